@@ -27,11 +27,15 @@ def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, Com
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction
         )
         with subworkflow(name, high_resolution=True):
-            resampled_series[name] = prepare_compared(fitted_run, name, file)
+            resampled_series[name] = _resample_compared(
+                fitted_run, name, file, is_corrected=run.motion_corrected
+            )
     return resampled_series
 
 
-def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
+def _resample_compared(
+    fitted_run: FittedRun, name: str, file: SeriesFile, *, is_corrected: bool
+) -> ComputedSeries:
     """Resample a series of another program to the high-resolution grid of its run.
 
     Parameters
@@ -42,6 +46,8 @@ def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> Comp
         Name of the series.
     file : SeriesFile
         File of the series, with the repetition time of the run.
+    is_corrected : bool
+        Whether the series was corrected for head motion.
     """
     compared = steps.import_compared(file.bold_file, tr=file.tr, axis_order=file.axis_order)
     registration, hmc_xfms = fitted_run.registration, fitted_run.motion.hmc_xfms
@@ -52,6 +58,7 @@ def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> Comp
         registration.bold_mask,
         hmc_xfms,
         series_name=name,
+        is_corrected=is_corrected,
     )
     stc = correct_acquired(compared, fitted_run.n_dummy, file.correction)
     series, mask = steps.resample_compared(

@@ -128,6 +128,8 @@ class BoldRun:
         Run of the same task that is used to evaluate series of other programs.
     compared : mapping
         Name → series of another program that is compared with this run.
+    motion_corrected : bool
+        Whether this is a series of another program that was corrected for head motion.
     """
 
     header: Header = field(repr=False)
@@ -144,6 +146,7 @@ class BoldRun:
     calibration: "BoldRun | None" = None
     same_task_run: "BoldRun | None" = None
     compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
+    motion_corrected: bool = False
 
     @property
     def bold(self) -> Path:

@@ -50,6 +50,7 @@ from bids_sr.series import ACQUIRED_BAND, same_name
 _MARGIN = 0.02
 """Smallest difference of explained variance that counts as a difference."""
 ON_ACQUIRED = "acquired"
+AS_ACQUIRED = "as acquired"
 """Value of ``grid`` in the facts of a series on the acquired grid."""
 COMPARED = "compared_fwhm"
 """Statistic of the table row that every compared series has."""
@@ -198,7 +199,7 @@ def explain_missing_band(kind: AccuracyKind, *, finer: bool) -> str:
 def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
     """Return sentences on the position and coverage of another program's series."""
     sentences = []
-    if facts.get("shift") and facts.get("frame") == "as acquired":
+    if facts.get("shift") and facts.get("frame") == AS_ACQUIRED:
         sentences.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
     if excluded := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
