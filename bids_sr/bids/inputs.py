@@ -126,10 +126,10 @@ class BoldRun:
         Short high-resolution run that calibrates this run.
     same_task_run : BoldRun or None
         Run of the same task that is used to evaluate series of other programs.
-    compared : mapping
-        Name → series of another program that is compared with this run.
     motion_corrected : bool
         Whether this is a series of another program that was corrected for head motion.
+    compared : mapping
+        Name → series of another program that is compared with this run.
     """
 
     header: Header = field(repr=False)
@@ -145,8 +145,8 @@ class BoldRun:
     precomputed: PrecomputedRun | None = None
     calibration: "BoldRun | None" = None
     same_task_run: "BoldRun | None" = None
-    compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
     motion_corrected: bool = False
+    compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
 
     @property
     def bold(self) -> Path:
