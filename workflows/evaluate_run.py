@@ -1,7 +1,7 @@
 """Evaluation of the high-resolution series and maps of a run, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 
 from bids_sr import compared_series
 from bids_sr.frozen import frozen
@@ -59,7 +59,6 @@ class SeriesEffects:
 class RunEvaluation:
     """Metrics of a run, flags, verdict and inputs of figures.
 
-    `effects`: files of block effects, by series; empty if the run cannot be split into halves.
     `halves_figures`: None if the run cannot be split into halves.
     """
 
@@ -67,7 +66,6 @@ class RunEvaluation:
     verdict: Verdict
     flags: Facts
     self_test: Facts
-    effects: Mapping[str, File] = field(default_factory=dict)
     halves_figures: File | None = None
     uncertainty_maps: Sequence[list[Map]] = ()
 
@@ -199,7 +197,6 @@ def evaluate_run(
         verdict=verdict,
         flags=flags,
         self_test=method_tests.self_test_facts,
-        effects={} if series_effects is None else series_effects.effects,
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
     )

@@ -308,7 +308,6 @@ class Analysis:
         """
         return Outputs(
             output_dir=self.settings.paths.output_dir,
-            figures_dir=self.settings.figures_dir,
             entities=entities,
             level=self.settings.run.level,
             provenance=provenance,
