@@ -150,9 +150,25 @@ def align_volumes(
 ) -> Alignment:
     """Align volumes of a series with the volumes of its run at the same moments.
 
-    Volumes (3D) are by number. The compared volumes are on the acquired grid, to which `affine`
-    belongs, or on a finer grid over the same field of view. ComparedError is raised if the
-    acquired series shows no head, or if the compared series is NaN inside the brain.
+    Parameters
+    ----------
+    acquired : Mapping[int, Array]
+        Acquired volumes of the run by number (x, y, z).
+    compared : Mapping[int, Array]
+        Volumes of the compared series by number (3D), on the same grid or a finer grid over the
+        same field of view.
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Alignment
+        Signal, position and head motion of the compared series relative to the run.
+
+    Raises
+    ------
+    ComparedError
+        The acquired series shows no head, or the compared series is NaN inside the brain.
     """
     mean = np.mean(list(acquired.values()), axis=0)
     head, brain = _make_masks(mean, affine)
@@ -272,7 +288,18 @@ def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine:
 
 
 def check_nan_voxels(volumes: Iterable[Array]) -> None:
-    """Raise ComparedError if the NaN voxels of a series differ between volumes (3D, in order)."""
+    """Raise ComparedError if the NaN voxels of a series differ between volumes.
+
+    Parameters
+    ----------
+    volumes : Iterable[Array]
+        Volumes of the compared series in order (3D each).
+
+    Raises
+    ------
+    ComparedError
+        The NaN voxels differ; the message contains the number of the volume.
+    """
     is_nan_in_first: MaskArray | None = None
     for t, volume in enumerate(volumes):
         is_nan = ~np.isfinite(volume)
@@ -502,10 +529,28 @@ def check_alignment(
 def register_corrected(
     alignment: Alignment, compared: SeriesReader, boldref: Volume, mask: MaskArray
 ) -> Float:
-    """Register a motion-corrected series to the boldref of its run, in the brain `mask`.
+    """Register a motion-corrected series to the boldref of its run.
 
-    The result transforms boldref points to points of all volumes of the series (4, 4; RAS mm).
-    ComparedError is raised if the two references are more than 5 mm apart.
+    Parameters
+    ----------
+    alignment : Alignment
+        Alignment of the compared series with its run.
+    compared : SeriesReader
+        Series that is compared with the run (4D).
+    boldref : Volume
+        Boldref of the run (3D).
+    mask : MaskArray
+        Brain voxels of the boldref (3D, boolean).
+
+    Returns
+    -------
+    Float
+        Transform of boldref points to points of all volumes of the series (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    ComparedError
+        The reference of the series is more than 5 mm away from the boldref of the run.
     """
     shape = boldref.data.shape
     series_mean = np.mean(
