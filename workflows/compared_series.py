@@ -18,7 +18,8 @@ def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, Com
     resampled_series: dict[str, ComputedSeries] = {}
     if not plan.bold.compared:
         return resampled_series
-    add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
+    corrected_names = [name for name, run in plan.bold.compared.items() if run.motion_corrected]
+    add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names, corrected_names))
     for name, run in plan.bold.compared.items():
         correction = SeriesCorrection(
             slice_times=None if run.is_corrected else plan.slice_times, start_time=plan.start_time

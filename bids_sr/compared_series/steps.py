@@ -46,13 +46,19 @@ UPSAMPLING = ACQUIRED_BAND
 """Upsampling of series on the acquired grid: zero filling, as for the acquired series."""
 
 
-def describe_compared(names: Sequence[str]) -> str:
-    """Return methods text of series of other programs."""
+def describe_compared(names: Sequence[str], corrected_names: Sequence[str]) -> str:
+    """Return methods text of series of other programs, some of which are corrected for motion."""
+    correction_text = ""
+    if corrected_names:
+        correction_text = (
+            f" Head motion had been corrected in {enumerate_words(list(corrected_names))} by the"
+            " other program; one rigid transform aligned all volumes with the reference."
+        )
     return (
         f"Series from other programs ({enumerate_words(list(names))}) were compared with the"
         " acquired series. Series on the acquired grid were zero filled in the same way as the"
         " acquired series. Each volume was interpolated once, and the same masks, models and"
-        " comparisons were used for all series. Comparisons were restricted to voxels with signal"
+        f" comparisons were used for all series.{correction_text} Comparisons were restricted to voxels with signal"
         " in both the series and the acquired series. As a control at the same resolution, effects"
         " of the acquired series were smoothed with a Gaussian kernel.\n"
     )

@@ -42,7 +42,7 @@ from bids_sr.evaluation.evidence import (
     find_strongest,
     is_below_zero,
 )
-from bids_sr.evaluation.words import capitalize, region_text, value_text
+from bids_sr.evaluation.words import BANDS, capitalize, region_text, value_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
@@ -50,8 +50,9 @@ from bids_sr.series import ACQUIRED_BAND, same_name
 _MARGIN = 0.02
 """Smallest difference of explained variance that counts as a difference."""
 ON_ACQUIRED = "acquired"
-AS_ACQUIRED = "as acquired"
 """Value of ``grid`` in the facts of a series on the acquired grid."""
+AS_ACQUIRED = "as acquired"
+"""Value of ``frame`` in the facts of a series that was not corrected for head motion."""
 COMPARED = "compared_fwhm"
 """Statistic of the table row that every compared series has."""
 _KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
@@ -63,10 +64,6 @@ _STATUS_PHRASES: Mapping[VerdictStatus, str] = {
         "is more accurate than the acquired series in one frequency band and less accurate in the"
         " other"
     ),
-}
-_BAND_PHRASES: Mapping[AccuracyKind, str] = {
-    "within": "below the acquired Nyquist frequency",
-    "beyond": "above the acquired Nyquist frequency",
 }
 _FINDING_TEXTS: Mapping[tuple[AccuracyKind, Decision], str] = {
     ("within", "better"): "the series is closer to the reference than the acquired series",
@@ -141,7 +138,7 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
         value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
     value_texts += _difference_texts(claim, fwhm_mm)
     return (
-        f"{capitalize(_BAND_PHRASES[claim.kind])}, {finding}{resolution_text}{not_counted_text}:"
+        f"{capitalize(BANDS[claim.kind])}, {finding}{resolution_text}{not_counted_text}:"
         f" {', '.join(value_texts)}. The reference is {claim.evidence.reference.words}."
     )
 
@@ -191,7 +188,7 @@ def explain_missing_band(kind: AccuracyKind, *, finer: bool) -> str:
     if kind == "within":
         remedy, need = OTHER_RUN_ADVICE, "a second run of the same task"
     return (
-        f"{capitalize(_BAND_PHRASES[kind])}, accuracy was not assessed. This assessment requires"
+        f"{capitalize(BANDS[kind])}, accuracy was not assessed. This assessment requires"
         f" {need}: {remedy}."
     )
 

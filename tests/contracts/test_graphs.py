@@ -435,7 +435,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
                 "--compare",
                 "one={root}/made:desc-denoised",
                 "--compare",
-                "two={root}/made:desc-finer",
+                "two={root}/made:desc-finer:corrected",
             ],
         ],
     ),
