@@ -74,7 +74,7 @@ def _touch(path: Path) -> None:
 
 
 _TRAINING = (
-    "--recipe paper-mse",
+    "--recipe paper",
     "--model-source train",
     "--model-dir {root}",
     "--vgg-weights {root}/vgg.safetensors",
@@ -86,9 +86,7 @@ _TRAINING = (
 _CALL = ("--device cpu", "--omp-nthreads 2", "--random-seed 7", "--sloppy", "--level full")
 """Changes of how a call runs."""
 _RUN = (
-    "--n-ensemble 3",
     "--data-consistency enforce",
-    "--precision fp32",
     "--dummy-scans 2",
     "--slice-time-ref 0",
     "--fd-spike-threshold 0.2",
@@ -103,7 +101,7 @@ _RUN = (
     "--low-pass 0.2",
     "--high-pass 0.01",
     "--drift legendre:2",
-    "--fd-censor 0.9",
+    "--censor fd:0.9",
     "--confounds csf",
     "--seed-series own",
     "--roi brain",
@@ -137,8 +135,8 @@ CASES: Mapping[str, Case] = {
     "task": Case(
         make_run,
         (
-            *("--truth", "{root}/truth", "--n-ensemble", "2", "--null-checks", "--roi-grow"),
-            *("--sr-method", "sbl", "srgan", "tv", "dip", "--precision", "bf16"),
+            *("--truth", "{root}/truth", "--null-checks", "--roi-grow"),
+            *("--sr-method", "sbl", "srgan", "tv", "dip"),
         ),
         (
             *_TRAINING,
@@ -160,7 +158,7 @@ CASES: Mapping[str, Case] = {
             "--seed-series own",
             "--confounds csf",
             "--low-pass 0.2",
-            "--fd-censor 0.9",
+            "--censor fd:0.9",
             "--sr-factor 3",
         ),
     ),

@@ -58,9 +58,9 @@ def describe_compared(names: Sequence[str], corrected_names: Sequence[str]) -> s
         f"Series from other programs ({enumerate_words(list(names))}) were compared with the"
         " acquired series. Series on the acquired grid were zero filled in the same way as the"
         " acquired series. Each volume was interpolated once, and the same masks, models and"
-        f" comparisons were used for all series.{correction_text} Comparisons were restricted to voxels with signal"
-        " in both the series and the acquired series. As a control at the same resolution, effects"
-        " of the acquired series were smoothed with a Gaussian kernel.\n"
+        f" comparisons were used for all series.{correction_text} Comparisons were restricted to"
+        " voxels with signal in both the series and the acquired series. As a control at the same"
+        " resolution, effects of the acquired series were smoothed with a Gaussian kernel.\n"
     )
 
 

@@ -221,8 +221,8 @@ def _make_sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
 def _item_text(name: str, remark: str, label: str) -> str:
     """Return the name of an item with its run, if any, and a remark in parentheses.
 
-    >>> _item_text("uncertainty maps", "--n-ensemble 2 or more", "task tap")
-    'uncertainty maps of task tap (--n-ensemble 2 or more)'
+    >>> _item_text("negative controls", "--null-checks", "task tap")
+    'negative controls of task tap (--null-checks)'
     """
     label_text = f" of {label}" if label else ""
     remark_text = f" ({remark})" if remark else ""

@@ -319,7 +319,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
-    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
+    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
@@ -331,7 +331,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
     "two subjects, all placebos": (
         _two_subjects,
-        ["--null-checks", "--n-ensemble", "2", "--roi-grow"],
+        ["--null-checks", "--roi-grow"],
     ),
     "variance maps, no pair": (
         _no_pair,
@@ -410,8 +410,6 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "sbl",
             "--sr-factor",
             "2",
-            "--n-ensemble",
-            "2",
             "--null-checks",
         ],
     ),
@@ -425,7 +423,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "all references": (
         _all_references,
-        ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],
+        ["--truth", "{root}/truth"],
     ),
     "series of other programs": (
         _other_programs,
@@ -462,17 +460,17 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "echoes at rest without T1w": (_echoes, PLAIN),
     "components, censored": (
         _echoes,
-        [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"],
+        [*PLAIN, "--censor", "fd:.5", "--band-pass", "0.01", "0.1"],
     ),
     "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
     "task, censored and grown": (
         _two_runs,
-        ["--sr-method", "bspline", "--roi-grow", "--fd-censor", "0.5", "--drift", "legendre:3"],
+        ["--sr-method", "bspline", "--roi-grow", "--censor", "fd:.5", "--drift", "legendre:3"],
     ),
     "series of other programs, censored": (
         _other_programs,
         [
-            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--enorm-censor", "0.3"],
+            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--censor", "enorm:.3"],
             *["--compare", "one={root}/made:desc-denoised"],
         ],
     ),
@@ -1025,12 +1023,12 @@ def test_the_variance_map_of_another_participant_is_a_placebo_if_it_exists(tmp_p
 def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
     stored_scopes = {node.scope.name for node in graph.nodes if node.name == "store_model_file"}
     assert "sbl" in stored_scopes
-    assert not stored_scopes & {"sdmod", "sblSeed1"}
+    assert not stored_scopes & {"sdmod"}
     assert not any(
         scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward()
     )
@@ -1066,14 +1064,14 @@ def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> 
 
 
 def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
-    """Method, ensemble and placebo differ only in the seed or the image."""
+    """Method and placebo differ only in the image."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     trained = nodes_of(graph, "train_on_pair")
-    assert sorted(node.scope.name for node in trained) == ["srgan", "srganSeed1", "srganT1w"]
+    assert sorted(node.scope.name for node in trained) == ["srgan", "srganT1w"]
     seeds = {node.scope.name: graph.settings[node]["random_seed"] for node in trained}
-    assert seeds == {"srgan": 0, "srganSeed1": 1, "srganT1w": 0}
+    assert seeds == {"srgan": 0, "srganT1w": 0}
 
 
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:

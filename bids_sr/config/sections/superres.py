@@ -43,9 +43,9 @@ class SuperRes(OptionSection):
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
 
-    Methods without recipe ``paper-mse`` use ``paper`` instead. `recipe_changes` replaces single
-    settings of recipes. `train_on` and the options whose names begin with ``anat`` apply only to
-    structural scans (`target` ``anat``), as do `lesion_template` and `wmh_reference`.
+    `recipe_changes` replaces single settings of recipes. `train_on` and the options whose names
+    begin with ``anat`` apply only to structural scans (`target` ``anat``), as do `lesion_template`
+    and `wmh_reference`.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -161,11 +161,11 @@ class SuperRes(OptionSection):
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
         common=True,
     )
-    recipe: Literal["fast", "paper", "paper-mse"] = option(
+    recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe: fast (takes minutes), paper (as published, takes days), or paper-mse"
-        " (like paper, with the mean squared error in the loss)",
+        "training recipe: fast (takes minutes), or paper (as published, takes days; without"
+        " VGG-19 weights, srgan and cpce use squared error instead of the published VGG loss)",
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
@@ -210,16 +210,6 @@ class SuperRes(OptionSection):
         "numerical precision of training: fp32, or mixed (bf16 if it does not change the score)."
         " auto: mixed on a GPU, otherwise fp32",
     )
-    n_ensemble: int = option(
-        1,
-        "--n-ensemble N",
-        (
-            "number of models to train per method with different random seeds. The spread of"
-            " their effects is saved as a map"
-        ),
-        least=1,
-        most=20,
-    )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
         "--data-consistency",
@@ -233,9 +223,6 @@ class SuperRes(OptionSection):
         "--guide",
         "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
         " T2*w pair",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "--precision", "numerical precision of inference (auto: fp32)"
     )
     force: bool = option(
         False,

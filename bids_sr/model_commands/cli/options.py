@@ -141,9 +141,6 @@ class ImageOptions(MachineOptions):
     force: bool = option(
         False, "--force", "apply the model despite all differences listed under --allow"
     )
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "--precision", "numerical precision of the network; auto is fp32"
-    )
     patch: int | None = option(
         None,
         "--patch N",
@@ -342,10 +339,11 @@ class TrainOptions(MachineOptions):
         " (default: depends on the training method)",
         among=_TRAINING_HEADING,
     )
-    recipe: Literal["fast", "paper", "paper-mse"] = option(
+    recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe; paper-mse differs from paper only for the srgan method",
+        "training recipe. Without VGG-19 weights, srgan and cpce with paper use squared error"
+        " instead of the published VGG loss",
         among=_TRAINING_HEADING,
     )
     recipe_changes: tuple[str, ...] = option(

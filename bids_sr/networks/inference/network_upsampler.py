@@ -41,8 +41,8 @@ class NetworkUpsampler(Upsampler):
 
     If the recipe scales each image by its range, each volume is scaled by its own range.
 
-    Precision "auto" is fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of the
-    intensity range, which is as large as the signal change of activity.
+    Networks are applied in fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of
+    the intensity range, which is as large as the signal change of activity.
 
     Raises
     ------
@@ -76,7 +76,6 @@ class NetworkUpsampler(Upsampler):
                 f"{model.card.method} cannot be applied patch by patch, because its network "
                 "processes whole slices or volumes on the acquired grid"
             )
-        self.in_bf16 = inputs.precision == "bf16"
         channel_order = get_memory_format(2 if self.in_slices else 3)
         self.generator = model.generator.to(self.device, memory_format=channel_order).eval()  # type: ignore[call-overload]
         width = _find_largest_width(model.generator)
@@ -90,10 +89,7 @@ class NetworkUpsampler(Upsampler):
     def __call__(self, volume: Array, pose: Array) -> Array:
         """Upsample a volume (x, y, z); the pose is not used."""
         base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.in_bf16),
-        ):
+        with torch.inference_mode():
             compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume
             if not self.scales_by_range:
                 return base + self.scale * compute_detail(volume, base)
