@@ -196,9 +196,8 @@ MUTANTS = {
         " --sr-factor 2",
         "trained for a factor of \\(2.0, 2.0, 2.0\\)",
     ),
-    "no events": ("bids-sr-evaluate ACQUIRED NORDIC=FILE", "--events"),
     "an optional part": (
-        "bids-sr-evaluate ACQUIRED NORDIC=FILE --events EVENTS.tsv [--thruth FINE]",
+        "bids-sr DATA OUT participant --compare NORDIC=FILE [--thruth FINE]",
         "--thruth",
     ),
     "a preset that is none": ("bids-sr-phantom demo --preset large", "large"),
