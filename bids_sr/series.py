@@ -17,8 +17,6 @@ KindOfSeries = Literal[
 
 # acquired series, and its maps interpolated by cubic splines to the high-resolution grid
 RAW, RAW_SPLINE = "raw", "rawSpline"
-THIN = "thin"
-"""Label of the resolution of maps on slices of half the thickness."""
 MEASURED = "measured"  # high-resolution reference that was acquired in the same run
 OTHER_RUN = "otherRun"  # another acquired run of the same task, used as a reference
 _RUN = "run"  # in tables: rows about the run as a whole

@@ -231,7 +231,7 @@ CASES = (
         prepared_before,
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
-    Case("Two runs of a task", several_runs, ("--fuse-slices",)),
+    Case("Two runs of a task", several_runs),
     Case("Two runs of a task that cannot be combined", runs_that_differ),
     Case("Series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat", "--anat-control")),

@@ -18,7 +18,7 @@ from bids_sr.steps import call_description
 from bids_sr.steps.call_description import AcquiredRun
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
-from bids_sr.workflows.combination import combine_participant, fuse_slices, report_participant
+from bids_sr.workflows.combination import combine_participant, report_participant
 from bids_sr.workflows.pair import fit_pair
 from bids_sr.workflows.report_run import make_subject_facts
 from bids_sr.workflows.run import process_run
@@ -57,11 +57,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
         all_combined = combine_participant(analysis, processed_runs, anat)
-        all_fused = [
-            fuse_slices(analysis, maps) if analysis.settings.activation.fuse_slices else None
-            for maps in all_combined
-        ]
-        report_participant(analysis, subject.runs, all_combined, all_fused)
+        report_participant(analysis, subject.runs, all_combined)
         facts = make_subject_facts(
             analysis.settings,
             subject,

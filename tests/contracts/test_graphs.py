@@ -325,7 +325,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
-    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill", "--fuse-slices"]),
+    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
     "guided baselines without a network": (
         _two_runs,
         ["--sr-method", "inject", "ratio", "--dummy-scans", "2"],
