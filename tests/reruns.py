@@ -86,9 +86,7 @@ _TRAINING = (
 _CALL = ("--device cpu", "--omp-nthreads 2", "--random-seed 7", "--sloppy", "--level full")
 """Changes of how a call runs."""
 _RUN = (
-    "--n-ensemble 3",
     "--data-consistency enforce",
-    "--precision fp32",
     "--dummy-scans 2",
     "--slice-time-ref 0",
     "--fd-spike-threshold 0.2",
@@ -137,8 +135,8 @@ CASES: Mapping[str, Case] = {
     "task": Case(
         make_run,
         (
-            *("--truth", "{root}/truth", "--n-ensemble", "2", "--null-checks", "--roi-grow"),
-            *("--sr-method", "sbl", "srgan", "tv", "dip", "--precision", "bf16"),
+            *("--truth", "{root}/truth", "--null-checks", "--roi-grow"),
+            *("--sr-method", "sbl", "srgan", "tv", "dip"),
         ),
         (
             *_TRAINING,

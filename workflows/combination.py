@@ -1,7 +1,7 @@
 """Combination of the runs of a task, within sessions and over sessions."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 
 from bids_sr.bids import BoldRun
 from bids_sr.combination.checks import (
@@ -20,7 +20,7 @@ from bids_sr.combination.steps import (
     tested_runs,
 )
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Transforms
+from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.flow import add_methods_text, concatenate, expect_cost, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
@@ -52,16 +52,12 @@ _RESCALING_S, _RESAMPLING_S = 0.05, 0.18
 
 @frozen
 class ProcessedRun:
-    """Results of a run that the participant level uses.
-
-    `effects`: files of block effects, by series; empty if the run cannot be split into halves.
-    """
+    """Results of a run that the participant level uses."""
 
     plan: RunPlan
     fitted_run: FittedRun
     series: RunSeries
     maps: MappedRun
-    effects: Mapping[str, File] = field(default_factory=dict)
 
 
 @frozen

@@ -7,6 +7,7 @@ from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
+from bids_sr.config.sections.paths import WORKFLOW
 from bids_sr.pipeline.flow import Flow, add_methods_text, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
@@ -123,7 +124,7 @@ def make_scope(
     text; None to omit them.
     """
     analysis = Analysis(settings=settings, plan=plan, version=version)
-    root = Scope("bids_sr_wf", store=store, uri=analysis.uri)
+    root = Scope(WORKFLOW, store=store, uri=analysis.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
     runs = [run for subject in plan.subjects if subject not in scans for run in subject.runs]
     with Flow(root):

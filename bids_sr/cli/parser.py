@@ -22,8 +22,7 @@ dataset and computes activation maps (task runs) or connectivity maps (resting-s
 acquired, interpolated and super-resolved series.
 For research use only, not for clinical use."""
 _EPILOG = """\
-Run bids-sr --help-all to list all options, and bids-sr report OUTPUT_DIR --open to view the
-reports of a completed analysis."""
+Run bids-sr --help-all to list all options."""
 
 
 def build_parser(*, show_all: bool = False) -> Parser:

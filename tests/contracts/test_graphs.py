@@ -333,7 +333,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
     "two subjects, all placebos": (
         _two_subjects,
-        ["--null-checks", "--n-ensemble", "2", "--roi-grow"],
+        ["--null-checks", "--roi-grow"],
     ),
     "variance maps, no pair": (
         _no_pair,
@@ -412,8 +412,6 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "sbl",
             "--sr-factor",
             "2",
-            "--n-ensemble",
-            "2",
             "--null-checks",
         ],
     ),
@@ -427,7 +425,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "all references": (
         _all_references,
-        ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],
+        ["--truth", "{root}/truth"],
     ),
     "series of other programs": (
         _other_programs,
@@ -1027,12 +1025,12 @@ def test_the_variance_map_of_another_participant_is_a_placebo_if_it_exists(tmp_p
 def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
     stored_scopes = {node.scope.name for node in graph.nodes if node.name == "store_model_file"}
     assert "sbl" in stored_scopes
-    assert not stored_scopes & {"sdmod", "sblSeed1"}
+    assert not stored_scopes & {"sdmod"}
     assert not any(
         scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward()
     )
@@ -1068,14 +1066,14 @@ def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> 
 
 
 def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
-    """Method, ensemble and placebo differ only in the seed or the image."""
+    """Method and placebo differ only in the image."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     trained = nodes_of(graph, "train_on_pair")
-    assert sorted(node.scope.name for node in trained) == ["srgan", "srganSeed1", "srganT1w"]
+    assert sorted(node.scope.name for node in trained) == ["srgan", "srganT1w"]
     seeds = {node.scope.name: graph.settings[node]["random_seed"] for node in trained}
-    assert seeds == {"srgan": 0, "srganSeed1": 1, "srganT1w": 0}
+    assert seeds == {"srgan": 0, "srganT1w": 0}
 
 
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:

@@ -210,16 +210,6 @@ class SuperRes(OptionSection):
         "numerical precision of training: fp32, or mixed (bf16 if it does not change the score)."
         " auto: mixed on a GPU, otherwise fp32",
     )
-    n_ensemble: int = option(
-        1,
-        "--n-ensemble N",
-        (
-            "number of models to train per method with different random seeds. The spread of"
-            " their effects is saved as a map"
-        ),
-        least=1,
-        most=20,
-    )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
         "--data-consistency",
@@ -233,9 +223,6 @@ class SuperRes(OptionSection):
         "--guide",
         "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
         " T2*w pair",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "--precision", "numerical precision of inference (auto: fp32)"
     )
     force: bool = option(
         False,

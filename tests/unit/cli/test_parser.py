@@ -65,7 +65,6 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--roi my_roi.nii.gz", "activation", "roi", "my_roi.nii.gz"),
         ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
         ("--guide highres", "superres", "guide", "highres"),
-        ("--n-ensemble 3", "superres", "n_ensemble", 3),
         ("--truth there", "evaluation", "truth", "there"),
         ("--truth ./auto", "evaluation", "truth_dir", Path("auto")),
         ("--truth none", "evaluation", "truth_dir", None),
@@ -132,7 +131,6 @@ def test_underscores_in_values_are_preserved() -> None:
         ("--truth x --retrospective", "--truth"),
         ("--retrospective dirty", "clean"),
         ("--guide mri", "highres"),
-        ("--n-ensemble 0", "--n-ensemble"),
         ("--margin 0", "--margin"),
         ("--group-permutations -1", "--group-permutations"),
         ("--derivatives=", "the directory is missing"),
@@ -263,7 +261,6 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("program", "argv", "usage"),
     [
-        ("bids_sr.cli.main", ["report"], "bids-sr report OUTPUT_DIR [options]"),
         ("bids_sr.slurm.cli.main", ["status"], "bids-sr-slurm status OUT [options]"),
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),
