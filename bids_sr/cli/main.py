@@ -140,7 +140,7 @@ def _rebuild_reports(settings: Settings) -> int:
 
 @collect_rarely()
 def _show_dry_run(plan: "Plan", settings: Settings) -> None:
-    """Show the plan of a dry run, and the graph if requested."""
+    """Show the plan of a dry run."""
     from bids_sr import preflight
     from bids_sr.cli.stages import estimate_with_time
 
@@ -150,15 +150,6 @@ def _show_dry_run(plan: "Plan", settings: Settings) -> None:
     )
     text = preflight.dry_run_text(plan, settings)
     show(text, make_progress_notice("plan", text), *_initial_record(plan))
-    if settings.run.graph:
-        from bids_sr.pipeline.listing import describe_graph
-        from bids_sr.workflows.participant import make_graph
-
-        print_line(
-            "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
-            " settings)"
-        )
-        show("\n".join(map(str, describe_graph(make_graph(settings, plan, __version__)))))
 
 
 def _start_workers_early(plan: "Plan", settings: Settings) -> None:

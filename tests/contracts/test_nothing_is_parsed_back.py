@@ -157,7 +157,6 @@ ALLOWED: dict[str, str] = {
     "bids_sr/pipeline/artifacts.py::*": FILES,
     "bids_sr/pipeline/graph.py::Graph.methods_text": FORMAT,
     "bids_sr/pipeline/graph.py::_make_paragraphs": FORMAT,
-    "bids_sr/pipeline/listing.py::_make_line": CODE,
     "bids_sr/pipeline/store.py::*": FILES,
     "bids_sr/figures/svg_files.py::*": FOREIGN,
     "bids_sr/figures/slices.py::*": FORMAT,

@@ -137,17 +137,6 @@ class Run(OptionSection):
         per_call=True,
         among=WHICH_DATA,
     )
-    graph: bool = option(
-        False,
-        "--graph",
-        (
-            "print the inputs and outputs of all steps in addition to the output of --dry-run,"
-            " and exit"
-        ),
-        affects_results=False,
-        per_call=True,
-        among=WHICH_DATA,
-    )
     run_uuid: str = option(
         "", help="name of the log directory of this call", affects_results=False, per_call=True
     )

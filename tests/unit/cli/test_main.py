@@ -156,23 +156,6 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_graph_prints_the_graph_without_running(
-    call: Callable[..., int],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        "bids_sr.workflows.participant.make_graph", lambda settings, plan, version: None
-    )
-    monkeypatch.setattr(
-        "bids_sr.pipeline.listing.describe_graph", lambda graph: ["mask_head: head_mask"]
-    )
-    assert call("--graph", work=AssertionError("it ran")) == 0
-    assert "mask_head: head_mask" in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
-
-
 def test_boilerplate_only_exports_nothing(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
