@@ -74,7 +74,7 @@ def _touch(path: Path) -> None:
 
 
 _TRAINING = (
-    "--recipe paper-mse",
+    "--recipe paper",
     "--model-source train",
     "--model-dir {root}",
     "--vgg-weights {root}/vgg.safetensors",
@@ -101,7 +101,7 @@ _RUN = (
     "--low-pass 0.2",
     "--high-pass 0.01",
     "--drift legendre:2",
-    "--fd-censor 0.9",
+    "--censor fd:0.9",
     "--confounds csf",
     "--seed-series own",
     "--roi brain",
@@ -158,7 +158,7 @@ CASES: Mapping[str, Case] = {
             "--seed-series own",
             "--confounds csf",
             "--low-pass 0.2",
-            "--fd-censor 0.9",
+            "--censor fd:0.9",
             "--sr-factor 3",
         ),
     ),

@@ -320,7 +320,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
-    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
+    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
@@ -461,17 +461,17 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "echoes at rest without T1w": (_echoes, PLAIN),
     "components, censored": (
         _echoes,
-        [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"],
+        [*PLAIN, "--censor", "fd:.5", "--band-pass", "0.01", "0.1"],
     ),
     "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
     "task, censored and grown": (
         _two_runs,
-        ["--sr-method", "bspline", "--roi-grow", "--fd-censor", "0.5", "--drift", "legendre:3"],
+        ["--sr-method", "bspline", "--roi-grow", "--censor", "fd:.5", "--drift", "legendre:3"],
     ),
     "series of other programs, censored": (
         _other_programs,
         [
-            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--enorm-censor", "0.3"],
+            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--censor", "enorm:.3"],
             *["--compare", "one={root}/made:desc-denoised"],
         ],
     ),

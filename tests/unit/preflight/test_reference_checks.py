@@ -21,7 +21,7 @@ MEASURED: Any = SimpleNamespace(
     ("options", "truths", "noted"),
     [
         ("--activation cc", (KNOWN, KNOWN), True),
-        ("--preset ota2022", (KNOWN,), True),
+        ("--config-file ota2022", (KNOWN,), True),
         ("--activation cc glm", (KNOWN,), False),
         ("", (KNOWN,), False),
         ("--activation cc", (MEASURED,), False),
