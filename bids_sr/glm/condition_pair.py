@@ -8,18 +8,9 @@ from bids_sr.glm.contrasts import Contrasts, camel_case, single_conditions
 def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str] | None:
     """Return the two conditions of a run that are compared, or None if the run has no such pair.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Two trial types as in the events table or as labels. If empty, the two conditions of a run
-        with exactly two conditions against rest are used.
-    contrasts : Contrasts
-        Weights of the trial types in each contrast of the run.
-
-    Returns
-    -------
-    tuple[str, str] | None
-        Names of two contrasts of one condition each.
+    `names` are two trial types as in the events table or as labels. If `names` is empty, the two
+    conditions of a run with exactly two conditions against rest are used. Returns the names of two
+    contrasts of one condition each.
 
     Examples
     --------

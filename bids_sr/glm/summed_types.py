@@ -22,16 +22,8 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     """Return the trial types that list all events of two or more other types again.
 
     Two types with the same events are not included, because neither is the sum of the other.
-
-    Parameters
-    ----------
-    events : Sequence[TimedEvent]
-        Events without repetitions.
-
-    Returns
-    -------
-    dict[str, tuple[str, ...]]
-        Types that make up the sum, by the name of the summed type.
+    Events must not be repeated. Returns the types that make up the sum, by the name of the summed
+    type.
 
     Examples
     --------
