@@ -29,19 +29,9 @@ def fit_t2star(
 ) -> Float:
     """Fit T2* (ms) to the mean signal of each echo.
 
-    Parameters
-    ----------
-    means : Sequence[np.ndarray]
-        Mean over time of each echo (N,), by ascending echo time.
-    tes_ms : Sequence[float]
-        Echo times (ms).
-    n_used : np.ndarray | None, optional
-        Number of echoes to fit in each voxel, counted from the first (N,); None uses all echoes.
-
-    Returns
-    -------
-    Float
-        T2* in each voxel (N,), limited to 1 to 500 ms.
+    `means` are means over time of each echo (N,), by ascending echo time. `n_used` is the number
+    of echoes to fit in each voxel, counted from the first (N,); None uses all echoes. T2* (N,) is
+    limited to 1 to 500 ms.
 
     Examples
     --------
