@@ -15,12 +15,8 @@ def number(value: float, form: str = "") -> str:
 
     A percentage below -100 is not given exactly, as the error is more than twice the signal.
 
-    Parameters
-    ----------
-    value : float
-        Number to format.
-    form : str, optional
-        Format specification; if empty, three decimals below 1, two below 10, otherwise one.
+    Without a format specification `form`, numbers have three decimals below 1, two below 10,
+    otherwise one.
 
     Examples
     --------
