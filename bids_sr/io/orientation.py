@@ -21,12 +21,8 @@ _T = TypeVar("_T", bound=np.generic)
 class StorageOrder:
     """Turn of an image that brings its axes along the axes of another image.
 
-    Attributes
-    ----------
-    axes : AxisOrder
-        Number of the stored axis that becomes each axis.
-    flips : tuple[bool, bool, bool]
-        Whether each axis, after the change of their order, is reversed.
+    `axes` is the number of the stored axis that becomes each axis, and `flips` states whether each
+    axis, after the change of their order, is reversed.
     """
 
     axes: AxisOrder
