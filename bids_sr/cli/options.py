@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bids_sr.config import UsageError, suggest_name
-from bids_sr.config.readers import parse_path
+from bids_sr.config.readers import StoreMemory, parse_gigabytes, parse_path
 from bids_sr.config.section import OptionSection, get_option
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
@@ -145,7 +145,7 @@ class Parser(argparse.ArgumentParser):
         for key, value in arguments.items():
             section, _, name = key.partition(".")
             if name:
-                values.setdefault(section, {})[name] = _flatten(value)
+                values.setdefault(section, {})[name] = flatten(value)
         unused = tuple(
             (key, self._unused_flags[key]) for key in arguments if key in self._unused_flags
         )
@@ -233,7 +233,7 @@ def _format_flag(action: argparse.Action) -> str:
     return next(long_flags, str(action.metavar or action.dest))
 
 
-def _flatten(value: object) -> object:
+def flatten(value: object) -> object:
     """Return a list with nested lists flattened, because a value may stand for several values."""
     if not isinstance(value, list):
         return value
@@ -254,6 +254,23 @@ def normalize_flags(tokens: Sequence[str]) -> Iterator[str]:
         yield name.replace("_", "-") + equals + value if name.startswith("--") else token
 
 
+def get_element_type(annotation: object) -> Any:
+    """Return the type of one element of a tuple, or of a value that may be None."""
+    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
+    return get_args(annotation)[0] if is_container else annotation
+
+
+def get_reader(item: "dataclasses.Field[Any]", annotation: object) -> Callable[[str], object]:
+    """Return the function that converts the text of one element of an option to its value."""
+    settings: Mapping[str, Any] = get_option(item).parser_settings
+    if settings.get("action") is StoreMemory:  # which reads the text itself
+        return parse_gigabytes
+    reader: Callable[[str], object] = settings.get(
+        "type", _READER_BY_TYPE.get(get_element_type(annotation), str)
+    )
+    return reader
+
+
 def _complete_keywords(
     keywords: Mapping[str, object], annotation: object, default: object, *, has_flag: bool
 ) -> dict[str, Any]:
@@ -262,8 +279,7 @@ def _complete_keywords(
         return {**keywords, "action": "store_true"}
     if keywords.get("action") == "count":
         return dict(keywords)
-    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
-    element_type = get_args(annotation)[0] if is_container else annotation
+    element_type = get_element_type(annotation)
     if get_origin(element_type) is Literal:
         keywords = {"choices": get_args(element_type), **keywords}
     elif element_type in _READER_BY_TYPE:

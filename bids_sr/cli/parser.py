@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import get_type_hints
 
 from bids_sr.boilerplate import data_of
+from bids_sr.cli.assignments import add_assignments
 from bids_sr.cli.options import ParsedOptions, Parser, normalize_flags
 from bids_sr.cli.recipe_settings import format_recipe_settings
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_preset, with_preset
 from bids_sr.config.settings import read_toml
+from bids_sr.config.values import SettingError
 
 _DESCRIPTION = """\
 BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD series of a BIDS
@@ -75,6 +77,19 @@ def make_settings(inputs: ParsedOptions) -> Settings:
     SettingError
         If a value is invalid; the message names the setting.
     """
+    inputs, assigned = add_assignments(inputs)
+    try:
+        return _merge_settings(inputs)
+    except SettingError as error:
+        if error.setting not in assigned:
+            raise
+        notice = error.notice
+        setting = f"--set {error.setting}"
+        raise SettingError(setting, error.value, notice.why, notice.remedy) from None
+
+
+def _merge_settings(inputs: ParsedOptions) -> Settings:
+    """Return the settings of a command line, of ``--config-file`` and of a preset."""
     values: ParsedOptions = {}
     if file := inputs.get("run", {}).get("config_file"):
         values = read_toml(Path(os.path.expanduser(str(file))), reusable_only=True)

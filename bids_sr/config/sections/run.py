@@ -149,13 +149,18 @@ class Run(OptionSection):
         among=WHICH_DATA,
     )
     run_uuid: str = option(
-        "", help="name of the log directory of this call", affects_results=False, per_call=True
+        "",
+        help="name of the log directory of this call",
+        affects_results=False,
+        per_call=True,
+        is_internal=True,
     )
     without_effect: tuple[tuple[str, ...], ...] = option(
         (),
         help="options that were specified but had no effect, with the reason",
         affects_results=False,
         per_call=True,
+        is_internal=True,
     )
 
     def _check(self) -> None:

@@ -169,9 +169,11 @@ class SuperRes(OptionSection):
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
-        "--set METHOD.FIELD=VALUE",
-        "change a setting of a method, for example tv.tv=0.02 or sbl.rounds=8. To list the"
-        " settings of a method with their ranges and defaults, run bids-sr-models list METHOD",
+        "--set NAME.FIELD=VALUE",
+        "set any field of a section of settings.toml, for example activation.thresholds=fdr or"
+        " 'activation.smoothing=[0, 5]', or change a setting of a method, for example tv.tv=0.02"
+        " or sbl.rounds=8. bids-sr --help-all lists the sections, and bids-sr-models list METHOD"
+        " the settings of a method with their ranges and defaults",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",

@@ -50,7 +50,6 @@ def test_the_digest_does_not_depend_on_the_order_of_changes() -> None:
         ("tv.tv", "METHOD.FIELD=VALUE", "Write, for example, tv.tv=0.02."),
         ("tv.tv=-1", "from 0 to 100", "Specify a value in this range."),
         ("tv.tvv=1", "expected one of tv, squared_tv, filters", "Did you mean tv?"),
-        ("untt.filters=8", "unknown method 'untt'", "Did you mean unet?"),
         ("li.mae=1", "not run by this command (selected methods: tv, unet)", "Add --sr-method li"),
         ("sbl.rounds=8", "not run by this command", "Add --sr-method sbl"),
     ],
