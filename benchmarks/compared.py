@@ -175,7 +175,9 @@ def calls(place: str, data: str, out: Path) -> None:
         for name in names
         if name != "shifted" and (out / "series" / f"{name}_bold.nii.gz").exists()
     ]
-    options = "--sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all"
+    options = (
+        "--sr-method sbl --set activation.kinds=glm --smoothing 0 --level minimal --contrasts all"
+    )
     compare_options = " ".join(
         f"--compare {name}={out}/series/{name}_bold.nii.gz" for name in series_names
     )

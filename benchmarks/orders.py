@@ -10,9 +10,9 @@ python benchmarks/orders.py chain DATA WORK XCPD
     fMRIPrep's folder (simulated) -> bids-sr -> XCP-D
 
 PHANTOM is the folder of `compared.py phantom`. NAME=OUT are outputs of `bids-sr DATA OUT
-participant --sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all`; DATA
-is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets made here, with a
-single series each.
+participant --sr-method sbl --set activation.kinds=glm --smoothing 0 --level minimal
+--contrasts all`; DATA is PHANTOM/data itself, whose echoes bids-sr combines, or one of the data sets
+made here, with a single series each.
 
 `chain`: DATA is a tiny phantom of `bids-sr-phantom`. fMRIPrep's folder is made from its known
 transforms, as in the tests (`tests/fmriprepmaker.py`), at its minimal level, so that bids-sr

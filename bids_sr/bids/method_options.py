@@ -93,7 +93,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
     superres = settings.superres
     if settings.preprocessing.input_smoothing and settings.evaluation.compare:
         findings.add_problem(
-            f"--input-smoothing {settings.preprocessing.input_smoothing:g}",
+            f"--set preprocessing.input_smoothing={settings.preprocessing.input_smoothing:g}",
             "a series computed by another program (--compare) is not smoothed before"
             " super-resolution, so it cannot be compared with series computed from smoothed"
             " input",

@@ -387,7 +387,10 @@ def _build_pair(
             f" {SIZE_TOLERANCE * 100:g} % from the BOLD voxels ({voxel_size_text(bold)}), so the"
             " model would be applied at a resolution for which it was not trained"
         )
-        fix = "Select another image with --lr-acq, or add --force to use this image anyway."
+        fix = (
+            "Select another image with --lr-acq, or add --set superres.force=true to use this"
+            " image anyway."
+        )
         findings.refuse_unless(superres.force, low.path, reason, fix)
     factor = _compute_factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
@@ -518,7 +521,8 @@ def _refuse_other_factor(
     findings.add_problem(
         high.path,
         reason,
-        "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
+        "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add"
+        " --set superres.force=true and"
         " select a method that does not require a pair.",
     )
 

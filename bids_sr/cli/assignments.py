@@ -5,13 +5,14 @@ Values pass the readers of the flags and are then checked like values of flags a
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from bids_sr.cli.options import ParsedOptions, flatten, get_reader
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.config.section import get_option
-from bids_sr.config.values import SettingError
+from bids_sr.config.values import SettingError, as_toml
 from bids_sr.sr.method import method_names
 
 FLAG = "--set"
@@ -32,6 +33,11 @@ def list_settings() -> dict[str, "dataclasses.Field[Any]"]:
         and (not (flags := get_option(item).flags) or flags.startswith("-"))
         and not flags.startswith(FLAG)
     }
+
+
+def list_settings_without_flag() -> dict[str, "dataclasses.Field[Any]"]:
+    """Return the settings that only ``--set`` sets, by ``section.field``."""
+    return {name: item for name, item in list_settings().items() if not get_option(item).flags}
 
 
 def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str]]:
@@ -147,6 +153,38 @@ def _read_word(
 def _fix(item: "dataclasses.Field[Any]") -> str:
     """Return the remedy for an invalid value: the description of the setting."""
     return f"change the value. Description: {get_option(item).help}"
+
+
+def format_settings() -> str:
+    """Return the settings without a flag for the help, with defaults and descriptions."""
+    import textwrap
+
+    lines = ["settings for --set SECTION.FIELD=VALUE, with their defaults:"]
+    section = ""
+    for name, item in list_settings_without_flag().items():
+        if name.partition(".")[0] != section:
+            section = name.partition(".")[0]
+            lines.append(f"  {section}")
+        assignment = f"    {item.name}={format_value(item.default)}"
+        # up to the first detail; the documentation contains the whole text
+        summary = re.split(r": |\. |, (?:for|such)| \(default", get_option(item).help)[0]
+        lines += textwrap.wrap(
+            f"{assignment:<29} {summary}",
+            79,
+            subsequent_indent=30 * " ",
+            drop_whitespace=True,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+def format_value(value: object) -> str:
+    """Return a value as it is written on the command line."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(format_value, value))}]"
+    return value if isinstance(value, str) else as_toml(value)
 
 
 def split_words(text: str) -> list[str]:

@@ -9,23 +9,24 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import get_type_hints
 
-from bids_sr.boilerplate import data_of
-from bids_sr.cli.assignments import add_assignments
+from bids_sr.cli.assignments import (
+    add_assignments,
+    format_settings,
+    list_settings_without_flag,
+)
 from bids_sr.cli.options import ParsedOptions, Parser, normalize_flags
-from bids_sr.cli.recipe_settings import format_recipe_settings
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_preset, with_preset
 from bids_sr.config.settings import read_toml
 from bids_sr.config.values import SettingError
 
 _DESCRIPTION = """\
-BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD series of a BIDS
-dataset and computes activation maps (task runs) or connectivity maps (resting-state runs) for the
-acquired, interpolated and super-resolved series.
+BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD
+series of a BIDS dataset and computes activation maps (task runs) or
+connectivity maps (resting-state runs) for the acquired, interpolated and
+super-resolved series.
 For research use only, not for clinical use."""
-_EPILOG = """\
-Run bids-sr --help-all to list all options, and bids-sr report OUTPUT_DIR --open to view the
-reports of a completed analysis."""
+_EPILOG = "Run bids-sr --help-all to list all options and settings."
 
 
 def build_parser(*, show_all: bool = False) -> Parser:
@@ -35,7 +36,7 @@ def build_parser(*, show_all: bool = False) -> Parser:
     parser.add_argument(
         "--help-all", action="store_true", help="show the help for all options and exit"
     )
-    parser.epilog = format_recipe_settings() if show_all else _EPILOG
+    parser.epilog = format_settings() if show_all else _EPILOG
     add_settings(parser, show_all=show_all)
     return parser
 
@@ -45,9 +46,9 @@ def add_settings(
 ) -> None:
     """Add the options of all settings to a parser, whose help lists the common options or all."""
     titles = {item.name: item.metadata.get("title", "") for item in dataclasses.fields(Settings)}
-    for title in filter(None, titles.values()):  # in the order of the groups
+    for title in filter(None, titles.values()) if show_all else ():  # in order of the groups
         parser.get_group(title)
-    parser.add_foreign(**data_of("foreign_options.json"))
+    parser.setting_names = tuple(list_settings_without_flag())
     for name, group in get_type_hints(Settings).items():
         parser.add_fields(
             group, title=titles[name], show_all=show_all, excluded_fields=excluded_fields

@@ -110,24 +110,24 @@ OTA2022 = AnalysisPreset(
         Choice(
             setting=("activation", "kinds"),
             value=("cc",),
-            option="--activation cc",
+            option="--set activation.kinds=cc",
             source="equation 1 after linear detrending. The paper does not mention confounds",
         ),
         Choice(
             setting=("activation", "low_pass"),
             value=0.1,
-            option="--low-pass 0.1",
+            option="--set activation.low_pass=0.1",
             source="the paper describes a low-pass filter without its cutoff frequency; 0.1 Hz"
             " is our choice",
         ),
         Choice(
             setting=("preprocessing", "input_smoothing"),
             value=13.2,
-            option="--input-smoothing 13.2",
+            option="--set preprocessing.input_smoothing=13.2",
             source=(
                 "the series is smoothed before super-resolution, with sigma = 1.5 interpreted as"
                 " pixels of 3.75 mm. The paper does not state the unit; 1.5 mm would hardly smooth"
-                " (--input-smoothing 3.5)"
+                " (--set preprocessing.input_smoothing=3.5)"
             ),
         ),
         Choice(
@@ -148,7 +148,7 @@ OTA2022 = AnalysisPreset(
         Choice(
             setting=("activation", "thresholds"),
             value=("quarter",),
-            option="--threshold quarter",
+            option="--set activation.thresholds=quarter",
             source="equation 2: upper quarter of the range of CC in the region of interest",
         ),
         Choice(
@@ -160,10 +160,11 @@ OTA2022 = AnalysisPreset(
     ),
     user_choices=(
         "--dummy-scans if the repetition time differs from the paper",
-        "--input-smoothing 0 for the analysis without smoothing (Supplementary Figure 2)",
+        "--set preprocessing.input_smoothing=0 for the analysis without smoothing (Supplementary"
+        " Figure 2)",
         "--roi if the task is not a motor task",
         "--overlap A B if there are more than two conditions",
-        "--roi-grow if the region of interest is misregistered",
+        "--set evaluation.roi_grow=true if the region of interest is misregistered",
     ),
     cost=(
         "Training as published takes several days per participant on a CPU. With --preset"
@@ -220,7 +221,7 @@ PEREZBUENO2025 = AnalysisPreset(
         Choice(
             setting=("activation", "drift"),
             value="legendre:4",
-            option="--drift legendre:4",
+            option="--set activation.drift=legendre:4",
             source="section 3.3: Legendre polynomials of up to 4th order",
         ),
         Choice(
@@ -244,7 +245,10 @@ PEREZBUENO2025 = AnalysisPreset(
         Choice(
             setting=("activation", "seeds"),
             value=("motor=-36,-25,57,3", "defaultMode=0,-53,26,3", "visual=-30,-88,0,3"),
-            option="--seeds motor=-36,-25,57,3 defaultMode=0,-53,26,3 visual=-30,-88,0,3",
+            option=(
+                '--set \'activation.seeds=["motor=-36,-25,57,3", "defaultMode=0,-53,26,3",'
+                ' "visual=-30,-88,0,3"]\''
+            ),
             source=(
                 "seeds with a radius of 3 mm in three networks (table 3). The paper does not"
                 " report their coordinates, which are our choice"
@@ -253,14 +257,14 @@ PEREZBUENO2025 = AnalysisPreset(
         Choice(
             setting=("activation", "seed_series"),
             value="own",
-            option="--seed-series own",
+            option="--set activation.seed_series=own",
             source="section 3.3: the seed time series is computed from each series",
         ),
     ),
     user_choices=(
         "--sr-factor 1.25 1.25 1.25 for the other factor of table 3",
         "--ignore slicetiming events if the run has a task",
-        "--seeds for other coordinates",
+        "--set activation.seeds=SEED for other coordinates",
     ),
     cost=(
         "Training as published requires a GPU. With --preset perezbueno2025 --recipe fast, a"

@@ -24,7 +24,7 @@ class _Option:
     # argument, and "" means that only `--set` sets the option
     flags: str = ""
     help: str = ""
-    common: bool = False  # whether --help includes the option; --help-all includes all options
+    common: str = ""  # short help text of an option that --help lists; --help-all lists all
     affects_results: bool = True  # whether a result depends on the option
     # whether the option applies to a single call and is not read from an earlier settings file
     per_call: bool = False
@@ -50,7 +50,7 @@ def option(
     flags: str = "",
     help: str = "",
     *,
-    common: bool = False,
+    common: str = "",
     affects_results: bool = True,
     per_call: bool = False,
     is_internal: bool = False,
@@ -71,8 +71,8 @@ def option(
         by ``--set``.
     help : str, optional
         Help text of the option.
-    common : bool, optional
-        Whether ``--help`` includes the option; ``--help-all`` includes all options.
+    common : str, optional
+        Short help text for ``--help``; "" for options that only ``--help-all`` lists.
     affects_results : bool, optional
         Whether a result depends on the option.
     per_call : bool, optional

@@ -55,7 +55,7 @@ os.environ["PATH"] = f"{folder / 'slurm'}:{os.environ['PATH']}"
 options = [
     *("-w", work, "--cpus", 1, "--no-group", "--level", "minimal", "--truth", "none"),
     *("--sr-method", "bspline", "zerofill", "--sr-factor", 2, "--contrasts", "thumb-little"),
-    *("--smoothing", 0, "--activation", "glm"),
+    *("--smoothing", 0, "--set", "activation.kinds=glm"),
 ]
 call("bids-sr-slurm", data, out, *options, "--print-only")
 

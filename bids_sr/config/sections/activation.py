@@ -28,8 +28,9 @@ class Activation(OptionSection):
     `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi` are described in
     `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
 
-    `draws_cc` is true if ``cc`` is on the command line. Otherwise, maps of cross-correlation are
-    only drawn if there are no other maps, or if a network is trained as published.
+    `draws_cc` is true if ``cc`` is requested on the command line. Otherwise, maps of
+    cross-correlation are only drawn if there are no other maps, or if a network is trained as
+    published.
     """
 
     contrasts: tuple[str, ...] = option(
@@ -46,9 +47,10 @@ class Activation(OptionSection):
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"),
-        "--activation",
-        "activation maps to compute: cross-correlation with the task design (cc), or general"
-        " linear model (glm)",
+        help=(
+            "activation maps to compute: cross-correlation with the task design (cc), or general"
+            " linear model (glm)"
+        ),
     )
     smoothing: tuple[float, ...] = option(
         SMOOTHING,
@@ -63,14 +65,12 @@ class Activation(OptionSection):
     )
     low_pass: float | None = option(
         0.1,
-        "--low-pass HZ",
-        "low-pass cutoff frequency of the cross-correlation in Hz, or none",
+        help="low-pass cutoff frequency of the cross-correlation in Hz, or none",
         type=readers.parse_frequency,
     )
     high_pass: float = option(
         1 / 128,
-        "--high-pass HZ",
-        "high-pass cutoff frequency of the GLM in Hz, or none",
+        help="high-pass cutoff frequency of the GLM in Hz, or none",
         type=lambda text: readers.parse_frequency(text) or 0.0,
         least=0,
     )
@@ -78,16 +78,15 @@ class Activation(OptionSection):
         (),
         "--band-pass HZ",
         "lower and upper cutoff frequency in Hz (LOW HIGH). The band-pass filter is implemented"
-        " with regressors in all models and in the cross-correlation, and replaces --high-pass"
-        " and --low-pass",
+        " with regressors in all models and in the cross-correlation, and replaces the settings"
+        " high_pass and low_pass",
         above=0,
     )
     drift: str = option(
         COSINE,
-        "--drift {cosine,legendre:N}",
-        (
-            "drift model of the GLM: cosines up to the --high-pass frequency, or Legendre"
-            " polynomials up to order N"
+        help=(
+            "drift model of the GLM: cosines up to the frequency high_pass (cosine), or Legendre"
+            " polynomials up to order N (legendre:N)"
         ),
     )
     fd_censor: float | None = option(
@@ -113,22 +112,26 @@ class Activation(OptionSection):
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
-        "--seeds SEED",
-        f"seeds for the connectivity of runs without events: {', '.join(PREDEFINED)}, atlas"
-        " labels, NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
+        help=(
+            f"seeds for the connectivity of runs without events: {', '.join(PREDEFINED)}, atlas"
+            " labels, NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components"
+        ),
     )
     seed_series: Literal["acquired", "own"] = option(
         "acquired",
-        "--seed-series",
-        "source of the seed time series: the acquired series, with the same seed time series for"
-        " all maps (acquired), or the series that is used to compute each map (own)",
+        help=(
+            "source of the seed time series: the acquired series, with the same seed time"
+            " series for all maps (acquired), or the series that is used to compute each map"
+            " (own)"
+        ),
     )
     atlas: str = option(
         region_names.AAL2,
-        "--atlas {NAME,FILE}",
-        "atlas for --roi, --seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
-        " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
-        " table of the same name (columns index and name)",
+        help=(
+            "atlas for --roi, for seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
+            " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
+            " table of the same name (columns index and name)"
+        ),
     )
     roi: str = option(
         region_names.AUTO,
@@ -136,19 +139,22 @@ class Activation(OptionSection):
         "region of interest for measuring activated regions: auto (determined from the"
         " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
         " mask image",
-        common=True,
+        common="region of interest (default: auto, by the task name)",
     )
     combine_weights: Literal["equal", "precision"] = option(
         "equal",
-        "--combine-weights",
-        "weights of the runs in maps of all runs: equal, or precision (the inverse of the mean"
-        " noise variance of each run, for runs that differ in their noise)",
+        help=(
+            "weights of the runs in maps of all runs: equal, or precision (the inverse of the mean"
+            " noise variance of each run, for runs that differ in their noise)"
+        ),
     )
     combine_all_runs: bool = option(
         False,
-        "--combine-all-runs",
-        "also combine runs whose head or activation disagrees with the other runs of the task"
-        " (default: these runs are left out of maps of all runs)",
+        help=(
+            "also combine runs that disagree, that is, whose head or activation differs from the"
+            " other runs of the task"
+            " (default: these runs are left out of maps of all runs)"
+        ),
     )
     fuse_slices: bool = option(
         False,
@@ -166,14 +172,18 @@ class Activation(OptionSection):
     )
     draws_cc: bool = option(
         False,
-        help="draw the cross-correlation maps in axial and sagittal planes",
+        help=(
+            "draw the cross-correlation maps in axial and sagittal planes (default: if cc is"
+            " requested)"
+        ),
         affects_results=False,
     )
     thresholds: tuple[str, ...] = option(
         THRESHOLDS,
-        "--threshold {quarter,fdr,Z}",
-        "thresholds that define activated regions: upper quarter of the range, false discovery"
-        " rate of .05, or a z value",
+        help=(
+            "thresholds that define activated regions: upper quarter of the range (quarter), false"
+            " discovery rate of .05 (fdr), or a z value"
+        ),
     )
 
     def _check(self) -> None:
@@ -203,7 +213,10 @@ class Activation(OptionSection):
             reason = "expected two different conditions, or auto"
             is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap
             self._need(is_pair, "overlap", reason)
-            reason = "the overlap of regions requires --activation cc and --threshold quarter"
+            reason = (
+                "the overlap of regions requires cc in activation.kinds and quarter in"
+                " activation.thresholds"
+            )
             self._need(self.maps_quarter, "overlap", reason)
 
     def _check_regions(self) -> None:

@@ -32,7 +32,7 @@ class Preprocessing(OptionSection):
         "fMRIPrep output directory (fmriprep=DIR, or DIR). Anatomical images, masks, transforms,"
         " head-motion estimates, field maps and confounds are read from this directory instead"
         " of being computed",
-        common=True,
+        common="directory with fMRIPrep outputs to use instead of own preprocessing",
         affects_results=False,
     )
     echo: int | None = option(
@@ -53,8 +53,7 @@ class Preprocessing(OptionSection):
     )
     fd_spike_threshold: float = option(
         0.5,
-        "--fd-spike-threshold MM",
-        (
+        help=(
             "framewise displacement (mm) above which a volume is flagged as a motion outlier in"
             " the confounds table"
         ),
@@ -62,8 +61,7 @@ class Preprocessing(OptionSection):
     )
     dvars_spike_threshold: float = option(
         1.5,
-        "--dvars-spike-threshold VALUE",
-        (
+        help=(
             "standardized DVARS above which a volume is flagged as a motion outlier in the"
             " confounds table"
         ),
@@ -71,20 +69,16 @@ class Preprocessing(OptionSection):
     )
     return_all_components: bool = option(
         False,
-        "--return-all-components",
-        "include all CompCor components in the confounds table (default: only the components"
-        " that explain 50 percent of the variance)",
+        help=(
+            "include all CompCor components in the confounds table (default: only the components"
+            " that explain 50 percent of the variance)"
+        ),
     )
     ignore: tuple[
         Literal[
             "slicetiming",
             "events",
             "outliers",
-            "fieldmaps",
-            "sbref",
-            "t2w",
-            "flair",
-            "fmap-jacobian",
         ],
         ...,
     ] = option(
@@ -92,15 +86,15 @@ class Preprocessing(OptionSection):
         "--ignore",
         "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
         " events: treat all runs as resting state. outliers: include volumes that do not show the"
-        " head as the other volumes do. The other values are accepted for"
-        " compatibility with fMRIPrep and have no effect.",
+        " head as the other volumes do.",
     )
     input_smoothing: float = option(
         0.0,
-        "--input-smoothing MM",
-        "smooth the acquired series with a Gaussian kernel of this FWHM (mm) before"
-        " super-resolution and interpolation, as in Ota et al. 2022. Maps are additionally"
-        " smoothed with --smoothing (default: 0, no smoothing)",
+        help=(
+            "smooth the acquired series with a Gaussian kernel of this FWHM (mm) before"
+            " super-resolution and interpolation, as in Ota et al. 2022. Maps are additionally"
+            " smoothed with --smoothing (default: 0, no smoothing)"
+        ),
         least=0,
         most=50,
     )
@@ -110,11 +104,11 @@ class Preprocessing(OptionSection):
         "output spaces of the super-resolved series and maps: func, T1w, or templates such as"
         " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
         " fsaverage:den-10k",
-        common=True,
+        common="func, T1w, or templates and surfaces (default: func)",
         affects_results=False,
     )
     output_dtype: Literal["int16", "float32"] = option(
-        "int16", "--output-dtype", "data type of the saved series", affects_results=False
+        "int16", help="data type of the saved series", affects_results=False
     )
 
     def _check(self) -> None:

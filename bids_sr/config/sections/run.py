@@ -13,9 +13,10 @@ def sessions_option() -> int:
     """Return the field for the number of sessions per report, shared by all report commands."""
     return option(
         4,
-        "--aggregate-session-reports N",
-        "maximum number of sessions per report. If a participant has more sessions, one report"
-        " is generated per session (default: 4)",
+        help=(
+            "maximum number of sessions per report. If a participant has more sessions, one report"
+            " is generated per session (default: 4)"
+        ),
         affects_results=False,
         least=1,
     )
@@ -66,15 +67,15 @@ class Run(OptionSection):
     )
     md_only_boilerplate: bool = option(
         False,
-        "--md-only-boilerplate",
-        "generate the methods text as Markdown and BibTeX files, without HTML",
+        help="generate the methods text as Markdown and BibTeX files, without HTML",
         affects_results=False,
     )
     clean_workdir: bool = option(
         False,
-        "--clean-workdir",
-        "before processing, remove steps of the selected participants that earlier runs left in"
-        " the working directory",
+        help=(
+            "before processing, remove steps of the selected participants that earlier runs"
+            " left in the working directory"
+        ),
         affects_results=False,
         per_call=True,
     )
@@ -96,8 +97,10 @@ class Run(OptionSection):
     aggregate_session_reports: int = sessions_option()
     strict: bool = option(
         False,
-        "--strict",
-        "stop before processing if any run cannot be processed (default: such runs are skipped)",
+        help=(
+            "stop before processing if any run cannot be processed (default: such runs are"
+            " skipped)"
+        ),
         affects_results=False,
     )
     stop_on_first_crash: bool = option(
@@ -109,9 +112,7 @@ class Run(OptionSection):
         ),
         affects_results=False,
     )
-    sloppy: bool = option(
-        False, "--sloppy", "use low-quality settings for speed (for testing only)"
-    )
+    sloppy: bool = option(False, help="use low-quality settings for speed (for testing only)")
     verbosity: int = option(
         0,
         "-v --verbose",
@@ -132,7 +133,7 @@ class Run(OptionSection):
         "--dry-run",
         "check the inputs, print the planned processing with estimates of time, memory and disk"
         " space, and exit without processing",
-        common=True,
+        common="check the inputs, estimate time, memory and disk space, and exit",
         affects_results=False,
         per_call=True,
         among=WHICH_DATA,
@@ -151,13 +152,6 @@ class Run(OptionSection):
     run_uuid: str = option(
         "",
         help="name of the log directory of this call",
-        affects_results=False,
-        per_call=True,
-        is_internal=True,
-    )
-    without_effect: tuple[tuple[str, ...], ...] = option(
-        (),
-        help="options that were specified but had no effect, with the reason",
         affects_results=False,
         per_call=True,
         is_internal=True,

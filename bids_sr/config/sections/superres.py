@@ -122,7 +122,7 @@ class SuperRes(OptionSection):
         "methods: auto, baselines, or any of"
         f" {', '.join(method_names_without_controls())}. sbl, tv and dip require no pair."
         " auto: sbl, also srgan with a pair, tv for thinner slices",
-        common=True,
+        common="auto, or methods such as sbl, tv and srgan (default: auto)",
     )
     baselines: Literal["default", "all"] = option(
         "default",
@@ -139,6 +139,7 @@ class SuperRes(OptionSection):
         " size: one number (in-plane), or three numbers (x, y, across slices). Thinner slices"
         " require a 3D method (default: tv). By default, the factor is derived from the T2*w"
         " pair (at most 4), the calibration run or the --pretrained model, or is 2 in-plane",
+        common="acquired divided by high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
     )
@@ -159,7 +160,7 @@ class SuperRes(OptionSection):
         "--calibration {auto,none,LABEL,FILE}",
         "short high-resolution BOLD run that is used to estimate the variance map for the other"
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
-        common=True,
+        common="high-resolution BOLD run that calibrates the others (default: by voxel size)",
     )
     recipe: Literal["fast", "paper", "paper-mse"] = option(
         "fast",
@@ -170,17 +171,16 @@ class SuperRes(OptionSection):
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
         "--set NAME.FIELD=VALUE",
-        "set any field of a section of settings.toml, for example activation.thresholds=fdr or"
-        " 'activation.smoothing=[0, 5]', or change a setting of a method, for example tv.tv=0.02"
-        " or sbl.rounds=8. bids-sr --help-all lists the sections, and bids-sr-models list METHOD"
-        " the settings of a method with their ranges and defaults",
+        "set any field of settings.toml (see below), for example activation.drift=legendre:4 or"
+        " 'activation.smoothing=[0, 5]', or a setting of a method, for example tv.tv=0.02"
+        " (bids-sr-models list METHOD lists them)",
+        common="any other setting, for example activation.thresholds=fdr or tv.tv=0.02",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
-        "--model-source",
-        (
-            "train: always train new models. reuse: only use existing models from --model-dir."
-            " auto: reuse a model that was trained on the same pair, if available"
+        help=(
+            "use of existing models. train: always train new models. reuse: only use models from"
+            " --model-dir. auto: reuse a model that was trained on the same pair, if available"
         ),
         affects_results=False,
     )
@@ -208,9 +208,10 @@ class SuperRes(OptionSection):
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
-        "--train-precision",
-        "numerical precision of training: fp32, or mixed (bf16 if it does not change the score)."
-        " auto: mixed on a GPU, otherwise fp32",
+        help=(
+            "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
+            " score). auto: mixed on a GPU, otherwise fp32"
+        ),
     )
     n_ensemble: int = option(
         1,
@@ -224,10 +225,9 @@ class SuperRes(OptionSection):
     )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
-        "--data-consistency",
-        (
-            "enforce: replace the acquired frequencies in k-space of the super-resolved images"
-            " by the acquired data"
+        help=(
+            "acquired frequencies of super-resolved images in k-space: off, or enforce (replaced"
+            " by the acquired data)"
         ),
     )
     guide: Literal["auto", "highres", "none"] = option(
@@ -241,10 +241,11 @@ class SuperRes(OptionSection):
     )
     force: bool = option(
         False,
-        "--force",
-        "apply models to resolutions or orientations for which they were not trained, and"
-        " process runs whose k-space is empty below the Nyquist frequency implied by the voxel"
-        " size",
+        help=(
+            "use of models and runs despite differences: apply models to resolutions or"
+            " orientations for which they were not trained, and process runs whose k-space is"
+            " empty below the Nyquist frequency implied by the voxel size"
+        ),
         affects_results=False,
     )
 
@@ -390,8 +391,8 @@ class SuperRes(OptionSection):
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Return the directory to search for trained models, or None.
 
-        With ``--model-source reuse`` but without ``--model-dir``, models in the output directory
-        are reused.
+        With ``superres.model_source=reuse`` but without ``--model-dir``, models in the output
+        directory are reused.
         """
         output_models = output_dir / "sourcedata" / "models"
         return self.model_dir or (output_models if self.model_source == "reuse" else None)

@@ -138,8 +138,6 @@ def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]
 def _submit(arguments: list[str]) -> int:
     """Prepare and submit the jobs, or print their scripts."""
     settings, options, site = build_parser().read(arguments, _parse_options)
-    for name, reason in settings.run.without_effect:
-        print(f"  note: {name} has no effect: {reason}")
     print_line("Checking the inputs")
     submission, settings_toml, state = prepare(settings, options, site)
     dependencies = state.open_jobs if state else ()

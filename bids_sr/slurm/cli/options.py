@@ -74,7 +74,7 @@ class SlurmOptions(_SubmitOptions):
     gpus: int | None = option(
         None,
         "--gpus N",
-        "number of GPUs per task (default: 1 with --device cuda, otherwise 0)",
+        "number of GPUs per task (default: 1 with --set resources.device=cuda, otherwise 0)",
         least=0,
     )
     no_group: bool = option(False, "--no-group", "do not submit a job for the group level")

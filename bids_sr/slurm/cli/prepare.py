@@ -229,8 +229,8 @@ def _find_option_problems(settings: Settings, site: Site) -> list[str]:
         )
     if settings.run.clean_workdir:
         problems.append(
-            "--clean-workdir: a requeued task would lose its completed steps; specify a new"
-            " working directory with -w instead"
+            "--set run.clean_workdir=true: a requeued task would lose its completed steps; specify"
+            " a new working directory with -w instead"
         )
     for name, text in (("setup", site.setup), ("container", site.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():

@@ -109,9 +109,10 @@ def _refuse_or_warn(
     )
     if is_requested and not force:
         raise ValueError(
-            f"{change_text}. Use --precision fp32 or auto, or override this check with --force."
+            f"{change_text}. Use --precision fp32 or auto, or override this check with --set "
+            "superres.force=true."
         )
-    choice = "bf16 is used because of --force" if force else "fp32 is used instead"
+    choice = "bf16 is used because of superres.force" if force else "fp32 is used instead"
     _LOGGER.warning("%s; %s", change_text, choice)
 
 

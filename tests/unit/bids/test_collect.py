@@ -368,7 +368,7 @@ class TestPair:
         assert "differ by more than 10 %" in texts(refused)
         forced = look(superres=SuperRes(**labels, force=True))  # type: ignore[arg-type]
         assert not forced.problems
-        assert "Processing continues because of --force" in texts(forced)
+        assert "Processing continues because of --set superres.force=true" in texts(forced)
         assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
 
     def test_phase_images_are_ignored(self, maker: BidsMaker, look: Look) -> None:

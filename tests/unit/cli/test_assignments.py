@@ -20,7 +20,6 @@ WITHOUT_DOOR = {
     "selection.analysis_level",
     "superres.recipe_changes",
     "run.run_uuid",
-    "run.without_effect",
 }
 
 

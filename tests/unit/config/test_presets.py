@@ -58,7 +58,9 @@ def test_a_preset_sets_all_unspecified_options() -> None:
 
 
 def test_options_override_the_preset_in_any_order() -> None:
-    options = "--recipe fast --low-pass none --smoothing 5 --overlap a b --roi brain"
+    options = (
+        "--recipe fast --set activation.low_pass=none --smoothing 5 --overlap a b --roi brain"
+    )
     for line in (f"--preset ota2022 {options}", f"{options} --preset ota2022"):
         settings = parse(line)
         assert settings.superres.recipe == "fast"
@@ -169,7 +171,10 @@ def test_with_preset_does_not_modify_its_arguments() -> None:
 def test_the_console_lists_preset_options_overrides_and_cost() -> None:
     text = console(parse("--preset ota2022 --dummy-scans 3"))
     assert "--recipe paper-mse: training as published, but with the mean squared error" in text
-    assert "--low-pass 0.1: the paper describes a low-pass filter without its cutoff" in text
+    assert (
+        "--set activation.low_pass=0.1: the paper describes a low-pass filter without its cutoff"
+        in text
+    )
     assert "override these options of the preset: --dummy-scans 60\n" in text
     assert "takes several days per participant on a CPU" in text
     assert "--preset ota2022 --recipe fast" in text
@@ -189,8 +194,14 @@ def test_the_console_lists_preset_options_overrides_and_cost() -> None:
         ("--overlap thumb thumb", "expected two different conditions"),
         ("--overlap auto thumb", "expected two different conditions"),
         ("--overlap a b c", "expected two different conditions"),
-        ("--overlap a b --activation glm", "--activation cc and --threshold quarter"),
-        ("--overlap a b --threshold fdr", "--activation cc and --threshold quarter"),
+        (
+            "--overlap a b --set activation.kinds=glm",
+            "cc in activation.kinds and quarter in activation.thresholds",
+        ),
+        (
+            "--overlap a b --set activation.thresholds=fdr",
+            "cc in activation.kinds and quarter in activation.thresholds",
+        ),
     ],
 )
 def test_invalid_overlap_conditions_are_rejected(line: str, reason: str) -> None:
@@ -200,6 +211,6 @@ def test_invalid_overlap_conditions_are_rejected(line: str, reason: str) -> None
 
 
 def test_overlap_auto_is_ignored_without_correlation_regions() -> None:
-    assert parse("--preset ota2022 --activation glm").activation.overlap_names is None
+    assert parse("--preset ota2022 --set activation.kinds=glm").activation.overlap_names is None
     assert parse("--overlap auto").activation.overlap_names == ()
     assert parse().activation.overlap_names is None

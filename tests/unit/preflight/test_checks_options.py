@@ -346,7 +346,7 @@ def test_the_published_recipe_requires_vgg19_only_if_srgan_is_trained(maker: Bid
     assert not requires_vgg19("--sr-method", "sbl", "cpce")
     assert not requires_vgg19("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
     assert not requires_vgg19(
-        "--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models"
+        "--sr-method", "srgan", "--set", "superres.model_source=reuse", "--model-dir", "models"
     )
     # the negative control is trained even with a given model
     assert requires_vgg19(
@@ -406,7 +406,7 @@ def test_missing_vgg19_features_are_reported_before_training(
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
     assert reported("--vgg-weights", str(weights)) == []
-    assert reported("--model-source", "reuse", "--model-dir", "models") == []
+    assert reported("--set", "superres.model_source=reuse", "--model-dir", "models") == []
     if name == "cpce":
         assert reported("--pretrained", model(maker, "cpce")) == []
 

@@ -158,12 +158,12 @@ def other_orientation(maker: BidsMaker, valid_model: Path) -> list[str]:
 
 
 def other_model_factor(maker: BidsMaker, valid_model: Path) -> list[str]:
-    """Use a model of another factor with --force, which cannot help.
+    """Use a model of another factor with force, which cannot help.
 
     The factor of 2 x 2 is part of the network weights.
     """
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
-    return use_model(copy_model(maker, valid_model), "--force")
+    return use_model(copy_model(maker, valid_model), "--set", "superres.force=true")
 
 
 CASES = {
@@ -218,15 +218,19 @@ CASES = {
         fix="Specify the .safetensors file",
     ),
     "resolution": Case(
-        spoil=other_resolution, reason="trained at a resolution of 3 x 3 x 4 mm", fix="--force"
+        spoil=other_resolution,
+        reason="trained at a resolution of 3 x 3 x 4 mm",
+        fix="--set superres.force=true",
     ),
     "contrast": Case(
         spoil=other_contrast,
         reason="trained on T1w images, but the image contrast is bold",
-        fix="--force",
+        fix="--set superres.force=true",
     ),
     "orientation": Case(
-        spoil=other_orientation, reason="trained on slices across R-L", fix="--force"
+        spoil=other_orientation,
+        reason="trained on slices across R-L",
+        fix="--set superres.force=true",
     ),
     "factor of the model": Case(
         spoil=other_model_factor,
@@ -265,7 +269,9 @@ def test_force_overrides_mismatches_of_the_image(
     valid_model: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = resave_model(maker, valid_model, *["--force"] * bool(change), **change)
+    options = resave_model(
+        maker, valid_model, *["--set", "superres.force=true"] * bool(change), **change
+    )
     out = str(maker.root.parent / "out")
     assert (
         main(

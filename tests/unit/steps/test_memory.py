@@ -24,7 +24,13 @@ from bids_sr.steps.memory import (
 @pytest.mark.parametrize(
     "options",
     [
-        ("--null-checks", "--roi-grow", "--output-spaces", "MNI152NLin2009aSym"),
+        (
+            "--null-checks",
+            "--set",
+            "evaluation.roi_grow=true",
+            "--output-spaces",
+            "MNI152NLin2009aSym",
+        ),
         ("--sr-method", "tv", "sbl", "--n-ensemble", "2", "--retrospective"),
         ("--sr-method", "bspline"),
     ],

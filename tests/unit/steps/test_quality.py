@@ -196,7 +196,7 @@ def test_bf16_is_tested_rejected_with_its_t_change_and_can_be_forced(
     monkeypatch.setattr(network_precision, "_MAX_CHANGE", 0.001)
     with pytest.raises(
         ValueError,
-        match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*--force",
+        match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*force=true",
     ):
         network_precision.guard_precision(**bold, precision="bf16", force=False)
     precision, rows = network_precision.guard_precision(**bold, precision="bf16", force=True)

@@ -283,7 +283,7 @@ def test_a_pretrained_model_is_compared_with_the_scans_of_every_participant(
     assert problem.what.startswith("sub-01 with --pretrained ")
     assert reason in problem.why
     assert problem.remedy.endswith(".")
-    forced = check(settings_for(maker, *options, "--force")).problems
+    forced = check(settings_for(maker, *options, "--set", "superres.force=true")).problems
     assert bool(forced) == ("channels" in card)  # another number of channels is another network
 
 

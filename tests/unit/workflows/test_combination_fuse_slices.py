@@ -61,7 +61,10 @@ def test_a_contrast_missing_in_the_first_run_is_not_fused(tmp_path: Path) -> Non
         pytest.param(("task-rest_run-1", "task-rest_run-2"), (), False, id="at rest"),
         pytest.param(("ses-a_task-tap", "ses-b_task-tap"), (), True, id="over sessions"),
         pytest.param(
-            ("task-tap_run-1", "task-tap_run-2"), ("--activation", "cc"), True, id="no effects"
+            ("task-tap_run-1", "task-tap_run-2"),
+            ("--set", "activation.kinds=cc"),
+            True,
+            id="no effects",
         ),
     ],
 )

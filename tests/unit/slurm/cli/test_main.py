@@ -194,10 +194,8 @@ def test_options_are_checked_before_slurm_is_called(
     for option in ("--array 9", "--time soon"):
         assert option in text
     assert not (tmp_path / "asked").exists()
-    assert call("--notrack") == 2
-    output = capsys.readouterr()
-    assert "note: --notrack has no effect" in output.out
-    assert "squeue failed with exit code 1" in output.err
+    assert call() == 2
+    assert "squeue failed with exit code 1" in capsys.readouterr().err
 
 
 def test_a_slurm_plugin_is_rejected_in_array_tasks(
@@ -230,17 +228,10 @@ def test_an_ambiguous_memory_unit_is_rejected(
 def test_clean_workdir_is_rejected_if_tasks_may_be_requeued(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("--clean-workdir") == 2
-    assert "--clean-workdir: a requeued task" in (stderr := capsys.readouterr().err)
+    assert call("--set", "run.clean_workdir=true") == 2
+    assert "--set run.clean_workdir=true: a requeued task" in (stderr := capsys.readouterr().err)
     assert "specify a new working directory with -w" in stderr
     assert untouched(tmp_path)
-
-
-def test_options_without_effect_are_reported(
-    call: Call, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("--notrack", "--print-only") == 0
-    assert "note: --notrack has no effect: " in capsys.readouterr().out
 
 
 def test_more_tasks_than_an_array_allows_are_rejected(
@@ -284,8 +275,8 @@ def test_a_missing_slurm_is_rejected_unless_print_only(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert call("--clean-workdir") == 2
-    assert "--clean-workdir" in (stderr := capsys.readouterr().err)
+    assert call("--set", "run.clean_workdir=true") == 2
+    assert "--set run.clean_workdir=true" in (stderr := capsys.readouterr().err)
     assert "--print-only" not in stderr, "SLURM is not called for options that cannot be submitted"
     assert call() == 2
     assert "--print-only" in capsys.readouterr().err
