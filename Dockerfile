@@ -96,7 +96,7 @@ ARG REVISION=
 ARG BASE_IMAGE
 LABEL org.opencontainers.image.title="bids-sr" \
       org.opencontainers.image.description="Subject-specific super-resolution of fMRI as a BIDS-App" \
-      org.opencontainers.image.version="0.2.0.dev0" \
+      org.opencontainers.image.version="0.3.0.dev0" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="https://example.org/bids-sr" \
       org.opencontainers.image.base.name="${BASE_IMAGE}" \

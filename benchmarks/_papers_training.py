@@ -72,7 +72,7 @@ def downsample(image: Array, degradation: str, factor: Factor) -> tuple[Array, A
 def upsample(method: str | LoadedModel, low: Array, factor: Factor) -> Array:
     """Super-resolve one image by an interpolation, given by name, or by a model."""
     scale = float(np.percentile(low[low > 0.1 * low.max()], 99))
-    inputs = UpsamplerInputs(factor=factor, scale=scale, precision="fp32")
+    inputs = UpsamplerInputs(factor=factor, scale=scale)
     if isinstance(method, str):
         assert method in MATRICES, method
         upsampler = make_upsampler(method, inputs)

@@ -19,7 +19,7 @@ KINDS = {
     "maps": ("_statmap.nii.gz",),
     "masks": ("_mask.nii.gz",),
     "sidecars": (".json",),
-    "figures": (".svg", "_figures.zip"),
+    "figures": (".svg",),
 }
 PEOPLE = (1000, 10_000)
 

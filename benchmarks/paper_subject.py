@@ -13,11 +13,9 @@ resources of each step, which the table sums. `step s` is the wall time of the s
 which may run in parallel; `processor s` is the time of all their threads. Memory is the
 peak over the whole group of processes (PSS, so that shared pages count once).
 
-The roofline compares the kernels of the two slowest stages, one thread each as in the run, with
-the best convolution in cache, the best large matrix product, and copies of arrays larger than
-the caches, measured at the same time; benchmarks/_roofline.py defines work and bytes. --keep-run
+--keep-run
 uses the run in WORK, with its load and processors. Writes
-benchmarks/results/paper_subject{,_roofline}.{json,md}.
+benchmarks/results/paper_subject.{json,md}.
 """
 
 import argparse
@@ -26,7 +24,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -34,30 +31,14 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from _monitored import monitored
-from _pair import pair_of
 from _resources import watch
-from _roofline import (
-    Kernel,
-    Peaks,
-    measure_peaks,
-    of_a_volume,
-    of_training,
-    on_threads,
-    row as roofline_row,
-    seconds,
-)
 from _table import keep
 
 from bids_sr import steps
 from bids_sr.io.atomic_files import write_json
-from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline import step as pipeline
-from bids_sr.sr.inference.posed_image import PosedImage
-from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import load_model
 
 RESOURCES = "resources.tsv"
 """Table in the work folder with the resources of each step."""
@@ -239,68 +220,6 @@ def verdict(usage: Finished, preset: str) -> str:
     )
 
 
-def heaviest(stage_table: pd.DataFrame) -> list[str]:
-    """Return the two stages with the most processor time; all series are one stage."""
-    merged = stage_table.cpu.groupby(
-        [
-            str(name).partition(":")[0] if SERIES in str(name) else name
-            for name in stage_table.index
-        ]
-    )
-    return merged.sum().sort_values(ascending=False).index[:2].tolist()
-
-
-def report_roofline(
-    kernels: list[Kernel], peaks: Peaks, stage_table: pd.DataFrame, counts: Mapping[str, int]
-) -> None:
-    """Store table and figure, and the fraction of each stage's processor time that the kernels
-    explain.
-    """
-    took = {kernel.name: seconds(kernel.run) for kernel in kernels}
-    rows = [roofline_row(kernel, peaks, took[kernel.name]) for kernel in kernels]
-    two = heaviest(stage_table)
-    shares = []
-    for stage in stage_table.index:
-        part = str(stage).removeprefix(SERIES)
-        kernel_s = sum(
-            kernel.parts.count(part) * kernel.share * took[kernel.name] for kernel in kernels
-        ) * counts.get(part, 0)
-        if kernel_s:
-            shares.append(f"{stage} {100 * kernel_s / stage_table.cpu[stage]:.0f} %")
-    remarks = [
-        f"The two stages that took most: {' and '.join(two)}. Counted are the kernels of training"
-        " and of all series"
-        + (
-            "."
-            if {SERIES.partition(":")[0], TRAINING} == set(two)
-            else "; others are libraries' own code (ANTs, say)."
-        )
-        + " One thread each, as in the run.",
-        (
-            f"Best here, one thread: convolution in cache {peaks.convolution:.1f} GFLOP/s, matrix"
-            f" product of 2048 {peaks.product:.1f} GFLOP/s; copy {peaks.copy:.1f} GB/s, triad"
-            f" {peaks.triad:.1f} GB/s of arrays of 268 MB; copy in cache {peaks.cached:.1f} GB/s."
-            " A roof is the lower of the best convolution and intensity times the better of copy"
-            " and triad."
-        ),
-        (
-            "Share of the stage's processor time in the run that these kernels take when run"
-            f" alone: {', '.join(shares)}. The rest is reading and writing series, looks at"
-            " held-out slices, interpreters, and two steps sharing caches and memory."
-        ),
-        (
-            "Splines are compiled loops over rows of voxels; their rows are in a cache, and their"
-            " work is the algorithm's."
-        ),
-    ]
-    keep(
-        "paper_subject_roofline",
-        "Roofline of what a whole subject spends most on",
-        rows,
-        remarks=remarks,
-    )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -317,31 +236,12 @@ def main() -> int:
     if usage.code:
         sys.stderr.write((options.work / "run.log").read_text()[-4000:])
         return usage.code
-    stage_table, pair = stages(options.work), pair_of(phantom)
-    (bold,) = phantom.glob("sub-*/func/*_bold.nii.gz")
-    with SeriesReader(bold) as reader:
-        volume, affine, shape = next(iter(reader.volumes())), reader.affine, reader.shape
     keep(
         "paper_subject",
         "A whole subject of the paper's size",
-        table(stage_table, usage),
+        table(stages(options.work), usage),
         remarks=[verdict(usage, options.preset)],
     )
-    (weights,) = out.glob("sourcedata/models/**/*srgan*.safetensors")
-    model = load_model(weights)
-    (fine,) = phantom.glob("sub-*/anat/*acq-highres_T2starw.nii.gz")
-    data, grid = load_image(fine)
-    steps = sum(phase["iterations"] for phase in model.card.json["phases"].values())
-    names = [str(name).removeprefix(SERIES) for name in stage_table.index if SERIES in str(name)]
-    with on_threads(1):
-        kernels = [
-            *of_training(get_method("srgan").recipes["fast"], pair),
-            *of_a_volume(
-                np.asarray(volume), affine, pair.factor, model, PosedImage(data=data, affine=grid)
-            ),
-        ]
-        counts = {TRAINING: steps, **dict.fromkeys(names, int(shape[3]))}
-        report_roofline(kernels, measure_peaks(), stage_table, counts)
     return 0
 
 

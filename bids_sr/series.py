@@ -11,14 +11,10 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-KindOfSeries = Literal[
-    "acquired", "baseline", "control", "method", "placebo", "member", "measured", "run"
-]
+KindOfSeries = Literal["acquired", "baseline", "control", "method", "placebo", "measured", "run"]
 
 # acquired series, and its maps interpolated by cubic splines to the high-resolution grid
 RAW, RAW_SPLINE = "raw", "rawSpline"
-THIN = "thin"
-"""Label of the resolution of maps on slices of half the thickness."""
 MEASURED = "measured"  # high-resolution reference that was acquired in the same run
 OTHER_RUN = "otherRun"  # another acquired run of the same task, used as a reference
 _RUN = "run"  # in tables: rows about the run as a whole
@@ -74,7 +70,7 @@ PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 SAME = "Same"
 """Variant of a compared series: acquired series smoothed to the resolution of this series."""
 _VARIANT_PATTERN = re.compile(
-    rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME}|Seed(?P<seed>\d+))"
+    rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME})"
 )
 _LABEL_PATTERN = re.compile(
     r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?"
@@ -86,8 +82,8 @@ class SeriesLabel:
     """Name of a series with its parts.
 
     `method`: original series of a variant, otherwise the name. `variant`: ``Phantom``, ``Other``,
-    ``T1w``, ``Mirror`` or ``Shift`` for a placebo, ``Seed1`` etc. for an ensemble member, `SAME`
-    for a control of a compared series; "" for other series.
+    ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for a control of a compared series; ""
+    for other series.
     """
 
     name: str
@@ -113,11 +109,6 @@ def series_names(methods: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(series_name, methods))
 
 
-def member_name(method: str, seed: int) -> str:
-    """Return the name of a further ensemble member; the series of the method is the first."""
-    return series_name(method, f"Seed{seed}")
-
-
 def same_name(compared: str) -> str:
     """Return the name of the acquired series smoothed to the resolution of a compared series."""
     return series_name(compared, SAME)
@@ -127,8 +118,8 @@ def same_name(compared: str) -> str:
 def parse_series_name(name: str) -> SeriesLabel:
     """Return the parts of the name of a series; an unknown name is the name of a method.
 
-    >>> parse_series_name("srganSeed2")
-    SeriesLabel(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
+    >>> parse_series_name("srganMirror")
+    SeriesLabel(name='srganMirror', kind='placebo', method='srgan', variant='Mirror')
     """
     names_by_kind: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
         ("acquired", ACQUIRED),
@@ -141,11 +132,7 @@ def parse_series_name(name: str) -> SeriesLabel:
     match = None if kind else _VARIANT_PATTERN.fullmatch(name)
     if match is None:
         return SeriesLabel(name, kind or "method", name)
-    variant_kind: KindOfSeries = "placebo"
-    if match["variant"] == SAME:
-        variant_kind = "control"
-    elif match["seed"] is not None:
-        variant_kind = "member"
+    variant_kind: KindOfSeries = "control" if match["variant"] == SAME else "placebo"
     return SeriesLabel(name, variant_kind, match["method"], match["variant"])
 
 

@@ -6,7 +6,7 @@ same version.
 
 from pathlib import Path
 
-RELEASE = "0.2.0.dev0"
+RELEASE = "0.3.0.dev0"
 
 
 def _version() -> str:
@@ -22,3 +22,11 @@ def _version() -> str:
 
 
 __version__ = _version()
+
+
+def is_compatible(version: str) -> bool:
+    """Return whether files of a version may stand beside those of this version.
+
+    Versions that differ in one of their first two numbers write other files.
+    """
+    return version.split(".")[:2] == RELEASE.split(".")[:2]

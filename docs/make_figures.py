@@ -33,7 +33,7 @@ import pandas as pd
 from PIL import Image
 
 from bids_sr.metrics.rows import read_frame
-from bids_sr.report.figure_archive import read_figures
+from bids_sr.report.stored_figures import read_figures
 
 HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"

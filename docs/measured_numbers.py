@@ -65,63 +65,6 @@ def _largest_change_by_halves() -> float:
     )
 
 
-def across_numbers() -> dict[str, str]:
-    """Return numbers of the fusion across slices."""
-    table, other = rows("across"), rows("across_acquisition")
-    in_both = "both, 0 mm"
-
-    def gains(found: list[dict[str, Any]], method: str, column: str, **chosen: str) -> str:
-        values = [
-            float(row[column].split()[0])
-            for row in found
-            if row["method"] == method and all(row[key] == value for key, value in chosen.items())
-        ]
-        one = short(min(values))
-        return one if one == short(max(values)) else span(values)
-
-    real = [row for row in table if row["runs"].startswith("pydecnef")]
-    halves = [row for row in table if row["runs"].startswith("halves")]
-    wrong = [row for row in real if row["method"].startswith("wrong sign")]
-    kinds = list(dict.fromkeys(row["acquisition"] for row in other))
-    decided = rows("across_gate")
-    right = [row for row in decided if row["right"] == "yes"]
-    mirrored = [row for row in decided if "mirrored" in row["case"]]
-    displaced = [
-        row
-        for row in decided
-        if row["right"] == "no" and row not in mirrored and float(row["displacement"]) >= 0.25
-    ]
-    altered = {
-        (row["acquisition"], row["runs"]): row["applied"]
-        for row in other
-        if row["acquisition"] != kinds[0]
-    }
-    return {
-        "across_altered": f"{sum(one == 'yes' for one in altered.values())} of {len(altered)}",
-        "across_real": gains(real, "fusion", f"gain, {in_both}"),
-        "across_real_linear": gains(real, "linear fusion (flat prior SD)", f"gain, {in_both}"),
-        "across_halves_linear": gains(halves, "linear fusion (flat prior SD)", f"gain, {in_both}"),
-        "across_real_first": gains(real, "fusion", "gain, first run, 0 mm"),
-        "across_real_4": gains(real, "fusion", "gain, both, 4 mm"),
-        "across_halves": gains(halves, "fusion", f"gain, {in_both}"),
-        "across_order": gains(
-            rows("across_order"), "sbl in plane, then fusion across", "gain, both"
-        ),
-        "across_wrong": span(float(row[in_both]) for row in wrong),
-        "across_plain": span(
-            float(row[in_both]) for row in real if row["method"] == "mean of both cubic splines"
-        ),
-        **{
-            f"across_{name}": gains(other, "fusion", f"gain, {in_both}", acquisition=kind)
-            for name, kind in zip(("box", "dephasing", "gaussian"), kinds, strict=True)
-        },
-        "across_applied": f"{sum(row['applied'] == 'yes' for row in right)} of {len(right)}",
-        "across_refused": f"{sum(row['applied'] == 'no' for row in displaced)} of"
-        f" {len(displaced)}",
-        "across_mirrored": f"{sum(row['applied'] == 'no' for row in mirrored)} of {len(mirrored)}",
-    }
-
-
 def participant_numbers() -> dict[str, str]:
     """Return numbers of the maps of all runs of a participant."""
 
@@ -246,7 +189,6 @@ def numbers() -> dict[str, str]:
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
         "example_results_gb": f"{took['results GB']:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
-        **across_numbers(),
         **participant_numbers(),
         "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",
     }

@@ -1,5 +1,4 @@
-"""Write docs/options.md, the options of all commands, and the Boutiques descriptor of
-docs/descriptor.py: python docs/options_page.py reads them from their parsers.
+"""Write docs/options.md, the options of all commands: python docs/options_page.py.
 
 They are made from the fields that hold them, so that no option is written down twice.
 """
@@ -12,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser, report_command
+from bids_sr.cli import evaluate_main, parser
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
@@ -41,7 +40,6 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     another heading.
     """
     yield "bids-sr", parser.build_parser(show_all=True), ""
-    yield "bids-sr report", report_command.report_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
@@ -129,6 +127,3 @@ def page() -> str:
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     PAGE.write_text(page(), encoding="utf-8")
-    import descriptor
-
-    descriptor.DESCRIPTOR.write_text(descriptor.text(), encoding="utf-8")

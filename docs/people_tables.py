@@ -2,7 +2,7 @@
 
 A page has room for the table between ``<!-- people, by docs/people_tables.py -->`` and ``<!-- end
 of people -->``. The values are those of `benchmarks/people.py runs`, `noisy` and `contrasts` and
-of `benchmarks/double_dipping.py` (`benchmarks/results/*.json`); `docs/figures/people.svg` has a
+the stored table `double_dipping` (`benchmarks/results/*.json`); `docs/figures/people.svg` has a
 dot for each run.
 """
 

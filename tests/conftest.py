@@ -108,7 +108,6 @@ WITHOUT = {
     "slurm": ("BIDS_SR_TEST_SLURM does not name",),
     "cgroups": ("no control group of this machine keeps memory limits",),
     "container": ("names no container engine",),
-    "others": ("BIDS_SR_TEST_OTHERS does not name", "could not import 'reftrace"),
 }
 """Skip messages of tests without a tool; a CI job has each of the tools."""
 ALWAYS = (

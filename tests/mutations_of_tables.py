@@ -464,7 +464,6 @@ def options(rng: Rng, maker: BidsMaker) -> list[str]:
                 ["-w", "/proc/x"],
                 ["--set", "activation.thresholds=nan"],
                 ["--vgg-weights", "/dev/zero"],
-                ["--n-ensemble", "9" * 30],
                 ["--max-train-minutes", "nan"],
                 ["--retrospective"],
                 ["--derivatives", "fmriprep=/"],

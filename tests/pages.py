@@ -2,16 +2,11 @@
 
 import importlib.util
 import re
-import subprocess
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ROOT / "docs" / "recipes"
-Run = Callable[..., subprocess.CompletedProcess[str]]
-"""Type of the fixture in tests/others that calls a program."""
 
 
 def blocks(text: str) -> list[tuple[str, str]]:

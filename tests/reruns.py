@@ -92,9 +92,7 @@ _CALL = (
 )
 """Changes of how a call runs."""
 _RUN = (
-    "--n-ensemble 3",
     "--set superres.data_consistency=enforce",
-    "--precision fp32",
     "--dummy-scans 2",
     "--slice-time-ref 0",
     "--set preprocessing.fd_spike_threshold=0.2",
@@ -143,16 +141,8 @@ CASES: Mapping[str, Case] = {
     "task": Case(
         make_run,
         (
-            *(
-                "--truth",
-                "{root}/truth",
-                "--n-ensemble",
-                "2",
-                "--null-checks",
-                "--set",
-                "evaluation.roi_grow=true",
-            ),
-            *("--sr-method", "sbl", "srgan", "tv", "dip", "--precision", "bf16"),
+            *("--truth", "{root}/truth", "--null-checks", "--set", "evaluation.roi_grow=true"),
+            *("--sr-method", "sbl", "srgan", "tv", "dip"),
         ),
         (
             *_TRAINING,

@@ -1,7 +1,7 @@
 """Combination of the runs of a task, within sessions and over sessions."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 
 from bids_sr.bids import BoldRun
 from bids_sr.combination.checks import (
@@ -15,13 +15,12 @@ from bids_sr.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.combination.steps import (
     combined_runs,
     figures as participant_figures,
-    fused_slices,
     shared_error,
     sibling_runs,
     tested_runs,
 )
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Transforms
+from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.flow import add_methods_text, concatenate, expect_cost, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
@@ -53,16 +52,12 @@ _RESCALING_S, _RESAMPLING_S = 0.05, 0.18
 
 @frozen
 class ProcessedRun:
-    """Results of a run that the participant level uses.
-
-    `effects`: files of block effects, by series; empty if the run cannot be split into halves.
-    """
+    """Results of a run that the participant level uses."""
 
     plan: RunPlan
     fitted_run: FittedRun
     series: RunSeries
     maps: MappedRun
-    effects: Mapping[str, File] = field(default_factory=dict)
 
 
 @frozen
@@ -640,145 +635,10 @@ def _is_calibrated(run: ProcessedRun, series: str) -> bool:
     return run.plan.uses_calibration and method is not None and method.uses_calibration
 
 
-@frozen
-class FusedSlices:
-    """Result of the fusion of the runs of a task.
-
-    Parameters
-    ----------
-    fusion : Facts
-        Whether runs were fused, the fused runs, and the reason if nothing was fused.
-    maps : list[Map]
-        Fused and interpolated effects on thin slices; empty if nothing was fused.
-    """
-
-    fusion: Facts
-    maps: list[Map]
-
-
-def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices | None:
-    """Fuse the runs of a task on thinner slices, if their slices are displaced.
-
-    Only the effects of the primary series are fused, and only if a test of the fusion passes.
-    Runs of several sessions are not fused.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Settings of the call and plan of all participants.
-    combined_maps : CombinedMaps
-        Combined runs, with their transforms.
-
-    Returns
-    -------
-    FusedSlices | None
-        None if the primary series cannot be fused: runs are from several sessions or at rest, a
-        run has no block effects of the series, or slices are already thinner than acquired.
-    """
-    runs, group = combined_maps.runs, combined_maps.group
-    first, *further_names = runs
-    plan = runs[first].plan
-    series = plan.primary
-    effects: dict[str, File] = {
-        name: run.effects[series]
-        for name, run in runs.items()
-        if series in run.effects and series in run.maps.series
-    }
-    if group.over_sessions or len(effects) < len(runs) or not _can_fuse(runs.values()):
-        return None
-    # contrasts are defined by their weights in the first run
-    runs_by_contrast = {
-        contrast: run_names
-        for contrast, run_names in group.contrasts.items()
-        if first in run_names
-    }
-    outputs = analysis.outputs(
-        group.entities, provenance=analysis.provenance, axis_order=plan.bold.axis_order
-    ).with_references(boldref=runs[first].fitted_run.motion.boldref)
-    first2run_xfms = dict(combined_maps.first2run_xfms)
-    first_mapped = runs[first].maps.series[series]
-    masks = {name: runs[name].maps.series[series].series.mask for name in further_names}
-    with subworkflow(scope_name(f"{group.label}_slices"), high_resolution=True):
-        displacements = fused_slices.measure_displacements(
-            first_mapped.maps, first_mapped.series.mask, masks, first2run_xfms, first=first
-        )
-        slow_sds = _measure_slow_sds(runs, series, displacements)
-        fusion = fused_slices.decide_fusion(
-            first_mapped.maps,
-            first_mapped.series.mask,
-            masks,
-            first2run_xfms,
-            effects,
-            slow_sds,
-            displacements,
-            dict(combined_maps.run_scales),
-            combined_maps.agreement,
-            first=first,
-            series_name=series,
-        )
-        maps = fused_slices.fuse_maps(
-            first_mapped.series.mask,
-            first2run_xfms,
-            effects,
-            slow_sds[first],
-            fusion,
-            dict(combined_maps.run_scales),
-            first=first,
-            series_name=series,
-            contrasts={contrast: plan.contrasts[contrast] for contrast in runs_by_contrast},
-            runs_of_contrasts=runs_by_contrast,
-            smoothing=plan.analysis.settings.activation.smoothing,
-        )
-        add_methods_text(Part.MAPS, fused_slices.describe_fusion(series))
-        outputs.store(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
-    return FusedSlices(fusion=fusion, maps=maps)
-
-
-def _can_fuse(runs: Collection[ProcessedRun]) -> bool:
-    """Return whether runs are task runs whose slices are as thick as acquired."""
-    return not any(run.plan.at_rest or run.plan.bold.factor[2] != 1 for run in runs)
-
-
-def _measure_slow_sds(
-    runs: Mapping[str, ProcessedRun], series: str, displacements: Facts
-) -> dict[str, Image]:
-    """Measure the standard deviation of slow fluctuations in a series of each run, by name."""
-    first_name = next(iter(runs))
-    slow_sds: dict[str, Image] = {}
-    for name, run in runs.items():
-        computed_series = run.maps.series[series].series
-        with subworkflow(scope_name(name)):
-            slow_sds[name] = fused_slices.measure_slow_sd(
-                computed_series.series,
-                computed_series.mask,
-                run.fitted_run.motion.hmc_xfms,
-                displacements,
-                run.fitted_run.outliers,
-                run=name,
-                first=first_name,
-                n_dummy=run.fitted_run.n_dummy,
-            )
-    return slow_sds
-
-
-def _select_thin_maps(series: str, run: ProcessedRun) -> list[dict[str, str]]:
-    """Return the entities of the thin-slice maps to store, for effects that runs also store."""
-    run_entities = activation.select_stored_maps(
-        series, make_storage_rules(run.plan), run.plan.contrasts
-    )
-    return [
-        {**map_entities, "desc": f"{map_entities['desc']}{kind}"}
-        for map_entities in run_entities
-        if map_entities.get("stat") == "effect"
-        for kind in (fused_slices.FUSED, fused_slices.SPLINED)
-    ]
-
-
 def report_participant(
     analysis: Analysis,
     runs: Sequence[BoldRun],
     combined_maps: Sequence[CombinedMaps],
-    all_fused: Sequence[FusedSlices | None],
 ) -> None:
     """Draw the combined maps of each task, or explain why runs were not combined.
 
@@ -790,12 +650,10 @@ def report_participant(
         Runs of the participant.
     combined_maps : Sequence[CombinedMaps]
         Combined maps of the participant.
-    all_fused : Sequence[FusedSlices | None]
-        Results of the slice fusion of the same runs; None if the runs cannot be fused.
     """
-    for maps, slices in zip(combined_maps, all_fused, strict=True):
+    for maps in combined_maps:
         if maps.maps:
-            _report_combined(analysis, maps, slices)
+            _report_combined(analysis, maps)
     if "glm" in analysis.settings.activation.kinds:
         for uncombined_group in list_uncombined_runs(runs, analysis.plan):
             _report_uncombined(analysis, uncombined_group)
@@ -822,9 +680,7 @@ def _list_tested_sizes(plan: RunPlan) -> tuple[list[float], list[float]]:
     return [round(mm * f, 4) for mm, f in zip(acquired_mm, factor, strict=True)], acquired_mm
 
 
-def _report_combined(
-    analysis: Analysis, combined_maps: CombinedMaps, slices: FusedSlices | None
-) -> None:
+def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
     """Draw the report figures of the combined runs of one task.
 
     The effect is shown for the primary series, or for the last combined series if the primary
@@ -847,7 +703,6 @@ def _report_combined(
                     if series in run.maps.series
                     and (rows := run.maps.series[series].error_rows) is not None
                 },
-                None if slices is None else slices.fusion,
                 entities=combined_maps.group.entities,
                 percent=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,

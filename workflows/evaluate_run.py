@@ -1,7 +1,7 @@
 """Evaluation of the high-resolution series and maps of a run, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 
 from bids_sr import compared_series
 from bids_sr.frozen import frozen
@@ -23,11 +23,9 @@ from bids_sr.steps.evaluation import EffectsComparison
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.quality import (
     edge_comparison,
-    ensemble_uncertainty,
     mask_comparison,
-    training_domain,
 )
-from bids_sr.workflows.fit_run import FittedRun, Registration
+from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
@@ -59,7 +57,6 @@ class SeriesEffects:
 class RunEvaluation:
     """Metrics of a run, flags, verdict and inputs of figures.
 
-    `effects`: files of block effects, by series; empty if the run cannot be split into halves.
     `halves_figures`: None if the run cannot be split into halves.
     """
 
@@ -67,9 +64,7 @@ class RunEvaluation:
     verdict: Verdict
     flags: Facts
     self_test: Facts
-    effects: Mapping[str, File] = field(default_factory=dict)
     halves_figures: File | None = None
-    uncertainty_maps: Sequence[list[Map]] = ()
 
 
 @frozen
@@ -148,9 +143,6 @@ def evaluate_run(
     )
     method_tests = _gather_method_tests(plan, series, maps)
     quality_tables = check_quality(plan, fitted_run, series, series_effects)
-    uncertainty_tables, uncertainty_maps = _measure_uncertainty(
-        plan, fitted_run.registration, series_effects, outputs
-    )
     _evaluate_early(
         plan,
         series,
@@ -165,7 +157,6 @@ def evaluate_run(
         *reference_tables,
         method_tests.self_test_rows,
         *quality_tables,
-        *uncertainty_tables,
     ]
     flags, flag_rows = run_verdict.raise_flags(
         [*model_tables, *metric_tables],
@@ -199,9 +190,7 @@ def evaluate_run(
         verdict=verdict,
         flags=flags,
         self_test=method_tests.self_test_facts,
-        effects={} if series_effects is None else series_effects.effects,
         halves_figures=halves_figures,
-        uncertainty_maps=uncertainty_maps,
     )
 
 
@@ -319,44 +308,9 @@ def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _
 
 
 def _list_model_tables(series: RunSeries) -> list[Rows]:
-    """Return the metrics on held-out pairs, followed by the metrics of half-precision checks."""
-    all_series = series.high_resolution.values()
-    tables = [
-        *(computed_series.holdout for computed_series in all_series),
-        *(computed_series.precision_rows for computed_series in all_series),
-    ]
+    """Return the metrics on held-out pairs."""
+    tables = (computed_series.holdout for computed_series in series.high_resolution.values())
     return [rows for rows in tables if rows is not None]
-
-
-def _measure_uncertainty(
-    plan: RunPlan,
-    registration: Registration,
-    series_effects: SeriesEffects | None,
-    outputs: Outputs,
-) -> tuple[list[Rows], list[list[Map]]]:
-    """Measure how much the ensemble members of each method differ, and store the maps.
-
-    Returns metrics and maps, one per method with an ensemble; empty if the run has too few blocks
-    (`series_effects` is None).
-    """
-    tables: list[Rows] = []
-    maps: list[list[Map]] = []
-    if series_effects is None:
-        return tables, maps
-    for name, members in list_ensemble_members(plan).items():
-        with subworkflow(name, high_resolution=True):
-            rows, method_maps = ensemble_uncertainty.measure_uncertainty(
-                series_effects.effects[name],
-                registration.bold_mask_hr,
-                {member: series_effects.effects[member] for member in members},
-                series_name=name,
-                contrasts=plan.contrasts,
-                axis_order=plan.bold.axis_order,
-            )
-            outputs.store(method_maps)
-        tables.append(rows)
-        maps.append(method_maps)
-    return tables, maps
 
 
 def _evaluate_early(
@@ -581,7 +535,7 @@ def compare_with_references(
 def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     """Gather the results of the self-tests at reduced resolution.
 
-    Tests of further ensemble members are omitted.
+    Tests of negative controls are omitted.
     """
     unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
     return self_test.gather_tested(
@@ -596,10 +550,7 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
 def check_quality(
     plan: RunPlan, fitted_run: FittedRun, series: RunSeries, series_effects: SeriesEffects | None
 ) -> list[Rows]:
-    """Compare brain coverage of series, measure distortion, and check intensities for networks.
-
-    Distortion is measured relative to the pair. Intensities are compared with the training data of
-    each network.
+    """Compare brain coverage of series, and measure distortion relative to the pair.
 
     `series_effects`: block effects; None if the run has too few blocks.
     """
@@ -627,31 +578,7 @@ def check_quality(
             )
         )
         add_methods_text(Part.EVALUATION, edge_comparison.EDGE_COMPARISON_TEXT)
-    networks = {request.name for request in plan.stored_series if request.uses_network}
-    for name in plan.methods:
-        if name not in networks:
-            continue
-        model_file = series.high_resolution[name].model_file
-        assert model_file is not None
-        with subworkflow(name, high_resolution=True):
-            tables.append(
-                training_domain.check_domain(
-                    model_file,
-                    fitted_run.motion.boldref,
-                    registration.bold_mask,
-                    series_name=name,
-                )
-            )
     return tables
-
-
-def list_ensemble_members(plan: RunPlan) -> dict[str, list[str]]:
-    """Return the names of further ensemble members for each method with an ensemble."""
-    members: dict[str, list[str]] = {name: [] for name in plan.methods}
-    for request in plan.requested_series:
-        if request.seed and request.source in members:
-            members[request.source].append(request.name)
-    return {name: member_names for name, member_names in members.items() if member_names}
 
 
 def _has_self_test_on_run(computed_series: ComputedSeries) -> bool:
@@ -668,7 +595,7 @@ def _has_self_test_on_run(computed_series: ComputedSeries) -> bool:
 def _add_comparisons_text(
     plan: RunPlan, series_effects: SeriesEffects | None, *, has_known_activation: bool
 ) -> None:
-    """Add methods text on references, ensembles, negative controls and self-tests.
+    """Add methods text on references, negative controls and self-tests.
 
     `series_effects`: block effects; None if the run has too few blocks.
     """
@@ -685,15 +612,7 @@ def _add_comparisons_text(
 
 
 def _add_controls_text(plan: RunPlan) -> None:
-    """Add methods text on ensembles, negative controls and self-tests at reduced resolution."""
-    members = list_ensemble_members(plan)
-    if plan.can_split and members:
-        add_methods_text(
-            Part.EVALUATION,
-            ensemble_uncertainty.describe_uncertainty(
-                list(members), 1 + max(map(len, members.values()))
-            ),
-        )
+    """Add methods text on negative controls and self-tests at reduced resolution."""
     placebos = [request.name for request in plan.requested_series if request.placebo]
     add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
     tested = [request for request in plan.requested_series if request.learned_from == "run"]

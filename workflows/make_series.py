@@ -13,7 +13,6 @@ from bids_sr.pipeline.artifacts import (
     Facts,
     File,
     Regressors,
-    Rows,
     Series,
     SpaceGrid,
 )
@@ -21,7 +20,6 @@ from bids_sr.pipeline.flow import add_methods_text, expect_cost, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
-from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelSource, TrainingSettings
@@ -36,7 +34,6 @@ from bids_sr.steps import (
     training_texts,
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.steps.quality import network_precision
 from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
@@ -433,12 +430,6 @@ def make_stored(
     elif request.learned_from == "run":
         files = variance = estimate_variance_maps(sources, request, self_tests, outputs)
     inference = _make_inference(plan, request)
-    precision = precision_rows = None
-    if request.uses_network and files is not None and _may_use_half_precision(plan):
-        precision, precision_rows = _choose_precision(
-            sources, request, files.model_file, inference
-        )
-        inference = replace(inference, precision=precision)
     super_resolved = compute_series(
         sources,
         request,
@@ -462,8 +453,6 @@ def make_stored(
         network_files=network_files,
         variance=variance,
         holdout=None if model is None else model.holdout,
-        precision=precision,
-        precision_rows=precision_rows,
         error_draws=super_resolved.error_draws,
         acquired_draws=super_resolved.acquired_draws,
     )
@@ -520,42 +509,10 @@ def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
     is_baseline = request.method is None
     return Inference(
         data_consistency=superres.data_consistency,
-        precision=superres.precision,
         force=superres.force,
         omp_nthreads=1 if is_baseline else resources.omp_nthreads or 1,
         device="cpu" if is_baseline else resources.device,
-        random_seed=resources.random_seed + request.seed,
-    )
-
-
-def _may_use_half_precision(plan: RunPlan) -> bool:
-    """Return whether networks may be applied in half precision."""
-    settings = plan.analysis.settings
-    precision = settings.superres.precision
-    return precision == "bf16" or (precision == "auto" and settings.resources.device == "cuda")
-
-
-def _choose_precision(
-    sources: PlannedSources, request: SeriesRequest, model_file: File, inference: Inference
-) -> tuple[Precision, Rows]:
-    """Choose the numerical precision of a network.
-
-    Half precision is only used if it preserves the t values of the linear model.
-    """
-    plan, fitted_run = sources.plan, sources.fitted_run
-    add_methods_text(Part.SERIES, network_precision.PRECISION_TEXT)
-    return network_precision.guard_precision(
-        fitted_run.stc,
-        fitted_run.motion.boldref,
-        fitted_run.registration.bold_mask,
-        model_file,
-        sources.model,
-        series_name=request.name,
-        factor=plan.bold.factor,
-        precision=inference.precision,
-        device=inference.device,
-        force=inference.force,
-        omp_nthreads=inference.omp_nthreads,
+        random_seed=resources.random_seed,
     )
 
 
@@ -670,7 +627,7 @@ def make_unstored(
     highres_series: Mapping[str, ComputedSeries],
     anat: Anatomy | None,
 ) -> ComputedSeries:
-    """Compute a negative control or further ensemble member, for the evaluation only.
+    """Compute a negative control, for the evaluation only.
 
     Parameters
     ----------
@@ -688,17 +645,13 @@ def make_unstored(
     plan, fitted_run = sources.plan, sources.fitted_run
     source = highres_series[request.source]
     inference = replace(_make_inference(plan, request), data_consistency="off", force=True)
-    if source.precision is not None:
-        inference = replace(inference, precision=source.precision)
     model_file, card_file = source.model_file, source.card_file
     if request.model is not None:
         model_file, card_file = request.model, None
-    elif (files := _make_unstored_model(sources, request, model, anat)) is not None:
+    elif request.placebo == "T1w":
+        assert anat is not None, "a placebo of the T1w image needs one"
+        files = _train_on_t1w(sources, plan.analysis.make_training(request), anat)
         model_file, card_file = files.model_file, files.card_file
-        if model is not None and files is model.files:
-            # The half-precision check was made for the network of the source series, not for the
-            # network of this ensemble member.
-            inference = replace(inference, precision=plan.analysis.settings.superres.precision)
     super_resolved = compute_series(
         sources,
         request,
@@ -715,29 +668,6 @@ def make_unstored(
         model_file=model_file,
         card_file=card_file,
     )
-
-
-def _make_unstored_model(
-    sources: PlannedSources,
-    request: SeriesRequest,
-    model: TrainedNetwork | None,
-    anat: Anatomy | None,
-) -> ModelFiles | None:
-    """Return the model of a negative control or ensemble member; see `make_unstored`.
-
-    None if the series is computed with the model of the method.
-    """
-    settings = sources.plan.analysis.make_training(request)
-    if request.placebo == "T1w":
-        assert anat is not None, "a placebo of the T1w image needs one"
-        return _train_on_t1w(sources, settings, anat)
-    if not request.seed:
-        return None
-    if request.learned_from == "run":
-        return train_model(sources, request, _without_existing_models(settings, "auto"))
-    if request.learned_from == "volumes":
-        return train_model(sources, request, settings)
-    return None if model is None else model.files
 
 
 def _without_existing_models(

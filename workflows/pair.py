@@ -89,7 +89,7 @@ def fit_pair(
     number : int
         Number of the pair within the participant, from 1.
     requests : Mapping[str, SeriesRequest]
-        Series whose models are trained on the pair, by name, including ensemble members.
+        Series whose models are trained on the pair, by name.
 
     Returns
     -------
@@ -276,7 +276,6 @@ def _train_pair_model(
         files.model_file,
         method=settings.method,
         factor=held_out_pair.factor,
-        precision=analysis.settings.superres.precision,
         random_seed=settings.random_seed,
         omp_nthreads=settings.omp_nthreads,
         device=settings.device,

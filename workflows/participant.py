@@ -7,6 +7,7 @@ from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
+from bids_sr.config.sections.paths import WORKFLOW
 from bids_sr.pipeline.flow import Flow, add_methods_text, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
@@ -18,7 +19,7 @@ from bids_sr.steps import call_description
 from bids_sr.steps.call_description import AcquiredRun
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
-from bids_sr.workflows.combination import combine_participant, fuse_slices, report_participant
+from bids_sr.workflows.combination import combine_participant, report_participant
 from bids_sr.workflows.pair import fit_pair
 from bids_sr.workflows.report_run import make_subject_facts
 from bids_sr.workflows.run import process_run
@@ -57,11 +58,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
         all_combined = combine_participant(analysis, processed_runs, anat)
-        all_fused = [
-            fuse_slices(analysis, maps) if analysis.settings.activation.fuse_slices else None
-            for maps in all_combined
-        ]
-        report_participant(analysis, subject.runs, all_combined, all_fused)
+        report_participant(analysis, subject.runs, all_combined)
         facts = make_subject_facts(
             analysis.settings,
             subject,
@@ -127,7 +124,7 @@ def make_scope(
     text; None to omit them.
     """
     analysis = Analysis(settings=settings, plan=plan, version=version)
-    root = Scope("bids_sr_wf", store=store, uri=analysis.uri)
+    root = Scope(WORKFLOW, store=store, uri=analysis.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
     runs = [run for subject in plan.subjects if subject not in scans for run in subject.runs]
     with Flow(root):

@@ -12,7 +12,7 @@ from bids_sr.config import Settings
 from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
-from bids_sr.pipeline.flow import concatenate, expect_cost, read_image, subworkflow
+from bids_sr.pipeline.flow import expect_cost, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import (
@@ -390,7 +390,6 @@ def draw_evaluation_figures(
             registration.bold_mask,
             registration.bold_mask_hr,
             registration.guide_hr,
-            concatenate(run_evaluation.uncertainty_maps),
         )
     )
 

@@ -76,9 +76,7 @@ def process_run(
             n_runs=n_runs,
             only_run=only_run,
         )
-    return ProcessedRun(
-        plan=plan, fitted_run=fitted_run, series=series, maps=maps, effects=run_evaluation.effects
-    )
+    return ProcessedRun(plan=plan, fitted_run=fitted_run, series=series, maps=maps)
 
 
 def _describe_series(plan: RunPlan) -> None:

@@ -1,6 +1,6 @@
 """Requested and computed series of a run, and settings and plan that all workflows share.
 
-Stored series are mapped; negative controls and ensemble members are only evaluated.
+Stored series are mapped; negative controls are only evaluated.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,11 +24,9 @@ from bids_sr.series import (
     INTERPOLATIONS,
     PAIR_BASELINES,
     RAW,
-    member_name,
     series_name,
     series_names,
 )
-from bids_sr.sr.device import Precision
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.models.request import TrainingSettings
@@ -55,8 +53,7 @@ class SeriesRequest:
     """Series that is computed from a run in addition to ``raw``.
 
     `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
-    static detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble
-    member, which is added to the random seed; otherwise 0. `placebo`: kind of negative control,
+    static detail of the high-resolution T2*w image is added. `placebo`: kind of negative control,
     such as ``Mirror``; "" if the series is not a control. `model`: weights that replace the
     weights of the method; None to keep them.
     """
@@ -65,14 +62,13 @@ class SeriesRequest:
     method: Method | None = None
     learned_from: _LearnedFrom | Literal[""] = ""
     uses_guide: bool = False
-    seed: int = 0
     placebo: str = ""
     model: Path | None = None
 
     @property
     def is_stored(self) -> bool:
         """Whether the series is stored and mapped, instead of only evaluated."""
-        return not (self.seed or self.placebo)
+        return not self.placebo
 
     @property
     def is_evaluated(self) -> bool:
@@ -119,8 +115,6 @@ class ComputedSeries:
         Variance maps, if the method estimates them.
     holdout : Rows
         Metrics on a held-out pair.
-    precision, precision_rows : Precision, Rows
-        Precision chosen by the half-precision check, and metrics of the check.
     error_draws, acquired_draws : Series
         Samples of the reconstruction error, and the acquired (low-resolution) part of the same
         samples; None if the method has no prior.
@@ -140,8 +134,6 @@ class ComputedSeries:
     network_files: ModelFiles | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
-    precision: Precision | None = None
-    precision_rows: Rows | None = None
     error_draws: Series | None = None
     acquired_draws: Series | None = None
     own_regressors: Sequence[Regressors] = ()
@@ -153,16 +145,13 @@ def request_all_series(
 ) -> tuple[SeriesRequest, ...]:
     """Return the series of a run in order of computation.
 
-    Stored series come first, then ensemble members, then negative controls.
+    Stored series come first, then negative controls.
 
     `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
     participant has a T1w image.
     """
     stored = [_request_stored(settings, run, name) for name in names if name != RAW]
     trainable_requests = [request for request in stored if request.learned_from]
-    members = [
-        member for request in trainable_requests for member in _iterate_members(settings, request)
-    ]
     placebos = [
         placebo
         for request in trainable_requests
@@ -171,7 +160,7 @@ def request_all_series(
     ]
     # Sorted by kind of control, so that the same control of all methods is computed together.
     placebos.sort(key=lambda request: _PLACEBO_ORDER[request.placebo])
-    return (*stored, *members, *placebos)
+    return (*stored, *placebos)
 
 
 def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequest:
@@ -207,17 +196,6 @@ def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesReques
         run.pair is None and find_pretrained(settings.superres, method.name) is not None
     )
     return request_series(name, has_pair=not uses_trained_model, uses_guide=uses_guide)
-
-
-def _iterate_members(settings: Settings, request: SeriesRequest) -> Iterator[SeriesRequest]:
-    """Yield the further ensemble members of a method, whose series is the first member."""
-    assert request.method is not None
-    if (
-        request.method.is_random
-        and find_pretrained(settings.superres, request.method.name) is None
-    ):
-        for seed in range(1, settings.superres.n_ensemble):
-            yield replace(request, name=member_name(request.name, seed), seed=seed)
 
 
 def _iterate_placebos(
@@ -308,7 +286,6 @@ class Analysis:
         """
         return Outputs(
             output_dir=self.settings.paths.output_dir,
-            figures_dir=self.settings.figures_dir,
             entities=entities,
             level=self.settings.run.level,
             provenance=provenance,
@@ -326,13 +303,10 @@ class Analysis:
     def make_training(self, request: SeriesRequest) -> TrainingSettings:
         """Return the training settings of a series, including any existing model to use."""
         assert request.method is not None
-        return self.make_method_training(request.method.name, seed=request.seed)
+        return self.make_method_training(request.method.name)
 
-    def make_method_training(self, method: str, *, seed: int = 0) -> TrainingSettings:
-        """Return the training settings of a method, including any existing model to use.
-
-        `seed`: number that is added to the random seed, for further ensemble members.
-        """
+    def make_method_training(self, method: str) -> TrainingSettings:
+        """Return the training settings of a method, including any existing model to use."""
         superres, resources = self.settings.superres, self.settings.resources
         return TrainingSettings(
             method=method,
@@ -342,7 +316,7 @@ class Analysis:
             model_dir=superres.models_to_reuse(self.settings.paths.output_dir),
             pretrained=find_pretrained(superres, method),
             vgg_weights=find_vgg_weights(superres, method),
-            random_seed=resources.random_seed + seed,
+            random_seed=resources.random_seed,
             omp_nthreads=resources.omp_nthreads or 1,
             device=resources.device,
             train_precision=superres.train_precision,

@@ -58,7 +58,6 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.flow import Eager
-from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.apply_to_series import Consistency
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
@@ -118,9 +117,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         Weights that replace training, with the model card in the same folder.
     data_consistency : {"off", "enforce"}, default="off"
         "enforce" restores the acquired data in their band of k-space.
-    precision : {"fp32", "bf16", "auto"}, default="fp32"
-        Arithmetic of networks. Unlike the program, this class does not test whether a lower
-        precision changes the statistics.
     random_state : int, default=0
         Seed of random numbers.
     n_jobs : int, default=1
@@ -183,7 +179,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     registered: bool = False
     pretrained: str | os.PathLike[str] | None = None
     data_consistency: Consistency = "off"
-    precision: Precision = "fp32"
     random_state: int = 0
     n_jobs: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
@@ -674,7 +669,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 None if name or learned_run.model is None else learned_run.model.write(folder),
                 inference=Inference(
                     data_consistency=self.data_consistency,
-                    precision=self.precision,
                     omp_nthreads=self.n_jobs,
                     device=self.device,
                     random_seed=self.random_state,

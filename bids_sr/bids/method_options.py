@@ -105,12 +105,6 @@ def check_options(settings: Settings, findings: Findings) -> None:
             "this option applies only to structural scans, but the inputs are BOLD runs",
             "Omit the option, or add --sr-target anat.",
         )
-    if superres.n_ensemble > 1 and not superres.learned:
-        findings.add_problem(
-            f"--n-ensemble {superres.n_ensemble}",
-            "an ensemble requires a trained method, but no method in --sr-method is trained",
-            "Omit the option, or add a trained method to --sr-method.",
-        )
     check_given_models(superres, findings)
     _check_through_slices(superres, findings)
     _check_perceptual(settings, findings)

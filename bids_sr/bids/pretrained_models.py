@@ -38,15 +38,6 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
                 fix,
             )
         file_by_method.setdefault(method, file)
-    has_all_models = bool(superres.learned) and set(superres.learned) <= file_by_method.keys()
-    if superres.n_ensemble > 1 and has_all_models:
-        reason = (
-            "the models of all methods are loaded from --pretrained files, so no ensemble"
-            " can be trained"
-        )
-        findings.refuse_option(
-            f"--n-ensemble {superres.n_ensemble}", reason, "Omit one of the two options."
-        )
 
 
 def method_of_model(model: Path) -> str | None:

@@ -59,17 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _is_report_command(argv: Sequence[str]) -> bool:
-    """Return whether the command is ``bids-sr report``, and not a data set of that name."""
-    return list(argv[:1]) == ["report"] and not {"participant", "group"} & set(argv)
-
-
 def _run(argv: Sequence[str]) -> int:
     """Read the settings and run the requested analysis level."""
-    if _is_report_command(argv):
-        from bids_sr.cli import report_command
-
-        return report_command.report_main(argv[1:])
     settings = parse_settings(argv)
     import uuid  # delayed, as further imports, so that --help responds at once
 
@@ -85,11 +76,11 @@ def _run(argv: Sequence[str]) -> int:
                 line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False
             )
         )
-    return (
-        _run_participant_level(settings)
-        if settings.selection.analysis_level == "participant"
-        else _run_group_level(settings)
-    )
+    if settings.selection.analysis_level == "group":
+        return _run_group_level(settings)
+    if settings.run.reports_only:
+        return _rebuild_reports(settings)
+    return _run_participant_level(settings)
 
 
 def _run_participant_level(settings: Settings) -> int:
@@ -103,7 +94,7 @@ def _run_participant_level(settings: Settings) -> int:
     paths, run_uuid = settings.paths, settings.run.run_uuid
     log_dir = paths.output_dir / "logs" / run_uuid
     labels = [subject.label for subject in plan.subjects]
-    computes = not (settings.run.boilerplate_only or settings.run.reports_only)
+    computes = not settings.run.boilerplate_only
     if computes:
         _start_workers_early(plan, settings)
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run_uuid):
@@ -123,6 +114,25 @@ def _run_participant_level(settings: Settings) -> int:
             _show_lines(make_warning_notices(log_dir))
             raise
     return _report_outcome(outcome, settings, plan)
+
+
+def _rebuild_reports(settings: Settings) -> int:
+    """Write the reports again from stored figures, without the data set."""
+    from bids_sr.bids import Findings
+    from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
+
+    findings = Findings()
+    labels = check_stored_figures(settings, findings)
+    _raise_problems(findings.problems)
+    if settings.run.dry_run:
+        print_line("Plan (dry run: no files are written)")
+        show("\n".join(f"report of sub-{label}" for label in labels))
+        return DONE
+    with report_running(print_line, "Writing the reports"):
+        reports = rebuild_reports(settings, labels)
+    _show_lines(make_progress_notice("report", str(path)) for path in reports)
+    print_line("Finished")
+    return DONE
 
 
 @collect_rarely()

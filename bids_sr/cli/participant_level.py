@@ -19,6 +19,7 @@ from bids_sr.config import Settings, machine
 from bids_sr.config.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import cost_text
@@ -58,7 +59,6 @@ def run_participants(
     output_dir, run = settings.paths.output_dir, settings.run
     log_dir = _get_log_dir(settings)
     labels = [subject.label for subject in plan.subjects]
-    outcome, exported_series = RunOutcome(), list[str]()
     write_description = partial(
         write_dataset,
         output_dir,
@@ -66,29 +66,30 @@ def run_participants(
         version=__version__,
         links={source.name: source.root for source in plan.sources},
     )
-    digest, has_changed = analysis_digest(settings), True
-    if not run.reports_only:
-        with report_running(print_line, "Building the workflow"):
-            graph = make_graph(settings, plan, __version__, find_package_versions())
-            finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
-            exported_series = (
-                [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
-            )
-            for series in ("", *exported_series):
-                write_description(series=series)
-            _write_atlas_description(settings, plan)
-        if run.boilerplate_only:
-            write_citations(
-                graph.methods_text(finished_steps.finished_folder()),
-                output_dir,
-                log_dir,
-                html=not run.md_only_boilerplate,
-            )
-            return dataclasses.replace(outcome, reports=(output_dir / "CITATION.md",))
-        if run.clean_workdir and settings.paths.work_dir is not None:
-            _remove_steps(settings.paths.work_dir, graph)
-        outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
-        has_changed = record_run(log_dir, labels, settings=digest)
+    digest = analysis_digest(settings)
+    with report_running(print_line, "Building the workflow"):
+        graph = make_graph(settings, plan, __version__, find_package_versions())
+        finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
+        exported_series = (
+            [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
+        )
+        for series in ("", *exported_series):
+            write_description(series=series)
+        _write_atlas_description(settings, plan)
+    if run.boilerplate_only:
+        write_citations(
+            graph.methods_text(finished_steps.finished_folder()),
+            output_dir,
+            log_dir,
+            html=not run.md_only_boilerplate,
+        )
+        return RunOutcome(reports=(output_dir / "CITATION.md",))
+    if run.clean_workdir and settings.paths.work_dir is not None:
+        _remove_steps(settings.paths.work_dir, graph)
+    if settings.paths.version_file is not None:
+        write_text(settings.paths.version_file, __version__)
+    outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
+    has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
         reports = _write_reports(settings, labels, digest, has_changed=has_changed)
@@ -158,33 +159,29 @@ def _run_remaining(
 ) -> "RunOutcome":
     """Run the remaining steps, and write records, figures and methods text."""
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.report.figure_archive import pack_figures
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
 
     output_dir, log_dir = settings.paths.output_dir, _get_log_dir(settings)
-    outcome = RunOutcome()
-    labels = [subject.label for subject in plan.subjects]
-    with pack_figures(settings.figures_dir, output_dir, labels):
-        if remaining := finished_steps.unfinished_steps():
-            mark_unfinished(output_dir, labels)
-            finished_steps.write_requests(remaining)
-            outcome = _execute_steps(graph, settings, plan, print_line, remaining)
-            if not (outcome.crashes or outcome.missing):
-                finished_steps.write_requests()
-        else:
-            print_line("All steps were already completed; nothing needs to be recomputed")
-        finished_steps.repeat_warnings(log_dir)
-        # not earlier, because a stopped call has not applied these methods
-        write_citations(
-            graph.methods_text(finished_steps.finished_folder())
-            + _describe_unapplied(settings, plan),
-            output_dir,
-            log_dir,
-            html=not settings.run.md_only_boilerplate,
-        )
+    outcome, labels = RunOutcome(), [subject.label for subject in plan.subjects]
+    if remaining := finished_steps.unfinished_steps():
+        mark_unfinished(output_dir, labels)
+        finished_steps.write_requests(remaining)
+        outcome = _execute_steps(graph, settings, plan, print_line, remaining)
         if not (outcome.crashes or outcome.missing):
-            record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
+            finished_steps.write_requests()
+    else:
+        print_line("All steps were already completed; nothing needs to be recomputed")
+    finished_steps.repeat_warnings(log_dir)
+    # not earlier, because a stopped call has not applied these methods
+    write_citations(
+        graph.methods_text(finished_steps.finished_folder()) + _describe_unapplied(settings, plan),
+        output_dir,
+        log_dir,
+        html=not settings.run.md_only_boilerplate,
+    )
+    if not (outcome.crashes or outcome.missing):
+        record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
 
 
@@ -215,7 +212,7 @@ def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Not
     from bids_sr.bids.label_lists import list_some
 
     output_dir = settings.paths.output_dir
-    names_by_run = move_earlier_files(output_dir, settings.figures_dir, stored_files)
+    names_by_run = move_earlier_files(output_dir, stored_files)
     return [
         Notice(
             what=str(output_dir),

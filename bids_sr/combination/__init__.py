@@ -1,8 +1,7 @@
-"""Combination of the runs of a participant: the maps of all runs, and fused slices.
+"""Combination of the runs of a participant: the maps of all runs.
 
-`checks` decides which runs belong together, `steps` estimates their combined maps with an error,
-and `slice_fusion` estimates thinner slices from runs with displaced slices. The order of steps is
-in `bids_sr.workflows.combination`.
+`checks` decides which runs belong together, and `steps` estimates their combined maps with an
+error. The order of steps is in `bids_sr.workflows.combination`.
 """
 
 from typing import TYPE_CHECKING

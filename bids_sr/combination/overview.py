@@ -11,7 +11,6 @@ from bids_sr.evaluation.contrast_results import ContrastResult
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.support_text import write_support_lines
 from bids_sr.frozen import frozen
-from bids_sr.io.json_values import as_number
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
@@ -112,8 +111,6 @@ class ParticipantMap:
         Names of combined runs whose series are zero filled.
     files : str
         Pattern of the stored maps, relative to the output directory; "" if no map is stored.
-    slices : Sequence[str]
-        Sentences on the fusion of runs across slices (`slice_sentences`).
     shared_brain : Mapping[str, float]
         Part of the larger brain mask that a run shares with the first run, by name of the run. It
         contains only runs with a small shared part.
@@ -152,7 +149,6 @@ class ParticipantMap:
     left_out: Mapping[str, str]
     not_applied: Sequence[str]
     files: str
-    slices: Sequence[str] = ()
     shared_brain: Mapping[str, float] = field(default_factory=dict)
     spaces_apart: Mapping[str, str] = field(default_factory=dict)
     equal_weights: bool = True
@@ -192,7 +188,6 @@ def participant_html(facts: ParticipantMap) -> Markup:
             *_scale_sentences(facts),
             *_noise_sentences(facts),
             *_person_sentences(facts),
-            *facts.slices,
         ],
         render_contrasts(
             facts.results,
@@ -475,73 +470,6 @@ def _noise_sentences(facts: ParticipantMap) -> list[str]:
         f"The map of all runs together has more noise ({_percent(facts.combined.noise)}) than the"
         f" map of {best_run.name} ({_percent(best_run.noise)}). To weight runs by their noise, use"
         " --set activation.combine_weights=precision."
-    ]
-
-
-def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
-    """Return sentences on the fusion of runs on thinner slices.
-
-    If runs were not fused, the sentences contain the reason and acquisition advice. `fusion` is
-    the result of `bids_sr.combination.steps.fused_slices.decide_fusion`.
-    """
-    test_sentences = [*_displacement_sentences(fusion), *_tested_sentences(fusion)]
-    if not fusion["Applied"]:
-        reason_sentence = (
-            f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
-        )
-        return [" ".join([reason_sentence, *test_sentences, f"{fusion['Advice']}."])]
-    runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
-    assert isinstance(runs, Sequence)
-    assert isinstance(not_fused, Mapping)
-    names = enumerate_words([str(name) for name in runs])
-    fused_sentence = (
-        f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
-    )
-    error_sentence = (
-        "These maps have no SD of the error, no map of the wrong sign and no reliable voxels,"
-        " because the error of this fusion was not measured."
-    )
-    paragraphs = [" ".join([fused_sentence, *test_sentences, error_sentence])]
-    if not_fused:
-        reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
-        paragraphs.append(f"Not fused: {'; '.join(reasons)}.")
-    return paragraphs
-
-
-def _tested_sentences(fusion: Mapping[str, object]) -> list[str]:
-    """Return a sentence on the tested pairs of runs, [] if no pair was tested."""
-    tested = fusion["Tested"]
-    assert isinstance(tested, Sequence)
-    phrases = []
-    for has_passed, result in ((True, "passed"), (False, "did not pass")):
-        pairs = [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is has_passed]
-        if pairs:
-            phrases.append(f"{result} for {enumerate_words(pairs)}")
-    return [f"The test of the fusion {' and '.join(phrases)}."] if phrases else []
-
-
-def _displacement_sentences(fusion: Mapping[str, object]) -> list[str]:
-    """Return a sentence on the displacement between slices, [] if there are no active voxels."""
-    pairs = fusion["Displacements"]
-    assert isinstance(pairs, Sequence)
-    displacements = {
-        enumerate_words(pair["Runs"]): as_number(pair["Displacement"])
-        for pair in pairs
-        if pair["Displacement"] is not None
-    }
-    if not displacements:
-        return []
-    if not fusion["Applied"]:
-        return [
-            f"The largest displacement between two runs is {max(displacements.values()):.2f} of a"
-            " slice (median over active voxels)."
-        ]
-    displacement_texts = [
-        f"{names}: {displacement:.2f}" for names, displacement in displacements.items()
-    ]
-    return [
-        "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
-        f" {'; '.join(displacement_texts)}."
     ]
 
 

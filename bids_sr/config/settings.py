@@ -50,19 +50,6 @@ class Settings:
     resources: Resources = _group(Resources, "resources")
     run: Run = _group(Run, HOW_IT_RUNS)
 
-    @property
-    def figures_dir(self) -> Path:
-        """Root of the folders that contain figures.
-
-        It is the output directory at the full level, and otherwise a folder in the working
-        directory that depends on the output directory. Figures are packed from there, see
-        `bids_sr.report.figure_archive`.
-        """
-        output_dir, work_dir = self.paths.output_dir, self.paths.work_dir
-        if self.run.level == "full" or work_dir is None:
-            return output_dir
-        return work_dir / "figures" / _sha256(os.fsencode(output_dir))[:8]
-
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
         """Build settings from ``{group: {name: value}}``; missing values have their defaults.

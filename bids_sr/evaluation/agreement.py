@@ -52,8 +52,7 @@ differences                  71 to 87 %          88 to 98 %
 The percentile interval of the usual bootstrap covered the expected correlation in 1 to 99 %.
 Relative to known activation (two conditions; 4, 8, 12 and 24 blocks), coverage was 78 to 83, 89
 to 94, 94 to 96 and 93 to 96 %. An interval describes the variation over other blocks of the same
-run in the same voxels and, if networks were trained with several seeds, over seeds
-(`_add_seed_variation`).
+run in the same voxels.
 """
 
 import logging
@@ -142,7 +141,7 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of a method and a series that the method is compared with.
 
     A method is compared with every baseline, control and other method, and with its own variants,
-    but not with ensemble members or the measured series.
+    but not with the measured series.
     """
     return [
         (method, series)
@@ -153,7 +152,7 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _is_comparator(series: str, method: str) -> bool:
     """Return True if a method is compared with a series, see `gain_pairs`."""
-    if series == method or get_kind(series) in ("member", "measured"):
+    if series == method or get_kind(series) == "measured":
         return False
     return not parse_series_name(series).variant or is_variant_of(series, (method,))
 
@@ -375,40 +374,6 @@ def interval(values: Float) -> tuple[float, float]:
     return value + float(low), value + float(high)
 
 
-def _add_seed_variation(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
-    """Add the variation between training seeds to the bootstrap resamples of networks, in place.
-
-    A method is affected if it has members that were trained with other seeds (such as `sblSeed1`).
-    Each resample gains the deviation of a randomly drawn member from the members' mean, multiplied
-    by the step of the block bootstrap and by sqrt(M/(M - 1)). The interval then includes the
-    variance of a single seed (not of a mean over seeds) in addition to the variance over blocks.
-    Draws only depend on `seed` and the method.
-
-    Parameters
-    ----------
-    scores : Mapping[str, dict[ComparisonKey, Float]]
-        Scores by series and key; resamples are changed.
-    seed : int
-        Seed of the draws.
-    """
-    members = [name for name in scores if get_kind(name) == "member"]
-    for method in [name for name in scores if get_kind(name) == "method"]:
-        seed_series = [method, *(name for name in members if is_variant_of(name, (method,)))]
-        n_seeds = len(seed_series)
-        if n_seeds < 2:
-            continue
-        rng = np.random.default_rng([seed, *method.encode()])
-        sizes = sorted({values.shape[1] - 1 for values in scores[method].values()} - {0})
-        drawn_members = {n_boot: rng.integers(n_seeds, size=n_boot) for n_boot in sizes}
-        for key, method_scores in scores[method].items():
-            n_boot = method_scores.shape[1] - 1
-            scores_by_seed = np.array([scores[name][key][:, 0] for name in seed_series])
-            if n_boot and np.isfinite(scores_by_seed).all():
-                deviations = scores_by_seed - scores_by_seed.mean(axis=0)
-                scaled = deviations * _BOOTSTRAP_STEP * math.sqrt(n_seeds / (n_seeds - 1))
-                method_scores[:, 1:] += scaled[drawn_members[n_boot]].T
-
-
 class _ControlScores(NamedTuple):
     """Scores of a denoised control, and the mean of the settings that were chosen, by key."""
 
@@ -511,7 +476,6 @@ def _iterate_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[
             if series == "bspline" and reference.has_controls:
                 yield from _add_controls(run, reference, effects, scores_by_series)
     for reference, scores_by_series in zip(references, scores, strict=True):
-        _add_seed_variation(scores_by_series, run.seed)
         yield from _iterate_score_rows(reference, scores_by_series)
 
 

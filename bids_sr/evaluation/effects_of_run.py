@@ -18,7 +18,7 @@ from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, get_kind, same_name
+from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, same_name
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
@@ -276,7 +276,7 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     else the first that can. Effects are from all blocks of the run, in signal units.
 
     Keys of the file are ``contrast``; ``affine`` of the crop; ``mask``; ``series``, the names of
-    all series except ensemble members; and ``beyond_NAME`` (X, Y, Z) for each of these series.
+    all series; and ``beyond_NAME`` (X, Y, Z) for each of these series.
     ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
     """
     mask = run.mask
@@ -291,7 +291,7 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     }
     series_names = []
     if block_weights is not None and max(run.factor) > 1:
-        files = [file for series, file in run.files.items() if get_kind(series) != "member"]
+        files = list(run.files.values())
         for file in files:
             name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
             effect = betas @ block_weights.astype(np.float32)

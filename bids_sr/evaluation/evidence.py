@@ -403,7 +403,7 @@ def was_applied(card: Mapping[str, object]) -> bool:
 
 
 def derives_from(series: str, not_applied: Sequence[str]) -> bool:
-    """Return True if a series is from a method that was not applied, its placebo or its member.
+    """Return True if a series is from a method that was not applied, or its placebo.
 
     `not_applied` are the names of methods that fell back to zero filling.
     """

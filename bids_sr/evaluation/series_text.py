@@ -42,9 +42,8 @@ def describe_series(name: str) -> str:
     parsed_name = parse_series_name(name)
     if parsed_name.variant == SAME:
         return f"acquired series (zerofill), smoothed to the resolution of {parsed_name.method}"
-    member = ", trained with another seed" if parsed_name.kind == "member" else ""
     summary = summarize_method(parsed_name.method)
-    return f"method: {summary}{member}" if summary else ""
+    return f"method: {summary}" if summary else ""
 
 
 def summarize_method(method: str) -> str:

@@ -1,12 +1,8 @@
-"""Crash files with the failed step, its inputs, the reason, the remedy and a command to rerun it.
-
-The command runs only the failed step.
-"""
+"""Crash files with the failed step, its inputs, the reason and the remedy."""
 
 import contextlib
 import logging
 import re
-import shlex
 import socket
 import sys
 import tempfile
@@ -64,7 +60,6 @@ def report_crash(node: "Node", outcome: NodeOutcome | None, crashes: list[Notice
     lines = outcome.get("traceback") or traceback.format_exception(*sys.exc_info())
     notice = outcome.get("notice") if outcome else getattr(sys.exc_info()[1], "notice", None)
     error_text = "".join(lines).rstrip()
-    _save_node(node)
     crash = _make_crash_notice(node, error_text, notice)
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
     host, peak_gb = outcome.get("host", ""), outcome.get("peak_gb")
@@ -141,7 +136,6 @@ def _format_crash(
     node: "Node", notice: Notice, traceback_text: str, *, host: str, peak_gb: float | None
 ) -> str:
     """Return the text of a crash file, with the traceback at the end."""
-    command = [sys.executable, "-m", "bids_sr.cli.rerun", node.output_dir()]
     facts = {
         "Node": notice.what,
         "Participant": notice.subject and f"sub-{notice.subject}",
@@ -149,40 +143,16 @@ def _format_crash(
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
-        "Memory": _format_memory(node, peak_gb),
+        "Declared memory": f"{node.mem_gb:.2f} GB",
+        "Peak memory": "" if peak_gb is None else f"{peak_gb:.2f} GB",
         "Directory": node.output_dir(),
         "What happened": notice.why,
         "What to do": notice.remedy,
-        "To run only this step": shlex.join(command),
     }
-    lines = [
-        *(f"{name}: {value}" for name, value in facts.items() if value),
-        "",
-        "Inputs:",
-        *_format_inputs(node),
-        "",
-    ]
-    return "\n".join(
-        [
-            *lines,
-            traceback_text if "Traceback" in traceback_text else f"Traceback:\n{traceback_text}",
-            "",
-        ]
-    )
-
-
-def _format_memory(node: "Node", peak_gb: float | None) -> str:
-    """Return a text on the declared, used and available memory (GB)."""
-    clauses = [f"memory declared by the step: {node.mem_gb:.2f} GB"]
-    if peak_gb is not None:
-        clauses.append(f"peak memory of its process: {peak_gb:.2f} GB")
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free_kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-        clauses.append(
-            f"memory now available on the submitting computer: {free_kib * 1024e-9:.2f} GB"
-        )
-    return "; ".join(clauses)
+    if "Traceback" not in traceback_text:
+        traceback_text = f"Traceback:\n{traceback_text}"
+    fact_lines = (f"{name}: {value}" for name, value in facts.items() if value)
+    return "\n".join([*fact_lines, "", "Inputs:", *_format_inputs(node), "", traceback_text, ""])
 
 
 def _format_inputs(node: "Node") -> list[str]:
@@ -192,22 +162,6 @@ def _format_inputs(node: "Node") -> list[str]:
         node._get_inputs()
     texts = {name: repr(value) for name, value in sorted(node.inputs.get_traitsfree().items())}
     return [
-        (
-            f"  {name} = {text}"
-            if len(text) <= _MAX_INPUT_LENGTH
-            else f"  {name} = {text[:_MAX_INPUT_LENGTH]}… ({len(text)} characters)"
-        )
+        f"  {name} = {text[:_MAX_INPUT_LENGTH]}{'…' if len(text) > _MAX_INPUT_LENGTH else ''}"
         for name, text in texts.items()
     ] or ["  none"]
-
-
-def _save_node(node: "Node") -> None:
-    """Save the node in its directory, unless nipype has, so that it can be run separately."""
-    from nipype.utils.filemanip import savepkl
-
-    target = Path(node.output_dir(), "_node.pklz")
-    with contextlib.suppress(Exception):  # the crash file is more important than this file
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            node._get_inputs()
-            savepkl(str(target), node)

@@ -27,7 +27,6 @@ _KIND_STYLE: Mapping[KindOfSeries, tuple[str, str]] = {
     "method": (canvas.RED, "D"),
     "placebo": (canvas.ORANGE, "v"),
     "measured": (canvas.INK, "^"),
-    "member": (canvas.GREEN, "P"),
     "run": (canvas.SOFT, "o"),
 }
 _ColumnKey = Any

@@ -6,7 +6,8 @@ samples are also whitened exactly. Differences to nilearn's `run_glm`:
 
 - Autocorrelation is pooled over voxels, and corrected for the bias that the design causes in
   residuals. With separate AR(1) coefficients per voxel, t exceeds p < .001 up to 3.4 times as
-  often as nominal in runs of 60 volumes, and longer models are worse (`benchmarks/null_noise.py`).
+  often as nominal in runs of 60 volumes, and longer models are worse
+  (`benchmarks/results/null_noise.md`).
 - Degrees of freedom are counted once, by rank. z is computed with fewer degrees of freedom if
   voxels that share a model differ in their noise (`bids_sr.glm.autoregression.effective_dof`).
 """

@@ -2,7 +2,7 @@
 
 An autocorrelation that is estimated from one voxel with 60 volumes has an error of .2. With such
 estimates, t passes p < .001 in twice as many voxels as nominal, whatever the number of lags
-(`benchmarks/null_noise.py`). The noise model is therefore estimated in these steps:
+(`benchmarks/results/null_noise.md`). The noise model is therefore estimated in these steps:
 
 1. The residuals of each voxel give the ratios r_l of lag products to power, l = 1 … 6.
 2. Ratios are averaged over the neighborhood with a Gaussian in mm within the mask (as in FILM,

@@ -51,7 +51,7 @@ def _choose_color(series: str, methods: Sequence[str]) -> str:
 def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Return the columns of values (participants by series) that a figure shows, in order.
 
-    Placebos and ensemble members are omitted. Undefined values are NaN.
+    Placebos are omitted. Undefined values are NaN.
     """
     table = participants_by_series(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)

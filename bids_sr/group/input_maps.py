@@ -18,7 +18,7 @@ from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
 from bids_sr.group.run_names import run_columns, run_name
 from bids_sr.io.atomic_files import read_json
 from bids_sr.metrics.rows import MISSING
-from bids_sr.series import THIN, parse_map_label
+from bids_sr.series import parse_map_label
 
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
@@ -345,12 +345,8 @@ def _sort_map_names(endings: tuple[str, ...]) -> Mapping[tuple[str, bool], _Maps
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
         entities = parse_entities(Path(ending))
-        # maps in T1w space are in individual anatomy, and few participants have thin-slice maps
-        if (
-            entities["stat"] in ("effect", "t")
-            and entities.get("space") != "T1w"
-            and entities.get("res") != THIN
-        ):
+        # maps in T1w space are in individual anatomy
+        if entities["stat"] in ("effect", "t") and entities.get("space") != "T1w":
             space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])

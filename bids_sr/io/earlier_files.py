@@ -21,18 +21,15 @@ def run_prefix(name: str) -> str:
     return match[0] if match else ""
 
 
-def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, list[str]]:
+def move_earlier_files(out: Path, stored: Collection[Path]) -> dict[str, list[str]]:
     """Move earlier files of the runs of newly stored files, unless they were stored again.
 
-    Figures among intermediate files are deleted. Sidecars that apply to no stored file are moved
-    with the files that they describe.
+    Sidecars that apply to no stored file are moved with the files that they describe.
 
     Parameters
     ----------
     out : Path
         Output directory.
-    figures : Path
-        Directory of figures, which may be in the working directory.
     stored : Collection[Path]
         Files that were stored by this call.
 
@@ -44,19 +41,15 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
     runs = {run_prefix(path.name) for path in stored} - {""}
     stored_labels = {frozenset(_split_name(path)) for path in stored if path.suffix != ".json"}
     moved_names: dict[str, list[str]] = {}
-    for path in sorted(
-        {path for root in (out, figures) for path in _list_participant_files(stored, root)}
-    ):
+    for path in sorted(_list_participant_files(stored, out)):
         run = run_prefix(path.name)
         if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
             continue
-        # archive of the page's figures, which is replaced per run
-        if path.suffix == ".zip" and figures != out:
-            continue
         for file in (path, *_find_obsolete_sidecars(path, stored_labels) - set(stored)):
-            _move_or_delete(file, out)
-        if path.is_relative_to(out):
-            moved_names.setdefault(run, []).append(path.name)
+            target = out / EARLIER / file.relative_to(out)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+        moved_names.setdefault(run, []).append(path.name)
     return moved_names
 
 
@@ -81,16 +74,6 @@ def _is_obsolete(
     return sidecar_labels <= file_labels and not any(
         sidecar_labels <= labels for labels in stored_labels
     )
-
-
-def _move_or_delete(file: Path, out: Path) -> None:
-    """Move a file of the output directory to `EARLIER`; delete a file of another directory."""
-    if not file.is_relative_to(out):
-        file.unlink()
-        return
-    target = out / EARLIER / file.relative_to(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    file.replace(target)
 
 
 def _split_name(path: Path) -> set[str]:

@@ -128,7 +128,7 @@ def _make_derivative(drawing: FigureDrawing, declarations: Sequence[FigureSpec])
             return Derivative(
                 drawing.content,
                 {**contrast, "desc": desc, "suffix": declaration.suffix},
-                _make_manifest_entry(drawing, declaration),
+                _make_note(drawing, declaration),
             )
     raise ValueError(
         f"the {'HTML page' if is_html else 'figure'} {drawing.desc} is not among the declared"
@@ -136,10 +136,10 @@ def _make_derivative(drawing: FigureDrawing, declarations: Sequence[FigureSpec])
     )
 
 
-def _make_manifest_entry(drawing: FigureDrawing, declaration: FigureSpec) -> dict[str, object]:
-    """Return the manifest entry of a figure.
+def _make_note(drawing: FigureDrawing, declaration: FigureSpec) -> dict[str, object]:
+    """Return the note on a figure.
 
-    See `bids_sr.report.figure_archive.ArchivedFigure`.
+    See `bids_sr.report.stored_figures.StoredFigure`.
     """
     smoothing = (
         f"smoothed with a {drawing.fwhm_mm:g} mm FWHM Gaussian kernel"

@@ -26,8 +26,6 @@ class Outputs:
     ----------
     output_dir : Path
         Output directory of the call.
-    figures_dir : Path | None
-        Directory of figures; None for `output_dir`.
     entities : Mapping[str, str]
         Entities that all files have in common, long names to labels.
     level : StorageLevel
@@ -46,7 +44,6 @@ class Outputs:
     """
 
     output_dir: Path
-    figures_dir: Path | None = None
     entities: Mapping[str, str] = field(default_factory=dict)
     level: StorageLevel = "standard"
     provenance: Mapping[str, object] = field(default_factory=dict)
@@ -149,7 +146,7 @@ class Outputs:
         settings: dict[str, object] = {
             "own_entities": None,
             "in_output": True,
-            "output_dir": self.figures_dir or self.output_dir,
+            "output_dir": self.output_dir,
             "own_sidecar": {},
             "provenance": {},
         }

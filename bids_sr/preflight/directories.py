@@ -13,7 +13,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
-from bids_sr.version import __version__
+from bids_sr.version import __version__, is_compatible
 
 _OWN_FOLDERS = frozenset({"logs", "sourcedata"})
 """Folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description
@@ -48,6 +48,7 @@ def check_directories(settings: Settings, findings: Findings) -> None:
     # an earlier run, possibly of another user, may have left files in the output directory
     if len(findings.problems) == n_problems:
         check_owner(settings, findings)
+        _check_work_dir(settings.paths, findings)
         _check_writable("the log directory", output_dir / "logs", findings, only_existing=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(output_dir.glob(f"sub-{label}")):
@@ -139,7 +140,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             f"the output directory contains results of {name or 'another program'}, according"
             f" to {description.name}"
         )
-    elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
+    elif version and not is_compatible(version):
         reason = (
             f"the output directory contains results of bids-sr {version}, but this is version"
             f" {__version__}"
@@ -148,6 +149,22 @@ def check_owner(settings: Settings, findings: Findings) -> None:
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
         findings.add_problem(paths.output_dir, reason, fix)
+
+
+def _check_work_dir(paths: Paths, findings: Findings) -> None:
+    """Reject a working directory with steps of another version, or of an unknown one."""
+    file = paths.version_file
+    if file is None or not file.parent.is_dir():
+        return
+    version = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    if not is_compatible(version):
+        findings.add_problem(
+            file.parent,
+            "the working directory contains steps of"
+            f" {f'bids-sr {version}' if version else 'an earlier version of bids-sr'}, but this is"
+            f" version {__version__}",
+            "Delete this folder, or choose another working directory with --work-dir.",
+        )
 
 
 def _find_unrelated_file(paths: Paths) -> Path | None:
@@ -170,7 +187,7 @@ def _parse_generator(description: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
-    """Report earlier results with the same names, and missing figures for ``--reports-only``.
+    """Report earlier results with the same names.
 
     Results with and without ``--retrospective`` have the same names.
     """
@@ -183,16 +200,6 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
         )
         findings.add_problem(
             output_dir, f"the output directory contains results of an earlier run {option}", fix
-        )
-    if settings.run.reports_only and not any(output_dir.glob("sub-*/figures/*")):
-        reason = (
-            "--reports-only rebuilds the report from the figures of an earlier run, but the"
-            " output directory does not contain any figures"
-        )
-        findings.add_problem(
-            output_dir,
-            reason,
-            "Specify the output directory of an earlier run, or omit --reports-only.",
         )
 
 

@@ -194,9 +194,9 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     n_widths = len(settings.activation.smoothing)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total_gb = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * _FLOAT_GB)
-    n_variants = (superres.n_ensemble - 1) * len(superres.learned)
+    n_variants = 0
     if settings.evaluation.null_checks:
-        n_variants += sum(len(get_method(name).placebos) for name in superres.learned)
+        n_variants = sum(len(get_method(name).placebos) for name in superres.learned)
     first_share, later_share = _EFFECTS_SHARE
     for run in plan.runs:
         low_gb, high_gb = _measure_series_gb(run)

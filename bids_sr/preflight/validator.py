@@ -7,13 +7,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 
 from bids_sr.bids import Findings, parse_entities
 from bids_sr.bids.entities import RUN_KEYS, same_run
-from bids_sr.io.tables import read_column
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
@@ -21,13 +21,10 @@ _MAX_FILES = 3  # number of files named per kind of error
 _MAX_LENGTH = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
 """Issue in the report of the validator: code, subCode, severity, location, line and so on."""
-_Codes = tuple[str, str]
-"""Code and subcode of an issue."""
+_Owner = tuple[str, str]
+"""Participant and run that an issue concerns; "" if it concerns all."""
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
-_PARTICIPANTS, _DESCRIPTION = "participants.tsv", "dataset_description.json"
-# part of the codes of errors about participants that are not listed, or listed twice
-_ROW_CODES = ("PARTICIPANT_ID", "UNIQUE")
 
 
 def _find_validator() -> Path | None:
@@ -64,13 +61,9 @@ def validate(
     else:
         try:
             issues, messages = _run_validator(program, bids_dir, timeout_s)
-            used_files = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            issues_by_use: dict[bool, list[_Issue]] = {True: [], False: []}
-            for issue in issues:
-                is_used = bids_dir / _get_relative_path(issue) in used_files
-                issues_by_use[is_used].append(issue)
-            _add_problems(issues_by_use[True], messages, bids_dir, participants, runs, findings)
-            _add_warnings(issues_by_use[False], messages, bids_dir, participants, runs, findings)
+            used_files = {bids_dir / "dataset_description.json", bids_dir, *read_files}
+            runs_of = partial(_find_runs, bids_dir=bids_dir, participants=participants, runs=runs)
+            _add_errors(issues, messages, bids_dir, used_files, runs_of, findings)
         except subprocess.TimeoutExpired:
             reason = f"the BIDS validator did not finish within {timeout_s:g} s"
         except (OSError, ValueError) as error:
@@ -126,141 +119,84 @@ def _run_validator(
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
-def _add_problems(
+def _add_errors(
     issues: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,
-    participants: Collection[str],
-    runs: _Runs,
+    used_files: Collection[Path],
+    runs_of: Callable[[Path], Sequence[_Owner]],
     findings: Findings,
 ) -> None:
-    """Add the errors among issues as problems, one per kind and run.
+    """Add errors, one notice per kind and participant or run.
 
-    `messages` describes the codes.
+    Errors in used files are problems, others are warnings of their participant. Our own notices
+    describe a file more clearly, so that errors of such files are omitted.
     """
-    # our own checks describe their problems more clearly
-    files_with_problems = {Path(problem.what) for problem in findings.problems}
-    errors_by_kind: dict[tuple[_Codes, tuple[str, str]], list[_Issue]] = {}
-    for error in filter(_is_error, issues):
-        if bids_dir / _get_relative_path(error) in files_with_problems:
+    with_problem = {Path(problem.what) for problem in findings.problems}
+    with_notice = with_problem | {Path(notice.what) for notice in findings.notices}
+    errors_by_kind: dict[tuple[bool, str, str, _Owner], list[_Issue]] = {}
+    for issue in issues:
+        path = _get_path(issue, bids_dir)
+        is_used = path in used_files
+        if issue.get("severity") != "error" or path in (with_problem if is_used else with_notice):
             continue
-        for label_and_run in _find_runs(error, bids_dir, participants, runs):
-            errors_by_kind.setdefault((_get_codes(error), label_and_run), []).append(error)
-    for (_, (label, run)), errors_of_kind in errors_by_kind.items():
-        with findings.about(label, run):
-            findings.add_problem(
-                _list_files(errors_of_kind, bids_dir),
-                _describe_issue(errors_of_kind[0], messages),
-                "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
-            )
-
-
-def _add_warnings(
-    issues: Sequence[_Issue],
-    messages: Mapping[str, str],
-    bids_dir: Path,
-    participants: Collection[str],
-    runs: _Runs,
-    findings: Findings,
-) -> None:
-    """Add the errors in files that are not read as warnings, one per kind and participant."""
-    files_with_notices = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
-    errors_by_kind: dict[tuple[_Codes, str], list[_Issue]] = {}
-    for error in filter(_is_error, issues):
-        affected_runs = _find_runs(error, bids_dir, participants, runs)
-        if not affected_runs or bids_dir / _get_relative_path(error) in files_with_notices:
-            continue
-        labels = {label for label, _ in affected_runs}
-        label = labels.pop() if len(labels) == 1 else ""
-        errors_by_kind.setdefault((_get_codes(error), label), []).append(error)
-    for (_, label), errors_of_kind in errors_by_kind.items():
-        with findings.about(label):
-            findings.warn(
-                _list_files(errors_of_kind, bids_dir),
-                f"{_describe_issue(errors_of_kind[0], messages)}. Processing continues because"
-                " files of this name are not read.",
-            )
-
-
-def _get_codes(issue: _Issue) -> _Codes:
-    """Return code and subcode of an issue, "" if missing."""
-    return str(issue.get("code", "")), str(issue.get("subCode", ""))
-
-
-def _is_error(issue: _Issue) -> bool:
-    """Return whether an issue is an error, and not a warning."""
-    return issue.get("severity") == "error"
+        owners = runs_of(path)
+        labels = {label for label, _ in owners}
+        if owners and not is_used:
+            owners = [(labels.pop() if len(labels) == 1 else "", "")]
+        for owner in owners:
+            kind = (is_used, issue.get("code", ""), issue.get("subCode", ""), owner)
+            errors_by_kind.setdefault(kind, []).append(issue)
+    for (is_used, *_, owner), errors in errors_by_kind.items():
+        what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
+        with findings.about(*owner):
+            if is_used:
+                fix = (
+                    "Correct the dataset, or skip the BIDS validator with --skip-bids-validation."
+                )
+                findings.add_problem(what, why, fix)
+            else:
+                findings.warn(
+                    what, f"{why}. Processing continues because files of this name are not read."
+                )
 
 
 def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
     """Return the files of issues, the first ones by path."""
-    files = list(dict.fromkeys(str(bids_dir / _get_relative_path(issue)) for issue in issues))
+    files = list(dict.fromkeys(str(_get_path(issue, bids_dir)) for issue in issues))
     more_text = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
     return ", ".join(files[:_MAX_FILES]) + more_text
 
 
 def _describe_issue(issue: _Issue, messages: Mapping[str, str]) -> str:
     """Return the description of an issue with its code, without a period at the end."""
-    code, subcode = _get_codes(issue)
-    text = shorten(
-        messages.get(code, "") or str(issue.get("issueMessage", "")), _MAX_LENGTH, placeholder=" …"
-    )
+    code, subcode = issue.get("code", ""), issue.get("subCode", "")
+    text = messages.get(code) or issue.get("issueMessage", "")
+    text = shorten(text, _MAX_LENGTH, placeholder=" …")
     return f"BIDS validator: {text or 'error'} [{code}{': ' + subcode if subcode else ''}]"
 
 
-def _get_relative_path(issue: _Issue) -> Path:
-    """Return the path of an issue, relative to the data set."""
-    return Path(str(issue.get("location", "")).lstrip("/"))
+def _get_path(issue: _Issue, bids_dir: Path) -> Path:
+    """Return the path of an issue."""
+    return bids_dir / issue.get("location", "").lstrip("/")
 
 
 def _find_runs(
-    issue: _Issue,
-    bids_dir: Path,
-    participants: Collection[str],
-    runs: _Runs,
-) -> list[tuple[str, str]]:
-    """Return (participant, run) of an error; ("", "") if it concerns the whole data set.
+    path: Path, bids_dir: Path, participants: Collection[str], runs: _Runs
+) -> list[_Owner]:
+    """Return the runs or the participant that a file concerns; ("", "") for the whole data set.
 
-    The run is "" if the error concerns a participant. The list is empty if the error only concerns
-    participants or runs that were not selected.
+    The list is empty if the file only concerns participants or runs that were not selected.
     """
-    path = _get_relative_path(issue)
-    folders = set[str]()
-    if path == Path(_PARTICIPANTS):
-        folders = _find_folders_of_rows(issue, bids_dir)
-    elif len(path.parts) > 1 and path.parts[0].startswith("sub-"):
-        folders = {path.parts[0]}
+    folder = path.relative_to(bids_dir).parts[:1]
+    label = folder[0][4:] if folder and folder[0].startswith("sub-") else ""
     entities = parse_entities(path)
-    if "task" in entities:
-        keys = entities.keys() & set(RUN_KEYS)
-        entities_by_run = (
-            (name, parse_entities(bold)) for name, (bold, *_) in runs.items() if bold
-        )
-        return [
-            (run_entities["subject"], name)
-            for name, run_entities in entities_by_run
-            if (not folders or f"sub-{run_entities['subject']}" in folders)
-            and same_run(entities, run_entities, keys)
-        ]
-    if not folders:
-        return [("", "")]
-    return sorted((label, "") for label in participants if f"sub-{label}" in folders)
-
-
-def _find_folders_of_rows(issue: _Issue, bids_dir: Path) -> set[str]:
-    """Return the participant folders that an error in ``participants.tsv`` concerns.
-
-    These are the participant of the line or, for errors of the list of participants, those that
-    are not listed exactly once.
-    """
-    listed_folders = read_column(bids_dir / _PARTICIPANTS, "participant_id")
-    existing_folders = {path.name for path in bids_dir.glob("sub-*")}
-    row = int(issue.get("line") or 0) - 2  # lines are counted from 1, after the column names
-    folders = existing_folders & set(listed_folders[row : row + 1]) if row >= 0 else set()
-    if (
-        not folders
-        and listed_folders
-        and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES)
-    ):
-        folders = {name for name in existing_folders if listed_folders.count(name) != 1}
-    return folders
+    if "task" not in entities:
+        return [(label, "")] if not label or label in participants else []
+    keys = entities.keys() & set(RUN_KEYS)
+    run_entities = {name: parse_entities(bold) for name, (bold, *_) in runs.items() if bold}
+    return [
+        (run["subject"], name)
+        for name, run in run_entities.items()
+        if label in ("", run["subject"]) and same_run(entities, run, keys)
+    ]

@@ -21,7 +21,7 @@ from bids_sr.spatial.transforms import voxel_centers
 _DETAIL_MM = 10.0  # mm, sigma of the Gaussian whose local mean is divided out
 SAME_HEAD = 0.8
 """Smallest similarity of runs of one head. Two runs of a participant have .98 to .99, heads and
-their own mirror images .43 to .73 (at 3 and 6 mm; `benchmarks/head_similarity.py`).
+their own mirror images .43 to .73 (at 3 and 6 mm; `benchmarks/results/head_similarity.md`).
 """
 _MAX_MIRRORED_DISTANCE = 0.5
 """Largest 1 - r of a mirrored image, relative to 1 - r as stored, that shows that left and right

@@ -1,6 +1,6 @@
 """Assembly of a participant's report page from figures, grouped by section and run.
 
-- The manifest of the figures contains their runs, headings and captions. Their positions, and the
+- The notes on the figures contain their runs, headings and captions. Their positions, and the
   names of missing items, are taken from the declarations of the functions that draw them
   (`FigureSpec`).
 - Reportlets without a run come first, followed by the reportlets of each run.
@@ -20,7 +20,6 @@ from markupsafe import Markup
 from bids_sr.boilerplate import path as boilerplate_path
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.report.figure_archive import ArchivedFigure, read_figures
 from bids_sr.report.markup import environment
 from bids_sr.report.sections import (
     MODEL,
@@ -30,6 +29,7 @@ from bids_sr.report.sections import (
     SectionSpec,
     run_text,
 )
+from bids_sr.report.stored_figures import StoredFigure, read_figures
 
 _PAGE_FILES = ("report.css", "save.js", "report.js", "viewer.js")
 _URI_ESCAPES = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
@@ -43,7 +43,7 @@ _INTERACTIVE_IMAGE = (
 )
 
 
-_FigureFiles = Sequence[tuple[FigureSpec, Sequence[ArchivedFigure]]]
+_FigureFiles = Sequence[tuple[FigureSpec, Sequence[StoredFigure]]]
 """Declarations of a section, each with its existing files."""
 
 
@@ -127,7 +127,7 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
     )
 
 
-def _find_run(figure: ArchivedFigure) -> _RunKey:
+def _find_run(figure: StoredFigure) -> _RunKey:
     """Return the run of a figure; figures without a task do not belong to a run."""
     return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
@@ -142,7 +142,7 @@ def data_uri(data: bytes) -> str:
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
 
 
-def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
+def _embed(figure: StoredFigure, *, static: bool, alt: str) -> Markup:
     """Return the embedded markup of a figure, or the content of an HTML fragment.
 
     A figure that responds to the pointer is embedded as an ``object``.
@@ -156,7 +156,7 @@ def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
 
 def _assemble(
     declarations: Sequence[FigureSpec],
-    figures: Sequence[ArchivedFigure],
+    figures: Sequence[StoredFigure],
     custom: Mapping[str, str],
     root: Path,
 ) -> list[_Section]:
@@ -166,7 +166,7 @@ def _assemble(
     on structural scans is not expected to have BOLD results. Sections that only contain items on
     request are omitted if nothing was requested.
     """
-    files_by_figure: dict[tuple[str, bool], list[ArchivedFigure]] = {}
+    files_by_figure: dict[tuple[str, bool], list[StoredFigure]] = {}
     for figure in figures:
         files_by_figure.setdefault((figure.figure, figure.html), []).append(figure)
     sorted_declarations = sorted(declarations, key=lambda item: item.place)
@@ -221,8 +221,8 @@ def _make_sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
 def _item_text(name: str, remark: str, label: str) -> str:
     """Return the name of an item with its run, if any, and a remark in parentheses.
 
-    >>> _item_text("uncertainty maps", "--n-ensemble 2 or more", "task tap")
-    'uncertainty maps of task tap (--n-ensemble 2 or more)'
+    >>> _item_text("negative controls", "--null-checks", "task tap")
+    'negative controls of task tap (--null-checks)'
     """
     label_text = f" of {label}" if label else ""
     remark_text = f" ({remark})" if remark else ""
@@ -281,7 +281,7 @@ def _join_titles(figure_files: _FigureFiles) -> str:
     return title[:1] + title[1:].lower() if len(titles) > 1 else title
 
 
-def _alternative_text(declaration: FigureSpec, figure: ArchivedFigure) -> str:
+def _alternative_text(declaration: FigureSpec, figure: StoredFigure) -> str:
     """Return alternative text for a figure, for readers who cannot see it.
 
     The text is the declared description, or else the text above the figure and the run.
@@ -321,7 +321,7 @@ def _make_blocks(anchor: str, figure_files: _FigureFiles, root: Path) -> Iterato
         )
 
 
-def _make_panel(declaration: FigureSpec, figure: ArchivedFigure) -> _Reportlet:
+def _make_panel(declaration: FigureSpec, figure: StoredFigure) -> _Reportlet:
     """Return the embedded markup of a figure with its texts; figures with a heading have choices.
 
     A selector finds these figures by contrast and smoothing.
@@ -336,7 +336,7 @@ def _make_panel(declaration: FigureSpec, figure: ArchivedFigure) -> _Reportlet:
     )
 
 
-def _list_tables(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
+def _list_tables(figure: StoredFigure, names: Sequence[str], root: Path) -> list[str]:
     """Return the tables or model cards of a figure's run, relative to the page.
 
     Tables are ``desc-NAME_metrics.tsv``.
@@ -432,9 +432,7 @@ def write_subject_page(
     return root / f"{participant}.html"
 
 
-def _select_figures(
-    figures: Sequence[ArchivedFigure], *sessions: str | None
-) -> list[ArchivedFigure]:
+def _select_figures(figures: Sequence[StoredFigure], *sessions: str | None) -> list[StoredFigure]:
     """Return the figures of some sessions; None selects figures without a run or session."""
     return [figure for figure in figures if _find_run(figure)[0] in sessions]
 

@@ -16,7 +16,6 @@ _KIND_ORDER: tuple[KindOfSeries, ...] = (
     "control",
     "method",
     "placebo",
-    "member",
     "measured",
 )
 KIND_TEXT: Mapping[KindOfSeries, str] = {
@@ -25,7 +24,6 @@ KIND_TEXT: Mapping[KindOfSeries, str] = {
     "method": "methods",
     "measured": "measured at high resolution",
     "placebo": "negative controls",
-    "member": "ensemble members",
     "run": "the run",
 }
 _ACQUIRED_TEXT: Mapping[str, str] = {
@@ -59,7 +57,7 @@ def list_series(
 ) -> list[str]:
     """Return the series of the rows, sorted by kind and then in the given order.
 
-    The order of kinds is run, baselines, controls, methods, placebos, members, measured. Raw
+    The order of kinds is run, baselines, controls, methods, placebos, measured. Raw
     series come first among baselines, and series that are not in `names` last.
 
     Parameters
@@ -69,7 +67,7 @@ def list_series(
     names : Sequence[str]
         Series in display order.
     kinds : Iterable[KindOfSeries]
-        Kinds to include; by default all except ensemble members and placebos.
+        Kinds to include; by default all except placebos.
     """
     included_kinds = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     names_in_rows = [

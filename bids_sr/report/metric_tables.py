@@ -145,12 +145,8 @@ QUALITY = MetricTable(
     rows=(
         {
             "statistic": (
-                "ensemble_sd",
-                "precision_change",
                 "edge_mismatch",
                 "edge_mismatch_p90",
-                "domain_distance",
-                "domain_edges",
             )
         },
     ),

@@ -1,10 +1,9 @@
-"""Selection of the torch device, and names of its arithmetic precisions."""
+"""Selection of the torch device, and names of the precisions of training."""
 
 from functools import cache
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
 TrainPrecision = Literal["auto", "fp32", "mixed"]
 """Arithmetic precision of training; "auto" means "mixed" on a GPU and "fp32" on the CPU."""
 

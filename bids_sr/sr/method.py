@@ -125,8 +125,6 @@ class Method:
         Negative controls that can be computed for the method.
     uses_calibration : bool
         Whether its prior SD maps use a calibration scan.
-    is_random : bool
-        Whether the result depends on the seed, so that an ensemble can be computed.
     network_text : Mapping[str, str]
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
@@ -149,7 +147,6 @@ class Method:
     fuses_contrasts: bool = False
     placebos: tuple[NegativeControl, ...] = ()
     uses_calibration: bool = False
-    is_random: bool = True
     network_text: Mapping[str, str] = field(default_factory=dict)
     prior_text: Mapping[str, str] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
 from bids_sr.series import BASELINES, PAIR_BASELINES
-from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
 from bids_sr.sr.inference.upsampler_inputs import (
@@ -115,8 +115,6 @@ class Inference:
     ----------
     data_consistency : Consistency
         "enforce" restores the acquired data in their band of k-space.
-    precision : Precision
-        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
     force : bool
         Apply a model even if its contrast or voxel size differs from the images.
     omp_nthreads : int
@@ -132,7 +130,6 @@ class Inference:
     """
 
     data_consistency: Consistency = "off"
-    precision: Precision = "fp32"
     force: bool = False
     omp_nthreads: int = 1
     device: Device = "cpu"
@@ -263,7 +260,6 @@ def _make_upsampler_inputs(
         guide=guide,
         distortion=acquired.distortion,
         placebo=inference.placebo,
-        precision=inference.precision,
         device=device,
         threads=inference.omp_nthreads,
     )

@@ -26,7 +26,7 @@ from bids_sr.quality.pair_scores import holdout_rows, slice_scores
 from bids_sr.run_time import RunTime
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
@@ -356,7 +356,6 @@ def score_pair(
     *,
     method: str,
     factor: Factor,
-    precision: Precision,
     random_seed: int,
     omp_nthreads: int,
     device: Device,
@@ -375,8 +374,6 @@ def score_pair(
         Name of the method of the network.
     factor : Factor
         Ratio of low- to high-resolution voxel size, per axis.
-    precision : Precision
-        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
     random_seed : int
         Seed of the resampling of slices.
     omp_nthreads : int
@@ -395,7 +392,6 @@ def score_pair(
         factor=factor,
         affine=lowres.affine,
         scale=scale,
-        precision=precision,
         device=choose_device(device),
         threads=omp_nthreads,
     )

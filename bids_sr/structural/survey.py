@@ -67,7 +67,6 @@ def _check_options(settings: Settings, findings: Findings) -> None:
         "--retrospective": evaluation.retrospective is not None,
         "--pair-holdout": evaluation.pair_holdout,
         "--null-checks": evaluation.null_checks,
-        "--n-ensemble": superres.n_ensemble > 1,
         "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
         "--model": settings.activation.stats_model is not None,

@@ -338,7 +338,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         ["--set", "superres.data_consistency=enforce"],
     ),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
-    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill", "--fuse-slices"]),
+    "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
     "guided baselines without a network": (
         _two_runs,
         ["--sr-method", "inject", "ratio", "--dummy-scans", "2"],
@@ -346,7 +346,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
     "two subjects, all placebos": (
         _two_subjects,
-        ["--null-checks", "--n-ensemble", "2", "--set", "evaluation.roi_grow=true"],
+        ["--null-checks", "--set", "evaluation.roi_grow=true"],
     ),
     "variance maps, no pair": (
         _no_pair,
@@ -432,8 +432,6 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "sbl",
             "--sr-factor",
             "2",
-            "--n-ensemble",
-            "2",
             "--null-checks",
         ],
     ),
@@ -447,7 +445,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "all references": (
         _all_references,
-        ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],
+        ["--truth", "{root}/truth"],
     ),
     "series of other programs": (
         _other_programs,
@@ -1059,12 +1057,12 @@ def test_the_variance_map_of_another_participant_is_a_placebo_if_it_exists(tmp_p
 def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
     stored_scopes = {node.scope.name for node in graph.nodes if node.name == "store_model_file"}
     assert "sbl" in stored_scopes
-    assert not stored_scopes & {"sdmod", "sblSeed1"}
+    assert not stored_scopes & {"sdmod"}
     assert not any(
         scope.name.startswith("sdmod") and scope.name != "sdmod" for scope in graph.scope.inward()
     )
@@ -1100,14 +1098,14 @@ def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> 
 
 
 def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
-    """Method, ensemble and placebo differ only in the seed or the image."""
+    """Method and placebo differ only in the image."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
-    graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
+    graph = planned_graph(maker, tmp_path, "--null-checks")
     trained = nodes_of(graph, "train_on_pair")
-    assert sorted(node.scope.name for node in trained) == ["srgan", "srganSeed1", "srganT1w"]
+    assert sorted(node.scope.name for node in trained) == ["srgan", "srganT1w"]
     seeds = {node.scope.name: graph.settings[node]["random_seed"] for node in trained}
-    assert seeds == {"srgan": 0, "srganSeed1": 1, "srganT1w": 0}
+    assert seeds == {"srgan": 0, "srganT1w": 0}
 
 
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:

@@ -119,8 +119,6 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/options.py::Parser.*": CODE,
     "bids_sr/phantom/study.py::_parse_echo_times": USERS,
     "bids_sr/cli/group_level.py::_refuse_running_participants": FILES,
-    "bids_sr/cli/rerun.py::*": USERS,
-    "bids_sr/cli/report_command.py::*": USERS,
     "bids_sr/slurm/cli/main.py::*": USERS,
     "bids_sr/slurm/cli/prepare.py::*": USERS,
     "bids_sr/slurm/*": FOREIGN,

@@ -17,7 +17,6 @@ from bids_sr.series import (
     PAIR_BASELINES,
     VALIDATION_BASELINES,
     map_label,
-    member_name,
     parse_map_label,
     parse_series_name,
     series_name,
@@ -96,8 +95,6 @@ def test_names_of_a_method_and_its_variants_round_trip(method):
     for variant in ("Phantom", "Other", "T1w", "Mirror", "Shift"):
         entry = parse_series_name(series_name(method, variant))
         assert (entry.kind, entry.method, entry.variant) == ("placebo", name, variant)
-    entry = parse_series_name(member_name(method, 12))
-    assert (entry.kind, entry.method, entry.variant) == ("member", name, "Seed12")
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def validated(finished) -> dict:
 
 @pytest.fixture(scope="session")
 def judged(tiny, tmp_path_factory) -> Finished:
-    """Run `tiny` with all validation options: retrospective, placebos, and ensembles."""
+    """Run `tiny` with all validation options: retrospective and placebos."""
     base = tmp_path_factory.mktemp("judged")
     command = [
         str(BIN / "bids-sr"),
@@ -154,8 +154,6 @@ def judged(tiny, tmp_path_factory) -> Finished:
         "run.sloppy=true",
         "--retrospective",
         "--null-checks",
-        "--n-ensemble",
-        "2",
         "--smoothing",
         "5",
         "--nprocs",

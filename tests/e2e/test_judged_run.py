@@ -1,4 +1,4 @@
-"""Check runs with validation: a retrospective reference, placebos, ensembles, a second pair, and
+"""Check runs with validation: a retrospective reference, placebos, a second pair, and
 the group.
 """
 
@@ -45,7 +45,7 @@ def test_every_series_is_compared_with_the_measured_series(judged):
         "bsplineSmooth",
         "bsplinePca",
     }
-    assert series | placebos | {"srganSeed1", "sblSeed1"} <= set(scored.series)
+    assert series | placebos <= set(scored.series)
     assert scored.lower.notna().any()
     assert (scored.lower <= scored.upper)[scored.lower.notna()].all()
     for name in ("ev", "amplitude", "correct_fraction"):
@@ -85,16 +85,7 @@ def test_a_method_is_compared_with_baselines_controls_and_its_placebos(judged):
 def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
     names = {path.name for path in (judged.out / "sub-01" / "func").glob("*_bold.nii.gz")}
     assert "sub-01_task-tap_res-hr_desc-measured_bold.nii.gz" in names
-    assert not [name for name in names if re.search("Mirror|Shift|Phantom|T1w|Seed", name)]
-
-
-def test_the_ensemble_sd_map_is_stored(judged):
-    paths = list(
-        (judged.out / "sub-01" / "func").glob(
-            "*_contrast-all_stat-ensemblesd_desc-sbl_statmap.nii.gz"
-        )
-    )
-    assert len(paths) == 1
+    assert not [name for name in names if re.search("Mirror|Shift|Phantom|T1w", name)]
 
 
 def test_the_texts_of_the_verdict_are_in_the_report(judged):

@@ -12,7 +12,7 @@ import pytest
 
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study
-from bids_sr.report.figure_archive import read_figures
+from bids_sr.report.stored_figures import read_figures
 
 from .conftest import BIN, Finished, call
 

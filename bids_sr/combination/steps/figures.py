@@ -22,7 +22,6 @@ from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Derivative,
-    Facts,
     Map,
     Mask,
     Rows,
@@ -154,7 +153,6 @@ def draw_participant(
     images: SceneImages,
     bold_mask: Mask,
     run_rows: dict[str, Rows] | None = None,
-    fusion: Facts | None = None,
     *,
     entities: Mapping[str, str],
     percent: bool,
@@ -180,8 +178,6 @@ def draw_participant(
         Brain of the first run on the grid of its boldref.
     run_rows : dict[str, Rows] | None, optional
         Sizes of the regions in the maps of each run, by name of the run.
-    fusion : Facts | None, optional
-        Result of `combination.steps.fused_slices.decide_fusion`; None if runs cannot be fused.
     entities : Mapping[str, str]
         Entities of the combined maps: labels by long entity name.
     percent : bool
@@ -198,7 +194,6 @@ def draw_participant(
     from bids_sr.combination.overview import (
         no_map_html,
         participant_html,
-        slice_sentences,
     )
 
     shown_maps = run_maps_figures.sort_maps(map(_drop_space, maps))
@@ -233,7 +228,6 @@ def draw_participant(
         results=results if series == stored.primary else {},
         rows=rows,
         self_test=_describe_test(series, tested_mm),
-        slices=() if fusion is None else slice_sentences(fusion),
         spaces_apart={
             space: grids
             for (space, *_), by_run in by_contrast.items()

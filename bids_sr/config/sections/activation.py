@@ -156,12 +156,6 @@ class Activation(OptionSection):
             " (default: these runs are left out of maps of all runs)"
         ),
     )
-    fuse_slices: bool = option(
-        False,
-        "--fuse-slices",
-        "compute maps on slices of half the thickness from several runs of a task whose slices are"
-        " displaced, if a test on the runs passes",
-    )
     overlap: tuple[str, ...] = option(
         (),
         "--overlap CONDITION",

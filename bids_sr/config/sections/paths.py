@@ -5,6 +5,9 @@ from pathlib import Path
 from bids_sr.config.section import HOW_IT_RUNS, OptionSection, argument, option
 from bids_sr.frozen import frozen
 
+WORKFLOW = "bids_sr_wf"
+"""Folder of the steps in the working directory."""
+
 
 @frozen
 class Paths(OptionSection):
@@ -20,6 +23,14 @@ class Paths(OptionSection):
         affects_results=False,
         among=HOW_IT_RUNS,
     )
+
+    @property
+    def version_file(self) -> Path | None:
+        """File with the version that computed the steps in the working directory.
+
+        It is None if there is no working directory.
+        """
+        return None if self.work_dir is None else self.work_dir / WORKFLOW / "version.txt"
 
     @property
     def retrospective_dir(self) -> Path:

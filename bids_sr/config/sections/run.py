@@ -9,19 +9,6 @@ from bids_sr.config.section import WHICH_DATA, OptionSection, option
 from bids_sr.frozen import frozen
 
 
-def sessions_option() -> int:
-    """Return the field for the number of sessions per report, shared by all report commands."""
-    return option(
-        4,
-        help=(
-            "maximum number of sessions per report. If a participant has more sessions, one report"
-            " is generated per session (default: 4)"
-        ),
-        affects_results=False,
-        least=1,
-    )
-
-
 @frozen
 class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
@@ -94,7 +81,15 @@ class Run(OptionSection):
         affects_results=False,
         per_call=True,
     )
-    aggregate_session_reports: int = sessions_option()
+    aggregate_session_reports: int = option(
+        4,
+        help=(
+            "maximum number of sessions per report. If a participant has more sessions, one report"
+            " is generated per session"
+        ),
+        affects_results=False,
+        least=1,
+    )
     strict: bool = option(
         False,
         help=(

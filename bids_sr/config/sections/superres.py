@@ -213,16 +213,6 @@ class SuperRes(OptionSection):
             " score). auto: mixed on a GPU, otherwise fp32"
         ),
     )
-    n_ensemble: int = option(
-        1,
-        "--n-ensemble N",
-        (
-            "number of models to train per method with different random seeds. The spread of"
-            " their effects is saved as a map"
-        ),
-        least=1,
-        most=20,
-    )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
         help=(
@@ -235,9 +225,6 @@ class SuperRes(OptionSection):
         "--guide",
         "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
         " T2*w pair",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "--precision", "numerical precision of inference (auto: fp32)"
     )
     force: bool = option(
         False,

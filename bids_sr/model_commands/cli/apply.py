@@ -138,7 +138,6 @@ def _prepare_model(
         inputs = UpsamplerInputs(
             factor=factor,
             scale=scale,
-            precision=options.precision,
             device=device,
             threads=options.threads,
             patch=options.patch,

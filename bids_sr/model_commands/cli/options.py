@@ -141,9 +141,6 @@ class ImageOptions(MachineOptions):
     force: bool = option(
         False, "--force", "apply the model despite all differences listed under --allow"
     )
-    precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "--precision", "numerical precision of the network; auto is fp32"
-    )
     patch: int | None = option(
         None,
         "--patch N",

@@ -24,7 +24,7 @@ from bids_sr.networks.data.windows import (
     round_down,
     shift_image,
 )
-from bids_sr.sr.models.domain import image_entries
+from bids_sr.sr.models.compatibility import describe_grids
 from bids_sr.sr.operators import Degradation, get_operator, make_plane_conversion, upsample_slices
 from bids_sr.sr.recipe import Augmentation, Recipe
 
@@ -783,10 +783,11 @@ class Examples:
             if first.coarse is None
             else "measured"
         )
-        lowres = prepared.lowres[0].cpu().numpy()
-        mask = prepared.lowres_mask[0].cpu().numpy()
-        entries = image_entries(
-            lowres, mask, first.affine, self.factor, sizes_mm=(lowres_mm, highres_mm)
+        entries = describe_grids(
+            tuple(prepared.lowres[0].shape),
+            first.affine,
+            self.factor,
+            sizes_mm=(lowres_mm, highres_mm),
         )
         return entries | {
             "contrast": first.contrast,

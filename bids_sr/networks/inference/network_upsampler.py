@@ -6,15 +6,10 @@ series, so that an identity network returns exactly the interpolated volume.
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bids_sr.io.arrays import Array
 from bids_sr.networks.architectures.srresnet import SubPixelNet
-from bids_sr.networks.inference.cpu_optimized import (
-    find_largest_width,
-    make_channels_innermost,
-    optimize_for_cpu,
-)
 from bids_sr.networks.inference.sliding_window import apply_in_patches, compute_margin
 from bids_sr.networks.training.update_steps import get_memory_format
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs
@@ -46,8 +41,8 @@ class NetworkUpsampler(Upsampler):
 
     If the recipe scales each image by its range, each volume is scaled by its own range.
 
-    Precision "auto" is fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of the
-    intensity range, which is as large as the signal change of activity.
+    Networks are applied in fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of
+    the intensity range, which is as large as the signal change of activity.
 
     Raises
     ------
@@ -81,13 +76,9 @@ class NetworkUpsampler(Upsampler):
                 f"{model.card.method} cannot be applied patch by patch, because its network "
                 "processes whole slices or volumes on the acquired grid"
             )
-        self.in_bf16 = inputs.precision == "bf16"
-        if self.device == "cpu" and not self.in_bf16:
-            self.generator = optimize_for_cpu(model.generator)
-        else:
-            channel_order = get_memory_format(2 if self.in_slices else 3)
-            self.generator = model.generator.to(self.device, memory_format=channel_order)  # type: ignore[call-overload]
-        width = find_largest_width(model.generator)
+        channel_order = get_memory_format(2 if self.in_slices else 3)
+        self.generator = model.generator.to(self.device, memory_format=channel_order).eval()  # type: ignore[call-overload]
+        width = _find_largest_width(model.generator)
         # voxels, largest volume that is processed in one piece
         self.max_voxels = (
             _MAX_VOLUME_VOXELS if width >= _WIDE_NETWORK else _MAX_LAYER_VALUES // width
@@ -98,10 +89,7 @@ class NetworkUpsampler(Upsampler):
     def __call__(self, volume: Array, pose: Array) -> Array:
         """Upsample a volume (x, y, z); the pose is not used."""
         base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.in_bf16),
-        ):
+        with torch.inference_mode():
             compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume
             if not self.scales_by_range:
                 return base + self.scale * compute_detail(volume, base)
@@ -122,7 +110,7 @@ class NetworkUpsampler(Upsampler):
 
         def apply_generator(patch: Tensor) -> Tensor:
             return self.generator(
-                make_channels_innermost(patch) if self.in_slices else patch
+                _make_channels_innermost(patch) if self.in_slices else patch
             ).float()
 
         return apply_in_patches(
@@ -153,7 +141,7 @@ class NetworkUpsampler(Upsampler):
     def _compute_slices(self, slices: Tensor) -> Tensor:
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
-            return self.generator.compute_added_detail(make_channels_innermost(slices)).float()
+            return self.generator.compute_added_detail(_make_channels_innermost(slices)).float()
         interpolated_slices = upsample_slices(
             slices, self.factor[:2], self.upsampled_by or "zerofill"
         )
@@ -161,7 +149,7 @@ class NetworkUpsampler(Upsampler):
             output = torch.stack([self._apply_in_patches(image) for image in interpolated_slices])
         else:
             source = interpolated_slices if self.upsampled_by else slices
-            output = self.generator(make_channels_innermost(source)).float()
+            output = self.generator(_make_channels_innermost(source)).float()
         return output - interpolated_slices
 
     def _compute_volume(self, volume: Array, base: Array) -> Array:
@@ -198,6 +186,24 @@ def _compute_scale(model: LoadedModel, inputs: UpsamplerInputs) -> float:
             "mask contains voxels with signal."
         )
     return float(scale)
+
+
+def _make_channels_innermost(x: Tensor) -> Tensor:
+    """Return images (N, C, X, Y) with channels innermost in memory.
+
+    The strides are set explicitly, because they would be ambiguous for a single channel.
+    """
+    _, channels, rows, columns = x.shape
+    strides = (channels * rows * columns, 1, columns * channels, channels)
+    return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, strides)
+
+
+def _find_largest_width(network: nn.Module) -> int:
+    """Return the largest number of channels of any convolution; 1 without convolutions."""
+    convolutions = [
+        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
+    ]
+    return max((max(layer.in_channels, layer.out_channels) for layer in convolutions), default=1)
 
 
 def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:

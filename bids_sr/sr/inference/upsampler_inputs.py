@@ -11,7 +11,6 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.guided_baselines import match_gain
 from bids_sr.sr.inference.posed_image import PosedImage
 
@@ -83,8 +82,6 @@ class UpsamplerInputs:
         means whole slices or volumes, None the value in the model's recipe.
     overlap : int
         Overlap of neighboring patches (voxels of the high-resolution grid).
-    precision : Precision
-        Arithmetic of the network.
     device : str
         Torch device.
     threads : int
@@ -102,7 +99,6 @@ class UpsamplerInputs:
     placebo: Placebo = ""
     patch: int | None = None
     overlap: int = 0
-    precision: Precision = "auto"
     device: str = "cpu"
     threads: int = 1
 

@@ -21,6 +21,5 @@ METHOD = Method(
         "SD-weighted zero filling (control): the zero-filled signal change is multiplied by "
         "its temporal standard deviation relative to neighboring voxels"
     ),
-    is_random=False,
     costs={"fast": RunTime(always=0.5, volumes=0.015, series=0.01)},
 )

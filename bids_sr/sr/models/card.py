@@ -78,8 +78,6 @@ class ModelCard:
         Registration method of structural scans; None if unknown.
     scale : str
         Intensity scaling of structural scans. Cards without this entry used a percentile.
-    domain : tuple[tuple[float, ...], float] | None
-        Intensity quantiles and edge content of the training image, see `domain_difference`.
     edition : int
         Edition of the recipe (see `bids_sr.sr.recipe.Recipe.edition`).
     held_out : Mapping[str, object]
@@ -108,7 +106,6 @@ class ModelCard:
     start_sha256: str | None = None
     align: str | None = None
     scale: str = "percentile"
-    domain: tuple[tuple[float, ...], float] | None = None
     edition: int = 1
     held_out: Mapping[str, object] = field(default_factory=dict)
     json: Mapping[str, object] = field(default_factory=dict)
@@ -127,7 +124,7 @@ class ModelCard:
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """Return the card of a file; missing or invalid entries take their defaults."""
-        settings, domain = mapping_entry(values, "settings"), mapping_entry(values, "domain")
+        settings = mapping_entry(values, "settings")
         text_entries = {
             name: str(values.get(name, ""))
             for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
@@ -155,9 +152,6 @@ class ModelCard:
             start_sha256=None if start_sha256 is None else str(start_sha256),
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
-            domain=(_to_floats(domain["quantiles"]), float(str(domain["edges"])))
-            if domain
-            else None,
             edition=edition if isinstance(edition, int) else 1,
             held_out=mapping_entry(values, "held_out"),
             json=values,

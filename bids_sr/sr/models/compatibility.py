@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor, size_text
+from bids_sr.io.grids import Factor, highres_size, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
@@ -34,6 +34,44 @@ class _Mismatch:
 
     kind: str  # name for ``--allow``
     text: str  # sentence that begins with the property
+
+
+def describe_grids(
+    shape: Sequence[int],
+    affine: Array,
+    factor: Factor,
+    *,
+    sizes_mm: tuple[Array, Array] | None = None,
+) -> dict[str, object]:
+    """Return the card entries ``factor``, ``orientation`` and ``resolution`` of training images.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Shape of the low-resolution image (x, y, z).
+    affine : Array
+        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    sizes_mm : tuple[Array, Array] | None, optional
+        Voxel sizes at low and high resolution (mm). By default, they are derived from the affine.
+    """
+    from nibabel.affines import voxel_sizes
+
+    zooms = voxel_sizes(affine)
+    lowres_sizes, highres_sizes = sizes_mm or (
+        zooms,
+        zooms * [n / highres_size(n, ratio) for n, ratio in zip(shape, factor, strict=True)],
+    )
+    return {
+        "factor": list(factor),
+        "orientation": slice_orientation(affine),
+        "resolution": {
+            "lowres_mm": [round(float(size), 4) for size in lowres_sizes],
+            "highres_mm": [round(float(size), 4) for size in highres_sizes],
+            "lowres_shape": list(shape),
+        },
+    }
 
 
 def _find_mismatches(

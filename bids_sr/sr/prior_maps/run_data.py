@@ -11,7 +11,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.matrices import check_factor
-from bids_sr.sr.models.domain import image_entries
+from bids_sr.sr.models.compatibility import describe_grids
 from bids_sr.sr.prior_maps import temporal_components as temporal
 from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
 from bids_sr.sr.prior_maps.self_test import SelfTest
@@ -118,7 +118,7 @@ class RunData:
 
     def describe(self) -> dict[str, object]:
         """Return the entries about the run for the model card."""
-        return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
+        return describe_grids(self.mask.shape, self.affine, self.factor) | {
             "contrast": "bold",
             "data_sha256": self.checksums(),
             "intensity": {"rule": "intensity units of the run"},

@@ -22,8 +22,6 @@ import _people_data as data
 import _people_runs as runs
 import _people_tables as tables
 
-from bids_sr.glm.blocks import block_design
-from bids_sr.glm.regressors import Events
 from bids_sr.metrics.rows import MetricRow
 
 ZOOMS = (3.0, 3.0, 3.5)
@@ -139,32 +137,6 @@ def test_noise_is_restored_to_the_level_of_a_measured_voxel(
         sd[noisy] = series[4:8, 3:7].std(-1, ddof=1).mean()
     assert sd[False] < 2
     assert sd[True] == pytest.approx(40 * np.sqrt(3 / 4), rel=0.15)
-
-
-def test_the_prior_sd_is_learned_without_the_task_and_from_halves() -> None:
-    import double_dipping
-
-    events = Events.from_rows(
-        ("onset", "duration", "trial_type"),
-        enumerate(
-            [{"onset": f"{20 * k}", "duration": "8", "trial_type": "a"} for k in range(6)], 2
-        ),
-        "events",
-    )
-    design = block_design(events, n_volumes=64, tr=2.0)
-    course, noise = design.matrix[:, :6].sum(1), np.random.default_rng(0).normal(size=64)
-    series = (100 + 5 * course + noise).astype(np.float32)[None, None, None]
-    by_label = {
-        label: (learned, poses)
-        for label, learned, poses in double_dipping.learned_from(series, np.arange(64), design)
-    }
-    residuals = by_label["less the response to conditions"][0].ravel()
-    weights = design.weights.sum(1)
-    assert abs(weights @ series.ravel()) > 20
-    assert abs(weights @ residuals) < 0.5
-    assert residuals.mean() > 90
-    halves = [by_label[f"{part} half of the volumes"][1] for part in ("first", "second")]
-    npt.assert_array_equal(np.concatenate(halves), np.arange(64))
 
 
 def test_the_explained_share_is_one_for_the_truth_and_zero_for_zero_filling() -> None:

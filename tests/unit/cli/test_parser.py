@@ -63,7 +63,6 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--roi my_roi.nii.gz", "activation", "roi", "my_roi.nii.gz"),
         ("--set activation.thresholds=[fdr,3.1]", "activation", "thresholds", ("fdr", "3.1")),
         ("--guide highres", "superres", "guide", "highres"),
-        ("--n-ensemble 3", "superres", "n_ensemble", 3),
         ("--truth there", "evaluation", "truth", "there"),
         ("--truth ./auto", "evaluation", "truth_dir", Path("auto")),
         ("--truth none", "evaluation", "truth_dir", None),
@@ -150,7 +149,6 @@ def test_underscores_in_values_are_preserved() -> None:
         ("--truth x --retrospective", "--truth"),
         ("--retrospective dirty", "clean"),
         ("--guide mri", "highres"),
-        ("--n-ensemble 0", "--n-ensemble"),
         ("--set evaluation.margin=0", "--set evaluation.margin"),
         ("--set evaluation.group_permutations=-1", "--set evaluation.group_permutations"),
         ("--derivatives=", "the directory is missing"),
@@ -291,7 +289,6 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("program", "argv", "usage"),
     [
-        ("bids_sr.cli.main", ["report"], "bids-sr report OUTPUT_DIR [options]"),
         ("bids_sr.slurm.cli.main", ["status"], "bids-sr-slurm status OUT [options]"),
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.cli import report_command
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError, machine
@@ -131,10 +130,6 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
         ["OUT", "--participant-label", "01,02"], CommandOptions
     )
     assert retry_options.participant_label == ("01", "02")
-    report_options = report_command.report_parser().options(
-        ["OUT", "--participant-label", "01,02"], report_command._ReportOptions
-    )
-    assert report_options.participant_label == ("01", "02")
 
 
 def test_an_empty_label_list_is_rejected(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bids_sr.execution import execute
 from bids_sr.execution.records import FinishedSteps
 from bids_sr.notices import Notice, record
 from bids_sr.preflight.plan import Estimate
+from bids_sr.version import __version__
 
 
 def call(maker: BidsMaker, *options: str) -> int:
@@ -73,6 +74,7 @@ def test_clean_workdir_removes_only_steps_of_this_call(
     other_participant = Path("work/bids_sr_wf/sub_09_wf/step")  # another call may use this folder
     for folder in (step, unrelated, other_participant):
         folder.mkdir(parents=True)
+    Path("work/bids_sr_wf/version.txt").write_text(__version__)
     for options in ([], ["--set", "run.clean_workdir=true", "--boilerplate-only"]):
         call(maker, *options)
         assert step.exists()

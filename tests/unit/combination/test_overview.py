@@ -10,7 +10,6 @@ from bids_sr.combination.overview import (
     MapError,
     ParticipantMap,
     participant_html,
-    slice_sentences,
 )
 from bids_sr.evaluation.contrast_results import collect_results
 from bids_sr.evaluation.self_test import SelfTestResults
@@ -181,37 +180,3 @@ def test_odd_combinations_are_named(changes: dict[str, object], present: list[st
     for part in present:
         assert part in text
         assert part not in plain
-
-
-def test_fused_runs_are_named_with_the_maps_they_lack() -> None:
-    fusion = {
-        "Applied": True,
-        "Runs": ["run-1", "run-2"],
-        "RunsNotFused": {"run-4": "test failed"},
-        "Displacements": [
-            {"Runs": ["run-1", "run-2"], "Displacement": 0.312},
-            {"Runs": ["run-1", "run-4"], "Displacement": None},
-        ],
-        "Tested": [
-            {"Runs": ["run-1", "run-2"], "Passed": True},
-            {"Runs": ["run-2", "run-4"], "Passed": False},
-        ],
-    }
-    text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
-    assert "The effects of run-1 and run-2 were also fused on slices of half the thickness" in text
-    assert "(median over active voxels): run-1 and run-2: 0.31." in text
-    assert "no SD of the error, no map of the wrong sign and no reliable voxels" in text
-    assert "Not fused: run-4 (test failed)." in text
-    assert "passed for run-1 with run-2 and did not pass for run-2 with run-4." in text
-
-
-def test_slices_that_are_not_fused_come_with_a_reason_and_advice() -> None:
-    fusion = {
-        "Applied": False,
-        "Reason": "no slices are displaced",
-        "Advice": "Shift the stack",
-        "Displacements": [{"Runs": ["run-1", "run-2"], "Displacement": None}],
-        "Tested": [],
-    }
-    text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
-    assert "slice thickness of the runs, because no slices are displaced. Shift the stack." in text

@@ -251,7 +251,7 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
         (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
         (Activation, {"fd_censor": 0.0}, "above 0"),
         (Activation, {"enorm_censor": -1.0}, "above 0"),
-        (SuperRes, {"n_ensemble": 21}, "at most 20"),
+        (SuperRes, {"factor": (9.0,)}, "at most 8"),
         (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
         (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),

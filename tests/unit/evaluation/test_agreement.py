@@ -9,7 +9,6 @@ from bids_sr.evaluation.agreement import (
     _STATISTICS,
     BlockComparison,
     ComparisonKey,
-    _add_seed_variation,
     _compute_inner_products,
     _compute_statistics,
     interval,
@@ -188,49 +187,3 @@ def normal_scores(value, spread, rng):
     """Return scores of two ways with resamples from a normal distribution."""
     draws = value + 0.2 * spread * rng.normal(size=2000)
     return {KEY: np.tile(np.concatenate([[value], draws]), (2, 1))}
-
-
-def test_intervals_of_a_network_include_variation_between_seeds():
-    """Five seeds differ with SD .1 and blocks with SD .05; the interval includes both."""
-    rng = np.random.default_rng(0)
-    widths = []
-    for seed in range(60):
-        values = 0.5 + 0.1 * rng.normal(size=5)
-        scores = {
-            f"srganSeed{k}" if k else "srgan": normal_scores(v, 0.05, rng)
-            for k, v in enumerate(values)
-        }
-        without_seeds = interval(scores["srgan"][KEY].mean(axis=0))
-        assert without_seeds[1] - without_seeds[0] == pytest.approx(3.92 * 0.05, rel=0.1)
-        _add_seed_variation(scores, seed)
-        combined = scores["srgan"][KEY].mean(axis=0)
-        assert combined[0] == pytest.approx(values[0])
-        low, high = interval(combined)
-        widths.append((high - low) ** 2)
-    # quantiles of five resampled seeds differ from quantiles of a normal distribution
-    assert np.sqrt(np.mean(widths)) / 3.92 == pytest.approx(np.hypot(0.1, 0.05), rel=0.25)
-
-
-def test_only_intervals_of_methods_with_other_seeds_are_widened():
-    def scores_around(value):
-        return normal_scores(value, 0.005, np.random.default_rng(3))
-
-    scores = {
-        "bspline": scores_around(0.0),
-        "srgan": scores_around(0.5),
-        "srganSeed1": scores_around(0.4),
-        "srganSeed2": scores_around(0.6),
-        "srganPhantom": scores_around(0.1),
-        "sbl": scores_around(0.3),
-    }
-    before = {name: comparisons[KEY].copy() for name, comparisons in scores.items()}
-    _add_seed_variation(scores, 0)
-    for name in scores:
-        assert np.array_equal(scores[name][KEY], before[name]) == (name != "srgan")
-    low, high = interval(scores["srgan"][KEY].mean(axis=0))
-    assert high - low == pytest.approx(0.245, rel=0.1)  # ± .1 times sqrt(3/2)
-    without_others = {
-        name: {KEY: before[name].copy()} for name in ("srgan", "srganSeed1", "srganSeed2")
-    }
-    _add_seed_variation(without_others, 0)
-    np.testing.assert_array_equal(without_others["srgan"][KEY], scores["srgan"][KEY])

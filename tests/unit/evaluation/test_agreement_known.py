@@ -88,7 +88,7 @@ def rows_by_key(files, true, **changes):
 @pytest.fixture
 def files(tmp_path):
     true = truth()
-    shares = {"bspline": 0.0, "inject": 0.0, "sbl": 0.9, "sblMirror": 0.4, "sblSeed1": 0.9}
+    shares = {"bspline": 0.0, "inject": 0.0, "sbl": 0.9, "sblMirror": 0.4}
     return {name: save(tmp_path, name, betas_of(3, share, true)) for name, share in shares.items()}
 
 
@@ -149,10 +149,6 @@ def test_gains_exclude_zero_for_a_better_series_and_are_zero_for_equal_series(fi
     equal_series = rows["srgan", "bspline", "all", "brain", "gain_truth_r_beyond"]
     assert (equal_series.value, equal_series.lower, equal_series.upper) == (0, 0, 0)
     assert not equal_series.excludes_zero
-    assert not any(
-        against_of(r) == "sblSeed1" or (r.series == "sblSeed1" and "gain" in measure_of(r))
-        for r in rows.values()
-    )
     assert not any(r.series == "bspline" and "gain" in measure_of(r) for r in rows.values())
     assert ("srgan", "sblMirror", "all", "brain", "gain_truth_r_beyond") not in rows
 

@@ -393,22 +393,18 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
     )
 
 
-def quality_derivatives(images, maps=()) -> list[Derivative]:
+def quality_derivatives(images) -> list[Derivative]:
     boldref, mask = images["guide"], images["mask"]
-    return draw_quality(evaluation(), FLAGS, boldref, mask, mask, uncertainty_maps=list(maps))
+    return draw_quality(evaluation(), FLAGS, boldref, mask, mask)
 
 
 def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):
     """Relative to the brain of the run (100 units in this test); relative to the mean of each
     series, sharp images would look active.
     """
-    sd = Derivative(
-        images["sd"], {"desc": "sbl", "stat": "ensemblesd", "contrast": "all", "suffix": "statmap"}
-    )
     beyond = content_of(evaluation_derivatives(evaluation(), images, halves), "beyond")
-    for figure in (beyond, content_of(quality_derivatives(images, [sd]), "uncertainty")):
-        text = " ".join(texts_of(figure, tmp_path))
-        assert "(signal units; 1 = 1 % of the brain's mean signal)" in text
+    text = " ".join(texts_of(beyond, tmp_path))
+    assert "(signal units; 1 = 1 % of the brain's mean signal)" in text
 
 
 def test_figures_of_a_run_with_a_reference(images, halves, tmp_path):
@@ -442,24 +438,9 @@ def test_an_empty_table_gives_only_the_verdict(images):
 
 
 def test_figures_of_guards(images, tmp_path):
-    maps = [
-        Derivative(
-            images["sd"],
-            {"desc": "sbl", "contrast": "all", "suffix": "statmap", "stat": "ensemblesd"},
-        )
-    ]
-    drawn = quality_derivatives(images, maps)
-    assert kept(draw_quality, drawn, tmp_path / "work") == [
-        ("guards", "guards.html"),
-        ("guards", "uncertainty.svg"),
-    ]
+    drawn = quality_derivatives(images)
+    assert kept(draw_quality, drawn, tmp_path / "work") == [("guards", "guards.html")]
     assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
-
-
-def test_guards_without_maps_have_no_uncertainty_figure(images):
-    assert [derivative.entities["desc"] for derivative in quality_derivatives(images)] == [
-        "guards"
-    ]
 
 
 @pytest.mark.parametrize("guide", [True, False])

@@ -21,8 +21,10 @@ OLD = (
     f"sub-01/func/{RUN}_contrast-other_stat-t_desc-sbl_statmap.nii.gz",
     f"sub-01/func/{RUN}_desc-evaluation_metrics.tsv",
     f"derivatives/bids-sr-sbl/sub-01/func/{RUN}_space-T1w_desc-preproc_bold.nii.gz",
+    f"sub-01/figures/{RUN}_desc-truth_bold.svg",
 )
 OLD_SIDECARS = (
+    f"sub-01/figures/{RUN}_desc-truth_bold.svg.json",
     f"sub-01/func/{RUN}_stat-t_desc-sblFwhm50_statmap.json",
     f"sub-01/{RUN}_contrast-other_statmap.json",
     f"sub-01/func/{RUN}_desc-evaluation_metrics.json",
@@ -65,33 +67,17 @@ def test_the_scope_of_a_file_is_its_run_or_session(name: str, scope: str) -> Non
 
 @pytest.mark.parametrize("directory", ["out", "sub-01/out"])
 def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory: str) -> None:
-    out, work = tmp_path / directory, tmp_path / "work"
+    out = tmp_path / directory
     raw = (f"sub-01/func/{RUN}_bold.nii.gz",)
     write_files(tmp_path, raw)
     write_files(out, (*NEW, *SIDECARS, *OLD, *OLD_SIDECARS, *OTHERS))
-    current_figures = (f"sub-01/figures/{RUN}_desc-carpet.svg",)
-    old_figures = (
-        f"sub-01/figures/{RUN}_desc-truth.svg",
-        f"sub-01/figures/{RUN}_desc-truth.svg.json",
-    )
-    write_files(work, (*current_figures, *old_figures))
-    stored = {out / name for name in NEW} | {work / current_figures[0]}
-    set_aside_names = move_earlier_files(out, work, stored)
+    stored = {out / name for name in NEW}
+    set_aside_names = move_earlier_files(out, stored)
     assert {run: set(names) for run, names in set_aside_names.items()} == {
         RUN: {Path(name).name for name in OLD}
     }
     earlier_files = {str(EARLIER / name) for name in (*OLD, *OLD_SIDECARS)}
     assert files(out) == {*NEW, *SIDECARS, *OTHERS} | earlier_files
     assert all((out / EARLIER / name).read_text() == name for name in OLD)
-    assert files(work) == set(current_figures)
     assert (tmp_path / raw[0]).exists()
-    assert move_earlier_files(out, work, stored) == {}
-
-
-def test_the_archive_of_figures_is_kept_unless_figures_are_in_the_output(tmp_path: Path) -> None:
-    out, name = tmp_path / "out", "sub-01/figures/sub-01_figures.zip"
-    outputs = ("sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
-    write_files(out, (name, *outputs))
-    stored = {out / output for output in outputs}
-    assert move_earlier_files(out, tmp_path / "work", stored) == {}
-    assert move_earlier_files(out, out, stored) == {"sub-01": ["sub-01_figures.zip"]}
+    assert move_earlier_files(out, stored) == {}

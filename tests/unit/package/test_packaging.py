@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import report_command
 from bids_sr.cli.parser import build_parser
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
@@ -326,7 +325,6 @@ def test_options_named_in_documents_exist(document: str) -> None:
     parsers = (
         build_parser(),
         phantom_cli.build_parser(),
-        report_command.report_parser(),
         *models_main.parsers().values(),
     )
     options = {

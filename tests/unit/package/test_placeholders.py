@@ -4,13 +4,12 @@ A placeholder is a Python name or expression in braces, as in an f-string withou
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import RECIPES, loaded
+from pages import loaded
 
 from bids_sr.boilerplate import data_of
 from bids_sr.notices import CODES
@@ -72,13 +71,11 @@ def test_pages_are_filled(page: Path) -> None:
     assert placeholders(CODE.sub("", page.read_text(encoding="utf-8"))) == []
 
 
-def test_descriptors_notices_and_descriptions_of_metrics_are_filled() -> None:
-    descriptor = (RECIPES / "nipoppy" / "descriptor.json").read_text(encoding="utf-8")
-    texts = list(_texts(json.loads(descriptor)))
-    texts += [text for pair in CODES.values() for text in pair]
+def test_notices_and_descriptions_of_metrics_are_filled() -> None:
+    texts = [text for pair in CODES.values() for text in pair]
     for name in ("columns", "facts", "statistics"):
         texts += _texts(data_of(f"{name}.json"))
-    assert len(texts) > 500
+    assert len(texts) > 200
     assert [text for text in texts if placeholders(text)] == []
 
 

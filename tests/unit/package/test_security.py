@@ -45,9 +45,8 @@ PICKLES = {
 CHECKSUM_VERIFIED = "bids_sr/networks/vgg19.py"
 # The only command that downloads, and only with --download.
 DOWNLOADS_ON_REQUEST = "bids_sr/model_commands/cli/vgg19.py"
-# Read steps that nipype stored in the work directory: the tool that reruns a step, and the job on
-# a node of a cluster.
-LOADS_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
+# Reads a step that nipype stored in the work directory, in the job on a node of a cluster.
+LOADS_WORK_DIRECTORY = {"bids_sr/execution/node_job.py"}
 EVIL = "<script>alert(1)</script>"
 
 

@@ -48,9 +48,7 @@ def test_all_tools_have_a_job_that_forbids_skips_without_the_tool(rules: ModuleT
     }
     assert all(text in tools for text in markers.values())
     assert "BIDS_SR_TEST_CONTAINER=" in str(jobs["container"])
-    assert "BIDS_SR_TEST_OTHERS=" in str(jobs["others"])
-    assert "--strict-skips none" in str(jobs["others"])
-    assert set(rules.WITHOUT) == {*markers, "container", "cgroups", "others"}
+    assert set(rules.WITHOUT) == {*markers, "container", "cgroups"}
 
 
 def test_listed_reasons_of_skips_occur_in_tests(rules: ModuleType) -> None:

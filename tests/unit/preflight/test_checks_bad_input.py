@@ -399,10 +399,6 @@ def _model_without_card(maker: BidsMaker) -> list[str]:
     return ["--pretrained", str(path)]
 
 
-def _nothing_to_report(maker: BidsMaker) -> list[str]:
-    return ["--reports-only"]
-
-
 def _bad_filter(maker: BidsMaker) -> list[str]:
     path = maker.root.parent / "filter.json"
     path.write_text('{"bold": {"session": "../../secret"}}')
@@ -716,12 +712,6 @@ CASES = {
         file="alone.safetensors",
         reason="the model card does not exist",
         fix="in the same directory",
-    ),
-    "nothing to report": Case(
-        spoil=_nothing_to_report,
-        file="out",
-        reason=("does not contain any figures"),
-        fix="omit --reports-only",
     ),
     "path in a filter": Case(
         spoil=_bad_filter,

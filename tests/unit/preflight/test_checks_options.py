@@ -190,10 +190,9 @@ def test_a_given_model_saves_training_time(maker: BidsMaker) -> None:
         return stage_minutes(settings_for(maker, *extra))["training"]
 
     assert minutes() > minutes("--pretrained", model(maker, "srgan")) > 0
-    assert minutes("--n-ensemble", "3") == pytest.approx(3 * minutes(), rel=0.05)
 
 
-def test_time_of_ensembles_and_negative_controls_depends_on_the_method(maker: BidsMaker) -> None:
+def test_the_time_of_negative_controls_depends_on_the_method(maker: BidsMaker) -> None:
     def added(method: str, *options: str) -> float:
         without_options, with_options = (
             stage_minutes(settings_for(maker, "--sr-method", method, *extra))
@@ -204,12 +203,8 @@ def test_time_of_ensembles_and_negative_controls_depends_on_the_method(maker: Bi
             - without_options["super-resolution and baseline methods"]
         )
 
-    assert 0 < added("vit", "--n-ensemble", "3") < added("cpce", "--n-ensemble", "3")
     assert added("vit", "--null-checks") == 0, "vit has no negative controls"
-    assert added("vit", "--n-ensemble", "3") == pytest.approx(
-        2 * added("vit", "--n-ensemble", "2")
-    )
-    assert added("srgan", "--null-checks") > 2.9 * added("srgan", "--n-ensemble", "2") > 0
+    assert added("srgan", "--null-checks") > 0
 
 
 def test_pair_holdout_trains_on_the_first_pair_and_scores_the_second(maker: BidsMaker) -> None:
@@ -296,10 +291,6 @@ def _nothing_learned_from_a_pair(maker: BidsMaker) -> list[str]:
     return ["--pair-holdout", "--sr-method", "sbl"]
 
 
-def _no_models_to_vary(maker: BidsMaker) -> list[str]:
-    return ["--n-ensemble", "3", "--sr-method", "bspline"]
-
-
 def test_training_times_of_networks_and_recipes(
     maker: BidsMaker,
 ) -> None:
@@ -313,10 +304,6 @@ def test_training_times_of_networks_and_recipes(
     )
     assert 0 < fast < fast_and_agnostic
     assert minutes("--sr-method", "resnet3d", "--recipe", "paper") > 100 * fast
-
-
-def _one_given_model(maker: BidsMaker) -> list[str]:
-    return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
 
 
 def test_the_published_recipe_without_vgg19_exits_with_2_and_names_alternatives(
@@ -446,11 +433,6 @@ def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
     return ["--sr-method", "srgan", "--pretrained", str(first), str(second)]
 
 
-def _all_given_models(maker: BidsMaker) -> list[str]:
-    models = [model(maker, name) for name in ("srgan", "sbl")]
-    return ["--n-ensemble", "3", "--sr-method", "srgan", "sbl", "--pretrained", *models]
-
-
 def _model_of_no_method(maker: BidsMaker) -> list[str]:
     return ["--sr-method", "sbl", "--pretrained", model(maker, "srgan")]
 
@@ -478,24 +460,6 @@ CASES = {
         file="--pair-holdout",
         reason="this option evaluates methods that are trained on a T2*-weighted pair",
         fix="srgan",
-    ),
-    "no models": Case(
-        spoil=_no_models_to_vary,
-        file="--n-ensemble 3",
-        reason="no method in --sr-method is trained",
-        fix="add a trained method",
-    ),
-    "one given model": Case(
-        spoil=_one_given_model,
-        file="--n-ensemble 3",
-        reason="no ensemble can be trained",
-        fix="Omit one",
-    ),
-    "all given models": Case(
-        spoil=_all_given_models,
-        file="--n-ensemble 3",
-        reason="no ensemble can be trained",
-        fix="Omit one",
     ),
     "two models of one method": Case(
         spoil=_two_models_of_one_method,

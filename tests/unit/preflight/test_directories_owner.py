@@ -60,9 +60,13 @@ KINDS = {
         _output_of_this_program(__version__, "other"),
         "directory contains results of another dataset",
     ),
-    "major": (
-        _output_of_this_program("99.1.0", "bids"),
-        "directory contains results of bids-sr 99.1.0",
+    "earlier": (
+        _output_of_this_program("0.2.9", "bids"),
+        "directory contains results of bids-sr 0.2.9",
+    ),
+    "later": (
+        _output_of_this_program("99.3.0", "bids"),
+        "directory contains results of bids-sr 99.3.0",
     ),
 }
 
@@ -91,7 +95,7 @@ def test_an_output_directory_with_other_contents_is_rejected_unchanged(
     assert _files(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", ["stopped", "own", "older", "empty", "models"])
+@pytest.mark.parametrize("content", ["stopped", "own", "patch", "empty", "models"])
 def test_an_output_directory_of_this_program_and_dataset_is_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
@@ -103,9 +107,29 @@ def test_an_output_directory_of_this_program_and_dataset_is_accepted(
         (out / "sub-01").mkdir()
     elif content == "models":
         (out / "sourcedata/models").mkdir(parents=True)
-    elif content in ("own", "older"):
-        first = __version__.partition(".")[0]
-        version = __version__ if content == "own" else f"{first}.0.1"
+    elif content in ("own", "patch"):
+        minor = ".".join(__version__.split(".")[:2])
+        version = __version__ if content == "own" else f"{minor}.99"
         write_dataset(out, bids_dir=data.root, version=version)
     call = [str(data.root), str(out), "participant", "--skip-bids-validation", "--dry-run"]
     assert main.main(call) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("version", "is_accepted"),
+    [(None, False), ("0.2.0.dev0+abc", False), ("99.3.0", False), (__version__, True)],
+)
+def test_a_working_directory_of_another_version_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str | None, *, is_accepted: bool
+) -> None:
+    data, work = BidsMaker(tmp_path / "bids"), tmp_path / "work"
+    data.subject()
+    steps = work / "bids_sr_wf"
+    (steps / "sub_01_wf").mkdir(parents=True)
+    if version is not None:
+        (steps / "version.txt").write_text(version)
+    call = [str(data.root), str(tmp_path / "out"), "participant", "-w", str(work), "--dry-run"]
+    code = main.main([*call, "--skip-bids-validation"])
+    message = capsys.readouterr().err
+    assert code == (0 if is_accepted else 2), message
+    assert is_accepted or str(steps) in message

@@ -28,9 +28,9 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.assembler import _embed, _PanelGroup, _Reportlet, _Section, write_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.figure_archive import ArchivedFigure
 from bids_sr.report.markup import render_selector, table
 from bids_sr.report.overview import RunFacts, overview_html
+from bids_sr.report.stored_figures import StoredFigure
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -53,11 +53,11 @@ PLANES = """() => {
 }"""
 
 
-def archived_figure(path: Path) -> ArchivedFigure:
+def archived_figure(path: Path) -> StoredFigure:
     words = dict.fromkeys(
         ("figure", "section", "contrast", "smoothing", "label", "heading", "caption", "alt"), ""
     )
-    return ArchivedFigure(path=path, entities={"subject": "01"}, **words)
+    return StoredFigure(path=path, entities={"subject": "01"}, **words)
 
 
 def map_with_peaks(shape, affine, peak) -> Volume:

@@ -114,7 +114,6 @@ def rows_of_a_run() -> list[MetricRow]:
     add("sbl", "gain_truth_psnr", 0.2, 0.5, against="bspline")
     add("bsplinePca", "control_rank", 4.0, 0, contrast="all", region="brain")
     add("run", "edge_mismatch", 1.25, 0)
-    add("sbl", "ensemble_sd", 0.5, contrast="all", region="acquired40", against="srgan")
     add("run", "flag_broad", 1.0, 0)
     add("run", "flag_artifact", 0.0, 0)
     return rows

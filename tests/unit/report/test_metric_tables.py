@@ -73,7 +73,6 @@ def table_cells(html: str, caption: str) -> list[list[str]]:
         ("mse3d", "method"),
         ("sblMirror", "placebo"),
         ("srganT1w", "placebo"),
-        ("sblSeed2", "member"),
         ("measured", "measured"),
         ("run", "run"),
     ],
@@ -91,7 +90,6 @@ def test_series_are_sorted_by_kind_then_in_the_requested_order():
         "srgan",
         "raw",
         "sblMirror",
-        "sblSeed1",
         "bspline",
     ]
     rows = [row(name, "truth_ap", 1.0) for name in names]
@@ -345,14 +343,13 @@ def test_an_empty_verdict_is_shown_as_no_verdict():
 
 def test_names_of_series_are_explained() -> None:
     html = verdict_html._legend_html(
-        ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"]
+        ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "measured", "nobody"]
     )
     shown = " ".join(re.sub("<[^>]+>", " ", html).split())
     for words in (
         "zerofill baseline: in-plane zero filling",
         "sbl method: sparse Bayesian",
         "sblMirror negative control for sbl: the prior SD map",
-        "trained with another seed",
     ):
         assert words in shown
     # These series are explained by their labels.
@@ -389,23 +386,23 @@ def test_raised_flags_warn_once_and_passed_ones_are_listed():
 
 def test_quality_checks_show_unit_interval_and_region():
     rows = [
-        row("sbl", "ensemble_sd", 0.4, contrast="all", region="brain", lower=0.3, upper=0.5),
+        row("sbl", "edge_mismatch_p90", 0.4, contrast="all", region="brain", lower=0.3, upper=0.5),
         row("run", "edge_mismatch", 1.9),
     ]
     lines = table_cells(verdict_html.guards_html(rows), "Quality check values")
-    assert lines[1][1:] == ["sbl", "whole brain", "0.400 signal [0.300, 0.500], all"]
-    assert lines[2] == ["distance between BOLD and T2* edges, median", "run", "–", "1.90 mm"]
+    assert lines[1] == ["distance between BOLD and T2* edges, median", "run", "–", "1.90 mm"]
+    assert lines[2][1:] == ["sbl", "whole brain", "0.400 mm [0.300, 0.500], all"]
 
 
 def test_a_quality_check_shows_its_largest_value():
     rows = [
-        row("sbl", "precision_change", value, region="brain", contrast=name)
+        row("sbl", "edge_mismatch", value, region="brain", contrast=name)
         for name, value in (("faces", 0.01), ("all", 0.04), ("houses", 0.0))
     ]
     html = verdict_html.guards_html([*rows, *(replace(cells, series="srgan") for cells in rows)])
     lines = table_cells(html, "Quality check values")
     assert [line[1:] for line in lines[1:]] == [
-        [name, "whole brain", "0.040 all (largest of 3)"] for name in ("sbl", "srgan")
+        [name, "whole brain", "0.040 mm all (largest of 3)"] for name in ("sbl", "srgan")
     ]
 
 
@@ -417,7 +414,6 @@ def test_external_text_is_escaped_everywhere():
         row(BAD, "gain_split_ev_beyond", 0.5, against="sblMirror", **share),
         row(BAD, "truth_ap", 0.5, against=BAD, **share),
         row(BAD, "pair_psnr", 30.0, **share),
-        row(BAD, "ensemble_sd", 0.5, **share),
         row(BAD, "flag_broad", 1, **share),
     ]
     verdict = {

@@ -310,7 +310,6 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
         row("raw", "flag_task_not_done", math.nan),
         row("srgan", "flag_harm", 1.0),
         row("sbl", "flag_harm", 0.0),
-        row("tv", "flag_domain", 1.0),
     ]
     checks = [
         *motion_checks(RUN.displacement),

@@ -373,9 +373,8 @@ def test_analyses_not_requested_are_no_failure(outputs):
         r"The following analyses were not requested \(options in parentheses\): ([^<]+)\.</p>",
         text,
     )
-    assert len(not_requested) == 2
+    assert len(not_requested) == 1
     assert "--truth" in not_requested[0]
-    assert "--n-ensemble" in not_requested[1]
     # The section contains only analyses that were not requested.
     assert "placebos" not in page.ids
 

@@ -9,9 +9,11 @@ from figure_helpers import noted
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
+from bids_sr.io.dataset_description import write_dataset
 from bids_sr.report.index_page import write_index
 from bids_sr.report.participants_page import write_participants
 from bids_sr.steps.figures import figure_declarations
+from bids_sr.version import __version__
 
 
 def put(root: Path, session: str, figure: str, content: str) -> None:
@@ -121,8 +123,10 @@ def test_the_limit_of_sessions_is_a_setting_and_an_option(root: Path) -> None:
     assert parse_settings(["in", "out", "participant"]).run.aggregate_session_reports == 4
     arguments = ["in", "out", "participant", "--set", "run.aggregate_session_reports=9"]
     assert parse_settings(arguments).run.aggregate_session_reports == 9
-    assert main(["report", str(root), "--set", "run.aggregate_session_reports=5"]) == 0
+    write_dataset(root, bids_dir=root.parent / "in", version=__version__)
+    call = ["in", str(root), "participant", "--reports-only"]
+    assert main([*call, "--set", "run.aggregate_session_reports=5"]) == 0
     assert not list(root.glob("*_ses-*.html"))
-    assert main(["report", str(root)]) == 0
+    assert main(call) == 0
     assert len(list(root.glob("*_ses-*.html"))) == 5
-    assert main(["report", str(root), "--set", "run.aggregate_session_reports=0"]) == 2
+    assert main([*call, "--set", "run.aggregate_session_reports=0"]) == 2

@@ -31,7 +31,7 @@ from bids_sr.steps.memory import (
             "--output-spaces",
             "MNI152NLin2009aSym",
         ),
-        ("--sr-method", "tv", "sbl", "--n-ensemble", "2", "--retrospective"),
+        ("--sr-method", "tv", "sbl", "--retrospective"),
         ("--sr-method", "bspline"),
     ],
 )

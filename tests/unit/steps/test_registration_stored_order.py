@@ -161,9 +161,7 @@ def test_texts_about_axes_use_the_order_of_the_file(tmp_path: Path) -> None:
     reordered.header["pixdim"][4] = image.header["pixdim"][4]
     nb.save(reordered, bold)
     maker.events()
-    graph = planned_graph(
-        maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2", "--n-ensemble", "2"
-    )
+    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", "--sr-factor", "2")
     texts = [
         graph.settings[node]["own_sidecar"]["Resolution"]
         for node in nodes_of(graph, "store")

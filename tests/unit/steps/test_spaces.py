@@ -161,7 +161,7 @@ def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
             here=scene.folder,
             series_name="bspline",
             factor=FACTOR,
-            inference=Inference(precision="auto"),
+            inference=Inference(),
         )
     series, others = resolved.series, resolved.space_series
     assert np.abs(centroid(series.volume(1) - 100, series.affine) - LANDMARK).max() < 0.2

@@ -76,7 +76,7 @@ def resolve(files, folder, series, *, bold=None, settings=None, **inputs):
         if series == "raw":
             result = correct_motion(stc, boldref, poses, here=folder)
         else:
-            inference = Inference(precision="auto", **settings or {})
+            inference = Inference(**settings or {})
             aligned = AlignedSeries(
                 stc=stc, boldref=boldref, bold_mask=mask.like(mask.data > 0.5), hmc_xfms=poses
             )
@@ -140,7 +140,6 @@ def test_the_step_writes_its_series_as_a_node(files, tmp_path, model):
         series_name="dcnet",
         factor=FACTOR,
         data_consistency="off",
-        precision="auto",
         force=False,
         omp_nthreads=1,
         device="cpu",

@@ -39,7 +39,7 @@ def test_another_contrast_is_resampled_to_the_grids_of_the_run():
 
 
 def test_negative_controls_are_described_by_method_and_kind():
-    assert describe_negative_controls(["sbl", "sblSeed1", "bspline"]) == ""
+    assert describe_negative_controls(["sbl", "bspline"]) == ""
     text = describe_negative_controls(
         ["srganPhantom", "srganT1w", "sblMirror", "sblShift", "sblOther"]
     )

@@ -46,7 +46,6 @@ def score(model_file: Path, pair: TrainingPair) -> dict[tuple[str, str, str], Me
         model_file,
         method="srgan",
         factor=FACTOR,
-        precision="auto",
         random_seed=0,
         omp_nthreads=1,
         device="cpu",

@@ -138,7 +138,7 @@ def resolve(
             guide=guide if static else None,
             here=folder,
             series_name=series,
-            inference=Inference(**{"precision": "auto"} | settings),
+            inference=Inference(**settings),
             **({"factor": FACTOR} | options),
         )
     return Path(result.series.path)

@@ -10,8 +10,8 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.assembler import _assemble
-from bids_sr.report.figure_archive import read_figures
 from bids_sr.report.metric_tables import SCANS, tables_html
+from bids_sr.report.stored_figures import read_figures
 from bids_sr.steps.figures import figure_declarations
 from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
 

@@ -123,7 +123,6 @@ def test_only_methods_for_several_contrasts_are_accepted_and_one_is_the_default(
     [
         ["--truth", "x"],
         ["--retrospective"],
-        ["--n-ensemble", "2"],
         ["--sr-factor", "2"],
         ["--model", "x"],
     ],

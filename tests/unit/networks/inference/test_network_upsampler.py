@@ -13,7 +13,6 @@ from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.data.windows import prepare
 from bids_sr.networks.inference import network_upsampler
 from bids_sr.sr import method
-from bids_sr.sr.inference import precision_pairs
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import upsample
@@ -241,20 +240,3 @@ def test_a_model_of_several_contrasts_is_rejected_for_a_series():
             UpsamplerInputs(factor=FACTOR),
             model(nn.Identity(), channels=3, contrast="T1w+T2w+FLAIR"),
         )
-
-
-def test_two_precisions_compare_slices_within_their_volume():
-    upsampler = make_upsampler(
-        "resnet3d", UpsamplerInputs(factor=FACTOR, scale=700.0), model(nn.AvgPool3d(3, 1, 1))
-    )
-    high_res = upsampler(volume(), np.eye(4))
-
-    class Reader:
-        def volumes(self, start):
-            yield volume()
-
-    inside = np.ones((40, 36, 2), bool)
-    full, _ = next(
-        precision_pairs.compare_precisions(Reader(), upsampler, upsampler, (2, 5), inside)
-    )
-    np.testing.assert_array_equal(full.reshape(40, 36, 2), high_res[:, :, [3, 8]])

@@ -204,20 +204,6 @@ def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
     )
 
 
-def test_bf16_is_close_to_fp32_and_auto_is_fp32():
-    volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
-    results = {
-        precision: upsamplers.make_upsampler(
-            "dcnet",
-            UpsamplerInputs(factor=TWO, scale=1.0, precision=precision),
-            untrained(spread=0.1),
-        )(volume, np.eye(4))
-        for precision in ("auto", "fp32", "bf16")
-    }
-    np.testing.assert_array_equal(results["auto"], results["fp32"])
-    assert 0 < np.abs(results["bf16"] - results["fp32"]).max() < 0.1
-
-
 @pytest.mark.parametrize(
     ("name", "inputs", "message"),
     [

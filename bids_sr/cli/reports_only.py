@@ -1,0 +1,62 @@
+"""``--reports-only``: the reports of completed outputs, without data set and working directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.bids import Findings
+from bids_sr.config import Settings
+
+
+def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
+    """Return the labels of the participants whose reports can be rebuilt, all or as selected.
+
+    Reported are outputs of other programs or versions, and participants without figures.
+    """
+    from bids_sr.preflight.directories import check_owner
+    from bids_sr.report.index_page import participants_with_figures
+
+    output_dir = settings.paths.output_dir
+    check_owner(settings, findings)
+    available = participants_with_figures(output_dir)
+    if not available and not findings.problems:
+        findings.add_problem(
+            output_dir,
+            "--reports-only rebuilds the reports from the figures of an earlier run, but the"
+            " output directory does not contain any figures",
+            "Specify the output directory of an earlier run, or omit --reports-only.",
+        )
+    labels = list(settings.selection.participant_label) or available
+    for label in labels:
+        if available and label not in available:
+            findings.add_problem(
+                f"sub-{label}",
+                f"{output_dir} contains no figures of this participant",
+                f"Choose from {', '.join(available)}.",
+            )
+    return labels
+
+
+def rebuild_reports(settings: Settings, labels: Sequence[str]) -> tuple[Path, ...]:
+    """Write the reports of participants and the index page, and return the reports.
+
+    Raises
+    ------
+    UsageError
+        If a run is working on one of the participants.
+    """
+    from bids_sr.config.lock import output_lock
+    from bids_sr.report.index_page import write_index
+    from bids_sr.report.participants_page import write_participants
+    from bids_sr.steps.figures import figure_declarations
+
+    output_dir = settings.paths.output_dir
+    with output_lock(output_dir, None, participants=labels, run_uuid=settings.run.run_uuid):
+        reports = write_participants(
+            output_dir,
+            labels,
+            declarations=figure_declarations(),
+            log_dir=output_dir / "logs",
+            sessions=settings.run.aggregate_session_reports,
+        )
+        write_index(output_dir)
+    return reports
