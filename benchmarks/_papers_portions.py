@@ -123,7 +123,6 @@ class Portion:
             tuple(images),
             folder,
             look,
-            resumable=True,
         )
         if steps_at_stop(trained.card):
             raise PortionEnded(name)

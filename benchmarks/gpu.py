@@ -4,8 +4,7 @@ python benchmarks/gpu.py WORK [--minutes 10] [--results DIR] [--vgg-weights FILE
 
 Trains on the T2*w pair of examples/studyforrest, one after the other,
 
-    srgan --recipe paper-mse    100,000 steps, then again on all slices
-    srgan --recipe paper        100,000 steps; only with --vgg-weights
+    srgan --recipe paper        100,000 steps; squared error without --vgg-weights
     attunet --recipe paper       18,500 steps
     cpce --recipe paper         800,000 steps
     tv --recipe paper             6,400 steps; only sees the low-resolution image
@@ -64,7 +63,6 @@ FACTOR = (2.0, 2.0, 1.0)
 PAIR = ROOT / "examples" / "studyforrest" / "sub-01" / "anat"
 PLAIN = ("bspline", "zerofill")
 TRAININGS = (
-    ("srgan", "paper-mse"),
     ("srgan", "paper"),
     ("attunet", "paper"),
     ("cpce", "paper"),
@@ -184,7 +182,6 @@ class Work:
             (method, recipe)
             for method, recipe in TRAININGS
             if method in (options.methods or (method,))
-            and (options.vgg_weights or not get_recipe(get_method(method), recipe).needs_vgg)
         ]
 
     def train(self, method: str, recipe: str, pair: Pair, minutes: float) -> Row:
@@ -220,7 +217,6 @@ class Work:
             request,
             images,
             self.folder / f"{stem.name}_checkpoints",
-            resumable=True,
             clock=self.clock,
         )
         seconds = before + self.clock() - start_s

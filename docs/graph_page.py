@@ -178,15 +178,15 @@ def lowres_scans(maker: BidsMaker) -> None:
 CASES = (
     Case("A task, a pair and a T1w image", plain),
     Case(
-        "The same with `--preset ota2022`",
+        "The same with `--config-file ota2022`",
         plain,
-        ("--preset", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
+        ("--config-file", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
     ),
     Case(
         "The same, smoothed before super-resolution",
         plain,
         (
-            *("--preset", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
+            *("--config-file", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
             *("--input-smoothing", "3.5", "--smoothing", "0"),
         ),
     ),
@@ -213,7 +213,7 @@ CASES = (
     Case(
         "At rest, with censoring and the seeds of each series",
         rest,
-        ("--fd-censor", "0.5", "--seed-series", "own"),
+        ("--censor", "fd:.5", "--seed-series", "own"),
     ),
     Case("At rest, without a T1w image", rest_alone),
     Case(

@@ -74,7 +74,7 @@ def _touch(path: Path) -> None:
 
 
 _TRAINING = (
-    "--recipe paper-mse",
+    "--recipe paper",
     "--set superres.model_source=train",
     "--model-dir {root}",
     "--vgg-weights {root}/vgg.safetensors",
@@ -107,7 +107,7 @@ _RUN = (
     "--set activation.low_pass=0.2",
     "--set activation.high_pass=0.01",
     "--set activation.drift=legendre:2",
-    "--fd-censor 0.9",
+    "--censor fd:0.9",
     "--confounds csf",
     "--set activation.seed_series=own",
     "--roi brain",
@@ -164,7 +164,7 @@ CASES: Mapping[str, Case] = {
             "--set activation.seed_series=own",
             "--confounds csf",
             "--set activation.low_pass=0.2",
-            "--fd-censor 0.9",
+            "--censor fd:0.9",
             "--sr-factor 3",
         ),
     ),

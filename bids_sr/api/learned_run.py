@@ -38,7 +38,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Facts, Image
 from bids_sr.pipeline.flow import subworkflow
 from bids_sr.pipeline.outputs import Outputs
-from bids_sr.sr.method import get_method, get_recipe, recipe_name
+from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import bold_reference
@@ -160,7 +160,7 @@ def check_method(name: str, recipe: str) -> None:
     try:
         method = get_method(name)
         if method.variance is None:
-            get_recipe(method, recipe_name(method, recipe))
+            get_recipe(method, recipe)
     except KeyError as error:
         raise ImageInputError(
             f"method: {error} Available baselines: {', '.join(MODEL_FREE_BASELINES)}."

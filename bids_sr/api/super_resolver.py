@@ -102,8 +102,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ``inject``, ``ratio``, ...). The error for other names lists all names.
     factor : float or tuple of three, default=2
         Acquired over high-resolution voxel size, in plane or by axis.
-    recipe : {"fast", "paper", "paper-mse"}, default="fast"
-        Training recipe of the method.
+    recipe : {"fast", "paper"}, default="fast"
+        Training recipe of the method. VGG-19 features are not used: with "paper", squared error
+        replaces them.
     n_dummy : int or "auto", default="auto"
         Number of non-steady-state volumes at the start; these volumes are super-resolved, but not
         used for estimation or training.

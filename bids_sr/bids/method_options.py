@@ -8,7 +8,7 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import BoldRun, Subject
 from bids_sr.bids.pretrained_models import check_given_models, factor_without_pair, find_pretrained
 from bids_sr.config import Settings, SuperRes
-from bids_sr.config.vgg19_weights import VGG19_COMMAND, find_vgg19
+from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
@@ -107,7 +107,6 @@ def check_options(settings: Settings, findings: Findings) -> None:
         )
     check_given_models(superres, findings)
     _check_through_slices(superres, findings)
-    _check_perceptual(settings, findings)
     _check_evaluation(settings, findings)
 
 
@@ -161,34 +160,6 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
             f" for this factor (tv).{alternative}"
         )
         findings.refuse_option(f"--sr-method {name}", reason, fix)
-
-
-def _check_perceptual(settings: Settings, findings: Findings) -> None:
-    """Reject training with VGG-19 features if their weights are missing.
-
-    Without these features, nothing would tie the paper's training to the high-resolution image. If
-    a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
-    """
-    superres, trains_control = settings.superres, settings.evaluation.null_checks
-    if superres.recipe != "paper":
-        return
-    for name in superres.learned:
-        needs_training = trains_control or (
-            superres.model_source != "reuse" and find_pretrained(superres, name) is None
-        )
-        if (
-            needs_training
-            and get_method(name).needs_vgg
-            and find_vgg_weights(superres, name) is None
-        ):
-            findings.refuse_option(
-                f"--sr-method {name} --recipe paper",
-                "the training recipe of the paper requires VGG-19 features, but the VGG-19"
-                " weights were not found",
-                f"Run {VGG19_COMMAND} once to install the weights on this machine, or specify the"
-                " weights with --vgg-weights. To train without VGG-19, use --recipe fast, or"
-                " --recipe paper-mse, which replaces the VGG loss with the mean squared error.",
-            )
 
 
 def find_vgg_weights(superres: SuperRes, method: str) -> Path | None:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.cli.config_text import make_config_notices
 from bids_sr.cli.console import (
     format_count,
     format_line,
@@ -34,7 +35,6 @@ from bids_sr.cli.garbage_collection import collect_rarely
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import choose_format, print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.preset_text import make_preset_notices
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import CODES, Notice, record
@@ -69,7 +69,7 @@ def _run(argv: Sequence[str]) -> int:
     choose_format(settings.run.log_format)
     start_log(settings.run.verbosity)
     print_line(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
-    _show_lines(make_preset_notices(settings))
+    _show_lines(make_config_notices(settings))
     for line in settings.summary() if settings.run.verbosity else ():
         show(
             textwrap.fill(

@@ -4,9 +4,7 @@ Defaults and choices are read from the settings classes, which are their only de
 """
 
 import dataclasses
-import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import get_type_hints
 
 from bids_sr.cli.assignments import (
@@ -16,9 +14,10 @@ from bids_sr.cli.assignments import (
 )
 from bids_sr.cli.options import ParsedOptions, Parser, normalize_flags
 from bids_sr.config import Settings
-from bids_sr.config.presets import find_preset, with_preset
+from bids_sr.config.presets import find_config_file, preset_names
 from bids_sr.config.settings import read_toml
 from bids_sr.config.values import SettingError
+from bids_sr.io.json_values import as_texts
 
 _DESCRIPTION = """\
 BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD
@@ -90,18 +89,28 @@ def make_settings(inputs: ParsedOptions) -> Settings:
 
 
 def _merge_settings(inputs: ParsedOptions) -> Settings:
-    """Return the settings of a command line, of ``--config-file`` and of a preset."""
-    values: ParsedOptions = {}
-    if file := inputs.get("run", {}).get("config_file"):
-        values = read_toml(Path(os.path.expanduser(str(file))), reusable_only=True)
+    """Return the settings of a command line and of ``--config-file``."""
+    values = _read_config_files(inputs)
     for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}
     kinds = inputs.get("activation", {}).get("kinds")
     # cc is part of the default too, but only explicitly requested maps are drawn
     if isinstance(kinds, list) and "cc" in kinds:
         values["activation"].setdefault("draws_cc", True)
-    # presets have no influence on the group level, which reads tables
-    preset = str(inputs.get("run", {}).get("preset", ""))
-    if preset and inputs.get("selection", {}).get("analysis_level") != "group":
-        values = with_preset(find_preset(preset), values, inputs)
     return Settings.from_mapping(values)
+
+
+def _read_config_files(inputs: ParsedOptions) -> ParsedOptions:
+    """Return the settings of ``--config-file``; later files take precedence over earlier files.
+
+    Presets have no influence on the group level, which reads tables.
+    """
+    is_group = inputs.get("selection", {}).get("analysis_level") == "group"
+    values: ParsedOptions = {}
+    for name in as_texts(inputs.get("run", {}).get("config_file")):
+        file = find_config_file(name)
+        if is_group and name in preset_names():
+            continue
+        for section, settings in read_toml(file, reusable_only=True).items():
+            values[section] = {**values.get(section, {}), **settings}
+    return values

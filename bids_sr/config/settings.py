@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
 from bids_sr.config import machine
+from bids_sr.config.presets import preset_names
 from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
 from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.evaluation import Evaluation
@@ -19,8 +20,10 @@ from bids_sr.config.sections.run import Run
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
+from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
+from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import RecipeChange
 
 _DEFAULT_ANAT_METHODS = ("attunet",)
@@ -132,6 +135,10 @@ class Settings:
             values["superres"]["calibration"] = str(_absolute(self.superres.calibration_file))
         if self.evaluation.truth_dir is not None:
             values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
+        values["run"]["config_file"] = tuple(
+            name if name in preset_names() else str(_absolute(Path(name)))
+            for name in self.run.config_file
+        )
         values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
         derivatives = []
         for text in self.preprocessing.derivatives:
@@ -170,8 +177,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _check_keys(group: str, names: object) -> None:
-    """Raise `UsageError` with the most similar key if a setting ``group.name`` does not exist."""
+def _check_keys(group: str, names: object, source: str = "") -> None:
+    """Raise `UsageError` with the most similar key if a setting ``group.name`` does not exist.
+
+    `source` precedes the message.
+    """
     groups = get_type_hints(Settings)
     existing_keys = [
         f"{existing_group}.{name}"
@@ -183,8 +193,10 @@ def _check_keys(group: str, names: object) -> None:
         keys = [group]
     for key in keys:
         if key not in existing_keys:
-            fix = suggest_name(key, existing_keys) or f"available groups: {', '.join(groups)}"
-            raise UsageError(f"unknown setting {key!r}", "unknown setting", fix)
+            fix = suggest_name(key, existing_keys) or (
+                f"remove the setting. Sections: {', '.join(groups)}"
+            )
+            raise UsageError(f"{source}{key}", "unknown setting", fix)
 
 
 def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
@@ -200,10 +212,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():
-        _check_keys(group, names)
-    superres = tables.get("superres", {})
-    if isinstance(superres.get("pretrained"), str):  # before version 0.2, there was only one model
-        superres["pretrained"] = [superres["pretrained"]]
+        _check_keys(group, names, f"settings file {path}: ")
     if not reusable_only:
         return tables
     return {
@@ -239,6 +248,14 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     # versions
     factor = settings.superres.factor
     values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
+    # weights in --vgg-weights and installed weights with the same content are equivalent
+    superres = settings.superres
+    weights = (
+        find_vgg19(get_method(name), superres.recipe, superres.vgg_weights)
+        for name in superres.learned
+    )
+    used_weights = next(filter(None, weights), superres.vgg_weights)
+    values["superres.vgg_weights"] = _to_comparable(used_weights)
     roi = settings.activation.roi
     values["activation.roi"] = _to_comparable(Path(roi)) if is_file(roi) else roi
     return values

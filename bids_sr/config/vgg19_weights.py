@@ -2,14 +2,14 @@
 
 The weights are installed by ``bids-sr-models vgg19`` (`model_commands.cli.vgg19`). Because a file
 that happens to exist must not change an analysis, they are only used for recipes published with
-VGG-19 features instead of squared error. A preset of a publication selects such a recipe if they
-are installed, and the console lists it.
+VGG-19 features instead of squared error. The console names the file, or the loss that replaces the
+features.
 """
 
 import os
 from pathlib import Path
 
-from bids_sr.sr.method import Method, recipe_name
+from bids_sr.sr.method import Method
 
 VGG19_VARIABLE = "BIDS_SR_VGG19"
 """Environment variable with the path of another file."""
@@ -46,12 +46,11 @@ def find_vgg19(method: Method, recipe: str, user_file: Path | None) -> Path | No
         it exists, the recipe is ``paper``, and the published training uses VGG-19
         (`bids_sr.sr.recipe.Recipe.relies_on_vgg`). Otherwise None.
     """
-    name = recipe_name(method, recipe)
-    method_recipe = method.recipes.get(name)
+    method_recipe = method.recipes.get(recipe)
     if method_recipe is None or not method_recipe.perceptual:
         return None
     if user_file is not None:
         return user_file
     installed = installed_vgg19()
-    is_published = name == "paper" and method_recipe.relies_on_vgg
+    is_published = recipe == "paper" and method_recipe.relies_on_vgg
     return installed if is_published and installed.is_file() else None

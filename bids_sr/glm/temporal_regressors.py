@@ -297,8 +297,8 @@ def check_volumes(
 def _suggest_fix(model: TimeModel) -> str:
     """Return a sentence with the options that would leave more volumes."""
     options = {
-        "a higher --fd-censor": model.fd_censor,
-        "a higher --enorm-censor": model.enorm_censor,
+        "a higher limit of --censor fd": model.fd_censor,
+        "a higher limit of --censor enorm": model.enorm_censor,
         "a wider --band-pass": model.band_pass,
         "a lower order of activation.drift": model.legendre,
     }

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from bids_sr.notices import NoticeLevel
 from bids_sr.sr.loss_words import loss_in_words, loss_name
-from bids_sr.sr.method import Method, recipe_name
+from bids_sr.sr.method import Method
+from bids_sr.sr.recipe import Recipe
 
 
-def explain_missing_features(method: Method, recipe: str) -> str:
+def explain_missing_features(recipe: Recipe | None) -> str:
     """Return a clause about the loss term that a training lacks without VGG-19 weights.
 
-    Parameters
-    ----------
-    method : Method
-        Method to train.
-    recipe : str
-        Name of the recipe, such as ``fast`` or ``paper``.
-
-    Returns
-    -------
-    str
-        Clause such as "no VGG-19 weights were given, so squared error replaces the features", or
-        "" if the recipe has no such term or requires the weights.
+    The clause is, for example, "no VGG-19 weights were given, so squared error replaces the
+    features". It is "" without a recipe, and if the recipe has no such term.
     """
-    selected_recipe = method.recipes.get(recipe_name(method, recipe))
-    if selected_recipe is None or selected_recipe.needs_vgg:
+    if recipe is None or not recipe.perceptual:
         return ""
-    losses = selected_recipe.losses
-    if not any(term.kind == "perceptual" for term in losses):
-        return ""
-    replacements = [loss_in_words(loss_name(term)) for term in losses if term.stands_in]
+    replacements = [loss_in_words(loss_name(term)) for term in recipe.losses if term.stands_in]
     if not replacements:
         return "no VGG-19 weights were given"
     return f"no VGG-19 weights were given, so {' plus '.join(replacements)} replaces the features"
@@ -41,7 +28,7 @@ def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, s
     The notice is a warning for recipes that follow a paper. For ``fast``, it is a note, because
     the term is optional and has a small weight.
     """
-    reason = explain_missing_features(method, recipe)
+    reason = explain_missing_features(method.recipes.get(recipe))
     if not reason:
         return None
     text = f"the loss will not include VGG-19 features, because {reason}"
@@ -49,5 +36,5 @@ def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, s
         return "note", f"{text}. This term is optional with --recipe fast (--vgg-weights FILE)."
     return "warning", (
         f"{text}. The training will therefore differ from the paper. To include the features, "
-        "specify the weights with --vgg-weights FILE."
+        "run bids-sr-models vgg19 once, or specify the weights with --vgg-weights FILE."
     )

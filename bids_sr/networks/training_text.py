@@ -66,7 +66,7 @@ def write_planned_sentences(
     str
         Sentences; "" if no facts are known in advance.
     """
-    reason = "" if features else explain_missing_features(method, recipe)
+    reason = "" if features else explain_missing_features(method.recipes.get(recipe))
     sentences = []
     if reason:
         sentences.append(
@@ -109,17 +109,14 @@ def images_text(cards: Sequence[ModelCard]) -> str:
 
 def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
     """Return the facts that models must share to be described by the same sentences."""
-    phases = tuple(
-        (phase.name, phase.name == "search" and phase.planned, phase.ended_by, phase.complete)
-        for phase in record.phases
-    )
+    phase = record.phase
     return (
         record.recipe,
         record.seed,
-        phases,
+        phase and (phase.planned, phase.ended_by, phase.complete),
         record.held_out,
         record.patience,
-        record.phases != () and record.kept_step < record.phases[-1].steps,
+        phase is not None and record.kept_step < phase.steps,
         tuple(record.losses.items()),
         record.used_adversarial_loss,
         record.features_off,
@@ -299,48 +296,19 @@ def _format_loss_term(name: str, *, unsupervised: bool) -> str:
 def _describe_end(records: Sequence[TrainingRecord]) -> list[str]:
     """Return sentences about number of steps, reason for the end, and kept weights."""
     first = records[0]
-    if not first.phases:
+    if first.phase is None:
         return []
     trainings_text = f" in each of {len(records)} trainings" if len(records) > 1 else ""
-    sentences = (
-        _describe_single_phase(records, trainings_text)
-        if len(first.phases) == 1
-        else _describe_search_and_refit(records, trainings_text)
-    )
+    end = _describe_phase_end([record.phase for record in records if record.phase], first)
+    sentences = [f"{end}{trainings_text}; {_describe_stored_weights(records)}."]
     if first.irreproducible:
         reason = first.irreproducible
         sentences.append(f"The weights of {first.name} cannot be reproduced exactly ({reason}).")
     return sentences
 
 
-def _describe_single_phase(records: Sequence[TrainingRecord], trainings_text: str) -> list[str]:
-    """Return a sentence about trainings without a refit; `trainings_text` states their number."""
-    phase_end = _describe_phase_end([record.phases[0] for record in records], records[0])
-    return [f"{phase_end}{trainings_text}; {_describe_stored_weights(records)}."]
-
-
-def _describe_search_and_refit(
-    records: Sequence[TrainingRecord], trainings_text: str
-) -> list[str]:
-    """Return sentences about trainings with a refit; `trainings_text` states their number."""
-    first = records[0]
-    searches, refits = ([record.phases[k] for record in records] for k in (0, 1))
-    planned_steps = _format_range(refit.planned or refit.steps for refit in refits)
-    steps = _format_range(refit.steps for refit in refits)
-    refit_sentence = f"The network {first.name} was then retrained on all slices"
-    return [
-        f"To determine the number of training steps ({planned_steps}), {first.name} was first"
-        f" trained without the held-out slices. {_describe_phase_end(searches, first)}"
-        f"{trainings_text}.",
-        f"{refit_sentence}. The time limit stopped this training after {steps} of"
-        f" {planned_steps} steps."
-        if refits[0].ended_by == "time"
-        else f"{refit_sentence} for {steps} steps.",
-    ]
-
-
 def _describe_phase_end(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
-    """Return a clause about the steps of phases that ended for the same reason."""
+    """Return a clause about the steps of trainings that ended for the same reason."""
     first = phases[0]
     training = f"Training of {record.name}"
     steps = _format_range(phase.steps for phase in phases)
@@ -363,7 +331,7 @@ def _describe_phase_end(phases: Sequence[PhaseRecord], record: TrainingRecord) -
 def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
     """Return a clause about the step of the stored weights."""
     first = records[0]
-    if first.kept_step >= first.phases[-1].steps:
+    if first.phase is None or first.kept_step >= first.phase.steps:
         return "the weights of the last step were used"
     step = _format_range(record.kept_step for record in records)
     reason = (

@@ -112,7 +112,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     findings.add_all(data_set)
     note_recipe(settings.superres, findings)
     note_vgg19(settings.superres, findings)
-    note_missing_features(settings.superres, findings)
+    note_missing_features(settings, findings)
     _note_excess_processes(settings, findings)
     _check_headers(data_set, findings)
     models = _resolve_models(data_set, settings, findings)
@@ -455,7 +455,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     data_set = survey_structural(settings)
     superres, subjects = settings.superres, data_set.subjects
     findings.add_all(data_set)
-    note_missing_features(superres, findings)
+    note_missing_features(settings, findings)
     for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
         for subject in subjects:
             if subject.lowres:

@@ -16,7 +16,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.networks import missing_features_notice
 from bids_sr.notices import UsageError
-from bids_sr.sr.method import get_method, get_recipe, recipe_name
+from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.recipe_changes import change_recipe, select_changes
@@ -51,20 +51,20 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
 
 
 def note_recipe(superres: SuperRes, findings: Findings) -> None:
-    """Report how recipe ``paper`` differs from its former version and from other recipes."""
+    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
     limit_text = ""
     if superres.max_train_minutes is not None:
-        limit_text = " until --max-train-minutes is reached"
+        limit_text = " before --max-train-minutes is reached"
     text = (
-        f"the model is trained as published{limit_text}: the loss uses VGG-19 features without"
-        " squared error, all slices are used for training, and training is not stopped early."
-        " Held-out accuracy is therefore not reported. The former --recipe paper is now named"
-        " --recipe paper-mse, also in settings files."
+        "as published, all slices are used for training, and training is not stopped"
+        f" early{limit_text}. Held-out accuracy is therefore not reported."
     )
-    for name in superres.learned:
-        if get_method(name).needs_vgg and find_pretrained(superres, name) is None:
+    for name in superres.pair_trained:
+        recipe = get_method(name).recipes.get("paper")
+        is_trained = find_pretrained(superres, name) is None
+        if recipe is not None and not recipe.hold_out and is_trained:
             findings.note(f"--sr-method {name} --recipe paper", text)
 
 
@@ -82,21 +82,20 @@ def note_vgg19(superres: SuperRes, findings: Findings) -> None:
             )
 
 
-def note_missing_features(superres: SuperRes, findings: Findings) -> None:
+def note_missing_features(settings: Settings, findings: Findings) -> None:
     """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
     For default methods, whose loss includes the features optionally, only warnings are reported.
+    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
     """
-    if superres.model_source == "reuse":
-        return
+    superres, trains_control = settings.superres, settings.evaluation.null_checks
     default_methods = SuperRes().learned
     for name in superres.learned:
         notice = missing_features_notice(get_method(name), superres.recipe)
-        if (
-            notice is None
-            or find_pretrained(superres, name) is not None
-            or find_vgg_weights(superres, name) is not None
-        ):
+        is_trained = trains_control or (
+            superres.model_source != "reuse" and find_pretrained(superres, name) is None
+        )
+        if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
             continue
         level, text = notice
         option = f"--sr-method {name} --recipe {superres.recipe}"
@@ -174,8 +173,7 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
     )
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
-        own_recipe = recipe_name(method, superres.recipe)
-        if own_recipe not in method.recipes:
+        if superres.recipe not in method.recipes:
             findings.add_problem(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"this training recipe is not available for {name}",
@@ -184,7 +182,7 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
             continue
         if unavailable_reason(name, run, superres) or find_pretrained(superres, name) is not None:
             continue  # not trained
-        recipe = change_recipe(method, own_recipe, superres.recipe_changes)
+        recipe = change_recipe(method, superres.recipe, superres.recipe_changes)
         if recipe.flat_patch is None or recipe.fits(nx, ny):
             continue
         sides = " × ".join(map(str, recipe.flat_patch))

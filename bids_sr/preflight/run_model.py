@@ -38,9 +38,10 @@ def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel
     from bids_sr.glm.temporal_regressors import TimeModel
 
     activation = settings.activation
+    limits = activation.censoring_limits if with_censoring else {}
     return TimeModel(
-        fd_censor=activation.fd_censor if with_censoring else None,
-        enorm_censor=activation.enorm_censor if with_censoring else None,
+        fd_censor=limits.get("fd"),
+        enorm_censor=limits.get("enorm"),
         band_pass=(activation.band_pass[0], activation.band_pass[1])
         if activation.band_pass
         else None,

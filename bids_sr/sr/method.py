@@ -99,8 +99,7 @@ class Method:
     ndim : Literal[2, 3]
         Number of dimensions: 2 (slice by slice) or 3.
     recipes : Mapping[str, Recipe]
-        Recipes by name: `fast` (ours), `paper` (as published), and `paper-mse`, which adds squared
-        error to VGG-19 features or replaces them. Empty if nothing is trained.
+        Recipes by name: `fast` (ours) and `paper` (as published). Empty if nothing is trained.
     variance : VarianceRecipe | None
         Recipe of the prior SD maps for a method with a Gaussian prior (see `sr.prior_maps`).
         It is used with every recipe name. None for networks.
@@ -175,11 +174,6 @@ class Method:
         """Whether training requires high-resolution images, such as a T2*-weighted image pair."""
         return not self.is_run_specific
 
-    @property
-    def needs_vgg(self) -> bool:
-        """Whether the recipe `paper` cannot be trained without VGG-19 features."""
-        return "paper" in self.recipes and self.recipes["paper"].needs_vgg
-
     def describe_network(self, recipe: str) -> str:
         """Return a description of the network for the methods text.
 
@@ -193,7 +187,7 @@ class Method:
         str
             Noun phrase with citations.
         """
-        return self.network_text.get(recipe_name(self, recipe), self.about)
+        return self.network_text.get(recipe, self.about)
 
     def describe_prior(self, recipe: str) -> str:
         """Return the description of a method's prior for the methods text.
@@ -208,7 +202,7 @@ class Method:
         str
             Continuation of "under a Gaussian prior"; "" if the method has no such text.
         """
-        return self.prior_text.get(recipe_name(self, recipe), self.prior_text.get("any", ""))
+        return self.prior_text.get(recipe, self.prior_text.get("any", ""))
 
     def cost(self, recipe: str) -> RunTime:
         """Return the measured cost of a recipe, or a typical cost if it was not measured.
@@ -293,14 +287,6 @@ def method_names_without_controls() -> tuple[str, ...]:
 def method_of_series(label: str) -> Method:
     """Return the method that computes a series, or raise `UnknownMethod`."""
     return get_method(next((name for name in method_names() if series_name(name) == label), label))
-
-
-def recipe_name(method: Method, name: str) -> str:
-    """Return the name of the recipe that a method uses if `name` is requested for several methods.
-
-    `paper` replaces `paper-mse` if the method does not have the latter.
-    """
-    return "paper" if name == "paper-mse" and name not in method.recipes else name
 
 
 def get_recipe(method: Method, name: str) -> Recipe:

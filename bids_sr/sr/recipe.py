@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MULTISLICE = "multislice"
 """Name of the degradation that simulates a slice-by-slice acquisition, such as a BOLD run."""
-RecipeName = Literal["fast", "paper", "paper-mse"]
+RecipeName = Literal["fast", "paper"]
 _LossKind = Literal[
     "content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"
 ]
@@ -224,8 +224,6 @@ class Recipe:
     hold_out : int
         Every n-th slice is held out. If it is 0, none are held out, and the weights with the
         smallest training loss are kept, or the last weights if the loss is adversarial.
-    refit : bool
-        Whether to train again on all slices, for the number of steps with the best held-out score.
     augmentation : Augmentation
         Augmentation of training images.
     epochs, patches : int | None
@@ -315,7 +313,6 @@ class Recipe:
     evaluate_every: int = 100
     patience: int | None = None
     hold_out: int = 5
-    refit: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     epochs: int | None = None
     patches: int | None = None
@@ -438,8 +435,7 @@ class Recipe:
     def relies_on_vgg(self) -> bool:
         """Whether VGG-19 features, if available, are all that relates the output to the target.
 
-        Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
-        the features.
+        Without weights, another term replaces the features.
         """
         return self.perceptual and not any(
             term.kind in _COMPARISON_KINDS and term.weight for term in self.select_terms(True)
@@ -586,7 +582,6 @@ BASE_RECIPE = Recipe(
     schedule="one-cycle",
     evaluate_every=50,
     patience=8,
-    refit=False,
     background=0.1,
     gradient_limit=1.0,
     augmentation=Augmentation(dihedral=True),

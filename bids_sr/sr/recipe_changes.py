@@ -17,7 +17,7 @@ from math import isfinite, prod
 from typing import Any, TypeVar
 
 from bids_sr.frozen import frozen
-from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe, method_names
 from bids_sr.sr.recipe import LossTerm, Recipe, SettingLimits, VarianceRecipe, loss
 
 Number = int | float
@@ -724,16 +724,12 @@ def apply_changes(
 
 
 def base_recipe(method: Method, name: str) -> Recipe | VarianceRecipe:
-    """Return the recipe of a method before changes: of its prior SD maps, or of its network.
-
-    `name` is the requested recipe, see `recipe_name`.
-    """
-    return method.variance or get_recipe(method, recipe_name(method, name))
+    """Return the recipe of a method before changes: of its prior SD maps, or of its network."""
+    return method.variance or get_recipe(method, name)
 
 
 def change_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
     """Return the recipe of a method with the changes that concern this method."""
-    name = recipe_name(method, name)
     method_changes = select_changes(changes, method.name)
     return apply_changes(get_recipe(method, name), method_changes, f"{method.name} ({name})")
 
@@ -746,7 +742,7 @@ def select_changes(changes: Sequence[RecipeChange], method: str) -> tuple[Recipe
 def check_changes(
     changes: Sequence[RecipeChange], methods: Sequence[str], recipe: str, *, vgg: bool
 ) -> None:
-    """Raise `ChangeError` for changes that have no effect on the selected methods.
+    """Raise `ChangeError` for changes that the selected methods do not use or cannot train with.
 
     Parameters
     ----------
@@ -769,8 +765,16 @@ def check_changes(
         method = get_method(name)
         if method.variance is not None:
             apply_changes(method.variance, select_changes(changes, name), name)
-        elif recipe_name(method, recipe) in method.recipes:  # others are reported elsewhere
-            change_recipe(method, recipe, changes)
+        elif recipe in method.recipes:  # others are reported elsewhere
+            changed_recipe = change_recipe(method, recipe, changes)
+            if changed_recipe.needs_vgg and not vgg:
+                reason = (
+                    "only VGG-19 features would compare the output with the image, but no VGG-19"
+                    " weights were specified"
+                )
+                fix = "Specify the weights with --vgg-weights, or remove the change."
+                method_changes = select_changes(changes, name)
+                raise ChangeError(reason, fix, " ".join(map(str, method_changes)))
 
 
 def _check_target(change: RecipeChange, methods: Sequence[str], *, vgg: bool) -> None:

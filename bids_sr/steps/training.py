@@ -30,7 +30,7 @@ from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
-from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
@@ -94,7 +94,7 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
     in plane, because the scanner averages signal across the slice. Published recipes with another
     simulation are unchanged.
     """
-    method_recipe = get_recipe(method, recipe_name(method, recipe))
+    method_recipe = get_recipe(method, recipe)
     if factor[2] == 1 or method_recipe.degradation != "kspace":
         return None
     return replace(method_recipe, degradation=MULTISLICE)

@@ -14,7 +14,7 @@ from bids_sr.networks import (
     write_planned_sentences,
 )
 from bids_sr.series import series_name
-from bids_sr.sr.method import Method, get_method, recipe_name
+from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import ModelCard, read_card, source_path, weights_path
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
@@ -69,7 +69,7 @@ def describe_network(
     if not cards:
         sentences = [
             f"The network {method.name} will be trained on {data} with the recipe"
-            f" {recipe_name(method, recipe)}. This network is {network_text}."
+            f" {recipe}. This network is {network_text}."
         ]
         plan = write_planned_sentences(
             method, recipe, features=features, minutes=training.max_train_minutes

@@ -330,7 +330,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
     "no T1w": (
         _no_t1w_and_room_for_patches,
-        ["--set", "activation.kinds=cc", "--recipe", "paper-mse"],
+        ["--set", "activation.kinds=cc", "--recipe", "paper"],
     ),
     "fine image alone": (_fine_only, ["--set", "activation.thresholds=[quarter, 3.1]"]),
     "fine image alone, without acq": (
@@ -485,7 +485,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "echoes at rest without T1w": (_echoes, PLAIN),
     "components, censored": (
         _echoes,
-        [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"],
+        [*PLAIN, "--censor", "fd:.5", "--band-pass", "0.01", "0.1"],
     ),
     "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
     "task, censored and grown": (
@@ -495,8 +495,8 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "bspline",
             "--set",
             "evaluation.roi_grow=true",
-            "--fd-censor",
-            "0.5",
+            "--censor",
+            "fd:.5",
             "--set",
             "activation.drift=legendre:3",
         ],
@@ -504,7 +504,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "series of other programs, censored": (
         _other_programs,
         [
-            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--enorm-censor", "0.3"],
+            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--censor", "enorm:.3"],
             *["--compare", "one={root}/made:desc-denoised"],
         ],
     ),

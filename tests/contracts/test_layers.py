@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lazy": set(),
     "run_time": set(),
     "notices": set(),
-    "config": {"sr/methods"},
+    "config": {"boilerplate", "sr/methods"},
     "io": set(),
     "spatial": {"io"},
     "metrics": {"boilerplate", "io"},

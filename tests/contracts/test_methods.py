@@ -220,7 +220,7 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
         adversarial_from=0,
         patch=16 if short.patch else None,
     )
-    vgg = WEIGHTS if short.needs_vgg else None
+    vgg = WEIGHTS if short.relies_on_vgg else None
     request = TrainingRequest(
         method=method.name,
         recipe=recipe,

@@ -15,6 +15,8 @@ from commands import Call, all_pages, codes_of
 from pages import ROOT
 from sandbox import FILES, Sandbox, finish
 
+from bids_sr.config.presets import preset_names
+
 BIN = Path(sys.executable).parent
 LITERAL = "docs/models.md"
 """Page whose commands run without an additional option."""
@@ -27,6 +29,7 @@ DATA = {
 }
 """Names of data sets with the same content."""
 QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report"}
+QUICK |= {*preset_names()}
 QUICK |= {"rate-make", "rate-score", "vgg19"}
 """Words in commands that the quick test runs."""
 Shape = tuple[str, ...]

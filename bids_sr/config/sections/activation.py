@@ -11,22 +11,23 @@ from bids_sr.config.levels import SMOOTHING, THRESHOLDS
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds, seed_names
+from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.frozen import frozen
 
 COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
 _AUTO = "auto"  # value of --overlap for the two conditions of runs with exactly two conditions
 NO_CONFOUNDS = "none"  # value of --confounds
+_CENSORING_KINDS = ("fd", "enorm")
 
 
 @frozen
 class Activation(OptionSection):
     """Settings of activation maps.
 
-    `low_pass` only applies to cross-correlation, and None switches the filter off. `fd_censor` and
-    `enorm_censor` are None if no volume is censored. Empty `contrasts` select the defaults of
-    `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi` are described in
-    `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
+    `low_pass` only applies to cross-correlation, and None switches the filter off. Empty
+    `contrasts` select the defaults of `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi`
+    are described in `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
 
     `draws_cc` is true if ``cc`` is requested on the command line. Otherwise, maps of
     cross-correlation are only drawn if there are no other maps, or if a network is trained as
@@ -89,19 +90,12 @@ class Activation(OptionSection):
             " polynomials up to order N (legendre:N)"
         ),
     )
-    fd_censor: float | None = option(
-        None,
-        "--fd-censor MM",
-        "framewise displacement (mm) above which a volume is censored, that is, excluded from"
-        " all models (default: no censoring)",
-        above=0,
-    )
-    enorm_censor: float | None = option(
-        None,
-        "--enorm-censor VALUE",
-        "Euclidean norm of the motion derivatives (mm, degrees) at or above which a volume is"
-        " censored, for example .3 (default: no censoring)",
-        above=0,
+    censor: tuple[str, ...] = option(
+        (),
+        "--censor KIND:LIMIT",
+        "censor volumes, that is, exclude them from all models: fd:.5 if the framewise"
+        " displacement is above .5 mm, enorm:.3 if the Euclidean norm of the motion derivatives"
+        " (mm, degrees) is at least .3, or both (default: no censoring)",
     )
     confounds: tuple[str, ...] = option(
         (),
@@ -202,6 +196,7 @@ class Activation(OptionSection):
             "two smoothing widths are equal after rounding to 0.1 mm",
         )
         self._check_filters()
+        self._check_censoring()
         self._check_thresholds()
         if self.overlap not in ((), (_AUTO,)):
             reason = "expected two different conditions, or auto"
@@ -247,6 +242,29 @@ class Activation(OptionSection):
             f"expected {COSINE}, or legendre:N with N between 1 and {_MAX_LEGENDRE_ORDER}",
         )
 
+    def _check_censoring(self) -> None:
+        """Raise `SettingError` for unknown kinds and limits of censoring."""
+        for text in self.censor:
+            kind, _, limit = text.partition(":")
+            if kind not in _CENSORING_KINDS:
+                kinds = " and ".join(_CENSORING_KINDS)
+                fix = suggest_name(kind, _CENSORING_KINDS) or "choose one of these kinds"
+                raise SettingError(self._where("censor"), text, f"the kinds are {kinds}", fix)
+            is_number = re.fullmatch(r"\d+(\.\d*)?|\.\d+", limit) is not None
+            self._need(
+                is_number and float(limit) > 0,
+                "censor",
+                f"expected a number above 0 after {kind}:",
+            )
+        self._need(
+            len(self.censoring_limits) == len(self.censor),
+            "censor",
+            "only one limit per kind is allowed",
+        )
+        # limits such as .5 and 0.5 are the same setting
+        limits = self.censoring_limits.items()
+        self._set("censor", tuple(f"{kind}:{limit!r}" for kind, limit in limits))
+
     def _check_thresholds(self) -> None:
         """Raise `SettingError` for thresholds that are not known, or equal in file names."""
         z_values = [
@@ -277,9 +295,15 @@ class Activation(OptionSection):
         return None if match is None else int(match[1])
 
     @property
+    def censoring_limits(self) -> dict[str, float]:
+        """Limit of head motion per kind of censoring (``fd`` in mm, ``enorm`` in mm, degrees)."""
+        pairs = (text.split(":") for text in self.censor)
+        return {kind: float(limit) for kind, limit in pairs}
+
+    @property
     def models_time(self) -> bool:
         """Whether the models have regressors for censored volumes, a pass band or polynomials."""
-        return bool(self.band_pass or self.legendre_order or self.fd_censor or self.enorm_censor)
+        return bool(self.band_pass or self.legendre_order or self.censor)
 
     @property
     def cosine_cutoff(self) -> float:

@@ -1,10 +1,9 @@
 """Settings of a single call: output files, reports and messages."""
 
-from pathlib import Path
 from typing import Literal
 
 from bids_sr.config.levels import StorageLevel
-from bids_sr.config.presets import PRESETS, find_preset
+from bids_sr.config.presets import preset_names
 from bids_sr.config.section import WHICH_DATA, OptionSection, option
 from bids_sr.frozen import frozen
 
@@ -18,21 +17,12 @@ class Run(OptionSection):
     everything.
     """
 
-    config_file: Path | None = option(
-        None,
-        "--config-file FILE",
-        (
-            "settings.toml file of an earlier run. Command-line options take precedence over"
-            " this file"
-        ),
-        affects_results=False,
-        per_call=True,
-    )
-    preset: str = option(
-        "",
-        "--preset NAME",
-        "settings of a published analysis. Options on the command line take precedence over the"
-        f" preset: {'; '.join(f'{preset.name} ({preset.title})' for preset in PRESETS.values())}",
+    config_file: tuple[str, ...] = option(
+        (),
+        "--config-file {NAME,FILE}",
+        f"settings of a published analysis ({', '.join(preset_names())}), and settings.toml files"
+        " of earlier runs. Later files take precedence over earlier files, and options over all"
+        " files",
         affects_results=False,
         per_call=True,
     )
@@ -158,5 +148,3 @@ class Run(OptionSection):
             "boilerplate_only",
             "boilerplate_only cannot be combined with reports_only",
         )
-        if self.preset:
-            find_preset(self.preset)

@@ -43,9 +43,9 @@ class SuperRes(OptionSection):
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
 
-    Methods without recipe ``paper-mse`` use ``paper`` instead. `recipe_changes` replaces single
-    settings of recipes. `train_on` and the options whose names begin with ``anat`` apply only to
-    structural scans (`target` ``anat``), as do `lesion_template` and `wmh_reference`.
+    `recipe_changes` replaces single settings of recipes. `train_on` and the options whose names
+    begin with ``anat`` apply only to structural scans (`target` ``anat``), as do `lesion_template`
+    and `wmh_reference`.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -162,11 +162,11 @@ class SuperRes(OptionSection):
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
         common="high-resolution BOLD run that calibrates the others (default: by voxel size)",
     )
-    recipe: Literal["fast", "paper", "paper-mse"] = option(
+    recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe: fast (takes minutes), paper (as published, takes days), or paper-mse"
-        " (like paper, with the mean squared error in the loss)",
+        "training recipe: fast (takes minutes), or paper (as published, takes days; without"
+        " VGG-19 weights, srgan and cpce use squared error instead of the published VGG loss)",
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),

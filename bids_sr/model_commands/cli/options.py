@@ -339,10 +339,11 @@ class TrainOptions(MachineOptions):
         " (default: depends on the training method)",
         among=_TRAINING_HEADING,
     )
-    recipe: Literal["fast", "paper", "paper-mse"] = option(
+    recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe; paper-mse differs from paper only for the srgan method",
+        "training recipe. Without VGG-19 weights, srgan and cpce with paper use squared error"
+        " instead of the published VGG loss",
         among=_TRAINING_HEADING,
     )
     recipe_changes: tuple[str, ...] = option(

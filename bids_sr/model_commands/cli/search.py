@@ -50,7 +50,7 @@ from bids_sr.networks import (
     train_network,
     validation_windows,
 )
-from bids_sr.sr.method import get_method, get_recipe, recipe_name
+from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.card import ModelCard, mapping_entry
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
@@ -238,7 +238,7 @@ def _get_searchable_recipe(options: SearchOptions) -> Recipe:
             " not train a network"
         )
         raise UsageError(method.name, reason, "choose a method that trains a network")
-    recipe = get_recipe(method, recipe_name(method, options.recipe))
+    recipe = get_recipe(method, options.recipe)
     subject = f"{method.name} --recipe {options.recipe}"
     if recipe.objective == "self" and not options.fine:
         reason = (

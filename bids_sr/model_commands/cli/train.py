@@ -16,7 +16,7 @@ from bids_sr.model_commands.cli import model_files, output_files
 from bids_sr.model_commands.cli.options import TrainOptions
 from bids_sr.model_commands.cli.training_images import read_images
 from bids_sr.networks import TrainingImages, missing_features_notice, steps_at_stop, train_network
-from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model
 from bids_sr.sr.models.request import TrainingRequest
@@ -99,7 +99,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
             " and stores them in sourcedata/models"
         )
         raise UsageError(method.name, reason, fix)
-    recipe = get_recipe(method, recipe_name(method, options.recipe))
+    recipe = get_recipe(method, options.recipe)
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.choose_device(options)
     vgg_weights = _find_vgg_weights(options, method)
@@ -190,7 +190,7 @@ def _check_options(
         )
     _check_images(options, method)
     _check_degradation(options, method)
-    _check_vgg_weights(options, method, recipe)
+    _check_vgg_weights(options)
     if start is not None:
         _check_start(options, method, start)
         _check_filters(options, recipe, start)
@@ -239,8 +239,8 @@ def _check_degradation(options: TrainOptions, method: Method) -> None:
         )
 
 
-def _check_vgg_weights(options: TrainOptions, method: Method, recipe: Recipe) -> None:
-    """Reject weights in another format, and missing weights that the recipe requires."""
+def _check_vgg_weights(options: TrainOptions) -> None:
+    """Reject weights in another format."""
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
         reason = (
             "expected a .safetensors file; files written by torch.save are not read because"
@@ -248,17 +248,6 @@ def _check_vgg_weights(options: TrainOptions, method: Method, recipe: Recipe) ->
         )
         fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
         raise UsageError(f"--vgg-weights {options.vgg_weights}", reason, fix)
-    if recipe.needs_vgg and find_vgg19(method, options.recipe, options.vgg_weights) is None:
-        reason = (
-            "the published training recipe uses VGG-19 features, but no VGG-19 weights are"
-            " available on this computer"
-        )
-        fix = (
-            f"run {VGG19_COMMAND} once to store the weights on this computer, or specify a"
-            " weights file with --vgg-weights. Alternatively, use --recipe paper-mse, which"
-            " replaces the VGG-19 loss with a squared error loss."
-        )
-        raise UsageError(f"{method.name} --recipe {options.recipe}", reason, fix)
 
 
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
@@ -267,7 +256,7 @@ def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> N
         reason = f"the model was trained with {start.card.method}, not with {method.name}"
         fix = f"train {start.card.method}, or omit --from"
         raise UsageError(f"--from {options.start}", reason, fix)
-    if start.card.recipe != recipe_name(method, options.recipe):
+    if start.card.recipe != options.recipe:
         reason = f"the model specified with --from has the network of --recipe {start.card.recipe}"
         raise UsageError(f"--recipe {options.recipe}", reason, f"use --recipe {start.card.recipe}")
 

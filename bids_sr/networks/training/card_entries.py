@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.missing_features import explain_missing_features
 from bids_sr.networks.training.phase import Phase
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.models.request import TrainingRequest
@@ -56,31 +57,25 @@ def card_entries(
     }
 
 
-def make_training_entries(
-    phases: Sequence[Phase], scores: Mapping[str, object]
-) -> dict[str, object]:
+def make_training_entries(search: Phase, scores: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries that are known after training.
 
     `scores` contains the network's scores.
     """
-    search = phases[0]
     examples, start = search.examples, search.training.start_model
-    has_refit = len(phases) > 1
-    reasons = _list_irreproducible_events(phases)
+    reasons = _list_irreproducible_events(search)
     parameters = list(search.nets.generator.parameters())
     return {
-        **_make_score_entries(search, scores, has_refit=has_refit),
+        **_make_score_entries(search, scores),
         "phases": {
-            phase.name: {
-                "iterations": phase.counters.iteration,
-                "of": phase.iterations,
-                "stopped_by": phase.counters.done,
+            search.name: {
+                "iterations": search.counters.iteration,
+                "of": search.iterations,
+                "stopped_by": search.counters.done,
             }
-            for phase in phases
         },
         **_make_epoch_entry(examples),
-        **_make_pretraining_entry(phases[-1]),
-        "refit_on_all_slices": has_refit,
+        **_make_pretraining_entry(search),
         "perceptual": _make_perceptual_entry(search),
         "mixed_precision": {
             "asked": search.mixed,
@@ -97,9 +92,7 @@ def make_training_entries(
     }
 
 
-def _make_score_entries(
-    search: Phase, scores: Mapping[str, object], *, has_refit: bool
-) -> dict[str, object]:
+def _make_score_entries(search: Phase, scores: Mapping[str, object]) -> dict[str, object]:
     """Return the entries about held-out data and scores.
 
     If nothing is held out, scores on training data are a separate entry.
@@ -110,7 +103,7 @@ def _make_score_entries(
         held_out_regions, [(window.image, window.box) for window in search.windows]
     ) | {
         "iteration": search.kept_iteration,
-        "model": _describe_scored_model(search, has_refit=has_refit),
+        "model": _describe_scored_model(search),
     }
     if held_out_regions:
         return {"held_out": {**held_out, **scores}}
@@ -121,7 +114,7 @@ def _make_score_entries(
     return entries
 
 
-def _describe_scored_model(search: Phase, *, has_refit: bool) -> str:
+def _describe_scored_model(search: Phase) -> str:
     """Return sentences about the role of held-out data and the model that was scored."""
     if not search.examples.held_out_regions:
         return (
@@ -135,27 +128,22 @@ def _describe_scored_model(search: Phase, *, has_refit: bool) -> str:
         else "These data did not determine when training stopped, and the weights of the last "
         "step are kept."
     )
-    final_model = (
-        "The final model was then retrained on all data."
-        if has_refit
-        else "The scored model is also the final model."
-    )
     return (
         "The scores are from a model that was trained without the held-out data. "
-        f"{role} {final_model}"
+        f"{role} The scored model is also the final model."
     )
 
 
-def _list_irreproducible_events(phases: Sequence[Phase]) -> list[str]:
+def _list_irreproducible_events(search: Phase) -> list[str]:
     """Return the events that prevent the exact reproduction of a training, as clauses."""
     events = []
-    if stopped_phases := [phase.name for phase in phases if phase.counters.done == "time"]:
-        events.append(f"the time limit stopped {' and '.join(stopped_phases)}")
-    if any(phase.counters.halved for phase in phases):
+    if search.counters.done == "time":
+        events.append("the time limit stopped the training")
+    if search.counters.halved:
         events.append(
             "the batch size was halved, because the batch did not fit into device memory"
         )
-    if any(phase.counters.moved for phase in phases):
+    if search.counters.moved:
         events.append(
             "the training continued on another device, with a different number of threads, or "
             "with a different version of PyTorch"
@@ -215,9 +203,8 @@ def _make_perceptual_entry(phase: Phase) -> dict[str, object]:
         if term.kind == "perceptual" and weights is not None:
             checksum = str(term.module.checksum)
             return {"active": True, "weights_sha256": checksum, "file": weights.name}
-    if not any(term.kind == "perceptual" for term in phase.recipe.losses):
-        return {"active": False, "reason": "the loss of this recipe has no perceptual term"}
-    return {"active": False, "reason": "no VGG-19 weights were specified with --vgg-weights"}
+    reason = explain_missing_features(phase.recipe)
+    return {"active": False, "reason": reason or "the loss of this recipe has no perceptual term"}
 
 
 def _make_start_entry(start: LoadedModel) -> dict[str, object]:

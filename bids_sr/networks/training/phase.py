@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -228,14 +229,14 @@ class _Counters:
     halved : bool
         Whether device memory was insufficient for the recipe's batch size.
     moved : bool
-        Whether the phase continued on another device, with another number of threads, or with
+        Whether the training continued on another device, with another number of threads, or with
         another version of torch.
     mixed, mixed_loss_db : bool, float | None
         Whether bf16 is used, and the loss of score by bf16 at the last check (dB).
     seconds : float
         Duration of the training (s).
     done : str
-        Reason for the end of the phase; "" if it continues.
+        Reason for the end of the training; "" if it continues.
     log : list[LogRow]
         One row per validation step.
     """
@@ -257,12 +258,10 @@ class _Counters:
 
 @dataclass(kw_only=True)
 class Phase:
-    """Phase of a training, the search or the refit, with its mutable state.
+    """Training of a network with its mutable state.
 
     Parameters
     ----------
-    name : str
-        "search" or "refit".
     training : TrainingRequest
         Settings of the training.
     examples : Examples
@@ -274,13 +273,13 @@ class Phase:
     iterations : int
         Maximum number of steps.
     signature : str
-        Identifier that determines whether a checkpoint belongs to this phase.
+        Identifier that determines whether a checkpoint belongs to this training.
     folder : Path
         Folder of checkpoints and log.
     second_windows : tuple[ScoredWindow, ...]
         Windows of a second image pair, scored for the log.
     deadline : float | None
-        Value of `clock` (s) that stops the phase; None if there is no limit.
+        Value of `clock` (s) that stops the training; None if there is no limit.
     progress : TrainingProgress | None
         Function called with phase, iteration and number of iterations.
     mixed : bool
@@ -289,7 +288,7 @@ class Phase:
         Function that returns a monotonic time (s).
     """
 
-    name: str
+    name: ClassVar[str] = "search"  # of the training in files, logs and cards
     training: TrainingRequest
     examples: Examples
     regions: tuple[Region, ...]
@@ -339,7 +338,7 @@ class Phase:
 
     @property
     def checkpoint(self) -> Path:
-        """Checkpoint file for resuming the phase after an interruption or the time limit."""
+        """Checkpoint file for resuming the training after an interruption or the time limit."""
         return self.folder / f"{self.name}.checkpoint.safetensors"
 
     @property
@@ -348,7 +347,7 @@ class Phase:
 
         The loss is averaged since the last validation step.
         """
-        return not (self.windows or self.recipe.has_adversarial_loss) and self.name == "search"
+        return not (self.windows or self.recipe.has_adversarial_loss)
 
     @property
     def has_score(self) -> bool:
@@ -575,7 +574,7 @@ class Phase:
             )
 
     def _find_end_reason(self) -> str:
-        """Return the reason for the end of the phase, or "" if it continues."""
+        """Return the reason for the end of the training, or "" if it continues."""
         patience = self.recipe.patience
         if self.counters.iteration >= self.iterations:
             return "iterations"

@@ -1,13 +1,10 @@
 """Training of a network on an image pair or on a set of images.
 
-Phase `search` trains on all data that are not held out, and keeps the weights with the best
-held-out score, which is reported in the card. Phase `refit` (if the recipe requests it) starts
-again with the same seed on *all* data, for the number of iterations with the best score. If
-nothing is held out, the training loss replaces the score, or, with an adversarial loss, the last
-weights are kept.
+All data that are not held out are used for training, and the weights with the best held-out score
+are kept; the card reports this score. If nothing is held out, the training loss replaces the
+score, or, with an adversarial loss, the last weights are kept.
 
-A training that was stopped by its time limit returns a model, and can be resumed. `search` is then
-resumed first; if it results in another number of iterations, an earlier refit is discarded.
+A training that was stopped by its time limit returns a model, and can be resumed.
 """
 
 from __future__ import annotations
@@ -15,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -41,9 +37,6 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 
-# fraction of the time limit that is used for the search; the rest remains for the refit
-_SEARCH_SHARE = 0.55
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,7 +47,6 @@ def train_network(
     progress: TrainingProgress | None = None,
     *,
     second_images: TrainingImages = (),
-    resumable: bool = False,
     clock: Clock = time.monotonic,
 ) -> TrainedModel:
     """Train a network.
@@ -72,9 +64,6 @@ def train_network(
         Function called with phase, iteration and number of iterations.
     second_images : TrainingImages, optional
         Images of a second pair, whose PSNR is reported in the log.
-    resumable : bool, optional
-        Whether a search that was stopped by the time limit ends the call without a refit, which
-        would be discarded later.
     clock : Clock, optional
         Function that returns a monotonic time (s).
 
@@ -95,38 +84,20 @@ def train_network(
         If the initial model has a different network, or required VGG-19 weights are missing.
     """
     _check_request(training)
-    start_time = clock()
     with torch_threads(training.omp_nthreads):
         search = _make_search(
             training, images, work_dir, progress, second_images=second_images, clock=clock
         )
-        has_refit = _has_refit(search, images)
-        search_share = _SEARCH_SHARE if has_refit and not resumable else 1.0
-        search.deadline = _compute_deadline(training, start_time, search_share)
         search.run()
         search.nets.generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
-        phases: tuple[Phase, ...] = (search,)
-        if has_refit and not (resumable and search.counters.done == "time"):
-            phases = (search, _run_refit(search, _compute_deadline(training, start_time)))
     _LOG.info(
         "Training of %s took %.0f s (final scores: %s).",
         training.definition.name,
-        sum(phase.counters.seconds for phase in phases),
+        search.counters.seconds,
         scores,
     )
-    return _pack_model(phases, scores)
-
-
-def _compute_deadline(
-    training: TrainingRequest, start_time: float, share: float = 1.0
-) -> float | None:
-    """Return the clock time (s) of the end of a share of the time limit.
-
-    None is returned if there is no limit.
-    """
-    minutes = training.max_train_minutes
-    return None if minutes is None else start_time + 60 * minutes * share
+    return _pack_model(search, scores)
 
 
 def _check_request(training: TrainingRequest) -> None:
@@ -138,9 +109,9 @@ def _check_request(training: TrainingRequest) -> None:
         )
     if training.effective_recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"the loss of {training.definition.name} ({training.recipe}) requires VGG-19 weights. "
-            "Run bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use "
-            "--recipe paper-mse."
+            f"with these settings, the loss of {training.definition.name} ({training.recipe}) "
+            "requires VGG-19 weights. Specify the weights with --vgg-weights, or give another "
+            "loss that compares images a weight above 0."
         )
 
 
@@ -153,8 +124,10 @@ def _make_search(
     second_images: TrainingImages,
     clock: Clock,
 ) -> Phase:
-    """Return the search without a deadline, see `train_network` for parameters and errors."""
+    """Return the training before its first step, see `train_network` for parameters and errors."""
     assert training.factor is not None
+    minutes = training.max_train_minutes
+    deadline = None if minutes is None else clock() + 60 * minutes
     examples = Examples(
         images,
         training.effective_recipe,
@@ -166,7 +139,6 @@ def _make_search(
     _check_initial_model(training, recipe, examples)
     work_dir.mkdir(parents=True, exist_ok=True)
     return Phase(
-        name="search",
         training=training,
         iterations=recipe.steps,
         examples=examples,
@@ -175,19 +147,11 @@ def _make_search(
         second_windows=_make_windows(second_images, examples),
         signature=f"{_compute_signature(training, examples)}-{recipe.steps}-{training.mixed}",
         folder=work_dir,
+        deadline=deadline,
         progress=progress,
         mixed=training.mixed,
         clock=clock,
     )
-
-
-def _has_refit(search: Phase, images: TrainingImages) -> bool:
-    """Return whether the search is followed by a training on all data.
-
-    Images that are marked for validation are never used for training.
-    """
-    has_validation_images = any(image.validation for image in images)
-    return search.recipe.refit and bool(search.windows) and not has_validation_images
 
 
 def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
@@ -205,38 +169,18 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     return compare_with_interpolations(search.nets.generator, examples, windows)
 
 
-def _run_refit(search: Phase, deadline: float | None) -> Phase:
-    """Train again on all data, for the number of iterations with the best score of the search."""
-    iterations = max(1, search.kept_iteration)
-    signature = _compute_signature(search.training, search.examples)
-    refit = replace(
-        search,
-        name="refit",
-        regions=search.examples.training_regions + search.examples.held_out_regions,
-        windows=(),
-        iterations=iterations,
-        signature=f"{signature}-{iterations}-{search.counters.mixed}",
-        mixed=search.counters.mixed,
-        deadline=deadline,
-    )
-    refit.run()
-    return refit
-
-
-def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> TrainedModel:
-    """Return weights and companions of the last phase, and card and log of all phases."""
-    search, last_phase = phases[0], phases[-1]
+def _pack_model(search: Phase, scores: Mapping[str, object]) -> TrainedModel:
+    """Return weights, companions, card and log of a training."""
     card = card_entries(search.training, search.examples.describe())
     card["code_sha256"] = compute_code_digest(train_network)
-    card |= make_training_entries(phases, scores)
-    state = {key: value.cpu() for key, value in last_phase.best_weights.items()}
-    companion_names = COMPANIONS if last_phase.recipe.keep_critic else ()
+    card |= make_training_entries(search, scores)
+    state = {key: value.cpu() for key, value in search.best_weights.items()}
+    companion_names = COMPANIONS if search.recipe.keep_critic else ()
     for name in companion_names:
-        if name in last_phase.nets.modules:
-            weights = last_phase.nets.modules[name].state_dict()
+        if name in search.nets.modules:
+            weights = search.nets.modules[name].state_dict()
             state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
-    log = tuple(row for phase in phases for row in phase.counters.log)
-    return TrainedModel(state=state, card=card, log=log)
+    return TrainedModel(state=state, card=card, log=tuple(search.counters.log))
 
 
 def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:

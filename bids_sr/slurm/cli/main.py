@@ -23,6 +23,8 @@ from bids_sr.cli.parser import add_settings, make_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings
 from bids_sr.config.plugin import Plugin
+from bids_sr.config.presets import preset_names
+from bids_sr.io.json_values import as_texts
 from bids_sr.slurm import manage
 from bids_sr.slurm.cli.options import CommandOptions, SlurmOptions
 from bids_sr.slurm.cli.prepare import prepare
@@ -128,7 +130,7 @@ def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]
     resources = settings.get("resources", {})
     if options.cpus is not None:
         settings["resources"] = {**resources, "nprocs": options.cpus}
-    elif "config_file" not in inputs.get("run", {}):
+    elif set(as_texts(inputs.get("run", {}).get("config_file"))) <= {*preset_names()}:
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}

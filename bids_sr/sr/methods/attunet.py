@@ -69,7 +69,6 @@ PAPER = Recipe(
     critic_learning_rate=2e-4,
     critic_betas=(0.5, 0.999),
     critic_steps=5,
-    refit=False,
     keep_critic=True,
     intensity="unit",
     applied_in_patches=True,

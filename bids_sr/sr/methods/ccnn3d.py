@@ -30,7 +30,6 @@ PAPER = Recipe(
     epochs=1000,
     patches=20_000,
     patience=100,
-    refit=False,
     degradation="block",
     intensity="range",
     applied_in_patches=True,

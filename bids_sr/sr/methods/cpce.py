@@ -42,7 +42,6 @@ PAPER = Recipe(
     final_learning_rate=2e-6,
     critic_game="wasserstein",
     critic_steps=5,
-    refit=False,
     hold_out=0,  # all training slices are used, and the network after the last epoch is kept
     keep="last",
 )

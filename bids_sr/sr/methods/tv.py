@@ -52,7 +52,6 @@ PAPER = Recipe(
     patches=32,
     schedule="plateau",
     hold_out=0,
-    refit=False,
     objective="self",
     degradation="trilinear",
     intensity="unit",

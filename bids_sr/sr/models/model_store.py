@@ -135,14 +135,21 @@ def _find_reusable_model(
 ) -> Path:
     """Return the weights of a model with the requested recipe, preferably for the same data.
 
+    With VGG-19 weights, only models that were trained with VGG-19 features are suitable. Without
+    these weights, which applying a model does not require, models trained without the features
+    are preferred.
+
     ModelError is raised if there is none.
     """
     requested = (training.method, training.recipe, training.changed_settings)
+    has_features = training.vgg_weights is not None
     suitable_models = [
         (weights, card)
         for weights, card in models
         if (card.method, card.recipe, card.changed_settings) == requested
+        and (card.perceptual or not has_features)
     ]
+    suitable_models.sort(key=lambda model: model[1].perceptual)
     if suitable_models:
         checksums_of_data = None if data is None else _compute_checksums(data)
         any_weights, _ = suitable_models[0]
@@ -155,11 +162,12 @@ def _find_reusable_model(
             any_weights,
         )
     changes = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
+    features_text = " with VGG-19 features" if has_features else ""
     raise ModelError(
         f"{training.model_dir}: superres.model_source=reuse was specified, but the directory "
-        f"contains no model for {training.method} ({training.recipe}{changes and f', {changes}'})."
-        " Train a model with --set superres.model_source=auto, or specify a model file with "
-        "--pretrained."
+        f"contains no model for {training.method} ({training.recipe}{changes and f', {changes}'})"
+        f"{features_text}. Train a model with --set superres.model_source=auto, or specify "
+        "a model file with --pretrained."
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
-from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.recipe import Recipe, RecipeName, VarianceRecipe
 from bids_sr.sr.recipe_changes import (
     Number,
@@ -126,7 +126,6 @@ class TrainingRequest(TrainingSettings):
     unregistered_method: Method | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recipe", recipe_name(self.definition, self.recipe))
         method_changes = select_changes(self.recipe_changes, self.method)
         object.__setattr__(self, "recipe_changes", method_changes)
 

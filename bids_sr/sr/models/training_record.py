@@ -35,26 +35,22 @@ _SLOPPY_SETTINGS = (
     "adversarial_from",
 )
 _MAX_TEXT_LENGTH = 300  # characters, largest length of a text from a card
-_PHASES = ("search", "refit")  # order of the phases, because card entries are sorted by name
 
 
 @frozen
 class PhaseRecord:
-    """Phase of a training.
+    """Steps of a training.
 
     Parameters
     ----------
-    name : str
-        "search", or "refit" for the subsequent training on all slices.
     steps : int
         Number of completed steps.
     planned : int | None
         Maximum number of steps; None if the card does not contain it.
     ended_by : Ending
-        Reason for the end of the phase.
+        Reason for the end of the training.
     """
 
-    name: str
     steps: int
     planned: int | None
     ended_by: Ending
@@ -88,8 +84,8 @@ class TrainingRecord:
         high-resolution images.
     unsupervised : bool
         Whether training used no high-resolution image.
-    phases : tuple[PhaseRecord, ...]
-        Phases in temporal order; empty for cards of early versions.
+    phase : PhaseRecord | None
+        Steps of the training; None if the card does not contain them.
     held_out : bool
         Whether slices were held out to score the network.
     patience : int | None
@@ -135,7 +131,7 @@ class TrainingRecord:
     contrast: str
     paired: bool
     unsupervised: bool
-    phases: tuple[PhaseRecord, ...]
+    phase: PhaseRecord | None
     held_out: bool
     patience: int | None
     kept_step: int
@@ -177,8 +173,8 @@ class TrainingRecord:
             and not (self.changed or self.other_changes or self.sloppy)
             and not (self.started_from or self.irreproducible)
             and not self.features_off
-            and bool(self.phases)
-            and all(phase.complete for phase in self.phases)
+            and self.phase is not None
+            and self.phase.complete
             and self.has_adversarial_loss == self.used_adversarial_loss
         )
 
@@ -190,7 +186,6 @@ def read_training(card: ModelCard) -> TrainingRecord:
     weights = _read_weights(settings)
     losses = {name: weight for name, weight in weights.items() if weight != 0}
     stored_step = _read_whole_number(card.held_out.get("iteration")) or 0
-    phases = _read_phases(card, stored_step)
     recipe_terms = () if recipe is None else recipe.losses
     has_features = any(term.kind == "perceptual" for term in recipe_terms)
     stand_ins = tuple(
@@ -206,10 +201,10 @@ def read_training(card: ModelCard) -> TrainingRecord:
         contrast=card.contrast,
         paired=card.json.get("coarse_images") == "measured",
         unsupervised=card.json.get("objective", settings.get("objective")) == "self",
-        phases=phases,
+        phase=_read_phase(card),
         held_out=bool(card.held_out.get("parts") or card.held_out.get("slices")),
         patience=_read_whole_number(settings.get("patience")),
-        kept_step=phases[-1].steps if len(phases) > 1 else stored_step,
+        kept_step=stored_step,
         losses=losses,
         inspected_critic=any(
             name.startswith("adversarial:") and weight == 0 for name, weight in weights.items()
@@ -268,24 +263,19 @@ def _find_method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | No
     return method, recipe if recipe is not None and recipe.edition == card.edition else None
 
 
-def _read_phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
-    """Return the phases in a card, in temporal order.
+def _read_phase(card: ModelCard) -> PhaseRecord | None:
+    """Return the steps in a card; None if it does not contain them.
 
-    If the card does not contain the planned number of steps, it is derived: the refit takes as
-    many steps as the best step of the search.
+    If the card does not contain the planned number of steps, it is derived from the settings.
     """
-    entries = mapping_entry(card.json, "phases")
-    default_plan = {"search": read_max_steps(card.settings), "refit": max(1, best_step)}
-    phases = []
-    for name in sorted(entries, key=lambda phase_name: (*_PHASES, phase_name).index(phase_name)):
-        phase = mapping_entry(entries, name)
-        steps = _read_whole_number(phase.get("iterations")) or 0
-        planned_steps = _read_whole_number(phase.get("of")) or default_plan.get(name)
-        ended_by = _ENDINGS.get(str(phase.get("stopped_by")), "")
-        phases.append(
-            PhaseRecord(name=name, steps=steps, planned=planned_steps, ended_by=ended_by)
-        )
-    return tuple(phases)
+    phase = mapping_entry(mapping_entry(card.json, "phases"), "search")
+    if not phase:
+        return None
+    return PhaseRecord(
+        steps=_read_whole_number(phase.get("iterations")) or 0,
+        planned=_read_whole_number(phase.get("of")) or read_max_steps(card.settings),
+        ended_by=_ENDINGS.get(str(phase.get("stopped_by")), ""),
+    )
 
 
 def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:

@@ -75,7 +75,6 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         "applied": decision.is_applied,
         "held_out": decision.held_out,
         "components": len(data.statistics.components),
-        "refit_on_all_slices": False,
         "perceptual": {"active": False, "reason": "no network is trained by this method"},
         "reproducible": True,
         "parameters": int(prior.weight.numel()),

@@ -1,17 +1,17 @@
-"""Test presets: every choice has the value of its option, and options of the user override it."""
+"""Test ``--config-file``: presets, settings files, their order, and unknown names and keys."""
 
-import copy
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from bids_sr.cli.config_text import make_config_notices
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.preset_text import make_preset_notices
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.presets import OTA2022, PRESETS, Choice, find_preset, with_preset
-from bids_sr.config.vgg19_weights import VGG19_VARIABLE
+from bids_sr.config.presets import find_config_file, preset_names
+from bids_sr.config.settings import read_toml
 
 REQUIRED = ["in", "out", "participant"]
 
@@ -20,33 +20,35 @@ def parse(line: str = "") -> Settings:
     return parse_settings(REQUIRED + shlex.split(line))
 
 
-def value(settings: Settings, setting: tuple[str, str]) -> object:
-    group, name = setting
-    return getattr(getattr(settings, group), name)
-
-
 def console(settings: Settings) -> str:
-    return "\n".join(f"{notice.what} {notice.why}" for notice in make_preset_notices(settings))
+    return "\n".join(f"{notice.what} {notice.why}" for notice in make_config_notices(settings))
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [choice for preset in PRESETS.values() for choice in preset.choices],
-    ids=lambda choice: choice.option,
-)
-def test_choices_of_a_preset_equal_the_values_of_their_options(choice: Choice) -> None:
-    option_value = value(parse(choice.option), choice.setting)
-    if isinstance(option_value, tuple):  # tuples are compared in any order
-        assert sorted(map(str, option_value)) == sorted(map(str, choice.value))  # type: ignore[call-overload]
-    else:
-        assert option_value == choice.value
-    assert choice.source
+def write_settings(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_sets_its_values_and_states_the_source_of_each(name: str) -> None:
+    settings, file = parse(f"--config-file {name}"), find_config_file(name)
+    assert settings.run.config_file == (name,)
+    for group, values in read_toml(file).items():
+        section = getattr(settings, group)
+        assert {key: getattr(section, key) for key in values} == {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+        }
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for before, line in pairwise(lines):
+        assert before.startswith("#") or line.startswith("#") or " = " not in line
 
 
 def test_a_preset_sets_all_unspecified_options() -> None:
-    settings = parse("--preset ota2022")
+    settings = parse("--config-file ota2022")
     assert settings.superres.methods == ("srgan",)
-    assert settings.superres.recipe == "paper-mse"
+    assert settings.superres.recipe == "paper"
     assert settings.preprocessing.dummy_scans == 60
     assert settings.preprocessing.ignore == ("slicetiming",)
     activation = settings.activation
@@ -61,7 +63,7 @@ def test_options_override_the_preset_in_any_order() -> None:
     options = (
         "--recipe fast --set activation.low_pass=none --smoothing 5 --overlap a b --roi brain"
     )
-    for line in (f"--preset ota2022 {options}", f"{options} --preset ota2022"):
+    for line in (f"--config-file ota2022 {options}", f"{options} --config-file ota2022"):
         settings = parse(line)
         assert settings.superres.recipe == "fast"
         assert settings.activation.low_pass is None
@@ -71,119 +73,108 @@ def test_options_override_the_preset_in_any_order() -> None:
         assert settings.preprocessing.dummy_scans == 60
 
 
-def test_vgg_weights_determine_the_recipe_of_the_preset(tmp_path: Path) -> None:
-    assert parse("--preset ota2022 --vgg-weights vgg.safetensors").superres.recipe == "paper"
-    file = tmp_path / "settings.toml"
-    file.write_text('[superres]\nvgg_weights = "vgg.safetensors"\n')
-    assert parse(f"--preset ota2022 --config-file {file}").superres.recipe == "paper"
-
-
-def test_installed_vgg_weights_determine_the_recipe_of_the_preset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = tmp_path / "vgg19.safetensors"
-    monkeypatch.setenv(VGG19_VARIABLE, str(weights))
-    assert parse("--preset ota2022").superres.recipe == "paper-mse"
-    weights.write_bytes(b"")
-    settings = parse("--preset ota2022")
-    assert settings.superres.recipe == "paper"
-    assert "--recipe paper: training as published" in console(settings)
-    assert parse("--preset ota2022 --recipe paper-mse").superres.recipe == "paper-mse"
-
-
 def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
-    settings = parse("--preset perezbueno2025")
+    settings = parse("--config-file perezbueno2025")
     superres, activation = settings.superres, settings.activation
     assert (superres.methods, superres.recipe) == (("tv",), "paper")
     assert superres.factor_by_axis == (2.0, 2.0, 2.0)
     assert settings.evaluation.retrospective == "clean"
     assert settings.preprocessing.dummy_scans == 5
     assert (activation.drift, activation.band_pass) == ("legendre:4", (0.005, 0.2))
-    assert (activation.confounds, activation.enorm_censor) == (("motion",), 0.3)
+    assert (activation.confounds, activation.censoring_limits) == (("motion",), {"enorm": 0.3})
     assert (activation.smoothing, activation.seed_series) == ((3.0,), "own")
     assert [seed.rpartition(",")[2] for seed in activation.seeds] == ["3", "3", "3"]
-    assert "--preset perezbueno2025 --recipe fast" in console(settings)
 
 
 def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
-    settings = parse("--preset li2022 --recipe fast")
+    settings = parse("--config-file li2022 --recipe fast")
     superres = settings.superres
     assert (superres.target, superres.train_on) == ("anat", "others")
     assert superres.methods == ("attunet", "unet", "vit")
     assert (superres.anat_align, superres.anat_mask) == ("template", "intracranial")
     assert (superres.baselines, superres.recipe) == ("all", "fast")
-    assert parse("--preset li2022").superres.scaling_of_scans == "range"
+    assert parse("--config-file li2022").superres.scaling_of_scans == "range"
 
 
-def test_a_preset_overrides_the_config_file_and_is_stored_as_plain_values(
-    tmp_path: Path,
+def test_later_files_override_earlier_files(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, '[activation]\nroi = "visual"\nhigh_pass = 0.02\n')
+    rois = {
+        names: parse(f"--config-file {names} --dummy-scans 3").activation.roi
+        for names in (f"ota2022 {file}", f"{file} ota2022")
+    }
+    assert rois == {f"ota2022 {file}": "visual", f"{file} ota2022": "motor"}
+    settings = parse(f"--config-file {file} ota2022")
+    assert (settings.activation.high_pass, settings.activation.kinds) == (0.02, ("cc",))
+
+
+def test_the_settings_of_a_call_record_its_files_and_repeat_it(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, '[activation]\nroi = "visual"\n')
+    settings = parse(f"--config-file ota2022 {file} --dummy-scans 3").resolve(run_uuid="x")
+    assert settings.run.config_file == ("ota2022", str(file))
+    stored = tmp_path / "settings.toml"
+    stored.write_text(settings.to_toml())
+    assert Settings.from_toml(stored) == settings
+    repeated = parse(f"--config-file {stored}")
+    assert repeated.preprocessing == settings.preprocessing
+    assert repeated.activation == settings.activation
+    assert repeated.run.config_file == (str(stored),)
+
+
+@pytest.mark.parametrize("level", ["participant", "group"])
+def test_an_unknown_name_is_rejected_with_the_nearest_preset(
+    level: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    file = tmp_path / "settings.toml"
-    file.write_text('[activation]\nroi = "visual"\nhigh_pass = 0.02\n')
-    settings = parse(f"--config-file {file} --preset ota2022 --dummy-scans 3")
-    assert (settings.activation.roi, settings.activation.high_pass) == ("motor", 0.02)
-    file.write_text(settings.to_toml())
-    assert Settings.from_toml(file) == settings
-    restored = parse(f"--config-file {file}")
-    assert restored.run.preset == ""
-    for choice in OTA2022.choices:
-        assert value(restored, choice.setting) == value(settings, choice.setting)
-    assert restored.preprocessing.dummy_scans == 3
-
-
-def test_an_unknown_preset_is_rejected_with_the_available_presets(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="--preset: ota\n") as error:
-        parse("--preset ota")
-    assert "available presets: ota2022" in str(error.value)
-    assert "did you mean 'ota2022'?" in str(error.value)
-    with pytest.raises(UsageError, match="choose one of the available presets"):
-        find_preset("spm")
-    assert main([str(tmp_path), str(tmp_path / "out"), "group", "--preset", "spm"]) == 2
-    assert "available presets: ota2022" in capsys.readouterr().err
+    argv = [str(tmp_path), str(tmp_path / "out"), level]
+    assert main([*argv, "--config-file", "ota2202"]) == 2
+    message = capsys.readouterr().err
+    assert "--config-file: ota2202" in message
+    assert "presets: li2022, ota2022, perezbueno2025" in message
+    assert "did you mean 'ota2022'?" in message
+    assert main([*argv, "--config-file", "spm"]) == 2
+    assert "choose one of the presets" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_preset_sets_nothing_at_the_group_level() -> None:
-    line = ["in", "out", "group"]
-    without_preset, with_group_preset = (
-        parse_settings(line),
-        parse_settings([*line, "--preset", "ota2022"]),
-    )
-    assert (with_group_preset.superres, with_group_preset.activation) == (
+@pytest.mark.parametrize(
+    ("text", "key", "nearest"),
+    [
+        ("[activation]\nfd_censor = 0.5\n", "activation.fd_censor", "activation.censor"),
+        ('[superres]\nrecip = "fast"\n', "superres.recip", "superres.recipe"),
+        ('[run]\npreset = "ota2022"\n', "run.preset", "Sections: paths, "),
+    ],
+)
+def test_a_settings_file_with_an_unknown_key_is_rejected(
+    text: str, key: str, nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_settings(tmp_path, text)
+    for options in (["participant"], ["participant", "--reports-only"], ["group"]):
+        argv = [str(tmp_path), str(tmp_path / "out"), *options]
+        assert main([*argv, "--config-file", "ota2022", str(file)]) == 2
+        message = capsys.readouterr().err
+        assert f"settings file {file}: {key}" in message
+        assert nearest in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_preset_sets_nothing_at_the_group_level(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, "[evaluation]\nmargin = 0.5\n")
+    line = ["in", "out", "group", "--config-file", str(file)]
+    without_preset, with_preset = parse_settings(line), parse_settings([*line, "ota2022"])
+    assert with_preset.evaluation.margin == 0.5
+    assert (with_preset.superres, with_preset.activation) == (
         without_preset.superres,
         without_preset.activation,
     )
-    assert "has no effect at the group level" in console(with_group_preset)
+    assert "has no effect at the group level" in console(with_preset)
 
 
-def test_with_preset_does_not_modify_its_arguments() -> None:
-    values: dict[str, dict[str, object]] = {"activation": {"roi": "visual"}}
-    before = copy.deepcopy(values)
-    completed = with_preset(OTA2022, values, {})
-    assert completed["activation"]["roi"] == "motor"
-    assert values == before
-    user_values = with_preset(OTA2022, values, {"activation": {"roi": "visual"}})
-    assert user_values["activation"]["roi"] == "visual"
-
-
-def test_the_console_lists_preset_options_overrides_and_cost() -> None:
-    text = console(parse("--preset ota2022 --dummy-scans 3"))
-    assert "--recipe paper-mse: training as published, but with the mean squared error" in text
-    assert (
-        "--set activation.low_pass=0.1: the paper describes a low-pass filter without its cutoff"
-        in text
-    )
-    assert "override these options of the preset: --dummy-scans 60\n" in text
-    assert "takes several days per participant on a CPU" in text
-    assert "--preset ota2022 --recipe fast" in text
-    quick = console(parse("--preset ota2022 --recipe fast"))
-    assert "override these options of the preset: --recipe paper-mse\n" in quick
-    assert "several days" not in quick
-    weights = console(parse("--preset ota2022 --vgg-weights vgg.safetensors"))
-    assert "--recipe paper: " in weights
-    assert "override these options" not in weights
+def test_the_console_lists_files_and_replaced_settings(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, '[activation]\nroi = "visual"\n')
+    text = console(parse(f"--config-file ota2022 {file} --dummy-scans 3"))
+    assert str(find_config_file("ota2022")) in text
+    assert text.endswith(f"settings {file}")
+    assert "replace these settings of ota2022: preprocessing.dummy_scans, activation.roi\n" in text
+    assert "replace" not in console(parse("--config-file ota2022"))
     assert console(parse()) == ""
 
 
@@ -211,6 +202,8 @@ def test_invalid_overlap_conditions_are_rejected(line: str, reason: str) -> None
 
 
 def test_overlap_auto_is_ignored_without_correlation_regions() -> None:
-    assert parse("--preset ota2022 --set activation.kinds=glm").activation.overlap_names is None
+    assert (
+        parse("--config-file ota2022 --set activation.kinds=glm").activation.overlap_names is None
+    )
     assert parse("--overlap auto").activation.overlap_names == ()
     assert parse().activation.overlap_names is None

@@ -86,7 +86,7 @@ ANY_SETTINGS = st.builds(
         sloppy=st.booleans(),
         verbosity=st.integers(0, 5),
         run_uuid=text,
-        config_file=maybe(paths),
+        config_file=st.lists(text, max_size=3).map(tuple),
     ),
 )
 
@@ -104,17 +104,6 @@ def test_settings_are_unchanged_after_writing_and_reading(
 @given(text)
 def test_any_text_can_be_written_as_toml(value: str) -> None:
     assert tomllib.loads(f"x = {as_toml(value)}") == {"x": value}
-
-
-def test_a_single_model_of_older_settings_files_is_read_as_a_list(tmp_path: Path) -> None:
-    current = Settings(paths=PATHS, superres=SuperRes(pretrained=(Path("/m.safetensors"),)))
-    (tmp_path / "s.toml").write_text(
-        current.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"')
-    )
-    assert Settings.from_toml(tmp_path / "s.toml") == current
-    assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == [
-        "/m.safetensors"
-    ]
 
 
 def test_a_single_factor_of_older_settings_files_is_read(tmp_path: Path) -> None:
@@ -249,8 +238,13 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
         (Activation, {"drift": "legendre"}, "legendre:N with N between 1 and 20"),
         (Activation, {"drift": "legendre:0"}, "legendre:N with N between 1 and 20"),
         (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
-        (Activation, {"fd_censor": 0.0}, "above 0"),
-        (Activation, {"enorm_censor": -1.0}, "above 0"),
+        (Activation, {"censor": ("fd:0",)}, "above 0"),
+        (Activation, {"censor": ("enorm:-1",)}, "above 0"),
+        (Activation, {"censor": ("enorm:nan",)}, "above 0"),
+        (Activation, {"censor": ("fd",)}, "above 0"),
+        (Activation, {"censor": ("enrom:.3",)}, "did you mean 'enorm'?"),
+        (Activation, {"censor": ("dvars:2",)}, "choose one of these kinds"),
+        (Activation, {"censor": ("fd:.5", "fd:.3")}, "one limit per kind"),
         (SuperRes, {"factor": (9.0,)}, "at most 8"),
         (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
@@ -281,9 +275,15 @@ def test_a_pass_band_or_polynomials_replace_the_cutoffs() -> None:
     slow = Activation(drift="legendre:4")
     assert (slow.legendre_order, slow.cosine_cutoff) == (4, 0.0)
     assert slow.correlation_cutoff == default.low_pass
-    censored = Activation(fd_censor=0.5)
+    censored = Activation(censor=("fd:.5",))
     assert censored.models_time
     assert censored.cosine_cutoff == default.high_pass
+
+
+def test_limits_of_censoring_are_the_same_in_any_notation() -> None:
+    censored = Activation(censor=("fd:.5", "enorm:3"))
+    assert censored.censoring_limits == {"fd": 0.5, "enorm": 3.0}
+    assert censored == Activation(censor=("fd:0.50", "enorm:3.0"))
 
 
 def test_an_error_describes_accepted_values() -> None:

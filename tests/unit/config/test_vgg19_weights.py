@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bids_sr.config import Settings
+from bids_sr.config.settings import analysis_digest
 from bids_sr.config.vgg19_weights import find_vgg19, installed_vgg19
 from bids_sr.sr.method import get_method, method_names
 
@@ -50,7 +52,7 @@ def test_weights_of_the_user_are_used_by_every_recipe_with_a_perceptual_term(
         for name, trained in RECIPES.items()
         if find_vgg19(*trained, user_weights) == user_weights
     }
-    assert {"srgan paper", "srgan paper-mse", "cpce paper", "cpce fast"} <= recipes_with_weights
+    assert {"srgan paper", "cpce paper", "cpce fast"} <= recipes_with_weights
     assert "unet paper" in RECIPES
     assert "unet paper" not in recipes_with_weights
     assert find_vgg19(get_method("sbl"), "fast", user_weights) is None
@@ -72,3 +74,16 @@ def test_environment_variables_determine_the_location_of_weights(
     for name, value in ({"HOME": "/home/me"} | variables).items():
         monkeypatch.setenv(name, value)
     assert installed_vgg19() == Path(place)
+
+
+def test_results_with_and_without_weights_have_different_digests(stored_weights: Path) -> None:
+    def digest(**options: object) -> str:
+        superres = {"methods": ["srgan"], **options}
+        values = {"paths": {"bids_dir": "in", "output_dir": "out"}, "superres": superres}
+        return analysis_digest(Settings.from_mapping(values))
+
+    with_weights, fast = digest(recipe="paper"), digest(recipe="fast")
+    assert digest(recipe="paper", vgg_weights=str(stored_weights)) == with_weights
+    stored_weights.unlink()
+    assert digest(recipe="paper") != with_weights
+    assert digest(recipe="fast") == fast

@@ -314,7 +314,7 @@ def test_error_of_too_few_uncensored_volumes_names_the_option_to_change():
         match=r"20 of 80 steady-state volumes remain, because the other 60 .*0\.2 mm",
     ):
         check_volumes(20, 80, 20, model, tr=TR)
-    with pytest.raises(TooFewVolumes, match="a higher --fd-censor or a wider --band-pass"):
+    with pytest.raises(TooFewVolumes, match="limit of --censor fd or a wider --band-pass"):
         check_volumes(20, 80, 20, model, tr=TR)
     with pytest.raises(
         TooFewVolumes, match="8 s, but a run without events requires at least 10 s"

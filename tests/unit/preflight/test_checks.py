@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import stat
 import tracemalloc
@@ -471,12 +472,12 @@ class TestEstimate:
 
     def test_training_time_can_be_limited_or_skipped(self, maker: BidsMaker) -> None:
         def minutes(**options: Any) -> float:
-            superres = SuperRes(recipe="paper-mse", methods=("srgan",), **options)
+            superres = SuperRes(recipe="paper", methods=("srgan",), **options)
             return stage_minutes(settings_for(maker, superres=superres))["training"]
 
         bounded = minutes(max_train_minutes=1.0)
         assert 1 <= bounded < 1.1
-        cost = get_method("srgan").cost("paper-mse")
+        cost = get_method("srgan").cost("paper")
         assert minutes() - bounded == pytest.approx(cost.always / 60, rel=0.01)
         assert minutes(model_source="reuse", model_dir=maker.root) < 0.1
 
@@ -675,27 +676,48 @@ class TestValidator:
         }
     )
 
+    @pytest.fixture
     def problems(
-        self, *issues: dict[str, str], reported_paths: tuple[Path, ...] = ()
-    ) -> list[Notice]:
-        errors = [{"severity": "error", **issue} for issue in issues]
-        previous = [Notice(what=str(path)) for path in reported_paths]
-        findings = Findings(problems=[*previous])
-        messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        validator._add_problems(errors, messages, Path("/d"), ["01"], self.RUNS, findings)
-        return findings.problems[len(previous) :]
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[..., list[Notice]]:
+        """Return a function that lists the problems for the issues of a stand-in validator.
 
-    def test_issues_of_the_same_code_are_one_problem(self) -> None:
+        All files with issues are read by the call.
+        """
+        program, report = tmp_path / "validator", tmp_path / "report.json"
+        program.write_text(f"#!/bin/sh\ncat {report}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(validator, "_find_validator", lambda: program)
+
+        def validate(
+            *issues: dict[str, str], reported_paths: tuple[Path, ...] = ()
+        ) -> list[Notice]:
+            errors = [{"severity": "error", **issue} for issue in issues]
+            messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
+            report.write_text(json.dumps({"issues": {"issues": errors, "codeMessages": messages}}))
+            previous = [Notice(what=str(path)) for path in reported_paths]
+            findings = Findings(problems=[*previous])
+            files = {Path("/d" + issue["location"]) for issue in issues}
+            validator.validate(Path("/d"), ["01"], self.RUNS, files, findings)
+            return findings.problems[len(previous) :]
+
+        return validate
+
+    def test_issues_of_the_same_code_are_one_problem(
+        self, problems: Callable[..., list[Notice]]
+    ) -> None:
         issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
-        (problem,) = self.problems(*issues)
+        (problem,) = problems(*issues)
         assert problem.what == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
         assert problem.why == "BIDS validator: Not part of BIDS. Rename it. [NOT_INCLUDED]"
         assert "--skip-bids-validation" in problem.remedy
 
-    def test_warnings_and_other_participants_are_ignored(self) -> None:
-        assert self.problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
-        assert self.problems({"code": "X", "location": "/sub-02/func/a.nii"}) == []
-        assert self.problems({"code": "X", "location": "/task-rest_bold.json"}) == []
+    def test_warnings_and_other_participants_are_ignored(
+        self, problems: Callable[..., list[Notice]]
+    ) -> None:
+        assert problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
+        assert problems({"code": "X", "location": "/sub-02/func/a.nii"}) == []
+        assert problems({"code": "X", "location": "/task-rest_bold.json"}) == []
 
     @pytest.mark.parametrize(
         ("location", "subject", "run"),
@@ -713,22 +735,28 @@ class TestValidator:
         ],
     )
     def test_an_error_is_assigned_to_participant_and_run(
-        self, location: str, subject: str | None, run: str
+        self,
+        problems: Callable[..., list[Notice]],
+        location: str,
+        subject: str | None,
+        run: str,
     ) -> None:
         owners = [
             (problem.subject, problem.run)
-            for problem in self.problems({"code": "X", "location": location})
+            for problem in problems({"code": "X", "location": location})
         ]
         assert owners == ([] if subject is None else [(subject, run)])
 
-    def test_errors_reported_before_are_not_repeated(self) -> None:
+    def test_errors_reported_before_are_not_repeated(
+        self, problems: Callable[..., list[Notice]]
+    ) -> None:
         issue = {
             "code": "SIDECAR_KEY_REQUIRED",
             "subCode": "RepetitionTime",
             "location": "/sub-01/b.nii",
         }
-        assert self.problems(issue, reported_paths=(Path("/d/sub-01/b.nii"),)) == []
-        assert len(self.problems(issue)) == 1
+        assert problems(issue, reported_paths=(Path("/d/sub-01/b.nii"),)) == []
+        assert len(problems(issue)) == 1
 
     def test_a_missing_validator_is_a_warning(
         self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker

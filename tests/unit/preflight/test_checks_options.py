@@ -306,72 +306,33 @@ def test_training_times_of_networks_and_recipes(
     assert minutes("--sr-method", "resnet3d", "--recipe", "paper") > 100 * fast
 
 
-def test_the_published_recipe_without_vgg19_exits_with_2_and_names_alternatives(
+def test_a_loss_that_only_compares_vgg19_features_requires_weights(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = [
-        str(maker.root),
-        "out",
-        "participant",
-        "--skip-bids-validation",
-        "--dry-run",
-        "--sr-method",
-        "srgan",
-    ]
-    assert main([*line, "--recipe", "paper"]) == 2
+    line = [str(maker.root), "out", "participant", "--skip-bids-validation", "--dry-run"]
+    options = ["--sr-method", "srgan", "--recipe", "paper", "--set", "srgan.mse=0"]
+    assert main([*line, *options]) == 2
     message = capsys.readouterr().err
-    for alternative in ("bids-sr-models vgg19", "--vgg-weights", "--recipe paper-mse"):
-        assert alternative in message
+    assert "--set: srgan.mse=0" in message
+    assert "--vgg-weights" in message
 
 
-def test_the_published_recipe_requires_vgg19_only_if_srgan_is_trained(maker: BidsMaker) -> None:
-    def requires_vgg19(*options: str) -> bool:
-        plan = plan_call(maker, "--recipe", "paper", *options)
-        return any("requires VGG-19 features" in problem.why for problem in plan.problems)
+def test_the_published_recipe_reports_its_properties(maker: BidsMaker) -> None:
+    def warnings(recipe: str, *options: str) -> str:
+        options = ("--sr-method", "srgan", "--recipe", recipe, *options)
+        return " ".join(map(str, plan_call(maker, *options).warnings))
 
-    assert requires_vgg19("--sr-method", "srgan", "sbl")
-    assert not requires_vgg19("--sr-method", "sbl", "cpce")
-    assert not requires_vgg19("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
-    assert not requires_vgg19(
-        "--sr-method", "srgan", "--set", "superres.model_source=reuse", "--model-dir", "models"
-    )
-    # the negative control is trained even with a given model
-    assert requires_vgg19(
-        "--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks"
-    )
-    weights = maker.root.parent / "vgg19.safetensors"
-    weights.touch()
-    assert not requires_vgg19("--sr-method", "srgan", "--vgg-weights", str(weights))
-
-
-def test_the_published_recipe_reports_its_properties_and_the_renamed_variant(
-    maker: BidsMaker,
-) -> None:
-    weights = maker.root.parent / "vgg19.safetensors"
-    weights.touch()
-    options = ("--sr-method", "srgan", "--vgg-weights", str(weights))
-    warnings = {
-        recipe: " ".join(map(str, plan_call(maker, "--recipe", recipe, *options).warnings))
-        for recipe in ("paper", "fast")
-    }
-    assert "is now named --recipe paper-mse" in warnings["paper"]
-    assert "Held-out accuracy is therefore not reported" in warnings["paper"]
-    assert "paper-mse" not in warnings["fast"]
-
-
-def test_the_published_recipe_reports_its_time_limit(maker: BidsMaker) -> None:
-    weights = maker.root.parent / "vgg19.safetensors"
-    weights.touch()
-    options = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
-    warnings = " ".join(map(str, plan_call(maker, *options, "--max-train-minutes", "3").warnings))
-    assert "trained as published until --max-train-minutes is reached" in warnings
+    assert "Held-out accuracy is therefore not reported" in warnings("paper")
+    assert "Held-out accuracy" not in warnings("fast")
+    limit = ("--max-train-minutes", "3")
+    assert "early before --max-train-minutes is reached" in warnings("paper", *limit)
 
 
 @pytest.mark.parametrize(
     ("name", "recipe", "level", "message"),
     [
         ("cpce", "paper", "warning", "squared error replaces the features. The training"),
-        ("srgan", "paper-mse", "warning", "will therefore differ from the paper."),
+        ("srgan", "paper", "warning", "squared error replaces the features. The training"),
         ("cpce", "fast", "note", "This term is optional with --recipe fast"),
         ("srgan", "fast", None, ""),  # runs by default, with an optional term
         ("tv", "paper", None, ""),  # has no such term
@@ -395,7 +356,13 @@ def test_missing_vgg19_features_are_reported_before_training(
     assert reported("--vgg-weights", str(weights)) == []
     assert reported("--set", "superres.model_source=reuse", "--model-dir", "models") == []
     if name == "cpce":
-        assert reported("--pretrained", model(maker, "cpce")) == []
+        given_model = ("--pretrained", model(maker, "cpce"))
+        assert reported(*given_model) == []
+    if recipe == "paper" and name == "srgan":
+        # the negative control is trained even with a given model
+        given_model = ("--pretrained", model(maker, "srgan"))
+        assert reported(*given_model) == []
+        assert len(reported(*given_model, "--null-checks")) == 1
 
 
 def test_dry_run_and_start_report_missing_vgg19_features(maker: BidsMaker) -> None:
@@ -416,13 +383,7 @@ def test_training_times_of_the_recipes_of_the_paper(maker: BidsMaker) -> None:
         stages = stage_minutes(settings_for(maker, *options))
         return stages["training"] if method == "srgan" else sum(stages.values())
 
-    assert (
-        minutes("srgan", "paper")
-        > 1.2 * minutes("srgan", "paper-mse")
-        > 100 * minutes("srgan", "fast")
-    )
-    for name in ("sbl", "cpce"):
-        assert minutes(name, "paper-mse") == minutes(name, "paper")
+    assert minutes("srgan", "paper") > 100 * minutes("srgan", "fast")
 
 
 def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
@@ -466,16 +427,6 @@ CASES = {
         file="second.safetensors",
         reason="already specifies a model for this method",
         fix="run the program twice",
-    ),
-    "published without features": Case(
-        spoil=lambda _: ["--recipe", "paper"],
-        file="--sr-method srgan --recipe paper",
-        reason="the VGG-19 weights were not found",
-        fix=(
-            "Run bids-sr-models vgg19 once to install the weights on this machine, or specify"
-            " the weights with --vgg-weights. To train without VGG-19, use --recipe fast, or"
-            " --recipe paper-mse"
-        ),
     ),
     "model of no method": Case(
         spoil=_model_of_no_method,

@@ -57,14 +57,14 @@ def test_the_default_recipe_never_uses_installed_weights(
     assert find_vgg_weights(superres, "cpce") is None
 
 
-def test_weights_depend_on_the_recipe_of_the_method(
+def test_only_methods_with_a_perceptual_loss_use_weights(
     maker: BidsMaker, installed_weights: Path
 ) -> None:
-    options = ("--sr-method", "srgan", "cpce", "sbl", "unet", "--recipe", "paper-mse")
+    options = ("--sr-method", "srgan", "cpce", "sbl", "unet", "--recipe", "paper")
     superres = settings_for(maker, *options).superres
     weights = {name: find_vgg_weights(superres, name) for name in ("srgan", "cpce", "sbl", "unet")}
-    # only srgan has the recipe paper-mse; other methods use paper
-    assert weights == {"srgan": None, "cpce": installed_weights, "sbl": None, "unet": None}
+    used = {"srgan": installed_weights, "cpce": installed_weights}
+    assert weights == {**used, "sbl": None, "unet": None}
 
 
 def test_the_weights_option_takes_precedence(
@@ -94,12 +94,12 @@ def test_error_of_a_torch_file_contains_the_command_to_convert_it(
 def test_training_settings_contain_the_weights_file(
     maker: BidsMaker, installed_weights: Path
 ) -> None:
-    settings = settings_for(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper-mse")
+    settings = settings_for(maker, "--sr-method", "srgan", "unet", "--recipe", "paper")
     planned_call = Analysis(settings=settings, plan=check(settings), version="0")
     files = {
         name: planned_call.make_training(
             SeriesRequest(name=name, method=get_method(name))
         ).vgg_weights
-        for name in ("srgan", "cpce")
+        for name in ("srgan", "unet")
     }
-    assert files == {"srgan": None, "cpce": installed_weights}
+    assert files == {"srgan": installed_weights, "unet": None}

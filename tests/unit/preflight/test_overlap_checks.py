@@ -87,9 +87,13 @@ def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
         ("--set activation.kinds=cc", True, None),
         ("--set activation.kinds=[cc,glm]", True, None),
         ("--set activation.kinds=glm", False, None),
-        ("--recipe paper-mse --sr-method sbl", True, None),
-        ("--preset ota2022 --recipe fast --dummy-scans 2", True, ("little", "thumb")),
-        ("--preset ota2022 --recipe fast --dummy-scans 2 --set activation.kinds=glm", False, None),
+        ("--recipe paper --sr-method sbl", True, None),
+        ("--config-file ota2022 --recipe fast --dummy-scans 2", True, ("little", "thumb")),
+        (
+            "--config-file ota2022 --recipe fast --dummy-scans 2 --set activation.kinds=glm",
+            False,
+            None,
+        ),
     ],
 )
 def test_planned_figures_depend_on_options(

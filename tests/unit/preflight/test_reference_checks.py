@@ -21,7 +21,7 @@ MEASURED: Any = SimpleNamespace(
     ("options", "truths", "noted"),
     [
         ("--set activation.kinds=cc", (KNOWN, KNOWN), True),
-        ("--preset ota2022", (KNOWN,), True),
+        ("--config-file ota2022", (KNOWN,), True),
         ("--set activation.kinds=[cc,glm]", (KNOWN,), False),
         ("", (KNOWN,), False),
         ("--set activation.kinds=cc", (MEASURED,), False),

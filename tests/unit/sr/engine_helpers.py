@@ -75,7 +75,6 @@ def recipe(ndim=3, **fields):
         "evaluate_every": 4,
         "learning_rate": 1e-2,
         "hold_out": 4,
-        "refit": False,
         "degradation": "block",
     }
     return Recipe(**defaults | fields)

@@ -279,9 +279,13 @@ def test_changes_in_a_card_must_be_numbers():
 
 
 def test_vgg_features_are_required_if_all_other_weights_are_zero():
-    assert not get_method("srgan").recipes["paper-mse"].needs_vgg
-    assert recipe_with("srgan.mse=0", "paper-mse").needs_vgg
-    assert not recipe_with("srgan.mse=1", "paper").needs_vgg
+    assert not get_method("srgan").recipes["paper"].needs_vgg
+    assert recipe_with("srgan.mse=0", "paper").needs_vgg
+    changes = (change("srgan.mse=0"),)
+    check_changes(changes, ("srgan",), "paper", vgg=True)
+    with pytest.raises(ChangeError, match="only VGG-19 features") as refusal:
+        check_changes(changes, ("srgan",), "paper", vgg=False)
+    assert refusal.value.change == "srgan.mse=0"
 
 
 def test_the_text_names_changed_values_and_defaults():

@@ -417,7 +417,7 @@ def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None
         temporal_model.add_temporal_regressors(
             _moving_table(), temporal=replace(TEMPORAL, model=strict), tr=2.0, n_dummy=4
         )
-    assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
+    assert "Use a higher limit of --censor fd or a wider --band-pass" in str(error.value)
 
 
 @pytest.mark.parametrize(("scale", "words"), [(1.0, ""), (0.2, "The head measures 24 mm")])

@@ -479,12 +479,12 @@ INVALID: dict[str, tuple[Argv, str]] = {
         "or the fast recipes of srgan or unet",
     ),
     "patch of one recipe": (
-        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper"],
         "use larger images, or --recipe fast",
     ),
     "no features": (
-        lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
-        "bids-sr-models vgg19 once to store the weights on this computer",
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--set", "mse=0"],
+        "only VGG-19 features would compare the output with the image",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
@@ -681,7 +681,6 @@ SHORT = replace(
     adversarial_from=4,
     batch=2,
     hold_out=3,
-    refit=True,
 )
 
 
@@ -690,7 +689,7 @@ def train_stopped_at(
 ) -> list[tuple[str, int]]:
     """Train with a clock that exceeds the limit from a step on; return the completed steps.
 
-    `step` counts steps of the search phase; None: never stop.
+    `step`: number of steps before the limit; None: never stop.
     """
     steps: list[tuple[str, int]] = []
 
@@ -729,7 +728,7 @@ def test_training_stopped_by_the_time_limit_resumes_with_the_same_command(
     capsys.readouterr()
     assert train_stopped_at(7, monkeypatch, data, interrupted, *limit)[:7][-1] == ("search", 7)
     text = capsys.readouterr().out
-    assert "Training was stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
+    assert "Training was stopped by --max-minutes (search: 7 of 12 steps)" in text
     assert f"Rerun the same command to continue training from the checkpoints in {work}" in text
     assert json.loads((tmp_path / "cut.json").read_text())["reproducible"] is False
     assert work.is_dir()

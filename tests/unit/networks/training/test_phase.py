@@ -27,7 +27,6 @@ SHORT = replace(
     adversarial_from=4,
     batch=2,
     hold_out=3,
-    refit=True,
 )
 
 
@@ -54,12 +53,12 @@ def uninterrupted(small_pair, tmp_path_factory):
     return fit(small_pair, tmp_path_factory.mktemp("whole"))
 
 
-@pytest.mark.parametrize("kill_at", [("search", 10), ("search", 13), ("refit", 5)])
+@pytest.mark.parametrize("kill_at", [10, 13])
 def test_a_resumed_training_equals_an_uninterrupted_one(
     small_pair, uninterrupted, tmp_path, kill_at
 ):
-    def stop(phase, iteration, _total):
-        if (phase, iteration) == kill_at:
+    def stop(_name, iteration, _total):
+        if iteration == kill_at:
             raise Killed
 
     with pytest.raises(Killed):
@@ -68,23 +67,22 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     resumed = fit(
         small_pair,
         tmp_path / "cut",
-        progress=lambda phase, iteration, _: steps.append((phase, iteration)),
+        progress=lambda _name, iteration, _total: steps.append(iteration),
     )
-    assert steps[0] == (kill_at[0], kill_at[1] // 5 * 5 + 1), "it began anew"
+    assert steps[0] == kill_at // 5 * 5 + 1, "it began anew"
     assert equal_states(uninterrupted.state, resumed.state)
     assert log_tsv(uninterrupted.log) == log_tsv(resumed.log)
     assert uninterrupted.card == resumed.card
 
 
-@pytest.mark.parametrize("phase", ["search", "refit"])
-def test_a_truncated_checkpoint_is_ignored(small_pair, uninterrupted, tmp_path, phase, caplog):
-    def stop(name, iteration, _total):
-        if (name, iteration) == ("refit", 6):
+def test_a_truncated_checkpoint_is_ignored(small_pair, uninterrupted, tmp_path, caplog):
+    def stop(_name, iteration, _total):
+        if iteration == 6:
             raise Killed
 
     with pytest.raises(Killed):
         fit(small_pair, tmp_path / "cut", progress=stop)
-    damaged = next((tmp_path / "cut").glob(f"{phase}*"))
+    damaged = next((tmp_path / "cut").glob("search*"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "cut").state)
     assert f"{damaged}: the file is not a valid checkpoint" in caplog.text
@@ -162,22 +160,19 @@ def test_divergence_by_a_large_learning_rate_is_an_error(small_pair, tmp_path):
         fit(small_pair, tmp_path, diverging)
 
 
-def test_early_stopping_ends_the_search_and_the_refit_takes_the_best_number_of_steps(
-    small_pair, tmp_path
-):
+def test_early_stopping_ends_the_training_and_keeps_the_best_weights(small_pair, tmp_path):
     without_progress = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
     card = fit(small_pair, tmp_path, without_progress).card
     assert card["phases"]["search"] == {"iterations": 15, "of": 100, "stopped_by": "plateau"}
-    assert card["phases"]["refit"]["iterations"] == card["held_out"]["iteration"] == 5
+    assert card["held_out"]["iteration"] == 5
 
 
-def test_without_a_refit_the_scored_model_is_saved(small_pair, tmp_path):
-    recipe = replace(SHORT, refit=False)
-    result = fit(small_pair, tmp_path, recipe)
-    generator = recipe.build_generator(1, FACTOR)
+def test_the_scored_model_is_saved(small_pair, tmp_path):
+    result = fit(small_pair, tmp_path)
+    generator = SHORT.build_generator(1, FACTOR)
     generator.load_state_dict(result.state)
     held_slices = [part["slices"] for part in result.card["held_out"]["parts"]]
-    examples = Examples((small_pair,), recipe, FACTOR, 2)
+    examples = Examples((small_pair,), SHORT, FACTOR, 2)
     regions = [part for part in examples.held_out_regions if list(part.slices) in held_slices]
     assert len(regions) == len(held_slices) == 2
     score = phase.compare_with_interpolations(
@@ -189,7 +184,8 @@ def test_without_a_refit_the_scored_model_is_saved(small_pair, tmp_path):
 
 
 def test_a_time_limit_is_recorded_in_the_card(small_pair, uninterrupted, tmp_path):
-    card = fit(small_pair, tmp_path, replace(SHORT, iterations=10**6), max_train_minutes=0.01).card
+    endless = replace(SHORT, iterations=10**6, patience=None)
+    card = fit(small_pair, tmp_path, endless, max_train_minutes=0.01).card
     assert card["reproducible"] is False
     assert "time limit" in card["not_reproducible_because"]
     assert uninterrupted.card["reproducible"] is True
@@ -206,7 +202,7 @@ def test_held_out_slices_are_not_training_slices():
 def test_the_card_explains_why_vgg_features_are_off(uninterrupted):
     card = uninterrupted.card
     assert card["perceptual"]["active"] is False
-    assert "--vgg-weights" in card["perceptual"]["reason"]
+    assert card["perceptual"]["reason"] == "no VGG-19 weights were given"
     assert card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
 
 

@@ -74,7 +74,7 @@ OBJECTIVES = {
         "build_generator": net_with_dropout,
         "schedule": "plateau",
     },
-    "factors": {"factors": (1.25, 1.5, 2.0), "build_generator": net_with_dropout, "refit": True},
+    "factors": {"factors": (1.25, 1.5, 2.0), "build_generator": net_with_dropout},
 }
 
 

@@ -129,7 +129,7 @@ def test_training_on_only_low_resolution_images_fits_them_and_tv_makes_the_resul
 
 
 def test_without_held_out_data_the_mean_training_loss_is_the_score(tmp_path):
-    changed_recipe = recipe(hold_out=0, iterations=6, refit=True)
+    changed_recipe = recipe(hold_out=0, iterations=6)
     every_step, every_second_step = (
         fit(
             balls(1), replace(changed_recipe, evaluate_every=interval), tmp_path / str(interval)
@@ -235,12 +235,6 @@ def test_training_is_reproducible_and_depends_on_the_seed(tmp_path):
     assert not equal_states(
         first.state, fit(balls(1), recipe(), tmp_path / "c", random_seed=4).state
     )
-
-
-def test_a_refit_uses_all_images_and_the_best_number_of_steps(tmp_path):
-    result = fit(balls(3), recipe(refit=True), tmp_path)
-    assert result.card["phases"]["refit"]["iterations"] == result.card["held_out"]["iteration"]
-    assert "retrained on all" in result.card["held_out"]["model"]
 
 
 def test_a_critic_can_be_saved_with_the_generator(tmp_path):

@@ -99,11 +99,11 @@ def test_a_checkpoint_with_another_start_is_not_resumed(small_pair, tmp_path, st
 
 
 def test_starting_weights_of_another_network_are_rejected(small_pair, tmp_path, start):
-    paper = replace(method.get_method("srgan").recipes["paper-mse"], iterations=2)
+    paper = replace(method.get_method("srgan").recipes["paper"], iterations=2)
     with pytest.raises(
         cards.ModelError, match=r"\(dcnet, fast\) differs from the network of dcnet"
     ):
-        fit(small_pair, tmp_path, paper, recipe="paper-mse", start_model=start)
+        fit(small_pair, tmp_path, paper, recipe="paper", start_model=start)
 
 
 def test_models_are_reused_only_with_the_same_start(small_pair, tmp_path):

@@ -72,12 +72,14 @@ def test_a_training_continued_after_the_time_limit_equals_an_uninterrupted_one(
     )
     assert stopped.card["phases"]["search"] == {"iterations": stop, "of": 12, "stopped_by": "time"}
     assert stopped.card["reproducible"] is False
-    assert stopped.log[-1]["iteration"] == stop or changed_recipe.refit
+    assert stopped.log[-1]["iteration"] == stop
+    assert card_entries.steps_at_stop(stopped.card) == f"search: {stop} of 12 steps"
     clock = Clock()
     continued = fit(images, changed_recipe, tmp_path / "cut", clock)
     assert clock.seen[0] == ("search", stop + 1), "it began anew"
     assert equal_results(continued, uninterrupted)
     assert continued.card["reproducible"] is True
+    assert card_entries.steps_at_stop(continued.card) == ""
 
 
 # Every fourth step is validated, and the last validations show no improvement: another validation
@@ -104,44 +106,10 @@ def test_a_training_can_be_continued_many_times(tmp_path):
     assert equal_results(fit(balls(1), changed_recipe, tmp_path / "cut"), uninterrupted)
 
 
-def test_a_stopped_search_continues_before_its_refit(tmp_path):
-    changed_recipe = recipe(refit=True, learning_rate=1e-3)
-    uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole")
-    steps = uninterrupted.card["phases"]["refit"]["iterations"]
-    assert steps == 12
-    first = fit(balls(1), changed_recipe, tmp_path / "cut", Clock(("search", 5)), minutes=10)
-    # The model at the stop is retrained for the best number of steps so far.
-    best = first.card["held_out"]["iteration"]
-    assert first.card["phases"]["refit"] == {"iterations": 1, "of": best, "stopped_by": "time"}
-    assert best < steps
-    at_stop = f"search: 6 of 12 steps, refit: 1 of {best} steps"
-    assert card_entries.steps_at_stop(first.card) == at_stop
-    clock = Clock(("refit", 6))
-    second = fit(balls(1), changed_recipe, tmp_path / "cut", clock, minutes=10)
-    assert clock.seen[0] == ("search", 7)
-    assert ("refit", 1) in clock.seen, "the refit of a stopped search was continued"
-    assert second.card["phases"]["search"]["stopped_by"] == "iterations"
-    assert card_entries.steps_at_stop(second.card) == "refit: 7 of 12 steps"
-    clock = Clock()
-    third = fit(balls(1), changed_recipe, tmp_path / "cut", clock, minutes=10)
-    assert clock.seen[0] == ("refit", 8)
-    assert equal_results(third, uninterrupted)
-    assert card_entries.steps_at_stop(third.card) == ""
-
-
-def test_the_refit_gets_the_time_after_the_search(tmp_path):
-    changed_recipe = recipe(refit=True, iterations=100, learning_rate=1e-3)
-    card = fit(balls(1), changed_recipe, tmp_path, Clock(per_step=MINUTE), minutes=20).card
-    assert card["phases"] == {
-        "search": {"iterations": 13, "of": 100, "stopped_by": "time"},
-        "refit": {"iterations": 9, "of": 13, "stopped_by": "time"},
-    }
-
-
 @pytest.mark.parametrize("objective", ["self", "cycle", "factors"])
 def test_checkpoints_are_written_in_time_and_complete(objective, tmp_path):
     # Only the last step is validated.
-    changed_recipe = recipe(**OBJECTIVES[objective] | {"evaluate_every": 100, "refit": False})
+    changed_recipe = recipe(**OBJECTIVES[objective] | {"evaluate_every": 100})
     uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole")
 
     class Killed(Exception):
@@ -241,7 +209,7 @@ def disable_logged_scores(monkeypatch):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"hold_out": 4, "refit": True, "build_generator": net_with_dropout},
+        {"hold_out": 4, "build_generator": net_with_dropout},
         {"hold_out": 0, "build_generator": net_with_dropout, "schedule": "plateau"},
     ],
     ids=["held out", "nothing held out"],
@@ -324,8 +292,8 @@ def test_too_little_device_memory_for_the_logged_score_does_not_stop_training(
 # --- mixed precision
 
 
-@pytest.mark.parametrize("change", [{"hold_out": 4, "refit": True}, {"hold_out": 0}])
-def test_mixed_precision_is_used_in_every_phase_and_continued(change, tmp_path, monkeypatch):
+@pytest.mark.parametrize("change", [{"hold_out": 4}, {"hold_out": 0}])
+def test_mixed_precision_is_used_in_every_step_and_continued(change, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_MAX_BF16_CHANGE_DB", 10.0)
     changed_recipe = recipe(**OBJECTIVES["bce"] | change)
     enabled_flags = []
@@ -338,8 +306,7 @@ def test_mixed_precision_is_used_in_every_phase_and_continued(change, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "autocast", count_autocast)
         uninterrupted = fit(balls(1), changed_recipe, tmp_path / "whole", train_precision="mixed")
-    phases = uninterrupted.card["phases"].values()
-    assert enabled_flags.count(True) >= sum(phase["iterations"] for phase in phases)
+    assert enabled_flags.count(True) >= uninterrupted.card["phases"]["search"]["iterations"]
     entry = uninterrupted.card["mixed_precision"]
     assert (entry["asked"], entry["kept"]) == (True, True)
     assert not equal_states(

@@ -1,6 +1,4 @@
-"""Test recipe `paper` of srgan, the published training, and `paper-mse`, its former content, also
-in old model cards.
-"""
+"""Test recipe `paper` of srgan, the published training, with and without VGG-19 weights."""
 
 from dataclasses import replace
 
@@ -9,12 +7,12 @@ import pytest
 import torch
 from features import WEIGHTS, with_features
 
-from bids_sr.config import SuperRes
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.validation import validation_windows
 from bids_sr.networks.training import phase, trainer
+from bids_sr.networks.training_text import training_sentences
 from bids_sr.report.held_out_text import describe_held_out
-from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models import card as cards, model, model_store
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.request import TrainingRequest
@@ -23,7 +21,8 @@ from bids_sr.sr.recipe_settings import plain_recipe
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")
-PAPER, MSE = SRGAN.recipes["paper"], SRGAN.recipes["paper-mse"]
+PAPER = SRGAN.recipes["paper"]
+MOST_SLICES = replace(PAPER, every_slice=False, hold_out=5, patch=16)
 SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 
 
@@ -46,57 +45,45 @@ def test_recipe_paper_has_the_published_settings():
     )
     assert (PAPER.learning_rate, PAPER.betas[0], PAPER.schedule) == (1e-4, 0.9, "constant")
     assert PAPER.steps == 100_000
-    assert (PAPER.hold_out, PAPER.refit, PAPER.patience) == (0, False, None)
+    assert (PAPER.hold_out, PAPER.patience) == (0, None)
     assert PAPER.augmentation == Augmentation()
     assert {term.kind: term.weight for term in PAPER.losses} == {
         "adversarial": 1e-3,
         "perceptual": 0.006,
+        "content": 1.0,
     }
 
 
-def test_paper_mse_adds_squared_error():
-    assert {term.kind for term in MSE.losses} == {"content", "adversarial", "perceptual"}
-    assert (MSE.hold_out, MSE.refit) == (5, True)
-    assert not MSE.needs_vgg
-    # Its results were measured without slices that contain hardly any head.
-    like_paper = {"losses": PAPER.losses, "hold_out": 0, "refit": False, "every_slice": True}
-    assert replace(MSE, **like_paper) == PAPER
-
-
-def test_recipes_that_require_vgg_weights_are_known_without_torch():
-    needing = {
-        (name, kind)
-        for name in method_names()
-        for kind, r in get_method(name).recipes.items()
-        if r.needs_vgg
+def test_squared_error_replaces_the_features_without_weights():
+    losses = {vgg: {term.kind for term in PAPER.select_terms(vgg)} for vgg in (True, False)}
+    assert losses == {
+        True: {"adversarial", "perceptual"},
+        False: {"adversarial", "content"},
     }
-    assert needing == {("srgan", "paper")}
 
 
-def test_other_methods_use_paper_if_paper_mse_is_requested():
-    names = {name: recipe_name(get_method(name), "paper-mse") for name in method_names()}
-    assert {name for name, recipe in names.items() if recipe == "paper-mse"} == {"srgan"}
-    assert set(names.values()) == {"paper", "paper-mse"}
-    assert recipe_name(get_method("tv"), "fast") == "fast"
-    for name in (name for name in method_names() if "paper" in get_method(name).recipes):
-        get_recipe(get_method(name), names[name])
-    assert get_method("cpce").recipes["paper"].flat_patch == (64, 64)
-    assert SuperRes(methods=("tv",), recipe="paper-mse").dense
+def test_every_recipe_can_be_trained_without_weights():
+    assert not any(
+        recipe.needs_vgg for name in method_names() for recipe in get_method(name).recipes.values()
+    )
 
 
-def test_a_training_request_uses_an_available_recipe():
-    recipes = {
-        name: TrainingRequest(method=name, recipe="paper-mse").recipe for name in ("srgan", "cpce")
-    }
-    assert recipes == {"srgan": "paper-mse", "cpce": "paper"}
-
-
-def test_training_without_vgg_weights_is_rejected(small_pair, tmp_path):
-    with pytest.raises(
-        cards.ModelError, match=r"srgan \(paper\).*--vgg-weights.*--recipe paper-mse"
-    ):
-        fit(small_pair, tmp_path, vgg_weights=None)
+def test_a_loss_without_any_comparison_of_images_is_rejected(small_pair, tmp_path):
+    blind = replace(SHORT, losses=tuple(term for term in SHORT.losses if not term.stands_in))
+    with pytest.raises(cards.ModelError, match=r"srgan \(paper\).*--vgg-weights"):
+        fit(small_pair, tmp_path, blind, vgg_weights=None)
     assert not list(tmp_path.iterdir())
+
+
+def test_training_without_weights_names_the_loss_that_replaces_the_features(small_pair, tmp_path):
+    card = fit(small_pair, tmp_path, vgg_weights=None).card
+    assert card["recipe"] == "paper"
+    assert set(card["settings"]["losses"]) == {"adversarial:AdversarialBCE", "content:MSE"}
+    assert not card["perceptual"]["active"]
+    assert "squared error replaces the features" in card["perceptual"]["reason"]
+    text = training_sentences([ModelCard.from_json(card)])
+    assert "squared error replaced these features" in text
+    assert "published" not in text
 
 
 def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
@@ -120,7 +107,6 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     assert result.card["phases"] == {
         "search": {"iterations": 7, "of": 7, "stopped_by": "iterations"}
     }
-    assert not result.card["refit_on_all_slices"]
     assert {"content"}.isdisjoint(result.log[0])
     assert result.log[0]["perceptual"] > 0
 
@@ -132,8 +118,7 @@ def test_slices_with_little_head_are_also_trained_on_and_scored(small_pair):
     mask[12:14, 12:14, 5] = True  # less than 2 % of the slice
     image = replace(small_pair, mask=mask)
     all_slices, most_slices = (
-        Examples((image,), examples_recipe, FACTOR, 2)
-        for examples_recipe in (SHORT, replace(MSE, patch=16))
+        Examples((image,), examples_recipe, FACTOR, 2) for examples_recipe in (SHORT, MOST_SLICES)
     )
     assert [part.slices[0] for part in all_slices.training_regions] == [0, 1, 2, 3, 4, 5]
     assert sorted(
@@ -162,7 +147,7 @@ def test_all_slices_are_scored(small_pair):
         coarse=deep(small_pair.coarse),
         mask=deep(small_pair.mask),
     )
-    for examples_recipe, count in ((SHORT, 12), (replace(MSE, patch=16, hold_out=0), 8)):
+    for examples_recipe, count in ((SHORT, 12), (replace(MOST_SLICES, hold_out=0), 8)):
         examples = Examples((image,), examples_recipe, FACTOR, 2)
         assert len(validation_windows(examples, examples.training_regions)) == count
 
@@ -174,7 +159,7 @@ def test_a_model_trained_on_all_slices_reports_no_held_out_score(small_pair, tmp
         "parts": [],
         "windows": [],
         "iteration": 7,
-        "model": "no data were held out: the last weights are kept",
+        "model": "No data were held out. The weights of the last step are kept.",
     }
     scores = card["on_trained_slices"]
     assert scores["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
@@ -217,21 +202,28 @@ def test_a_card_of_the_published_training_keeps_its_recipe(small_pair, tmp_path)
     assert ModelCard.from_json(other_card).recipe == "paper"
 
 
-def test_a_model_of_the_published_training_is_only_reused_for_that_recipe(small_pair, tmp_path):
-    result = fit(small_pair, tmp_path / "work")
+@pytest.mark.parametrize("has_features", [True, False])
+def test_a_model_is_only_reused_for_a_training_with_the_same_loss(
+    small_pair, tmp_path, has_features
+):
+    weights_file = WEIGHTS if has_features else None
+    result = fit(small_pair, tmp_path / "work", vgg_weights=weights_file)
     weights, _ = model.save_model(tmp_path / "srgan", result.state, result.card)
     request = TrainingRequest(
         method=SRGAN.name,
         recipe="paper",
         replacement_recipe=SHORT,
         random_seed=3,
-        vgg_weights=WEIGHTS,
+        vgg_weights=weights_file,
         model_dir=weights.parent,
         factor=FACTOR,
     )
     assert model_store._find_model(request, (small_pair,)) == weights
-    assert model_store._find_model(replace(request, vgg_weights=None), (small_pair,)) is None
-    other_request = replace(request, recipe="paper-mse", replacement_recipe=None)
+    other_request = replace(request, vgg_weights=None if has_features else WEIGHTS)
     assert model_store._find_model(other_request, (small_pair,)) is None
-    with pytest.raises(cards.ModelError, match="no model for srgan"):
-        model_store._find_model(replace(other_request, model_source="reuse"), (small_pair,))
+    reuse = replace(other_request, model_source="reuse")
+    if has_features:  # applying the model does not require the weights
+        assert model_store._find_model(reuse, (small_pair,)) == weights
+    else:
+        with pytest.raises(cards.ModelError, match=r"no model for srgan .* with VGG-19 features"):
+            model_store._find_model(reuse, (small_pair,))

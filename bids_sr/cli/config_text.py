@@ -1,0 +1,43 @@
+"""Console output about ``--config-file``: files, and settings that differ from a preset."""
+
+from collections.abc import Iterator
+
+from bids_sr.cli.console import make_progress_notice
+from bids_sr.config import Settings
+from bids_sr.config.presets import find_config_file, preset_names
+from bids_sr.config.settings import read_toml
+from bids_sr.notices import Notice
+
+
+def make_config_notices(settings: Settings) -> Iterator[Notice]:
+    """Yield the settings files of a call, and the settings of presets that others replaced."""
+    is_group = settings.selection.analysis_level == "group"
+    for name in settings.run.config_file:
+        if name not in preset_names():
+            yield make_progress_notice("settings", name)
+        elif is_group:
+            text = (
+                f"The preset {name} has no effect at the group level, which only reads tables of"
+                " metrics"
+            )
+            yield make_progress_notice("settings", text)
+        else:
+            yield from _describe_preset(name, settings)
+
+
+def _describe_preset(name: str, settings: Settings) -> Iterator[Notice]:
+    """Yield the file of a preset, and its settings that have another value in this call."""
+    file = find_config_file(name)
+    yield make_progress_notice(
+        "settings", f"{name}, with the source of each value in the comments of {file}"
+    )
+    changed = []
+    for group, values in read_toml(file).items():
+        section = getattr(settings, group)
+        preset = type(section)(**values)
+        changed += [
+            f"{group}.{key}" for key in values if getattr(section, key) != getattr(preset, key)
+        ]
+    if changed:
+        text = f"Options or other files replace these settings of {name}: {', '.join(changed)}"
+        yield make_progress_notice("", text)
