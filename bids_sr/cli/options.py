@@ -28,6 +28,9 @@ _READER_BY_TYPE = {Path: parse_path, int: int, float: float}
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=10)
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)

@@ -66,12 +66,12 @@ class Activation(OptionSection):
     )
     low_pass: float | None = option(
         0.1,
-        help="low-pass cutoff frequency of the cross-correlation in Hz, or none",
+        help="low-pass cutoff of the cross-correlation in Hz: a number, or none",
         type=readers.parse_frequency,
     )
     high_pass: float = option(
         1 / 128,
-        help="high-pass cutoff frequency of the GLM in Hz, or none",
+        help="high-pass cutoff of the GLM in Hz: a number, or none",
         type=lambda text: readers.parse_frequency(text) or 0.0,
         least=0,
     )
@@ -107,7 +107,7 @@ class Activation(OptionSection):
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         help=(
-            f"seeds for the connectivity of runs without events: {', '.join(PREDEFINED)}, atlas"
+            f"seeds of connectivity maps: for runs without events, {', '.join(PREDEFINED)}, atlas"
             " labels, NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components"
         ),
     )
@@ -122,7 +122,7 @@ class Activation(OptionSection):
     atlas: str = option(
         region_names.AAL2,
         help=(
-            "atlas for --roi, for seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
+            "atlas for --roi, seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
             " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
             " table of the same name (columns index and name)"
         ),
@@ -145,9 +145,8 @@ class Activation(OptionSection):
     combine_all_runs: bool = option(
         False,
         help=(
-            "also combine runs that disagree, that is, whose head or activation differs from the"
-            " other runs of the task"
-            " (default: these runs are left out of maps of all runs)"
+            "maps of all runs also with runs that disagree: runs whose head or activation"
+            " differs from the other runs of the task (default: these runs are left out)"
         ),
     )
     overlap: tuple[str, ...] = option(
@@ -160,10 +159,7 @@ class Activation(OptionSection):
     )
     draws_cc: bool = option(
         False,
-        help=(
-            "draw the cross-correlation maps in axial and sagittal planes (default: if cc is"
-            " requested)"
-        ),
+        help="axial and sagittal figures of cc maps (default: if cc is requested)",
         affects_results=False,
     )
     thresholds: tuple[str, ...] = option(

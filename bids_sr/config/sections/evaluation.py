@@ -20,9 +20,8 @@ class Evaluation(OptionSection):
     truth: str = option(
         "auto",
         "--truth {auto,none,DIR}",
-        "high-resolution reference: dataset with the same runs acquired at the high resolution,"
-        " or with their known activation. auto: derivatives/highres-reference or"
-        " derivatives/ground-truth in the dataset, if available",
+        "reference: dataset with the same runs at the high resolution, or with known activation."
+        " auto: derivatives/highres-reference or derivatives/ground-truth, if available",
         affects_results=False,
         type=readers.check_folder,
     )
@@ -59,14 +58,17 @@ class Evaluation(OptionSection):
     )
     roi_grow: bool = option(
         False,
-        help="extension of the region of interest to activation that crosses its border",
+        help=(
+            "growth of the region of interest: extend the region to activation that crosses its"
+            " border"
+        ),
     )
     margin: float | None = option(
         None,
         help=(
-            "equivalence margin for dimensionless group-level metrics, such as correlations"
-            " (default, also for all other metrics: one tenth of the difference between"
-            " B-spline interpolation and the acquired high-resolution series)"
+            "equivalence margin of dimensionless metrics: at the group level, such as"
+            " correlations (default, also for all other metrics: one tenth of the difference"
+            " between B-spline interpolation and the acquired high-resolution series)"
         ),
         affects_results=False,
         above=0,
@@ -74,31 +76,30 @@ class Evaluation(OptionSection):
     protocol: str | None = option(
         None,
         help=(
-            "acquisition protocol of structural scans, used to group the errors of quality"
-            " metrics at the group level: a column of participants.tsv, such as scanner, or a"
-            " sidecar field of the low-resolution scans, such as ManufacturersModelName"
-            " (default: one group)"
+            "acquisition protocol of structural scans: groups for the errors of quality metrics"
+            " at the group level, by a column of participants.tsv, such as scanner, or a sidecar"
+            " field of the low-resolution scans, such as ManufacturersModelName (default: one"
+            " group)"
         ),
         affects_results=False,
     )
     months: str | None = option(
         None,
         help=(
-            "column with the number of months since baseline in the sub-*_sessions.tsv files."
-            " It is used to compute changes of tissue volumes over sessions at the group level"
-            " of structural scans (default: computed from acq_time in sessions.tsv or"
-            " scans.tsv)"
+            "column of sub-*_sessions.tsv with the months: since baseline, for changes of"
+            " tissue volumes over sessions at the group level of structural scans (default:"
+            " computed from acq_time in sessions.tsv or scans.tsv)"
         ),
         affects_results=False,
     )
     group_permutations: int = option(
         0,
         help=(
-            "random sign flips that correct group maps for multiple comparisons (family-wise"
-            " error rate, two-sided, of the maximum |t|), for example 5000 (default: no"
-            " correction). All sign flips are used, each once, if no more are possible"
-            " (2^(n-1) for n participants). At least 6 participants are required for p = .05."
-            " Needs 6 MB of memory per run, and 2 MB per participant on each processor"
+            "sign flips that correct group maps: for multiple comparisons (family-wise error"
+            " rate, two-sided, of the maximum |t|), for example 5000 (default: no correction)."
+            " All sign flips are used, each once, if no more are possible (2^(n-1) for n"
+            " participants). At least 6 participants are required for p = .05. Needs 6 MB of"
+            " memory per run, and 2 MB per participant on each processor"
         ),
         affects_results=False,
         least=0,

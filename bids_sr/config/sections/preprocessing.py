@@ -29,9 +29,8 @@ class Preprocessing(OptionSection):
     derivatives: tuple[str, ...] = option(
         (),
         "-d --derivatives NAME=DIR",
-        "fMRIPrep output directory (fmriprep=DIR, or DIR). Anatomical images, masks, transforms,"
-        " head-motion estimates, field maps and confounds are read from this directory instead"
-        " of being computed",
+        "fMRIPrep output directory (fmriprep=DIR, or DIR) with anatomical images, masks,"
+        " transforms, head-motion estimates, field maps and confounds to use",
         common="directory with fMRIPrep outputs to use instead of own preprocessing",
         affects_results=False,
     )
@@ -54,15 +53,15 @@ class Preprocessing(OptionSection):
     fd_spike_threshold: float = option(
         0.5,
         help=(
-            "framewise displacement (mm) above which a volume is flagged as a motion outlier in"
-            " the confounds table"
+            "framewise displacement of motion outliers in mm: volumes above the value are"
+            " flagged in the confounds table"
         ),
         above=0,
     )
     dvars_spike_threshold: float = option(
         1.5,
         help=(
-            "standardized DVARS above which a volume is flagged as a motion outlier in the"
+            "standardized DVARS of motion outliers: volumes above the value are flagged in the"
             " confounds table"
         ),
         above=0,
@@ -70,8 +69,8 @@ class Preprocessing(OptionSection):
     return_all_components: bool = option(
         False,
         help=(
-            "include all CompCor components in the confounds table (default: only the components"
-            " that explain 50 percent of the variance)"
+            "all CompCor components in the confounds table: by default, only the components"
+            " that explain 50 percent of the variance"
         ),
     )
     ignore: tuple[
@@ -91,9 +90,8 @@ class Preprocessing(OptionSection):
     input_smoothing: float = option(
         0.0,
         help=(
-            "smooth the acquired series with a Gaussian kernel of this FWHM (mm) before"
-            " super-resolution and interpolation, as in Ota et al. 2022. Maps are additionally"
-            " smoothed with --smoothing (default: 0, no smoothing)"
+            "smoothing before super-resolution: FWHM (mm) of a Gaussian kernel for the acquired"
+            " series, as in Ota et al. 2022. Maps are additionally smoothed with --smoothing"
         ),
         least=0,
         most=50,

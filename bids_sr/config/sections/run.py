@@ -30,8 +30,7 @@ class Run(OptionSection):
         "standard",
         "--level",
         "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
-        " bspline, the methods and measured), or full (also maps and series of all baselines)."
-        " The results themselves do not depend on this option",
+        " bspline, the methods and measured), or full (also maps and series of all baselines)",
         affects_results=False,
     )
     boilerplate_only: bool = option(
@@ -44,14 +43,14 @@ class Run(OptionSection):
     )
     md_only_boilerplate: bool = option(
         False,
-        help="generate the methods text as Markdown and BibTeX files, without HTML",
+        help="methods text without HTML: only as Markdown and BibTeX files",
         affects_results=False,
     )
     clean_workdir: bool = option(
         False,
         help=(
-            "before processing, remove steps of the selected participants that earlier runs"
-            " left in the working directory"
+            "removal of steps of earlier calls: before processing, the steps of the selected"
+            " participants are removed from the working directory"
         ),
         affects_results=False,
         per_call=True,
@@ -83,8 +82,7 @@ class Run(OptionSection):
     strict: bool = option(
         False,
         help=(
-            "stop before processing if any run cannot be processed (default: such runs are"
-            " skipped)"
+            "stop if a run cannot be processed: before processing (default: such runs are skipped)"
         ),
         affects_results=False,
     )
@@ -97,7 +95,7 @@ class Run(OptionSection):
         ),
         affects_results=False,
     )
-    sloppy: bool = option(False, help="use low-quality settings for speed (for testing only)")
+    sloppy: bool = option(False, help="low-quality settings for speed: for testing only")
     verbosity: int = option(
         0,
         "-v --verbose",

@@ -135,10 +135,9 @@ class SuperRes(OptionSection):
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
-        "super-resolution factor, that is, acquired voxel size divided by high-resolution voxel"
-        " size: one number (in-plane), or three numbers (x, y, across slices). Thinner slices"
-        " require a 3D method (default: tv). By default, the factor is derived from the T2*w"
-        " pair (at most 4), the calibration run or the --pretrained model, or is 2 in-plane",
+        "acquired divided by high-resolution voxel size: one number (in-plane), or three numbers"
+        " (x, y, across slices; a 3D method is required, default: tv). By default, the factor of"
+        " the T2*w pair (at most 4), the calibration run or the --pretrained model, or 2",
         common="acquired divided by high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
@@ -201,9 +200,8 @@ class SuperRes(OptionSection):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "maximum training time in minutes. A model whose training reached this limit is marked"
-        " as not reproducible. If the program is run again with another limit or without a"
-        " limit, training continues",
+        "maximum training time in minutes. Models that reach this limit are marked as not"
+        " reproducible. Their training continues if a later call has another limit",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
@@ -216,8 +214,8 @@ class SuperRes(OptionSection):
     data_consistency: Literal["off", "enforce"] = option(
         "off",
         help=(
-            "acquired frequencies of super-resolved images in k-space: off, or enforce (replaced"
-            " by the acquired data)"
+            "acquired frequencies in k-space of super-resolved images: off, or enforce (the"
+            " acquired data replace them)"
         ),
     )
     guide: Literal["auto", "highres", "none"] = option(
