@@ -67,10 +67,10 @@ def _run(argv: Sequence[str]) -> int:
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = settings.resolve(run_uuid=identifier)
     choose_format(settings.run.log_format)
-    start_log(settings.run.verbosity)
+    start_log(settings.run.verbose)
     print_line(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
     _show_lines(make_config_notices(settings))
-    for line in settings.summary() if settings.run.verbosity else ():
+    for line in settings.summary() if settings.run.verbose else ():
         show(
             textwrap.fill(
                 line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False

@@ -64,8 +64,8 @@ class Settings:
             _check_keys(group, names)
         completed = dict(values)
         superres = values.get("superres", {})
-        if superres.get("target") == "anat" and "methods" not in superres:
-            completed["superres"] = {**superres, "methods": _DEFAULT_ANAT_METHODS}
+        if superres.get("target") == "anat" and "method" not in superres:
+            completed["superres"] = {**superres, "method": _DEFAULT_ANAT_METHODS}
         return cls(
             **{group: get_type_hints(cls)[group](**names) for group, names in completed.items()}
         )

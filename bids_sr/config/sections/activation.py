@@ -41,7 +41,7 @@ class Activation(OptionSection):
         " (default: each trial type, the mean of all trial types, and pairwise comparisons of up"
         " to eight trial types)",
     )
-    stats_model: Path | None = option(
+    model: Path | None = option(
         None,
         "--model FILE",
         "BIDS Stats Model (JSON file) that defines the run-level contrasts and confounds",

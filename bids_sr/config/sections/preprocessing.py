@@ -13,8 +13,8 @@ from bids_sr.frozen import frozen
 class Preprocessing(OptionSection):
     """Settings of the processing before super-resolution.
 
-    If `dummy_scans` is None, the number is detected. If `echo` is None, all echoes are combined.
-    Existing outputs in the folders of `derivatives` are not recomputed.
+    If `dummy_scans` is None, the number is detected. If `echo_idx` is None, all echoes are
+    combined. Existing outputs in the folders of `derivatives` are not recomputed.
     """
 
     dummy_scans: int | None = option(
@@ -34,7 +34,7 @@ class Preprocessing(OptionSection):
         common="directory with fMRIPrep outputs to use instead of own preprocessing",
         affects_results=False,
     )
-    echo: int | None = option(
+    echo_idx: int | None = option(
         None,
         "--echo-idx N",
         "process only this echo of multi-echo runs (default: optimal combination of all echoes)",

@@ -13,7 +13,7 @@ class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
 
     Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
-    processed stops the whole call. `verbosity` is 0 for stages, 1 for details and 2 for
+    processed stops the whole call. `verbose` is 0 for stages, 1 for details and 2 for
     everything.
     """
 
@@ -96,7 +96,7 @@ class Run(OptionSection):
         affects_results=False,
     )
     sloppy: bool = option(False, help="low-quality settings for speed: for testing only")
-    verbosity: int = option(
+    verbose: int = option(
         0,
         "-v --verbose",
         "increase the verbosity of the console output; can be used twice",

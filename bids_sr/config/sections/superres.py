@@ -38,7 +38,7 @@ def _check_method(name: str) -> None:
 class SuperRes(OptionSection):
     """Settings of super-resolution.
 
-    `methods` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
+    `method` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
     the acquired divided by the high-resolution voxel size: one number (in-plane) or three numbers
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
@@ -116,7 +116,7 @@ class SuperRes(OptionSection):
         " range: each scan is scaled from its minimum to its maximum. auto: range with --recipe"
         " paper, otherwise percentile",
     )
-    methods: tuple[str, ...] = option(
+    method: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
         "methods: auto, baselines, or any of"
@@ -235,7 +235,7 @@ class SuperRes(OptionSection):
     )
 
     def _check(self) -> None:
-        self._remove_duplicates("methods", "pretrained")
+        self._remove_duplicates("method", "pretrained")
         for name in ("hr_acq", "lr_acq", "calibration"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
@@ -245,11 +245,11 @@ class SuperRes(OptionSection):
             "calibration",
             "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
-        for name in self.methods:
+        for name in self.method:
             if name != _AUTO:
                 _check_method(name)
         self._need(
-            bool(self.methods), "methods", "at least one method or baseline must be specified"
+            bool(self.method), "method", "at least one method or baseline must be specified"
         )
         self._check_factor()
         has_vgg = self.recipe == "paper" and installed_vgg19().is_file()
@@ -309,12 +309,12 @@ class SuperRes(OptionSection):
     @property
     def auto(self) -> bool:
         """Whether the methods depend on the data of each run."""
-        return _AUTO in self.methods
+        return _AUTO in self.method
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the requested methods and baselines; `auto` stands for all its methods."""
-        names = [name for name in self.methods if name != _AUTO]
+        names = [name for name in self.method if name != _AUTO]
         if self.auto and self.thins_slices:
             names = [*_AUTO_METHODS_FOR_THINNER_SLICES, *names]
         elif self.auto:

@@ -42,7 +42,7 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--session_label ses-1", "selection", "session_label", ("1",)),
         ("--run-id 01 run-2", "selection", "run_id", (1, 2)),
         ("--skip_bids_validation", "selection", "skip_bids_validation", True),
-        ("--sr-method bspline zerofill", "superres", "methods", ("bspline", "zerofill")),
+        ("--sr-method bspline zerofill", "superres", "method", ("bspline", "zerofill")),
         ("--sr_factor=1.5", "superres", "factor", (1.5,)),
         ("--sr-factor 2 2 3", "superres", "factor", (2.0, 2.0, 3.0)),
         ("--sr-factor 2 2 1", "superres", "factor", (2.0,)),
@@ -79,7 +79,7 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--n_cpus 3", "resources", "nprocs", 3),
         ("--mem 512M", "resources", "mem_gb", 0.5),
         ("-w w", "paths", "work_dir", Path("w")),
-        ("-vv", "run", "verbosity", 2),
+        ("-vv", "run", "verbose", 2),
         ("--dry-run", "run", "dry_run", True),
     ],
 )

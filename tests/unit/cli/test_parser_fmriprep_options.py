@@ -86,7 +86,7 @@ def test_processor_options_have_synonyms(line: str, flag: str) -> None:
 
 def test_other_synonyms_of_fmriprep_options() -> None:
     assert parse("--session-id ses-1 2").selection.session_label == ("1", "2")
-    assert parse("--echo-idx 2").preprocessing.echo == 2
+    assert parse("--echo-idx 2").preprocessing.echo_idx == 2
     assert parse("--slice-time-ref start").preprocessing.slice_time_ref == 0.0
     assert parse("--slice-time-ref middle").preprocessing.slice_time_ref == 0.5
     assert parse("--output-spaces anat run").preprocessing.spaces == (

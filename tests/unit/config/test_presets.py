@@ -47,7 +47,7 @@ def test_a_preset_sets_its_values_and_states_the_source_of_each(name: str) -> No
 
 def test_a_preset_sets_all_unspecified_options() -> None:
     settings = parse("--config-file ota2022")
-    assert settings.superres.methods == ("srgan",)
+    assert settings.superres.method == ("srgan",)
     assert settings.superres.recipe == "paper"
     assert settings.preprocessing.dummy_scans == 60
     assert settings.preprocessing.ignore == ("slicetiming",)
@@ -76,7 +76,7 @@ def test_options_override_the_preset_in_any_order() -> None:
 def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
     settings = parse("--config-file perezbueno2025")
     superres, activation = settings.superres, settings.activation
-    assert (superres.methods, superres.recipe) == (("tv",), "paper")
+    assert (superres.method, superres.recipe) == (("tv",), "paper")
     assert superres.factor_by_axis == (2.0, 2.0, 2.0)
     assert settings.evaluation.retrospective == "clean"
     assert settings.preprocessing.dummy_scans == 5
@@ -90,7 +90,7 @@ def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
     settings = parse("--config-file li2022 --recipe fast")
     superres = settings.superres
     assert (superres.target, superres.train_on) == ("anat", "others")
-    assert superres.methods == ("attunet", "unet", "vit")
+    assert superres.method == ("attunet", "unet", "vit")
     assert (superres.anat_align, superres.anat_mask) == ("template", "intracranial")
     assert (superres.baselines, superres.recipe) == ("all", "fast")
     assert parse("--config-file li2022").superres.scaling_of_scans == "range"

@@ -323,7 +323,7 @@ def test_each_participant_is_estimated_separately(data: Path, tmp_path: Path) ->
     settings = Settings.from_mapping(
         {
             "paths": {"bids_dir": data, "output_dir": tmp_path / "out"},
-            "superres": {"methods": ["bspline"]},
+            "superres": {"method": ["bspline"]},
             "selection": {"skip_bids_validation": True},
             "resources": {"nprocs": 1},
         }
