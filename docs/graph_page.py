@@ -187,7 +187,7 @@ CASES = (
         plain,
         (
             *("--config-file", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
-            *("--input-smoothing", "3.5", "--smoothing", "0"),
+            *("--set", "preprocessing.input_smoothing=3.5", "--smoothing", "0"),
         ),
     ),
     Case(
@@ -201,7 +201,7 @@ CASES = (
             "--n-ensemble",
             "2",
             "--pair-holdout",
-            "--roi-grow",
+            "--set", "evaluation.roi_grow=true",
             "--output-spaces",
             "T1w",
             "MNI152NLin2009aSym",
@@ -213,7 +213,7 @@ CASES = (
     Case(
         "At rest, with censoring and the seeds of each series",
         rest,
-        ("--censor", "fd:.5", "--seed-series", "own"),
+        ("--censor", "fd:.5", "--set", "activation.seed_series=own"),
     ),
     Case("At rest, without a T1w image", rest_alone),
     Case(

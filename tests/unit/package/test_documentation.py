@@ -290,21 +290,6 @@ def test_the_page_of_options_is_up_to_date_and_complete() -> None:
     assert {flag for flag in flags if f"`{flag}`" not in text} <= {"-h", "--help"}
 
 
-def test_the_descriptor_is_up_to_date_and_complete() -> None:
-    descriptor = script("descriptor")
-    stored = descriptor.DESCRIPTOR.read_text(encoding="utf-8")
-    assert stored == descriptor.text(), "python docs/options_page.py writes it anew"
-    flags = {
-        flag
-        for entry in json.loads(stored)["inputs"]
-        for flag in (entry.get("command-line-flag"), *entry.get("value-choices", ()))
-    }
-    page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`.*?`) \|", page.partition("## bids-sr-")[0], re.MULTILINE)
-    missing = [names for names in rows if flags.isdisjoint(re.findall(r"`(.+?)`", names))]
-    assert missing == ["`bids_dir`", "`output_dir`", "`{participant,group}`", "`--help-all`"]
-
-
 def test_table_and_figure_of_participants_equal_the_benchmark() -> None:
     tables = script("people_tables")
     for page in tables.PAGES:
