@@ -49,8 +49,8 @@ CODES: dict[str, tuple[str, str]] = {
     "memory": (
         "out of memory",
         "Use fewer parallel processes (--nprocs), a larger memory limit (--mem), or a"
-        " computer with more memory. On SLURM, `bids-sr-slurm retry` requests more memory;"
-        f" you can also increase memory_extra_gb in the plugin file, {_RERUN_TEXT}.",
+        " computer with more memory. With a SLURM plugin, increase memory_extra_gb in the"
+        f" plugin file, {_RERUN_TEXT}.",
     ),
     "forbidden": (
         "permission denied",
@@ -59,8 +59,7 @@ CODES: dict[str, tuple[str, str]] = {
     "crashed": (
         "crashed",
         "Rerun the same command to retry this step; completed steps are kept. If the step"
-        " fails again, run this step separately with the command in the crash file, and"
-        " report the bug with the crash file attached.",
+        " fails again, report the bug with the crash file attached.",
     ),
     "ended": (
         "job ended without a result",
@@ -74,8 +73,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "time": (
         "job timed out",
-        "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also"
-        f" increase time_minutes in the plugin file, {_RERUN_TEXT}.",
+        f"Increase time_minutes in the plugin file, {_RERUN_TEXT}.",
     ),
     "cancelled": (
         "cancelled",
@@ -99,9 +97,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "absent": (
         "program not found",
-        "The program was not found on the PATH of the compute node. Use --setup FILE (a"
-        " file with commands that set up the environment) or --container IMAGE, or check the"
-        " settings template and sbatch_args in the plugin file.",
+        "The program was not found on the PATH of the compute node. Check the settings"
+        " template and sbatch_args in the plugin file.",
     ),
     "unseen": (
         "job result not found",
