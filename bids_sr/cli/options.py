@@ -26,10 +26,24 @@ _READER_BY_TYPE = {Path: parse_path, int: int, float: float}
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``."""
+    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``.
+
+    A short help text is on the line of its option, and names are not broken at hyphens.
+    """
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=10)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        lines = text.splitlines()
+        joined = f"{lines[0]:<24} {lines[-1].strip()}" if len(lines) == 2 else ""
+        return f"{joined}\n" if joined and len(joined) <= self._width else text
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:

@@ -83,9 +83,8 @@ class Preprocessing(OptionSection):
     ] = option(
         (),
         "--ignore",
-        "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
-        " events: treat all runs as resting state. outliers: include volumes that do not show the"
-        " head as the other volumes do.",
+        "slicetiming: skip slice-timing correction. events: treat all runs as resting state."
+        " outliers: include volumes that do not show the head as the other volumes do",
     )
     input_smoothing: float = option(
         0.0,
@@ -99,9 +98,8 @@ class Preprocessing(OptionSection):
     output_spaces: tuple[str, ...] = option(
         (FUNC,),
         "--output-spaces SPACE",
-        "output spaces of the super-resolved series and maps: func, T1w, or templates such as"
-        " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
-        " fsaverage:den-10k",
+        "output spaces of super-resolved series and maps: func, T1w, templates such as"
+        " MNI152NLin2009cAsym:res-2, and for maps fsnative and fsaverage:den-10k",
         common="func, T1w, or templates and surfaces (default: func)",
         affects_results=False,
     )

@@ -51,8 +51,8 @@ class SuperRes(OptionSection):
     target: Literal["bold", "anat"] = option(
         "bold",
         "--sr-target",
-        "images to super-resolve. bold: BOLD runs. anat: T1w, T2w and FLAIR scans at two"
-        " resolutions, which are super-resolved together (methods attunet, unet and vit)",
+        "images to super-resolve: BOLD runs (bold), or T1w, T2w and FLAIR scans at two"
+        " resolutions, together (anat; methods attunet, unet and vit)",
     )
     train_on: Literal["own", "others"] = option(
         "own",
@@ -135,10 +135,10 @@ class SuperRes(OptionSection):
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
-        "acquired divided by high-resolution voxel size: one number (in-plane), or three numbers"
-        " (x, y, across slices; a 3D method is required, default: tv). By default, the factor of"
+        "acquired divided by high-resolution voxel size: one number (in-plane), or three"
+        " numbers (x, y, across slices; a 3D method is required). By default, the factor of"
         " the T2*w pair (at most 4), the calibration run or the --pretrained model, or 2",
-        common="acquired divided by high-resolution voxel size (default: from the data, or 2)",
+        common="acquired / high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
     )
@@ -159,7 +159,7 @@ class SuperRes(OptionSection):
         "--calibration {auto,none,LABEL,FILE}",
         "short high-resolution BOLD run that is used to estimate the variance map for the other"
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
-        common="high-resolution BOLD run that calibrates the others (default: by voxel size)",
+        common="high-resolution BOLD run for calibration (default: by voxel size)",
     )
     recipe: Literal["fast", "paper"] = option(
         "fast",
@@ -170,10 +170,10 @@ class SuperRes(OptionSection):
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
         "--set NAME.FIELD=VALUE",
-        "set any field of settings.toml (see below), for example activation.drift=legendre:4 or"
-        " 'activation.smoothing=[0, 5]', or a setting of a method, for example tv.tv=0.02"
-        " (bids-sr-models list METHOD lists them)",
-        common="any other setting, for example activation.thresholds=fdr or tv.tv=0.02",
+        "set any field of settings.toml (see below), for example activation.drift=legendre:4"
+        " or 'activation.smoothing=[0, 5]', or a setting of a method (bids-sr-models list"
+        " METHOD), for example tv.tv=0.02",
+        common="any other setting, such as activation.thresholds=fdr or tv.tv=0.02",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
@@ -201,7 +201,7 @@ class SuperRes(OptionSection):
         None,
         "--max-train-minutes MIN",
         "maximum training time in minutes. Models that reach this limit are marked as not"
-        " reproducible. Their training continues if a later call has another limit",
+        " reproducible; a later call with another limit continues their training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
