@@ -34,7 +34,6 @@ from wings import modules_with_steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.config.spaces import FUNC
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.listing import describe_graph
 from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.step import Part, Step
@@ -1135,16 +1134,6 @@ def test_the_overview_gets_the_calibration_and_the_viewer_the_number_of_runs(
     assert [graph.settings[node]["n_runs"] for node in viewers] == [
         runs[node.scope.outer] for node in viewers
     ]
-
-
-def test_the_listing_has_every_step_after_the_steps_that_it_needs(graph: Graph) -> None:
-    lines = describe_graph(graph)
-    assert {line.name for line in lines if line.outputs} == {
-        node.name for node in graph.nodes if node.step is not store
-    }
-    order = [line.name for line in lines]
-    for earlier, later in (("load_template", "define_region"), ("super_resolve", "compare_maps")):
-        assert later not in order or order.index(earlier) < order.index(later)
 
 
 def test_a_held_out_pair_is_scored_during_training_but_is_not_a_source_of_the_model(

@@ -95,9 +95,12 @@ def test_other_synonyms_of_fmriprep_options() -> None:
     assert "--echo-idx" in refusal_of("--echo 2").notice.remedy
     assert "--derivatives" in refusal_of("--anat-derivatives x").notice.remedy
     assert "--output-spaces" in refusal_of("--output-space x").notice.remedy
-    assert "slicetiming, events, outliers" in refusal_of("--ignore fieldmaps").notice.what.replace(
-        "'", ""
-    )
+    assert "invalid choice: 'fieldmaps'" in str(refusal_of("--ignore fieldmaps"))
+
+
+def test_all_choices_of_ignore_reach_the_run() -> None:
+    settings = parse("--ignore outliers events").resolve(run_uuid="x")
+    assert settings.preprocessing.ignore == ("outliers", "events")
 
 
 def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> None:
