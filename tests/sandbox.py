@@ -314,9 +314,9 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
 """Function that writes each file, folder or pattern on a page."""
 
 
-def finish(output_dir: Path) -> None:
+def finish(output_dir: Path, bids_dir: Path) -> None:
     """Write tables and figures of participants, for the group level and the pages."""
-    write_dataset(output_dir, bids_dir=output_dir.parent / "DATA", version=__version__)
+    write_dataset(output_dir, bids_dir=bids_dir, version=__version__)
     for label in cohort(output_dir, 3):
         figures = output_dir / label / "figures"
         figures.mkdir(parents=True)
