@@ -156,7 +156,7 @@ def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
     if program_name == "bids-sr" and ("--reports-only" in arguments or "group" in arguments):
         output_dir = call.folder / arguments[1]
         if not output_dir.exists():
-            finish(output_dir, call.folder / arguments[0])
+            finish(output_dir)
 
 
 @pytest.mark.parametrize(
