@@ -336,7 +336,7 @@ OTHER_PROGRAMS = {
     "pip": "CONTRIBUTING README container index usage",
     "podman": "container",
     "pytest": "CONTRIBUTING README",
-    "python": "container usage",
+    "python": "container",
     "python3": "CONTRIBUTING README index usage",
     "tensorboard": "models",
     "xcp_d": "downstream orders",
