@@ -112,8 +112,6 @@ def find_agreeing_runs(
     `disagreements` are pairs of runs that disagree. Returns None if several sets are the largest,
     or if no two runs agree.
 
-    Examples
-    --------
     >>> find_agreeing_runs(["a", "b", "c"], [("a", "b"), ("c", "b")])
     ['a', 'c']
     >>> find_agreeing_runs(["a", "b"], [("a", "b")]) is None

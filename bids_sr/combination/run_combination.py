@@ -113,8 +113,6 @@ def correlate_error(fwhm_mm: float, *, calibrated: bool, n_runs: int) -> float:
     `fwhm_mm` is the smoothing of the maps (FWHM). `calibrated` states whether any run was
     super-resolved with a high-resolution calibration run. The correlation is from 0 to 1.
 
-    Examples
-    --------
     >>> [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5, 8)]
     [0.75, 0.8, 1.0]
     >>> correlate_error(0, calibrated=True, n_runs=3)
@@ -139,8 +137,6 @@ def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
     `fwhm_mm` is the smoothing of the maps (FWHM). The factor is at least 1, and 1 for a single
     run, whose maps are unchanged.
 
-    Examples
-    --------
     >>> [round(widen_error(0, n_runs=n_runs), 3) for n_runs in (1, 2, 4)]
     [1.0, 1.045, 1.022]
     >>> widen_error(5, n_runs=2)

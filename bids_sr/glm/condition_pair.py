@@ -12,8 +12,6 @@ def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str
     conditions of a run with exactly two conditions against rest are used. Returns the names of two
     contrasts of one condition each.
 
-    Examples
-    --------
     >>> contrasts = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
     >>> condition_pair((), contrasts), condition_pair(["thumb", "toe"], contrasts)
     (('thumb', 'little'), None)

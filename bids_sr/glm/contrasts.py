@@ -103,8 +103,6 @@ def order_types(types: Iterable[str], levels: Sequence[str] = ()) -> tuple[str, 
     `levels` are types in the order of ``Levels``, which applies to all runs, so that it may
     contain types that a run does not have.
 
-    Examples
-    --------
     >>> order_types(["go 10", "Stop", "go 2", "-1", "1", "cue"], levels=["miss", "cue"])
     ('cue', '-1', '1', 'go 2', 'go 10', 'Stop')
     """
@@ -154,8 +152,6 @@ def read_modulation(
     Returns amplitudes, and the reason why the column cannot be used, which is "" if it is used or
     missing.
 
-    Examples
-    --------
     >>> read_modulation(["go", "go", "stop"], ["2", "1.5", "n/a"])
     ([2.0, 1.5, 1.0], '')
     >>> read_modulation(["go", "go"], ["2", "high"])
@@ -474,8 +470,6 @@ def _name_contrast(terms: Sequence[tuple[str, float]]) -> str:
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:
     """Return weights in a form that is equal for contrasts with equal effects.
 
-    Examples
-    --------
     >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
     True
     """

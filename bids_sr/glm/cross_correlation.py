@@ -25,9 +25,9 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     Blocks of other conditions remain in the time series, as in the paper; only the GLM models
     them.
 
-    `tr` is in s and `low_pass` in Hz; None, 0 or a value of at least the Nyquist frequency stands
-    for detrending only. Returns the constant and slope (T, 2), and the detrended cosines that pass
-    the filter (T, K) or None. Raises `ValueError` if fewer than two cosines pass the filter.
+    `tr` is in s and `low_pass` in Hz; with None, 0 or a value of at least the Nyquist frequency,
+    the filter only detrends. Returns the constant and slope (T, 2), and the detrended cosines that
+    pass the filter (T, K) or None. Raises `ValueError` if fewer than two cosines pass the filter.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])

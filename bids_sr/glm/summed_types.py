@@ -25,8 +25,6 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     Events must not be repeated. Returns the types that make up the sum, by the name of the summed
     type.
 
-    Examples
-    --------
     >>> events = [(0.0, 2.0, "left"), (9.0, 2.0, "right"), (0.0, 2.0, "key"), (9.0, 2.0, "key")]
     >>> find_summed_types(events)
     {'key': ('left', 'right')}

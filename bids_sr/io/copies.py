@@ -133,10 +133,8 @@ def combine_volumes(
 ) -> None:
     """Copy a series and replace some volumes by weighted sums of other volumes.
 
-    The data type is kept as in `copy_series`.
-
-    `weights` are weights of the summed volumes by replaced volume, both counted from 0. The data
-    type is kept as in `copy_series`, and the reader has random access.
+    The data type is kept as in `copy_series`. The reader must have random access. `weights` are
+    weights of the summed volumes by replaced volume, both counted from 0.
     """
     with SeriesWriter(
         dst,

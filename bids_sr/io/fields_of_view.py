@@ -44,8 +44,6 @@ def corner_distance(
 
     Voxel-to-world matrices are (4 x 4, RAS+ mm).
 
-    Examples
-    --------
     >>> corner_distance((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """
@@ -67,8 +65,6 @@ def turned_corner_distance(
     The voxels of both images may be stored in different orders. Parameters are as in
     `corner_distance`.
 
-    Examples
-    --------
     >>> flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
     >>> flipped[0, 3] = 3.0
     >>> turned_corner_distance((4, 4, 2), flipped, (4, 4, 2), np.eye(4))

@@ -60,8 +60,6 @@ def storage_order(affine: Array, reference: Array) -> StorageOrder:
 
     Both affines are voxel-to-world matrices (4 x 4, RAS+ mm).
 
-    Examples
-    --------
     >>> storage_order(np.diag([-2.0, 2.0, 3.0, 1.0]), np.eye(4)).flips
     (True, False, False)
     """

@@ -42,8 +42,6 @@ Cells beyond the last column are joined by the delimiter under the key "".
 def split_line(line: str, delimiter: str = "\t") -> list[str]:
     """Split a line into its cells.
 
-    Examples
-    --------
     >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
     ['1.5', 'a "quoted" cell', '"open']
     """
@@ -62,8 +60,6 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
 def join_line(cells: Iterable[str]) -> str:
     """Join cells to a line that `split_line` splits into the same cells.
 
-    Examples
-    --------
     >>> join_line(["1.5", 'a "quoted" cell', "a\\ttab"])
     '1.5\\ta "quoted" cell\\t"a\\ttab"'
     """

@@ -18,8 +18,6 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
 
     `roots` are data sets by their names in URIs; "" is the data set that contains the URI.
 
-    Examples
-    --------
     >>> file_uri(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
     'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
     """

@@ -14,8 +14,6 @@ def reference_time(slice_times: Sequence[float], fraction: float) -> float:
     `fraction` is a position in their range: 0 is the first slice, 0.5 the middle, 1 the last
     slice.
 
-    Examples
-    --------
     >>> reference_time([0.0, 1.0, 0.5, 1.5], 0.5)
     0.75
     """
@@ -27,8 +25,6 @@ def middle_of_acquisition(tr: float, delay: float = 0.0) -> float:
 
     `tr` is the repetition time (s), and `delay` a silent gap at its end (s; BIDS DelayTime).
 
-    Examples
-    --------
     >>> middle_of_acquisition(10.0, delay=8.0)
     1.0
     """

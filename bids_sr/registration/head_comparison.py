@@ -41,8 +41,6 @@ def signal_ratio(first: Array, other: Array, mask: MaskArray) -> float:
     are ignored. Returns the signal of `other` relative to the signal of `first`; 1 if no voxel is
     positive in both.
 
-    Examples
-    --------
     >>> image = np.array([100.0, 200.0, 300.0, 0.0])
     >>> signal_ratio(image, 3 * image, np.ones(4, dtype=bool))
     3.0

@@ -33,8 +33,6 @@ def fit_t2star(
     of echoes to fit in each voxel, counted from the first (N,); None uses all echoes. T2* (N,) is
     limited to 1 to 500 ms.
 
-    Examples
-    --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
     >>> fit_t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]

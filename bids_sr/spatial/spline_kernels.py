@@ -166,10 +166,10 @@ def compare_moved(
     smoothing have no data beyond the edge.
 
     `coefs` (X, Y, Z) are padded by `pad` samples at each side. `to_voxel` transforms the
-    reference's `points` (N, 3; mm) to voxels of the volume without padding (4 x 4). Along
-    `unbounded_axes` (True; 3,), every point counts as inside the field of view. Differences from
-    the values of the `reference` (N,) are written to `residual` (N,), 0 outside the field of view,
-    and True for points inside the field of view to `inside` (N,).
+    reference's `points` (N, 3; mm) to voxels of the volume without padding (4 x 4).
+    `unbounded_axes` is True for axes along which every point counts as inside the field of view
+    (3,). Differences from the values of the `reference` (N,) are written to `residual` (N,), 0
+    outside the field of view, and True for points inside the field of view to `inside` (N,).
     """
     upper_edges = np.array([size - 2 * pad - 1.5 for size in coefs.shape])
     voxel = np.empty(3)

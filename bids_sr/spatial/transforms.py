@@ -196,8 +196,6 @@ def resize_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int])
 
     Both matrices are 4 x 4 (RAS+ mm).
 
-    Examples
-    --------
     >>> resized_affine = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
     >>> resized_affine[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]

@@ -21,8 +21,6 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
     Beyond the edge, the outermost samples are repeated. The volume is 3D. `points` are coordinates
     in voxels along the three axes (3, n), and values (n,).
 
-    Examples
-    --------
     >>> volume = np.arange(27.0).reshape(3, 3, 3)
     >>> sample_sinc(volume, np.array([[1.0], [1.0], [2.0]])).tolist()
     [14.0]

@@ -433,10 +433,10 @@ def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
 class _Combination:
     """Facts that are the same for all maps of a combination.
 
-    `runs` are the entities of the runs, by name. Reasons are by name of the run: why runs were
-    skipped in `left_out`, why runs disagree that are combined although they disagree in
-    `disagreeing_runs`, and, by contrast, why contrasts were skipped in `missing_contrasts`.
-    `percent` states whether effects are in percent of the mean brain signal.
+    `runs` are the entities of the runs, by name. `left_out` has the reasons why runs were skipped,
+    and `disagreeing_runs` the reasons of runs that are combined although they disagree, by name of
+    the run. `missing_contrasts` has the reasons why contrasts of runs were skipped, by name of the
+    run and contrast. `percent` states whether effects are in percent of the mean brain signal.
     """
 
     series: str
