@@ -1,4 +1,4 @@
-"""Console script ``bids-sr-models``: list methods, and train, apply, evaluate and show models.
+"""Console script ``bids-sr-models``: list, train, apply, evaluate, compare and rate models.
 
 Only the standard library is imported before a subcommand starts, so that ``--help`` responds at
 once.
@@ -15,20 +15,17 @@ from bids_sr.config import UsageError, suggest_name
 from bids_sr.config.section import OptionSection
 from bids_sr.model_commands.cli.options import (
     ApplyOptions,
-    CardOptions,
     CompareOptions,
     CorrelateOptions,
     ListOptions,
     ModelEvaluationOptions,
-    RateMakeOptions,
-    RateScoreOptions,
+    RateOptions,
     SearchOptions,
     TrainOptions,
-    Vgg19Options,
 )
 
 _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
-    "list": (ListOptions, "list the available methods, baselines and trained models"),
+    "list": (ListOptions, "list methods and trained models, settings of methods, and model cards"),
     "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
     "search": (
         SearchOptions,
@@ -44,10 +41,10 @@ _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
         "train methods on some participants and test them on the others",
     ),
     "correlate": (CorrelateOptions, "compute the voxelwise correlation between two images"),
-    "card": (CardOptions, "show the training data and the scores of a trained model"),
-    "rate-make": (RateMakeOptions, "create a kit for blinded visual rating of structural scans"),
-    "rate-score": (RateScoreOptions, "score the completed rating sheets of a kit"),
-    "vgg19": (Vgg19Options, "convert or download the VGG-19 weights that --recipe paper requires"),
+    "rate": (
+        RateOptions,
+        "create a kit for blinded visual rating of structural scans, or score its sheets",
+    ),
 }
 _DESCRIPTION = """\
 Train, apply and evaluate super-resolution models independently of a BIDS dataset. Methods can be
@@ -88,17 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Run a subcommand and return the exit code."""
     options = _parse(arguments)
-    if isinstance(options, Vgg19Options):
-        from bids_sr.model_commands.cli.vgg19 import install_vgg19
+    if isinstance(options, RateOptions):
+        from bids_sr.model_commands.cli.rate import rate
 
-        return install_vgg19(options)
-    if isinstance(options, RateMakeOptions | RateScoreOptions):
-        from bids_sr.model_commands.cli import rate
-
-        if isinstance(options, RateMakeOptions):
-            rate.make_kit(options)
-        else:
-            rate.score_sheets(options)
+        rate(options)
         return DONE
     return _run_with_networks(options)
 
@@ -138,8 +128,6 @@ def _run_with_networks(options: OptionSection) -> int:
         match options:
             case ListOptions():
                 show.list_models(options)
-            case CardOptions():
-                show.show_card(options)
             case ApplyOptions():
                 apply.apply(options)
             case ModelEvaluationOptions():

@@ -5,6 +5,7 @@ from typing import Literal
 
 from bids_sr.config import UsageError
 from bids_sr.config.section import OptionSection, argument, option
+from bids_sr.config.vgg19_weights import VGG19_HELP
 from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import method_names_without_controls
@@ -22,85 +23,63 @@ _CONTRASTS = ("T1w", "T2w", "FLAIR")
 
 @frozen
 class ListOptions(OptionSection):
-    """Options of ``list``: methods to describe, and folders of further models."""
+    """Options of ``list``: methods, models and folders of models to describe."""
 
     names: tuple[str, ...] = option(
         (),
-        "METHOD|DIR",
-        "methods whose recipes and settings to show, or directories with additional trained"
-        " models",
+        "METHOD|MODEL|DIR",
+        "methods whose recipes and settings to show, trained models (.safetensors) whose model"
+        " cards to show, or directories whose trained models to list (default: all methods,"
+        " and the models of the package)",
         nargs="*",
     )
 
 
 @frozen
-class CardOptions(OptionSection):
-    """Options of ``card``."""
+class RateOptions(OptionSection):
+    """Options of ``rate``: a kit to create from scans, or a kit with completed sheets."""
 
-    model: Path = argument("MODEL", "trained model (.safetensors)")
-    json: bool = option(False, "--json", "print the complete model card in JSON format")
-
-
-@frozen
-class Vgg19Options(OptionSection):
-    """Options of ``vgg19``: source of the VGG-19 weights."""
-
-    file: Path | None = option(
+    kit: Path = argument("KIT", "directory of the rating kit; a new kit needs an empty directory")
+    sheets: tuple[Path, ...] = option(
+        (), "SHEET", "completed rating sheets to score, one per rater", nargs="*"
+    )
+    derivatives: Path | None = option(
         None,
-        "FILE",
-        "torchvision weights file vgg19-dcbb9e9d.pth (default: the copy in the torch cache"
-        " directory)",
-        nargs="?",
+        "--make OUT",
+        "create the kit from the structural scans in this output directory of bids-sr",
     )
-    download: bool = option(
-        False, "--download", "download the weights file from the PyTorch website (575 MB)"
-    )
-
-    def _check(self) -> None:
-        if self.file is not None and self.download:
-            raise UsageError(
-                "--download",
-                f"a download is not required because the file {self.file} was specified",
-                "omit the file or --download",
-            )
-
-
-@frozen
-class RateMakeOptions(OptionSection):
-    """Options of ``rate-make``: scans to rate, and directory of the kit."""
-
-    derivatives: Path = argument(
-        "OUT", "output directory of bids-sr that contains structural scans"
-    )
-    out: Path = argument("KIT", "directory for the new rating kit; must be empty or not exist")
     series: tuple[str, ...] = option(
         (),
         "--series NAME",
-        "series to rate, such as native bspline attunet measured, where native denotes the"
-        " acquired low-resolution scans (default: all series)",
+        "with --make: series to rate, such as native bspline attunet measured, where native"
+        " denotes the acquired low-resolution scans (default: all series)",
     )
     seed: int = option(
         0,
         "--seed N",
-        "random seed for the picture codes, which also determine the order of the pictures",
+        "with --make: random seed for the picture codes, which also determine the order of the"
+        " pictures",
         least=0,
-    )
-
-
-@frozen
-class RateScoreOptions(OptionSection):
-    """Options of ``rate-score``: kit and completed sheets."""
-
-    kit: Path = argument("KIT", "directory written by rate-make")
-    sheets: tuple[Path, ...] = argument(
-        "SHEET", "completed rating sheets, one per rater", nargs="+"
     )
     out: Path | None = option(
         None,
         "-o --out TSV",
-        "write the mean ratings to this TSV file, and the statistical tests to a JSON file"
-        " with the same name",
+        "with sheets: write the mean ratings to this TSV file, and the statistical tests to a"
+        " JSON file with the same name",
     )
+
+    def _check(self) -> None:
+        is_made = self.derivatives is not None
+        if is_made == bool(self.sheets):
+            reason = "a kit is either created with --make OUT, or its completed sheets are scored"
+            raise UsageError("rate", reason, "specify either --make OUT or one or more sheets")
+        for flag, is_given, fix in (
+            ("--series", bool(self.series) and not is_made, "add --make OUT"),
+            ("--out", self.out is not None and is_made, "omit --out"),
+        ):
+            if is_given:
+                reason = "--series applies to a new kit, and --out to completed sheets"
+                raise UsageError(flag, reason, fix)
 
 
 @frozen
@@ -376,8 +355,7 @@ class TrainOptions(MachineOptions):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default with --recipe paper:"
-        " the weights stored by bids-sr-models vgg19)",
+        VGG19_HELP,
         among=_TRAINING_HEADING,
     )
     max_minutes: float | None = option(

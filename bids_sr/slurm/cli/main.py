@@ -21,6 +21,7 @@ from bids_sr.cli.messages import print_line
 from bids_sr.cli.options import ParsedOptions, Parser, make_options
 from bids_sr.cli.parser import add_settings, make_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
+from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.presets import preset_names
@@ -134,7 +135,9 @@ def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return make_settings(settings).resolve(run_uuid=""), options, make_options(inputs, Site)
+    # nodes may have no network, so that weights are installed before the submission
+    requested = install_requested_weights(make_settings(settings))
+    return requested.resolve(run_uuid=""), options, make_options(inputs, Site)
 
 
 def _submit(arguments: list[str]) -> int:

@@ -45,8 +45,8 @@ PARSERS = {
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 FIRST_STEP = ("--max-minutes", "0.0001")
 """Options that end `bids-sr-models train` after its first step."""
-FROM_OUTSIDE = {"bids-sr-models rate-make", "bids-sr-models rate-score", "bids-sr-models vgg19"}
-"""Commands that need files unavailable in tests: weights, super-resolved scans, rating sheets.
+FROM_OUTSIDE = {"bids-sr-models rate"}
+"""Commands that need files unavailable in tests: super-resolved scans and rating sheets.
 Their words are only parsed.
 """
 Attempt = Callable[[str, str], list[str]]
@@ -272,15 +272,15 @@ def test_commands_are_split_as_by_the_shell(tmp_path: Path) -> None:
 bids-sr *_bold.nii "two words" $WHO participant  # nor here --x
 WHO=02 && bids-sr DATA OUT participant \\
     --contrasts='-a+b' --participant-label "$WHO" >log
-for who in 1 2; do bids-sr-models card "$who"; done
+for who in 1 2; do bids-sr-models list "$who"; done
 cd inner && bids-sr DATA "$PWD/OUT" group
 bids-sr-phantom -  what it does, in words
 """
     assert words_in(code, tmp_path, WHO="01") == [
         ("bids-sr", "a_bold.nii", "b_bold.nii", "two words", "01", "participant"),
         ("bids-sr", "DATA", "OUT", "participant", "--contrasts=-a+b", "--participant-label", "02"),
-        ("bids-sr-models", "card", "1"),
-        ("bids-sr-models", "card", "2"),
+        ("bids-sr-models", "list", "1"),
+        ("bids-sr-models", "list", "2"),
         ("bids-sr", "DATA", f"{tmp_path}/inner/OUT", "group"),
         ("bids-sr-phantom", "-"),
     ]
