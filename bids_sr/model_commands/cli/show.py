@@ -46,7 +46,9 @@ def _describe(name: str) -> str:
         return f"Trained models: {path}\n{_list_folder(path)}"
     if not path.exists():
         methods = method_names_without_controls()
-        reason = f"neither a model file, nor a directory, nor one of the methods {', '.join(methods)}"
+        reason = (
+            f"neither a model file, nor a directory, nor one of the methods {', '.join(methods)}"
+        )
         raise UsageError(name, reason, suggest_name(name, methods) or "check the name")
     return _describe_model(path)
 
@@ -136,7 +138,9 @@ def _describe_model(path: Path) -> str:
     """Return a model card after verifying the weights."""
     model = open_model(path)
     card = {**model.card.json, "method": model.card.method, "recipe": model.card.recipe}
-    return "\n".join([f"{path}: the weights match the model card", *_format_entries(card, depth=0)])
+    return "\n".join(
+        [f"{path}: the weights match the model card", *_format_entries(card, depth=0)]
+    )
 
 
 def _format_entries(entries: Mapping[str, object], depth: int) -> Iterator[str]:

@@ -47,7 +47,7 @@ FIRST_STEP = ("--max-minutes", "0.0001")
 """Options that end `bids-sr-models train` after its first step."""
 FROM_OUTSIDE = {"bids-sr-models rate"}
 """Commands that need files unavailable in tests: super-resolved scans and rating sheets.
-Their words are only parsed.
+Their words are only parsed, as are commands with ``--vgg-weights``.
 """
 Attempt = Callable[[str, str], list[str]]
 
@@ -128,7 +128,7 @@ def attempt(
     def run(call: Call) -> str:
         """Run a command; return its error message, or "" on success."""
         heading, _ = parser_of(call.words)
-        if heading in FROM_OUTSIDE:
+        if heading in FROM_OUTSIDE or "--vgg-weights" in call.words:
             PARSERS[heading].parse_args(call.words[len(heading.split()) :])
             return ""
         _prepare(call, run, slurm)
