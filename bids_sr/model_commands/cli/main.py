@@ -16,7 +16,6 @@ from bids_sr.config.section import OptionSection
 from bids_sr.model_commands.cli.options import (
     ApplyOptions,
     CompareOptions,
-    CorrelateOptions,
     ListOptions,
     ModelEvaluationOptions,
     RateOptions,
@@ -34,13 +33,12 @@ _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     "apply": (ApplyOptions, "super-resolve a NIfTI image or time series"),
     "evaluate": (
         ModelEvaluationOptions,
-        "compare super-resolved images with high-resolution references",
+        "score and correlate images with high-resolution references",
     ),
     "compare": (
         CompareOptions,
         "train methods on some participants and test them on the others",
     ),
-    "correlate": (CorrelateOptions, "compute the voxelwise correlation between two images"),
     "rate": (
         RateOptions,
         "create a kit for blinded visual rating of structural scans, or score its sheets",
@@ -115,7 +113,6 @@ def _run_with_networks(options: OptionSection) -> int:
     from bids_sr.model_commands.cli import (
         apply,
         compare,
-        correlate,
         evaluate,
         search,
         show,
@@ -134,8 +131,6 @@ def _run_with_networks(options: OptionSection) -> int:
                 evaluate.evaluate(options)
             case CompareOptions():  # before TrainOptions, which is a base class
                 compare.compare(options)
-            case CorrelateOptions():
-                correlate.correlate(options)
             case SearchOptions():  # before TrainOptions, which is a base class
                 search.search(options)
             case TrainOptions():

@@ -211,22 +211,17 @@ class ModelEvaluationOptions(ImageOptions):
     made: tuple[Path, ...] = option(
         (),
         "--made FILE",
-        "high-resolution images computed by other programs; if there are several"
-        " references, specify one image per reference in the same order",
+        "images on the grids of the references: computed by other programs, or with another"
+        " contrast to correlate with the reference; if there are several references, specify"
+        " one image per reference in the same order",
     )
     volumes: int = option(10, "--volumes N", "number of volumes to score per time series", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",
-        "draw one figure per reference with a slice, an enlarged region and the difference"
-        " maps of all methods, and write an HTML page with tables and figures; requires"
-        " --out",
-    )
-    decorrelation: bool = option(
-        False,
-        "--decorrelation",
-        "also draw the decorrelation curves that determine the effective resolution; requires"
-        " --figures",
+        "draw figures of each reference: a slice, an enlarged region and the difference maps of"
+        " all methods, the decorrelation curves that determine the effective resolution, and"
+        " joint histograms; also write an HTML page with tables and figures; requires --out",
     )
     out: Path | None = option(
         None, "-o --out TSV", "also write the table of scores to this file, with a JSON sidecar"
@@ -247,11 +242,6 @@ class ModelEvaluationOptions(ImageOptions):
         if self.figures != "none" and self.out is None:
             reason = "figures are written to the directory of the output table"
             raise UsageError("--figures without --out", reason, "add --out TABLE.tsv")
-        if self.decorrelation and self.figures == "none":
-            reason = "the decorrelation curves are part of the figures"
-            raise UsageError(
-                "--decorrelation without --figures", reason, "add --figures png or --figures svg"
-            )
 
     def _check_counts(self) -> None:
         """Reject lists of files that do not match the references one to one."""
@@ -611,22 +601,3 @@ class CompareOptions(ChannelOptions):
                 "this option requires --test-on",
                 "specify the test participants with --test-on",
             )
-
-
-@frozen
-class CorrelateOptions(OptionSection):
-    """Options of ``correlate``."""
-
-    first: Path = argument("A", "first NIfTI image")
-    second: Path = argument("B", "second NIfTI image, on the same grid as the first")
-    mask: Path | None = option(
-        None,
-        "--mask FILE",
-        "mask of the voxels to include (default: voxels that are nonzero in both images)",
-    )
-    figure: Path | None = option(
-        None, "--figure FILE", "draw the joint histogram of the two images (.png or .svg)"
-    )
-    out: Path | None = option(
-        None, "-o --out TSV", "also write the correlation to this file, with a JSON sidecar"
-    )
