@@ -270,7 +270,7 @@ def prepare_tasks(
         f"{name}: {note}"
         for task in tasks
         for name, method in task.methods.items()
-        for note in list_overruled_notes(method, options)
+        for note in list_overruled_notes(method)
     )
     for note in notes:
         print(f"Note: {note}")

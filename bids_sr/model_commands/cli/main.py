@@ -19,17 +19,12 @@ from bids_sr.model_commands.cli.options import (
     ListOptions,
     ModelEvaluationOptions,
     RateOptions,
-    SearchOptions,
     TrainOptions,
 )
 
 _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     "list": (ListOptions, "list methods and trained models, settings of methods, and model cards"),
     "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
-    "search": (
-        SearchOptions,
-        "search the settings of a recipe and rank them by PSNR on held-out data",
-    ),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or time series"),
     "evaluate": (
         ModelEvaluationOptions,
@@ -37,7 +32,7 @@ _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
     ),
     "compare": (
         CompareOptions,
-        "train methods on some participants and test them on the others",
+        "train methods or settings on some participants, and test them on the others",
     ),
     "rate": (
         RateOptions,
@@ -114,7 +109,6 @@ def _run_with_networks(options: OptionSection) -> int:
         apply,
         compare,
         evaluate,
-        search,
         show,
         train,
     )
@@ -131,8 +125,6 @@ def _run_with_networks(options: OptionSection) -> int:
                 evaluate.evaluate(options)
             case CompareOptions():  # before TrainOptions, which is a base class
                 compare.compare(options)
-            case SearchOptions():  # before TrainOptions, which is a base class
-                search.search(options)
             case TrainOptions():
                 train.train(options)
     except INPUT_ERRORS as error:

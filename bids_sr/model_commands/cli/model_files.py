@@ -86,7 +86,6 @@ def check_applicable(
     contrast: str,
     factor: Factor,
     *,
-    force: bool,
     allow: Collection[str] = (),
 ) -> list[str]:
     """Check that a model can be applied to an image, and return the accepted differences.
@@ -101,8 +100,6 @@ def check_applicable(
         BIDS suffix of the image.
     factor : Factor
         Ratio of low-resolution to high-resolution voxel size.
-    force : bool
-        Whether all differences are accepted.
     allow : Collection[str], optional
         Accepted properties (resolution, contrast, ...). Other differences raise `UsageError`.
     """
@@ -141,4 +138,4 @@ def check_applicable(
             reason,
             "set the third number to 1",
         )
-    return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)
+    return check_model(card, reader.affine, contrast, factor, allow=allow)

@@ -114,11 +114,8 @@ class ImageOptions(MachineOptions):
     allow: tuple[AllowedMismatch, ...] = option(
         (),
         "--allow MISMATCH",
-        "apply the model even if the image differs from the training data in this property:"
+        "apply the model even if the image differs from the training data in these properties:"
         " resolution, contrast, orientation or factor",
-    )
-    force: bool = option(
-        False, "--force", "apply the model despite all differences listed under --allow"
     )
     patch: int | None = option(
         None,
@@ -263,7 +260,7 @@ class ModelEvaluationOptions(ImageOptions):
 
 @frozen
 class TrainOptions(MachineOptions):
-    """Options of ``train``, shared by ``search`` and ``compare``."""
+    """Options of ``train``, shared by ``compare``."""
 
     method: str = argument(
         "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
@@ -379,112 +376,7 @@ class TrainOptions(MachineOptions):
 
 
 @frozen
-class ChannelOptions(TrainOptions):
-    """Options for training with one or several contrasts per head."""
-
-    channels: tuple[str, ...] = option(
-        (),
-        "--channels SUFFIX",
-        "contrasts to use as input channels of a single network (T1w T2w FLAIR); --fine and"
-        " --coarse must then list scans of all contrasts, prepared with bids-sr ..."
-        " --sr-target anat",
-        among=_IMAGES_HEADING,
-    )
-
-    def _check_channels(self) -> None:
-        """Reject channels without the required scans, and options that exclude channels."""
-        if not self.channels:
-            return
-        subject = f"--channels {' '.join(self.channels)}"
-        has_repetitions = len(set(self.channels)) < len(self.channels)
-        if has_repetitions or len(self.channels) < 2 or not set(self.channels) <= set(_CONTRASTS):
-            reason = f"expected two or three different contrasts of {', '.join(_CONTRASTS)}"
-            raise UsageError(subject, reason, "use, for example, --channels T1w T2w FLAIR")
-        if not self.coarse:
-            reason = "multi-contrast super-resolution requires measured low-resolution scans"
-            raise UsageError(
-                f"{subject} without --coarse",
-                reason,
-                "specify the low-resolution scans with --coarse, one per high-resolution scan",
-            )
-        if len(self.coarse) != len(self.fine):
-            reason = f"{len(self.fine)} high-resolution images were specified"
-            raise UsageError(
-                f"--coarse: {len(self.coarse)} file(s)",
-                reason,
-                "specify one low-resolution image per high-resolution image",
-            )
-        for flag, is_given in (
-            ("--factor", bool(self.factor)),
-            ("--contrast", self.contrast is not None),
-        ):
-            if is_given:
-                reason = (
-                    "factor and contrast are already known, because all scans are on the"
-                    " high-resolution grid and have the contrast in their file names"
-                )
-                raise UsageError(f"{flag} with --channels", reason, f"omit {flag}")
-
-
-@frozen
-class SearchOptions(ChannelOptions):
-    """Options of ``search``."""
-
-    method: str = argument(
-        "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
-    )
-    out: Path = argument(
-        "OUT", "name of the output table (OUT.tsv and its description OUT.json are written)"
-    )
-    recipe_changes: tuple[str, ...] = option(
-        (),
-        "--set FIELD=VALUES",
-        "values to search: FIELD=LOW..HIGH or FIELD=A,B,C, or FIELD=VALUE to use the same"
-        " value in all trials (default: the learning rate and the smaller loss weights, from"
-        " one tenth to ten times their default values)",
-        among=_TRAINING_HEADING,
-    )
-    # models of trials are not stored
-    keep_critic: bool = option(False)
-    trials: int = option(
-        20, "--trials N", "number of trials", among=_TRAINING_HEADING, least=1, most=10_000
-    )
-    grid: bool = option(
-        False,
-        "--grid",
-        "try all combinations of the values listed with --set instead of drawing values at random",
-        among=_TRAINING_HEADING,
-    )
-    # a trial stopped by time would not be reproducible
-    max_minutes: float | None = option(None)
-    split: tuple[int, ...] = option(
-        (),
-        "--split N",
-        "numbers of randomly drawn training, validation and test participants (for example,"
-        " 40 11 10). Trials are scored on the validation participants; the test participants"
-        " are not used. The compare command selects the same participants if it is run with"
-        " the same numbers and --seed.",
-        among=_SETS_HEADING,
-    )
-    validate_on: tuple[str, ...] = option(
-        (),
-        "--validate-on LABEL",
-        "participants for scoring the trials; all other participants are used for training"
-        " (default: trials are scored on held-out parts of the images, see the documentation)",
-        among=_SETS_HEADING,
-    )
-
-    def _check(self) -> None:
-        TrainOptions._check(self)
-        self._check_channels()
-        self._need(len(self.split) in (0, 3), "split", "expected three numbers")
-        if self.split and self.validate_on:
-            reason = "both options select the validation participants"
-            raise UsageError("--split with --validate-on", reason, "omit one of the two options")
-
-
-@frozen
-class CompareOptions(ChannelOptions):
+class CompareOptions(TrainOptions):
     """Options of ``compare``."""
 
     method: str = argument(
@@ -494,6 +386,32 @@ class CompareOptions(ChannelOptions):
         "OUT",
         "name of the output table OUT.tsv; tables of statistical tests are written to the"
         " same directory, and trained models to OUT_models",
+    )
+    channels: tuple[str, ...] = option(
+        (),
+        "--channels SUFFIX",
+        "contrasts to use as input channels of a single network (T1w T2w FLAIR); --fine and"
+        " --coarse must then list scans of all contrasts, prepared with bids-sr ..."
+        " --sr-target anat",
+        among=_IMAGES_HEADING,
+    )
+    recipe_changes: tuple[str, ...] = option(
+        (),
+        "--set FIELD=VALUES",
+        "change settings of the recipes of all methods, or of one method with METHOD.FIELD;"
+        " several values are compared: FIELD=A,B,C or, with --trials, also FIELD=LOW..HIGH",
+        among=_TRAINING_HEADING,
+    )
+    trials: int | None = option(
+        None,
+        "--trials N",
+        "number of trials per method, with values drawn at random from --set (default: all"
+        " combinations of the listed values). If --set does not contain several values, the"
+        " learning rate and the smaller loss weights are drawn from one tenth to ten times their"
+        " default values.",
+        among=_TRAINING_HEADING,
+        least=1,
+        most=10_000,
     )
     folds: int | None = option(
         None,
@@ -572,6 +490,40 @@ class CompareOptions(ChannelOptions):
                     "measured low-resolution images are available at only one resolution",
                     "omit one of the two options",
                 )
+
+    def _check_channels(self) -> None:
+        """Reject channels without the required scans, and options that exclude channels."""
+        if not self.channels:
+            return
+        subject = f"--channels {' '.join(self.channels)}"
+        has_repetitions = len(set(self.channels)) < len(self.channels)
+        if has_repetitions or len(self.channels) < 2 or not set(self.channels) <= set(_CONTRASTS):
+            reason = f"expected two or three different contrasts of {', '.join(_CONTRASTS)}"
+            raise UsageError(subject, reason, "use, for example, --channels T1w T2w FLAIR")
+        if not self.coarse:
+            reason = "multi-contrast super-resolution requires measured low-resolution scans"
+            raise UsageError(
+                f"{subject} without --coarse",
+                reason,
+                "specify the low-resolution scans with --coarse, one per high-resolution scan",
+            )
+        if len(self.coarse) != len(self.fine):
+            reason = f"{len(self.fine)} high-resolution images were specified"
+            raise UsageError(
+                f"--coarse: {len(self.coarse)} file(s)",
+                reason,
+                "specify one low-resolution image per high-resolution image",
+            )
+        for flag, is_given in (
+            ("--factor", bool(self.factor)),
+            ("--contrast", self.contrast is not None),
+        ):
+            if is_given:
+                reason = (
+                    "factor and contrast are already known, because all scans are on the"
+                    " high-resolution grid and have the contrast in their file names"
+                )
+                raise UsageError(f"{flag} with --channels", reason, f"omit {flag}")
 
     def _check_sets(self) -> None:
         """Reject contradictory or incomplete options for the sets of participants."""

@@ -87,36 +87,22 @@ def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
     )
 
 
-def make_request(options: TrainOptions) -> TrainingRequest:
-    """Return the requested training; reject options that contradict each other or the method."""
+def make_request(options: TrainOptions, *, quiet: bool = False) -> TrainingRequest:
+    """Return the requested training; reject options that contradict each other or the method.
+
+    `quiet` suppresses the notes about weights.
+    """
     method = get_method(options.method)
-    if method.variance is not None:
-        reason = (
-            "this method is not trained; it estimates variance maps of one run, which"
-            " requires a brain mask and head-motion estimates"
-        )
-        fix = (
-            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
-            " and stores them in sourcedata/models"
-        )
-        raise UsageError(method.name, reason, fix)
-    recipe = get_recipe(method, options.recipe)
+    recipe = find_recipe(method, options.recipe)
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.choose_device(options)
     vgg_weights = find_vgg19(method, options.recipe, options.vgg_weights)
     changes = _parse_changes(options, method, has_vgg_weights=vgg_weights is not None)
     _check_options(options, method, apply_changes(recipe, changes), start)
-    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
-        print(
-            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
-            " initialized at random. To store these weights in a model, train the model with"
-            " --keep-critic."
-        )
-    if vgg_weights is None:
-        _print_missing_features(options, method)
-    else:  # after all checks, because the weights may have to be downloaded
+    if vgg_weights is not None:  # after all checks, because the weights may have to be downloaded
         vgg_weights = install_vgg19(vgg_weights)
-        print(f"VGG-19 features are computed with the weights in {vgg_weights}")
+    if not quiet:
+        _print_notes(options, method, recipe, start, vgg_weights)
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
@@ -132,9 +118,38 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     )
 
 
-def _print_missing_features(options: TrainOptions, method: Method) -> None:
-    """Print a notice if the recipe uses VGG-19 features, which are not available."""
-    if notice := missing_features_notice(method, options.recipe):
+def find_recipe(method: Method, name: str) -> Recipe:
+    """Return a recipe of a method; reject methods that estimate variance maps instead."""
+    if method.variance is not None:
+        reason = (
+            "this method is not trained; it estimates variance maps of one run, which"
+            " requires a brain mask and head-motion estimates"
+        )
+        fix = (
+            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
+            " and stores them in sourcedata/models"
+        )
+        raise UsageError(method.name, reason, fix)
+    return get_recipe(method, name)
+
+
+def _print_notes(
+    options: TrainOptions,
+    method: Method,
+    recipe: Recipe,
+    start: LoadedModel | None,
+    vgg_weights: Path | None,
+) -> None:
+    """Print which initial weights are missing, and which VGG-19 weights are used or missing."""
+    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
+        print(
+            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
+            " initialized at random. To store these weights in a model, train the model with"
+            " --keep-critic."
+        )
+    if vgg_weights is not None:
+        print(f"VGG-19 features are computed with the weights in {vgg_weights}")
+    elif notice := missing_features_notice(method, options.recipe):
         level, notice_text = notice
         print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {notice_text}")
 

@@ -9,9 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
@@ -33,11 +31,8 @@ from slurmmaker import program
 from torch import nn
 
 from bids_sr.io.grids import Factor
-from bids_sr.networks.training.trainer import train_network
 from bids_sr.slurm.submission import submissions
 from bids_sr.sr import recipe
-from bids_sr.sr.models.model import TrainedModel
-from bids_sr.sr.models.request import TrainingRequest
 
 PARSERS = {
     heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
@@ -68,8 +63,6 @@ def quick(words: Sequence[str]) -> list[str]:
         return [*words]
     if "--dry-run" in flags:
         return [*words, "--dry-run"]
-    if "--trials" in flags and "--grid" not in options:
-        return [*words, "--trials", "1"]
     if "--max-minutes" in flags:
         return [*words, *FIRST_STEP]
     return [*words]
@@ -83,11 +76,6 @@ def simulated(out: Path, study: object, **_: object) -> None:
         for contrast in ("T1w", "T2w", "FLAIR"):
             maker.image(f"sub-01_acq-highres_{contrast}.nii.gz", "anat", (3.0, 3.0, 3.0))
             maker.image(f"sub-01_acq-lowres_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
-
-
-def _first_step(training: TrainingRequest, *arguments: Any) -> TrainedModel:
-    """Train for a single step; a search has no time limit of its own."""
-    return train_network(replace(training, max_train_minutes=1e-4), *arguments)
 
 
 def _narrow(network: recipe._Network, channels: int, factor: Factor | None = None) -> nn.Module:
@@ -121,7 +109,6 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
-    monkeypatch.setattr("bids_sr.model_commands.cli.search.train_network", _first_step)
     monkeypatch.setattr(recipe._Network, "__call__", _narrow)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 

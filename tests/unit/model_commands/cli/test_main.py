@@ -665,7 +665,7 @@ def test_invalid_input_exits_with_code_2_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_force_allows_another_contrast_with_a_note(
+def test_another_contrast_can_be_allowed_with_a_note(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [
@@ -676,8 +676,8 @@ def test_force_allows_another_contrast_with_a_note(
         "--contrast",
         "T1w",
     ]
-    assert main([*argv, "--force"]) == 0
-    assert "allowed by --force: contrast" in capsys.readouterr().out
+    assert main([*argv, "--allow", "contrast"]) == 0
+    assert "allowed by --allow: contrast" in capsys.readouterr().out
     assert any(
         "contrast" in note for note in json.loads((tmp_path / "o.json").read_text())["Notes"]
     )
