@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser
+from bids_sr.cli import parser
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
@@ -40,11 +40,8 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     another heading.
     """
     yield "bids-sr", parser.build_parser(show_all=True), ""
-    yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""
-    yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
-    for name in ("status", "retry", "cancel"):
-        yield f"bids-sr-slurm {name}", slurm_main.build_command_parser(name), ""
+    yield "bids-sr-slurm", slurm_main.build_parser(), ""
     for name, each in models_main.parsers().items():
         yield f"bids-sr-models {name}", each, ""
 

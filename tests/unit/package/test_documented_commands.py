@@ -5,7 +5,6 @@ after its first step. `tests/e2e/test_documented_runs.py` runs them to the end.
 """
 
 import importlib
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -31,7 +30,6 @@ from slurmmaker import program
 from torch import nn
 
 from bids_sr.io.grids import Factor
-from bids_sr.slurm.submission import submissions
 from bids_sr.sr import recipe
 
 PARSERS = {
@@ -137,26 +135,15 @@ def attempt(
 def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
     """Do the steps that precede a command on a page.
 
-    A finished output; submitted jobs; for `retry`, jobs that failed.
+    This is a finished output.
     """
     program_name, *arguments = call.words
     if len(arguments) < 2:
         return
-    if program_name == "bids-sr" and (arguments[0] == "report" or "group" in arguments):
+    if program_name == "bids-sr" and ("--reports-only" in arguments or "group" in arguments):
         output_dir = call.folder / arguments[1]
         if not output_dir.exists():
             finish(output_dir)
-    elif program_name == "bids-sr-slurm" and arguments[0] in ("status", "retry", "cancel"):
-        output_dir = call.folder / arguments[1]
-        if not output_dir.exists():
-            noise(call.folder / "submitted")
-            run(Call(("bids-sr-slurm", "submitted", str(output_dir)), call.folder))
-        if arguments[0] == "retry":
-            (slurm / "queue").write_text("")
-            values = {"participant": "sub-01", "state": "failed", "exit_code": 1, "job": "1_1"}
-            status = submissions(output_dir)[0].folder / "status"
-            status.mkdir(exist_ok=True)
-            (status / "sub-01.json").write_text(json.dumps({**values, "started": 0, "ended": 9}))
 
 
 @pytest.mark.parametrize(
@@ -196,14 +183,12 @@ MUTANTS = {
         " --sr-factor 2",
         "trained for a factor of \\(2.0, 2.0, 2.0\\)",
     ),
-    "no events": ("bids-sr-evaluate ACQUIRED NORDIC=FILE", "--events"),
     "an optional part": (
-        "bids-sr-evaluate ACQUIRED NORDIC=FILE --events EVENTS.tsv [--thruth FINE]",
+        "bids-sr DATA OUT participant --compare NORDIC=FILE [--thruth FINE]",
         "--thruth",
     ),
     "a preset that is none": ("bids-sr-phantom demo --preset large", "large"),
     "an option of SLURM": ("bids-sr-slurm DATA OUT --partitoin long", "--partitoin"),
-    "no output": ("bids-sr-slurm status", "OUT"),
     "in a container": (
         "docker run --rm -v /path/to/bids:/data:ro bids-sr /data /out participant --smothing 5",
         "--smothing",
