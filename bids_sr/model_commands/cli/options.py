@@ -83,9 +83,14 @@ class RateOptions(OptionSection):
 
 
 @frozen
-class MachineOptions(OptionSection):
-    """Options for the factor and for the device of a network."""
+class NetworkOptions(OptionSection):
+    """Options for the images and for the device of a network."""
 
+    contrast: str | None = option(
+        None,
+        "--contrast SUFFIX",
+        "BIDS suffix of all images (default: taken from the file names)",
+    )
     factor: tuple[float, ...] = option(
         (),
         "--factor F",
@@ -105,12 +110,9 @@ class MachineOptions(OptionSection):
 
 
 @frozen
-class ImageOptions(MachineOptions):
+class ImageOptions(NetworkOptions):
     """Options for the application of a model to an image."""
 
-    contrast: str | None = option(
-        None, "--contrast SUFFIX", "BIDS suffix of the image (default: taken from the file name)"
-    )
     allow: tuple[AllowedMismatch, ...] = option(
         (),
         "--allow MISMATCH",
@@ -136,7 +138,7 @@ class ImageOptions(MachineOptions):
     )
 
     def _check(self) -> None:
-        MachineOptions._check(self)
+        NetworkOptions._check(self)
         if self.patch and self.overlap >= self.patch:
             reason = f"the overlap must be smaller than the patch size (--patch {self.patch})"
             raise UsageError(f"--overlap {self.overlap}", reason, "use a smaller --overlap")
@@ -259,7 +261,7 @@ class ModelEvaluationOptions(ImageOptions):
 
 
 @frozen
-class TrainOptions(MachineOptions):
+class TrainOptions(NetworkOptions):
     """Options of ``train``, shared by ``compare``."""
 
     method: str = argument(
@@ -283,12 +285,6 @@ class TrainOptions(MachineOptions):
         (),
         "--mask FILE",
         "brain masks, one per image (default: computed from the images)",
-        among=_IMAGES_HEADING,
-    )
-    contrast: str | None = option(
-        None,
-        "--contrast SUFFIX",
-        "BIDS suffix of all images (default: taken from the file names)",
         among=_IMAGES_HEADING,
     )
     volumes: int = option(
