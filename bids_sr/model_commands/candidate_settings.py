@@ -188,7 +188,10 @@ def _make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
         )
         is_searched = field.name == "learning_rate" or is_smaller_weight
         if is_searched and isinstance(value, int | float):
-            low, high = max(field.minimum, value / 10), min(field.maximum, value * 10)
+            low, high = (
+                max(field.limits.minimum, value / 10),
+                min(field.limits.maximum, value * 10),
+            )
             space.append(
                 SearchedSetting(field=field.name, low=_round_value(low), high=_round_value(high))
             )

@@ -28,8 +28,7 @@ from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, Ups
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.recipe_changes import SMALLEST_SIDE
+from bids_sr.sr.recipe import SMALLEST_SIDE, Recipe
 from bids_sr.version import __version__
 
 
