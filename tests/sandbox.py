@@ -18,9 +18,11 @@ from fmriprepmaker import FmriprepMaker
 from grouptables import cohort
 from pages import ROOT, blocks
 
+from bids_sr.io.dataset_description import write_dataset
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.version import __version__
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
@@ -314,6 +316,7 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
 
 def finish(output_dir: Path) -> None:
     """Write tables and figures of participants, for the group level and the pages."""
+    write_dataset(output_dir, bids_dir=output_dir.parent / "DATA", version=__version__)
     for label in cohort(output_dir, 3):
         figures = output_dir / label / "figures"
         figures.mkdir(parents=True)
