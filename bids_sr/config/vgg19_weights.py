@@ -19,10 +19,8 @@ VGG19_SOURCE = "vgg19-dcbb9e9d.pth"
 """File name of the weights in torchvision; the SHA-256 of the content begins with its digits."""
 VGG19_DIGITS = "dcbb9e9d"
 VGG19_HELP = (
-    "VGG-19 weights for perceptual losses: a .safetensors file, torchvision's file"
-    f" {VGG19_SOURCE}, which is converted and installed, or download, which downloads (575 MB)"
-    " and installs this file unless it is installed (default with --recipe paper: the installed"
-    " weights)"
+    f"VGG-19 weights: a .safetensors file, {VGG19_SOURCE}, or download (575 MB, only if they are"
+    " not installed) (default with --recipe paper: installed weights)"
 )
 """Help of ``--vgg-weights``."""
 
