@@ -389,6 +389,11 @@ def find_strongest(
     return replace(strongest, no_detail=is_noisy and strongest.reference is not KNOWN)
 
 
+def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
+    """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
+    return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
+
+
 def accuracy_evidence(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
     """Return the strongest evidence on the methods' function; None if accuracy is unknown."""
     evidence = find_strongest("function", rows, methods)

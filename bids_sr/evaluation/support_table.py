@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from bids_sr.evaluation.contrast_results import explain_test
+from bids_sr.evaluation.contrast_text import describe_interpretation
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     ContrastSupport,
@@ -14,7 +15,6 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
-from bids_sr.evaluation.support_text import describe_interpretation
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
 from bids_sr.metrics.rows import MetricRow

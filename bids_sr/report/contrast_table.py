@@ -7,6 +7,12 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.contrast_text import (
+    describe_interpretation,
+    explain_results,
+    quote_contrast,
+    state_text,
+)
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     MAX_SMOOTHNESS,
@@ -16,16 +22,7 @@ from bids_sr.evaluation.detail_support import (
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
-from bids_sr.evaluation.support_text import (
-    BLIND_SPOT,
-    PRECISION,
-    RELIABLE_WORTH,
-    SCOPE,
-    describe_interpretation,
-    explain_results,
-    quote_contrast,
-    support_text,
-)
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import active_words
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
@@ -39,7 +36,6 @@ _NO_RELIABLE: Mapping[SupportState, str] = {
     "not testable": "not testable",
 }
 """Cell of a contrast without a region of reliable voxels, by the result in active voxels."""
-_SCALE = "100 % is all of the true detail, 0 % is no better than adding no detail."
 
 
 class _Cell(NamedTuple):
@@ -154,7 +150,7 @@ def render_contrasts(
             cells.append(_Cell(describe_reliable(result, counts[contrast])))
         if has_second_result:
             cells += [
-                _Cell(support_text(region.tested.state, region.tested.row), region.tested.reason)
+                _Cell(state_text(region.tested.state, region.tested.row), region.tested.reason)
                 for region in (result.active, result.brain)
             ]
         is_renamed = result.map_contrast != contrast
@@ -186,9 +182,7 @@ def _is_measured(results: Mapping[str, ContrastResult]) -> bool:
 
 def _make_cell(region: RegionResult) -> _Cell:
     """Return the cell of a contrast in one region, with the reason as a tooltip."""
-    return _Cell(
-        support_text(region.state, region.row), region.reason, region.state == "recovered"
-    )
+    return _Cell(state_text(region.state, region.row), region.reason, region.state == "recovered")
 
 
 def describe_reliable(result: ContrastResult, counts: ErrorCounts | None) -> str:
@@ -221,20 +215,20 @@ def _write_notes(
     if _is_measured(results):
         notes.append(
             "Measured values: explained variance of the reference's detail, with 95 % interval."
-            f" {_SCALE} Recovered means better than adding no detail; other series may be as"
-            f" accurate (see below). {regions_text}"
+            f" {Statement.EXPLAINED} Recovered means better than adding no detail; other series"
+            f" may be as accurate (see below). {regions_text}"
         )
     elif any(result.has_values for result in results.values()):
         notes.append(
             f"Tested values: explained variance of the detail in {_describe_test(across_runs)}"
-            f"{self_test.levels_text}, with 95 % interval. {_SCALE} {regions_text}"
-            f" {PRECISION}"
+            f"{self_test.levels_text}, with 95 % interval. {Statement.EXPLAINED} {regions_text}"
+            f" {Statement.PRECISION}"
         )
-        notes.append(f"{BLIND_SPOT}{_describe_smoothness(rows)}")
+        notes.append(f"{Statement.BLIND_SPOT}{_describe_smoothness(rows)}")
     if any(result.state == "recovered" for result in results.values()):
-        notes.insert(0, SCOPE)
+        notes.insert(0, Statement.SCOPE)
     if any(counts.values()):
-        notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
+        notes.append(f"{Statement.RELIABLE}{_describe_wrong_signs(results, counts)}")
         notes += _explain_missing_reliable(results, counts, rows)
     return notes
 
