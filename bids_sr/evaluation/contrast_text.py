@@ -93,14 +93,20 @@ def write_contrast_lines(
 
 
 def _name_contrasts(results: Sequence[ContrastResult], n_contrasts: int) -> str:
-    """Return the names of contrasts and their number of all `n_contrasts` contrasts of a run."""
+    """Return the number and names of contrasts with the same state, out of all `n_contrasts`.
+
+    If there are many, only the first recovered contrasts are named.
+    """
     names = [quote_contrast(result.contrast) for result in results]
     if len(names) == n_contrasts:
         return f"all {n_contrasts} contrasts" if n_contrasts > 2 else enumerate_unique(names)
+    count_text = f"{len(results)} of {n_contrasts} contrasts"
     n_hidden = len(names) - _MAX_NAMED_CONTRASTS
     if n_hidden > 1:
-        names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} other contrasts"]
-    return f"{len(results)} of {n_contrasts} contrasts ({enumerate_unique(names)})"
+        if results[0].state != "recovered":
+            return count_text
+        names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} others"]
+    return f"{count_text} ({enumerate_unique(names)})"
 
 
 def _describe_brain(results: Sequence[ContrastResult]) -> str:

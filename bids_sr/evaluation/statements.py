@@ -70,7 +70,7 @@ class Statement(StrEnum):
 
     # headline: detail of each contrast
     RECOVERED = "{series} recovers detail of {contrasts} in active voxels{brain}."
-    NOT_RECOVERED = "The detail of {contrasts} in the {series} maps is {state}{reason}."
+    NOT_RECOVERED = "{series} detail {state}: {contrasts}{reason}."
     NOTHING_FINER = "Interpret nothing finer than {size}{place}."
     NOT_MEASURED = "Accuracy was not measured in this run."
     NO_DETAIL = (
