@@ -72,9 +72,11 @@ def write_contrast_lines(
         if not state_results:
             continue
         is_recovered = state == "recovered"
+        contrasts, names = _count_contrasts(state_results, len(results))
         values = {
             "series": method,
-            "contrasts": _name_contrasts(state_results, len(results)),
+            "contrasts": contrasts,
+            "names": names,
             "state": state,
             "brain": _describe_brain(state_results),
             "reason": _find_reason(state_results) if len(state_results) == len(results) else "",
@@ -92,21 +94,20 @@ def write_contrast_lines(
     return lines
 
 
-def _name_contrasts(results: Sequence[ContrastResult], n_contrasts: int) -> str:
-    """Return the number and names of contrasts with the same state, out of all `n_contrasts`.
+def _count_contrasts(results: Sequence[ContrastResult], n_contrasts: int) -> tuple[str, str]:
+    """Return the number of contrasts with the same state, and their names in parentheses.
 
     If there are many, only the first recovered contrasts are named.
     """
     names = [quote_contrast(result.contrast) for result in results]
     if len(names) == n_contrasts:
-        return f"all {n_contrasts} contrasts" if n_contrasts > 2 else enumerate_unique(names)
-    count_text = f"{len(results)} of {n_contrasts} contrasts"
+        return f"all {n_contrasts} contrasts" if n_contrasts > 2 else enumerate_unique(names), ""
     n_hidden = len(names) - _MAX_NAMED_CONTRASTS
     if n_hidden > 1:
-        if results[0].state != "recovered":
-            return count_text
-        names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} others"]
-    return f"{count_text} ({enumerate_unique(names)})"
+        is_recovered = results[0].state == "recovered"
+        names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} others"] if is_recovered else []
+    names_text = f" ({enumerate_unique(names)})" if names else ""
+    return f"{len(results)} of {n_contrasts} contrasts", names_text
 
 
 def _describe_brain(results: Sequence[ContrastResult]) -> str:

@@ -69,8 +69,8 @@ class Statement(StrEnum):
     )
 
     # headline: detail of each contrast
-    RECOVERED = "{series} recovers detail of {contrasts} in active voxels{brain}."
-    NOT_RECOVERED = "{series} detail {state}: {contrasts}{reason}."
+    RECOVERED = "{series} recovers detail of {contrasts} in active voxels{names}{brain}."
+    NOT_RECOVERED = "{series} detail {state}: {contrasts}{names}{reason}."
     NOTHING_FINER = "Interpret nothing finer than {size}{place}."
     NOT_MEASURED = "Accuracy was not measured in this run."
     NO_DETAIL = (
@@ -134,6 +134,34 @@ class Statement(StrEnum):
     DETAIL_IN_ACTIVE_ONLY_TESTED = "Detail in active voxels; elsewhere not testable"
     NO_DETAIL_FINER = "Nothing finer than {size}: {state}{place}"
     REASON = "{state}: {contrasts}, because {reason}."
+    FEW_BLOCKS = "{conditions} in the run, and two are required"
+    NOT_SPLIT = "the run cannot be split into two halves"
+    NOT_DOWNSAMPLED = "the run could not be super-resolved at half the resolution"
+    OTHER_METHOD = "contrasts of {series} are not tested at half the resolution"
+    SMOOTH_RUN = (
+        "the run is smooth (FWHM {fwhm} voxels in plane, at most {limit} can be tested); use the"
+        " run before smoothing"
+    )
+    FEW_VOXELS = (
+        "there are only {n} {region} at half the resolution (at least {limit} are required)"
+    )
+    NOTHING_TO_RECOVER = "the acquired effect has no reproducible detail at half the resolution"
+    FEW_SLICES = "the run has too few slices for a confidence interval"
+    WIDE_INTERVAL = "the confidence interval ({ends} %) is too wide"
+    IMPRECISE_LIMIT = (
+        "the detail at the highest acquired spatial frequencies is not precise enough"
+    )
+    UNKNOWN_FINENESS = (
+        "it is unknown whether the acquired effect fades at high spatial frequencies"
+    )
+    FADES = "the acquired effect fades toward the acquired Nyquist frequency"
+    NOT_AT_LIMIT = "the detail at the highest acquired spatial frequencies is not recovered"
+    NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
+    NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
+    UNCONFIRMED = (
+        "the measured value has no confidence interval, and the detail is {state} in the test"
+        " without the reference"
+    )
     PRECISION = (
         "In other runs (unsmoothed, with a high-resolution reference),"
         f" {_COVERED_INTERVALS} of {_MEASURED_INTERVALS} intervals contained the measured value,"

@@ -112,7 +112,7 @@ def test_detail_of_all_contrasts_and_missing_contrasts_are_named() -> None:
         uncombined=["face, faceMinusOthers (only in run-2)"],
     )
     text = text_of(facts)
-    assert "sbl recovers detail of 4 of 8 contrasts (" in text
+    assert "sbl recovers detail of 4 of 8 contrasts in active voxels" in text
     assert "Contrasts without a map of all runs: face, faceMinusOthers (only in run-2)." in text
     assert "house recovered 58 % (46 to 70)" in text
     assert "acquired effect of the other half, at half the resolution (12 → 6 mm)" in text

@@ -132,7 +132,8 @@ def statements_of(line):
 
 
 def contrasts_of(line):
-    return line.sentences[0].values["contrasts"]
+    values = line.sentences[0].values
+    return values["contrasts"] + values["names"]
 
 
 def test_the_headline_names_recovered_contrasts_first():
