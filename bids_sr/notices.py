@@ -37,8 +37,6 @@ CODES: dict[str, tuple[str, str]] = {
     "reference": ("high-resolution reference found", ""),
     "left-out": ("run skipped", ""),
     "advice": ("scan or option that would improve the results", ""),
-    "progress": ("progress and outputs", ""),
-    "log": ("log message", ""),
     "step": ("warning from a processing step", ""),
     "missing": (
         "output file is missing",
@@ -223,17 +221,12 @@ def whom_text(subject: str, run: str) -> str:
     return run or (subject and f"sub-{subject}")
 
 
-def as_json(notice: Notice, **other_entries: str) -> str:
-    """Return a notice as a line of JSON, preceded by further keys."""
-    return json.dumps({**other_entries, **asdict(notice)}, ensure_ascii=False)
-
-
 def record(folder: Path, notices: Iterable[Notice]) -> None:
     """Append notices to the record in an existing log directory of a run.
 
     All lines of a call are written at once, because processes and jobs of a run share the file.
     """
-    text = "".join(f"{as_json(notice)}\n" for notice in notices)
+    text = "".join(f"{json.dumps(asdict(notice), ensure_ascii=False)}\n" for notice in notices)
     if not text:
         return
     target = os.open(folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

@@ -1,23 +1,9 @@
 """Settings of a single call: output files, reports and messages."""
 
-from typing import Literal
-
 from bids_sr.config.levels import StorageLevel
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import WHICH_DATA, OptionSection, option
 from bids_sr.frozen import frozen
-
-
-def sessions_option() -> int:
-    """Return the field for the number of sessions per report, shared by all report commands."""
-    return option(
-        4,
-        "--aggregate-session-reports N",
-        "maximum number of sessions per report. If a participant has more sessions, one report"
-        " is generated per session (default: 4)",
-        affects_results=False,
-        least=1,
-    )
 
 
 @frozen
@@ -25,7 +11,7 @@ class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
 
     Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
-    processed stops the whole call. `verbosity` is 0 for stages, 1 for details and 2 for
+    processed stops the whole call. `verbose` is 0 for stages, 1 for details and 2 for
     everything.
     """
 
@@ -42,8 +28,7 @@ class Run(OptionSection):
         "standard",
         "--level",
         "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
-        " bspline, the methods and measured), or full (also maps and series of all baselines)."
-        " The results themselves do not depend on this option",
+        " bspline, the methods and measured), or full (also maps and series of all baselines)",
         affects_results=False,
     )
     boilerplate_only: bool = option(
@@ -56,25 +41,17 @@ class Run(OptionSection):
     )
     md_only_boilerplate: bool = option(
         False,
-        "--md-only-boilerplate",
-        "generate the methods text as Markdown and BibTeX files, without HTML",
+        help="methods text without HTML: only as Markdown and BibTeX files",
         affects_results=False,
     )
     clean_workdir: bool = option(
         False,
-        "--clean-workdir",
-        "before processing, remove steps of the selected participants that earlier runs left in"
-        " the working directory",
+        help=(
+            "removal of steps of earlier calls: before processing, the steps of the selected"
+            " participants are removed from the working directory"
+        ),
         affects_results=False,
         per_call=True,
-    )
-    keep_series: bool = option(
-        False,
-        "--keep-series",
-        "keep series larger than 0.25 GB in the working directory after all steps have used"
-        " them. Otherwise, these series are recomputed if the program is run again with other"
-        " settings",
-        affects_results=False,
     )
     reports_only: bool = option(
         False,
@@ -83,11 +60,20 @@ class Run(OptionSection):
         affects_results=False,
         per_call=True,
     )
-    aggregate_session_reports: int = sessions_option()
+    aggregate_session_reports: int = option(
+        4,
+        help=(
+            "maximum number of sessions per report. If a participant has more sessions, one report"
+            " is generated per session"
+        ),
+        affects_results=False,
+        least=1,
+    )
     strict: bool = option(
         False,
-        "--strict",
-        "stop before processing if any run cannot be processed (default: such runs are skipped)",
+        help=(
+            "stop if a run cannot be processed: before processing (default: such runs are skipped)"
+        ),
         affects_results=False,
     )
     stop_on_first_crash: bool = option(
@@ -99,10 +85,8 @@ class Run(OptionSection):
         ),
         affects_results=False,
     )
-    sloppy: bool = option(
-        False, "--sloppy", "use low-quality settings for speed (for testing only)"
-    )
-    verbosity: int = option(
+    sloppy: bool = option(False, help="low-quality settings for speed: for testing only")
+    verbose: int = option(
         0,
         "-v --verbose",
         "increase the verbosity of the console output; can be used twice",
@@ -110,42 +94,22 @@ class Run(OptionSection):
         action="count",
         least=0,
     )
-    log_format: Literal["text", "json"] = option(
-        "text",
-        "--log-format",
-        "format of the console output: text, or JSON lines with notices and progress",
-        affects_results=False,
-        per_call=True,
-    )
     dry_run: bool = option(
         False,
         "--dry-run",
         "check the inputs, print the planned processing with estimates of time, memory and disk"
         " space, and exit without processing",
-        common=True,
-        affects_results=False,
-        per_call=True,
-        among=WHICH_DATA,
-    )
-    graph: bool = option(
-        False,
-        "--graph",
-        (
-            "print the inputs and outputs of all steps in addition to the output of --dry-run,"
-            " and exit"
-        ),
+        common="check the inputs, estimate time, memory and disk space, and exit",
         affects_results=False,
         per_call=True,
         among=WHICH_DATA,
     )
     run_uuid: str = option(
-        "", help="name of the log directory of this call", affects_results=False, per_call=True
-    )
-    without_effect: tuple[tuple[str, ...], ...] = option(
-        (),
-        help="options that were specified but had no effect, with the reason",
+        "",
+        help="name of the log directory of this call",
         affects_results=False,
         per_call=True,
+        is_internal=True,
     )
 
     def _check(self) -> None:
