@@ -100,8 +100,8 @@ def _describe_band(
         value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
     value_texts += _difference_texts(claim, fwhm_mm)
     return Sentence(
-        state=Statement.BAND,
-        values={
+        Statement.BAND,
+        {
             "band": capitalize(BANDS[claim.kind]),
             "finding": finding,
             "values": ", ".join(value_texts),
@@ -152,13 +152,13 @@ def _describe_bands(claims: Sequence[Claim], fwhm_mm: float, *, finer: bool) -> 
     requirements = []
     for claim in claims:
         if claim.kind == "beyond" and not finer:
-            sentences.append(Sentence(state=Statement.ON_ACQUIRED_GRID, series=claim.series))
+            sentences.append(Sentence(Statement.ON_ACQUIRED_GRID, series=claim.series))
             continue
         if claim.evidence is not None and claim.decision is not None:
             sentences.append(_describe_band(claim, claim.evidence, claim.decision, fwhm_mm))
         if claim.decision is None or (claim.holds and not _is_counted(claim)):
             state = _REQUIREMENTS[claim.kind]
-            requirements.append(Sentence(state=state, series=claim.series))
+            requirements.append(Sentence(state, series=claim.series))
     return sentences + requirements
 
 
@@ -166,7 +166,7 @@ def _describe_position(facts: Mapping[str, object]) -> list[Sentence]:
     """Return sentences on the position and coverage of another program's series."""
     sentences = []
     if facts.get("shift") and facts.get("frame") == AS_ACQUIRED:
-        sentences.append(Sentence(state=Statement.SHIFTED, values={"shift": str(facts["shift"])}))
+        sentences.append(Sentence(Statement.SHIFTED, {"shift": str(facts["shift"])}))
     if excluded := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
         values = {
@@ -174,7 +174,7 @@ def _describe_position(facts: Mapping[str, object]) -> list[Sentence]:
             "total": f"{total:,}",
             "share": f"{100 * excluded / total:.2g}",
         }
-        sentences.append(Sentence(state=Statement.EXCLUDED, values=values))
+        sentences.append(Sentence(Statement.EXCLUDED, values))
     return sentences
 
 
@@ -288,7 +288,7 @@ def decide_compared_verdict(
         name=name,
         status=status,
         headline_sentences=(
-            Sentence(state=_HEADLINES[status], values={"series": name}, series=name),
+            Sentence(_HEADLINES[status], {"series": name}, series=name),
             *lost_sentences(rows, [name]).values(),
         ),
         sentences=(

@@ -130,7 +130,7 @@ def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> Sentence:
         "kept": kept_text(worst.value, r),
         "contrast": worst.contrast,
     }
-    return Sentence(state=Statement.LOST, values=values, series=series)
+    return Sentence(Statement.LOST, values, series=series)
 
 
 def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:

@@ -34,12 +34,8 @@ _MAX_NAMED_CONTRASTS = 6  # contrasts that are named in a line of the verdict
 def describe_interpretation(active: SupportState, brain: SupportState, acquired_text: str) -> str:
     """Return in at most twelve words what may be interpreted in a contrast.
 
-    Parameters
-    ----------
-    active, brain : SupportState
-        Results in active voxels and in the whole brain.
-    acquired_text : str
-        Acquired voxel size, such as ``6 mm``.
+    `active` and `brain` are the results in active voxels and in the whole brain, and
+    `acquired_text` is the acquired voxel size, such as ``6 mm``.
     """
     if active == "recovered":
         return _INTERPRETATIONS[brain]
@@ -52,16 +48,8 @@ def write_contrast_lines(
 ) -> list[VerdictLine]:
     """Return the lines of a verdict on the contrasts of one method, one line per state.
 
-    The last line advises against the interpretation of detail that is not recovered.
-
-    Parameters
-    ----------
-    method : str
-        Series whose detail was measured or tested.
-    results : Mapping[str, ContrastResult]
-        Results by contrast; not empty.
-    self_test : SelfTestResults
-        Voxel sizes of the test.
+    `results` are by contrast and not empty. The last line advises against the interpretation of
+    detail that is not recovered, for which `self_test` provides the voxel size.
     """
     by_state = {
         state: [result for result in results.values() if result.state == state]
@@ -82,14 +70,14 @@ def write_contrast_lines(
             "reason": _find_reason(state_results) if len(state_results) == len(results) else "",
         }
         statement = Statement.RECOVERED if is_recovered else Statement.NOT_RECOVERED
-        sentence = Sentence(state=statement, values=values, series=method)
+        sentence = Sentence(statement, values, series=method)
         lines.append(VerdictLine(sentences=(sentence,), status=_STATUS[state], topic="contrasts"))
     n_recovered = len(by_state["recovered"])
     if n_unrecovered := len(results) - n_recovered:
         contrasts = f"these {n_unrecovered} contrasts" if n_unrecovered > 1 else "this contrast"
         place = f" in {contrasts}" if n_recovered else ""
         values = {"size": self_test.acquired_text, "place": place}
-        advice = Sentence(state=Statement.NOTHING_FINER, values=values)
+        advice = Sentence(Statement.NOTHING_FINER, values)
         lines[-1] = replace(lines[-1], sentences=(*lines[-1].sentences, advice))
     return lines
 

@@ -18,15 +18,8 @@ def motion_summary(displacement: Sequence[float]) -> tuple[float, float] | None:
     >>> motion_summary([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
 
-    Parameters
-    ----------
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN values are ignored.
-
-    Returns
-    -------
-    tuple[float, float] | None
-        Mean and share; None if no value is finite.
+    NaN values of `displacement` (framewise displacement in mm, per volume) are ignored. None is
+    returned if no value is finite.
     """
     finite = [value for value in displacement if math.isfinite(value)]
     return (

@@ -6,9 +6,8 @@ with a lowercase letter are clauses of other statements.
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum, unique
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bids_sr.evaluation.evidence import Decision, VerdictStatus
 from bids_sr.frozen import frozen
@@ -302,8 +301,7 @@ class Statement(StrEnum):
     )
 
 
-@frozen
-class Sentence:
+class Sentence(NamedTuple):
     """Statement with its values, and the row or comparison that it describes.
 
     `decision` is None if the sentence is not on a difference. A sentence without `row` names its
@@ -311,7 +309,7 @@ class Sentence:
     """
 
     state: Statement
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = {}
     row: MetricRow | None = None
     decision: Decision | None = None
     series: str = MISSING

@@ -66,16 +66,16 @@ def define_accuracy(evidence: Evidence) -> list[Sentence]:
         "contrast": evidence.contrast,
         "smoothing": f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else "",
     }
-    sentences = [Sentence(state=Statement.REFERENCE, values=values)]
+    sentences = [Sentence(Statement.REFERENCE, values)]
     if evidence.reference is HALVES:
-        sentences.append(Sentence(state=Statement.HALVES, values={"unit": "the task blocks"}))
+        sentences.append(Sentence(Statement.HALVES, {"unit": "the task blocks"}))
     is_explained_variance = evidence.reference.statistic == "ev"
     states = (
         (Statement.DETAIL, Statement.EXPLAINED)
         if is_explained_variance
         else (Statement.CORRELATION,)
     )
-    return [*sentences, *(Sentence(state=state) for state in (*states, Statement.INTERVALS))]
+    return [*sentences, *(Sentence(state) for state in (*states, Statement.INTERVALS))]
 
 
 def _write_values(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
@@ -92,7 +92,7 @@ def _write_values(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
         for other_region, row in other_regions:
             clauses.append(f"{region_text(other_region)} {number(row.value, '.3f')}")
         values = {"series": name, "values": "; ".join(clauses)}
-        sentences.append(Sentence(state=Statement.VALUES, values=values, row=first_row))
+        sentences.append(Sentence(Statement.VALUES, values, row=first_row))
     return sentences
 
 
@@ -134,7 +134,7 @@ def write_comparison(comparison: Comparison) -> Sentence:
     }
     is_compared = math.isfinite(row.value)
     state = Statement.COMPARISON if is_compared else Statement.NOT_COMPARED
-    return Sentence(state=state, values=values, row=row, decision=decision)
+    return Sentence(state, values, row=row, decision=decision)
 
 
 def write_specificity(claim: Claim) -> list[Sentence]:
@@ -149,7 +149,7 @@ def write_specificity(claim: Claim) -> list[Sentence]:
         "controls": enumerate_unique(claim.unbeaten),
     }
     state = Statement.SPECIFIC if claim.holds else Statement.NOT_SPECIFIC
-    return [Sentence(state=state, values=values, series=claim.series)]
+    return [Sentence(state, values, series=claim.series)]
 
 
 def write_controls(claim: Claim) -> list[Sentence]:
@@ -163,7 +163,7 @@ def write_controls(claim: Claim) -> list[Sentence]:
     if sentences and missing:
         values = {"controls": enumerate_unique(missing)}
         state = Statement.CONTROLS_MISSING
-        sentences.append(Sentence(state=state, values=values, series=claim.series))
+        sentences.append(Sentence(state, values, series=claim.series))
     return sentences
 
 
@@ -175,7 +175,7 @@ def write_self_test(self_test: SelfTestResults, methods: Collection[str]) -> lis
     for name, result in self_test.calibrations.items():
         if name in methods:
             values = {"series": name, "result": result}
-            sentences.append(Sentence(state=Statement.CALIBRATION, values=values, series=name))
+            sentences.append(Sentence(Statement.CALIBRATION, values, series=name))
     return [*sentences, *list_untested(self_test, methods)]
 
 
@@ -183,8 +183,8 @@ def list_untested(self_test: SelfTestResults, methods: Iterable[str]) -> list[Se
     """Return the reason for each method that was not included in the self-test."""
     return [
         Sentence(
-            state=Statement.NOT_SELF_TESTED,
-            values={
+            Statement.NOT_SELF_TESTED,
+            {
                 "series": name,
                 "test": self_test.test_text,
                 "reason": self_test.reasons[name].rstrip("."),
@@ -212,4 +212,4 @@ def describe_self_test(self_test: SelfTestResults, method: str) -> Sentence:
             f"; 95 % interval over {row.n or 'the'} segments of the run: {ends} %" if ends else ""
         ),
     }
-    return Sentence(state=Statement.SELF_TEST, values=values, row=row)
+    return Sentence(Statement.SELF_TEST, values, row=row)

@@ -305,7 +305,7 @@ def _describe_not_applied(
     were = "were" if len(methods) > 1 else "was"
     values = {"series": enumerate_unique(methods), "were": were}
     sentences = [
-        Sentence(state=Statement.ZERO_FILLED, values=values),
+        Sentence(Statement.ZERO_FILLED, values),
         *write_self_test(parse_self_test(rows, facts) or SelfTestResults(), methods),
     ]
     return " ".join(sentence.text for sentence in sentences)
@@ -418,7 +418,7 @@ def make_verdict(
             status = lines[0].status
     else:
         state = Statement.NOTHING_APPLIED if unapplied_methods else Statement.NOTHING_COMPARED
-        lines = [VerdictLine(sentences=(Sentence(state=state),), status=status)]
+        lines = [VerdictLine(sentences=(Sentence(state),), status=status)]
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(applied_rows).items() if series]
     return Verdict(

@@ -30,7 +30,7 @@ def write_lost_lines(lost_by_series: Mapping[str, Sentence]) -> list[VerdictLine
 
 def _warn(series: str) -> Sentence:
     """Return a warning of the maps of a method."""
-    return Sentence(state=Statement.DO_NOT_USE, values={"series": series})
+    return Sentence(Statement.DO_NOT_USE, {"series": series})
 
 
 def write_lines(
@@ -44,20 +44,9 @@ def write_lines(
 ) -> list[VerdictLine]:
     """Return the verdict of a run: recovered contrasts, and one line per method.
 
-    Parameters
-    ----------
-    claims : Sequence[Claim]
-        Claims on all methods.
-    evidence : Evidence | None
-        Agreement with the strongest reference; None if there is no reference.
-    self_test : SelfTestResults
-        Results of the self-test.
-    results : Mapping[str, Mapping[str, ContrastResult]]
-        Results for the detail of each contrast, by method and contrast.
-    best : str, optional
-        Method whose contrasts are described if accuracy was measured.
-    lost_series : Sequence[str]
-        Methods that lost the activation of the acquired run, which have lines of their own.
+    `evidence` is the agreement with the strongest reference; None if there is no reference.
+    `results` are by method and contrast. If accuracy was measured, only contrasts of the `best`
+    method are described. `lost_series` lost the acquired activation and have lines of their own.
     """
     function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
@@ -72,7 +61,7 @@ def write_lines(
         ]
     if better_series := list_series(claims, "image", holds=True):
         values = {"series": enumerate_unique(better_series)}
-        sentence = Sentence(state=Statement.IMAGE_GAIN, values=values)
+        sentence = Sentence(Statement.IMAGE_GAIN, values)
         lines.append(VerdictLine(sentences=(sentence,), status="more accurate"))
     return lines
 
@@ -94,7 +83,7 @@ def _write_comparison_lines(
     lines = []
     for claim in claims:
         if claim.holds:
-            gain = Sentence(state=Statement.GAIN, values={"series": claim.series, **values})
+            gain = Sentence(Statement.GAIN, {"series": claim.series, **values})
             specificity = [
                 sentence
                 for candidate in all_claims
@@ -103,7 +92,7 @@ def _write_comparison_lines(
             ]
             lines.append(VerdictLine(sentences=(gain, *specificity), status="more accurate"))
     if not lines:
-        no_gain = Sentence(state=Statement.NO_GAIN, values=values)
+        no_gain = Sentence(Statement.NO_GAIN, values)
         lines.append(VerdictLine(sentences=(no_gain,), status="not more accurate"))
     return lines + [
         VerdictLine(sentences=(_explain_loss(claim, evidence),), status="not more accurate")
@@ -151,8 +140,8 @@ def _explain_loss(claim: Claim, evidence: Evidence) -> Sentence:
     else:
         state = Statement.NOT_MORE_DETAIL if unbeaten else Statement.NO_TRUE_DETAIL
     return Sentence(
-        state=state,
-        values={
+        state,
+        {
             "series": claim.series,
             "place": _describe_place(evidence),
             "baselines": (
@@ -198,7 +187,7 @@ def _write_unmeasured_lines(
         states.append(Statement.NOT_TESTED)
     if untested:
         states += [Statement.AS_INTERPOLATED, Statement.NOTHING_FINER]
-    sentences = tuple(Sentence(state=state, values=values) for state in states)
+    sentences = tuple(Sentence(state, values) for state in states)
     return [
         *result_lines,
         *([VerdictLine(sentences=sentences, status="not assessed")] if sentences else ()),

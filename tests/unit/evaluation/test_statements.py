@@ -25,9 +25,9 @@ def test_every_statement_is_used_and_the_table_has_every_statement_that_is_used(
 def test_a_sentence_has_no_text_without_all_of_its_values(statement):
     fields = [name for _, name, _, _ in Formatter().parse(statement) if name is not None]
     values = {name: f"<{name}>" for name in fields}
-    text = Sentence(state=statement, values=values).text
+    text = Sentence(statement, values).text
     assert all(value in text for value in values.values())
     for name in values:
         partial_values = {key: value for key, value in values.items() if key != name}
         with pytest.raises(KeyError, match=name):
-            _ = Sentence(state=statement, values=partial_values).text
+            _ = Sentence(statement, partial_values).text
