@@ -36,12 +36,12 @@ from bids_sr.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
-    Reason,
     VerdictStatus,
     find_strongest,
     is_below_zero,
 )
-from bids_sr.evaluation.statements import Sentence, Statement
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import BANDS, DECISIONS, capitalize, region_text, value_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
@@ -63,18 +63,11 @@ _HEADLINES: Mapping[VerdictStatus, Statement] = {
     "mixed": Statement.COMPARED_MIXED,
     "not assessed": Statement.COMPARED_NOT_ASSESSED,
 }
-_DETAIL_FINDINGS: Mapping[Decision, Statement] = {
+_BEYOND_FINDINGS: Mapping[Decision, Statement] = {
     "better": Statement.TRUE_DETAIL,
     "worse": Statement.WRONG_ADDED_DETAIL,
     "same": Statement.NO_TRUE_ADDED_DETAIL,
     "unclear": Statement.NO_DETECTED_DETAIL,
-}
-_REASON_FINDINGS: Mapping[Reason, Statement] = {
-    "smoothed": Statement.LIKE_SMOOTHING,
-    "size": Statement.ONLY_SIZE,
-    "nothing": Statement.NOTHING_EXPLAINED,
-    "no control": Statement.NO_SMOOTHNESS,
-    "no detail": Statement.NO_ADDED_DETAIL,
 }
 _REQUIREMENTS: Mapping[AccuracyKind, Statement] = {
     "within": Statement.WITHIN_REQUIRES,
@@ -90,7 +83,15 @@ def _describe_band(
     `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm).
     """
     region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
-    finding = _describe_finding(claim, decision, region_phrase)
+    state = claim.why or (
+        _BEYOND_FINDINGS[decision] if claim.kind == "beyond" else Statement.WITHIN
+    )
+    if state is Statement.CONTRARY:
+        is_gain = claim.comparisons[0].row.value > 0
+        verb_phrase = DECISIONS["better" if is_gain else "worse"].verb_phrase
+    else:
+        verb_phrase = DECISIONS[decision].verb_phrase
+    finding = state.format(decision=verb_phrase, region=region_phrase)
     if decision == "better" and claim.kind == "within" and fwhm_mm > 0:
         finding = f"{finding}, also at the same resolution"
     if decision == "better" and not _is_counted(claim):
@@ -109,19 +110,6 @@ def _describe_band(
         },
         series=claim.series,
     )
-
-
-def _describe_finding(claim: Claim, decision: Decision, region_phrase: str) -> str:
-    """Return the decision on a band as a clause."""
-    if claim.why == "contrary":
-        is_gain = claim.comparisons[0].row.value > 0
-        verb_phrase = DECISIONS["better" if is_gain else "worse"].verb_phrase
-        return Statement.CONTRARY.format(decision=verb_phrase, region=region_phrase)
-    if claim.why:
-        return _REASON_FINDINGS[claim.why]
-    if claim.kind == "beyond":
-        return _DETAIL_FINDINGS[decision]
-    return Statement.WITHIN.format(decision=DECISIONS[decision].verb_phrase)
 
 
 def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
@@ -302,10 +290,10 @@ def decide_compared_verdict(
 
 
 class _BandDecision(NamedTuple):
-    """Decision on a band in one region, and its reason; "" if the decision needs no reason."""
+    """Decision on a band in one region, and its reason; None if it needs no reason."""
 
     decision: Decision
-    reason: Reason = ""
+    reason: Statement | None = None
 
 
 def _make_claim(
@@ -329,7 +317,9 @@ def _make_claim(
         region_decision.decision for region_decision in decisions.values()
     }
     region = next(iter(decisions)) if is_contrary else _select_region(decisions)
-    band_decision = _BandDecision("unclear", "contrary") if is_contrary else decisions[region]
+    band_decision = (
+        _BandDecision("unclear", Statement.CONTRARY) if is_contrary else decisions[region]
+    )
     comparisons = [(ACQUIRED_BAND, region)]
     if kind == "within":
         comparisons.append((same_name(name), region))
@@ -386,15 +376,19 @@ def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> _BandDe
         return _BandDecision(band_difference)
     correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
     if correlation_gain is not None and not correlation_gain.lower > 0:
-        return _BandDecision("same", "size")
+        return _BandDecision("same", Statement.ONLY_SIZE)
     if evidence.row(name, region, same_name(name)) is None:
-        return _BandDecision("unclear", "no control")
+        return _BandDecision("unclear", Statement.NO_SMOOTHNESS)
     if (
         _decide_difference(evidence.compare(name, same_name(name), region, margin), margin)
         != "better"
     ):
-        return _BandDecision("same", "smoothed")
-    return _BandDecision("better") if row.lower > 0 else _BandDecision("same", "nothing")
+        return _BandDecision("same", Statement.LIKE_SMOOTHING)
+    return (
+        _BandDecision("better")
+        if row.lower > 0
+        else _BandDecision("same", Statement.NOTHING_EXPLAINED)
+    )
 
 
 def _decide_beyond(
@@ -409,7 +403,7 @@ def _decide_beyond(
         evidence.compare(row.series, ACQUIRED_BAND, row.region, margin), margin
     )
     if not finer or (band_difference == "worse" and abs(row.value) < margin):
-        return _BandDecision("same", "no detail")
+        return _BandDecision("same", Statement.NO_ADDED_DETAIL)
     if band_difference == "worse":
         return _BandDecision("worse" if is_below_zero(row) else "unclear")
     if band_difference == "better":
@@ -424,8 +418,10 @@ def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
         "same" if claim.holds and not _is_counted(claim) else claim.decision
         for claim in decided_claims
     }
-    is_assessed = any(_is_counted(claim) or claim.why == "smoothed" for claim in decided_claims)
-    lacks_control = any(claim.why == "no control" for claim in decided_claims)
+    is_assessed = any(
+        _is_counted(claim) or claim.why is Statement.LIKE_SMOOTHING for claim in decided_claims
+    )
+    lacks_control = any(claim.why is Statement.NO_SMOOTHNESS for claim in decided_claims)
     if (
         not decided_claims
         or (decisions == {"same"} and not is_assessed)

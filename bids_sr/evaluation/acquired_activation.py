@@ -22,7 +22,8 @@ import numpy as np
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
-from bids_sr.evaluation.statements import Sentence, Statement
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.number_text import number

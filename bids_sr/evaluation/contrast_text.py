@@ -8,7 +8,8 @@ from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
 from bids_sr.evaluation.detail_support import DetailSupport, SupportState
 from bids_sr.evaluation.evidence import VerdictStatus
 from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.statements import Sentence, Statement, VerdictLine
+from bids_sr.evaluation.sentences import Sentence, VerdictLine
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import capitalize
 from bids_sr.metrics.number_text import interval_ends, number
 from bids_sr.metrics.rows import MetricRow

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -30,10 +31,6 @@ VerdictStatus = Literal[
 ]
 AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
-Reason = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
-"""Reason why a difference from the acquired series is not a gain, or why a loss is not false
-detail.
-"""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
 # equivalence margin as a fraction of the gap between the `bspline` and `measured` series
@@ -282,7 +279,7 @@ class Claim:
     """Claim about one series, and the decision that the evidence supports.
 
     `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
-    None if there is no reference. `why` is the reason why a difference does not count, or "".
+    None if there is no reference. `why` is the reason why a difference does not count, or None.
     """
 
     kind: AccuracyKind
@@ -291,7 +288,7 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     evidence: Evidence | None = None
     region: str = MISSING
-    why: Reason = ""
+    why: Statement | None = None
 
     @property
     def holds(self) -> bool | None:

@@ -5,13 +5,7 @@ made from these statements. Callers fill in names and formatted values. Statemen
 with a lowercase letter are clauses of other statements.
 """
 
-from collections.abc import Mapping
 from enum import StrEnum, unique
-from typing import Literal, NamedTuple
-
-from bids_sr.evaluation.evidence import Decision, VerdictStatus
-from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MISSING, MetricRow
 
 _BETTER_DETAIL = "detail beyond the acquired resolution better than {comparators} ({place})."
 _COVERED_INTERVALS, _MEASURED_INTERVALS = 29, 32
@@ -299,39 +293,3 @@ class Statement(StrEnum):
         "{excluded} of {total} brain voxels ({share} %) were excluded from the evaluation because"
         " they have no signal in this series or in the acquired series."
     )
-
-
-class Sentence(NamedTuple):
-    """Statement with its values, and the row or comparison that it describes.
-
-    `decision` is None if the sentence is not on a difference. A sentence without `row` names its
-    series in `series`.
-    """
-
-    state: Statement
-    values: Mapping[str, str] = {}
-    row: MetricRow | None = None
-    decision: Decision | None = None
-    series: str = MISSING
-
-    @property
-    def text(self) -> str:
-        """Sentence in words."""
-        return self.state.format_map(self.values)
-
-
-@frozen
-class VerdictLine:
-    """One line of a verdict; its status determines its symbol.
-
-    The topic is the results for the contrasts, or the comparison of series.
-    """
-
-    sentences: tuple[Sentence, ...]
-    status: VerdictStatus
-    topic: Literal["contrasts", "series"] = "series"
-
-    @property
-    def text(self) -> str:
-        """Text of all sentences."""
-        return " ".join(sentence.text for sentence in self.sentences)

@@ -14,7 +14,8 @@ from bids_sr.evaluation.evidence import (
 )
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
 from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.statements import Sentence, Statement
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import DECISIONS, reference_phrase, region_text, value_text
 from bids_sr.metrics.number_text import interval_ends, number
 from bids_sr.metrics.registry import statistic
@@ -69,13 +70,11 @@ def define_accuracy(evidence: Evidence) -> list[Sentence]:
     sentences = [Sentence(Statement.REFERENCE, values)]
     if evidence.reference is HALVES:
         sentences.append(Sentence(Statement.HALVES, {"unit": "the task blocks"}))
-    is_explained_variance = evidence.reference.statistic == "ev"
-    states = (
-        (Statement.DETAIL, Statement.EXPLAINED)
-        if is_explained_variance
-        else (Statement.CORRELATION,)
-    )
-    return [*sentences, *(Sentence(state) for state in (*states, Statement.INTERVALS))]
+    if evidence.reference.statistic == "ev":
+        sentences += [Sentence(Statement.DETAIL), Sentence(Statement.EXPLAINED)]
+    else:
+        sentences.append(Sentence(Statement.CORRELATION))
+    return [*sentences, Sentence(Statement.INTERVALS)]
 
 
 def _write_values(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
@@ -184,15 +183,11 @@ def list_untested(self_test: SelfTestResults, methods: Iterable[str]) -> list[Se
     return [
         Sentence(
             Statement.NOT_SELF_TESTED,
-            {
-                "series": name,
-                "test": self_test.test_text,
-                "reason": self_test.reasons[name].rstrip("."),
-            },
+            {"series": name, "test": self_test.test_text, "reason": reason.rstrip(".")},
             series=name,
         )
         for name in methods
-        if name in self_test.reasons
+        if (reason := self_test.reasons.get(name))
     ]
 
 

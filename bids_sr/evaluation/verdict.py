@@ -37,7 +37,8 @@ from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
 from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
-from bids_sr.evaluation.statements import Sentence, Statement, VerdictLine
+from bids_sr.evaluation.sentences import Sentence, VerdictLine
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.supporting_sentences import write_self_test, write_support
 from bids_sr.evaluation.verdict_limits import list_limits
 from bids_sr.evaluation.verdict_lines import write_lines, write_lost_lines

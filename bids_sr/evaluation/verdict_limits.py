@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from bids_sr.evaluation.contrast_results import ContrastResult, has_values
 from bids_sr.evaluation.evidence import KNOWN, Claim, Evidence, list_series
 from bids_sr.evaluation.self_test import MAX_THERMAL_NOISE, SelfTestResults
-from bids_sr.evaluation.statements import Sentence, Statement
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import region_text
 from bids_sr.glm.map_sidecars import NO_ERROR
 from bids_sr.metrics.flags import FLAGS

@@ -7,7 +7,8 @@ from bids_sr.evaluation.contrast_results import ContrastResult
 from bids_sr.evaluation.contrast_text import write_contrast_lines
 from bids_sr.evaluation.evidence import Claim, Evidence, is_below_zero, list_series
 from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.statements import Sentence, Statement, VerdictLine
+from bids_sr.evaluation.sentences import Sentence, VerdictLine
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.supporting_sentences import describe_self_test, write_specificity
 from bids_sr.evaluation.words import active_words
 from bids_sr.metrics.number_text import interval, number

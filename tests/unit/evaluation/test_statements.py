@@ -7,7 +7,8 @@ from string import Formatter
 import pytest
 
 import bids_sr
-from bids_sr.evaluation.statements import Sentence, Statement
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 
 FOLDER = Path(bids_sr.__file__).parent
 
