@@ -188,7 +188,8 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
     else:
         state = tested.state
         if state != "recovered":
-            reason = Statement.UNCONFIRMED.format(state=state)
+            test = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
+            reason = Statement.UNCONFIRMED.format(test=test)
     return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
 
 

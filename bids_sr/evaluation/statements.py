@@ -151,10 +151,7 @@ class Statement(StrEnum):
     NOT_AT_LIMIT = "the detail at the highest acquired spatial frequencies is not recovered"
     NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
     NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
-    UNCONFIRMED = (
-        "the measured value has no confidence interval, and the detail is {state} in the test"
-        " without the reference"
-    )
+    UNCONFIRMED = "the measured value has no confidence interval, and {test}"
     PRECISION = (
         "In other runs (unsmoothed, with a high-resolution reference),"
         f" {_COVERED_INTERVALS} of {_MEASURED_INTERVALS} intervals contained the measured value,"
@@ -172,6 +169,44 @@ class Statement(StrEnum):
         " is not supported, the run gives no evidence for this prediction, and no voxel is"
         " reliable. If the detail is not testable, the prediction was not tested, and reliable"
         " voxels are not determined."
+    )
+
+    MEASURED_VALUES = (
+        "Measured values: explained variance of the reference's detail, with 95 % interval."
+    )
+    TESTED_VALUES = (
+        "Tested values: explained variance of the detail in {test}, with 95 % interval."
+    )
+    SINGLE_RUN_TEST = "a test of this run at half its resolution{sizes}"
+    ACROSS_RUNS_TEST = (
+        "a test that compares the super-resolved effect of one half of the runs with the acquired"
+        " effect of the other half, at half the resolution{sizes}"
+    )
+    NOT_BEST = (
+        "Recovered means better than adding no detail; other series may be as accurate (see"
+        " below)."
+    )
+    SHARP_RUN = (
+        "The acquired images are sharp enough for the test (FWHM of the noise {fwhm} voxels in"
+        " plane, at most {limit})."
+    )
+    ALL_CONDITIONS = (
+        "The maps of {contrasts} contain all conditions. Conditions with fewer than two blocks"
+        " cannot be tested, so the results apply to the other conditions in these maps."
+    )
+    NO_RELIABLE = "{contrast} has no reliable voxels, because {reason}."
+    NOT_COVERED = (
+        "the 95 % intervals of the effect contained the acquired effect in only {share} of the"
+        " voxels in the self-test"
+    )
+    NOT_RECOVERED_IN_TEST = "in the test without the reference, its detail is {state}"
+    WRONG_SIGNS = (
+        "Of all significant voxels of {contrast}{smoothing}, {share} are expected to have the"
+        " wrong sign."
+    )
+    WRONG_IN_BRAIN = (
+        "Detail added by {series} is wrong (explained variance below 0) in the whole brain in {n}"
+        " of {total} contrasts{names}"
     )
 
     # limitations

@@ -236,10 +236,8 @@ def _name_basis(
     if not any(result.has_values for result in results.values()):
         return ""
     levels_text = (self_test or SelfTestResults()).levels_text
-    return (
-        f"Basis: a test of this run at half its resolution{levels_text}. Accuracy at the"
-        " final resolution was not measured."
-    )
+    test_text = Statement.SINGLE_RUN_TEST.format(sizes=levels_text)
+    return f"Basis: {test_text}. Accuracy at the final resolution was not measured."
 
 
 def _make_measured_cards(
@@ -533,9 +531,8 @@ def flag_checks(
     n_wrong = sum(is_below_zero(row) for row in brain_rows.values())
     for name, raised_by in find_raised_flags(applied_rows).items():
         if name == "harm" and not raised_by and n_wrong:
-            text = (
-                f"Detail added by {best} is wrong in the whole brain in {n_wrong} of"
-                f" {len(brain_rows)} contrasts"
+            text = Statement.WRONG_IN_BRAIN.format(
+                series=best, n=n_wrong, total=len(brain_rows), names=""
             )
             checks.append(_Check(False, text, _FLAG_SECTION))
             continue
@@ -577,10 +574,12 @@ def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: 
                 wrong_values, [name for name in brain_rows if name not in wrong_values]
             )
             cautions.append(
-                Markup(
-                    "In the whole brain, the detail added by {} is wrong (explained variance below"
-                    " 0) in {} of {} contrasts: {}."
-                ).format(method, len(wrong_values), len(brain_rows), contrasts)
+                Markup(f"{Statement.WRONG_IN_BRAIN}.").format(
+                    series=method,
+                    n=len(wrong_values),
+                    total=len(brain_rows),
+                    names=Markup(": {}").format(contrasts),
+                )
             )
     return Markup(" ").join(cautions)
 
