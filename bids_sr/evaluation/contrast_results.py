@@ -29,17 +29,10 @@ _TESTED_METHOD = "sbl"
 class RegionResult:
     """Result for the detail of one contrast in one region.
 
-    Attributes
-    ----------
-    state : SupportState
-        Result of the measurement or, if nothing was measured, of the test.
-    tested : DetailSupport
-        Result of the test at half the resolution.
-    measured : MetricRow | None
-        Explained variance of the reference's detail; None if it was not measured.
-    reason : str
-        Why the detail is not testable, or another remark on the value, as a clause; "" if the
-        value and its interval are the reason.
+    `state` is the result of the measurement or, if nothing was measured, of the test at half the
+    resolution, `tested`. `measured` is the explained variance of the reference's detail; None if
+    it was not measured. `reason` is a clause: why the detail is not testable, or another remark on
+    the value; "" if the value and its interval are the reason.
     """
 
     state: SupportState
@@ -104,22 +97,10 @@ def collect_results(
 ) -> dict[str, ContrastResult]:
     """Return the result for the detail of each contrast of a method.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the evaluation.
-    method : str
-        Series whose detail is judged.
-    evidence : Evidence | None
-        Agreement with the strongest reference; None if accuracy was not measured.
-    reason : str
-        Why the method was not tested at all, as a clause; by default, that the run cannot be
-        split or that only another method is tested.
-
-    Returns
-    -------
-    dict[str, ContrastResult]
-        Results by contrast, with `all` first; empty if there are no contrasts.
+    `method` is the series whose detail is judged. `evidence` is the agreement with the strongest
+    reference; None if accuracy was not measured. `reason` is why the method was not tested at all,
+    as a clause; by default, that the run cannot be split or that only another method is tested.
+    Results are by contrast, with `all` first; empty if there are no contrasts.
     """
     measured_rows = _select_measured(rows, method, evidence)
     supports = classify_detail(rows, method, list_contrasts(rows, method))

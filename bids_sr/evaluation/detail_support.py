@@ -58,14 +58,9 @@ SupportState = Literal["recovered", "not supported", "not testable"]
 class DetailSupport:
     """Result of the test at half the resolution for one contrast in one region.
 
-    Attributes
-    ----------
-    row : MetricRow | None
-        Explained variance of the detail; None if it was not computed.
-    reason : str
-        Why the detail is not testable, as a clause; "" if it is.
-    is_smooth : bool
-        Whether the detail is not supported because the acquired effect is smooth.
+    `row` is the explained variance of the detail; None if it was not computed. `reason` is why the
+    detail is not testable, as a clause; "" if it is. `is_smooth` is whether the detail is not
+    supported because the acquired effect is smooth.
     """
 
     state: SupportState
@@ -98,22 +93,10 @@ def classify_detail(
 ) -> dict[str, ContrastSupport]:
     """Return whether the run supports the detail of a method, for each contrast.
 
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of the evaluation.
-    method : str
-        Series whose detail was tested.
-    contrasts : Sequence[str], optional
-        Contrasts that are listed even if they were not tested.
-    fwhm_mm : float, optional
-        Smoothing of the effects (FWHM, mm).
-
-    Returns
-    -------
-    dict[str, ContrastSupport]
-        Results by tested contrast, in the order of the rows; empty if nothing was tested and there
-        are no `contrasts`. Contrasts of maps that were tested under another name are left out.
+    `contrasts` are listed even if they were not tested, before other tested contrasts in the order
+    of the rows. `fwhm_mm` is the smoothing of the effects (FWHM). The result is empty if nothing
+    was tested and there are no `contrasts`. Contrasts of maps that were tested under another name
+    are left out.
     """
     rows = list(rows)
     map_contrasts = find_map_contrasts(rows)
@@ -211,18 +194,9 @@ def _decide_in_region(
 ) -> bool | None:
     """Return whether a condition holds in a region; None if the data do not decide.
 
-    If the active voxels are too few to decide, the whole brain decides.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Tested rows of one contrast.
-    statistic : str
-        Statistic of the condition.
-    region : str
-        Region.
-    decide : Callable[[float, float], bool | None]
-        Condition on the limits of the one-sided interval; None if they do not decide.
+    If the active voxels are too few to decide, the whole brain decides. `rows` are the tested rows
+    of one contrast, and `statistic` is the statistic of the condition. `decide` is the condition
+    on the limits of the one-sided interval; None if they do not decide.
     """
     candidates = [
         row

@@ -84,14 +84,8 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     """Return the decision that the 95 % interval of a difference supports; larger is better.
 
     The decision is ``same`` if the interval lies within ± margin, even if it excludes 0; otherwise
-    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``.
-
-    Parameters
-    ----------
-    lower, upper : float
-        Ends of the 95 % interval; NaN if there is no interval.
-    margin : float
-        Equivalence margin; NaN if it is unknown.
+    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``. `lower` and `upper`
+    are NaN if there is no interval, and `margin`, the equivalence margin, is NaN if it is unknown.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
@@ -183,18 +177,9 @@ class Evidence:
         """Return the row of a series, or of a difference between two series.
 
         If the table contains only the reversed difference, its sign is changed. None is returned
-        if the table contains neither.
-
-        Parameters
-        ----------
-        series : str
-            Name of the series.
-        region : str
-            Name of the region; "" for the first region.
-        minus : str
-            Name of the series that is subtracted; ``n/a`` for the series itself.
-        statistic : str
-            Name of the statistic; "" for the statistic of the reference.
+        if the table contains neither. `region` is "" for the first region, and `statistic` is ""
+        for the statistic of the reference. `minus` is the series that is subtracted; ``n/a`` for
+        the series itself.
         """
         statistic = statistic or self.reference.statistic
         region = region or self.regions[0]

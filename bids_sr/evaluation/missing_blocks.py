@@ -20,14 +20,9 @@ def iterate_missing_blocks(
 ) -> Iterator[MetricRow]:
     """Yield the number of blocks of each condition of a contrast that has too few.
 
-    Parameters
-    ----------
-    series : str
-        Series whose effects are split.
-    block_counts : Mapping[str, int]
-        Number of used blocks by condition; {} if blocks were not counted.
-    contrasts : Contrasts
-        Weights of conditions by contrast.
+    `series` is the series whose effects are split. `block_counts` contains the number of used
+    blocks by condition; {} if blocks were not counted. `contrasts` contains the weights of
+    conditions by contrast.
     """
     if not block_counts:
         return

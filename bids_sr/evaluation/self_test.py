@@ -134,17 +134,8 @@ def parse_self_test(
 ) -> SelfTestResults | None:
     """Return the self-test results of a run.
 
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Metric rows of the run; other statistics are ignored.
-    facts : Mapping[str, object] | None
-        Content of ``one_level_down.json``; None if the file does not exist.
-
-    Returns
-    -------
-    SelfTestResults | None
-        Results; None if neither rows nor facts contain any.
+    Rows of other statistics are ignored. `facts` is the content of ``one_level_down.json``; None
+    if the file does not exist. None is returned if neither rows nor facts contain results.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]

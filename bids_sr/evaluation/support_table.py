@@ -45,24 +45,13 @@ def tabulate_support(
 ) -> pd.DataFrame:
     """Return what the tests at half the resolution show, with rule and words of the report.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Results of the tests.
-    methods : Mapping[str, str]
-        Series whose detail was to be tested, and why it was not tested, as a clause; "" if it was.
-    contrasts : Sequence[str]
-        Names of all contrasts of the run; `all` is first in the table.
-    smoothing : Sequence[float], optional
-        Smoothing of the effects (FWHM, mm).
-    self_test : Mapping[str, object] | None, optional
-        Facts of the self-test, with voxel sizes; None if they are unknown.
+    `methods` contains the series whose detail was to be tested, and why it was not tested, as a
+    clause; "" if it was. `contrasts` are the names of all contrasts of the run; `all` is first in
+    the table. `smoothing` is the smoothing of the effects (FWHM, mm). `self_test` contains the
+    facts of the self-test, with voxel sizes; None if they are unknown.
 
-    Returns
-    -------
-    pd.DataFrame
-        One row per series, smoothing, contrast and region (active voxels, brain). An explained
-        variance and its 95 % interval are NaN if they are undefined.
+    The table has one row per series, smoothing, contrast and region (active voxels, brain). An
+    explained variance and its 95 % interval are NaN if they are undefined.
     """
     acquired_text = (parse_self_test((), self_test) or SelfTestResults()).acquired_text
     ordered_contrasts = sorted(contrasts, key=lambda name: name != ALL)

@@ -52,23 +52,13 @@ from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 class Verdict:
     """Verdict on a run.
 
-    Attributes
-    ----------
-    lines : tuple[VerdictLine, ...]
-        One line per method, with its status.
-    best : str
-        Applied method with the highest explained variance or, without a reference, the highest
-        self-test score; "" if no method was applied.
-    not_applied : tuple[str, ...]
-        Methods whose series are zero filled; they are reported first and not compared.
-    motion : str
-        Sentence on large head motion; "" if motion was not large.
-    not_applied_text : str
-        Methods that were not applied and their self-test; "" if all were applied.
-    results : tuple[ContrastResult, ...]
-        Results for the detail of all contrasts of the best method.
-    acquired_text : str
-        Acquired voxel size, such as ``6 mm``.
+    `lines` has one line per method, with its status. `best` is the applied method with the highest
+    explained variance or, without a reference, the highest self-test score; "" if no method was
+    applied. `not_applied` are the methods whose series are zero filled; they are reported first
+    and not compared. `motion` is a sentence on large head motion; "" if motion was not large.
+    `not_applied_text` names methods that were not applied and their self-test; "" if all were
+    applied. `results` are for the detail of all contrasts of the best method. `acquired_text` is
+    the acquired voxel size, such as ``6 mm``.
     """
 
     lines: tuple[VerdictLine, ...]
@@ -169,14 +159,8 @@ def claim_specific(evidence: Evidence | None, method: str) -> Claim:
     """Return the claim that a method's gain is specific to this participant's data.
 
     The claim holds if the method exceeds every placebo that was run. It is undecided if no placebo
-    was compared.
-
-    Parameters
-    ----------
-    evidence : Evidence | None
-        Agreement with the strongest reference; None if there is no reference.
-    method : str
-        Series name of the method.
+    was compared. `evidence` is the agreement with the strongest reference; None if there is no
+    reference.
     """
     comparisons: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
@@ -373,25 +357,14 @@ def make_verdict(
     """Return the verdict that the metric rows of a run support.
 
     The deciding region is the brain or, if the reference has no reproducible detail there, active
-    voxels. To claim function, a method may be undecided in active voxels, but not worse.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Metric rows of the run.
-    methods, baselines : Sequence[str]
-        Series under evaluation. A method must exceed all baselines and controls for a claim of
-        function.
-    margin : float | None
-        Differences within ± this value count as equivalent, in the unit of the evidence; None for
-        a tenth of the gap between `bspline` and `measured`.
-    not_applied : Sequence[str]
-        Methods that fell back to zero filling. These methods, their placebos and their members are
-        excluded.
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN if unknown.
-    one_level : Mapping[str, object] | None
-        Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
+    voxels. To claim function, a method may be undecided in active voxels, but not worse. `methods`
+    and `baselines` are the series under evaluation. A method must exceed all baselines and
+    controls for a claim of function. Differences within ± `margin` count as equivalent, in the
+    unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
+    `not_applied` are methods that fell back to zero filling. These methods, their placebos and
+    their members are excluded. `displacement` is the framewise displacement of each volume (mm);
+    NaN if unknown. `one_level` contains the facts of the self-test, see
+    `bids_sr.evaluation.self_test.parse_self_test`.
     """
     applied_methods = [method for method in methods if method not in not_applied]
     unapplied_methods = [method for method in methods if method in not_applied]
