@@ -49,17 +49,8 @@ def check_sheet(
 ) -> dict[str, float]:
     """Return the ratings of one sheet by code, NaN for images without a rating.
 
-    Parameters
-    ----------
-    rows : Sequence[tuple[int, Mapping[str, str | None]]]
-        Line number and cells (by column: code, rating) of each row.
-    codes : Sequence[str]
-        Codes of the kit.
-
-    Raises
-    ------
-    RatingError
-        If a code is unknown or repeated, or a rating is not a number from 0 to 5.
+    `rows` are line numbers and cells (by column: code, rating). `codes` are the codes of the kit.
+    Raises `RatingError` if a code is unknown or repeated, or a rating is not a number from 0 to 5.
     """
     kit_codes = set(codes)
     ratings: dict[str, float] = {}
@@ -92,18 +83,10 @@ def _parse_rating(cell: str, subject: str) -> float:
 def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Summarize ratings per contrast and series over participants.
 
-    Ratings of all raters are averaged within participants first.
-
-    Parameters
-    ----------
-    ratings : pd.DataFrame
-        One row per rating, with columns participant, contrast, series, rater and rating.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast (``all``: mean over contrasts), series, n (participants), mean, sd,
-        minimum and maximum.
+    Ratings of all raters are averaged within participants first. `ratings` has one row per rating,
+    with columns participant, contrast, series, rater and rating. The columns of the result are
+    contrast (``all``: mean over contrasts), series, n (participants), mean, sd, minimum and
+    maximum.
     """
     rows = [
         {"contrast": contrast, "series": series, **_summarize(participant_ratings[series])}
@@ -150,13 +133,9 @@ def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
 
-    Pairs of series without a common participant are skipped.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon
-        and p_holm (corrected over all pairs of the contrast).
+    Pairs of series without a common participant are skipped. The columns of the result are
+    contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon and p_holm
+    (corrected over all pairs of the contrast).
     """
     corrected_rows = []
     for contrast, participant_ratings in _average_by_participant(ratings).items():
@@ -189,17 +168,9 @@ def _test_changes(paired_ratings: pd.DataFrame) -> dict[str, float]:
 def intraclass_correlation(table: npt.ArrayLike) -> float:
     """Return ICC(2,1), the absolute agreement of single raters.
 
-    Images without a rating from every rater are omitted.
-
-    Parameters
-    ----------
-    table : array_like
-        Ratings, (images, raters).
-
-    Returns
-    -------
-    float
-        NaN if there are fewer than two raters or images, or if all ratings are equal.
+    `table` contains ratings, (images, raters). Images without a rating from every rater are
+    omitted. The correlation is NaN if there are fewer than two raters or images, or if all ratings
+    are equal.
 
     >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
     0.667

@@ -44,16 +44,8 @@ _MAX_ATTEMPTS = 100  # attempts to draw settings that are compatible with each o
 class SearchedSetting:
     """Setting with the values that trials are drawn from.
 
-    Parameters
-    ----------
-    field : str
-        Name of the setting.
-    choices : tuple[Number, ...]
-        Values with equal probability; empty for a range.
-    low, high : Number
-        Limits of the range.
-    is_integer : bool
-        Whether values are whole numbers.
+    `field` is the name of the setting. `choices` have equal probability; () for a range, whose
+    limits are `low` and `high`.
     """
 
     field: str
@@ -128,22 +120,10 @@ def list_trials(
 ) -> dict[str, tuple[RecipeChange, ...]]:
     """Return the changes of the recipe in each trial, by the settings that are varied.
 
-    Parameters
-    ----------
-    texts : Sequence[str]
-        Settings with their values, as for `parse_setting`.
-    method, recipe : str, Recipe
-        Method and recipe that is changed.
-    n_trials : int | None
-        Number of trials with random values; settings that are varied by default are used if
-        `texts` does not vary a setting. None combines all listed values.
-    seed : int
-        Seed of the random values.
-
-    Raises
-    ------
-    ChangeError
-        If a setting or value is invalid, or if a range is given without a number of trials.
+    `texts` are settings with their values, as for `parse_setting`. `n_trials` is the number of
+    trials with random values; settings that are varied by default are used if `texts` does not
+    vary a setting. None combines all listed values. Raises `ChangeError` if a setting or value is
+    invalid, or if a range is given without a number of trials.
     """
     space = tuple(parse_setting(text, method, recipe) for text in texts)
     if n_trials is None:

@@ -36,16 +36,8 @@ def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
     ``oneway.test``. For two groups, F is the square of Welch's t. scipy 1.16 and later contain the
     same test.
 
-    Parameters
-    ----------
-    groups : Sequence[npt.ArrayLike]
-        Independent values of each group (n,).
-
-    Returns
-    -------
-    WelchAnova
-        All values are NaN if there are fewer than two groups, or if a group has fewer than two
-        values or no variance.
+    `groups` are the independent values of each group (n,). All results are NaN if there are fewer
+    than two groups, or if a group has fewer than two values or no variance.
 
     >>> result = welch_anova([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
     >>> round(result.f, 3), round(result.dof_within, 3)
@@ -145,18 +137,10 @@ def compare_pairs(
 
     Holm's procedure corrects the p values of each test over the pairs of a metric.
 
-    Parameters
-    ----------
-    scores_by_metric : Mapping[str, Scores]
-        Scores from `average_scores`. A pair is only compared over participants with finite
-        scores for both methods, and skipped if there are fewer than two of them.
-    trained_methods : Sequence[str]
-        Methods of interest; pairs without any of them are skipped. Empty for all pairs.
-
-    Returns
-    -------
-    list[ScoreRow]
-        One row per metric and pair; ``difference`` is the mean of ``name`` minus ``minus``.
+    Scores are from `average_scores`. A pair is only compared over participants with finite scores
+    for both methods, and skipped if there are fewer than two of them. Pairs without any of the
+    `trained_methods` are also skipped, unless this list is empty. In the rows, ``difference`` is
+    the mean of ``name`` minus ``minus``.
     """
     rows = list[ScoreRow]()
     for metric, methods in scores_by_metric.items():
@@ -251,13 +235,8 @@ def compare_groups(
 ) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether groups of participants differ, one row per metric and method.
 
-    Parameters
-    ----------
-    scores_by_metric : Mapping[str, Scores]
-        Scores from `average_scores`.
-    group_of_participant : Mapping[str, str]
-        Group of each participant, such as the scanner or resolution. The result is empty if there
-        are fewer than two groups.
+    Scores are from `average_scores`. Groups are such as the scanner or resolution. The result is
+    empty if there are fewer than two groups.
     """
     labels = list(dict.fromkeys(group_of_participant.values()))
     if len(labels) < 2:

@@ -36,18 +36,10 @@ from bids_sr.version import __version__
 class PreparedMethod:
     """Method or interpolation prepared for an image.
 
-    Attributes
-    ----------
-    name : str
-        Name of the method or interpolation.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    build_upsampler : Callable[[float], Upsampler]
-        Function from the intensity that corresponds to 1 in the network to the upsampler.
-    model : LoadedModel | None
-        Trained model; None for an interpolation.
-    overruled_checks : tuple[str, ...]
-        Differences between model and image accepted by ``--allow``.
+    `factor` is the ratio of low-resolution to high-resolution voxel size. `build_upsampler`
+    returns the upsampler for the intensity that corresponds to 1 in the network. `model` is None
+    for an interpolation. `overruled_checks` are differences between model and image accepted by
+    ``--allow``.
     """
 
     name: str

@@ -42,16 +42,9 @@ _PREPARATION_FIX = (
 class ScannedHead:
     """Scans of a head in one session, with contrasts in the order of ``--channels``.
 
-    Attributes
-    ----------
-    participant : str
-        Participant, such as ``sub-01``.
-    name : str
-        Participant and session.
-    fine, coarse : tuple[Path, ...]
-        High- and low-resolution file of each contrast.
-    mask : Path | None
-        File of the brain mask; None computes the mask from the scans.
+    `participant` is such as ``sub-01``, and `name` includes the session. `fine` and `coarse` are
+    the high- and low-resolution file of each contrast. `mask` is the file of the brain mask; None
+    computes the mask from the scans.
     """
 
     participant: str
@@ -198,16 +191,8 @@ def score_heads(
     """Yield scores of all models and of the low-resolution scans, one row per contrast.
 
     Low-resolution scans are interpolated to the high-resolution grid, and serve as the
-    interpolation in the comparison with models. Cells are text.
-
-    Parameters
-    ----------
-    model_files_by_name : Mapping[str, Path]
-        File of each model, by its name in the table.
-    heads : Sequence[tuple[ScannedHead, TrainingImage]]
-        Files and images of each head.
-    options : CompareOptions
-        Options of the call, for device and threads.
+    interpolation in the comparison with models. Cells are text. `model_files_by_name` are by the
+    name in the table. `options` determine device and threads.
     """
     device = model_files.choose_device(options)
     for head, image in heads:

@@ -79,16 +79,10 @@ from bids_sr.sr.recipe_changes import ChangeError
 class _Candidate:
     """Method with settings to train, at the resolution of the images or a lower resolution.
 
-    Attributes
-    ----------
-    name : str
-        Name in the table: the method, the training resolution if it is lower, and `settings`.
-    settings : str
-        Settings that differ between the candidates of a method, such as ``filters=8 batch=2``.
-    training : TrainingRequest
-        Settings of the training.
-    zoom_ratio : float
-        Voxel size of the training images relative to the images of the call.
+    `name` is the name in the table: the method, the training resolution if it is lower, and
+    `settings`. These are the settings that differ between the candidates of a method, such as
+    ``filters=8 batch=2``. `zoom_ratio` is the voxel size of the training images relative to the
+    images of the call.
     """
 
     name: str
@@ -106,22 +100,11 @@ class _Candidate:
 class _Study:
     """Images of all participants, and the methods to train on them.
 
-    Attributes
-    ----------
-    candidates : tuple[_Candidate, ...]
-        Methods and settings to train.
-    participants : tuple[str, ...]
-        Participant of each file or, with several contrasts as channels, of each head.
-    images : tuple[TrainingImages, ...]
-        Images of each file or head.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    degradation : str | None
-        Degradation of test images; None for measured low-resolution images.
-    folds : tuple[ParticipantSplit, ...]
-        Sets of participants in each fold.
-    heads : tuple[ScannedHead, ...]
-        Files of each head; empty for images of a single contrast.
+    `participants` and `images` are in the order of files or, with several contrasts as channels,
+    of heads. `factor` is the ratio of low-resolution to high-resolution voxel size. `degradation`
+    is the degradation of test images; None for measured low-resolution images. `folds` are the
+    sets of participants in each fold. `heads` are the files of each head; () for images of a
+    single contrast.
     """
 
     candidates: tuple[_Candidate, ...]
@@ -556,18 +539,8 @@ def _score_models(
 ) -> list[ScoreRow]:
     """Return the scores of all models and interpolations for some participants.
 
-    Parameters
-    ----------
-    weights_by_name : Mapping[str, Path]
-        Model files of the candidates.
-    study : _Study
-        Images of all participants.
-    participants : Sequence[str]
-        Participants whose images are scored.
-    options : CompareOptions
-        Options of the call.
-    models_dir : Path
-        Directory of the models, where downsampled references are stored.
+    `participants` are the participants whose images are scored. Downsampled references are stored
+    in `models_dir`.
     """
     indices = [
         index

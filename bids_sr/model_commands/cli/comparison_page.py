@@ -25,16 +25,8 @@ def write_comparison_page(
 ) -> Path:
     """Write a page of tables and figures, atomically.
 
-    Parameters
-    ----------
-    target : Path
-        File of the page.
-    title : str
-        Title of the page.
-    tables : Mapping[str, Sequence[Sequence[str]]]
-        Rows of cells by heading; the first row has the names of the columns.
-    figures : Sequence[Path]
-        PNG or SVG files, which are embedded.
+    `tables` contains rows of cells by heading; the first row has the names of the columns.
+    `figures` are PNG or SVG files, which are embedded.
     """
     sections = [_format_table(heading, rows) for heading, rows in tables.items()]
     sections += [_format_figure(file) for file in figures]

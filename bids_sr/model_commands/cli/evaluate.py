@@ -59,24 +59,12 @@ _UNPRINTED_COLUMNS = ("reference", "slope", "intercept", "p_independent")
 class FigureImages:
     """Images in the figures of a reference, all 3D on the same part of its grid.
 
-    Attributes
-    ----------
-    title : str
-        Name of the reference file.
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    reference : Array
-        First scored volume of the reference.
-    interpolated_image : Array
-        Low-resolution image after linear interpolation.
-    mask : MaskArray
-        Scored voxels.
-    methods : Mapping[str, Array]
-        Super-resolved image of each row, by name in the table.
-    mean_reference : Array
-        Mean of the scored volumes of the reference.
-    mean_images : Mapping[str, Array]
-        Mean of the scored volumes of each model and each image from another program.
+    `title` is the name of the reference file, and `affine` is the voxel-to-world matrix (4 x 4,
+    RAS+ mm). `reference` is the first scored volume of the reference, `interpolated_image` is the
+    low-resolution image after linear interpolation, and `methods` contains the super-resolved
+    image of each row, by name in the table. `mask` selects the scored voxels. `mean_reference` and
+    `mean_images` are means of the scored volumes: of the reference, and of each model and each
+    image from another program.
     """
 
     title: str
@@ -93,16 +81,9 @@ class FigureImages:
 class _LowresImage:
     """Measured or computed low-resolution image of a reference.
 
-    Attributes
-    ----------
-    reader : SeriesReader
-        File of the image.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    window : tuple[slice, slice, slice]
-        Part of the reference that the image covers.
-    volumes : Sequence[int]
-        Numbers of the evaluated volumes in the image.
+    `factor` is the ratio of low-resolution to high-resolution voxel size, `window` is the part of
+    the reference that the image covers, and `volumes` are the numbers of the evaluated volumes in
+    the image.
     """
 
     reader: SeriesReader
@@ -115,22 +96,9 @@ class _LowresImage:
 class _Task:
     """Inputs shared by all rows of a reference.
 
-    Attributes
-    ----------
-    participant : str
-        Participant of the reference.
-    lowres : _LowresImage
-        Low-resolution image.
-    reference : SeriesReader
-        High-resolution reference.
-    volumes : Sequence[int]
-        Numbers of the evaluated volumes in the reference.
-    methods : Mapping[str, PreparedMethod]
-        Models and interpolations, by name in the table.
-    other_images : Mapping[str, SeriesReader]
-        Images from other programs, by name in the table.
-    mask_file : Path | None
-        Brain mask on the grid of the low-resolution image; None computes the mask.
+    `volumes` are the numbers of the evaluated volumes in the reference. `methods` are models and
+    interpolations, and `other_images` are images from other programs, both by name in the table.
+    `mask_file` is the brain mask on the grid of the low-resolution image; None computes the mask.
     """
 
     participant: str
@@ -146,14 +114,8 @@ class _Task:
 class _ScoredVoxels:
     """Scored voxels of a reference.
 
-    Attributes
-    ----------
-    mask : MaskArray
-        Scored voxels.
-    data_range : float
-        Range of the reference in the mask.
-    mean_reference : Array
-        Mean of the scored volumes of the reference.
+    `data_range` is the range of the reference in the mask, and `mean_reference` the mean of its
+    scored volumes.
     """
 
     mask: MaskArray

@@ -90,18 +90,9 @@ def check_applicable(
 ) -> list[str]:
     """Check that a model can be applied to an image, and return the accepted differences.
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Trained model.
-    reader : SeriesReader
-        Image to apply the model to.
-    contrast : str
-        BIDS suffix of the image.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    allow : Collection[str], optional
-        Accepted properties (resolution, contrast, ...). Other differences raise `UsageError`.
+    `contrast` is the BIDS suffix of the image, and `factor` is the ratio of low-resolution to
+    high-resolution voxel size. `allow` contains accepted properties (resolution, contrast, ...).
+    Other differences raise `UsageError`.
     """
     card = model.card
     subject = f"a {card.method} model"

@@ -80,18 +80,8 @@ Blinded rating of structural scans
 class _Scan:
     """Scan to rate.
 
-    Attributes
-    ----------
-    participant : str
-        Participant and session.
-    contrast : str
-        BIDS suffix.
-    series : str
-        Name of the series.
-    path : Path
-        File of the scan.
-    in_template : bool
-        Whether the super-resolved scans are in a template space.
+    `participant` includes the session, and `contrast` is the BIDS suffix. `in_template` is whether
+    the super-resolved scans are in a template space.
     """
 
     participant: str
@@ -117,10 +107,7 @@ def rate(options: RateOptions) -> None:
 def _make_kit(options: RateOptions, derivatives: Path) -> None:
     """Write pictures, sheet, instructions and sealed key of a kit.
 
-    Raises
-    ------
-    UsageError
-        If the kit exists, or if there are no scans to rate.
+    Raises `UsageError` if the kit exists, or if there are no scans to rate.
     """
     target = options.kit
     _check_target(target)
@@ -286,17 +273,9 @@ def _read_canonical(path: Path) -> Volume:
 class _View:
     """Planes and gray scale of the pictures of a participant and contrast.
 
-    Attributes
-    ----------
-    planes : tuple[int, ...]
-        Index of each plane of `_PLANE_RULES`.
-    points : Array | None
-        Point in each plane (RAS mm). If None, planes of acquired scans are chosen from their own
-        extent.
-    pixel_mm : float
-        Size of a pixel.
-    white_level : float
-        Intensity that is shown as white.
+    `planes` has the index of each plane of `_PLANE_RULES`, and `points` a point in each plane
+    (RAS mm). If None, planes of acquired scans are chosen from their own extent. `pixel_mm` is the
+    size of a pixel, and `white_level` the intensity that is shown as white.
     """
 
     planes: tuple[int, ...]
@@ -418,10 +397,8 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
 def _score_sheets(options: RateOptions) -> None:
     """Print (and with ``-o`` write) mean ratings, comparisons and agreement of rating sheets.
 
-    Raises
-    ------
-    UsageError
-        If a sheet cannot be read, has unknown codes or invalid ratings, or has no ratings.
+    Raises `UsageError` if a sheet cannot be read, has unknown codes or invalid ratings, or has no
+    ratings.
     """
     key = read_key(options.kit)
     ratings_by_rater = _read_sheets(options.sheets, list(key))

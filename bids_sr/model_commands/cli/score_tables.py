@@ -113,22 +113,11 @@ def compare_rows(
 ) -> dict[ComparisonTable, list[ScoreRow]]:
     """Summarize and test scores across participants, print the summary and write the tables.
 
-    Parameters
-    ----------
-    rows : Sequence[ScoreRow]
-        One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
-    methods : Sequence[str]
-        Names of the methods to compare with each other and with interpolations.
-    group_of_participant : Mapping[str, str]
-        Group of each participant; empty if there are no groups.
-    out : Path | None
-        Table of the images; further tables are written next to it. If None, the summary is only
-        printed.
-
-    Returns
-    -------
-    dict[ComparisonTable, list[ScoreRow]]
-        Rows of the non-empty tables.
+    `rows` has one row per image and method, with the columns of `SCORES`, ``name`` and
+    ``participant``. `methods` are compared with each other and with interpolations.
+    `group_of_participant` is empty if there are no groups. `out` is the table of the images;
+    further tables are written next to it. If None, the summary is only printed. Empty tables are
+    not returned.
     """
     scores = average_scores(
         Score(
