@@ -122,22 +122,11 @@ def render_resolver(
 ) -> tuple[str, list[Markup]]:
     """Return the lead and parts of the page of one super-resolved run.
 
-    Parameters
-    ----------
-    method : str
-        Name of the method.
-    volumes : Mapping[str, Volume]
-        One volume as acquired, from B-spline, and from the method.
-    brain : Volume
-        Brain on the high-resolution grid.
-    weight : Volume | None
-        Prior SD map; None if the method does not estimate it.
-    facts : Mapping[str, object]
-        Facts on registration, calibration and held-out scores.
-    parameters : str
-        Parameters of the estimator.
-    reason : str
-        Reason why the method was not applied; "" if it was applied.
+    `volumes` contains one volume as acquired, from B-spline, and from the method, and `brain` is
+    on the high-resolution grid. `weight` is the prior SD map; None if the method does not estimate
+    it. `facts` are on registration, calibration and held-out scores. `parameters` are the
+    parameters of the estimator. `reason` is the reason why the method was not applied; "" if it
+    was applied.
     """
     sections = [
         _render_figure(
