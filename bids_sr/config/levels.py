@@ -60,21 +60,12 @@ class _StoredStats:
 class StoredMaps:
     """Settings that determine which maps become files.
 
-    Fields have the names of the settings; `methods` includes the requested baselines.
-
-    Attributes
-    ----------
-    baselines : str
-        Compared baselines, ``default`` or ``all``.
-    kinds : sequence of str
-        Maps to compute: ``cc`` (correlation) and ``glm`` (linear model).
-    correlation : bool
-        Whether correlation is stored in addition to the linear model at the standard level.
-    primary : str
-        Name of the exported series.
-    minus_others : collection of str
-        Default contrasts that the standard level only stores for the acquired and the exported
-        series.
+    Fields have the names of the settings; `methods` includes the requested baselines. `baselines`
+    are the compared baselines, ``default`` or ``all``. `kinds` are the maps to compute: ``cc``
+    (correlation) and ``glm`` (linear model). `correlation` is whether correlation is stored in
+    addition to the linear model at the standard level. `primary` is the name of the exported
+    series. `minus_others` are default contrasts that the standard level only stores for the
+    acquired and the exported series.
     """
 
     level: StorageLevel

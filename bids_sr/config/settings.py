@@ -201,12 +201,8 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     """Read a settings file as ``{group: {name: value}}``.
 
     With `reusable_only`, settings of the call that wrote the file (directories, identifier, dry
-    run) are omitted.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, is not valid TOML, or has an unknown key.
+    run) are omitted. Raises `UsageError` if the file cannot be read, is not valid TOML, or has an
+    unknown key.
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():

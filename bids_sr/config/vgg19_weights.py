@@ -36,21 +36,10 @@ def installed_vgg19() -> Path:
 def find_vgg19(method: Method, recipe: str, user_file: Path | None) -> Path | None:
     """Return the VGG-19 weights that a training uses.
 
-    Parameters
-    ----------
-    method : Method
-        Trained method.
-    recipe : str
-        Name of the recipe, as for ``--recipe``.
-    user_file : Path | None
-        File of ``--vgg-weights``.
-
-    Returns
-    -------
-    Path | None
-        `user_file` if the loss has a perceptual term. Without `user_file`, the installed file, if
-        it exists, the recipe is ``paper``, and the published training uses VGG-19
-        (`bids_sr.sr.recipe.Recipe.relies_on_vgg`). Otherwise None.
+    `user_file` is the file of ``--vgg-weights``, which is returned if the loss has a perceptual
+    term. Without `user_file`, the installed file is returned if it exists, the recipe is
+    ``paper``, and the published training uses VGG-19 (`bids_sr.sr.recipe.Recipe.relies_on_vgg`).
+    Otherwise None.
     """
     method_recipe = method.recipes.get(recipe)
     if method_recipe is None or not method_recipe.perceptual:
