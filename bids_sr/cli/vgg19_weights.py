@@ -53,23 +53,14 @@ def install_requested_weights(settings: Settings) -> Settings:
 def install_vgg19(source: Path, *, base: str = BASE, digits: str = VGG19_DIGITS) -> Path:
     """Return the VGG-19 weights as a safetensors file, which is installed if necessary.
 
-    Parameters
-    ----------
-    source : Path
-        Value of ``--vgg-weights``. A safetensors file is returned as it is, torchvision's file is
-        converted, and ``download`` downloads torchvision's file unless weights are installed.
-    base : str
-        Address of the folder on the server, without the file name.
-    digits : str
-        First hexadecimal digits of the SHA-256 of torchvision's file.
+    `source` is the value of ``--vgg-weights``. A safetensors file is returned as it is,
+    torchvision's file is converted, and ``download`` downloads torchvision's file unless weights
+    are installed. `base` is the address of the folder on the server, without the file name, and
+    `digits` are the first hexadecimal digits of the SHA-256 of torchvision's file.
 
-    Raises
-    ------
-    UsageError
-        If the download fails, if the file is missing, has another checksum or other content, or
-        if nothing may be written.
-    DiskFullError
-        If there is not enough space for the download or the weights.
+    Raises `UsageError` if the download fails, if the file is missing, has another checksum or
+    other content, or if nothing may be written, and `DiskFullError` if there is not enough space
+    for the download or the weights.
     """
     if source.suffix == ".safetensors":
         return source
@@ -214,10 +205,7 @@ def _write_response(response: BinaryIO, target: Path, size: int) -> int:
 def _download(address: str, target: Path) -> None:
     """Write the response of an address to a file.
 
-    Raises
-    ------
-    DiskFullError
-        If there is not enough space, before or during the download.
+    Raises `DiskFullError` if there is not enough space, before or during the download.
     """
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as response:
