@@ -60,28 +60,14 @@ class Site(OptionSection):
 class Submission:
     """Array of participants, followed by a group job.
 
-    Parameters
-    ----------
-    id : str
-        Time of submission and a random part; also the name of its folder.
-    bids_dir, output_dir, work_dir : Path
-        Absolute paths of the data, output and working directories.
-    tasks : tuple[tuple[str, ...], ...]
-        Participants of each task (``sub-01``), starting with task 1; empty without an array.
-    digests : Mapping[str, str]
-        Digest of data and settings by participant and ``group``, see `read_done`.
-    request : Request | None
-        Resources of each task; None without an array.
-    group_request : Request | None
-        Resources of the group job; None if there is no group job.
-    site : Site
-        Site-specific options.
-    program : str
-        Name or path of the installed program.
-    binds : tuple[Path, ...]
-        Files and directories to mount in a container, besides data, output and work.
-    at_once : int
-        Limit of simultaneous tasks; 0 for the limit of SLURM.
+    `id` is the time of submission and a random part; it is also the name of the folder of the
+    submission. Directories have absolute paths. `tasks` contains the participants of each task
+    (``sub-01``), starting with task 1; () without an array. `digests` contains the digest of data
+    and settings by participant and ``group``, see `read_done`. `request` contains the resources of
+    each task; None without an array. `group_request` contains the resources of the group job; None
+    if there is no group job. `program` is the name or path of the installed program. `binds` are
+    files and directories to mount in a container, besides data, output and work. `at_once` is the
+    limit of simultaneous tasks; 0 for the limit of SLURM.
     """
 
     id: str
@@ -149,10 +135,7 @@ class ActiveJobs:
 def find_active(output_dir: Path) -> ActiveJobs:
     """Query the queue for the jobs of all submissions of an output.
 
-    Raises
-    ------
-    SlurmError
-        SLURM does not answer.
+    Raises `SlurmError` if SLURM does not answer.
     """
     folders = {
         f"{_NAME_PREFIX}{path.parent.name}": path.parent
