@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -49,8 +49,8 @@ CODES: dict[str, tuple[str, str]] = {
     "memory": (
         "out of memory",
         "Use fewer parallel processes (--nprocs), a larger memory limit (--mem), or a"
-        " computer with more memory. On SLURM, `bids-sr-slurm retry` requests more memory;"
-        f" you can also increase memory_extra_gb in the plugin file, {_RERUN_TEXT}.",
+        " computer with more memory. With a SLURM plugin file, you can also increase"
+        f" memory_extra_gb, {_RERUN_TEXT}.",
     ),
     "forbidden": (
         "permission denied",
@@ -74,8 +74,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "time": (
         "job timed out",
-        "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also"
-        f" increase time_minutes in the plugin file, {_RERUN_TEXT}.",
+        f"Increase time_minutes in the plugin file, {_RERUN_TEXT}.",
     ),
     "cancelled": (
         "cancelled",
@@ -99,9 +98,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "absent": (
         "program not found",
-        "The program was not found on the PATH of the compute node. Use --setup FILE (a"
-        " file with commands that set up the environment) or --container IMAGE, or check the"
-        " settings template and sbatch_args in the plugin file.",
+        "The program was not found on the PATH of the compute node. Check the settings template"
+        " and sbatch_args in the plugin file.",
     ),
     "unseen": (
         "job result not found",
@@ -272,18 +270,16 @@ def _read_notices(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
     return tuple(notices)
 
 
-def read_failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
+def read_failed_steps(logs: Path) -> dict[str, list[Notice]]:
     """Return the failed steps of the last recorded run of each participant (label).
 
-    `since` contains a time (s since 1970) by participant; older records are ignored. Errors
-    without a participant are listed under "".
+    Errors without a participant are listed under "".
     """
     steps_by_participant: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
         steps_of_record: dict[str, list[Notice]] = {}
-        recorded_at = path.stat().st_mtime
         for notice in read_record(path.parent):
-            if notice.failed and recorded_at >= since.get(notice.subject, 0):
+            if notice.failed:
                 steps_of_record.setdefault(notice.subject, []).append(notice)
         steps_by_participant |= steps_of_record
     return steps_by_participant

@@ -1,65 +1,14 @@
 """Calls of SLURM commands, always by argument lists and never through a shell."""
 
 import getpass
-import math
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bids_sr.config import UsageError
 
-_CODE_BY_STATE = {
-    "OUT_OF_MEMORY": "memory",
-    "TIMEOUT": "time",
-    "DEADLINE": "time",
-    "CANCELLED": "cancelled",
-    "PREEMPTED": "node",
-    "NODE_FAIL": "node",
-    "BOOT_FAIL": "node",
-    "COMPLETED": "unseen",
-    "UNKNOWN": "unknown",
-    "": "unknown",
-}
-_CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
-# messages of slurmstepd in the log of a task, and their states
-_STATE_BY_MESSAGE = (
-    ("DUE TO TIME LIMIT", "TIMEOUT"),
-    ("oom-kill event", "OUT_OF_MEMORY"),
-    ("oom_kill event", "OUT_OF_MEMORY"),
-    ("exceeded memory limit", "OUT_OF_MEMORY"),
-    ("exceeded job memory limit", "OUT_OF_MEMORY"),
-    ("DUE TO NODE FAILURE", "NODE_FAIL"),
-    ("DUE TO PREEMPTION", "PREEMPTED"),
-    (" CANCELLED AT ", "CANCELLED"),
-)
-
-
-def get_code(state: str, exit_code: int | None = None) -> str:
-    """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
-
-    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
-    ended by a signal.
-
-    >>> get_code("CANCELLED+"), get_code("FAILED", 137), get_code("FAILED")
-    ('cancelled', 'killed', 'crashed')
-    """
-    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code or 1, "crashed")
-
-
-def find_message_state(line: str) -> str:
-    """Return the SLURM state, such as ``TIMEOUT``, in a line of a log.
-
-    The result is "" if SLURM did not write the line.
-    """
-    if not line.startswith("slurmstepd"):
-        return ""
-    return next((state for message, state in _STATE_BY_MESSAGE if message in line), "")
-
-
-QUEUE_FORMAT = "%i|%T|%r"
-"""Format of ``squeue``: job number (``12_3`` for a task), state, and reason."""
 ACTIVE = frozenset(
     {
         "PENDING",
@@ -82,7 +31,6 @@ ACTIVE = frozenset(
 _TIMEOUT_S = 120.0
 _MAX_JOBS_PER_CALL = 500  # jobs or names per command line
 _KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-_PEAK_PATTERN = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
 _NUMBER_PATTERN = re.compile(r"\d+")
 _ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -177,49 +125,44 @@ def parse_job_id(output: str) -> str:
     return output.strip().rpartition("\n")[2].partition(";")[0]
 
 
-def queue(job_names: Sequence[str]) -> dict[str, str]:
-    """Return the state of each job by number, including recently ended jobs.
+def list_open_jobs(names: Sequence[str]) -> dict[str, str]:
+    """Return the names of pending and running jobs, by number.
 
-    Array tasks have numbers such as ``12_3``.
-    """
-    states: dict[str, str] = {}
-    options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
-    for names in divide_into_chunks(job_names):
-        entries = parse_squeue(_run("squeue", *options, f"--name={','.join(names)}"))
-        states.update({job: state for job, state, _ in entries})
-    return states
+    Array tasks have numbers such as ``12_3``, whether they are pending or running.
 
-
-def read_peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
-    """Return the peak memory (MiB) of jobs by number, if SLURM's accounting knows it.
-
-    The value is from the largest step of each job (``12_3`` for a task). The result is empty
-    without accounting.
-    """
-    if not jobs or shutil.which("sacct") is None:
-        return {}
-    options = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
-    text = call("sacct", *options, f"--jobs={','.join(jobs)}").stdout
-    sizes = sorted((float(size), job) for job, size in _PEAK_PATTERN.findall(text))
-    return {job: math.ceil(size) for size, job in sizes}
-
-
-def parse_squeue(squeue_text: str) -> list[list[str]]:
-    """Return the cells of all lines with three columns in the output of ``squeue``."""
-    lines = (line.split("|", 2) for line in squeue_text.splitlines())
-    return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
-
-
-def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs and tasks (``12_3``).
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of the jobs to list.
 
     Raises
     ------
     SlurmError
         The command fails.
     """
-    for group in divide_into_chunks(list(jobs)):
-        _run("scancel", *group)
+    jobs: dict[str, str] = {}
+    options = ("--noheader", "--array", "--all", "--format=%i|%T|%j")
+    for chunk in divide_into_chunks(names):
+        rows = parse_squeue(_run("squeue", *options, f"--name={','.join(chunk)}"))
+        jobs |= {number: name for number, _, name in rows}
+    return jobs
+
+
+def cancel_pending(number: str) -> None:
+    """Cancel a job unless it has started.
+
+    Raises
+    ------
+    SlurmError
+        The command fails.
+    """
+    _run("scancel", "--state=PENDING", number)
+
+
+def parse_squeue(squeue_text: str) -> list[list[str]]:
+    """Return the cells of all lines with three columns in the output of ``squeue``."""
+    lines = (line.split("|", 2) for line in squeue_text.splitlines())
+    return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
 
 
 def read_largest_index() -> int | None:

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bids_sr.config import UsageError
 from bids_sr.config.memory import SHARED_GB
@@ -20,13 +19,11 @@ and file systems are shared.
 # fraction of a job's memory for the program; the rest is for the shell and unexpected use
 _PROGRAM_SHARE = 0.9
 _SHARED_GIB = SHARED_GB * 1e9 / 2**30
-_PEAK_MARGIN = 1.25  # margin of memory relative to the measured peak
 MIN_MB, STEP_MB = 2048, 512  # MiB, smallest memory of a job, and step of all requests
 STEP_MIN = 5  # min, step of time limits
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 2048, 60  # MiB and min of a group job without participants
 _PARTICIPANTS_PER_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
-_RETRY_FACTOR = 2  # ratio of the next request of a resource to the exceeded request
 _TIME_PATTERN = re.compile(
     r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"
 )
@@ -80,29 +77,6 @@ def make_group_request(participants: int) -> Request:
     )
 
 
-def enlarge_request(request: Request, code: str, peak_mb: int = 0) -> Request:
-    """Return the request for another start of a failed job, with more memory or time.
-
-    The exceeded resource is doubled. If the peak memory is known, the new memory is 25 % more than
-    the larger of the peak and the previous request.
-
-    Parameters
-    ----------
-    request : Request
-        Request of the failed job.
-    code : str
-        Reason of the failure, such as ``memory`` or ``time``.
-    peak_mb : int, optional
-        Peak memory of the job according to SLURM (MiB), if it ran out of memory; 0 if unknown.
-    """
-    memory_mb = request.memory_mb * (_RETRY_FACTOR if code == "memory" else 1)
-    minutes = request.minutes * (_RETRY_FACTOR if code == "time" else 1)
-    # the peak can be below the request if the kernel ended the job or the peak was not sampled
-    if peak_mb:
-        memory_mb = _round_up(max(request.memory_mb, peak_mb) * _PEAK_MARGIN, STEP_MB)
-    return replace(request, memory_mb=memory_mb, minutes=minutes)
-
-
 def compute_program_gib(request: Request) -> float:
     """Return the memory that the program may use (GiB, rounded down to hundredths).
 
@@ -120,14 +94,6 @@ def compute_job_mb(program: float, workers: int) -> int:
     The memory is also sufficient if accounting sums the resident memory of all processes.
     """
     return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
-
-
-def compute_signal_seconds(request: Request) -> int:
-    """Return the time (s) before its time limit at which a job is signaled to stop.
-
-    The program needs about ten seconds to stop.
-    """
-    return max(30, min(300, request.minutes * 60 // 20))
 
 
 def parse_minutes(text: str) -> int:

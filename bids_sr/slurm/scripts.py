@@ -8,20 +8,18 @@ from pathlib import Path
 from bids_sr.boilerplate import path as find_boilerplate
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_text
-from bids_sr.slurm.arrays import format_tasks
-from bids_sr.slurm.commands import QUEUE_FORMAT
-from bids_sr.slurm.job_requests import compute_program_gib, compute_signal_seconds, format_time
-from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
+from bids_sr.slurm.job_requests import compute_program_gib, format_time
+from bids_sr.slurm.records import find_records_dir
+from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission
 from bids_sr.version import __version__
 
 _NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def _render_script(submission: Submission, job: ArrayJob) -> str:
-    """Return the script of a job."""
+def _render_script(submission: Submission, request: Request, array: ArrayJob | None) -> str:
+    """Return the script of an array, or of the group job if `array` is None."""
     import jinja2
 
-    request = job.request
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -36,31 +34,34 @@ def _render_script(submission: Submission, job: ArrayJob) -> str:
     template = environment.from_string(find_boilerplate("sbatch.tmpl").read_text(encoding="utf-8"))
     return template.render(
         version=__version__,
-        what="group level" if job.is_group else f"{len(job.task_of)} participants",
+        what=f"{len(array.participants)} participants" if array else "group level",
         job_name=submission.job_name,
-        name=job.name,
-        array="" if job.is_group else format_tasks(job.indices, job.at_once),
+        array=_format_array(array) if array else "",
         request=request,
         time=format_time(request.minutes),
         site=list(site.sbatch_options.items()),
-        signal_seconds=compute_signal_seconds(request),
-        folder=str(submission.folder),
-        requeues=site.requeues,
+        participants=str(submission.folder / "participants.txt"),
+        records=str(find_records_dir(submission.output_dir)),
+        digest=submission.digests[0 if array else 1],
         setup=site.setup,
         container=site.container,
         work_dir=str(submission.work_dir),
-        command=_make_command(submission, request, "group" if job.is_group else "participant"),
-        queue_format=QUEUE_FORMAT,
+        command=_make_command(submission, request, "participant" if array else "group"),
     )
+
+
+def _format_array(array: ArrayJob) -> str:
+    """Return the task numbers of an array as SLURM expects them, with the limit."""
+    limit = "" if array.at_most is None else f"%{array.at_most}"
+    return f"1-{len(array.tasks)}{limit}"
 
 
 def _make_command(submission: Submission, request: Request, level: str) -> list[str]:
     """Return the program with its arguments as quoted shell words."""
-    site = submission.site
     start = (
         _make_container_command(submission, request)
-        if site.container
-        else [shlex.quote(site.program)]
+        if submission.site.container
+        else [shlex.quote(submission.program)]
     )
     arguments = [
         str(submission.bids_dir),
@@ -89,46 +90,74 @@ def _make_container_command(submission: Submission, request: Request) -> list[st
         f"{submission.bids_dir}:{submission.bids_dir}:ro",
         *(f"{path}:{path}" for path in writable),
     ]
-    binds += [f"{path}:{path}:ro" for path in submission.site.binds]
+    binds += [f"{path}:{path}:ro" for path in submission.binds]
     arguments = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
     for bind in binds:
         arguments += ["--bind", bind]
     return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
 
 
-def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
-    """Write settings, lists of participants and scripts of a submission; return the scripts.
+def write_scripts(submission: Submission) -> list[Path]:
+    """Write settings, list of participants and scripts; return the scripts, the group job last.
 
-    The script of the group job is the last.
+    Records of participants that will be processed again are removed.
     """
-    folder = submission.folder
-    for name in ("logs", "status"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    write_text(folder / "settings.toml", settings_toml)
+    folder, records = submission.folder, find_records_dir(submission.output_dir)
+    (folder / "logs").mkdir(parents=True)
+    records.mkdir(exist_ok=True)
+    for name in submission.array.participants if submission.array else ():
+        (records / name).unlink(missing_ok=True)
+    write_text(folder / "settings.toml", submission.settings_toml)
+    array, group = submission.array, submission.group
+    write_text(
+        folder / "participants.txt",
+        "".join(" ".join(names) + "\n" for names in (array.tasks if array else ())),
+    )
     scripts = []
-    for job in submission.jobs:
-        lines = (" ".join(names) + "\n" for names in job.tasks)
-        if not job.is_group:
-            write_text(folder / f"{job.name}.txt", "".join(lines))
-        scripts.append(write_text(folder / f"{job.name}.sbatch", _render_script(submission, job)))
-    submission.save()
+    if array:
+        text = _render_script(submission, array.request, array)
+        scripts.append(write_text(folder / "array.sbatch", text))
+    if group:
+        text = _render_script(submission, group, None)
+        scripts.append(write_text(folder / f"{GROUP}.sbatch", text))
     return scripts
 
 
-def make_sbatch_arguments(
-    submission: Submission, job: ArrayJob, dependencies: Sequence[str] = ()
-) -> list[str]:
-    """Return the arguments of ``sbatch`` that are not in the script.
+def make_sbatch_arguments(script: Path, dependencies: Sequence[str] = ()) -> list[str]:
+    """Return the arguments of ``sbatch`` for a script in the directory of its submission.
 
-    These are paths, which may need quoting, and the jobs in `dependencies`. The latter must end
-    before the job starts, with or without success. The script is the last argument.
+    Arguments that are not in the script are paths, which may need quoting, and the jobs in
+    `dependencies`, which must end before the job starts, with or without success.
     """
-    folder = submission.folder
-    logs = str(folder / "logs").replace("%", "%%")
-    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{job.log_name('%a')}"]
+    logs = str(script.parent / "logs").replace("%", "%%")
+    log_name = f"{GROUP}.log" if script.stem == GROUP else "task_%a.log"
+    arguments = ["--parsable", f"--chdir={script.parent}", f"--output={logs}/{log_name}"]
     if dependencies:
         arguments.append("--dependency=afterany:" + ":".join(dependencies))
-    return [*arguments, str(folder / f"{job.name}.sbatch")]
+    return [*arguments, str(script)]
+
+
+def write_submit_script(scripts: Sequence[Path], open_jobs: Sequence[str]) -> Path:
+    """Write a shell script that submits the scripts of a submission, and return it.
+
+    The group job also waits for the jobs `open_jobs`.
+    """
+    lines = [
+        "#!/bin/bash",
+        "# shellcheck disable=SC2016 # paths may hold anything",
+        "set -e",
+    ]
+    dependencies = list(open_jobs)
+    for script in scripts:
+        arguments = shlex.join(make_sbatch_arguments(script))
+        if script.stem != GROUP:
+            lines.append(f"array=$(sbatch {arguments})")
+            dependencies.append("${array%%;*}")
+        elif dependencies:
+            lines.append(f'sbatch "--dependency=afterany:{":".join(dependencies)}" {arguments}')
+        else:
+            lines.append(f"sbatch {arguments}")
+    return write_text(scripts[0].parent / "submit.sh", "\n".join(lines) + "\n")
 
 
 def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:

@@ -1,88 +1,48 @@
-"""``bids-sr-slurm``: one array task per participant on a SLURM cluster, and the state of the jobs.
+"""``bids-sr-slurm``: one array task per participant on a SLURM cluster, and a group job.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
-0       submitted; with ``--wait`` and for ``status``: no failures
-1       a job failed; failures are listed
-2       the command or the data are invalid, or SLURM rejects the jobs
+0       submitted, or there is nothing to submit
+2       the command or the data are invalid, or SLURM rejects a job
 130     interrupted; submitted jobs continue
 ======  ====================================================================
 """
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bids_sr.cli.console import table_text
-from bids_sr.cli.exit_codes import DONE, FAILED, run_program
+from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.messages import print_line
-from bids_sr.cli.options import ParsedOptions, Parser, make_options
-from bids_sr.cli.parser import add_settings, make_settings
+from bids_sr.cli.options import Parser, make_options, normalize_flags
+from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
-from bids_sr.config import Settings
-from bids_sr.config.plugin import Plugin
-from bids_sr.config.presets import preset_names
-from bids_sr.io.json_values import as_texts
-from bids_sr.slurm import manage
-from bids_sr.slurm.cli.options import CommandOptions, SlurmOptions
+from bids_sr.config import Settings, UsageError
+from bids_sr.slurm import commands
+from bids_sr.slurm.cli.options import SlurmOptions
 from bids_sr.slurm.cli.prepare import prepare
-from bids_sr.slurm.job_requests import DEFAULT_CPUS, format_time, parse_minutes
-from bids_sr.slurm.job_states import (
-    JobStatus,
-    State,
-    format_summary,
-    format_table,
-    make_failure_notices,
-)
-from bids_sr.slurm.manage import Overview, cancel, make_retries, print_scripts, read_overview
-from bids_sr.slurm.submission import Site, Submission
+from bids_sr.slurm.job_requests import DEFAULT_CPUS
+from bids_sr.slurm.remaining import Remaining
+from bids_sr.slurm.scripts import make_sbatch_arguments, write_scripts, write_submit_script
+from bids_sr.slurm.submission import GROUP, Site, Submission
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
-and a group-level job follows. The options of bids-sr can be combined with the options in the group
-"SLURM". --nprocs and --mem apply to each task; the job requests more memory than --mem.
+and a group-level job follows. Options of bids-sr follow after --, such as:
 
-To manage submitted jobs, use bids-sr-slurm status OUT, bids-sr-slurm retry OUT and
-bids-sr-slurm cancel OUT."""
-_SUBMISSION_OPTIONS = {"mem", "time", "print_only", "wait"}
+  bids-sr-slurm DATA OUT --partition long --time 8:00:00 -- --nprocs 8 --mem 16
 
-
-_COMMANDS = {
-    "status": (
-        "show the state of each participant's job",
-        {"participant_label", *_SUBMISSION_OPTIONS},
-    ),
-    "retry": (
-        "resubmit the jobs of failed participants and a new group-level job; the memory"
-        " request is increased if a job ran out of memory, and the time limit if a job timed"
-        " out",
-        set(),
-    ),
-    "cancel": (
-        "cancel pending and running jobs, including the group-level job unless participants"
-        " are specified",
-        _SUBMISSION_OPTIONS,
-    ),
-}
-"""Command → description, and options that it does not accept."""
+--nprocs and --mem apply to each task; the job requests more memory than --mem. The same command
+again submits the participants that are neither done nor pending or running. To see and cancel
+jobs, use squeue and scancel."""
 
 
 def build_parser() -> Parser:
-    """Return the submission parser (``bids-sr`` and SLURM); missing options have no value."""
-    parser = Parser("bids-sr-slurm", _DESCRIPTION)
-    for kind in (SlurmOptions, Site):
-        parser.add_fields(kind, title="SLURM")
-    add_settings(parser, excluded_fields={"analysis_level"})
-    return parser
-
-
-def build_command_parser(command: str) -> Parser:
-    """Return the parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
-    description, excluded_fields = _COMMANDS[command]
-    parser = Parser(f"bids-sr-slurm {command}", f"{description[0].upper()}{description[1:]}.")
-    parser.add_fields(CommandOptions, excluded_fields=excluded_fields)
+    """Return the parser of the options that precede ``--``."""
+    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, Site)
+    parser.usage = "bids-sr-slurm bids_dir output_dir [options] -- [options of bids-sr]"
     return parser
 
 
@@ -98,130 +58,90 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_program("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a command, and return the exit code."""
-    command = arguments[0] if arguments else ""
-    if command not in _COMMANDS:
-        return _submit(arguments)
-    options = build_command_parser(command).options(arguments[1:], CommandOptions)
-    output_dir = options.output_dir.expanduser().absolute()
-    participants = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
-    minutes = parse_minutes(options.time) if options.time else None
-    state = read_overview(output_dir)
-    if command == "status":
-        return _print_states(state.statuses, output_dir)
-    if command == "retry":
-        return _retry(state, participants, options, minutes)
-    names = cancel(state, participants)
-    print(
-        f"Cancelled jobs: {' '.join(names)}"
-        if names
-        else "There are no pending or running jobs to cancel."
-    )
-    return DONE
-
-
-def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]:
-    """Return settings, SLURM options and site of a command line."""
-    options = make_options(inputs, SlurmOptions)
-    settings = {
-        group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
-    }
-    resources = settings.get("resources", {})
-    if options.cpus is not None:
-        settings["resources"] = {**resources, "nprocs": options.cpus}
-    elif set(as_texts(inputs.get("run", {}).get("config_file"))) <= {*preset_names()}:
-        file = resources.get("use_plugin")
-        cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
-        settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return make_settings(settings).resolve(run_uuid=""), options, make_options(inputs, Site)
-
-
-def _submit(arguments: list[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     """Prepare and submit the jobs, or print their scripts."""
-    settings, options, site = build_parser().read(arguments, _parse_options)
+    settings, options, site = _parse(arguments)
     for name, reason in settings.run.without_effect:
         print(f"  note: {name} has no effect: {reason}")
     print_line("Checking the inputs")
-    submission, settings_toml, state = prepare(settings, options, site)
-    dependencies = state.open_jobs if state else ()
-    if settings.run.dry_run:
+    submission, remaining = prepare(settings, options, site)
+    if settings.run.dry_run or submission.is_empty:
         return DONE
     if options.print_only:
-        return _print_only(submission, settings_toml, dependencies)
-    return _submit_all([(submission, settings_toml)], dependencies, wait=options.wait)
+        _print_scripts(submission, remaining)
+    else:
+        _submit(submission, remaining)
+    return DONE
 
 
-def _print_only(submission: Submission, settings_toml: str, dependencies: Sequence[str]) -> int:
+def _parse(arguments: Sequence[str]) -> tuple[Settings, SlurmOptions, Site]:
+    """Return resolved settings, SLURM options and site of a command line."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own_arguments, program_arguments = arguments[:end], arguments[end + 1 :]
+    parser = build_parser()
+    _check_position(own_arguments, parser)
+    options, site = parser.read(
+        own_arguments,
+        lambda inputs: (make_options(inputs, SlurmOptions), make_options(inputs, Site)),
+    )
+    paths = [str(options.bids_dir), str(options.output_dir)]
+    settings = parse_settings([*paths, "participant", *program_arguments])
+    resources = dataclasses.replace(
+        settings.resources, nprocs=settings.resources.nprocs or DEFAULT_CPUS
+    )
+    settings = dataclasses.replace(settings, resources=resources).resolve(run_uuid="")
+    return settings, options, site
+
+
+def _check_position(own_arguments: Sequence[str], parser: Parser) -> None:
+    """Raise `UsageError` if an option of ``bids-sr`` is not after ``--``."""
+    own_flags = _list_flags(parser)
+    program_flags = _list_flags(build_program_parser())
+    for token in normalize_flags(own_arguments):
+        flag = token.partition("=")[0]
+        if flag in program_flags - own_flags:
+            raise UsageError(
+                flag,
+                "this is an option of bids-sr",
+                f"write options of bids-sr after --: bids-sr-slurm DATA OUT -- {flag} ...",
+            )
+
+
+def _list_flags(parser: Parser) -> set[str]:
+    """Return the flags of all options of a parser."""
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
+def _print_scripts(submission: Submission, remaining: Remaining) -> None:
     """Write and print the scripts of a submission, with the command that submits them."""
-    job_scripts, submit_script = print_scripts(submission, settings_toml, open_jobs=dependencies)
-    for script in (*job_scripts, submit_script):
+    scripts = write_scripts(submission)
+    submit_script = write_submit_script(scripts, remaining.open_numbers)
+    for script in (*scripts, submit_script):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
     print(
         "\nNo jobs were submitted. To submit the jobs, run: bash"
         f" {shlex.quote(str(submit_script))}"
     )
-    return DONE
 
 
-def _submit_all(
-    submissions: "list[tuple[Submission, str]]", job_dependencies: Sequence[str], *, wait: bool
-) -> int:
-    """Submit jobs one after the other, and wait for them if requested.
+def _submit(submission: Submission, remaining: Remaining) -> None:
+    """Submit the array and the group job, which waits for all jobs of the output.
 
-    `submissions`: submissions with their settings. `job_dependencies`: numbers of further jobs
-    that must end before a group job.
+    If SLURM rejects the group job, the array continues; the same command again submits it.
     """
-    dependencies = list(job_dependencies)
-    for submission, settings_toml in submissions:
-        submitted = manage.submit(submission, settings_toml, open_jobs=dependencies)
-        jobs = [job.number for job in submitted.jobs]
-        dependencies += jobs
+    dependencies = list(remaining.open_numbers)
+    for script in write_scripts(submission):
+        is_group = script.stem == GROUP
+        arguments = make_sbatch_arguments(script, dependencies if is_group else ())
+        dependencies.append(commands.submit(arguments))
         print_line(
-            f"Submitted jobs: {', '.join(jobs)}. Scripts, logs and job states are stored in"
-            f" {submitted.folder}"
+            f"Submitted {'group-level job' if is_group else 'job array'} {dependencies[-1]}"
         )
-    output_dir = submissions[0][0].output_dir
-    if wait:
-        return _print_states(manage.wait(output_dir, print_line), output_dir)
-    print(f"To check the job states, run: bids-sr-slurm status {shlex.quote(str(output_dir))}")
-    return DONE
-
-
-def _print_states(statuses: "Sequence[JobStatus]", output_dir: Path) -> int:
-    """Print the table of job states; return 1 if a job failed, otherwise 0."""
-    print(table_text(format_table(statuses)))
-    print(format_summary(statuses))
-    for notice in make_failure_notices(statuses, output_dir):
-        print(notice)
-    return FAILED if any(status.state is State.FAILED for status in statuses) else DONE
-
-
-def _retry(
-    state: Overview, participants: Sequence[str], options: CommandOptions, minutes: int | None
-) -> int:
-    """Resubmit failed participants, or print the scripts."""
-    submissions = make_retries(
-        state,
-        participants,
-        mem=options.mem,
-        minutes=minutes,
-    )
-    for submission, _ in submissions:
-        for array in submission.arrays:
-            memory_gb = array.request.memory_mb / 1024
-            time_limit = format_time(array.request.minutes)
-            print(
-                f"  Resubmitting {' '.join(array.task_of)} with {memory_gb:.1f} GB of memory"
-                f" and a time limit of {time_limit}"
-            )
-        if submission.group:
-            print("  Resubmitting the group-level job")
-    if options.print_only:
-        for submission, settings_toml in submissions:
-            _print_only(submission, settings_toml, state.open_jobs)
-        return DONE
-    return _submit_all(submissions, state.open_jobs, wait=options.wait)
+    if submission.group:
+        # the new job runs the same group level, after all tasks
+        for number in remaining.replaced_groups:
+            commands.cancel_pending(number)
+    print(f"  Scripts and logs are in {submission.folder}")
 
 
 if __name__ == "__main__":

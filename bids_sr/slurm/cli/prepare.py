@@ -4,12 +4,12 @@ import dataclasses
 import math
 import shutil
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings, UsageError
-from bids_sr.slurm import commands, manage, scripts
-from bids_sr.slurm.arrays import divide_into_tasks, parse_tasks
+from bids_sr.slurm import commands, scripts
 from bids_sr.slurm.cli.options import SlurmOptions
 from bids_sr.slurm.job_requests import (
     compute_job_mb,
@@ -18,8 +18,9 @@ from bids_sr.slurm.job_requests import (
     make_request,
     parse_minutes,
 )
-from bids_sr.slurm.manage import Overview
-from bids_sr.slurm.submission import ArrayJob, Site, Submission, make_group_job, make_id
+from bids_sr.slurm.records import compute_digests, find_open_jobs
+from bids_sr.slurm.remaining import Remaining, find_remaining
+from bids_sr.slurm.submission import ArrayJob, Site, Submission, make_id
 
 if TYPE_CHECKING:
     from bids_sr.preflight import Estimate, Plan
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 _NO_LIMIT_GB = 1e6
 
 
-def prepare(
-    settings: Settings, options: SlurmOptions, site: Site
-) -> "tuple[Submission, str, Overview | None]":
+def prepare(settings: Settings, options: SlurmOptions, site: Site) -> tuple[Submission, Remaining]:
     """Prepare a submission without writing files.
 
     SLURM is only queried if there are no problems.
@@ -44,11 +43,9 @@ def prepare(
     Returns
     -------
     submission : Submission
-        Jobs to submit.
-    text : str
-        Settings file (TOML) of the tasks.
-    state : Overview or None
-        State of earlier submissions, if known.
+        Jobs to submit, if any.
+    remaining : Remaining
+        Comparison with earlier submissions.
 
     Raises
     ------
@@ -65,39 +62,69 @@ def prepare(
     task_settings = dataclasses.replace(settings, resources=resources)
     plan = preflight.check(task_settings)
     problems = [str(problem) for problem in plan.problems] + _find_option_problems(settings, site)
-    site = _complete_site(site, settings)
+    site = _make_absolute(site)
     problems += _find_path_problems(settings, site)
-    arrays: tuple[ArrayJob, ...] = ()
     try:
-        arrays = _make_arrays(
-            _estimate_costs(plan, task_settings), settings, options, may_query=not problems
-        )
+        minutes = parse_minutes(options.time) if options.time else None
     except UsageError as error:
         problems.append(str(error))
     scripts.raise_problems(problems)
-    is_printed = bool(options.print_only or settings.run.dry_run)
-    state = None
-    if shutil.which("squeue") or not is_printed:
-        state = manage.read_current_overview(settings.paths.output_dir)
-    scripts.raise_problems(_find_conflicts(arrays, state, is_printed=is_printed))
-    submission = _make_submission(settings, options, site, arrays, state)
     for notice in preflight.notes(plan, settings):
         print(f"  {notice.level}: {notice}")
     for text in preflight.describe_skipped_runs(plan.skipped):
         print(text)
-    _print_resources(submission, plan)
-    # The data set has been validated here. Tasks would validate all participants again, which is
-    # only necessary if runs were skipped, so that the tasks skip them as well.
+    remaining = _find_remaining(settings, options, plan)
+    array = None
+    if remaining.participants:
+        costs = _estimate_costs(plan, task_settings, remaining.participants)
+        array = _make_array(costs, settings, options, minutes)
+    submission = Submission(
+        id=make_id(),
+        bids_dir=settings.paths.bids_dir,
+        output_dir=settings.paths.output_dir,
+        work_dir=settings.paths.work_dir or Path("work").absolute(),
+        site=site,
+        program=_find_program(site),
+        binds=tuple(map(str, _list_paths(settings))),
+        settings_toml=_make_task_settings(settings, plan).to_toml(),
+        digests=compute_digests(settings),
+        array=array,
+        group=make_group_request(len(plan.subjects))
+        if remaining.needs_group and not options.no_group
+        else None,
+    )
+    _print_states(remaining, submission)
+    return submission, remaining
+
+
+def _find_remaining(settings: Settings, options: SlurmOptions, plan: "Plan") -> Remaining:
+    """Compare the selected participants with earlier submissions.
+
+    The queue is not read if nothing is submitted and SLURM is not installed on this computer.
+    """
+    output_dir = settings.paths.output_dir
+    may_query = not (options.print_only or settings.run.dry_run) or shutil.which("squeue")
+    open_jobs = find_open_jobs(output_dir) if may_query else []
+    names = sorted(f"sub-{subject.label}" for subject in plan.subjects)
+    return find_remaining(output_dir, names, compute_digests(settings), open_jobs)
+
+
+def _make_task_settings(settings: Settings, plan: "Plan") -> Settings:
+    """Return the settings of the jobs.
+
+    The data set has been validated here. Tasks would validate all participants again, which is
+    only necessary if runs were skipped, so that the tasks skip them as well.
+    """
     skips_validation = settings.selection.skip_bids_validation or not plan.skipped
     selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
-    return submission, dataclasses.replace(settings, selection=selection).to_toml(), state
+    return dataclasses.replace(settings, selection=selection)
 
 
 def _find_path_problems(settings: Settings, site: Site) -> list[str]:
     """Return problems of names and paths that jobs use."""
     site_paths = [
         Path(text)
-        for text in (site.setup, site.container, site.program)
+        for text in (site.setup, site.container, _find_program(site))
         if text and "://" not in text
     ]
     paths = (
@@ -109,58 +136,37 @@ def _find_path_problems(settings: Settings, site: Site) -> list[str]:
     return scripts.find_invalid_names(site, paths)
 
 
-def _make_submission(
-    settings: Settings,
-    options: SlurmOptions,
-    site: Site,
-    arrays: "tuple[ArrayJob, ...]",
-    state: "Overview | None",
-) -> Submission:
-    """Return a submission, with a group job if the output has several participants."""
-    participants = {name for array in arrays for name in array.task_of}
-    if state is not None:
-        participants |= state.origin.keys()
-    jobs = list(arrays)
-    if not options.no_group and len(participants) > 1:
-        jobs.append(make_group_job(make_group_request(len(participants))))
-    return Submission(
-        id=make_id(),
-        bids_dir=settings.paths.bids_dir,
-        output_dir=settings.paths.output_dir,
-        work_dir=settings.paths.work_dir or Path("work").absolute(),
-        jobs=tuple(jobs),
-        site=site,
-    )
-
-
-def _estimate_costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
-    """Return the cost of each participant (``sub-01``), without time if the plan has problems."""
+def _estimate_costs(
+    plan: "Plan", settings: Settings, participants: Collection[str]
+) -> "dict[str, Estimate]":
+    """Return the cost of each of these participants (``sub-01``)."""
     from bids_sr.cli.stages import estimate_with_time
 
     return {
-        f"sub-{subject.label}": plan.estimate
-        if plan.problems
-        else estimate_with_time(dataclasses.replace(plan, subjects=(subject,)), settings)
-        for subject in plan.subjects
+        name: estimate_with_time(dataclasses.replace(plan, subjects=(subject,)), settings)
+        for subject in sorted(plan.subjects, key=lambda subject: subject.label)
+        if (name := f"sub-{subject.label}") in participants
     }
 
 
-def _make_arrays(
-    costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, *, may_query: bool
-) -> "tuple[ArrayJob, ...]":
-    """Return the job array of a submission.
+def _make_array(
+    costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, minutes: int | None
+) -> ArrayJob:
+    """Return the job array of participants with their costs.
 
-    `may_query` states whether SLURM may be queried for its memory accounting.
+    `minutes`: time limit set by the user; None for the estimate.
     """
-    minutes = parse_minutes(options.time) if options.time else None
-    tasks = divide_into_tasks(sorted(costs), options.batch)
-    if not tasks:
-        return ()
-    indices, at_once = parse_tasks(options.array, len(tasks))
-    task_costs = [[costs[name] for name in tasks[index - 1]] for index in indices]
+    names = list(costs)
+    tasks = tuple(
+        tuple(names[start : start + options.batch])
+        for start in range(0, len(names), options.batch)
+    )
+    if not options.print_only and not settings.run.dry_run:
+        _check_size(tasks)
+    task_costs = [[costs[name] for name in task] for task in tasks]
     memory_gb = settings.resources.mem_gb
     cpus = settings.resources.nprocs or 1
-    counts_resident = not may_query or commands.counts_shared_memory()
+    counts_resident = commands.counts_shared_memory()
     request = make_request(
         [
             (
@@ -177,26 +183,35 @@ def _make_arrays(
         minutes=minutes,
         resident=counts_resident,
     )
-    return (
-        ArrayJob(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),
-    )
+    return ArrayJob(tasks=tasks, request=request, at_most=options.max_running)
 
 
-def _complete_site(site: Site, settings: Settings) -> Site:
-    """Return the site with absolute paths, the program, and the paths bound in a container."""
+def _check_size(tasks: Sequence[Sequence[str]]) -> None:
+    """Raise `UsageError` if an array has more tasks than the cluster allows."""
+    largest = commands.read_largest_index()
+    if largest is not None and len(tasks) > largest:
+        batch = math.ceil(sum(map(len, tasks)) / largest)
+        raise UsageError(
+            f"the job array has {len(tasks)} tasks",
+            f"this cluster allows at most {largest} tasks per array",
+            f"use --batch {batch}",
+        )
+
+
+def _make_absolute(site: Site) -> Site:
+    """Return the site with absolute paths."""
     container, setup = (
         str(Path(text).expanduser().absolute()) if text and "://" not in text else text
         for text in (site.container, site.setup)
     )
+    return dataclasses.replace(site, setup=setup, container=container)
+
+
+def _find_program(site: Site) -> str:
+    """Return the name or path of the installed program."""
     # symbolic links are not resolved, because a link determines the environment
     program = Path(sys.executable).parent / "bids-sr"
-    return dataclasses.replace(
-        site,
-        setup=setup,
-        container=container,
-        program=str(program) if not setup and program.exists() else "bids-sr",
-        binds=tuple(map(str, _list_paths(settings))),
-    )
+    return str(program) if not site.setup and program.exists() else "bids-sr"
 
 
 def _list_paths(settings: Settings) -> list[Path]:
@@ -225,7 +240,8 @@ def _find_option_problems(settings: Settings, site: Site) -> list[str]:
     ]
     if settings.resources.use_plugin is not None:
         problems.append(
-            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
+            "--use-plugin: tasks of a job array cannot submit jobs, and their resources are set by"
+            " --nprocs and --mem; use this option with bids-sr, without SLURM"
         )
     if settings.run.clean_workdir:
         problems.append(
@@ -238,56 +254,21 @@ def _find_option_problems(settings: Settings, site: Site) -> list[str]:
     return problems
 
 
-def _find_conflicts(
-    arrays: "tuple[ArrayJob, ...]", state: "Overview | None", *, is_printed: bool
-) -> list[str]:
-    """Return problems with participants whose jobs are active, and with large arrays."""
-    names = {name for array in arrays for name in array.task_of}
-    problems = []
-    if state and (
-        active := [
-            status.participant
-            for status in state.statuses
-            if status.is_open and status.participant in names
-        ]
-    ):
-        names_text = " ".join(active[:20]) + (
-            f" and {len(active) - 20} more" if len(active) > 20 else ""
-        )
-        problems.append(
-            f"{names_text}: jobs for these participants are already pending or running. Wait until"
-            " the jobs have finished, or cancel the jobs with `bids-sr-slurm cancel OUT` first."
-        )
-    if not is_printed and arrays:
-        largest = commands.read_largest_index()
-        last = max(array.indices[-1] for array in arrays)
-        if largest is not None and last > largest:
-            batch = math.ceil(len(names) / largest)
-            problems.append(
-                f"The job array has {last} tasks, but this cluster allows at most {largest}"
-                f" tasks per array. Use --batch {max(2, batch)}."
-            )
-    return problems
-
-
-def _print_resources(submission: Submission, plan: "Plan") -> None:
-    """Print the resources of the jobs."""
-    cost = plan.estimate
-    for array in submission.arrays:
+def _print_states(remaining: Remaining, submission: Submission) -> None:
+    """Print the number of participants in each state, and the resources of the jobs."""
+    print(
+        f"  {len(remaining.done)} participants are done, {len(remaining.active)} pending or"
+        f" running, and {len(remaining.participants)} not done."
+    )
+    if array := submission.array:
         request = array.request
         print(
-            f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each task"
+            f"  {len(array.participants)} participants in {len(array.tasks)} tasks; each task"
             f" requests {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of"
             f" memory and {format_time(request.minutes)}"
             + (f" and {request.gpus} GPUs" if request.gpus else "")
         )
-    print(
-        f"  Estimated memory: {cost.memory_gb:.1f} GB. Resources that were not specified on"
-        " the command line are estimated from the most demanding task, plus a safety margin"
-        " (see docs/hpc.md)."
-    )
-    print(
-        "  A group-level job follows."
-        if submission.group
-        else "  No group-level job is submitted."
-    )
+    if submission.group:
+        print("  A group-level job follows.")
+    if submission.is_empty:
+        print("  There is nothing to submit.")

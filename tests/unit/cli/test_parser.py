@@ -261,7 +261,6 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("program", "argv", "usage"),
     [
-        ("bids_sr.slurm.cli.main", ["status"], "bids-sr-slurm status OUT [options]"),
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),
         ("bids_sr.model_commands.cli.main", ["card"], "bids-sr-models card MODEL [options]"),

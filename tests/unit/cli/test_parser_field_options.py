@@ -18,8 +18,6 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.readers import parse_fraction, parse_gigabytes, parse_labels
-from bids_sr.slurm.cli.main import build_command_parser
-from bids_sr.slurm.cli.options import CommandOptions
 
 ROOT = Path(__file__).parents[3]
 REQUIRED = ["in", "out", "participant"]
@@ -277,10 +275,6 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
         with pytest.raises(argparse.ArgumentTypeError, match="Save the file as UTF-8") as caught:
             parse_labels(f"@{table}")
         assert str(table) in str(caught.value)
-    retry_options = build_command_parser("retry").options(
-        ["OUT", "--participant-label", "01,02"], CommandOptions
-    )
-    assert retry_options.participant_label == ("01", "02")
 
 
 def test_an_empty_label_list_is_rejected(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Test the job scripts: their content, unusual paths, and status files after signals."""
+"""Test the job scripts: their content, unusual paths, and records of what is done."""
 
-import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,40 +11,42 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from slurmmaker import program, start, submission
 
-from bids_sr.slurm.manage import print_scripts
+from bids_sr.slurm.records import find_records_dir, is_done
 from bids_sr.slurm.scripts import (
-    _render_script,
     find_invalid_names,
     make_sbatch_arguments,
     write_scripts,
+    write_submit_script,
 )
-from bids_sr.slurm.submission import ArrayJob, Request, Site, load
+from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
-SITE = Site(partition="long", account="lab", qos="low", requeues=2)
+BOTH = (("sub-01", "sub-02"),)
 
 
-def wait_until(path: Path, text: str) -> None:
+def wait_until(path: Path) -> None:
     until = time.monotonic() + 10
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < until, f"{path} never held {text}"
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} was not written"
         time.sleep(0.02)
 
 
-def status(sent: object, name: str) -> dict[str, object]:
-    return dict(json.loads((sent.folder / "status" / f"{name}.json").read_text()))  # type: ignore[attr-defined]
+def done(sent: Submission) -> list[str]:
+    """Return the participants and the group level that are recorded as done."""
+    folder = find_records_dir(sent.output_dir)
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def test_the_header_of_an_array_script(tmp_path: Path) -> None:
     array = ArrayJob(
-        name="array-2",
         tasks=(("sub-01",), ("sub-02",), ("sub-03",)),
-        indices=(1, 3),
-        at_once=2,
+        at_most=2,
         request=Request(cpus=3, memory_mb=5120, minutes=1505, gpus=1),
     )
-    sent = submission(tmp_path, site=SITE, jobs=(array,))
-    lines = _render_script(sent, array).splitlines()
+    site = Site(partition="long", account="lab", qos="low")
+    scripts = write_scripts(submission(tmp_path, site=site, array=array))
+    assert [script.name for script in scripts] == ["array.sbatch", "group.sbatch"]
+    lines = scripts[0].read_text().splitlines()
     expected = {
         "--job-name=bids-sr-20260101-000000-abcdef",
         "--cpus-per-task=3",
@@ -55,39 +57,47 @@ def test_the_header_of_an_array_script(tmp_path: Path) -> None:
         "--partition=long",
         "--account=lab",
         "--qos=low",
-        "--array=1,3%2",
-        "--signal=B:USR1@300",
+        "--array=1-3%2",
     }
     assert expected <= {line.removeprefix("#SBATCH ") for line in lines}
     assert "    3.24G" in lines  # GB: nine tenths of the request, less 0.45 per processor
 
 
 def test_the_group_job_has_no_tasks_and_also_waits_for_failed_tasks(tmp_path: Path) -> None:
-    sent = submission(tmp_path)
-    assert sent.group is not None
-    text = _render_script(sent, sent.group)
-    assert "--array" not in text.replace("--array --all", "")
+    (script,) = write_scripts(submission(tmp_path, array=None))
+    text = script.read_text()
+    assert "--array" not in text
     assert "--participant-label" not in text
     assert "    group\n" in text
-    assert "--dependency=afterany:7:8" in make_sbatch_arguments(sent, sent.group, ["7", "8"])
+    assert "--dependency=afterany:7:8" in make_sbatch_arguments(script, ["7", "8"])
 
 
 def test_percent_signs_in_the_path_of_the_log_are_escaped(tmp_path: Path) -> None:
     sent = submission(tmp_path / "50%j")
     assert (
-        f"--output={tmp_path}/50%%j/out/logs/slurm/{sent.id}/logs/array-1_%a.log"
-        in make_sbatch_arguments(sent, sent.arrays[0])
+        f"--output={tmp_path}/50%%j/out/logs/slurm/{sent.id}/logs/task_%a.log"
+        in make_sbatch_arguments(sent.folder / "array.sbatch")
     )
+
+
+def test_the_shell_script_submits_the_group_job_after_all_jobs(tmp_path: Path) -> None:
+    program(tmp_path / "bin" / "sbatch", f'echo "$@" >>"{tmp_path}/calls"; echo "11;cluster"')
+    script = write_submit_script(write_scripts(submission(tmp_path)), ["3"])
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    subprocess.run(["bash", script], env={**os.environ, "PATH": path}, check=True)
+    array, group = (tmp_path / "calls").read_text().splitlines()
+    assert array.endswith("/array.sbatch")
+    assert group.startswith("--dependency=afterany:3:11 ")
 
 
 def test_a_container_binds_every_folder_at_its_own_path(tmp_path: Path) -> None:
     echo = program(tmp_path / "bin" / "apptainer", 'printf "%s\\n" "$@" >"$RECORD"')
     sent = submission(
-        tmp_path / "x y", site=Site(container="/images/bids sr.sif", binds=("/models/m",))
+        tmp_path / "x y", site=Site(container="/images/bids sr.sif"), binds=("/models/m",)
     )
-    write_scripts(sent, "")
+    write_scripts(sent)
     start(
-        sent.folder / "array-1.sbatch", 1, echo.parent, RECORD=str(tmp_path / "record")
+        sent.folder / "array.sbatch", 1, echo.parent, RECORD=str(tmp_path / "record")
     ).communicate(timeout=30)
     words = (tmp_path / "record").read_text().splitlines()
     root = tmp_path / "x y"
@@ -113,12 +123,13 @@ def test_shellcheck_reports_nothing(site: Site, tmp_path: Path) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
     sent = submission(tmp_path / ODD, site=site)
-    scripts, lines = print_scripts(sent, "", open_jobs=["3"])
+    scripts = write_scripts(sent)
+    lines = write_submit_script(scripts, ["3"])
     result = subprocess.run(
         ["shellcheck", *scripts, lines], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout
-    scripts[0].write_text(scripts[0].read_text().replace('"$folder/status', "$folder/status"))
+    scripts[0].write_text(scripts[0].read_text().replace('"$records/$label"', "$records/$label"))
     assert (
         subprocess.run(["shellcheck", scripts[0]], capture_output=True, check=False).returncode
         == 1
@@ -148,10 +159,10 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
     root = tmp_path / "root" / name
     shutil.rmtree(tmp_path / "root", ignore_errors=True)
     record = program(root / "pro gram", 'printf "%s\\0" "$@" >"$RECORD"')
-    sent = submission(root, site=Site(program=str(record)))
+    sent = submission(root, program=str(record))
     assert find_invalid_names(sent.site, [sent.output_dir]) == []
-    write_scripts(sent, "")
-    process = start(sent.folder / "array-1.sbatch", 2, RECORD=str(tmp_path / "record"))
+    write_scripts(sent)
+    process = start(sent.folder / "array.sbatch", 2, RECORD=str(tmp_path / "record"))
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert (tmp_path / "record").read_text().split("\0")[:-1] == [
@@ -169,7 +180,7 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
         "--participant-label",
         "sub-02",
     ]
-    assert load(sent.folder / "submission.json") == sent
+    assert done(sent) == ["sub-02"]
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x7fb", "a\udcffb"])
@@ -184,118 +195,86 @@ def test_invalid_words_are_listed() -> None:
     assert [line.split(":")[0] for line in wrong] == ["--partition a b", "--account x;y", "/a"]
 
 
-def test_each_participant_of_a_batch_has_its_own_exit_code(tmp_path: Path) -> None:
+def test_a_failed_participant_is_not_recorded_and_others_are(tmp_path: Path) -> None:
     stub = program(tmp_path / "stub", '[ "${!#}" != sub-01 ] || exit 2')
-    sent = submission(tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub)))
-    write_scripts(sent, "")
-    assert start(sent.folder / "array-1.sbatch", 1).wait(30) == 1
-    assert [
-        (status(sent, name)["state"], status(sent, name)["exit_code"])
-        for name in ("sub-01", "sub-02")
-    ] == [
-        ("failed", 2),
-        ("done", 0),
-    ]
+    sent = submission(tmp_path, BOTH, program=str(stub))
+    write_scripts(sent)
+    (sent.output_dir / "sub-02").mkdir()
+    assert start(sent.folder / "array.sbatch").wait(30) == 1
+    assert done(sent) == ["sub-02"]
+    assert is_done(sent.output_dir, "sub-02", "participants")
 
 
-def test_a_missing_program_has_exit_code_127(tmp_path: Path) -> None:
-    sent = submission(tmp_path, site=Site(program=str(tmp_path / "nowhere")))
-    write_scripts(sent, "")
-    assert start(sent.folder / "array-1.sbatch", 1).wait(30) == 1
-    assert status(sent, "sub-01")["exit_code"] == 127
+def test_a_missing_program_is_a_failure(tmp_path: Path) -> None:
+    sent = submission(tmp_path, program=str(tmp_path / "nowhere"))
+    write_scripts(sent)
+    assert start(sent.folder / "array.sbatch").wait(30) == 1
+    assert done(sent) == []
 
 
-STOPPABLE = """
-trap 'echo stopped >"$MARKS/stopped"; exit 130' TERM
-touch "$MARKS/ready"
+def test_term_stops_the_program_and_the_task(tmp_path: Path) -> None:
+    """SLURM sends TERM to all processes of a job, at its time limit and with a cancellation."""
+    body = f"""
+trap 'echo stopped >"{tmp_path}/stopped"; exit 130' TERM
+touch "{tmp_path}/ready-${{!#}}"
 for _ in $(seq 200); do sleep 0.05; done
 """
-
-
-@pytest.fixture
-def running_task(tmp_path: Path) -> tuple[object, subprocess.Popen[str], Path]:
-    """Start a task whose program runs until TERM, with a `scontrol` that records its arguments."""
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    program(tmp_path / "bin" / "scontrol", f'echo "$@" >>"{marks}/scontrol"')
-    stub = program(tmp_path / "stub", STOPPABLE)
-    sent = submission(
-        tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub), requeues=1)
-    )
-    write_scripts(sent, "")
-    return (
-        sent,
-        start(sent.folder / "array-1.sbatch", 1, tmp_path / "bin", MARKS=str(marks)),
-        marks,
-    )
-
-
-def test_the_time_limit_requeues_a_task(
-    running_task: tuple[object, subprocess.Popen[str], Path], tmp_path: Path
-) -> None:
-    sent, process, marks = running_task
-    wait_until(marks / "ready", "")
-    process.send_signal(signal.SIGUSR1)
-    assert process.wait(30) == 130
-    assert (marks / "stopped").exists()
-    assert (marks / "scontrol").read_text() == "requeue 7_1\n"
-    assert [status(sent, name)["state"] for name in ("sub-01", "sub-02")] == [
-        "requeued",
-        "requeued",
-    ]
-    # No further restart is allowed, so the task stops for good.
-    (marks / "ready").unlink()
-    script = sent.folder / "array-1.sbatch"  # type: ignore[attr-defined]
-    second_process = start(script, 1, tmp_path / "bin", MARKS=str(marks), SLURM_RESTART_COUNT="1")
-    wait_until(marks / "ready", "")
-    second_process.send_signal(signal.SIGUSR1)
-    assert second_process.wait(30) == 1
-    assert (marks / "scontrol").read_text() == "requeue 7_1\n"
-    assert status(sent, "sub-01") | {"started": 0, "ended": 0, "host": ""} == {
-        "participant": "sub-01",
-        "state": "failed",
-        "exit_code": 130,
-        "oom_kills": 0,
-        "stopped": "limit",
-        "restarts": 1,
-        "job": "7_1",
-        "host": "",
-        "started": 0,
-        "ended": 0,
-    }
-    assert status(sent, "sub-02")["exit_code"] is None
-
-
-def test_a_cancellation_stops_without_a_requeue(
-    running_task: tuple[object, subprocess.Popen[str], Path],
-) -> None:
-    sent, process, marks = running_task
-    wait_until(marks / "ready", "")
-    process.send_signal(signal.SIGTERM)
+    sent = submission(tmp_path, BOTH, program=str(program(tmp_path / "stub", body)))
+    write_scripts(sent)
+    process = start(sent.folder / "array.sbatch")
+    wait_until(tmp_path / "ready-sub-01")
+    os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(30) == 1
-    assert not (marks / "scontrol").exists()
-    assert (status(sent, "sub-01")["stopped"], status(sent, "sub-01")["exit_code"]) == (
-        "cancel",
-        130,
-    )
+    assert (tmp_path / "stopped").exists()
+    assert not (tmp_path / "ready-sub-02").exists()
+    assert done(sent) == []
 
 
-def test_finished_participants_are_not_processed_again(tmp_path: Path) -> None:
+def test_a_requeued_task_does_not_repeat_finished_participants(tmp_path: Path) -> None:
     stub = program(tmp_path / "stub", 'echo "${!#}" >>"$RECORD"')
-    sent = submission(tmp_path, ("sub-01", "sub-02"), batch=2, site=Site(program=str(stub)))
-    write_scripts(sent, "")
+    sent = submission(tmp_path, BOTH, program=str(stub))
+    write_scripts(sent)
     for _ in range(2):
-        assert (
-            start(sent.folder / "array-1.sbatch", 1, RECORD=str(tmp_path / "record")).wait(30) == 0
-        )
+        task = start(sent.folder / "array.sbatch", RECORD=str(tmp_path / "record"))
+        assert task.wait(30) == 0
     assert (tmp_path / "record").read_text() == "sub-01\nsub-02\n"
 
 
-def test_the_group_job_records_the_queue(tmp_path: Path) -> None:
-    program(tmp_path / "bin" / "squeue", "echo '7_1|OUT_OF_MEMORY|OutOfMemory'")
+def test_a_new_submission_removes_the_records_of_its_participants(tmp_path: Path) -> None:
     stub = program(tmp_path / "stub", "exit 0")
-    sent = submission(tmp_path, site=Site(program=str(stub)))
-    write_scripts(sent, "")
-    assert start(sent.folder / "group.sbatch", 0, tmp_path / "bin").wait(30) == 0
-    assert (sent.folder / "ended.txt").read_text() == "7_1|OUT_OF_MEMORY|OutOfMemory\n"
-    assert status(sent, "group")["state"] == "done"
+    sent = submission(tmp_path, BOTH, program=str(stub))
+    write_scripts(sent)
+    assert start(sent.folder / "array.sbatch").wait(30) == 0
+    write_scripts(submission(tmp_path, (("sub-02",),), id="later"))
+    assert done(sent) == ["sub-01"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "records"),
+    [
+        ("exit 0", 0, ["group", "sub-02"]),
+        ("exit 1", 1, ["sub-02"]),
+        # a participant that finishes meanwhile is not part of the results
+        ('[ "$3" = participant ] || bash array.sbatch', 0, ["sub-01", "sub-02"]),
+    ],
+)
+def test_the_group_level_is_recorded_if_it_used_all_results(
+    body: str, code: int, records: list[str], tmp_path: Path
+) -> None:
+    sent = submission(tmp_path)
+    sent = submission(
+        tmp_path, program=str(program(tmp_path / "stub", f'cd "{sent.folder}" || exit; {body}'))
+    )
+    write_scripts(sent)
+    (find_records_dir(sent.output_dir) / "sub-02").write_text("participants\n")
+    assert start(sent.folder / "group.sbatch").wait(30) == code
+    assert done(sent) == records
+
+
+def test_a_participant_that_is_done_again_outdates_the_group_level(tmp_path: Path) -> None:
+    sent = submission(tmp_path, program=str(program(tmp_path / "stub", "exit 0")))
+    write_scripts(sent)
+    assert start(sent.folder / "group.sbatch").wait(30) == 0
+    assert is_done(sent.output_dir, "group", "group")
+    assert start(sent.folder / "array.sbatch").wait(30) == 0
+    assert not is_done(sent.output_dir, "group", "group")
