@@ -43,9 +43,7 @@ def _add_settings(parser: Parser, *, show_all: bool) -> None:
         parser.get_group(title)
     parser.add_foreign(**data_of("foreign_options.json"))
     for name, group in get_type_hints(Settings).items():
-        parser.add_fields(
-            group, title=titles[name], show_all=show_all
-        )
+        parser.add_fields(group, title=titles[name], show_all=show_all)
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:

@@ -1,8 +1,8 @@
 """SLURM: participants as tasks of job arrays, and steps as jobs.
 
-SLURM's accounting is not required. Each task writes a status file, the group job saves the output
-of `squeue` at the end of the array, and messages of SLURM are in the logs. `cli` is the program
-``bids-sr-slurm``, and `plugin` runs the steps of one call as jobs (``--use-plugin``).
+`cli` is the program ``bids-sr-slurm``: `remaining` compares the records of finished tasks and the
+queue (`records`), `scripts` writes the jobs. `plugin` runs the steps of one call as jobs
+(``--use-plugin``), which are submitted by `step_jobs` and `queue`.
 """
 
 from typing import TYPE_CHECKING

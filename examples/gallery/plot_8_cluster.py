@@ -7,11 +7,11 @@ on estimates. In this example, the short script `stand_in_slurm.sh` replaces SLU
 omit the section about it. See also [on a cluster](../../docs/hpc.md).
 """
 
-import json
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -49,41 +49,49 @@ os.environ["PATH"] = f"{folder / 'slurm'}:{os.environ['PATH']}"
 # %%
 # Check before you submit
 # -----------------------
-# The options of `bids-sr` are passed to every task. The whole dataset is checked first, and
-# nothing is submitted if there is a problem. `--print-only` writes the scripts and stops. Without
-# `--no-group`, a job for the group level follows the array.
+# Options of `bids-sr` follow after `--` and apply to every task. The whole dataset is checked
+# first, and nothing is submitted if there is a problem. `--print-only` writes the scripts and
+# stops. Without `--no-group`, a job for the group level follows the array.
 options = [
-    *("-w", work, "--cpus", 1, "--no-group", "--level", "minimal", "--truth", "none"),
+    *("-w", work, "--nprocs", 1, "--level", "minimal", "--truth", "none"),
     *("--sr-method", "bspline", "zerofill", "--sr-factor", 2, "--contrasts", "thumb-little"),
     *("--smoothing", 0, "--activation", "glm"),
 ]
-call("bids-sr-slurm", data, out, *options, "--print-only")
+call("bids-sr-slurm", data, out, "--no-group", "--print-only", "--", *options)
 
-script = next(out.glob("logs/slurm/*/array-1.sbatch")).read_text()
+script = next(out.glob("logs/slurm/*/array.sbatch")).read_text()
 print("\n".join(line for line in script.splitlines() if line.startswith("#SBATCH")))
 
 # %%
 # Submit
 # ------
-# With `--wait`, the command returns when all jobs have ended. Without it, check the state with
-# `bids-sr-slurm status`. `bids-sr-slurm retry` submits failed tasks again.
-print(call("bids-sr-slurm", data, out, *options, "--wait"))
-print(call("bids-sr-slurm", "status", out))
+# The command returns at once. Use `squeue` to see the tasks: each line has the number of a task
+# and its state.
+print(call("bids-sr-slurm", data, out, "--no-group", "--", *options))
+start, samples = time.monotonic(), []
+while tasks := call("squeue").splitlines():
+    states = [task.split("|")[1] for task in tasks]
+    samples.append((time.monotonic() - start, states.count("PENDING"), states.count("RUNNING")))
+    time.sleep(0.5)
+samples.append((time.monotonic() - start, 0, 0))
 
 # %%
-# When each task ran
+# The same command again
+# ----------------------
+# The same command again submits the participants that are not done, for example after a time
+# limit. Here, both are done.
+again = call("bids-sr-slurm", data, out, "--no-group", "--", *options)
+print(again)
+
+# %%
+# How many tasks ran
 # ------------------
-# Each task writes a record. The replacement starts all tasks at once. A cluster starts as many
-# tasks as it has resources for.
-records = [json.loads(path.read_text()) for path in out.glob("logs/slurm/*/status/*.json")]
-records.sort(key=lambda record: record["started"])
-first = records[0]["started"]
+# The replacement starts all tasks at once. A cluster starts as many tasks as it has resources for.
+seconds, pending, running = zip(*samples, strict=True)
 figure, axis = plt.subplots(figsize=(8, 2), layout="constrained")
-for row, record in enumerate(records):
-    seconds = record["ended"] - record["started"]
-    axis.barh(row, seconds, left=record["started"] - first, color="tab:blue")
-axis.set_yticks(range(len(records)), [record["participant"] for record in records])
-axis.invert_yaxis()
-axis.set_xlabel("seconds after the first start")
+axis.step(seconds, pending, where="post", label="pending", color="tab:gray")
+axis.step(seconds, running, where="post", label="running", color="tab:blue")
+axis.set(xlabel="seconds after the submission", ylabel="tasks", yticks=range(3))
+axis.legend()
 plt.show()
 temporary.cleanup()

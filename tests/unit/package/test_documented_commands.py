@@ -5,7 +5,6 @@ after its first step. `tests/e2e/test_documented_runs.py` runs them to the end.
 """
 
 import importlib
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -34,14 +33,11 @@ from torch import nn
 
 from bids_sr.io.grids import Factor
 from bids_sr.networks.training.trainer import train_network
-from bids_sr.slurm.submission import submissions
 from bids_sr.sr import recipe
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
 
-PARSERS = {
-    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
-}
+PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 FIRST_STEP = ("--max-minutes", "0.0001")
 """Options that end `bids-sr-models train` after its first step."""
@@ -114,9 +110,8 @@ def attempt(
     """Return a function that runs the commands of a page and returns one error per failure."""
     slurm = tmp_path / "slurm"
     program(slurm / "sbatch", f'echo x >>"{slurm}/jobs"; grep -c . "{slurm}/jobs"')
-    program(slurm / "squeue", f'cat "{slurm}/queue"')
-    (slurm / "queue").write_text("1_1|PENDING|None\n")
-    program(slurm / "scancel", "exit 0")
+    for name in ("squeue", "scancel"):
+        program(slurm / name, "exit 0")
     program(slurm / "scontrol", "echo 'MaxArraySize = 1001'")
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
@@ -131,7 +126,7 @@ def attempt(
         if heading in FROM_OUTSIDE:
             PARSERS[heading].parse_args(call.words[len(heading.split()) :])
             return ""
-        _prepare(call, run, slurm)
+        _prepare(call)
         call = call.with_files()
         module, _, function = entry_points()[call.words[0]].partition(":")
         monkeypatch.chdir(call.folder)
@@ -147,11 +142,8 @@ def attempt(
     return run_page
 
 
-def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
-    """Do the steps that precede a command on a page.
-
-    A finished output; submitted jobs; for `retry`, jobs that failed.
-    """
+def _prepare(call: Call) -> None:
+    """Make the finished output that a command on a page requires."""
     program_name, *arguments = call.words
     if len(arguments) < 2:
         return
@@ -159,17 +151,6 @@ def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
         output_dir = call.folder / arguments[1]
         if not output_dir.exists():
             finish(output_dir)
-    elif program_name == "bids-sr-slurm" and arguments[0] in ("status", "retry", "cancel"):
-        output_dir = call.folder / arguments[1]
-        if not output_dir.exists():
-            noise(call.folder / "submitted")
-            run(Call(("bids-sr-slurm", "submitted", str(output_dir)), call.folder))
-        if arguments[0] == "retry":
-            (slurm / "queue").write_text("")
-            values = {"participant": "sub-01", "state": "failed", "exit_code": 1, "job": "1_1"}
-            status = submissions(output_dir)[0].folder / "status"
-            status.mkdir(exist_ok=True)
-            (status / "sub-01.json").write_text(json.dumps({**values, "started": 0, "ended": 9}))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +197,7 @@ MUTANTS = {
     ),
     "a preset that is none": ("bids-sr-phantom demo --preset large", "large"),
     "an option of SLURM": ("bids-sr-slurm DATA OUT --partitoin long", "--partitoin"),
-    "no output": ("bids-sr-slurm status", "OUT"),
+    "an option of bids-sr in jobs": ("bids-sr-slurm DATA OUT -- --smothing 5", "--smothing"),
     "in a container": (
         "docker run --rm -v /path/to/bids:/data:ro bids-sr /data /out participant --smothing 5",
         "--smothing",
