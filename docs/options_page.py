@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser
+from bids_sr.cli import parser
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
@@ -35,14 +35,15 @@ This page is generated from the option definitions with `python docs/options_pag
 """
 
 
-def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Heading and parser of each command."""
-    yield "bids-sr", parser.build_parser(show_all=True)
-    yield "bids-sr-evaluate", evaluate_main.build_parser()
-    yield "bids-sr-phantom", phantom_cli.build_parser()
-    yield "bids-sr-slurm", slurm_main.build_parser()
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Heading, parser, and the one group of options that is listed where others stand under
+    another heading.
+    """
+    yield "bids-sr", parser.build_parser(show_all=True), ""
+    yield "bids-sr-phantom", phantom_cli.build_parser(), ""
+    yield "bids-sr-slurm", slurm_main.build_parser(), ""
     for name, each in models_main.parsers().items():
-        yield f"bids-sr-models {name}", each
+        yield f"bids-sr-models {name}", each, ""
 
 
 def value_of(action: argparse.Action) -> str:
@@ -67,7 +68,7 @@ def row(action: argparse.Action) -> str:
     return f"| {names} | {value} | {re.sub(r'([*|<])', lambda one: chr(92) + one[0], says)} |"
 
 
-def tables(command: argparse.ArgumentParser) -> Iterator[str]:
+def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
     """A table of each group of a command's options."""
     for group in command._action_groups:
         shown = [
@@ -76,7 +77,7 @@ def tables(command: argparse.ArgumentParser) -> Iterator[str]:
             if each.help != argparse.SUPPRESS and each.dest not in ("help", "version")
         ]
         title = group.title or ""
-        if shown:
+        if shown and (not only or title == only):
             heading = {"positional arguments": "arguments", "options": "options"}.get(title, title)
             yield "\n".join(
                 ["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)]
@@ -113,8 +114,8 @@ def recipe_settings() -> Iterator[str]:
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for name, command in commands():
-        found = list(tables(command))
+    for name, command, only in commands():
+        found = list(tables(command, only))
         if found:
             parts.append("\n".join([f"\n## {name}", *found]))
     return "\n".join([*parts, *recipe_settings()]) + "\n"

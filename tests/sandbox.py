@@ -25,10 +25,7 @@ from bids_sr.sr.models.model import save_model
 WORDS: Mapping[str, Mapping[str, str]] = {
     "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
     "docs/compare.md": {
-        "ACQUIRED": "acquired_bold.nii.gz",
         "FILE": "denoised_bold.nii.gz",
-        "FINE": "fine_bold.nii.gz",
-        "RUN": "second_bold.nii.gz",
     },
     "docs/models.md": {
         "A": "fine_T2starw.nii.gz",
@@ -294,11 +291,7 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     "FOLDER": _derivatives,
     "PREP": _fmriprep,
     "examples/studyforrest": _example,
-    "acquired_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
     "denoised_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
-    "second_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
-    "fine_bold.nii.gz": _fine_series,
-    "EVENTS.tsv": _from_the_data("sub-01/func/sub-01_task-tap_events.tsv"),
     "model.json": _block("json"),
     "slurm.toml": _block("toml"),
     "sub-*/anat/*_T1w.nii.gz": _scans,

@@ -131,7 +131,6 @@ class Settings:
                 "--model": values["activation"]["stats_model"],
             }
             unused += [(flag, _UNUSED) for flag, is_given in step_options.items() if is_given]
-        run["dry_run"] |= run["graph"]
         run["run_uuid"], run["without_effect"] = run_uuid, unused
         return self.from_mapping(values)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.arrays import Array
 from bids_sr.io.orientation import axes_text, storage_order
 
 _POSITION_TOLERANCE_MM = 0.01  # mm, position differences due to rounding
@@ -245,38 +245,3 @@ def _find_position_problem(
         " with the same field of view and axis directions. Compare the affines in the image"
         " headers."
     )
-
-
-def is_inside_field(
-    voxels: Array, affine: Array, other_shape: Sequence[int], other_affine: Array, tolerance: float
-) -> MaskArray:
-    """Return for each voxel whether its center is in the field of view of another grid.
-
-    Parameters
-    ----------
-    voxels : Array
-        Voxel indices (n, 3).
-    affine : Array
-        Voxel-to-world matrix of their grid (4 x 4, RAS+ mm).
-    other_shape : Sequence[int]
-        Number of voxels of the other grid along each axis.
-    other_affine : Array
-        Voxel-to-world matrix of the other grid (4 x 4, RAS+ mm).
-    tolerance : float
-        Distance in voxels by which the field of view is extended.
-
-    Returns
-    -------
-    MaskArray
-        True for voxels inside (n,).
-
-    Examples
-    --------
-    >>> is_inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
-    array([ True, False])
-    """
-    from nibabel.affines import apply_affine
-
-    positions = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
-    half_size = np.asarray(other_shape) / 2
-    return np.asarray((np.abs(positions + 0.5 - half_size) <= half_size + tolerance).all(1))

@@ -264,8 +264,6 @@ def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float
     return {
         "tsnr_median": float(np.median(quality.tsnr[mask])),
         "mean_signal": float(quality.mean[mask].mean()),
-        "noise_median": float(np.median(quality.noise[mask])),
-        **{f"fwhm_{axis}": width for axis, width in zip("xyz", quality.fwhm_mm, strict=True)},
         "fwhm_mean": float(np.prod(widths) ** (1 / 3)) if len(widths) == 3 else None,
         "volumes": quality.n_volumes,
     }

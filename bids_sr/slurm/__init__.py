@@ -1,8 +1,7 @@
 """SLURM: participants as tasks of job arrays, and steps as jobs.
 
-`cli` is the program ``bids-sr-slurm``: `remaining` compares the records of finished tasks and the
-queue (`records`), `scripts` writes the jobs. `plugin` runs the steps of one call as jobs
-(``--use-plugin``), which are submitted by `step_jobs` and `queue`.
+SLURM's accounting is not required: each task records which participants are done. `cli` is the
+program ``bids-sr-slurm``, and `plugin` runs the steps of one call as jobs (``--use-plugin``).
 """
 
 from typing import TYPE_CHECKING

@@ -5,10 +5,39 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bids_sr.config import UsageError
 
+_CODE_BY_STATE = {
+    "OUT_OF_MEMORY": "memory",
+    "TIMEOUT": "time",
+    "DEADLINE": "time",
+    "CANCELLED": "cancelled",
+    "PREEMPTED": "node",
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "COMPLETED": "unseen",
+    "UNKNOWN": "unknown",
+    "": "unknown",
+}
+_CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
+
+
+def get_code(state: str, exit_code: int | None = None) -> str:
+    """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
+
+    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
+    ended by a signal.
+
+    >>> get_code("CANCELLED+"), get_code("FAILED", 137), get_code("FAILED")
+    ('cancelled', 'killed', 'crashed')
+    """
+    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code or 1, "crashed")
+
+
+QUEUE_FORMAT = "%i|%T|%r"
+"""Format of ``squeue``: job number (``12_3`` for a task), state, and reason."""
 ACTIVE = frozenset(
     {
         "PENDING",
@@ -31,6 +60,7 @@ ACTIVE = frozenset(
 _TIMEOUT_S = 120.0
 _MAX_JOBS_PER_CALL = 500  # jobs or names per command line
 _KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+_ACTIVE_FORMAT = "--format=%i|%T|%j"
 _NUMBER_PATTERN = re.compile(r"\d+")
 _ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -125,44 +155,39 @@ def parse_job_id(output: str) -> str:
     return output.strip().rpartition("\n")[2].partition(";")[0]
 
 
-def list_open_jobs(names: Sequence[str]) -> dict[str, str]:
-    """Return the names of pending and running jobs, by number.
+def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return name and number of the pending and running jobs with some names.
 
-    Array tasks have numbers such as ``12_3``, whether they are pending or running.
-
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of the jobs to list.
+    Array tasks have numbers such as ``12_3``.
 
     Raises
     ------
     SlurmError
-        The command fails.
+        SLURM does not answer.
     """
-    jobs: dict[str, str] = {}
-    options = ("--noheader", "--array", "--all", "--format=%i|%T|%j")
-    for chunk in divide_into_chunks(names):
-        rows = parse_squeue(_run("squeue", *options, f"--name={','.join(chunk)}"))
-        jobs |= {number: name for number, _, name in rows}
+    jobs = []
+    for names in divide_into_chunks(job_names):
+        text = _run("squeue", "--noheader", "--array", f"--name={','.join(names)}", _ACTIVE_FORMAT)
+        jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
     return jobs
-
-
-def cancel_pending(number: str) -> None:
-    """Cancel a job unless it has started.
-
-    Raises
-    ------
-    SlurmError
-        The command fails.
-    """
-    _run("scancel", "--state=PENDING", number)
 
 
 def parse_squeue(squeue_text: str) -> list[list[str]]:
     """Return the cells of all lines with three columns in the output of ``squeue``."""
     lines = (line.split("|", 2) for line in squeue_text.splitlines())
     return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs.
+
+    Raises
+    ------
+    SlurmError
+        The command fails.
+    """
+    for group in divide_into_chunks(list(jobs)):
+        _run("scancel", *group)
 
 
 def read_largest_index() -> int | None:

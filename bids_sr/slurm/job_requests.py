@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bids_sr.config import UsageError
 from bids_sr.config.memory import SHARED_GB
-from bids_sr.slurm.submission import Request
+from bids_sr.frozen import frozen
 
 _MEMORY_MARGIN, _PRIVATE_MEMORY_MARGIN = 1.3, 1.15
 """Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin,
@@ -27,6 +27,21 @@ _PARTICIPANTS_PER_MB = 4  # participants per MiB: values of 15,000 lines of tabl
 _TIME_PATTERN = re.compile(
     r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"
 )
+
+
+@frozen
+class Request:
+    """Resources of a job.
+
+    `memory_mb` is in MiB, and the time limit `minutes` in min. `resident`: whether shared memory
+    is counted for each process.
+    """
+
+    cpus: int
+    memory_mb: int
+    minutes: int
+    gpus: int = 0
+    resident: bool = True
 
 
 def make_request(
@@ -94,6 +109,14 @@ def compute_job_mb(program: float, workers: int) -> int:
     The memory is also sufficient if accounting sums the resident memory of all processes.
     """
     return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
+
+
+def compute_signal_seconds(request: Request) -> int:
+    """Return the time (s) before its time limit at which a job is signaled to stop.
+
+    The program needs about ten seconds to stop.
+    """
+    return max(30, min(300, request.minutes * 60 // 20))
 
 
 def parse_minutes(text: str) -> int:

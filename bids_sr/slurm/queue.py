@@ -12,27 +12,16 @@ from dataclasses import dataclass, field
 
 from bids_sr.slurm.commands import (
     ACTIVE,
+    QUEUE_FORMAT,
     SlurmError,
     call,
     divide_into_chunks,
+    get_code,
     parse_job_id,
     parse_squeue,
 )
 
 _LOGGER = logging.getLogger(__name__)
-_CODE_BY_STATE = {
-    "OUT_OF_MEMORY": "memory",
-    "TIMEOUT": "time",
-    "DEADLINE": "time",
-    "CANCELLED": "cancelled",
-    "PREEMPTED": "node",
-    "NODE_FAIL": "node",
-    "BOOT_FAIL": "node",
-    "COMPLETED": "unseen",
-    "UNKNOWN": "unknown",
-    "": "unknown",
-}
-_CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
 _UNAVAILABLE_PATTERN = re.compile(
     r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at"
     r" the moment|temporarily"
@@ -58,12 +47,9 @@ def _find_code(state: str, exit_code: str) -> str:
 
     `exit_code` is the exit code of the program, with a colon and the signal that ended it.
     """
-    state = state.rstrip("+")
-    if code := _CODE_BY_STATE.get(state):
-        return code
-    number, _, signal = exit_code.partition(":")
-    is_killed = state == "FAILED" and signal in ("9", "125")
-    return "killed" if is_killed else _CODE_BY_EXIT.get(int(number or 1) or 1, "crashed")
+    code, _, signal = exit_code.partition(":")
+    is_killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
+    return get_code(state, 137 if is_killed else int(code or 1) or 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -136,7 +122,9 @@ class Queue:
         """
         state_by_job: dict[str, tuple[str, str]] = {}
         for chunk in divide_into_chunks(sorted(jobs)):
-            result = call("squeue", "--noheader", "--format=%i|%T|%r", f"--jobs={','.join(chunk)}")
+            result = call(
+                "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(chunk)}"
+            )
             if result.returncode and "invalid job id" not in result.stderr.lower():
                 self._check_silence(result.stderr.strip())
                 return None

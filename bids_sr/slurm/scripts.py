@@ -1,4 +1,4 @@
-"""Job scripts of a submission and their command lines, with all external text quoted."""
+"""Job scripts of a submission, with all external text quoted, and their submission."""
 
 import re
 import shlex
@@ -6,18 +6,92 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.boilerplate import path as find_boilerplate
-from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_text
-from bids_sr.slurm.job_requests import compute_program_gib, format_time
-from bids_sr.slurm.records import find_records_dir
-from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Site, Submission
+from bids_sr.slurm import commands
+from bids_sr.slurm.job_requests import (
+    Request,
+    compute_program_gib,
+    compute_signal_seconds,
+    format_time,
+)
+from bids_sr.slurm.submission import GROUP, TASK_LIST, Site, Submission
 from bids_sr.version import __version__
 
+_ARRAY = "array"
 _NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def _render_script(submission: Submission, request: Request, array: ArrayJob | None) -> str:
-    """Return the script of an array, or of the group job if `array` is None."""
+def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]:
+    """Write settings, list of participants and scripts; return the scripts by job.
+
+    The jobs are ``array`` and ``group``, if requested. `settings_toml`: settings of the program.
+    """
+    folder = submission.folder
+    for path in (folder / "logs", submission.done_dir):
+        path.mkdir(parents=True, exist_ok=True)
+    lines = (
+        " ".join(f"{label}:{submission.digests[label]}" for label in labels) + "\n"
+        for labels in submission.tasks
+    )
+    write_text(folder / TASK_LIST, "".join(lines))
+    requests = {_ARRAY: submission.request, GROUP: submission.group_request}
+    scripts = {
+        name: write_text(folder / f"{name}.sbatch", _render_script(submission, name, request))
+        for name, request in requests.items()
+        if request is not None
+    }
+    # last, because a folder with settings is a submission
+    write_text(folder / "settings.toml", settings_toml)
+    return scripts
+
+
+def submit(
+    submission: Submission, settings_toml: str, *, active_arrays: Sequence[str] = ()
+) -> list[str]:
+    """Write the scripts, submit the jobs, and return their numbers.
+
+    The group job starts after the array and after the arrays in `active_arrays`, whether they
+    succeed or not.
+
+    Raises
+    ------
+    SlurmError
+        SLURM rejects a job; previously submitted jobs are cancelled.
+    """
+    scripts = write_scripts(submission, settings_toml)
+    # the results of new participants are missing in earlier results of the group
+    (submission.done_dir / f"{GROUP}.json").unlink(missing_ok=True)
+    numbers: list[str] = []
+    try:
+        for name in scripts:
+            dependencies = [*numbers, *active_arrays] if name == GROUP else []
+            numbers.append(commands.submit(make_sbatch_arguments(submission, name, dependencies)))
+    except (commands.SlurmError, KeyboardInterrupt):
+        commands.cancel(numbers)
+        (submission.folder / "settings.toml").unlink(missing_ok=True)
+        raise
+    return numbers
+
+
+def make_sbatch_arguments(
+    submission: Submission, name: str, dependencies: Sequence[str] = ()
+) -> list[str]:
+    """Return the arguments of ``sbatch`` that are not in the script ``array`` or ``group``.
+
+    These are paths, which may need quoting, and the jobs that must end before the job starts. The
+    script is the last argument.
+    """
+    folder = submission.folder
+    logs = str(folder / "logs").replace("%", "%%")
+    log_name = "group.log" if name == GROUP else "array_%a.log"
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log_name}"]
+    if dependencies:
+        arguments.append("--dependency=afterany:" + ":".join(dependencies))
+    return [*arguments, str(folder / f"{name}.sbatch")]
+
+
+def _render_script(submission: Submission, name: str, request: Request) -> str:
+    """Return the script of a job."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -30,30 +104,27 @@ def _render_script(submission: Submission, request: Request, array: ArrayJob | N
         comment_end_string="##}",
     )
     environment.filters["quote"] = shlex.quote
-    site = submission.site
+    is_group, site = name == GROUP, submission.site
+    n_participants = sum(map(len, submission.tasks))
+    limit = f"%{submission.at_once}" if submission.at_once else ""
     template = environment.from_string(find_boilerplate("sbatch.tmpl").read_text(encoding="utf-8"))
     return template.render(
         version=__version__,
-        what=f"{len(array.participants)} participants" if array else "group level",
+        what="group level" if is_group else f"{n_participants} participants",
         job_name=submission.job_name,
-        array=_format_array(array) if array else "",
+        array="" if is_group else f"1-{len(submission.tasks)}{limit}",
+        group_entry=f"{GROUP}:{submission.digests[GROUP]}",
         request=request,
         time=format_time(request.minutes),
         site=list(site.sbatch_options.items()),
-        participants=str(submission.folder / "participants.txt"),
-        records=str(find_records_dir(submission.output_dir)),
-        digest=submission.digests[0 if array else 1],
+        signal_seconds=compute_signal_seconds(request),
+        done_dir=str(submission.done_dir),
+        task_list=str(submission.folder / TASK_LIST),
         setup=site.setup,
         container=site.container,
         work_dir=str(submission.work_dir),
-        command=_make_command(submission, request, "participant" if array else "group"),
+        command=_make_command(submission, request, GROUP if is_group else "participant"),
     )
-
-
-def _format_array(array: ArrayJob) -> str:
-    """Return the task numbers of an array as SLURM expects them, with the limit."""
-    limit = "" if array.at_most is None else f"%{array.at_most}"
-    return f"1-{len(array.tasks)}{limit}"
 
 
 def _make_command(submission: Submission, request: Request, level: str) -> list[str]:
@@ -97,69 +168,6 @@ def _make_container_command(submission: Submission, request: Request) -> list[st
     return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
 
 
-def write_scripts(submission: Submission) -> list[Path]:
-    """Write settings, list of participants and scripts; return the scripts, the group job last.
-
-    Records of participants that will be processed again are removed.
-    """
-    folder, records = submission.folder, find_records_dir(submission.output_dir)
-    (folder / "logs").mkdir(parents=True)
-    records.mkdir(exist_ok=True)
-    for name in submission.array.participants if submission.array else ():
-        (records / name).unlink(missing_ok=True)
-    write_text(folder / "settings.toml", submission.settings_toml)
-    array, group = submission.array, submission.group
-    write_text(
-        folder / "participants.txt",
-        "".join(" ".join(names) + "\n" for names in (array.tasks if array else ())),
-    )
-    scripts = []
-    if array:
-        text = _render_script(submission, array.request, array)
-        scripts.append(write_text(folder / "array.sbatch", text))
-    if group:
-        text = _render_script(submission, group, None)
-        scripts.append(write_text(folder / f"{GROUP}.sbatch", text))
-    return scripts
-
-
-def make_sbatch_arguments(script: Path, dependencies: Sequence[str] = ()) -> list[str]:
-    """Return the arguments of ``sbatch`` for a script in the directory of its submission.
-
-    Arguments that are not in the script are paths, which may need quoting, and the jobs in
-    `dependencies`, which must end before the job starts, with or without success.
-    """
-    logs = str(script.parent / "logs").replace("%", "%%")
-    log_name = f"{GROUP}.log" if script.stem == GROUP else "task_%a.log"
-    arguments = ["--parsable", f"--chdir={script.parent}", f"--output={logs}/{log_name}"]
-    if dependencies:
-        arguments.append("--dependency=afterany:" + ":".join(dependencies))
-    return [*arguments, str(script)]
-
-
-def write_submit_script(scripts: Sequence[Path], open_jobs: Sequence[str]) -> Path:
-    """Write a shell script that submits the scripts of a submission, and return it.
-
-    The group job also waits for the jobs `open_jobs`.
-    """
-    lines = [
-        "#!/bin/bash",
-        "# shellcheck disable=SC2016 # paths may hold anything",
-        "set -e",
-    ]
-    dependencies = list(open_jobs)
-    for script in scripts:
-        arguments = shlex.join(make_sbatch_arguments(script))
-        if script.stem != GROUP:
-            lines.append(f"array=$(sbatch {arguments})")
-            dependencies.append("${array%%;*}")
-        elif dependencies:
-            lines.append(f'sbatch "--dependency=afterany:{":".join(dependencies)}" {arguments}')
-        else:
-            lines.append(f"sbatch {arguments}")
-    return write_text(scripts[0].parent / "submit.sh", "\n".join(lines) + "\n")
-
-
 def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:
     """Return problems of names and paths that cannot be passed to SLURM or a container.
 
@@ -185,10 +193,3 @@ def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:
                 " the directory."
             )
     return problems
-
-
-def raise_problems(problems: Sequence[str]) -> None:
-    """Raise `UsageError` with all problems, if there are any."""
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))

@@ -1,44 +1,31 @@
-"""Contents of a submission: an array of participants, the group job, and their resources."""
+"""What a call of ``bids-sr-slurm`` submits: participants that are neither done nor in the queue.
+
+A task records a participant as done in ``logs/slurm/done`` of the output directory. Each
+submission has a folder ``logs/slurm/<id>`` with its scripts, settings and logs; jobs in the queue
+are recognized by the name of this folder.
+"""
 
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json
+from bids_sr.slurm.commands import list_active_jobs
+from bids_sr.slurm.job_requests import Request
 
 GROUP = "group"
-
-
-@frozen
-class Request:
-    """Resources of a job.
-
-    Attributes
-    ----------
-    cpus : int
-        Number of processors.
-    memory_mb : int
-        Memory (MiB).
-    minutes : int
-        Time limit (min).
-    gpus : int
-        Number of GPUs.
-    resident : bool
-        Whether shared memory is counted for each process.
-    """
-
-    cpus: int
-    memory_mb: int
-    minutes: int
-    gpus: int = 0
-    resident: bool = True
+TASK_LIST = "participants.txt"
+"""File with the participants of each task, one line per task."""
+_NAME_PREFIX = "bids-sr-"
 
 
 @frozen
 class Site(OptionSection):
-    """Site-specific settings of jobs; an empty text is the default of the site."""
+    """Site-specific options of jobs; an empty text is the default of the site."""
 
     partition: str = option(
         "", "--partition NAME", "SLURM partition (default: the default partition of the cluster)"
@@ -70,88 +57,129 @@ class Site(OptionSection):
 
 
 @frozen
-class ArrayJob:
-    """Array with one request for all tasks.
-
-    `tasks` contains the participants of each task (``sub-01``), starting with task 1. `at_most` is
-    the limit of simultaneous tasks; None is the limit of SLURM.
-    """
-
-    tasks: tuple[tuple[str, ...], ...]
-    request: Request
-    at_most: int | None = None
-
-    @property
-    def participants(self) -> tuple[str, ...]:
-        """Participants of all tasks."""
-        return tuple(name for task in self.tasks for name in task)
-
-
-@frozen
 class Submission:
-    """Jobs that one call submits.
+    """Array of participants, followed by a group job.
 
-    Attributes
+    Parameters
     ----------
     id : str
-        Time of submission and a random part; also the name of the submission's directory.
+        Time of submission and a random part; also the name of its folder.
     bids_dir, output_dir, work_dir : Path
         Absolute paths of the data, output and working directories.
+    tasks : tuple[tuple[str, ...], ...]
+        Participants of each task (``sub-01``), starting with task 1; empty without an array.
+    digests : Mapping[str, str]
+        Digest of data and settings by participant and ``group``, see `read_done`.
+    request : Request | None
+        Resources of each task; None without an array.
+    group_request : Request | None
+        Resources of the group job; None if there is no group job.
     site : Site
-        Site-specific settings.
+        Site-specific options.
     program : str
-        Name or path of the installed command, which is used without a container.
-    binds : tuple[str, ...]
-        Further files and directories that a container needs.
-    settings_toml : str
-        Settings of the program for all jobs.
-    digests : tuple[str, str]
-        Settings in the records of participants and of the group level, see
-        `bids_sr.slurm.records.compute_digests`.
-    array : ArrayJob | None
-        Participants to process; None for none.
-    group : Request | None
-        Request of the group job; None for no group job.
+        Name or path of the installed program.
+    binds : tuple[Path, ...]
+        Files and directories to mount in a container, besides data, output and work.
+    at_once : int
+        Limit of simultaneous tasks; 0 for the limit of SLURM.
     """
 
     id: str
     bids_dir: Path
     output_dir: Path
     work_dir: Path
+    tasks: tuple[tuple[str, ...], ...]
+    digests: Mapping[str, str]
+    request: Request | None
+    group_request: Request | None
     site: Site
     program: str = "bids-sr"
-    binds: tuple[str, ...] = ()
-    settings_toml: str
-    digests: tuple[str, str]
-    array: ArrayJob | None
-    group: Request | None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there are no jobs."""
-        return self.array is None and self.group is None
+    binds: tuple[Path, ...] = ()
+    at_once: int = 0
 
     @property
     def folder(self) -> Path:
-        """Directory with scripts, logs and settings of this submission."""
-        return find_slurm_dir(self.output_dir) / self.id
+        """Folder with scripts, settings and logs."""
+        return _find_slurm_dir(self.output_dir) / self.id
+
+    @property
+    def done_dir(self) -> Path:
+        """Folder with the records of participants that are done."""
+        return _find_done_dir(self.output_dir)
 
     @property
     def job_name(self) -> str:
-        """Name of all jobs of the submission in the queue."""
-        return make_job_name(self.id)
-
-
-def find_slurm_dir(output_dir: Path) -> Path:
-    """Return the directory of all submissions of an output, and of the records."""
-    return output_dir / "logs" / "slurm"
-
-
-def make_job_name(submission_id: str) -> str:
-    """Return the name in the queue of all jobs of a submission."""
-    return f"bids-sr-{submission_id}"
+        """Name of the jobs in the queue."""
+        return f"{_NAME_PREFIX}{self.id}"
 
 
 def make_id() -> str:
     """Return a unique name of a submission; names sort by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def divide_into_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
+    """Divide participants into tasks of `batch` participants each, in their order."""
+    return tuple(tuple(labels[start : start + batch]) for start in range(0, len(labels), batch))
+
+
+def read_done(output_dir: Path) -> dict[str, str]:
+    """Return the digest of data and settings of each participant (and ``group``) that is done."""
+    records = sorted(_find_done_dir(output_dir).glob("*.json"))
+    return {path.stem: str(read_json(path).get("digest", "")) for path in records}
+
+
+@frozen
+class ActiveJobs:
+    """Pending and running jobs of an output.
+
+    `participants`: participants of the tasks, by the number of their array. `group_jobs`: numbers
+    of group jobs.
+    """
+
+    participants: Mapping[str, tuple[str, ...]]
+    group_jobs: tuple[str, ...]
+
+    @property
+    def labels(self) -> set[str]:
+        """All participants with a pending or running task."""
+        return {label for labels in self.participants.values() for label in labels}
+
+
+def find_active(output_dir: Path) -> ActiveJobs:
+    """Query the queue for the jobs of all submissions of an output.
+
+    Raises
+    ------
+    SlurmError
+        SLURM does not answer.
+    """
+    folders = {
+        f"{_NAME_PREFIX}{path.parent.name}": path.parent
+        for path in sorted(_find_slurm_dir(output_dir).glob("*/settings.toml"))
+    }
+    labels_by_array: dict[str, list[str]] = {}
+    group_jobs = []
+    for name, job in list_active_jobs(list(folders)) if folders else ():
+        number, _, task = job.partition("_")
+        if task:
+            lines = (folders[name] / TASK_LIST).read_text(encoding="utf-8").splitlines()
+            entries = lines[int(task) - 1].split()
+            labels = [entry.partition(":")[0] for entry in entries]
+            labels_by_array.setdefault(number, []).extend(labels)
+        else:
+            group_jobs.append(number)
+    return ActiveJobs(
+        participants={number: tuple(labels) for number, labels in labels_by_array.items()},
+        group_jobs=tuple(group_jobs),
+    )
+
+
+def _find_slurm_dir(output_dir: Path) -> Path:
+    """Return the folder of all submissions of an output."""
+    return output_dir / "logs" / "slurm"
+
+
+def _find_done_dir(output_dir: Path) -> Path:
+    """Return the folder with the records of participants that are done."""
+    return _find_slurm_dir(output_dir) / "done"

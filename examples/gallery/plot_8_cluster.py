@@ -8,10 +8,12 @@ omit the section about it. See also [on a cluster](../../docs/hpc.md).
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -49,15 +51,16 @@ os.environ["PATH"] = f"{folder / 'slurm'}:{os.environ['PATH']}"
 # %%
 # Check before you submit
 # -----------------------
-# Options of `bids-sr` follow after `--` and apply to every task. The whole dataset is checked
-# first, and nothing is submitted if there is a problem. `--print-only` writes the scripts and
-# stops. Without `--no-group`, a job for the group level follows the array.
+# The options of `bids-sr` are passed to every task. The whole dataset is checked first, and
+# nothing is submitted if there is a problem. `--print-only` writes the scripts and stops. Without
+# `--no-group`, a job for the group level follows the array.
 options = [
     *("-w", work, "--nprocs", 1, "--level", "minimal", "--truth", "none"),
     *("--sr-method", "bspline", "zerofill", "--sr-factor", 2, "--contrasts", "thumb-little"),
-    *("--smoothing", 0, "--activation", "glm"),
+    *("--smoothing", 0),
 ]
-call("bids-sr-slurm", data, out, "--no-group", "--print-only", "--", *options)
+submit = ["bids-sr-slurm", data, out, "--no-group"]
+call(*submit, "--print-only", "--", *options)
 
 script = next(out.glob("logs/slurm/*/array.sbatch")).read_text()
 print("\n".join(line for line in script.splitlines() if line.startswith("#SBATCH")))
@@ -65,33 +68,36 @@ print("\n".join(line for line in script.splitlines() if line.startswith("#SBATCH
 # %%
 # Submit
 # ------
-# The command returns at once. Use `squeue` to see the tasks: each line has the number of a task
-# and its state.
-print(call("bids-sr-slurm", data, out, "--no-group", "--", *options))
-start, samples = time.monotonic(), []
-while tasks := call("squeue").splitlines():
-    states = [task.split("|")[1] for task in tasks]
-    samples.append((time.monotonic() - start, states.count("PENDING"), states.count("RUNNING")))
+# The command returns at once. Check the jobs with `squeue` and `sacct`.
+print(call(*submit, "--", *options))
+while call("squeue").strip():
     time.sleep(0.5)
-samples.append((time.monotonic() - start, 0, 0))
 
 # %%
 # The same command again
 # ----------------------
-# The same command again submits the participants that are not done, for example after a time
-# limit. Here, both are done.
-again = call("bids-sr-slurm", data, out, "--no-group", "--", *options)
-print(again)
+# It submits what is not done, for example participants that reached the time limit. Here, all are
+# done.
+print(call(*submit, "--", *options))
 
 # %%
-# How many tasks ran
+# When each task ran
 # ------------------
-# The replacement starts all tasks at once. A cluster starts as many tasks as it has resources for.
-seconds, pending, running = zip(*samples, strict=True)
+# The logs contain the start and the end of each participant. The replacement starts all tasks at
+# once. A cluster starts as many tasks as it has resources for.
+records = []
+for log in out.glob("logs/slurm/*/logs/array_*.log"):
+    times = re.findall(r"^(\S+ \S+) (sub-\w+): (?:job|exit)", log.read_text(), re.MULTILINE)
+    moments = [datetime.fromisoformat(moment).timestamp() for moment, _ in times]
+    records.append({"participant": times[0][1], "started": moments[0], "ended": moments[1]})
+records.sort(key=lambda record: record["started"])
+first = records[0]["started"]
 figure, axis = plt.subplots(figsize=(8, 2), layout="constrained")
-axis.step(seconds, pending, where="post", label="pending", color="tab:gray")
-axis.step(seconds, running, where="post", label="running", color="tab:blue")
-axis.set(xlabel="seconds after the submission", ylabel="tasks", yticks=range(3))
-axis.legend()
+for row, record in enumerate(records):
+    seconds = record["ended"] - record["started"]
+    axis.barh(row, seconds, left=record["started"] - first, color="tab:blue")
+axis.set_yticks(range(len(records)), [record["participant"] for record in records])
+axis.invert_yaxis()
+axis.set_xlabel("seconds after the first start")
 plt.show()
 temporary.cleanup()

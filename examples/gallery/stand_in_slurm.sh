@@ -12,16 +12,15 @@ sbatch)
     echo "$script" >>submitted
     number=$(wc -l <submitted)
     range=$(sed -n 's/^#SBATCH --array=//p' "$script") # as 1-3; a job without tasks has none
-    name=$(sed -n 's/^#SBATCH --job-name=//p' "$script")
     jobs=("$number")
     if [ -n "$range" ]; then
         mapfile -t jobs < <(seq -f "${number}_%g" "${range%-*}" "${range#*-}")
     fi
-    for job in "${jobs[@]}"; do echo "PENDING|$name" >"queue/$job"; done
+    for job in "${jobs[@]}"; do echo PENDING >"queue/$job"; done
     (
         while compgen -G "queue/$((number - 1))*" >/dev/null; do sleep 0.2; done
         for job in "${jobs[@]}"; do
-            echo "RUNNING|$name" >"queue/$job"
+            echo RUNNING >"queue/$job"
             task=${job#*_}
             (
                 SLURM_JOB_ID=$number SLURM_ARRAY_JOB_ID=$number SLURM_ARRAY_TASK_ID=$task \
@@ -35,7 +34,11 @@ sbatch)
     ;;
 squeue)
     for file in queue/*; do
-        if [ -e "$file" ]; then echo "${file##*/}|$(cat "$file")"; fi
+        if [ -e "$file" ]; then
+            number=${file##*/}
+            name=$(sed -n 's/^#SBATCH --job-name=//p' "$(sed -n "${number%_*}p" submitted)")
+            echo "$number|$(cat "$file")|$name"
+        fi
     done
     ;;
 scontrol) echo "MaxArraySize = 1001" ;;

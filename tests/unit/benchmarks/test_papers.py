@@ -31,7 +31,9 @@ import papers
 import papers_data
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
-PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
+PARSERS = {
+    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
+}
 ITEMS = PAGE.items()
 
 

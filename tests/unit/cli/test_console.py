@@ -18,7 +18,7 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 
-from bids_sr.cli.console import format_line, make_end_notices, make_start_notices
+from bids_sr.cli.console import make_end_lines, make_start_lines
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.main import main
 from bids_sr.cli.progress import _NO_STAGE, Progress
@@ -283,8 +283,7 @@ def test_first_lines_list_directories_runs_and_each_note_once(tmp_path: Path) ->
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    notices = make_start_notices(Plan(warnings=warnings), settings(tmp_path))
-    lines = [*map(format_line, notices)]
+    lines = [*make_start_lines(Plan(warnings=warnings), settings(tmp_path))]
     assert [line.split()[0] for line in lines] == [
         "dataset",
         "output",
@@ -332,16 +331,13 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
         tmp_path, "raw"
     ).mkdir()  # from a call that crashed or wrote only the methods text
     pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
-    text = "\n".join(
-        format_line(notice)
-        for notice in make_end_notices(plan, settings(tmp_path), RunOutcome(reports=pages))
-    )
+    text = "\n".join(make_end_lines(plan, settings(tmp_path), RunOutcome(reports=pages)))
     assert text.count("exported") == 1
     assert "statmap" not in text, "no maps are stored at the smallest level"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
-        "*_statmap.nii.gz in the same directory" in notice.why
-        for notice in make_end_notices(plan, settings(tmp_path), RunOutcome())
+        "*_statmap.nii.gz in the same directory" in line
+        for line in make_end_lines(plan, settings(tmp_path), RunOutcome())
     )
     assert f"{dataset_root(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
         "\n            ", " "
@@ -350,9 +346,9 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     (func_dir := dataset_root(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     outcome = RunOutcome(reported_runs=frozenset({"sub-01_task-tap"}))
-    text_without_verdict = "\n".join(
-        map(format_line, make_end_notices(plan, settings(tmp_path), outcome))
-    ).replace("\n            ", " ")
+    text_without_verdict = "\n".join(make_end_lines(plan, settings(tmp_path), outcome)).replace(
+        "\n            ", " "
+    )
     assert "It is finer" not in text_without_verdict, "the verdict was already printed as progress"
     assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in text_without_verdict
     assert (

@@ -264,11 +264,6 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),
         ("bids_sr.model_commands.cli.main", ["card"], "bids-sr-models card MODEL [options]"),
-        (
-            "bids_sr.cli.evaluate_main",
-            [],
-            "bids-sr-evaluate ACQUIRED NAME=FILE --events TSV [options]",
-        ),
     ],
 )
 def test_every_command_prints_its_usage(
@@ -278,27 +273,6 @@ def test_every_command_prints_its_usage(
     stderr = capsys.readouterr().err
     assert f"fix: usage: {usage}" in stderr
     assert ("output_dir" in stderr) == ("bids_dir" in usage)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (
-            ["A=x", "A=y", "--events", "e"],
-            "NAME=FILE: A=x A=y\n  why: each series must have a unique name",
-        ),
-        (
-            ["A=x", "--events", "e", "--other-events", "t"],
-            "--other-run, --other-events\n  why: --other-run and --other-events must be specified",
-        ),
-    ],
-)
-def test_errors_name_command_line_options(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    evaluate = importlib.import_module("bids_sr.cli.evaluate_main").main
-    assert evaluate(["acquired.nii", *argv]) == 2
-    assert f"bids-sr-evaluate: {message}" in capsys.readouterr().err
 
 
 def test_labels_may_contain_a_plus_sign() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.cli.config_text import make_config_notices
+from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
@@ -21,7 +21,7 @@ def parse(line: str = "") -> Settings:
 
 
 def console(settings: Settings) -> str:
-    return "\n".join(f"{notice.what} {notice.why}" for notice in make_config_notices(settings))
+    return " ".join("\n".join(make_config_lines(settings)).split())
 
 
 def write_settings(tmp_path: Path, text: str) -> Path:
@@ -171,7 +171,10 @@ def test_the_console_lists_files_and_replaced_settings(tmp_path: Path) -> None:
     text = console(parse(f"--config-file ota2022 {file} --dummy-scans 3"))
     assert str(find_config_file("ota2022")) in text
     assert text.endswith(f"settings {file}")
-    assert "replace these settings of ota2022: preprocessing.dummy_scans, activation.roi\n" in text
+    assert (
+        "replace these settings of ota2022: preprocessing.dummy_scans, activation.roi settings"
+        in text
+    )
     assert "replace" not in console(parse("--config-file ota2022"))
     assert console(parse()) == ""
 

@@ -37,7 +37,9 @@ from bids_sr.sr import recipe
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
 
-PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
+PARSERS = {
+    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
+}
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 FIRST_STEP = ("--max-minutes", "0.0001")
 """Options that end `bids-sr-models train` after its first step."""
@@ -110,8 +112,9 @@ def attempt(
     """Return a function that runs the commands of a page and returns one error per failure."""
     slurm = tmp_path / "slurm"
     program(slurm / "sbatch", f'echo x >>"{slurm}/jobs"; grep -c . "{slurm}/jobs"')
-    for name in ("squeue", "scancel"):
-        program(slurm / name, "exit 0")
+    program(slurm / "squeue", f'cat "{slurm}/queue"')
+    (slurm / "queue").write_text("1_1|PENDING|None\n")
+    program(slurm / "scancel", "exit 0")
     program(slurm / "scontrol", "echo 'MaxArraySize = 1001'")
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
@@ -126,7 +129,7 @@ def attempt(
         if heading in FROM_OUTSIDE:
             PARSERS[heading].parse_args(call.words[len(heading.split()) :])
             return ""
-        _prepare(call)
+        _prepare(call, run, slurm)
         call = call.with_files()
         module, _, function = entry_points()[call.words[0]].partition(":")
         monkeypatch.chdir(call.folder)
@@ -142,12 +145,15 @@ def attempt(
     return run_page
 
 
-def _prepare(call: Call) -> None:
-    """Make the finished output that a command on a page requires."""
+def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
+    """Do the steps that precede a command on a page.
+
+    This is a finished output.
+    """
     program_name, *arguments = call.words
     if len(arguments) < 2:
         return
-    if program_name == "bids-sr" and (arguments[0] == "report" or "group" in arguments):
+    if program_name == "bids-sr" and ("--reports-only" in arguments or "group" in arguments):
         output_dir = call.folder / arguments[1]
         if not output_dir.exists():
             finish(output_dir)
@@ -190,14 +196,12 @@ MUTANTS = {
         " --sr-factor 2",
         "trained for a factor of \\(2.0, 2.0, 2.0\\)",
     ),
-    "no events": ("bids-sr-evaluate ACQUIRED NORDIC=FILE", "--events"),
     "an optional part": (
-        "bids-sr-evaluate ACQUIRED NORDIC=FILE --events EVENTS.tsv [--thruth FINE]",
+        "bids-sr DATA OUT participant --compare NORDIC=FILE [--thruth FINE]",
         "--thruth",
     ),
     "a preset that is none": ("bids-sr-phantom demo --preset large", "large"),
     "an option of SLURM": ("bids-sr-slurm DATA OUT --partitoin long", "--partitoin"),
-    "an option of bids-sr in jobs": ("bids-sr-slurm DATA OUT -- --smothing 5", "--smothing"),
     "in a container": (
         "docker run --rm -v /path/to/bids:/data:ro bids-sr /data /out participant --smothing 5",
         "--smothing",

@@ -22,7 +22,7 @@ from graphmaker import stage_minutes
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import HighresReference
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.cli.console import format_line, make_start_notices
+from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.sections.activation import Activation
@@ -826,7 +826,7 @@ class TestMissingEvents:
             < printed_plan.index("series: ")
             < printed_plan.index("note: ")
         )
-        first, second, *_ = map(format_line, make_start_notices(plan, settings))
+        first, second, *_ = make_start_lines(plan, settings)
         assert first.startswith("  warning ")
         assert second.startswith("  dataset ")
 

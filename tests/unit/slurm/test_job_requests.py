@@ -8,14 +8,18 @@ from hypothesis import given, strategies as st
 from bids_sr.config import UsageError
 from bids_sr.slurm.commands import counts_shared_memory
 from bids_sr.slurm.job_requests import (
+    Request,
     compute_job_mb,
     compute_program_gib,
+    compute_signal_seconds,
     format_time,
     make_group_request,
     make_request,
     parse_minutes,
 )
-from bids_sr.slurm.submission import Request
+from bids_sr.slurm.submission import divide_into_tasks
+
+REQUEST = Request(cpus=4, memory_mb=4096, minutes=60)
 
 
 def test_the_most_demanding_task_with_a_reserve_decides() -> None:
@@ -119,3 +123,21 @@ def test_invalid_times_are_rejected(text: str) -> None:
 @given(st.integers(1, 100_000))
 def test_times_are_unchanged_after_writing_and_parsing(minutes: int) -> None:
     assert parse_minutes(format_time(minutes)) == minutes
+
+
+@given(st.integers(1, 10_000))
+def test_the_signal_comes_at_least_30_s_and_at_most_half_of_the_limit_before_the_end(
+    minutes: int,
+) -> None:
+    assert (
+        30
+        <= compute_signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes))
+        <= min(300, minutes * 30)
+    )
+
+
+@given(st.lists(st.text("ab1", min_size=1), unique=True), st.integers(1, 5))
+def test_batches_contain_each_participant_once(labels: list[str], batch: int) -> None:
+    tasks = divide_into_tasks(labels, batch)
+    assert [label for task in tasks for label in task] == labels
+    assert all(len(task) == batch for task in tasks[:-1])
