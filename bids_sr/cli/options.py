@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -61,7 +61,6 @@ class Parser(argparse.ArgumentParser):
         *,
         title: str = "",
         show_all: bool = True,
-        excluded_fields: Collection[str] = (),
     ) -> None:
         """Add the options of a class.
 
@@ -73,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         # options shared by several commands come last in the help
         for item in sorted(fields, key=lambda item: item.name not in class_fields):
             properties = get_option(item)
-            if not properties.flags or item.name in excluded_fields:
+            if not properties.flags:
                 continue
             *names, value_name = properties.flags.split()
             destination = f"{kind.__name__.lower()}.{item.name}"

@@ -37,9 +37,7 @@ from bids_sr.sr import recipe
 from bids_sr.sr.models.model import TrainedModel
 from bids_sr.sr.models.request import TrainingRequest
 
-PARSERS = {
-    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
-}
+PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 FIRST_STEP = ("--max-minutes", "0.0001")
 """Options that end `bids-sr-models train` after its first step."""
