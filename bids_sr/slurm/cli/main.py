@@ -263,7 +263,7 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
         if digests.get(label, digest) != digest
     }
     if arrays:
-        labels = " ".join(list(arrays)[:20])
+        labels = " ".join(sorted(arrays)[:20])
         more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
         numbers = " ".join(dict.fromkeys(arrays.values()))
         raise UsageError(
