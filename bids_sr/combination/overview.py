@@ -469,7 +469,7 @@ def _noise_sentences(facts: ParticipantMap) -> list[str]:
     return [
         f"The map of all runs together has more noise ({_percent(facts.combined.noise)}) than the"
         f" map of {best_run.name} ({_percent(best_run.noise)}). To weight runs by their noise, use"
-        " --combine-weights precision."
+        " --set activation.combine_weights=precision."
     ]
 
 

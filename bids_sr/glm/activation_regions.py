@@ -140,7 +140,7 @@ def find_peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
 
 @frozen
 class Threshold:
-    """Region definition from ``--threshold``.
+    """Region definition from `activation.thresholds`.
 
     `label` is the label in file names (Quarter, Fdr, Z31). `z` is the value of a fixed threshold;
     otherwise None.

@@ -80,7 +80,7 @@ def filter_of_design(
     if trend.shape[1] > n - 2:
         raise ValueError(
             f"temporal filters and censoring remove all signal from the {n} volumes. Use a "
-            "wider --band-pass or a higher --low-pass, or censor fewer volumes"
+            "wider --band-pass or a higher activation.low_pass, or censor fewer volumes"
         )
     return trend, None
 

@@ -300,7 +300,7 @@ def _suggest_fix(model: TimeModel) -> str:
         "a higher limit of --censor fd": model.fd_censor,
         "a higher limit of --censor enorm": model.enorm_censor,
         "a wider --band-pass": model.band_pass,
-        "a lower order of --drift": model.legendre,
+        "a lower order of activation.drift": model.legendre,
     }
     applicable = [text for text, value in options.items() if value is not None]
     return f"Use {' or '.join(applicable)}, or exclude the run with --task-id or --run-id."

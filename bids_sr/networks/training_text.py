@@ -149,7 +149,9 @@ def _describe_recipe(record: TrainingRecord) -> list[str]:
         f"{_describe_recipe_origin(record)}.{_compare_step_count(record)}"
     ]
     if record.sloppy:
-        sentences.append("The training was limited to a few steps to test the program (--sloppy).")
+        sentences.append(
+            "The training was limited to a few steps to test the program (run.sloppy=true)."
+        )
     if record.changed or record.other_changes:
         sentences.append(
             f"The following settings differed from this recipe: {_list_changes(record)}."

@@ -491,8 +491,8 @@ class Phase:
         """Return the error for insufficient device memory."""
         return OutOfDeviceMemory(
             f"{self.name}: device memory is insufficient for {request} in iteration "
-            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU with "
-            "--device cpu, or free device memory."
+            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU "
+            "(--set resources.device=cpu; bids-sr-models: --device cpu), or free device memory."
         )
 
     def _validate(self, loss_values: dict[str, float]) -> None:

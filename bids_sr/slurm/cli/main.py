@@ -290,7 +290,7 @@ def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
             bids_database_dir=None,
         ),
         paths=dataclasses.replace(settings.paths, work_dir=None),
-        run=dataclasses.replace(settings.run, verbosity=0),
+        run=dataclasses.replace(settings.run, verbose=0),
         resources=dataclasses.replace(
             settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
         ),
