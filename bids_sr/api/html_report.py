@@ -75,8 +75,7 @@ def render_page(
 ) -> HtmlReport:
     """Return a page with a lead and parts for each run.
 
-    `contents`: lead and parts of each run. `is_doubtful`: whether the color of the leads expresses
-    doubt.
+    `is_doubtful` is whether the color of the leads expresses doubt.
     """
     blocks: list[Markup] = []
     for run, (lead, sections) in enumerate(contents, 1):
@@ -124,9 +123,8 @@ def render_resolver(
 
     `volumes` contains one volume as acquired, from B-spline, and from the method, and `brain` is
     on the high-resolution grid. `weight` is the prior SD map; None if the method does not estimate
-    it. `facts` are on registration, calibration and held-out scores. `parameters` are the
-    parameters of the estimator. `reason` is the reason why the method was not applied; "" if it
-    was applied.
+    it. `facts` are on registration, calibration and held-out scores. `reason` is the reason why
+    the method was not applied; "" if it was applied.
     """
     sections = [
         _render_figure(

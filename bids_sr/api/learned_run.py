@@ -244,10 +244,7 @@ def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]
 def _fit_calibration(
     run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
 ) -> FittedCalibration:
-    """Estimate the fluctuations of the calibration run; warn if it cannot be used.
-
-    `folder`: folder for files.
-    """
+    """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     file, n_volumes = _read_calibration(inputs, folder)
     xfm = None
     if inputs.calibration_xfm is not None:

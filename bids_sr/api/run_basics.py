@@ -44,7 +44,7 @@ _MAX_RESIDUAL_MM = 0.5
 class RunBasics:
     """Non-steady-state volumes of a run, its head motion, its brain, and its outlier volumes.
 
-    `outliers`: None if outlier volumes are not replaced.
+    `outliers` is None if outlier volumes are not replaced.
     """
 
     n_dummy: int

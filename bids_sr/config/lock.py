@@ -129,9 +129,9 @@ def output_lock(
     """Hold the locks of all participants in both directories within the context.
 
     `work_dir` is the directory of intermediate files; None locks only the output directory.
-    `participants` are the labels of the participants; None for the lock of the group level.
-    `run_uuid` identifies the run. Raises `UsageError` if another run holds one of the locks; the
-    message names the run and a remedy. No locks are left behind.
+    `participants` is None for the lock of the group level. `run_uuid` identifies the run. Raises
+    `UsageError` if another run holds one of the locks; the message names the run and a remedy. No
+    locks are left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
     folders = [output_dir / "logs" / _FOLDER]

@@ -290,7 +290,7 @@ def differing_settings(settings: Settings, other_settings: Settings) -> dict[str
 def list_unused_settings(settings: Settings, used_names: Collection[str]) -> list[str]:
     """Return changed settings of a level that uses only some settings, by section and name.
 
-    `used_names`: settings that the level uses, such as ``evaluation.margin``.
+    `used_names` are settings that the level uses, such as ``evaluation.margin``.
     """
     defaults = Settings(paths=settings.paths, selection=settings.selection)
     return [name for name in differing_settings(defaults, settings) if name not in used_names]

@@ -235,8 +235,8 @@ def compare_groups(
 ) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether groups of participants differ, one row per metric and method.
 
-    Scores are from `average_scores`. Groups are such as the scanner or resolution. The result is
-    empty if there are fewer than two groups.
+    Scores are from `average_scores`. `group_of_participant` contains, for example, the scanner or
+    the resolution. The result is empty if there are fewer than two groups.
     """
     labels = list(dict.fromkeys(group_of_participant.values()))
     if len(labels) < 2:

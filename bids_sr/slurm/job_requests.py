@@ -33,7 +33,7 @@ _TIME_PATTERN = re.compile(
 class Request:
     """Resources of a job.
 
-    `memory_mb` is in MiB, and the time limit `minutes` in min. `resident`: whether shared memory
+    `memory_mb` is in MiB, and the time limit `minutes` in min. `resident` is whether shared memory
     is counted for each process.
     """
 

@@ -313,7 +313,7 @@ class Jobs:
     ) -> NodeOutcome:
         """Return the outcome of a job without a result, with the end of its log.
 
-        `text`: reason. `code`: key of `CODES`.
+        `text` is the reason, and `code` a key of `CODES`.
         """
         node = job.node
         resources = [

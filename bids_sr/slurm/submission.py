@@ -119,8 +119,8 @@ def read_done(output_dir: Path) -> dict[str, str]:
 class ActiveJobs:
     """Pending and running jobs of an output.
 
-    `digests`: digest of data and settings by participant, by the number of the array, see
-    `read_done`. `group_jobs`: numbers of group jobs.
+    `digests` contains the digest of data and settings by participant, by the number of the array,
+    see `read_done`. `group_jobs` are the numbers of group jobs.
     """
 
     digests: Mapping[str, Mapping[str, str]]

@@ -537,10 +537,9 @@ def _score_models(
     options: CompareOptions,
     models_dir: Path,
 ) -> list[ScoreRow]:
-    """Return the scores of all models and interpolations for some participants.
+    """Return the scores of all models and interpolations for the images of some participants.
 
-    `participants` are the participants whose images are scored. Downsampled references are stored
-    in `models_dir`.
+    Downsampled references are stored in `models_dir`.
     """
     indices = [
         index
