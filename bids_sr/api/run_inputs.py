@@ -14,11 +14,12 @@ class RunInputs:
 
     `mask` is the brain on the acquired grid; None to segment it. `motion` contains transforms of
     boldref points to points of each volume (T, 4, 4); None to estimate them. `boldref` is None for
-    the mean of the volumes. `guide` is the high-resolution T2*w image (3D), and `lowres` the
-    low-resolution image of the pair (3D). `calibration` is a short BOLD run at the high resolution
-    (4D), and `calibration_events` is the path of its BIDS events. `guide_xfm` and
-    `calibration_xfm` are transforms of boldref points to points of these images; None to estimate
-    them.
+    the mean of the volumes.
+
+    `guide` is the high-resolution T2*w image, and `lowres` the low-resolution image of the pair
+    (both 3D). `calibration` is a short BOLD run at the high resolution (4D), and
+    `calibration_events` is the path of its BIDS events. `guide_xfm` and `calibration_xfm` are
+    transforms of boldref points to guide points and to calibration points; None to estimate them.
     """
 
     mask: MaskLike | None = None
