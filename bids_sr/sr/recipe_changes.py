@@ -118,27 +118,10 @@ def parse_number(text: str) -> Number:
 class VariableField:
     """Setting of a recipe that users can change.
 
-    Parameters
-    ----------
-    name : str
-        Name of the setting.
-    default : Number | tuple[int, ...] | None
-        Value in the recipe. None if the recipe leaves the setting open, and several sides for a
-        patch that is not a cube.
-    minimum, maximum : Number
-        Limits of the value.
-    is_integer : bool
-        Whether the value must be a whole number.
-    unit : str
-        Unit of the value; "" for weights.
-    text_without_default : str
-        Description of the behavior if `default` is None.
-    description : str
-        Description of the setting.
-    source : str
-        Paper that varies the setting, with its values; "" if there is none.
-    replace_value : Callable[[Any, Number], Any]
-        Function that returns the recipe with a new value.
+    `default` is the value in the recipe; None if the recipe leaves the setting open, and several
+    sides for a patch that is not a cube. `unit` is "" for weights. `text_without_default`
+    describes the behavior if `default` is None. `source` is the paper that varies the setting,
+    with its values; "" if there is none. `replace_value` returns the recipe with a new value.
     """
 
     name: str
@@ -681,25 +664,11 @@ def apply_changes(
 ) -> _AnyRecipe:
     """Return a recipe with changes.
 
-    Parameters
-    ----------
-    recipe : Recipe | VarianceRecipe
-        Recipe to change.
-    changes : Sequence[RecipeChange]
-        Changes for the method of this recipe.
-    recipe_label : str, optional
-        Method and recipe, for error messages.
+    `changes` are for the method of this recipe. `recipe_label` is the method and recipe, for error
+    messages. Applying the changes again has no effect.
 
-    Returns
-    -------
-    Recipe | VarianceRecipe
-        Changed recipe. Applying the changes again has no effect.
-
-    Raises
-    ------
-    ChangeError
-        If a setting is unknown, a value is outside its range, or no loss term compares the output
-        with an image.
+    Raises `ChangeError` if a setting is unknown, a value is outside its range, or no loss term
+    compares the output with an image.
     """
     changed_recipe = recipe
     for change in changes:
@@ -744,16 +713,8 @@ def check_changes(
 ) -> None:
     """Raise `ChangeError` for changes that the selected methods do not use or cannot train with.
 
-    Parameters
-    ----------
-    changes : Sequence[RecipeChange]
-        Changes of all methods.
-    methods : Sequence[str]
-        Names of the selected methods.
-    recipe : str
-        Name of the recipe.
-    vgg : bool
-        Whether VGG-19 weights are available.
+    `changes` are of all methods, and `methods` the names of the selected methods. `vgg` states
+    whether VGG-19 weights are available.
     """
     n_changes = Counter((change.method, change.field) for change in changes)
     for change in changes:

@@ -45,11 +45,11 @@ class ModelCard:
     data: ``pair``, ``series``, ``self`` or ``images``. `channels` is the number of contrasts that
     are processed together.
 
-    `seed` is None if unknown. `reproducible` states whether the same training gives the same
-    weights. `weights_sha256` is the checksum of the weights file, and `data_sha256` has the
-    checksum of each training image, by image name. `start_sha256` is the checksum of the initial
-    weights; None for random weights. `settings` are settings of the recipe by name, and
-    `changed_settings` those whose values differ from the recipe.
+    `seed` is the seed of the training; None if unknown. `reproducible` states whether the same
+    training gives the same weights. `weights_sha256` is the checksum of the weights file, and
+    `data_sha256` has the checksum of each training image, by image name. `start_sha256` is the
+    checksum of the initial weights; None for random weights. `settings` are settings of the recipe
+    by name, and `changed_settings` the settings whose values differ from the recipe.
 
     `headroom` is the intensity that is scaled to 1 for the network, relative to the 99th
     percentile of the training image; None if unknown. `perceptual` states whether the loss
