@@ -27,6 +27,11 @@ _LossKind = Literal[
 ]
 # terms that compare the output with the target
 _COMPARISON_KINDS = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
+SMALLEST_SIDE = 8
+"""Smallest side of a patch (voxels)."""
+_MIN_LEARNING_RATE = 1e-7
+_MAX_EPOCHS = 100_000
+ATTENTION_UNET_PAPER = "Li et al. 2022"
 # learning rate of the first step of "one-cycle", relative to the full rate
 _FIRST_RATE = 0.04
 
@@ -161,60 +166,82 @@ class Augmentation:
 
 
 @frozen
+class SettingLimits:
+    """Limits of a setting that users can change.
+
+    `unit` is "" for ratios. `source` is the paper that varies the setting, with its values; "" if
+    there is none. `text_without_value` describes the behavior if the value is None.
+    `requires_prior` states whether only methods with a prior use the setting of a
+    `VarianceRecipe`. `is_used` returns whether a recipe uses the setting. `replaced_fields` are
+    further fields of the recipe with their values after a change of the setting.
+    """
+
+    minimum: float
+    maximum: float
+    unit: str = ""
+    source: str = ""
+    text_without_value: str = ""
+    requires_prior: bool = True
+    is_used: Callable[[Any], bool] = lambda recipe: True
+    replaced_fields: Mapping[str, object] = field(default_factory=dict)
+
+
+def changeable_field(default: object, doc: str, limits: SettingLimits) -> Any:
+    """Return a field of a recipe that users can change with ``--set``."""
+    return field(default=default, metadata={"doc": doc, "limits": limits})
+
+
+@frozen
 class Recipe:
     """Settings of a training.
+
+    The definitions of the settings that users can change contain their descriptions.
 
     `build_generator` returns, from number of channels and factor, a network from (N, C, *grid) to
     the high-resolution grid. `build_critic` returns, from number of channels, a network from
     images to scores; None if there is no critic. `losses` are terms of the generator's loss, and
     `background` is the weight of the content loss outside the mask (1 inside). `adversarial_from`
     is the first iteration with an adversarial term. Earlier steps pre-train the generator without
-    training the critic, with the kinds of loss terms in `pretrained_by`; empty for all terms
-    except the adversarial term. The `critic_game` is the loss of the critic: "bce" (defined by the
-    adversarial term), "wasserstein" (weights are clipped to +-`weight_clip` after each critic
-    step), or "wasserstein-gp" (with `penalty_weight` times the gradient penalty). `keep_critic`
-    stores the trained critic with the generator for inspection and further training, and for
-    cycles also the second generator and its critic.
+    training the critic, with the kinds of loss terms in `pretrained_by`; if it is empty, with all
+    terms except the adversarial term. The `critic_game` is the loss of the critic: "bce" (defined
+    by the adversarial term), "wasserstein" (weights are clipped to +-`weight_clip` after each
+    critic step), or "wasserstein-gp" (with `penalty_weight` times the gradient penalty).
+    `keep_critic` stores the trained critic with the generator for inspection and further training,
+    and for cycles also the second generator and its critic.
 
     The `objective` is "supervised", "self" (the output is downsampled and compared with the
     low-resolution image, so that no high-resolution image is required), or "cycle" (with a second
     generator to low resolution). The `degradation` in `operators` simulates low-resolution images,
-    and is used for the objective "self". `factors` are drawn from in each step, along the axes
+    and is used for the objective "self". In each step, one of `factors` is drawn, along the axes
     that the factor changes, to train a single network for several factors. `upsampled_by` is the
     interpolation of the input before the generator; None for a generator on the acquired grid.
     `intensity` is the intensity that is 1 for the network: "percentile" (99th percentile within
     the mask), "unit" (the maximum, for networks that end in a sigmoid) or "range" (the maximum,
     with the minimum scaled to 0).
 
-    `patch` is the side of the patches (high-resolution voxels), or one side per axis; None for
-    whole slices or volumes. With `patch_at_most`, `patch` is an upper limit, so that smaller
-    images are used whole in plane. With `applied_in_patches`, a model is applied in patches of its
-    training size, placed side by side as in a paper, instead of to whole slices or volumes. With
-    `every_slice`, slices that hardly show the head are also used for training. Every `hold_out`-th
-    slice is held out. If `hold_out` is 0, the weights with the smallest training loss are kept, or
-    the last weights if the loss is adversarial. If slices are held out, `keep` selects the weights
-    with the best score or the last weights. Adversarial training can reduce the score, and "best"
-    would then discard its effect.
+    `patch` is one side for all axes, or one side per axis. With `patch_at_most`, `patch` is an
+    upper limit, so that smaller images are used whole in plane. With `applied_in_patches`, a model
+    is applied in patches of its training size, placed side by side as in a paper, instead of to
+    whole slices or volumes. With `every_slice`, slices that hardly show the head are also used for
+    training. Every `hold_out`-th slice is held out. If `hold_out` is 0, the weights with the
+    smallest training loss are kept, or the last weights if the loss is adversarial. If slices are
+    held out, `keep` selects the weights with the best score or the last weights. Adversarial
+    training can reduce the score, and "best" would then discard its effect.
 
-    `batch` is the number of images per step, and `iterations` the maximum number of steps. As an
-    alternative to `iterations`, each of `patches` patches, drawn once, is used once in each of
-    `epochs` epochs, and validation steps are `look_epochs` epochs apart. If `patches` is combined
-    with `iterations`, the steps use this number of patches repeatedly. Without `patches`, each
-    step draws new patches. With `each_slice_once`, an epoch of whole slices contains each training
-    slice once, in random order, and `patches` then applies only to trainings on patches.
-    `slice_batches` is the number of batches in such an epoch; None until the images are known.
-    `evaluate_every` is the number of iterations between validation steps, and between checkpoints.
-    Training stops after `patience` validation steps without an improvement of 0.005 dB; None
-    disables early stopping.
+    `evaluate_every` is the number of iterations between validation steps, and between checkpoints;
+    `look_epochs` is the number of epochs between validation steps, if the training is specified in
+    epochs. With `each_slice_once`, an epoch of whole slices contains each training slice once, in
+    random order, and `patches` then applies only to trainings on patches. `slice_batches` is the
+    number of batches in such an epoch; None until the images are known. Training stops after
+    `patience` validation steps without an improvement of 0.005 dB; None disables early stopping.
 
-    `learning_rate` and `betas` are settings of the Adam optimizer. `critic_learning_rate` and
-    `critic_betas` are the settings of the critic; None for the settings of the generator. The
-    `schedule` "one-cycle" increases the learning rate for a fifth of the steps and then decreases
-    it to zero. "plateau" multiplies the rate by `plateau_factor` after `plateau_patience`
-    validation steps without improvement. "linear-decay" is constant up to `decay_from` (in epochs
-    if the training is specified in epochs) and then decreases linearly to `final_learning_rate`.
-    "step-decay" multiplies the rate by `decay_factor` every `decay_every` epochs. `critic_steps`
-    is the number of critic steps per generator step. `gradient_limit` is the largest norm of the
+    `betas` is a setting of the Adam optimizer of the generator, and `critic_betas` of the
+    optimizer of the critic; None for the same values. The `schedule` "one-cycle" increases the
+    learning rate for a fifth of the steps and then decreases it to zero. "plateau" multiplies the
+    rate by `plateau_factor` after `plateau_patience` validation steps without improvement.
+    "linear-decay" is constant up to `decay_from` (in epochs if the training is specified in
+    epochs) and then decreases linearly to `final_learning_rate`. "step-decay" multiplies the rate
+    by `decay_factor` every `decay_every` epochs. `gradient_limit` is the largest norm of the
     generator's gradient; None means no clipping.
 
     `freeze_but_last` is the number of layers with weights, counted from the end, that are trained
@@ -226,16 +253,68 @@ class Recipe:
     build_critic: Callable[[int], nn.Module] | None = None
     losses: tuple[LossTerm, ...] = ()
     upsampled_by: str | None = None
-    patch: int | tuple[int, ...] | None = None
-    batch: int = 4
-    iterations: int = 1000
-    learning_rate: float = 1e-3
+    patch: int | tuple[int, ...] | None = changeable_field(
+        None,
+        "side length of training patches",
+        SettingLimits(
+            minimum=SMALLEST_SIDE,
+            maximum=256,
+            unit="high-resolution voxels",
+            source=f"{ATTENTION_UNET_PAPER}: 8 to 64, section 4.1.2",
+            text_without_value="whole images",
+            # patches would change the total variation and the data consistency of
+            # self-supervised recipes
+            is_used=lambda recipe: (
+                not recipe.augmentation.of_whole_slices and recipe.objective != "self"
+            ),
+            replaced_fields={"patch_at_most": False},
+        ),
+    )
+    batch: int = changeable_field(
+        4,
+        "number of patches per batch",
+        SettingLimits(minimum=1, maximum=512, unit="patches per step"),
+    )
+    iterations: int = changeable_field(
+        1000,
+        "maximum number of training steps",
+        SettingLimits(
+            minimum=1,
+            maximum=10_000_000,
+            unit="steps",
+            is_used=lambda recipe: recipe.epochs is None,
+        ),
+    )
+    learning_rate: float = changeable_field(
+        1e-3,
+        "learning rate of the Adam optimizer for the generator",
+        SettingLimits(minimum=_MIN_LEARNING_RATE, maximum=1),
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "one-cycle", "plateau", "linear-decay", "step-decay"] = (
         "constant"
     )
-    critic_learning_rate: float | None = None
-    critic_steps: int = 1
+    critic_learning_rate: float | None = changeable_field(
+        None,
+        "learning rate of the Adam optimizer for the critic",
+        SettingLimits(
+            minimum=_MIN_LEARNING_RATE,
+            maximum=1,
+            text_without_value="same as the generator",
+            is_used=lambda recipe: recipe.build_critic is not None,
+        ),
+    )
+    critic_steps: int = changeable_field(
+        1,
+        "number of critic steps per generator step",
+        SettingLimits(
+            minimum=1,
+            maximum=100,
+            unit="steps",
+            source=f"{ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
+            is_used=lambda recipe: recipe.build_critic is not None,
+        ),
+    )
     adversarial_from: int = 0
     gradient_limit: float | None = None
     background: float = 1.0
@@ -243,12 +322,45 @@ class Recipe:
     patience: int | None = None
     hold_out: int = 5
     augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int | None = None
-    patches: int | None = None
+    # alternative to `iterations`: each of `patches` patches is used once per epoch
+    epochs: int | None = changeable_field(
+        None,
+        "maximum number of epochs",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.epochs is not None,
+        ),
+    )
+    # combined with `iterations`, the steps use this number of patches repeatedly
+    patches: int | None = changeable_field(
+        None,
+        "number of training patches, which are drawn once before training",
+        SettingLimits(
+            minimum=1,
+            maximum=10_000_000,
+            unit="patches in total across all images",
+            source=f"{ATTENTION_UNET_PAPER}: 100 to 5000 per scan, section 4.1.3; Liang & Zhang"
+            " 2023: 5000 and 20000, table 1",
+            text_without_value="new patches in every step",
+            is_used=lambda recipe: not recipe.augmentation.of_whole_slices,
+            replaced_fields={"each_slice_once": False},
+        ),
+    )
     look_epochs: int = 1
     decay_from: int = 0
     final_learning_rate: float = 0.0
-    plateau_patience: int = 5
+    plateau_patience: int = changeable_field(
+        5,
+        "number of epochs without improvement after which the learning rate is halved",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.schedule == "plateau",
+        ),
+    )
     plateau_factor: float = 0.5
     critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
     weight_clip: float = 0.01
@@ -266,7 +378,16 @@ class Recipe:
     applied_in_patches: bool = False
     each_slice_once: bool = False
     slice_batches: int | None = None
-    decay_every: int = 20
+    decay_every: int = changeable_field(
+        20,
+        "number of epochs after which the learning rate is multiplied by `decay_factor`",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.schedule == "step-decay",
+        ),
+    )
     decay_factor: float = 0.5
     critic_betas: tuple[float, float] | None = None
     edition: int = 1
@@ -391,25 +512,6 @@ class Recipe:
             increase = (1 - _FIRST_RATE) * 0.5 * (1 - cos(pi * iteration / peak))
             return base * (_FIRST_RATE + increase)
         return base * 0.5 * (1 + cos(pi * (iteration - peak) / max(1, self.steps - peak)))
-
-
-@frozen
-class SettingLimits:
-    """Limits of a setting that users can change.
-
-    `unit` is "" for ratios. `requires_prior` states whether only methods with a prior use the
-    setting.
-    """
-
-    minimum: float
-    maximum: float
-    unit: str = ""
-    requires_prior: bool = True
-
-
-def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
-    """Return a field of a `VarianceRecipe` that users can change with ``--set``."""
-    return field(default=default, metadata={"doc": doc, "limits": limits})
 
 
 @frozen
