@@ -65,11 +65,11 @@ _TASK_REGRESSOR_TEXT = (
 class MapSettings:
     """Settings of the maps of all series of a run, apart from the linear model.
 
-    `thresholds` are the thresholds of active regions. `smoothing` and `input_smoothing` are the
-    widths of the maps and of the acquired volumes (FWHM, mm), the latter only for sidecars.
-    `axis_order` is the axis order of the input, for texts. `low_pass` is the cut-off of the
-    low-pass filter of correlations (Hz); None disables the filter. If `correlation_confounds`,
-    confounds are also regressed out of time series before correlations are computed.
+    `thresholds` define active regions. `smoothing` is the smoothing of the maps, and
+    `input_smoothing` the smoothing of the acquired volumes, for sidecars (FWHM, mm). `axis_order`
+    is the axis order of the input, for texts. `low_pass` is the cut-off of the low-pass filter of
+    correlations (Hz); None disables the filter. If `correlation_confounds`, confounds are also
+    regressed out of time series before correlations are computed.
     """
 
     kinds: Sequence[MapKind]
@@ -103,8 +103,8 @@ class FittedModel:
     """Linear model of a finished step, from the metadata of its maps.
 
     `dof` are the degrees of freedom of the residuals, and `noise_text` is the noise model in
-    words; they are None and "" if only correlations were mapped. `confounds` are names of
-    confounds.
+    words. If only correlations were mapped, `dof` is None and `noise_text` is "". `confounds` are
+    names of confounds.
     """
 
     n_dummy: int

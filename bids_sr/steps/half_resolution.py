@@ -63,9 +63,9 @@ class HalfResolutionPrior:
 class HalfResolutionEffects:
     """Effects of a run at half the resolution, on the tested part of the acquired grid (x, y, z).
 
-    `reconstructed` are block effects of the downsampled and super-resolved run, and `acquired` of
-    the acquired run. `active_t` are t maps of the downsampled run by smoothing (FWHM, mm) and
-    contrast.
+    `reconstructed` are block effects of the downsampled and super-resolved run, and `acquired` are
+    block effects of the acquired run. `active_t` are t maps of the downsampled run by smoothing
+    (FWHM, mm) and contrast.
     """
 
     reconstructed: Effects
