@@ -108,22 +108,15 @@ def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: obj
 class LossTerm:
     """Term of the generator's loss.
 
-    Parameters
-    ----------
-    kind : _LossKind
-        Type of the comparison. "content", "psnr" and "ssim" are weighted comparisons of output and
-        target. "perceptual" compares VGG-19 features of output and target, and is omitted without
-        VGG-19 weights. "tv" uses only the output, and "adversarial" the critic's scores. For the
-        generators G to high and F to low resolution, "cycle" compares F(G(x)) with x and G(F(y))
-        with y, "identity" compares G(y) with y and F(x) with x, and "sparsify" compares G(x) with
-        y.
-    build : Callable[..., torch.nn.Module]
-        Function that returns the module. For a perceptual term, its argument is the path of the
-        weights.
-    weight : float
-        Factor in the sum. A term of weight 0 is only logged.
-    stands_in : bool
-        Whether the term is used only if there are no VGG-19 weights.
+    The kinds "content", "psnr" and "ssim" are weighted comparisons of output and target.
+    "perceptual" compares VGG-19 features of output and target, and is omitted without VGG-19
+    weights. "tv" uses only the output, and "adversarial" the critic's scores. For the generators G
+    to high and F to low resolution, "cycle" compares F(G(x)) with x and G(F(y)) with y, "identity"
+    compares G(y) with y and F(x) with x, and "sparsify" compares G(x) with y.
+
+    `build` returns the module. For a perceptual term, its argument is the path of the weights.
+    `weight` is the factor in the sum; a term of weight 0 is only logged. A term that `stands_in`
+    is used only if there are no VGG-19 weights.
     """
 
     kind: _LossKind
@@ -151,21 +144,13 @@ class Augmentation:
     Augmentation A is applied to the high-resolution image. The low-resolution image becomes
     B(A(highres)) + A(lowres - B(highres)) with the degradation B, which preserves its noise.
 
-    Parameters
-    ----------
-    dihedral : bool
-        Whether to flip both in-plane axes and, on square matrices, exchange them. This maps voxel
-        centers of both grids onto voxel centers, unlike other rotations or shifts by whole
-        high-resolution voxels.
-    shift : float
-        Largest in-plane shift by a phase ramp (high-resolution voxels).
-    gamma, gain : float
-        Standard deviation of the logarithm of an exponent, and of a factor, applied to the
-        intensity.
-    noise : float
-        Standard deviation of noise added to the low-resolution image (scaled intensity). The
-        zero-filled noise is also added to the target, so that the network does not learn to remove
-        noise.
+    `dihedral` flips both in-plane axes and, on square matrices, exchanges them. This maps voxel
+    centers of both grids onto voxel centers, unlike other rotations or shifts by whole
+    high-resolution voxels. `shift` is the largest in-plane shift by a phase ramp (high-resolution
+    voxels). `gamma` and `gain` are the standard deviation of the logarithm of an exponent, and of
+    a factor, applied to the intensity. `noise` is the standard deviation of noise added to the
+    low-resolution image (scaled intensity). The zero-filled noise is also added to the target, so
+    that the network does not learn to remove noise.
     """
 
     dihedral: bool = False
@@ -184,22 +169,11 @@ class Augmentation:
 class SettingLimits:
     """Limits of a setting that users can change.
 
-    Parameters
-    ----------
-    minimum, maximum : float
-        Limits of the value.
-    unit : str
-        Unit of the value; "" for ratios.
-    source : str
-        Paper that varies the setting, with its values; "" if there is none.
-    text_without_value : str
-        Description of the behavior if the value is None.
-    requires_prior : bool
-        Whether only methods with a prior use the setting of a `VarianceRecipe`.
-    is_used : Callable[[Any], bool]
-        Function that returns whether a recipe uses the setting.
-    replaced_fields : Mapping[str, object]
-        Further fields of the recipe with their values after a change of the setting.
+    `unit` is "" for ratios. `source` is the paper that varies the setting, with its values; "" if
+    there is none. `text_without_value` describes the behavior if the value is None.
+    `requires_prior` states whether only methods with a prior use the setting of a
+    `VarianceRecipe`. `is_used` returns whether a recipe uses the setting. `replaced_fields` are
+    further fields of the recipe with their values after a change of the setting.
     """
 
     minimum: float
@@ -223,102 +197,56 @@ class Recipe:
 
     The definitions of the settings that users can change contain their descriptions.
 
-    Parameters
-    ----------
-    build_generator : Callable[[int, Factor], torch.nn.Module]
-        Function from number of channels and factor to the generator, a network from (N, C, *grid)
-        to the high-resolution grid.
-    build_critic : Callable[[int], torch.nn.Module] | None
-        Function from number of channels to the critic, a network from images to scores. None if
-        there is no critic.
-    losses : tuple[LossTerm, ...]
-        Terms of the generator's loss.
-    upsampled_by : str | None
-        Interpolation of the input before the generator. None for a generator on the acquired grid.
-    betas : tuple[float, float]
-        Setting of the Adam optimizer of the generator.
-    schedule : {"constant", "one-cycle", "plateau", "linear-decay", "step-decay"}
-        Schedule of the learning rate. "one-cycle" increases for a fifth of the steps and then
-        decreases to zero. "plateau" multiplies the rate by `plateau_factor` after
-        `plateau_patience` validation steps without improvement. "linear-decay" is constant up to
-        `decay_from` (in epochs if the training is specified in epochs) and then decreases linearly
-        to `final_learning_rate`. "step-decay" multiplies the rate by `decay_factor` every
-        `decay_every` epochs.
-    adversarial_from : int
-        First iteration with an adversarial term. Earlier steps pre-train the generator without
-        training the critic.
-    gradient_limit : float | None
-        Largest norm of the generator's gradient; None means no clipping.
-    background : float
-        Weight of the content loss outside the mask (1 inside).
-    evaluate_every : int
-        Number of iterations between validation steps, and between checkpoints.
-    patience : int | None
-        Number of validation steps without an improvement of 0.005 dB after which training stops.
-        None disables early stopping.
-    hold_out : int
-        Every n-th slice is held out. If it is 0, none are held out, and the weights with the
-        smallest training loss are kept, or the last weights if the loss is adversarial.
-    augmentation : Augmentation
-        Augmentation of training images.
-    look_epochs : int
-        Number of epochs between validation steps, if the training is specified in epochs.
-    decay_from, final_learning_rate : int, float
-        Settings of the schedule "linear-decay".
-    plateau_factor : float
-        Setting of the schedule "plateau".
-    critic_game : {"bce", "wasserstein", "wasserstein-gp"}
-        Loss of the critic: "bce" (defined by the adversarial term), "wasserstein" (weights are
-        clipped to +-`weight_clip` after each critic step), or "wasserstein-gp" (with
-        `penalty_weight` times the gradient penalty).
-    weight_clip, penalty_weight : float
-        Settings of Wasserstein critics.
-    objective : {"supervised", "self", "cycle"}
-        "supervised"; "self" (the output is downsampled and compared with the low-resolution image,
-        so that no high-resolution image is required); or "cycle" (with a second generator to low
-        resolution).
-    degradation : str
-        Name of the degradation in `operators` that simulates low-resolution images, and is used
-        for the objective "self".
-    factors : tuple[float, ...]
-        Factors to draw from in each step, along the axes that the factor changes, to train a
-        single network for several factors.
-    freeze_but_last : int | None
-        Number of layers with weights, counted from the end, that are trained if training starts
-        from a model. None means all layers.
-    keep_critic : bool
-        Whether the trained critic is stored with the generator for inspection and further
-        training. For cycles, the second generator and its critic are also stored.
-    intensity : {"percentile", "unit", "range"}
-        Intensity that is 1 for the network: "percentile" (99th percentile within the mask), "unit"
-        (the maximum, for networks that end in a sigmoid) or "range" (the maximum, with the minimum
-        scaled to 0).
-    patch_at_most : bool
-        Whether `patch` is an upper limit, so that smaller images are used whole in plane.
-    keep : {"best", "last"}
-        Weights that are kept if slices are held out: the weights with the best score, or the last
-        weights. Adversarial training can reduce the score, and "best" would then discard its
-        effect.
-    pretrained_by : tuple[str, ...]
-        Kinds of the loss terms used before `adversarial_from`. An empty tuple means all terms
-        except the adversarial term.
-    every_slice : bool
-        Whether slices that hardly show the head are also used for training.
-    applied_in_patches : bool
-        Whether a model is applied in patches of its training size, placed side by side as in a
-        paper, instead of to whole slices or volumes.
-    each_slice_once : bool
-        Whether an epoch of whole slices contains each training slice once, in random order.
-        `patches` then applies only to trainings on patches.
-    slice_batches : int | None
-        Number of batches in such an epoch; None until the images are known.
-    decay_factor : float
-        Factor of a reduction of the schedule "step-decay".
-    critic_betas : tuple[float, float] | None
-        Settings of the Adam optimizer of the critic; None for `betas`.
-    edition : int
-        Number of the recipe's edition, which is increased if the recipe gets another network.
-        Models of other editions cannot be used.
+    `build_generator` returns, from number of channels and factor, a network from (N, C, *grid) to
+    the high-resolution grid. `build_critic` returns, from number of channels, a network from
+    images to scores; None if there is no critic. `losses` are terms of the generator's loss, and
+    `background` is the weight of the content loss outside the mask (1 inside). `adversarial_from`
+    is the first iteration with an adversarial term. Earlier steps pre-train the generator without
+    training the critic, with the kinds of loss terms in `pretrained_by`; if it is empty, with all
+    terms except the adversarial term. The `critic_game` is the loss of the critic: "bce" (defined
+    by the adversarial term), "wasserstein" (weights are clipped to +-`weight_clip` after each
+    critic step), or "wasserstein-gp" (with `penalty_weight` times the gradient penalty).
+    `keep_critic` stores the trained critic with the generator for inspection and further training,
+    and for cycles also the second generator and its critic.
+
+    The `objective` is "supervised", "self" (the output is downsampled and compared with the
+    low-resolution image, so that no high-resolution image is required), or "cycle" (with a second
+    generator to low resolution). The `degradation` in `operators` simulates low-resolution images,
+    and is used for the objective "self". In each step, one of `factors` is drawn, along the axes
+    that the factor changes, to train a single network for several factors. `upsampled_by` is the
+    interpolation of the input before the generator; None for a generator on the acquired grid.
+    `intensity` is the intensity that is 1 for the network: "percentile" (99th percentile within
+    the mask), "unit" (the maximum, for networks that end in a sigmoid) or "range" (the maximum,
+    with the minimum scaled to 0).
+
+    `patch` is one side for all axes, or one side per axis. With `patch_at_most`, `patch` is an
+    upper limit, so that smaller images are used whole in plane. With `applied_in_patches`, a model
+    is applied in patches of its training size, placed side by side as in a paper, instead of to
+    whole slices or volumes. With `every_slice`, slices that hardly show the head are also used for
+    training. Every `hold_out`-th slice is held out. If `hold_out` is 0, the weights with the
+    smallest training loss are kept, or the last weights if the loss is adversarial. If slices are
+    held out, `keep` selects the weights with the best score or the last weights. Adversarial
+    training can reduce the score, and "best" would then discard its effect.
+
+    `evaluate_every` is the number of iterations between validation steps, and between checkpoints;
+    `look_epochs` is the number of epochs between validation steps, if the training is specified in
+    epochs. With `each_slice_once`, an epoch of whole slices contains each training slice once, in
+    random order, and `patches` then applies only to trainings on patches. `slice_batches` is the
+    number of batches in such an epoch; None until the images are known. Training stops after
+    `patience` validation steps without an improvement of 0.005 dB; None disables early stopping.
+
+    `betas` is a setting of the Adam optimizer of the generator, and `critic_betas` of the
+    optimizer of the critic; None for the same values. The `schedule` "one-cycle" increases the
+    learning rate for a fifth of the steps and then decreases it to zero. "plateau" multiplies the
+    rate by `plateau_factor` after `plateau_patience` validation steps without improvement.
+    "linear-decay" is constant up to `decay_from` (in epochs if the training is specified in
+    epochs) and then decreases linearly to `final_learning_rate`. "step-decay" multiplies the rate
+    by `decay_factor` every `decay_every` epochs. `gradient_limit` is the largest norm of the
+    generator's gradient; None means no clipping.
+
+    `freeze_but_last` is the number of layers with weights, counted from the end, that are trained
+    if training starts from a model; None means all layers. `edition` is increased if the recipe
+    gets another network; models of other editions cannot be used.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -592,17 +520,11 @@ class VarianceRecipe:
 
     The definitions of the other settings contain their descriptions.
 
-    Parameters
-    ----------
-    kind : str
-        "sbl", or the control "sdmod".
-    fwhm : tuple[float, ...]
-        Full widths at half maximum of the correlations K_q (high-resolution voxels), one per prior
-        SD map; empty for sdmod.
-    least_explained : float | None
-        Smallest fraction of the zero-filling error that the map of one half of the run must
-        explain in the other half, in the self-test at lower resolution. With a smaller fraction,
-        the series is zero filled. None for controls, which are always applied.
+    `kind` is "sbl", or the control "sdmod". `fwhm` are full widths at half maximum of the
+    correlations K_q (high-resolution voxels), one per prior SD map; empty for sdmod.
+    `least_explained` is the smallest fraction of the zero-filling error that the map of one half
+    of the run must explain in the other half, in the self-test at lower resolution. With a smaller
+    fraction, the series is zero filled. None for controls, which are always applied.
     """
 
     kind: str = "sbl"

@@ -45,16 +45,9 @@ def describe_grids(
 ) -> dict[str, object]:
     """Return the card entries ``factor``, ``orientation`` and ``resolution`` of training images.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Shape of the low-resolution image (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    sizes_mm : tuple[Array, Array] | None, optional
-        Voxel sizes at low and high resolution (mm). By default, they are derived from the affine.
+    `shape` is the shape of the low-resolution image (x, y, z), and `affine` its voxel-to-world
+    matrix (4 x 4, RAS+ mm). `sizes_mm` are the voxel sizes at low and high resolution; None to
+    derive them from the affine.
     """
     from nibabel.affines import voxel_sizes
 
