@@ -234,7 +234,7 @@ CASES = (
     Case("Two runs of a task", several_runs, ("--fuse-slices",)),
     Case("Two runs of a task that cannot be combined", runs_that_differ),
     Case("Series of another program", compared, ("--compare", "made")),
-    Case("Structural scans", scans, ("--sr-target", "anat", "--anat-control")),
+    Case("Structural scans", scans, ("--sr-target", "anat", "--set", "anat.control=true")),
     Case(
         "Structural scans of low resolution only, and a model",
         lowres_scans,

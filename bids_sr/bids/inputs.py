@@ -258,7 +258,7 @@ class Subject:
     structural : tuple of Pair
         Contrasts to super-resolve with ``--sr-target anat``.
     controls : tuple
-        Contrasts of each session with only high-resolution scans (``--anat-control``).
+        Contrasts of each session with only high-resolution scans (`anat.control`).
     lowres : tuple
         Contrasts of each session with only low-resolution scans, for ``--pretrained`` models.
     """

@@ -1,6 +1,7 @@
 """Applicable methods of a run, and options that have no effect with the selected methods."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -8,22 +9,12 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import BoldRun, Subject
 from bids_sr.bids.pretrained_models import check_given_models, factor_without_pair, find_pretrained
 from bids_sr.config import Settings, SuperRes
+from bids_sr.config.sections.anat import Anat
 from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
 _GuideKind = Literal["highres", "none"]
-_STRUCTURAL_OPTIONS = {
-    "train_on": "--train-on",
-    "anat_align": "--anat-align",
-    "anat_control": "--anat-control",
-    "anat_mask": "--anat-mask",
-    "anat_scale": "--anat-scale",
-    "anat_tools": "--anat-tools",
-    "lesion_template": "--lesion-template",
-    "wmh_reference": "--wmh-reference",
-}
-"""Setting that applies only to structural scans → its option."""
 
 
 def choose_guide(superres: SuperRes, run: BoldRun) -> _GuideKind:
@@ -99,7 +90,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
             " input",
             "Omit one of the two options.",
         )
-    for option in _list_structural_options(superres):
+    for option in _list_structural_options(settings.anat):
         findings.add_problem(
             option,
             "this option applies only to structural scans, but the inputs are BOLD runs",
@@ -129,13 +120,12 @@ def _check_evaluation(settings: Settings, findings: Findings) -> None:
         )
 
 
-def _list_structural_options(superres: SuperRes) -> Iterator[str]:
-    """Yield the options with a non-default value that apply only to structural scans."""
-    defaults = SuperRes()
-    for name, flag in _STRUCTURAL_OPTIONS.items():
-        value = getattr(superres, name)
-        if value != getattr(defaults, name):
-            yield flag if value is True else f"{flag} {value}"
+def _list_structural_options(anat: Anat) -> Iterator[str]:
+    """Yield the settings with a non-default value that apply only to structural scans."""
+    for item in fields(anat):
+        value = getattr(anat, item.name)
+        if value != item.default:
+            yield f"--set anat.{item.name}={'true' if value is True else value}"
 
 
 def _check_through_slices(superres: SuperRes, findings: Findings) -> None:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from bids_sr.config import machine
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
 from bids_sr.config.sections.activation import Activation
+from bids_sr.config.sections.anat import Anat
 from bids_sr.config.sections.evaluation import Evaluation
 from bids_sr.config.sections.paths import Paths
 from bids_sr.config.sections.preprocessing import Preprocessing
@@ -47,6 +48,7 @@ class Settings:
     paths: Paths
     selection: Selection = _group(Selection, WHICH_DATA)
     superres: SuperRes = _group(SuperRes, "super-resolution")
+    anat: Anat = _group(Anat, "structural scans")
     preprocessing: Preprocessing = _group(Preprocessing, "preprocessing")
     activation: Activation = _group(Activation, "activation")
     evaluation: Evaluation = _group(Evaluation, "evaluation")
@@ -106,6 +108,13 @@ class Settings:
                 entries.append(f"{item.name}={value_text}{star}")
             lines.append(f"{group.name:<14}{', '.join(entries)}")
         return lines
+
+    @property
+    def scaling_of_scans(self) -> Literal["percentile", "range"]:
+        """Intensity scaling of structural scans, which by default depends on the recipe."""
+        if self.anat.scale != "auto":
+            return self.anat.scale
+        return "percentile" if self.superres.recipe == "fast" else "range"
 
     def resolve(self, *, run_uuid: str) -> Self:
         """Return settings with absolute paths and all machine-dependent values filled in."""

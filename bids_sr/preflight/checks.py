@@ -490,7 +490,6 @@ def _check_model(
 
     contrasts = [pair.contrast for pair in subject.structural]
     model_text = f"sub-{subject.label} with --pretrained {file}"
-    superres = settings.superres
     try:
         card = read_card(file)
     except ModelError:
@@ -513,7 +512,7 @@ def _check_model(
             SAME_GRID,
             model_text,
             findings,
-            superres,
+            settings,
         )
 
 
@@ -538,4 +537,4 @@ def _check_model_of_lowres(
     affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
     model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings.superres)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)

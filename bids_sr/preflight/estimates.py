@@ -94,7 +94,7 @@ def _find_largest_grids(subjects: Sequence[Subject], settings: Settings) -> Size
     runs = [run for subject in subjects for run in subject.runs]
     runs_with_t1w = [run for subject in subjects if subject.t1w for run in subject.runs]
     scans = _find_largest_scan(subjects, settings)
-    n_training = max(1, len(subjects) - 1) if superres.train_on == "others" else 1
+    n_training = max(1, len(subjects) - 1) if settings.anat.train_on == "others" else 1
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     is_calibrated = superres.calibrated and any(run.calibration is not None for run in runs)
     return Sizes(

@@ -97,7 +97,7 @@ def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subjec
                 findings.note(f"sub-{label}", f"{reason}. The participant is skipped.")
     if labels and not subjects and not findings.problems:
         _report_missing_pair("*", model_input, findings)
-    if settings.superres.train_on == "others":
+    if settings.anat.train_on == "others":
         _check_other_participants(subjects, findings)
     return tuple(subjects)
 
@@ -124,7 +124,7 @@ def _survey_participant(
     controls: tuple[tuple[Pair, ...], ...] = ()
     if not pairs and model_input is not None:
         lowres = _find_lowres_scans(index, label, model_input, settings, findings)
-    if not pairs and not lowres and settings.superres.anat_control:
+    if not pairs and not lowres and settings.anat.control:
         controls = _find_controls(index, label, settings, findings)
     if not lowres and not controls:
         for text in single_notes:
@@ -146,9 +146,9 @@ def _check_other_participants(subjects: Sequence[Subject], findings: Findings) -
         if own_contrasts and contrasts.count(own_contrasts) < 2:
             findings.add_problem(
                 f"sub-{subject.label}",
-                "--train-on others requires another participant with the same contrasts at two"
-                " resolutions, but none of the selected participants has them",
-                "Select more participants, or omit --train-on.",
+                "--set anat.train_on=others requires another participant with the same contrasts"
+                " at two resolutions, but none of the selected participants has them",
+                "Select more participants, or omit --set anat.train_on.",
             )
 
 
@@ -173,7 +173,7 @@ def _report_missing_pair(label: str, model_input: ModelInput | None, findings: F
     fixes = [
         "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
         " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
-        " without super-resolution, add --anat-control."
+        " without super-resolution, add --set anat.control=true."
     ]
     if model_input is None:
         fixes.append(

@@ -377,28 +377,31 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         [
             "--sr-target",
             "anat",
-            "--anat-align",
-            "template-warp",
-            "--anat-mask",
-            "intracranial",
-            "--lesion-template",
-            "{root}/lesions.nii.gz",
+            "--set",
+            "anat.align=template-warp",
+            "anat.mask=intracranial",
+            "anat.lesion_template={root}/lesions.nii.gz",
         ],
     ),
     "structural scans, deformed": (
         _scans_and_edited_mask,
-        ["--sr-target", "anat", "--anat-align", "nonlinear", "--wmh-reference", "{root}/edited"],
+        [
+            "--sr-target",
+            "anat",
+            "--set",
+            "anat.align=nonlinear",
+            "anat.wmh_reference={root}/edited",
+        ],
     ),
     "structural scans of one resolution": (
         _scans_and_controls,
         [
             "--sr-target",
             "anat",
-            "--anat-control",
-            "--anat-scale",
-            "range",
-            "--lesion-template",
-            "{root}/lesions.nii.gz",
+            "--set",
+            "anat.control=true",
+            "anat.scale=range",
+            "anat.lesion_template={root}/lesions.nii.gz",
         ],
     ),
     "structural scans of low resolution": (
@@ -421,7 +424,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "structural scans of others": (
         _scans_of_three,
-        ["--sr-target", "anat", "--train-on", "others"],
+        ["--sr-target", "anat", "--set", "anat.train_on=others"],
     ),
     "trained on the run's volumes": (
         _own_volumes,
@@ -1111,7 +1114,7 @@ def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _scans_of_three(maker)
-    graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
+    graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--set", "anat.train_on=others")
     trained = nodes_of(graph, "train_on_scans")
     assert len(trained) == 3
     for node in trained:

@@ -43,9 +43,7 @@ class SuperRes(OptionSection):
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
 
-    `recipe_changes` replaces single settings of recipes. `train_on` and the options whose names
-    begin with ``anat`` apply only to structural scans (`target` ``anat``), as do `lesion_template`
-    and `wmh_reference`.
+    `recipe_changes` replaces single settings of recipes.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -53,68 +51,6 @@ class SuperRes(OptionSection):
         "--sr-target",
         "images to super-resolve. bold: BOLD runs. anat: T1w, T2w and FLAIR scans at two"
         " resolutions, which are super-resolved together (methods attunet, unet and vit)",
-    )
-    train_on: Literal["own", "others"] = option(
-        "own",
-        "--train-on",
-        "training data for --sr-target anat: scans of the same participant (own), or scans of"
-        " all other participants (others)",
-    )
-    anat_align: Literal[
-        "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
-    ] = option(
-        "rigid",
-        "--anat-align",
-        "registration between the scans of a participant for --sr-target anat. template: affine"
-        " registration between scans and to the first template in --output-spaces, on a grid"
-        " around the template brain. template-rigid, template-warp: the same with rigid or"
-        " nonlinear registration",
-    )
-    anat_mask: Literal["brain", "intracranial"] = option(
-        "brain",
-        "--anat-mask",
-        "voxels to keep for --sr-target anat: the brain, or the brain with a margin of 6 mm, so"
-        " that sinuses can be segmented as well",
-    )
-    anat_tools: Literal["ants", "fsl"] = option(
-        "ants",
-        "--anat-tools",
-        "tools for bias field correction and brain extraction with --sr-target anat: N4 and a"
-        " template brain mask (ants), or FSL FAST and BET2 (fsl; FSL must be installed, and is not"
-        " part of the container image). With fsl, FLIRT (correlation ratio) aligns the scans of"
-        " the series linear, and FAST segments the high-resolution T1w scan for the quality"
-        " metrics",
-    )
-    lesion_template: Path | None = option(
-        None,
-        "--lesion-template FILE",
-        "map of possible lesion locations (.nii or .nii.gz, values above 0) in the space of the"
-        " first template in --output-spaces. With --sr-target anat, the segmentation of"
-        " white-matter hyperintensities starts only within this map",
-    )
-    wmh_reference: Path | None = option(
-        None,
-        "--wmh-reference DIR",
-        "directory with manually edited masks of white-matter hyperintensities for --sr-target"
-        " anat, which are named like the masks written by bids-sr"
-        " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and overlaps of these"
-        " participants are compared with the edited masks",
-    )
-    anat_control: bool = option(
-        False,
-        "--anat-control",
-        "for --sr-target anat, also process participants with high-resolution scans only, and"
-        " measure their tissue volumes per session for group-level analyses of changes over"
-        " sessions",
-        affects_results=False,
-    )
-    anat_scale: Literal["auto", "percentile", "range"] = option(
-        "auto",
-        "--anat-scale",
-        "intensity scaling of the scans for --sr-target anat. percentile: the 99.9th percentile"
-        " of the low-resolution brain is scaled to 1, and both resolutions have the same mean."
-        " range: each scan is scaled from its minimum to its maximum. auto: range with --recipe"
-        " paper, otherwise percentile",
     )
     methods: tuple[str, ...] = option(
         (_AUTO,),
@@ -302,11 +238,6 @@ class SuperRes(OptionSection):
         return self.factor_by_axis is not None and self.factor_by_axis[2] != 1
 
     @property
-    def aligns_to_template(self) -> bool:
-        """Whether structural scans are registered to a template."""
-        return self.anat_align.startswith("template")
-
-    @property
     def auto(self) -> bool:
         """Whether the methods depend on the data of each run."""
         return _AUTO in self.methods
@@ -353,13 +284,6 @@ class SuperRes(OptionSection):
     def calibration_file(self) -> Path | None:
         """File in `calibration`, or None if it is not a file."""
         return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
-
-    @property
-    def scaling_of_scans(self) -> Literal["percentile", "range"]:
-        """Scaling of structural scans, which by default depends on the recipe."""
-        if self.anat_scale != "auto":
-            return self.anat_scale
-        return "percentile" if self.recipe == "fast" else "range"
 
     @property
     def recipe_text(self) -> str:

@@ -226,8 +226,8 @@ def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
     if cropped_percent > _MAX_CROPPED_PERCENT:
         _LOGGER.warning(
             "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
-            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
-            " template.",
+            " brain is cropped. Use --set anat.align=template to scale the brain to the size of"
+            " the template.",
             cropped_percent,
         )
 

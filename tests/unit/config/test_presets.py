@@ -88,12 +88,12 @@ def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
 
 def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
     settings = parse("--config-file li2022 --recipe fast")
-    superres = settings.superres
-    assert (superres.target, superres.train_on) == ("anat", "others")
+    superres, anat = settings.superres, settings.anat
+    assert (superres.target, anat.train_on) == ("anat", "others")
     assert superres.methods == ("attunet", "unet", "vit")
-    assert (superres.anat_align, superres.anat_mask) == ("template", "intracranial")
+    assert (anat.align, anat.mask) == ("template", "intracranial")
     assert (superres.baselines, superres.recipe) == ("all", "fast")
-    assert parse("--config-file li2022").superres.scaling_of_scans == "range"
+    assert parse("--config-file li2022").scaling_of_scans == "range"
 
 
 def test_later_files_override_earlier_files(tmp_path: Path) -> None:
