@@ -200,7 +200,6 @@ CASES = (
             "--null-checks",
             "--n-ensemble",
             "2",
-            "--pair-holdout",
             "--roi-grow",
             "--output-spaces",
             "T1w",

@@ -151,7 +151,7 @@ CASES: Mapping[str, Case] = {
             "--set srgan.batch=3",
             "--set tv.tv=0.02",
             "--set sbl.rounds=8",
-            "--guide none",
+            "--set sbl.guide=none",
             "--calibration none",
             "--contrasts thumb-little",
         ),

@@ -121,7 +121,7 @@ class BoldRun:
     pair : Pair or None
         Images of the same participant that this run is super-resolved with.
     holdout : Pair or None
-        Second pair, which is not used for training (``--pair-holdout``).
+        Second pair of the session, which is not used for training.
     calibration : BoldRun or None
         Short high-resolution run that calibrates this run.
     same_task_run : BoldRun or None

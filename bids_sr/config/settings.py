@@ -18,6 +18,7 @@ from bids_sr.config.sections.paths import Paths
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.resources import Resources
 from bids_sr.config.sections.run import Run
+from bids_sr.config.sections.sbl import Sbl
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
@@ -48,6 +49,7 @@ class Settings:
     paths: Paths
     selection: Selection = _group(Selection, WHICH_DATA)
     superres: SuperRes = _group(SuperRes, "super-resolution")
+    sbl: Sbl = _group(Sbl, "sparse Bayesian learning")
     anat: Anat = _group(Anat, "structural scans")
     preprocessing: Preprocessing = _group(Preprocessing, "preprocessing")
     activation: Activation = _group(Activation, "activation")

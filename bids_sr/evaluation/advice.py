@@ -28,7 +28,8 @@ PROGRAM = Advice(
         "specify a reference with --truth DIR, or use --retrospective, which downsamples the run"
         " and uses the run itself as the reference"
     ),
-    images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
+    images="measured volumes (--truth, --retrospective) or a second T2*w pair (run-2) of the"
+    " session",
     controls="To run negative controls, use --null-checks.",
     other_run="scan the task twice and keep both runs, with their events, in the dataset",
     fine_run=(

@@ -65,7 +65,6 @@ def _check_options(settings: Settings, findings: Findings) -> None:
     given_options = {
         "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
-        "--pair-holdout": evaluation.pair_holdout,
         "--null-checks": evaluation.null_checks,
         "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
@@ -171,8 +170,9 @@ def _report_missing_pair(label: str, model_input: ModelInput | None, findings: F
     """Report a participant without suitable scans as a problem."""
     reason = _describe_missing_pair(model_input)
     fixes = [
-        "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
-        " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
+        "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
+        " not exclude them, or choose other participants. To measure volumes of high-resolution"
+        " scans"
         " without super-resolution, add --set anat.control=true."
     ]
     if model_input is None:
@@ -196,10 +196,9 @@ def _find_pairs(
     The result is empty if there is no second resolution. Notes about contrasts with one resolution
     are appended to `single_notes`; they are shown unless such scans are used.
     """
-    superres = settings.superres
     headers = _read_headers(index, label, suffix, settings, findings)
-    high = min(_select_acquisition(headers, superres.hr_acq), key=_voxel_volume, default=None)
-    low = max(_select_acquisition(headers, superres.lr_acq), key=_voxel_volume, default=None)
+    high = min(headers, key=_voxel_volume, default=None)
+    low = max(headers, key=_voxel_volume, default=None)
     if high is None or low is None:
         return []
     low_volume, high_volume = _voxel_volume(low), _voxel_volume(high)
@@ -217,7 +216,8 @@ def _find_pairs(
     if any(header.path not in (high.path, low.path) for header in headers):
         note = (
             f"{len(headers)} {suffix} images were found. Only this image (the highest resolution)"
-            f" and {low.path.name} (the lowest resolution) are used."
+            f" and {low.path.name} (the lowest resolution) are used. To use other images, select"
+            " them with --bids-filter-file."
         )
         findings.note(high.path, note)
     low_zooms = slice_axis.reorder_like(low, high.affine).zooms
@@ -228,7 +228,7 @@ def _find_pairs(
 def _read_headers(
     index: Index, label: str, suffix: str, settings: Settings, findings: Findings
 ) -> list[Header]:
-    """Return the headers of the usable images of a contrast in the selected sessions."""
+    """Return the headers of the usable images of a contrast in the selected sessions, by name."""
     sessions = settings.selection.session_label
     paths = find_companions(index, _CONTRASTS[suffix], label, findings)
     headers = (
@@ -236,7 +236,8 @@ def _read_headers(
         for path in paths
         if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
     )
-    return [header for header in headers if header is not None]
+    usable_headers = [header for header in headers if header is not None]
+    return sorted(usable_headers, key=lambda header: header.path.name)
 
 
 def parse_session(path: Path) -> str:
@@ -252,7 +253,7 @@ def _find_controls(
     for suffix in _CONTRASTS:
         headers = _read_headers(index, label, suffix, settings, findings)
         session_headers: dict[str, list[Header]] = {}
-        for header in _select_acquisition(headers, settings.superres.hr_acq):
+        for header in headers:
             session_headers.setdefault(parse_session(header.path), []).append(header)
         for session, candidates in session_headers.items():
             smallest = min(candidates, key=_voxel_volume)
@@ -273,7 +274,7 @@ def _find_lowres_scans(
     sessions: dict[str, dict[str, list[Header]]] = {}
     for suffix in (suffix for suffix in _CONTRASTS if suffix in model_input.contrasts):
         headers = _read_headers(index, label, suffix, settings, findings)
-        for header in _select_acquisition(headers, settings.superres.lr_acq):
+        for header in headers:
             if _voxel_volume(header) >= min_volume:
                 session_headers = sessions.setdefault(parse_session(header.path), {})
                 session_headers.setdefault(suffix, []).append(header)
@@ -308,16 +309,6 @@ def _select_smallest_voxels(
         )
         findings.note(smallest.path, note)
     return LowresScan(path=smallest.path)
-
-
-def _select_acquisition(headers: Sequence[Header], acquisition: str | None) -> list[Header]:
-    """Return the images with an acquisition label, sorted by name; all images if it is None."""
-    selected = [
-        header
-        for header in headers
-        if acquisition is None or parse_entities(header.path).get("acquisition") == acquisition
-    ]
-    return sorted(selected, key=lambda header: header.path.name)
 
 
 def _voxel_volume(header: Header) -> float:

@@ -478,7 +478,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "some of fMRIPrep, pair held out": (
         _some_of_fmriprep,
-        [*PREPARED, "--sr-method", "srgan", "--pair-holdout"],
+        [*PREPARED, "--sr-method", "srgan"],
     ),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
     "at rest": (

@@ -44,12 +44,6 @@ class Evaluation(OptionSection):
         affects_results=False,
         type=readers.parse_named_file,
     )
-    pair_holdout: bool = option(
-        False,
-        "--pair-holdout",
-        "train on the first of two T2*w pairs and evaluate on the second pair",
-        affects_results=False,
-    )
     null_checks: bool = option(
         False,
         "--null-checks",

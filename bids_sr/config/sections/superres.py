@@ -78,18 +78,6 @@ class SuperRes(OptionSection):
         least=1,
         most=8,
     )
-    hr_acq: str | None = option(
-        None,
-        "--hr-acq LABEL",
-        "acq- label of the high-resolution T2*w image",
-        affects_results=False,
-    )
-    lr_acq: str | None = option(
-        None,
-        "--lr-acq LABEL",
-        "acq- label of the low-resolution T2*w image",
-        affects_results=False,
-    )
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
@@ -154,12 +142,6 @@ class SuperRes(OptionSection):
             " acquired data replace them)"
         ),
     )
-    guide: Literal["auto", "highres", "none"] = option(
-        "auto",
-        "--guide",
-        "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
-        " T2*w pair",
-    )
     force: bool = option(
         False,
         help=(
@@ -172,9 +154,7 @@ class SuperRes(OptionSection):
 
     def _check(self) -> None:
         self._remove_duplicates("methods", "pretrained")
-        for name in ("hr_acq", "lr_acq", "calibration"):
-            label = getattr(self, name)
-            self._set(name, label and label.removeprefix("acq-"))
+        self._set("calibration", self.calibration.removeprefix("acq-"))
         is_specified = is_label(self.calibration) or self.calibration_file is not None
         self._need(
             is_specified,

@@ -47,7 +47,6 @@ ANY_SETTINGS = st.builds(
         factor=st.just(())
         | st.floats(1.01, 8).map(lambda f: (f,))
         | st.tuples(*[st.floats(1.01, 8)] * 3),
-        hr_acq=maybe(text),
         max_train_minutes=maybe(st.floats(1e-9, 1e9)),
         data_consistency=st.sampled_from(["off", "enforce"]),
     ),
@@ -73,7 +72,6 @@ ANY_SETTINGS = st.builds(
     evaluation=st.builds(
         Evaluation,
         truth=st.sampled_from(["auto", "none"]) | paths.map(str),
-        pair_holdout=st.booleans(),
         null_checks=st.booleans(),
         margin=maybe(st.floats(1e-9, 1e9)),
     )
@@ -246,7 +244,6 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
         (Activation, {"censor": ("dvars:2",)}, "choose one of these kinds"),
         (Activation, {"censor": ("fd:.5", "fd:.3")}, "one limit per kind"),
         (SuperRes, {"factor": (9.0,)}, "at most 8"),
-        (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
         (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
         (Evaluation, {"margin": 0.0}, "above 0"),

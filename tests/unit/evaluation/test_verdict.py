@@ -509,7 +509,7 @@ def test_image_quality_requires_gains_over_bspline_and_inject():
     )["srgan"]
     bspline_only = judge([both[0]])
     assert math.isnan(verdict_values(bspline_only, "image")["srgan"])
-    assert any("--pair-holdout" in text for text in bspline_only.limits)
+    assert any("second T2*w pair" in text for text in bspline_only.limits)
     assert verdict_values(judge([image("srgan", "bspline", -1.0)]), "image")["srgan"] == 0.0
 
 

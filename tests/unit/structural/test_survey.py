@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,21 @@ def test_scans_at_one_resolution_are_skipped_with_a_notice(maker: BidsMaker) -> 
     )
 
 
-def test_acquisition_labels_select_scans(maker: BidsMaker) -> None:
+def filter_by_label(maker: BidsMaker, labels: str | list[str]) -> list[str]:
+    """Return the options that select the scans of all contrasts by their acq- labels."""
+    file = maker.root.parent / "filter.json"
+    query = {"acquisition": labels}
+    file.write_text(json.dumps({"t1w": query, "t2w": query, "flair": query}))
+    return ["--bids-filter-file", str(file)]
+
+
+def test_a_filter_file_selects_scans(maker: BidsMaker) -> None:
     scans(maker, contrasts=("T2w",))
     maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
     automatic = survey_of(maker)
     assert automatic.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
     assert "3 T2w images were found" in "\n".join(map(str, automatic.notices))
-    selected = survey_of(maker, "--lr-acq", "middle")
+    selected = survey_of(maker, *filter_by_label(maker, ["fine", "middle"]))
     assert selected.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
 
 
@@ -482,7 +491,7 @@ def test_low_resolution_scans_without_a_suitable_model_are_rejected(
     assert "two resolutions" in problem.why
 
 
-def test_labels_select_one_of_two_low_resolutions(
+def test_a_filter_file_selects_one_of_two_low_resolutions(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
     """Two low-resolution scans of different sizes would be used as a pair."""
@@ -492,7 +501,7 @@ def test_labels_select_one_of_two_low_resolutions(
     options = ("--sr-method", "unet", "--pretrained", str(model("named")))
     (problem,) = check(settings_for(maker, *options)).problems
     assert "resolution: the model was trained at a resolution of 3 x 3 x 3" in problem.why
-    plan = check(settings_for(maker, *options, "--hr-acq", "thin", "--lr-acq", "thin"))
+    plan = check(settings_for(maker, *options, *filter_by_label(maker, "thin")))
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)
     assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}
