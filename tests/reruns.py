@@ -111,7 +111,6 @@ _RUN = (
     "--confounds csf",
     "--set activation.seed_series=own",
     "--roi brain",
-    "--overlap auto",
     "--set activation.thresholds=3.1",
     "--set evaluation.margin=1",
 )

@@ -49,7 +49,6 @@ from bids_sr.preflight.method_checks import (
     note_vgg19,
 )
 from bids_sr.preflight.output_spaces import check_spaces, check_templates
-from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, RegionMask
 from bids_sr.preflight.reference_checks import note_unused_reference
 from bids_sr.preflight.validator import validate
@@ -163,7 +162,6 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
-    check_overlap(settings, contrasts, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
     return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
 

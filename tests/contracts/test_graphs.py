@@ -444,7 +444,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "every entity": (
         _all_entities,
-        ["--omp-nthreads", "2", "--ignore", "slicetiming", "--overlap", "auto"],
+        ["--omp-nthreads", "2", "--ignore", "slicetiming"],
     ),
     "all references": (
         _all_references,
