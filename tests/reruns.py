@@ -177,7 +177,7 @@ CASES: Mapping[str, Case] = {
             "--set anat.align=affine",
             "--set anat.mask=intracranial",
             "--set anat.scale=range",
-            "--baselines all",
+            "--sr-method auto all",
             "--set anat.lesion_template={root}/lesions.nii.gz",
             "--output-spaces MNI152NLin2009aSym",
         ),

@@ -122,7 +122,7 @@ def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
             [pair.lowres for pair in subject.structural if pair.lowres is not None],
             suffixes=suffixes,
             preparation=scan_settings,
-            baselines=superres.baselines,
+            all_interpolations=superres.all_baselines,
         )
         add_methods_text(
             Part.ANATOMY, preparation_text.describe_preparation(suffixes, scan_settings)
@@ -408,7 +408,7 @@ def _process_lowres_session(
         lowres_files=[scan.path for scan in scans],
         suffixes=suffixes,
         preparation=scan_settings,
-        baselines=settings.superres.baselines,
+        all_interpolations=settings.superres.all_baselines,
         grid_mm=model.mm,
         grid_orientation=model.orientation,
     )

@@ -52,7 +52,7 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
         for name in (*superres.learned, *PAIR_BASELINES)
         if unavailable_reason(name, run, superres)
     ]
-    if run.truth is None and superres.baselines == "default":
+    if run.truth is None and not superres.all_baselines:
         excluded += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
     return ("raw", *(name for name in superres.series if name not in series_names(excluded)))
 

@@ -28,8 +28,6 @@ from bids_sr.region_names import is_file
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import RecipeChange
 
-_DEFAULT_ANAT_METHODS = ("attunet",)
-
 _T = TypeVar("_T")
 
 
@@ -59,19 +57,11 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
-        """Build settings from ``{group: {name: value}}``; missing values have their defaults.
-
-        The default methods depend on the target: structural scans have other methods than BOLD
-        runs.
-        """
+        """Build settings from ``{group: {name: value}}``; missing values have their defaults."""
         for group, names in values.items():
             _check_keys(group, names)
-        completed = dict(values)
-        superres = values.get("superres", {})
-        if superres.get("target") == "anat" and "methods" not in superres:
-            completed["superres"] = {**superres, "methods": _DEFAULT_ANAT_METHODS}
         return cls(
-            **{group: get_type_hints(cls)[group](**names) for group, names in completed.items()}
+            **{group: get_type_hints(cls)[group](**names) for group, names in values.items()}
         )
 
     @classmethod

@@ -247,7 +247,6 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     stored = StoredMaps(
         level=level,
         methods=superres.methods,
-        baselines=superres.baselines,
         smoothing=activation.smoothing,
         thresholds=activation.thresholds,
         kinds=activation.kinds,
@@ -290,7 +289,7 @@ def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estima
         for subject in plan.subjects
     )
     millions = n_scans * sizes.scans
-    n_outputs = 2 + n_methods + (2 if superres.baselines == "all" else 1)
+    n_outputs = 2 + n_methods + (2 if superres.all_baselines else 1)
     return Estimate(
         processors=min(n_participants, settings.resources.nprocs or 1),
         memory_gb=BASE_GB + find_largest_gb(sizes),

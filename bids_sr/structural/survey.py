@@ -41,6 +41,12 @@ def survey_structural(settings: Settings) -> Survey:
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and unsuitable models."""
     fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
+    if not settings.superres.chosen:
+        findings.refuse_option(
+            "--sr-method all",
+            "--sr-target anat requires a method in addition to the interpolations",
+            f"Add a method, such as --sr-method {fusion_methods[0]} all.",
+        )
     for name in settings.superres.chosen:
         if name in fusion_methods:
             continue

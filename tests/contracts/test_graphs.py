@@ -307,7 +307,7 @@ PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (
         _two_subjects,
-        ["--baselines", "all", "--contrasts", "thumb-little", "--level", "full"],
+        ["--sr-method", "auto", "all", "--contrasts", "thumb-little", "--level", "full"],
     ),
     "two sessions, output spaces": (
         _two_sessions,
@@ -366,7 +366,6 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "--sr-method",
             "attunet",
             "unet",
-            "--baselines",
             "all",
             "--recipe",
             "paper",
@@ -1071,7 +1070,7 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     )
 
 
-@pytest.mark.parametrize("options", [(), ("--baselines", "all")])
+@pytest.mark.parametrize("options", [(), ("all",)])
 def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_request(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:

@@ -7,7 +7,7 @@ from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.config.values import SettingError, UsageError, suggest_name
 from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.frozen import frozen
-from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
+from bids_sr.series import ALL_BASELINES, BASELINES, DEFAULT_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import (
     get_method,
     method_names,
@@ -17,7 +17,7 @@ from bids_sr.sr.method import (
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
-_AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
+_AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("attunet",)}
 """Methods that `auto` may select, by target."""
 _AUTO_METHODS_FOR_THINNER_SLICES = ("tv",)
 """Methods that `auto` selects if slices get thinner: 3D methods without high-resolution image."""
@@ -38,7 +38,8 @@ def _check_method(name: str) -> None:
 class SuperRes(OptionSection):
     """Settings of super-resolution.
 
-    `methods` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
+    `methods` contains names of methods and baselines, ``auto`` for all methods and ``all`` for all
+    baselines that the data of a run allow. `factor` is
     the acquired divided by the high-resolution voxel size: one number (in-plane) or three numbers
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
@@ -55,18 +56,12 @@ class SuperRes(OptionSection):
     methods: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "methods: auto, baselines, or any of"
-        f" {', '.join(method_names_without_controls())}. sbl, tv and dip require no pair."
-        " auto: sbl, also srgan with a pair, tv for thinner slices",
+        f"methods: auto, or any of {', '.join(method_names_without_controls())}. sbl, tv and dip"
+        " require no pair. auto: sbl, also srgan with a pair, tv for thinner slices. Baselines:"
+        f" all, or any of {', '.join(BASELINES)}. With a method, bspline and zerofill are always"
+        " computed; with a high-resolution reference, also sdmod and, with a T2*w pair, inject"
+        " and ratio",
         common="auto, or methods such as sbl, tv and srgan (default: auto)",
-    )
-    baselines: Literal["default", "all"] = option(
-        "default",
-        "--baselines",
-        "baselines for comparison. default: bspline and zerofill. With a high-resolution"
-        " reference, sdmod is added. With a reference and a T2*w pair, inject and ratio are"
-        " added as well. all: all of these baselines for every run, and nearest, linear and"
-        " lanczos",
     )
     factor: tuple[float, ...] = option(
         (),
@@ -162,7 +157,7 @@ class SuperRes(OptionSection):
             "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
         for name in self.methods:
-            if name != _AUTO:
+            if name not in (_AUTO, ALL_BASELINES):
                 _check_method(name)
         self._need(
             bool(self.methods), "methods", "at least one method or baseline must be specified"
@@ -223,9 +218,17 @@ class SuperRes(OptionSection):
         return _AUTO in self.methods
 
     @property
+    def all_baselines(self) -> bool:
+        """Whether all baselines are computed that the data of a run allow."""
+        return ALL_BASELINES in self.methods
+
+    @property
     def chosen(self) -> tuple[str, ...]:
-        """Names of the requested methods and baselines; `auto` stands for all its methods."""
-        names = [name for name in self.methods if name != _AUTO]
+        """Names of the requested methods and baselines; `auto` stands for all its methods.
+
+        The baselines of `all` are not included.
+        """
+        names = [name for name in self.methods if name not in (_AUTO, ALL_BASELINES)]
         if self.auto and self.thins_slices:
             names = [*_AUTO_METHODS_FOR_THINNER_SLICES, *names]
         elif self.auto:
@@ -288,19 +291,17 @@ class SuperRes(OptionSection):
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names of all computed series except ``raw``, baselines first.
+        """Names of all series except ``raw`` that a run may have, baselines first.
 
-        If only baselines were requested, baselines that need a pair are omitted unless requested
-        by name, so that data without a pair can be processed. `sdmod` works in-plane and is
-        omitted if slices get thinner.
+        Without methods, these are the requested baselines. `sdmod` works in-plane and is omitted
+        if slices get thinner, unless requested by name.
         """
-        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
+        baselines: tuple[str, ...] = ()
+        if self.all_baselines:
+            baselines = tuple(BASELINES)
+        elif self.learned:
+            baselines = DEFAULT_BASELINES
         if self.thins_slices:
             baselines = tuple(name for name in baselines if name != SDMOD)
-        if self.learned:
-            requested = tuple(name for name in self.chosen if name not in self.learned)
-            return tuple(dict.fromkeys(baselines + requested + series_names(self.learned)))
-        if self.baselines == "default":
-            return self.chosen
-        without_pair = (name for name in baselines if name not in PAIR_BASELINES)
-        return tuple(dict.fromkeys((*self.chosen, *without_pair)))
+        requested = (name for name in self.chosen if name not in self.learned)
+        return tuple(dict.fromkeys((*baselines, *requested, *series_names(self.learned))))

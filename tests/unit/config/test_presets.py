@@ -86,9 +86,9 @@ def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
     settings = parse("--config-file li2022 --recipe fast")
     superres, anat = settings.superres, settings.anat
     assert (superres.target, anat.train_on) == ("anat", "others")
-    assert superres.methods == ("attunet", "unet", "vit")
+    assert superres.chosen == ("attunet", "unet", "vit")
     assert (anat.align, anat.mask) == ("template", "intracranial")
-    assert (superres.baselines, superres.recipe) == ("all", "fast")
+    assert (superres.all_baselines, superres.recipe) == (True, "fast")
     assert parse("--config-file li2022").scaling_of_scans == "range"
 
 

@@ -73,7 +73,7 @@ def model(maker: BidsMaker, factor: tuple[float, float, float], method: str = "m
 def test_thinner_slices_make_tv_the_default_with_the_reason_on_the_console(
     maker: BidsMaker,
 ) -> None:
-    settings = settings_for(maker, *THIN, "--baselines", "all")
+    settings = settings_for(maker, *THIN, "--sr-method", "auto", "all")
     plan = check(settings)
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs

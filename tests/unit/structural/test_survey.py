@@ -13,7 +13,7 @@ from graphmaker import nodes_of, stage_minutes
 
 from bids_sr.bids import Survey
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Paths, Settings, SuperRes
+from bids_sr.config import Settings
 from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
@@ -115,16 +115,15 @@ def test_only_methods_for_several_contrasts_are_accepted_and_one_is_the_default(
     maker: BidsMaker,
 ) -> None:
     scans(maker)
-    assert settings_for(maker).superres.methods == ("attunet",)
-    assert (
-        Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods
-        == SuperRes().methods
-    )
+    assert settings_for(maker).superres.chosen == ("attunet",)
     plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
     assert {problem.what for problem in plan.problems} == {
         "--sr-method srgan",
         "--sr-method bspline",
     }
+    (problem,) = check(settings_for(maker, "--sr-method", "all")).problems
+    assert "attunet all" in problem.remedy
+    assert not check(settings_for(maker, "--sr-method", "auto", "all")).problems
 
 
 @pytest.mark.parametrize(

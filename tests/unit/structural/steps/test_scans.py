@@ -587,7 +587,7 @@ def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_p
         template=names[0],
         template_mask=names[0],
         suffixes=tuple(CONTRASTS),
-        baselines="all",
+        all_interpolations=True,
         anat_align="rigid",
         anat_scale="range",
         anat_mask="brain",
