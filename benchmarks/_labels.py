@@ -13,9 +13,7 @@ FIGURES = {
     "correct_fraction": "right",
     "average_precision": "ap",
     "active_dice": "dice",
-    "active_distance": "centroid",
     "connected_accuracy": "connected_acc",
-    "foci_contrast": "foci",
 }
 
 

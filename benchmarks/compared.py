@@ -7,8 +7,7 @@ python benchmarks/compared.py real LOW TRUTH OUT
 python benchmarks/compared.py expected
     the expected verdicts, as a table
 python benchmarks/compared.py controls DATA OUT
-    the run of a phantom, masked, zeroed, in other units: none is more accurate than itself (by
-    bids-sr-evaluate)
+    the run of a phantom, masked, zeroed, in other units: none is more accurate than itself
 python benchmarks/compared.py table PLACE=OUT ...
     expected and actual verdicts, from outputs of bids-sr; OUT may be the log of a call that must
     be refused
@@ -23,6 +22,7 @@ rather than *all*, the band of the expectation; the table has both columns.
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -152,6 +152,10 @@ EXPECTED: dict[str, dict[str, tuple[str, str, str]]] = {
 }
 
 
+MARKS = {"again": ":corrected"}
+"""Marks of series that are corrected for head motion."""
+
+
 def expected_rows() -> list[dict[str, str]]:
     """Return a line per series and place."""
     return [
@@ -179,7 +183,8 @@ def calls(place: str, data: str, out: Path) -> None:
         "--sr-method sbl --set activation.kinds=glm --smoothing 0 --level minimal --contrasts all"
     )
     compare_options = " ".join(
-        f"--compare {name}={out}/series/{name}_bold.nii.gz" for name in series_names
+        f"--compare {name}={out}/series/{name}_bold.nii.gz{MARKS.get(name, '')}"
+        for name in series_names
     )
     print(f"bids-sr {data} {out}/judged-{place} participant {options} {compare_options}")
     print(
@@ -235,31 +240,15 @@ def controls(data: Path, out: Path) -> None:
     """Tabulate the verdicts on the acquired series itself, masked or rescaled."""
     from _compared_series import make_controls
 
-    from bids_sr.cli.evaluate_main import main as evaluate
-
     (acquired,) = data.glob("sub-*/func/*_task-tap_bold.nii.gz")
-    truth_maps = sorted(
-        data.glob("derivatives/ground-truth/sub-*/func/*_stat-effect_desc-truth_statmap.nii.gz")
-    )
-    truth = [
-        f"{path.name.partition('contrast-')[2].partition('_')[0]}={path}" for path in truth_maps
-    ]
-    names = [f"{name}={path}" for name, path in make_controls(acquired, out).items()]
-    events = str(acquired).replace("_bold.nii.gz", "_events.tsv")
-    if evaluate(
-        [
-            str(acquired),
-            *names,
-            "--events",
-            events,
-            "--truth",
-            *truth,
-            "--out",
-            str(out / "evaluated"),
-        ]
-    ):
-        sys.exit("bids-sr-evaluate failed")
-    verdicts = json.loads((out / "evaluated" / "verdict.json").read_text())["compared"]
+    call = ["bids-sr", str(data), str(out / "judged"), "participant"]
+    call += ["--sr-method", "bspline", "zerofill", "--set", "activation.kinds=glm"]
+    call += ["--smoothing", "0", "--level", "minimal"]
+    for name, path in make_controls(acquired, out).items():
+        call += ["--compare", f"{name}={path}"]
+    subprocess.run(call, check=True)
+    (file,) = (out / "judged").glob("sub-*/**/func/*_desc-verdict_metrics.json")
+    verdicts = json.loads(file.read_text())["compared"]
     rows = [
         {"series": entry["name"], "verdict": entry["status"], "the program's words": entry["text"]}
         for entry in verdicts

@@ -12,7 +12,6 @@ from bids_sr.lazy import import_on_use
 from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
-    from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.recovered_detail import recovered_detail
     from bids_sr.api.super_resolver import SuperResolver
     from bids_sr.combination import combine_runs
@@ -20,7 +19,6 @@ else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "api.evaluator": ["Evaluator"],
             "api.recovered_detail": ["recovered_detail"],
             "api.super_resolver": ["SuperResolver"],
             "combination": ["combine_runs"],
@@ -29,7 +27,6 @@ else:
 
 __all__ = [
     "RELEASE",
-    "Evaluator",
     "SuperResolver",
     "__version__",
     "combine_runs",

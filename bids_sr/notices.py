@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +37,6 @@ CODES: dict[str, tuple[str, str]] = {
     "reference": ("high-resolution reference found", ""),
     "left-out": ("run skipped", ""),
     "advice": ("scan or option that would improve the results", ""),
-    "progress": ("progress and outputs", ""),
-    "log": ("log message", ""),
     "step": ("warning from a processing step", ""),
     "missing": (
         "output file is missing",
@@ -49,8 +47,8 @@ CODES: dict[str, tuple[str, str]] = {
     "memory": (
         "out of memory",
         "Use fewer parallel processes (--nprocs), a larger memory limit (--mem), or a"
-        " computer with more memory. On SLURM, `bids-sr-slurm retry` requests more memory;"
-        f" you can also increase memory_extra_gb in the plugin file, {_RERUN_TEXT}.",
+        " computer with more memory. With a SLURM plugin, increase memory_extra_gb in the"
+        f" plugin file, {_RERUN_TEXT}.",
     ),
     "forbidden": (
         "permission denied",
@@ -59,8 +57,7 @@ CODES: dict[str, tuple[str, str]] = {
     "crashed": (
         "crashed",
         "Rerun the same command to retry this step; completed steps are kept. If the step"
-        " fails again, run this step separately with the command in the crash file, and"
-        " report the bug with the crash file attached.",
+        " fails again, report the bug with the crash file attached.",
     ),
     "ended": (
         "job ended without a result",
@@ -74,8 +71,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "time": (
         "job timed out",
-        "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also"
-        f" increase time_minutes in the plugin file, {_RERUN_TEXT}.",
+        f"Increase time_minutes in the plugin file, {_RERUN_TEXT}.",
     ),
     "cancelled": (
         "cancelled",
@@ -99,9 +95,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "absent": (
         "program not found",
-        "The program was not found on the PATH of the compute node. Use --setup FILE (a"
-        " file with commands that set up the environment) or --container IMAGE, or check the"
-        " settings template and sbatch_args in the plugin file.",
+        "The program was not found on the PATH of the compute node. Check the settings"
+        " template and sbatch_args in the plugin file.",
     ),
     "unseen": (
         "job result not found",
@@ -226,17 +221,12 @@ def whom_text(subject: str, run: str) -> str:
     return run or (subject and f"sub-{subject}")
 
 
-def as_json(notice: Notice, **other_entries: str) -> str:
-    """Return a notice as a line of JSON, preceded by further keys."""
-    return json.dumps({**other_entries, **asdict(notice)}, ensure_ascii=False)
-
-
 def record(folder: Path, notices: Iterable[Notice]) -> None:
     """Append notices to the record in an existing log directory of a run.
 
     All lines of a call are written at once, because processes and jobs of a run share the file.
     """
-    text = "".join(f"{as_json(notice)}\n" for notice in notices)
+    text = "".join(f"{json.dumps(asdict(notice), ensure_ascii=False)}\n" for notice in notices)
     if not text:
         return
     target = os.open(folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -272,18 +262,16 @@ def _read_notices(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
     return tuple(notices)
 
 
-def read_failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
+def read_failed_steps(logs: Path) -> dict[str, list[Notice]]:
     """Return the failed steps of the last recorded run of each participant (label).
 
-    `since` contains a time (s since 1970) by participant; older records are ignored. Errors
-    without a participant are listed under "".
+    Errors without a participant are listed under "".
     """
     steps_by_participant: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
         steps_of_record: dict[str, list[Notice]] = {}
-        recorded_at = path.stat().st_mtime
         for notice in read_record(path.parent):
-            if notice.failed and recorded_at >= since.get(notice.subject, 0):
+            if notice.failed:
                 steps_of_record.setdefault(notice.subject, []).append(notice)
         steps_by_participant |= steps_of_record
     return steps_by_participant

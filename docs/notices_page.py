@@ -9,11 +9,11 @@ INTRODUCTION = f"""\
 # Notices
 
 A notice is a message of the program: a note, a warning or an error. You see notices on the
-console, in `bids-sr-slurm status`, in the reports and in `index.html`. To look up an error, find
+console, in the reports and in `index.html`. To look up an error, find
 its code in the table below.
 
 To process notices with a script, read `logs/<run>/{RECORD}`, which has one notice per line in
-JSON. `--log-format json` prints the same lines on the console. Each notice has these fields:
+JSON. Each notice has these fields:
 
 | field | content |
 | --- | --- |

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser
+from bids_sr.cli import parser
 from bids_sr.cli.assignments import format_value, list_settings, list_settings_without_flag
 from bids_sr.config.section import get_option
 from bids_sr.model_commands.cli import main as models_main
@@ -42,11 +42,8 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     another heading.
     """
     yield "bids-sr", parser.build_parser(show_all=True), ""
-    yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""
-    yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
-    for name in ("status", "retry", "cancel"):
-        yield f"bids-sr-slurm {name}", slurm_main.build_command_parser(name), ""
+    yield "bids-sr-slurm", slurm_main.build_parser(), ""
     for name, each in models_main.parsers().items():
         yield f"bids-sr-models {name}", each, ""
 
@@ -137,7 +134,7 @@ def recipe_settings() -> Iterator[str]:
             of_recipes = [each.get(name) for each in fields.values()]
             first = next(field for field in of_recipes if field is not None)
             defaults = " | ".join("-" if f is None else f.default_text for f in of_recipes)
-            source = f" ({first.source})" if first.source else ""
+            source = f" ({first.limits.source})" if first.limits.source else ""
             ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
             yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.description}{source} |"
 

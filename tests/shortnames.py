@@ -11,20 +11,16 @@ BANDS = {"signal": "all", "effect": "all", "beyond": "beyond", "within": "within
 OF_MAPS = {
     "r_t": "r_t",
     "ap": "average_precision",
-    "auc": "auc",
     "dice": "active_dice",
-    "centroid": "active_distance",
     "connected_acc": "connected_accuracy",
     "connected_fdr": "connected_fdr",
     "connected_jaccard": "connected_jaccard",
-    "foci": "foci_contrast",
 }
 OF_REGIONS = {
     "threshold": "threshold_value",
     "paper": "size_acquired_voxels",
     "voxels": "voxels",
     "volume": "volume",
-    "roi_volume": "roi_volume",
     "dice": "dice",
     "centroid_distance": "centroid_distance",
     "centroid_x": "centroid_x",

@@ -5,8 +5,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.arrays import divide_into_tasks
-from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission, make_group_job
+from bids_sr.slurm.job_requests import Request
+from bids_sr.slurm.submission import Site, Submission, divide_into_tasks
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 
@@ -24,21 +24,19 @@ def submission(
     names: tuple[str, ...] = ("sub-01", "sub-02"),
     *,
     batch: int = 1,
-    site: Site | None = None,
     **more: object,
 ) -> Submission:
     """Return a submission below a folder: one array and a group job."""
-    tasks = divide_into_tasks(names, batch)
-    array = ArrayJob(
-        name="array-1", tasks=tasks, indices=tuple(range(1, len(tasks) + 1)), request=REQUEST
-    )
     values = {
         "id": "20260101-000000-abcdef",
         "bids_dir": root / "data",
         "output_dir": root / "out",
         "work_dir": root / "work",
-        "jobs": (array, make_group_job(REQUEST)),
-        "site": site or Site(),
+        "tasks": divide_into_tasks(names, batch),
+        "digests": {name: f"digest-of-{name}" for name in (*names, "group")},
+        "request": REQUEST,
+        "group_request": REQUEST,
+        "site": Site(),
         **more,
     }
     return Submission(**values)  # type: ignore[arg-type]
@@ -47,11 +45,10 @@ def submission(
 def start(
     script: Path, task: int, path: Path | None = None, **variables: str
 ) -> subprocess.Popen[str]:
-    """Start a script like task `task` of the SLURM array 7; programs in `path` take precedence."""
+    """Start a script like task `task` of a SLURM array; programs in `path` take precedence."""
     environment = {
         **os.environ,
         "SLURM_ARRAY_TASK_ID": str(task),
-        "SLURM_ARRAY_JOB_ID": "7",
         "SLURM_JOB_ID": "7",
         "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"],
         **variables,

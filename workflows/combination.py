@@ -70,13 +70,6 @@ class CombinedMaps:
         Combined runs, and skipped runs with the reason.
     runs : Mapping[str, ProcessedRun]
         Combined runs by name; the boldref of the first run is the frame.
-    first2run_xfms : Mapping[str, Transforms]
-        Transforms from a point of the first run's boldref to its point in the boldref of each
-        further run, by name.
-    run_scales : Mapping[str, Facts]
-        Signal of each further run relative to the first run, by name.
-    agreement : Facts
-        Comparison of the runs, with the runs that are left out.
     maps : Mapping[str, list[Map]]
         Maps and regions in the frame of the first run, by series.
     space_maps : Mapping[str, list[Map]]
@@ -91,9 +84,6 @@ class CombinedMaps:
 
     group: RunGroup
     runs: Mapping[str, ProcessedRun]
-    first2run_xfms: Mapping[str, Transforms]
-    run_scales: Mapping[str, Facts]
-    agreement: Facts
     maps: Mapping[str, list[Map]]
     space_maps: Mapping[str, list[Map]]
     rows: Mapping[str, Rows]
@@ -230,9 +220,6 @@ def _combine_group(
     return CombinedMaps(
         group=group,
         runs=runs,
-        first2run_xfms={name: run.first2run_xfm for name, run in registered_runs.items()},
-        run_scales={name: run.run_scale for name, run in registered_runs.items()},
-        agreement=agreement,
         maps={name: result.maps for name, result in combined_series.items()},
         space_maps={name: result.space_maps for name, result in combined_series.items()},
         rows={name: result.rows for name, result in combined_series.items()},
@@ -593,7 +580,7 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """
     names: dict[str, None] = {}
     for run in runs:
-        method_series = series_names(run.plan.analysis.settings.superres.methods)
+        method_series = series_names(run.plan.analysis.settings.superres.method)
         series_order = (
             RAW,
             _INTERPOLATION,

@@ -18,7 +18,8 @@ def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, Com
     resampled_series: dict[str, ComputedSeries] = {}
     if not plan.bold.compared:
         return resampled_series
-    add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
+    corrected_names = [name for name, run in plan.bold.compared.items() if run.motion_corrected]
+    add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names, corrected_names))
     for name, run in plan.bold.compared.items():
         correction = SeriesCorrection(
             slice_times=None if run.is_corrected else plan.slice_times, start_time=plan.start_time
@@ -27,11 +28,15 @@ def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, Com
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction
         )
         with subworkflow(name, high_resolution=True):
-            resampled_series[name] = prepare_compared(fitted_run, name, file)
+            resampled_series[name] = _resample_compared(
+                fitted_run, name, file, is_corrected=run.motion_corrected
+            )
     return resampled_series
 
 
-def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
+def _resample_compared(
+    fitted_run: FittedRun, name: str, file: SeriesFile, *, is_corrected: bool
+) -> ComputedSeries:
     """Resample a series of another program to the high-resolution grid of its run.
 
     Parameters
@@ -42,6 +47,8 @@ def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> Comp
         Name of the series.
     file : SeriesFile
         File of the series, with the repetition time of the run.
+    is_corrected : bool
+        Whether the series was corrected for head motion.
     """
     compared = steps.import_compared(file.bold_file, tr=file.tr, axis_order=file.axis_order)
     registration, hmc_xfms = fitted_run.registration, fitted_run.motion.hmc_xfms
@@ -52,6 +59,7 @@ def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> Comp
         registration.bold_mask,
         hmc_xfms,
         series_name=name,
+        is_corrected=is_corrected,
     )
     stc = correct_acquired(compared, fitted_run.n_dummy, file.correction)
     series, mask = steps.resample_compared(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from bids_sr import compared_series
 from bids_sr.frozen import frozen
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, Verdict
 from bids_sr.pipeline.flow import add_methods_text, concatenate, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
@@ -241,7 +240,7 @@ def _decide_verdict(
         method_tests.self_test_facts,
         series.confounds,
         card_file=method_tests.cards,
-        compared_facts=gather_compared_facts(series.high_resolution),
+        compared_facts=_gather_compared_facts(series.high_resolution),
         same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
@@ -379,8 +378,6 @@ def measure_all_effects(
     series: Mapping[str, ComputedSeries],
     inputs: DesignInputs,
     comparison: EffectsComparison,
-    *,
-    effect_confounds: Sequence[str] = MOTION,
 ) -> SeriesEffects:
     """Measure the effect of each block in each series.
 
@@ -393,9 +390,6 @@ def measure_all_effects(
         Regressors, confounds and options of the design. Seeds in a series replace the regressors.
     comparison : EffectsComparison
         Settings of the comparison.
-    effect_confounds : Sequence[str], optional
-        Columns of the confounds in the model of the blocks; by default, head motion and its
-        derivatives.
 
     Returns
     -------
@@ -412,7 +406,6 @@ def measure_all_effects(
                 own_regressors=computed_series.own_regressors,
                 series_name=name,
                 has_measured=MEASURED in series,
-                effect_confounds=effect_confounds,
             )
     same_widths = None
     if compared_names := list_compared(series):
@@ -437,7 +430,7 @@ def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
     ]
 
 
-def gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
+def _gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
     """Return the alignment of each series of another program to the run."""
     return [
         computed_series.compared_facts

@@ -568,7 +568,7 @@ def _store_series(
 
 def _list_always_stored(plan: RunPlan) -> list[str]:
     """Return names of series that are stored at every storage level."""
-    return [*series_names(plan.analysis.settings.superres.methods), plan.primary]
+    return [*series_names(plan.analysis.settings.superres.method), plan.primary]
 
 
 def make_measured(
@@ -579,7 +579,7 @@ def make_measured(
     correction = replace(
         make_correction(plan), slice_times=measured.slice_timing if corrects_slice_timing else None
     )
-    measured_series = resample_measured(
+    measured_series = _resample_measured(
         fitted_run,
         SeriesFile(
             bold_file=measured.bold,
@@ -601,7 +601,7 @@ def make_measured(
     return measured_series
 
 
-def resample_measured(fitted_run: FittedRun, file: SeriesFile) -> ComputedSeries:
+def _resample_measured(fitted_run: FittedRun, file: SeriesFile) -> ComputedSeries:
     """Resample a series measured at the high resolution to the grid of a run.
 
     The outlier volumes of the run are replaced. `file`: file of the series, with the repetition

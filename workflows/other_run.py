@@ -40,7 +40,7 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun) -> Effects | None:
         input_smoothing=preprocessing.input_smoothing,
     )
     with subworkflow("another_run_wf"):
-        effects = measure_other_run_effects(
+        effects = _measure_effects(
             fitted_run,
             SeriesFile(
                 bold_file=other_run.bold,
@@ -59,14 +59,14 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun) -> Effects | None:
     return effects
 
 
-def measure_other_run_effects(
+def _measure_effects(
     fitted_run: FittedRun,
     file: SeriesFile,
     regressors: Regressors,
     *,
-    dummy_scans: int | None = None,
-    search_outliers: bool = True,
-    temporal: TemporalModel | None = None,
+    dummy_scans: int | None,
+    search_outliers: bool,
+    temporal: TemporalModel | None,
     design: DesignSettings,
     random_seed: int,
 ) -> Effects:

@@ -1,4 +1,4 @@
-"""Reports of the estimators: one self-contained page each."""
+"""Report of `SuperResolver`: one self-contained page."""
 
 from __future__ import annotations
 
@@ -10,26 +10,18 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from bids_sr.api.evaluation_inputs import list_evidence_and_limits
-from bids_sr.evaluation.verdict_text import verdict_line
-from bids_sr.figures.evaluation import agreement_figure, select_half_rows
 from bids_sr.figures.maps import series_figure, variance_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.number_text import interval, number
-from bids_sr.report.verdict_html import render_compared
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
-
-    from bids_sr.metrics.rows import MetricRow, VerdictFacts
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -43,10 +35,6 @@ footer{{color:#5b6770;font-size:.85em}}
 </style></head><body><h1>{title}</h1>{body}
 <footer>bids-sr {version}; for research, not for clinical use</footer>
 </body></html>"""
-_REFERENCE_TEXTS = {
-    "measured": "the measured high-resolution series (other half of the blocks)",
-    "otherRun": "the other run of the same task",
-}
 _GOOD_COLOR, _DOUBT_COLOR = "#009e73", "#d55e00"
 
 
@@ -122,24 +110,6 @@ def _render_details(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def _render_detail(detail: pd.DataFrame) -> Markup:
-    """Return the table of `bids_sr.recovered_detail` with a heading."""
-    heads = ["series", "contrast", "region", "result", "explained variance", "reason"]
-    heads.append("what you may interpret")
-    head_row = Markup("").join(Markup("<th>{}</th>").format(head) for head in heads)
-    rows = [Markup("<tr>{}</tr>").format(head_row)]
-    for row in detail.itertuples():
-        value = number(row.explained_variance, ".0%")
-        ends = interval(row.lower, row.upper, ".0%", unit=False)
-        cells = [row.series, row.contrast, row.region, row.state, f"{value} {ends}", row.reason]
-        cells.append(row.interpretation)
-        content = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells)
-        rows.append(Markup("<tr>{}</tr>").format(content))
-    return Markup("<h2>Detail recovered at half the resolution</h2><table>{}</table>").format(
-        Markup("").join(rows)
-    )
-
-
 def render_resolver(
     method: str,
     volumes: Mapping[str, Volume],
@@ -196,48 +166,7 @@ def render_resolver(
         f"the acquired series has {volumes['acquired'].data.shape} voxels.",
         *([f"The method was not applied to this run: {reason}."] if reason else []),
         "This page does not assess accuracy. To test which contrasts have detail that the run "
-        "supports, use bids_sr.recovered_detail. To compare the series with a reference, use "
-        "bids_sr.Evaluator.",
+        "supports, use bids_sr.recovered_detail. To compare the series with a reference, use the "
+        "program bids-sr.",
     ]
     return " ".join(sentences), sections
-
-
-def render_evaluation(
-    rows: Sequence[MetricRow],
-    verdict: VerdictFacts,
-    contrasts: Sequence[str],
-    table: pd.DataFrame,
-    detail: pd.DataFrame,
-    compared: Sequence[Mapping[str, Any]] = (),
-) -> tuple[str, list[Markup]]:
-    """Return the lead and parts of the page of one evaluated run.
-
-    The parts are the verdict, the detail that the run supports, the agreement of all series in the
-    first contrast, and the table.
-    """
-    contrast = "all" if "all" in contrasts else contrasts[0]
-    complete_verdict: VerdictFacts = {**verdict, "compared": compared}
-    sections = [render_compared(complete_verdict)]
-    if len(detail):
-        sections.append(_render_detail(detail))
-    for reference, reference_text in _REFERENCE_TEXTS.items():
-        agreement_rows = select_half_rows(rows, reference)
-        if any(row.statistic == "ev" and row.contrast == contrast for row in agreement_rows):
-            figure = agreement_figure(rows, statistic="ev", contrast=contrast, reference=reference)
-            caption = (
-                f"Agreement with {reference_text} for the contrast {contrast}. Error bars: 95 % "
-                "confidence intervals from resampled task blocks."
-            )
-            sections.append(_render_figure(figure, caption))
-    for heading, sentences in list_evidence_and_limits(verdict).items():
-        if sentences:
-            items = Markup("").join(
-                Markup("<li>{}</li>").format(sentence) for sentence in sentences
-            )
-            sections.append(Markup("<h2>{}</h2><ul>{}</ul>").format(heading, items))
-    sections.append(
-        _render_details(
-            f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")
-        )
-    )
-    return verdict_line(complete_verdict), sections

@@ -163,16 +163,6 @@ def open_series(
         yield reader
 
 
-def open_with_tr(file: Path, tr: float) -> SeriesReader:
-    """Return a reader of a series with the repetition time of its run (s).
-
-    The header of a series that another program made may lack it.
-    """
-    reader = SeriesReader(file)
-    reader.tr = tr
-    return reader
-
-
 def volume_file(image: ImageLike, folder: Path, argument: str) -> Path:
     """Return the file of a single image."""
     path = series_file(image, folder, argument)

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api.evaluator import Evaluator
-from bids_sr.api.image_inputs import ImageInputError, ImageLike, MaskLike, Motion
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    ImageLike,
+    MaskLike,
+    Motion,
+    check_is_series,
+    filter_repeated_messages,
+    open_series,
+    working_folder,
+)
+from bids_sr.api.progress import make_step_printer
+from bids_sr.api.run_basics import to_fitted_run
+from bids_sr.api.run_inputs import RunInputs
+from bids_sr.api.several_runs import check_single_run, is_several, split_arguments
 from bids_sr.api.super_resolver import SuperResolver
+from bids_sr.api.task_inputs import (
+    is_program_table,
+    load_confounds,
+    load_events,
+    parse_contrasts,
+)
+from bids_sr.evaluation.support_table import tabulate_support
+from bids_sr.frozen import frozen
+from bids_sr.glm.blocks import TooFewBlocks
+from bids_sr.glm.design import DesignSettings
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import Confounds, Facts, Rows
+from bids_sr.pipeline.flow import Eager
+from bids_sr.steps import run_confounds, self_test
+from bids_sr.steps.block_effects import check_blocks
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.make_series import resample_acquired
+from bids_sr.workflows.map_run import check_run_intervals
 
-
-@dataclass(eq=False, repr=False)
-class _DetailEvaluator(Evaluator):
-    """Evaluator that only tests detail, of effects with any smoothing (FWHM, mm)."""
-
-    smoothing: Sequence[float] = (0.0,)
-
-    _report_name: ClassVar[str] = "recovered_detail"
-
-    def _list_widths(self) -> Sequence[float]:
-        """Return the smoothing of the effects."""
-        return tuple(map(float, self.smoothing))
+_NOT_APPLIED = "the method was not applied to this run"
 
 
 def recovered_detail(
@@ -74,8 +92,14 @@ def recovered_detail(
         None, the default contrasts of ``bids-sr``.
     smoothing : sequence of float, default=(0.0,)
         Smoothing of the effects (FWHM, mm); the report of ``bids-sr`` is about unsmoothed effects.
-    tr, high_pass, start_time : float, optional
-        As in `Evaluator`.
+    tr : float, optional
+        Repetition time (s). If None, it is read from the header of the series, which must specify
+        it with a unit.
+    high_pass : float, default=1/128
+        Cut-off of the drift of the linear model (Hz).
+    start_time : float, optional
+        Reference time of a volume (s after its start), such as the reference time of slice-timing
+        correction. If None, the middle of TR.
 
     Returns
     -------
@@ -132,18 +156,143 @@ def recovered_detail(
             f"resolver: the method {resolver.method} has no prior, so its detail cannot be tested "
             "at half the resolution. Choose a method such as sbl."
         )
-    evaluator = _DetailEvaluator(
-        factor=resolver.factor,
+    settings = _TestSettings(
         tr=tr,
-        contrasts=contrasts,
-        baselines=(),
-        high_pass=high_pass,
-        start_time=start_time,
-        realigned=resolver.realigned,
-        registered=resolver.registered,
-        n_jobs=resolver.n_jobs,
-        verbose=resolver.verbose,
-        smoothing=smoothing,
+        contrasts=tuple(contrasts or ()),
+        design=DesignSettings(high_pass=high_pass, start_time=start_time),
+        smoothing=tuple(map(float, smoothing)),
     )
-    evaluator.fit(bold, series={resolver.method: resolver}, events=events, confounds=confounds)
-    return evaluator.detail_
+    task = {"events": events, "confounds": confounds}
+    if not is_several(bold):
+        check_single_run(RunInputs(), {"bold": bold, "resolver": resolver.runs_ or None, **task})
+        return _test_run(bold, resolver, settings, **task)  # type: ignore[arg-type]
+    arguments = split_arguments(len(bold), {"resolver": resolver.runs_ or resolver, **task})
+    tables = [
+        _test_run(run_bold, settings=settings, **run_arguments)
+        for run_bold, run_arguments in zip(bold, arguments, strict=True)
+    ]
+    table = pd.concat(dict(enumerate(tables, 1)), names=["run", None])
+    return table.reset_index("run").reset_index(drop=True)
+
+
+@frozen
+class _TestSettings:
+    """Settings of the test, which are equal in all runs.
+
+    Attributes
+    ----------
+    tr : float | None
+        Repetition time (s); None if the header specifies it.
+    contrasts : Sequence[str]
+        Requested contrasts; default contrasts if empty.
+    design : DesignSettings
+        Options of the design of the linear model.
+    smoothing : Sequence[float]
+        Smoothing of the effects (FWHM, mm).
+    """
+
+    tr: float | None
+    contrasts: Sequence[str]
+    design: DesignSettings
+    smoothing: Sequence[float]
+
+
+def _test_run(
+    bold: ImageLike,
+    resolver: SuperResolver,
+    settings: _TestSettings,
+    *,
+    events: pd.DataFrame | str | Path,
+    confounds: pd.DataFrame | np.ndarray | str | Path | None,
+) -> pd.DataFrame:
+    """Return the table of one run; see `recovered_detail`."""
+    learned_run, design = resolver._learned, settings.design
+    with (
+        filter_repeated_messages(TooFewBlocks.__module__),
+        working_folder() as folder,
+        open_series(bold, folder, "bold", any_order=True) as reader,
+        Eager(folder, make_step_printer("recovered_detail", resolver.verbose)),
+    ):
+        reader.tr = settings.tr or reader.tr
+        _check_series(reader)
+        resolver._find_poses(reader, None)
+        columns = None if confounds is None else load_confounds(confounds, reader.shape[3])
+        run_events = load_events(events)
+        contrasts = parse_contrasts(
+            run_events, settings.contrasts, design, reader.shape[3], reader.tr
+        )
+        check_blocks(run_events, design, reader.shape[3], reader.tr)
+        fitted_run = to_fitted_run(
+            reader, learned_run.basics, resolver.factor_, learned_run.calibration
+        )
+        inputs = DesignInputs(
+            regressors=run_events,
+            confounds=run_confounds.motion_confounds(
+                fitted_run.motion.motion, columns, outliers=fitted_run.outliers
+            ),
+            n_dummy=fitted_run.n_dummy,
+            design=design,
+        )
+        model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=_list_nuisance(columns))
+        rows, facts = _test_detail(fitted_run, model, resolver, settings.smoothing, folder)
+    return tabulate_support(
+        rows,
+        {resolver.method: "" if resolver.applied_ else _NOT_APPLIED},
+        list(contrasts),
+        settings.smoothing,
+        facts,
+    )
+
+
+def _check_series(reader: SeriesReader) -> None:
+    """Raise an error unless a series has a repetition time and finite values in all volumes."""
+    check_is_series(reader, "bold")
+    if not reader.tr > 0:
+        raise ImageInputError(
+            "tr: the image header of the series does not specify the repetition time or its unit. "
+            "Pass tr in seconds."
+        )
+    for _ in reader.volumes():  # Reading raises an error for NaN.
+        pass
+
+
+def _list_nuisance(columns: Confounds | None) -> list[str] | None:
+    """Return the names of the confounds in the model; None for the columns of the program."""
+    return None if columns is None or is_program_table(columns) else list(columns)
+
+
+def _test_detail(
+    fitted_run: FittedRun,
+    model: LinearModel,
+    resolver: SuperResolver,
+    smoothing: Sequence[float],
+    folder: Path,
+) -> tuple[Rows, Facts]:
+    """Test the effects of a run at half the resolution.
+
+    Returns the results with the scores of the self-test, and the facts of the self-test. A method
+    that was not applied has no results by contrast. `folder` is for files.
+    """
+    learned_run, name = resolver._learned, resolver.method
+    assert learned_run.model is not None
+    rows, _ = check_run_intervals(
+        fitted_run,
+        resample_acquired(fitted_run),
+        learned_run.model.write(folder),
+        model,
+        series_name=name,
+        smoothing=smoothing,
+        random_seed=learned_run.random_seed,
+        omp_nthreads=resolver.n_jobs,
+    )
+    if learned_run.self_test is None:
+        return rows, {}
+    x, y, z = fitted_run.registration.bold_mask.zooms
+    self_test_rows, facts = self_test.gather_tested(
+        [{name: learned_run.self_test}],
+        series_names=[name],
+        network_names=(),
+        voxel=(float(x), float(y), float(z)),
+        factor=resolver.factor_,
+    )
+    return [*rows, *self_test_rows], facts

@@ -61,7 +61,6 @@ def fit_basics(
     factor: Factor,
     n_dummy: Dummies,
     realigned: bool,
-    previous: RunBasics | None = None,
 ) -> RunBasics:
     """Estimate the properties of a run that were not passed.
 
@@ -79,8 +78,6 @@ def fit_basics(
         Number of non-steady-state volumes at the start; "auto" to count them.
     realigned : bool
         Whether head motion was already corrected.
-    previous : RunBasics | None, optional
-        Earlier results, used unless other inputs are passed.
     """
     check_slice_axis(reader)
     n_volumes = reader.shape[3]
@@ -89,58 +86,36 @@ def fit_basics(
             f"n_dummy: expected a number from 0 to {n_volumes - 2}, got {n_dummy}; at least two "
             f"of the {n_volumes} volumes must remain"
         )
-    reuses_motion = previous is not None and inputs.motion is None and inputs.boldref is None
-    poses = boldref = None
-    if not reuses_motion:
-        poses = _load_poses(reader, inputs, previous, realigned=realigned)
-        boldref = _load_boldref(reader, inputs, folder, previous)
+    poses = _load_poses(reader, inputs, realigned=realigned)
+    boldref = _load_boldref(reader, inputs, folder)
     mask_file = None
     if inputs.mask is not None:
         mask = load_mask(inputs.mask, make_empty_mask(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
-    previous_outliers = None if previous is None else previous.outliers
-    steady_run = find_steady_state(
-        reader,
-        dummy_scans=None if n_dummy == "auto" else int(n_dummy),
-        search_outliers=previous_outliers is None,
-    )
-    bold, n_found_dummies = steady_run.bold, steady_run.n_dummy
-    outliers = steady_run.outliers if previous_outliers is None else previous_outliers
-    if previous is not None and reuses_motion:
-        head_motion = previous.motion
-    elif poses is not None:
+    steady_run = find_steady_state(reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy))
+    bold, n_found_dummies, outliers = steady_run.bold, steady_run.n_dummy, steady_run.outliers
+    if poses is not None:
         head_motion = reuse_motion(
             bold, n_found_dummies, poses, boldref=boldref, outliers=outliers
         )
     else:
         head_motion = fit_motion(bold, n_found_dummies, boldref)
-    if previous is not None and mask_file is None:
-        brain = previous.brain
-    else:
-        brain = find_brain(
-            head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"
-        )
+    brain = find_brain(head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python")
     return RunBasics(n_dummy=n_found_dummies, motion=head_motion, brain=brain, outliers=outliers)
 
 
-def _load_poses(
-    reader: SeriesReader, inputs: RunInputs, previous: RunBasics | None, *, realigned: bool
-) -> Float | None:
+def _load_poses(reader: SeriesReader, inputs: RunInputs, *, realigned: bool) -> Float | None:
     """Return the head positions in the volumes that were passed or are known; None to estimate."""
     if inputs.motion is not None:
         return load_poses(inputs.motion, reader.shape[3])
-    if previous is not None:
-        return load_poses(previous.motion.hmc_xfms, reader.shape[3])
     return make_identity_transforms(reader.shape[3]) if realigned else None
 
 
-def _load_boldref(
-    reader: SeriesReader, inputs: RunInputs, folder: Path, previous: RunBasics | None
-) -> Volume | None:
-    """Return the boldref of a run that was passed or is known; None to compute it."""
+def _load_boldref(reader: SeriesReader, inputs: RunInputs, folder: Path) -> Volume | None:
+    """Return the boldref of a run that was passed; None to compute it."""
     if inputs.boldref is None:
-        return None if previous is None else Volume(previous.motion.boldref.data, reader.affine)
+        return None
     image = load_volume(inputs.boldref, folder, "boldref")
     if image.data.shape != reader.shape[:3] or not np.allclose(
         image.affine, reader.affine, atol=1e-3

@@ -43,21 +43,12 @@ def split_inputs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
     ]
 
 
-def check_single_run(
-    inputs: RunInputs,
-    leading_arguments: Mapping[str, object],
-    trailing_arguments: Mapping[str, object] | None = None,
-) -> None:
+def check_single_run(inputs: RunInputs, arguments: Mapping[str, object]) -> None:
     """Raise ImageInputError if an argument of a single run is a list.
 
-    `leading_arguments` and `trailing_arguments` are further arguments by name, which are checked
-    before and after `inputs`.
+    `arguments` are further arguments by name, which are checked before `inputs`.
     """
-    for name, value in {
-        **leading_arguments,
-        **_group_by_argument(inputs),
-        **(trailing_arguments or {}),
-    }.items():
+    for name, value in {**arguments, **_group_by_argument(inputs)}.items():
         if is_several(value):
             raise ImageInputError(
                 f"{name}: a list was passed, but there is only a single run. Pass a list of "

@@ -151,7 +151,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    bids_sr.Evaluator : compares super-resolved series with baselines and a reference.
+    bids_sr.recovered_detail : tests which contrasts have detail that the run supports.
 
     Examples
     --------

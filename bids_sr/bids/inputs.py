@@ -126,6 +126,8 @@ class BoldRun:
         Short high-resolution run that calibrates this run.
     same_task_run : BoldRun or None
         Run of the same task that is used to evaluate series of other programs.
+    motion_corrected : bool
+        Whether this is a series of another program that was corrected for head motion.
     compared : mapping
         Name → series of another program that is compared with this run.
     """
@@ -143,6 +145,7 @@ class BoldRun:
     precomputed: PrecomputedRun | None = None
     calibration: "BoldRun | None" = None
     same_task_run: "BoldRun | None" = None
+    motion_corrected: bool = False
     compared: Mapping[str, "BoldRun"] = field(default_factory=dict)
 
     @property

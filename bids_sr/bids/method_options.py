@@ -109,7 +109,7 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     if superres.factor:
         source = "--sr-factor"
         alternative = f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
-    for name in superres.methods:
+    for name in superres.method:
         if not works_in_plane(name):
             continue
         reason = (

@@ -500,7 +500,7 @@ def _check_slice_thickness(
 ) -> None:
     """Reject a pair whose factor across slices is below 1, or above 1 for slice-wise methods."""
     x, y, z = factor
-    is_slicewise = superres.auto or any(map(works_in_plane, superres.methods))
+    is_slicewise = superres.auto or any(map(works_in_plane, superres.method))
     if z < 1:
         reason = (
             "the slices of this high-resolution image are thicker than the slices of"
@@ -532,7 +532,7 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     """
     methods = () if superres.auto else superres.pair_trained
     to_train = (name for name in methods if find_pretrained(superres, name) is None)
-    baselines = (name for name in superres.methods if name in PAIR_BASELINES)
+    baselines = (name for name in superres.method if name in PAIR_BASELINES)
     return (*to_train, *baselines)
 
 

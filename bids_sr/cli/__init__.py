@@ -1,4 +1,4 @@
-"""Programs ``bids-sr`` and ``bids-sr-evaluate``: command line, messages, progress and exit codes.
+"""Program ``bids-sr``: command line, messages, progress and exit codes.
 
 `stages` sums the memory and time of steps for each stage, as the dry run prints them. The other
 programs are in their wings: `bids_sr.model_commands.cli`, `bids_sr.slurm.cli` and

@@ -6,7 +6,7 @@ Values pass the readers of the flags and are then checked like values of flags a
 import argparse
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from bids_sr.cli.options import ParsedOptions, flatten, get_reader
@@ -55,7 +55,7 @@ def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str
         return inputs, frozenset()
     completed = {section: dict(names) for section, names in inputs.items()}
     completed["superres"]["recipe_changes"] = changes = []
-    assigned = dict[str, str]()
+    assigned = set[str]()
     settings = list_settings()
     for text in map(str, texts):
         name, equals, value = text.partition("=")
@@ -63,7 +63,7 @@ def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str
         section, _, field = name.partition(".")
         if name in settings and equals:
             _check_once(name, settings[name], inputs.get(section, {}), assigned)
-            assigned[name] = value
+            assigned.add(name)
             completed.setdefault(section, {})[field] = read_value(name, settings[name], value)
         elif section in method_names() and field:
             changes.append(text)
@@ -95,7 +95,7 @@ def _check_once(
     name: str,
     item: "dataclasses.Field[Any]",
     flag_values: Mapping[str, object],
-    assigned: Mapping[str, str],
+    assigned: Collection[str],
 ) -> None:
     """Raise `UsageError` if a setting is already specified by its flag or by ``--set``."""
     other_door = ""
@@ -172,7 +172,6 @@ def format_settings() -> str:
             f"{assignment:<29} {summary}",
             79,
             subsequent_indent=30 * " ",
-            drop_whitespace=True,
             break_on_hyphens=False,
         )
     return "\n".join(lines)
@@ -190,7 +189,7 @@ def format_value(value: object) -> str:
 def split_words(text: str) -> list[str]:
     """Return the elements of a TOML list as text, or a single element.
 
-    Strings of letters, digits and other characters need no quotes, also in lists.
+    Strings need no quotes, also in lists, unless they contain a comma.
 
     >>> split_words("[0, 5]"), split_words("quarter"), split_words("[quarter, 'fdr']")
     (['0', '5'], ['quarter'], ['quarter', 'fdr'])

@@ -2,33 +2,32 @@
 
 from collections.abc import Iterator
 
-from bids_sr.cli.console import make_progress_notice
+from bids_sr.cli.console import format_item
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_config_file, preset_names
 from bids_sr.config.settings import read_toml
-from bids_sr.notices import Notice
 
 
-def make_config_notices(settings: Settings) -> Iterator[Notice]:
+def make_config_lines(settings: Settings) -> Iterator[str]:
     """Yield the settings files of a call, and the settings of presets that others replaced."""
     is_group = settings.selection.analysis_level == "group"
     for name in settings.run.config_file:
         if name not in preset_names():
-            yield make_progress_notice("settings", name)
+            yield format_item("settings", name)
         elif is_group:
             text = (
                 f"The preset {name} has no effect at the group level, which only reads tables of"
                 " metrics"
             )
-            yield make_progress_notice("settings", text)
+            yield format_item("settings", text)
         else:
             yield from _describe_preset(name, settings)
 
 
-def _describe_preset(name: str, settings: Settings) -> Iterator[Notice]:
+def _describe_preset(name: str, settings: Settings) -> Iterator[str]:
     """Yield the file of a preset, and its settings that have another value in this call."""
     file = find_config_file(name)
-    yield make_progress_notice(
+    yield format_item(
         "settings", f"{name}, with the source of each value in the comments of {file}"
     )
     changed = []
@@ -40,4 +39,4 @@ def _describe_preset(name: str, settings: Settings) -> Iterator[Notice]:
         ]
     if changed:
         text = f"Options or other files replace these settings of {name}: {', '.join(changed)}"
-        yield make_progress_notice("", text)
+        yield format_item("", text)

@@ -34,36 +34,23 @@ def format_item(name: str, text: str) -> str:
     )
 
 
-def format_line(notice: Notice) -> str:
-    """Return a notice as a line of a list that starts with its heading or level."""
-    is_progress = notice.code == "progress"
-    return (
-        format_item(notice.what, notice.why)
-        if is_progress
-        else format_item(notice.level, str(notice))
-    )
+def format_notice(notice: Notice) -> str:
+    """Format a notice as an item of a list, with its level before the text."""
+    return format_item(notice.level, str(notice))
 
 
-def make_progress_notice(head: str, text: str) -> Notice:
-    """Return a notice about an input, a choice or an output of the call.
-
-    `head` is the word at the start of the line, and may be empty.
-    """
-    return Notice(what=head, why=text, level="note", code="progress")
-
-
-def make_start_notices(plan: "Plan", settings: Settings) -> Iterator[Notice]:
+def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
     from bids_sr.bids.label_lists import list_some
 
     paths = settings.paths
     notices = preflight.notes(plan, settings)
-    yield from (notice for notice in notices if notice.level == "warning")
-    yield make_progress_notice("dataset", str(paths.bids_dir))
-    yield make_progress_notice("output", str(paths.output_dir))
-    yield make_progress_notice("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
-    yield make_progress_notice("work", f"{paths.work_dir} (intermediate files)")
+    yield from (format_notice(notice) for notice in notices if notice.level == "warning")
+    yield format_item("dataset", str(paths.bids_dir))
+    yield format_item("output", str(paths.output_dir))
+    yield format_item("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
+    yield format_item("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
         f"sub-{subject.label} {contrast}"
@@ -76,17 +63,17 @@ def make_start_notices(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     ]
     noun, names = ("scan", scans) if scans and not runs else ("run", runs)
     participants_text = format_count(len(plan.subjects), "participant")
-    yield make_progress_notice(
+    yield format_item(
         f"{noun}s",
         f"{format_count(len(names), noun)} of {participants_text}: {list_some(names, _MAX_NAMES)}",
     )
     for title, line in preflight.choice_lines(plan, settings):
-        yield make_progress_notice(title, line)
+        yield format_item(title, line)
     for notice in notices:
         if notice.code == "advice":
-            yield make_progress_notice("tip", notice.why)
+            yield format_item("tip", notice.why)
         elif notice.level != "warning":
-            yield notice
+            yield format_notice(notice)
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
@@ -129,7 +116,7 @@ def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def make_end_notices(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
+def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[str]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
     from bids_sr.report.run_summaries import VERDICT_SUFFIX, compared_verdicts, read_run_summary
 
@@ -145,20 +132,20 @@ def make_end_notices(plan: "Plan", settings: Settings, outcome: "RunOutcome") ->
             folders.add(path.parent)
             summary = read_run_summary(path, participant)
             if run.stem not in outcome.reported_runs:
-                yield make_progress_notice("verdict", f"{run.stem}: {summary['verdict']}")
+                yield format_item("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:
                 not_applied_runs.append(f"{run.stem} ({summary['not applied']})")
             for line in compared_verdicts(path):
-                yield make_progress_notice("compared", line)
-    yield from _make_report_notices(plan, output_dir, outcome.reports, not_applied_runs)
-    yield from _make_file_notices(plan, sorted(folders))
-    yield from _make_export_notices(plan, output_dir)
-    yield from make_warning_notices(output_dir / "logs" / settings.run.run_uuid)
+                yield format_item("compared", line)
+    yield from _make_report_lines(plan, output_dir, outcome.reports, not_applied_runs)
+    yield from _make_file_lines(plan, sorted(folders))
+    yield from _make_export_lines(plan, output_dir)
+    yield from make_warning_lines(output_dir / "logs" / settings.run.run_uuid)
 
 
-def _make_report_notices(
+def _make_report_lines(
     plan: "Plan", output_dir: Path, reports: Sequence[Path], not_applied_runs: Sequence[str]
-) -> Iterator[Notice]:
+) -> Iterator[str]:
     """Yield the first few reports, and the page with the verdicts of several runs.
 
     `not_applied_runs`: runs with the methods that were not applied to them.
@@ -167,9 +154,9 @@ def _make_report_notices(
     from bids_sr.report.index_page import INDEX
 
     for report in reports[:_MAX_NAMES]:
-        yield make_progress_notice("report", str(report))
+        yield format_item("report", str(report))
     if len(reports) > _MAX_NAMES:
-        yield make_progress_notice(
+        yield format_item(
             "",
             f"and {len(reports) - _MAX_NAMES} more reports; all reports are listed in"
             f" {output_dir / INDEX}",
@@ -180,14 +167,14 @@ def _make_report_notices(
             if not_applied_runs
             else ""
         )
-        yield make_progress_notice(
+        yield format_item(
             "verdicts",
             f"The verdicts of all {len(plan.runs)} runs are listed in"
             f" {output_dir / INDEX}.{not_applied}",
         )
 
 
-def _make_file_notices(plan: "Plan", folders: Sequence[Path]) -> Iterator[Notice]:
+def _make_file_lines(plan: "Plan", folders: Sequence[Path]) -> Iterator[str]:
     """Yield the file patterns of stored series and maps in the folders of the runs."""
     from bids_sr.bids.label_lists import list_some
 
@@ -200,19 +187,19 @@ def _make_file_notices(plan: "Plan", folders: Sequence[Path]) -> Iterator[Notice
         series_names = " ".join(
             name for name in plan.series if f"{name}_bold.nii.gz" in stored_names
         )
-        yield make_progress_notice(
+        yield format_item(
             "series",
             f"*_desc-NAME_bold.nii.gz in {list_some([*map(str, folders)], _MAX_NAMES)}, where NAME"
             f" is one of: {series_names}",
         )
     if any(path for folder in folders for path in folder.glob("*_statmap.nii.gz")):
-        yield make_progress_notice(
+        yield format_item(
             "maps",
             f"*_statmap.nii.gz in the same director{'ies' if len(folders) > 1 else 'y'}",
         )
 
 
-def _make_export_notices(plan: "Plan", output_dir: Path) -> Iterator[Notice]:
+def _make_export_lines(plan: "Plan", output_dir: Path) -> Iterator[str]:
     """Yield the data sets for other programs, and their runs that are only zero filled."""
     from bids_sr.bids.label_lists import list_some
     from bids_sr.io.dataset_description import dataset_root, read_applied
@@ -233,10 +220,10 @@ def _make_export_notices(plan: "Plan", output_dir: Path) -> Iterator[Notice]:
         text = (
             "Preprocessed series with fMRIPrep file names, for nilearn, XCP-D and other software"
         )
-        yield make_progress_notice("exported", f"{root}: {zero_filled_text}{text}")
+        yield format_item("exported", f"{root}: {zero_filled_text}{text}")
 
 
-def make_warning_notices(folder: Path) -> Iterator[Notice]:
+def make_warning_lines(folder: Path) -> Iterator[str]:
     """Yield the warnings of a run's steps without duplicates, with the first few affected runs."""
     from bids_sr.bids.label_lists import list_some
 
@@ -245,9 +232,11 @@ def make_warning_notices(folder: Path) -> Iterator[Notice]:
         if notice.code == "step":
             participants_by_text.setdefault(notice.why, {})[notice.whom] = None
     for text, runs in list(participants_by_text.items())[:_MAX_NAMES]:
-        yield Notice(what=list_some(list(runs), 3), why=text, level="warning", code="step")
+        yield format_notice(
+            Notice(what=list_some(list(runs), 3), why=text, level="warning", code="step")
+        )
     if len(participants_by_text) > _MAX_NAMES:
-        yield make_progress_notice(
+        yield format_item(
             "",
             f"and {len(participants_by_text) - _MAX_NAMES} more warnings, listed in"
             f" {folder / RECORD}",

@@ -47,7 +47,7 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
         with interruptible():
             return work()
     except UsageError as error:
-        print_error(f"{prog}: {error}", *error.problems)
+        print_error(f"{prog}: {error}")
         return REFUSED
     except KeyboardInterrupt:
         print_error(f"{prog}: interrupted; {interrupted}")
@@ -62,7 +62,7 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
         if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
             full_path = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
             full = error if isinstance(error, DiskFullError) else DiskFullError(full_path)
-            print_error(f"{prog}: {full.notice}", full.notice)
+            print_error(f"{prog}: {full.notice}")
             return FAILED
         print_error(traceback.format_exc().rstrip())
         settings_hint = ""

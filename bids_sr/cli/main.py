@@ -21,19 +21,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.config_text import make_config_notices
+from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.console import (
     format_count,
-    format_line,
-    make_end_notices,
-    make_progress_notice,
-    make_start_notices,
-    make_warning_notices,
+    format_item,
+    format_notice,
+    make_end_lines,
+    make_start_lines,
+    make_warning_lines,
 )
 from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, run_program
 from bids_sr.cli.garbage_collection import collect_rarely
 from bids_sr.cli.heartbeat import report_running
-from bids_sr.cli.messages import choose_format, print_error, print_line, show, start_log
+from bids_sr.cli.messages import print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings, UsageError
@@ -64,13 +64,14 @@ def _run(argv: Sequence[str]) -> int:
     settings = parse_settings(argv)
     import uuid  # delayed, as further imports, so that --help responds at once
 
+    from bids_sr.cli.vgg19_weights import install_requested_weights
+
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
-    settings = settings.resolve(run_uuid=identifier)
-    choose_format(settings.run.log_format)
-    start_log(settings.run.verbosity)
+    settings = install_requested_weights(settings).resolve(run_uuid=identifier)
+    start_log(settings.run.verbose)
     print_line(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
-    _show_lines(make_config_notices(settings))
-    for line in settings.summary() if settings.run.verbosity else ():
+    _show_lines(make_config_lines(settings))
+    for line in settings.summary() if settings.run.verbose else ():
         show(
             textwrap.fill(
                 line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False
@@ -111,7 +112,7 @@ def _run_participant_level(settings: Settings) -> int:
             outcome = run_participants(settings, plan, print_line)
         # resuming the run repeats neither these steps nor their warnings
         except BaseException:
-            _show_lines(make_warning_notices(log_dir))
+            _show_lines(make_warning_lines(log_dir))
             raise
     return _report_outcome(outcome, settings, plan)
 
@@ -130,14 +131,14 @@ def _rebuild_reports(settings: Settings) -> int:
         return DONE
     with report_running(print_line, "Writing the reports"):
         reports = rebuild_reports(settings, labels)
-    _show_lines(make_progress_notice("report", str(path)) for path in reports)
+    _show_lines(format_item("report", str(path)) for path in reports)
     print_line("Finished")
     return DONE
 
 
 @collect_rarely()
 def _show_dry_run(plan: "Plan", settings: Settings) -> None:
-    """Show the plan of a dry run, and the graph if requested."""
+    """Show the plan of a dry run."""
     from bids_sr import preflight
     from bids_sr.cli.stages import estimate_with_time
 
@@ -146,16 +147,7 @@ def _show_dry_run(plan: "Plan", settings: Settings) -> None:
         "Plan (dry run: no files are written; voxel values will be checked when processing starts)"
     )
     text = preflight.dry_run_text(plan, settings)
-    show(text, make_progress_notice("plan", text), *_initial_record(plan))
-    if settings.run.graph:
-        from bids_sr.pipeline.listing import describe_graph
-        from bids_sr.workflows.participant import make_graph
-
-        print_line(
-            "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
-            " settings)"
-        )
-        show("\n".join(map(str, describe_graph(make_graph(settings, plan, __version__)))))
+    show(text)
 
 
 def _start_workers_early(plan: "Plan", settings: Settings) -> None:
@@ -205,7 +197,9 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.drop_unfit_references(plan, problems)
-    _show_lines(notice for notice in plan.warnings if notice not in printed_warnings)
+    _show_lines(
+        format_notice(notice) for notice in plan.warnings if notice not in printed_warnings
+    )
     remaining = plan if settings.run.strict else preflight.exclude_runs(plan, problems)
     _raise_problems(problems if remaining is plan else ())
     if remaining is not plan:
@@ -232,13 +226,13 @@ def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
     from bids_sr.preflight import describe_skipped_runs
 
     if skipped_runs:
-        print_error("\n".join(describe_skipped_runs(skipped_runs)), *_skip_reasons(skipped_runs))
+        print_error("\n".join(describe_skipped_runs(skipped_runs)))
 
 
-def _show_lines(lines: "Iterable[Notice]") -> None:
-    """Print notices as lines of a list."""
-    for notice in lines:
-        show(format_line(notice), notice)
+def _show_lines(lines: "Iterable[str]") -> None:
+    """Print the items of a list as soon as each is known."""
+    for line in lines:
+        show(line)
 
 
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
@@ -264,8 +258,8 @@ def _run_group_level(settings: Settings) -> int:
     """Run the group level, which reads outputs of the participant level but no raw images."""
     _show_lines(
         (
-            make_progress_notice("dataset", str(settings.paths.bids_dir)),
-            make_progress_notice("output", str(settings.paths.output_dir)),
+            format_item("dataset", str(settings.paths.bids_dir)),
+            format_item("output", str(settings.paths.output_dir)),
         )
     )
     print_line("Checking the metrics tables of the participants")
@@ -297,7 +291,7 @@ def _check_plan(settings: Settings) -> "Plan":
         plan = preflight.check(settings)
     _raise_problems((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
-        _show_lines(make_start_notices(plan, settings))
+        _show_lines(make_start_lines(plan, settings))
         _print_skipped(plan.skipped)
     return plan
 
@@ -326,12 +320,9 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
     """Print outputs, verdicts, crashes and missing files, and return the exit code."""
     is_text_only = settings.run.boilerplate_only
     pages = (
-        make_progress_notice("methods" if is_text_only else "report", str(path))
-        for path in outcome.reports
+        format_item("methods" if is_text_only else "report", str(path)) for path in outcome.reports
     )
-    _show_lines(
-        pages if plan is None or is_text_only else make_end_notices(plan, settings, outcome)
-    )
+    _show_lines(pages if plan is None or is_text_only else make_end_lines(plan, settings, outcome))
     # further crashes are consequences
     if full_disk := next(
         (crash_notice for crash_notice in outcome.crashes if crash_notice.code == "full"), None
@@ -344,12 +335,12 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
                 f" outputs and {plan.estimate.work_gb:.1f} GB for the working directory."
             )
         )
-        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need_text}", full_disk)
+        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need_text}")
         return FAILED
     for crash in outcome.crashes:
-        print_error(f"{CODES[crash.code][0]}: {crash}", crash)
+        print_error(f"{CODES[crash.code][0]}: {crash}")
     for missing in outcome.missing:
-        print_error(f"missing: {missing}", Notice(what=missing, code="missing"))
+        print_error(f"missing: {missing}")
     if outcome.crashes or outcome.missing:
         print_error(
             "bids-sr: Some steps failed. Rerun the same command to retry the failed steps."

@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -26,10 +26,24 @@ _READER_BY_TYPE = {Path: parse_path, int: int, float: float}
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``."""
+    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``.
+
+    A short help text is on the line of its option, and names are not broken at hyphens.
+    """
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=10)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        lines = text.splitlines()
+        joined = f"{lines[0]:<24} {lines[-1].strip()}" if len(lines) == 2 else ""
+        return f"{joined}\n" if joined and len(joined) <= self._width else text
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
@@ -80,7 +94,6 @@ class Parser(argparse.ArgumentParser):
         *,
         title: str = "",
         show_all: bool = True,
-        excluded_fields: Collection[str] = (),
     ) -> None:
         """Add the options of a class.
 
@@ -92,7 +105,7 @@ class Parser(argparse.ArgumentParser):
         # options shared by several commands come last in the help
         for item in sorted(fields, key=lambda item: item.name not in class_fields):
             properties = get_option(item)
-            if not properties.flags or item.name in excluded_fields:
+            if not properties.flags:
                 continue
             *names, value_name = properties.flags.split()
             destination = f"{kind.__name__.lower()}.{item.name}"

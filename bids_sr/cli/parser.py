@@ -4,7 +4,7 @@ Defaults and choices are read from the settings classes, which are their only de
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import get_type_hints
 
 from bids_sr.cli.assignments import (
@@ -36,22 +36,13 @@ def build_parser(*, show_all: bool = False) -> Parser:
         "--help-all", action="store_true", help="show the help for all options and exit"
     )
     parser.epilog = format_settings() if show_all else _EPILOG
-    add_settings(parser, show_all=show_all)
-    return parser
-
-
-def add_settings(
-    parser: Parser, *, show_all: bool = True, excluded_fields: Collection[str] = ()
-) -> None:
-    """Add the options of all settings to a parser, whose help lists the common options or all."""
     titles = {item.name: item.metadata.get("title", "") for item in dataclasses.fields(Settings)}
     for title in filter(None, titles.values()) if show_all else ():  # in order of the groups
         parser.get_group(title)
     parser.setting_names = tuple(list_settings_without_flag())
-    for name, group in get_type_hints(Settings).items():
-        parser.add_fields(
-            group, title=titles[name], show_all=show_all, excluded_fields=excluded_fields
-        )
+    for name, section in get_type_hints(Settings).items():
+        parser.add_fields(section, title=titles[name], show_all=show_all)
+    return parser
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -10,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bids_sr.cli.console import format_line, make_progress_notice
+from bids_sr.cli.console import format_item
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
@@ -242,13 +241,10 @@ def _execute_steps(
     run, resources = settings.run, settings.resources
     log_dir = _get_log_dir(settings)
     configure_nipype(
-        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
+        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbose > 0
     )
     cost = estimate_with_time(plan, settings, remaining)
-    notice = make_progress_notice(
-        "estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)
-    )
-    show(format_line(notice), notice)
+    show(format_item("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)))
     with report_running(print_line, "Preparing the steps"):
         workflow = make_workflow(
             graph,
@@ -262,7 +258,7 @@ def _execute_steps(
         print_line,
         processors=pool.n_workers,
         slower=measure_slowdown(cost.processors)[0],
-        stream=sys.stdout if run.log_format == "text" else io.StringIO(),
+        stream=sys.stdout,
     )
     with contextlib.closing(progress):
         outcome = execute(
@@ -272,7 +268,6 @@ def _execute_steps(
             crash_dir=log_dir,
             progress=progress,
             plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
-            keep_series=run.keep_series,
             has_gpu=resources.device != "cpu"
             and bool(settings.superres.learned)
             and machine.has_gpu(),

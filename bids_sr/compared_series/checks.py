@@ -16,6 +16,7 @@ from bids_sr.series import ACQUIRED_BAND, BASELINES, get_kind
 from bids_sr.sr.method import method_names_without_controls
 
 _LABEL_SEPARATOR = ":desc-"
+_CORRECTED = ":corrected"
 _MAX_LISTED = 4  # runs or files in a message
 _OTHER_SPACES = ("MNI", "fs", "T1w")  # starts of the names of spaces other than the run's space
 
@@ -36,30 +37,35 @@ def _find_name_problem(name: str) -> str:
 
 
 class _Source(NamedTuple):
-    """Value of ``--compare``: name of the series, its file or directory, and label.
+    """Value of ``--compare``: name of the series, its file or directory, label and mark.
 
-    `label` is the label of ``desc`` in the directory; "" if it is not specified.
+    `label` is the label of ``desc`` in the directory; "" if it is not specified. `is_corrected`:
+    whether the series is marked as corrected for head motion.
     """
 
     name: str
     path: Path
     label: str
+    is_corrected: bool
 
 
 def _split_option(text: str) -> _Source:
-    """Split ``NAME=PATH`` or ``NAME=PATH:desc-LABEL`` into name, absolute path and label.
+    """Split ``NAME=PATH[:desc-LABEL][:corrected]``; the path becomes absolute.
 
-    >>> name, path, label = _split_option("tedana=out:desc-optcomDenoised")
-    >>> name, path.name, label
-    ('tedana', 'out', 'optcomDenoised')
+    >>> source = _split_option("tedana=out:desc-optcomDenoised:corrected")
+    >>> source.name, source.path.name, source.label, source.is_corrected
+    ('tedana', 'out', 'optcomDenoised', True)
     """
     name, location = split_named(text)
+    is_corrected = not Path(location).exists() and location.endswith(_CORRECTED)
+    if is_corrected:
+        location = location.removesuffix(_CORRECTED)
     path = Path(location)
     label = ""
     if not path.exists() and _LABEL_SEPARATOR in location:
         folder, _, label = location.rpartition(_LABEL_SEPARATOR)
         path = Path(folder)
-    return _Source(name=name, path=path.absolute(), label=label)
+    return _Source(name=name, path=path.absolute(), label=label, is_corrected=is_corrected)
 
 
 def add_compared_series(
@@ -203,16 +209,17 @@ def _find_compared_series(
 ) -> dict[str, BoldRun]:
     """Return the usable compared series of a run by name."""
     series_by_name = {}
-    for name, path, label in sources:
+    for source in sources:
+        path = source.path
         series_findings = Findings()
-        file = path if path.is_file() else _find_series(path, label, name, run, series_findings)
+        file = path if path.is_file() else _find_series(source, run, series_findings)
         root = path if path.is_dir() else path.parent
         series = None
         if file is not None:
             series = read_companion("compared", file, root, run, series_findings)
         findings.add_all(series_findings)
         if series is not None:
-            series_by_name[name] = series
+            series_by_name[source.name] = replace(series, motion_corrected=source.is_corrected)
     return series_by_name
 
 
@@ -226,10 +233,9 @@ def _find_candidates(folder: Path, run: BoldRun) -> list[Path]:
     return find_series_of_run(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
-def _find_series(
-    folder: Path, label: str, name: str, run: BoldRun, findings: Findings
-) -> Path | None:
+def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | None:
     """Return a run's series in a derivatives directory; report and skip runs without a series."""
+    folder, label, name = source.path, source.label, source.name
     candidates = _find_candidates(folder, run)
     if not candidates:
         findings.note(
@@ -259,18 +265,19 @@ def _find_series(
         findings.add_problem(
             folder,
             f"{problem}: {', '.join(path.name for path in matches)}",
-            f"Select one of these series with {_suggest_option(name, folder, matches)}.",
+            f"Select one of these series with {_suggest_option(source, matches)}.",
         )
         return None
     return matches[0]
 
 
-def _suggest_option(name: str, folder: Path, matches: Sequence[Path]) -> str:
+def _suggest_option(source: _Source, matches: Sequence[Path]) -> str:
     """Return an option that selects one of several series in a directory."""
+    mark = _CORRECTED if source.is_corrected else ""
     labels = sorted({_parse_desc(path) for path in matches} - {""})
     if len(labels) > 1:
-        return f"--compare {name}={folder}{_LABEL_SEPARATOR}{labels[0]}"
-    return f"--compare {name}=FILE"
+        return f"--compare {source.name}={source.path}{_LABEL_SEPARATOR}{labels[0]}{mark}"
+    return f"--compare {source.name}=FILE{mark}"
 
 
 def _parse_desc(path: Path) -> str:

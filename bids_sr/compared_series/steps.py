@@ -1,6 +1,6 @@
 """Series of other programs: alignment with their run, and controls of equal smoothness.
 
-The position of each series is determined first, and the series is then interpolated once.
+Each series is interpolated once.
 """
 
 import math
@@ -15,7 +15,7 @@ from bids_sr.compared_series.smoothness_matching import (
     match_smoothness,
     select_control_width,
 )
-from bids_sr.compared_series.verdict import ON_ACQUIRED
+from bids_sr.compared_series.verdict import AS_ACQUIRED, ON_ACQUIRED
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import load_effects
 from bids_sr.io.arrays import Array
@@ -29,8 +29,8 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.noise_smoothness import compute_changes
 from bids_sr.registration.series_alignment import (
     check_alignment,
-    find_series_poses,
     read_comparison_volumes,
+    register_corrected,
 )
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED_BAND
@@ -46,17 +46,21 @@ UPSAMPLING = ACQUIRED_BAND
 """Upsampling of series on the acquired grid: zero filling, as for the acquired series."""
 
 
-def describe_compared(names: Sequence[str]) -> str:
-    """Return methods text of series of other programs."""
+def describe_compared(names: Sequence[str], corrected_names: Sequence[str]) -> str:
+    """Return methods text of series of other programs, some of which are corrected for motion."""
+    correction_text = ""
+    if corrected_names:
+        correction_text = (
+            f" Head motion had been corrected in {enumerate_words(list(corrected_names))} by the"
+            " other program; one rigid transform aligned all volumes with the reference."
+        )
     return (
         f"Series from other programs ({enumerate_words(list(names))}) were compared with the"
-        " acquired series. To determine whether these series had been corrected for head motion,"
-        " some of their volumes were registered to the corresponding acquired volumes. Series on"
-        " the acquired grid were zero filled in the same way as the acquired series. Each volume"
-        " was interpolated once, and the same masks, models and comparisons were used for all"
-        " series. Comparisons were restricted to voxels with signal in both the series and the"
-        " acquired series. As a control at the same resolution, effects of the acquired series"
-        " were smoothed with a Gaussian kernel.\n"
+        " acquired series. Series on the acquired grid were zero filled in the same way as the"
+        " acquired series. Each volume was interpolated once, and the same masks, models and"
+        f" comparisons were used for all series.{correction_text} Comparisons were restricted to"
+        " voxels with signal in both the series and the acquired series. As a control at the same"
+        " resolution, effects of the acquired series were smoothed with a Gaussian kernel.\n"
     )
 
 
@@ -82,10 +86,12 @@ def align_compared(
     hmc_xfms: Transforms,
     *,
     series_name: str,
+    is_corrected: bool,
 ) -> tuple[Transforms, Facts, Mask]:
-    """Determine the frame of the volumes of a compared series, and the voxels with signal.
+    """Find the positions of the volumes of a compared series, and the voxels with signal.
 
-    Volumes are either in the acquired positions, or head motion was corrected.
+    A series that was not corrected for head motion has the positions of the run. The mean image
+    of a corrected series is registered to the boldref.
 
     Parameters
     ----------
@@ -97,6 +103,8 @@ def align_compared(
         Transforms of boldref points to points of each volume of the run (T, 4, 4; RAS mm).
     series_name : str
         Name of the compared series, the key of the facts.
+    is_corrected : bool
+        Whether the series was corrected for head motion.
 
     Returns
     -------
@@ -107,15 +115,19 @@ def align_compared(
     Raises
     ------
     ComparedError
-        If the series is shifted, is from another run or head, or is not in a frame of the run.
+        If the series is shifted, is from another run or head, or contradicts `is_corrected`.
     """
-    alignment = check_alignment(bold, compared)
+    alignment = check_alignment(bold, compared, is_corrected=is_corrected)
     facts = alignment.facts() | {
+        "frame": "corrected for head motion" if is_corrected else AS_ACQUIRED,
         "grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer",
         "brain_voxels": int(bold_mask.data.sum()),
         "left_out": int((bold_mask.data & ~alignment.valid).sum()),
     }
-    xfms = find_series_poses(alignment, hmc_xfms, compared, boldref, bold_mask.data)
+    xfms = hmc_xfms
+    if is_corrected:
+        xfm = register_corrected(alignment, compared, boldref, bold_mask.data)
+        xfms = np.repeat(xfm[None], len(hmc_xfms), axis=0)
     return xfms, {series_name: facts}, bold_mask.like(alignment.valid)
 
 
@@ -165,7 +177,7 @@ def resample_compared(
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
-    is_as_acquired = facts["frame"] == "as acquired"
+    is_as_acquired = facts["frame"] == AS_ACQUIRED
     series_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(
         UPSAMPLING if series_factor == factor else "raw", UpsamplerInputs(factor=series_factor)
@@ -273,7 +285,7 @@ def _make_signal_fill(
         acquired=acquired,
         series=series,
         lacks_signal=mean_signal <= smallest_signal,
-        is_as_acquired=facts["frame"] == "as acquired",
+        is_as_acquired=facts["frame"] == AS_ACQUIRED,
         scale=np.float32(facts["scale"]),
         offset=np.float32(facts["offset"]),
     )

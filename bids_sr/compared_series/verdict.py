@@ -27,9 +27,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation.acquired_activation import lost_sentences
-from bids_sr.evaluation.advice import Advice
+from bids_sr.evaluation.advice import HIGHRES_RUN_ADVICE, OTHER_RUN_ADVICE
 from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
@@ -43,7 +42,7 @@ from bids_sr.evaluation.evidence import (
     find_strongest,
     is_below_zero,
 )
-from bids_sr.evaluation.words import capitalize, region_text, value_text
+from bids_sr.evaluation.words import BANDS, capitalize, region_text, value_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
@@ -52,6 +51,8 @@ _MARGIN = 0.02
 """Smallest difference of explained variance that counts as a difference."""
 ON_ACQUIRED = "acquired"
 """Value of ``grid`` in the facts of a series on the acquired grid."""
+AS_ACQUIRED = "as acquired"
+"""Value of ``frame`` in the facts of a series that was not corrected for head motion."""
 COMPARED = "compared_fwhm"
 """Statistic of the table row that every compared series has."""
 _KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
@@ -63,10 +64,6 @@ _STATUS_PHRASES: Mapping[VerdictStatus, str] = {
         "is more accurate than the acquired series in one frequency band and less accurate in the"
         " other"
     ),
-}
-_BAND_PHRASES: Mapping[AccuracyKind, str] = {
-    "within": "below the acquired Nyquist frequency",
-    "beyond": "above the acquired Nyquist frequency",
 }
 _FINDING_TEXTS: Mapping[tuple[AccuracyKind, Decision], str] = {
     ("within", "better"): "the series is closer to the reference than the acquired series",
@@ -141,7 +138,7 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
         value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
     value_texts += _difference_texts(claim, fwhm_mm)
     return (
-        f"{capitalize(_BAND_PHRASES[claim.kind])}, {finding}{resolution_text}{not_counted_text}:"
+        f"{capitalize(BANDS[claim.kind])}, {finding}{resolution_text}{not_counted_text}:"
         f" {', '.join(value_texts)}. The reference is {claim.evidence.reference.words}."
     )
 
@@ -180,18 +177,18 @@ def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
             )
 
 
-def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
+def explain_missing_band(kind: AccuracyKind, *, finer: bool) -> str:
     """Explain why a band of another program's series was not assessed, and which data are needed.
 
     The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
     """
     if kind == "beyond" and not finer:
         return _NO_DETAIL_SENTENCE
-    remedy, need = advice.fine_run, "a high-resolution reference"
+    remedy, need = HIGHRES_RUN_ADVICE, "a high-resolution reference"
     if kind == "within":
-        remedy, need = advice.other_run, "a second run of the same task"
+        remedy, need = OTHER_RUN_ADVICE, "a second run of the same task"
     return (
-        f"{capitalize(_BAND_PHRASES[kind])}, accuracy was not assessed. This assessment requires"
+        f"{capitalize(BANDS[kind])}, accuracy was not assessed. This assessment requires"
         f" {need}: {remedy}."
     )
 
@@ -199,7 +196,7 @@ def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> 
 def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
     """Return sentences on the position and coverage of another program's series."""
     sentences = []
-    if facts.get("shift") and facts.get("frame") == "as acquired":
+    if facts.get("shift") and facts.get("frame") == AS_ACQUIRED:
         sentences.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
     if excluded := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
@@ -284,7 +281,6 @@ def decide_compared_verdict(
     *,
     fwhm_mm: float,
     facts: Mapping[str, object],
-    advice: evaluation_advice.Advice,
     margin: float | None = None,
 ) -> _ComparedVerdict:
     """Decide whether a series is more accurate than the acquired series.
@@ -299,8 +295,6 @@ def decide_compared_verdict(
         Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
     facts : Mapping[str, object]
         Alignment with the run, see `bids_sr.registration.series_alignment.Alignment.facts`.
-    advice : Advice
-        Advice on missing references.
     margin : float | None
         Smallest difference of explained variance that counts; None for `_MARGIN`.
     """
@@ -318,12 +312,10 @@ def decide_compared_verdict(
         for claim in decided
     ]
     paragraphs += [
-        explain_missing_band(claim.kind, advice, finer=finer)
-        for claim in claims
-        if claim not in decided
+        explain_missing_band(claim.kind, finer=finer) for claim in claims if claim not in decided
     ]
     if any(claim.kind == "within" and claim.holds and not _is_counted(claim) for claim in decided):
-        paragraphs.append(f"To assess the accuracy in this band, {advice.other_run}.")
+        paragraphs.append(f"To assess the accuracy in this band, {OTHER_RUN_ADVICE}.")
     return _ComparedVerdict(
         name=name,
         status=status,

@@ -119,9 +119,7 @@ class Settings:
         }
         self._resolve_paths(values)
         _resolve_resources(values["resources"])
-        run = values["run"]
-        run["dry_run"] |= run["graph"]
-        run["run_uuid"] = run_uuid
+        values["run"]["run_uuid"] = run_uuid
         return self.from_mapping(values)
 
     def _resolve_paths(self, values: dict[str, dict[str, Any]]) -> None:

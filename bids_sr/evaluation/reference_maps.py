@@ -22,13 +22,12 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import centroid, find_peak, nonempty_dice
+from bids_sr.glm.activation_regions import nonempty_dice
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import correlate_in_mask
@@ -54,14 +53,11 @@ class _Ranking(NamedTuple):
     """Voxels in order of decreasing score, and how well the order detects active voxels.
 
     `order` are indices of voxels (N,), ties in their original order. `precision` is the average
-    precision with tied voxels counted together, NaN if no voxel is active. `auc` is the area under
-    the ROC curve, the probability that an active voxel has a higher score than an inactive voxel
-    with ties counted half, NaN unless both kinds exist.
+    precision with tied voxels counted together, NaN if no voxel is active.
     """
 
     order: Array
     precision: float
-    auc: float
 
 
 def _rank_voxels(score: Real, active: MaskArray) -> _Ranking:
@@ -78,17 +74,13 @@ def _rank_voxels(score: Real, active: MaskArray) -> _Ranking:
     # Each count ends at the last of equal scores.
     counts = np.flatnonzero(np.diff(score[order], append=np.nan)) + 1
     hits = np.cumsum(active[order])[counts - 1]
-    new_hits, new_misses = np.diff(hits, prepend=0), np.diff(counts - hits, prepend=0)
-    n_active, n_inactive = new_hits.sum(), new_misses.sum()
+    new_hits = np.diff(hits, prepend=0)
+    n_active = new_hits.sum()
     precision = float((new_hits * hits / counts).sum() / n_active) if n_active else math.nan
-    area = (new_misses * (hits - new_hits / 2)).sum()
-    auc = float(area / (n_active * n_inactive)) if n_active and n_inactive else math.nan
-    return _Ranking(order, precision, auc)
+    return _Ranking(order, precision)
 
 
-def _score_detection(
-    t: Float32, active: MaskArray, region: MaskArray, affine: Float
-) -> dict[str, float]:
+def _score_detection(t: Float32, active: MaskArray, region: MaskArray) -> dict[str, float]:
     """Score how well t detects the truly active voxels of a region.
 
     The detected voxels are the voxels with the highest t, as many as are truly active.
@@ -99,14 +91,11 @@ def _score_detection(
         t map (X, Y, Z).
     active, region : ndarray
         Truly active voxels, and voxels to choose from (X, Y, Z, boolean).
-    affine : ndarray
-        Voxel-to-RAS-mm matrix (4, 4).
 
     Returns
     -------
     dict[str, float]
-        Average precision, AUC, Dice index and distance between centroids (mm), by statistic; NaN
-        if undefined.
+        Average precision and Dice index, by statistic; NaN if undefined.
     """
     active_inside = active & region
     detected = np.zeros(t.shape, dtype=bool)
@@ -114,17 +103,9 @@ def _score_detection(
     n_active = int(active_inside.sum())
     detected.ravel()[np.flatnonzero(region)[ranking.order[:n_active]]] = True
     overlap = nonempty_dice(active_inside, detected)
-    active_centroid = centroid(active_inside, affine)
-    detected_centroid = centroid(detected, affine)
     return {
         "average_precision": ranking.precision,
-        "auc": ranking.auc,
         "active_dice": math.nan if overlap is None else overlap,
-        "active_distance": (
-            math.nan
-            if active_centroid is None or detected_centroid is None
-            else float(np.linalg.norm(active_centroid - detected_centroid))
-        ),
     }
 
 
@@ -255,7 +236,6 @@ def _compute_contrast_metrics(
     contrast: str,
     truth: _TrueEffect,
     regions: Mapping[str, MaskArray],
-    affine: Float,
 ) -> _MapMetrics:
     """Return the metrics of one contrast of one series.
 
@@ -271,7 +251,7 @@ def _compute_contrast_metrics(
         if region not in ("brain", "roi"):
             continue
         if t is not None and truth.active is not None:
-            detection = _score_detection(t, truth.active, voxels, affine)
+            detection = _score_detection(t, truth.active, voxels)
             metrics |= {(contrast, region, name): value for name, value in detection.items()}
         if cc is not None and truth.connected is not None:
             scores = _score_network(cc[voxels] >= _MIN_CONNECTED_CC, truth.connected[voxels])
@@ -279,46 +259,6 @@ def _compute_contrast_metrics(
                 (contrast, region, f"connected_{name}"): value for name, value in scores.items()
             }
     return metrics
-
-
-def _compute_foci_metrics(
-    maps: Mapping[tuple[str, str], Float32],
-    truths: Mapping[str, _TrueEffect],
-    conditions: Sequence[str],
-    roi: MaskArray,
-    affine: Float,
-) -> _MapMetrics:
-    """Return how well a map separates the activation foci of two conditions in the ROI.
-
-    The value is the difference between the conditions' effects at both foci, relative to the same
-    difference in the reference map.
-    """
-    metrics: _MapMetrics = {}
-    for pair in combinations(conditions, 2):
-        if not all(name in truths and (name, "effect") in maps for name in pair):
-            continue
-        first_truth, second_truth = (truths[name] for name in pair)
-        foci = [
-            find_peak(truth.effect if truth.t is None else truth.t, roi, affine)
-            for truth in (first_truth, second_truth)
-        ]
-        indices = [focus.index for focus in foci if focus is not None]
-        separation = math.nan
-        if len(indices) == 2:
-            first_effect, second_effect = (maps[name, "effect"] for name in pair)
-            difference = _separate_foci(first_effect, second_effect, indices)
-            true_difference = _separate_foci(first_truth.effect, second_truth.effect, indices)
-            separation = difference / true_difference if true_difference > 0 else math.nan
-        metrics["+".join(pair), "roi", "foci_contrast"] = separation
-    return metrics
-
-
-def _separate_foci(first: Float32, second: Float32, foci: Sequence[tuple[int, int, int]]) -> float:
-    """Return the sum of the differences between two effects (X, Y, Z) at their own foci."""
-    first_focus, second_focus = foci
-    return float(
-        (first[first_focus] - second[first_focus]) + (second[second_focus] - first[second_focus])
-    )
 
 
 def _select_regions(truth: _TrueEffect, grid: Volume, roi: MaskArray) -> dict[str, MaskArray]:
@@ -402,7 +342,6 @@ def reference_map_rows(
             "The region of interest contains no voxels of the brain mask, so values of this "
             "region are set to n/a."
         )
-    conditions = single_conditions(contrasts)
     known_effects = make_known_effects(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, files_by_series in files.items():
@@ -429,7 +368,7 @@ def reference_map_rows(
             for reference, metrics_by_series in metrics.items():
                 if (series, reference) != (MEASURED, MEASURED_MAP):
                     metrics_by_series[series] = _score_series(
-                        maps, truths[reference], conditions, grid, roi_in_brain
+                        maps, truths[reference], grid, roi_in_brain
                     )
         for reference, metrics_by_series in metrics.items():
             rows += _iterate_rows(metrics_by_series, reference, fwhm_mm)
@@ -439,7 +378,6 @@ def reference_map_rows(
 def _score_series(
     maps: Mapping[tuple[str, str], Float32],
     truths: Mapping[str, _TrueEffect],
-    conditions: Sequence[str],
     grid: Volume,
     roi: MaskArray,
 ) -> _MapMetrics:
@@ -447,8 +385,8 @@ def _score_series(
     metrics: _MapMetrics = {}
     for name, truth in truths.items():
         regions = _select_regions(truth, grid, roi)
-        metrics |= _compute_contrast_metrics(maps, name, truth, regions, grid.affine)
-    return metrics | _compute_foci_metrics(maps, truths, conditions, roi, grid.affine)
+        metrics |= _compute_contrast_metrics(maps, name, truth, regions)
+    return metrics
 
 
 def replace_rows(rows: Sequence[MetricRow], replacements: Sequence[MetricRow]) -> list[MetricRow]:

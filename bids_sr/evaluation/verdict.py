@@ -19,7 +19,6 @@ from dataclasses import asdict
 from itertools import combinations
 
 from bids_sr.evaluation import (
-    advice as evaluation_advice,
     motion_text,
     verdict_text as text,
     words,
@@ -398,7 +397,6 @@ def make_verdict(
     baselines: Sequence[str],
     margin: float | None = None,
     not_applied: Sequence[str] = (),
-    advice: evaluation_advice.Advice = evaluation_advice.PROGRAM,
     displacement: Sequence[float] = (),
     one_level: Mapping[str, object] | None = None,
 ) -> Verdict:
@@ -420,8 +418,6 @@ def make_verdict(
     not_applied : Sequence[str]
         Methods that fell back to zero filling. These methods, their placebos and their members are
         excluded.
-    advice : Advice
-        Advice on missing references and controls.
     displacement : Sequence[float]
         Framewise displacement of each volume (mm); NaN if unknown.
     one_level : Mapping[str, object] | None
@@ -464,9 +460,7 @@ def make_verdict(
         claims=tuple(claims),
         sentences=tuple(_write_sentences(claims, evidence, applied_methods, self_test, margins)),
         limits=tuple(
-            text.limits(
-                claims, detail_evidence, deciding_margin, flags, advice, self_test, results
-            )
+            text.limits(claims, detail_evidence, deciding_margin, flags, self_test, results)
         ),
         motion=motion_text.motion_text(displacement),
         not_applied_text=_describe_not_applied(rows, unapplied_methods, one_level),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from bids_sr.evaluation.advice import Advice
+from bids_sr.evaluation.advice import CONTROLS_ADVICE, IMAGES_ADVICE, REFERENCE_ADVICE
 from bids_sr.evaluation.contrast_results import ContrastResult, has_values
 from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.evidence import (
@@ -314,7 +314,6 @@ def limits(
     evidence: Evidence | None,
     margin: float,
     raised_flags: Iterable[str],
-    advice: Advice,
     self_test: SelfTestResults | None,
     results: Mapping[str, Mapping[str, ContrastResult]],
 ) -> list[str]:
@@ -330,8 +329,6 @@ def limits(
         Equivalence margin in the unit of the evidence; NaN if it is unknown.
     raised_flags : Iterable[str]
         Names of raised quality-control flags.
-    advice : Advice
-        Advice on missing references and controls.
     self_test : SelfTestResults | None
         Results of the self-test; None if it was not run.
     results : Mapping[str, Mapping[str, ContrastResult]]
@@ -345,13 +342,13 @@ def limits(
     )
     if evidence is None and _list_series(claims, "function", holds=None):
         limitations.append(
-            f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
+            f"This run has no high-resolution reference. To measure accuracy, {REFERENCE_ADVICE}."
         )
     if evidence is not None:
         limitations += (
             _write_reference_limits(evidence, margin) if is_measured else [_NO_AGREEMENT, _VEINS]
         )
-    limitations += _write_claim_limits(claims, advice, is_measured=is_measured)
+    limitations += _write_claim_limits(claims, is_measured=is_measured)
     limitations.append(f"Interpolated maps and maps from networks {NO_ERROR}")
     if failed_checks:
         limitations.append(f"These quality checks failed: {'; '.join(failed_checks)}.")
@@ -392,9 +389,7 @@ def _write_self_test_limits(
     return limitations
 
 
-def _write_claim_limits(
-    claims: Sequence[Claim], advice: Advice, *, is_measured: bool
-) -> list[str]:
+def _write_claim_limits(claims: Sequence[Claim], *, is_measured: bool) -> list[str]:
     """Return the limitations of claims on detail, images and specificity.
 
     `is_measured` is True if accuracy was measured; claims on detail and specificity are only
@@ -408,13 +403,13 @@ def _write_claim_limits(
     if _list_series(claims, "image", holds=None):
         limitations.append(
             "Image quality relative to bspline and inject was not assessed. This comparison"
-            f" requires both series and {advice.images}."
+            f" requires both series and {IMAGES_ADVICE}."
         )
     if is_measured and (uncontrolled_methods := _list_series(claims, "specific", holds=None)):
         limitations.append(
             f"No negative controls were run for {enumerate_unique(uncontrolled_methods)}, so it is"
             " unknown whether the gain is specific to this participant."
-            f" {advice.controls}"
+            f" {CONTROLS_ADVICE}"
         )
     return limitations
 

@@ -153,7 +153,6 @@ def execute(
     plugin: Plugin,
     progress: _StatusCallback | None = None,
     has_gpu: bool = False,
-    keep_series: bool = True,
 ) -> RunOutcome:
     """Run a workflow; a failed node does not stop nodes that do not depend on it.
 
@@ -173,8 +172,6 @@ def execute(
         Function that is called with a node and its status.
     has_gpu : bool, optional
         Whether steps may use a GPU.
-    keep_series : bool, optional
-        Whether large series are kept in the working directory after the last step that reads them.
 
     Returns
     -------
@@ -198,7 +195,6 @@ def execute(
             n_damaged,
         )
     nipype_plugin = _make_plugin(plugin, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
-    nipype_plugin.keeps_large_images = keep_series
     failure: Exception | None = None
     try:
         with _monotonic_clock(), _cached_results():

@@ -287,14 +287,13 @@ def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
 class StepRecordMixin:
     """Mixin for nipype plugins that records the files of steps in the scheduler's process.
 
-    If `keeps_large_images` is False, large images are dropped after the last step that reads them.
+    Large images are dropped after the last step that reads them.
     """
 
     procs: "list[NipypeNode]"
     proc_done: Any  # done flags of the steps (N,)
     proc_pending: Any
     refidx: Any  # sparse (N, N), steps that have yet to read the results of a step
-    keeps_large_images = True
 
     def _generate_dependency_list(self, graph: object) -> None:
         from nipype.interfaces.utility import Merge
@@ -315,8 +314,6 @@ class StepRecordMixin:
     def _remove_node_dirs(self) -> None:
         import numpy as np
 
-        if self.keeps_large_images:
-            return
         for index in np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
             if self.proc_done[index] and not self.proc_pending[index]:
                 self.refidx[index, index] = -1

@@ -47,12 +47,12 @@ _WHOLE_RUN_COLUMNS: _Columns = {
 }
 
 
-def select_half_rows(rows: Iterable[MetricRow], reference: str = "measured") -> list[MetricRow]:
-    """Return agreement of split halves with a reference, without differences between series."""
+def select_half_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Return agreement of split halves with the measured series, without differences."""
     return [
         row
         for row in rows
-        if row.reference == reference
+        if row.reference == "measured"
         and row.statistic in ("ev", "r", "amplitude")
         and not row.is_difference
     ]
@@ -190,19 +190,18 @@ def agreement_figure(
     statistic: str,
     contrast: str,
     names: Sequence[str] = (),
-    reference: str = "measured",
 ) -> Figure:
     """Plot the agreement of split halves, one column per spatial scale and one row per region.
 
     Series are shown in the order of `names`, and scales without values are omitted. For explained
-    variance with measured halves, r above the Nyquist frequency is shown in addition.
+    variance, r above the Nyquist frequency is shown in addition.
     """
     columns = {(statistic, band): BANDS[band] for band in BANDS}
-    if statistic == "ev" and reference == "measured":
+    if statistic == "ev":
         columns = dict(_EXPLAINED_COLUMNS)
     drawn_rows = [
         row
-        for row in select_half_rows(rows, reference)
+        for row in select_half_rows(rows)
         if row.contrast == contrast and _measure_key(row) in columns
     ]
     has_intervals = any(math.isfinite(row.lower) for row in drawn_rows)

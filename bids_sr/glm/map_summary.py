@@ -74,7 +74,7 @@ def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
 
 
 def _compute_contrast_metrics(
-    maps: _MapArrays, name: str, mask: MaskArray, peaks: Mapping[str, Peak]
+    maps: _MapArrays, name: str, peaks: Mapping[str, Peak]
 ) -> dict[str, float | None]:
     """Return peak values and positions of one contrast, by statistic."""
     metrics: dict[str, float | None] = {}
@@ -90,9 +90,6 @@ def _compute_contrast_metrics(
         metrics["peak_effect"] = (
             None if main_peak is None else float(maps[name, "effect"][main_peak.index])
         )
-    for stat in ("cc", "t"):
-        if (name, stat) in maps:
-            metrics[f"brain_peak_{stat}"] = float(maps[name, stat][mask].max())
     return metrics
 
 
@@ -111,34 +108,9 @@ def _compute_region_metrics(
         "voxels": n_voxels,
         "volume": n_voxels * voxel_mm3,
         "size_acquired_voxels": n_voxels / per_acquired,
-        "roi_volume": int((region & roi).sum()) * voxel_mm3,
     }
     for index, axis in enumerate("xyz"):
         metrics[f"centroid_{axis}"] = None if center is None else float(center[index])
-    return metrics
-
-
-def _compute_pair_metrics(
-    maps: _MapArrays, pair: tuple[str, str], first_peak: Peak | None, second_peak: Peak | None
-) -> dict[str, float | None]:
-    """Return the distance between the peaks of two conditions, and their effect separation.
-
-    The effect separation is half the difference of the effect differences at both peaks; it is
-    positive if each condition exceeds the other condition at its own peak.
-    """
-    has_effects = (pair[0], "effect") in maps
-    if first_peak is None or second_peak is None:
-        return {"peak_distance": None, **({"effect_separation": None} if has_effects else {})}
-    metrics = {"peak_distance": _compute_distance(first_peak.position, second_peak.position)}
-    if has_effects:
-        first_effect, second_effect = (maps[name, "effect"] for name in pair)
-        difference_at_first = float(
-            first_effect[first_peak.index] - second_effect[first_peak.index]
-        )
-        difference_at_second = float(
-            first_effect[second_peak.index] - second_effect[second_peak.index]
-        )
-        metrics["effect_separation"] = (difference_at_first - difference_at_second) / 2
     return metrics
 
 
@@ -193,7 +165,7 @@ def activation_rows(
     entries: list[tuple[str, str, Mapping[str, float | None]]] = [(MISSING, MISSING, sizes)]
     peaks = {name: _find_peaks(maps, name, roi & mask, affine) for name in contrasts}
     for name, contrast_peaks in peaks.items():
-        metrics = _compute_contrast_metrics(maps, name, mask, contrast_peaks)
+        metrics = _compute_contrast_metrics(maps, name, contrast_peaks)
         entries.append((name, MISSING, metrics))
     for (name, label), (region, threshold) in regions.items():
         metrics = _compute_region_metrics(region, threshold, roi, affine, per_acquired)
@@ -202,8 +174,12 @@ def activation_rows(
     for pair in combinations(single_conditions(contrasts), 2):
         first_peak, second_peak = (_select_main_peak(peaks[name]) for name in pair)
         pair_name = "+".join(pair)
-        metrics = _compute_pair_metrics(maps, pair, first_peak, second_peak)
-        entries.append((pair_name, MISSING, metrics))
+        distance = (
+            None
+            if first_peak is None or second_peak is None
+            else _compute_distance(first_peak.position, second_peak.position)
+        )
+        entries.append((pair_name, MISSING, {"peak_distance": distance}))
         for label in labels:
             # Overlap is limited to the ROI, as in the paper.
             first_region, second_region = (regions[name, label][0] & roi for name in pair)

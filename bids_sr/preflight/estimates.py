@@ -246,7 +246,7 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     superres, activation, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
         level=level,
-        methods=superres.methods,
+        methods=superres.method,
         smoothing=activation.smoothing,
         thresholds=activation.thresholds,
         kinds=activation.kinds,

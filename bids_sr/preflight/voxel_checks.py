@@ -482,7 +482,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
                 compared.bold, str(error), "Check that the series was computed from this run."
             )
             continue
-        if reason_and_fix := find_rejection(alignment):
+        if reason_and_fix := find_rejection(alignment, is_corrected=compared.motion_corrected):
             findings.add_problem(compared.bold, *reason_and_fix)
 
 

@@ -1,14 +1,13 @@
-"""Alignment of another program's series with its run: as acquired, shifted or motion-corrected.
+"""Check of another program's series against its run: signal, position and head motion.
 
-Volumes of the series are registered to the volumes that were acquired at the same moments. A
-series that was denoised without realignment is in the same position as the run. A motion-corrected
-series differs in position by the head motion of the run, and a series written on a wrong grid by
-the same distance in all volumes.
+A series is in the positions of the acquired volumes, or corrected for head motion. The user
+specifies which, and `find_rejection` rejects a series that contradicts this.
 
 Programs such as tedana and patch-denoise write 0 or NaN outside a mask. These voxels have no
 signal and are excluded from all comparisons.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -28,9 +27,13 @@ from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
 _N_PAIRS = 6
 """Pairs of consecutive volumes, evenly spaced over the run, that are compared."""
-_MAX_STILL_MM, _MAX_STILL_VOXELS = 0.1, 0.04
-"""Limits in mm and in voxels for the variation of positions below which a series has the motion of
-its run. The error of a realigned series is not larger.
+_MIN_MOTION_MM, _MIN_MOTION_VOXELS = 0.2, 0.05
+"""Limits in mm and in acquired voxels (rms displacement) below which the motion of the run is too
+small to find out whether it was corrected.
+"""
+_MAX_CORRECTED_MOTION, _MIN_UNCORRECTED_MOTION = 0.35, 0.65
+"""Motion of a series relative to its run. A series with less motion than the first value was
+corrected, and a series with more motion than the second value was not.
 """
 _MAX_SHIFT, _REPORTED_SHIFT = 0.2, 0.1
 """Shifts in acquired voxels along any axis: series above the first are rejected, shifts above the
@@ -68,6 +71,9 @@ _MEAN_FWHM_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean 
 _FWHM_PER_SIGMA = 2.355  # full width at half maximum of a Gaussian over its standard deviation
 
 
+_Shift = tuple[float, float, float]
+
+
 class ComparedError(ValueError):
     """Error for a series that cannot be compared with its run, with the reason and the remedy."""
 
@@ -76,31 +82,18 @@ class ComparedError(ValueError):
 class Alignment:
     """Alignment of a compared series with its run.
 
-    Attributes
-    ----------
-    follows_motion : bool
-        Whether the volumes have the head motion of the run; False for a motion-corrected series.
-    shift : tuple[float, float, float]
-        Constant shift relative to the run, in acquired voxels along the axes of the run.
-    spread_mm : float
-        Variation of the position about this shift (mm, rms over moments and the brain).
-    mean_similarity : float
-        Correlation of the mean images in the head.
-    change_similarity : float
-        Correlation of the changes between consecutive volumes.
-    scale : float
-        Factor that converts the signal of the series to the signal of the run; 1 if they agree.
-    offset : float
-        Signal that is added after scaling, in units of the run.
-    valid : MaskArray
-        Voxels to compare: positive in the run, and not masked in the series (3D).
-    signal_threshold : float
-        Mean of the series above which a voxel has signal.
+    `motion` is the head motion of the series relative to the run: 1 if it is the same, 0 if it was
+    corrected, NaN if the head hardly moved. `shift` is the shift of the mean image relative to the
+    run, in acquired voxels along the axes of the run. `mean_similarity` is the correlation of the
+    mean images in the head, and `change_similarity` the correlation of the changes between
+    consecutive volumes. `scale` converts the signal of the series to the signal of the run (1 if
+    they agree), and `offset` is added after scaling, in units of the run. `valid` are the voxels
+    to compare: positive in the run, and not masked in the series (3D). `signal_threshold` is the
+    mean of the series above which a voxel has signal.
     """
 
-    follows_motion: bool
-    shift: tuple[float, float, float]
-    spread_mm: float
+    motion: float
+    shift: _Shift
     mean_similarity: float
     change_similarity: float
     scale: float
@@ -121,9 +114,7 @@ class Alignment:
     def facts(self) -> dict[str, object]:
         """Return the alignment as plain values for the report."""
         return {
-            "frame": "as acquired" if self.follows_motion else "corrected for head motion",
             "shift": self.shift_text,
-            "spread_mm": round(self.spread_mm, 3),
             "alike": round(self.mean_similarity, 3),
             "scale": float(f"{self.scale:.6g}"),
             "offset": float(f"{self.offset:.6g}"),
@@ -161,7 +152,7 @@ def align_volumes(
     Returns
     -------
     Alignment
-        Position of the compared series relative to the run, and their similarity.
+        Signal, position and head motion of the compared series relative to the run.
 
     Raises
     ------
@@ -180,31 +171,19 @@ def align_volumes(
         np.concatenate([_smoothed_change(volumes, t)[mask] for t in starts])
         for volumes in (acquired, series.volumes)
     ]
-    poses = np.eye(4)[None]
+    shift = (0.0, 0.0, 0.0)
     if similarity >= _MIN_START_CORRELATION:
-        poses = region.estimate_poses(acquired, series.volumes, starts)
-        resampled_mean = sample_volume(
-            np.where(series.has_signal, series.mean, mean),
-            affine,
-            mean.shape,
-            affine,
-            poses[len(poses) // 2],
+        pose = region.estimate_pose(mean, series.mean)
+        aligned_mean = sample_volume(
+            np.where(series.has_signal, series.mean, mean), affine, mean.shape, affine, pose
         )
         # A series that is only shifted must not count as a different series, so its similarity is
         # also computed after alignment.
-        similarity = max(similarity, pearson_correlation(mean[mask], resampled_mean[mask]))
-    position = _summarize_position(poses, mask, affine)
-    if position.is_shifted:
-        sigma = _find_smoothing(mean, series.mean, mask, affine)
-        if sigma.any():
-            smoothed_position = _locate_smoothed(acquired, series, region, starts, sigma)
-            if not smoothed_position.is_shifted:
-                position = smoothed_position
-    max_motion_mm = max(_MAX_STILL_MM, _MAX_STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
+        similarity = max(similarity, pearson_correlation(mean[mask], aligned_mean[mask]))
+        shift = _find_shift(mean, series.mean, region, pose)
     return Alignment(
-        follows_motion=position.spread_mm < max_motion_mm,
-        shift=position.shift,
-        spread_mm=position.spread_mm,
+        motion=_compare_motion(acquired, series.volumes, mask, affine),
+        shift=shift,
         mean_similarity=similarity,
         change_similarity=pearson_correlation(*changes),
         scale=series.scale,
@@ -218,20 +197,9 @@ def align_volumes(
 class _ScaledSeries:
     """Volumes of a compared series on the acquired grid, with the signal of the run.
 
-    Attributes
-    ----------
-    volumes : dict[int, Array]
-        Scaled volumes by number (x, y, z).
-    mean : Array
-        Mean of these volumes.
-    scale, offset : float
-        Conversion of the stored values to the signal of the run.
-    has_signal : MaskArray
-        Voxels with signal in the series.
-    valid : MaskArray
-        Voxels to compare: positive in the run, and not masked in the series.
-    signal_threshold : float
-        Mean of the stored series above which a voxel has signal.
+    `scale` and `offset` convert stored values to the signal of the run. Voxels of the stored mean
+    above `signal_threshold` have signal. `valid` voxels are compared: they are positive in the run
+    and not masked in the series.
     """
 
     volumes: dict[int, Array]
@@ -374,16 +342,8 @@ def _average_to_grid(volume: Array, shape: Sequence[int]) -> Array:
 class _Region:
     """Part of the head for the registration of a series to its run.
 
-    Attributes
-    ----------
-    mask : MaskArray
-        Voxels of the region (3D, boolean).
-    margin : int
-        Dilation of the region for registration (voxels).
-    has_signal : MaskArray
-        Voxels with signal in the series (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    `margin` is the dilation of the mask for registration (voxels). `has_signal` are the voxels
+    with signal in the series; `affine` is the voxel-to-world matrix of the acquired grid (mm).
     """
 
     mask: MaskArray
@@ -392,31 +352,16 @@ class _Region:
     affine: Array
 
     def estimate_pose(self, values: Array, compared: Array) -> Float:
-        """Register a volume of a series to the volume of its run.
+        """Register a volume of a series to a volume of its run.
 
-        Parameters
-        ----------
-        values : Array
-            Volume of the run (3D), whose signal fills voxels of the series without signal.
-        compared : Array
-            Volume of the compared series (3D).
-
-        Returns
-        -------
-        Float
-            Transform of a point of the run to its position in the series (4 x 4, RAS+ mm).
+        Voxels of the series without signal take the `values` of the run. The result transforms
+        points of the run to their position in the series (4, 4; RAS mm).
         """
         filled_volume = np.where(self.has_signal, compared, values)
         motion = estimate_motion(
             [filled_volume], values, self.mask, self.affine, margin=self.margin
         )
         return motion.matrices[0]
-
-    def estimate_poses(
-        self, acquired: Mapping[int, Array], compared: Mapping[int, Array], numbers: Sequence[int]
-    ) -> Float:
-        """Register some volumes as `estimate_pose` does, and return the transforms (N, 4, 4)."""
-        return np.stack([self.estimate_pose(acquired[t], compared[t]) for t in numbers])
 
 
 def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Region:
@@ -433,45 +378,71 @@ def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Re
     return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
 
 
-@frozen
-class _Position:
-    """Position of a series relative to its run.
+def _find_shift(mean: Array, series_mean: Array, region: _Region, pose: Array) -> _Shift:
+    """Return the shift of the mean image of a series, which `pose` aligns with its run.
 
-    `shift`: median shift (acquired voxels). `spread_mm`: rms variation about this shift (mm).
+    A smoothed series can seem shifted, because smoothing crosses the edge of the field of view. It
+    is not shifted if an equally smoothed mean image of the run has the same position.
     """
+    shift = _measure_shift(pose, region)
+    if max(map(abs, shift)) < _REPORTED_SHIFT:
+        return shift
+    sigma = _find_smoothing(mean, series_mean, region.mask, region.affine)
+    smoothed_pose = region.estimate_pose(ndimage.gaussian_filter(mean, sigma), series_mean)
+    smoothed_shift = _measure_shift(smoothed_pose, region)
+    return smoothed_shift if max(map(abs, smoothed_shift)) < _REPORTED_SHIFT else shift
 
-    shift: tuple[float, float, float]
-    spread_mm: float
 
-    @property
-    def is_shifted(self) -> bool:
-        """Whether the shift along any axis is large enough to be reported."""
-        return max(map(abs, self.shift)) >= _REPORTED_SHIFT
+def _measure_shift(pose: Array, region: _Region) -> _Shift:
+    """Return the median displacement of the head by a transform (acquired voxels per axis)."""
+    points = voxel_centers(region.mask, region.affine, 7)
+    displacement = np.median(apply_affine(pose, points) - points, axis=0)
+    x_shift, y_shift, z_shift = map(float, np.linalg.inv(region.affine[:3, :3]) @ displacement)
+    return x_shift, y_shift, z_shift
 
 
-def _locate_smoothed(
-    acquired: Mapping[int, Array],
-    series: _ScaledSeries,
-    region: _Region,
-    numbers: Sequence[int],
-    sigma: Float,
-) -> _Position:
-    """Return the position of a smoothed series relative to equally smoothed volumes of its run.
+def _compare_motion(
+    acquired: Mapping[int, Array], series: Mapping[int, Array], mask: MaskArray, affine: Array
+) -> float:
+    """Return the head motion of a series relative to its run; NaN if the head hardly moved.
 
-    A smoothed series can seem shifted, because smoothing crosses the edge of the field of view.
-
-    `numbers`: volumes to compare. `sigma`: smoothing of the series (voxels).
+    The motion of the run is regressed out of the motion of the series; the result is the slope.
     """
-    smoothed_volumes = {
-        t: series.scale * ndimage.gaussian_filter(acquired[t], sigma) + series.offset
-        for t in numbers
-    }
-    poses = region.estimate_poses(smoothed_volumes, series.volumes, numbers)
-    return _summarize_position(poses, region.mask, region.affine)
+    run_motion, series_motion = (
+        _fit_displacements(volumes, mask, affine) for volumes in (acquired, series)
+    )
+    power = float(np.square(run_motion).sum(1).mean())
+    limit_mm = max(_MIN_MOTION_MM, _MIN_MOTION_VOXELS * float(voxel_sizes(affine)[:2].min()))
+    if power < limit_mm**2:
+        return math.nan
+    return float((run_motion * series_motion).sum(1).mean()) / power
 
 
-def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
-    """Return the reason why a series cannot be compared, and the remedy; None if it can."""
+def _fit_displacements(volumes: Mapping[int, Array], mask: MaskArray, affine: Array) -> Float:
+    """Return the head motion of some volumes relative to their mean (volumes, 6; mm).
+
+    The deviation of each volume from the mean is explained by the gradient of the mean, which is
+    accurate for motion below a voxel. Rotations are in mm at the rms radius of the mask.
+    """
+    mean = np.mean(list(volumes.values()), axis=0)
+    axes = [
+        np.gradient(mean, axis=k) if mean.shape[k] > 1 else np.zeros_like(mean) for k in range(3)
+    ]
+    gradient = np.stack(axes, -1)[mask] @ np.linalg.inv(affine[:3, :3])
+    points = apply_affine(affine, np.argwhere(mask))
+    arms = points - points.mean(0)
+    arms /= np.sqrt(np.square(arms).sum(1).mean())
+    basis = np.column_stack([gradient, np.cross(arms, gradient), mean[mask]])
+    deviations = np.column_stack([(volume - mean)[mask] for volume in volumes.values()])
+    displacements = np.linalg.lstsq(basis, deviations)[0][:6].T
+    return np.asarray(displacements, dtype=np.float64)
+
+
+def find_rejection(alignment: Alignment, *, is_corrected: bool) -> tuple[str, str] | None:
+    """Return the reason why a series cannot be compared, and the remedy; None if it can.
+
+    `is_corrected`: whether the series was specified as corrected for head motion.
+    """
     if alignment.mean_similarity < _MIN_MEAN_CORRELATION:
         return (
             (
@@ -490,15 +461,27 @@ def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
             ),
             "Provide a series that was computed from this run.",
         )
-    if alignment.follows_motion and max(map(abs, alignment.shift)) > _MAX_SHIFT:
+    percent_text = f"{alignment.motion:.0%} of the head motion of the run"
+    if is_corrected and alignment.motion > _MIN_UNCORRECTED_MOTION:
+        return (
+            f"the series contains {percent_text}, so it was not corrected for head motion",
+            "Omit :corrected from --compare.",
+        )
+    if not is_corrected and alignment.motion < _MAX_CORRECTED_MOTION:
+        return (
+            f"the series contains only {percent_text}, so it was corrected for head motion",
+            "Append :corrected to the path in --compare.",
+        )
+    if not is_corrected and max(map(abs, alignment.shift)) > _MAX_SHIFT:
         return (
             (
-                f"all volumes are shifted relative to the run by {alignment.shift_text} (voxels of"
+                f"the series is shifted relative to the run by {alignment.shift_text} (voxels of"
                 " the acquired grid)"
             ),
             (
                 "Correct the affine in the header, or the program that wrote the series."
-                " Otherwise, activation would be mapped to the wrong position."
+                " Otherwise, activation would be mapped to the wrong position. If the series was"
+                " corrected for head motion, append :corrected to the path in --compare."
             ),
         )
     return None
@@ -510,54 +493,37 @@ def _smoothed_change(volumes: Mapping[int, Array], t: int) -> Array:
     return ndimage.gaussian_filter(change, (_CHANGE_SIGMA_VOXELS, _CHANGE_SIGMA_VOXELS, 0))
 
 
-def _summarize_position(poses: Float, mask: MaskArray, affine: Array) -> _Position:
-    """Return the median shift of a series, and the variation of its position.
-
-    The median is computed over the moments and then over the brain, the rms over both together.
-    """
-    points = voxel_centers(mask, affine, 7)
-    displacements = np.stack(
-        [apply_affine(pose, points) - points for pose in poses]
-    )  # moments, points, 3
-    median_displacements = np.median(displacements, axis=0)
-    shift_voxels = np.median(median_displacements, axis=0) @ np.linalg.inv(affine[:3, :3]).T
-    spread_mm = float(np.sqrt(((displacements - median_displacements) ** 2).sum(-1).mean()))
-    x_shift, y_shift, z_shift = map(float, shift_voxels)
-    return _Position(shift=(x_shift, y_shift, z_shift), spread_mm=spread_mm)
-
-
 def read_comparison_volumes(reader: SeriesReader) -> dict[int, Array]:
     """Read the volumes of a series that `align_volumes` compares, in order."""
     return {t: reader.volume(t) for t in comparison_volumes(reader.shape[3])}
 
 
-def check_alignment(acquired: SeriesReader, compared: SeriesReader) -> Alignment:
-    """Align a series with its run, or raise ComparedError if they cannot be compared."""
+def check_alignment(
+    acquired: SeriesReader, compared: SeriesReader, *, is_corrected: bool
+) -> Alignment:
+    """Align a series with its run, or raise ComparedError if they cannot be compared.
+
+    `is_corrected`: whether the series was specified as corrected for head motion.
+    """
     alignment = align_volumes(
         read_comparison_volumes(acquired),
         read_comparison_volumes(compared),
         np.asarray(acquired.affine, dtype=float),
     )
-    if rejection := find_rejection(alignment):
+    if rejection := find_rejection(alignment, is_corrected=is_corrected):
         raise ComparedError(f"{rejection[0]}. {rejection[1]}")
     return alignment
 
 
-def find_series_poses(
-    alignment: Alignment, poses: Float, compared: SeriesReader, boldref: Volume, mask: MaskArray
+def register_corrected(
+    alignment: Alignment, compared: SeriesReader, boldref: Volume, mask: MaskArray
 ) -> Float:
-    """Return the transforms of a boldref point to its position in each volume of a series.
-
-    If the series has the head motion of the run, these are the transforms of the run. Otherwise
-    the reference of the series is registered to the boldref, and one transform applies to all
-    volumes.
+    """Register a motion-corrected series to the boldref of its run.
 
     Parameters
     ----------
     alignment : Alignment
         Alignment of the compared series with its run.
-    poses : Float
-        Transforms of a boldref point to each volume of the run (T, 4, 4; RAS+ mm).
     compared : SeriesReader
         Series that is compared with the run (4D).
     boldref : Volume
@@ -568,15 +534,13 @@ def find_series_poses(
     Returns
     -------
     Float
-        Transforms for the volumes of the compared series (T, 4, 4; RAS+ mm).
+        Transform of boldref points to points of all volumes of the series (4 x 4, RAS+ mm).
 
     Raises
     ------
     ComparedError
         The reference of the series is more than 5 mm away from the boldref of the run.
     """
-    if alignment.follows_motion:
-        return poses
     shape = boldref.data.shape
     series_mean = np.mean(
         [downsample(volume, shape) for volume in read_comparison_volumes(compared).values()],
@@ -592,4 +556,4 @@ def find_series_poses(
             "the series is corrected for head motion, but its reference image is"
             f" {distance_mm:.1f} mm away from the boldref of the run"
         )
-    return np.repeat(pose[None], len(poses), axis=0)
+    return pose

@@ -1,8 +1,7 @@
 """SLURM: participants as tasks of job arrays, and steps as jobs.
 
-SLURM's accounting is not required. Each task writes a status file, the group job saves the output
-of `squeue` at the end of the array, and messages of SLURM are in the logs. `cli` is the program
-``bids-sr-slurm``, and `plugin` runs the steps of one call as jobs (``--use-plugin``).
+SLURM's accounting is not required: each task records which participants are done. `cli` is the
+program ``bids-sr-slurm``, and `plugin` runs the steps of one call as jobs (``--use-plugin``).
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,6 @@
 """Calls of SLURM commands, always by argument lists and never through a shell."""
 
 import getpass
-import math
 import os
 import re
 import shutil
@@ -23,17 +22,6 @@ _CODE_BY_STATE = {
     "": "unknown",
 }
 _CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
-# messages of slurmstepd in the log of a task, and their states
-_STATE_BY_MESSAGE = (
-    ("DUE TO TIME LIMIT", "TIMEOUT"),
-    ("oom-kill event", "OUT_OF_MEMORY"),
-    ("oom_kill event", "OUT_OF_MEMORY"),
-    ("exceeded memory limit", "OUT_OF_MEMORY"),
-    ("exceeded job memory limit", "OUT_OF_MEMORY"),
-    ("DUE TO NODE FAILURE", "NODE_FAIL"),
-    ("DUE TO PREEMPTION", "PREEMPTED"),
-    (" CANCELLED AT ", "CANCELLED"),
-)
 
 
 def get_code(state: str, exit_code: int | None = None) -> str:
@@ -46,16 +34,6 @@ def get_code(state: str, exit_code: int | None = None) -> str:
     ('cancelled', 'killed', 'crashed')
     """
     return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code or 1, "crashed")
-
-
-def find_message_state(line: str) -> str:
-    """Return the SLURM state, such as ``TIMEOUT``, in a line of a log.
-
-    The result is "" if SLURM did not write the line.
-    """
-    if not line.startswith("slurmstepd"):
-        return ""
-    return next((state for message, state in _STATE_BY_MESSAGE if message in line), "")
 
 
 QUEUE_FORMAT = "%i|%T|%r"
@@ -82,7 +60,7 @@ ACTIVE = frozenset(
 _TIMEOUT_S = 120.0
 _MAX_JOBS_PER_CALL = 500  # jobs or names per command line
 _KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-_PEAK_PATTERN = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
+_ACTIVE_FORMAT = "--format=%i|%T|%j"
 _NUMBER_PATTERN = re.compile(r"\d+")
 _ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -177,31 +155,21 @@ def parse_job_id(output: str) -> str:
     return output.strip().rpartition("\n")[2].partition(";")[0]
 
 
-def queue(job_names: Sequence[str]) -> dict[str, str]:
-    """Return the state of each job by number, including recently ended jobs.
+def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return name and number of the pending and running jobs with some names.
 
     Array tasks have numbers such as ``12_3``.
+
+    Raises
+    ------
+    SlurmError
+        SLURM does not answer.
     """
-    states: dict[str, str] = {}
-    options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
+    jobs = []
     for names in divide_into_chunks(job_names):
-        entries = parse_squeue(_run("squeue", *options, f"--name={','.join(names)}"))
-        states.update({job: state for job, state, _ in entries})
-    return states
-
-
-def read_peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
-    """Return the peak memory (MiB) of jobs by number, if SLURM's accounting knows it.
-
-    The value is from the largest step of each job (``12_3`` for a task). The result is empty
-    without accounting.
-    """
-    if not jobs or shutil.which("sacct") is None:
-        return {}
-    options = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
-    text = call("sacct", *options, f"--jobs={','.join(jobs)}").stdout
-    sizes = sorted((float(size), job) for job, size in _PEAK_PATTERN.findall(text))
-    return {job: math.ceil(size) for size, job in sizes}
+        text = _run("squeue", "--noheader", "--array", f"--name={','.join(names)}", _ACTIVE_FORMAT)
+        jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
+    return jobs
 
 
 def parse_squeue(squeue_text: str) -> list[list[str]]:
@@ -211,7 +179,7 @@ def parse_squeue(squeue_text: str) -> list[list[str]]:
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs and tasks (``12_3``).
+    """Cancel jobs.
 
     Raises
     ------

@@ -3,11 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bids_sr.config import UsageError
 from bids_sr.config.memory import SHARED_GB
-from bids_sr.slurm.submission import Request
+from bids_sr.frozen import frozen
 
 _MEMORY_MARGIN, _PRIVATE_MEMORY_MARGIN = 1.3, 1.15
 """Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin,
@@ -20,16 +19,29 @@ and file systems are shared.
 # fraction of a job's memory for the program; the rest is for the shell and unexpected use
 _PROGRAM_SHARE = 0.9
 _SHARED_GIB = SHARED_GB * 1e9 / 2**30
-_PEAK_MARGIN = 1.25  # margin of memory relative to the measured peak
 MIN_MB, STEP_MB = 2048, 512  # MiB, smallest memory of a job, and step of all requests
 STEP_MIN = 5  # min, step of time limits
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 2048, 60  # MiB and min of a group job without participants
 _PARTICIPANTS_PER_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
-_RETRY_FACTOR = 2  # ratio of the next request of a resource to the exceeded request
 _TIME_PATTERN = re.compile(
     r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"
 )
+
+
+@frozen
+class Request:
+    """Resources of a job.
+
+    `memory_mb` is in MiB, and the time limit `minutes` in min. `resident`: whether shared memory
+    is counted for each process.
+    """
+
+    cpus: int
+    memory_mb: int
+    minutes: int
+    gpus: int = 0
+    resident: bool = True
 
 
 def make_request(
@@ -78,29 +90,6 @@ def make_group_request(participants: int) -> Request:
         memory_mb=GROUP_MB + _round_up(participants / _PARTICIPANTS_PER_MB, STEP_MB),
         minutes=GROUP_MIN + participants // 20,
     )
-
-
-def enlarge_request(request: Request, code: str, peak_mb: int = 0) -> Request:
-    """Return the request for another start of a failed job, with more memory or time.
-
-    The exceeded resource is doubled. If the peak memory is known, the new memory is 25 % more than
-    the larger of the peak and the previous request.
-
-    Parameters
-    ----------
-    request : Request
-        Request of the failed job.
-    code : str
-        Reason of the failure, such as ``memory`` or ``time``.
-    peak_mb : int, optional
-        Peak memory of the job according to SLURM (MiB), if it ran out of memory; 0 if unknown.
-    """
-    memory_mb = request.memory_mb * (_RETRY_FACTOR if code == "memory" else 1)
-    minutes = request.minutes * (_RETRY_FACTOR if code == "time" else 1)
-    # the peak can be below the request if the kernel ended the job or the peak was not sampled
-    if peak_mb:
-        memory_mb = _round_up(max(request.memory_mb, peak_mb) * _PEAK_MARGIN, STEP_MB)
-    return replace(request, memory_mb=memory_mb, minutes=minutes)
 
 
 def compute_program_gib(request: Request) -> float:

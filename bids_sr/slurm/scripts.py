@@ -1,4 +1,4 @@
-"""Job scripts of a submission and their command lines, with all external text quoted."""
+"""Job scripts of a submission, with all external text quoted, and their submission."""
 
 import re
 import shlex
@@ -6,22 +6,94 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.boilerplate import path as find_boilerplate
-from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_text
-from bids_sr.slurm.arrays import format_tasks
-from bids_sr.slurm.commands import QUEUE_FORMAT
-from bids_sr.slurm.job_requests import compute_program_gib, compute_signal_seconds, format_time
-from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
+from bids_sr.slurm import commands
+from bids_sr.slurm.job_requests import (
+    Request,
+    compute_program_gib,
+    compute_signal_seconds,
+    format_time,
+)
+from bids_sr.slurm.submission import GROUP, TASK_LIST, Site, Submission
 from bids_sr.version import __version__
 
+_ARRAY = "array"
 _NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def _render_script(submission: Submission, job: ArrayJob) -> str:
+def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]:
+    """Write settings, list of participants and scripts; return the scripts by job.
+
+    The jobs are ``array`` and ``group``, if requested. `settings_toml`: settings of the program.
+    """
+    folder = submission.folder
+    for path in (folder / "logs", submission.done_dir):
+        path.mkdir(parents=True, exist_ok=True)
+    lines = (
+        " ".join(f"{label}:{submission.digests[label]}" for label in labels) + "\n"
+        for labels in submission.tasks
+    )
+    write_text(folder / TASK_LIST, "".join(lines))
+    requests = {_ARRAY: submission.request, GROUP: submission.group_request}
+    scripts = {
+        name: write_text(folder / f"{name}.sbatch", _render_script(submission, name, request))
+        for name, request in requests.items()
+        if request is not None
+    }
+    # last, because a folder with settings is a submission
+    write_text(folder / "settings.toml", settings_toml)
+    return scripts
+
+
+def submit(
+    submission: Submission, settings_toml: str, *, active_arrays: Sequence[str] = ()
+) -> list[str]:
+    """Write the scripts, submit the jobs, and return their numbers.
+
+    The group job starts after the array and after the arrays in `active_arrays`, whether they
+    succeed or not.
+
+    Raises
+    ------
+    SlurmError
+        SLURM rejects a job; previously submitted jobs are cancelled.
+    """
+    scripts = write_scripts(submission, settings_toml)
+    # the results of new participants are missing in earlier results of the group
+    (submission.done_dir / f"{GROUP}.json").unlink(missing_ok=True)
+    numbers: list[str] = []
+    try:
+        for name in scripts:
+            dependencies = [*numbers, *active_arrays] if name == GROUP else []
+            numbers.append(commands.submit(make_sbatch_arguments(submission, name, dependencies)))
+    except (commands.SlurmError, KeyboardInterrupt):
+        commands.cancel(numbers)
+        (submission.folder / "settings.toml").unlink(missing_ok=True)
+        raise
+    return numbers
+
+
+def make_sbatch_arguments(
+    submission: Submission, name: str, dependencies: Sequence[str] = ()
+) -> list[str]:
+    """Return the arguments of ``sbatch`` that are not in the script ``array`` or ``group``.
+
+    These are paths, which may need quoting, and the jobs that must end before the job starts. The
+    script is the last argument.
+    """
+    folder = submission.folder
+    logs = str(folder / "logs").replace("%", "%%")
+    log_name = "group.log" if name == GROUP else "array_%a.log"
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log_name}"]
+    if dependencies:
+        arguments.append("--dependency=afterany:" + ":".join(dependencies))
+    return [*arguments, str(folder / f"{name}.sbatch")]
+
+
+def _render_script(submission: Submission, name: str, request: Request) -> str:
     """Return the script of a job."""
     import jinja2
 
-    request = job.request
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -32,35 +104,35 @@ def _render_script(submission: Submission, job: ArrayJob) -> str:
         comment_end_string="##}",
     )
     environment.filters["quote"] = shlex.quote
-    site = submission.site
+    is_group, site = name == GROUP, submission.site
+    n_participants = sum(map(len, submission.tasks))
+    limit = f"%{submission.at_once}" if submission.at_once else ""
     template = environment.from_string(find_boilerplate("sbatch.tmpl").read_text(encoding="utf-8"))
     return template.render(
         version=__version__,
-        what="group level" if job.is_group else f"{len(job.task_of)} participants",
+        what="group level" if is_group else f"{n_participants} participants",
         job_name=submission.job_name,
-        name=job.name,
-        array="" if job.is_group else format_tasks(job.indices, job.at_once),
+        array="" if is_group else f"1-{len(submission.tasks)}{limit}",
+        group_entry=f"{GROUP}:{submission.digests[GROUP]}",
         request=request,
         time=format_time(request.minutes),
         site=list(site.sbatch_options.items()),
         signal_seconds=compute_signal_seconds(request),
-        folder=str(submission.folder),
-        requeues=site.requeues,
+        done_dir=str(submission.done_dir),
+        task_list=str(submission.folder / TASK_LIST),
         setup=site.setup,
         container=site.container,
         work_dir=str(submission.work_dir),
-        command=_make_command(submission, request, "group" if job.is_group else "participant"),
-        queue_format=QUEUE_FORMAT,
+        command=_make_command(submission, request, GROUP if is_group else "participant"),
     )
 
 
 def _make_command(submission: Submission, request: Request, level: str) -> list[str]:
     """Return the program with its arguments as quoted shell words."""
-    site = submission.site
     start = (
         _make_container_command(submission, request)
-        if site.container
-        else [shlex.quote(site.program)]
+        if submission.site.container
+        else [shlex.quote(submission.program)]
     )
     arguments = [
         str(submission.bids_dir),
@@ -89,46 +161,11 @@ def _make_container_command(submission: Submission, request: Request) -> list[st
         f"{submission.bids_dir}:{submission.bids_dir}:ro",
         *(f"{path}:{path}" for path in writable),
     ]
-    binds += [f"{path}:{path}:ro" for path in submission.site.binds]
+    binds += [f"{path}:{path}:ro" for path in submission.binds]
     arguments = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
     for bind in binds:
         arguments += ["--bind", bind]
     return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
-
-
-def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
-    """Write settings, lists of participants and scripts of a submission; return the scripts.
-
-    The script of the group job is the last.
-    """
-    folder = submission.folder
-    for name in ("logs", "status"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    write_text(folder / "settings.toml", settings_toml)
-    scripts = []
-    for job in submission.jobs:
-        lines = (" ".join(names) + "\n" for names in job.tasks)
-        if not job.is_group:
-            write_text(folder / f"{job.name}.txt", "".join(lines))
-        scripts.append(write_text(folder / f"{job.name}.sbatch", _render_script(submission, job)))
-    submission.save()
-    return scripts
-
-
-def make_sbatch_arguments(
-    submission: Submission, job: ArrayJob, dependencies: Sequence[str] = ()
-) -> list[str]:
-    """Return the arguments of ``sbatch`` that are not in the script.
-
-    These are paths, which may need quoting, and the jobs in `dependencies`. The latter must end
-    before the job starts, with or without success. The script is the last argument.
-    """
-    folder = submission.folder
-    logs = str(folder / "logs").replace("%", "%%")
-    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{job.log_name('%a')}"]
-    if dependencies:
-        arguments.append("--dependency=afterany:" + ":".join(dependencies))
-    return [*arguments, str(folder / f"{job.name}.sbatch")]
 
 
 def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:
@@ -156,10 +193,3 @@ def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:
                 " the directory."
             )
     return problems
-
-
-def raise_problems(problems: Sequence[str]) -> None:
-    """Raise `UsageError` with all problems, if there are any."""
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))

@@ -1,52 +1,31 @@
-"""Records of submissions to SLURM.
+"""What a call of ``bids-sr-slurm`` submits: participants that are neither done nor in the queue.
 
-Each record is a file ``logs/slurm/<id>/submission.json`` in the output directory.
+A task records a participant as done in ``logs/slurm/done`` of the output directory. Each
+submission has a folder ``logs/slurm/<id>`` with its scripts, settings and logs; jobs in the queue
+are recognized by the name of this folder.
 """
 
-import json
 import secrets
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.config import UsageError, readers
+from bids_sr.config import readers
 from bids_sr.config.section import OptionSection, option
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import write_text
+from bids_sr.io.atomic_files import read_json
+from bids_sr.slurm.commands import list_active_jobs
+from bids_sr.slurm.job_requests import Request
 
-_FORMAT = 2
 GROUP = "group"
-
-
-@frozen
-class Request(OptionSection):
-    """Resources of a job.
-
-    Attributes
-    ----------
-    cpus : int
-        Number of processors.
-    memory_mb : int
-        Memory (MiB).
-    minutes : int
-        Time limit (min).
-    gpus : int
-        Number of GPUs.
-    resident : bool
-        Whether shared memory is counted for each process.
-    """
-
-    cpus: int
-    memory_mb: int
-    minutes: int
-    gpus: int = 0
-    resident: bool = True
+TASK_LIST = "participants.txt"
+"""File with the participants of each task, one line per task."""
+_NAME_PREFIX = "bids-sr-"
 
 
 @frozen
 class Site(OptionSection):
-    """Site-specific settings of jobs; an empty text is the default of the site."""
+    """Site-specific options of jobs; an empty text is the default of the site."""
 
     partition: str = option(
         "", "--partition NAME", "SLURM partition (default: the default partition of the cluster)"
@@ -69,21 +48,6 @@ class Site(OptionSection):
         " these commands, bids-sr must be on the PATH",
         type=readers.check_folder,
     )
-    requeues: int = option(
-        3,
-        "--requeues N",
-        "maximum number of times that a job is requeued after reaching its time limit",
-        least=0,
-    )
-    program: str = option(
-        "bids-sr",
-        help="name or path of the installed command, used if no container is specified",
-    )
-    binds: tuple[str, ...] = option(
-        (),
-        help="additional directories and files to mount in the container, besides the data,"
-        " output and working directories",
-    )
 
     @property
     def sbatch_options(self) -> dict[str, str]:
@@ -93,118 +57,60 @@ class Site(OptionSection):
 
 
 @frozen
-class ArrayJob(OptionSection):
-    """Array of tasks with the same request, or the group level with one task and without an array.
+class Submission:
+    """Array of participants, followed by a group job.
 
-    Attributes
-    ----------
-    name : str
-        Name of the array, or ``group``.
-    tasks : tuple[tuple[str, ...], ...]
-        Participants of each task (``sub-01``), starting with task 1.
-    indices : tuple[int, ...]
-        Numbers of the selected tasks, from 1.
-    request : Request
-        Resources of each task.
-    at_once : int
-        Limit of simultaneous tasks; 0 for the limit of SLURM.
-    number : str
-        Job number in SLURM; empty if not submitted.
-    """
-
-    name: str
-    tasks: tuple[tuple[str, ...], ...]
-    indices: tuple[int, ...]
-    request: Request
-    at_once: int = 0
-    number: str = ""
-
-    @property
-    def is_group(self) -> bool:
-        """Whether the job is the group level."""
-        return self.name == GROUP
-
-    @property
-    def task_of(self) -> dict[str, int]:
-        """Task number of each participant in the selected tasks."""
-        return {label: index for index in self.indices for label in self.tasks[index - 1]}
-
-    def find_number(self, label: str) -> str:
-        """Return the SLURM number of a participant's task (``12_3``), or "" if not submitted."""
-        task = "" if self.is_group or not self.number else f"_{self.task_of[label]}"
-        return f"{self.number}{task}"
-
-    def log_name(self, task: object) -> str:
-        """Return the file name of the log of a task."""
-        return f"{self.name}.log" if self.is_group else f"{self.name}_{task}.log"
-
-
-def make_group_job(request: Request) -> ArrayJob:
-    """Return the job of the group level."""
-    return ArrayJob(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
-
-
-@frozen
-class Submission(OptionSection):
-    """Arrays that were submitted together, followed by a group job.
-
-    Attributes
+    Parameters
     ----------
     id : str
-        Time of submission and a random part; also the name of the submission's directory.
+        Time of submission and a random part; also the name of its folder.
     bids_dir, output_dir, work_dir : Path
         Absolute paths of the data, output and working directories.
-    jobs : tuple[ArrayJob, ...]
-        Arrays, and the group level at the end.
+    tasks : tuple[tuple[str, ...], ...]
+        Participants of each task (``sub-01``), starting with task 1; empty without an array.
+    digests : Mapping[str, str]
+        Digest of data and settings by participant and ``group``, see `read_done`.
+    request : Request | None
+        Resources of each task; None without an array.
+    group_request : Request | None
+        Resources of the group job; None if there is no group job.
     site : Site
-        Site-specific settings.
-    printed : bool
-        Whether the scripts were written for another user to submit.
+        Site-specific options.
+    program : str
+        Name or path of the installed program.
+    binds : tuple[Path, ...]
+        Files and directories to mount in a container, besides data, output and work.
+    at_once : int
+        Limit of simultaneous tasks; 0 for the limit of SLURM.
     """
 
     id: str
     bids_dir: Path
     output_dir: Path
     work_dir: Path
-    jobs: tuple[ArrayJob, ...]
-    site: Site = field(default_factory=Site)
-    printed: bool = False
-
-    @property
-    def arrays(self) -> tuple[ArrayJob, ...]:
-        """Arrays of participants."""
-        return tuple(job for job in self.jobs if not job.is_group)
-
-    @property
-    def group(self) -> ArrayJob | None:
-        """Job of the group level, or None."""
-        return next((job for job in self.jobs if job.is_group), None)
+    tasks: tuple[tuple[str, ...], ...]
+    digests: Mapping[str, str]
+    request: Request | None
+    group_request: Request | None
+    site: Site
+    program: str = "bids-sr"
+    binds: tuple[Path, ...] = ()
+    at_once: int = 0
 
     @property
     def folder(self) -> Path:
-        """Directory with scripts, logs, status files and settings of this submission."""
+        """Folder with scripts, settings and logs."""
         return _find_slurm_dir(self.output_dir) / self.id
 
     @property
-    def job_name(self) -> str:
-        """Name of all jobs of the submission in the queue."""
-        return f"bids-sr-{self.id}"
+    def done_dir(self) -> Path:
+        """Folder with the records of participants that are done."""
+        return _find_done_dir(self.output_dir)
 
     @property
-    def participants(self) -> tuple[str, ...]:
-        """Participants of the selected tasks."""
-        return tuple(label for array in self.arrays for label in array.task_of)
-
-    def save(self) -> Path:
-        """Write the record of the submission atomically."""
-        values = {"format": _FORMAT, **asdict(self)}
-        text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
-        return write_text(self.folder / "submission.json", text + "\n")
-
-
-def _find_slurm_dir(output_dir: Path) -> Path:
-    """Return the directory of all submissions of an output."""
-    return output_dir / "logs" / "slurm"
+    def job_name(self) -> str:
+        """Name of the jobs in the queue."""
+        return f"{_NAME_PREFIX}{self.id}"
 
 
 def make_id() -> str:
@@ -212,41 +118,68 @@ def make_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
-def load(path: Path) -> Submission:
-    """Read a record written by `Submission.save`.
+def divide_into_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
+    """Divide participants into tasks of `batch` participants each, in their order."""
+    return tuple(tuple(labels[start : start + batch]) for start in range(0, len(labels), batch))
+
+
+def read_done(output_dir: Path) -> dict[str, str]:
+    """Return the digest of data and settings of each participant (and ``group``) that is done."""
+    records = sorted(_find_done_dir(output_dir).glob("*.json"))
+    return {path.stem: str(read_json(path).get("digest", "")) for path in records}
+
+
+@frozen
+class ActiveJobs:
+    """Pending and running jobs of an output.
+
+    `participants`: participants of the tasks, by the number of their array. `group_jobs`: numbers
+    of group jobs.
+    """
+
+    participants: Mapping[str, tuple[str, ...]]
+    group_jobs: tuple[str, ...]
+
+    @property
+    def labels(self) -> set[str]:
+        """All participants with a pending or running task."""
+        return {label for labels in self.participants.values() for label in labels}
+
+
+def find_active(output_dir: Path) -> ActiveJobs:
+    """Query the queue for the jobs of all submissions of an output.
 
     Raises
     ------
-    UsageError
-        The file cannot be read or was written by another version.
+    SlurmError
+        SLURM does not answer.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != _FORMAT:
-            raise ValueError("the file was written by another version of bids-sr")
-        return Submission(**values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        fix = (
-            "use the version of bids-sr that submitted the jobs, or move the directory away. To"
-            " see the jobs, use squeue"
-        )
-        raise UsageError(f"{path} cannot be read", str(error), fix) from error
-
-
-def submissions(output_dir: Path) -> list[Submission]:
-    """Return all submissions of an output, oldest first.
-
-    Raises
-    ------
-    UsageError
-        A record cannot be read.
-    """
-    return [load(path) for path in sorted(_find_slurm_dir(output_dir).glob("*/submission.json"))]
-
-
-def latest_submissions(submissions: Iterable[Submission]) -> dict[str, Submission]:
-    """Return the last submission of each participant, sorted by participant."""
-    submission_of = {
-        label: submission for submission in submissions for label in submission.participants
+    folders = {
+        f"{_NAME_PREFIX}{path.parent.name}": path.parent
+        for path in sorted(_find_slurm_dir(output_dir).glob("*/settings.toml"))
     }
-    return dict(sorted(submission_of.items()))
+    labels_by_array: dict[str, list[str]] = {}
+    group_jobs = []
+    for name, job in list_active_jobs(list(folders)) if folders else ():
+        number, _, task = job.partition("_")
+        if task:
+            lines = (folders[name] / TASK_LIST).read_text(encoding="utf-8").splitlines()
+            entries = lines[int(task) - 1].split()
+            labels = [entry.partition(":")[0] for entry in entries]
+            labels_by_array.setdefault(number, []).extend(labels)
+        else:
+            group_jobs.append(number)
+    return ActiveJobs(
+        participants={number: tuple(labels) for number, labels in labels_by_array.items()},
+        group_jobs=tuple(group_jobs),
+    )
+
+
+def _find_slurm_dir(output_dir: Path) -> Path:
+    """Return the folder of all submissions of an output."""
+    return output_dir / "logs" / "slurm"
+
+
+def _find_done_dir(output_dir: Path) -> Path:
+    """Return the folder with the records of participants that are done."""
+    return _find_slurm_dir(output_dir) / "done"

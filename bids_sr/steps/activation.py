@@ -17,7 +17,7 @@ from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.glm.design import Design, DesignSettings, scale_weights
+from bids_sr.glm.design import DesignSettings, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import N_COMPONENTS, model_confounds
 from bids_sr.glm.noise import noise_words
@@ -533,7 +533,7 @@ def _score_maps(
     roi: Array,
     settings: MapSettings,
 ) -> list[MetricRow]:
-    """Return metrics of maps and regions, after metrics of the design of a linear model.
+    """Return metrics of maps and regions, after the degrees of freedom of a linear model.
 
     `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
     and region of interest (X, Y, Z).
@@ -541,8 +541,8 @@ def _score_maps(
     series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
     rows: list[MetricRow] = []
     if "glm" in settings.kinds:
-        design_values = _describe_design(smoothed_maps.fit.design)
-        rows += metric_rows(series_name, design_values, fwhm_mm=fwhm_mm)
+        dof = {"dof": smoothed_maps.fit.design.dof}
+        rows += metric_rows(series_name, dof, fwhm_mm=fwhm_mm)
     rows += activation_rows(
         smoothed_maps.fit.maps,
         smoothed_maps.regions,
@@ -555,15 +555,6 @@ def _score_maps(
         per_acquired=1 if series_name == RAW else prod(settings.factor),
     )
     return rows
-
-
-def _describe_design(design: Design) -> dict[str, float | None]:
-    """Return degrees of freedom, rank and number of columns of a design matrix."""
-    return {
-        "dof": design.dof,
-        "design_rank": design.rank,
-        "design_columns": len(design.columns),
-    }
 
 
 def _write_maps(

@@ -29,11 +29,11 @@ def measure_effects(
     *,
     series_name: str,
     has_measured: bool,
-    effect_confounds: Sequence[str] = MOTION,
 ) -> File:
     """Estimate the effects of every block of a run in one series, for complete slices.
 
-    Steps that compare series read the files one at a time.
+    The model has head motion, its derivatives and the columns of the temporal model. Steps that
+    compare series read the files one at a time.
 
     Parameters
     ----------
@@ -49,13 +49,10 @@ def measure_effects(
     has_measured : bool
         Whether the run has a measured series; temporal components are then computed for controls
         of the B-spline series.
-    effect_confounds : Sequence[str]
-        Names of confounds, in addition to columns of the temporal model; by default head motion
-        and its derivatives.
     """
     series_inputs = replace(inputs, regressors=own_regressors[0]) if own_regressors else inputs
     design = series_inputs.build_block_design(
-        series, (*effect_confounds, *time_column_names(inputs.confounds))
+        series, (*MOTION, *time_column_names(inputs.confounds))
     )
     with threadpool_limits(1):
         effects = block_effects(

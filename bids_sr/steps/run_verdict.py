@@ -13,7 +13,6 @@ from bids_sr.evaluation.acquired_activation import (
     compare_with_acquired,
     kept_rows,
 )
-from bids_sr.evaluation.advice import ADVICE, Audience
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.qc_flags import (
     Flag,
@@ -226,7 +225,6 @@ def decide_verdict(
     series_names: Sequence[str],
     margin: float | None,
     compared_names: Sequence[str] = (),
-    audience: Audience = "program",
 ) -> tuple[Verdict, Rows]:
     """Return the verdict on a run: its headline, sentences and limitations.
 
@@ -251,8 +249,6 @@ def decide_verdict(
         measured series.
     compared_names : Sequence[str]
         Names of the series of other programs.
-    audience : Audience
-        Interface that advice on missing references is worded for.
 
     Returns
     -------
@@ -266,7 +262,6 @@ def decide_verdict(
         methods=method_names,
         baselines=[name for name in series_names if name not in method_names],
         margin=margin,
-        advice=ADVICE[audience],
         not_applied=[name for name in method_names if name not in applied],
         displacement=[float(mm) for mm in confounds["framewise_displacement"]],
         one_level=one_level_down,
@@ -283,7 +278,6 @@ def decide_verdict(
             all_rows,
             fwhm_mm=widths.get(name, math.nan),
             facts=facts_by_series.get(name, {}),
-            advice=ADVICE[audience],
             margin=margin,
         )
         for name in compared_names

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from bids_sr import Evaluator, SuperResolver
+from bids_sr import SuperResolver, recovered_detail
 
 study = Path("../studyforrest")
 func = study / "sub-01/func"
@@ -25,7 +25,7 @@ name = "sub-01_task-localizer_bold.nii.gz"
 
 run = nib.load(func / name).slicer[..., :116]
 measured = nib.load(study / "derivatives/highres-reference/sub-01/func" / name)
-truth, calibration = measured.slicer[..., :116], measured.slicer[..., 116:]
+calibration = measured.slicer[..., 116:]
 
 # %%
 # Two estimators
@@ -39,35 +39,34 @@ for fact in ("usable", "n_used", "n_patterns", "displacement_rms_mm"):
     print(f"{fact}: {calibrated.facts_['calibration'][fact]}")
 
 # %%
-# Which is more accurate?
-# -----------------------
-# Both are compared with the measured volumes of the run, as in
-# [the previous example](plot_2_truth.py).
+# Which detail is supported?
+# --------------------------
+# `recovered_detail` tests both at half the resolution, without the measured volumes of the run:
+# the run is downsampled and super-resolved again, and compared with its acquired detail.
 events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
 events = events[(events.onset > -5) & (events.onset < 230)].assign(trial_type="images")
-evaluator = Evaluator(factor=2, baselines=["bspline"], n_boot=500).fit(
-    run, series={"sbl": plain, "sblCalibrated": calibrated}, events=events, truth=truth
-)
-wanted = (
-    "statistic == 'ev' and band == 'beyond' and reference == 'measured' and minus == 'n/a'"
-    " and series in ['bspline', 'sbl', 'sblCalibrated', 'measured']"
-    " and region in ['active40', 'brain']"
-)
-detail = evaluator.table_.query(wanted).set_index(["region", "series"])
-print(detail[["value", "lower", "upper"]].round(3))
+estimators = {"sbl": plain, "sbl, calibrated": calibrated}
+detail = pd.concat(
+    {
+        label: recovered_detail(run, events, resolver=resolver).set_index("region")
+        for label, resolver in estimators.items()
+    },
+    names=["estimator"],
+).swaplevel()
+print(detail[["state", "explained_variance", "lower", "upper"]].round(3))
 
 # %%
-# With the calibration run, `sbl` recovers more detail in active voxels. Over the whole brain,
-# which contains mostly noise, the intervals are wide.
-order = ["bspline", "sbl", "sblCalibrated", "measured"]
+# With the calibration run, `sbl` recovers more detail in active voxels. The test does not measure
+# accuracy at the high resolution: it would not detect a calibration run that is shifted by one
+# high-resolution voxel.
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-for offset, region, color in ((-0.2, "active40", "tab:blue"), (0.2, "brain", "0.6")):
-    found = detail.loc[region].loc[order]
-    errors = [found.value - found.lower, found.upper - found.value]
-    label = {"active40": "active voxels", "brain": "whole brain"}[region]
-    axis.bar(np.arange(4) + offset, found.value, 0.38, yerr=errors, color=color, label=label)
+for offset, region, color in ((-0.2, "active voxels", "tab:blue"), (0.2, "brain", "0.6")):
+    shown = detail.loc[region].loc[[*estimators]]
+    value = shown.explained_variance
+    errors = [value - shown.lower, shown.upper - value]
+    axis.bar(np.arange(2) + offset, value, 0.38, yerr=errors, color=color, label=region)
 axis.axhline(0, color="black", linewidth=0.8)
-axis.set_xticks(range(4), order)
-axis.set_ylabel("measured detail explained")
+axis.set_xticks(range(2), estimators)
+axis.set_ylabel("acquired detail explained")
 axis.legend(loc="upper left")
 plt.show()

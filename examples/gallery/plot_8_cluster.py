@@ -7,11 +7,13 @@ on estimates. In this example, the short script `stand_in_slurm.sh` replaces SLU
 omit the section about it. See also [on a cluster](../../docs/hpc.md).
 """
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import time
+from datetime import datetime
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -53,29 +55,41 @@ os.environ["PATH"] = f"{folder / 'slurm'}:{os.environ['PATH']}"
 # nothing is submitted if there is a problem. `--print-only` writes the scripts and stops. Without
 # `--no-group`, a job for the group level follows the array.
 options = [
-    *("-w", work, "--cpus", 1, "--no-group", "--level", "minimal", "--truth", "none"),
+    *("-w", work, "--nprocs", 1, "--level", "minimal", "--truth", "none"),
     *("--sr-method", "bspline", "zerofill", "--sr-factor", 2, "--contrasts", "thumb-little"),
-    *("--smoothing", 0, "--set", "activation.kinds=glm"),
+    *("--smoothing", 0),
 ]
-call("bids-sr-slurm", data, out, *options, "--print-only")
+submit = ["bids-sr-slurm", data, out, "--no-group"]
+call(*submit, "--print-only", "--", *options)
 
-script = next(out.glob("logs/slurm/*/array-1.sbatch")).read_text()
+script = next(out.glob("logs/slurm/*/array.sbatch")).read_text()
 print("\n".join(line for line in script.splitlines() if line.startswith("#SBATCH")))
 
 # %%
 # Submit
 # ------
-# With `--wait`, the command returns when all jobs have ended. Without it, check the state with
-# `bids-sr-slurm status`. `bids-sr-slurm retry` submits failed tasks again.
-print(call("bids-sr-slurm", data, out, *options, "--wait"))
-print(call("bids-sr-slurm", "status", out))
+# The command returns at once. Check the jobs with `squeue` and `sacct`.
+print(call(*submit, "--", *options))
+while call("squeue").strip():
+    time.sleep(0.5)
+
+# %%
+# The same command again
+# ----------------------
+# It submits what is not done, for example participants that reached the time limit. Here, all are
+# done.
+print(call(*submit, "--", *options))
 
 # %%
 # When each task ran
 # ------------------
-# Each task writes a record. The replacement starts all tasks at once. A cluster starts as many
-# tasks as it has resources for.
-records = [json.loads(path.read_text()) for path in out.glob("logs/slurm/*/status/*.json")]
+# The logs contain the start and the end of each participant. The replacement starts all tasks at
+# once. A cluster starts as many tasks as it has resources for.
+records = []
+for log in out.glob("logs/slurm/*/logs/array_*.log"):
+    times = re.findall(r"^(\S+ \S+) (sub-\w+): (?:job|exit)", log.read_text(), re.MULTILINE)
+    moments = [datetime.fromisoformat(moment).timestamp() for moment, _ in times]
+    records.append({"participant": times[0][1], "started": moments[0], "ended": moments[1]})
 records.sort(key=lambda record: record["started"])
 first = records[0]["started"]
 figure, axis = plt.subplots(figsize=(8, 2), layout="constrained")

@@ -34,7 +34,11 @@ sbatch)
     ;;
 squeue)
     for file in queue/*; do
-        if [ -e "$file" ]; then echo "${file##*/}|$(cat "$file")|None"; fi
+        if [ -e "$file" ]; then
+            number=${file##*/}
+            name=$(sed -n 's/^#SBATCH --job-name=//p' "$(sed -n "${number%_*}p" submitted)")
+            echo "$number|$(cat "$file")|$name"
+        fi
     done
     ;;
 scontrol) echo "MaxArraySize = 1001" ;;

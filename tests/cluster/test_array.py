@@ -1,5 +1,5 @@
 """Run participants as tasks of an array on a real SLURM: killed, out of memory, cancelled, at the
-time limit; then a retry.
+time limit; then the same command again.
 
 ``BIDS_SR_TEST_SLURM`` names the folder of ``slurm-up`` and ``slurm-down``, which start and stop a
 cluster of one machine. A short shell script replaces bids-sr, because only its submission is
@@ -18,11 +18,8 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.slurm import commands
 from bids_sr.slurm.cli import main as slurm_main
-from bids_sr.slurm.job_states import JobStatus, State
-from bids_sr.slurm.manage import read_overview
-from bids_sr.slurm.submission import submissions
+from bids_sr.slurm.submission import find_active, read_done
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 pytestmark = [
@@ -90,27 +87,20 @@ def site(cluster: Path, tmp_path: Path) -> Path:
 def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     monkeypatch.chdir(site)
 
-    def _submit(*options: str) -> int:
-        fixed = [
-            "--sr-method",
-            "bspline",
-            "--skip-bids-validation",
-            "-w",
-            "work",
-            "--setup",
-            "setup.sh",
-            "--cpus",
-            "1",
-        ]
-        return slurm_main.main(["data", "out", *fixed, *options])
+    def _submit(*options: str, mem: str = "1300M") -> int:
+        fixed = ["--sr-method", "bspline", "--skip-bids-validation", "-w", "work", "--nprocs", "1"]
+        own_options = ["--setup", "setup.sh", *options]
+        return slurm_main.main(["data", "out", *own_options, "--", *fixed, "--mem", mem])
 
     yield _submit
-    slurm_main.main(["cancel", str(site / "out")])
-    until(lambda: not any(fate.open for fate in fates(site).values()), 30)
+    subprocess.run(["scancel", f"--user={os.getuid()}"], check=True)
+    until(lambda: not active(site), 30)
 
 
-def fates(site: Path) -> dict[str, JobStatus]:
-    return {fate.participant: fate for fate in read_overview(site / "out").statuses}
+def active(site: Path) -> set[str]:
+    """Return the participants and group jobs that are pending or running."""
+    jobs = find_active(site / "out")
+    return jobs.labels | set(jobs.group_jobs)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
@@ -120,8 +110,14 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.3)
 
 
-def states(site: Path) -> dict[str, tuple[State, str]]:
-    return {name: (fate.state, fate.code) for name, fate in fates(site).items()}
+def starts(site: Path) -> list[str]:
+    """Return the participants in the order of their starts."""
+    file = site / "play" / "starts"
+    return file.read_text().split() if file.exists() else []
+
+
+def done(site: Path) -> set[str]:
+    return set(read_done(site / "out"))
 
 
 def pid_of(site: Path, name: str) -> int:
@@ -139,16 +135,19 @@ def pid_of(site: Path, name: str) -> int:
 def test_all_participants_and_the_group_level_succeed(
     submit: Call, site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert submit("--wait", "--batch", "2", "--mem", "1300M") == 0
-    assert "5 participants: 5 done, group level done" in capsys.readouterr().out
+    assert submit("--batch", "2") == 0
+    assert submit("--batch", "2") == 0  # while they are pending or running
+    assert "Nothing is left to submit" in capsys.readouterr().out
+    until(lambda: not active(site), 60)
+    assert done(site) == {*NAMES, "group"}
     assert (site / "play" / "group").read_text().split() == list(NAMES)
-    assert [fates(site)[name].job.partition("_")[2] for name in NAMES] == ["1", "1", "2", "2", "3"]
+    assert sorted(starts(site)) == list(NAMES)
+    assert submit() == 0
+    assert not active(site)
 
 
 @pytest.mark.usefixtures("confined")
-def test_failures_are_classified_others_complete_and_a_retry_succeeds(
-    submit: Call, site: Path
-) -> None:
+def test_the_same_command_submits_only_tasks_that_failed(submit: Call, site: Path) -> None:
     for name, play in (
         ("sub-01", "slow"),
         ("sub-02", "memory"),
@@ -156,60 +155,38 @@ def test_failures_are_classified_others_complete_and_a_retry_succeeds(
         ("sub-04", "crash"),
     ):
         (site / "play" / name).write_text(play)
-    assert submit("--mem", "1300M") == 0
-    until(
-        lambda: {fates(site)[name].state for name in ("sub-01", "sub-03")} == {State.RUNNING}, 60
-    )
-    until((site / "play" / "starts").exists, 10)
-    until(lambda: "sub-01" in (site / "play" / "starts").read_text(), 10)
+    assert submit() == 0
+    until(lambda: {"sub-01", "sub-03"} <= set(starts(site)), 60)
     subprocess.run(["kill", "-KILL", str(pid_of(site, "sub-01"))], check=True)
-    assert slurm_main.main(["cancel", str(site / "out"), "--participant-label", "sub-03"]) == 0
-    assert slurm_main.main(["status", str(site / "out")]) in (0, 1)
-    until(lambda: not any(fate.open for fate in fates(site).values()), 60)
-    assert states(site) == {
-        "sub-01": (State.FAILED, "killed"),
-        "sub-02": (State.FAILED, "memory"),
-        "sub-03": (State.FAILED, "cancelled"),
-        "sub-04": (State.FAILED, "crashed"),
-        "sub-05": (State.DONE, ""),
-        "group": (State.DONE, ""),
-    }
+    (job,) = find_active(site / "out").participants
+    subprocess.run(["scancel", f"{job}_3"], check=True)
+    until(lambda: not active(site), 60)
+    assert done(site) == {"sub-05", "group"}
     assert (site / "play" / "group").read_text().split() == ["sub-05"]
-    (site / "play" / "sub-01").unlink()
-    (site / "play" / "sub-02").write_text("memory")  # fits into twice the memory
-    assert slurm_main.main(["retry", str(site / "out"), "--wait"]) == 0
+    (site / "play" / "sub-01").unlink(missing_ok=True)
+    (site / "play" / "sub-02").write_text("memory")  # fits into more memory
+    assert submit(mem="3G") == 0
+    until(lambda: not active(site), 60)
+    assert done(site) == {*NAMES, "group"}
     assert (site / "play" / "group").read_text().split() == list(NAMES)
-    assert (site / "play" / "starts").read_text().split().count("sub-05") == 1
-    assert {
-        array.tasks: array.request.memory_mb for array in submissions(site / "out")[-1].arrays
-    } == {
-        (("sub-01",), ("sub-03",), ("sub-04",)): 1922,
-        (("sub-02",),): 3844,
-    }
-
-
-def test_pending_tasks_are_cancelled(submit: Call, site: Path) -> None:
-    (site / "play" / "sub-01").write_text("slow")
-    assert submit("--array", "1-2%1", "--mem", "1300M") == 0
-    until((site / "play" / "starts").exists, 60)
-    assert slurm_main.main(["cancel", str(site / "out")]) == 0
-    until(lambda: not any(fate.open for fate in fates(site).values()), 60)
-    assert {why for _, why in states(site).values()} == {"cancelled"}
-    assert (site / "play" / "starts").read_text().split() == ["sub-01"]
+    assert starts(site).count("sub-05") == 1
 
 
 @pytest.mark.timeout(600)
-def test_a_task_at_its_time_limit_is_requeued_and_completes(submit: Call, site: Path) -> None:
+def test_a_task_that_reaches_its_time_limit_is_submitted_again(submit: Call, site: Path) -> None:
     # runs until SIGTERM; ends at once after the second start
     (site / "play" / "sub-01").write_text("slow")
-    assert submit("--array", "1-2", "--time", "1", "--mem", "1300M") == 0
-    until(lambda: fates(site)["sub-01"].state is State.REQUEUED, 100)
-    assert fates(site)["group"].state is State.PENDING  # the group also waits for the second start
-    until(lambda: not any(fate.open for fate in fates(site).values()), 300)
-    assert {name: fate.state for name, fate in fates(site).items()} == dict.fromkeys(
-        ("sub-01", "sub-02", "group"), State.DONE
-    )
-    assert fates(site)["sub-01"].starts == 2
+    assert submit("--time", "1") == 0
+    until(lambda: "sub-05" in done(site), 60)
+    assert submit("--time", "1") == 0  # the others are done, sub-01 is running
+    assert starts(site).count("sub-01") == 1
+    until(lambda: not active(site), 120)
+    assert done(site) >= {*NAMES[1:]}
+    assert "sub-01" not in done(site)
+    assert submit("--time", "1") == 0
+    until(lambda: not active(site), 60)
+    assert done(site) == {*NAMES, "group"}
+    assert [starts(site).count(name) for name in NAMES] == [2, 1, 1, 1, 1]
 
 
 def test_a_submission_that_slurm_rejects_is_an_error(
@@ -217,7 +194,4 @@ def test_a_submission_that_slurm_rejects_is_an_error(
 ) -> None:
     assert submit("--partition", "nowhere") == 2
     assert "invalid partition" in capsys.readouterr().err
-    assert not list((site / "out").rglob("submission.json"))
-    assert commands.queue(["bids-sr-nothing"]) == {}
-    # the fixture cancels this submission
-    assert submit("--no-group", "--array", "1", "--mem", "1300M") == 0
+    assert not list((site / "out").rglob("settings.toml"))

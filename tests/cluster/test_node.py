@@ -211,7 +211,7 @@ def test_a_job_that_no_machine_can_run_is_reported(tmp_path: Path, cluster: Path
         workflow(tmp_path / "more").run(
             plugin=plugin(sbatch_args=("--cpus-per-task=64", "--mem=200M"))
         )
-    assert "would never start" in next((tmp_path / "more").glob("crash*.txt")).read_text()
+    assert "PartitionConfig" in next((tmp_path / "more").glob("crash*.txt")).read_text()
 
 
 DRIVER = """

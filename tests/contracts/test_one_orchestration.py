@@ -1,4 +1,4 @@
-"""The Python interface and the program compute identical series and metrics of a run.
+"""The Python interface and the program compute identical series and tests of a run.
 
 The graph of the program is run in this process, as a workflow would run it. A list states which
 steps the interface calls itself, instead of a function of `workflows` that calls them.
@@ -18,10 +18,9 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner, handle_of
 from shortrun import EVENTS, TR, make_run
 
-from bids_sr import Evaluator, SuperResolver, recovered_detail
+from bids_sr import SuperResolver, recovered_detail
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.metrics.rows import frame
 from bids_sr.pipeline.step import Step
 
 RUN = "sub-01_task-tap"
@@ -74,27 +73,6 @@ def test_the_series_are_equal(images: Path, program: GraphRunner, resolver: Supe
     assert resolver.facts_["calibration"] == facts
 
 
-def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperResolver) -> None:
-    evaluator = Evaluator().fit(
-        images / "bold.nii",
-        series={"sbl": resolver},
-        events=images / "events.tsv",
-        truth=images / "truth.nii",
-    )
-    halves, volumes = program.load(
-        handle_of(program.graph, "compare_halves", "split_half"),
-        handle_of(program.graph, "compare_images", "truth_images"),
-    )
-    program_rows = frame([*halves, *volumes])
-    keys = [name for name in program_rows if name not in ("value", "lower", "upper")]
-    merged = evaluator.table_.merge(program_rows[keys], on=keys).sort_values(
-        keys, ignore_index=True
-    )
-    assert len(merged) > 500
-    program_rows = program_rows.merge(merged[keys], on=keys).sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(merged, program_rows, check_dtype=False, rtol=0, atol=0)
-
-
 def test_the_detail_of_a_calibrated_run_is_equal(
     images: Path, program: GraphRunner, resolver: SuperResolver
 ) -> None:
@@ -112,11 +90,7 @@ STEPS_OF_THE_INTERFACE = {
     "mask_head": "head of a calibration run whose motion was corrected",
     "register_to_pair": "the guide is registered without the other registrations of a run",
     "motion_confounds": "confounds are arguments, otherwise only head motion is modeled",
-    "seed_series": "seeds are arguments, without template or atlas",
-    "map_series": "only the acquired series is mapped, to select active voxels",
     "gather_tested": "self-tests of fitted estimators, without control methods",
-    "decide_verdict": "without flags and negative controls",
-    "join_evaluation": "without the errors of maps",
 }
 """Steps that `bids_sr.api` calls itself, with the reason."""
 

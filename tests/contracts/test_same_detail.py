@@ -15,12 +15,11 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner, files_of, handle_of
 from shortrun import EVENTS, TR, make_run
 
-from bids_sr import Evaluator, SuperResolver, recovered_detail
+from bids_sr import SuperResolver, recovered_detail
 from bids_sr.evaluation.contrast_results import explain_test
 from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics.rows import frame
 
 RUN, SEED = "sub-01_task-tap", 7
 CONTRASTS = ["little", "thumb", "all", "littleMinusThumb"]
@@ -126,32 +125,6 @@ def test_recovered_detail_is_equal(
     reference = pd.DataFrame.from_dict(expected, orient="index", columns=cells)
     reference.index = found.index
     pd.testing.assert_frame_equal(found, reference, rtol=0, atol=1e-6, check_dtype=False)
-
-
-def test_rows_and_verdict_are_equal_without_a_reference(
-    program: GraphRunner, func: Path, start_time: float, resolver: SuperResolver
-) -> None:
-    rows, verdict = program.load(
-        handle_of(program.graph, "check_intervals", "coverage_rows"),
-        handle_of(program.graph, "decide_verdict", "verdict"),
-    )
-    evaluator = Evaluator(start_time=start_time).fit(
-        func / "slicetimed.nii",
-        series={"sbl": resolver},
-        events=EVENTS,
-        confounds=func / f"{RUN}_desc-confounds_timeseries.tsv",
-    )
-    expected = frame([row for row in rows if row.fwhm_mm == 0]).sort_values(
-        ["statistic", "contrast", "region"], ignore_index=True
-    )
-    keys = ["series", "statistic", "contrast", "region"]
-    found = evaluator.table_.merge(expected[keys], on=keys)
-    found = found.sort_values(["statistic", "contrast", "region"], ignore_index=True)
-    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6, check_dtype=False)
-    assert evaluator.verdict_["headline"] == verdict["headline"]
-    assert len(verdict["contrasts"]) == 4
-    assert evaluator.verdict_["contrasts"] == verdict["contrasts"]
-    assert verdict["headline"] in evaluator.summary()
 
 
 @pytest.mark.parametrize(("fwhm_mm", "desc"), [(0.0, "sbl"), (5.0, "sblFwhm50")])

@@ -20,7 +20,7 @@ from bids_sr.config.presets import preset_names
 BIN = Path(sys.executable).parent
 LITERAL = "docs/models.md"
 """Page whose commands run without an additional option."""
-LONG = ("participant", "train", "bids-sr-phantom", "bids-sr-evaluate")
+LONG = ("participant", "train", "bids-sr-phantom")
 """Words in commands that take long; pages with such commands are tested here."""
 DATA = {
     name.removeprefix("/")
@@ -30,7 +30,7 @@ DATA = {
 """Names of data sets with the same content."""
 QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report"}
 QUICK |= {*preset_names()}
-QUICK |= {"rate-make", "rate-score", "vgg19"}
+QUICK |= {"rate", "--vgg-weights"}
 """Words in commands that the quick test runs."""
 Shape = tuple[str, ...]
 

@@ -33,12 +33,17 @@ def explained(namespace: Namespace, *rising: str) -> bool:
 
 
 def of_calibration(namespace: Namespace) -> bool:
-    detail = namespace["detail"].loc["active40"]
-    return bool(detail.upper["sbl"] < detail.lower["sblCalibrated"])
+    detail = namespace["detail"].loc["active voxels"]
+    return bool(detail.upper["sbl"] < detail.lower["sbl, calibrated"])
+
+
+def of_rest(namespace: Namespace) -> bool:
+    agreement = namespace["agreement"]
+    return bool(agreement["B-spline"] + 0.05 < agreement["sbl"] < agreement["measured"] - 0.1)
 
 
 def of_comparison(namespace: Namespace) -> bool:
-    status = {series["name"]: series["status"] for series in namespace["evaluator"].compared_}
+    status = {series["name"]: series["status"] for series in namespace["metrics"]["compared"]}
     return status == {"smoothed": "less accurate", "components": "not more accurate"}
 
 
@@ -60,9 +65,7 @@ FINDINGS: dict[str, Callable[[Namespace], bool]] = {
         namespace, "bspline", "zerofill", "sdmod", "sbl"
     ),
     "plot_3_calibration.py": of_calibration,
-    "plot_4_rest.py": lambda namespace: explained(
-        namespace, "bspline", "sdmod", "sbl", "measured"
-    ),
+    "plot_4_rest.py": of_rest,
     "plot_5_compare.py": of_comparison,
     "plot_6_network.py": lambda namespace: explained(namespace, "bspline", "dcnet", "sdmod"),
     "plot_7_group_map.py": of_group,

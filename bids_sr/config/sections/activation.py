@@ -40,7 +40,7 @@ class Activation(OptionSection):
         " (default: each trial type, the mean of all trial types, and pairwise comparisons of up"
         " to eight trial types)",
     )
-    stats_model: Path | None = option(
+    model: Path | None = option(
         None,
         "--model FILE",
         "BIDS Stats Model (JSON file) that defines the run-level contrasts and confounds",
@@ -55,10 +55,8 @@ class Activation(OptionSection):
     smoothing: tuple[float, ...] = option(
         SMOOTHING,
         "--smoothing MM",
-        (
-            "FWHM of the Gaussian kernels that smooth the volumes before the maps are computed, in"
-            " mm (0: no smoothing; paper: 3.5 and 13.2 mm)"
-        ),
+        "FWHM in mm of the Gaussian kernels that smooth the volumes before maps are computed"
+        " (0: no smoothing; paper: 3.5 and 13.2 mm)",
         type=readers.parse_widths,
         least=0,
         most=50,
@@ -77,9 +75,8 @@ class Activation(OptionSection):
     band_pass: tuple[float, ...] = option(
         (),
         "--band-pass HZ",
-        "lower and upper cutoff frequency in Hz (LOW HIGH). The band-pass filter is implemented"
-        " with regressors in all models and in the cross-correlation, and replaces the settings"
-        " high_pass and low_pass",
+        "lower and upper cutoff frequency in Hz (LOW HIGH), with regressors in all models and"
+        " in the cross-correlation, instead of high_pass and low_pass",
         above=0,
     )
     drift: str = option(

@@ -45,15 +45,15 @@ class Anat(OptionSection):
     )
     wmh_reference: Path | None = option(
         None,
-        help="directory with manually edited masks of white-matter hyperintensities: the masks"
-        " are named like the masks written by bids-sr"
+        help="directory with manually edited lesion masks: masks of white-matter"
+        " hyperintensities that are named like the masks written by bids-sr"
         " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and overlaps of these"
         " participants are compared with the edited masks",
     )
     control: bool = option(
         False,
-        help="processing of participants with high-resolution scans only: their tissue volumes"
-        " are measured per session for group-level analyses of changes over sessions",
+        help="participants with high-resolution scans only: measure their tissue volumes per"
+        " session for group-level analyses of changes over sessions (default: skip them)",
         affects_results=False,
     )
     scale: Literal["auto", "percentile", "range"] = option(

@@ -13,8 +13,8 @@ from bids_sr.frozen import frozen
 class Preprocessing(OptionSection):
     """Settings of the processing before super-resolution.
 
-    If `dummy_scans` is None, the number is detected. If `echo` is None, all echoes are combined.
-    Existing outputs in the folders of `derivatives` are not recomputed.
+    If `dummy_scans` is None, the number is detected. If `echo_idx` is None, all echoes are
+    combined. Existing outputs in the folders of `derivatives` are not recomputed.
     """
 
     dummy_scans: int | None = option(
@@ -34,7 +34,7 @@ class Preprocessing(OptionSection):
         common="directory with fMRIPrep outputs to use instead of own preprocessing",
         affects_results=False,
     )
-    echo: int | None = option(
+    echo_idx: int | None = option(
         None,
         "--echo-idx N",
         "process only this echo of multi-echo runs (default: optimal combination of all echoes)",
@@ -83,9 +83,8 @@ class Preprocessing(OptionSection):
     ] = option(
         (),
         "--ignore",
-        "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
-        " events: treat all runs as resting state. outliers: include volumes that do not show the"
-        " head as the other volumes do.",
+        "slicetiming: skip slice-timing correction. events: treat all runs as resting state."
+        " outliers: include volumes that do not show the head as the other volumes do",
     )
     input_smoothing: float = option(
         0.0,
@@ -99,9 +98,8 @@ class Preprocessing(OptionSection):
     output_spaces: tuple[str, ...] = option(
         (FUNC,),
         "--output-spaces SPACE",
-        "output spaces of the super-resolved series and maps: func, T1w, or templates such as"
-        " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
-        " fsaverage:den-10k",
+        "output spaces of super-resolved series and maps: func, T1w, templates such as"
+        " MNI152NLin2009cAsym:res-2, and for maps fsnative and fsaverage:den-10k",
         common="func, T1w, or templates and surfaces (default: func)",
         affects_results=False,
     )

@@ -1,7 +1,5 @@
 """Settings of a single call: output files, reports and messages."""
 
-from typing import Literal
-
 from bids_sr.config.levels import StorageLevel
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import WHICH_DATA, OptionSection, option
@@ -13,7 +11,7 @@ class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
 
     Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
-    processed stops the whole call. `verbosity` is 0 for stages, 1 for details and 2 for
+    processed stops the whole call. `verbose` is 0 for stages, 1 for details and 2 for
     everything.
     """
 
@@ -55,14 +53,6 @@ class Run(OptionSection):
         affects_results=False,
         per_call=True,
     )
-    keep_series: bool = option(
-        False,
-        "--keep-series",
-        "keep series larger than 0.25 GB in the working directory after all steps have used"
-        " them. Otherwise, these series are recomputed if the program is run again with other"
-        " settings",
-        affects_results=False,
-    )
     reports_only: bool = option(
         False,
         "--reports-only",
@@ -96,7 +86,7 @@ class Run(OptionSection):
         affects_results=False,
     )
     sloppy: bool = option(False, help="low-quality settings for speed: for testing only")
-    verbosity: int = option(
+    verbose: int = option(
         0,
         "-v --verbose",
         "increase the verbosity of the console output; can be used twice",
@@ -104,30 +94,12 @@ class Run(OptionSection):
         action="count",
         least=0,
     )
-    log_format: Literal["text", "json"] = option(
-        "text",
-        "--log-format",
-        "format of the console output: text, or JSON lines with notices and progress",
-        affects_results=False,
-        per_call=True,
-    )
     dry_run: bool = option(
         False,
         "--dry-run",
         "check the inputs, print the planned processing with estimates of time, memory and disk"
         " space, and exit without processing",
         common="check the inputs, estimate time, memory and disk space, and exit",
-        affects_results=False,
-        per_call=True,
-        among=WHICH_DATA,
-    )
-    graph: bool = option(
-        False,
-        "--graph",
-        (
-            "print the inputs and outputs of all steps in addition to the output of --dry-run,"
-            " and exit"
-        ),
         affects_results=False,
         per_call=True,
         among=WHICH_DATA,

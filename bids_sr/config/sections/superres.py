@@ -5,7 +5,7 @@ from typing import Literal
 
 from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.config.values import SettingError, UsageError, suggest_name
-from bids_sr.config.vgg19_weights import installed_vgg19
+from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.series import ALL_BASELINES, BASELINES, DEFAULT_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import (
@@ -38,7 +38,7 @@ def _check_method(name: str) -> None:
 class SuperRes(OptionSection):
     """Settings of super-resolution.
 
-    `methods` contains names of methods and baselines, ``auto`` for all methods and ``all`` for all
+    `method` contains names of methods and baselines, ``auto`` for all methods and ``all`` for all
     baselines that the data of a run allow. `factor` is
     the acquired divided by the high-resolution voxel size: one number (in-plane) or three numbers
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
@@ -50,10 +50,10 @@ class SuperRes(OptionSection):
     target: Literal["bold", "anat"] = option(
         "bold",
         "--sr-target",
-        "images to super-resolve. bold: BOLD runs. anat: T1w, T2w and FLAIR scans at two"
-        " resolutions, which are super-resolved together (methods attunet, unet and vit)",
+        "images to super-resolve: BOLD runs (bold), or T1w, T2w and FLAIR scans at two"
+        " resolutions, together (anat; methods attunet, unet and vit)",
     )
-    methods: tuple[str, ...] = option(
+    method: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
         f"methods: auto, or any of {', '.join(method_names_without_controls())}. sbl, tv and dip"
@@ -66,10 +66,10 @@ class SuperRes(OptionSection):
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
-        "acquired divided by high-resolution voxel size: one number (in-plane), or three numbers"
-        " (x, y, across slices; a 3D method is required, default: tv). By default, the factor of"
+        "acquired divided by high-resolution voxel size: one number (in-plane), or three"
+        " numbers (x, y, across slices; a 3D method is required). By default, the factor of"
         " the T2*w pair (at most 4), the calibration run or the --pretrained model, or 2",
-        common="acquired divided by high-resolution voxel size (default: from the data, or 2)",
+        common="acquired / high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
     )
@@ -78,7 +78,7 @@ class SuperRes(OptionSection):
         "--calibration {auto,none,LABEL,FILE}",
         "short high-resolution BOLD run that is used to estimate the variance map for the other"
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
-        common="high-resolution BOLD run that calibrates the others (default: by voxel size)",
+        common="high-resolution BOLD run for calibration (default: by voxel size)",
     )
     recipe: Literal["fast", "paper"] = option(
         "fast",
@@ -89,10 +89,10 @@ class SuperRes(OptionSection):
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
         "--set NAME.FIELD=VALUE",
-        "set any field of settings.toml (see below), for example activation.drift=legendre:4 or"
-        " 'activation.smoothing=[0, 5]', or a setting of a method, for example tv.tv=0.02"
-        " (bids-sr-models list METHOD lists them)",
-        common="any other setting, for example activation.thresholds=fdr or tv.tv=0.02",
+        "set any field of settings.toml (see below), for example activation.drift=legendre:4"
+        " or 'activation.smoothing=[0, 5]', or a setting of a method (bids-sr-models list"
+        " METHOD), for example tv.tv=0.02",
+        common="any other setting, such as activation.thresholds=fdr or tv.tv=0.02",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
@@ -113,14 +113,13 @@ class SuperRes(OptionSection):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors file) for perceptual losses (default with --recipe paper:"
-        " weights installed by bids-sr-models vgg19)",
+        VGG19_HELP,
     )
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
         "maximum training time in minutes. Models that reach this limit are marked as not"
-        " reproducible. Their training continues if a later call has another limit",
+        " reproducible; a later call with another limit continues their training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
@@ -148,7 +147,7 @@ class SuperRes(OptionSection):
     )
 
     def _check(self) -> None:
-        self._remove_duplicates("methods", "pretrained")
+        self._remove_duplicates("method", "pretrained")
         self._set("calibration", self.calibration.removeprefix("acq-"))
         is_specified = is_label(self.calibration) or self.calibration_file is not None
         self._need(
@@ -156,11 +155,11 @@ class SuperRes(OptionSection):
             "calibration",
             "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
-        for name in self.methods:
+        for name in self.method:
             if name not in (_AUTO, ALL_BASELINES):
                 _check_method(name)
         self._need(
-            bool(self.methods), "methods", "at least one method or baseline must be specified"
+            bool(self.method), "method", "at least one method or baseline must be specified"
         )
         self._check_factor()
         has_vgg = self.recipe == "paper" and installed_vgg19().is_file()
@@ -215,12 +214,12 @@ class SuperRes(OptionSection):
     @property
     def auto(self) -> bool:
         """Whether the methods depend on the data of each run."""
-        return _AUTO in self.methods
+        return _AUTO in self.method
 
     @property
     def all_baselines(self) -> bool:
         """Whether all baselines are computed that the data of a run allow."""
-        return ALL_BASELINES in self.methods
+        return ALL_BASELINES in self.method
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -228,7 +227,7 @@ class SuperRes(OptionSection):
 
         The baselines of `all` are not included.
         """
-        names = [name for name in self.methods if name not in (_AUTO, ALL_BASELINES)]
+        names = [name for name in self.method if name not in (_AUTO, ALL_BASELINES)]
         if self.auto and self.thins_slices:
             names = [*_AUTO_METHODS_FOR_THINNER_SLICES, *names]
         elif self.auto:

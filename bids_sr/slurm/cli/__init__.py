@@ -1,4 +1,1 @@
-"""Program ``bids-sr-slurm``: options, checks and submission of job arrays, and the state of jobs.
-
-The functions that it calls are one folder up, in `bids_sr.slurm`.
-"""
+"""Program ``bids-sr-slurm``: its options, checks, and what it prints."""

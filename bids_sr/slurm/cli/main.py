@@ -1,88 +1,108 @@
-"""``bids-sr-slurm``: one array task per participant on a SLURM cluster, and the state of the jobs.
+"""``bids-sr-slurm DATA OUT [options] -- [options of bids-sr]``: participants as tasks of an array.
+
+The same command again submits the participants that are neither done nor in the queue.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
-0       submitted; with ``--wait`` and for ``status``: no failures
-1       a job failed; failures are listed
+0       submitted, or nothing is left to submit
 2       the command or the data are invalid, or SLURM rejects the jobs
 130     interrupted; submitted jobs continue
 ======  ====================================================================
 """
 
+import dataclasses
+import hashlib
+import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import table_text
-from bids_sr.cli.exit_codes import DONE, FAILED, run_program
+from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.messages import print_line
 from bids_sr.cli.options import ParsedOptions, Parser, make_options
-from bids_sr.cli.parser import add_settings, make_settings
+from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
-from bids_sr.config import Settings
-from bids_sr.config.plugin import Plugin
-from bids_sr.config.presets import preset_names
-from bids_sr.io.json_values import as_texts
-from bids_sr.slurm import manage
-from bids_sr.slurm.cli.options import CommandOptions, SlurmOptions
-from bids_sr.slurm.cli.prepare import prepare
-from bids_sr.slurm.job_requests import DEFAULT_CPUS, format_time, parse_minutes
-from bids_sr.slurm.job_states import (
-    JobStatus,
-    State,
-    format_summary,
-    format_table,
-    make_failure_notices,
+from bids_sr.cli.vgg19_weights import install_requested_weights
+from bids_sr.config import Settings, UsageError
+from bids_sr.config.section import OptionSection, argument, option
+from bids_sr.frozen import frozen
+from bids_sr.slurm import commands, scripts
+from bids_sr.slurm.job_requests import (
+    DEFAULT_CPUS,
+    Request,
+    compute_job_mb,
+    format_time,
+    make_group_request,
+    make_request,
+    parse_minutes,
 )
-from bids_sr.slurm.manage import Overview, cancel, make_retries, print_scripts, read_overview
-from bids_sr.slurm.submission import Site, Submission
+from bids_sr.slurm.submission import (
+    GROUP,
+    ActiveJobs,
+    Site,
+    Submission,
+    divide_into_tasks,
+    find_active,
+    make_id,
+    read_done,
+)
+
+if TYPE_CHECKING:
+    from bids_sr.bids import Subject
+    from bids_sr.preflight import Plan
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
-and a group-level job follows. The options of bids-sr can be combined with the options in the group
-"SLURM". --nprocs and --mem apply to each task; the job requests more memory than --mem.
+and a group-level job follows. The same command again submits the participants that are not done
+and not in the queue. --nprocs and --mem of bids-sr apply to each task; the job requests more
+memory than --mem."""
+_EPILOG = (
+    "Options of bids-sr follow after --, for example: bids-sr-slurm DATA OUT -- --sr-method sbl"
+)
+_NO_LIMIT_GB = 1e6
 
-To manage submitted jobs, use bids-sr-slurm status OUT, bids-sr-slurm retry OUT and
-bids-sr-slurm cancel OUT."""
-_SUBMISSION_OPTIONS = {"mem", "time", "print_only", "wait"}
 
+@frozen
+class SlurmOptions(OptionSection):
+    """Data, output, and options of the tasks; `Site` has the options of the site."""
 
-_COMMANDS = {
-    "status": (
-        "show the state of each participant's job",
-        {"participant_label", *_SUBMISSION_OPTIONS},
-    ),
-    "retry": (
-        "resubmit the jobs of failed participants and a new group-level job; the memory"
-        " request is increased if a job ran out of memory, and the time limit if a job timed"
-        " out",
-        set(),
-    ),
-    "cancel": (
-        "cancel pending and running jobs, including the group-level job unless participants"
-        " are specified",
-        _SUBMISSION_OPTIONS,
-    ),
-}
-"""Command → description, and options that it does not accept."""
+    bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
+    output_dir: Path = argument("output_dir", "output directory for the derivatives")
+    time: str = option(
+        "",
+        "--time TIME",
+        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated from the"
+        " dataset and the settings)",
+    )
+    gpus: int | None = option(
+        None,
+        "--gpus N",
+        "number of GPUs per task (default: 1 with resources.device=cuda, otherwise 0)",
+        least=0,
+    )
+    batch: int = option(
+        1,
+        "--batch N",
+        "number of participants per task, which are processed one after the other",
+        least=1,
+    )
+    at_once: int = option(
+        0, "--at-once N", "maximum number of simultaneous tasks (default: no limit)", least=0
+    )
+    no_group: bool = option(False, "--no-group", "do not submit a job for the group level")
+    print_only: bool = option(
+        False, "--print-only", "write and print the job scripts without submitting them"
+    )
 
 
 def build_parser() -> Parser:
-    """Return the submission parser (``bids-sr`` and SLURM); missing options have no value."""
-    parser = Parser("bids-sr-slurm", _DESCRIPTION)
-    for kind in (SlurmOptions, Site):
-        parser.add_fields(kind, title="SLURM")
-    add_settings(parser, excluded_fields={"analysis_level"})
-    return parser
-
-
-def build_command_parser(command: str) -> Parser:
-    """Return the parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
-    description, excluded_fields = _COMMANDS[command]
-    parser = Parser(f"bids-sr-slurm {command}", f"{description[0].upper()}{description[1:]}.")
-    parser.add_fields(CommandOptions, excluded_fields=excluded_fields)
+    """Return the parser of the options before ``--``."""
+    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, Site)
+    parser.usage = "bids-sr-slurm bids_dir output_dir [options] -- [options of bids-sr]"
+    parser.epilog = _EPILOG
     return parser
 
 
@@ -99,127 +119,271 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command, and return the exit code."""
-    command = arguments[0] if arguments else ""
-    if command not in _COMMANDS:
-        return _submit(arguments)
-    options = build_command_parser(command).options(arguments[1:], CommandOptions)
-    output_dir = options.output_dir.expanduser().absolute()
-    participants = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
-    minutes = parse_minutes(options.time) if options.time else None
-    state = read_overview(output_dir)
-    if command == "status":
-        return _print_states(state.statuses, output_dir)
-    if command == "retry":
-        return _retry(state, participants, options, minutes)
-    names = cancel(state, participants)
-    print(
-        f"Cancelled jobs: {' '.join(names)}"
-        if names
-        else "There are no pending or running jobs to cancel."
-    )
-    return DONE
-
-
-def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]:
-    """Return settings, SLURM options and site of a command line."""
-    options = make_options(inputs, SlurmOptions)
-    settings = {
-        group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
-    }
-    resources = settings.get("resources", {})
-    if options.cpus is not None:
-        settings["resources"] = {**resources, "nprocs": options.cpus}
-    elif set(as_texts(inputs.get("run", {}).get("config_file"))) <= {*preset_names()}:
-        file = resources.get("use_plugin")
-        cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
-        settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return make_settings(settings).resolve(run_uuid=""), options, make_options(inputs, Site)
-
-
-def _submit(arguments: list[str]) -> int:
-    """Prepare and submit the jobs, or print their scripts."""
-    settings, options, site = build_parser().read(arguments, _parse_options)
+    """Submit what is not done, or print the scripts."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    program_options = arguments[split + 1 :]
+    options, site = build_parser().read(arguments[:split], _parse_options)
+    folders = [str(options.bids_dir), str(options.output_dir)]
+    settings = parse_settings([*folders, "participant", *program_options])
+    if settings.resources.nprocs is None:
+        resources = dataclasses.replace(settings.resources, nprocs=DEFAULT_CPUS)
+        settings = dataclasses.replace(settings, resources=resources)
+    # nodes may have no network, so that weights are installed before the submission
+    settings = install_requested_weights(settings).resolve(run_uuid="")
     print_line("Checking the inputs")
-    submission, settings_toml, state = prepare(settings, options, site)
-    dependencies = state.open_jobs if state else ()
+    plan = _check(settings, site)
+    is_printed = options.print_only or settings.run.dry_run
+    active = ActiveJobs(participants={}, group_jobs=())
+    if not is_printed:
+        active = find_active(settings.paths.output_dir)
+    submission = _make_submission(plan, settings, options, site, active)
+    if submission.request is None and submission.group_request is None:
+        return DONE
     if settings.run.dry_run:
         return DONE
+    # The data set has been validated here. Tasks would validate all participants again, which is
+    # only necessary if runs were skipped, so that the tasks skip them as well.
+    skips_validation = settings.selection.skip_bids_validation or not plan.skipped
+    selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
+    settings_toml = dataclasses.replace(settings, selection=selection).to_toml()
     if options.print_only:
-        return _print_only(submission, settings_toml, dependencies)
-    return _submit_all([(submission, settings_toml)], dependencies, wait=options.wait)
-
-
-def _print_only(submission: Submission, settings_toml: str, dependencies: Sequence[str]) -> int:
-    """Write and print the scripts of a submission, with the command that submits them."""
-    job_scripts, submit_script = print_scripts(submission, settings_toml, open_jobs=dependencies)
-    for script in (*job_scripts, submit_script):
-        print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
-    print(
-        "\nNo jobs were submitted. To submit the jobs, run: bash"
-        f" {shlex.quote(str(submit_script))}"
-    )
+        return _print_scripts(submission, settings_toml)
+    numbers = scripts.submit(submission, settings_toml, active_arrays=list(active.participants))
+    if submission.group_request is not None:
+        commands.cancel(active.group_jobs)  # replaced by the new group job
+    print_line(f"Submitted: {', '.join(numbers)}. Scripts and logs: {submission.folder}")
+    print(f"Queue: squeue --name={submission.job_name}; accounting: sacct --jobs={numbers[0]}")
     return DONE
 
 
-def _submit_all(
-    submissions: "list[tuple[Submission, str]]", job_dependencies: Sequence[str], *, wait: bool
-) -> int:
-    """Submit jobs one after the other, and wait for them if requested.
+def _parse_options(inputs: ParsedOptions) -> tuple[SlurmOptions, Site]:
+    """Return the options before ``--``."""
+    return make_options(inputs, SlurmOptions), make_options(inputs, Site)
 
-    `submissions`: submissions with their settings. `job_dependencies`: numbers of further jobs
-    that must end before a group job.
+
+def _check(settings: Settings, site: Site) -> "Plan":
+    """Return the plan of all participants; raise `UsageError` with all problems.
+
+    SLURM is not queried.
     """
-    dependencies = list(job_dependencies)
-    for submission, settings_toml in submissions:
-        submitted = manage.submit(submission, settings_toml, open_jobs=dependencies)
-        jobs = [job.number for job in submitted.jobs]
-        dependencies += jobs
-        print_line(
-            f"Submitted jobs: {', '.join(jobs)}. Scripts, logs and job states are stored in"
-            f" {submitted.folder}"
-        )
-    output_dir = submissions[0][0].output_dir
-    if wait:
-        return _print_states(manage.wait(output_dir, print_line), output_dir)
-    print(f"To check the job states, run: bids-sr-slurm status {shlex.quote(str(output_dir))}")
-    return DONE
+    from bids_sr import preflight
 
-
-def _print_states(statuses: "Sequence[JobStatus]", output_dir: Path) -> int:
-    """Print the table of job states; return 1 if a job failed, otherwise 0."""
-    print(table_text(format_table(statuses)))
-    print(format_summary(statuses))
-    for notice in make_failure_notices(statuses, output_dir):
-        print(notice)
-    return FAILED if any(status.state is State.FAILED for status in statuses) else DONE
-
-
-def _retry(
-    state: Overview, participants: Sequence[str], options: CommandOptions, minutes: int | None
-) -> int:
-    """Resubmit failed participants, or print the scripts."""
-    submissions = make_retries(
-        state,
-        participants,
-        mem=options.mem,
-        minutes=minutes,
+    limit_gb = settings.resources.mem_gb
+    # the memory of the submitting machine is not relevant
+    resources = dataclasses.replace(
+        settings.resources, mem_gb=_NO_LIMIT_GB if limit_gb is None else limit_gb
     )
-    for submission, _ in submissions:
-        for array in submission.arrays:
-            memory_gb = array.request.memory_mb / 1024
-            time_limit = format_time(array.request.minutes)
-            print(
-                f"  Resubmitting {' '.join(array.task_of)} with {memory_gb:.1f} GB of memory"
-                f" and a time limit of {time_limit}"
-            )
-        if submission.group:
-            print("  Resubmitting the group-level job")
-    if options.print_only:
-        for submission, settings_toml in submissions:
-            _print_only(submission, settings_toml, state.open_jobs)
-        return DONE
-    return _submit_all(submissions, state.open_jobs, wait=options.wait)
+    plan = preflight.check(dataclasses.replace(settings, resources=resources))
+    problems = [str(problem) for problem in plan.problems]
+    problems += _find_option_problems(settings, site)
+    paths = [settings.paths.bids_dir, settings.paths.output_dir, *_list_paths(settings)]
+    paths += [Path(text) for text in (site.setup, site.container) if text and "://" not in text]
+    problems += scripts.find_invalid_names(site, paths)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))
+    for notice in preflight.notes(plan, settings):
+        print(f"  {notice.level}: {notice}")
+    for text in preflight.describe_skipped_runs(plan.skipped):
+        print(text)
+    return plan
+
+
+def _make_submission(
+    plan: "Plan", settings: Settings, options: SlurmOptions, site: Site, active: ActiveJobs
+) -> Submission:
+    """Return the submission of all participants that are neither done nor in the queue.
+
+    The group job is omitted if the output has a single participant, or if nothing changed since
+    the last group job.
+    """
+    subjects = {f"sub-{subject.label}": subject for subject in plan.subjects}
+    digests = {label: _compute_digest(settings, subject) for label, subject in subjects.items()}
+    digests[GROUP] = _compute_digest(settings, None)
+    done = {
+        label
+        for label, digest in read_done(settings.paths.output_dir).items()
+        if digests.get(label) == digest
+    }
+    labels = [label for label in subjects if label not in done | active.labels]
+    request = None
+    if labels:
+        request = _make_request(plan, settings, options, [subjects[label] for label in labels])
+    tasks = divide_into_tasks(labels, options.batch)
+    needs_group = bool(labels) or not (GROUP in done or active.group_jobs)
+    with_group = needs_group and not options.no_group and len(subjects) > 1
+    group_request = make_group_request(len(subjects)) if with_group else None
+    _print_counts(labels, done & set(subjects), active, request, len(tasks), group_request)
+    _check_array_size(len(tasks), len(labels), is_queried=not options.print_only)
+    # symbolic links are not resolved, because a link determines the environment
+    program = Path(sys.executable).parent / "bids-sr"
+    return Submission(
+        id=make_id(),
+        bids_dir=settings.paths.bids_dir,
+        output_dir=settings.paths.output_dir,
+        work_dir=settings.paths.work_dir or Path("work").absolute(),
+        tasks=tasks,
+        digests=digests,
+        request=request,
+        group_request=group_request,
+        site=_make_absolute(site),
+        program=str(program) if not site.setup and program.exists() else "bids-sr",
+        binds=tuple(_list_paths(settings)),
+        at_once=options.at_once,
+    )
+
+
+def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
+    """Return twelve hexadecimal digits of the settings and the runs of a participant.
+
+    Resources and the selection of other participants have no influence. `subject` is None for the
+    group level.
+    """
+    labels = settings.selection.participant_label if subject is None else ()
+    settings = dataclasses.replace(
+        settings,
+        selection=dataclasses.replace(
+            settings.selection, participant_label=labels, skip_bids_validation=False
+        ),
+        resources=dataclasses.replace(
+            settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
+        ),
+    )
+    runs = [] if subject is None else sorted(str(run.bold) for run in subject.runs)
+    text = "\n".join([settings.to_toml(), *runs])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _make_request(
+    plan: "Plan", settings: Settings, options: SlurmOptions, subjects: "Sequence[Subject]"
+) -> Request:
+    """Return the request of all tasks, estimated from the most demanding one."""
+    from bids_sr.cli.stages import estimate_with_time
+
+    estimates = {
+        subject.label: estimate_with_time(dataclasses.replace(plan, subjects=(subject,)), settings)
+        for subject in subjects
+    }
+    costs = [
+        (
+            max(estimates[label].memory_gb for label in task),
+            sum(estimates[label].minutes for label in task),
+        )
+        for task in divide_into_tasks(list(estimates), options.batch)
+    ]
+    memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
+    counts_resident = commands.counts_shared_memory()
+    return make_request(
+        costs,
+        cpus=cpus,
+        gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
+        memory_mb=None
+        if memory_gb is None
+        else compute_job_mb(memory_gb, cpus if counts_resident else 0),
+        minutes=parse_minutes(options.time) if options.time else None,
+        resident=counts_resident,
+    )
+
+
+def _check_array_size(n_tasks: int, n_participants: int, *, is_queried: bool) -> None:
+    """Raise `UsageError` if an array has more tasks than the cluster allows."""
+    largest = commands.read_largest_index() if is_queried and n_tasks else None
+    if largest is not None and n_tasks > largest:
+        raise UsageError(
+            f"the job array has {n_tasks} tasks",
+            f"this cluster allows at most {largest} tasks per array",
+            f"use --batch {max(2, math.ceil(n_participants / largest))}",
+        )
+
+
+def _make_absolute(site: Site) -> Site:
+    """Return the site with absolute paths."""
+    container, setup = (
+        str(Path(text).expanduser().absolute()) if text and "://" not in text else text
+        for text in (site.container, site.setup)
+    )
+    return dataclasses.replace(site, setup=setup, container=container)
+
+
+def _list_paths(settings: Settings) -> list[Path]:
+    """Return the files and directories in options, other than data, output and work."""
+    groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
+    paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
+    activation, calibration = settings.activation, settings.superres.calibration_file
+    texts = [
+        path
+        for path in (Path(activation.roi), Path(activation.atlas), calibration)
+        if path is not None and path.is_absolute()
+    ]
+    return [*dict.fromkeys([*paths, *texts])]
+
+
+def _find_option_problems(settings: Settings, site: Site) -> list[str]:
+    """Return problems with options that cannot be used with job arrays, and with missing files."""
+    excluded = {
+        "--boilerplate-only": settings.run.boilerplate_only,
+        "--reports-only": settings.run.reports_only,
+    }
+    problems = [
+        f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
+        for flag, is_given in excluded.items()
+        if is_given
+    ]
+    if settings.resources.use_plugin is not None:
+        problems.append(
+            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
+        )
+    if settings.run.clean_workdir:
+        problems.append(
+            "run.clean_workdir: a requeued task would lose its completed steps; specify a new"
+            " working directory with -w instead"
+        )
+    for name, text in (("setup", site.setup), ("container", site.container)):
+        if text and "://" not in text and not Path(text).expanduser().exists():
+            problems.append(f"--{name} {text}: the file does not exist; check the path")
+    return problems
+
+
+def _print_counts(
+    labels: Sequence[str],
+    done: Collection[str],
+    active: ActiveJobs,
+    request: Request | None,
+    n_tasks: int,
+    group_request: Request | None,
+) -> None:
+    """Print what is done, what is in the queue, and what is submitted with which resources."""
+    if done or active.labels:
+        print(f"  done: {len(done)}; pending or running: {len(active.labels)}")
+    if request is not None:
+        print(
+            f"  to submit: {len(labels)} participants in {n_tasks} tasks; each task requests"
+            f" {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of memory and"
+            f" {format_time(request.minutes)}"
+            + (f" and {request.gpus} GPUs" if request.gpus else "")
+        )
+    print(
+        "  A group-level job follows."
+        if group_request is not None
+        else "  No group-level job is submitted."
+    )
+    if request is None and group_request is None:
+        print_line("Nothing is left to submit")
+
+
+def _print_scripts(submission: Submission, settings_toml: str) -> int:
+    """Write and print the scripts, and the commands that submit them."""
+    lines = []
+    for name, script in scripts.write_scripts(submission, settings_toml).items():
+        print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
+        command = f"sbatch {shlex.join(scripts.make_sbatch_arguments(submission, name))}"
+        lines.append(
+            f"sbatch --dependency=afterany:$job {command.removeprefix('sbatch ')}"
+            if name == GROUP and submission.request is not None
+            else f"job=$({command})"
+        )
+    print("\nNo jobs were submitted. To submit them, run:", *lines, sep="\n")
+    return DONE
 
 
 if __name__ == "__main__":

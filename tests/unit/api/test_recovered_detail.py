@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from shortrun import EVENTS
 
-from bids_sr import Evaluator, SuperResolver, recovered_detail
+from bids_sr import SuperResolver, recovered_detail
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image, save_image
 
@@ -71,23 +71,6 @@ def test_requested_contrasts_smoothing_and_confounds_are_used(run, resolver, tab
     assert not np.allclose(changed.coverage, table.coverage)
 
 
-def test_evaluator_tests_detail_only_without_a_reference(run, resolver, table, tmp_path):
-    arguments = {"series": {"mine": resolver}, "events": EVENTS}
-    evaluator = Evaluator(realigned=True).fit(run / "bold.nii", **arguments)
-    pd.testing.assert_frame_equal(evaluator.detail_.assign(series="sbl"), table)
-    page = str(evaluator.generate_report())
-    assert "Detail recovered at half the resolution" in page
-    assert page.count("<td>littleMinusThumb</td>") == 2
-    assert "interpolated maps" not in evaluator.verdict_["headline"]
-    measured = Evaluator(realigned=True, n_boot=20, baselines=[]).fit(
-        run / "bold.nii", **arguments, truth=run / "truth.nii"
-    )
-    assert len(measured.detail_) == 0
-    assert list(measured.detail_) == list(table)
-    assert "oneLevelDown" not in set(measured.table_.reference)
-    assert "oneLevelDown" in set(evaluator.table_.reference)
-
-
 @pytest.fixture(scope="module")
 def unapplied():
     """Return a run of noise, and an estimator whose method was not applied to it."""
@@ -125,8 +108,6 @@ def test_invalid_arguments_are_rejected_by_name(run, resolver, tmp_path):
     save_image(data[..., ::-1], affine, tmp_path / "other.nii", tr=2.0)
     with pytest.raises(ImageInputError, match="bold: sbl was fitted to another run"):
         recovered_detail(tmp_path / "other.nii", EVENTS, resolver=resolver)
-    with pytest.raises(ImageInputError, match=r"series: mine was fitted with factor \(2.0, 2.0"):
-        Evaluator(factor=3, realigned=True).fit(bold, series={"mine": resolver}, events=EVENTS)
 
 
 def test_the_error_of_an_effect_is_proportional_to_the_effect(run, resolver):

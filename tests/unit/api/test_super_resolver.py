@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bids_sr
-from bids_sr import Evaluator, SuperResolver
+from bids_sr import SuperResolver
 from bids_sr.api.image_inputs import (
     ImageInputError,
     SuperResolutionWarning,
@@ -70,7 +70,7 @@ class OnTables(SuperResolver):
         return tags
 
 
-@parametrize_with_checks([OnTables(), OnTables("bspline", 3), Evaluator()])
+@parametrize_with_checks([OnTables(), OnTables("bspline", 3)])
 def test_checks_of_scikit_learn_without_a_feature_table_pass(estimator, check):
     if check.func.__name__ not in FITTED_ON_A_TABLE:
         assert check(estimator) is None
@@ -94,19 +94,14 @@ def test_parameters_are_checked_by_fit_not_by_the_constructor(run):
 
 
 def test_reports_before_fit_raise_not_fitted_error():
-    for method in (
-        SuperResolver().generate_report,
-        Evaluator().summary,
-        Evaluator().generate_report,
-    ):
-        with pytest.raises(NotFittedError):
-            method()
+    with pytest.raises(NotFittedError):
+        SuperResolver().generate_report()
     with pytest.raises(NotFittedError):
         SuperResolver().transform("no.nii")
 
 
-def test_the_package_lists_its_classes_and_rejects_unknown_names():
-    assert {"SuperResolver", "Evaluator"} <= set(dir(bids_sr))
+def test_the_package_lists_its_contents_and_rejects_unknown_names():
+    assert {"SuperResolver", "recovered_detail"} <= set(dir(bids_sr))
     with pytest.raises(AttributeError, match="no attribute 'Resolver'"):
         _ = bids_sr.Resolver
 

@@ -21,7 +21,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check, check_data
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan_text import dry_run_text
-from bids_sr.slurm.cli.prepare import _list_paths as slurm_paths
+from bids_sr.slurm.cli.main import _list_paths as slurm_paths
 from bids_sr.steps.memory import SUPER_RESOLVE
 
 FINE = (3.0, 3.0, 4.0)

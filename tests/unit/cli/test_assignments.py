@@ -82,7 +82,7 @@ def test_values_are_written_as_in_toml(text: str, value: object) -> None:
 
 
 def test_settings_and_changes_of_recipes_share_the_option() -> None:
-    settings = parse("tv.tv=0.02", "activation.roi=motor", "superres.methods=tv")
+    settings = parse("tv.tv=0.02", "activation.roi=motor", "superres.method=tv")
     assert list(map(str, settings.superres.recipe_changes)) == ["tv.tv=0.02"]
     assert settings.activation.roi == "motor"
     assert parse("sbl.guide=none").sbl.guide == "none"
@@ -97,10 +97,10 @@ def test_settings_and_changes_of_recipes_share_the_option() -> None:
 
 def test_the_option_overrides_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text('[superres]\nmethods = ["tv"]\nrecipe_changes = ["tv.tv=0.5"]\n')
-    argv = ["--config-file", str(file), "--set", "superres.methods=[tv, sbl]"]
+    file.write_text('[superres]\nmethod = ["tv"]\nrecipe_changes = ["tv.tv=0.5"]\n')
+    argv = ["--config-file", str(file), "--set", "superres.method=[tv, sbl]"]
     settings = parse_settings([*REQUIRED, *argv])
-    assert settings.superres.methods == ("tv", "sbl")
+    assert settings.superres.method == ("tv", "sbl")
     assert list(map(str, settings.superres.recipe_changes)) == ["tv.tv=0.5"]
 
 
@@ -118,6 +118,7 @@ def test_the_option_overrides_the_config_file(tmp_path: Path) -> None:
         ("activation.smoothing=[]", "at least one width", "FWHM"),
         ("preprocessing.dummy_scans=two", "expected a value of type int", "non-steady-state"),
         ("preprocessing.dummy_scans=[1, 2]", "expected a single value", "non-steady-state"),
+        ("selection.participant_label=", "does not contain any labels", "labels"),
         ("evaluation.roi_grow=yes", "expected true or false", "region of interest"),
         ("sbl.guide=mri", "must be one of auto, none", "choose one of these"),
         ("superres.recipe=papr", "--set superres.recipe", "'paper'"),

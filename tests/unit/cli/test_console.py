@@ -1,4 +1,4 @@
-"""Test the console: progress with time left, first and last lines, and the report command."""
+"""Test the console: progress with time left, first and last lines, and the index page."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 
-from bids_sr.cli.console import format_line, make_end_notices, make_start_notices
+from bids_sr.cli.console import make_end_lines, make_start_lines
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.main import main
 from bids_sr.cli.progress import _NO_STAGE, Progress
@@ -26,7 +26,7 @@ from bids_sr.cli.stages import find_stage
 from bids_sr.config import Settings
 from bids_sr.config.sections.paths import Paths
 from bids_sr.execution.execute import RunOutcome
-from bids_sr.io.dataset_description import dataset_root
+from bids_sr.io.dataset_description import dataset_root, write_dataset
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.notices import Notice
@@ -52,6 +52,7 @@ from bids_sr.steps.motion import estimate_motion
 from bids_sr.steps.primary_dataset import average_series
 from bids_sr.steps.run_verdict import decide_verdict
 from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.version import __version__
 
 RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
 
@@ -283,8 +284,7 @@ def test_first_lines_list_directories_runs_and_each_note_once(tmp_path: Path) ->
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    notices = make_start_notices(Plan(warnings=warnings), settings(tmp_path))
-    lines = [*map(format_line, notices)]
+    lines = [*make_start_lines(Plan(warnings=warnings), settings(tmp_path))]
     assert [line.split()[0] for line in lines] == [
         "dataset",
         "output",
@@ -332,16 +332,13 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
         tmp_path, "raw"
     ).mkdir()  # from a call that crashed or wrote only the methods text
     pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
-    text = "\n".join(
-        format_line(notice)
-        for notice in make_end_notices(plan, settings(tmp_path), RunOutcome(reports=pages))
-    )
+    text = "\n".join(make_end_lines(plan, settings(tmp_path), RunOutcome(reports=pages)))
     assert text.count("exported") == 1
     assert "statmap" not in text, "no maps are stored at the smallest level"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
-        "*_statmap.nii.gz in the same directory" in notice.why
-        for notice in make_end_notices(plan, settings(tmp_path), RunOutcome())
+        "*_statmap.nii.gz in the same directory" in line
+        for line in make_end_lines(plan, settings(tmp_path), RunOutcome())
     )
     assert f"{dataset_root(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
         "\n            ", " "
@@ -350,9 +347,9 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     (func_dir := dataset_root(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     outcome = RunOutcome(reported_runs=frozenset({"sub-01_task-tap"}))
-    text_without_verdict = "\n".join(
-        map(format_line, make_end_notices(plan, settings(tmp_path), outcome))
-    ).replace("\n            ", " ")
+    text_without_verdict = "\n".join(make_end_lines(plan, settings(tmp_path), outcome)).replace(
+        "\n            ", " "
+    )
     assert "It is finer" not in text_without_verdict, "the verdict was already printed as progress"
     assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in text_without_verdict
     assert (
@@ -380,23 +377,6 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_reports_are_regenerated_and_opened(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    opened_uris: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda uri: opened_uris.append(uri) or True)
-    (outputs / "group.html").write_text("<p>all</p>")
-    assert main(["report", str(outputs), "--open"]) == 0
-    assert opened_uris == [
-        (outputs / name).absolute().as_uri() for name in ("sub-01.html", "group.html")
-    ]
-    assert "found" in (outputs / "sub-01.html").read_text()
-    assert str(outputs / "sub-01.html") in capsys.readouterr().out
-    monkeypatch.setattr("webbrowser.open", lambda uri: False)
-    assert main(["report", str(outputs), "--participant-label", "sub-01", "--open"]) == 0
-    assert "no web browser" in capsys.readouterr().err
-
-
 def test_the_index_page_links_all_participants(outputs: Path) -> None:
     for label in ("02", "03"):
         figures = outputs / f"sub-{label}" / "figures"
@@ -407,7 +387,8 @@ def test_the_index_page_links_all_participants(outputs: Path) -> None:
     (func / "sub-02_task-tap_desc-verdict_metrics.json").write_text(
         json.dumps({"headline": "It is <finer>."})
     )
-    assert main(["report", str(outputs)]) == 0
+    write_dataset(outputs, bids_dir=outputs.parent / "data", version=__version__)
+    assert main(["data", str(outputs), "participant", "--reports-only"]) == 0
     page = (outputs / "index.html").read_text()
     assert "It is &lt;finer&gt;." in page
     for place in ("sub-01.html", "sub-02.html", "sub-03.html"):
@@ -523,16 +504,6 @@ def test_the_index_page_includes_a_report_written_meanwhile(
 
     monkeypatch.setattr(index_page, "write_page", write_with_late_report)
     assert '<a href="sub-01.html">' in write_index(outputs).read_text()
-
-
-def test_a_report_without_figures_is_rejected(
-    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["report", str(tmp_path / "nowhere")]) == 2
-    assert main(["report", str(outputs), "--participant-label", "02"]) == 2
-    stderr = capsys.readouterr().err
-    assert "no figures written by bids-sr" in stderr
-    assert "choose one of 01" in stderr
 
 
 @pytest.mark.parametrize("flag", ["--help-all", "--help_all"])

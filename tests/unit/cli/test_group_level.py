@@ -29,6 +29,7 @@ from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
 from bids_sr.notices import Notice, record
+from bids_sr.version import __version__
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     cohort(output_dir, 2)
     for path in output_dir.glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps(FACTS | columns_json(["ev"])))
-    write_dataset(output_dir, bids_dir=data.root, version="0.2.0")
+    write_dataset(output_dir, bids_dir=data.root, version=__version__)
     (output_dir / "group_metrics.json").write_text(
         json.dumps({"task": {"Description": "Label of the task"}})
     )

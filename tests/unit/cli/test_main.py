@@ -1,23 +1,19 @@
 """Test all exit codes of the main command, and the files it writes."""
 
 import errno
-import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import bids_sr
-from bids_sr.cli import main, messages
+from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
 from bids_sr.io.atomic_files import DiskFullError, temporary_name
@@ -156,23 +152,6 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_graph_prints_the_graph_without_running(
-    call: Callable[..., int],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        "bids_sr.workflows.participant.make_graph", lambda settings, plan, version: None
-    )
-    monkeypatch.setattr(
-        "bids_sr.pipeline.listing.describe_graph", lambda graph: ["mask_head: head_mask"]
-    )
-    assert call("--graph", work=AssertionError("it ran")) == 0
-    assert "mask_head: head_mask" in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
-
-
 def test_boilerplate_only_exports_nothing(
     call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,58 +176,6 @@ def test_a_crash_is_printed_with_reason_fix_and_file(
     assert (
         f"crashed: wf.fit\n  why: OSError\n  fix: Do this.\n  see: {crash.file}\nmissing:"
         " wf.sub_01_wf.keep\n" in capsys.readouterr().err
-    )
-
-
-def test_json_output_consists_of_notices(
-    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    warning = Notice(what="sub-01", why="no T1w image", level="warning", subject="01")
-    exclusion = Notice(what="e.tsv", why="no onset", subject="01", run="sub-01_a", code="left-out")
-    plan = FakePlan(warnings=(warning,), skipped={"sub-01_a": (exclusion,)})
-    crash = crash_notice(tmp_path / "crash-1.txt")
-    assert call("--log-format", "json", plan=plan, work=FakeOutcome(crashes=(crash,))) == 1
-    output = capsys.readouterr()
-    lines = {
-        stream: [json.loads(line) for line in getattr(output, stream).splitlines()]
-        for stream in ("out", "err")
-    }
-    assert all(
-        datetime.fromisoformat(line.pop("time")) for item in lines.values() for line in item
-    )
-    notices = {stream: [Notice(**line) for line in item] for stream, item in lines.items()}
-    assert warning in notices["out"]
-    assert {item.code for item in notices["out"]} == {"progress", "input"}
-    assert any("participant level" in item.what for item in notices["out"])
-    assert notices["err"][:2] == [exclusion, crash]
-    assert call("--log-format", "json", "--dry-run", plan=plan) == 0
-    dry_notices = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [item["code"] for item in dry_notices[-3:]] == ["progress", "left-out", "input"]
-    problem = Notice(what="a.nii", why="broken", remedy="Mend it.")
-    refused = FakePlan(problems=(problem,))
-    assert call("--log-format", "json", plan=refused) == 2
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert json.loads(line)["remedy"] == "Mend it."
-    assert call() == 0
-    assert capsys.readouterr().out.startswith(time.strftime("%H:"))
-
-
-def test_log_messages_are_notices_in_json(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(messages, "_prints_json", True)
-    messages.start_log(0)
-    log_record = logging.LogRecord(
-        "bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None
-    )
-    logging.getLogger(log_record.name).handle(log_record)
-    line = json.loads(capsys.readouterr().err)
-    assert (line["what"], line["why"], line["level"], line["code"]) == (
-        "bids_sr.x",
-        "mind {this}",
-        "warning",
-        "log",
     )
 
 

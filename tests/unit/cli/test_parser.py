@@ -42,7 +42,7 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--session_label ses-1", "selection", "session_label", ("1",)),
         ("--run-id 01 run-2", "selection", "run_id", (1, 2)),
         ("--skip_bids_validation", "selection", "skip_bids_validation", True),
-        ("--sr-method bspline zerofill", "superres", "methods", ("bspline", "zerofill")),
+        ("--sr-method bspline zerofill", "superres", "method", ("bspline", "zerofill")),
         ("--sr_factor=1.5", "superres", "factor", (1.5,)),
         ("--sr-factor 2 2 3", "superres", "factor", (2.0, 2.0, 3.0)),
         ("--sr-factor 2 2 1", "superres", "factor", (2.0,)),
@@ -76,7 +76,7 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--n_cpus 3", "resources", "nprocs", 3),
         ("--mem 512M", "resources", "mem_gb", 0.5),
         ("-w w", "paths", "work_dir", Path("w")),
-        ("-vv", "run", "verbosity", 2),
+        ("-vv", "run", "verbose", 2),
         ("--dry-run", "run", "dry_run", True),
     ],
 )
@@ -285,15 +285,9 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("program", "argv", "usage"),
     [
-        ("bids_sr.slurm.cli.main", ["status"], "bids-sr-slurm status OUT [options]"),
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),
-        ("bids_sr.model_commands.cli.main", ["card"], "bids-sr-models card MODEL [options]"),
-        (
-            "bids_sr.cli.evaluate_main",
-            [],
-            "bids-sr-evaluate ACQUIRED NAME=FILE --events TSV [options]",
-        ),
+        ("bids_sr.model_commands.cli.main", ["rate"], "bids-sr-models rate KIT SHEET [options]"),
     ],
 )
 def test_every_command_prints_its_usage(
@@ -303,27 +297,6 @@ def test_every_command_prints_its_usage(
     stderr = capsys.readouterr().err
     assert f"fix: usage: {usage}" in stderr
     assert ("output_dir" in stderr) == ("bids_dir" in usage)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (
-            ["A=x", "A=y", "--events", "e"],
-            "NAME=FILE: A=x A=y\n  why: each series must have a unique name",
-        ),
-        (
-            ["A=x", "--events", "e", "--other-events", "t"],
-            "--other-run, --other-events\n  why: --other-run and --other-events must be specified",
-        ),
-    ],
-)
-def test_errors_name_command_line_options(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    evaluate = importlib.import_module("bids_sr.cli.evaluate_main").main
-    assert evaluate(["acquired.nii", *argv]) == 2
-    assert f"bids-sr-evaluate: {message}" in capsys.readouterr().err
 
 
 def test_labels_may_contain_a_plus_sign() -> None:

@@ -11,8 +11,6 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.readers import parse_fraction, parse_gigabytes, parse_labels
-from bids_sr.slurm.cli.main import build_command_parser
-from bids_sr.slurm.cli.options import CommandOptions
 
 REQUIRED = ["in", "out", "participant"]
 
@@ -86,7 +84,7 @@ def test_processor_options_have_synonyms(line: str, flag: str) -> None:
 
 def test_other_synonyms_of_fmriprep_options() -> None:
     assert parse("--session-id ses-1 2").selection.session_label == ("1", "2")
-    assert parse("--echo-idx 2").preprocessing.echo == 2
+    assert parse("--echo-idx 2").preprocessing.echo_idx == 2
     assert parse("--slice-time-ref start").preprocessing.slice_time_ref == 0.0
     assert parse("--slice-time-ref middle").preprocessing.slice_time_ref == 0.5
     assert parse("--output-spaces anat run").preprocessing.spaces == (
@@ -97,9 +95,12 @@ def test_other_synonyms_of_fmriprep_options() -> None:
     assert "--echo-idx" in refusal_of("--echo 2").notice.remedy
     assert "--derivatives" in refusal_of("--anat-derivatives x").notice.remedy
     assert "--output-spaces" in refusal_of("--output-space x").notice.remedy
-    assert "slicetiming, events, outliers" in refusal_of("--ignore fieldmaps").notice.what.replace(
-        "'", ""
-    )
+    assert "invalid choice: 'fieldmaps'" in str(refusal_of("--ignore fieldmaps"))
+
+
+def test_all_choices_of_ignore_reach_the_run() -> None:
+    settings = parse("--ignore outliers events").resolve(run_uuid="x")
+    assert settings.preprocessing.ignore == ("outliers", "events")
 
 
 def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> None:
@@ -126,10 +127,6 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
         with pytest.raises(argparse.ArgumentTypeError, match="Save the file as UTF-8") as caught:
             parse_labels(f"@{table}")
         assert str(table) in str(caught.value)
-    retry_options = build_command_parser("retry").options(
-        ["OUT", "--participant-label", "01,02"], CommandOptions
-    )
-    assert retry_options.participant_label == ("01", "02")
 
 
 def test_an_empty_label_list_is_rejected(tmp_path: Path) -> None:

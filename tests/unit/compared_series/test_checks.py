@@ -51,7 +51,7 @@ def test_a_file_and_a_folder_are_matched_with_the_run(maker: BidsMaker) -> None:
     high_resolution = BidsMaker(maker.root.parent / "finer").bold(
         zooms=HIGH, sidecar={"SliceTimingCorrected": True}
     )
-    compared = (f"NORDIC={denoised}", f"finer={high_resolution.parents[2]}")
+    compared = (f"NORDIC={denoised}", f"finer={high_resolution.parents[2]}:corrected")
     plan = plan_call(maker, *compared)
     assert problems_text(plan) == ""
     series_by_name = plan.runs[0].compared
@@ -60,6 +60,10 @@ def test_a_file_and_a_folder_are_matched_with_the_run(maker: BidsMaker) -> None:
         "finer": high_resolution,
     }
     assert {name: series.is_corrected for name, series in series_by_name.items()} == {
+        "NORDIC": False,
+        "finer": True,
+    }
+    assert {name: series.motion_corrected for name, series in series_by_name.items()} == {
         "NORDIC": False,
         "finer": True,
     }
@@ -151,10 +155,14 @@ def test_several_candidates_are_listed_with_an_option_to_choose(maker: BidsMaker
     assert "desc-optcomDenoised_bold.nii.gz, sub-01_task-tap_desc-optcom_bold.nii.gz" in problems
     assert "MNI152" not in problems
     assert f"--compare tedana={dataset.root}:desc-optcom" in problems
-    (series,) = (
-        plan_call(maker, f"tedana={dataset.root}:desc-optcomDenoised").runs[0].compared.values()
+    assert f"--compare tedana={dataset.root}:desc-optcom:corrected" in problems_text(
+        plan_call(maker, f"tedana={dataset.root}:corrected")
     )
-    assert series.bold.name == "sub-01_task-tap_desc-optcomDenoised_bold.nii.gz"
+    for mark in ("", ":corrected"):
+        option = f"tedana={dataset.root}:desc-optcomDenoised{mark}"
+        (series,) = plan_call(maker, option).runs[0].compared.values()
+        assert series.bold.name == "sub-01_task-tap_desc-optcomDenoised_bold.nii.gz"
+        assert series.motion_corrected == bool(mark)
     assert "Available: desc-optcom, desc-optcomDenoised" in problems_text(
         plan_call(maker, f"tedana={dataset.root}:desc-none")
     )
@@ -231,6 +239,38 @@ def test_a_series_shifted_by_a_voxel_is_rejected_before_processing(maker: BidsMa
     assert problems_text(plan) == ""
     (problem,) = check_data(plan)
     assert (problem.what, "+1.00 voxels along y" in problem.why) == (str(shifted), True)
+
+
+def test_a_series_that_contradicts_its_mark_is_rejected_before_processing(
+    maker: BidsMaker,
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y, z = np.indices((24, 24, 8))
+    head = ((x - 12) / 9) ** 2 + ((y - 12) / 9) ** 2 + ((z - 4) / 5) ** 2 < 1
+    still = np.where(
+        head, 800 + 200 * ndimage.gaussian_filter(rng.standard_normal(head.shape), 1), 20
+    )
+    noise = rng.normal(0, 8, (*head.shape, 30))
+    moving = np.stack(
+        [ndimage.shift(still, (0.04 * t, 0, 0), mode="nearest") for t in range(30)], -1
+    )
+    zooms = (2.0, 2.0, 3.0)
+    maker.bold(zooms=zooms, data=(moving + noise).astype(np.float32))
+    files = {
+        name: BidsMaker(maker.root.parent / name).bold(zooms=zooms, data=data.astype(np.float32))
+        for name, data in (
+            ("denoised", moving + noise / 2),
+            ("corrected", still[..., None] + noise),
+        )
+    }
+    right_marks = (f"A={files['denoised']}", f"B={files['corrected']}:corrected")
+    assert check_data(plan_call(maker, *right_marks)) == ()
+    wrong_marks = (f"A={files['denoised']}:corrected", f"B={files['corrected']}")
+    problems = check_data(plan_call(maker, *wrong_marks))
+    assert [(problem.what, ":corrected" in problem.remedy) for problem in problems] == [
+        (str(files["denoised"]), True),
+        (str(files["corrected"]), True),
+    ]
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])

@@ -7,7 +7,6 @@ import pytest
 from shortnames import against_of, measure_of, named_row
 
 from bids_sr.compared_series.verdict import decide_compared_verdict
-from bids_sr.evaluation.advice import PROGRAM, PYTHON
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import (
@@ -124,7 +123,7 @@ def judged(run, request):
     """Return verdicts of all series against one kind of reference."""
     rows = rows_of(run, request.param)
     verdicts = {
-        name: decide_compared_verdict(name, rows, fwhm_mm=width, facts=FACTS, advice=PROGRAM)
+        name: decide_compared_verdict(name, rows, fwhm_mm=width, facts=FACTS)
         for name, width in WIDTHS.items()
     }
     return request.param, verdicts
@@ -200,7 +199,7 @@ def test_noise_shared_with_the_measured_series_is_not_counted_as_gain(run):
     """
     verdicts = {
         reference: decide_compared_verdict(
-            "leaky", rows_of(run, reference), fwhm_mm=0, facts=FACTS, advice=PROGRAM
+            "leaky", rows_of(run, reference), fwhm_mm=0, facts=FACTS
         )
         for reference in ("measured", "known")
     }
@@ -230,14 +229,10 @@ def test_the_control_at_the_same_resolution_is_in_the_table(run):
     assert (same_name("smoothed"), "truth", "truth_ev_within") in rows
 
 
-def test_a_shift_is_reported_and_advice_names_python_arguments(run):
+def test_a_shift_is_reported(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
-    verdict = decide_compared_verdict(
-        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=PYTHON
-    )
+    verdict = decide_compared_verdict("denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts)
     assert "shifted by +0.14 voxels along x" in verdict.text
-    assert "other_run" in verdict.text
-    assert "--" not in verdict.text
 
 
 def test_small_significant_differences_count_as_equal():
@@ -259,7 +254,7 @@ def test_small_significant_differences_count_as_equal():
         row("truth_ev_beyond", 0.03, 0.02, 0.04),
         row("gain_truth_ev_beyond", 0.03, 0.025, 0.035, "zerofill"),
     ]
-    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS)
     assert {claim.kind: claim.decision for claim in verdict.claims} == {
         "within": "same",
         "beyond": "better",
@@ -305,7 +300,6 @@ def test_a_significant_difference_below_the_margin_counts_as_equal():
         rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
         fwhm_mm=0,
         facts=FACTS,
-        advice=PROGRAM,
     )
     assert verdict.claims[0].decision == "same"
     with_margin = decide_compared_verdict(
@@ -313,7 +307,6 @@ def test_a_significant_difference_below_the_margin_counts_as_equal():
         rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
         fwhm_mm=0,
         facts=FACTS,
-        advice=PROGRAM,
         margin=0.001,
     )
     assert with_margin.claims[0].decision == "better"
@@ -324,7 +317,7 @@ def test_contradicting_regions_are_unclear():
     rows = rows_by_hand(
         within_active=(level, (0.2, 0.1, 0.3)), within_brain=(level, (-0.2, -0.3, -0.1))
     )
-    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM)
+    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS)
     assert (verdict.claims[0].decision, verdict.status) == ("unclear", "not more accurate")
     assert (
         "more accurate in truly active voxels, but over the whole brain its noise or wrong detail"
@@ -334,9 +327,7 @@ def test_contradicting_regions_are_unclear():
     rows = rows_by_hand(
         within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3))
     )
-    brain_claim, missing_claim = decide_compared_verdict(
-        "x", rows, fwhm_mm=0, facts=FACTS, advice=PROGRAM
-    ).claims
+    brain_claim, missing_claim = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS).claims
     assert missing_claim.holds is None
     assert (brain_claim.decision, brain_claim.region) == ("better", "brain")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import pytest
 
 from bids_sr.compared_series.verdict import decide_compared_verdict
-from bids_sr.evaluation.advice import PROGRAM
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -41,9 +40,7 @@ def denoised_rows() -> list[MetricRow]:
 
 @pytest.mark.parametrize(("grid", "decision"), [("acquired", "same"), ("finer", "better")])
 def test_detail_is_counted_only_on_a_finer_grid(grid: str, decision: str) -> None:
-    verdict = decide_compared_verdict(
-        "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": grid}, advice=PROGRAM
-    )
+    verdict = decide_compared_verdict("mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": grid})
     assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
     assert ("true detail that the acquired series lacks" in verdict.text) == (grid == "finer")
 
@@ -98,7 +95,7 @@ def test_a_reduced_amplitude_of_a_noisy_series_is_not_more_accurate(
             upper=high,
         ),
     ]
-    verdict = decide_compared_verdict("other", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    verdict = decide_compared_verdict("other", metric_rows, fwhm_mm=0.0, facts={})
     assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
     assert ("only in amplitude" in verdict.text) == (decision == "same")
 
@@ -131,7 +128,7 @@ def test_a_series_without_explained_variance_is_not_more_accurate() -> None:
             for reference in ("zerofill", "tedanaSame")
         ),
     ]
-    verdict = decide_compared_verdict("tedana", metric_rows, fwhm_mm=0.0, facts={}, advice=PROGRAM)
+    verdict = decide_compared_verdict("tedana", metric_rows, fwhm_mm=0.0, facts={})
     assert verdict.status == "not more accurate"
     assert "does not differ from 0" in verdict.text
 
@@ -160,9 +157,7 @@ def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> Non
         ),
     ]
     assert (
-        decide_compared_verdict(
-            "x", metric_rows, fwhm_mm=float("nan"), facts={}, advice=PROGRAM
-        ).status
+        decide_compared_verdict("x", metric_rows, fwhm_mm=float("nan"), facts={}).status
         == "not assessed"
     )
 
@@ -194,7 +189,7 @@ def test_a_series_without_added_detail_is_reported() -> None:
         ),
     ]
     verdict = decide_compared_verdict(
-        "bspline2", metric_rows, fwhm_mm=0.0, facts={"grid": "finer"}, advice=PROGRAM
+        "bspline2", metric_rows, fwhm_mm=0.0, facts={"grid": "finer"}
     )
     assert verdict.status == "not more accurate"
     assert "the series adds no detail" in verdict.text
@@ -203,12 +198,10 @@ def test_a_series_without_added_detail_is_reported() -> None:
 
 def test_detail_is_not_assessed_on_the_acquired_grid() -> None:
     verdict = decide_compared_verdict(
-        "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
+        "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": "acquired"}
     )
     assert "has no detail above the acquired Nyquist frequency" in verdict.text
     assert "0.02" not in verdict.text
-    without_rows = decide_compared_verdict(
-        "mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"}, advice=PROGRAM
-    )
+    without_rows = decide_compared_verdict("mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"})
     assert "it is on the acquired grid" in without_rows.text
     assert "downsample it" not in without_rows.text, "no scan can show detail on the acquired grid"

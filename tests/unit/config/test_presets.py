@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.cli.config_text import make_config_notices
+from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
@@ -21,7 +21,7 @@ def parse(line: str = "") -> Settings:
 
 
 def console(settings: Settings) -> str:
-    return "\n".join(f"{notice.what} {notice.why}" for notice in make_config_notices(settings))
+    return " ".join("\n".join(make_config_lines(settings)).split())
 
 
 def write_settings(tmp_path: Path, text: str) -> Path:
@@ -47,7 +47,7 @@ def test_a_preset_sets_its_values_and_states_the_source_of_each(name: str) -> No
 
 def test_a_preset_sets_all_unspecified_options() -> None:
     settings = parse("--config-file ota2022")
-    assert settings.superres.methods == ("srgan",)
+    assert settings.superres.method == ("srgan",)
     assert settings.superres.recipe == "paper"
     assert settings.preprocessing.dummy_scans == 60
     assert settings.preprocessing.ignore == ("slicetiming",)
@@ -72,7 +72,7 @@ def test_options_override_the_preset_in_any_order() -> None:
 def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
     settings = parse("--config-file perezbueno2025")
     superres, activation = settings.superres, settings.activation
-    assert (superres.methods, superres.recipe) == (("tv",), "paper")
+    assert (superres.method, superres.recipe) == (("tv",), "paper")
     assert superres.factor_by_axis == (2.0, 2.0, 2.0)
     assert settings.evaluation.retrospective == "clean"
     assert settings.preprocessing.dummy_scans == 5
@@ -169,6 +169,9 @@ def test_the_console_lists_files_and_replaced_settings(tmp_path: Path) -> None:
     text = console(parse(f"--config-file ota2022 {file} --dummy-scans 3"))
     assert str(find_config_file("ota2022")) in text
     assert text.endswith(f"settings {file}")
-    assert "replace these settings of ota2022: preprocessing.dummy_scans, activation.roi\n" in text
+    assert (
+        "replace these settings of ota2022: preprocessing.dummy_scans, activation.roi settings"
+        in text
+    )
     assert "replace" not in console(parse("--config-file ota2022"))
     assert console(parse()) == ""

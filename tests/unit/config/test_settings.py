@@ -40,7 +40,7 @@ ANY_SETTINGS = st.builds(
     ),
     superres=st.builds(
         SuperRes,
-        methods=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(
+        method=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(
             tuple
         ),
         factor=st.just(())
@@ -81,7 +81,7 @@ ANY_SETTINGS = st.builds(
     run=st.builds(
         Run,
         sloppy=st.booleans(),
-        verbosity=st.integers(0, 5),
+        verbose=st.integers(0, 5),
         run_uuid=text,
         config_file=st.lists(text, max_size=3).map(tuple),
     ),
@@ -184,8 +184,8 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "values", "says"),
     [
-        (SuperRes, {"methods": ("srgn",)}, "srgan"),
-        (SuperRes, {"methods": ()}, "at least one"),
+        (SuperRes, {"method": ("srgn",)}, "srgan"),
+        (SuperRes, {"method": ()}, "at least one"),
         (SuperRes, {"factor": 1.0}, "above 1"),
         (SuperRes, {"recipe": "slow"}, "fast, paper"),
         (SuperRes, {"max_train_minutes": 0}, "expected a value above 0"),
@@ -285,7 +285,7 @@ def test_limits_of_censoring_are_the_same_in_any_notation() -> None:
 def test_an_error_describes_accepted_values() -> None:
     with pytest.raises(UsageError) as refusal:
         Activation(smoothing=(51.0,))
-    expected = "Description: FWHM of the Gaussian kernels that smooth"
+    expected = "Description: FWHM in mm of the Gaussian kernels"
     assert expected in refusal.value.notice.remedy
 
 
@@ -328,25 +328,25 @@ OTHERS = ("nearest", "linear", "lanczos")
 def test_series_include_baselines_and_methods(
     methods: tuple[str, ...], series: tuple[str, ...]
 ) -> None:
-    assert SuperRes(methods=methods).series == series
+    assert SuperRes(method=methods).series == series
 
 
 def test_methods_are_grouped_by_their_training_data() -> None:
     superres = SuperRes()
-    assert (superres.methods, superres.auto, superres.chosen) == (
+    assert (superres.method, superres.auto, superres.chosen) == (
         ("auto",),
         True,
         ("srgan", "sbl"),
     )
     assert SuperRes(target="anat").chosen == ("attunet",)
-    assert SuperRes(methods=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
+    assert SuperRes(method=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
     assert (superres.learned, superres.pair_trained, superres.run_trained) == (
         ("srgan", "sbl"),
         ("srgan",),
         ("sbl", "sdmod"),
     )
-    assert SuperRes(methods=("bspline",)).run_trained == ()
-    control = SuperRes(methods=("bspline", "sdmod"))
+    assert SuperRes(method=("bspline",)).run_trained == ()
+    control = SuperRes(method=("bspline", "sdmod"))
     assert (control.learned, control.run_trained) == ((), ("sdmod",))
 
 

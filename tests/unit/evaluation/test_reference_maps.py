@@ -34,33 +34,25 @@ CONTRASTS = {
 
 
 @pytest.mark.parametrize("levels", [1000, 5])
-def test_average_precision_and_roc_area_equal_their_definitions(levels):
-    """Precision at or above the score of each active voxel; fraction of ordered pairs, with ties
-    counted half.
-    """
+def test_average_precision_equals_its_definition(levels):
+    """Precision at or above the score of each active voxel."""
     rng = np.random.default_rng(levels)
     active = rng.random(400) < 0.1
     score = np.round((rng.normal(size=400) + active) * levels) / levels
     precision = np.mean([active[score >= threshold].mean() for threshold in score[active]])
     assert _rank_voxels(score, active)[1] == pytest.approx(precision, abs=1e-12)
-    differences = score[active][:, None] - score[~active]
-    assert _rank_voxels(score, active)[2] == pytest.approx(
-        np.mean((differences > 0) + 0.5 * (differences == 0)), abs=1e-12
-    )
 
 
 def test_undefined_metrics_are_nan():
     no_voxels, score = np.zeros(5, dtype=bool), np.arange(5.0)
     assert math.isnan(_rank_voxels(score, no_voxels)[1])
-    assert math.isnan(_rank_voxels(score, no_voxels)[2])
-    assert math.isnan(_rank_voxels(score, ~no_voxels)[2])
     assert math.isnan(_rank_voxels(score[:0], no_voxels[:0])[1])
     empty = np.zeros(SHAPE, dtype=bool)
-    metrics = _score_detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
+    metrics = _score_detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty)
     assert all(math.isnan(value) for value in metrics.values())
 
 
-def test_dice_and_distance_at_matched_size_equal_worked_values():
+def test_dice_at_matched_size_equals_a_worked_value():
     t = np.zeros(SHAPE, dtype=np.float32)
     active = np.zeros(SHAPE, dtype=bool)
     active[2:6, 3, 1] = True
@@ -68,9 +60,8 @@ def test_dice_and_distance_at_matched_size_equal_worked_values():
     t[0, 0, 0] = 100
     region = np.ones(SHAPE, dtype=bool)
     region[0] = False
-    metrics = _score_detection(t, active, region, AFFINE)
+    metrics = _score_detection(t, active, region)
     assert metrics["active_dice"] == pytest.approx(0.5)
-    assert metrics["active_distance"] == pytest.approx(4.0)  # two voxels of 2 mm
     assert metrics["average_precision"] == pytest.approx(
         (1 + 1 + 2 * 4 / region.sum()) / 4
     )  # the other active voxels tie with all zeros
@@ -125,11 +116,6 @@ def test_maps_are_compared_with_measured_maps_and_gains_with_bspline():
     )
     assert not any("dice" in key[-1] for key in rows), "detection requires known activation"
     assert ("measured", "measured", *key, "truth_r_t") not in rows
-    fractions = {
-        s: rows[s, "measured", "thumb+little", "roi", "truth_foci"] for s in ("bspline", "sbl")
-    }
-    assert fractions["sbl"] == pytest.approx(0.8, abs=0.05)
-    assert fractions["bspline"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_known_activation_is_resampled_to_the_grid_of_the_maps():
@@ -143,9 +129,6 @@ def test_known_activation_is_resampled_to_the_grid_of_the_maps():
     assert truths["thumbMinusLittle"].active.sum() == 9
     rows = values_by_key(maps, known=activation)
     assert rows["measured", "truth", "little", "roi", "truth_dice"] == 1
-    assert rows["sbl", "truth", "thumb+little", "roi", "truth_foci"] == pytest.approx(
-        0.8, abs=0.05
-    )
     assert rows["sbl", "truth", "thumb", "active", "truth_r_effect"] != 0
     assert ("sbl", "truth", "thumb", "brain", "truth_r_t") not in rows
     assert not any(

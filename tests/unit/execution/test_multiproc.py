@@ -17,7 +17,7 @@ from networkx import DiGraph
 from nipype.pipeline import engine as pe
 from scipy.sparse import lil_matrix
 
-from bids_sr.cli.console import format_line, make_warning_notices
+from bids_sr.cli.console import make_warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
@@ -298,14 +298,12 @@ def test_equal_warnings_are_printed_once_with_their_runs(tmp_path):
         [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")],
     )
     record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
-    assert [
-        " ".join(format_line(notice).split()) for notice in make_warning_notices(tmp_path)
-    ] == [
+    assert [" ".join(line.split()) for line in make_warning_lines(tmp_path)] == [
         "warning sub-01_task-tap, sub-02_task-tap: it lies outside",
         "warning sub-01_task-tap: other",
     ]
     record(tmp_path, [warn(1, str(k)) for k in range(7)])
-    assert [format_line(notice).split() for notice in make_warning_notices(tmp_path)][-1][:3] == [
+    assert [line.split() for line in make_warning_lines(tmp_path)][-1][:3] == [
         "and",
         "3",
         "more",

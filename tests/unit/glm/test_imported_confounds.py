@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.api.evaluation_inputs import load_confounds
+from bids_sr.api.task_inputs import load_confounds
 from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
 from bids_sr.glm.imported_confounds import (
     convert_to_numbers,

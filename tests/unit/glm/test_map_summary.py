@@ -101,13 +101,11 @@ def test_region_sizes_are_in_mm_and_in_acquired_voxels(maps):
     assert int(values["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
 
 
-def test_pairs_of_conditions_have_overlap_distance_and_separation(maps):
+def test_pairs_of_conditions_have_overlap_and_distance(maps):
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
     pair = values_of(rows, "thumb+little")
     assert float(pair["quarter_dice"]) == 0.0
     assert float(pair["peak_distance"]) == pytest.approx(np.hypot(6, 6), rel=1e-5)
-    separation = float(maps["thumb", "effect"][2, 2, 1] - maps["little", "effect"][2, 2, 1])
-    assert float(pair["effect_separation"]) == pytest.approx(separation, rel=1e-5)
 
 
 def test_undefined_values_are_written_as_not_available(maps):

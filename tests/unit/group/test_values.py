@@ -187,20 +187,20 @@ def test_equivalence_margin_is_a_share_of_the_gap_to_the_measured_series(tmp_pat
 
 def test_the_margin_is_nan_without_a_measured_series() -> None:
     baseline = {"bspline": np.array([0.6, 0.7, 0.5])}
-    for name in ("average_precision", "active_distance", "foci_contrast", "psnr"):
+    for name in ("average_precision", "amplitude", "psnr"):
         assert math.isnan(comparisons.get_margin(name, baseline, None))
     measured = baseline | {"measured": np.array([0.2, 0.3, 0.1])}
-    assert comparisons.get_margin("active_distance", measured, None) == pytest.approx(0.04)
+    assert comparisons.get_margin("rmse", measured, None) == pytest.approx(0.04)
     assert math.isnan(comparisons.get_margin("ev", measured, None))
 
 
-def test_a_contrast_of_foci_closer_to_1_is_better() -> None:
+def test_an_amplitude_closer_to_1_is_better() -> None:
     participants = [f"sub-{n}" for n in range(8)]
     series = {
         "bspline": {label: 0.5 + 0.01 * n for n, label in enumerate(participants)},
         "sbl": {label: 1.2 - 0.005 * n for n, label in enumerate(participants)},
     }
-    keys = {"statistic": "foci_contrast", "band": "n/a", "reference": "truth"}
+    keys = {"statistic": "amplitude", "band": "all", "reference": "truth"}
     row = one(comparisons.compare(values_of(series, **keys), ["sbl"]), "sbl", "bspline", **keys)
     assert row.word == "better"
     assert row.upper < 0
@@ -270,11 +270,11 @@ def test_positions_counts_and_differences_are_not_compared(tmp_path: Path) -> No
             {"statistic": "voxels", "threshold": "quarter"},
             {"statistic": "ev", "minus": "bspline"},
             {"statistic": "dice", "threshold": "fdr"},
-            {"statistic": "active_distance", "reference": "truth"},
+            {"statistic": "active_dice", "reference": "truth"},
         )
     ]
     write_tables(tmp_path, "01", rows=rows)
-    assert list(joined(tmp_path).values["statistic"]) == ["dice", "active_distance"]
+    assert list(joined(tmp_path).values["statistic"]) == ["dice", "active_dice"]
 
 
 def test_a_registered_statistic_is_compared(

@@ -1,7 +1,6 @@
 """Generated documents are up to date, and documents agree with the code."""
 
 import ast
-import importlib
 import json
 import pkgutil
 import re
@@ -12,9 +11,7 @@ import pytest
 from pages import loaded, scripts
 from recipes import changes_of
 from syntax import statements
-from wings import WORKFLOWS, modules_with_steps, wing_of
-
-from bids_sr.pipeline.step import Step
+from wings import WORKFLOWS, wing_of
 
 ROOT = Path(__file__).parents[3]
 PAGES = [
@@ -51,25 +48,6 @@ def test_circular_imports_are_rejected(draw_layers):
     }
     with pytest.raises(ValueError, match="circle among b, c"):
         draw_layers.levels({"a": set(), "b": {"c"}, "c": {"b"}})
-
-
-def test_the_page_of_steps_is_up_to_date_and_complete():
-    page = (ROOT / "docs/graph.md").read_text()
-    assert page == script("graph_page").page(), "python docs/graph_page.py writes it anew"
-    modules = map(importlib.import_module, modules_with_steps())
-    step_names = {
-        name
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, Step)
-    }
-    documented = {
-        name
-        for pair in re.findall(r"\*\*`(\w+)`\*\* \(`[\w/]+\.py`(?:, `(\w+)`)?\): ", page)
-        for name in pair
-    }
-    undocumented = {"estimate_residual_motion", "motion_confounds"}
-    assert step_names - documented == undocumented, "a data set of docs/graph_page.py must need it"
 
 
 def test_all_pages_of_the_reference_are_in_the_menu():
@@ -288,21 +266,6 @@ def test_the_page_of_options_is_up_to_date_and_complete() -> None:
     assert text == script("options_page").page(), "python docs/options_page.py writes it anew"
     flags = [flag for action in build_parser()._actions for flag in action.option_strings]
     assert {flag for flag in flags if f"`{flag}`" not in text} <= {"-h", "--help"}
-
-
-def test_the_descriptor_is_up_to_date_and_complete() -> None:
-    descriptor = script("descriptor")
-    stored = descriptor.DESCRIPTOR.read_text(encoding="utf-8")
-    assert stored == descriptor.text(), "python docs/options_page.py writes it anew"
-    flags = {
-        flag
-        for entry in json.loads(stored)["inputs"]
-        for flag in (entry.get("command-line-flag"), *entry.get("value-choices", ()))
-    }
-    page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`.*?`) \|", page.partition("## bids-sr-")[0], re.MULTILINE)
-    missing = [names for names in rows if flags.isdisjoint(re.findall(r"`(.+?)`", names))]
-    assert missing == ["`bids_dir`", "`output_dir`", "`{participant,group}`", "`--help-all`"]
 
 
 def test_table_and_figure_of_participants_equal_the_benchmark() -> None:

@@ -343,7 +343,7 @@ def test_options_named_in_documents_exist(document: str) -> None:
 def test_the_package_can_be_imported_from_the_root_of_a_clone() -> None:
     code = (
         "import bids_sr, bids_sr.workflows.run, bids_sr.boilerplate;"
-        "print(bids_sr.Evaluator.__name__, bids_sr.__file__)"
+        "print(bids_sr.SuperResolver.__name__, bids_sr.__file__)"
     )
     folders = [path for path in sys.path if Path(path).name == "site-packages"]
     packages = {
@@ -357,4 +357,4 @@ def test_the_package_can_be_imported_from_the_root_of_a_clone() -> None:
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == ["Evaluator", str(ROOT / "bids_sr" / "__init__.py")]
+    assert done.stdout.split() == ["SuperResolver", str(ROOT / "bids_sr" / "__init__.py")]

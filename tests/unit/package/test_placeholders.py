@@ -54,7 +54,6 @@ def test_help_of_all_programs_is_filled() -> None:
     commands = list(loaded(ROOT / "docs/options_page.py").commands())
     assert {heading.split()[0] for heading, _, _ in commands} == {
         "bids-sr",
-        "bids-sr-evaluate",
         "bids-sr-models",
         "bids-sr-phantom",
         "bids-sr-slurm",

@@ -22,7 +22,7 @@ from graphmaker import stage_minutes
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import HighresReference
 from bids_sr.bids.method_options import series_of_run
-from bids_sr.cli.console import format_line, make_start_notices
+from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.sections.activation import Activation
@@ -95,7 +95,7 @@ def test_series_that_require_a_pair_are_not_planned_without_a_pair(
     maker: BidsMaker, planned: Planned
 ) -> None:
     remove_pair(maker)
-    plan = planned(superres=SuperRes(methods=("all",), factor=2.0))
+    plan = planned(superres=SuperRes(method=("all",), factor=2.0))
     assert plan.problems == ()
     assert not {"inject", "ratio"} & set(plan.series)
     assert plan.series[:2] == ("raw", "bspline")
@@ -105,7 +105,7 @@ def test_series_of_a_run_without_a_pair(planned: Planned) -> None:
     plan = planned()
     run = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
     assert series_of_run(run, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
-    requested = SuperRes(methods=("srgan", "sbl"))
+    requested = SuperRes(method=("srgan", "sbl"))
     assert series_of_run(run, requested) == ("raw", "bspline", "zerofill", "srgan", "sbl")
 
 
@@ -118,8 +118,8 @@ def test_baselines_from_the_pair_require_a_reference_or_a_request(planned: Plann
 
     assert pair_baselines(run, SuperRes()) == set()
     assert pair_baselines(with_reference, SuperRes()) == {"inject", "ratio"}
-    assert pair_baselines(run, SuperRes(methods=("auto", "inject"))) == {"inject"}
-    assert pair_baselines(run, SuperRes(methods=("auto", "all"))) == {"inject", "ratio"}
+    assert pair_baselines(run, SuperRes(method=("auto", "inject"))) == {"inject"}
+    assert pair_baselines(run, SuperRes(method=("auto", "all"))) == {"inject", "ratio"}
     assert pair_baselines(dataclasses.replace(with_reference, pair=None), SuperRes()) == set()
 
 
@@ -433,7 +433,7 @@ class TestEstimate:
 
     def test_disk_space_grows_by_the_size_of_each_series(self, planned: Planned) -> None:
         default_plan, full_plan = (
-            planned(superres=SuperRes(methods=methods)) for methods in (("auto",), ("auto", "all"))
+            planned(superres=SuperRes(method=methods)) for methods in (("auto",), ("auto", "all"))
         )
         series_gb, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
         added = (
@@ -472,7 +472,7 @@ class TestEstimate:
 
     def test_training_time_can_be_limited_or_skipped(self, maker: BidsMaker) -> None:
         def minutes(**options: Any) -> float:
-            superres = SuperRes(recipe="paper", methods=("srgan",), **options)
+            superres = SuperRes(recipe="paper", method=("srgan",), **options)
             return stage_minutes(settings_for(maker, superres=superres))["training"]
 
         bounded = minutes(max_train_minutes=1.0)
@@ -826,7 +826,7 @@ class TestMissingEvents:
             < printed_plan.index("series: ")
             < printed_plan.index("note: ")
         )
-        first, second, *_ = map(format_line, make_start_notices(plan, settings))
+        first, second, *_ = make_start_lines(plan, settings)
         assert first.startswith("  warning ")
         assert second.startswith("  dataset ")
 

@@ -377,7 +377,7 @@ def _several_maps(maker: BidsMaker) -> list[str]:
 
 def _broken_atlas(maker: BidsMaker) -> list[str]:
     options = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8))
-    Path(options[1]).write_bytes(b"no image")
+    (maker.root.parent / "own_dseg.nii.gz").write_bytes(b"no image")
     return options
 
 

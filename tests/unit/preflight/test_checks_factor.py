@@ -250,7 +250,7 @@ def test_models_with_different_factors_have_no_common_factor(maker: BidsMaker) -
     factor_2, factor_3 = model(maker, (2.0, 2.0, 2.0)), model(maker, (3.0, 3.0, 3.0), "resnet3d")
 
     def common_factor(*files: str, methods: tuple[str, ...]) -> object:
-        return factor_of_models(SuperRes(methods=methods, pretrained=tuple(map(Path, files))))
+        return factor_of_models(SuperRes(method=methods, pretrained=tuple(map(Path, files))))
 
     assert common_factor(factor_2, factor_3, methods=("mse3d", "resnet3d")) is None
     assert common_factor(factor_2, factor_3, methods=("mse3d",)) == (2.0, 2.0, 2.0)

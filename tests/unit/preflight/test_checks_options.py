@@ -13,7 +13,7 @@ from bidsmaker import BidsMaker
 from graphmaker import stage_minutes
 
 from bids_sr.bids import find_pretrained, uses_guide
-from bids_sr.cli.console import make_start_notices
+from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
@@ -114,7 +114,7 @@ def test_contrasts_of_many_conditions_are_printed_before_processing(maker: BidsM
     assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(
         plan, settings
     )
-    assert any("type3MinusOthers" in line.why for line in make_start_notices(plan, settings))
+    assert any("type3MinusOthers" in line for line in make_start_lines(plan, settings))
 
 
 def test_auto_with_a_pair_chooses_both_methods(maker: BidsMaker) -> None:
@@ -392,8 +392,9 @@ def test_dry_run_and_start_report_missing_vgg19_features(maker: BidsMaker) -> No
     plan = check(settings)
     message = "warning: --sr-method cpce --recipe paper: the loss will not include VGG-19"
     assert message in dry_run_text(plan, settings)
-    first = next(make_start_notices(plan, settings))
-    assert f"{first.level}: {first}".startswith(message)
+    first = next(make_start_lines(plan, settings))
+    level, text = first.split(maxsplit=1)
+    assert f"{level}: {' '.join(text.split())}".startswith(message)
 
 
 def test_training_times_of_the_recipes_of_the_paper(maker: BidsMaker) -> None:

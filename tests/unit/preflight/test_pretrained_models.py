@@ -302,7 +302,7 @@ def test_the_damaged_model_of_several_is_named(maker: BidsMaker, valid_model: Pa
     )
     problems = problems_of(
         pretrained_models.check_pretrained,
-        SuperRes(methods=("srgan", "vit"), pretrained=(first, second)),
+        SuperRes(method=("srgan", "vit"), pretrained=(first, second)),
     )
     assert [problem.what for problem in problems] == [f"--pretrained {second}"]
 
@@ -315,7 +315,7 @@ def test_a_separate_process_reports_the_same_error(
     monkeypatch.setattr(pretrained_models, "unreadable_reason", lambda file: "not here")
     path = Path(foreign(maker, valid_model)[-1])
     (problem,) = problems_of(
-        pretrained_models.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
+        pretrained_models.check_pretrained, SuperRes(method=("srgan",), pretrained=(path,))
     )
     assert (
         "other.safetensors: this version of bids-sr cannot use the model (the weights do not match"

@@ -1,4 +1,4 @@
-"""Frame of another program's series: as acquired, shifted, or realigned."""
+"""Signal, position and head motion of another program's series, relative to its run."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from bids_sr.registration.series_alignment import (
     check_alignment,
     comparison_volumes,
     find_rejection,
-    find_series_poses,
+    register_corrected,
 )
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
@@ -53,10 +53,9 @@ def align_changed(scene, change):
 
 def test_a_denoised_series_is_aligned_with_its_run(scene):
     alignment = align_changed(scene, lambda volume, t: 0.97 * ndimage.gaussian_filter(volume, 0.6))
-    assert alignment.follows_motion
+    assert alignment.motion == pytest.approx(0.9, abs=0.1)
     assert np.abs(alignment.shift).max() < 0.05
-    assert find_rejection(alignment) is None
-    assert alignment.facts()["frame"] == "as acquired"
+    assert find_rejection(alignment, is_corrected=False) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_error_of_a_shifted_series_states_the_shift_in_voxels(scene, axis, voxel
         scene, lambda volume, t: ndimage.shift(volume, shift, mode="nearest")
     )
     assert alignment.shift[axis] == pytest.approx(voxels, abs=0.03)
-    reason, _ = find_rejection(alignment)
+    reason, _ = find_rejection(alignment, is_corrected=False)
     assert message in reason
 
 
@@ -91,67 +90,119 @@ def test_a_shift_by_half_a_high_resolution_voxel_is_detected(scene):
         scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0)
     )
     assert alignment.shift[0] == pytest.approx(0.5, abs=0.03)
-    assert find_rejection(alignment) is not None
+    assert find_rejection(alignment, is_corrected=False) is not None
 
 
-def test_a_realigned_series_is_detected(scene):
-    _still, poses, _ = scene
-    rng = np.random.default_rng(1)
-    alignment = align_changed(
-        scene,
-        lambda volume, t: (
-            sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) + rng.normal(0, 1, SHAPE)
-        ),
-    )
-    assert not alignment.follows_motion
-    assert alignment.spread_mm > 0.2
-    assert find_rejection(alignment) is None
+@pytest.fixture(scope="module")
+def moving():
+    """Return a function that scales the motion of a head, and returns volumes and poses."""
+    rng = np.random.default_rng(4)
+    x, y, z = np.indices(SHAPE)
+    head = ((x - 15) / 12) ** 2 + ((y - 14) / 11) ** 2 + ((z - 6.5) / 8) ** 2 < 1
+    texture = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 1.2)
+    still = np.where(head, 800 + 300 * texture / texture.std(), 20).astype(np.float32)
+    center = apply(AFFINE, np.array([[15.0, 14, 6.5]]))[0]
+
+    def move(parameters):
+        poses = {
+            t: rigid_matrix(np.array(parameters) * (t / COUNT - 0.5), center)
+            for t in comparison_volumes(COUNT)
+        }
+        volumes = {
+            t: sample_volume(still, AFFINE, SHAPE, AFFINE, invert(pose)) + rng.normal(0, 12, SHAPE)
+            for t, pose in poses.items()
+        }
+        return volumes, poses
+
+    return move
+
+
+MOTION = {
+    "translation": [1.2, 0.0, 0.0, 0.0, 0.0, 0.0],
+    "across slices": [0.0, 0.0, 1.6, 0.0, 0.0, 0.0],
+    "rotation": [0.0, 0.0, 0.0, 0.03, 0.0, 0.04],
+    "large": [3.0, -2.0, 1.0, 0.02, 0.0, 0.03],
+}
+
+
+@pytest.mark.parametrize("parameters", MOTION.values(), ids=MOTION)
+def test_a_wrong_mark_is_rejected_in_both_directions_and_the_right_mark_accepted(
+    moving, parameters
+):
+    volumes, poses = moving(parameters)
+    rng = np.random.default_rng(5)
+    corrected = {
+        t: sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) + rng.normal(0, 3, SHAPE)
+        for t, volume in volumes.items()
+    }
+    denoised = {t: ndimage.gaussian_filter(volume, 0.6) for t, volume in volumes.items()}
+    for series, is_corrected, motion, remedy in (
+        (corrected, True, 0.0, "Append :corrected"),
+        (denoised, False, 1.0, "Omit :corrected"),
+    ):
+        alignment = align_volumes(volumes, series, AFFINE)
+        assert alignment.motion == pytest.approx(motion, abs=0.2)
+        assert find_rejection(alignment, is_corrected=is_corrected) is None
+        _, fix = find_rejection(alignment, is_corrected=not is_corrected)
+        assert remedy in fix
+
+
+def test_a_series_of_a_still_head_is_accepted_with_both_marks(moving):
+    volumes, poses = moving([0.2, -0.1, 0.0, 0.0, 0.0, 0.002])
+    corrected = {
+        t: sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) for t, volume in volumes.items()
+    }
+    for series in (volumes, corrected):
+        alignment = align_volumes(volumes, series, AFFINE)
+        assert np.isnan(alignment.motion)
+        assert find_rejection(alignment, is_corrected=True) is None
+        assert find_rejection(alignment, is_corrected=False) is None
+
+
+def test_a_corrected_series_may_have_another_reference(moving):
+    volumes, poses = moving(MOTION["large"])
+    away = rigid_matrix([2.5, 0, 0, 0, 0, 0], np.zeros(3))
+    corrected = {
+        t: sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t] @ away)
+        for t, volume in volumes.items()
+    }
+    alignment = align_volumes(volumes, corrected, AFFINE)
+    assert find_rejection(alignment, is_corrected=True) is None
+    assert abs(alignment.shift[0]) == pytest.approx(2.5 / 3, abs=0.05)
 
 
 def test_another_run_and_a_demeaned_series_are_rejected(scene):
     rng = np.random.default_rng(2)
     other_run = align_changed(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
-    assert "another run" in find_rejection(other_run)[0]
+    assert "another run" in find_rejection(other_run, is_corrected=True)[0]
     demeaned = align_changed(scene, lambda volume, t: volume - scene[0])
-    assert "mean may have been subtracted" in find_rejection(demeaned)[0]
+    assert "mean may have been subtracted" in find_rejection(demeaned, is_corrected=False)[0]
 
 
-def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
-    """Its reference may differ from the run's boldref.
-
-    A series that moves with the run keeps the poses of the run.
-    """
+def test_the_reference_of_a_corrected_series_is_registered(scene, tmp_path):
     still, poses, volumes = scene
     reference_pose = rigid_matrix([0.9, 0.4, 0, 0, 0, 0], np.zeros(3))
-    volumes_by_kind = {
+    series = {
         "acquired": [volumes[t] for t in range(COUNT)],
-        "realigned": [
+        "corrected": [
             sample_volume(volumes[t], AFFINE, SHAPE, AFFINE, poses[t] @ invert(reference_pose))
             for t in range(COUNT)
         ],
     }
-    for name, kind_volumes in volumes_by_kind.items():
-        save_image(
-            np.stack(kind_volumes, -1).astype(np.float32), AFFINE, tmp_path / f"{name}.nii", tr=2.0
-        )
+    for name, series_volumes in series.items():
+        data = np.stack(series_volumes, -1).astype(np.float32)
+        save_image(data, AFFINE, tmp_path / f"{name}.nii", tr=2.0)
     with (
         SeriesReader(tmp_path / "acquired.nii") as acquired,
-        SeriesReader(tmp_path / "realigned.nii") as realigned,
+        SeriesReader(tmp_path / "corrected.nii") as corrected,
     ):
-        reference, mask = Volume(still, AFFINE), still > 300
-        np.testing.assert_array_equal(
-            find_series_poses(
-                check_alignment(acquired, acquired), poses, acquired, reference, mask
-            ),
-            poses,
-        )
-        estimated_poses = find_series_poses(
-            check_alignment(acquired, realigned), poses, realigned, reference, mask
-        )
-    assert len(estimated_poses) == COUNT
-    np.testing.assert_array_equal(estimated_poses[0], estimated_poses[-1])
+        mask = still > 300
+        alignment = check_alignment(acquired, corrected, is_corrected=True)
+        pose = register_corrected(alignment, corrected, Volume(still, AFFINE), mask)
+        with pytest.raises(ComparedError, match="Append :corrected"):
+            check_alignment(acquired, corrected, is_corrected=False)
     points = apply(AFFINE, np.argwhere(mask)[::11])
-    assert np.abs(apply(estimated_poses[0], points) - apply(reference_pose, points)).max() < 0.15
+    assert np.abs(apply(pose, points) - apply(reference_pose, points)).max() < 0.15
 
 
 def test_a_series_outside_the_frames_of_the_run_is_an_error(scene, tmp_path):
@@ -164,4 +215,4 @@ def test_a_series_outside_the_frames_of_the_run_is_an_error(scene, tmp_path):
         SeriesReader(tmp_path / "rolled.nii") as rolled,
         pytest.raises(ComparedError, match=r"\+1.00 voxels along x"),
     ):
-        check_alignment(acquired, rolled)
+        check_alignment(acquired, rolled, is_corrected=False)

@@ -49,8 +49,8 @@ def test_a_masked_series_is_aligned_with_its_run(
 ) -> None:
     run, _, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(run, affine), affine)
-    assert find_rejection(alignment) is None
-    assert alignment.follows_motion
+    assert find_rejection(alignment, is_corrected=False) is None
+    assert alignment.motion == pytest.approx(1, abs=0.1)
     assert np.abs(alignment.shift).max() < 0.02
     assert (alignment.scale, alignment.offset) == (1.0, 0.0)
 
@@ -66,13 +66,13 @@ def test_intensity_scale_and_offset_are_estimated(
     assert (alignment.scale, alignment.offset) == (1.0, pytest.approx(-level, rel=0.01))
 
 
-def test_a_masked_realigned_series_is_detected(
+def test_a_masked_series_without_motion_is_found_to_be_corrected(
     simulated_series: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:
     run, still, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(still, affine), affine)
-    assert find_rejection(alignment) is None
-    assert not alignment.follows_motion
+    assert find_rejection(alignment, is_corrected=True) is None
+    assert abs(alignment.motion) < 0.1
 
 
 def test_a_masked_shifted_series_is_rejected(
@@ -80,7 +80,7 @@ def test_a_masked_shifted_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     shifted = {t: np.roll(volume, 1, axis=1) for t, volume in mask_volumes(run, affine).items()}
-    assert find_rejection(align_volumes(run, shifted, affine)) is not None
+    assert find_rejection(align_volumes(run, shifted, affine), is_corrected=False)
 
 
 def test_a_demeaned_series_is_rejected(
@@ -89,7 +89,8 @@ def test_a_demeaned_series_is_rejected(
     run, _, affine = simulated_series
     mean = np.mean(list(run.values()), axis=0)
     refusal = find_rejection(
-        align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine)
+        align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine),
+        is_corrected=False,
     )
     assert refusal is not None
     assert "mean may have been subtracted" in refusal[0]

@@ -430,7 +430,7 @@ def test_a_crash_file_without_a_notice_is_shown_with_the_warnings(outputs):
     out, logs = outputs
     (logs / "crash-2.txt").write_text(CRASH.format(lines='  File "x.py", line 1'))
     fields = {"what": "sub-01", "why": "old words", "level": "warning", "subject": "01"}
-    (logs / RECORD).write_text(json.dumps({**fields, "code": "log"}) + "\n")
+    (logs / RECORD).write_text(json.dumps({**fields, "code": "step"}) + "\n")
     _, text = page_of(out, logs)
     assert "No errors" not in text
     errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]

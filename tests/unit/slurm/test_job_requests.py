@@ -6,19 +6,18 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.arrays import divide_into_tasks, format_tasks, parse_tasks
 from bids_sr.slurm.commands import counts_shared_memory
 from bids_sr.slurm.job_requests import (
+    Request,
     compute_job_mb,
     compute_program_gib,
     compute_signal_seconds,
-    enlarge_request,
     format_time,
     make_group_request,
     make_request,
     parse_minutes,
 )
-from bids_sr.slurm.submission import Request
+from bids_sr.slurm.submission import divide_into_tasks
 
 REQUEST = Request(cpus=4, memory_mb=4096, minutes=60)
 
@@ -99,23 +98,6 @@ def test_the_group_job_requests_enough_for_thousands_of_participants() -> None:
     assert large.minutes == 560
 
 
-def test_the_exceeded_resource_is_doubled() -> None:
-    assert enlarge_request(REQUEST, "memory") == Request(cpus=4, memory_mb=8192, minutes=60)
-    assert enlarge_request(REQUEST, "time") == Request(cpus=4, memory_mb=4096, minutes=120)
-
-
-@pytest.mark.parametrize(("used_mb", "requested_mb"), [(4130, 5632), (6000, 7680), (2000, 5120)])
-def test_memory_is_requested_with_a_quarter_more_than_was_measured(
-    used_mb: int, requested_mb: int
-) -> None:
-    """Increase the request by at least a quarter, because memory may have been sampled before the
-    peak.
-    """
-    assert enlarge_request(REQUEST, "memory", used_mb) == Request(
-        cpus=4, memory_mb=requested_mb, minutes=60
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "minutes"),
     [
@@ -151,37 +133,6 @@ def test_the_signal_comes_at_least_30_s_and_at_most_half_of_the_limit_before_the
         30
         <= compute_signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes))
         <= min(300, minutes * 30)
-    )
-
-
-@pytest.mark.parametrize(
-    ("spec", "indices", "at_once"),
-    [
-        ("", (1, 2, 3, 4, 5), 0), ("%2", (1, 2, 3, 4, 5), 2), ("2-4", (2, 3, 4), 0),
-        ("1-5:2%3", (1, 3, 5), 3), ("5, 1", (1, 5), 0),
-    ],
-)  # fmt: skip
-def test_tasks_are_selected_by_an_array_specification(
-    spec: str, indices: tuple[int, ...], at_once: int
-) -> None:
-    assert parse_tasks(spec, 5) == (indices, at_once)
-
-
-@pytest.mark.parametrize(
-    "spec", ["0", "1-6", "6", "3-2", "1-5:0", "x", "1,,2", "%", "%0", "1%x", "1-2-3", "-1", "²"]
-)
-def test_invalid_array_specifications_are_rejected(spec: str) -> None:
-    with pytest.raises(UsageError, match="--array"):
-        parse_tasks(spec, 5)
-
-
-@given(st.sets(st.integers(1, 60), min_size=1), st.integers(0, 9))
-def test_array_specifications_are_unchanged_after_writing_and_parsing(
-    indices: set[int], at_once: int
-) -> None:
-    assert parse_tasks(format_tasks(sorted(indices), at_once), 60) == (
-        tuple(sorted(indices)),
-        at_once,
     )
 
 

@@ -164,7 +164,7 @@ def test_maps_are_compared_with_measured_and_known_activation(effects_files):
         "measured",
         "truth",
     }
-    assert {against_of(row) for row in rows if measure_of(row) == "truth_auc"} == {"truth"}
+    assert {against_of(row) for row in rows if measure_of(row) == "truth_ap"} == {"truth"}
     assert {row.series for row in rows} == {"measured", "bspline", "sbl"}
     assert any(
         measure_of(row) == "truth_r_beyond"

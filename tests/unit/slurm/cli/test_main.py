@@ -1,4 +1,4 @@
-"""Test ``bids-sr-slurm``: errors before submission, printed text, and exit codes."""
+"""Test ``bids-sr-slurm``: errors before submission, what is submitted again, and exit codes."""
 
 import json
 import os
@@ -10,29 +10,26 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.cli.stages import estimate_with_time
-from bids_sr.config import Settings
-from bids_sr.preflight import check
 from bids_sr.slurm.cli import main as slurm_main
-from bids_sr.slurm.cli.prepare import _estimate_costs
-from bids_sr.slurm.submission import submissions
 
 ROOT = Path(__file__).parents[4]
 Call = Callable[..., int]
+METHOD = ("--sr-method", "bspline")
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def maker(tmp_path: Path) -> BidsMaker:
     maker = BidsMaker(tmp_path / "bids")
     for label in ("01", "02", "03"):
         maker.subject(label)
-    return maker.root
+    return maker
 
 
 @pytest.fixture
-def call(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Return a function that submits with replacements of the SLURM programs; `squeue` prints the
-    file `queue`.
+def call(maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Return a function that submits with replacements of the SLURM programs.
+
+    `squeue` prints the file `queue`. Its keyword `program` contains options of bids-sr.
     """
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
@@ -41,196 +38,176 @@ def call(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
         f'echo "$@" >>"{tmp_path}/sbatch"; grep -c . "{tmp_path}/sbatch"',
     )
     program(tmp_path / "bin" / "squeue", f'cat "{tmp_path}/queue"')
-    program(tmp_path / "bin" / "scancel", f'echo "$@" >"{tmp_path}/scancel"')
+    program(tmp_path / "bin" / "scancel", f'echo "$@" >>"{tmp_path}/scancel"')
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 1001'")
     (tmp_path / "queue").write_text("")
 
-    def _call(*options: str) -> int:
-        fixed = ["--sr-method", "bspline", "--skip-bids-validation", "-w", str(tmp_path / "work")]
-        return slurm_main.main([str(data), str(tmp_path / "out"), *fixed, *options])
+    def _call(*options: str, program: tuple[str, ...] = METHOD) -> int:
+        fixed = ["--skip-bids-validation", "-w", str(tmp_path / "work")]
+        folders = [str(maker.root), str(tmp_path / "out")]
+        return slurm_main.main([*folders, *options, "--", *fixed, *program])
 
     return _call
+
+
+def submissions(tmp_path: Path) -> list[Path]:
+    """Return the folders of all submissions, oldest first."""
+    return sorted(
+        (path.parent for path in (tmp_path / "out/logs/slurm").glob("*/settings.toml")),
+        key=lambda folder: (folder / "settings.toml").stat().st_mtime_ns,
+    )
+
+
+def submitted(tmp_path: Path) -> list[list[str]]:
+    """Return the participants of each submission."""
+    return [
+        re.findall(r"(sub-\w+):", (folder / "participants.txt").read_text())
+        for folder in submissions(tmp_path)
+    ]
+
+
+def finish(tmp_path: Path, *labels: str) -> None:
+    """Record participants of the last submission as done."""
+    script = submissions(tmp_path)[-1]
+    digests = dict(re.findall(r"(sub-\w+):(\w+)", (script / "participants.txt").read_text()))
+    text = (script / "group.sbatch").read_text() if (script / "group.sbatch").exists() else ""
+    digests |= dict(re.findall(r"^entry=(group):(\w+)", text, re.MULTILINE))
+    for label in labels:
+        record = tmp_path / "out/logs/slurm/done" / f"{label}.json"
+        record.write_text(json.dumps({"digest": digests[label], "job": "1"}))
 
 
 def untouched(tmp_path: Path) -> bool:
     return not (tmp_path / "out").exists() and not (tmp_path / "sbatch").exists()
 
 
+def test_the_same_command_submits_what_is_neither_done_nor_in_the_queue(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call() == 0
+    name = f"bids-sr-{submissions(tmp_path)[0].name}"
+    finish(tmp_path, "sub-01")
+    (tmp_path / "queue").write_text(f"1_2|PENDING|{name}\n2|PENDING|{name}\n")
+    assert call() == 0
+    assert submitted(tmp_path) == [["sub-01", "sub-02", "sub-03"], ["sub-03"]]
+    calls = (tmp_path / "sbatch").read_text().splitlines()
+    assert ["--dependency=afterany:1 " in calls[1], "--dependency=afterany:3:1 " in calls[3]] == [
+        True,
+        True,
+    ]
+    assert (tmp_path / "scancel").read_text().split() == ["2"]  # the previous group job
+    (tmp_path / "queue").write_text("")
+    finish(tmp_path, "sub-03")
+    assert call() == 0
+    assert submitted(tmp_path)[2:] == [["sub-02"]]
+    finish(tmp_path, "sub-02")
+    capsys.readouterr()
+    assert call() == 0  # the group job has not ended
+    assert submitted(tmp_path)[3:] == [[]]
+    assert len((tmp_path / "sbatch").read_text().splitlines()) == 7
+    finish(tmp_path, "group")
+    assert call() == 0
+    assert "done: 3" in (text := capsys.readouterr().out)
+    assert "Nothing is left to submit" in text
+    assert len(submissions(tmp_path)) == 4
+
+
+def test_other_settings_or_runs_are_not_done_but_other_resources_are(
+    call: Call, maker: BidsMaker, tmp_path: Path
+) -> None:
+    assert call("--no-group") == 0
+    finish(tmp_path, "sub-01", "sub-02", "sub-03")
+    assert call("--no-group", "--partition", "long", program=(*METHOD, "--nprocs", "9")) == 0
+    assert len(submissions(tmp_path)) == 1
+    assert call("--no-group", program=(*METHOD, "--participant-label", "02")) == 0
+    assert len(submissions(tmp_path)) == 1
+    assert call("--no-group", program=("--sr-method", "bspline", "lanczos")) == 0
+    assert submitted(tmp_path)[1:] == [["sub-01", "sub-02", "sub-03"]]
+    maker.bold("sub-02_task-rest")
+    assert call("--no-group") == 0
+    assert submitted(tmp_path)[2:] == [["sub-02"]]
+
+
+def test_a_queue_that_does_not_answer_is_an_error(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call() == 0
+    program(tmp_path / "bin" / "squeue", "exit 1")
+    assert call() == 2
+    assert "squeue failed with exit code 1" in capsys.readouterr().err
+    assert len(submissions(tmp_path)) == 1
+
+
+def test_a_rejected_job_leaves_no_submission(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program(tmp_path / "bin" / "sbatch", '[[ "$*" == *array.sbatch ]] || exit 1; echo 5')
+    assert call() == 2
+    assert "sbatch failed" in capsys.readouterr().err
+    assert (tmp_path / "scancel").read_text().split() == ["5"]
+    assert submissions(tmp_path) == []
+
+
 def test_print_only_shows_what_would_be_submitted(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        call(
-            "--print-only",
-            "--array",
-            "2-3%1",
-            "--partition",
-            "long",
-            "--time",
-            "2:00:00",
-            "--mem",
-            "6G",
-        )
-        == 0
-    )
+    options = ("--print-only", "--at-once", "1", "--partition", "long", "--time", "2:00:00")
+    assert call(*options, program=(*METHOD, "--mem", "6G")) == 0
     text = capsys.readouterr().out
-    assert "#SBATCH --array=2-3%1\n" in text
-    assert "#SBATCH --partition=long\n" in text
-    assert "#SBATCH --time=0-02:00:00\n" in text
-    assert "#SBATCH --mem=8735M\n" in text
-    assert "No jobs were submitted" in text
+    for line in ("array=1-3%1", "partition=long", "time=0-02:00:00", "mem=8735M"):
+        assert f"#SBATCH --{line}\n" in text
+    assert "sbatch --dependency=afterany:$job " in text
     assert not (tmp_path / "sbatch").exists()
-    (submission,) = submissions(tmp_path / "out")
-    assert submission.participants == ("sub-02", "sub-03")
 
 
-def test_submission_status_retry_and_cancel(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = str(tmp_path / "out")
-    (tmp_path / "queue").write_text("")
-    assert call("--cpus", "3", "--array", "1-2") == 0
-    assert len((tmp_path / "sbatch").read_text().splitlines()) == 2  # the array and the group job
-    (submission,) = submissions(tmp_path / "out")
-    assert submission.arrays[0].request.cpus == 3
-    assert "nprocs = 3" in (submission.folder / "settings.toml").read_text()
-    (tmp_path / "queue").write_text("1_1|RUNNING|None\n1_2|PENDING|None\n2|PENDING|Dependency\n")
-    assert slurm_main.main(["status", out]) == 0
-    assert "1 pending, 1 running, group level pending" in capsys.readouterr().out
-    assert call("--participant-label", "01", "03") == 2
-    assert (
-        "sub-01: jobs for these participants are already pending or running"
-        in capsys.readouterr().err
-    )
-    assert slurm_main.main(["cancel", out, "--participant-label", "sub-02"]) == 0
-    assert (tmp_path / "scancel").read_text() == "1_2\n"
-    values = {
-        "participant": "sub-01",
-        "state": "failed",
-        "exit_code": 2,
-        "started": 0,
-        "ended": 9,
-        "job": "1_1",
-    }
-    (submission.folder / "status" / "sub-01.json").write_text(json.dumps(values))
-    (submission.folder / "status" / "group.json").write_text(
-        json.dumps({**values, "participant": "group", "state": "done"})
-    )
-    (tmp_path / "queue").write_text("")
-    assert slurm_main.main(["status", out]) == 1
-    text = capsys.readouterr().out
-    assert "sub-01\n  why: rejected (resources requested per start of the job: " in text
-    assert "  fix: Correct the problem that is reported in the log" in text
-    assert "sub-02\n  why: cancelled (" in text
-    assert (
-        slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
-        == 0
-    )
-    assert "#SBATCH --mem=9395M" in capsys.readouterr().out
-    assert slurm_main.main(["retry", out]) == 0
-    text = capsys.readouterr().out
-    assert "Resubmitting sub-01 sub-02 with " in text
-    assert "Resubmitting the group-level job\n" in text
-    assert len((tmp_path / "sbatch").read_text().splitlines()) == 4
-
-
-def test_wait_exits_with_code_1_and_names_participants_without_status(
-    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(
-        "bids_sr.slurm.manage.wait.__kwdefaults__", {"sleep": lambda seconds: None}
-    )
-    # the queue is empty and no job left a status
-    assert call("--wait", "--no-group") == 1
-    text = capsys.readouterr().out
-    assert "sub-02\n  why: job never started (" in text
-    assert "group" not in text.split("Submitted jobs:")[1]
+def test_processors_and_selection_reach_the_tasks(call: Call, tmp_path: Path) -> None:
+    labels = ("--participant-label", "01", "03")
+    assert call(program=(*METHOD, "--nprocs", "3", *labels)) == 0
+    (folder,) = submissions(tmp_path)
+    assert submitted(tmp_path) == [["sub-01", "sub-03"]]
+    assert "#SBATCH --cpus-per-task=3\n" in (folder / "array.sbatch").read_text()
+    settings = (folder / "settings.toml").read_text()
+    assert "nprocs = 3" in settings
+    assert 'participant_label = ["01", "03"]' in settings
 
 
 def test_all_problems_are_listed_at_once(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = call(
-        "--array",
-        "9",
-        "--partition",
-        "a b",
-        "--setup",
-        "nowhere",
-        "--participant-label",
-        "01",
-        "77",
-        "--boilerplate-only",
-        "--mem",
-        "100M",
-    )
+    wrong = ("--participant-label", "01", "77", "--boilerplate-only")
+    (tmp_path / "plugin.toml").write_text('plugin = "SLURM"\n')
+    plugin = ("--use-plugin", str(tmp_path / "plugin.toml"))
+    options = ("--partition", "a b", "--setup", "nowhere")
+    assert call(*options, program=(*METHOD, *wrong, *plugin)) == 2
     text = capsys.readouterr().err
-    assert code == 2
-    for part in (
-        "--array 9",
-        "--partition a b",
-        "--setup nowhere",
-        "77",
-        "--boilerplate-only",
-        "--mem",
-    ):
+    for part in ("--partition a b", "--setup nowhere", "77", "--boilerplate-only", "--use-plugin"):
         assert part in text, part
     assert untouched(tmp_path)
 
 
-def test_options_are_checked_before_slurm_is_called(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "program_options", "words"),
+    [
+        (("--time", "soon"), METHOD, "--time soon"),
+        (("--batch", "0"), METHOD, "--batch: 0"),
+        (("--container", "nowhere.sif"), METHOD, "--container nowhere.sif"),
+        (("--at-onc", "1"), METHOD, "did you mean '--at-once'"),
+        (("--gpus", "-1"), METHOD, "--gpus: -1"),
+        (("--setup", ""), METHOD, "the path must not be empty"),
+        ((), ("--sr-method", "magic"), "magic"),
+        ((), (*METHOD, "--mem", "8000"), "Specify 8000M or 8000G"),
+    ],
+)
+def test_invalid_options_are_rejected(
+    options: tuple[str, ...],
+    program_options: tuple[str, ...],
+    words: str,
+    call: Call,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call("--cpus", "1") == 0
-    for name in ("squeue", "scontrol"):
-        program(tmp_path / "bin" / name, f'echo "{name}" >>"{tmp_path}/asked"; exit 1')
-    out = str(tmp_path / "out")
-    for option, exit_code in {
-        "--array 9": call("--array", "9"),
-        "--time soon": slurm_main.main(["retry", out, "--time", "soon"]),
-    }.items():
-        assert exit_code == 2, option
-    text = capsys.readouterr().err
-    for option in ("--array 9", "--time soon"):
-        assert option in text
-    assert not (tmp_path / "asked").exists()
-    assert call() == 2
-    assert "squeue failed with exit code 1" in capsys.readouterr().err
-
-
-def test_a_slurm_plugin_is_rejected_in_array_tasks(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "plugin.toml").write_text('plugin = "SLURM"\n')
-    assert call("--use-plugin", str(tmp_path / "plugin.toml")) == 2
-    assert "--use-plugin: tasks of a job array cannot submit jobs" in capsys.readouterr().err
-    assert untouched(tmp_path)
-
-
-def test_tasks_request_the_processors_of_the_plugin_file(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "plugin.yml").write_text("plugin: MultiProc\nplugin_args: {n_procs: 3}\n")
-    assert call("--use-plugin", "plugin.yml", "--print-only") == 0
-    (submission,) = submissions(tmp_path / "out")
-    assert submission.arrays[0].request.cpus == 3
-
-
-@pytest.mark.parametrize("command", ["submit", "retry"])
-def test_an_ambiguous_memory_unit_is_rejected(
-    command: str, call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if command == "submit":
-        assert call("--mem", "8000") == 2
-    else:
-        assert slurm_main.main(["retry", str(tmp_path / "out"), "--mem", "8000"]) == 2
-    assert "Specify 8000M or 8000G" in capsys.readouterr().err
-
-
-def test_clean_workdir_is_rejected_if_tasks_may_be_requeued(
-    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("--set", "run.clean_workdir=true") == 2
-    assert "--set run.clean_workdir=true: a requeued task" in (stderr := capsys.readouterr().err)
-    assert "specify a new working directory with -w" in stderr
+    assert call(*options, program=program_options) == 2
+    assert words in capsys.readouterr().err
     assert untouched(tmp_path)
 
 
@@ -239,117 +216,37 @@ def test_more_tasks_than_an_array_allows_are_rejected(
 ) -> None:
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
     assert call() == 2
-    assert (
-        "has 3 tasks, but this cluster allows at most 2 tasks per array. Use --batch 2"
-        in capsys.readouterr().err
-    )
+    text = capsys.readouterr().err
+    assert "3 tasks" in text
+    assert "--batch 2" in text
     assert untouched(tmp_path)
     assert call("--batch", "2") == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--time", "soon"), "--time soon"),
-        (("--batch", "0"), "--batch: 0"),
-        (("--container", "nowhere.sif"), "--container nowhere.sif"),
-        (("--arry", "1"), "did you mean '--array'"),
-        (("--gpus", "-1"), "--gpus: -1"),
-        (("--requeues", "-1"), "--requeues: -1"),
-        (("--sr-method", "magic"), "magic"),
-    ],
-)
-def test_invalid_options_are_rejected(
-    options: tuple[str, ...],
-    words: str,
-    call: Call,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert call(*options) == 2
-    assert words in capsys.readouterr().err
-    assert untouched(tmp_path)
 
 
 def test_a_missing_slurm_is_rejected_unless_print_only(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    assert call("--set", "run.clean_workdir=true") == 2
-    assert "--set run.clean_workdir=true" in (stderr := capsys.readouterr().err)
-    assert "--print-only" not in stderr, "SLURM is not called for options that cannot be submitted"
     assert call() == 2
     assert "--print-only" in capsys.readouterr().err
-    assert untouched(tmp_path)
+    assert not list((tmp_path / "out").rglob("settings.toml"))
     assert call("--print-only") == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--setup", ""), "the path must not be empty"),
-        (("--cpus", "0"), "--cpus: 0\n  why: expected at least"),
-    ],
-)
-def test_invalid_values_are_rejected(
-    options: tuple[str, ...],
-    message: str,
-    call: Call,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert call(*options) == 2
-    assert message in capsys.readouterr().err
-    assert untouched(tmp_path)
-
-
-@pytest.mark.parametrize("command", ["status", "retry", "cancel"])
-def test_commands_on_an_output_without_submissions_are_rejected(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert slurm_main.main([command, str(tmp_path)]) == 2
-    assert "no submitted jobs" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("--dry-run") == 0
-    assert "3 participants in 3 tasks; each task requests 4 processors" in capsys.readouterr().out
+    assert call(program=(*METHOD, "--dry-run")) == 0
+    text = capsys.readouterr().out
+    assert "3 participants in 3 tasks; each task requests 4 processors" in text
     assert untouched(tmp_path)
-
-
-def test_each_participant_is_estimated_separately(data: Path, tmp_path: Path) -> None:
-    settings = Settings.from_mapping(
-        {
-            "paths": {"bids_dir": data, "output_dir": tmp_path / "out"},
-            "superres": {"methods": ["bspline"]},
-            "selection": {"skip_bids_validation": True},
-            "resources": {"nprocs": 1},
-        }
-    )
-    plan = check(settings)
-    costs = _estimate_costs(plan, settings)
-    assert list(costs) == ["sub-01", "sub-02", "sub-03"]
-    minutes_of_all = estimate_with_time(plan, settings).minutes
-    assert all(0 < cost.minutes < minutes_of_all for cost in costs.values())
-    assert all(0 < cost.memory_gb <= plan.estimate.memory_gb for cost in costs.values())
 
 
 def test_the_hpc_page_documents_every_option() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
-    parsers = (
-        slurm_main.build_parser(),
-        slurm_main.build_command_parser("retry"),
-        slurm_main.build_command_parser("cancel"),
-    )
     flags = {
-        flag for parser in parsers for action in parser._actions for flag in action.option_strings
+        action.option_strings[0]
+        for action in slurm_main.build_parser()._actions
+        if action.dest.startswith(("slurmoptions.", "site.")) and action.option_strings
     }
-    slurm_actions = [
-        action
-        for action in parsers[0]._actions
-        if action.dest.startswith(("slurmoptions.", "site."))
-    ]
-    assert [action.dest for action in slurm_actions if action.option_strings[0] not in text] == []
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--gres"} <= flags
+    assert [flag for flag in flags if flag not in text] == []

@@ -1,0 +1,127 @@
+"""Task of a run in Python: events, contrasts and confounds of its linear model."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, check_file
+from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.io.confound_names import find_renamed_columns
+from bids_sr.io.tables import read_frame
+from bids_sr.steps.default_contrasts import choose_default_contrasts
+
+_DISPLACEMENT = "framewise_displacement"
+
+
+def load_confounds(
+    confounds: pd.DataFrame | np.ndarray | str | Path, n_volumes: int
+) -> pd.DataFrame:
+    """Return the confounds of the models, one row per volume.
+
+    Parameters
+    ----------
+    confounds : pd.DataFrame | ndarray | str | Path
+        Table, array (t, columns) or file, as in nilearn.
+    n_volumes : int
+        Number of volumes of the series.
+
+    Returns
+    -------
+    pd.DataFrame
+        Named columns; only values of the first row may be missing. From a table of the program or
+        of fMRIPrep, framewise displacement and the columns of the program's models are returned.
+    """
+    try:
+        if isinstance(confounds, str | Path):
+            confounds = read_frame(Path(confounds))
+        table = pd.DataFrame(confounds).rename(columns=str)
+        table = table.rename(columns=find_renamed_columns(table))
+        if is_program_table(table):
+            table = table[
+                [_DISPLACEMENT, *(name for name in model_confounds(table) if name in table)]
+            ]
+        table = table.astype(float)
+    except (OSError, ValueError, TypeError) as error:
+        raise ImageInputError(
+            "confounds: the table cannot be read, or contains values that are not numbers "
+            f"({error}). Pass a DataFrame or the path of a TSV file with numeric columns."
+        ) from error
+    if len(table) != n_volumes:
+        raise ImageInputError(
+            f"confounds: the table has {len(table)} rows, but the series has {n_volumes} "
+            "volumes. Provide one row per volume, including the non-steady-state volumes."
+        )
+    if table.iloc[1:].isna().any(axis=None):
+        incomplete = ", ".join(table.columns[table.iloc[1:].isna().any()])
+        raise ImageInputError(
+            f"confounds: missing values were found after the first row in {incomplete}. Fill in "
+            "these values or drop the columns."
+        )
+    return table
+
+
+def is_program_table(confounds: pd.DataFrame) -> bool:
+    """Return whether confounds are from the program or fMRIPrep, with columns of known meaning."""
+    return _DISPLACEMENT in confounds
+
+
+def parse_contrasts(
+    events: Events, contrasts: Sequence[str], design: DesignSettings, n_volumes: int, tr: float
+) -> dict[str, Mapping[str, float]]:
+    """Return the weights of conditions by contrast.
+
+    Default contrasts are those that the events allow to estimate, as in the program. A warning
+    names what is left out.
+
+    Parameters
+    ----------
+    events : Events
+        Events of the run.
+    contrasts : Sequence[str]
+        Requested contrasts; if empty, default contrasts are used.
+    design : DesignSettings
+        Options of the design.
+    n_volumes : int
+        Number of volumes, including dummies.
+    tr : float
+        Repetition time (s).
+    """
+    if contrasts:
+        return dict(resolve_contrasts(events.conditions, contrasts))
+    chosen, left_out = choose_default_contrasts(events, design, n_volumes, tr)
+    if left_out:
+        texts = (f"{text} {', '.join(names)}" for text, names in left_out.items())
+        warnings.warn(
+            f"default contrasts: {'; '.join(texts)}.", SuperResolutionWarning, stacklevel=2
+        )
+    return dict(chosen)
+
+
+def load_events(events: pd.DataFrame | str | Path) -> Events:
+    """Return events as in the program, from a table or a BIDS file.
+
+    Events have an onset (s), a duration (s) and a trial type.
+    """
+    columns = "Events need the columns onset (s), duration (s) and trial_type."
+    if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
+        raise ImageInputError(
+            "events: expected a DataFrame or the path of a BIDS events file, got "
+            f"{type(events).__name__}"
+        )
+    try:
+        if not isinstance(events, pd.DataFrame):
+            return read_events(check_file(events, "events"))
+        text = events.astype(object).where(events.notna(), "n/a").astype(str)
+        return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2), "events")
+    except DesignError as error:
+        prefix = "" if isinstance(events, pd.DataFrame) else "events: "
+        raise ImageInputError(f"{prefix}{error}. {columns}") from None

@@ -1,0 +1,91 @@
+"""Test events, default contrasts and confounds of a run in Python."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from shortrun import EVENTS
+
+from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
+from bids_sr.api.task_inputs import load_confounds, load_events, parse_contrasts
+from bids_sr.glm.design import DesignSettings
+
+BLOCKS = [
+    (start, 14.0, ("thumb", "little")[k % 2]) for k, start in enumerate((6.0, 34.0, 62.0, 90.0))
+]
+PLAIN = ["little", "thumb", "all", "littleMinusThumb"]
+
+
+def parse(events: list[tuple[float, float, str]], *contrasts: str) -> list[str]:
+    table = pd.DataFrame(events, columns=["onset", "duration", "trial_type"])
+    return list(parse_contrasts(load_events(table), contrasts, DesignSettings(), 60, 2.0))
+
+
+@pytest.mark.parametrize("seconds", [2.0, 4.0])
+def test_a_late_type_is_left_out_with_a_warning(seconds: float) -> None:
+    with pytest.warns(SuperResolutionWarning, match="late"):
+        assert parse([*BLOCKS, (120.0 - seconds, 2.0, "late")]) == PLAIN
+
+
+def test_types_at_the_same_moments_have_a_mean_only() -> None:
+    same = [(onset, duration, kind) for onset, duration, _ in BLOCKS for kind in ("cue", "target")]
+    with pytest.warns(SuperResolutionWarning, match="cannot be estimated: cue, target"):
+        assert parse(same) == ["all"]
+
+
+def test_plain_and_requested_contrasts_are_kept_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert parse(BLOCKS) == PLAIN
+        assert parse([*BLOCKS, (116.0, 2.0, "late")], "late") == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ("nowhere.tsv", "events: the file nowhere.tsv does not exist"),
+        ([EVENTS], "events: expected a DataFrame or the path"),
+        (
+            EVENTS.drop(columns="duration"),
+            r"^events: the events table lacks required columns: duration\. .*"
+            r"Events need the columns onset \(s\), duration \(s\) and trial_type\.$",
+        ),
+        (
+            EVENTS.assign(onset="soon"),
+            "^events: the onset in line 2 is not a number, but 'soon'",
+        ),
+    ],
+)
+def test_invalid_events_are_rejected(events: object, message: str) -> None:
+    with pytest.raises(ImageInputError, match=message):
+        load_events(events)  # type: ignore[arg-type]
+
+
+def test_confounds_can_be_tables_arrays_or_files(tmp_path):
+    """From a table of fMRIPrep, the columns of the program's models are used; from other tables,
+    all columns.
+    """
+    rng = np.random.default_rng(0)
+    table = load_confounds(rng.standard_normal((60, 2)), 60)
+    assert list(table) == ["0", "1"]
+    columns = {"trans_x": 0.0, "csf": 1.0, "framewise_displacement": 0.0}
+    components = {f"a_comp_cor_{k:02d}": 1.0 for k in range(7)}
+    fmriprep_table = pd.DataFrame(columns | components, range(60))
+    fmriprep_table.loc[0, "framewise_displacement"] = np.nan
+    fmriprep_table.loc[5, "a_comp_cor_02"] = np.nan
+    fmriprep_table.to_csv(tmp_path / "confounds.tsv", sep="\t", index=False, na_rep="n/a")
+    assert list(load_confounds(tmp_path / "confounds.tsv", 60)) == [
+        "framewise_displacement",
+        "trans_x",
+        *(f"a_comp_cor_{k:02d}" for k in (0, 1, 3, 4, 5)),
+    ]
+    assert list(load_confounds(fmriprep_table[["csf"]], 60)) == ["csf"]
+    for confounds, message in (
+        (tmp_path / "none.tsv", "values that are not numbers"),
+        (pd.DataFrame({"a": ["x"] * 60}), "values that are not numbers"),
+        (pd.DataFrame({"a": [np.nan] * 60}), "missing values were found after the first row in a"),
+        (pd.DataFrame({"trans_x": [0.0] * 3}), "^confounds: the table has 3 rows"),
+    ):
+        with pytest.raises(ImageInputError, match=message):
+            load_confounds(confounds, 60)
