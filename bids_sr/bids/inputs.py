@@ -121,7 +121,7 @@ class BoldRun:
     pair : Pair or None
         Images of the same participant that this run is super-resolved with.
     holdout : Pair or None
-        Second pair, which is not used for training (``--pair-holdout``).
+        Second pair of the session, which is not used for training.
     calibration : BoldRun or None
         Short high-resolution run that calibrates this run.
     same_task_run : BoldRun or None
@@ -261,7 +261,7 @@ class Subject:
     structural : tuple of Pair
         Contrasts to super-resolve with ``--sr-target anat``.
     controls : tuple
-        Contrasts of each session with only high-resolution scans (``--anat-control``).
+        Contrasts of each session with only high-resolution scans (`anat.control`).
     lowres : tuple
         Contrasts of each session with only low-resolution scans, for ``--pretrained`` models.
     """

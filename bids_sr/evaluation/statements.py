@@ -254,8 +254,8 @@ class Statement(StrEnum):
     SRGAN = "The published training recipe for srgan was never run to completion."
     NO_IMAGE_REFERENCE = (
         "Image quality relative to bspline and inject was not assessed. This comparison requires"
-        " both series and measured volumes (--truth, --retrospective) or a second pair"
-        " (--pair-holdout)."
+        " both series and measured volumes (--truth, --retrospective) or a second T2*w"
+        " pair of the session (run-2)."
     )
     NO_CONTROLS = (
         "No negative controls were run for {series}, so it is unknown whether the gain is specific"

@@ -44,7 +44,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
             for file in files:
                 source = f"{run.bold} with --pretrained {file}"
                 check_card(
-                    file, np.asarray(run.affine), "bold", run.factor, source, findings, superres
+                    file, np.asarray(run.affine), "bold", run.factor, source, findings, settings
                 )
             if superres.model_source != "reuse":
                 _check_patches(settings, run, findings)
@@ -141,7 +141,7 @@ def check_card(
     factor: Factor,
     model_text: str,
     findings: Findings,
-    superres: SuperRes,
+    settings: Settings,
 ) -> None:
     """Reject a model whose card states that it was trained on different images."""
     try:
@@ -150,9 +150,9 @@ def check_card(
             affine,
             contrast,
             factor,
-            align=None if contrast == "bold" else superres.anat_align,
-            scale=None if contrast == "bold" else superres.scaling_of_scans,
-            force=superres.force,
+            align=None if contrast == "bold" else settings.anat.align,
+            scale=None if contrast == "bold" else settings.scaling_of_scans,
+            force=settings.superres.force,
         )
     except ModelError:
         return  # reported by `check_pretrained`

@@ -165,7 +165,7 @@ _VALUE_TABLES = ("evaluation",)
             " brackets are 95 % confidence intervals over slices."
         ),
         request="image quality on a second T2* pair that is held out from training",
-        remark="--pair-holdout",
+        remark="two T2* pairs",
     ),
     FigureSpec(
         "placebo",

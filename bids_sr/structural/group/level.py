@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
 _GROUP_SETTINGS = (
     "superres.target",
-    "evaluation.protocol",
-    "evaluation.months",
+    "anat.protocol",
+    "anat.months",
     "resources.random_seed",
 )
 """Settings that affect results of this level."""
@@ -128,7 +128,7 @@ class ScansGroup:
         content = ScansContent(
             names=self.names,
             tables=tables,
-            protocol=settings.evaluation.protocol or "",
+            protocol=settings.anat.protocol or "",
             absent=(*self.absent, *self.leftovers),
             about={
                 "bids-sr version": __version__,
@@ -220,13 +220,11 @@ def find_scans_group(
         ),
         *dataset.table.list_skipped_lines(),
     )
-    protocols = (
-        _find_protocols(settings, tables, dataset.table) if settings.evaluation.protocol else {}
-    )
+    protocols = _find_protocols(settings, tables, dataset.table) if settings.anat.protocol else {}
     sessions = {
         str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
     }
-    months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
+    months = months_of_sessions(settings.paths.bids_dir, sessions, settings.anat.months)
     return ScansGroup(
         names=make_group_names(settings.selection.session_label, kind="scans"),
         tables=tables,
@@ -241,7 +239,7 @@ def _find_protocols(
     settings: Settings, tables: "pd.DataFrame", listing: ParticipantsTable
 ) -> dict[str, str]:
     """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
-    protocol = settings.evaluation.protocol or ""
+    protocol = settings.anat.protocol or ""
     bids_dir = settings.paths.bids_dir
     if protocol in listing.columns:
         return {
@@ -261,7 +259,7 @@ def _find_protocols(
     available = columns + sorted(keys)
     choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--set evaluation.protocol={protocol}: neither a column of {listing.path} nor a key in"
+        f"--set anat.protocol={protocol}: neither a column of {listing.path} nor a key in"
         " the JSON sidecars of the scans",
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,

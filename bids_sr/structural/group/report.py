@@ -349,7 +349,7 @@ def _protocols_html(content: ScansContent) -> Markup:
         f"Participants are grouped by {content.protocol}."
         if content.protocol
         else "All participants are in one group. To group participants by acquisition protocol,"
-        " use --set evaluation.protocol=NAME with a column of participants.tsv or a key of the"
+        " use --set anat.protocol=NAME with a column of participants.tsv or a key of the"
         " JSON sidecars."
     )
     series_names = list_series(errors)
@@ -505,7 +505,7 @@ def _change_html(content: ScansContent, figure_dir: Path) -> Markup:
         if by_month
         else " Sessions are grouped by their labels. To group sessions by month, add dates"
         " (acq_time in sub-*_sessions.tsv) or specify a column with"
-        " --set evaluation.months=COLUMN."
+        " --set anat.months=COLUMN."
     )
     caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
     cell_rows = [_make_change_cells(row) for row in changes.itertuples()]

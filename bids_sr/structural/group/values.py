@@ -359,7 +359,7 @@ METHODS_COLUMNS = {
 }
 PROTOCOL_COLUMNS = {
     **_describe_columns(
-        protocol="Acquisition protocol, or all if evaluation.protocol was not specified"
+        protocol="Acquisition protocol, or all if anat.protocol was not specified"
     ),
     **_METRIC_COLUMNS,
     **_describe_columns(
