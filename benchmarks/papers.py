@@ -114,8 +114,8 @@ def srgan(work: Path, people: int) -> None:
 
 def srgan_sizes(out: Path) -> pd.DataFrame:
     """Return region sizes and Dice of all participants of an output directory."""
-    from bids_sr.group.comparison_tables import paper_sizes
     from bids_sr.group.input_tables import find_tables
+    from bids_sr.group.paper_table import paper_sizes
     from bids_sr.group.values import join_tables
 
     (sizes, *_) = paper_sizes(join_tables(find_tables(out), io.StringIO()).values)

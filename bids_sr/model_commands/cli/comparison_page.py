@@ -20,7 +20,7 @@ _MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 def write_comparison_page(
     target: Path,
     title: str,
-    tables: Mapping[str, Sequence[Sequence[str]]],
+    tables: Mapping[str, Markup],
     figures: Sequence[Path],
 ) -> Path:
     """Write a page of tables and figures, atomically.
@@ -31,12 +31,14 @@ def write_comparison_page(
         File of the page.
     title : str
         Title of the page.
-    tables : Mapping[str, Sequence[Sequence[str]]]
-        Rows of cells by heading; the first row has the names of the columns.
+    tables : Mapping[str, Markup]
+        Tables by heading.
     figures : Sequence[Path]
         PNG or SVG files, which are embedded.
     """
-    sections = [_format_table(heading, rows) for heading, rows in tables.items()]
+    sections = [
+        Markup("<h2>{}</h2>{}").format(heading, content) for heading, content in tables.items()
+    ]
     sections += [_format_figure(file) for file in figures]
     page = Markup(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -48,12 +50,12 @@ def write_comparison_page(
     return write_text(target, str(page))
 
 
-def _format_table(heading: str, rows: Sequence[Sequence[str]]) -> Markup:
-    """Return a heading and a table; the first row has the names of the columns."""
+def format_table(rows: Sequence[Sequence[str]]) -> Markup:
+    """Return a table; the first row has the names of the columns."""
     column_names, *body_rows = rows
     head = _wrap_cells("<th>{}</th>", column_names)
     body = _wrap_cells("<tr>{}</tr>", [_wrap_cells("<td>{}</td>", row) for row in body_rows])
-    return Markup("<h2>{}</h2><table><tr>{}</tr>{}</table>").format(heading, head, body)
+    return Markup("<table><tr>{}</tr>{}</table>").format(head, body)
 
 
 def _wrap_cells(template: str, cells: Sequence[str]) -> Markup:

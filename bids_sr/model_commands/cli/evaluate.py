@@ -14,8 +14,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
+from markupsafe import Markup
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
@@ -33,10 +35,11 @@ from bids_sr.model_commands.cli.apply import (
     prepare_method,
     require_finite,
 )
-from bids_sr.model_commands.cli.comparison_page import write_comparison_page
+from bids_sr.model_commands.cli.comparison_page import format_table, write_comparison_page
 from bids_sr.model_commands.cli.options import ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     MISSING,
+    TESTS,
     ComparisonTable,
     cell_text,
     compare_rows,
@@ -48,6 +51,7 @@ from bids_sr.model_commands.cli.score_tables import (
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
+from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.sr.matrices import MATRICES, upsample
 
 
@@ -552,9 +556,9 @@ def _write_report(
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
-        tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
+        tables_by_title = {"Scores": _format_page_table(rows, "models_apply")}
         tables_by_title |= {
-            table.title: _format_page_rows(table_rows, table.columns)
+            table.title: _format_page_table(table_rows, table.columns)
             for table, table_rows in tables.items()
         }
         write_comparison_page(
@@ -604,10 +608,18 @@ def _unwrap_single(values: Sequence[object]) -> object:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _format_page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
-    """Return the column names and the rows as text; `columns` is an entry of ``columns.json``."""
+def _format_page_table(rows: Sequence[ScoreRow], columns: str) -> Markup:
+    """Return a table of the page; `columns` is an entry of ``columns.json``."""
+    if columns == TESTS.columns:
+        return comparisons_html(
+            columns,
+            [SimpleNamespace(**row) for row in rows],
+            "Each series compared with its reference across participants",
+            {"metric": [str(row["statistic"]) for row in rows]},
+        )
     column_names = list(data_of("columns.json")[columns])
-    return [column_names, *([cell_text(row[name]) for name in column_names] for row in rows)]
+    cells = [[cell_text(row[name]) for name in column_names] for row in rows]
+    return format_table([column_names, *cells])
 
 
 def _draw_figures(

@@ -12,8 +12,8 @@ import pandas as pd
 from grouptables import values_of
 from shortnames import named_row
 
-from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import compare
+from bids_sr.group.paper_table import comparisons_html, paper_html, paper_sizes
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.facts import card_html, facts_html, messages_html
 from bids_sr.report.metric_tables import (

@@ -89,7 +89,7 @@ def test_scores_are_summarized_and_methods_compared(data: Path, tmp_path: Path) 
     [pair] = [
         row
         for row in tests
-        if (row["metric"], row["minus"]) == ("psnr", "bspline") and "(matched" in row["name"]
+        if (row["statistic"], row["minus"]) == ("psnr", "bspline") and "(matched" in row["series"]
     ]
     expected = stats.ttest_rel(scores["srgan (matched.safetensors)"], scores["bspline"])
     assert float(pair["t"]) == pytest.approx(float(expected.statistic), rel=2e-2)
