@@ -39,7 +39,7 @@ from bids_sr.series import (
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.statistics import paired_tests
 from bids_sr.statistics.comparisons import (
-    Comparison,
+    PairedComparison,
     compare_pairs,
     compute_differences,
     correct,
@@ -146,12 +146,12 @@ def compare(
     Returns
     -------
     pd.DataFrame
-        One row per comparison, with the columns described in `bids_sr.group.tables.COLUMN_TEXT`
-        and ``lower_of_series``, the lower limit of the confidence interval of the series'
-        explained variance.
+        One row per comparison, with the columns ``stats`` of ``columns.json`` and
+        ``lower_of_series``, the lower limit of the confidence interval of the series' explained
+        variance.
     """
     questions: list[_Question] = []
-    comparisons: list[Comparison] = []
+    comparisons: list[PairedComparison] = []
     for _, question in values[QUESTION].groupby(QUESTION, sort=False):
         for cells, comparison in _compare_question(values.loc[question.index], methods, margin):
             questions.append(cells)
@@ -169,7 +169,7 @@ def compare(
 
 def _make_table(
     questions: Sequence[_Question],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[PairedComparison],
     families: Sequence[tuple[Any, ...]],
     part: str,
 ) -> pd.DataFrame:
@@ -188,7 +188,7 @@ def _make_table(
 
 def _compare_question(
     table: pd.DataFrame, methods: Sequence[str], requested_margin: float | None
-) -> Iterator[tuple[_Question, Comparison]]:
+) -> Iterator[tuple[_Question, PairedComparison]]:
     """Yield all comparisons of one quantity (a question) between series, without correction."""
     question = table[QUESTION].iloc[0].to_dict()
     name = question["statistic"]
@@ -300,7 +300,7 @@ def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
         strongest references (``rivals``).
     """
     questions: list[_Question] = []
-    comparisons: list[Comparison] = []
+    comparisons: list[PairedComparison] = []
     primary_values = values[is_primary_metric(values)]
     for _, task_values in primary_values.groupby(["task", "variant"], sort=False):
         is_defined = np.isfinite(participant_columns(task_values)).any(axis=1)
@@ -331,7 +331,7 @@ def _question_rank(question: pd.Series) -> tuple[int, int, float, str]:
 
 def _compare_with_strongest(
     question_values: pd.DataFrame, method: str
-) -> tuple[_Question, Comparison]:
+) -> tuple[_Question, PairedComparison]:
     """Compare a method with the strongest reference of each participant, without correction."""
     table = participants_by_series(question_values)
     question = question_values[QUESTION].iloc[0].to_dict()

@@ -82,16 +82,15 @@ def write_group_page(folder: Path, page: GroupPage) -> Path:
     return target
 
 
+@frozen
 class GroupFigures:
     """Figures of a page, which are embedded and also written to ``group/figures``.
 
     `folder` is the folder of the page, and names of figures begin with `start`.
     """
 
-    def __init__(self, folder: Path, start: str) -> None:
-        self._folder = folder / "group" / "figures"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._start = start
+    folder: Path
+    start: str
 
     def embed(
         self, draw: Callable[[], Figure], name: str, caption: str, heading: str = ""
@@ -101,6 +100,8 @@ class GroupFigures:
             svg = svg_text(draw())
         except FigureInputError as error:
             return render("note", "missing", f"No figure: {error} ({caption})")
-        full_name = f"{self._start}_{name}"
-        write_text(self._folder / f"{full_name}.svg", svg)
+        full_name = f"{self.start}_{name}"
+        figure_dir = self.folder / "group" / "figures"
+        figure_dir.mkdir(parents=True, exist_ok=True)
+        write_text(figure_dir / f"{full_name}.svg", svg)
         return render("figure", data_uri(svg.encode()), heading or caption, caption, full_name)

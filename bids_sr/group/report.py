@@ -133,7 +133,7 @@ class RunsContent:
 def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     """Return the contents of the page, and write its figures below a folder."""
     methods = content.joined_tables.methods
-    figures = GroupFigures(folder, content.names.tables)
+    figures = GroupFigures(folder=folder, start=content.names.tables)
     findings = verdicts.select_findings(content.comparisons, methods)
     comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figures)]

@@ -20,7 +20,7 @@ from bids_sr.statistics.wilcoxon import hodges_lehmann, signed_rank
 
 
 @frozen
-class Comparison:
+class PairedComparison:
     """Comparison of a series with another series (`minus`), over `n` units with both values.
 
     The fields are columns of ``comparisons`` in ``columns.json``, which describes them. Numbers
@@ -73,7 +73,7 @@ def compare_pairs(
     *,
     margin: float = math.nan,
     optimum: float | None = None,
-) -> list[Comparison]:
+) -> list[PairedComparison]:
     """Compare pairs of series over units, without correction.
 
     Parameters
@@ -89,6 +89,18 @@ def compare_pairs(
     optimum : float, optional
         Best value. Differences are then between distances from this value, so that a negative
         difference is an improvement.
+
+    Returns
+    -------
+    list[PairedComparison]
+        One comparison per pair; numbers are NaN if no unit has both values.
+
+    Examples
+    --------
+    >>> values = {"method": np.array([3.0, 4.0, 6.0]), "linear": np.array([1.0, 3.0, 3.0])}
+    >>> (comparison,) = compare_pairs(values, [("method", "linear")])
+    >>> comparison.n, comparison.difference, comparison.p_wilcoxon
+    (3, 2.0, 0.25)
     """
     return [
         _compare_pair(series, minus, values[series], values[minus], margin, optimum)
@@ -103,7 +115,7 @@ def _compare_pair(
     all_references: Float,
     margin: float,
     optimum: float | None,
-) -> Comparison:
+) -> PairedComparison:
     """Compare two series (n,); see `compare_pairs`."""
     is_defined = np.isfinite(all_values) & np.isfinite(all_references)
     values, references = all_values[is_defined], all_references[is_defined]
@@ -111,7 +123,7 @@ def _compare_pair(
     n_present = int((~np.isnan(all_values) & ~np.isnan(all_references)).sum())
     q1_series, median_series, q3_series = quartiles(values)
     q1_minus, median_minus, q3_minus = quartiles(references)
-    comparison = Comparison(
+    comparison = PairedComparison(
         series=series,
         minus=minus,
         n=n,
@@ -159,19 +171,31 @@ def compute_differences(values: Float, references: Float, optimum: float | None 
 
 
 def correct(
-    comparisons: Sequence[Comparison], families: Sequence[Hashable], *, least_n: int
-) -> list[Comparison]:
+    comparisons: Sequence[PairedComparison], families: Sequence[Hashable], *, least_n: int
+) -> list[PairedComparison]:
     """Correct all p values by Holm's procedure within families.
 
     Parameters
     ----------
-    comparisons : Sequence[Comparison]
+    comparisons : Sequence[PairedComparison]
         Comparisons of any number of families.
     families : Sequence[Hashable]
         Family of each comparison.
     least_n : int
         Smallest number of units; comparisons of fewer units are not part of a family, and have no
         corrected p value.
+
+    Returns
+    -------
+    list[PairedComparison]
+        The comparisons in the same order, with corrected p values.
+
+    Examples
+    --------
+    >>> values = {"a": np.array([1.0, 2.0, 3.0]), "b": np.zeros(3), "c": np.ones(3)}
+    >>> compared = compare_pairs(values, [("a", "b"), ("a", "c")])
+    >>> [comparison.p_holm for comparison in correct(compared, ["psnr", "psnr"], least_n=2)]
+    [0.5, 0.5]
     """
     indices_by_family: dict[Hashable, list[int]] = defaultdict(list)
     for index, family in enumerate(families):

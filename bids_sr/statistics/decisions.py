@@ -2,7 +2,7 @@
 
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE
-from bids_sr.statistics.comparisons import Comparison
+from bids_sr.statistics.comparisons import PairedComparison
 from bids_sr.statistics.wilcoxon import ALPHA
 
 SIGNIFICANT_WORDS = {1: "better", -1: "worse"}
@@ -15,7 +15,7 @@ BELOW_STRONGEST_NOTE = (
 
 
 def decide(
-    comparison: Comparison, better: str | None, *, with_strongest: bool = False
+    comparison: PairedComparison, better: str | None, *, with_strongest: bool = False
 ) -> tuple[str, str]:
     """Return the decision on a corrected comparison as a word or phrase, and a note.
 
@@ -25,7 +25,7 @@ def decide(
 
     Parameters
     ----------
-    comparison : Comparison
+    comparison : PairedComparison
         Comparison with corrected p values.
     better : str | None
         Direction of merit of the statistic, see `bids_sr.metrics.registry`.

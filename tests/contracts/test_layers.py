@@ -127,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "preflight",
         "retrospective",
         "slurm",
+        "statistics",
         "steps",
         "steps/memory",
         "workflows",

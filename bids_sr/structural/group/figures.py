@@ -49,7 +49,10 @@ def tabulate_similarity(values: pd.DataFrame, name: str) -> list[tuple[str, pd.D
     )
     series_names = [series for series in list_series(values) if series in participant_values]
     return [
-        (str(contrast), contrast_values.droplevel([*QUESTION])[series_names])
+        (
+            str(contrast),
+            contrast_values.droplevel(QUESTION)[series_names].dropna(axis=1, how="all"),
+        )
         for contrast, contrast_values in participant_values.groupby(level="contrast", sort=False)
     ]
 

@@ -59,7 +59,7 @@ median by means of the Wilcoxon signed-rank test [@wilcoxon1945]. Selecting the 
 interpolation favors interpolation. Differences are Hodges-Lehmann estimates with the corresponding
 confidence intervals [@hodges1963]. The p values were corrected for all contrasts and methods of a
 metric [@holm1979], separately for metrics of the whole scan and for metrics of the brain and its
-tissues. Errors of image quality metrics are absolute differences from the value in the measured
+tissues. The table also contains paired t tests. Errors of image quality metrics are absolute differences from the value in the measured
 high-resolution scan [@attention_unet]. Agreement between volumes is reported as bias and limits of
 agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals from the t
 distribution. Variability between sessions is reported as the pooled within-participant standard
@@ -124,7 +124,7 @@ def write_structural_tables(folder: Path, names: GroupNames, tables: StructuralT
 
 def describe_scans(folder: Path, content: ScansContent) -> GroupPage:
     """Return the contents of the page, and write its figures below a folder."""
-    figures = GroupFigures(folder, content.names.tables)
+    figures = GroupFigures(folder=folder, start=content.names.tables)
     return GroupPage(
         names=content.names,
         answer=_verdict_html(content, figures),

@@ -17,7 +17,7 @@ from bids_sr.metrics.registry import LOWER, statistic
 from bids_sr.metrics.rows import MISSING, SCAN
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.statistics.comparison_table import describe_columns
-from bids_sr.statistics.comparisons import Comparison, compare_pairs, correct
+from bids_sr.statistics.comparisons import PairedComparison, compare_pairs, correct
 from bids_sr.statistics.decisions import decide
 from bids_sr.statistics.limits_of_agreement import (
     compute_within_unit_sd,
@@ -145,7 +145,7 @@ def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
     """
     wide_values = average_by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP))])
     questions: list[dict[str, str]] = []
-    comparisons: list[Comparison] = []
+    comparisons: list[PairedComparison] = []
     for question, participant_values in wide_values.groupby(level=QUESTION, sort=False):
         cells = dict(zip(QUESTION, question, strict=True))
         series = {

@@ -294,7 +294,7 @@ def test_maps_of_variants_are_in_separate_figures(tmp_path: Path) -> None:
         background=Volume(ones, affine),
         mask=Volume(ones > 0, affine),
     )
-    figures = GroupFigures(tmp_path, "group")
+    figures = GroupFigures(folder=tmp_path, start="group")
     text = _group_maps_html(maps_of_group, figures)
     ap, pa = sorted(tmp_path.glob("group/figures/*.svg"))
     assert ap.read_bytes() != pa.read_bytes()

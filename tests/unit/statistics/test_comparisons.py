@@ -9,7 +9,7 @@ from scipy import stats
 
 from bids_sr.statistics import summaries
 from bids_sr.statistics.comparison_table import describe_columns, format_comparisons
-from bids_sr.statistics.comparisons import Comparison, compare_pairs, correct
+from bids_sr.statistics.comparisons import PairedComparison, compare_pairs, correct
 from bids_sr.statistics.multiple_comparisons import holm
 
 RNG = np.random.default_rng(4)
@@ -96,7 +96,7 @@ def test_tables_of_all_programs_share_columns(table: str) -> None:
     assert row["p_holm"] == "n/a"
     assert all(text["Description"] for text in columns.values())
     shared = set(describe_columns("comparisons")) & set(columns)
-    assert set(Comparison.__slots__) & set(columns) <= shared
+    assert set(PairedComparison.__slots__) & set(columns) <= shared
 
 
 def test_summaries_skip_undefined_values() -> None:
