@@ -53,8 +53,16 @@ CONTRASTS = {
     "C": ("all",),
 }
 OPTIONS = (
-    *("--sr-method", "sbl", "--activation", "glm", "--smoothing", "0", "5"),
-    *("--threshold", "fdr", "--level", "full", "--skip-bids-validation", "--nprocs", "1"),
+    *("--sr-method", "sbl", "--set", "activation.kinds=glm", "--smoothing", "0", "5"),
+    *(
+        "--set",
+        "activation.thresholds=fdr",
+        "--level",
+        "full",
+        "--skip-bids-validation",
+        "--nprocs",
+        "1",
+    ),
 )
 
 BELOW = "coverage_one_level_down"

@@ -179,7 +179,9 @@ def calls(place: str, data: str, out: Path) -> None:
         for name in names
         if name != "shifted" and (out / "series" / f"{name}_bold.nii.gz").exists()
     ]
-    options = "--sr-method sbl --activation glm --smoothing 0 --level minimal --contrasts all"
+    options = (
+        "--sr-method sbl --set activation.kinds=glm --smoothing 0 --level minimal --contrasts all"
+    )
     compare_options = " ".join(
         f"--compare {name}={out}/series/{name}_bold.nii.gz{MARKS.get(name, '')}"
         for name in series_names
@@ -240,7 +242,7 @@ def controls(data: Path, out: Path) -> None:
 
     (acquired,) = data.glob("sub-*/func/*_task-tap_bold.nii.gz")
     call = ["bids-sr", str(data), str(out / "judged"), "participant"]
-    call += ["--sr-method", "bspline", "zerofill", "--activation", "glm"]
+    call += ["--sr-method", "bspline", "zerofill", "--set", "activation.kinds=glm"]
     call += ["--smoothing", "0", "--level", "minimal"]
     for name, path in make_controls(acquired, out).items():
         call += ["--compare", f"{name}={path}"]

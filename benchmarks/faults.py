@@ -5,8 +5,8 @@ python benchmarks/faults.py DATA SCRATCH [--kills 20] [--seed 0] [--jobs 1] [--o
 options of bids-sr]
 
 Run it as root on Linux, for disks that fill up and read-only disks; on the `tiny` phantom and
-with, for example, `--sr-method srgan sbl --sloppy --smoothing 0`. Images are compared voxel by
-voxel, tables, transforms and weights byte by byte.
+with, for example, `--sr-method srgan sbl --set run.sloppy=true --smoothing 0`. Images are compared
+voxel by voxel, tables, transforms and weights byte by byte.
 """
 
 import argparse

@@ -67,7 +67,7 @@ def srgan(work: Path, people: int) -> None:
         version.write_text(commit())
     options = ("--config-file", "ota2022", "--recipe", "fast", "--dummy-scans", "2")
     options += ("--nprocs", "1")
-    options += ("--input-smoothing", "0", "--smoothing", "0", "paper")
+    options += ("--set", "preprocessing.input_smoothing=0", "--smoothing", "0", "paper")
     options += ("--set", f"srgan.iterations={SRGAN_STEPS}")
     options += ("--truth", "none", "--level", "minimal", "--skip-bids-validation")
     for number in range(1, people + 1):
@@ -81,7 +81,8 @@ def srgan(work: Path, people: int) -> None:
     common = (
         f"The table is based on {done} simulated participants (`bids-sr-phantom OUT --preset tiny"
         f" --scene overlap --volumes {SRGAN_VOLUMES}`), which were processed with"
-        " `--config-file ota2022 --recipe fast --input-smoothing 0 --smoothing 0 paper` at"
+        " `--config-file ota2022 --recipe fast --set preprocessing.input_smoothing=0"
+        " --smoothing 0 paper` at"
         f" {version.read_text().strip()}. The `srgan` network of each participant was trained for"
         f" {SRGAN_STEPS} steps on the T2\\*w pair of the same participant. Each series was"
         " smoothed after super-resolution, with the same kernel size in mm. The p values are from"

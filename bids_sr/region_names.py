@@ -1,4 +1,4 @@
-"""Named atlases and regions of interest (``--atlas``, ``--roi``): labels and groups of labels.
+"""Named atlases and regions of interest (`atlas`, `roi`): labels and groups of labels.
 
 The default region depends on the names of the tasks. An atlas is a label image with a table of its
 labels, which is found by name or path and never downloaded. The default atlas, AAL2 (Rolls et al.
@@ -80,7 +80,8 @@ _AUTHORS = {
 _MIN_IMAGE_BYTES = 352  # header of a NIfTI image; TemplateFlow's skeleton contains empty files
 _MNI_TEMPLATES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
 _OWN_ATLAS_FIX = (
-    "Alternatively, use your own NIfTI label image by specifying --atlas FILE; its table must be"
+    "Alternatively, use your own NIfTI label image by specifying --set activation.atlas=FILE;"
+    " its table must be"
     " in the same directory."
 )
 
@@ -157,7 +158,7 @@ def find_atlas(atlas: str = AAL2, template: str = "") -> _AtlasLabels:
                 "atlas",
                 reason,
                 "Use AAL2 or Schaefer2018:400Parcels7Networks. If you have your own copy of the"
-                " atlas, specify it with --atlas FILE.",
+                " atlas, specify it with --set activation.atlas=FILE.",
             )
     return _find_templateflow_atlas(*atlas.partition(":")[::2], template)
 
@@ -278,7 +279,7 @@ def _find_templateflow_atlas(name: str, desc: str, template: str) -> _AtlasLabel
     """Return an atlas from TemplateFlow's cache, preferably in the space of a template."""
     template_dir = templateflow_home()
     atlas = f"{name}:{desc}" if desc else name
-    # desc in lower case → name of the atlas as in --atlas; files may not be downloaded yet
+    # desc in lower case → name of the atlas as in the setting; files may not be downloaded yet
     known_atlases: dict[str, str] = {}
     for space in dict.fromkeys([template, *_MNI_TEMPLATES] if template else _MNI_TEMPLATES):
         for image, image_desc in _list_images(template_dir / f"tpl-{space}", name):

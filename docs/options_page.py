@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.cli import parser
+from bids_sr.cli.assignments import format_value, list_settings, list_settings_without_flag
+from bids_sr.config.section import get_option
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
@@ -65,7 +67,7 @@ def row(action: argparse.Action) -> str:
     )
     value = f"`{value_of(action)}`" if action.option_strings and value_of(action) else ""
     says = " ".join(((action.help or "") % {**vars(action), "prog": ""}).split())
-    return f"| {names} | {value} | {re.sub(r'([*|<])', lambda one: chr(92) + one[0], says)} |"
+    return f"| {names} | {value} | {escape(says)} |"
 
 
 def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
@@ -82,6 +84,32 @@ def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
             yield "\n".join(
                 ["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)]
             )
+
+
+def escape(text: str) -> str:
+    """Return a text for a table cell of Markdown."""
+    return re.sub(r"([*|<])", lambda one: chr(92) + one[0], " ".join(text.split()))
+
+
+def settings() -> Iterator[str]:
+    """Yield a table of the settings without a flag, and the settings of the flags."""
+    yield "\n## Settings"
+    yield (
+        "\nThese settings of `bids-sr` have no flag and are set by"
+        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag)."
+    )
+    yield "\n| setting | default | meaning |"
+    yield "| --- | --- | --- |"
+    for name, item in list_settings_without_flag().items():
+        meaning = escape(get_option(item).help)
+        yield f"| `{name}` | `{format_value(item.default)}` | {meaning} |"
+    yield "\nThe other settings have a flag:"
+    yield "\n| setting | flag |"
+    yield "| --- | --- |"
+    for name, item in list_settings().items():
+        flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
+        if flags:
+            yield f"| `{name}` | `{flags[0]}` |"
 
 
 def recipe_settings() -> Iterator[str]:
@@ -118,7 +146,7 @@ def page() -> str:
         found = list(tables(command, only))
         if found:
             parts.append("\n".join([f"\n## {name}", *found]))
-    return "\n".join([*parts, *recipe_settings()]) + "\n"
+    return "\n".join([*parts, *settings(), *recipe_settings()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -283,7 +283,7 @@ class Call:
         }
         chosen = [[option, *labels] for option, labels in filters.items() if labels]
         if self.flips:
-            chosen.append(["--group-permutations", str(self.flips)])
+            chosen.append(["--set", f"evaluation.group_permutations={self.flips}"])
         return [word for words in chosen for word in words]
 
     def selects(self, participant: Participant, run: Run) -> bool:

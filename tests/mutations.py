@@ -141,9 +141,9 @@ def no_events(rng: Rng, maker: BidsMaker) -> list[str]:
         path.unlink()
     return [
         [],
-        ["--seeds", "components"],
-        ["--seeds", pick(rng, HOSTILE)],
-        ["--seeds", "a=1,2,3"],
+        ["--set", "activation.seeds=components"],
+        ["--set", f"activation.seeds={pick(rng, HOSTILE)}"],
+        ["--set", "activation.seeds=a=1,2,3"],
     ][int(rng.integers(4))]
 
 

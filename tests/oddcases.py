@@ -37,7 +37,7 @@ LARGEST_SE = 0.05
 LEAST_DICE = 0.9
 WALL_S = 900.0
 OPTIONS = (
-    *("--sr-method", "bspline", "--smoothing", "0", "--nprocs", "1", "--sloppy"),
+    *("--sr-method", "bspline", "--smoothing", "0", "--nprocs", "1", "--set", "run.sloppy=true"),
     "--skip-bids-validation",
 )
 

@@ -681,7 +681,7 @@ def warm_up(folder: Path) -> None:
     folders.root.mkdir(parents=True, exist_ok=True)
     write_group(group, folders)
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
-        _run_program(folders, [*group.call.options(), "--group-permutations", "4"])
+        _run_program(folders, [*group.call.options(), "--set", "evaluation.group_permutations=4"])
     shutil.rmtree(folders.root)
 
 

@@ -1417,6 +1417,6 @@ def empty_region(rng: Rng, scene: Scene, right: Right) -> None:
         scene.options += ["--roi", str(image)]
         right.refused.append("the mask image is empty")
     else:
-        option = "--roi" if variant == "label" else "--seeds"
-        scene.options += ["--atlas", str(image), option, "Foot_L"]
+        option = "roi" if variant == "label" else "seeds"
+        scene.options += ["--set", f"activation.atlas={image}", f"activation.{option}=Foot_L"]
         right.refused.append("no voxels with the label Foot_L")

@@ -75,39 +75,45 @@ def _touch(path: Path) -> None:
 
 _TRAINING = (
     "--recipe paper",
-    "--model-source train",
+    "--set superres.model_source=train",
     "--model-dir {root}",
     "--vgg-weights {root}/vgg.safetensors",
     "--max-train-minutes 5",
-    "--train-precision fp32",
-    "--force",
+    "--set superres.train_precision=fp32",
+    "--set superres.force=true",
 )
 """Changes of the training of models."""
-_CALL = ("--device cpu", "--omp-nthreads 2", "--random-seed 7", "--sloppy", "--level full")
+_CALL = (
+    "--set resources.device=cpu",
+    "--omp-nthreads 2",
+    "--random-seed 7",
+    "--set run.sloppy=true",
+    "--level full",
+)
 """Changes of how a call runs."""
 _RUN = (
-    "--data-consistency enforce",
+    "--set superres.data_consistency=enforce",
     "--dummy-scans 2",
     "--slice-time-ref 0",
-    "--fd-spike-threshold 0.2",
-    "--dvars-spike-threshold 2",
-    "--return-all-components",
+    "--set preprocessing.fd_spike_threshold=0.2",
+    "--set preprocessing.dvars_spike_threshold=2",
+    "--set preprocessing.return_all_components=true",
     "--ignore slicetiming",
-    "--input-smoothing 3",
+    "--set preprocessing.input_smoothing=3",
     "--output-spaces T1w",
-    "--output-dtype float32",
-    "--activation glm",
+    "--set preprocessing.output_dtype=float32",
+    "--set activation.kinds=glm",
     "--smoothing 0 4",
-    "--low-pass 0.2",
-    "--high-pass 0.01",
-    "--drift legendre:2",
+    "--set activation.low_pass=0.2",
+    "--set activation.high_pass=0.01",
+    "--set activation.drift=legendre:2",
     "--censor fd:0.9",
     "--confounds csf",
-    "--seed-series own",
+    "--set activation.seed_series=own",
     "--roi brain",
     "--overlap auto",
-    "--threshold 3.1",
-    "--margin 1",
+    "--set activation.thresholds=3.1",
+    "--set evaluation.margin=1",
 )
 """Changes of the analysis of BOLD runs."""
 
@@ -116,8 +122,8 @@ _OF_PREFLIGHT = (
     "--calibration",
     "--confounds",
     "--contrasts",
-    "--input-smoothing",
-    "--seeds",
+    "--set preprocessing.input_smoothing",
+    "--set activation.seeds",
     "--sr-factor",
 )
 """Options that reach steps by the plan of the call; the others do by its settings."""
@@ -135,7 +141,7 @@ CASES: Mapping[str, Case] = {
     "task": Case(
         make_run,
         (
-            *("--truth", "{root}/truth", "--null-checks", "--roi-grow"),
+            *("--truth", "{root}/truth", "--null-checks", "--set", "evaluation.roi_grow=true"),
             *("--sr-method", "sbl", "srgan", "tv", "dip"),
         ),
         (
@@ -154,10 +160,10 @@ CASES: Mapping[str, Case] = {
         make_rest,
         ("--sr-method", "sbl"),
         (
-            "--seeds motor",
-            "--seed-series own",
+            "--set activation.seeds=motor",
+            "--set activation.seed_series=own",
             "--confounds csf",
-            "--low-pass 0.2",
+            "--set activation.low_pass=0.2",
             "--censor fd:0.9",
             "--sr-factor 3",
         ),
@@ -202,7 +208,7 @@ def _case_lines(name: str, case: Case) -> Iterator[str]:
         changed: dict[tuple[str, str], list[str]] = {node: [] for node in before}
         for change in case.changes:
             settings = settings_with(*change.split())
-            if change.partition(" ")[0] in _OF_PREFLIGHT:
+            if change.startswith(_OF_PREFLIGHT):
                 new_plan = check(settings)
                 assert new_plan.problems == ()
             else:

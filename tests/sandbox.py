@@ -4,6 +4,7 @@ A new input on a page needs a line in `FILES`; a word that stands for a value, o
 name needs an ending, needs a line in `WORDS`.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,9 +19,11 @@ from fmriprepmaker import FmriprepMaker
 from grouptables import cohort
 from pages import ROOT, blocks
 
+from bids_sr.io.dataset_description import write_dataset
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.version import __version__
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
@@ -313,7 +316,14 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
 
 
 def finish(output_dir: Path) -> None:
-    """Write tables and figures of participants, for the group level and the pages."""
+    """Write tables and figures of participants, for the group level and the pages.
+
+    The description names no data set, because the commands of a page have several.
+    """
+    write_dataset(output_dir, bids_dir=output_dir, version=__version__)
+    file = output_dir / "dataset_description.json"
+    description = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**description, "DatasetLinks": {}}), encoding="utf-8")
     for label in cohort(output_dir, 3):
         figures = output_dir / label / "figures"
         figures.mkdir(parents=True)

@@ -580,7 +580,7 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """
     names: dict[str, None] = {}
     for run in runs:
-        method_series = series_names(run.plan.analysis.settings.superres.methods)
+        method_series = series_names(run.plan.analysis.settings.superres.method)
         series_order = (
             RAW,
             _INTERPOLATION,

@@ -568,7 +568,7 @@ def _store_series(
 
 def _list_always_stored(plan: RunPlan) -> list[str]:
     """Return names of series that are stored at every storage level."""
-    return [*series_names(plan.analysis.settings.superres.methods), plan.primary]
+    return [*series_names(plan.analysis.settings.superres.method), plan.primary]
 
 
 def make_measured(

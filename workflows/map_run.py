@@ -345,7 +345,7 @@ def make_storage_rules(plan: RunPlan) -> StoredMaps:
     settings = plan.analysis.settings
     return StoredMaps(
         level=settings.run.level,
-        methods=settings.superres.methods,
+        methods=settings.superres.method,
         baselines=settings.superres.baselines,
         smoothing=settings.activation.smoothing,
         thresholds=settings.activation.thresholds,

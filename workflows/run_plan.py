@@ -208,7 +208,7 @@ def plan_run(analysis: Analysis, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         dummy_scans=dummy_scans,
         contrasts=contrasts,
         minus_others=()
-        if activation.contrasts or activation.stats_model
+        if activation.contrasts or activation.model
         else minus_others(analysis.plan.contrasts[bold.bold]),
         seeds=seeds,
         with_anat=with_anat,

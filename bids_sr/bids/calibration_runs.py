@@ -49,8 +49,8 @@ def check_calibration_option(
         findings.refuse_option(option, reason, "Omit one of the two options.")
     elif settings.preprocessing.input_smoothing:
         reason = (
-            "--input-smoothing smooths only the run itself, so the run would no longer match its"
-            " unsmoothed calibration run"
+            "preprocessing.input_smoothing smooths only the run itself, so the run would no"
+            " longer match its unsmoothed calibration run"
         )
         findings.refuse_option(option, reason, "Omit one of the two options.")
     elif file is not None and not file.exists():

@@ -300,7 +300,7 @@ def _survey_participant(
     )
     runs, readable_bolds = [], []
     files_of_runs = run_files.group_files_by_run(
-        remaining_bolds, settings.preprocessing.echo, result
+        remaining_bolds, settings.preprocessing.echo_idx, result
     )
     for files in files_of_runs:
         calibration = calibration_runs.get(files[0])

@@ -181,9 +181,9 @@ class Findings:
         self.add([Notice(what=str(what), why=why, level="warning", code=code)])
 
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
-        """Add a problem, or a note if ``--force`` was given."""
+        """Add a problem, or a note if `superres.force` is true."""
         if forced:
-            self.note(what, f"{why}. Processing continues because of --force.")
+            self.note(what, f"{why}. Processing continues because of --set superres.force=true.")
         else:
             self.add_problem(what, why, remedy)
 

@@ -93,7 +93,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
     superres = settings.superres
     if settings.preprocessing.input_smoothing and settings.evaluation.compare:
         findings.add_problem(
-            f"--input-smoothing {settings.preprocessing.input_smoothing:g}",
+            f"--set preprocessing.input_smoothing={settings.preprocessing.input_smoothing:g}",
             "a series computed by another program (--compare) is not smoothed before"
             " super-resolution, so it cannot be compared with series computed from smoothed"
             " input",
@@ -148,7 +148,7 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     if superres.factor:
         source = "--sr-factor"
         alternative = f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
-    for name in superres.methods:
+    for name in superres.method:
         if not works_in_plane(name):
             continue
         reason = (

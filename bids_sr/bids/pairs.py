@@ -387,7 +387,10 @@ def _build_pair(
             f" {SIZE_TOLERANCE * 100:g} % from the BOLD voxels ({voxel_size_text(bold)}), so the"
             " model would be applied at a resolution for which it was not trained"
         )
-        fix = "Select another image with --lr-acq, or add --force to use this image anyway."
+        fix = (
+            "Select another image with --lr-acq, or add --set superres.force=true to use this"
+            " image anyway."
+        )
         findings.refuse_unless(superres.force, low.path, reason, fix)
     factor = _compute_factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
@@ -518,7 +521,8 @@ def _refuse_other_factor(
     findings.add_problem(
         high.path,
         reason,
-        "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
+        "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add"
+        " --set superres.force=true and"
         " select a method that does not require a pair.",
     )
 
@@ -547,7 +551,7 @@ def _check_slice_thickness(
 ) -> None:
     """Reject a pair whose factor across slices is below 1, or above 1 for slice-wise methods."""
     x, y, z = factor
-    is_slicewise = superres.auto or any(map(works_in_plane, superres.methods))
+    is_slicewise = superres.auto or any(map(works_in_plane, superres.method))
     if z < 1:
         reason = (
             "the slices of this high-resolution image are thicker than the slices of"
@@ -579,7 +583,7 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     """
     methods = () if superres.auto else superres.pair_trained
     to_train = (name for name in methods if find_pretrained(superres, name) is None)
-    baselines = (name for name in superres.methods if name in PAIR_BASELINES)
+    baselines = (name for name in superres.method if name in PAIR_BASELINES)
     return (*to_train, *baselines)
 
 

@@ -191,7 +191,8 @@ def find_reference_in_dataset(
                 " has a different super-resolution factor"
             )
             fix = (
-                "Omit --sr-factor, ignore the reference with --truth none, or add --force to"
+                "Omit --sr-factor, ignore the reference with --truth none, or add"
+                " --set superres.force=true to"
                 " continue without the reference."
             )
             findings.add_problem([*series, *maps][0], reason, fix)

@@ -66,13 +66,10 @@ def _run(argv: Sequence[str]) -> int:
 
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = settings.resolve(run_uuid=identifier)
-    start_log(settings.run.verbosity)
+    start_log(settings.run.verbose)
     print_line(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
-    for option, reason in settings.run.without_effect:
-        notice = Notice(what=f"{option} has no effect", why=reason, level="note", code="option")
-        show(format_notice(notice))
     _show_lines(make_config_lines(settings))
-    for line in settings.summary() if settings.run.verbosity else ():
+    for line in settings.summary() if settings.run.verbose else ():
         show(
             textwrap.fill(
                 line, 118, initial_indent="  ", subsequent_indent=" " * 16, break_on_hyphens=False
@@ -182,8 +179,8 @@ def _remove_partial_files(output_dir: Path, labels: Sequence[str]) -> None:
 def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     """Read all voxels, and skip runs with damaged images.
 
-    The whole call is rejected if no run remains, or with ``--strict``. A reference found in the
-    data set that does not match its run is reported and not used.
+    The whole call is rejected if no run remains, or if `run.strict` is true. A reference found
+    in the data set that does not match its run is reported and not used.
     """
     from bids_sr import preflight
 
@@ -351,7 +348,7 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
         _print_skipped(plan.skipped)
         print_error(
             f"bids-sr: finished. {format_count(len(plan.skipped), 'run')} skipped for the"
-            " reasons listed above. Use --strict to stop instead of skipping runs."
+            " reasons listed above. Use --set run.strict=true to stop instead of skipping runs."
         )
         return LEFT_OUT
     print_line("Finished")

@@ -8,12 +8,12 @@ import argparse
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bids_sr.config import UsageError, suggest_name
-from bids_sr.config.readers import parse_path
+from bids_sr.config.readers import StoreMemory, parse_gigabytes, parse_path
 from bids_sr.config.section import OptionSection, get_option
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
@@ -23,6 +23,39 @@ ParsedOptions = dict[str, dict[str, object]]
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=OptionSection)
 _READER_BY_TYPE = {Path: parse_path, int: int, float: float}
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``.
+
+    A short help text is on the line of its option, and names are not broken at hyphens.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=10)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        lines = text.splitlines()
+        joined = f"{lines[0]:<24} {lines[-1].strip()}" if len(lines) == 2 else ""
+        return f"{joined}\n" if joined and len(joined) <= self._width else text
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        default = self._get_default_metavar_for_optional(action)
+        return f"{', '.join(action.option_strings)} {self._format_args(action, default)}"
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.nargs == "+":
+            (name,) = self._metavar_formatter(action, default_metavar)(1)
+            return f"{name} ..."
+        return super()._format_args(action, default_metavar)
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,12 +77,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=prog,
             description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
-        self._unused_flags: dict[str, str] = {}
-        self._refused_flags: dict[str, str] = {}
+        self.setting_names: tuple[str, ...] = ()
+        """Settings without a flag, which are suggested for unknown flags."""
         version = f"{prog.partition(' ')[0]} {__version__}"
         self.add_argument("--version", action="version", version=version)
         for kind in kinds:
@@ -61,7 +94,6 @@ class Parser(argparse.ArgumentParser):
         *,
         title: str = "",
         show_all: bool = True,
-        excluded_fields: Collection[str] = (),
     ) -> None:
         """Add the options of a class.
 
@@ -73,7 +105,7 @@ class Parser(argparse.ArgumentParser):
         # options shared by several commands come last in the help
         for item in sorted(fields, key=lambda item: item.name not in class_fields):
             properties = get_option(item)
-            if not properties.flags or item.name in excluded_fields:
+            if not properties.flags:
                 continue
             *names, value_name = properties.flags.split()
             destination = f"{kind.__name__.lower()}.{item.name}"
@@ -83,7 +115,7 @@ class Parser(argparse.ArgumentParser):
             else:
                 keywords["metavar"] = value_name
             keywords["help"] = (
-                properties.help if show_all or properties.common else argparse.SUPPRESS
+                properties.help if show_all else properties.common or argparse.SUPPRESS
             )
             if names:
                 keywords |= {"dest": destination, "required": item.default is dataclasses.MISSING}
@@ -96,26 +128,10 @@ class Parser(argparse.ArgumentParser):
                 item.default,
                 has_flag=bool(names),
             )
-            heading = (properties.among or title) if names else ""
+            heading = (properties.among or title) if names and show_all else ""
             (self.get_group(heading) if heading else self).add_argument(
                 *(names or [destination]), **keywords
             )
-
-    def add_foreign(
-        self, *, unused: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]
-    ) -> None:
-        """Add options of other programs, which the help does not list.
-
-        `unused` maps a reason to options without effect, `refused` a remedy to rejected options.
-        """
-        self._refused_flags |= {flag: fix for fix, flags in refused.items() for flag in flags}
-        for reason, flags in unused.items():
-            for flag, _, value in (declaration.partition(" ") for declaration in flags):
-                keywords: dict[str, Any] = {"action": "store_true"}
-                if value:
-                    keywords = {"nargs": "+" if value.endswith("...") else None}
-                self.add_argument(flag, dest=flag, help=argparse.SUPPRESS, **keywords)
-                self._unused_flags[flag] = reason
 
     def get_group(self, title: str) -> "argparse._ArgumentGroup":
         """Return the group of options with a heading in the help, created if missing."""
@@ -134,23 +150,11 @@ class Parser(argparse.ArgumentParser):
         """
         values: ParsedOptions = {}
         tokens = list(normalize_flags(argv))
-        # checked first, because their values could be taken for positional arguments
-        names = [token.partition("=")[0] for token in tokens if token.startswith("--")]
-        if refused := [name for name in names if name in self._refused_flags]:
-            fixes = dict.fromkeys(self._refused_flags[name] for name in refused)
-            raise UsageError(
-                f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
-            )
         arguments = vars(self.parse_args([*self._repeat_number_flags(tokens)]))
         for key, value in arguments.items():
             section, _, name = key.partition(".")
             if name:
-                values.setdefault(section, {})[name] = _flatten(value)
-        unused = tuple(
-            (key, self._unused_flags[key]) for key in arguments if key in self._unused_flags
-        )
-        if unused:
-            values.setdefault("run", {})["without_effect"] = unused
+                values.setdefault(section, {})[name] = flatten(value)
         flags = {action.dest: _format_flag(action) for action in self._actions}
         try:
             return make(values)
@@ -196,9 +200,7 @@ class Parser(argparse.ArgumentParser):
         fix = f"run {self.prog} --help for the available options"
         unknown_match = re.match(r"unrecognized arguments: (?:.*?(?=--))?(\S+)", message)
         if unknown_match:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            flag = unknown_match[1].split("=")[0]
-            fix = self._refused_flags.get(flag) or suggest_name(flag, flags) or fix
+            fix = self._suggest_option(unknown_match[1].split("=")[0]) or fix
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             fix = suggest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
@@ -211,6 +213,18 @@ class Parser(argparse.ArgumentParser):
             )
             fix = f"usage: {self.prog} {arguments} [options]. Run {self.prog} --help for details."
         raise UsageError(message, remedy=fix)
+
+    def _suggest_option(self, flag: str) -> str:
+        """Return the remedy for an unknown flag: the nearest flag or setting, or ""."""
+        settings = {name.partition(".")[2]: name for name in self.setting_names}
+        keyword = flag.lstrip("-").replace("-", "_")
+        if keyword in settings:
+            return f"use --set {settings[keyword]}=VALUE"
+        flags = [name for action in self._actions for name in action.option_strings]
+        if suggestion := suggest_name(flag, flags):
+            return suggestion
+        nearest = re.search("'(.+)'", suggest_name(keyword, settings))
+        return f"did you mean --set {settings[nearest[1]]}=VALUE?" if nearest else ""
 
 
 def _is_number(text: str) -> bool:
@@ -233,7 +247,7 @@ def _format_flag(action: argparse.Action) -> str:
     return next(long_flags, str(action.metavar or action.dest))
 
 
-def _flatten(value: object) -> object:
+def flatten(value: object) -> object:
     """Return a list with nested lists flattened, because a value may stand for several values."""
     if not isinstance(value, list):
         return value
@@ -254,6 +268,23 @@ def normalize_flags(tokens: Sequence[str]) -> Iterator[str]:
         yield name.replace("_", "-") + equals + value if name.startswith("--") else token
 
 
+def get_element_type(annotation: object) -> Any:
+    """Return the type of one element of a tuple, or of a value that may be None."""
+    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
+    return get_args(annotation)[0] if is_container else annotation
+
+
+def get_reader(item: "dataclasses.Field[Any]", annotation: object) -> Callable[[str], object]:
+    """Return the function that converts the text of one element of an option to its value."""
+    settings: Mapping[str, Any] = get_option(item).parser_settings
+    if settings.get("action") is StoreMemory:  # which reads the text itself
+        return parse_gigabytes
+    reader: Callable[[str], object] = settings.get(
+        "type", _READER_BY_TYPE.get(get_element_type(annotation), str)
+    )
+    return reader
+
+
 def _complete_keywords(
     keywords: Mapping[str, object], annotation: object, default: object, *, has_flag: bool
 ) -> dict[str, Any]:
@@ -262,8 +293,7 @@ def _complete_keywords(
         return {**keywords, "action": "store_true"}
     if keywords.get("action") == "count":
         return dict(keywords)
-    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
-    element_type = get_args(annotation)[0] if is_container else annotation
+    element_type = get_element_type(annotation)
     if get_origin(element_type) is Literal:
         keywords = {"choices": get_args(element_type), **keywords}
     elif element_type in _READER_BY_TYPE:

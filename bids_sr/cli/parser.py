@@ -4,24 +4,28 @@ Defaults and choices are read from the settings classes, which are their only de
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import get_type_hints
 
-from bids_sr.boilerplate import data_of
+from bids_sr.cli.assignments import (
+    add_assignments,
+    format_settings,
+    list_settings_without_flag,
+)
 from bids_sr.cli.options import ParsedOptions, Parser, normalize_flags
-from bids_sr.cli.recipe_settings import format_recipe_settings
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_config_file, preset_names
 from bids_sr.config.settings import read_toml
+from bids_sr.config.values import SettingError
 from bids_sr.io.json_values import as_texts
 
 _DESCRIPTION = """\
-BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD series of a BIDS
-dataset and computes activation maps (task runs) or connectivity maps (resting-state runs) for the
-acquired, interpolated and super-resolved series.
+BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD
+series of a BIDS dataset and computes activation maps (task runs) or
+connectivity maps (resting-state runs) for the acquired, interpolated and
+super-resolved series.
 For research use only, not for clinical use."""
-_EPILOG = """\
-Run bids-sr --help-all to list all options."""
+_EPILOG = "Run bids-sr --help-all to list all options and settings."
 
 
 def build_parser(*, show_all: bool = False) -> Parser:
@@ -31,23 +35,14 @@ def build_parser(*, show_all: bool = False) -> Parser:
     parser.add_argument(
         "--help-all", action="store_true", help="show the help for all options and exit"
     )
-    parser.epilog = format_recipe_settings() if show_all else _EPILOG
-    add_settings(parser, show_all=show_all)
-    return parser
-
-
-def add_settings(
-    parser: Parser, *, show_all: bool = True, excluded_fields: Collection[str] = ()
-) -> None:
-    """Add the options of all settings to a parser, whose help lists the common options or all."""
+    parser.epilog = format_settings() if show_all else _EPILOG
     titles = {item.name: item.metadata.get("title", "") for item in dataclasses.fields(Settings)}
-    for title in filter(None, titles.values()):  # in the order of the groups
+    for title in filter(None, titles.values()) if show_all else ():  # in order of the groups
         parser.get_group(title)
-    parser.add_foreign(**data_of("foreign_options.json"))
-    for name, group in get_type_hints(Settings).items():
-        parser.add_fields(
-            group, title=titles[name], show_all=show_all, excluded_fields=excluded_fields
-        )
+    parser.setting_names = tuple(list_settings_without_flag())
+    for name, section in get_type_hints(Settings).items():
+        parser.add_fields(section, title=titles[name], show_all=show_all)
+    return parser
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:
@@ -73,6 +68,19 @@ def make_settings(inputs: ParsedOptions) -> Settings:
     SettingError
         If a value is invalid; the message names the setting.
     """
+    inputs, assigned = add_assignments(inputs)
+    try:
+        return _merge_settings(inputs)
+    except SettingError as error:
+        if error.setting not in assigned:
+            raise
+        notice = error.notice
+        setting = f"--set {error.setting}"
+        raise SettingError(setting, error.value, notice.why, notice.remedy) from None
+
+
+def _merge_settings(inputs: ParsedOptions) -> Settings:
+    """Return the settings of a command line and of ``--config-file``."""
     values = _read_config_files(inputs)
     for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}

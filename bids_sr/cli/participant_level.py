@@ -241,7 +241,7 @@ def _execute_steps(
     run, resources = settings.run, settings.resources
     log_dir = _get_log_dir(settings)
     configure_nipype(
-        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
+        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbose > 0
     )
     cost = estimate_with_time(plan, settings, remaining)
     show(format_item("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)))

@@ -224,10 +224,8 @@ def _check_lists(
 ) -> None:
     """Check the number of runs, the weights, and the lengths of other arguments, by name.
 
-    Raises
-    ------
-    ImageInputError
-        If there are fewer than two runs, or an argument does not have one value per run.
+    Raises `ImageInputError` if there are fewer than two runs, or if an argument does not have one
+    value per run.
     """
     if n_runs < 2:
         raise ImageInputError(
@@ -251,10 +249,7 @@ def _check_lists(
 def _label_runs(names: Sequence[str] | None, n_runs: int) -> list[str]:
     """Return the names of the runs, by default ``run-1``, ``run-2``, ….
 
-    Raises
-    ------
-    ImageInputError
-        If the names are not unique.
+    Raises `ImageInputError` if the names are not unique.
     """
     labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
     if len({*labels}) < n_runs:
@@ -345,12 +340,8 @@ def _check_estimators(
 class _LoadedRuns:
     """Maps of the runs that have an effect map.
 
-    Attributes
-    ----------
-    maps : Mapping[str, Mapping[str, Volume]]
-        Maps by name of the run and argument, such as ``effects``.
-    inside : Array | None
-        Mask (x, y, z), boolean; None to include all voxels.
+    `maps` are maps by name of the run and argument, such as ``effects``. `inside` is a mask (x, y,
+    z), boolean; None to include all voxels.
     """
 
     maps: Mapping[str, Mapping[str, Volume]]
@@ -454,10 +445,7 @@ def _make_run_estimate(
 def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
     """Check that an image is on the grid of the first effect map.
 
-    Raises
-    ------
-    ImageInputError
-        If the shape or the affine differs.
+    Raises `ImageInputError` if the shape or the affine differs.
     """
     shape, expected = image.data.shape, grid.data.shape
     if shape == expected and np.allclose(image.affine, grid.affine, atol=1e-3):

@@ -40,24 +40,15 @@ WITHOUT_RUN = (
 class RunGroup:
     """Runs of one participant and task that are combined.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Entities of the combined maps: long names to labels, without `run`, and over sessions
-        without `session`.
-    runs : Mapping[str, BoldRun]
-        Combined runs by a short name such as ``run-1``, or ``ses-A_run-1`` over sessions. All
-        maps are brought to the frame of the first run.
-    over_sessions : bool
-        Whether the runs are from several sessions.
-    contrasts : Mapping[str, tuple[str, ...]]
-        Names of the runs that are combined, by contrast; two or more each.
-    left_out : Mapping[str, str]
-        Reason by the name of a run that is not combined at all.
-    missing_contrasts : Mapping[str, Mapping[str, str]]
-        Reason by the name of a run, by contrast from which this run is left out.
-    uncombined : Mapping[str, str]
-        Reason by contrast that fewer than two runs have with the same weights.
+    `entities` are the entities of the combined maps: long names to labels, without `run`, and over
+    sessions without `session`. `runs` are the combined runs by a short name such as ``run-1``, or
+    ``ses-A_run-1`` if the runs are from several sessions (`over_sessions`). All maps are brought
+    to the frame of the first run. `contrasts` has the names of the runs that are combined, by
+    contrast; two or more each.
+
+    `left_out` has the reason by the name of a run that is not combined at all, `missing_contrasts`
+    the reason by the name of a run, by contrast without this run, and `uncombined` the reason by
+    contrast that fewer than two runs have with the same weights.
     """
 
     entities: Mapping[str, str]
@@ -78,18 +69,10 @@ class RunGroup:
 class UncombinedRuns:
     """Runs of one participant and task without a map of all runs.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Entities that the names of all runs share, without `run`, and over sessions without
-        `session`.
-    names : tuple[str, ...]
-        Short names of the runs.
-    over_sessions : bool
-        Whether the runs are from several sessions.
-    reasons : Mapping[str, str]
-        Why runs cannot be combined, by name of the run. If runs only differ from each other, the
-        first one has no reason.
+    `entities` are the entities that the names of all runs share, without `run`, and over sessions
+    without `session`. `names` are the short names of the runs, and `over_sessions` states whether
+    the runs are from several sessions. `reasons` states why runs cannot be combined, by name of
+    the run. If runs only differ from each other, the first run has no reason.
     """
 
     entities: Mapping[str, str]
@@ -214,16 +197,8 @@ def warn_of_left_out(
 ) -> None:
     """Warn of runs of a participant that are not combined with other runs of their task.
 
-    Parameters
-    ----------
-    runs : Sequence[BoldRun]
-        Runs of one participant.
-    plan : Plan
-        Plan with contrasts and series of all runs.
-    methods : Sequence[str]
-        Series of the methods.
-    findings : Findings
-        Receives the warnings.
+    `plan` has contrasts and series of all runs, and `methods` are the series of the methods.
+    `findings` receives the warnings.
     """
     warned_runs = set()
     for run, text in _left_out_warnings(runs, plan, methods):

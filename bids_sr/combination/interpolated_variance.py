@@ -32,20 +32,10 @@ _MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0
 def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
     """Return the spatial autocorrelation of noise along each axis.
 
-    The estimate uses pairs of inactive voxels in the mask.
-
-    Parameters
-    ----------
-    t : Array
-        Map of t values (3D). In this map, noise has the same variance in all voxels.
-    mask : MaskArray
-        Brain (3D, boolean).
-
-    Returns
-    -------
-    Float
-        Autocorrelation (3, lags) at lags of 0, 1, 2, … voxels, from 0 to 1. It is 1 along an axis
-        with too few voxel pairs, so that the variance is not reduced along this axis.
+    The estimate uses pairs of inactive voxels in the mask. `t` is a map of t values (3D), and
+    noise has the same variance in all voxels. `mask` is the brain (3D). Returns the
+    autocorrelation (3, lags) at lags of 0, 1, 2, … voxels, from 0 to 1. It is 1 along an axis with
+    too few voxel pairs, so that the variance is not reduced along this axis.
     """
     usable = mask & (np.abs(t) < _MAX_NOISE_T)
     autocorrelation = np.ones((3, len(_TAP_OFFSETS)))
@@ -87,22 +77,10 @@ def compute_variance_factor(
 ) -> Float32:
     """Return the variance factor of the interpolation at each voxel of a target grid.
 
-    Parameters
-    ----------
-    autocorrelation : Float
-        Autocorrelation (3, lags) along the axes of the source grid, as returned by
-        `noise_autocorrelation`.
-    shape, affine : tuple[int, ...], Array
-        Target grid; affine from voxel indices to RAS+ mm.
-    source_affine : Array
-        Affine (4 x 4) of the source grid, from voxel indices to RAS+ mm.
-    xfm : Array
-        Transform (4 x 4) from points of the target to points of the source (RAS+ mm).
-
-    Returns
-    -------
-    Float32
-        Factor (3D), from 0 to 1.
+    `autocorrelation` (3, lags) is along the axes of the source grid, as returned by
+    `noise_autocorrelation`. `affine` and `source_affine` are from voxel indices of target and
+    source grid to RAS+ mm (4 x 4), and `xfm` transforms points of the target to points of the
+    source (4 x 4, RAS+ mm). The factor (3D) is from 0 to 1.
     """
     matrix = np.linalg.inv(source_affine) @ xfm @ affine
     voxels = np.indices(shape, dtype=np.float32).reshape(3, -1).T

@@ -44,25 +44,13 @@ _CM3_PER_MM3 = 1e-3
 class MapError:
     """Error and extent of one map: of a run, or of all runs combined.
 
-    Parameters
-    ----------
-    name : str
-        Name of the run, such as ``run-1``.
-    weight : float
-        Weight of the run; 1 for the combined map.
-    noise : float
-        Median SD of the noise, in percent of the mean brain signal.
-    reconstruction : float | None
-        Median SD of the reconstruction error, in percent of the mean brain signal; None if
-        unknown.
-    interval : float | None
-        Median half-width of the effect's 95 % interval, in percent of the mean brain signal; None
-        if the interval would lack the reconstruction error.
-    largest_effects_interval : float | None
-        Median half-width in the voxels with the largest effects (see `LARGEST_EFFECTS`), in
-        percent of the mean brain signal; None if it was not computed.
-    significant_mm3, reliable_mm3 : float | None
-        Volume of significant voxels and of reliable voxels; None if it was not computed.
+    `weight` is 1 for the combined map. `noise` is the median SD of the noise, `reconstruction` the
+    median SD of the reconstruction error (None if unknown), and `interval` the median half-width
+    of the effect's 95 % interval (None if the interval would lack the reconstruction error).
+    `largest_effects_interval` is the median half-width in the voxels with the largest effects (see
+    `LARGEST_EFFECTS`). These are in percent of the mean brain signal. `significant_mm3` and
+    `reliable_mm3` are the volumes of significant and of reliable voxels. The last three are None
+    if they were not computed.
     """
 
     name: str
@@ -79,59 +67,33 @@ class MapError:
 class ParticipantMap:
     """Facts about the combined map of all runs.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Common entities of the runs: long names to labels.
-    series, contrast : str
-        Series and contrast of the described map.
-    fwhm_mm : float
-        Smoothing of the map (FWHM, mm).
-    at_rest : bool
-        Whether maps are of seeds instead of conditions.
-    runs : Sequence[MapError]
-        Combined runs; the first run defines the frame of the map.
-    combined : MapError
-        Error of the combined map.
-    n_voxels : int
-        Number of voxels in the medians.
-    in_region : bool
-        Whether medians are over the significant voxels; otherwise, they are over the brain.
-    shared : float | None
-        Correlation of the reconstruction error between runs; None if the error is unknown.
-    no_error : str
-        Reason why the reconstruction error is unknown; "" if it is known, or if the series has no
-        reconstruction error.
-    person_interval : float | None
-        Median half-width of the 95 % interval for the participant, from the spread between runs;
-        None if there are fewer than three runs.
-    left_out : Mapping[str, str]
-        Reasons by name of the excluded runs.
-    not_applied : Sequence[str]
-        Names of combined runs whose series are zero filled.
-    files : str
-        Pattern of the stored maps, relative to the output directory; "" if no map is stored.
-    shared_brain : Mapping[str, float]
-        Part of the larger brain mask that a run shares with the first run, by name of the run. It
-        contains only runs with a small shared part.
-    spaces_apart : Mapping[str, str]
-        Grids of the runs, by output space. Spaces with equal grids are not included.
-    equal_weights : bool
-        Whether all runs have the same weight; otherwise, weights depend on their noise.
-    disagreeing_runs : Mapping[str, str]
-        Reasons by name of combined runs that disagree with other runs.
-    scales : Mapping[str, float]
-        Signal relative to the first run, by name of runs that have another scale.
-    fewer_than : str
-        Name of a run with many more significant voxels than the combined map; "" if there is none.
-    uncombined : Sequence[str]
-        Phrases on contrasts that are not combined, with the reason.
-    results : Mapping[str, ContrastResult]
-        Results for the detail of the combined contrasts; empty if the series adds no detail.
-    rows : Sequence[MetricRow]
-        Rows of the test and sizes of the regions.
-    self_test : SelfTestResults
-        Voxel sizes of the test.
+    `entities` are common entities of the runs: long names to labels. `series`, `contrast` and
+    smoothing `fwhm_mm` (FWHM) describe the map. `at_rest` states whether maps are of seeds instead
+    of conditions. The first of the combined `runs` defines the frame of the map. `n_voxels` is the
+    number of voxels in the medians, which are over the significant voxels if `in_region`;
+    otherwise, they are over the brain.
+
+    `shared` is the correlation of the reconstruction error between runs; None if the error is
+    unknown. `no_error` is the reason why the reconstruction error is unknown; "" if it is known,
+    or if the series has no reconstruction error. `person_interval` is the median half-width of the
+    95 % interval for the participant, from the spread between runs; None if there are fewer than
+    three runs.
+
+    `left_out` has reasons by name of the excluded runs, and `not_applied` the names of combined
+    runs whose series are zero filled. `files` is the pattern of the stored maps, relative to the
+    output directory; "" if no map is stored. `shared_brain` is the part of the larger brain mask
+    that a run shares with the first run, by name of the run; it contains only runs with a small
+    shared part. `spaces_apart` are the grids of the runs, by output space; spaces with equal grids
+    are not included. If not all runs have the same weight (`equal_weights`), weights depend on
+    their noise.
+
+    `disagreeing_runs` has reasons by name of combined runs that disagree with other runs, and
+    `scales` the signal relative to the first run, by name of runs that have another scale.
+    `fewer_than` is the name of a run with many more significant voxels than the combined map; ""
+    if there is none. `uncombined` are phrases on contrasts that are not combined, with the reason.
+    `results` are results for the detail of the combined contrasts; empty if the series adds no
+    detail. `rows` are rows of the test and sizes of the regions, and `self_test` contains the
+    voxel sizes of the test.
     """
 
     entities: Mapping[str, str]
@@ -240,17 +202,9 @@ def no_map_html(
 ) -> Markup:
     """Render the message that there is no map of all runs.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Common entities of the runs: long names to labels.
-    names : Sequence[str]
-        Names of the runs.
-    reasons : Mapping[str, str]
-        Why runs were not combined, by name of the run; a reason with the name "" applies to all
-        runs.
-    subject : str
-        Part of the participant's data that the map would contain, such as ``all runs``.
+    `entities` are common entities of the runs: long names to labels. `reasons` states why runs
+    were not combined, by name of the run; a reason with the name "" applies to all runs. `subject`
+    is the part of the participant's data that the map would contain, such as ``all runs``.
     """
     causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
     return render(
@@ -469,7 +423,7 @@ def _noise_sentences(facts: ParticipantMap) -> list[str]:
     return [
         f"The map of all runs together has more noise ({_percent(facts.combined.noise)}) than the"
         f" map of {best_run.name} ({_percent(best_run.noise)}). To weight runs by their noise, use"
-        " --combine-weights precision."
+        " --set activation.combine_weights=precision."
     ]
 
 

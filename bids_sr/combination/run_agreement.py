@@ -36,19 +36,11 @@ _MAX_DISAGREEING_RUNS = 12
 class EffectAgreement:
     """Effect of one contrast in a run, relative to another run, in active voxels.
 
-    Parameters
-    ----------
-    slope : float
-        Slope of the regression through the origin; 1 if the effects are equal, negative if they
-        are reversed.
-    error : float
-        Standard error of the slope due to the noise of the compared run.
-    correlation : float
-        Correlation of both effects over the active voxels.
-    n_voxels : int
-        Number of voxels that are active in the other run.
-    is_difference : bool
-        Whether the contrast has a negative weight.
+    `slope` is the slope of the regression through the origin; 1 if the effects are equal, negative
+    if they are reversed. `error` is the standard error of the slope due to the noise of the
+    compared run, and `correlation` the correlation of both effects over the active voxels.
+    `n_voxels` is the number of voxels that are active in the other run. `is_difference` states
+    whether the contrast has a negative weight.
     """
 
     slope: float
@@ -74,20 +66,10 @@ def compare_effects(
 ) -> EffectAgreement | None:
     """Compare the effect of a run with the effect of another run.
 
-    Parameters
-    ----------
-    effect, variance : Array
-        Effect of the run and its variance due to noise (X, Y, Z). Voxels without a positive
-        variance have no estimate.
-    other_effect, other_variance : Array
-        The same maps of the other run, whose active voxels are compared, in the same unit.
-    is_difference : bool
-        Whether the contrast has a negative weight.
-
-    Returns
-    -------
-    EffectAgreement | None
-        None if too few voxels are active in the other run.
+    `variance` is the effect's variance due to noise (X, Y, Z). Voxels without a positive variance
+    have no estimate. The active voxels of the other run are compared, in the same unit.
+    `is_difference` states whether the contrast has a negative weight. Returns None if too few
+    voxels are active in the other run.
     """
     has_both = (variance > 0) & (other_variance > 0)
     active = has_both & (other_effect**2 > ACTIVE_T**2 * other_variance)
@@ -127,20 +109,9 @@ def find_agreeing_runs(
 ) -> list[str] | None:
     """Return the largest set of runs that agree with each other, in the order of `names`.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of all runs.
-    disagreements : Collection[tuple[str, str]]
-        Pairs of runs that disagree.
+    `disagreements` are pairs of runs that disagree. Returns None if several sets are the largest,
+    or if no two runs agree.
 
-    Returns
-    -------
-    list[str] | None
-        None if several sets are the largest, or if no two runs agree.
-
-    Examples
-    --------
     >>> find_agreeing_runs(["a", "b", "c"], [("a", "b"), ("c", "b")])
     ['a', 'c']
     >>> find_agreeing_runs(["a", "b"], [("a", "b")]) is None

@@ -43,17 +43,10 @@ class CombinationError(ValueError):
 class RunEstimate:
     """Effect of one contrast in one run, with its errors.
 
-    Parameters
-    ----------
-    effect : Array
-        Effect at each voxel, any shape. All runs have the same shape and unit.
-    variance : Array
-        Variance of the effect due to noise in the run. Voxels without a positive variance, such as
-        voxels outside the brain, have no estimate.
-    dof : float
-        Degrees of freedom of the variance.
-    sd : Array | None
-        Standard deviation of the reconstruction error; None if unknown.
+    Maps have any shape; all runs have the same shape and unit. `variance` is the variance of the
+    effect due to noise in the run, with `dof` degrees of freedom. Voxels without a positive
+    variance, such as voxels outside the brain, have no estimate. `sd` is the standard deviation of
+    the reconstruction error; None if unknown.
     """
 
     effect: Array
@@ -66,32 +59,19 @@ class RunEstimate:
 class CombinedEstimate:
     """Combined effect of several runs.
 
-    All maps are 0 in voxels without an estimate in every run.
+    All maps are 0 in voxels without an estimate in every run; `mask` contains the other voxels.
+    `effect` is the weighted mean of the effects, and `variance` its variance due to noise, without
+    the reconstruction error. `sd` is the standard deviation of the reconstruction error of the
+    combined effect; None if the error is unknown in any run. `dof` is the sum of the runs' degrees
+    of freedom, as in nilearn. `t` is the effect over the square root of the variance, and `z` the
+    z value with the same tail probability.
 
-    Parameters
-    ----------
-    mask : MaskArray
-        Voxels with an estimate in every run.
-    effect : Float
-        Weighted mean of the effects.
-    variance : Float
-        Variance of the effect due to noise, without the reconstruction error.
-    sd : Float | None
-        Standard deviation of the reconstruction error of the combined effect; None if the error is
-        unknown in any run.
-    dof : float
-        Degrees of freedom: the sum of the runs' degrees of freedom, as in nilearn.
-    t, z : Float
-        Effect over the square root of the variance, and the z value with the same tail
-        probability.
-    between_variance : Float | None
-        Variance of the combined effect as an estimate of the mean over many runs of the
-        participant. It is estimated from the spread of the effects between runs, with one degree
-        of freedom fewer than the number of runs, and contains noise and the part of the
-        reconstruction error that differs between runs. None for fewer than three runs.
-    shared_sd : Float | None
-        Part of `sd` that repeats in all runs and is not contained in `between_variance`; None if
-        `sd` is None.
+    `between_variance` is the variance of the combined effect as an estimate of the mean over many
+    runs of the participant. It is estimated from the spread of the effects between runs, with one
+    degree of freedom fewer than the number of runs, and contains noise and the part of the
+    reconstruction error that differs between runs. It is None for fewer than three runs.
+    `shared_sd` is the part of `sd` that repeats in all runs and is not contained in
+    `between_variance`; None if `sd` is None.
     """
 
     mask: MaskArray
@@ -130,22 +110,9 @@ def correlate_error(fwhm_mm: float, *, calibrated: bool, n_runs: int) -> float:
     is also assumed for two runs, because the correlation differs between pairs of runs, and the
     mean over many pairs does not hold for a single pair.
 
-    Parameters
-    ----------
-    fwhm_mm : float
-        Smoothing of the maps (FWHM, mm).
-    calibrated : bool
-        Whether any run was super-resolved with a high-resolution calibration run.
-    n_runs : int
-        Number of combined runs.
+    `fwhm_mm` is the smoothing of the maps (FWHM). `calibrated` states whether any run was
+    super-resolved with a high-resolution calibration run. The correlation is from 0 to 1.
 
-    Returns
-    -------
-    float
-        Correlation, from 0 to 1.
-
-    Examples
-    --------
     >>> [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5, 8)]
     [0.75, 0.8, 1.0]
     >>> correlate_error(0, calibrated=True, n_runs=3)
@@ -167,20 +134,9 @@ def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
     number of runs. Smoothing averages the local estimates; at `SMOOTHED_MM`, intervals of single
     runs need no factor.
 
-    Parameters
-    ----------
-    fwhm_mm : float
-        Smoothing of the maps (FWHM, mm).
-    n_runs : int
-        Number of combined runs.
+    `fwhm_mm` is the smoothing of the maps (FWHM). The factor is at least 1, and 1 for a single
+    run, whose maps are unchanged.
 
-    Returns
-    -------
-    float
-        Factor, at least 1. It is 1 for a single run, whose maps are unchanged.
-
-    Examples
-    --------
     >>> [round(widen_error(0, n_runs=n_runs), 3) for n_runs in (1, 2, 4)]
     [1.0, 1.045, 1.022]
     >>> widen_error(5, n_runs=2)
@@ -227,27 +183,13 @@ def combine_estimates(
 ) -> CombinedEstimate:
     """Combine runs of one participant as fixed effects.
 
-    Parameters
-    ----------
-    runs : Sequence[RunEstimate]
-        One or more runs, with maps on one grid.
-    weights : Sequence[float | Array] | None, optional
-        Weights of the runs, or maps of weights (see `precision_weights`). Weights are divided by
-        their sum. Runs with a weight of 0 are left out. None: all runs have the same weight.
-    shared : float
-        Correlation of the reconstruction error between runs, from 0 to 1 (see `correlate_error`).
-    widening : float, optional
-        Factor of the standard deviation of the reconstruction error (see `widen_error`).
-
-    Returns
-    -------
-    CombinedEstimate
-        Effect, variances and statistics.
-
-    Raises
-    ------
-    CombinationError
-        There are no runs, maps differ in shape, or a weight or `shared` is invalid.
+    Maps of the runs, at least one, are on one grid. `weights` are weights of the runs, or maps of
+    weights (see `precision_weights`), and are divided by their sum. Runs with a weight of 0 are
+    left out. If `weights` is None, all runs have the same weight. `shared` is the correlation of
+    the reconstruction error between runs, from 0 to 1 (see `correlate_error`), and `widening` a
+    factor of the standard deviation of the reconstruction error (see `widen_error`). Raises
+    `CombinationError` if there are no runs, if maps differ in shape, or if a weight or `shared` is
+    invalid.
     """
     _check_inputs(runs, weights, shared)
     if weights is not None:

@@ -27,18 +27,9 @@ def warn_of_separate_runs(
 ) -> None:
     """Warn of runs with maps from an earlier call that are not combined with the runs of a call.
 
-    Runs count if their series are still in the data set but were not selected.
-
-    Parameters
-    ----------
-    runs : Sequence[BoldRun]
-        Runs of one participant that the call processes.
-    skipped : Iterable[str]
-        Names of runs that the call skips, which are named elsewhere.
-    settings : Settings
-        Settings of the call.
-    findings : Findings
-        Receives one warning per task.
+    Runs count if their series are still in the data set but were not selected. `runs` are runs of
+    one participant that the call processes, and `skipped` names of runs that the call skips, which
+    are named elsewhere. `findings` receives one warning per task.
     """
     options = _list_selections(settings)
     if not runs or not options:

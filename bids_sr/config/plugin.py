@@ -23,7 +23,7 @@ _IGNORED_ARGUMENTS = {
     "raise_insufficient",
     "scheduler",
 }
-"""Accepted arguments of Nipype plugins that have no effect."""
+"""Arguments of the schedulers of Nipype, which plugin files for other programs may contain."""
 _SHORT_OPTIONS = {
     "-a": "--array",
     "-d": "--dependency",
@@ -58,8 +58,6 @@ class Plugin(OptionSection):
 
     Attributes
     ----------
-    unused : tuple of str
-        Arguments of Nipype in the file that have no effect.
     sbatch_args, gpu_args : tuple of str
         Arguments for all jobs, and further arguments for steps that use a GPU.
     template : str
@@ -83,7 +81,6 @@ class Plugin(OptionSection):
     plugin: Literal["MultiProc", "SLURM"] = "MultiProc"
     n_procs: int | None = option(None, least=1)
     memory_gb: float | None = option(None, above=0)
-    unused: tuple[str, ...] = ()
     sbatch_args: tuple[str, ...] = ()
     gpu_args: tuple[str, ...] = ()
     template: str = "#!/bin/bash"
@@ -126,15 +123,14 @@ class Plugin(OptionSection):
                 "not a table",
                 "specify the plugin arguments in a table [plugin_args]",
             )
-        unused = tuple(sorted(_IGNORED_ARGUMENTS & arguments.keys()))
-        options = {key: value for key, value in arguments.items() if key not in unused}
-        all_settings = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
+        options = {key: value for key, value in arguments.items() if key not in _IGNORED_ARGUMENTS}
+        all_settings = {item.name for item in dataclasses.fields(cls)} - {"plugin"}
         slurm_settings = all_settings - _MULTIPROC_SETTINGS
         allowed = _MULTIPROC_SETTINGS if name == "MultiProc" else slurm_settings
         _refuse_unknown(options, sorted(allowed), path)
         if isinstance(text := options.get("sbatch_args"), str):  # one string, as in Nipype
             options["sbatch_args"] = _split_arguments(text, path)
-        plugin = cls(**{**options, "plugin": name, "unused": unused})
+        plugin = cls(**{**options, "plugin": name})
         return dataclasses.replace(plugin, template=_read_template(plugin.template, path))
 
     @property

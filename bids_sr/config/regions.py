@@ -1,4 +1,4 @@
-"""Checks of options that name an atlas and its labels: ``--atlas``, ``--roi``, ``--seeds``."""
+"""Checks of settings that name an atlas and its labels: `atlas`, `roi` and `seeds`."""
 
 from bids_sr import region_names
 from bids_sr.config.seeds import COMPONENTS, list_seed_names, parse_seed

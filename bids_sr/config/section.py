@@ -21,13 +21,15 @@ class _Option:
     """Properties of a setting other than its default and type."""
 
     # flags with the name of the value, as in the help. A name without a dash is a positional
-    # argument, and "" means that the setting is not an option
+    # argument, and "" means that only `--set` sets the option
     flags: str = ""
     help: str = ""
-    common: bool = False  # whether --help includes the option; --help-all includes all options
+    common: str = ""  # short help text of an option that --help lists; --help-all lists all
     affects_results: bool = True  # whether a result depends on the option
     # whether the option applies to a single call and is not read from an earlier settings file
     per_call: bool = False
+    # whether users cannot choose the value
+    is_internal: bool = False
     # heading in the help, if not the heading of the group
     among: str = ""
     # bounds of a number, or of all numbers in a tuple
@@ -48,9 +50,10 @@ def option(
     flags: str = "",
     help: str = "",
     *,
-    common: bool = False,
+    common: str = "",
     affects_results: bool = True,
     per_call: bool = False,
+    is_internal: bool = False,
     among: str = "",
     above: float | None = None,
     least: float | None = None,
@@ -64,15 +67,18 @@ def option(
     default : T
         Default value.
     flags : str, optional
-        Flags with the name of the value; "" if the setting is not an option.
+        Flags with the name of the value; "" if the option of ``bids-sr`` has no flag and is set
+        by ``--set``.
     help : str, optional
         Help text of the option.
-    common : bool, optional
-        Whether ``--help`` includes the option; ``--help-all`` includes all options.
+    common : str, optional
+        Short help text for ``--help``; "" for options that only ``--help-all`` lists.
     affects_results : bool, optional
         Whether a result depends on the option.
     per_call : bool, optional
         Whether the option applies to a single call and is never read from earlier settings.
+    is_internal : bool, optional
+        Whether the program determines the value, so that neither a flag nor ``--set`` exists.
     among : str, optional
         Group of options in the help; "" for the group of the setting.
     above : float | None, optional
@@ -95,6 +101,7 @@ def option(
         common=common,
         affects_results=affects_results,
         per_call=per_call,
+        is_internal=is_internal,
         among=among,
         above=above,
         least=least,
@@ -156,12 +163,7 @@ class OptionSection:
             value = getattr(self, name)
             text = " ".join(map(str, value)) if isinstance(value, tuple) else value
             properties = get_option(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
-            fix = "change that value"
-            if properties.flags:
-                fix = (
-                    f"change the value. {properties.flags} accepts: {properties.help}. See also"
-                    " bids-sr --help-all"
-                )
+            fix = f"change the value. Description: {properties.help}"
             raise SettingError(self._where(name), text, reason, fix)
 
     def _check_bounds(self, name: str, properties: _Option) -> None:

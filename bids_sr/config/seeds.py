@@ -1,4 +1,4 @@
-"""Seeds of connectivity maps (``--seeds``): names, MNI coordinates and atlas labels.
+"""Seeds of connectivity maps (`activation.seeds`): names, MNI coordinates and atlas labels.
 
 The default networks are taken from the paper (TV self-supervision, section 3.3), which does not
 give coordinates. Coordinates are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left

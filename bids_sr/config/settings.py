@@ -27,7 +27,6 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import RecipeChange
 
 _DEFAULT_ANAT_METHODS = ("attunet",)
-_UNUSED = "the selected settings do not use this option"
 
 _T = TypeVar("_T")
 
@@ -65,8 +64,8 @@ class Settings:
             _check_keys(group, names)
         completed = dict(values)
         superres = values.get("superres", {})
-        if superres.get("target") == "anat" and "methods" not in superres:
-            completed["superres"] = {**superres, "methods": _DEFAULT_ANAT_METHODS}
+        if superres.get("target") == "anat" and "method" not in superres:
+            completed["superres"] = {**superres, "method": _DEFAULT_ANAT_METHODS}
         return cls(
             **{group: get_type_hints(cls)[group](**names) for group, names in completed.items()}
         )
@@ -117,21 +116,9 @@ class Settings:
             }
             for group, group_values in dataclasses.asdict(self).items()
         }
-        run, unused = values["run"], [*self.run.without_effect]
         self._resolve_paths(values)
-        unused += _resolve_resources(values["resources"])
-        requested = self.preprocessing.ignore
-        effective = tuple(name for name in requested if name in ("slicetiming", "events"))
-        unused += [(f"--ignore {name}", _UNUSED) for name in requested if name not in effective]
-        values["preprocessing"]["ignore"] = effective
-        if run["reports_only"] or self.selection.analysis_level == "group":
-            step_options = {
-                "--clean-workdir": run["clean_workdir"],
-                "--md-only-boilerplate": run["md_only_boilerplate"],
-                "--model": values["activation"]["stats_model"],
-            }
-            unused += [(flag, _UNUSED) for flag, is_given in step_options.items() if is_given]
-        run["run_uuid"], run["without_effect"] = run_uuid, unused
+        _resolve_resources(values["resources"])
+        values["run"]["run_uuid"] = run_uuid
         return self.from_mapping(values)
 
     def _resolve_paths(self, values: dict[str, dict[str, Any]]) -> None:
@@ -159,17 +146,12 @@ class Settings:
         values["preprocessing"]["derivatives"] = tuple(derivatives)
 
 
-def _resolve_resources(resources: dict[str, Any]) -> list[tuple[str, str]]:
-    """Fill in the values of the plugin file and of the machine.
-
-    Returns arguments of the plugin file without effect, each with the reason.
-    """
-    unused = []
+def _resolve_resources(resources: dict[str, Any]) -> None:
+    """Fill in the values of the plugin file and of the machine."""
     if resources["use_plugin"] is not None:
         from bids_sr.config.plugin import Plugin
 
         plugin = Plugin.from_file(resources["use_plugin"])
-        unused = [(f"{name} in the plugin file", _UNUSED) for name in plugin.unused]
         if not plugin.is_cluster:  # its settings are options as well
             resources["use_plugin"] = None
             resources["nprocs"] = resources["nprocs"] or plugin.n_procs
@@ -179,7 +161,6 @@ def _resolve_resources(resources: dict[str, Any]) -> list[tuple[str, str]]:
     # small batches train several times slower with two threads
     if resources["omp_nthreads"] is None:
         resources["omp_nthreads"] = 1
-    return unused
 
 
 def _sha256(content: bytes) -> str:
@@ -292,7 +273,7 @@ def _to_comparable(value: object) -> Any:
 def analysis_digest(settings: Settings) -> str:
     """Return twelve hexadecimal digits that are equal for settings with the same results.
 
-    The digits depend on methods, preprocessing, activation, evaluation, seed and ``--sloppy``, but
+    The digits depend on methods, preprocessing, activation, evaluation, seed and `run.sloppy`, but
     not on paths, data selection or machine. A model, weights or a region given as a file are
     represented by their content.
     """

@@ -53,13 +53,13 @@ def read_tables(path: Path, kind: str, yaml: Sequence[str] = ()) -> dict[str, An
 def suggest_name(name: str, names: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` with the known name most similar to `name`, or "".
 
-    >>> suggest_name("--smothing", ["--smoothing", "--strict"])
+    >>> suggest_name("--smothing", ["--smoothing", "--roi"])
     "did you mean '--smoothing'?"
     >>> suggest_name("--run", ["--run-id", "--truth"])
     "did you mean '--run-id'?"
     >>> suggest_name("precentrla", ["Heschl_L", "Precentral_L"])
     "did you mean 'Precentral_L'?"
-    >>> suggest_name("--notrack", ["--force", "--truth"])
+    >>> suggest_name("--notrack", ["--level", "--truth"])
     ''
     """
     keyword = name.lstrip("-").lower()

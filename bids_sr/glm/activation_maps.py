@@ -116,24 +116,10 @@ def _fit_maps(
 ) -> tuple[dict[str, Float32], int | None]:
     """Compute the maps of one series.
 
-    Parameters
-    ----------
-    signals : VoxelTimeSeries
-        Time series of the N mask voxels.
-    design : Design
-        Model of the run.
-    vectors : ndarray
-        Weights of the contrasts over the columns of the design (C, columns).
-    settings : ActivationSettings
-        Settings of the maps.
-    mask, zooms : ndarray, Sequence[float]
-        Brain (X, Y, Z), and voxel size (mm).
-
-    Returns
-    -------
-    tuple[dict[str, ndarray], int | None]
-        Values by stat, (C, N) float32, and the order of the noise model; None if there is no
-        linear model.
+    `vectors` are the weights of the contrasts over the columns of the design (C, columns), `mask`
+    is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask voxels by
+    stat, (C, N) float32, and the order of the noise model, which is None if there is no linear
+    model.
     """
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {

@@ -24,18 +24,8 @@ def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
     state the region of the extremes. The threshold depends on the extremes: a map with a single
     sharp maximum has a small region, whatever its other values are.
 
-    Parameters
-    ----------
-    cc : ndarray
-        Map of correlation with the condition (X, Y, Z), -1 to 1.
-    roi : ndarray
-        Region of interest (X, Y, Z, boolean).
-
-    Returns
-    -------
-    tuple[ndarray, float | None]
-        Region (X, Y, Z, boolean), and its threshold of CC; empty and None if CC is constant in the
-        ROI.
+    `cc` is the map of correlation with the condition (-1 to 1) and `roi` the region of interest,
+    both (X, Y, Z). The region is empty and the threshold None if CC is constant in the ROI.
     """
     region = np.zeros_like(cc, dtype=bool)
     roi_cc = cc[roi]
@@ -72,16 +62,8 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
 def reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
     """Return the voxels of a region with the highest t whose mean wrong-sign probability is ≤ .05.
 
-    Voxels are added in order of decreasing t.
-
-    Parameters
-    ----------
-    t : ndarray
-        t map (X, Y, Z).
-    wrong_sign : ndarray
-        Posterior probability of the opposite sign of the effect (X, Y, Z).
-    region : ndarray
-        Voxels to select from (X, Y, Z, boolean).
+    Voxels are added in order of decreasing t. `wrong_sign` is the posterior probability of the
+    opposite sign of the effect. All maps are (X, Y, Z).
     """
     voxels = np.flatnonzero(region)
     ranked_voxels = voxels[np.argsort(-t.ravel()[voxels], kind="stable")]
@@ -140,7 +122,7 @@ def find_peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
 
 @frozen
 class Threshold:
-    """Region definition from ``--threshold``.
+    """Region definition from `activation.thresholds`.
 
     `label` is the label in file names (Quarter, Fdr, Z31). `z` is the value of a fixed threshold;
     otherwise None.

@@ -42,18 +42,9 @@ _DAMPING = 1e-3  # diagonal that is added to the Jacobian
 def levinson(rho: Float) -> tuple[list[Float], Float]:
     """Return the best linear predictors from 0, 1 … p earlier samples.
 
-    Sources: Levinson 1947, Durbin 1960.
-
-    Parameters
-    ----------
-    rho : ndarray
-        Autocorrelations (M, p) at lags 1 … p. Partial autocorrelations are limited to ±.97.
-
-    Returns
-    -------
-    tuple[list[ndarray], ndarray]
-        Weights (M, k) for each order k, latest sample first; and remaining fractions of the
-        variance (M, p + 1).
+    Sources: Levinson 1947, Durbin 1960. `rho` are the autocorrelations (M, p) at lags 1 … p, whose
+    partial autocorrelations are limited to ±.97. Returns weights (M, k) for each order k, latest
+    sample first, and the remaining fractions of the variance (M, p + 1).
     """
     n_processes, order = rho.shape
     predictors = [np.zeros((n_processes, 0))]
@@ -152,12 +143,8 @@ def noise_autocorrelations(target: Float, products: Float) -> Float:
     (`_WHITE_NOISE_DISTANCES`). Otherwise, Newton's method would end near a random walk at several
     lags, and rounding errors would become effects.
 
-    Parameters
-    ----------
-    target : ndarray
-        Ratios of lag products and power of residuals (M, p).
-    products : ndarray
-        Matrix of `compute_expected_products` (p + 1, T).
+    `target` are ratios of lag products and power of residuals (M, p), and `products` the matrix of
+    `compute_expected_products` (p + 1, T).
     """
     rho, errors = _invert_ratios(target, products)
     failed_indices = np.flatnonzero(errors > _MAX_RATIO_ERROR)
@@ -221,12 +208,8 @@ def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
     second order in 1 / degrees of freedom: two quadratic forms e'Ae and e'Be have the covariance 2
     tr(A Σ B Σ), with Σ = R V R.
 
-    Parameters
-    ----------
-    rho : ndarray
-        Autocorrelations of the noise (p,).
-    basis : ndarray
-        Orthonormal basis of the design (T, P).
+    `rho` are the autocorrelations of the noise (p,), and `basis` is an orthonormal basis of the
+    design (T, P).
     """
     n, order = len(basis), len(rho)
     noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
@@ -283,13 +266,7 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
     with the covariance C of the autocorrelations, and t has the degrees of freedom of the scaled
     chi-square with this variance (Satterthwaite 1946; the approach of Kenward and Roger 1997 for
     mixed models). C is 0 in homogeneous noise. For a single voxel in its mask, C is the error of
-    its own estimate.
-
-    Parameters
-    ----------
-    dof : float
-        Residual degrees of freedom.
-    uncertainty : ndarray
-        Variance of log k; negative estimates count as 0.
+    its own estimate. `dof` are the residual degrees of freedom, and `uncertainty` is the variance
+    of log k, whose negative estimates count as 0.
     """
     return 2 / (2 / dof + np.maximum(uncertainty, 0.0))

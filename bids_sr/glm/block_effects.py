@@ -45,24 +45,12 @@ _ARRAY_FIELDS = (
 class Effects:
     """Effects of B blocks of one series.
 
-    Attributes
-    ----------
-    betas : ndarray
-        Signal change of a sustained block in complete slices (X, Y, Z, B), unit of the series.
-    mean : ndarray
-        Mean over time (X, Y, Z).
-    blocks : tuple[TaskBlock, ...]
-        Blocks, see `bids_sr.glm.blocks.BlockDesign`.
-    covariance : ndarray
-        Covariance of the effects for noise of variance one (B, B).
-    leak : ndarray
-        Deviation of each effect from an estimable effect (B, P); zeros if the effect is estimable.
-    smooth_variance : ndarray | None
-        Variance of the residuals after smoothing with 4 mm FWHM (X, Y, Z); None if not computed.
-    pca_maps : ndarray
-        Maps of temporal components (X, Y, Z, K); empty if there are no ranks.
-    pca_loadings : ndarray
-        Block effects of each temporal component (K, B); empty if there are no ranks.
+    `betas` is the signal change of a sustained block in complete slices (X, Y, Z, B), in the unit
+    of the series, and `mean` the mean over time. `blocks`, `covariance` (B, B) and `leak` (B, P)
+    are described in `bids_sr.glm.blocks.BlockDesign`. `smooth_variance` is the variance of the
+    residuals after smoothing with 4 mm FWHM (X, Y, Z), or None if it was not computed. `pca_maps`
+    are maps of temporal components (X, Y, Z, K) and `pca_loadings` their block effects (K, B);
+    both are empty if there are no ranks.
     """
 
     series: str

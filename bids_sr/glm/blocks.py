@@ -84,22 +84,13 @@ class TaskBlock:
 class BlockDesign:
     """Model of a run with one regressor per block, and the weights that estimate block effects.
 
-    Attributes
-    ----------
-    matrix : ndarray
-        Design matrix (rows, P): modeled blocks, confounds, drift and constant; dummies have no
-        row.
-    weights : ndarray
-        Weights (rows, B); their product with a voxel's time series is the effect of each block.
-    covariance : ndarray
-        Covariance of the effects for noise of variance one (B, B).
-    leak : ndarray
-        Deviation of each effect's row of the resolution matrix from its unit vector (B, P); zeros
-        if the effect is estimable.
-    basis : ndarray
-        Orthonormal columns that span the model (rows, rank).
-    censored : tuple[int, ...]
-        Volumes that the model does not use, counted from 0 including dummies.
+    `matrix` has the modeled blocks, confounds, drift and constant as columns (rows, P); dummies
+    have no row. The product of `weights` (rows, B) with a voxel's time series is the effect of
+    each block, and `covariance` (B, B) the covariance of the effects for noise of variance one.
+    `leak` is the deviation of each effect's row of the resolution matrix from its unit vector (B,
+    P); it is zero if the effect is estimable. `basis` has orthonormal columns that span the model
+    (rows, rank). `censored` lists the volumes that the model does not use, counted from 0
+    including dummies.
     """
 
     blocks: tuple[TaskBlock, ...]
@@ -444,12 +435,7 @@ def _select_blocks(
     """Return blocks or segments with their halves and their shares of used volumes.
 
     `times` and `uncensored` refer to all volumes (T,). Blocks with a share below `min_share` are
-    not used, and are reported.
-
-    Raises
-    ------
-    TooFewBlocks
-        If no condition has two used blocks.
+    not used, and are reported. Raises `TooFewBlocks` if no condition has two used blocks.
     """
     shares = (
         [1.0] * len(candidates)

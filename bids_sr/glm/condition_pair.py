@@ -8,21 +8,10 @@ from bids_sr.glm.contrasts import Contrasts, camel_case, single_conditions
 def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str] | None:
     """Return the two conditions of a run that are compared, or None if the run has no such pair.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Two trial types as in the events table or as labels. If empty, the two conditions of a run
-        with exactly two conditions against rest are used.
-    contrasts : Contrasts
-        Weights of the trial types in each contrast of the run.
+    `names` are two trial types as in the events table or as labels. If `names` is empty, the two
+    conditions of a run with exactly two conditions against rest are used. Returns the names of two
+    contrasts of one condition each.
 
-    Returns
-    -------
-    tuple[str, str] | None
-        Names of two contrasts of one condition each.
-
-    Examples
-    --------
     >>> contrasts = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
     >>> condition_pair((), contrasts), condition_pair(["thumb", "toe"], contrasts)
     (('thumb', 'little'), None)

@@ -60,13 +60,8 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
     """Return RMS displacement (mm) from the previous volume in a ball of 80 mm; first value NaN.
 
     Source: jenkinson2002. The published formula is the mean over the ball in closed form.
-
-    Parameters
-    ----------
-    matrices : ndarray
-        Transforms of points of the boldref to each volume (T, 4, 4; RAS mm).
-    center : ndarray
-        Center of the ball (3,; RAS mm).
+    `matrices` transform points of the boldref to each volume (T, 4, 4; RAS mm), and `center` is
+    the center of the ball (3,; RAS mm).
     """
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
     rotation_change = change[:, :3, :3] - np.eye(3)
@@ -133,12 +128,8 @@ def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]
     probability limit is lowered in steps, and deep voxels may be next to gray matter. Masks may be
     empty.
 
-    Parameters
-    ----------
-    tpms : Sequence[ndarray]
-        Probabilities of gray matter, white matter and CSF (X, Y, Z).
-    mask : ndarray
-        Brain (X, Y, Z, boolean).
+    `tpms` are the probabilities of gray matter, white matter and CSF, in this order, and all maps
+    are (X, Y, Z).
     """
     gray_matter, white_matter, csf = (
         np.asarray(probability, dtype=np.float64) for probability in tpms
@@ -196,19 +187,9 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> _PrincipalComp
     """Return the temporal principal components of many voxels, the strongest first.
 
     Voxels are processed in slabs and never held in memory together. Source: behzadi2007,
-    anatomical CompCor.
-
-    Parameters
-    ----------
-    slabs : Iterable[ndarray]
-        Time series of some voxels (N, T).
-    basis : ndarray
-        Orthonormal columns (T, K) that are regressed out first (constant, slow cosines, trend).
-
-    Returns
-    -------
-    _PrincipalComponents
-        As many components as the rank of the voxels.
+    anatomical CompCor. `slabs` are time series of some voxels (N, T). The orthonormal columns of
+    `basis` (T, K: constant, slow cosines, trend) are regressed out first. There are as many
+    components as the rank of the voxels.
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:

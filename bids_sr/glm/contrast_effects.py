@@ -16,18 +16,9 @@ def compute_contrast_effects(
 ) -> Float32:
     """Return the effects of contrasts by ordinary least squares, (contrasts, X, Y, Z).
 
-    Unlike activation maps, effects are computed in all voxels, so that slices can be filtered.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series (X, Y, Z, T) in BOLD signal units, including dummies.
-    design : Design
-        Model of the run.
-    contrasts : Contrasts
-        Weights of conditions by contrast.
-    names : Sequence[str]
-        Contrasts to compute, which must be estimable.
+    Unlike activation maps, effects are computed in all voxels, so that slices can be filtered. The
+    series (X, Y, Z, T) is in BOLD signal units and includes dummies. All contrasts in `names` must
+    be estimable.
     """
     vectors = [contrast_vector(design, name, contrasts[name]) for name in names]
     weights = np.linalg.pinv(design.matrix).T @ np.reshape(vectors, (-1, len(design.columns))).T

@@ -100,15 +100,9 @@ def order_types(types: Iterable[str], levels: Sequence[str] = ()) -> tuple[str, 
     accents are sorted by character code. The order depends neither on the order of `types` nor on
     the language of the system.
 
-    Parameters
-    ----------
-    types : Iterable[str]
-        Trial types in any order, also repeatedly.
-    levels : Sequence[str], optional
-        Types in the order of ``Levels``, which applies to all runs. It may contain other types.
+    `levels` are types in the order of ``Levels``, which applies to all runs, so that it may
+    contain types that a run does not have.
 
-    Examples
-    --------
     >>> order_types(["go 10", "Stop", "go 2", "-1", "1", "cue"], levels=["miss", "cue"])
     ('cue', '-1', '1', 'go 2', 'go 10', 'Stop')
     """
@@ -154,20 +148,10 @@ def read_modulation(
     The amplitudes of a trial type without any value (``n/a``) are 1. All amplitudes are 1 if the
     column cannot be used.
 
-    Parameters
-    ----------
-    trial_types : Sequence[str]
-        Trial type of each event.
-    cells : Sequence[str | None]
-        Cell of each event, in the same order; None if the table does not have the column.
+    `cells` contains the cell of each event, which is None if the table does not have the column.
+    Returns amplitudes, and the reason why the column cannot be used, which is "" if it is used or
+    missing.
 
-    Returns
-    -------
-    tuple[list[float], str]
-        Amplitudes, and the reason why the column cannot be used, "" if it is used or missing.
-
-    Examples
-    --------
     >>> read_modulation(["go", "go", "stop"], ["2", "1.5", "n/a"])
     ([2.0, 1.5, 1.0], '')
     >>> read_modulation(["go", "go"], ["2", "high"])
@@ -308,21 +292,14 @@ def resolve_contrasts(
 ) -> dict[str, Contrast]:
     """Return the weights of every contrast of a run by name, in the order requested.
 
-    Parameters
-    ----------
-    trial_types : Sequence[str]
-        Trial types of the run.
-    requested : Sequence[str | tuple[str, Contrast]]
-        Names with weights, or texts such as ``thumb``, ``thumb-little``, ``thumb+little``,
-        ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without a factor have
-        weight 1. If empty, `_default_contrasts` are used.
-    described_types, averaged_types : Sequence[str] | None
-        Trial types with default contrasts, and trial types in the mean ``all``; by default, all.
+    `requested` contains names with weights, or texts such as ``thumb``, ``thumb-little``,
+    ``thumb+little``, ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without
+    a factor have weight 1. If `requested` is empty, `_default_contrasts` are used.
+    `described_types` have default contrasts, and `averaged_types` are in the mean ``all``; None
+    for all types.
 
-    Raises
-    ------
-    UsageError
-        If a term is not a trial type (the closest is suggested), or if the text cannot be parsed.
+    Raises `UsageError` if a term is not a trial type (the closest is suggested), or if the text
+    cannot be parsed.
     """
     if not requested:
         return _default_contrasts(trial_types, described_types, averaged_types)
@@ -493,8 +470,6 @@ def _name_contrast(terms: Sequence[tuple[str, float]]) -> str:
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:
     """Return weights in a form that is equal for contrasts with equal effects.
 
-    Examples
-    --------
     >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
     True
     """

@@ -25,24 +25,9 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     Blocks of other conditions remain in the time series, as in the paper; only the GLM models
     them.
 
-    Parameters
-    ----------
-    n : int
-        Number of samples.
-    tr : float
-        Repetition time (s).
-    low_pass : float | None
-        Cut-off (Hz); None, 0 or a value of at least the Nyquist frequency for detrending only.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray | None]
-        Constant and slope (T, 2), and the detrended cosines that pass the filter (T, K) or None.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two cosines pass the filter.
+    `tr` is in s and `low_pass` in Hz; with None, 0 or a value of at least the Nyquist frequency,
+    the filter only detrends. Returns the constant and slope (T, 2), and the detrended cosines that
+    pass the filter (T, K) or None. Raises `ValueError` if fewer than two cosines pass the filter.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
@@ -80,7 +65,7 @@ def filter_of_design(
     if trend.shape[1] > n - 2:
         raise ValueError(
             f"temporal filters and censoring remove all signal from the {n} volumes. Use a "
-            "wider --band-pass or a higher --low-pass, or censor fewer volumes"
+            "wider --band-pass or a higher activation.low_pass, or censor fewer volumes"
         )
     return trend, None
 
@@ -96,19 +81,9 @@ def _apply_filter(signals: Float, temporal: _Filter) -> Float:
 def cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     """Return CC = x·y / (|x| |y|), (C, N), of filtered signals and tasks.
 
-    Parameters
-    ----------
-    signals : ndarray
-        Time series, one voxel per column (T, N).
-    tasks : ndarray
-        Predicted time series, one contrast per column (T, C).
-    temporal : tuple[ndarray, ndarray | None]
-        Filter of `temporal_filter` or `filter_of_design`.
-
-    Returns
-    -------
-    ndarray
-        Correlations from -1 to 1, one contrast per row; 0 for constant voxels.
+    `signals` has one voxel per column (T, N), and `tasks` the predicted time series of one
+    contrast per column (T, C). `temporal` is a filter of `temporal_filter` or `filter_of_design`.
+    Correlations are from -1 to 1, and 0 for constant voxels.
     """
     # The first volume is subtracted because single precision suffices for changes.
     x, y = (_apply_filter(values - values[0], temporal) for values in (tasks, signals))

@@ -37,14 +37,9 @@ _MAX_DEVIATION = 1e-6
 class DesignSettings:
     """Options of the design matrix, which all linear models of a run share.
 
-    Parameters
-    ----------
-    high_pass : float
-        Cut-off frequency (Hz). Drift is modeled by cosines up to this frequency, or by a straight
-        line if it is 0.
-    start_time : float | None
-        Reference time of a volume (s after its start), such as the reference time of slice-timing
-        correction; None for the middle of TR.
+    Drift is modeled by cosines up to the cut-off frequency `high_pass` (Hz), or by a straight line
+    if it is 0. `start_time` is the reference time of a volume (s after its start), such as the
+    reference time of slice-timing correction; None for the middle of TR.
     """
 
     high_pass: float = 1 / 128
@@ -55,19 +50,11 @@ class DesignSettings:
 class Design:
     """Model of one run, without rows of dummy volumes.
 
-    Attributes
-    ----------
-    matrix : ndarray
-        Design matrix (rows, columns), read-only: conditions, confounds, drift and constant.
-    conditions : tuple[str, ...]
-        Names of the columns that are conditions; the plateau of a sustained block is one.
-    tr : float
-        Repetition time (s).
-    rank : int
-        Rank of the matrix; it is below the number of columns if columns are collinear.
-    censored : tuple[int, ...]
-        Volumes that the model does not use, counted from 0 including dummies. The matrix has a
-        column for each of them (`bids_sr.glm.temporal_regressors`).
+    The columns of `matrix` (rows, columns; read-only) are conditions, confounds, drift and
+    constant; the plateau of a sustained block is one. `conditions` are the names of the columns
+    that are conditions. `tr` is in s. `rank` is below the number of columns if columns are
+    collinear. `censored` lists the volumes that the model does not use, counted from 0 including
+    dummies; the matrix has a column for each of them (`bids_sr.glm.temporal_regressors`).
     """
 
     matrix: Float
@@ -91,14 +78,8 @@ class Design:
 def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
     """Return the time of each volume, (n_volumes,), in s after the start of the first volume.
 
-    Parameters
-    ----------
-    n_volumes : int
-        Number of volumes, including dummies.
-    tr : float
-        Repetition time (s).
-    start_time : float | None, optional
-        Reference time of a volume (s after its start); None for the middle of TR.
+    `n_volumes` includes dummies, `tr` is in s, and `start_time` is the reference time of a volume
+    (s after its start); None for the middle of TR.
     """
     offset = tr / 2 if start_time is None else start_time
     return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
@@ -109,11 +90,8 @@ def _read_confound_columns(
 ) -> dict[str, Float]:
     """Return confounds by name, (n_volumes,) each; an undefined first value is replaced by 0.
 
-    Raises
-    ------
-    DesignError
-        If a column is missing, if the table has another number of rows, or if values are missing
-        after the first volume.
+    Raises `DesignError` if a column is missing, if the table has another number of rows, or if
+    values are missing after the first volume.
     """
     if table is None or not names:
         return {}
@@ -275,12 +253,8 @@ def build_design(
 def _compute_rank(matrix: Float, *, n_censored: int) -> int:
     """Return the rank of a design matrix; warn if columns are collinear.
 
-    `n_censored` is the number of censored volumes, which have a row and a column each.
-
-    Raises
-    ------
-    TooManyColumns
-        If no degrees of freedom remain.
+    `n_censored` is the number of censored volumes, which have a row and a column each. Raises
+    `TooManyColumns` if no degrees of freedom remain.
     """
     n_rows, n_columns = matrix.shape
     rank = int(np.linalg.matrix_rank(matrix))

@@ -31,13 +31,8 @@ _MAX_LEAK = 1e-6
 class SplitContrast:
     """Contrast with blocks of each of its conditions in both halves of a run.
 
-    Attributes
-    ----------
-    weights : Mapping[str, float]
-        Weights of conditions.
-    origin : str
-        Contrast of the maps that has these conditions, and possibly others without blocks in both
-        halves. Its t map selects active voxels.
+    `origin` is the contrast of the maps that has these conditions, and possibly others without
+    blocks in both halves. Its t map selects active voxels.
     """
 
     weights: Mapping[str, float]

@@ -105,11 +105,6 @@ def convert_to_numbers(frame: pd.DataFrame) -> _NumericConfounds:
     Every evaluation uses the derivatives of the six motion parameters and framewise displacement.
     If such a column is missing or has missing values after the first volume, it is computed from
     the six parameters, which must be complete.
-
-    Parameters
-    ----------
-    frame : pd.DataFrame
-        Table as read, one row per volume.
     """
     columns, text_columns = dict[str, pd.Series](), list[str]()
     for name, values in frame.items():

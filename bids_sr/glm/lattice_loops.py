@@ -17,14 +17,8 @@ from bids_sr.io.compiled_loops import compile_for
 def add_products(nodes: Any, shares: Float, first: Float, second: Float, sums: Float) -> None:
     """Add share times product of all pairs of rows to the nodes of each voxel.
 
-    Parameters
-    ----------
-    nodes, shares : ndarray
-        Nodes around each voxel and their shares (C, N).
-    first, second : ndarray
-        Values of the voxels (K, N) and (L, N).
-    sums : ndarray
-        Sums by node (G, K, L), which are updated.
+    `nodes` are the nodes around each voxel and `shares` their shares (C, N). `first` and `second`
+    are values of the voxels, (K, N) and (L, N). `sums` (G, K, L) is updated.
     """
     for n in range(nodes.shape[1]):
         for c in range(nodes.shape[0]):
@@ -44,16 +38,9 @@ def add_mixed_products(
 ) -> None:
     """Add the mixture of node matrices, times the vector of each voxel.
 
-    Parameters
-    ----------
-    nodes, shares : ndarray
-        Nodes around each voxel and their shares (C, N).
-    matrices : ndarray
-        Matrix of each node (G, K, L).
-    vectors : ndarray
-        Vector of each voxel (L, N).
-    out : ndarray
-        Products (K, N), which are updated.
+    `nodes` are the nodes around each voxel and `shares` their shares (C, N). `matrices` has the
+    matrix of each node (G, K, L), and `vectors` the vector of each voxel (L, N). The products
+    `out` (K, N) are updated.
     """
     for n in range(nodes.shape[1]):
         for c in range(nodes.shape[0]):

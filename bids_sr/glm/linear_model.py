@@ -189,16 +189,8 @@ class ContrastModel:
     Given the noise model, the result of a voxel only depends on its own time series, not on the
     block.
 
-    Parameters
-    ----------
-    matrix : ndarray
-        Design (T, P), whose columns span a constant.
-    contrasts : ndarray
-        Weights of the columns (C, P).
-    noise : NoiseModel
-        Noise model of the voxels.
-    rank : int | None
-        Rank of the design; None to compute it.
+    The columns of the design `matrix` (T, P) span a constant. `contrasts` are weights of the
+    columns (C, P). `rank` is the rank of the design; None to compute it.
     """
 
     def __init__(
@@ -281,20 +273,11 @@ class ContrastModel:
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
         """Estimate C contrasts in unfiltered signals; return maps (C, N) by name.
 
-        Parameters
-        ----------
-        signals : ndarray
-            Time series, one voxel per column (T, N).
-        voxels : slice
-            Positions of these voxels in the noise model.
-
-        Returns
-        -------
-        dict[str, ndarray]
-            ``effect`` is the signal change of a sustained block in the unit of the series, and
-            ``variance`` its variance. ``t`` is 0 for constant voxels. ``z`` is the normal deviate
-            with the same tail probability (`t_to_z`) and ``effective`` degrees of freedom; these
-            are fewer than `dof` if voxels with the same noise model differ in their noise.
+        `signals` has one voxel per column (T, N), and `voxels` is the range of these voxels in the
+        noise model. ``effect`` is the signal change of a sustained block in the unit of the
+        series, and ``variance`` its variance. ``t`` is 0 for constant voxels. ``z`` is the normal
+        deviate with the same tail probability (`t_to_z`) and ``effective`` degrees of freedom;
+        these are fewer than `dof` if voxels with the same noise model differ in their noise.
         """
         n = signals.shape[1]
         labels, shares = self._noise.labels[voxels], self._noise.shares[voxels]
@@ -330,14 +313,8 @@ class ContrastModel:
     def _fit_batch(self, model: _WhitenedCell, signals: Real, shares: Float) -> _BatchFit:
         """Estimate the contrasts in voxels of one cell.
 
-        Parameters
-        ----------
-        model : _WhitenedCell
-            The K models of the cell.
-        signals : ndarray
-            Time series, one voxel per column (T, n).
-        shares : ndarray
-            Share of each model in each voxel (K, n).
+        `signals` has one voxel per column (T, n), and `shares` is the share of each of the cell's
+        K models in each voxel (K, n).
         """
         from bids_sr.spatial.lag_products import add_lag_products, center
 

@@ -62,16 +62,9 @@ def common_sidecar(
 ) -> Sidecar:
     """Return the metadata that all maps of a series share.
 
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    fwhm_mm : float
-        Smoothing of the maps (FWHM, mm).
-    zooms : Sequence[float]
-        Voxel sizes (mm) in the axis order of the run.
-    axis_order : Sequence[int]
-        Axis of the file for each axis of the run, see `bids_sr.io.grids`.
+    `fwhm_mm` is the smoothing of the maps (FWHM), and `zooms` are voxel sizes (mm) in the axis
+    order of the run. `axis_order` is the axis of the file for each axis of the run, see
+    `bids_sr.io.grids`.
     """
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
@@ -104,18 +97,10 @@ def model_text(
 ) -> Sidecar:
     """Return the sidecar's description of the model of a map.
 
-    Parameters
-    ----------
-    stat : str
-        Statistic of the map.
-    design : Design
-        Model of the run.
-    noise_order : int | None
-        Number of lags of the noise model; 0 or None for white noise.
-    low_pass : float | None
-        Cut-off of the low-pass filter (Hz); None if no filter was applied.
-    correlation_confounds : bool
-        Whether confounds were regressed out of time series before the correlation.
+    `noise_order` is the number of lags of the noise model; 0 or None for white noise. `low_pass`
+    is the cut-off of the low-pass filter (Hz); None if no filter was applied.
+    `correlation_confounds` states whether confounds were regressed out of time series before the
+    correlation.
     """
     common: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
     time_columns = time_column_names(design.columns)

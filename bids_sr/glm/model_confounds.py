@@ -27,27 +27,17 @@ def model_confounds(
     """Return the names of the confounds in the model of a run.
 
     By default, these are head motion, its derivatives, and the first five aCompCor components,
-    which require tissue maps. Columns of the temporal model (`glm.temporal_regressors`) are
-    always included.
+    which require tissue maps. Columns of the temporal model (`glm.temporal_regressors`) are always
+    included.
 
     Without the components, respiration and pulse remain in the residuals of smoothed series, and
     more voxels than nominal exceed a threshold. In runs of fewer than 50 volumes, these regressors
     would use too many degrees of freedom. Components with a missing value in any volume after the
     first are skipped.
 
-    Parameters
-    ----------
-    table : pd.DataFrame | None
-        Confounds of the run, one row per volume; None for a model without confounds.
-    selected : Sequence[str] | None, optional
-        Columns, possibly with wildcards, and the sets ``motion`` (six parameters and derivatives)
-        and ``acompcor`` (see above). Names that are not in the table are skipped. None for both
-        sets.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of columns.
+    `table` has one row per volume; None for a model without confounds. `selected` are columns,
+    possibly with wildcards, and the sets ``motion`` (six parameters and derivatives) and
+    ``acompcor`` (see above); None for both sets. Names that are not in the table are skipped.
     """
     if table is None:
         return ()

@@ -76,20 +76,11 @@ _MIN_RESIDUAL = 1e-9
 class NoiseModel:
     """Autocorrelation of N voxels, as mixtures of G models.
 
-    The result of a voxel is the sum of share times result over the models of its cell.
-
-    Attributes
-    ----------
-    labels : ndarray
-        Cell of each voxel (N,).
-    cells : ndarray
-        Models of each cell (K, C).
-    shares : ndarray
-        Shares of these models in each voxel (N, C); they sum to 1.
-    rho : ndarray
-        Autocorrelations of the noise (G, p) at lags 1 … p.
-    spread : ndarray
-        Covariance (G, p, p) of the voxels' autocorrelations around their model.
+    The result of a voxel is the sum of share times result over the models of its cell. `labels` is
+    the cell of each voxel (N,), `cells` are the models of each cell (K, C), and `shares` the
+    shares of these models in each voxel (N, C), which sum to 1. `rho` are the autocorrelations of
+    the noise at lags 1 … p (G, p), and `spread` is the covariance of the voxels' autocorrelations
+    around their model (G, p, p).
     """
 
     labels: _Labels
@@ -149,14 +140,8 @@ def noise_words(order: int = ORDER) -> str:
 def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
     """Return a mask of time series that vary by more than rounding errors, (N,).
 
-    Parameters
-    ----------
-    n_volumes : int
-        Number of volumes.
-    power : ndarray
-        Sum of squared deviations from the mean (N,).
-    largest : ndarray
-        Largest absolute value (N,).
+    `power` is the sum of squared deviations from the mean (N,), and `largest` the largest absolute
+    value (N,).
     """
     return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
 
@@ -177,14 +162,8 @@ class _LagRatios(NamedTuple):
 def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
     """Compute ratios of lag products to residual power, and the mean signal, of voxels.
 
-    Parameters
-    ----------
-    signals : ndarray
-        Time series, one voxel per column (T, N).
-    basis : ndarray
-        Orthonormal basis (T, P) of a design whose columns span a constant.
-    order : int
-        Number of lags.
+    `signals` has one voxel per column (T, N). `basis` is an orthonormal basis (T, P) of a design
+    whose columns span a constant, and `order` the number of lags.
     """
     from bids_sr.spatial.lag_products import add_lag_products, center
 
@@ -295,18 +274,9 @@ def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float
 class _Lattice:
     """Nodes in the space of ratios, and the shares of surrounding nodes in each of N voxels.
 
-    Attributes
-    ----------
-    labels : ndarray
-        Cell of each voxel (N,).
-    cells : ndarray
-        Nodes at the corners of each cell (K, C).
-    nodes : ndarray
-        Nodes around each voxel (C, N).
-    shares : ndarray
-        Shares of these nodes (C, N), which are not negative and sum to 1.
-    node_ratios : ndarray
-        Ratios at the nodes (G, p).
+    `labels` is the cell of each voxel (N,), and `cells` are the nodes at the corners of each cell
+    (K, C). `nodes` are the nodes around each voxel (C, N), and `shares` their shares (C, N), which
+    are not negative and sum to 1. `node_ratios` are the ratios at the nodes (G, p).
     """
 
     labels: _Labels
@@ -473,27 +443,11 @@ def estimate_noise(
     Memory: 8 bytes · 10 · voxels, some volumes, and one block. The number of lags is reduced if
     there are fewer than six degrees of freedom per lag.
 
-    Parameters
-    ----------
-    blocks : Iterable[tuple[slice, ndarray]]
-        Voxel range and time series (T, n) of all mask voxels, in the order of `numpy.flatnonzero`.
-    matrix : ndarray
-        Design (T, P).
-    mask : ndarray
-        Brain (X, Y, Z).
-    zooms : Sequence[float]
-        Voxel size (mm).
-    level : ndarray | None
-        Signal level (N,) that replaces the mean signal.
-    fwhm_mm : float
-        Width of the neighborhood (FWHM, mm).
-    order : int
-        Largest number of lags.
-
-    Returns
-    -------
-    NoiseModel
-        Autocorrelation; white noise if no voxel has residuals.
+    `blocks` are voxel ranges and time series (T, n) of all mask voxels, in the order of
+    `numpy.flatnonzero`. `matrix` is the design (T, P), `mask` the brain (X, Y, Z), and `zooms` the
+    voxel size (mm). `level` is a signal level (N,) that replaces the mean signal. `fwhm_mm` is the
+    width of the neighborhood (FWHM), and `order` the largest number of lags. The noise model is
+    white if no voxel has residuals.
     """
     basis = orthonormal(matrix)
     n_voxels = int(np.count_nonzero(mask))
@@ -529,16 +483,9 @@ def estimate_noise(
 class _MixedRatios:
     """Lag ratios of voxels, mixed from their own ratios and the pooled ratios.
 
-    Attributes
-    ----------
-    ratios : ndarray
-        Mixed ratios (p, N).
-    bias : ndarray
-        Expected difference from the ratios of the expectations (p, N).
-    pooled_lattice : _Lattice
-        Lattice of the pooled ratios.
-    error_covariances : ndarray
-        Covariances of the errors of mixed ratios at the nodes of this lattice (G, p, p).
+    `ratios` (p, N) differ from the ratios of the expectations by `bias` (p, N) on average.
+    `pooled_lattice` is the lattice of the pooled ratios, and `error_covariances` are the
+    covariances of the errors of mixed ratios at its nodes (G, p, p).
     """
 
     ratios: Float
@@ -556,16 +503,10 @@ def _mix_voxel_ratios(
     measures how much they differ (T). The best linear estimate of a voxel's ratios is pooled + T
     (T + S)^-1 (own - pooled).
 
-    Parameters
-    ----------
-    voxel_ratios, pooled : ndarray
-        Ratios of single voxels, and ratios expected from their neighborhood and brightness (p, N).
-    neighbors : _Neighborhood
-        Neighborhood over which ratios were pooled.
-    basis : ndarray
-        Orthonormal basis of the design (T, P).
-    products : ndarray
-        Matrix of `compute_expected_products` (p + 1, T).
+    `voxel_ratios` are ratios of single voxels, and `pooled` the ratios expected from their
+    neighborhood and brightness (p, N). `neighbors` is the neighborhood over which ratios were
+    pooled, `basis` an orthonormal basis of the design (T, P), and `products` the matrix of
+    `compute_expected_products` (p + 1, T).
     """
     lattice = _build_lattice(pooled)
     has_residual = neighbors.known.astype(np.float64)

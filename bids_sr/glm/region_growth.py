@@ -73,21 +73,9 @@ def transfer_growth(
 ) -> MaskArray:
     """Add the voxels of a low-resolution mask to a high-resolution region of interest.
 
-    Parameters
-    ----------
-    added_voxels : ndarray
-        Voxels that were added on the low-resolution grid (boolean).
-    affine : ndarray
-        Voxel-to-RAS-mm matrix of the low-resolution grid (4, 4).
-    roi, mask : ndarray
-        Region of interest and brain on the high-resolution grid (boolean).
-    hr_affine : ndarray
-        Voxel-to-RAS-mm matrix of the high-resolution grid (4, 4), in the same frame.
-
-    Returns
-    -------
-    ndarray
-        Grown region within the brain, on the high-resolution grid.
+    `added_voxels` were added on the low-resolution grid; `roi`, `mask` and the grown region, which
+    is within the brain `mask`, are on the high-resolution grid. `affine` and `hr_affine` are the
+    voxel-to-RAS-mm matrices of the two grids (4, 4) in the same frame.
     """
     hr_to_lr = np.linalg.inv(affine) @ hr_affine
     hr_indices = np.indices(mask.shape).reshape(3, -1)

@@ -38,14 +38,9 @@ _MAX_SIGMAS = 4.5  # distance from the region that its smoothing can reach, in S
 class MeanEffect:
     """Effect of a contrast in the mean time series of a region.
 
-    Parameters
-    ----------
-    effect : float
-        Effect (signal units).
-    noise_sd : float
-        Standard deviation of its noise (signal units); 0 if the series is constant.
-    noise_dof : float
-        Effective degrees of freedom of this standard deviation.
+    `noise_sd` is the standard deviation of the effect's noise, which is 0 if the series is
+    constant, and `noise_dof` the effective degrees of freedom of this standard deviation. Effect
+    and standard deviation are in signal units.
     """
 
     effect: float
@@ -57,16 +52,9 @@ class MeanEffect:
     ) -> tuple[float, float]:
         """Return the lower and upper end of the 95 % interval of the effect.
 
-        Parameters
-        ----------
-        error_sd : float, optional
-            Standard deviation of a further error that is independent of the noise.
-        error_dof : float, optional
-            Degrees of freedom of this standard deviation.
-
-        Notes
-        -----
-        The degrees of freedom of the sum are by Welch and Satterthwaite.
+        `error_sd` is the standard deviation of a further error that is independent of the noise,
+        with `error_dof` degrees of freedom. The degrees of freedom of the sum are by Welch and
+        Satterthwaite.
         """
         noise, error = self.noise_sd**2, error_sd**2
         if noise + error == 0:
@@ -81,21 +69,8 @@ def fit_mean_series(
 ) -> Mapping[str, MeanEffect]:
     """Fit the linear model of a run to the mean time series of a region.
 
-    Parameters
-    ----------
-    mean_series : ndarray
-        Mean over the voxels of the region (T,).
-    design : Design
-        Model of the run.
-    vectors : ndarray
-        Weights of the contrasts over the columns of the design (C, columns).
-    names : Sequence[str]
-        Names of the contrasts.
-
-    Returns
-    -------
-    Mapping[str, MeanEffect]
-        Effects by contrast.
+    `mean_series` is the mean over the voxels of the region (T,), and `vectors` are the weights of
+    the contrasts over the columns of the design (C, columns).
     """
     column = np.asarray(mean_series, dtype=np.float64)[:, None]
     one_voxel = np.ones((1, 1, 1), dtype=bool)
@@ -131,21 +106,10 @@ def describe_mean_effect(
 ) -> list[MetricRow]:
     """Return the rows of a region's mean effect, with the 95 % interval of the effect.
 
-    Parameters
-    ----------
-    series, contrast : str
-        Names of series and contrast.
-    mean_effect : MeanEffect
-        Effect in the mean time series.
-    fwhm_mm : float
-        Smoothing of the series (FWHM, mm).
-    n_voxels : int
-        Number of voxels of the region on the grid of the series.
-    error_sd : float | None, optional
-        Standard deviation of the reconstruction error of the mean, which is part of the interval;
-        None if the series has no estimate of this error.
-    error_dof : float, optional
-        Degrees of freedom of `error_sd`.
+    `fwhm_mm` is the smoothing of the series (FWHM), and `n_voxels` the number of voxels of the
+    region on the grid of the series. `error_sd` is the standard deviation of the reconstruction
+    error of the mean, with `error_dof` degrees of freedom, which is part of the interval; None if
+    the series has no estimate of this error.
     """
     lower, upper = mean_effect.compute_interval(error_sd or 0.0, error_dof)
     values: dict[str, float | None] = {
@@ -167,15 +131,8 @@ def weigh_smoothed_mean(region: MaskArray, zooms: Sequence[float], fwhm_mm: floa
     """Return the weights of voxels in the mean of a region after smoothing (X, Y, Z).
 
     The sum of weight times value is the mean, over the region, of the image that `smooth` returns.
-
-    Parameters
-    ----------
-    region : ndarray
-        Region (X, Y, Z), not empty.
-    zooms : Sequence[float]
-        Voxel size (mm).
-    fwhm_mm : float
-        Smoothing (FWHM, mm).
+    The region (X, Y, Z) must not be empty. `zooms` is the voxel size (mm), and `fwhm_mm` the
+    smoothing (FWHM).
     """
     weights: Float32 = (region / np.count_nonzero(region)).astype(np.float32)
     if fwhm_mm == 0:

@@ -53,14 +53,8 @@ def _compute_amplitudes(events: pd.DataFrame, grid: Float) -> Float:
     """Compute amplitudes of events that give brief events their nominal area.
 
     A sampled event lasts a whole number of steps, at least one. With an amplitude of 1, its area
-    would be this number of steps.
-
-    Parameters
-    ----------
-    events : pd.DataFrame
-        Columns onset and duration (s).
-    grid : ndarray
-        Sampling times of the stimulus in nilearn (s), evenly spaced.
+    would be this number of steps. `events` has the columns onset and duration (s). `grid` are
+    evenly spaced sampling times of the stimulus in nilearn (s).
     """
     durations = events["duration"].to_numpy(dtype=np.float64)
     onsets = events["onset"].to_numpy(dtype=np.float64)
@@ -110,10 +104,7 @@ def _read_trials(
 def _parse_time(cell: str, location: str) -> float:
     """Return the time in a cell (s).
 
-    Raises
-    ------
-    DesignError
-        If the cell is not a number; the message begins with the location.
+    Raises `DesignError` with a message that begins with the location if the cell is not a number.
     """
     seconds = parse_seconds(cell)
     if seconds is None:
@@ -158,21 +149,9 @@ class Events:
         Without a column trial_type, all rows have the same type. The column modulation is used if
         it can be read, see `read_modulation`.
 
-        Parameters
-        ----------
-        columns : Sequence[str]
-            Names of the columns.
-        rows : Iterable[TableRow]
-            Line number and cells of each row.
-        source_name : str
-            Name of the file in error messages.
-        source : str
-            Name of the file in log messages.
-
-        Raises
-        ------
-        DesignError
-            If onset or duration is missing or not a number, or if no event remains.
+        `rows` are line numbers and cells. `source_name` is the name of the file in error messages,
+        and `source` its name in log messages. Raises `DesignError` if onset or duration is missing
+        or not a number, or if no event remains.
         """
         trials, modulation_cells = _read_trials(columns, rows, source_name)
         amplitudes, _ = read_modulation([name for _, _, name in trials], modulation_cells)
@@ -232,12 +211,7 @@ class Events:
         impulse with an area of 1 s, as in SPM. (nilearn samples the stimulus at 1/50 of TR and
         extends shorter events, including events of duration 0, to one sample.) The response to
         events before the run is included in the model, however early they are. Events that begin
-        after the last volume are not included.
-
-        Returns
-        -------
-        dict[str, ndarray]
-            Time series (T,) by condition; 0 if no event has begun.
+        after the last volume are not included. A time series (T,) is 0 if no event has begun.
         """
         from nilearn.glm.first_level import compute_regressor
 

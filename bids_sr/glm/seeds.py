@@ -89,21 +89,9 @@ def regress_out(
     mapped, and effects are signal changes per standard deviation of a seed. t does not change,
     because the model contains the same regressors.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Time series, one row per volume.
-    nuisance : ndarray
-        Regressors (rows after the dummies, regressors), including a constant.
-    n_dummy : int
-        Number of dummy volumes, which become NaN.
-    censored : Sequence[int]
-        Censored volumes, counted from 0, which become NaN.
-
-    Returns
-    -------
-    pd.DataFrame
-        Residuals in a table of the same shape.
+    `table` has one row per volume, and `nuisance` one row per volume after the dummies and one
+    column per regressor, including a constant. In the result, `n_dummy` dummy volumes and
+    `censored` volumes, counted from 0, are NaN.
     """
     residuals = table.astype(np.float64)
     values = residuals.iloc[n_dummy:].to_numpy()
@@ -118,14 +106,8 @@ def seed_series(
 ) -> pd.DataFrame:
     """Return mean time series of seeds by name, one row per volume.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Acquired series (X, Y, Z, T).
-    seeds : Mapping[str, ndarray]
-        Voxels of each seed (X, Y, Z, boolean).
-    n_dummy : int
-        Number of dummy volumes, which become NaN.
+    The series is (X, Y, Z, T), and the voxels of a seed (X, Y, Z). The first `n_dummy` volumes are
+    NaN.
     """
     return smoothed_seed_series(reader, seeds, (0.0,), n_dummy)[0.0]
 
@@ -138,18 +120,10 @@ def smoothed_seed_series(
 ) -> dict[float, pd.DataFrame]:
     """Return mean time series of seeds in smoothed volumes, by smoothing width.
 
-    Volumes are smoothed in the same way as for maps. The series is read once.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series (X, Y, Z, T).
-    seeds : Mapping[str, ndarray]
-        Voxels of each seed (X, Y, Z, boolean), at least one.
-    smoothing : Sequence[float]
-        Widths of the Gaussian (FWHM, mm); 0 for no smoothing.
-    n_dummy : int
-        Number of dummy volumes, which become NaN.
+    Volumes are smoothed in the same way as for maps. The series is read once. `smoothing` are the
+    widths of the Gaussian (FWHM, mm); 0 for no smoothing. The series is (X, Y, Z, T), and the
+    voxels of a seed (X, Y, Z). There must be at least one seed. The first `n_dummy` volumes are
+    NaN.
     """
     boxes = {name: bounding_box(voxels) for name, voxels in seeds.items()}
     values = {width: np.full((reader.shape[3], len(seeds)), np.nan) for width in smoothing}
@@ -194,14 +168,8 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 def segment_regressor(regressor: Float, tr: float, start: float, length: float) -> Float:
     """Return a regressor within one segment, with the segment's mean subtracted and 0 elsewhere.
 
-    Parameters
-    ----------
-    regressor : ndarray
-        Time series of a seed (T,), including dummies; NaN in censored volumes, which become 0.
-    tr : float
-        Repetition time (s).
-    start, length : float
-        Start and duration of the segment (s).
+    `regressor` is the time series of a seed (T,), including dummies; NaN in censored volumes
+    becomes 0. `tr`, `start` and `length` of the segment are in s.
     """
     first, stop = round(start / tr), round((start + length) / tr)
     values_in_segment = np.zeros_like(regressor)

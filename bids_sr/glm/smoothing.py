@@ -29,13 +29,8 @@ def _make_gaussian_matrices(
     """Return banded matrices that smooth `count` samples with a Gaussian of `sigma` samples.
 
     The Gaussian is truncated at four sigmas. Beyond the edges, edge values are repeated
-    (``nearest``), or values are 0 (``constant``).
-
-    Returns
-    -------
-    list[tuple[slice, slice, ndarray]]
-        For each matrix, the range of its output samples relative to `start`, the range of its
-        input samples, and the weights.
+    (``nearest``), or values are 0 (``constant``). Returns for each matrix the range of its output
+    samples relative to `start`, the range of its input samples, and the weights.
     """
     radius = int(_TRUNCATION * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)

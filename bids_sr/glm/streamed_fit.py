@@ -23,14 +23,8 @@ def divide_into_batches(volumes: Iterable[_VolumeT]) -> Iterator[list[_VolumeT]]
 class StreamedFit:
     """Running sums over volumes: y, y², and the products of y with each column of a basis.
 
-    Here y is the signal minus the first volume. Products have the precision of the basis.
-
-    Parameters
-    ----------
-    basis : ndarray
-        Orthonormal columns (rows, columns).
-    first : ndarray
-        First volume, in any shape.
+    Here y is the signal minus the first volume. Products have the precision of the basis. `basis`
+    has orthonormal columns (rows, columns). The first volume may have any shape.
     """
 
     def __init__(self, basis: Array, first: Array) -> None:

@@ -22,19 +22,9 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     """Return the trial types that list all events of two or more other types again.
 
     Two types with the same events are not included, because neither is the sum of the other.
+    Events must not be repeated. Returns the types that make up the sum, by the name of the summed
+    type.
 
-    Parameters
-    ----------
-    events : Sequence[TimedEvent]
-        Events without repetitions.
-
-    Returns
-    -------
-    dict[str, tuple[str, ...]]
-        Types that make up the sum, by the name of the summed type.
-
-    Examples
-    --------
     >>> events = [(0.0, 2.0, "left"), (9.0, 2.0, "right"), (0.0, 2.0, "key"), (9.0, 2.0, "key")]
     >>> find_summed_types(events)
     {'key': ('left', 'right')}

@@ -127,19 +127,8 @@ def select_censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskAr
 def cosines_outside(n: int, tr: float, low: float, high: float) -> tuple[Float, Float]:
     """Return cosines (DCT-II) of n samples below and above a pass band, and their frequencies.
 
-    Parameters
-    ----------
-    n : int
-        Number of samples.
-    tr : float
-        Repetition time (s).
-    low, high : float
-        Lowest and highest frequency of the pass band (Hz).
-
-    Returns
-    -------
-    tuple[ndarray, ndarray]
-        Cosines of amplitude 1, without the constant (n, K), and frequencies (K,) in Hz.
+    The pass band is from `low` to `high` (Hz); `tr` is in s. Cosines have amplitude 1 and do not
+    include the constant (n, K); frequencies (K,) are in Hz.
     """
     orders = np.arange(1, n)
     frequencies = orders / (2 * n * tr)
@@ -159,12 +148,7 @@ def censor_columns(
 ) -> tuple[dict[str, Float], ColumnDescriptions]:
     """Return one column per censored volume, and the descriptions of the columns.
 
-    Parameters
-    ----------
-    reasons : Mapping[int, str]
-        Reason by volume, counted from 0.
-    n_volumes : int
-        Number of volumes of the run.
+    Volumes in `reasons` are counted from 0; `n_volumes` is the length of the columns.
     """
     columns: dict[str, Float] = {}
     descriptions: ColumnDescriptions = {}
@@ -259,20 +243,9 @@ def check_volumes(
 ) -> None:
     """Raise `TooFewVolumes` if too few volumes remain for a model.
 
-    Parameters
-    ----------
-    n_kept : int
-        Number of steady-state volumes that are not censored.
-    n_steady : int
-        Number of steady-state volumes.
-    n_columns : int
-        Number of regressors, without regressors of censored volumes.
-    model : TimeModel
-        Options, for the message.
-    tr : float
-        Repetition time (s).
-    least_s : float, optional
-        Smallest duration of the remaining volumes (s).
+    `n_kept` steady-state volumes of `n_steady` are not censored. `n_columns` does not include
+    regressors of censored volumes. The options of `model` are stated in the message. `tr` and the
+    smallest duration of the remaining volumes, `least_s`, are in s.
     """
     reason = (
         f"only {n_kept} of {n_steady} steady-state volumes remain, because the other"
@@ -300,7 +273,7 @@ def _suggest_fix(model: TimeModel) -> str:
         "a higher limit of --censor fd": model.fd_censor,
         "a higher limit of --censor enorm": model.enorm_censor,
         "a wider --band-pass": model.band_pass,
-        "a lower order of --drift": model.legendre,
+        "a lower order of activation.drift": model.legendre,
     }
     applicable = [text for text, value in options.items() if value is not None]
     return f"Use {' or '.join(applicable)}, or exclude the run with --task-id or --run-id."

@@ -109,30 +109,10 @@ def extract_time_series(
     The series is read once for all widths, and the files are removed on exit. A file has 4 bytes ·
     volumes · voxels, or half as many if it is large.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series (X, Y, Z, T).
-    mask : ndarray
-        Voxels to extract (X, Y, Z).
-    folder : Path
-        Folder of the scratch files.
-    smoothing : Sequence[float]
-        Widths (FWHM, mm).
-    start : int
-        First volume, counted from 0.
-    inspect_volumes : Callable | None
-        Function that is called with each batch of unsmoothed volumes.
-
-    Yields
-    ------
-    dict[float, VoxelTimeSeries]
-        Time series by width.
-
-    Raises
-    ------
-    ValueError
-        If the mask is empty or has another shape than the volumes.
+    The series is (X, Y, Z, T), and `mask` (X, Y, Z). `smoothing` are widths (FWHM, mm), which are
+    the keys of the yielded time series. `start` is counted from 0. `inspect_volumes` is called
+    with each batch of unsmoothed volumes. Raises `ValueError` if the mask is empty or has another
+    shape than the volumes.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(

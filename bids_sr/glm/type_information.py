@@ -34,16 +34,10 @@ _MAX_LEAK = 1e-4  # largest share of a contrast along collinear directions
 class TypeInformation:
     """Regressors of the trial types of a run, apart from confounds and drift.
 
-    Attributes
-    ----------
-    conditions : tuple[str, ...]
-        Trial types with a regressor.
-    lengths : ndarray
-        Length of each regressor after removal of all other columns (n,); 0 if nothing is left.
-    complete_lengths : ndarray
-        Length of each regressor in a run that would contain the whole response (n,).
-    eigenvalues, eigenvectors : ndarray
-        Eigenvalues (n,) and eigenvectors (n, n) of the correlations of the regressors.
+    `conditions` are the trial types with a regressor. `lengths` are the lengths of the regressors
+    after removal of all other columns (n,); 0 if nothing is left. `complete_lengths` are the
+    lengths in a run that would contain the whole response (n,). `eigenvalues` (n,) and
+    `eigenvectors` (n, n) belong to the correlations of the regressors.
     """
 
     conditions: tuple[str, ...]
@@ -99,19 +93,8 @@ class TypeInformation:
         """Return the types that greatly increase the standard error of the mean over types.
 
         Types are left out one by one. A type that cannot be separated from other types is not the
-        cause, and is not included.
-
-        Parameters
-        ----------
-        types : Sequence[str]
-            Types over which the mean is taken.
-        largest : float
-            Largest accepted ratio of the standard errors with and without a type.
-
-        Returns
-        -------
-        dict[str, float]
-            Ratio of the standard errors by type, in the order of removal.
+        cause, and is not included. `largest` is the largest accepted ratio of the standard errors
+        with and without a type. Returns the ratio by type, in the order of removal.
         """
         remaining_types, removed_ratios = list(types), dict[str, float]()
         while len(remaining_types) > 1:
@@ -142,14 +125,9 @@ def measure_information(
 ) -> TypeInformation:
     """Return the information of a design about its trial types.
 
-    Parameters
-    ----------
-    matrix : Float
-        Design matrix (rows, columns); conditions are the first columns.
-    conditions : Sequence[str]
-        Names of these columns.
-    outside : Mapping[str, float]
-        Sum of squares of the response to each type before and after the run, sampled as the run.
+    `matrix` is the design matrix (rows, columns), and `conditions` are the names of its first
+    columns. `outside` is the sum of squares of the response to each type before and after the run,
+    sampled as the run.
     """
     regressors, other_columns = matrix[:, : len(conditions)], matrix[:, len(conditions) :]
     fit = other_columns @ np.linalg.lstsq(other_columns, regressors, rcond=None)[0]

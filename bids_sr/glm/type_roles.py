@@ -24,20 +24,11 @@ from bids_sr.glm.type_information import (
 class TypeRoles:
     """Roles of the trial types of a run, and the variances that decide them.
 
-    Attributes
-    ----------
-    described : tuple[str, ...]
-        Types with default contrasts.
-    averaged : tuple[str, ...]
-        Types in the mean over types.
-    silent : tuple[str, ...]
-        Types without a regressor, because no volume shows their response.
-    faint : Mapping[str, float]
-        Observed share of the response by type without default contrasts.
-    dominating : Mapping[str, float]
-        Factor of the standard error of the mean by type that is left out of the mean.
-    information : TypeInformation
-        Variances of contrasts.
+    `described` types have default contrasts, and `averaged` types are in the mean over types.
+    `silent` types have no regressor, because no volume shows their response. `faint` is the
+    observed share of the response by type without default contrasts, and `dominating` the factor
+    of the standard error of the mean by type that is left out of the mean. `information` has the
+    variances of contrasts.
     """
 
     described: tuple[str, ...]
@@ -53,16 +44,8 @@ def assign_roles(
 ) -> TypeRoles:
     """Return the roles of trial types in default contrasts.
 
-    Parameters
-    ----------
-    types : Sequence[str]
-        Trial types in the order of contrasts.
-    events : Events
-        Events of the run.
-    design : Design
-        Model of the run, possibly without head motion.
-    n_volumes : int
-        Number of volumes, including dummies.
+    `types` are in the order of contrasts. The design may lack head motion, and `n_volumes`
+    includes dummies.
     """
     outside = _compute_energy_outside(events, n_volumes, design.tr)
     information = measure_information(design.matrix, design.conditions, outside)

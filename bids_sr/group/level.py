@@ -401,7 +401,7 @@ def _mixed_settings_error(
     )
     fix = (
         "rerun the participant level for these participants with the same version and"
-        " settings (--force does not override this check)"
+        " settings (superres.force does not override this check)"
     )
     return UsageError(problem, reason, fix)
 
@@ -459,7 +459,8 @@ def list_unstored_series(series: Sequence[str], stored: Collection[str]) -> list
     if not stored:
         return [
             "Group maps cannot be computed because no t maps and effect maps are stored."
-            " Run the participant level with --activation glm and --level standard or full."
+            " Run the participant level with --set activation.kinds=glm and --level standard or"
+            " full."
         ]
     missing_series = [name for name in series if name not in stored]
     notice = (

@@ -291,7 +291,7 @@ def _component_notes(usable: DerivativeMaps, members: GroupMembers) -> list[str]
     return [
         f"group maps for task {task}: independent components ({names}) were not averaged,"
         " because their order and signs are arbitrary and differ between participants. Maps of"
-        " seeds (--seeds) can be averaged"
+        " seeds (activation.seeds) can be averaged"
         for task in sorted(tasks)
     ]
 
@@ -450,7 +450,7 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
     ]
     if not any(maps.map_keys() for maps in stored):
         reason = (
-            "no effect maps of this task are stored. They are stored with --activation glm and"
+            "no effect maps of this task are stored. They are stored with activation.kinds=glm and"
             " --level standard or full"
         )
         return Exclusion(reason=reason, is_listed=label not in members.with_tables)

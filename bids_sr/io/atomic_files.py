@@ -86,18 +86,9 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     The context manager yields the temporary name. The file replaces `path` if the block ends
     without an error and is removed otherwise.
 
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-    durable : bool, optional
-        Whether to wait until the content is on the disk, so that it survives a power failure. This
-        is not needed for files that are checked before they are used again.
-
-    Raises
-    ------
-    DiskFullError
-        The file system is full; a previous file at `path` is unchanged.
+    `durable` waits until the content is on the disk, so that it survives a power failure. This is
+    not needed for files that are checked before they are used again. Raises `DiskFullError` if the
+    file system is full; a previous file at `path` is then unchanged.
     """
     temporary = temporary_name(path)
     try:
@@ -166,12 +157,8 @@ def _flush_to_disk(path: Path) -> None:
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write a file atomically, unless it already has this content.
 
-    Directories are created as needed.
-
-    Raises
-    ------
-    DiskFullError
-        The file system is full; the previous file is unchanged.
+    Directories are created as needed. Raises `DiskFullError` if the file system is full; the
+    previous file is then unchanged.
     """
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return path
@@ -208,10 +195,7 @@ def remove_leftovers(folder: Path) -> int:
 def require_regular_file(path: Path) -> os.stat_result:
     """Return the state of a regular file, following links.
 
-    Raises
-    ------
-    OSError
-        The path does not exist, or is a directory, pipe, socket or device.
+    Raises `OSError` if the path does not exist, or is a directory, pipe, socket or device.
     """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
@@ -239,21 +223,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     """Read a text file without conversion of line ends.
 
-    Pipes and large files are rejected, so reading neither blocks nor fills the memory.
-
-    Parameters
-    ----------
-    path : Path
-        Text file.
-    encoding : str, optional
-        Encoding of the file.
-
-    Raises
-    ------
-    OSError
-        See `require_regular_file`; also if the file is larger than `_MAX_TEXT_BYTES`.
-    UnicodeDecodeError
-        The file has another encoding.
+    Pipes and large files are rejected, so reading neither blocks nor fills the memory. Raises
+    `OSError` as `require_regular_file`, and if the file is larger than `_MAX_TEXT_BYTES`, and
+    `UnicodeDecodeError` if the file has another encoding.
     """
     size = require_regular_file(path).st_size
     if size > _MAX_TEXT_BYTES:

@@ -48,20 +48,13 @@ class _Content:
 class SourceCode:
     """Source code of a package, parsed on demand.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the package, with its name.
-    data : str, optional
-        Module of the package whose folder contains data files. Its variable ``HERE`` is the
-        folder, and its function ``path`` finds a file by name. A definition with the name of a
-        file as a literal text depends on the file. "" if there are no data files.
-    labels : Collection[str], optional
-        Modules that only label results, such as the version, and are ignored.
-    start : float, optional
-        Start of this process (s since the epoch). The digest of a file that was changed later
-        differs from its digest in later processes, because the code that runs may be older than
-        the file.
+    `folder` is the folder of the package, with its name. `data` is the module of the package whose
+    folder contains data files; "" if there are no data files. Its variable ``HERE`` is the folder,
+    and its function ``path`` finds a file by name. A definition with the name of a file as a
+    literal text depends on the file. The modules `labels` only label results, such as the version,
+    and are ignored. `start` is the start of this process (s since the epoch). The digest of a file
+    that was changed later differs from its digest in later processes, because the code that runs
+    may be older than the file.
     """
 
     def __init__(

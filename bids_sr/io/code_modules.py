@@ -25,18 +25,10 @@ class Definition(NamedTuple):
 class Module:
     """Definitions and imports of a module.
 
-    Attributes
-    ----------
-    name : str
-        Name with its packages.
-    package : str
-        Package that contains the module; a package itself.
-    definitions : Mapping[str, CodeText]
-        Statements that define a name, by name.
-    imports : Mapping[str, set[Definition]]
-        Imported definitions and modules, by the name in this module.
-    other_statements : CodeText
-        Statements that do not define a name, such as loops.
+    `name` includes the packages, and `package` is the package that contains the module, or the
+    module if it is a package. `definitions` are statements that define a name, by name. `imports`
+    are imported definitions and modules, by the name in this module. `other_statements` do not
+    define a name, such as loops.
     """
 
     name: str
@@ -53,12 +45,7 @@ class Module:
 def read_module(name: str, file: Path) -> Module:
     """Read a module from its source file.
 
-    Parameters
-    ----------
-    name : str
-        Name with its packages.
-    file : Path
-        Source file.
+    `name` includes the packages.
     """
     package = name if file.stem == "__init__" else name.rpartition(".")[0]
     statements_by_name: dict[str, list[ast.stmt]] = {}

@@ -23,17 +23,9 @@ _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 class CodeText(NamedTuple):
     """Digest of statements, and the names that they contain.
 
-    Attributes
-    ----------
-    digest : str
-        Digest of the normalized text.
-    names : frozenset[DottedName]
-        Variables with their attributes. `ALL_NAMES` is included if the statements list the
-        variables of their module.
-    texts : frozenset[str]
-        Literal texts, or literal parts of formatted texts.
-    imports : tuple[ImportStatement, ...]
-        Import statements.
+    `digest` is the digest of the normalized text. `names` are variables with their attributes;
+    `ALL_NAMES` is included if the statements list the variables of their module. `texts` are
+    literal texts, or literal parts of formatted texts.
     """
 
     digest: str

@@ -32,13 +32,8 @@ _CACHE_DIR = Path(
 def compile_for(*signatures: str, exact: bool = False) -> Callable[[Any], Any]:
     """Compile a function for argument types when its module is imported, and cache the code.
 
-    Parameters
-    ----------
-    signatures : str
-        Argument types.
-    exact : bool, optional
-        Whether to round each product and sum as written, so that results do not depend on the
-        CPU type and can equal a library to the last bit.
+    `signatures` are argument types. With `exact`, each product and sum is rounded as written, so
+    that results do not depend on the CPU type and can equal a library to the last bit.
     """
     njit = _exact_njit if exact else _njit
 

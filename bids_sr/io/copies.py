@@ -30,18 +30,9 @@ def compress_series(
     quantization, and 0 stays 0. If single voxels or an offset extend this range so much that the
     head would have fewer than 1,000 steps, the copy is float32.
 
-    Parameters
-    ----------
-    src_nii : Path
-        Series to copy (NIfTI).
-    dst_gz : Path
-        Compressed copy.
-    dtype : npt.DTypeLike, optional
-        Data type on disk (little-endian).
-    order : AxisOrder, optional
-        Stored axis for each of the first three axes of the copy.
-    code : int | None, optional
-        Code of qform and sform; None copies the codes of the series.
+    `dtype` is the data type on disk (little-endian), `order` the stored axis for each of the first
+    three axes of the copy, and `code` the code of qform and sform; None copies the codes of the
+    series.
     """
     with SeriesReader(src_nii) as reader:
         storage = _choose_storage(reader, np.dtype(dtype))
@@ -121,19 +112,10 @@ def copy_series(
     The values do not change: 16-bit integers without a scale keep their type, other types become
     float32.
 
-    Parameters
-    ----------
-    src : Path
-        Series to copy (NIfTI).
-    dst : Path
-        Copy.
-    order : AxisOrder, optional
-        Stored axis for each of the first three axes of the copy, see `bids_sr.io.grids`.
-    tr : float | None, optional
-        Repetition time (s); None copies the header's repetition time, which may be missing or in a
-        wrong unit.
-    replace_nan : bool, optional
-        Whether to replace NaN and infinite values by 0 instead of raising an error.
+    `order` is the stored axis for each of the first three axes of the copy, see
+    `bids_sr.io.grids`. `tr` is the repetition time (s); None copies the header's repetition time,
+    which may be missing or in a wrong unit. `replace_nan` replaces NaN and infinite values by 0
+    instead of raising an error.
     """
     with SeriesReader(src, allow_nan=replace_nan) as reader:
         _copy_volumes(
@@ -151,16 +133,8 @@ def combine_volumes(
 ) -> None:
     """Copy a series and replace some volumes by weighted sums of other volumes.
 
-    The data type is kept as in `copy_series`.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series to copy, with random access.
-    dst : Path
-        Copy.
-    weights : Mapping[int, Mapping[int, float]]
-        Weights of the summed volumes by replaced volume, both counted from 0.
+    The data type is kept as in `copy_series`. The reader must have random access. `weights` are
+    weights of the summed volumes by replaced volume, both counted from 0.
     """
     with SeriesWriter(
         dst,
@@ -189,16 +163,9 @@ def save_reordered(
 ) -> None:
     """Copy a 3D image with its axes in another order to a compressed file of the same data type.
 
-    Parameters
-    ----------
-    src : Path
-        Image or series to copy (NIfTI); only the first volume is copied.
-    dst : Path
-        Compressed copy.
-    order : AxisOrder, optional
-        Stored axis for each of the first three axes of the copy.
-    code : int | None, optional
-        Code of qform and sform; None copies the codes of the image.
+    Only the first volume of a series is copied. `order` is the stored axis for each of the first
+    three axes of the copy, and `code` the code of qform and sform; None copies the codes of the
+    image.
     """
     with SeriesReader(src, allow_nan=True) as reader:
         data = reorder(reader.volume(0), order)

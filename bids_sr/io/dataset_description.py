@@ -114,18 +114,9 @@ def write_dataset(
     Files with the same content are not rewritten. A README by the user is not changed, nor are the
     keys `_USER_KEYS` of an existing description.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Output directory.
-    bids_dir : Path
-        Input data set, ``bids:raw:`` in Sources.
-    version : str
-        Version of bids-sr.
-    links : Mapping[str, Path] | None, optional
-        Further data sets that are used in Sources, by their name in URIs.
-    series : str, optional
-        Series whose data set to describe; "" for the main results.
+    `bids_dir` is ``bids:raw:`` in Sources, and `links` are further data sets that are used in
+    Sources, by their name in URIs. `version` is the version of bids-sr. `series` is the series
+    whose data set to describe; "" for the main results.
     """
     sources = {"raw": bids_dir, **(links or {})}
     name = str(_read_description(bids_dir).get("Name") or bids_dir.name)
@@ -185,18 +176,9 @@ def _describe_dataset(
 ) -> dict[str, object]:
     """Return the description of a data set, with authors and license of its source.
 
-    Parameters
-    ----------
-    root : Path
-        Directory of the data set.
-    dataset_name : str
-        Name of the data set.
-    sources : Mapping[str, Path]
-        Source data sets by their names in URIs; "raw" is the input.
-    version : str
-        Version of bids-sr.
-    other_links : Mapping[str, str]
-        Links to data sets that are not sources, by their names in URIs.
+    `sources` are source data sets by their names in URIs ("raw" is the input), and `other_links`
+    are links to data sets that are not sources, by their names in URIs. `version` is the version
+    of bids-sr.
     """
     source_description = _read_description(sources["raw"])
     existing_description = _read_description(root)

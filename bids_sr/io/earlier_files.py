@@ -26,17 +26,7 @@ def move_earlier_files(out: Path, stored: Collection[Path]) -> dict[str, list[st
 
     Sidecars that apply to no stored file are moved with the files that they describe.
 
-    Parameters
-    ----------
-    out : Path
-        Output directory.
-    stored : Collection[Path]
-        Files that were stored by this call.
-
-    Returns
-    -------
-    dict[str, list[str]]
-        Names of moved files by run.
+    `stored` are the files that were stored by this call. Returns the names of moved files by run.
     """
     runs = {run_prefix(path.name) for path in stored} - {""}
     stored_labels = {frozenset(_split_name(path)) for path in stored if path.suffix != ".json"}

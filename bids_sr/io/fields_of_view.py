@@ -25,12 +25,7 @@ def same_grid(
 ) -> bool:
     """Return whether two images (3D) have equal shapes, and corners within 0.01 mm.
 
-    Parameters
-    ----------
-    shape, other_shape : Sequence[int]
-        Number of voxels of both images along each axis.
-    affine, other_affine : Array
-        Voxel-to-world matrices of both images (4 x 4, RAS+ mm).
+    Voxel-to-world matrices are (4 x 4, RAS+ mm).
     """
     if tuple(shape) != tuple(other_shape):
         return False
@@ -47,15 +42,8 @@ def corner_distance(
 ) -> float:
     """Return the largest distance (mm) between corresponding corners of two fields of view.
 
-    Parameters
-    ----------
-    shape, other_shape : Sequence[int]
-        Number of voxels of both grids along each axis.
-    affine, other_affine : Array
-        Voxel-to-world matrices of both grids (4 x 4, RAS+ mm).
+    Voxel-to-world matrices are (4 x 4, RAS+ mm).
 
-    Examples
-    --------
     >>> corner_distance((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """
@@ -77,8 +65,6 @@ def turned_corner_distance(
     The voxels of both images may be stored in different orders. Parameters are as in
     `corner_distance`.
 
-    Examples
-    --------
     >>> flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
     >>> flipped[0, 3] = 3.0
     >>> turned_corner_distance((4, 4, 2), flipped, (4, 4, 2), np.eye(4))
@@ -106,27 +92,12 @@ def find_grid_problems(
 
     The grid may be the acquired grid of the run, its high-resolution grid, or a grid between them.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Shape of a series (X, Y, Z, T) or a map (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    tr : float
-        Repetition time (s); 0 if not known.
-    run_shape, run_affine, run_tr : Sequence[int], Array, float
-        Shape (X, Y, Z, T), affine and repetition time (s) of the run.
-    factor : Sequence[float]
-        Ratio of acquired to high-resolution voxel size along each axis.
-    requires_highres : bool, optional
-        Whether only the high-resolution grid is accepted.
-    run_name : str, optional
-        Name of the run in the reasons.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Pairs of reason and remedy for each difference; empty if the image fits the run.
+    `shape` is the shape of a series (X, Y, Z, T) or of a map (X, Y, Z), and `run_shape` the shape
+    of the run (X, Y, Z, T). Voxel-to-world matrices are 4 x 4 (RAS+ mm). `tr` is the repetition
+    time (s); 0 if not known. `factor` is the ratio of acquired to high-resolution voxel size along
+    each axis. With `requires_highres`, only the high-resolution grid is accepted. `run_name` is
+    used in the reasons. Returns pairs of reason and remedy for each difference; empty if the image
+    fits the run.
     """
     problems = [
         _find_count_problem(shape, run_shape, run_name),

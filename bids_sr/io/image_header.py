@@ -15,26 +15,12 @@ Triple = tuple[float, float, float]
 class Header:
     """Facts from the header of an image.
 
-    Attributes
-    ----------
-    path : Path
-        Image file.
-    shape : tuple[int, ...]
-        Shape of the image.
-    zooms : Triple
-        Voxel size along each axis (mm).
-    tr : float | None
-        Repetition time (s), or None if not known.
-    affine : np.ndarray
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    slice_axis : int | None
-        Axis across slices according to the header, or None.
-    complex : bool
-        Whether the voxels are complex numbers.
-    order : AxisOrder
-        Stored axis for each of the first three axes in use.
-    colored : bool
-        Whether the voxels have a type other than real or complex numbers, such as colors.
+    `zooms` is the voxel size along each axis (mm), `tr` the repetition time (s; None if not
+    known), and `affine` the voxel-to-world matrix (4 x 4, RAS+ mm). `slice_axis` is the axis
+    across slices according to the header; None if the header does not state it. `complex` states
+    whether the voxels are complex numbers, and `colored` whether they have a type other than real
+    or complex numbers, such as colors. `order` is the stored axis for each of the first three axes
+    in use.
     """
 
     path: Path

@@ -55,12 +55,8 @@ class ImageError(ValueError):
 def _open_header(path: Path) -> nib.Nifti1Image:
     """Open a single-file NIfTI image without reading its voxels.
 
-    Raises
-    ------
-    FileNotFoundError
-        The file does not exist.
-    ImageError
-        The file is not a readable single-file NIfTI image.
+    Raises `FileNotFoundError`, or `ImageError` if the file is not a readable single-file NIfTI
+    image.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: the file was not found")
@@ -125,18 +121,9 @@ def _read_repetition_time(header: nib.Nifti1Header) -> float:
 class SeriesReader:
     """Reader of a NIfTI image by volumes or slabs.
 
-    Parameters
-    ----------
-    path : Path
-        Image (3D or 4D).
-    allow_nan : bool, optional
-        Whether to accept NaN and infinite values instead of raising an error.
-
-    Raises
-    ------
-    ImageError
-        The file is truncated, is not a readable NIfTI image, or does not contain real numbers in
-        3D or 4D.
+    The image is 3D or 4D. `allow_nan` accepts NaN and infinite values instead of raising an error.
+    Raises `ImageError` if the file is truncated, is not a readable NIfTI image, or does not
+    contain real numbers in 3D or 4D.
     """
 
     def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
@@ -270,15 +257,9 @@ class SeriesReader:
     def volume(self, t: int) -> Float32:
         """Return volume t as a scaled float32 array (X, Y, Z), in Fortran order as in the file.
 
-        A negative t counts from the end.
-
-        Raises
-        ------
-        ImageError
-            The file is truncated or corrupt, or the volume contains NaN or infinite values that
-            are not allowed.
-        IndexError
-            The volume does not exist.
+        A negative t counts from the end. Raises `ImageError` if the file is truncated or corrupt,
+        or if the volume contains NaN or infinite values that are not allowed, and `IndexError` if
+        the volume does not exist.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -348,28 +329,11 @@ class SeriesReader:
     ) -> Float32:
         """Return slices z0..z1-1 of an uncompressed series in Fortran order.
 
-        Parameters
-        ----------
-        z0 : int
-            First slice along the third axis, counted from 0.
-        z1 : int
-            End of the slices (exclusive).
-        rows : slice, optional
-            Range along the second axis, only supported for a single slice.
-        volumes : slice, optional
-            Range of volumes.
-
-        Returns
-        -------
-        Float32
-            Values in these ranges (X, Y, z1 - z0, T); other values are not read.
-
-        Raises
-        ------
-        ImageError
-            The file is compressed, truncated or corrupt.
-        IndexError
-            The slices do not exist, or rows are given for more than one slice.
+        Slices are along the third axis, counted from 0. `rows` is a range along the second axis,
+        which is only supported for a single slice, and `volumes` a range of volumes. Returns
+        values in these ranges (X, Y, z1 - z0, T); other values are not read. Raises `ImageError`
+        if the file is compressed, truncated or corrupt, and `IndexError` if the slices do not
+        exist, or if rows are given for more than one slice.
         """
         if self.compressed:
             raise ImageError(f"{self.path}: slabs can be read from uncompressed files only")
@@ -398,17 +362,8 @@ class SeriesReader:
     def time_series(self, voxels: Array) -> Float32:
         """Return the values of a list of voxels in all volumes.
 
-        Only these values are read if the file is not compressed.
-
-        Parameters
-        ----------
-        voxels : Array
-            Voxel indices (N, 3).
-
-        Returns
-        -------
-        Float32
-            Time series (N, T).
+        Only these values are read if the file is not compressed. `voxels` are voxel indices (N,
+        3), and time series (N, T).
         """
         n_volumes = self.shape[3]
         series = np.empty((len(voxels), n_volumes), dtype=np.float32)
@@ -436,21 +391,9 @@ class SeriesReader:
 def _read_items(stream: IO[bytes], start: int, indices: Array, dtype: np.dtype) -> Array:
     """Read single values of an uncompressed file.
 
-    Parameters
-    ----------
-    stream : IO[bytes]
-        Open file, whose position does not change.
-    start : int
-        Position of the first value of a volume (bytes).
-    indices : Array
-        Numbers of the values in the volume (N,).
-    dtype : np.dtype
-        Data type on disk.
-
-    Returns
-    -------
-    Array
-        Values (N,).
+    The position of the open file `stream` does not change. `start` is the position of the first
+    value of a volume (bytes), `indices` are numbers of the values in the volume (N,), and `dtype`
+    is the data type on disk. Returns values (N,).
     """
     positions = (start + indices * dtype.itemsize).tolist()
     content = bytearray().join(
@@ -498,10 +441,7 @@ def _convert_for_disk(
 ) -> Array:
     """Convert values to the data type on disk; integers are rounded.
 
-    Raises
-    ------
-    ImageError
-        Values are outside the range of the integer type.
+    Raises `ImageError` if values are outside the range of the integer type.
     """
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
@@ -555,33 +495,16 @@ class SeriesWriter:
 
     The file has its final name only after all volumes are written.
 
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    shape : tuple[int, int, int, int]
-        Shape of the series (X, Y, Z, T).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    tr : float
-        Repetition time (s), stored in pixdim[4].
-    dtype : npt.DTypeLike, optional
-        Data type on disk; integers are stored as (value - inter) / slope, rounded.
-    header_like : nib.Nifti1Header | None, optional
-        Header whose qform and sform codes and dim_info are copied; None uses code 1.
-    slope, inter : float, optional
-        Slope and intercept in the header (scl_slope, scl_inter).
-    compressed : bool | None, optional
-        Whether to compress; None decides by the name of the file.
-    step : float, optional
-        Unit of differences from the first volume in half precision (see `difference_unit`); 0
-        writes an ordinary file.
+    `shape` is (X, Y, Z, T), `affine` the voxel-to-world matrix (4 x 4, RAS+ mm), and `tr` the
+    repetition time (s), stored in pixdim[4]. `dtype` is the data type on disk; integers are stored
+    as (value - inter) / slope, rounded. qform and sform codes and dim_info are copied from
+    `header_like`; None uses code 1. `slope` and `inter` are written to the header (scl_slope,
+    scl_inter). `compressed` None decides by the name of the file. `step` is the unit of
+    differences from the first volume in half precision (see `difference_unit`); 0 writes an
+    ordinary file.
 
-    Raises
-    ------
-    ImageError
-        A volume has a wrong shape, or the writer is closed before all volumes are written. No file
-        is left in this case.
+    Raises `ImageError` if a volume has a wrong shape, or if the writer is closed before all
+    volumes are written. No file is left in this case.
     """
 
     def __init__(
@@ -649,14 +572,8 @@ class SeriesWriter:
     def put_slab(self, z0: int, slab: Array) -> None:
         """Write consecutive slices of all volumes.
 
-        The file must not be compressed, and slabs cannot be combined with `append`.
-
-        Parameters
-        ----------
-        z0 : int
-            First slice along the third axis, counted from 0.
-        slab : Array
-            Values of consecutive slices (X, Y, z, T).
+        The file must not be compressed, and slabs cannot be combined with `append`. `z0` is the
+        first slice along the third axis, counted from 0, and `slab` has shape (X, Y, z, T).
         """
         x, y, z, n_volumes = self.shape
         if (
@@ -744,24 +661,10 @@ class SeriesWriter:
 def to_half_precision(values: Array, first: Array, step: float, path: Path) -> Array:
     """Return differences of values from `first` in units of `step`, in half precision.
 
-    Parameters
-    ----------
-    values, first : Array
-        Values and values of the first volume, in single precision and of one shape.
-    step : float
-        Unit of the differences, see `difference_unit`.
-    path : Path
-        File for the error message.
-
-    Returns
-    -------
-    Array
-        Differences of the same shape, in Fortran order.
-
-    Raises
-    ------
-    ImageError
-        A difference exceeds the range of half precision.
+    `first` has the values of the first volume; both arrays are in single precision and have one
+    shape. `step` is the unit of the differences, see `difference_unit`, and `path` the file for
+    the error message. Differences have the same shape, in Fortran order. Raises `ImageError` if a
+    difference exceeds the range of half precision.
     """
     import torch  # torch converts faster than numpy
 
@@ -819,24 +722,12 @@ def save_image(
 ) -> None:
     """Write an image atomically.
 
-    Parameters
-    ----------
-    data : Array
-        Values (X, Y, Z) or (X, Y, Z, T).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    path : Path
-        File to write.
-    dtype : npt.DTypeLike | None, optional
-        Data type on disk, without scaling; None uses float32 for floats, uint8 for booleans, int32
-        for 64-bit integers, and otherwise the type of the data.
-    header_like : nib.Nifti1Header | None, optional
-        Header whose qform and sform codes and dim_info are copied, and in 4D the repetition time;
-        None uses code 1.
-    tr : float | None, optional
-        Repetition time (s); None copies it from `header_like`.
-    compressed : bool | None, optional
-        Whether to compress; None decides by the name of the file.
+    `data` has shape (X, Y, Z) or (X, Y, Z, T), and `affine` is the voxel-to-world matrix (4 x 4,
+    RAS+ mm). `dtype` is the data type on disk, without scaling; None uses float32 for floats,
+    uint8 for booleans, int32 for 64-bit integers, and otherwise the type of the data. qform and
+    sform codes and dim_info are copied from `header_like`; None uses code 1. In 4D, `tr` is the
+    repetition time (s); None copies it from `header_like`. `compressed` None decides by the name
+    of the file.
     """
     data = np.asarray(data)
     is_compressed = path.suffix == ".gz" if compressed is None else compressed
@@ -880,12 +771,8 @@ def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
 def load_image(path: Path) -> tuple[Float32, Float]:
     """Load the values and the affine of an image.
 
-    The number of axes is as in the file, and errors are the same as for `SeriesReader`.
-
-    Returns
-    -------
-    tuple[Float32, Float]
-        Scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+    The number of axes is as in the file, and errors are the same as for `SeriesReader`. Returns
+    scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     with SeriesReader(path) as reader:
         if reader.ndim == 3:

@@ -21,12 +21,8 @@ _T = TypeVar("_T", bound=np.generic)
 class StorageOrder:
     """Turn of an image that brings its axes along the axes of another image.
 
-    Attributes
-    ----------
-    axes : AxisOrder
-        Number of the stored axis that becomes each axis.
-    flips : tuple[bool, bool, bool]
-        Whether each axis, after the change of their order, is reversed.
+    `axes` is the number of the stored axis that becomes each axis, and `flips` states whether each
+    axis, after the change of their order, is reversed.
     """
 
     axes: AxisOrder
@@ -64,8 +60,6 @@ def storage_order(affine: Array, reference: Array) -> StorageOrder:
 
     Both affines are voxel-to-world matrices (4 x 4, RAS+ mm).
 
-    Examples
-    --------
     >>> storage_order(np.diag([-2.0, 2.0, 3.0, 1.0]), np.eye(4)).flips
     (True, False, False)
     """

@@ -82,18 +82,11 @@ def find_space(
 ) -> RegionSpace | None:
     """Return the space of a mask; None if it is not known.
 
-    Parameters
-    ----------
-    label : str
-        Entity ``space`` of the file name, which determines the space; "" if there is none.
-    grid : Grid
-        Grid of the mask, which determines the space if there is no entity.
-    t1w : Grid | None
-        Grid of the T1w image of the participant; None if missing.
-    runs : Sequence[Grid]
-        Grids of the BOLD runs of the participant.
-    templates : Sequence[str]
-        Names of further templates that the entity can have; names with MNI are always templates.
+    `label` is the entity ``space`` of the file name, which determines the space; "" if there is
+    none. Without the entity, the space is determined by the grid of the mask. `t1w` is the grid of
+    the T1w image of the participant (None if missing), and `runs` are the grids of the
+    participant's BOLD runs. `templates` are further templates that the entity can have; names with
+    MNI are always templates.
     """
     if label:
         if label in (T1W, BOLDREF):

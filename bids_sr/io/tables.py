@@ -42,8 +42,6 @@ Cells beyond the last column are joined by the delimiter under the key "".
 def split_line(line: str, delimiter: str = "\t") -> list[str]:
     """Split a line into its cells.
 
-    Examples
-    --------
     >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
     ['1.5', 'a "quoted" cell', '"open']
     """
@@ -62,8 +60,6 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
 def join_line(cells: Iterable[str]) -> str:
     """Join cells to a line that `split_line` splits into the same cells.
 
-    Examples
-    --------
     >>> join_line(["1.5", 'a "quoted" cell', "a\\ttab"])
     '1.5\\ta "quoted" cell\\t"a\\ttab"'
     """
@@ -85,14 +81,8 @@ def split_table(
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the column names of a table, and the line number and cells of each row.
 
-    Empty lines are skipped.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    MalformedTable
-        The file is not UTF-8 text, or two columns have the same name, which BIDS does not allow.
+    Empty lines are skipped. Raises `OSError` if the file cannot be read, and `MalformedTable` if
+    the file is not UTF-8 text, or if two columns have the same name, which BIDS does not allow.
     """
     # other Unicode line separators may occur within a cell
     lines = re.split(r"\r\n|\n|\r", _read_utf8(path))
@@ -133,19 +123,9 @@ def read_rows(
 ) -> tuple[list[str], list[TableRow]]:
     """Return the columns of a table, and its rows with their line numbers.
 
-    Parameters
-    ----------
-    path : Path
-        Text in UTF-8 with a line of column names.
-    limit : int | None, optional
-        Largest number of rows to return; None returns all rows.
-    delimiter : str, optional
-        Tab or comma.
-
-    Raises
-    ------
-    OSError, MalformedTable
-        See `split_table`.
+    The table is text in UTF-8 with a line of column names. `limit` is the largest number of rows
+    to return; None returns all rows. `delimiter` is a tab or a comma. Raises the errors of
+    `split_table`.
     """
     columns, rows = split_table(path, delimiter)
     records = list[TableRow]()
@@ -161,10 +141,8 @@ def read_rows(
 def read_frame(path: Path) -> "pd.DataFrame":
     """Return a tab-separated table as a data frame; n/a and empty cells are missing.
 
-    Raises
-    ------
-    OSError, MalformedTable
-        See `split_table`; also a row with more or fewer cells than columns.
+    Raises the errors of `split_table`, and `MalformedTable` if a row has more or fewer cells than
+    columns.
     """
     import csv
     import io

@@ -53,15 +53,9 @@ def packaged_template(template: str) -> Path | None:
 def cached_file(template: str, ending: str, resolution: str = "") -> Path | None:
     """Return a downloaded file of the TemplateFlow cache, or None if it is not there.
 
-    Parameters
-    ----------
-    template : str
-        Name of the template.
-    ending : str
-        End of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
-    resolution : str, optional
-        Label of the resolution (``res``); if empty, the file with label 1, then 2, or without a
-        label.
+    `ending` is the end of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
+    `resolution` is the label of the resolution (``res``); if "", the file with label 1, then 2, or
+    without a label is returned.
     """
     for name in template_files(template, ending, [resolution] if resolution else ["1", "2", ""]):
         path = templateflow_home() / name
@@ -96,12 +90,8 @@ def available_templates() -> tuple[str, ...]:
 class TemplateFiles:
     """Files of one template, and one of its cohorts, in the list of TemplateFlow.
 
-    Attributes
-    ----------
-    endings : frozenset[str]
-        Ends of the names of T1w images and brain masks, without resolution.
-    resolutions : frozenset[str]
-        Labels of resolutions without leading zeros.
+    `endings` are the ends of the names of T1w images and brain masks, without resolution, and
+    `resolutions` labels without leading zeros.
     """
 
     endings: frozenset[str]
@@ -175,20 +165,9 @@ def load_grid(template: str, resolution: str) -> _TemplateGrid | None:
     """Return the grid of a template at one of its resolutions, with RAS axes.
 
     The grid is taken from an image in the cache, then from the image in a package, then from the
-    template's description.
-
-    Parameters
-    ----------
-    template : str
-        Name of the template.
-    resolution : str
-        Label of the resolution (``res``); if empty, the file with label 1, then 2, or without a
-        label.
-
-    Returns
-    -------
-    _TemplateGrid | None
-        Shape and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
+    template's description. `resolution` is the label of the resolution (``res``); if "", the file
+    with label 1, then 2, or without a label is used. Returns shape and voxel-to-world matrix (4 x
+    4, RAS+ mm); None if unknown.
     """
     for ending in (_T1W, _MASK, "desc-brain_T1w.nii.gz"):
         if (path := cached_file(template, ending, resolution)) is not None:

@@ -16,15 +16,8 @@ _TEMPLATEFLOW_URL = "https://templateflow.s3.amazonaws.com"
 def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     """Return the BIDS URI of a file, or a URI of TemplateFlow, a package or the local file system.
 
-    Parameters
-    ----------
-    path : Path
-        File to name.
-    roots : Mapping[str, Path]
-        Data sets by their names in URIs; "" is the data set that contains the URI.
+    `roots` are data sets by their names in URIs; "" is the data set that contains the URI.
 
-    Examples
-    --------
     >>> file_uri(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
     'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
     """
@@ -67,14 +60,9 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
 
     TemplateFlow's list of files is read without importing or downloading anything.
 
-    Parameters
-    ----------
-    space : str
-        Name of the template.
-    resolution : str, optional
-        Label of the resolution (``res``); if empty or not available, label 1 or the only file.
-    ending : str, optional
-        End of the file name, such as ``hemi-L_den-10k_white.surf.gii``.
+    `resolution` is the label of the resolution (``res``); if it is "" or not available, label 1 or
+    the only file is used. `ending` is the end of the file name, such as
+    ``hemi-L_den-10k_white.surf.gii``.
     """
     resolutions = [resolution, "1", ""] if resolution else ["1", ""]
     listed_names = (
@@ -88,14 +76,8 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
 def template_files(template: str, ending: str, resolutions: Iterable[str]) -> Iterator[str]:
     """Yield possible names of a template file, relative to the home of TemplateFlow.
 
-    Parameters
-    ----------
-    template : str
-        Name of the template.
-    ending : str
-        End of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
-    resolutions : Iterable[str]
-        Resolution labels in order of preference; "" for a name without a resolution.
+    `ending` is the end of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
+    `resolutions` are labels in order of preference; "" for a name without a resolution.
     """
     name, _, cohort = template.partition("+")
     folder, stem = f"tpl-{name}/", f"tpl-{name}_"

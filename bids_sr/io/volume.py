@@ -13,16 +13,10 @@ if TYPE_CHECKING:
 class Volume:
     """Image in memory.
 
-    Attributes
-    ----------
-    data : Array
-        Values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
-    affine : Float
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    header : nibabel.Nifti1Header | None
-        NIfTI header whose qform and sform codes are copied, or None.
-    dtype : str | None
-        Data type on disk; None uses float32 for floats and uint8 for booleans.
+    `data` has shape (X, Y, Z), or (X, Y, Z, K) for several maps on one grid, and `affine` is the
+    voxel-to-world matrix (4 x 4, RAS+ mm). `header` is the NIfTI header whose qform and sform
+    codes are copied, or None. `dtype` is the data type on disk; None uses float32 for floats and
+    uint8 for booleans.
     """
 
     data: "Array"

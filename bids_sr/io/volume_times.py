@@ -10,15 +10,10 @@ from collections.abc import Sequence
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
     """Return a time (s after the start of a volume) within the range of its slice times.
 
-    Parameters
-    ----------
-    slice_times : Sequence[float]
-        Acquisition time of each slice (s after the start of a volume).
-    fraction : float
-        Position in the range: 0 is the first slice, 0.5 the middle, 1 the last slice.
+    `slice_times` are the acquisition times of the slices (s after the start of a volume).
+    `fraction` is a position in their range: 0 is the first slice, 0.5 the middle, 1 the last
+    slice.
 
-    Examples
-    --------
     >>> reference_time([0.0, 1.0, 0.5, 1.5], 0.5)
     0.75
     """
@@ -28,15 +23,8 @@ def reference_time(slice_times: Sequence[float], fraction: float) -> float:
 def middle_of_acquisition(tr: float, delay: float = 0.0) -> float:
     """Return the middle of the acquisition of a volume (s after its start).
 
-    Parameters
-    ----------
-    tr : float
-        Repetition time (s).
-    delay : float, optional
-        Silent gap at the end of the repetition time (s; BIDS DelayTime).
+    `tr` is the repetition time (s), and `delay` a silent gap at its end (s; BIDS DelayTime).
 
-    Examples
-    --------
     >>> middle_of_acquisition(10.0, delay=8.0)
     1.0
     """

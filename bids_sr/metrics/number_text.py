@@ -15,15 +15,9 @@ def number(value: float, form: str = "") -> str:
 
     A percentage below -100 is not given exactly, as the error is more than twice the signal.
 
-    Parameters
-    ----------
-    value : float
-        Number to format.
-    form : str, optional
-        Format specification; if empty, three decimals below 1, two below 10, otherwise one.
+    Without a format specification `form`, numbers have three decimals below 1, two below 10,
+    otherwise one.
 
-    Examples
-    --------
     >>> number(0.12345), number(-12.345), number(0.274, ".0%")
     ('0.123', '−12.3', '27 %')
     >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")

@@ -40,23 +40,10 @@ def register(
 ) -> None:
     """Add a statistic.
 
-    Parameters
-    ----------
-    name : str
-        Name of the statistic.
-    unit : str
-        Unit of its values: ``1`` for pure numbers, ``signal`` for the unit of the series.
-    description : str
-        Description in the sidecar.
-    better : _Better | None, optional
-        Direction of merit; None if groups do not compare the statistic.
-    label : str, optional
-        Short name in tables of the report; if empty, the tables do not contain the statistic.
-
-    Raises
-    ------
-    ValueError
-        The name is already registered.
+    `unit` is ``1`` for pure numbers and ``signal`` for the unit of the series. `description` is
+    written to the sidecar. `better` is the direction of merit; None if groups do not compare the
+    statistic. `label` is the short name in tables of the report; if "", the tables do not contain
+    the statistic. Raises `ValueError` if the name is already registered.
     """
     if name in STATISTICS:
         raise ValueError(f"the statistic {name!r} is declared twice")

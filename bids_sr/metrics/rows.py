@@ -51,32 +51,14 @@ class VerdictFacts(TypedDict, total=False):
 class MetricRow:
     """Value of a metric with its description, see `COLUMNS`; NaN if the value is not defined.
 
-    Attributes
-    ----------
-    series : str
-        Series that is evaluated.
-    statistic : str
-        Name of a registered statistic.
-    value : float
-        Value in the unit of the statistic.
-    minus : str
-        Series that was subtracted; n/a if no series was subtracted.
-    band : str
-        Spatial frequencies: ``all``, ``within`` or ``beyond``.
-    reference : str
-        Reference for the comparison; n/a if there is no reference.
-    region : str
-        Voxels that were included, or the condition of a number of blocks; n/a if not applicable.
-    threshold : str
-        Threshold that defines the region of the statistic; n/a if not applicable.
-    contrast : str
-        Contrast, or two compared contrasts joined by +.
-    fwhm_mm : float
-        Gaussian smoothing before statistics (FWHM, mm).
-    lower, upper : float
-        Ends of the 95 % interval; NaN if there is no interval.
-    n : int | None
-        Number of units resampled for the interval; None if there is no interval.
+    `value` is in the unit of the registered statistic. `minus` is the series that was subtracted,
+    and `band` are the spatial frequencies ``all``, ``within`` or ``beyond``. `region` are the
+    voxels that were included, or the condition of a number of blocks, and `threshold` defines the
+    region of the statistic. `contrast` may be two compared contrasts joined by +. These texts and
+    `reference` are n/a if not applicable. `fwhm_mm` is the Gaussian smoothing (FWHM) before
+    statistics. `lower` and `upper` are the ends of the 95 % interval (NaN if there is no
+    interval), and `n` is the number of units resampled for the interval (None if there is no
+    interval).
     """
 
     series: str
@@ -140,20 +122,9 @@ def metric_rows(
 ) -> list[MetricRow]:
     """Return rows of several statistics of one series with the same description.
 
-    Parameters
-    ----------
-    series : str
-        Series that is evaluated.
-    values : Mapping[str, float | None]
-        Value of each statistic by name; None if it is not defined.
-    reference : str, optional
-        Reference of the comparison; n/a if there is no reference.
-    region, threshold, contrast : str, optional
-        Region, threshold and contrast of the values; n/a if not applicable.
-    fwhm_mm : float, optional
-        Smoothing before the comparison (FWHM, mm).
-    n : int | None, optional
-        Number of units of the statistics; None if not applicable.
+    A value is None if the statistic is not defined. Texts are n/a if not applicable. `fwhm_mm` is
+    the smoothing (FWHM) before the comparison, and `n` the number of units of the statistics; None
+    if not applicable.
     """
     return [
         MetricRow(

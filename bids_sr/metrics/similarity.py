@@ -40,17 +40,8 @@ def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tup
 def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
     """Return the range of a reference, the data range for PSNR and SSIM.
 
-    Parameters
-    ----------
-    reference : Real
-        Reference image, with intensities in any unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
-
-    Returns
-    -------
-    float
-        Maximum minus minimum, in the unit of the image.
+    The range is maximum minus minimum in the unit of the image. `mask` selects the voxels to
+    include (same shape); None includes all voxels.
     """
     reference_values = reference if mask is None else reference[mask]
     return float(reference_values.max()) - float(reference_values.min())
@@ -59,14 +50,8 @@ def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
 def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the mean absolute error, in the unit of the images.
 
-    Parameters
-    ----------
-    reference : Real
-        Reference image, with intensities in any unit.
-    image : Real
-        Image to evaluate, with the same shape and unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
+    Images and mask have the same shape, and images the same unit. `mask` selects the voxels to
+    include; None includes all voxels.
     """
     reference_values, values = _flatten_inside(reference, image, mask)
     return float(np.abs(reference_values - values).mean())
@@ -75,14 +60,8 @@ def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float
 def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the root mean square error, in the unit of the images.
 
-    Parameters
-    ----------
-    reference : Real
-        Reference image, with intensities in any unit.
-    image : Real
-        Image to evaluate, with the same shape and unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
+    Images and mask have the same shape, and images the same unit. `mask` selects the voxels to
+    include; None includes all voxels.
     """
     reference_values, values = _flatten_inside(reference, image, mask)
     return float(np.sqrt(((reference_values - values) ** 2).mean()))
@@ -91,14 +70,8 @@ def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> floa
 def nmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the normalized mean square error, ‖image − reference‖² / ‖reference‖².
 
-    Parameters
-    ----------
-    reference : Real
-        Reference image, with intensities in any unit.
-    image : Real
-        Image to evaluate, with the same shape and unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
+    Images and mask have the same shape, and images the same unit. `mask` selects the voxels to
+    include; None includes all voxels.
     """
     reference_values, values = _flatten_inside(reference, image, mask)
     return float(((reference_values - values) ** 2).sum() / (reference_values**2).sum())
@@ -109,21 +82,9 @@ def psnr(
 ) -> float:
     """Return the peak signal-to-noise ratio, 10 log10(data_range² / MSE).
 
-    Parameters
-    ----------
-    reference : Real
-        Reference image, with intensities in any unit.
-    image : Real
-        Image to evaluate, with the same shape and unit.
-    data_range : float
-        Largest minus smallest possible value, in the unit of the images.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
-
-    Returns
-    -------
-    float
-        Ratio in dB; infinite for equal images.
+    The ratio is in dB, and infinite for equal images. Images and mask have the same shape, and
+    images the same unit. `data_range` is the largest minus the smallest possible value in this
+    unit. `mask` selects the voxels to include; None includes all voxels.
     """
     error = rmse(reference, image, mask=mask)
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
@@ -133,12 +94,8 @@ def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
     """Return the structural similarity of slices (..., X, Y) of two images around each pixel.
 
     The index is equation 13 of Wang et al. (2004), with the same values as in scikit-image, which
-    is not required for training.
-
-    Raises
-    ------
-    ValueError
-        The image is smaller than the window of 11 pixels.
+    is not required for training. Raises `ValueError` if the image is smaller than the window of 11
+    pixels.
     """
     if min(x.shape[-2:]) < _SSIM_WINDOW:
         raise ValueError(

@@ -23,15 +23,8 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     Models with equal trainings share their sentences. If their numbers of steps differ, a range is
     reported.
 
-    Parameters
-    ----------
-    cards : Sequence[ModelCard]
-        Cards of models of one method, at least one. Prior SD maps are not supported.
-
-    Returns
-    -------
-    str
-        Sentences for the methods text, in the past tense.
+    The cards, at least one, are from models of one method. Prior SD maps are not supported.
+    Sentences are in the past tense, for the methods text.
     """
     records_by_facts: dict[tuple[object, ...], list[TrainingRecord]] = {}
     for record in map(read_training, cards):
@@ -50,21 +43,9 @@ def write_planned_sentences(
 ) -> str:
     """Return sentences about a training that has not ended, in the future tense.
 
-    Parameters
-    ----------
-    method : Method
-        Method to train.
-    recipe : str
-        Name of the recipe, such as ``fast`` or ``paper``.
-    features : bool
-        Whether VGG-19 weights are available.
-    minutes : float | None
-        Time limit of the training (min); None if there is no limit.
-
-    Returns
-    -------
-    str
-        Sentences; "" if no facts are known in advance.
+    `recipe` is a name such as ``fast`` or ``paper``. `features` states whether VGG-19 weights are
+    available. `minutes` is the time limit of the training; None if there is no limit. Returns ""
+    if no facts are known in advance.
     """
     reason = "" if features else explain_missing_features(method.recipes.get(recipe))
     sentences = []
@@ -149,7 +130,9 @@ def _describe_recipe(record: TrainingRecord) -> list[str]:
         f"{_describe_recipe_origin(record)}.{_compare_step_count(record)}"
     ]
     if record.sloppy:
-        sentences.append("The training was limited to a few steps to test the program (--sloppy).")
+        sentences.append(
+            "The training was limited to a few steps to test the program (run.sloppy=true)."
+        )
     if record.changed or record.other_changes:
         sentences.append(
             f"The following settings differed from this recipe: {_list_changes(record)}."

@@ -50,10 +50,7 @@ def build_vgg19_features() -> nn.Sequential:
 def load_vgg19(path: Path) -> nn.Sequential:
     """Load frozen VGG-19 features from a safetensors file with torchvision's names.
 
-    Raises
-    ------
-    ValueError
-        If the file is not a safetensors file or does not contain the weights.
+    Raises `ValueError` if the file is not a safetensors file or does not contain the weights.
     """
     from safetensors.torch import load_file
 
@@ -78,24 +75,11 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
     Data are deserialized only after the checksum was verified, and code in the file is never
     executed. The result is reproducible (80 MB).
 
-    Parameters
-    ----------
-    path : Path
-        File written by ``torch.save`` with a state dictionary. Its classifier is not converted.
-    digits : str
-        First hexadecimal digits of the file's SHA-256 checksum.
-
-    Returns
-    -------
-    bytes
-        Tensors in single precision, with the SHA-256 checksum of the source in the metadata.
-
-    Raises
-    ------
-    ChecksumError
-        If the SHA-256 checksum begins with other digits.
-    ValueError
-        If the file is not a state dictionary, or lacks a convolution of VGG-19.
+    The file was written by ``torch.save`` with a state dictionary, whose classifier is not
+    converted. `digits` are the first hexadecimal digits of the file's SHA-256 checksum. Tensors
+    are in single precision, with the SHA-256 checksum of the source in the metadata. Raises
+    `ChecksumError` if the SHA-256 checksum begins with other digits, and `ValueError` if the file
+    is not a state dictionary, or lacks a convolution of VGG-19.
     """
     from safetensors.torch import save
 

@@ -197,12 +197,12 @@ def _read_requests(
     at the root of the data set. If no model was given, confounds are None.
     """
     activation = settings.activation
-    if activation.stats_model is None:
+    if activation.model is None:
         return activation.contrasts, None
     from bids_sr.preflight.stats_model import read_model
 
     contrasts, confounds = read_model(
-        activation.stats_model,
+        activation.model,
         {bold: run_types.modeled for bold, run_types in types.items()},
         findings,
         levels=levels,
@@ -387,7 +387,7 @@ def _complete_plan(
         cost = estimate(replace(plan_of_series, subjects=subjects), settings)
         _check_resources(cost, settings, findings)
     if "glm" in settings.activation.kinds:
-        methods_series = series_names(settings.superres.methods)
+        methods_series = series_names(settings.superres.method)
         for subject in plan.subjects:
             warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
             with findings.about(subject.label):

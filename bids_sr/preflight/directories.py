@@ -234,11 +234,11 @@ def _check_reused_models(settings: Settings, findings: Findings) -> None:
         return
     if not any(folder.rglob("*.safetensors")):
         fix = (
-            "Specify the model directory with --model-dir, or omit --model-source"
-            " reuse to train a new model."
+            "Specify the model directory with --model-dir, or omit"
+            " superres.model_source=reuse to train a new model."
         )
         findings.refuse_option(
-            f"--model-source reuse: {folder}",
+            f"--set superres.model_source=reuse: {folder}",
             "the model directory does not contain a model (.safetensors file)",
             fix,
         )

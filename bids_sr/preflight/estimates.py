@@ -246,7 +246,7 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     superres, activation, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
         level=level,
-        methods=superres.methods,
+        methods=superres.method,
         baselines=superres.baselines,
         smoothing=activation.smoothing,
         thresholds=activation.thresholds,
@@ -324,10 +324,10 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
         reason = "PyTorch did not find a usable CUDA device"
         fix = (
-            "Use --device cpu or --device auto, or check CUDA_VISIBLE_DEVICES and whether"
-            " PyTorch was built with CUDA support."
+            "Use --set resources.device=cpu or --set resources.device=auto, or check"
+            " CUDA_VISIBLE_DEVICES and whether PyTorch was built with CUDA support."
         )
-        findings.refuse_option("--device cuda", reason, fix)
+        findings.refuse_option("--set resources.device=cuda", reason, fix)
     return findings.problems
 
 

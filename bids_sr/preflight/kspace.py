@@ -164,7 +164,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
             " implied by the voxel size). The run was interpolated, so there is no measured"
             " detail to learn from",
             "Reconstruct the run with the acquired matrix size and without interpolation, or"
-            " process the interpolated run with --force.",
+            " process the interpolated run with --set superres.force=true.",
         )
     elif weak_edges and not shares:  # otherwise already reported from the sidecar
         text = (

@@ -17,6 +17,7 @@ def note_unused_reference(
         if truth.activations and truth.series is None:
             text = (
                 "known activation can only be compared with maps from the linear model, so"
-                " accuracy is not measured. Add these maps with --activation cc glm."
+                " accuracy is not measured. Add these maps with"
+                " --set 'activation.kinds=[cc, glm]'."
             )
             findings.note(str(truth.root), text, code="reference")

@@ -95,7 +95,8 @@ def _check_mask(
             option,
             f"the image is not a mask: it contains {_describe_values(voxels, values)}",
             "Specify an image with the value 1 inside the region and 0 outside. Threshold an"
-            " image of probabilities, and use --atlas FILE --roi LABELS for a label image.",
+            " image of probabilities, and use --set activation.atlas=FILE"
+            " --roi LABELS for a label image.",
         )
         return None
     header = read_header(file, Findings())
@@ -196,7 +197,7 @@ def _check_atlas(settings: Settings, findings: Findings) -> None:
     """
     activation = settings.activation
     atlas = find_atlas(activation.atlas)
-    option = f"--atlas {activation.atlas}"
+    option = f"--set activation.atlas={activation.atlas}"
     fix = "Specify a label image, or use AAL2."
     voxels = _read_voxels(
         atlas.image,
@@ -235,7 +236,7 @@ def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     activation = settings.activation
     yield f"--roi {activation.roi}", region_labels(activation.roi, activation.atlas)
     for text in activation.seeds if activation.seeds != (COMPONENTS,) else ():
-        yield f"--seeds {text}", parse_seed(text, activation.atlas).labels
+        yield f"--set activation.seeds={text}", parse_seed(text, activation.atlas).labels
 
 
 def _check_labels(

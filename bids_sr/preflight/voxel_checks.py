@@ -59,7 +59,7 @@ def check_data(
     Damaged, constant and non-finite images are reported, as well as implausible brain masks of
     other programs, and runs whose k-space ends below the Nyquist limit of the voxels.
 
-    `forced` (``--force``) turns empty k-space into a note. `search_outliers`: whether outlier
+    `forced` (`superres.force`) turns empty k-space into a note. `search_outliers`: whether outlier
     volumes are excluded from models, so that a run may have some constant volumes.
 
     Returns

@@ -19,14 +19,8 @@ def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -
     Voxels with a reference of 0 are excluded; the result is NaN if no voxel remains. Dark voxels
     have the largest weight, while the usual NMSE is a ratio of sums.
 
-    Parameters
-    ----------
-    reference : Real
-        High-resolution reference, with intensities in any unit.
-    image : Real
-        Image to evaluate, with the same shape and unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
+    Images and mask have the same shape, and images the same unit. `mask` selects the voxels to
+    include; None includes all voxels.
     """
     expected, observed = _select_intensities(reference, mask), _select_intensities(image, mask)
     nonzero = expected != 0
@@ -44,19 +38,8 @@ def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     """Return (sd WM + sd GM) / (mean WM - mean GM), with the sign of the contrast (equation 6).
 
     The value is negative if gray matter is brighter, as in T2w and FLAIR, and infinite for equal
-    means. MRIQC uses the absolute difference of the means.
-
-    Parameters
-    ----------
-    image : Real
-        Image with intensities in any unit (3D).
-    gm, wm : MaskArray
-        Voxels of gray and white matter (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        A mask is empty.
+    means. MRIQC uses the absolute difference of the means. Intensities are in any unit, and image
+    and masks are 3D. Raises `ValueError` if a mask is empty.
     """
     if not (gm.any() and wm.any()):
         raise ValueError("the segmentation contains no gray-matter or no white-matter voxels")
@@ -74,17 +57,8 @@ def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
     images of one head on one grid can be compared. MRIQC's criterion has the opposite sign and is
     divided by its maximum.
 
-    Parameters
-    ----------
-    image : Real
-        Image with intensities in any unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
-
-    Raises
-    ------
-    ValueError
-        The image is 0 everywhere.
+    Intensities are in any unit. `mask` selects the voxels to include (same shape); None includes
+    all voxels. Raises `ValueError` if the image is 0 everywhere.
     """
     magnitudes = np.abs(_select_intensities(image, mask))
     if not magnitudes.any():
@@ -98,14 +72,8 @@ def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
 def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     """Return half of the largest intensity (equation 8, called FWHM in the paper).
 
-    The value is an intensity, not a width, and does not measure smoothness.
-
-    Parameters
-    ----------
-    image : Real
-        Image with intensities in any unit.
-    mask : MaskArray | None, optional
-        Voxels to include (boolean, same shape); None includes all voxels.
+    The value is an intensity, not a width, and does not measure smoothness. Intensities are in any
+    unit. `mask` selects the voxels to include (same shape); None includes all voxels.
     """
     return float(_select_intensities(image, mask).max()) / 2
 
@@ -113,19 +81,8 @@ def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
 def wm2max_p95(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 95th percentile of the image.
 
-    MRIQC uses the 99.95th percentile.
-
-    Parameters
-    ----------
-    image : Real
-        Image with intensities in any unit (3D).
-    wm : MaskArray
-        Voxels of white matter (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        The percentile is 0, or the mask is empty.
+    MRIQC uses the 99.95th percentile. Intensities are in any unit, and image and mask are 3D.
+    Raises `ValueError` if the percentile is 0, or if the mask is empty.
     """
     intensities = np.asarray(image, dtype=np.float64)
     maximum = float(np.percentile(intensities, _TOP_PERCENTILE))

@@ -15,24 +15,12 @@ from bids_sr.quality import effective_resolution
 class DecorrelationCurves:
     """Decorrelation curves of one slice, as in figure 6C of mouse-sr.
 
-    Attributes
-    ----------
-    radii : Float
-        Frequencies of `plain`, `filtered` and `spectrum`; 1 is the Nyquist frequency.
-    plain : Float
-        Curve without a filter.
-    filtered : tuple[Float, ...]
-        Curves after high-pass filters.
-    fine_radii : Float
-        Frequencies of `refined`.
-    refined : tuple[Float, ...]
-        Curves of the refined analysis around the largest maximum.
-    spectrum : Float
-        Radial mean of log |Fourier transform|, scaled from 0 to 1.
-    maxima : tuple[tuple[float, float], ...]
-        Frequency and height of the maximum of each curve with a maximum.
-    cutoff : float | None
-        Largest of these frequencies; None if no curve has a maximum.
+    `radii` are the frequencies of `plain`, `filtered` and `spectrum`; 1 is the Nyquist frequency.
+    `plain` is the curve without a filter, and `filtered` are the curves after high-pass filters.
+    `fine_radii` are the frequencies of `refined`, the curves of the refined analysis around the
+    largest maximum. `spectrum` is the radial mean of log |Fourier transform|, scaled from 0 to 1.
+    `maxima` are frequency and height of the maximum of each curve with a maximum, and `cutoff` is
+    the largest of these frequencies; None if no curve has a maximum.
     """
 
     radii: Float

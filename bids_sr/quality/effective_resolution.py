@@ -96,17 +96,10 @@ def cutoff(image: Real) -> float | None:
 class DecorrelationAnalysis:
     """Curves of the decorrelation analysis of one slice.
 
-    Attributes
-    ----------
-    frequencies : Float
-        Radius of each Fourier coefficient within the Nyquist circle, in ascending order.
-    magnitudes : Float
-        Magnitude of each of these coefficients.
-    radii : Float
-        Radii of the first curves.
-    curves : tuple[tuple[Float, Float], ...]
-        Radii and d of each curve: without a filter, filtered, and filtered again on finer radii
-        (if a previous curve has a maximum).
+    `frequencies` are the radii of the Fourier coefficients within the Nyquist circle, in ascending
+    order, and `magnitudes` their magnitudes. `radii` are the radii of the first curves. `curves`
+    are radii and d of each curve: without a filter, filtered, and filtered again on finer radii
+    (if a previous curve has a maximum).
     """
 
     frequencies: Float
@@ -190,14 +183,7 @@ def _apodize(image: Real) -> Float:
 def decorrelation(frequencies: Float, magnitudes: Float, radii: Float) -> Float:
     """Return d(r) for each radius, or 0 if no coefficient is inside the radius.
 
-    Parameters
-    ----------
-    frequencies : Float
-        Radius of each Fourier coefficient, in ascending order.
-    magnitudes : Float
-        Magnitude of each coefficient.
-    radii : Float
-        Radii r.
+    `frequencies` are the radii of the Fourier coefficients in ascending order, and `radii` are r.
     """
     count = np.searchsorted(frequencies, radii, side="right")
     magnitude_sum = np.concatenate([[0.0], np.cumsum(magnitudes)])[count]

@@ -39,20 +39,10 @@ def measure_smoothness(series: SeriesReader, mask: MaskArray, n_dummy: int) -> f
 
     The noise between .5 and .75 of the Nyquist frequency is compared with the noise above.
 
-    Parameters
-    ----------
-    series : SeriesReader
-        Series (X, Y, Z, T).
-    mask : MaskArray
-        Brain (X, Y, Z).
-    n_dummy : int
-        Number of volumes before the steady state.
-
-    Returns
-    -------
-    float
-        FWHM in voxels of a Gaussian that gives white noise the same ratio of densities; 0 if the
-        density does not fall, 4 at most, NaN for a series without noise.
+    The series is (X, Y, Z, T), and the brain `mask` (X, Y, Z). `n_dummy` is the number of volumes
+    before the steady state. Returns the FWHM in voxels of a Gaussian that gives white noise the
+    same ratio of densities; 0 if the density does not fall, 4 at most, NaN for a series without
+    noise.
     """
     energies = np.zeros(2)
     for change in compute_changes(series, n_dummy):

@@ -22,16 +22,9 @@ _INTERVAL_PERCENTILES = (2.5, 97.5)  # limits of a 95 % interval
 class _SliceScores:
     """Sums over the voxels of each of S slices, for the computation of scores.
 
-    Attributes
-    ----------
-    squared_error : Array
-        Sum of squared errors (S,), in the squared unit of the images.
-    similarity : Array
-        Sum of the structural similarity (S,).
-    n_voxels : Array
-        Number of voxels in the mask (S,).
-    data_range : float
-        Data range of both scores, in the unit of the images.
+    `squared_error` is in the squared unit of the images, `similarity` is the structural
+    similarity, and `n_voxels` the number of voxels in the mask (S,). `data_range` is the data
+    range of both scores, in the unit of the images.
     """
 
     squared_error: Array

@@ -19,21 +19,11 @@ _RELATIVE_ROUNDING = 1e-6  # of the mean; a smaller standard deviation is roundi
 class _SeriesQuality:
     """Temporal quality of a series inside a mask.
 
-    All maps are (X, Y, Z), and 0 outside the mask.
-
-    Attributes
-    ----------
-    mean : Float
-        Mean over time.
-    noise : Float
-        Standard deviation over time after removal of a quadratic trend.
-    tsnr : Float
-        Mean divided by noise; 0 in voxels without noise.
-    fwhm_mm : tuple[float | None, ...]
-        Smoothness of the noise along the three voxel axes (mm); None if neighbors along an axis do
-        not correlate.
-    n_volumes : int
-        Number of uncensored volumes.
+    All maps are (X, Y, Z), and 0 outside the mask. `mean` is over time, `noise` is the standard
+    deviation over time after removal of a quadratic trend, and `tsnr` is mean divided by noise; 0
+    in voxels without noise. `fwhm_mm` is the smoothness of the noise along the three voxel axes;
+    None if neighbors along an axis do not correlate. `n_volumes` is the number of uncensored
+    volumes.
     """
 
     mean: Float
@@ -46,17 +36,8 @@ class _SeriesQuality:
 def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
     """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
 
-    Parameters
-    ----------
-    correlations : Sequence[float]
-        Correlation of neighboring voxels along each axis, exp(−d²/4σ²) for voxel size d.
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-
-    Returns
-    -------
-    tuple[float | None, ...]
-        FWHM along each axis (mm); None if the correlation is not between 0 and 1.
+    `correlations` are the correlations of neighboring voxels along each axis, exp(−d²/4σ²) for
+    voxel size d in `zooms` (mm). The FWHM is None if the correlation is not between 0 and 1.
     """
     return tuple(
         float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None
@@ -71,18 +52,11 @@ class QualitySums:
     no trend. It is based on the correlation over time of each pair of neighbors inside the mask,
     averaged over pairs.
 
-    Parameters
-    ----------
-    mask : MaskArray
-        Brain voxels on the grid of the series (3D, boolean).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    n_volumes : int
-        Number of steady-state volumes that will be added.
-    uncensored : MaskArray | None, optional
-        True for volumes that are not censored (n_volumes,), at least four; None includes all
-        volumes. Mean, noise and trend are computed from these volumes, and differences from
-        consecutive uncensored volumes.
+    `mask` is the brain on the grid of the series (X, Y, Z), `zooms` the voxel size along each axis
+    (mm), and `n_volumes` the number of steady-state volumes that will be added. `uncensored` is
+    True for volumes that are not censored (n_volumes,), at least four; None includes all volumes.
+    Mean, noise and trend are computed from these volumes, and differences from consecutive
+    uncensored volumes.
     """
 
     def __init__(
@@ -150,12 +124,8 @@ class QualitySums:
     def _add_changes(self, rows: Float32, consecutive: Array) -> None:
         """Add squares and products of the changes between volumes, in strips of voxels.
 
-        Parameters
-        ----------
-        rows : Float32
-            Volumes (T, voxels of the box).
-        consecutive : Array
-            Numbers of the changes between volumes that were acquired in succession.
+        `rows` are volumes (T, voxels of the box), and `consecutive` the numbers of the changes
+        between volumes that were acquired in succession.
         """
         for start in range(0, rows.shape[1], _STRIP_VOXELS):
             # with the voxels after the strip that are neighbors of its last voxels
@@ -215,18 +185,9 @@ def series_quality(
 ) -> _SeriesQuality:
     """Measure the temporal quality of a series in one pass.
 
-    Parameters
-    ----------
-    volumes : Iterable[Real]
-        Steady-state volumes in order (X, Y, Z each).
-    mask : MaskArray
-        Brain voxels (X, Y, Z; boolean).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    n_volumes : int
-        Number of volumes.
-    uncensored : MaskArray | None, optional
-        True for volumes that are not censored (n_volumes,); None includes all volumes.
+    Volumes (X, Y, Z) are in the steady state and in order, and `mask` is the brain (X, Y, Z).
+    `zooms` is the voxel size (mm). `uncensored` is True for volumes that are not censored
+    (n_volumes,); None includes all volumes.
     """
     sums = QualitySums(mask, zooms, n_volumes, uncensored)
     for batch in divide_into_batches(volumes):

@@ -34,24 +34,12 @@ if TYPE_CHECKING:
 class Stage:
     """Transform and metric of one stage of `register`, named as in antsRegistration.
 
-    Attributes
-    ----------
-    transform : str
-        Transform with its parameters, such as ``Rigid[0.1]``.
-    metric : str
-        "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation, radius 2).
-    iterations : tuple[int, ...]
-        Largest number of iterations at each level, lowest resolution first.
-    shrink : tuple[int, ...]
-        Shrink factor of each level.
-    mm : tuple[float, ...]
-        Smoothing of each level (sigma, mm).
-    sampling : float
-        Fraction of voxels used by a linear stage.
-    masked : bool
-        Whether the metric is restricted to the mask of the fixed image.
-    threshold : float
-        Slope of the metric over 8 iterations below which a level ends.
+    `transform` includes its parameters, such as ``Rigid[0.1]``. `metric` is "MI" (Mattes, 32
+    bins), "GC" (global correlation) or "CC" (local correlation, radius 2). `iterations` are the
+    largest numbers of iterations at each level, lowest resolution first, `shrink` the shrink
+    factors and `mm` the smoothing (sigma) of each level. `sampling` is the fraction of voxels used
+    by a linear stage. If `masked`, the metric is restricted to the mask of the fixed image. A
+    level ends if the slope of the metric over 8 iterations is below `threshold`.
     """
 
     transform: str
@@ -67,17 +55,8 @@ class Stage:
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
     """Load a 3D image, or the first volume of a series, with reordered axes.
 
-    Parameters
-    ----------
-    path : str | Path
-        Image (NIfTI).
-    order : AxisOrder, optional
-        Order of the axes, see `bids_sr.io.grids`; the default is the order of the file.
-
-    Returns
-    -------
-    Volume
-        Image (3D, float32).
+    `order` is the order of the axes, see `bids_sr.io.grids`; by default as in the file. The image
+    is 3D, float32.
     """
     data, affine = load_image(Path(path))
     return _reorder(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
@@ -86,19 +65,8 @@ def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
 def load_like(path: str | Path, reference: Volume) -> Volume:
     """Load an image with its axes in the order closest to the axes of a reference image.
 
-    Axes are only permuted, not flipped, so that they may point in opposite directions.
-
-    Parameters
-    ----------
-    path : str | Path
-        Image (NIfTI).
-    reference : Volume
-        Image that defines the order of the axes.
-
-    Returns
-    -------
-    Volume
-        Image (3D, float32).
+    Axes are only permuted, not flipped, so that they may point in opposite directions. The image
+    is 3D, float32.
     """
     image = load(path)
     return _reorder(image, nearest_axis_order(image.affine, reference.affine))
@@ -160,17 +128,8 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
     cannot write composite transforms and do not support all options of Atropos.
     ``tests/unit/registration/test_ants.py`` fails if a release changes the internals.
 
-    Parameters
-    ----------
-    name : str
-        Name of the program, such as ``antsRegistration``.
-    arguments : Sequence[str]
-        Command-line arguments; images in memory are passed as returned by `image_name`.
-
-    Raises
-    ------
-    RuntimeError
-        The program ends with an error code.
+    `arguments` are as on the command line; images in memory are passed as returned by
+    `image_name`. Raises `RuntimeError` if the program ends with an error code.
     """
     import ants
     from ants.internal import get_lib_fn, process_arguments
@@ -195,10 +154,7 @@ def image_name(image: "ANTsImage") -> str:
 def read_linear(path: Path) -> Array:
     """Read a linear transform written by antsRegistration (.mat).
 
-    Returns
-    -------
-    Array
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    Returns the transform of a fixed point to its moving point (4 x 4, RAS+ mm).
     """
     from scipy.io import loadmat
 
@@ -223,33 +179,13 @@ def register(
 ) -> tuple[Path, ...]:
     """Run antsRegistration and return its transform files.
 
-    Parameters
-    ----------
-    fixed, moving : Volume
-        Images to register (3D).
-    stages : Sequence[Stage]
-        Stages in order.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    start : Array | None, optional
-        Initial transform of a fixed point to its moving point (4 x 4, RAS+ mm); None starts from
-        the headers.
-    fixed_mask : Array | None, optional
-        Voxels of the fixed image in which the metric is computed (3D, boolean); None uses all
-        voxels.
+    Images are 3D. `seed` is the seed of the random samples of ANTs, and `prefix` the path and
+    first letters of the files that ANTs writes. `start` is the initial transform of a fixed point
+    to its moving point (4 x 4, RAS+ mm); None starts from the headers. `fixed_mask` contains the
+    voxels of the fixed image in which the metric is computed (3D, boolean); None uses all voxels.
 
-    Returns
-    -------
-    tuple[Path, ...]
-        Composite and inverse composite transform (.h5), or a single ``.mat`` file if all stages
-        are linear.
-
-    Raises
-    ------
-    RuntimeError
-        antsRegistration ends with an error code.
+    Returns composite and inverse composite transform (.h5), or a single ``.mat`` file if all
+    stages are linear. Raises `RuntimeError` if antsRegistration ends with an error code.
     """
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
     # antsRegistration interprets pixels as the type set by --float, whatever their actual type.
@@ -354,25 +290,10 @@ def apply(
 def map_points_with_ants(points: Array, transforms: Sequence[Path], *, seed: int) -> Array:
     """Map reference points to the image, like `apply_to_points` but about ten times faster.
 
-    Parameters
-    ----------
-    points : Array
-        Points of the reference (N, 3; RAS+ mm).
-    transforms : Sequence[Path]
-        Transform files; points of the reference go through the last file first. Types that
-        `bids_sr.spatial.composites` does not support are applied by antspyx.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Array
-        Points of the image (N, 3; RAS+ mm).
-
-    Raises
-    ------
-    TransformError
-        A file cannot be read. ANTs would end the process.
+    Points are (N, 3; RAS+ mm). Points of the reference go through the last transform file first.
+    Types that `bids_sr.spatial.composites` does not support are applied by antspyx. `seed` is the
+    seed of the random samples of ANTs. Raises `TransformError` if a file cannot be read, because
+    ANTs would end the process.
     """
     try:
         return map_points(points, transforms)
@@ -385,21 +306,9 @@ def apply_to_points(
 ) -> Array:
     """Map reference points to the image through a chain of transform files.
 
-    The chain is the same as in `apply`, which resamples the image to the reference.
-
-    Parameters
-    ----------
-    points : Sequence[Sequence[float]] | Array
-        Points of the reference (N, 3; RAS+ mm).
-    transforms : Sequence[Path]
-        Transform files; points of the reference go through the last file first.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Array
-        Points of the image (N, 3; RAS+ mm).
+    The chain is the same as in `apply`, which resamples the image to the reference. Points are (N,
+    3; RAS+ mm), and points of the reference go through the last file first. `seed` is the seed of
+    the random samples of ANTs.
     """
     import pandas as pd
 

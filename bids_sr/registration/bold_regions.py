@@ -122,20 +122,10 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
 def chain_through_t1w(boldref2t1w: Array, from_t1w: Sequence[Path], folder: Path) -> list[Path]:
     """Return the transform files from boldref to another space through T1w space.
 
-    Parameters
-    ----------
-    boldref2t1w : Array
-        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is written to
-        `folder`.
-    from_t1w : Sequence[Path]
-        Transform files from T1w space to the other space; empty if that is T1w space.
-    folder : Path
-        Existing directory for the inverted transform.
-
-    Returns
-    -------
-    list[Path]
-        Transform files; points of the boldref go through the last file first.
+    `boldref2t1w` transforms a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is
+    written to `folder`, which must exist. `from_t1w` are the transform files from T1w space to the
+    other space; empty if that is T1w space. Points of the boldref go through the last returned
+    file first.
     """
     inverse_file = folder / "t1w2boldref.txt"
     write_itk(inverse_file, round_values(invert(boldref2t1w)))

@@ -54,26 +54,15 @@ def check_brain(
 ) -> dict[str, object]:
     """Return metrics of a brain mask, and the reasons why it is probably wrong.
 
-    Parameters
-    ----------
-    volume : float
-        Volume of the mask (ml).
-    determinant : float | None, optional
-        Determinant of the template-to-head affine. This and the following values are None if the
-        mask was not computed by registration, such as a mask of another program.
-    nmi, nmi_headers : float | None, optional
-        Normalized mutual information in the template's brain after registration and with the
-        headers.
-    template_dice : float | None, optional
-        Dice coefficient of the mask and the transformed template mask.
-    turned_deg : float | None, optional
-        Rotation from template to head (degrees).
+    `volume` is in ml. `determinant` is the determinant of the template-to-head affine; this and
+    the following values are None if the mask was not computed by registration, such as a mask of
+    another program. `nmi` and `nmi_headers` are the normalized mutual information in the
+    template's brain after registration and with the headers. `template_dice` compares the mask and
+    the transformed template mask, and `turned_deg` is the rotation from template to head
+    (degrees).
 
-    Returns
-    -------
-    dict[str, object]
-        Metrics by name, without those that are None; ``brain_doubts`` lists the reasons as clauses
-        and is empty for a plausible mask.
+    Returns metrics by name, without those that are None; ``brain_doubts`` lists the reasons as
+    clauses and is empty for a plausible mask.
     """
     smallest_ml, largest_ml = _BRAIN_VOLUME_ML
     doubts = []
@@ -156,21 +145,9 @@ def _make_initial_poses(head: Volume, template: Volume) -> list[Array]:
 def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
     """Return the normalized mutual information of two images inside a mask.
 
-    Parameters
-    ----------
-    fixed : Volume
-        Image that defines the grid (3D).
-    moving : Volume
-        Image that is resampled to the grid (3D).
-    xfm : Array
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
-    mask : Array
-        Voxels of the fixed image to compare (3D, boolean).
-
-    Returns
-    -------
-    float
-        Normalized mutual information, from 1 (independent) to 2 (one-to-one).
+    The moving image is resampled to the grid of the fixed image by `xfm`, the transform of a fixed
+    point to its moving point (4 x 4, RAS+ mm). `mask` contains voxels of the fixed image to
+    compare (3D, boolean). The result is from 1 (independent) to 2 (one-to-one).
     """
     moving_on_fixed = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
@@ -196,11 +173,8 @@ def _align_head(
     match the air around the scalp better than the skull, and the template grows to the size of the
     head.
 
-    Returns
-    -------
-    tuple[Array, float, float]
-        Transform of a template point to its point in the head (4 x 4, RAS+ mm), and the normalized
-        mutual information in the template's brain after registration and with the headers.
+    Returns the transform of a template point to its point in the head (4 x 4, RAS+ mm), and the
+    normalized mutual information in the template's brain after registration and with the headers.
     """
     low_template = downsample(template, 4.0)
     low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, 4.0)
@@ -245,18 +219,9 @@ class _AlignmentFit(NamedTuple):
 class _BrainAlignment:
     """Images and settings of an affine registration that can start from several poses.
 
-    Attributes
-    ----------
-    template, head : Volume
-        Fixed and moving image (3D).
-    template_mask : Array
-        Brain voxels of the template (3D, boolean). The metric is restricted to these voxels.
-    stages : list[Stage]
-        Stages of the registration.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    The template is fixed and the head moving (3D). The metric is restricted to the brain voxels
+    `template_mask` (3D, boolean). `seed` is the seed of the random samples of ANTs, and `prefix`
+    the path and first letters of the files that ANTs writes.
     """
 
     template: Volume
@@ -315,17 +280,7 @@ def _adapt_mask(head: Volume, template_mask: Array) -> Array:
     less than a few mm are removed, and sulci and ventricles are closed. The result is within 3 mm
     of the transformed mask.
 
-    Parameters
-    ----------
-    head : Volume
-        Bias-corrected T1w image (3D).
-    template_mask : Array
-        Transformed template mask on the same grid, from 0 to 1 (3D).
-
-    Returns
-    -------
-    Array
-        Brain voxels (3D, boolean).
+    `template_mask` is on the grid of the head, from 0 to 1 (3D). The result is boolean.
     """
     inner_brain = masks.grow(template_mask > 0.5, head.affine, -4.0)
     inner_values = head.data[inner_brain]

@@ -41,10 +41,7 @@ def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array
 def _task_regressors(events: Path, tr: float, n_volumes: int) -> Array:
     """Return the predicted response of each condition with events (T, C).
 
-    Raises
-    ------
-    DesignError
-        The events file cannot be used.
+    Raises `DesignError` if the events file cannot be used.
     """
     responses = read_events(events).time_series(frame_times(n_volumes, tr))
     regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
@@ -54,15 +51,8 @@ def _task_regressors(events: Path, tr: float, n_volumes: int) -> Array:
 def rejection_reason(facts: Mapping[str, float]) -> str:
     """Return the reason why a calibration run cannot be used, with advice.
 
-    Parameters
-    ----------
-    facts : Mapping[str, float]
-        Metrics of registration and head motion by name.
-
-    Returns
-    -------
-    str
-        Reason as a clause; "" if the calibration run can be used.
+    `facts` are metrics of registration and head motion by name. Returns a clause; "" if the
+    calibration run can be used.
     """
     if facts["overlap"] < _MIN_OVERLAP:
         return (

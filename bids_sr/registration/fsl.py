@@ -29,26 +29,9 @@ _IMAGE_TYPES = {"T1w": 1}
 def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume:
     """Correct the bias field of an image with FAST.
 
-    The bias field is estimated during the segmentation of the image.
-
-    Parameters
-    ----------
-    image : Volume
-        Image of a head (3D).
-    contrast : str
-        BIDS suffix.
-    folder : Path
-        Existing empty directory for the files of FAST.
-
-    Returns
-    -------
-    Volume
-        Bias-corrected image on the same grid (3D, float32).
-
-    Raises
-    ------
-    RuntimeError
-        FAST failed.
+    The bias field is estimated during the segmentation of the image. `contrast` is the BIDS
+    suffix, and `folder` an existing empty directory for the files of FAST. The result is on the
+    same grid (3D, float32). Raises `RuntimeError` if FAST failed.
     """
     corrected = _run_fast(image, _IMAGE_TYPES.get(contrast, 2), folder, "restore")
     return image.like(np.maximum(corrected, 0))
@@ -57,21 +40,9 @@ def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume
 def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:
     """Run FAST and return one of its images.
 
-    Parameters
-    ----------
-    image : Volume
-        Image to segment (3D).
-    image_type : int
-        1 for T1-weighted, 2 for T2-weighted contrast.
-    folder : Path
-        Existing empty directory for the files of FAST.
-    result : str
-        Output to return: ``restore`` or ``seg``.
-
-    Returns
-    -------
-    Array
-        Values on the grid of the image (3D).
+    `image_type` is 1 for T1-weighted and 2 for T2-weighted contrast. `folder` is an existing empty
+    directory for the files of FAST. `result` is the output to return: ``restore`` or ``seg``.
+    Values are on the grid of the image (3D).
     """
     from nipype.interfaces.fsl import FAST
 
@@ -98,26 +69,10 @@ def segment_with_fast(
     Source: attention_unet, section 3.8.1. Masks for quality metrics are computed from the
     brain-extracted high-resolution T1-weighted scan.
 
-    Parameters
-    ----------
-    image : Volume
-        Scan (3D).
-    brain : Array
-        Brain voxels (3D, boolean).
-    contrast : str
-        T1w, in which CSF is dark and white matter is bright.
-    folder : Path
-        Existing empty directory for the files of FAST.
-
-    Returns
-    -------
-    dict[str, Array]
-        Voxels of each tissue (3D, boolean): ``gm``, ``wm`` and ``csf``.
-
-    Raises
-    ------
-    RuntimeError
-        FAST failed or found fewer tissues.
+    `contrast` is T1w, in which CSF is dark and white matter is bright. `folder` is an existing
+    empty directory for the files of FAST. `brain` and the returned voxels by tissue are 3D and
+    boolean: ``gm``, ``wm`` and ``csf``. Raises `RuntimeError` if FAST failed or found fewer
+    tissues.
     """
     highest = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
     brain_image = np.where(brain, image.data * (_MAX_INTENSITY / highest), 0)
@@ -133,17 +88,8 @@ def segment_with_fast(
 def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
     """Return the brain mask of BET2 with its default settings (3D, boolean).
 
-    Parameters
-    ----------
-    image : Volume
-        Bias-corrected image of a head (3D).
-    folder : Path
-        Existing empty directory for the files of BET.
-
-    Raises
-    ------
-    RuntimeError
-        BET failed or found no brain.
+    The image is bias-corrected, and `folder` is an existing empty directory for the files of BET.
+    Raises `RuntimeError` if BET failed or found no brain.
     """
     from nipype.interfaces.fsl import BET
 
@@ -167,26 +113,9 @@ def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
 def register_with_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool) -> Array:
     """Register two images of a head with FLIRT by the correlation ratio.
 
-    Parameters
-    ----------
-    frame : Volume
-        Fixed image (3D).
-    image : Volume
-        Moving image (3D).
-    folder : Path
-        Existing empty directory for the files of FLIRT.
-    affine : bool
-        Whether to use 12 degrees of freedom instead of 6.
-
-    Returns
-    -------
-    Array
-        Transform of a frame point to its point in the image (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    RuntimeError
-        FLIRT failed.
+    The frame is fixed and the image moving (3D). `folder` is an existing empty directory for the
+    files of FLIRT. `affine` uses 12 degrees of freedom instead of 6. Returns the transform of a
+    frame point to its point in the image (4 x 4, RAS+ mm). Raises `RuntimeError` if FLIRT failed.
     """
     from nipype.interfaces.fsl import FLIRT
 
@@ -217,19 +146,8 @@ def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
 
     FLIRT's matrix maps a point of the image to its point in the frame. Both are in mm from the
     first voxel along the axes of the array, with the first axis flipped if the array is not in
-    radiological order.
-
-    Parameters
-    ----------
-    matrix : Array
-        Matrix written by FLIRT (4 x 4).
-    frame, image : Volume
-        Reference and input image of FLIRT (3D).
-
-    Returns
-    -------
-    Array
-        Transform of a frame point to its point in the image (4 x 4, RAS+ mm).
+    radiological order. The frame is the reference image and the image the input image of FLIRT.
+    Both matrices are 4 x 4, and the transform is in RAS+ mm.
     """
     return np.asarray(
         image.affine

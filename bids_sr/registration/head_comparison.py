@@ -37,20 +37,10 @@ def signal_ratio(first: Array, other: Array, mask: MaskArray) -> float:
     The median is not affected by a mask that includes some background, by signal dropout or by
     vessels.
 
-    Parameters
-    ----------
-    first, other : Array
-        Images (X, Y, Z).
-    mask : MaskArray
-        Brain voxels (X, Y, Z). Voxels that are not positive in both images are ignored.
+    Images and brain `mask` are (X, Y, Z). Voxels of the mask that are not positive in both images
+    are ignored. Returns the signal of `other` relative to the signal of `first`; 1 if no voxel is
+    positive in both.
 
-    Returns
-    -------
-    float
-        Signal of `other` relative to the signal of `first`; 1 if no voxel is positive in both.
-
-    Examples
-    --------
     >>> image = np.array([100.0, 200.0, 300.0, 0.0])
     >>> signal_ratio(image, 3 * image, np.ones(4, dtype=bool))
     3.0
@@ -64,19 +54,9 @@ def signal_ratio(first: Array, other: Array, mask: MaskArray) -> float:
 def local_detail(image: Array, mask: MaskArray, zooms: Array) -> Float:
     """Return the relative deviation of an image from its local mean, which removes the bias field.
 
-    Parameters
-    ----------
-    image : Array
-        Image (X, Y, Z).
-    mask : MaskArray
-        Brain voxels (X, Y, Z). Other voxels do not contribute to local means.
-    zooms : Array
-        Voxel sizes (mm).
-
-    Returns
-    -------
-    Float
-        Deviation (X, Y, Z) as a fraction of the local mean, 0 outside the mask.
+    Image and brain `mask` are (X, Y, Z). Voxels outside the mask do not contribute to local means.
+    `zooms` are voxel sizes (mm). Returns the deviation as a fraction of the local mean, 0 outside
+    the mask.
     """
     sigma = _DETAIL_MM / np.asarray(zooms, dtype=float)
     weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma)
@@ -119,21 +99,10 @@ def resample_with_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> Fl
 def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Array) -> float:
     """Return the similarity of the first head and another head with swapped sides.
 
-    Parameters
-    ----------
-    first : Volume
-        Boldref of the first run.
-    other : Volume
-        Boldref of another run, whose left and right are swapped before it is registered again.
-    mask : MaskArray
-        Brain voxels of the first run (3D, boolean).
-    xfm : Array
-        Rigid transform (4 x 4) from points of the first run to points of the other run (RAS+ mm).
-
-    Returns
-    -------
-    float
-        See `head_similarity`.
+    The heads are the boldrefs of two runs. Left and right of the other run are swapped before it
+    is registered again. `mask` contains brain voxels of the first run (3D), and `xfm` is the rigid
+    transform from points of the first run to points of the other run (4 x 4, RAS+ mm). The
+    similarity is described in `head_similarity`.
     """
     mirrored_image, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)

@@ -141,15 +141,8 @@ def _average_neighbors(posterior: Array, mask: Array) -> Array:
 def label_tissues(probabilities: Array) -> Array:
     """Return tissue labels with BIDS numbers: 0 outside, 1 GM, 2 WM, 3 CSF.
 
-    Parameters
-    ----------
-    probabilities : Array
-        Posterior probability of GM, WM and CSF (3, X, Y, Z).
-
-    Returns
-    -------
-    Array
-        Label of the most probable tissue in each voxel (X, Y, Z; uint8).
+    `probabilities` are posterior probabilities of GM, WM and CSF (3, X, Y, Z). The label of a
+    voxel is its most probable tissue (X, Y, Z; uint8).
     """
     gray, white, fluid = probabilities
     labels = np.where(white > gray, np.uint8(2), np.uint8(1))

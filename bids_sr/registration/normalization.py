@@ -100,23 +100,10 @@ def resample_priors(
 
     The template provides GM and WM; CSF is the remainder inside the mask.
 
-    Parameters
-    ----------
-    t1w : Volume
-        T1w image that defines the grid (3D).
-    mask : Array
-        Brain voxels of the T1w image (3D, boolean).
-    maps : Sequence[Volume]
-        Template maps of GM and WM, from 0 to 1.
-    std2t1w : Path
-        Transform file that resamples template images to the T1w image.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Array
-        Probability of GM, WM and CSF in each T1w voxel, from 0 to 1 (3, X, Y, Z).
+    `mask` contains brain voxels of the T1w image (3D, boolean). Values of the `maps` of GM and WM
+    are between 0 and 1, and `std2t1w` is the transform file that resamples template images to the
+    T1w image. `seed` is the seed of the random samples of ANTs. Returns the probability of GM, WM
+    and CSF in each T1w voxel, from 0 to 1 (3, X, Y, Z).
     """
     # Because template maps are smooth, they can be resampled at 2 mm, which is faster, and then
     # interpolated to the T1w grid.

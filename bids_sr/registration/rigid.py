@@ -47,15 +47,9 @@ _SOFT_SIGMA_VOXELS = 0.35  # voxels, smoothing (sigma) of the last level of a so
 class _Fit:
     """Rigid transform and its quality.
 
-    Attributes
-    ----------
-    xfm : Array
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
-    nmi : float
-        Normalized mutual information in the fixed mask and its rim; 1 if the images are
-        independent.
-    start : str
-        Start of the registration: "headers", "centers of mass" or "turned headers".
+    `xfm` transforms a fixed point to its moving point (4 x 4, RAS+ mm). `nmi` is the normalized
+    mutual information in the fixed mask and its rim; 1 if the images are independent. `start` is
+    the start of the registration: "headers", "centers of mass" or "turned headers".
     """
 
     xfm: Array
@@ -71,14 +65,8 @@ def _center_of_mass(mask: Array, affine: Array) -> Array:
 def dilate_for_metric(mask: Array, image: Volume) -> Array:
     """Dilate a head or brain mask by 1.5 times the largest voxel size.
 
-    Registration metrics need the surroundings of the head.
-
-    Parameters
-    ----------
-    mask : Array
-        Voxels of the head or brain (3D, boolean).
-    image : Volume
-        Image on the grid of the mask (3D).
+    Registration metrics need the surroundings of the head. The image is on the grid of the mask
+    (3D, boolean).
     """
     return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
@@ -86,19 +74,9 @@ def dilate_for_metric(mask: Array, image: Volume) -> Array:
 def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> list[Stage]:
     """Return the stages of a linear registration.
 
-    Parameters
-    ----------
-    kind : str
-        Transform of ANTs, ``Rigid`` or ``Affine``.
-    voxel_mm : float
-        Smallest voxel size of the images (mm).
-    last_sigma_mm : float, optional
-        Smoothing of the last level (sigma, mm).
-
-    Returns
-    -------
-    list[Stage]
-        Two stages; the second uses all voxels.
+    `kind` is a transform of ANTs, ``Rigid`` or ``Affine``. `voxel_mm` is the smallest voxel size
+    of the images, and `last_sigma_mm` the smoothing of the last level (sigma). The second of two
+    stages uses all voxels.
     """
     return [
         Stage(
@@ -216,18 +194,8 @@ def register_rigid(
 class _RigidRegistration:
     """Images and settings of a registration that can start from several transforms.
 
-    Attributes
-    ----------
-    fixed, moving : Volume
-        Images (3D).
-    metric_mask : Array
-        Fixed mask and its rim (3D, boolean).
-    stages : list[Stage]
-        Stages of the registration.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
+    `metric_mask` contains the fixed mask and its rim (3D, boolean). `seed` is the seed of the
+    random samples of ANTs, and `prefix` the path and first letters of the files that ANTs writes.
     """
 
     fixed: Volume
@@ -260,14 +228,7 @@ class _RigidRegistration:
 class _LargeVoxels:
     """Both images on large voxels, on which a registration takes a small part of the time.
 
-    Attributes
-    ----------
-    fixed, moving : Volume
-        Images (3D).
-    metric_mask : Array
-        Fixed mask and its rim (3D, boolean).
-    mm : float
-        Voxel size (mm).
+    `metric_mask` contains the fixed mask and its rim (3D, boolean). `mm` is the voxel size.
     """
 
     fixed: Volume

@@ -80,20 +80,9 @@ def align_same_contrast(fixed: Volume, moving: Volume, mask: Array) -> Array | N
     The alignment takes about a tenth of the time of `register_rigid`, and fails after large head
     motion.
 
-    Parameters
-    ----------
-    fixed : Volume
-        Fixed image (3D).
-    moving : Volume
-        Moving image (3D).
-    mask : Array
-        Voxels of the head in the fixed image (3D, boolean).
-
-    Returns
-    -------
-    Array | None
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm); None unless the images
-        then correlate at 0.97 or more in the mask.
+    `mask` contains voxels of the head in the fixed image (3D, boolean). Returns the transform of a
+    fixed point to its moving point (4 x 4, RAS+ mm); None unless the images then correlate at 0.97
+    or more in the mask.
     """
     xfm = _gauss_newton(fixed, moving, mask, np.eye(4), rounds=3)
     if xfm is None:

@@ -82,25 +82,14 @@ class ComparedError(ValueError):
 class Alignment:
     """Alignment of a compared series with its run.
 
-    Attributes
-    ----------
-    motion : float
-        Head motion of the series relative to the run: 1 if it is the same, 0 if it was corrected,
-        NaN if the head hardly moved.
-    shift : _Shift
-        Shift of the mean image relative to the run, in acquired voxels along the axes of the run.
-    mean_similarity : float
-        Correlation of the mean images in the head.
-    change_similarity : float
-        Correlation of the changes between consecutive volumes.
-    scale : float
-        Factor that converts the signal of the series to the signal of the run; 1 if they agree.
-    offset : float
-        Signal that is added after scaling, in units of the run.
-    valid : MaskArray
-        Voxels to compare: positive in the run, and not masked in the series (3D).
-    signal_threshold : float
-        Mean of the series above which a voxel has signal.
+    `motion` is the head motion of the series relative to the run: 1 if it is the same, 0 if it was
+    corrected, NaN if the head hardly moved. `shift` is the shift of the mean image relative to the
+    run, in acquired voxels along the axes of the run. `mean_similarity` is the correlation of the
+    mean images in the head, and `change_similarity` the correlation of the changes between
+    consecutive volumes. `scale` converts the signal of the series to the signal of the run (1 if
+    they agree), and `offset` is added after scaling, in units of the run. `valid` are the voxels
+    to compare: positive in the run, and not masked in the series (3D). `signal_threshold` is the
+    mean of the series above which a voxel has signal.
     """
 
     motion: float

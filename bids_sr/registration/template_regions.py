@@ -79,24 +79,10 @@ def resample_to_t1w(
 ) -> Array:
     """Resample an image to the T1w grid.
 
-    Parameters
-    ----------
-    image : Volume
-        Image to resample (3D).
-    t1w : Volume
-        Image that defines the grid (3D).
-    xfms : Sequence[Path]
-        Transform files from T1w points to the space of the image; points go through the last file
-        first. If empty, the headers are used.
-    seed : int
-        Seed of the random samples of ANTs.
-    interpolator : str, optional
-        Name of the interpolation in antspyx, such as ``linear``.
-
-    Returns
-    -------
-    Array
-        Resampled values (3D, float32), 0 outside the image.
+    `xfms` are the transform files from T1w points to the space of the image; points go through the
+    last file first. If `xfms` is empty, the headers are used. `seed` is the seed of the random
+    samples of ANTs, and `interpolator` a name in antspyx, such as ``linear``. Values on the T1w
+    grid are 3D, float32, and 0 outside the image.
     """
     float_image = Volume(data=image.data.astype(np.float32), affine=image.affine)
     # the brain mask of the T1w image is the usual region

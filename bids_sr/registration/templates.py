@@ -34,14 +34,8 @@ class TemplateError(ValueError):
 class Template:
     """Skull-stripped T1w template with its brain mask and tissue maps on one grid.
 
-    Attributes
-    ----------
-    t1 : Volume
-        Skull-stripped T1w template; the 99.9th percentile in the brain is 1 (3D).
-    mask : Volume
-        Brain mask (3D, boolean).
-    tissues : list[Volume]
-        Maps of gray and white matter with a maximum of 1, or an empty list.
+    The 99.9th percentile of `t1` in the brain is 1 (3D). `mask` is the brain (3D, boolean).
+    `tissues` are maps of gray and white matter with a maximum of 1, or an empty list.
     """
 
     t1: Volume
@@ -57,10 +51,7 @@ def template_source(space: str) -> Path | str:
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by its name, with a cohort after a plus sign.
 
-    Raises
-    ------
-    TemplateError
-        The template is not available on this computer.
+    Raises `TemplateError` if the template is not available on this computer.
     """
     t1_file = cached_file(space, "T1w.nii.gz")
     brain_file = cached_file(space, "desc-brain_mask.nii.gz")
@@ -96,10 +87,7 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
     """Combine labels of an atlas into one region, and close clefts of up to 4 mm.
 
-    Raises
-    ------
-    TemplateError
-        The atlas contains none of the labels.
+    Raises `TemplateError` if the atlas contains none of the labels.
     """
     region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():

@@ -130,16 +130,8 @@ def _scale_to_thousand(image: Array, mask: Array) -> Array:
 def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
     """Return the most probable tissue of each voxel as one mask per tissue.
 
-    Parameters
-    ----------
-    probabilities : Mapping[str, Array]
-        Probability maps of ``gm``, ``wm`` and ``csf`` (3D).
-
-    Returns
-    -------
-    dict[str, Array]
-        Voxels by tissue (3D, boolean). Voxels with a probability of 0 for all tissues belong to
-        none.
+    Tissues are ``gm``, ``wm`` and ``csf``. Probability maps and masks (boolean) are 3D. Voxels
+    with a probability of 0 for all tissues belong to none.
     """
     probability_maps = np.stack([probabilities[name] for name in TISSUES])
     most_probable = probability_maps.argmax(axis=0)

@@ -27,21 +27,9 @@ def resample_to_reference(
 ) -> Float32:
     """Resample a volume of a series to the pose of the reference.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series (4D).
-    t : int
-        Number of the volume, counted from 0.
-    xfm : Array
-        Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-    shift : Shift | None, optional
-        Distortion of the volume, see `bids_sr.spatial.resampling`; None applies no shift.
-
-    Returns
-    -------
-    Float32
-        Volume on the grid of the series (3D).
+    `t` is counted from 0. `xfm` transforms a reference point to its position in the volume (4 x 4,
+    RAS+ mm), and `shift` is the distortion of the volume, see `bids_sr.spatial.resampling`; None
+    applies no shift. Returns the volume on the grid of the series (3D).
     """
     return sample_volume(
         reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
@@ -51,10 +39,7 @@ def resample_to_reference(
 def _choose_steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     """Return the numbers of up to 40 steady-state volumes spread over a run.
 
-    Raises
-    ------
-    ValueError
-        The run has no steady-state volume.
+    Raises `ValueError` if the run has no steady-state volume.
     """
     n_volumes = reader.shape[3]
     if n_volumes <= n_dummy:
@@ -174,26 +159,10 @@ def average_realigned_volumes(
     A boldref of another program may be a single-band image, a non-steady-state volume or
     bias-corrected. This average has the units and the position of the run instead.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        BOLD series as acquired (4D).
-    matrices : Array
-        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    distortion : Distortion | None, optional
-        Susceptibility distortion to correct; None corrects no distortion.
-
-    Returns
-    -------
-    Float32
-        Mean of at most 40 volumes on the grid of the series (3D).
-
-    Raises
-    ------
-    ValueError
-        The run has no steady-state volume.
+    `reader` contains the BOLD series as acquired, and `matrices` are the transforms of a reference
+    point to its position in each volume (T, 4, 4; RAS+ mm). `distortion` is corrected; None
+    corrects no distortion. Returns the mean of at most 40 volumes on the grid of the series (3D).
+    Raises `ValueError` if the run has no steady-state volume.
     """
     spread_volumes = _choose_steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]

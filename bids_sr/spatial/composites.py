@@ -58,19 +58,9 @@ def map_points(points: Array, chain: Sequence[Path]) -> Float:
 def _map_through_composite(points: Array, matrix: Array, path: Path) -> tuple[Array, Array]:
     """Map points through a composite transform; its last component is applied first.
 
-    Parameters
-    ----------
-    points : Array
-        Points (N, 3).
-    matrix : Array
-        Linear transform (4 x 4) of the points to LPS mm, which is not applied yet.
-    path : Path
-        Composite transform.
-
-    Returns
-    -------
-    Array, Array
-        Points (N, 3), and the linear transform to LPS mm that is not applied yet (4 x 4).
+    `matrix` is the linear transform of the points (N, 3) to LPS mm, which is not applied yet (4 x
+    4). Returns mapped points (N, 3) and, again, the linear transform to LPS mm that is not applied
+    yet (4 x 4).
     """
     import h5py
 
@@ -150,17 +140,8 @@ def interpolate_linearly(maps: Array, coordinates: Array) -> Float32:
     Points up to half a voxel beyond the outermost samples take the edge values; points farther out
     get 0.
 
-    Parameters
-    ----------
-    maps : Array
-        Maps on one grid (X, Y, Z, K).
-    coordinates : Array
-        Voxel coordinates (3, N).
-
-    Returns
-    -------
-    Float32
-        Interpolated value of each map at each point (N, K).
+    `maps` are on one grid (X, Y, Z, K), and `coordinates` in voxels (3, N). Returns the value of
+    each map at each point (N, K).
     """
     from bids_sr.spatial.spline_kernels import sample_linear
 

@@ -30,14 +30,9 @@ _SHIFT_TOLERANCE = 1e-3  # voxels; the inversion stops if no shift changes by mo
 class Distortion:
     """Shift of the signal along one axis of the acquired grid.
 
-    Attributes
-    ----------
-    shift : Array
-        Shift in acquired voxels on the grid of the boldref (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
-    axis : int
-        Phase-encoding axis of the grid (0, 1 or 2).
+    `shift` is in acquired voxels on the grid of the boldref (X, Y, Z), `affine` is the
+    voxel-to-world matrix of the boldref (4 x 4, RAS+ mm), and `axis` the phase-encoding axis of
+    the grid (0, 1 or 2).
     """
 
     shift: Array
@@ -63,25 +58,11 @@ class Distortion:
         The equation s(q) = d(inv(M) (q - s v)) is solved by iteration. The iteration converges if
         the field does not fold the image.
 
-        Parameters
-        ----------
-        shape : Shape
-            Number of voxels of the grid along each axis.
-        affine : Array
-            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-        pose : Array
-            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        tuple[Array, Float]
-            Shift s in acquired voxels (3D), and the inverse pose P (4 x 4, RAS+ mm). The reference
-            point of a position q in the volume is P (q - s v).
-
-        Raises
-        ------
-        ValueError
-            The iteration does not converge because the field folds the image.
+        `affine` is the voxel-to-world matrix of the grid, and `pose` the transform of a reference
+        point to its position in the volume (4 x 4, RAS+ mm). Returns the shift s in acquired
+        voxels (3D), and the inverse pose P (4 x 4, RAS+ mm). The reference point of a position q
+        in the volume is P (q - s v). Raises `ValueError` if the iteration does not converge
+        because the field folds the image.
         """
         from nibabel.affines import apply_affine
 
@@ -118,23 +99,11 @@ def distortion_from_field_map(
 ) -> Distortion:
     """Compute the distortion of a run from its field map.
 
-    Parameters
-    ----------
-    field_hz : Array
-        Field map in Hz (3D).
-    affine : Array
-        Voxel-to-world matrix of the field map (4 x 4, RAS+ mm).
-    xfm : Array
-        Transform of a boldref point to its point in the field map (4 x 4, RAS+ mm).
-    shape : Shape
-        Number of voxels of the boldref along each axis.
-    boldref_affine : Array
-        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
-    phase_encoding : str
-        Phase-encoding direction as in BIDS: a positive field shifts the signal towards higher
-        voxel numbers for ``j`` and lower ones for ``j-``.
-    total_readout_s : float
-        Total readout time (s).
+    `field_hz` is the field map (3D). `affine` and `boldref_affine` are voxel-to-world matrices of
+    the field map and of the boldref, and `xfm` transforms a boldref point to its point in the
+    field map (4 x 4, RAS+ mm). `shape` is the number of voxels of the boldref along each axis.
+    `phase_encoding` is the direction as in BIDS: a positive field shifts the signal towards higher
+    voxel numbers for ``j`` and lower ones for ``j-``.
     """
     field_on_grid = sample_volume(field_hz, affine, shape, boldref_affine, xfm)
     sign = -1.0 if phase_encoding.endswith("-") else 1.0
@@ -157,10 +126,7 @@ def save_distortion(distortion: Distortion, path: Path) -> None:
 def load_distortion(path: Path) -> Distortion:
     """Read a distortion written by `save_distortion`.
 
-    Raises
-    ------
-    ValueError
-        The header does not define the phase-encoding axis.
+    Raises `ValueError` if the header does not define the phase-encoding axis.
     """
     import nibabel as nb
 

@@ -37,20 +37,11 @@ class EdgeError(ValueError):
 class Mismatch:
     """Displacement between the edges of two images.
 
-    Attributes
-    ----------
-    shifts : Array
-        Position of the second image's edge relative to the first image's edge (mm), for edges with
-        a counterpart (N,). If both in-plane axes were searched, the shifts along the second axis
-        follow those along the first.
-    median : float
-        Median absolute displacement of the edges (mm); NaN if too few edges have a counterpart.
-    p90 : float
-        90th percentile of the absolute displacement (mm); NaN if too few edges have a counterpart.
-    matched_fraction : float
-        Fraction of edges with a counterpart.
-    n : int
-        Number of edges with a counterpart.
+    `shifts` are positions of the second image's edges relative to the first image's edges (mm),
+    for edges with a counterpart (N,). If both in-plane axes were searched, the shifts along the
+    second axis follow those along the first. `median` and `p90`, the 90th percentile, describe
+    absolute displacements (mm); they are NaN if too few edges have a counterpart.
+    `matched_fraction` and `n` are fraction and number of edges with a counterpart.
     """
 
     shifts: Array
@@ -63,12 +54,8 @@ class Mismatch:
 class _AxisShifts(NamedTuple):
     """Shifts of the strong edges along one axis.
 
-    Attributes
-    ----------
-    matched_mm : Array
-        Shifts of the edges with a counterpart (mm).
-    n_edges : int
-        Number of edges, with or without a counterpart.
+    `matched_mm` are the shifts of edges with a counterpart (mm), and `n_edges` includes edges
+    without a counterpart.
     """
 
     matched_mm: Array
@@ -116,20 +103,9 @@ def _correlate_locally(first: Array, second: Array, window: Array) -> Array:
 def _locate_peaks(similarities: Array, step: float, max_shift: float) -> tuple[Array, Array]:
     """Fit a parabola to the peak of each similarity curve.
 
-    Parameters
-    ----------
-    similarities : Array
-        Similarity at each shift (shifts, N).
-    step : float
-        Distance between shifts (mm).
-    max_shift : float
-        Largest shift (mm).
-
-    Returns
-    -------
-    tuple[Array, Array]
-        Shift of each peak (mm), and its similarity (N,). The similarity is -1 if the maximum is at
-        either end of the curve.
+    `similarities` are values at each shift (shifts, N); `step`, the distance between shifts, and
+    `max_shift`, the largest shift, are in mm. Returns the shift of each peak (mm), and its
+    similarity (N,), which is -1 if the maximum is at either end of the curve.
     """
     peak = similarities.argmax(0)
     is_at_end = (peak == 0) | (peak == len(similarities) - 1)
@@ -155,25 +131,10 @@ def _measure_along(
 ) -> tuple[Array, Array]:
     """Measure the shift of the second image along one axis at the edges of the first image.
 
-    Parameters
-    ----------
-    first, second : Array
-        Images on one grid (X, Y, Z).
-    mask : MaskArray
-        Edges of the first image (X, Y, Z), N voxels.
-    axis : int
-        Axis along which the second image is shifted.
-    voxel_mm : Array
-        Voxel sizes (3,; mm).
-    blur_mm : float
-        Smoothing of both images (FWHM, mm).
-    max_shift_mm : float
-        Largest shift that is tried (mm).
-
-    Returns
-    -------
-    tuple[Array, Array]
-        Shift with the highest similarity (mm), and this similarity (N,).
+    Images on one grid and `mask` are (X, Y, Z), with voxel size `voxel_mm`. The mask selects N
+    edges of the first image, and the second image is shifted along `axis`. Both images are
+    smoothed by `blur_mm` (FWHM), and shifts of up to `max_shift_mm` are tried. Returns the shift
+    with the highest similarity (mm), and this similarity (N,).
     """
     sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm

@@ -82,15 +82,10 @@ _N_RECENT_VOLUMES = 50  # preceding volumes, whose median residual is expected o
 class MotionEstimates:
     """Head motion of T volumes.
 
-    Attributes
-    ----------
-    matrices : Float
-        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-    params : Float
-        Translation of the head's center (mm) and rotation vector (rad) of each volume (T, 6), as
-        in `transforms.rigid_params`.
-    residual : Float
-        Residual of each volume relative to the power of the reference (T,).
+    `matrices` transform a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    `params` are the translation of the head's center (mm) and the rotation vector (rad) of each
+    volume (T, 6), as in `transforms.rigid_params`. `residual` is relative to the power of the
+    reference (T,).
     """
 
     matrices: Float
@@ -101,13 +96,9 @@ class MotionEstimates:
 class _VolumeFit(NamedTuple):
     """Fit of a volume to the reference.
 
-    Attributes
-    ----------
-    matrix : Float
-        Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-    cost : float
-        Root mean square residual relative to the reference; infinite if most samples are outside
-        the field of view.
+    `matrix` transforms a reference point to its position in the volume (4 x 4, RAS+ mm). `cost` is
+    the root mean square residual relative to the reference; it is infinite if most samples are
+    outside the field of view.
     """
 
     matrix: Float
@@ -117,19 +108,8 @@ class _VolumeFit(NamedTuple):
 def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
     """Evaluate monomials of scaled coordinates up to `degree`.
 
-    Parameters
-    ----------
-    points : Array
-        Points (N, 3; mm).
-    center : Array
-        Origin of the coordinates (3,; mm), which are scaled to -1..1.
-    degree : int
-        Largest degree of a monomial.
-
-    Returns
-    -------
-    Float
-        Value of each monomial at each point (N, K); the first monomial is constant.
+    Coordinates of the points (N, 3; mm) are relative to `center` (3,; mm) and scaled to -1..1.
+    Returns the value of each monomial at each point (N, K); the first monomial is constant.
     """
     scaled_points = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
     columns = [np.ones(len(scaled_points))]
@@ -149,19 +129,9 @@ def _find_thin_axes(shape: tuple[int, ...]) -> list[int]:
 def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
     """Return the degrees of freedom that can be estimated on a grid.
 
-    Parameters
-    ----------
-    shape : tuple[int, ...]
-        Number of voxels of the grid along each axis.
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Translation (mm) and rotation vector (rad) in RAS of each degree of freedom (6, K). K is 6
-        if no axis is thin and 3 if one axis is thin: two translations and one rotation in the
-        plane of the other axes.
+    `affine` is the voxel-to-world matrix of the grid (4 x 4, RAS+ mm). Returns translation (mm)
+    and rotation vector (rad) in RAS of each degree of freedom (6, K). K is 6 if no axis is thin
+    and 3 if one axis is thin: two translations and one rotation in the plane of the other axes.
     """
     thin_axes = _find_thin_axes(shape)
     if not thin_axes:
@@ -177,20 +147,11 @@ def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
 class _SearchLevel:
     """Reference smoothed for one level of the search, with sample points and normal matrix.
 
-    Parameters
-    ----------
-    reference : Array
-        Reference image (X, Y, Z).
-    head : Array
-        Voxels whose centers are possible samples (X, Y, Z; boolean).
-    affine : Array
-        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
-    fwhm : float
-        Gaussian smoothing of reference and volumes (mm).
-    bias_degree : int
-        Polynomial degree of the intensity bias; with 0, only a gain is fitted.
-    samples : int | None
-        Approximate number of samples, evenly spaced; None uses all voxels.
+    `reference` and `head` are (X, Y, Z). The centers of `head` voxels are possible samples.
+    `affine` is the voxel-to-world matrix of the reference (4 x 4, RAS+ mm), and `fwhm` the
+    Gaussian smoothing of reference and volumes (mm). `bias_degree` is the polynomial degree of the
+    intensity bias; with 0, only a gain is fitted. `samples` is the approximate number of samples,
+    evenly spaced; None uses all voxels.
     """
 
     def __init__(
@@ -257,17 +218,9 @@ class _SearchLevel:
     def subtract_reference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
         """Subtract the reference from a volume sampled at moved points.
 
-        Parameters
-        ----------
-        coefficients : Array
-            Spline coefficients of the volume, from `compute_coefficients`.
-        matrix : Array
-            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        tuple[Float, MaskArray]
-            Differences (N,), and True for samples inside the field of view (N,).
+        `coefficients` are spline coefficients of the volume, from `compute_coefficients`, and
+        `matrix` transforms a reference point to its position in the volume (4 x 4, RAS+ mm).
+        Returns differences, and True for samples inside the field of view (N,).
         """
         from bids_sr.spatial.spline_kernels import compare_moved
 
@@ -291,20 +244,9 @@ class _SearchLevel:
     ) -> tuple[Float, Float]:
         """Fit motion and bias to a residual by weighted least squares.
 
-        Parameters
-        ----------
-        residual : Float
-            Differences between volume and reference (N,).
-        is_inside : Array
-            True for samples inside the field of view (N,).
-        weights : Float | None
-            Weights of the samples (N,); None weights all samples inside equally.
-
-        Returns
-        -------
-        tuple[Float, Float]
-            Translation (mm) and rotation vector (rad) of the step (6,), and the remaining residual
-            (N,).
+        `residual`, `is_inside` (the field of view) and `weights` describe the samples (N,); if
+        `weights` is None, all samples inside count equally. Returns the translation (mm) and
+        rotation vector (rad) of the step (6,), and the remaining residual (N,).
         """
         jacobian = self.jacobian
         if weights is not None:
@@ -331,21 +273,10 @@ class MotionEstimator:
 
     All quantities that do not depend on the volume are computed once, on creation.
 
-    Parameters
-    ----------
-    reference : Array
-        Reference image of the registration (X, Y, Z).
-    mask : Array
-        Head voxels of the reference (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of reference and volumes (4 x 4, RAS+ mm).
-    margin : int, optional
-        Dilation of the mask (voxels), which includes the outline of the head.
-
-    Raises
-    ------
-    ValueError
-        The shapes differ, or the mask contains too few voxels.
+    `reference` and `mask` are (X, Y, Z). The mask contains the head voxels of the reference and is
+    dilated by `margin` voxels, which includes the outline of the head. `affine` is the
+    voxel-to-world matrix of reference and volumes (4 x 4, RAS+ mm). Raises `ValueError` if the
+    shapes differ, or if the mask contains too few voxels.
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
@@ -389,13 +320,8 @@ class MotionEstimator:
         """Downweight samples whose signal changes for reasons other than motion.
 
         Volumes with a much larger residual than the others, such as volumes with an artifact, are
-        ignored.
-
-        Parameters
-        ----------
-        volumes : Iterable[Array]
-            Volumes spread over the run (3D each). With fewer than 8 usable volumes, the weights do
-            not change.
+        ignored. The volumes (3D) should be spread over the run. With fewer than 8 usable volumes,
+        the weights do not change.
         """
         level = self._final_level
         residuals: list[Float] = []
@@ -435,18 +361,9 @@ class MotionEstimator:
     ) -> _VolumeFit:
         """Fit a volume at one level from one start, and return the start if the volume is outside.
 
-        Parameters
-        ----------
-        level : _SearchLevel
-            Level of the search.
-        coefficients : Array
-            Spline coefficients of the volume at this level.
-        start : Float
-            Start transform (4 x 4, RAS+ mm).
-        tolerance_mm : float
-            Movement of a point at the radius of the head below which the iteration ends (mm).
-        robust : bool, optional
-            Whether to downweight samples with outlying residuals.
+        `coefficients` are the spline coefficients of the volume at this level, and `start` is a
+        transform (4 x 4, RAS+ mm). The iteration ends if a point at the radius of the head moves
+        by less than `tolerance_mm`. If `robust`, samples with outlying residuals are downweighted.
         """
         matrix, weights, cost = start, None, np.inf
         for _ in range(_MAX_ITERATIONS):
@@ -468,22 +385,11 @@ class MotionEstimator:
     ) -> tuple[Float, float]:
         """Estimate the transform of a reference point to its position in a volume.
 
-        Parameters
-        ----------
-        volume : Array
-            Volume on the grid of the reference (3D).
-        starts : Sequence[Array]
-            Start transforms (4 x 4 each). Only the first is tried unless its residual exceeds
-            `expected`.
-        expected : float, optional
-            Relative residual of a good fit; with infinity, all starts are tried at the
-            low-resolution levels.
-
-        Returns
-        -------
-        tuple[Float, float]
-            Transform (4 x 4, RAS+ mm), and relative residual. The residual is infinite if most
-            samples are outside the field of view.
+        The volume is on the grid of the reference (3D). `starts` are transforms (4 x 4). Only the
+        first is tried unless its residual exceeds `expected`, the relative residual of a good fit;
+        with infinity, all starts are tried at the low-resolution levels. Returns the transform (4
+        x 4, RAS+ mm) and the relative residual, which is infinite if most samples are outside the
+        field of view.
         """
         coefficients = self._final_level.compute_coefficients(volume)
         approximate_fit = self._fit_subset(volume, coefficients, starts, expected)

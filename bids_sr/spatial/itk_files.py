@@ -59,12 +59,8 @@ def write_itk(path: Path, transforms: Array) -> None:
 def make_matrix(values: Array, center: Array) -> Float:
     """Return a 4x4 matrix from ITK's twelve affine parameters and the center of rotation.
 
-    Parameters
-    ----------
-    values : Array
-        3x3 matrix by rows, then translation (12,).
-    center : Array
-        Center of rotation in the frame of the parameters (3,).
+    `values` contains a 3x3 matrix by rows, then the translation (12,). `center` is in the frame of
+    the parameters (3,).
     """
     matrix = np.eye(4)
     matrix[:3, :3] = values[:9].reshape(3, 3)
@@ -75,12 +71,8 @@ def make_matrix(values: Array, center: Array) -> Float:
 def _make_euler_rotation(angles: Array, *, zyx: bool) -> Float:
     """Return the rotation matrix of ITK's Euler3DTransform.
 
-    Parameters
-    ----------
-    angles : Array
-        Angles about x, y and z (rad).
-    zyx : bool
-        Order of the product: Rz Ry Rx if True, otherwise Rz Rx Ry.
+    `angles` are about x, y and z (rad). `zyx` is the order of the product: Rz Ry Rx if True,
+    otherwise Rz Rx Ry.
     """
     from scipy.spatial.transform import Rotation
 

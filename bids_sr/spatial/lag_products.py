@@ -16,15 +16,9 @@ from bids_sr.io.compiled_loops import compile_for
 def center(series: Float32, centered: Float, stats: Float) -> None:
     """Subtract the mean of each time series, in double precision.
 
-    Parameters
-    ----------
-    series : Float32
-        Time series, one voxel per column (T, N).
-    centered : Float
-        Output array for the differences (T, N).
-    stats : Float
-        Output array for the means, the sums of squares of the differences, and the largest
-        magnitudes of the series (3, N).
+    `series` has one voxel per column (T, N). The differences are written to `centered` (T, N), and
+    to `stats` (3, N) the means, the sums of squares of the differences, and the largest magnitudes
+    of the series.
     """
     stats[:] = 0
     mean, sum_of_squares, largest = stats[0], stats[1], stats[2]
@@ -47,12 +41,7 @@ def center(series: Float32, centered: Float, stats: Float) -> None:
 def add_lag_products(series: Float, sums: Float) -> None:
     """Add sum_t y_t y_(t+k) of each time series at lags k = 0, 1, ….
 
-    Parameters
-    ----------
-    series : Float
-        Time series, one voxel per column (T, N).
-    sums : Float
-        Sums of products, which are updated, one lag per row (K, N).
+    `series` has one voxel per column (T, N). `sums` are updated, one lag per row (K, N).
     """
     for t in range(len(series)):
         values = series[t]

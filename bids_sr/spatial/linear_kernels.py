@@ -33,22 +33,11 @@ def sample_grid(
 ) -> None:
     """Interpolate a volume linearly on a grid; points beyond the edge take the value at the edge.
 
-    Parameters
-    ----------
-    volume : Float32
-        Volume (X, Y, Z).
-    matrix : Float
-        Transform of an output voxel to voxels of the volume (4 x 4).
-    pad : int
-        Number that is added to voxels of the volume before they are rounded.
-    start : Float
-        Voxel of the volume at the first output voxel, plus `pad` (3,).
-    margin : float
-        Distance from the outermost samples beyond which a point is outside (voxels).
-    zero_outside : Any
-        Whether the values of points outside the volume are 0.
-    out : Float32
-        Output array for the values (X, Y, Z).
+    `matrix` transforms an output voxel to voxels of the volume (4 x 4). `pad` is added to voxels
+    of the volume before they are rounded, and `start` is the voxel of the volume at the first
+    output voxel, plus `pad` (3,). A point is outside if it is farther than `margin` voxels from
+    the outermost samples; `zero_outside` states whether its value is 0. Values are written to
+    `out` (X, Y, Z).
     """
     size_x, size_y, size_z = volume.shape
     last_x, last_y, last_z = size_x - 1, size_y - 1, size_z - 1
@@ -101,16 +90,8 @@ def sample_grid(
 def smooth_rows(volume: Float32, weights: Float, rows: Any, out: Float32) -> None:
     """Filter a volume along its second axis at some rows; the edge values are repeated outward.
 
-    Parameters
-    ----------
-    volume : Float32
-        Volume (K, N, M).
-    weights : Float
-        Symmetric filter (2 r + 1).
-    rows : Any
-        Numbers of the rows to compute (R, ascending).
-    out : Float32
-        Output array for the filtered rows (K, R, M).
+    `volume` (K, N, M) is filtered with symmetric `weights` (2 r + 1) at the `rows` (R, ascending).
+    Filtered rows are written to `out` (K, R, M).
     """
     n_rows, n_columns = volume.shape[1:]
     radius = len(weights) // 2
@@ -138,14 +119,7 @@ def smooth_rows(volume: Float32, weights: Float, rows: Any, out: Float32) -> Non
 def smooth_lines(lines: Float32, weights: Float, out: Float32) -> None:
     """Filter lines along their last axis; the edge values are repeated outward.
 
-    Parameters
-    ----------
-    lines : Float32
-        Lines of samples (K, N).
-    weights : Float
-        Symmetric filter (2 r + 1).
-    out : Float32
-        Output array for the filtered lines (K, N).
+    The filter `weights` (2 r + 1) is symmetric. Filtered lines are written to `out` (K, N).
     """
     k, n = lines.shape
     radius = len(weights) // 2
@@ -184,16 +158,8 @@ def sample_along_axes(
 ) -> None:
     """Interpolate a volume linearly on a grid with parallel axes.
 
-    Parameters
-    ----------
-    volume : Float32
-        Volume (X, Y, Z).
-    pairs_x, pairs_y, pairs_z : Any
-        Samples before and after each output voxel along an axis (2, N).
-    weights_x, weights_y, weights_z : Float
-        Weight of the sample before each output voxel along an axis (N,).
-    out : Float32
-        Output array for the values (X, Y, Z).
+    The pairs are the samples before and after each output voxel along an axis (2, N), and the
+    weights are the weights of the samples before (N,). Values are written to `out` (X, Y, Z).
     """
     for x in range(out.shape[0]):
         x0 = weights_x[x]

@@ -19,14 +19,8 @@ _MIN_UNCHANGED_FACTOR = 0.99  # factor above which a grid is not downsampled
 class _LowresGrid(NamedTuple):
     """Low-resolution grid over the field of view of another grid.
 
-    Attributes
-    ----------
-    shape : Shape
-        Number of voxels along each axis.
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    factor : Array
-        Ratio of high- to low-resolution voxel size along each axis (3,).
+    `affine` is the voxel-to-world matrix (4 x 4, RAS+ mm), and `factor` the ratio of high- to
+    low-resolution voxel size along each axis (3,).
     """
 
     shape: Shape
@@ -37,19 +31,9 @@ class _LowresGrid(NamedTuple):
 def lowres_grid(shape: Sequence[int], affine: Array, mm: float | Sequence[float]) -> _LowresGrid:
     """Return the grid of voxels of about `mm` over the same field of view.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Number of voxels of the high-resolution grid along each axis.
-    affine : Array
-        Voxel-to-world matrix of that grid (4 x 4, RAS+ mm).
-    mm : float | Sequence[float]
-        Target voxel size (mm), one value for all axes or one per axis.
-
-    Returns
-    -------
-    _LowresGrid
-        Grid; its factor is 1 along all axes if the grid is not changed.
+    `affine` is the voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm), and `mm`
+    the voxel size of all axes or of each axis. The factor is 1 along all axes if the grid is not
+    changed.
     """
     sizes = voxel_sizes(affine)
     factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
@@ -93,19 +77,8 @@ def downsample_volume(
 def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Downsample a mask to voxels of about `mm`.
 
-    Parameters
-    ----------
-    mask : MaskArray
-        Voxels of a region (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
-    mm : float
-        Target voxel size (mm), see `downsample_volume`.
-
-    Returns
-    -------
-    MaskArray
-        Low-resolution voxels that are more than half inside the mask (3D, boolean).
+    `affine` is the voxel-to-world matrix of the mask (4 x 4, RAS+ mm), see `downsample_volume`.
+    Returns the low-resolution voxels that are more than half inside the mask (3D).
     """
     return downsample_volume(mask, affine, mm)[0] > 0.5
 
@@ -119,17 +92,7 @@ def highres_factor(affine: Array, mm: float) -> tuple[int, int, int]:
 def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
     """Average an image over blocks of `factor` voxels.
 
-    Parameters
-    ----------
-    image : Array
-        Image whose shape is a multiple of the factor (3D).
-    factor : tuple[int, int, int]
-        Voxels per block along each axis.
-
-    Returns
-    -------
-    Array
-        Mean of each block (3D, float32).
+    The shape of the image is a multiple of the factor (3D). The result is float32.
     """
     x, y, z = (size // ratio for size, ratio in zip(image.shape, factor, strict=True))
     fx, fy, fz = factor

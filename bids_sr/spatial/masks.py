@@ -198,12 +198,8 @@ def percent_scale(reference: Array, mask: MaskArray) -> float:
     One factor is used for all series and maps of a run. If each series were scaled by its own
     mean, a sharper static image alone could look like a better functional map.
 
-    Parameters
-    ----------
-    reference : Array
-        Boldref of the acquired series (X, Y, Z).
-    mask : MaskArray
-        Brain voxels on the same grid.
+    `reference` is the boldref of the acquired series, and `mask` the brain on the same grid (X, Y,
+    Z).
     """
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
@@ -260,10 +256,7 @@ def brain_mask(volume: Array, affine: Array) -> MaskArray:
     are closed. In heads smaller than any human head, lengths are scaled in proportion. A constant
     that was added to all voxels does not affect the mask.
 
-    Raises
-    ------
-    MaskError
-        The volume is constant.
+    Raises `MaskError` if the volume is constant.
     """
     seed = _find_brain_seed(volume, affine, 1.0)
     scale = head_scale(seed, affine)

@@ -29,22 +29,10 @@ def fit_t2star(
 ) -> Float:
     """Fit T2* (ms) to the mean signal of each echo.
 
-    Parameters
-    ----------
-    means : Sequence[np.ndarray]
-        Mean over time of each echo (N,), by ascending echo time.
-    tes_ms : Sequence[float]
-        Echo times (ms).
-    n_used : np.ndarray | None, optional
-        Number of echoes to fit in each voxel, counted from the first (N,); None uses all echoes.
+    `means` are means over time of each echo (N,), by ascending echo time. `n_used` is the number
+    of echoes to fit in each voxel, counted from the first (N,); None uses all echoes. T2* (N,) is
+    limited to 1 to 500 ms.
 
-    Returns
-    -------
-    Float
-        T2* in each voxel (N,), limited to 1 to 500 ms.
-
-    Examples
-    --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
     >>> fit_t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]

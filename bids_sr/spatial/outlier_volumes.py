@@ -65,14 +65,9 @@ class OutlierVolume:
 class _Changes:
     """Changes between successive volumes of a run.
 
-    Attributes
-    ----------
-    change : Float
-        Root mean square difference from the previous volume by slice (T, Z); 0 in the first row.
-    mean : Float
-        Mean signal by slice (T, Z).
-    level : float
-        Root mean square signal of the run.
+    `change` is the root mean square difference from the previous volume by slice (T, Z), 0 in the
+    first row. `mean` is the mean signal by slice (T, Z), and `level` the root mean square signal
+    of the run.
     """
 
     change: Float
@@ -97,18 +92,9 @@ class _Comparison:
 def find_outlier_volumes(reader: SeriesReader, *, n_dummy: int = 0) -> tuple[OutlierVolume, ...]:
     """Find the volumes of a run that do not show the head as the other volumes do.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        BOLD series as acquired (4D), with random access.
-    n_dummy : int, optional
-        Number of non-steady-state volumes at the start, which are not examined.
-
-    Returns
-    -------
-    tuple[OutlierVolume, ...]
-        Outliers in the order of time; empty if the run has fewer than `LEAST_VOLUMES` steady-state
-        volumes.
+    `reader` contains the BOLD series as acquired, with random access. Non-steady-state volumes are
+    not examined. Outliers are in the order of time. No outlier is returned if the run has fewer
+    than `LEAST_VOLUMES` steady-state volumes.
     """
     if reader.shape[3] - n_dummy < LEAST_VOLUMES:
         return ()
@@ -127,19 +113,9 @@ def interpolation_weights(
 ) -> dict[int, dict[int, float]]:
     """Return the weights of the volumes that replace outliers by linear interpolation in time.
 
-    Parameters
-    ----------
-    outliers : Sequence[int]
-        Volumes to replace, counted from 0.
-    n_volumes : int
-        Number of volumes of the run.
-    n_dummy : int, optional
-        Number of non-steady-state volumes at the start, which are not used.
-
-    Returns
-    -------
-    dict[int, dict[int, float]]
-        Weights of the nearest other volumes by outlier; at the ends of the run, there is only one.
+    Volumes are counted from 0. The first `n_dummy` volumes, which are not in the steady state, are
+    not used. Returns weights of the nearest other volumes by outlier; at the ends of the run,
+    there is only one.
     """
     usable_volumes = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
     weights: dict[int, dict[int, float]] = {}

@@ -31,14 +31,9 @@ _EXTENT_DECIMALS = 6
 class _MaskPoints(NamedTuple):
     """M points of a grid whose interpolation uses at least one voxel of a mask.
 
-    Attributes
-    ----------
-    indices : Array
-        Numbers of these points among the points of the grid (M,).
-    voxels : Array
-        Coordinates in voxels of the mask (3, M).
-    nearest_voxels : Array
-        Index of the nearest voxel in the flattened mask (M,).
+    `indices` are numbers of these points among the points of the grid (M,), and `voxels` their
+    coordinates in voxels of the mask (3, M). `nearest_voxels` are indices of the nearest voxels in
+    the flattened mask (M,).
     """
 
     indices: Array
@@ -50,18 +45,9 @@ class _MaskPoints(NamedTuple):
 class OutputGrid:
     """Grid in some space, with the positions of its voxels in the boldref of a run.
 
-    Attributes
-    ----------
-    entities : Mapping[str, str]
-        BIDS entities of the outputs on this grid.
-    shape : Shape
-        Number of voxels along each axis.
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    inside : MaskArray
-        Voxels inside the field of view of the boldref (3D, boolean).
-    points : Float32
-        Positions of these N voxels in the boldref (N, 3; RAS mm).
+    `entities` are the BIDS entities of the outputs on this grid, and `affine` is its
+    voxel-to-world matrix (4 x 4, RAS+ mm). `inside` are the voxels inside the field of view of the
+    boldref (3D), and `points` the positions of these N voxels in the boldref (N, 3; RAS mm).
     """
 
     entities: Mapping[str, str]
@@ -85,22 +71,10 @@ class OutputGrid:
     ) -> Float32:
         """Interpolate a volume at the points by a cubic spline.
 
-        Parameters
-        ----------
-        coefficients : Float32
-            Coefficients of the volume from `bids_sr.spatial.resampling.spline_coefficients`.
-        affine : Array
-            Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
-        pose : Array | None, optional
-            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm); None is
-            the identity.
-        shift : Shift | None, optional
-            Signal shift of each point (N,) and its step; None applies no shift.
-
-        Returns
-        -------
-        Float32
-            Interpolated values (N,).
+        `coefficients` are from `bids_sr.spatial.resampling.spline_coefficients`, and `affine` is
+        the voxel-to-world matrix of the volume. `pose` transforms a reference point to its
+        position in the volume (4 x 4, RAS+ mm); None is the identity. `shift` is the signal shift
+        of each point (N,) and its step; None applies no shift.
         """
         world_to_voxel = np.linalg.inv(affine)
         reference_to_voxel = round_values(
@@ -122,19 +96,9 @@ class OutputGrid:
 
         The interpolation is linear; labels are taken from the nearest voxel.
 
-        Parameters
-        ----------
-        maps : Iterable[tuple[Array, bool]]
-            Maps on one grid (3D each), and True if a map contains labels.
-        mask : MaskArray
-            Voxels of the same grid where maps can be different from 0.
-        affine : Array
-            Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
-
-        Yields
-        ------
-        Array
-            Values on this grid (3D), float32 or, for labels, uint8.
+        `maps` are 3D on one grid, each with True if the map contains labels, and can be different
+        from 0 only in `mask`. `affine` is their voxel-to-world matrix (4 x 4, RAS+ mm). Yields
+        values on this grid (3D), float32 or, for labels, uint8.
         """
         mask_points = self._locate_points_near(mask, affine)
         target_voxels = np.flatnonzero(self.inside)[mask_points.indices]
@@ -251,19 +215,9 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
 
     The grid is the same as in fMRIPrep for T1w space and templates without a resolution.
 
-    Parameters
-    ----------
-    mask : MaskArray
-        Brain voxels (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
-    zooms : Array
-        Voxel sizes of the grid (3,; mm).
-
-    Returns
-    -------
-    tuple[Shape, Float]
-        Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+    `mask` is 3D, `affine` is the voxel-to-world matrix of the mask (4 x 4, RAS+ mm), and `zooms`
+    are voxel sizes of the grid (3,; mm). Returns the number of voxels along each axis, and the
+    voxel-to-world matrix.
     """
     rounded_zooms = np.round(np.asarray(zooms, dtype=float), _ZOOM_DECIMALS)
     centers = apply_matrix(affine, np.argwhere(mask).astype(float))

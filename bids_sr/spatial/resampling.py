@@ -83,17 +83,9 @@ def filter_spline(samples: Float32) -> Float32:
 def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
     """Sample the cubic spline of a volume at points.
 
-    Parameters
-    ----------
-    coefficients : Float32
-        Coefficients from `spline_coefficients` (3D).
-    points : Array
-        Coordinates in voxels of the volume (N, 3).
-
-    Returns
-    -------
-    Float32
-        Values (N,), the same as `sample_volume` returns for target voxels at these points.
+    `coefficients` are from `spline_coefficients` (3D), and `points` are in voxels of the volume
+    (N, 3). The values (N,) are the same as `sample_volume` returns for target voxels at these
+    points.
     """
     coefficients_zyx, level = _subtract_level(coefficients)
     return _sample_at_points(coefficients_zyx, np.asarray(points, dtype=np.float64).T) + level
@@ -125,19 +117,8 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     The values are the same as from `sample_volume`. Use this function to sample a volume
     repeatedly.
 
-    Parameters
-    ----------
-    coefficients : Float32
-        Coefficients from `spline_coefficients` (3D).
-    matrix : Array
-        Transform of a target voxel to voxels of the unpadded volume (4 x 4).
-    shape : Shape
-        Number of voxels of the target along each axis.
-
-    Returns
-    -------
-    Float32
-        Values on the target (3D), with the first axis contiguous.
+    `coefficients` are from `spline_coefficients` (3D), and `matrix` transforms a target voxel to
+    voxels of the unpadded volume (4 x 4). The first axis of the result is contiguous.
     """
     from bids_sr.spatial import spline_kernels
 
@@ -162,21 +143,9 @@ def _sample_along_axes(
 ) -> Float32:
     """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
 
-    Parameters
-    ----------
-    coefficients_zyx : Float32
-        Coefficients of the padded volume.
-    steps : Array
-        Voxel sizes of the target in voxels of `coefficients_zyx`, along x, y and z (3,).
-    starts : Array
-        Position of the target's first voxel in the same voxels, along x, y and z (3,).
-    shape : Shape
-        Number of voxels of the target along x, y and z.
-
-    Returns
-    -------
-    Float32
-        Values on the target (Z, Y, X).
+    `steps` are the voxel sizes of the target, and `starts` the position of its first voxel, both
+    in voxels of the padded volume. They and `shape` are along x, y and z (3,). Returns values on
+    the target (Z, Y, X).
     """
     sizes = coefficients_zyx.shape[::-1]
     x_weights, y_weights, z_weights = (
@@ -224,21 +193,9 @@ def sample_smoothed(
     The values equal `scipy.ndimage.gaussian_filter` followed by linear interpolation, but only the
     samples that are interpolated are smoothed. Edge values are repeated outward.
 
-    Parameters
-    ----------
-    volume : Array
-        Image to resample (3D).
-    sigmas : Sequence[float]
-        Standard deviation of the Gaussian along each axis (voxels); 0 for no smoothing.
-    matrix : Array
-        Transform of a target voxel to voxels of the volume (4 x 4) without rotation.
-    shape : Shape
-        Number of voxels of the target along each axis.
-
-    Returns
-    -------
-    Float32
-        Values on the target (3D).
+    The volume and the values on the target are 3D. `sigmas` are standard deviations of the
+    Gaussian along each axis (voxels); 0 for no smoothing. `matrix` transforms a target voxel to
+    voxels of the volume (4 x 4) without rotation.
     """
     from bids_sr.spatial import linear_kernels
 
@@ -261,21 +218,9 @@ def sample_smoothed(
 def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
     """Smooth a volume with a Gaussian; edge values are repeated outward.
 
-    The values equal `scipy.ndimage.gaussian_filter`.
-
-    Parameters
-    ----------
-    volume : Array
-        Image to smooth (3D).
-    sigmas : Sequence[float]
-        Standard deviation along each axis (voxels); 0 for no smoothing.
-    truncate : float
-        Radius of the Gaussian (standard deviations).
-
-    Returns
-    -------
-    Float32
-        Smoothed image (3D).
+    The values equal `scipy.ndimage.gaussian_filter`. The volume is 3D. `sigmas` are standard
+    deviations along each axis (voxels), 0 for no smoothing, and `truncate` is the radius of the
+    Gaussian in standard deviations.
     """
     smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     for axis, sigma in enumerate(sigmas):
@@ -388,22 +333,10 @@ def _warp(
 ) -> Float32:
     """Resample a volume by a matrix and displacements.
 
-    Parameters
-    ----------
-    coefficients : Float32
-        Result of `spline_coefficients` for this order.
-    source_shape : tuple[int, ...]
-        Shape of the volume without padding.
-    matrix : Array
-        Transform of a target voxel to voxels of the volume (4 x 4).
-    shape : tuple[int, ...]
-        Number of voxels of the target along each axis.
-    displace_slice : Callable[[int], Array]
-        Function that returns the displacements in a target slice (voxels; 3, X, Y).
-    order : int
-        Degree of the B-spline.
-    zero_outside : bool
-        Whether voxels outside the volume are 0.
+    `coefficients` are from `spline_coefficients` for this order, the degree of the B-spline.
+    `source_shape` is the shape of the volume without padding. `matrix` transforms a target voxel
+    to voxels of the volume (4 x 4), and `displace_slice` returns the displacements in a target
+    slice (voxels; 3, X, Y). `zero_outside` states whether voxels outside the volume are 0.
     """
     values = np.empty(shape, dtype=np.float32)
     coefficients_zyx, level = _subtract_level(coefficients)
@@ -530,14 +463,8 @@ def _make_slice_displacement(
 ) -> Callable[[int], Array]:
     """Return a function that computes displacements (voxels; 3, X, Y) from the target slice.
 
-    Parameters
-    ----------
-    ras_to_voxel : Array
-        Conversion of a step in RAS mm to voxels of the volume (3 x 3).
-    shift : Shift | None
-        Signal shift; it takes precedence over `displacement`.
-    displacement : Array | None
-        Displacement in RAS mm (3, X, Y, Z), required without a shift.
+    `ras_to_voxel` converts a step in RAS mm to voxels of the volume (3 x 3). `shift` takes
+    precedence over `displacement` in RAS mm (3, X, Y, Z), which is required without a shift.
     """
     if shift is not None:
         multiples, step = shift

@@ -10,12 +10,7 @@ _N_BINS = 32  # bins of the intensities of each image, for mutual information
 def dice(first: MaskArray, second: MaskArray) -> float:
     """Return the Dice coefficient of two masks, from 0 (no overlap) to 1 (equal or both empty).
 
-    Parameters
-    ----------
-    first : MaskArray
-        Voxels of the first region (boolean, any shape).
-    second : MaskArray
-        Voxels of the second region (boolean, same shape).
+    Both masks have the same shape, with any number of axes.
     """
     total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
     return 2.0 * int(np.count_nonzero(first & second)) / total if total else 1.0

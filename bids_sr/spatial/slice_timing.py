@@ -25,23 +25,9 @@ _TIME_TOLERANCE = 1e-3  # relative to the TR, rounding of times in sidecars
 def _shift_in_time(series: Array, fraction: float) -> Array:
     """Shift time series by a fraction of a sample.
 
-    Parameters
-    ----------
-    series : Array
-        Evenly sampled time series along the last axis (..., T).
-    fraction : float
-        Shift in samples, from -1 to 1; positive values sample the series later.
-
-    Returns
-    -------
-    Array
-        Shifted time series of the same shape (float32). Beyond the ends, the first and last
-        samples are repeated.
-
-    Raises
-    ------
-    ValueError
-        The shift is larger than one sample.
+    Time series are evenly sampled along the last axis. `fraction` is from -1 to 1, and positive
+    values sample the series later. Beyond the ends, the first and last samples are repeated. The
+    result is float32. Raises `ValueError` if the shift is larger than one sample.
     """
     if abs(fraction) > 1:
         raise ValueError(f"expected a shift between -1 and 1 samples, got {fraction}")

@@ -139,14 +139,8 @@ def _interpolate_point(coefs: Float32, px: float, py: float, pz: float) -> np.fl
 def write_samples(coefs: Float32, points: Float, values: Float32) -> None:
     """Interpolate a volume at points by the cubic spline.
 
-    Parameters
-    ----------
-    coefs : Float32
-        Coefficients of the padded volume (Z, Y, X).
-    points : Float
-        x, y and z coordinates in voxels of the coefficients (3, N).
-    values : Float32
-        Output array for the values (N,).
+    `coefs` are coefficients of the padded volume (Z, Y, X), and `points` x, y and z coordinates in
+    voxels of the coefficients (3, N). `values` (N,) are written.
     """
     for n in range(points.shape[1]):
         values[n] = _interpolate_point(coefs, points[0, n], points[1, n], points[2, n])
@@ -171,24 +165,11 @@ def compare_moved(
     The field of view ends half a voxel inside the outermost samples, because the spline and the
     smoothing have no data beyond the edge.
 
-    Parameters
-    ----------
-    coefs : Float32
-        Coefficients of the volume (X, Y, Z), padded by `pad` samples at each side.
-    points : Float
-        Points of the reference (N, 3; mm).
-    to_voxel : Float
-        Transform of these points to voxels of the volume without padding (4 x 4).
-    pad : int
-        Samples of padding at each side.
-    unbounded_axes : Any
-        True for axes along which every point counts as inside the field of view (3,).
-    reference : Float
-        Values of the reference (N,).
-    residual : Float
-        Output array for the differences (N,), 0 outside the field of view.
-    inside : Any
-        Output array, True for points inside the field of view (N,).
+    `coefs` (X, Y, Z) are padded by `pad` samples at each side. `to_voxel` transforms the
+    reference's `points` (N, 3; mm) to voxels of the volume without padding (4 x 4).
+    `unbounded_axes` is True for axes along which every point counts as inside the field of view
+    (3,). Differences from the values of the `reference` (N,) are written to `residual` (N,), 0
+    outside the field of view, and True for points inside the field of view to `inside` (N,).
     """
     upper_edges = np.array([size - 2 * pad - 1.5 for size in coefs.shape])
     voxel = np.empty(3)
@@ -230,18 +211,10 @@ def _interpolate_sequence(
     Along the sequence the cells along y and z do not change, and the cells along x advance by one
     per voxel.
 
-    Parameters
-    ----------
-    coefs : Float32
-        Coefficients of the padded volume (Z, Y, X).
-    px, py, pz : float
-        Position of the first voxel in voxels of the coefficients.
-    matrix : Float
-        Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
-    weights : Float32
-        Memory for the weights of all voxels (12, at least the length of the sequence).
-    out : Float32
-        Output array for the values of the sequence (N,).
+    `coefs` are coefficients of the padded volume (Z, Y, X), and `px`, `py`, `pz` the position of
+    the first voxel in voxels of the coefficients. `matrix` transforms an output voxel (x, y, z) to
+    voxels of the coefficients (4 x 4). `weights` is memory for the weights of all voxels (12, at
+    least the length of the sequence). Values are written to `out` (N,).
     """
     ix, tx = _locate_cell(px, coefs.shape[2])
     iy, ty = _locate_cell(py, coefs.shape[1])
@@ -277,14 +250,8 @@ def _interpolate_sequence(
 def sample_grid(coefs: Float32, matrix: Float, out: Float32) -> None:
     """Interpolate a volume on a grid by the cubic spline.
 
-    Parameters
-    ----------
-    coefs : Float32
-        Coefficients of the padded volume (Z, Y, X).
-    matrix : Float
-        Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
-    out : Float32
-        Output array for the values (Z, Y, X).
+    `coefs` are coefficients of the padded volume (Z, Y, X), and `matrix` transforms an output
+    voxel (x, y, z) to voxels of the coefficients (4 x 4). Values are written to `out` (Z, Y, X).
     """
     width = out.shape[2]
     weights = np.empty((12, width), np.float32)
@@ -322,14 +289,8 @@ def sample_grid(coefs: Float32, matrix: Float, out: Float32) -> None:
 def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
     """Interpolate maps linearly at points.
 
-    Parameters
-    ----------
-    maps : Float32
-        Maps on one grid (X, Y, Z, K).
-    points : Float
-        Coordinates in voxels (3, N).
-    out : Float32
-        Output array for the values (N, K), 0 at points more than half a voxel outside the maps.
+    `maps` are on one grid (X, Y, Z, K), and `points` in voxels (3, N). Values are written to `out`
+    (N, K), 0 at points more than half a voxel outside the maps.
     """
     size_x, size_y, size_z, count = maps.shape
     for n in range(points.shape[1]):

@@ -148,17 +148,7 @@ def invert(matrix: Array) -> Float:
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Return the distance between the positions of each point after two transforms.
 
-    Parameters
-    ----------
-    matrix_a, matrix_b : Array
-        Transforms of the points (4 x 4, RAS+ mm).
-    points : Array
-        Points (N, 3; RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Distance for each point (N,; mm).
+    Transforms are 4 x 4 (RAS+ mm), points (N, 3; RAS+ mm) and distances (N,; mm).
     """
     from nibabel.affines import apply_affine
 
@@ -187,24 +177,9 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     field of view divided by this size. If shape * factor is an integer, low-resolution voxel i has
     its center at high-resolution voxel factor * i + (factor - 1) / 2.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Number of voxels of the low-resolution grid along each axis.
-    affine : Array
-        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
-    factor : Sequence[float]
-        Ratio of low- to high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[Shape, Float]
-        Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    TransformError
-        The factor is so small that no voxel remains along an axis.
+    `factor` is the ratio of low- to high-resolution voxel size along each axis. Both
+    voxel-to-world matrices are 4 x 4 (RAS+ mm). Raises `TransformError` if the factor is so small
+    that no voxel remains along an axis.
     """
     x, y, z = (highres_size(n, ratio) for n, ratio in zip(shape[:3], factor, strict=True))
     if min(x, y, z) < 1:
@@ -219,17 +194,8 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
 def resize_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]) -> Float:
     """Return the voxel-to-world matrix of a grid with `new_shape` over the same field of view.
 
-    Parameters
-    ----------
-    affine : Array
-        Voxel-to-world matrix of the original grid (4 x 4, RAS+ mm).
-    shape : Sequence[int]
-        Number of voxels of the original grid along each axis.
-    new_shape : Sequence[int]
-        Number of voxels of the new grid along each axis.
+    Both matrices are 4 x 4 (RAS+ mm).
 
-    Examples
-    --------
     >>> resized_affine = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
     >>> resized_affine[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
@@ -255,14 +221,9 @@ def apply_matrix(matrix: Array, points: Array) -> Array:
 def compute_displacement_mm(matrices: Array, mask: Array, affine: Array) -> Array:
     """Return the rms displacement of the brain from the reference in each volume (T,; mm).
 
-    Parameters
-    ----------
-    matrices : Array
-        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-    mask : Array
-        Brain voxels of the reference (3D).
-    affine : Array
-        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+    `matrices` transform a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    `mask` contains the brain voxels of the reference (3D), and `affine` is its voxel-to-world
+    matrix (4 x 4, RAS+ mm).
     """
     points = voxel_centers(mask, affine, _DISPLACEMENT_STRIDE)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])

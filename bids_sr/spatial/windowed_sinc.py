@@ -18,22 +18,9 @@ _N_LOBES = 3  # half width of the window (voxels)
 def sample_sinc(volume: Array, points: Array) -> Float32:
     """Interpolate a volume at points in voxels.
 
-    Beyond the edge, the outermost samples are repeated.
+    Beyond the edge, the outermost samples are repeated. The volume is 3D. `points` are coordinates
+    in voxels along the three axes (3, n), and values (n,).
 
-    Parameters
-    ----------
-    volume : Array
-        Image to interpolate (3D).
-    points : Array
-        Coordinates in voxels along the three axes (3, n).
-
-    Returns
-    -------
-    Float32
-        Interpolated values (n,).
-
-    Examples
-    --------
     >>> volume = np.arange(27.0).reshape(3, 3, 3)
     >>> sample_sinc(volume, np.array([[1.0], [1.0], [2.0]])).tolist()
     [14.0]
@@ -66,21 +53,8 @@ def resample_sinc(
 ) -> Float32:
     """Resample a volume to another grid, slice by slice to limit memory.
 
-    Parameters
-    ----------
-    volume : Array
-        Image to interpolate (3D).
-    affine : Array
-        Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
-    target_shape : tuple[int, int, int]
-        Number of voxels of the target along each axis.
-    to_volume : Array
-        Transform of a target voxel to its point in the volume (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Float32
-        Interpolated values on the target grid (3D).
+    The volume and the result are 3D. `affine` is the voxel-to-world matrix of the volume, and
+    `to_volume` transforms a target voxel to its point in the volume (4 x 4, RAS+ mm).
     """
     matrix = round_values(np.linalg.inv(affine) @ to_volume)
     plane_shape, n_slices = target_shape[:2], target_shape[2]

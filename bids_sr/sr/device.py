@@ -20,8 +20,8 @@ def choose_device(device: str) -> Literal["cpu", "cuda"]:
         return "cpu"
     if device == "cuda" and _find_cuda_problem():
         raise RuntimeError(
-            f"--device cuda cannot be used, because {_find_cuda_problem()}. Use --device cpu or "
-            "--device auto."
+            f"device=cuda cannot be used, because {_find_cuda_problem()}. Use --set "
+            "resources.device=cpu or --set resources.device=auto."
         )
     return "cuda"
 

@@ -208,7 +208,7 @@ def seed_series(
         _LOGGER.warning(
             "None of the seeds is inside the field of view (%s), so the leading temporal"
             " components of the run are used instead. To use seeds, specify seeds inside the"
-            " field of view with --seeds NAME=x,y,z.",
+            " field of view with --set activation.seeds=NAME=x,y,z.",
             ", ".join(seed.name for seed in seeds),
         )
         components, component_facts = _extract_components(

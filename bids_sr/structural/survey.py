@@ -69,8 +69,8 @@ def _check_options(settings: Settings, findings: Findings) -> None:
         "--null-checks": evaluation.null_checks,
         "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
-        "--model": settings.activation.stats_model is not None,
-        "--input-smoothing": settings.preprocessing.input_smoothing > 0,
+        "--model": settings.activation.model is not None,
+        "--set preprocessing.input_smoothing": settings.preprocessing.input_smoothing > 0,
     }
     fix = "Omit one of the two options."
     for flag, is_given in given_options.items():

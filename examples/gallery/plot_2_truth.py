@@ -40,7 +40,7 @@ events.to_csv(events_file, sep="\t", index=False)
 # has added nothing.
 command = ["bids-sr", data, out, "participant", "-w", folder / "work", "--level", "minimal"]
 command += ["--sr-method", "bspline", "zerofill", "sdmod", "sbl", "--sr-factor", "2"]
-command += ["--activation", "glm", "--smoothing", "0", "--skip-bids-validation"]
+command += ["--set", "activation.kinds=glm", "--smoothing", "0", "--skip-bids-validation"]
 subprocess.run(command, check=True, capture_output=True)
 
 func = out / "sub-01/func"

@@ -70,7 +70,7 @@ denoised.to_filename(folder / "components.nii.gz")
 # Both series move like the run; a series that is corrected for head motion needs `:corrected`.
 command = ["bids-sr", data, out, "participant", "-w", folder / "work", "--level", "minimal"]
 command += ["--run-id", "1", "--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
-command += ["--activation", "glm", "--smoothing", "0", "--skip-bids-validation"]
+command += ["--set", "activation.kinds=glm", "--smoothing", "0", "--skip-bids-validation"]
 for name in ("smoothed", "components"):
     command += ["--compare", f"{name}={folder / name}.nii.gz"]
 subprocess.run(command, check=True, capture_output=True)

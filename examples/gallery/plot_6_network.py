@@ -65,7 +65,7 @@ events.to_csv(events_file, sep="\t", index=False)
 
 command = ["bids-sr", data, out, "participant", "-w", folder / "work", "--level", "minimal"]
 command += ["--sr-method", "bspline", "zerofill", "sdmod", "dcnet", "--pretrained", model]
-command += ["--sr-factor", "2", "--activation", "glm", "--smoothing", "0"]
+command += ["--sr-factor", "2", "--set", "activation.kinds=glm", "--smoothing", "0"]
 subprocess.run([*command, "--skip-bids-validation"], check=True, capture_output=True)
 
 table = pd.read_csv(

@@ -40,7 +40,7 @@ for anat in data.glob("sub-*/anat"):
 
 program = [
     *("bids-sr", data, out, "participant", "-w", folder / "work", "--contrasts", "thumb-little"),
-    *("--smoothing", "0", "--activation", "glm", "--truth", "none", "--nprocs", "2"),
+    *("--smoothing", "0", "--set", "activation.kinds=glm", "--truth", "none", "--nprocs", "2"),
     *("--sr-method", "bspline", "zerofill", "--sr-factor", "2", "--skip-bids-validation"),
 ]
 subprocess.run(program, check=True, capture_output=True)

@@ -191,7 +191,12 @@ def test_sigterm_reaches_a_run(image, start_container, data, writable) -> None:
         f"{writable}:/work",
     )
     process = start_container(
-        "bids-sr-test-run", "/data", "/out/run", "participant", "--sloppy", flags=flags
+        "bids-sr-test-run",
+        "/data",
+        "/out/run",
+        "participant",
+        "--set=run.sloppy=true",
+        flags=flags,
     )
     nodes = writable / "work"
     deadline = time.monotonic() + 120
@@ -238,7 +243,8 @@ def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(
         "bspline",
         "--smoothing",
         "0",
-        "--sloppy",
+        "--set",
+        "run.sloppy=true",
         "--output-spaces",
         "MNI152NLin2009aSym",
         flags=flags,

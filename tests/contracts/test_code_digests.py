@@ -159,7 +159,7 @@ def test_digests_cover_all_functions_that_steps_call(
     calls: dict[Step[..., object], set[Definition]], tmp_path: Path
 ) -> None:
     scene = Scene(tmp_path).write()
-    options = ("--sr-method", "sbl", "zerofill", "--sr-factor", "2", "--sloppy")
+    options = ("--sr-method", "sbl", "zerofill", "--sr-factor", "2", "--set", "run.sloppy=true")
     graph = planned_graph(SimpleNamespace(root=scene.bids), tmp_path, *options)
     (tmp_path / "steps").mkdir()
     handles = [Handle(node, output) for node in graph.nodes for output in node.step.outputs]

@@ -314,13 +314,26 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "slice timing": (_interleaved_slices, ["--sr-method", "bspline"]),
     "two runs, reuse": (
         _two_runs_and_a_model,
-        ["--model-source", "reuse", "--activation", "glm", "--level", "minimal"],
+        [
+            "--set",
+            "superres.model_source=reuse",
+            "--set",
+            "activation.kinds=glm",
+            "--level",
+            "minimal",
+        ],
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
-    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper"]),
-    "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
-    "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
+    "no T1w": (
+        _no_t1w_and_room_for_patches,
+        ["--set", "activation.kinds=cc", "--recipe", "paper"],
+    ),
+    "fine image alone": (_fine_only, ["--set", "activation.thresholds=[quarter, 3.1]"]),
+    "fine image alone, without acq": (
+        _unnamed_fine_only,
+        ["--set", "superres.data_consistency=enforce"],
+    ),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),
     "pair and interpolation alone": (_two_runs, ["--sr-method", "zerofill"]),
     "guided baselines without a network": (
@@ -330,7 +343,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "neither pair nor T1w": (_neither_pair_nor_t1w, PLAIN),
     "two subjects, all placebos": (
         _two_subjects,
-        ["--null-checks", "--roi-grow"],
+        ["--null-checks", "--set", "evaluation.roi_grow=true"],
     ),
     "variance maps, no pair": (
         _no_pair,
@@ -394,7 +407,14 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "smoothed before super-resolution": (
         _interleaved_slices,
-        ["--sr-method", "bspline", "--input-smoothing", "3.5", "--smoothing", "0"],
+        [
+            "--sr-method",
+            "bspline",
+            "--set",
+            "preprocessing.input_smoothing=3.5",
+            "--smoothing",
+            "0",
+        ],
     ),
     "structural scans of others": (
         _scans_of_three,
@@ -455,7 +475,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         [*PREPARED, "--sr-method", "srgan", "--pair-holdout"],
     ),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
-    "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L", "--seed-series", "own"]),
+    "at rest": (
+        _at_rest,
+        ["--set", "activation.seeds=[motor, Calcarine_L]", "--set", "activation.seed_series=own"],
+    ),
     "echoes at rest without T1w": (_echoes, PLAIN),
     "components, censored": (
         _echoes,
@@ -464,7 +487,16 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
     "task, censored and grown": (
         _two_runs,
-        ["--sr-method", "bspline", "--roi-grow", "--censor", "fd:.5", "--drift", "legendre:3"],
+        [
+            "--sr-method",
+            "bspline",
+            "--set",
+            "evaluation.roi_grow=true",
+            "--censor",
+            "fd:.5",
+            "--set",
+            "activation.drift=legendre:3",
+        ],
     ),
     "series of other programs, censored": (
         _other_programs,

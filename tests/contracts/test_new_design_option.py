@@ -18,7 +18,7 @@ from bids_sr.glm.regressors import read_regressors
 
 maker = BidsMaker(Path("data"))
 maker.subject()
-for options, expected in (([], False), (["--glm-demean"], True)):
+for options, expected in (([], False), (["--set", "activation.glm_demean=true"], True)):
     graph = planned_graph(maker, Path("."), *options)
     for step in ("map_series", "measure_effects", "check_intervals", "draw_design"):
         nodes = nodes_of(graph, step)

@@ -22,20 +22,20 @@ from bids_sr.io.volume import Volume
 from bids_sr.steps.clusters import list_clusters
 
 first = ["in", "out", "participant"]
-plain, fewer = parse_settings(first), parse_settings([*first, "--n_clusters", "3"])
+plain, fewer = parse_settings(first), parse_settings([*first, "--set", "activation.n_clusters=3"])
 assert (plain.activation.n_clusters, fewer.activation.n_clusters) == (10, 3)
 assert analysis_digest(plain) != analysis_digest(fewer)
 assert differing_settings(plain, fewer) == {"activation.n_clusters": "10 and 3"}
 common, everything = build_parser().format_help(), build_parser(show_all=True).format_help()
-assert "--n-clusters" not in common
-assert "clusters of each map that are listed (default: 10)" in " ".join(everything.split())
+assert "n_clusters" not in common
+assert "n_clusters=10 clusters of each map that are listed" in " ".join(everything.split())
 Path("fewer.toml").write_text(fewer.to_toml())
 assert Settings.from_toml(Path("fewer.toml")) == fewer
 assert parse_settings([*first, "--config-file", "fewer.toml"]).activation.n_clusters == 3
 
 maker = BidsMaker(Path("data"))
 maker.subject()
-for options, clusters in (([], 10), (["--n-clusters", "3"], 3)):
+for options, clusters in (([], 10), (["--set", "activation.n_clusters=3"], 3)):
     graph = planned_graph(maker, Path("."), *options)
     (node,) = nodes_of(graph, "list_clusters")
     assert graph.settings[node]["n_clusters"] == clusters
@@ -55,7 +55,7 @@ for n_clusters in (10, 2):
     table, _ = list_clusters(maps, Path("."), method_names=[], n_clusters=n_clusters)
     assert table.peak.tolist() == ["9", "8", "7", "6", "5"][:n_clusters], table
 try:
-    parse_settings([*first, "--n-clusters", "0"])
+    parse_settings([*first, "--set", "activation.n_clusters=0"])
 except UsageError as error:
     print(error)
 """
@@ -69,7 +69,7 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
         "bids_sr/steps/clusters.py",
         "workflows/map_run.py",
     }
-    assert "--n-clusters: 0\n  why: expected at least 1" in told_by(
+    assert "--set activation.n_clusters: 0\n  why: expected at least 1" in told_by(
         copy_with(TITLE, tmp_path), SCRIPT
     )
 

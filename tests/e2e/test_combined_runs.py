@@ -29,7 +29,15 @@ def combined(tmp_path_factory):
     scenes = {RUNS[1]: {"affine": moved}, RUNS[2]: {"events": thumb}}
     scene = write_runs(base, RUNS, scenes=scenes)
     command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
-    command += ["--sr-method", "sbl", "--sr-factor", "2", "--sloppy", "--skip-bids-validation"]
+    command += [
+        "--sr-method",
+        "sbl",
+        "--sr-factor",
+        "2",
+        "--set",
+        "run.sloppy=true",
+        "--skip-bids-validation",
+    ]
     command += ["--contrasts", "thumb", "little", "-w", str(base / "work")]
     code, text, _ = call(command)
     assert code == 0, text
@@ -145,8 +153,15 @@ def combine_altered(base, kind, *options, names=("run-1", "run-2", "run-3")):
     runs = [f"task-tap_{name}" for name in names]
     scene = write_runs(base, runs, scenes={runs[1]: {"dtype": "float32", **ALTERED[kind]}})
     command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
-    command += ["--sr-method", "bspline", "--smoothing", "0", "--activation", "glm"]
-    command += ["--sloppy", "--skip-bids-validation", "-w", str(base / "work"), *options]
+    command += ["--sr-method", "bspline", "--smoothing", "0", "--set", "activation.kinds=glm"]
+    command += [
+        "--set",
+        "run.sloppy=true",
+        "--skip-bids-validation",
+        "-w",
+        str(base / "work"),
+        *options,
+    ]
     code, text, _ = call(command)
     assert code == 0, text
     folder = base / "out" / "sub-01" / "func"
@@ -182,7 +197,9 @@ def test_of_two_runs_that_disagree_neither_is_left_out(tmp_path):
 
 
 def test_a_run_that_disagrees_is_combined_on_request(tmp_path):
-    _, about, *_ = combine_altered(tmp_path, "wrong log", "--combine-all-runs")
+    _, about, *_ = combine_altered(
+        tmp_path, "wrong log", "--set", "activation.combine_all_runs=true"
+    )
     assert list(about["RunWeights"]) == ["run-1", "run-2", "run-3"]
     assert list(about["DisagreeingRuns"]) == ["run-2"]
 
@@ -192,7 +209,7 @@ def test_a_noisy_run_is_not_left_out_and_can_be_weighted(tmp_path):
     assert ratio == pytest.approx(1, abs=0.05)
     assert about["RunsLeftOut"] == {}
     _, weighted, *_ = combine_altered(
-        tmp_path / "precision", "noisy", "--combine-weights", "precision"
+        tmp_path / "precision", "noisy", "--set", "activation.combine_weights=precision"
     )
     weights = weighted["RunWeights"]
     # thermal noise alone has a variance of 4, and of 40 in the second run, in which residual head

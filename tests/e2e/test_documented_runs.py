@@ -68,7 +68,7 @@ class Runs:
                     shutil.copytree(self.finished[shape], output_dir)
                 return ""
             if box.page != LITERAL:
-                words += ["--dry-run"] if "--use-plugin" in words else ["--sloppy"]
+                words += ["--dry-run"] if "--use-plugin" in words else ["--set", "run.sloppy=true"]
         elif output_dir is not None and "group" in words:
             _complete(output_dir)
         done = subprocess.run(

@@ -39,7 +39,7 @@ def six_runs(tmp_path_factory):
     scenes = {name: {"affine": moved_affine(*pose)} for name, pose in POSES.items()}
     scene = write_runs(base, NAMES, scenes=scenes, shifts_mm=SHIFTS_MM)
     command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
-    command += ["--sr-method", "bspline", "--sr-factor", "2", "--sloppy"]
+    command += ["--sr-method", "bspline", "--sr-factor", "2", "--set", "run.sloppy=true"]
     command += ["--skip-bids-validation", "--contrasts", *EFFECTS, "-w", str(base / "work")]
     code, text, _ = call(command)
     assert code == 0, text

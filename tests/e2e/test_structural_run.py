@@ -36,7 +36,8 @@ def fused(tmp_path_factory) -> Finished:
         "anat",
         "--sr-method",
         "attunet",
-        "--sloppy",
+        "--set",
+        "run.sloppy=true",
         "--nprocs",
         "2",
     ]

@@ -18,7 +18,7 @@ def thinner(tiny, tmp_path_factory):
     base = tmp_path_factory.mktemp("thinner")
     command = [str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant"]
     command += ["--sr-factor", "2", "2", "2", "--sr-method", "tv", "mse3d", "--baselines", "all"]
-    command += ["--retrospective", "--smoothing", "0", "--activation", "glm"]
+    command += ["--retrospective", "--smoothing", "0", "--set", "activation.kinds=glm"]
     command += ["-w", str(base / "work"), "--skip-bids-validation"]
     code, text, _ = call(command)
     assert code == 0, text

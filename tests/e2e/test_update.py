@@ -52,7 +52,8 @@ def call(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[]
     scene = Scene(base).write()
     paths = [scene.bids, base / "out", "participant", "-w", base / "work"]
     options = (
-        "--sr-method zerofill --activation glm --smoothing 0 --skip-bids-validation --nprocs 2"
+        "--sr-method zerofill --set activation.kinds=glm --smoothing 0 --skip-bids-validation"
+        " --nprocs 2"
     )
     command = [sys.executable, "-c", CALL, *map(str, paths), *options.split()]
 

@@ -135,7 +135,7 @@ def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_
 ) -> None:
     with pytest.raises(UsageError, match="prohibits commercial use") as caught:
         find_atlas(named)
-    assert "--atlas FILE" in caught.value.notice.remedy
+    assert "--set activation.atlas=FILE" in caught.value.notice.remedy
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")
     (tmp_path / "HarvardOxford.tsv").write_text("index\tname\n1\tPole\n")
     assert find_atlas(str(tmp_path / "HarvardOxford.nii.gz")).name == "HarvardOxford"

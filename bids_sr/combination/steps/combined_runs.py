@@ -154,14 +154,8 @@ def describe_combination(
 def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated: bool) -> str:
     """Return methods text of the reconstruction error of combined runs.
 
-    Parameters
-    ----------
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    n_runs : int
-        Number of runs.
-    calibrated : bool
-        Whether any run was super-resolved with a high-resolution calibration run.
+    `smoothing` are the smoothing widths of the maps (FWHM, mm). `calibrated` states whether any
+    run was super-resolved with a high-resolution calibration run.
     """
     phrases = []
     for width in smoothing:
@@ -197,19 +191,9 @@ def register_to_first_run(
     The search starts from the headers, which usually suffice within a session. Otherwise, a wider
     search follows.
 
-    Parameters
-    ----------
-    boldref, bold_mask : Image, Mask
-        Boldref of the run, and brain on the acquired grid.
-    first_boldref, first_mask : Image, Mask
-        Boldref of the first run, and brain on the acquired grid.
-    random_seed : int
-        Seed of the wider search.
-
-    Returns
-    -------
-    Transforms
-        Transform (1, 4, 4) from points of the first boldref to points of `boldref` (RAS+ mm).
+    Boldrefs and brains are on the acquired grids of both runs, and `random_seed` is the seed of
+    the wider search. Returns the transform (1, 4, 4) from points of the first boldref to points of
+    `boldref` (RAS+ mm).
     """
     header_based = align_same_contrast(first_boldref, boldref, first_mask.data)
     if header_based is not None:
@@ -248,40 +232,19 @@ def resample_run_maps(
 ) -> list[Map]:
     """Resample effects and variances of a run to the frame of the first run.
 
-    Effects are interpolated by cubic splines, variances linearly. Variances are
-    multiplied by a factor that accounts for noise averaging by the interpolation. Maps in other
-    spaces are not resampled. All maps are brought to the scale of the first run.
+    Effects are interpolated by cubic splines, variances linearly. Variances are multiplied by a
+    factor that accounts for noise averaging by the interpolation. Maps in other spaces are not
+    resampled. All maps are brought to the scale of the first run.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps of the run, on the grid of `mask`.
-    mask : Mask
-        Brain on the grid of the maps.
-    first_mask : Mask
-        Brain of the first run, on the target grid.
-    boldref, bold_mask : Image, Mask
-        Boldref and brain of the run, for the scale of effects in percent.
-    space_maps : Sequence[Map], optional
-        Maps of the run in other spaces.
-    first2run_xfm : Transforms | None, optional
-        Transform (1, 4, 4) from points of the first run to points of the run (RAS+ mm); None for
-        the first run.
-    card : Facts | None, optional
-        Model card of the series; None if the series has no model.
-    run_scale : Facts | None, optional
-        Result of `combination.steps.sibling_runs.compare_with_first_run`; None for the first run.
-    run : str
-        Name of the run, which is recorded in sidecars.
-    contrasts : Sequence[str]
-        Contrasts to resample.
-    percent : bool
-        Whether effects are expressed in percent of the mean brain signal.
-
-    Returns
-    -------
-    list[Map]
-        Maps of the run on the target grid, followed by maps in other spaces.
+    `mask` is the brain on the grid of the maps, and `first_mask` the brain of the first run, on
+    the target grid. `boldref` and `bold_mask` are of the run, for the scale of effects in percent.
+    `space_maps` are maps of the run in other spaces. `first2run_xfm` transforms points of the
+    first run to points of the run (1, 4, 4; RAS+ mm). `card` is the model card of the series; None
+    if the series has no model. `run_scale` is the result of
+    `combination.steps.sibling_runs.compare_with_first_run`. Transform and scale are None for the
+    first run. `run` is recorded in sidecars. `percent` states whether effects are expressed in
+    percent of the mean brain signal. Returns maps of the run on the target grid, followed by maps
+    in other spaces.
     """
     ratio = 1.0 if run_scale is None else as_number(run_scale["SignalRatio"])
     scale = percent_scale(boldref.data, bold_mask.data) if percent else 1 / ratio
@@ -470,20 +433,10 @@ def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
 class _Combination:
     """Facts that are the same for all maps of a combination.
 
-    Attributes
-    ----------
-    series : str
-        Name of the series.
-    runs : Mapping[str, Mapping[str, str]]
-        Entities of the runs, by name.
-    left_out : Mapping[str, str]
-        Reasons why runs were skipped, by name of the run.
-    disagreeing_runs : Mapping[str, str]
-        Reasons by name of runs that are combined although they disagree.
-    missing_contrasts : Mapping[str, Mapping[str, str]]
-        Reasons why contrasts of runs were skipped, by name of the run and contrast.
-    percent : bool
-        Whether effects are in percent of the mean brain signal.
+    `runs` are the entities of the runs, by name. `left_out` has the reasons why runs were skipped,
+    and `disagreeing_runs` the reasons of runs that are combined although they disagree, by name of
+    the run. `missing_contrasts` has the reasons why contrasts of runs were skipped, by name of the
+    run and contrast. `percent` states whether effects are in percent of the mean brain signal.
     """
 
     series: str
@@ -506,20 +459,9 @@ _ImageWithMetadata = tuple[Array, Derivative]
 class _CombinedContrast:
     """Estimate of one contrast at one smoothing from all runs.
 
-    Attributes
-    ----------
-    combination : _Combination
-        Facts on the combination.
-    contrast : str
-        Name of the contrast.
-    fwhm_mm : float
-        Smoothing of the maps (FWHM, mm).
-    first_effect : Derivative
-        Effect of the first run, whose grid and entities the combined maps have.
-    estimate : CombinedEstimate
-        Combined effect, variances and statistics.
-    sidecar : Mapping[str, object]
-        Metadata of all maps.
+    `fwhm_mm` is the smoothing of the maps (FWHM). The combined maps have grid and entities of
+    `first_effect`, the effect of the first run. `estimate` contains combined effect, variances and
+    statistics, and `sidecar` the metadata of all maps.
     """
 
     combination: _Combination
@@ -558,46 +500,25 @@ def combine_maps(
     the other runs, which are zero filled, are left out too. A single remaining run is the map of
     the participant.
 
-    Parameters
-    ----------
-    resampled_maps : list[Map]
-        Maps of all runs, as returned by `resample_run_maps` and
-        `combination.steps.shared_error.scale_run_error`.
-    bold_mask : Mask
-        Brain of the first run on the acquired grid. For smoothing that is wide
-        relative to its voxels, the error is included in t.
-    tested_rows : Rows | None, optional
-        Result of `combination.steps.tested_runs.compare_runs`, which decides whether a reliable
-        region is computed; None if the series was not tested.
-    run_agreement : Facts | None, optional
-        Result of `combination.steps.sibling_runs.check_runs`; None if runs were not compared.
-    series_name : str
-        Name of the series.
-    contrasts : Mapping[str, Sequence[str]]
-        Names of the combined runs, by contrast.
-    runs : Mapping[str, Mapping[str, str]]
-        Entities of the combined runs by name, the first run first.
-    left_out : Mapping[str, str]
-        Reasons why runs were skipped, by name of the run.
-    missing_contrasts : Mapping[str, Mapping[str, str]]
-        Reasons why contrasts of runs were skipped, by name of the run and contrast.
-    thresholds : Sequence[str]
-        Thresholds of active regions.
-    calibrated : bool
-        Whether any run was super-resolved with a calibration run.
-    percent : bool
-        Whether effects are in percent of the mean brain signal.
-    weights : RunWeighting, optional
-        Weights of the runs: ``equal``, or ``precision`` for the inverse of the mean noise variance
-        of each run in the brain.
+    `resampled_maps` are maps of all runs, as returned by `resample_run_maps` and
+    `combination.steps.shared_error.scale_run_error`. `bold_mask` is the brain of the first run on
+    the acquired grid. For smoothing that is wide relative to its voxels, the error is included in
+    t. `tested_rows` is the result of `combination.steps.tested_runs.compare_runs`, which decides
+    whether a reliable region is computed; None if the series was not tested. `run_agreement` is
+    the result of `combination.steps.sibling_runs.check_runs`; None if runs were not compared.
 
-    Returns
-    -------
-    tuple[list[Map], list[Map], Rows]
-        Maps and regions in the frame of the first run; maps and regions in other spaces; and sizes
-        of the regions in the frame of the first run, with expected shares of the wrong sign,
-        preceded by `tested_rows`. Runs on different grids, and runs without a common voxel, have
-        no maps.
+    `contrasts` has the names of the combined runs, by contrast, and `runs` the entities of the
+    combined runs by name, the first run first. `left_out` and `missing_contrasts` have reasons why
+    runs, and contrasts of runs, were skipped, by name of the run (and contrast). `thresholds` are
+    the thresholds of active regions. `calibrated` states whether any run was super-resolved with a
+    calibration run, and `percent` whether effects are in percent of the mean brain signal.
+    `weights` are ``equal``, or ``precision`` for the inverse of the mean noise variance of each
+    run in the brain.
+
+    Returns maps and regions in the frame of the first run; maps and regions in other spaces; and
+    sizes of the regions in the frame of the first run, with expected shares of the wrong sign,
+    preceded by `tested_rows`. Runs on different grids, and runs without a common voxel, have no
+    maps.
     """
     agreement = {} if run_agreement is None else run_agreement
     zero_filled = _find_zero_filled_runs(resampled_maps, series_name)
@@ -719,16 +640,9 @@ def _make_images(
 ) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
     """Return the maps and regions of a combined contrast, and sizes of the regions.
 
-    Parameters
-    ----------
-    combined : _CombinedContrast
-        Combined contrast.
-    thresholds : Sequence[str]
-        Thresholds of active regions.
-    with_reliable : bool
-        Whether a reliable region is computed if the reconstruction error is known.
-    wide : bool
-        Whether smoothing is wide relative to the acquired voxels (`is_wide`).
+    `thresholds` are the thresholds of active regions. If `with_reliable`, a reliable region is
+    computed if the reconstruction error is known. `wide` states whether smoothing is wide relative
+    to the acquired voxels (`is_wide`).
     """
     estimate = combined.estimate
     statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
@@ -823,12 +737,8 @@ def _warn_of_missing_maps(
 ) -> None:
     """Warn of spaces without a combined map.
 
-    Parameters
-    ----------
-    differing_grids : Mapping[str, str]
-        Grids of the runs, by space.
-    runs_without_overlap : Mapping[str, str]
-        Names of runs without a common voxel, by space.
+    `differing_grids` are the grids of the runs, and `runs_without_overlap` the names of runs
+    without a common voxel, by space.
     """
     for space, grids in differing_grids.items():
         _LOGGER.warning(

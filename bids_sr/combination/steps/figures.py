@@ -52,16 +52,8 @@ _NORMAL_95 = 1.96
 class _ShownEffect:
     """Combined effect that is shown in the table and in the figure.
 
-    Attributes
-    ----------
-    maps : ShownMaps
-        Combined maps and regions of all series.
-    series, contrast : str
-        Names of the series and of the contrast.
-    fwhm_mm : float
-        Smoothing of the map (FWHM, mm).
-    scale : float
-        Percent of the mean brain signal per unit of the maps.
+    `maps` are the combined maps and regions of all series. `fwhm_mm` is the smoothing of the map
+    (FWHM), and `scale` the percent of the mean brain signal per unit of the maps.
     """
 
     maps: ShownMaps
@@ -106,16 +98,9 @@ def explain_missing_map(
 ) -> FigureContent:
     """Explain why there is no combined map of runs.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Common entities of the runs: labels by long entity name.
-    names : Sequence[str]
-        Names of the runs.
-    reasons : Mapping[str, str]
-        Why runs cannot be combined, by name of the run.
-    over_sessions : bool
-        Whether the runs are from several sessions.
+    `entities` are common entities of the runs: labels by long entity name. `reasons` states why
+    runs cannot be combined, by name of the run, and `over_sessions` whether the runs are from
+    several sessions.
     """
     from bids_sr.combination.overview import no_map_html
 
@@ -163,33 +148,18 @@ def draw_participant(
 ) -> Iterator[FigureDrawing]:
     """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Combined maps and regions of all series, in the frame of the first run.
-    resampled_maps : list[Map]
-        Effects, variances and errors of the primary series in each run, in the same frame.
-    rows : Rows
-        Rows of the test across runs, and sizes of the regions in the combined maps, of the primary
-        series.
-    images : SceneImages
-        Images of the first run that the maps are drawn on.
-    bold_mask : Mask
-        Brain of the first run on the grid of its boldref.
-    run_rows : dict[str, Rows] | None, optional
-        Sizes of the regions in the maps of each run, by name of the run.
-    entities : Mapping[str, str]
-        Entities of the combined maps: labels by long entity name.
-    percent : bool
-        Whether effects are in percent of the mean brain signal.
-    at_rest : bool
-        Whether maps show seeds instead of conditions.
-    stored : StoredMaps
-        Rules that determine which maps are stored.
-    uncombined : Sequence[str], optional
-        Phrases on contrasts that are not combined, with the reason.
-    tested_mm : tuple[Sequence[float], Sequence[float]] | None, optional
-        Voxel sizes (mm) of the downsampled and of the acquired runs; None if they are unknown.
+    `maps` are combined maps and regions of all series, in the frame of the first run.
+    `resampled_maps` are effects, variances and errors of the primary series in each run, in the
+    same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
+    maps, of the primary series. `images` are images of the first run that the maps are drawn on,
+    and `bold_mask` is the brain of the first run on the grid of its boldref. `run_rows` are sizes
+    of the regions in the maps of each run, by name of the run.
+
+    `entities` are the entities of the combined maps: labels by long entity name. `percent` states
+    whether effects are in percent of the mean brain signal, and `at_rest` whether maps show seeds
+    instead of conditions. `stored` determines which maps are stored. `uncombined` are phrases on
+    contrasts that are not combined, with the reason. `tested_mm` are voxel sizes (mm) of the
+    downsampled and of the acquired runs; None if they are unknown.
     """
     from bids_sr.combination.overview import (
         no_map_html,
@@ -307,14 +277,9 @@ def _is_available(shown_maps: ShownMaps, series: str) -> bool:
 class _SummaryVoxels:
     """Voxels over which the errors of maps are summarized.
 
-    Attributes
-    ----------
-    inside : Array
-        Significant voxels of the combined map, or the brain if there are none (3D, boolean).
-    has_largest_effects : Array
-        Which of the voxels inside have the largest effects, (n,) boolean.
-    voxel_mm3 : float
-        Volume of a voxel.
+    `inside` are the significant voxels of the combined map, or the brain if there are none (3D,
+    boolean). `has_largest_effects` marks which of the voxels inside have the largest effects (n,;
+    boolean). `voxel_mm3` is the volume of a voxel.
     """
 
     inside: Array
@@ -427,20 +392,9 @@ def _summarize_error(
 ) -> "MapError":
     """Summarize the error and the regions of the map of a run, or of the combined map.
 
-    Parameters
-    ----------
-    name : str
-        Name of the run, or ``all``.
-    weight : float
-        Weight of the run.
-    maps : Mapping[str, Derivative]
-        Maps by statistic.
-    rows : Sequence[MetricRow]
-        Sizes of the regions in the maps, for all contrasts and smoothing widths.
-    shown_effect : _ShownEffect
-        Combined effect, which determines contrast, smoothing and scale.
-    voxels : _SummaryVoxels
-        Voxels of the medians.
+    `name` is the name of the run, or ``all``, and `maps` are maps by statistic. `rows` are sizes
+    of the regions in the maps, for all contrasts and smoothing widths. `shown_effect` determines
+    contrast, smoothing and scale, and medians are over `voxels`.
     """
     from bids_sr.combination.overview import MapError
 
@@ -578,20 +532,12 @@ def _person_interval(
     the reconstruction error that repeats between runs is treated as known, and degrees of freedom
     are combined by the Welch-Satterthwaite equation.
 
-    Parameters
-    ----------
-    person_sd : Array
-        SD of the effect as an estimate for the participant, (voxels,).
-    by_run : Mapping[str, Mapping[str, Derivative]]
-        Maps of the runs in the frame of the first run, by name of the run and statistic.
-    weights : Mapping[str, object]
-        Weights of the runs, by name of the run.
-    shared : object
-        Correlation of the reconstruction error between runs; None if the error is unknown.
-    inside : Array
-        Selected voxels (3D, boolean).
-    widening : float
-        Factor of the SD of the reconstruction error (`combination.run_combination.widen_error`).
+    `person_sd` is the SD of the effect as an estimate for the participant, (voxels,). `by_run` are
+    maps of the runs in the frame of the first run, by name of the run and statistic, and `weights`
+    are weights by name of the run. `shared` is the correlation of the reconstruction error between
+    runs; None if the error is unknown. `inside` are the selected voxels (3D, boolean). `widening`
+    is the factor of the SD of the reconstruction error
+    (`combination.run_combination.widen_error`).
     """
     from scipy import special
 

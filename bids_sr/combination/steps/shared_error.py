@@ -50,32 +50,18 @@ def scale_run_error(
 ) -> list[Map]:
     """Map the SD of the reconstruction error of a run, scaled to the effect in all runs.
 
-    Parameters
-    ----------
-    resampled_maps, acquired_maps : list[Map]
-        Maps of the series and of the acquired series in the frame of the first run, as returned by
-        `combination.steps.combined_runs.resample_run_maps` for all runs.
-    error_powers : list[Map]
-        Mean squares of the samples of the run, from `steps.reconstruction_error.measure_error`.
-    mask, bold_mask : Mask
-        Brain of the run on the high-resolution grid and on the acquired grid.
-    first_mask, first_bold_mask : Mask
-        Brain of the first run on the same grids.
-    run_agreement : Facts
-        Result of `combination.steps.sibling_runs.check_runs`, whose left-out runs are not used.
-    first2run_xfm : Transforms | None, optional
-        Transform (1, 4, 4) from points of the first run to points of the run (RAS+ mm); None for
-        the first run.
-    run : str
-        Name of the run.
-    contrasts : Mapping[str, Sequence[str]]
-        Names of the combined runs, by contrast.
+    `resampled_maps` and `acquired_maps` are maps of the series and of the acquired series in the
+    frame of the first run, as returned by `combination.steps.combined_runs.resample_run_maps` for
+    all runs. `error_powers` are mean squares of the samples of the run, from
+    `steps.reconstruction_error.measure_error`. `mask` and `bold_mask` are the brain of the run on
+    the high-resolution grid and on the acquired grid, and `first_mask` and `first_bold_mask` the
+    brain of the first run on the same grids. `run_agreement` is the result of
+    `combination.steps.sibling_runs.check_runs`, whose left-out runs are not used. `first2run_xfm`
+    transforms points of the first run to points of the run (1, 4, 4; RAS+ mm); None for the first
+    run. `contrasts` has the names of the combined runs, by contrast.
 
-    Returns
-    -------
-    list[Map]
-        SD by contrast and smoothing, in the frame of the first run; empty if the run has no
-        samples.
+    Returns SD by contrast and smoothing, in the frame of the first run; empty if the run has no
+    samples.
     """
     xfm = None if first2run_xfm is None else first2run_xfm[0]
     acquired_power: Float32 | None = None

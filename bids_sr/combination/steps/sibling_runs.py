@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 
 MOST_NOTED_RATIO = 1.1
 """Ratio of the signals of two runs above which a notice names the factor."""
-_COMBINE_ALL_OPTION = "--combine-all-runs"
+_COMBINE_ALL_OPTION = "--set activation.combine_all_runs=true"
 """Option that combines runs that disagree."""
 
 
@@ -48,25 +48,13 @@ def compare_with_first_run(
 ) -> tuple[Image, Facts]:
     """Compare the boldref of a run with the boldref of the first run.
 
-    Parameters
-    ----------
-    boldref, first_boldref : Image
-        Boldrefs of the run and of the first run.
-    first_mask : Mask
-        Brain of the first run on the grid of its boldref.
-    first2run_xfm : Transforms
-        Transform (1, 4, 4) from points of the first run to points of the run (RAS+ mm).
-    run, first : str
-        Names of the run and of the first run.
-    percent : bool
-        Whether effects are expressed in percent, so that they do not depend on the scale.
-
-    Returns
-    -------
-    tuple[Image, Facts]
-        Boldref on the grid of the first run, 0 outside its field of view. ``SignalRatio``: median
-        signal in the brain, relative to the first run. ``Mirrored``: whether left and right are
-        swapped relative to the first run.
+    `first_mask` is the brain of the first run on the grid of its boldref, and `first2run_xfm`
+    transforms points of the first run to points of the run (1, 4, 4; RAS+ mm). `run` and `first`
+    are the names of both runs. `percent` states whether effects are expressed in percent, so that
+    they do not depend on the scale. Returns the boldref on the grid of the first run, 0 outside
+    its field of view, and two facts. ``SignalRatio`` is the median signal in the brain, relative
+    to the first run. ``Mirrored`` states whether left and right are swapped relative to the first
+    run.
     """
     xfm = first2run_xfm[0]
     resampled_boldref = resample_with_field_of_view(boldref, first_boldref, xfm)
@@ -117,16 +105,9 @@ class _EffectComparison:
 class _RunPair:
     """Comparison of two runs.
 
-    Attributes
-    ----------
-    runs : tuple[str, str]
-        Names of the runs.
-    head_similarity : float
-        Similarity of the heads; NaN if unknown.
-    is_mirrored : bool
-        Whether the head of exactly one of the runs is mirrored relative to the first run.
-    effects : Sequence[_EffectComparison]
-        Comparisons of effects in both directions.
+    `head_similarity` is NaN if unknown. `is_mirrored` states whether the head of exactly one of
+    the runs is mirrored relative to the first run. `effects` are comparisons of effects in both
+    directions.
     """
 
     runs: tuple[str, str]
@@ -186,29 +167,15 @@ def check_runs(
     The largest set of runs that agree with each other is combined. If several sets are the
     largest, as for two runs that disagree, no run is left out.
 
-    Parameters
-    ----------
-    acquired_maps : list[Map]
-        Acquired maps of all runs in the frame of the first run, from
-        `bids_sr.combination.steps.combined_runs.resample_run_maps`.
-    framed_boldrefs : dict[str, Image]
-        Boldrefs on the grid of the first run, by name of each further run.
-    run_scales : dict[str, Facts]
-        Results of `compare_with_first_run`, by name of each further run.
-    first_boldref : Image
-        Boldref of the first run.
-    first_mask : Mask
-        Brain of the first run on the grid of its boldref.
-    first : str
-        Name of the first run.
-    combine_all : bool
-        Whether runs that disagree are combined.
+    `acquired_maps` are acquired maps of all runs in the frame of the first run, from
+    `bids_sr.combination.steps.combined_runs.resample_run_maps`. `framed_boldrefs` are boldrefs on
+    the grid of the first run, and `run_scales` results of `compare_with_first_run`, by name of
+    each further run. `first_mask` is the brain of the first run on the grid of its boldref, and
+    `first` the name of the first run. With `combine_all`, runs that disagree are combined.
 
-    Returns
-    -------
-    Facts
-        ``LeftOut``: reasons by name of the runs that are left out. ``Disagreeing``: reasons by
-        name of combined runs that disagree. ``Pairs``: comparisons of all pairs of runs.
+    Returns reasons by name of the runs that are left out (``LeftOut``), reasons by name of
+    combined runs that disagree (``Disagreeing``), and comparisons of all pairs of runs
+    (``Pairs``).
     """
     boldrefs = {first: first_boldref, **framed_boldrefs}
     names = list(boldrefs)

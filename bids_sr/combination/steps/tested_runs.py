@@ -68,35 +68,19 @@ def compare_runs(
 ) -> tuple[Rows, Facts]:
     """Test the detail of the mean effect of runs at half the resolution, with runs as halves.
 
-    Parameters
-    ----------
-    half_resolution_maps : dict[str, File]
-        Files of `check_intervals` by name of the run, the first run first.
-    first2run_xfms : dict[str, Transforms]
-        Transforms (1, 4, 4) from points of the first run to points of each further run (RAS+ mm).
-    run_scales : dict[str, Facts]
-        Signal of each further run relative to the first run.
-    run_agreement : Facts
-        Result of `combination.steps.sibling_runs.check_runs`, whose left-out runs are not used.
-    own_rows : dict[str, Rows]
-        Rows of `check_intervals` by name of the run. They are used if all other runs of a contrast
-        are left out.
-    series_name : str
-        Name of the series.
-    contrasts : Mapping[str, Sequence[str]]
-        Names of the combined runs, by contrast.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    calibrated : bool
-        Whether any run was super-resolved with a calibration run.
+    `half_resolution_maps` are files of `check_intervals` by name of the run, the first run first.
+    `first2run_xfms` transform points of the first run to points of each further run (1, 4, 4; RAS+
+    mm), and `run_scales` are the signal of each further run relative to the first run.
+    `run_agreement` is the result of `combination.steps.sibling_runs.check_runs`, whose left-out
+    runs are not used. `own_rows` are rows of `check_intervals` by name of the run. They are used
+    if all other runs of a contrast are left out. `contrasts` has the names of the combined runs,
+    by contrast. `factor` is the ratio of acquired to high-resolution voxel size, per axis.
+    `calibrated` states whether any run was super-resolved with a calibration run.
 
-    Returns
-    -------
-    tuple[Rows, Facts]
-        Rows of the test as for a single run: explained variance of the detail and coverage of the
-        intervals of each contrast, and the largest smoothness of the runs. Contrasts that are
-        combined but were tested in fewer than two runs have no rows. The second value describes
-        the columns.
+    Returns rows of the test as for a single run: explained variance of the detail and coverage of
+    the intervals of each contrast, and the largest smoothness of the runs. Contrasts that are
+    combined but were tested in fewer than two runs have no rows. The second value describes the
+    columns.
     """
     left_out = run_agreement["LeftOut"]
     assert isinstance(left_out, Mapping)
@@ -130,12 +114,8 @@ def compare_runs(
 class _PlacedRun(NamedTuple):
     """Maps of a run on the grids of the frame.
 
-    Attributes
-    ----------
-    maps : HalfResolutionMaps
-        Maps, in the unit of the first run of the group.
-    xfm : Array
-        Transform (4, 4) from points of the group's first run to points of the run.
+    `maps` are in the unit of the first run of the group, and `xfm` transforms points of the
+    group's first run to points of the run (4, 4).
     """
 
     maps: HalfResolutionMaps
@@ -196,12 +176,8 @@ def _place_run(
 class _Move:
     """Interpolation from the grid of a run to the grid of the frame.
 
-    Attributes
-    ----------
-    source, target : Volume
-        Brain on both grids.
-    xfm : Array
-        Transform (4, 4) from points of the frame to points of the run (RAS+ mm).
+    `source` and `target` are the brain on both grids, and `xfm` transforms points of the frame to
+    points of the run (4, 4; RAS+ mm).
     """
 
     source: Volume

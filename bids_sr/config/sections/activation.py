@@ -29,8 +29,9 @@ class Activation(OptionSection):
     `contrasts` select the defaults of `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi`
     are described in `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
 
-    `draws_cc` is true if ``cc`` is on the command line. Otherwise, maps of cross-correlation are
-    only drawn if there are no other maps, or if a network is trained as published.
+    `draws_cc` is true if ``cc`` is requested on the command line. Otherwise, maps of
+    cross-correlation are only drawn if there are no other maps, or if a network is trained as
+    published.
     """
 
     contrasts: tuple[str, ...] = option(
@@ -40,55 +41,50 @@ class Activation(OptionSection):
         " (default: each trial type, the mean of all trial types, and pairwise comparisons of up"
         " to eight trial types)",
     )
-    stats_model: Path | None = option(
+    model: Path | None = option(
         None,
         "--model FILE",
         "BIDS Stats Model (JSON file) that defines the run-level contrasts and confounds",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"),
-        "--activation",
-        "activation maps to compute: cross-correlation with the task design (cc), or general"
-        " linear model (glm)",
+        help=(
+            "activation maps to compute: cross-correlation with the task design (cc), or general"
+            " linear model (glm)"
+        ),
     )
     smoothing: tuple[float, ...] = option(
         SMOOTHING,
         "--smoothing MM",
-        (
-            "FWHM of the Gaussian kernels that smooth the volumes before the maps are computed, in"
-            " mm (0: no smoothing; paper: 3.5 and 13.2 mm)"
-        ),
+        "FWHM in mm of the Gaussian kernels that smooth the volumes before maps are computed"
+        " (0: no smoothing; paper: 3.5 and 13.2 mm)",
         type=readers.parse_widths,
         least=0,
         most=50,
     )
     low_pass: float | None = option(
         0.1,
-        "--low-pass HZ",
-        "low-pass cutoff frequency of the cross-correlation in Hz, or none",
+        help="low-pass cutoff of the cross-correlation in Hz: a number, or none",
         type=readers.parse_frequency,
     )
     high_pass: float = option(
         1 / 128,
-        "--high-pass HZ",
-        "high-pass cutoff frequency of the GLM in Hz, or none",
+        help="high-pass cutoff of the GLM in Hz: a number, or none",
         type=lambda text: readers.parse_frequency(text) or 0.0,
         least=0,
     )
     band_pass: tuple[float, ...] = option(
         (),
         "--band-pass HZ",
-        "lower and upper cutoff frequency in Hz (LOW HIGH). The band-pass filter is implemented"
-        " with regressors in all models and in the cross-correlation, and replaces --high-pass"
-        " and --low-pass",
+        "lower and upper cutoff frequency in Hz (LOW HIGH), with regressors in all models and"
+        " in the cross-correlation, instead of high_pass and low_pass",
         above=0,
     )
     drift: str = option(
         COSINE,
-        "--drift {cosine,legendre:N}",
-        (
-            "drift model of the GLM: cosines up to the --high-pass frequency, or Legendre"
-            " polynomials up to order N"
+        help=(
+            "drift model of the GLM: cosines up to the frequency high_pass (cosine), or Legendre"
+            " polynomials up to order N (legendre:N)"
         ),
     )
     censor: tuple[str, ...] = option(
@@ -107,22 +103,26 @@ class Activation(OptionSection):
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
-        "--seeds SEED",
-        f"seeds for the connectivity of runs without events: {', '.join(PREDEFINED)}, atlas"
-        " labels, NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
+        help=(
+            f"seeds of connectivity maps: for runs without events, {', '.join(PREDEFINED)}, atlas"
+            " labels, NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components"
+        ),
     )
     seed_series: Literal["acquired", "own"] = option(
         "acquired",
-        "--seed-series",
-        "source of the seed time series: the acquired series, with the same seed time series for"
-        " all maps (acquired), or the series that is used to compute each map (own)",
+        help=(
+            "source of the seed time series: the acquired series, with the same seed time"
+            " series for all maps (acquired), or the series that is used to compute each map"
+            " (own)"
+        ),
     )
     atlas: str = option(
         region_names.AAL2,
-        "--atlas {NAME,FILE}",
-        "atlas for --roi, --seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
-        " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
-        " table of the same name (columns index and name)",
+        help=(
+            "atlas for --roi, seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
+            " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
+            " table of the same name (columns index and name)"
+        ),
     )
     roi: str = option(
         region_names.AUTO,
@@ -130,19 +130,21 @@ class Activation(OptionSection):
         "region of interest for measuring activated regions: auto (determined from the"
         " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
         " mask image",
-        common=True,
+        common="region of interest (default: auto, by the task name)",
     )
     combine_weights: Literal["equal", "precision"] = option(
         "equal",
-        "--combine-weights",
-        "weights of the runs in maps of all runs: equal, or precision (the inverse of the mean"
-        " noise variance of each run, for runs that differ in their noise)",
+        help=(
+            "weights of the runs in maps of all runs: equal, or precision (the inverse of the mean"
+            " noise variance of each run, for runs that differ in their noise)"
+        ),
     )
     combine_all_runs: bool = option(
         False,
-        "--combine-all-runs",
-        "also combine runs whose head or activation disagrees with the other runs of the task"
-        " (default: these runs are left out of maps of all runs)",
+        help=(
+            "maps of all runs also with runs that disagree: runs whose head or activation"
+            " differs from the other runs of the task (default: these runs are left out)"
+        ),
     )
     overlap: tuple[str, ...] = option(
         (),
@@ -154,14 +156,15 @@ class Activation(OptionSection):
     )
     draws_cc: bool = option(
         False,
-        help="draw the cross-correlation maps in axial and sagittal planes",
+        help="axial and sagittal figures of cc maps (default: if cc is requested)",
         affects_results=False,
     )
     thresholds: tuple[str, ...] = option(
         THRESHOLDS,
-        "--threshold {quarter,fdr,Z}",
-        "thresholds that define activated regions: upper quarter of the range, false discovery"
-        " rate of .05, or a z value",
+        help=(
+            "thresholds that define activated regions: upper quarter of the range (quarter), false"
+            " discovery rate of .05 (fdr), or a z value"
+        ),
     )
 
     def _check(self) -> None:
@@ -192,7 +195,10 @@ class Activation(OptionSection):
             reason = "expected two different conditions, or auto"
             is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap
             self._need(is_pair, "overlap", reason)
-            reason = "the overlap of regions requires --activation cc and --threshold quarter"
+            reason = (
+                "the overlap of regions requires cc in activation.kinds and quarter in"
+                " activation.thresholds"
+            )
             self._need(self.maps_quarter, "overlap", reason)
 
     def _check_regions(self) -> None:

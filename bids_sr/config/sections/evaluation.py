@@ -20,9 +20,8 @@ class Evaluation(OptionSection):
     truth: str = option(
         "auto",
         "--truth {auto,none,DIR}",
-        "high-resolution reference: dataset with the same runs acquired at the high resolution,"
-        " or with their known activation. auto: derivatives/highres-reference or"
-        " derivatives/ground-truth in the dataset, if available",
+        "reference: dataset with the same runs at the high resolution, or with known activation."
+        " auto: derivatives/highres-reference or derivatives/ground-truth, if available",
         affects_results=False,
         type=readers.check_folder,
     )
@@ -32,7 +31,7 @@ class Evaluation(OptionSection):
         "downsample the BOLD series by the super-resolution factor (default: 2), super-resolve"
         " the downsampled series and compare the result with the original series. noisy: also"
         " add thermal noise up to the noise level of the original series (default: clean)",
-        common=True,
+        common="downsample the runs, and compare the super-resolved with the original series",
         nargs="?",
         const="clean",
     )
@@ -60,42 +59,49 @@ class Evaluation(OptionSection):
     )
     roi_grow: bool = option(
         False,
-        "--roi-grow",
-        "extend the region of interest to include activation that crosses its border",
+        help=(
+            "growth of the region of interest: extend the region to activation that crosses its"
+            " border"
+        ),
     )
     margin: float | None = option(
         None,
-        "--margin VALUE",
-        "equivalence margin for dimensionless group-level metrics such as correlations (default,"
-        " also for all other metrics: one tenth of the difference between B-spline interpolation"
-        " and the acquired high-resolution series)",
+        help=(
+            "equivalence margin of dimensionless metrics: at the group level, such as"
+            " correlations (default, also for all other metrics: one tenth of the difference"
+            " between B-spline interpolation and the acquired high-resolution series)"
+        ),
         affects_results=False,
         above=0,
     )
     protocol: str | None = option(
         None,
-        "--protocol COLUMN",
-        "acquisition protocol of structural scans, used to group the errors of quality metrics"
-        " at the group level: a column of participants.tsv, such as scanner, or a sidecar field"
-        " of the low-resolution scans, such as ManufacturersModelName (default: one group)",
+        help=(
+            "acquisition protocol of structural scans: groups for the errors of quality metrics"
+            " at the group level, by a column of participants.tsv, such as scanner, or a sidecar"
+            " field of the low-resolution scans, such as ManufacturersModelName (default: one"
+            " group)"
+        ),
         affects_results=False,
     )
     months: str | None = option(
         None,
-        "--months COLUMN",
-        "column with the number of months since baseline in the sub-*_sessions.tsv files. It is"
-        " used to compute changes of tissue volumes over sessions at the group level of"
-        " structural scans (default: computed from acq_time in sessions.tsv or scans.tsv)",
+        help=(
+            "column of sub-*_sessions.tsv with the months: since baseline, for changes of"
+            " tissue volumes over sessions at the group level of structural scans (default:"
+            " computed from acq_time in sessions.tsv or scans.tsv)"
+        ),
         affects_results=False,
     )
     group_permutations: int = option(
         0,
-        "--group-permutations N",
-        "correct group maps for multiple comparisons (family-wise error rate, two-sided) using"
-        " the maximum |t| of N random sign flips, for example 5000 (default: no correction). All"
-        " sign flips are used, each once, if no more than N are possible (2^(n-1) for n"
-        " participants). At least 6 participants are required for p = .05. Needs 6 MB of memory"
-        " per run, and 2 MB per participant on each processor",
+        help=(
+            "sign flips that correct group maps: for multiple comparisons (family-wise error"
+            " rate, two-sided, of the maximum |t|), for example 5000 (default: no correction)."
+            " All sign flips are used, each once, if no more are possible (2^(n-1) for n"
+            " participants). At least 6 participants are required for p = .05. Needs 6 MB of"
+            " memory per run, and 2 MB per participant on each processor"
+        ),
         affects_results=False,
         least=0,
     )

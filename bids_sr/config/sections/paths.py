@@ -19,7 +19,7 @@ class Paths(OptionSection):
         None,
         "-w --work-dir DIR",
         "directory for intermediate results (default: ./work)",
-        common=True,
+        common="directory for intermediate results (default: ./work)",
         affects_results=False,
         among=HOW_IT_RUNS,
     )

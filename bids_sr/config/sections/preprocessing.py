@@ -13,8 +13,8 @@ from bids_sr.frozen import frozen
 class Preprocessing(OptionSection):
     """Settings of the processing before super-resolution.
 
-    If `dummy_scans` is None, the number is detected. If `echo` is None, all echoes are combined.
-    Existing outputs in the folders of `derivatives` are not recomputed.
+    If `dummy_scans` is None, the number is detected. If `echo_idx` is None, all echoes are
+    combined. Existing outputs in the folders of `derivatives` are not recomputed.
     """
 
     dummy_scans: int | None = option(
@@ -29,13 +29,12 @@ class Preprocessing(OptionSection):
     derivatives: tuple[str, ...] = option(
         (),
         "-d --derivatives NAME=DIR",
-        "fMRIPrep output directory (fmriprep=DIR, or DIR). Anatomical images, masks, transforms,"
-        " head-motion estimates, field maps and confounds are read from this directory instead"
-        " of being computed",
-        common=True,
+        "fMRIPrep output directory (fmriprep=DIR, or DIR) with anatomical images, masks,"
+        " transforms, head-motion estimates, field maps and confounds to use",
+        common="directory with fMRIPrep outputs to use instead of own preprocessing",
         affects_results=False,
     )
-    echo: int | None = option(
+    echo_idx: int | None = option(
         None,
         "--echo-idx N",
         "process only this echo of multi-echo runs (default: optimal combination of all echoes)",
@@ -53,68 +52,59 @@ class Preprocessing(OptionSection):
     )
     fd_spike_threshold: float = option(
         0.5,
-        "--fd-spike-threshold MM",
-        (
-            "framewise displacement (mm) above which a volume is flagged as a motion outlier in"
-            " the confounds table"
+        help=(
+            "framewise displacement of motion outliers in mm: volumes above the value are"
+            " flagged in the confounds table"
         ),
         above=0,
     )
     dvars_spike_threshold: float = option(
         1.5,
-        "--dvars-spike-threshold VALUE",
-        (
-            "standardized DVARS above which a volume is flagged as a motion outlier in the"
+        help=(
+            "standardized DVARS of motion outliers: volumes above the value are flagged in the"
             " confounds table"
         ),
         above=0,
     )
     return_all_components: bool = option(
         False,
-        "--return-all-components",
-        "include all CompCor components in the confounds table (default: only the components"
-        " that explain 50 percent of the variance)",
+        help=(
+            "all CompCor components in the confounds table: by default, only the components"
+            " that explain 50 percent of the variance"
+        ),
     )
     ignore: tuple[
         Literal[
             "slicetiming",
             "events",
             "outliers",
-            "fieldmaps",
-            "sbref",
-            "t2w",
-            "flair",
-            "fmap-jacobian",
         ],
         ...,
     ] = option(
         (),
         "--ignore",
-        "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
-        " events: treat all runs as resting state. outliers: include volumes that do not show the"
-        " head as the other volumes do. The other values are accepted for"
-        " compatibility with fMRIPrep and have no effect.",
+        "slicetiming: skip slice-timing correction. events: treat all runs as resting state."
+        " outliers: include volumes that do not show the head as the other volumes do",
     )
     input_smoothing: float = option(
         0.0,
-        "--input-smoothing MM",
-        "smooth the acquired series with a Gaussian kernel of this FWHM (mm) before"
-        " super-resolution and interpolation, as in Ota et al. 2022. Maps are additionally"
-        " smoothed with --smoothing (default: 0, no smoothing)",
+        help=(
+            "smoothing before super-resolution: FWHM (mm) of a Gaussian kernel for the acquired"
+            " series, as in Ota et al. 2022. Maps are additionally smoothed with --smoothing"
+        ),
         least=0,
         most=50,
     )
     output_spaces: tuple[str, ...] = option(
         (FUNC,),
         "--output-spaces SPACE",
-        "output spaces of the super-resolved series and maps: func, T1w, or templates such as"
-        " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
-        " fsaverage:den-10k",
-        common=True,
+        "output spaces of super-resolved series and maps: func, T1w, templates such as"
+        " MNI152NLin2009cAsym:res-2, and for maps fsnative and fsaverage:den-10k",
+        common="func, T1w, or templates and surfaces (default: func)",
         affects_results=False,
     )
     output_dtype: Literal["int16", "float32"] = option(
-        "int16", "--output-dtype", "data type of the saved series", affects_results=False
+        "int16", help="data type of the saved series", affects_results=False
     )
 
     def _check(self) -> None:

@@ -20,7 +20,7 @@ class Resources(OptionSection):
         None,
         "--nprocs --n-procs --nthreads --n-cpus N",
         "maximum number of processors to use (default: all available processors)",
-        common=True,
+        common="maximum number of processors (default: all)",
         affects_results=False,
         least=1,
     )
@@ -36,14 +36,14 @@ class Resources(OptionSection):
         "--mem --mem-gb --mem-mb SIZE",
         "memory limit, such as 8G or 512M. A number without a unit is in GB, or in MB with"
         " --mem-mb (default: available memory)",
-        common=True,
+        common="memory limit, such as 8G (default: available memory)",
         affects_results=False,
         action=readers.StoreMemory,
         type=str,
         above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "--device", "device for training and applying networks", affects_results=False
+        "auto", help="device for training and applying networks", affects_results=False
     )
     random_seed: int = option(
         0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1

@@ -6,24 +6,12 @@ from bids_sr.config.section import WHICH_DATA, OptionSection, option
 from bids_sr.frozen import frozen
 
 
-def sessions_option() -> int:
-    """Return the field for the number of sessions per report, shared by all report commands."""
-    return option(
-        4,
-        "--aggregate-session-reports N",
-        "maximum number of sessions per report. If a participant has more sessions, one report"
-        " is generated per session (default: 4)",
-        affects_results=False,
-        least=1,
-    )
-
-
 @frozen
 class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
 
     Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
-    processed stops the whole call. `verbosity` is 0 for stages, 1 for details and 2 for
+    processed stops the whole call. `verbose` is 0 for stages, 1 for details and 2 for
     everything.
     """
 
@@ -40,8 +28,7 @@ class Run(OptionSection):
         "standard",
         "--level",
         "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
-        " bspline, the methods and measured), or full (also maps and series of all baselines)."
-        " The results themselves do not depend on this option",
+        " bspline, the methods and measured), or full (also maps and series of all baselines)",
         affects_results=False,
     )
     boilerplate_only: bool = option(
@@ -54,15 +41,15 @@ class Run(OptionSection):
     )
     md_only_boilerplate: bool = option(
         False,
-        "--md-only-boilerplate",
-        "generate the methods text as Markdown and BibTeX files, without HTML",
+        help="methods text without HTML: only as Markdown and BibTeX files",
         affects_results=False,
     )
     clean_workdir: bool = option(
         False,
-        "--clean-workdir",
-        "before processing, remove steps of the selected participants that earlier runs left in"
-        " the working directory",
+        help=(
+            "removal of steps of earlier calls: before processing, the steps of the selected"
+            " participants are removed from the working directory"
+        ),
         affects_results=False,
         per_call=True,
     )
@@ -73,11 +60,20 @@ class Run(OptionSection):
         affects_results=False,
         per_call=True,
     )
-    aggregate_session_reports: int = sessions_option()
+    aggregate_session_reports: int = option(
+        4,
+        help=(
+            "maximum number of sessions per report. If a participant has more sessions, one report"
+            " is generated per session"
+        ),
+        affects_results=False,
+        least=1,
+    )
     strict: bool = option(
         False,
-        "--strict",
-        "stop before processing if any run cannot be processed (default: such runs are skipped)",
+        help=(
+            "stop if a run cannot be processed: before processing (default: such runs are skipped)"
+        ),
         affects_results=False,
     )
     stop_on_first_crash: bool = option(
@@ -89,10 +85,8 @@ class Run(OptionSection):
         ),
         affects_results=False,
     )
-    sloppy: bool = option(
-        False, "--sloppy", "use low-quality settings for speed (for testing only)"
-    )
-    verbosity: int = option(
+    sloppy: bool = option(False, help="low-quality settings for speed: for testing only")
+    verbose: int = option(
         0,
         "-v --verbose",
         "increase the verbosity of the console output; can be used twice",
@@ -105,19 +99,17 @@ class Run(OptionSection):
         "--dry-run",
         "check the inputs, print the planned processing with estimates of time, memory and disk"
         " space, and exit without processing",
-        common=True,
+        common="check the inputs, estimate time, memory and disk space, and exit",
         affects_results=False,
         per_call=True,
         among=WHICH_DATA,
     )
     run_uuid: str = option(
-        "", help="name of the log directory of this call", affects_results=False, per_call=True
-    )
-    without_effect: tuple[tuple[str, ...], ...] = option(
-        (),
-        help="options that were specified but had no effect, with the reason",
+        "",
+        help="name of the log directory of this call",
         affects_results=False,
         per_call=True,
+        is_internal=True,
     )
 
     def _check(self) -> None:

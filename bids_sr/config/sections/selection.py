@@ -29,7 +29,7 @@ class Selection(OptionSection):
             "labels of the participants to process, separated by spaces or commas, or @FILE with"
             " one label per line (default: all participants)"
         ),
-        common=True,
+        common="participants to process (default: all)",
         affects_results=False,
         type=readers.parse_labels,
     )
@@ -44,7 +44,7 @@ class Selection(OptionSection):
         (),
         "-t --task-id TASK",
         "labels of the tasks to process (default: all tasks)",
-        common=True,
+        common="tasks to process (default: all)",
         affects_results=False,
         type=readers.parse_labels,
     )

@@ -38,7 +38,7 @@ def _check_method(name: str) -> None:
 class SuperRes(OptionSection):
     """Settings of super-resolution.
 
-    `methods` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
+    `method` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
     the acquired divided by the high-resolution voxel size: one number (in-plane) or three numbers
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
@@ -51,8 +51,8 @@ class SuperRes(OptionSection):
     target: Literal["bold", "anat"] = option(
         "bold",
         "--sr-target",
-        "images to super-resolve. bold: BOLD runs. anat: T1w, T2w and FLAIR scans at two"
-        " resolutions, which are super-resolved together (methods attunet, unet and vit)",
+        "images to super-resolve: BOLD runs (bold), or T1w, T2w and FLAIR scans at two"
+        " resolutions, together (anat; methods attunet, unet and vit)",
     )
     train_on: Literal["own", "others"] = option(
         "own",
@@ -116,13 +116,13 @@ class SuperRes(OptionSection):
         " range: each scan is scaled from its minimum to its maximum. auto: range with --recipe"
         " paper, otherwise percentile",
     )
-    methods: tuple[str, ...] = option(
+    method: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
         "methods: auto, baselines, or any of"
         f" {', '.join(method_names_without_controls())}. sbl, tv and dip require no pair."
         " auto: sbl, also srgan with a pair, tv for thinner slices",
-        common=True,
+        common="auto, or methods such as sbl, tv and srgan (default: auto)",
     )
     baselines: Literal["default", "all"] = option(
         "default",
@@ -135,10 +135,10 @@ class SuperRes(OptionSection):
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
-        "super-resolution factor, that is, acquired voxel size divided by high-resolution voxel"
-        " size: one number (in-plane), or three numbers (x, y, across slices). Thinner slices"
-        " require a 3D method (default: tv). By default, the factor is derived from the T2*w"
-        " pair (at most 4), the calibration run or the --pretrained model, or is 2 in-plane",
+        "acquired divided by high-resolution voxel size: one number (in-plane), or three"
+        " numbers (x, y, across slices; a 3D method is required). By default, the factor of"
+        " the T2*w pair (at most 4), the calibration run or the --pretrained model, or 2",
+        common="acquired / high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
     )
@@ -159,7 +159,7 @@ class SuperRes(OptionSection):
         "--calibration {auto,none,LABEL,FILE}",
         "short high-resolution BOLD run that is used to estimate the variance map for the other"
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
-        common=True,
+        common="high-resolution BOLD run for calibration (default: by voxel size)",
     )
     recipe: Literal["fast", "paper"] = option(
         "fast",
@@ -169,16 +169,17 @@ class SuperRes(OptionSection):
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
-        "--set METHOD.FIELD=VALUE",
-        "change a setting of a method, for example tv.tv=0.02 or sbl.rounds=8. To list the"
-        " settings of a method with their ranges and defaults, run bids-sr-models list METHOD",
+        "--set NAME.FIELD=VALUE",
+        "set any field of settings.toml (see below), for example activation.drift=legendre:4"
+        " or 'activation.smoothing=[0, 5]', or a setting of a method (bids-sr-models list"
+        " METHOD), for example tv.tv=0.02",
+        common="any other setting, such as activation.thresholds=fdr or tv.tv=0.02",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
-        "--model-source",
-        (
-            "train: always train new models. reuse: only use existing models from --model-dir."
-            " auto: reuse a model that was trained on the same pair, if available"
+        help=(
+            "use of existing models. train: always train new models. reuse: only use models from"
+            " --model-dir. auto: reuse a model that was trained on the same pair, if available"
         ),
         affects_results=False,
     )
@@ -199,23 +200,22 @@ class SuperRes(OptionSection):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "maximum training time in minutes. A model whose training reached this limit is marked"
-        " as not reproducible. If the program is run again with another limit or without a"
-        " limit, training continues",
+        "maximum training time in minutes. Models that reach this limit are marked as not"
+        " reproducible; a later call with another limit continues their training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
-        "--train-precision",
-        "numerical precision of training: fp32, or mixed (bf16 if it does not change the score)."
-        " auto: mixed on a GPU, otherwise fp32",
+        help=(
+            "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
+            " score). auto: mixed on a GPU, otherwise fp32"
+        ),
     )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
-        "--data-consistency",
-        (
-            "enforce: replace the acquired frequencies in k-space of the super-resolved images"
-            " by the acquired data"
+        help=(
+            "acquired frequencies in k-space of super-resolved images: off, or enforce (the"
+            " acquired data replace them)"
         ),
     )
     guide: Literal["auto", "highres", "none"] = option(
@@ -226,15 +226,16 @@ class SuperRes(OptionSection):
     )
     force: bool = option(
         False,
-        "--force",
-        "apply models to resolutions or orientations for which they were not trained, and"
-        " process runs whose k-space is empty below the Nyquist frequency implied by the voxel"
-        " size",
+        help=(
+            "use of models and runs despite differences: apply models to resolutions or"
+            " orientations for which they were not trained, and process runs whose k-space is"
+            " empty below the Nyquist frequency implied by the voxel size"
+        ),
         affects_results=False,
     )
 
     def _check(self) -> None:
-        self._remove_duplicates("methods", "pretrained")
+        self._remove_duplicates("method", "pretrained")
         for name in ("hr_acq", "lr_acq", "calibration"):
             label = getattr(self, name)
             self._set(name, label and label.removeprefix("acq-"))
@@ -244,11 +245,11 @@ class SuperRes(OptionSection):
             "calibration",
             "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
-        for name in self.methods:
+        for name in self.method:
             if name != _AUTO:
                 _check_method(name)
         self._need(
-            bool(self.methods), "methods", "at least one method or baseline must be specified"
+            bool(self.method), "method", "at least one method or baseline must be specified"
         )
         self._check_factor()
         has_vgg = self.recipe == "paper" and installed_vgg19().is_file()
@@ -308,12 +309,12 @@ class SuperRes(OptionSection):
     @property
     def auto(self) -> bool:
         """Whether the methods depend on the data of each run."""
-        return _AUTO in self.methods
+        return _AUTO in self.method
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the requested methods and baselines; `auto` stands for all its methods."""
-        names = [name for name in self.methods if name != _AUTO]
+        names = [name for name in self.method if name != _AUTO]
         if self.auto and self.thins_slices:
             names = [*_AUTO_METHODS_FOR_THINNER_SLICES, *names]
         elif self.auto:
@@ -375,8 +376,8 @@ class SuperRes(OptionSection):
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Return the directory to search for trained models, or None.
 
-        With ``--model-source reuse`` but without ``--model-dir``, models in the output directory
-        are reused.
+        With ``superres.model_source=reuse`` but without ``--model-dir``, models in the output
+        directory are reused.
         """
         output_models = output_dir / "sourcedata" / "models"
         return self.model_dir or (output_models if self.model_source == "reuse" else None)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.cli.console import table_text
-from bids_sr.cli.recipe_settings import settings_text
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.model_commands.cli.model_files import open_model
 from bids_sr.model_commands.cli.options import CardOptions, ListOptions
+from bids_sr.model_commands.cli.recipe_settings import settings_text
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 

@@ -35,14 +35,9 @@ class PReLUResidualBlock(nn.Module):
     Batch normalization would make the intensity of an image depend on the other images in the
     batch.
 
-    Parameters
-    ----------
-    width : int
-        Number of channels.
-    initial_scale : float, optional
-        Factor on the initial weights of the second convolution. With small values, the block is
-        close to the identity at first, so that a deep network without normalization can take large
-        steps.
+    `width` is the number of channels, and `initial_scale` a factor on the initial weights of the
+    second convolution. With small values, the block is close to the identity at first, so that a
+    deep network without normalization can take large steps.
     """
 
     def __init__(self, width: int, *, initial_scale: float = 1.0) -> None:
@@ -66,14 +61,7 @@ class ResidualBlock(nn.Module):
 
     Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
     additional layer", interpreted as an addition). The block has 2 (3^ndim width² + width)
-    parameters.
-
-    Parameters
-    ----------
-    width : int
-        Number of channels.
-    ndim : int
-        Number of spatial axes, 2 or 3.
+    parameters. `width` is the number of channels, and `ndim` the number of spatial axes, 2 or 3.
     """
 
     def __init__(self, width: int, ndim: int) -> None:

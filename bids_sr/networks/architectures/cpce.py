@@ -24,15 +24,9 @@ class CPCENet(nn.Module):
     Sides must be at least 9 voxels. The published network has 74,817 parameters and a receptive
     field of 17 x 17 voxels.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    width : int, optional
-        Number of filters.
-    skip : bool, optional
-        Whether to add the input to the output and initialize the network as the identity. This is
-        used by our recipe `fast`, but not in the paper.
+    `channels` is the number of contrasts, and `width` the number of filters. `skip` adds the input
+    to the output and initializes the network as the identity. This is used by our recipe `fast`,
+    but not in the paper.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:

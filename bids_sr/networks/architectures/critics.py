@@ -13,16 +13,9 @@ from torch import Tensor, nn
 class Critic(nn.Module):
     """Critic with convolutional features and a score computed from these features.
 
-    Scores are logits, one per image (N, 1) or one per patch (N, 1, x, y).
-
-    Parameters
-    ----------
-    features : Sequence[torch.nn.Module]
-        Layers from images to features.
-    score : Sequence[torch.nn.Module]
-        Layers from features to scores.
-    min_side : int, optional
-        Smallest side (voxels); smaller images are zero-padded.
+    Scores are logits, one per image (N, 1) or one per patch (N, 1, x, y). `features` are the
+    layers from images to features, and `score` the layers from features to scores. Images with a
+    side below `min_side` voxels are zero-padded.
     """
 
     def __init__(
@@ -88,23 +81,16 @@ def srgan_critic(
 ) -> Critic:
     """Return SRGAN's discriminator with ten convolutions and without batch normalization.
 
-    Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017,
-    figure 4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512
-    channels (our choice). The critic returns one score per image (N, 1).
+    Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
+    4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512 channels
+    (our choice). The critic returns one score per image (N, 1).
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    widths : tuple[int, ...], optional
-        Channels of the pairs of convolutions. The second convolution of a pair halves the image.
-        Recipe `fast` has five narrower pairs.
-    dense : int, optional
-        Number of features between the two dense layers, 1024 in SRGAN.
-    he : bool, optional
-        Whether to initialize weights after He et al. 2015. With the default weights of torch and
-        without batch normalization, the score hardly depends on the image at first, and a critic
-        that is trained for only some hundred steps learns nothing.
+    `channels` is the number of contrasts. `widths` are the channels of the pairs of convolutions;
+    recipe `fast` has five narrower pairs. The second convolution of a pair halves the image.
+    `dense` is the number of features between the two dense layers, 1024 in SRGAN. `he` initializes
+    weights after He et al. 2015. With the default weights of torch and without batch
+    normalization, the score hardly depends on the image at first, and a critic that is trained for
+    only some hundred steps learns nothing.
     """
     critic = Critic(
         _build_stages(channels, widths, _build_convolution_pair),
@@ -133,14 +119,9 @@ def cpce_critic(
     the score, because the Wasserstein distance requires both signs. The critic returns one score
     per image (N, 1).
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    widths : tuple[int, ...], optional
-        Channels of the pairs of convolutions, (64, 128, 256) in the paper.
-    dense : int, optional
-        Number of features between the two dense layers, 1024 in the paper.
+    `channels` is the number of contrasts, `widths` are the channels of the pairs of convolutions,
+    (64, 128, 256) in the paper, and `dense` is the number of features between the two dense
+    layers, 1024 in the paper.
     """
     return Critic(
         _build_stages(channels, widths, _build_convolution_pair),
@@ -159,21 +140,13 @@ def circle_critic(
 
     Source: gan-cpce-circle, section II.2. Kernels of 4 and the strides are not in the paper and
     are taken from the code of You et al. 2020. Its last stride is 1. Sides must be at least 32
-    voxels, so that features can be normalized at each stage. Instance normalization
-    processes each image separately, as required by the gradient penalty. It has no weights (our
-    choice).
+    voxels, so that features can be normalized at each stage. Instance normalization processes each
+    image separately, as required by the gradient penalty. It has no weights (our choice).
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    widths : tuple[int, ...], optional
-        Channels of the four convolutions.
-    dense : int, optional
-        Number of features between the two dense layers (our choice).
-    last_stride : int, optional
-        Stride of the last convolution, 1 or 2. Features are averaged to the size that they have
-        for patches of 64 voxels.
+    `channels` is the number of contrasts, `widths` are the channels of the four convolutions, and
+    `dense` is the number of features between the two dense layers (our choice). `last_stride` is
+    the stride of the last convolution, 1 or 2. Features are averaged to the size that they have
+    for patches of 64 voxels.
     """
     strides = [*[2] * (len(widths) - 1), last_stride]
     features: list[nn.Module] = []
@@ -210,21 +183,11 @@ def guiding_critic(
     precede the dense layer (our choice). Patches below 16 voxels are padded to 16, so that one
     voxel remains after four strides.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    width : int, optional
-        Number of channels after the first convolution.
-    grid : int, optional
-        Side of the feature map before the dense layer.
-    dropout : float, optional
-        Fraction of values dropped in training.
-    slope : float, optional
-        Slope of the leaky ReLU, .01 in the code of the authors and .2 in DCGAN.
-    activated : bool, optional
-        Whether a leaky ReLU follows the convolution to a single channel, as in the code of the
-        authors.
+    `channels` is the number of contrasts, `width` the number of channels after the first
+    convolution, and `grid` the side of the feature map before the dense layer. `dropout` is the
+    fraction of values dropped in training, and `slope` the slope of the leaky ReLU, .01 in the
+    code of the authors and .2 in DCGAN. If `activated`, a leaky ReLU follows the convolution to a
+    single channel, as in the code of the authors.
     """
 
     def build_stage(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -249,12 +212,8 @@ class PatchCritic(nn.Module):
     with stride 2, map images (N, C, X, Y) to scores (N, 1, X / 4, Y / 4). The critic begins with a
     stride, because the first layer at full resolution would take half of the computing time.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    width : int, optional
-        Channels after the first convolution.
+    `channels` is the number of contrasts, and `width` the number of channels after the first
+    convolution.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:

@@ -11,16 +11,8 @@ class ResNet2d(nn.Module):
     The published size, ten blocks of 64 channels, has 0.74 million parameters. As in `ResNet3d`,
     one convolution precedes the blocks and one follows them (our choice).
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    width : int, optional
-        Channels of the blocks; 64 in the paper.
-    blocks : int, optional
-        Number of blocks; 10 in the paper.
-    skip : bool, optional
-        Whether the input is added to the output (our choice).
+    `channels` is the number of contrasts. `width` is 64 and `blocks` is 10 in the paper. With
+    `skip`, the input is added to the output (our choice).
     """
 
     def __init__(

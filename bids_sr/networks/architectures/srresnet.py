@@ -16,14 +16,8 @@ class SRResNet(nn.Module):
     figure 4). It has 1.23 million parameters. The paper does not say whether an activation follows
     the last convolution; ours has none, because intensities have no upper limit.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    width : int, optional
-        Number of channels; 64 in the paper.
-    blocks : int, optional
-        Number of residual blocks; 16 in the paper.
+    `channels` is the number of contrasts. `width` is 64 and `blocks`, the number of residual
+    blocks, is 16 in the paper.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
@@ -49,16 +43,8 @@ class SubPixelNet(nn.Module):
     its signal changes and noise, and the few weights of the network serve only the missing band.
     On held-out slices of a T2* pair, this increased the PSNR by .2 dB.
 
-    Parameters
-    ----------
-    channels : int
-        Number of contrasts.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size; 1 across slices.
-    width : int, optional
-        Number of channels.
-    blocks : int, optional
-        Number of residual blocks.
+    `channels` is the number of contrasts, and `factor` the ratio of acquired to high-resolution
+    voxel size; 1 across slices. `width` is the number of channels of the residual blocks.
     """
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:

@@ -69,22 +69,13 @@ class _Merge(nn.Module):
 class UNet(nn.Module):
     """U-Net between images of the same size (N, C, X, Y).
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    widths : Sequence[int], optional
-        Channels of each level, from high to low resolution. There is one level more than poolings.
-    block : Callable[[int, int], torch.nn.Module], optional
-        Function from input and output channels to the convolutions of a level.
-    gate : Callable[[int], torch.nn.Module] | None, optional
-        Function from channels to a module that weights the skip connection, given the upsampled
-        features and the skip connection. None leaves the skip connection unchanged.
-    head : {"plain", "sigmoid", "residual"}, optional
-        "plain": the last convolution is the output; "sigmoid": its sigmoid is the output;
-        "residual": it is added to the input, and its weights are zero at first.
-    sizes : {"power of two", "multiple"}, optional
-        Rule for the padded image size.
+    `channels` is the number of contrasts. `widths` are the channels of each level, from high to
+    low resolution; there is one level more than poolings. `block` returns the convolutions of a
+    level from input and output channels. `gate` returns, from channels, a module that weights the
+    skip connection, given the upsampled features and the skip connection; None leaves the skip
+    connection unchanged. The last convolution is the output if `head` is "plain". Its sigmoid is
+    the output for "sigmoid". For "residual", it is added to the input, and its weights are zero at
+    first. `sizes` is the rule for the padded image size.
     """
 
     def __init__(
@@ -163,13 +154,8 @@ class AttentionGate(nn.Module):
     The mask is sigmoid(psi(relu(a(upsampled) + b(skip)))) with 1x1 convolutions a, b and psi.
     Source: attention_unet, section 3.7; Oktay et al. 2018, equations 1 and 2.
 
-    Parameters
-    ----------
-    channels : int
-        Number of channels of both inputs.
-    normalized : bool, optional
-        Whether instance normalization follows each of the convolutions, as in the code of Li et
-        al. 2022. It has no weights.
+    `channels` is the number of channels of both inputs. If `normalized`, instance normalization
+    follows each of the convolutions, as in the code of Li et al. 2022. It has no weights.
     """
 
     def __init__(self, channels: int, *, normalized: bool = False) -> None:
@@ -184,12 +170,8 @@ class AttentionGate(nn.Module):
     def mask(self, upsampled: Tensor, skip: Tensor) -> Tensor:
         """Return the fraction of the skip connection that passes at each voxel (N, 1, X, Y).
 
-        Parameters
-        ----------
-        upsampled : Tensor
-            Upsampled features of the level below (N, C, X, Y).
-        skip : Tensor
-            Features of the skip connection (N, C, X, Y).
+        `upsampled` are features of the level below, and `skip` features of the skip connection (N,
+        C, X, Y).
         """
         norm = self.norm
         features = torch.relu(norm(self.from_raised(upsampled)) + norm(self.from_skip(skip)))
@@ -224,20 +206,11 @@ def attention_unet(
     .01. A gate consists of two 1x1 convolutions, whose sum passes a ReLU and a third 1x1
     convolution to one channel, so that one mask applies to all channels.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    widths : Sequence[int], optional
-        Channels of each level, from high to low resolution.
-    convolutions : int, optional
-        Number of convolutions per level, 1 or 2.
-    normalized_gates : bool, optional
-        Whether the convolutions of the gates are normalized, as in the code of the authors.
-    head : {"plain", "sigmoid", "residual"}, optional
-        Output layer (see `UNet`).
-    sizes : {"power of two", "multiple"}, optional
-        Rule for the padded image size, a power of two in the paper.
+    `channels` is the number of contrasts, `widths` are the channels of each level, from high to
+    low resolution, and `convolutions` is the number of convolutions per level, 1 or 2.
+    `normalized_gates` normalizes the convolutions of the gates, as in the code of the authors. The
+    output layer `head` is described in `UNet`. `sizes` is the rule for the padded image size, a
+    power of two in the paper.
     """
     return UNet(
         channels,

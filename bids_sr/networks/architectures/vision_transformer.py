@@ -19,23 +19,11 @@ from bids_sr.networks.architectures.blocks import init_zero
 class VisionTransformer(nn.Module):
     """Vision transformer between images of the same size (N, C, X, Y).
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of contrasts.
-    patch : int, optional
-        Side of a patch (voxels).
-    width : int, optional
-        Number of channels of a token, over all heads.
-    heads : int, optional
-        Number of attention heads.
-    depth : int, optional
-        Number of layers.
-    grid : int, optional
-        Number of patches per side for which positions are learned.
-    head : {"plain", "sigmoid", "residual"}, optional
-        "plain": the patches are the output; "sigmoid": their sigmoid is the output; "residual":
-        the patches are added to the input, and are zero at first.
+    `channels` is the number of contrasts, `patch` the side of a patch (voxels), `width` the number
+    of channels of a token over all heads, `heads` the number of attention heads, `depth` the
+    number of layers, and `grid` the number of patches per side for which positions are learned.
+    The patches are the output if `head` is "plain". Their sigmoid is the output for "sigmoid". For
+    "residual", they are added to the input, and are zero at first.
     """
 
     def __init__(

@@ -20,20 +20,8 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     The 99.9th percentile within the mask becomes 1 (our choice). See attention_unet, section 3.1,
     for the scaling.
 
-    Parameters
-    ----------
-    image, mask : Array
-        Image and brain mask (X, Y, Z).
-
-    Returns
-    -------
-    tuple[Array, float]
-        Scaled image, and the intensity that became 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no positive intensity within the mask.
+    Image and brain mask are (X, Y, Z); the scale is the intensity that became 1. Raises
+    `ValueError` if there is no positive intensity within the mask.
     """
     is_inside = np.asarray(mask) > 0
     scale = float(np.percentile(image[is_inside], _TOP_PERCENTILE)) if is_inside.any() else 0.0
@@ -53,19 +41,10 @@ def contrast_image(
 ) -> TrainingImage:
     """Return the training image of one head.
 
-    Parameters
-    ----------
-    fine, coarse : Array
-        High- and low-resolution images with contrasts as channels (C, X, Y, Z), from 0 to 1. Both
-        are on the high-resolution grid.
-    mask : Array
-        Brain mask (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    contrasts : Sequence[str]
-        BIDS suffix of each channel.
-    name : str
-        Name of the head for the card.
+    `fine` and `coarse` are the high- and low-resolution images with contrasts as channels (C, X,
+    Y, Z), from 0 to 1. Both are on the high-resolution grid, as the brain mask (X, Y, Z), with
+    voxel-to-world matrix `affine` (4 x 4, RAS+ mm). `contrasts` are the BIDS suffixes of the
+    channels, and `name` is the name of the head for the card.
     """
     return TrainingImage(
         fine=np.asarray(fine, np.float32),

@@ -47,17 +47,9 @@ _ImageWindow = tuple[int, Window]  # image index, and window in this image
 class Batch:
     """Input, target and weights of one training step.
 
-    Parameters
-    ----------
-    input : Tensor
-        Network input (N, C, *grid).
-    target : Tensor
-        Images to compare the output with (N, C, *grid).
-    weight : Tensor
-        Weight of each voxel in the losses (N, C or 1, *grid).
-    operator : Degradation | None
-        Degradation that downsamples the output before the loss; None if the output is compared
-        directly.
+    The network output for `input` is compared with `target` (N, C, *grid); `weight` is the weight
+    of each voxel in the losses (N, C or 1, *grid). `operator` downsamples the output before the
+    loss; None if the output is compared directly.
     """
 
     input: Tensor
@@ -74,12 +66,8 @@ class Batch:
 class Region:
     """Range of slices in one image.
 
-    Parameters
-    ----------
-    image : int
-        Index of the image.
-    slices : tuple[int, int]
-        First slice along the third axis, and the slice after the last.
+    `image` is an index, and `slices` are the first slice along the third axis, and the slice after
+    the last.
     """
 
     image: int = 0
@@ -114,19 +102,8 @@ def _shuffle_slices(
     A batch contains slices from one group only. The last batch of a group may be smaller than
     `size`.
 
-    Parameters
-    ----------
-    groups : tuple[tuple[_Slice, ...], ...]
-        Slices grouped by in-plane size.
-    size : int
-        Number of slices per batch.
-    seed, epoch : int
-        Seed of the training and number of the epoch. Both determine the order.
-
-    Returns
-    -------
-    tuple[tuple[_Slice, ...], ...]
-        Slices of each batch.
+    `groups` are slices grouped by in-plane size, and `size` is the number of slices per batch. The
+    order is determined by the seed of the training and the number of the epoch.
     """
     rng = np.random.default_rng([seed, 2, epoch])
     batches = []
@@ -148,14 +125,8 @@ def _align_sides(
 
     A side that spans the in-plane axis of all images is not rounded.
 
-    Parameters
-    ----------
-    sides : Sequence[int]
-        Side length of the windows along each axis.
-    shapes : Sequence[tuple[int, ...]]
-        Shape of the part of each image that windows are cut from.
-    ratios : Sequence[tuple[int, int]]
-        Numerator and denominator (p, q) of the factor p/q along each axis.
+    `shapes` are the shapes of the parts of the images that windows are cut from, and `ratios` are
+    numerator and denominator (p, q) of the factor p/q along each axis.
     """
     aligned_sides = []
     for axis, (side, (step, _)) in enumerate(zip(sides, ratios, strict=False)):
@@ -180,16 +151,9 @@ class _Member(NamedTuple):
 class _SliceVariation(NamedTuple):
     """Variation of a batch of whole slices (see `Augmentation`).
 
-    Parameters
-    ----------
-    shift : tuple[float, float]
-        Shift along both in-plane axes (voxels).
-    gamma, gain : float
-        Exponent and factor of the intensities.
-    noise_sd : float
-        Standard deviation of the noise, in the intensity unit of the network.
-    noise_seed : int
-        Seed of the noise.
+    `shift` is along both in-plane axes (voxels). `gamma` and `gain` are exponent and factor of the
+    intensities. `noise_sd` is the standard deviation of the noise, in the intensity unit of the
+    network.
     """
 
     shift: tuple[float, float]
@@ -227,23 +191,10 @@ class Examples:
     out if there are at least three images. With fewer images, every n-th slice (2D) or the last
     n-th of the brain (3D) of each image is held out, with n from the recipe (`Recipe.hold_out`).
 
-    Parameters
-    ----------
-    images : TrainingImages
-        Images that windows are cut from.
-    recipe : Recipe
-        Recipe of the training.
-    factor : Factor
-        Trained ratio of low-resolution to high-resolution voxel size.
-    ndim : int
-        Number of dimensions of the windows, 2 or 3.
-    device : str, optional
-        Torch device of the windows.
-
-    Raises
-    ------
-    ValueError
-        If the images or the recipe cannot be used for training (see `check_images`).
+    `factor` is the trained ratio of low-resolution to high-resolution voxel size, `ndim` the
+    number of dimensions of the windows, 2 or 3, and `device` the torch device of the windows.
+    Raises `ValueError` if the images or the recipe cannot be used for training (see
+    `check_images`).
     """
 
     def __init__(
@@ -382,18 +333,8 @@ class Examples:
         number of patches or epochs of whole slices: they then depend on `seed` and `iteration`,
         unless the augmentation requires whole slices.
 
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Random generator of the training step.
-        regions : Sequence[Region]
-            Regions to draw windows from.
-        iteration : int
-            Number of the training step, counted from 0.
-        seed : int
-            Seed of the training.
-        size : int
-            Number of windows in the batch.
+        `iteration` is the number of the training step, counted from 0, `seed` the seed of the
+        training, and `size` the number of windows in the batch.
         """
         augmentation, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
@@ -456,20 +397,9 @@ class Examples:
     ) -> list[_ImageWindow]:
         """Return the image index and the window for each member of a batch.
 
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Random generator of the training step.
-        regions : Sequence[Region]
-            Regions to draw windows from.
-        factor : Factor
-            Ratio of low-resolution to high-resolution voxel size.
-        iteration : int
-            Number of the training step, counted from 0.
-        seed : int
-            Seed of the training.
-        size : int
-            Number of windows in the batch.
+        `factor` is the ratio of low-resolution to high-resolution voxel size. `iteration` is the
+        number of the training step, counted from 0, `seed` the seed of the training, and `size`
+        the number of windows in the batch.
         """
         if self.recipe.epochs_of_slices and not self.recipe.factors:
             return self._select_epoch_slices(regions, iteration=iteration, seed=seed, size=size)
@@ -599,18 +529,10 @@ class Examples:
     ) -> Array:
         """Return window corners in a range of slices (N, 3).
 
-        The third coordinate is counted from the first slice of the range.
-
-        Parameters
-        ----------
-        index : int
-            Index of the image.
-        factor : Factor
-            Ratio of low-resolution to high-resolution voxel size.
-        slices : tuple[int, int]
-            First slice of the range, and the slice after the last.
-        sides : tuple[int, ...]
-            Side lengths of the windows (voxels).
+        The third coordinate is counted from the first slice of the range. `index` is the index of
+        the image, and `factor` the ratio of low-resolution to high-resolution voxel size. `slices`
+        are the first slice of the range, and the slice after the last. `sides` are the side
+        lengths of the windows (voxels).
         """
         key = (index, factor, slices, sides)
         if key in self._window_corners:
@@ -644,16 +566,10 @@ class Examples:
     ) -> Batch:
         """Cut windows from the images, and combine them in a batch.
 
-        Parameters
-        ----------
-        image_windows : Sequence[tuple[int, Window]]
-            Image index and window of each member. All windows have equal side lengths.
-        factor : Factor
-            Ratio of low-resolution to high-resolution voxel size.
-        background : float
-            Weight of voxels outside the mask.
-        window_symmetries : Sequence[Symmetry], optional
-            Symmetry applied to each window. By default, windows are not transformed.
+        `image_windows` are image index and window of each member; all windows have equal side
+        lengths. `factor` is the ratio of low-resolution to high-resolution voxel size, and
+        `background` the weight of voxels outside the mask. `window_symmetries` has the symmetry
+        applied to each window; if it is empty, windows are not transformed.
         """
         members = [
             self._cut_window(self.prepare(index, factor), window, background)
@@ -747,12 +663,7 @@ class Examples:
     ) -> dict[str, object]:
         """Describe regions and scored windows for the model card.
 
-        Parameters
-        ----------
-        regions : Sequence[Region]
-            Regions of the images.
-        image_windows : Sequence[tuple[int, Window]], optional
-            Image index and window for each scored window.
+        `image_windows` are image index and window for each scored window.
         """
         image_names = [image.name for image in self.images]
         return {

@@ -32,28 +32,17 @@ class TrainingDataError(ValueError):
 class TrainingImage:
     """Image for training, at high resolution, low resolution or both.
 
-    Parameters
-    ----------
-    fine : Array | None
-        High-resolution image (X, Y, Z), or (C, X, Y, Z) if several contrasts are channels. None if
-        only a low-resolution image exists.
-    coarse : Array | None
-        Measured low-resolution image (x, y, z) or (C, x, y, z), in the same head pose as `fine`.
-        None if the recipe's degradation simulates it.
-    gain : float | None
-        Scale that matches the intensity of `fine` to `coarse`; None if both have the same unit.
-    mask : Array
-        Mask of the brain or head (X, Y, Z), on the grid of `fine`, or of `coarse` if `fine` is
-        None.
-    affine : Array
-        Voxel-to-world matrix of the same grid (4 x 4, RAS+ mm).
-    contrast : str
-        BIDS suffix. Suffixes of several channels are joined by "+" in channel order.
-    name : str
-        Unique name of the image.
-    validation : bool
-        Whether the image is held out to decide when training stops. If any image is marked, the
-        recipe's own hold-out rule has no effect.
+    `fine` is the high-resolution image (X, Y, Z), or (C, X, Y, Z) if several contrasts are
+    channels; None if only a low-resolution image exists. `coarse` is the measured low-resolution
+    image (x, y, z) or (C, x, y, z), in the same head pose as `fine`; None if the recipe's
+    degradation simulates it. `gain` is the scale that matches the intensity of `fine` to `coarse`;
+    None if both have the same unit.
+
+    `mask` is the mask of the brain or head (X, Y, Z), on the grid of `fine`, or of `coarse` if
+    `fine` is None, and `affine` the voxel-to-world matrix of the same grid (4 x 4, RAS+ mm).
+    `contrast` is a BIDS suffix; suffixes of several channels are joined by "+" in channel order.
+    `name` is unique. If `validation`, the image is held out to decide when training stops. If any
+    image is marked, the recipe's own hold-out rule has no effect.
     """
 
     fine: Array | None = None
@@ -158,12 +147,8 @@ def checksums(images: TrainingImages) -> dict[str, str]:
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
     """Raise an error if images do not belong together or do not suit the recipe.
 
-    Raises
-    ------
-    TrainingDataError
-        If the images are inconsistent or too small, or a required resolution is missing.
-    ValueError
-        If the recipe combines incompatible settings.
+    Raises `TrainingDataError` if the images are inconsistent or too small, or if a required
+    resolution is missing, and `ValueError` if the recipe combines incompatible settings.
     """
     if not images:
         raise TrainingDataError("the list of training images is empty")

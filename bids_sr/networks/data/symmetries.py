@@ -32,17 +32,9 @@ def list_symmetries(
     A 2D or 3D window has 8 or 48 symmetries if all axes are equal, and 4 or 8 if no two axes are
     equal.
 
-    Parameters
-    ----------
-    sides : Sequence[int]
-        Side length of the window along each axis (voxels).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm). Sizes that differ by at most one part in a thousand count
-        as equal.
-    factor : Sequence[float]
-        Factor along each axis.
-    degradation : str, optional
-        Name of the degradation. Axes along which the degradation differs are not exchanged.
+    `sides` (voxels), `zooms` (mm) and `factor` are along each axis of the window. Voxel sizes that
+    differ by at most one part in a thousand count as equal. Axes along which the degradation
+    differs are not exchanged.
     """
     matrices = matrix_names(degradation)[: len(sides)]
     axes = [_Axis(*fields) for fields in zip(sides, zooms, factor, matrices, strict=True)]
@@ -76,16 +68,8 @@ def _are_exchangeable(first: _Axis, second: _Axis) -> bool:
 def apply_symmetry(image: Tensor, symmetry: Symmetry, *, inverse: bool = False) -> Tensor:
     """Apply a symmetry to images, or its inverse if `inverse` is true.
 
-    The result is a view of the image unless axes are reversed.
-
-    Parameters
-    ----------
-    image : Tensor
-        Images or windows (..., *grid).
-    symmetry : Symmetry
-        Exchange of axes, followed by reversals.
-    inverse : bool, optional
-        Whether the inverse is applied.
+    The result is a view of the image unless axes are reversed. Images or windows are (..., *grid).
+    Axes are exchanged first, then reversed.
     """
     order, reverse = symmetry
     n_leading = image.ndim - len(order)  # axes before the spatial axes

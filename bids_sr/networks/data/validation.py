@@ -25,14 +25,8 @@ _CONTEXT_SLICES = 6
 class ScoredWindow:
     """Window that is scored at every validation step.
 
-    Parameters
-    ----------
-    image : int
-        Index of the image.
-    box : Window
-        Bounds of the window along each axis.
-    batch : Batch
-        Input, target and weight of the window. The weight is 0 in voxels that are not scored.
+    `image` is the index of the image, and `box` the bounds of the window along each axis. The
+    weight in `batch` is 0 in voxels that are not scored.
     """
 
     image: int
@@ -115,19 +109,8 @@ def interpolate_windows(
 ) -> list[Tensor]:
     """Interpolate the scored windows, for comparison with the network's output.
 
-    Parameters
-    ----------
-    examples : Examples
-        Training examples that the windows belong to.
-    name : str
-        Name of the interpolation.
-    windows : Sequence[ScoredWindow]
-        Windows to interpolate.
-
-    Returns
-    -------
-    list[Tensor]
-        Interpolated image of each window (1, C, *grid).
+    The windows belong to `examples`, and `name` is the name of the interpolation. Returns the
+    interpolated image of each window (1, C, *grid).
     """
     volumes: dict[int, NDArray[np.float32]] = {}
     interpolated_windows = []

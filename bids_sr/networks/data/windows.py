@@ -34,26 +34,15 @@ Window = tuple[tuple[int, int], ...]
 class PreparedImage:
     """Image prepared at one factor, with intensities scaled for the network.
 
-    Parameters
-    ----------
-    source : Tensor
-        Input of the generator (C, *grid).
-    lowres : Tensor
-        Low-resolution image (C, x, y, z).
-    target : Tensor
-        Image to compare the output with (C, *grid): the high-resolution image, or the
-        low-resolution image for the objective "self".
-    mask, lowres_mask : Tensor
-        Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
-        boolean.
-    level : NDArray[np.float64]
-        Width of the original intensity range that is scaled to a width of 1 (C,).
-    lowest : NDArray[np.float64]
-        Original intensity that becomes 0 (C,).
-    headroom : NDArray[np.float64]
-        Ratio of `level` to the 99th percentile of the low-resolution image in the mask (C,).
-    ratios : tuple[tuple[int, int], ...]
-        Numerator and denominator (p, q) of the factor p/q along each axis.
+    `source` is the input of the generator (C, *grid), and `lowres` the low-resolution image (C, x,
+    y, z). `target` is compared with the output (C, *grid): the high-resolution image, or the
+    low-resolution image for the objective "self". `mask` is on the high-resolution grid (1, X, Y,
+    Z) and `lowres_mask` on the low-resolution grid (1, x, y, z), both boolean.
+
+    `level` is the width of the original intensity range that is scaled to a width of 1, `lowest`
+    the original intensity that becomes 0, and `headroom` the ratio of `level` to the 99th
+    percentile of the low-resolution image in the mask (C,). `ratios` are numerator and denominator
+    (p, q) of the factor p/q along each axis.
     """
 
     source: Tensor
@@ -110,14 +99,8 @@ def round_down(n: int, step: int) -> int:
 class _Grids(NamedTuple):
     """Images and masks of a training image on both grids, with their original intensities.
 
-    Parameters
-    ----------
-    highres : Tensor | None
-        High-resolution image (C, X, Y, Z), if it exists.
-    lowres : Tensor
-        Low-resolution image (C, x, y, z).
-    mask, lowres_mask : Tensor
-        Masks (1, X, Y, Z) and (1, x, y, z), 1 inside and 0 outside.
+    `highres` is (C, X, Y, Z), or None if it does not exist, and `lowres` (C, x, y, z). Masks, (1,
+    X, Y, Z) and (1, x, y, z), are 1 inside and 0 outside.
     """
 
     highres: Tensor | None
@@ -131,12 +114,8 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
 
     Unless the image is a measured pair with this factor, it is cropped around its center to a size
     that the factor divides. The intensity scale is computed from the low-resolution image, because
-    no other image is available when a model is applied.
-
-    Raises
-    ------
-    TrainingDataError
-        If the mask is empty after downsampling, or contains no positive intensity.
+    no other image is available when a model is applied. Raises `TrainingDataError` if the mask is
+    empty after downsampling, or contains no positive intensity.
     """
     ratios = [Fraction(f).limit_denominator(_MAX_DENOMINATOR) for f in factor]
     grids = (
@@ -176,12 +155,8 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
 class _IntensityScale(NamedTuple):
     """Intensity scale of each channel of a low-resolution image.
 
-    Parameters
-    ----------
-    level, lowest : NDArray[np.float64]
-        Width of the intensity range that is scaled to 1, and intensity that becomes 0 (C,).
-    percentile : NDArray[np.float64]
-        99th percentile in the mask (C,).
+    `level` is the width of the intensity range that is scaled to 1, `lowest` the intensity that
+    becomes 0, and `percentile` the 99th percentile in the mask (C,).
     """
 
     level: NDArray[np.float64]
@@ -289,12 +264,8 @@ def find_corners(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDA
     """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
     Corners are rounded down to multiples of `steps`, so that windows can also be cut from the
-    low-resolution grid.
-
-    Raises
-    ------
-    TrainingDataError
-        If a window does not fit into the mask's grid, or the mask is empty.
+    low-resolution grid. Raises `TrainingDataError` if a window does not fit into the mask's grid,
+    or if the mask is empty.
     """
     last_corner = np.asarray(mask.shape) - sides
     if min(sides) < 1 or (last_corner < 0).any():
@@ -310,14 +281,8 @@ def find_corners(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDA
 def shift_image(image: Tensor, shift: tuple[float, float]) -> Tensor:
     """Shift images by fractions of a voxel with a linear phase ramp in k-space.
 
-    Content that leaves the image on one side enters it on the opposite side.
-
-    Parameters
-    ----------
-    image : Tensor
-        Images whose last two axes are shifted (..., X, Y).
-    shift : tuple[float, float]
-        Distance towards higher indices along the last two axes (voxels).
+    Content that leaves the image on one side enters it on the opposite side. The last two axes of
+    the images (..., X, Y) are shifted by `shift` voxels towards higher indices.
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in image.shape[-2:])
     angle = -2 * torch.pi * (rows[:, None] * shift[0] + columns[None] * shift[1])

@@ -131,17 +131,11 @@ def _apply_in_patches(generator: nn.Module, batch: Tensor, patch: int | Sequence
 class _Explanation:
     """Explanation of one super-resolved slice.
 
-    Parameters
-    ----------
-    index : int
-        Index of the slice.
-    masks : Array
-        Attention masks of the gates, from low to high resolution (G, X, Y). G is 0 for a network
-        without gates.
-    critic_made, critic_fine : Array | None
-        Grad-CAM of the critic for the super-resolved and the measured slice (X, Y), if available.
-    scores : dict[str, float]
-        Critic's score (0 to 1) of the super-resolved ("made") and the measured slice ("fine").
+    `index` is the index of the slice. `masks` are the attention masks of the gates, from low to
+    high resolution (G, X, Y); G is 0 for a network without gates. `critic_made` and `critic_fine`
+    are Grad-CAM of the critic for the super-resolved and the measured slice (X, Y), None if not
+    available. `scores` are the critic's scores (0 to 1) of the super-resolved ("made") and the
+    measured slice ("fine").
     """
 
     index: int

@@ -19,18 +19,8 @@ def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor,
 
     Masks are computed as in attention_unet, sections 3.7 and 4.7.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Image-to-image network, with or without attention gates.
-    images : Tensor
-        Input images (N, C, X, Y).
-
-    Returns
-    -------
-    tuple[Tensor, ...]
-        Mask of each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images. The
-        tuple is empty if the network has no `AttentionGate`.
+    Images are (N, C, X, Y). Each mask (N, 1, X, Y) is between 0 and 1, and interpolated to the
+    size of the images. The tuple is empty if the network has no `AttentionGate`.
     """
     gate_masks: list[Tensor] = []
 
@@ -69,9 +59,7 @@ def compute_grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     The maps are interpolated to the size of the images (N, C, X, Y). ValueError is raised if the
     network is not a `Critic`.
 
-    References
-    ----------
-    Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
+    Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
     if not isinstance(critic, Critic):
         raise ValueError(

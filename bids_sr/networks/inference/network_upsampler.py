@@ -44,12 +44,9 @@ class NetworkUpsampler(Upsampler):
     Networks are applied in fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of
     the intensity range, which is as large as the signal change of activity.
 
-    Raises
-    ------
-    InferenceError
-        If the intensity scale is not a positive number, a slice-wise network is applied with a
-        factor other than 1 across slices, or patches are requested for a network on the acquired
-        grid.
+    Raises `InferenceError` if the intensity scale is not a positive number, if a slice-wise
+    network is applied with a factor other than 1 across slices, or if patches are requested for a
+    network on the acquired grid.
     """
 
     def __init__(

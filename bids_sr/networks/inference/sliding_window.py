@@ -25,30 +25,15 @@ def apply_in_patches(
 ) -> Tensor:
     """Apply a network to a whole image, patch by patch.
 
-    Parameters
-    ----------
-    network : Callable[[Tensor], Tensor]
-        Function from (1, C, *patch) to (1, C_out, *patch).
-    volume : Tensor
-        Image with two or three spatial axes (C, *grid).
-    patch : int | Sequence[int]
-        Side of the patches (voxels), or one side per axis. Sides are limited to the image size.
-    overlap : int
-        Smallest overlap of neighboring patches (voxels), less than the patch side.
-    margin : int, optional
-        Voxels excluded at the inner edges of each patch, less than half the overlap. If the margin
-        is the radius of the network's receptive field, the result equals the result for the whole
-        image.
+    `network` maps (1, C, *patch) to (1, C_out, *patch), and `volume` has two or three spatial axes
+    (C, *grid). `patch` is the side of the patches (voxels), or one side per axis; sides are
+    limited to the image size. `overlap` is the smallest overlap of neighboring patches (voxels),
+    less than the patch side. `margin` voxels are excluded at the inner edges of each patch, less
+    than half the overlap. If the margin is the radius of the network's receptive field, the result
+    equals the result for the whole image.
 
-    Returns
-    -------
-    Tensor
-        Output of the network for the whole image (C_out, *grid).
-
-    Raises
-    ------
-    ResolutionError
-        If the network changes the size of a patch, or patch, overlap and margin do not fit.
+    Returns the output for the whole image (C_out, *grid). Raises `ResolutionError` if the network
+    changes the size of a patch, or if patch, overlap and margin do not fit.
     """
     grid = volume.shape[1:]
     sides = (patch,) * len(grid) if isinstance(patch, int) else tuple(patch)[: len(grid)]

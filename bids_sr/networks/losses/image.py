@@ -135,14 +135,8 @@ class SSIMLoss(nn.Module):
 def compute_variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean length of the vector of first-order spatial differences.
 
-    Differences across the upper image border are zero.
-
-    Parameters
-    ----------
-    image : Tensor
-        Images (N, C, *grid), 2D or 3D.
-    weight : Tensor | None, optional
-        Weight of each voxel in the mean; it is broadcast. None means equal weights.
+    Differences across the upper image border are zero. Images are (N, C, *grid), 2D or 3D.
+    `weight` is the weight of each voxel in the mean, and is broadcast; None means equal weights.
     """
     n_spatial_axes = image.dim() - 2
     differences = []

@@ -19,16 +19,13 @@ class VGGPerceptual(nn.Module):
     """Mean squared difference of VGG-19 features between output and target.
 
     Images have intensities from about 0 to 1. They are copied to the three color channels, with
-    the mean and standard deviation of the network's training images. Images with a side below
-    16 voxels have no features after four poolings.
+    the mean and standard deviation of the network's training images. Images with a side below 16
+    voxels have no features after four poolings.
 
     Source: Ledig et al. 2017, equation 5, layer 5,4 after activation. Their factor of .006 is the
     weight of this term in the recipe.
 
-    Parameters
-    ----------
-    weights : Path
-        VGG-19 weights with torchvision's names (.safetensors).
+    `weights` is a file of VGG-19 weights with torchvision's names (.safetensors).
     """
 
     mean: Tensor

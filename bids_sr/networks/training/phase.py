@@ -215,30 +215,16 @@ class OutOfDeviceMemory(RuntimeError):
 class _Counters:
     """Progress of a phase, stored in checkpoints (fields are keys of the file).
 
-    Parameters
-    ----------
-    iteration : int
-        Number of completed steps.
-    best_psnr, best_iteration : float, int
-        Best score (dB), and its step.
-    looks_without_gain, looks_since_drop : int
-        Validation steps since the last improvement, and since the last improvement or reduction of
-        the learning rate.
-    rate_factor : float
-        Factor of the learning rate, reduced on plateaus of the score.
-    halved : bool
-        Whether device memory was insufficient for the recipe's batch size.
-    moved : bool
-        Whether the training continued on another device, with another number of threads, or with
-        another version of torch.
-    mixed, mixed_loss_db : bool, float | None
-        Whether bf16 is used, and the loss of score by bf16 at the last check (dB).
-    seconds : float
-        Duration of the training (s).
-    done : str
-        Reason for the end of the training; "" if it continues.
-    log : list[LogRow]
-        One row per validation step.
+    `iteration` is the number of completed steps. `best_psnr` is the best score (dB), and
+    `best_iteration` its step. `looks_without_gain` counts validation steps since the last
+    improvement, and `looks_since_drop` since the last improvement or reduction of the learning
+    rate. `rate_factor` is the factor of the learning rate, reduced on plateaus of the score.
+    `halved` states whether device memory was insufficient for the recipe's batch size, and `moved`
+    whether the training continued on another device, with another number of threads, or with
+    another version of torch. `mixed` states whether bf16 is used, and `mixed_loss_db` is the loss
+    of score by bf16 at the last check (dB). `seconds` is the duration of the training. `done` is
+    the reason for the end of the training; "" if it continues. `log` has one row per validation
+    step.
     """
 
     iteration: int = 0
@@ -260,32 +246,12 @@ class _Counters:
 class Phase:
     """Training of a network with its mutable state.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Settings of the training.
-    examples : Examples
-        Source of the batches.
-    regions : tuple[Region, ...]
-        Regions used for training.
-    windows : tuple[ScoredWindow, ...]
-        Held-out windows.
-    iterations : int
-        Maximum number of steps.
-    signature : str
-        Identifier that determines whether a checkpoint belongs to this training.
-    folder : Path
-        Folder of checkpoints and log.
-    second_windows : tuple[ScoredWindow, ...]
-        Windows of a second image pair, scored for the log.
-    deadline : float | None
-        Value of `clock` (s) that stops the training; None if there is no limit.
-    progress : TrainingProgress | None
-        Function called with phase, iteration and number of iterations.
-    mixed : bool
-        Whether to use bf16 until it affects the score.
-    clock : Clock
-        Function that returns a monotonic time (s).
+    Batches come from the `regions` of `examples`; `windows` are held out. `iterations` is the
+    maximum number of steps. `signature` determines whether a checkpoint belongs to this training,
+    and `folder` contains checkpoints and log. `second_windows` are windows of a second image pair,
+    scored for the log. `deadline` is the value of `clock` (s) that stops the training; None if
+    there is no limit. `progress` is called with phase, iteration and number of iterations. `mixed`
+    uses bf16 until it affects the score. `clock` returns a monotonic time (s).
     """
 
     name: ClassVar[str] = "search"  # of the training in files, logs and cards
@@ -491,8 +457,8 @@ class Phase:
         """Return the error for insufficient device memory."""
         return OutOfDeviceMemory(
             f"{self.name}: device memory is insufficient for {request} in iteration "
-            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU with "
-            "--device cpu, or free device memory."
+            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU "
+            "(--set resources.device=cpu; bids-sr-models: --device cpu), or free device memory."
         )
 
     def _validate(self, loss_values: dict[str, float]) -> None:

@@ -49,39 +49,17 @@ def train_network(
     second_images: TrainingImages = (),
     clock: Clock = time.monotonic,
 ) -> TrainedModel:
-    """Train a network.
+    """Train a network, and return weights, card and log.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Method, recipe and settings of the training.
-    images : TrainingImages
-        Images for training and validation.
-    work_dir : Path
-        Folder of checkpoints and log. An interrupted training is resumed if it is started again
-        with the same arguments; `max_train_minutes` may differ.
-    progress : TrainingProgress | None, optional
-        Function called with phase, iteration and number of iterations.
-    second_images : TrainingImages, optional
-        Images of a second pair, whose PSNR is reported in the log.
-    clock : Clock, optional
-        Function that returns a monotonic time (s).
+    `work_dir` is the folder of checkpoints and log. An interrupted training is resumed if it is
+    started again with the same arguments; `max_train_minutes` may differ. `progress` is called
+    with phase, iteration and number of iterations. `second_images` are images of a second pair,
+    whose PSNR is reported in the log. `clock` returns a monotonic time (s).
 
-    Returns
-    -------
-    TrainedModel
-        Weights, card and log.
-
-    Raises
-    ------
-    TrainingDiverged
-        If the loss is NaN or infinite.
-    OutOfDeviceMemory
-        If device memory is insufficient even for half of the batch.
-    TrainingDataError, ResolutionError
-        If the images cannot be used for training.
-    ModelError
-        If the initial model has a different network, or required VGG-19 weights are missing.
+    Raises `TrainingDiverged` if the loss is NaN or infinite, `OutOfDeviceMemory` if device memory
+    is insufficient even for half of the batch, `TrainingDataError` or `ResolutionError` if the
+    images cannot be used for training, and `ModelError` if the initial model has a different
+    network, or if required VGG-19 weights are missing.
     """
     _check_request(training)
     with torch_threads(training.omp_nthreads):

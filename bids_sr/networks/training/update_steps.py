@@ -41,31 +41,13 @@ class Networks:
 
     Attributes `modules` and `optimizers` have the keys "generator" (to high resolution), "critic"
     (of high-resolution images) and, for cycles, "backward" (to low resolution) and
-    "backward_critic".
-    Attribute `terms` contains the active terms of the generator's loss.
+    "backward_critic". Attribute `terms` contains the active terms of the generator's loss.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Recipe of the training.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    seed : int, optional
-        Seed of the initial weights.
-    device : str, optional
-        Torch device.
-    channels : int, optional
-        Number of contrasts.
-    ndim : int, optional
-        Number of dimensions, 2 or 3.
-    vgg_weights : Path | None, optional
-        VGG-19 weights; None disables the perceptual term.
-    start : Mapping[str, Tensor] | None, optional
-        Initial weights of the generator. Layers are frozen according to the recipe only if initial
-        weights are given.
-    companions : Mapping[str, Mapping[str, Tensor]] | None, optional
-        Initial weights of other networks, by name. Networks that are not part of the recipe are
-        ignored.
+    `factor` is the ratio of low-resolution to high-resolution voxel size, `channels` the number of
+    contrasts, and `ndim` the number of dimensions, 2 or 3. `vgg_weights` are VGG-19 weights; None
+    disables the perceptual term. `start` are initial weights of the generator. Layers are frozen
+    according to the recipe only if initial weights are given. `companions` are initial weights of
+    other networks, by name. Networks that are not part of the recipe are ignored.
     """
 
     def __init__(
@@ -130,19 +112,9 @@ class Networks:
     ) -> dict[str, float]:
         """Run one step of every critic.
 
-        Parameters
-        ----------
-        batch : Batch
-            Batch of the step.
-        fake : Tensor | None, optional
-            High-resolution images generated from the batch; they are computed if None.
-        in_bf16 : bool, optional
-            Whether to generate images in bf16. The critics remain in single precision.
-
-        Returns
-        -------
-        dict[str, float]
-            Loss of each critic, by name.
+        `fake` are high-resolution images generated from the batch; they are computed if None.
+        `in_bf16` generates images in bf16; the critics remain in single precision. Returns the
+        loss of each critic, by name.
         """
         losses: dict[str, float] = {}
         if "critic" in self.modules:
@@ -187,19 +159,9 @@ class Networks:
 
         If their weighted sum is NaN or infinite, the networks are not changed.
 
-        Parameters
-        ----------
-        batch : Batch
-            Batch of the step.
-        fake : Tensor
-            Image generated from the input (N, C, *grid), with its gradient.
-        adversarial : bool
-            Whether the adversarial term is used.
-
-        Returns
-        -------
-        dict[str, float]
-            Value of each term by kind, and their weighted sum with the key "loss".
+        `fake` is the image generated from the input (N, C, *grid), with its gradient.
+        `adversarial` states whether the adversarial term is used. Returns the value of each term
+        by kind, and their weighted sum with the key "loss".
         """
         total: Tensor = torch.zeros((), device=fake.device)
         term_values: dict[str, float] = {}

@@ -233,11 +233,14 @@ def _suggest_remedy(
     if needs_training:
         remedy = "Train a model for this factor."
     elif "intensities" in kinds:
-        remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
+        remedy = (
+            f"Use --anat-scale {card.scale}, or use --set superres.force=true to apply the model "
+            "anyway (bids-sr-models: --force)."
+        )
     else:
         remedy = (
-            "Train a model on a matching image pair, or use --force to apply this model "
-            f"anyway (bids-sr-models: --allow {' '.join(kinds)})."
+            "Train a model on a matching image pair, or use --set superres.force=true to apply "
+            f"this model anyway (bids-sr-models: --allow {' '.join(kinds)})."
         )
     if _is_trained_for(card, factor):
         return remedy

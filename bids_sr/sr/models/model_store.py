@@ -164,10 +164,10 @@ def _find_reusable_model(
     changes = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     features_text = " with VGG-19 features" if has_features else ""
     raise ModelError(
-        f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
-        f"model for {training.method} ({training.recipe}{changes and f', {changes}'})"
-        f"{features_text}. Train a model with --model-source auto, or specify a model file with "
-        "--pretrained."
+        f"{training.model_dir}: superres.model_source=reuse was specified, but the directory "
+        f"contains no model for {training.method} ({training.recipe}{changes and f', {changes}'})"
+        f"{features_text}. Train a model with --set superres.model_source=auto, or specify "
+        "a model file with --pretrained."
     )
 
 

@@ -24,7 +24,7 @@ Ending = Literal["iterations", "plateau", "time", ""]
 "": unknown.
 """
 _ENDINGS: Mapping[str, Ending] = {name: name for name in get_args(Ending)}
-# settings that --sloppy changes
+# settings that run.sloppy changes
 _SLOPPY_SETTINGS = (
     "iterations",
     "epochs",

@@ -250,8 +250,8 @@ def _find_protocols(
     available = columns + sorted(keys)
     choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--protocol {protocol}: neither a column of {listing.path} nor a key in the JSON sidecars"
-        " of the scans",
+        f"--set evaluation.protocol={protocol}: neither a column of {listing.path} nor a key in"
+        " the JSON sidecars of the scans",
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,
     )

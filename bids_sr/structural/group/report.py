@@ -59,12 +59,12 @@ median by means of the Wilcoxon signed-rank test [@wilcoxon1945]. Selecting the 
 interpolation favors interpolation. Differences are Hodges-Lehmann estimates with the corresponding
 confidence intervals [@hodges1963]. The p values were corrected for all contrasts and methods of a
 metric [@holm1979], separately for metrics of the whole scan and for metrics of the brain and its
-tissues. The table also contains paired t tests. Errors of image quality metrics are absolute differences from the value in the measured
-high-resolution scan [@attention_unet]. Agreement between volumes is reported as bias and limits of
-agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals from the t
-distribution. Variability between sessions is reported as the pooled within-participant standard
-deviation. Change over time is reported in percent of the volume of the participant at baseline,
-and summarized by the median and quartiles across participants.
+tissues. The table also contains paired t tests. Errors of image quality metrics are absolute
+differences from the value in the measured high-resolution scan [@attention_unet]. Agreement
+between volumes is reported as bias and limits of agreement (bias ± 1.96 standard deviations), with
+95 % confidence intervals from the t distribution. Variability between sessions is reported as the
+pooled within-participant standard deviation. Change over time is reported in percent of the volume
+of the participant at baseline, and summarized by the median and quartiles across participants.
 """
 
 
@@ -359,7 +359,8 @@ def _protocols_html(content: ScansContent) -> Markup:
         f"Participants are grouped by {content.protocol}."
         if content.protocol
         else "All participants are in one group. To group participants by acquisition protocol,"
-        " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
+        " use --set evaluation.protocol=NAME with a column of participants.tsv or a key of the"
+        " JSON sidecars."
     )
     series_names = list_series(errors)
     entries = []
@@ -510,7 +511,8 @@ def _change_html(content: ScansContent, figures: GroupFigures) -> Markup:
         ""
         if by_month
         else " Sessions are grouped by their labels. To group sessions by month, add dates"
-        " (acq_time in sub-*_sessions.tsv) or specify a column with --months."
+        " (acq_time in sub-*_sessions.tsv) or specify a column with"
+        " --set evaluation.months=COLUMN."
     )
     caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
     cell_rows = [_make_change_cells(row) for row in changes.itertuples()]

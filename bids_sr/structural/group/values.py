@@ -336,7 +336,9 @@ METHODS_COLUMNS = {
     ),
 }
 PROTOCOL_COLUMNS = {
-    **_describe_columns(protocol="Acquisition protocol, or all if --protocol was not specified"),
+    **_describe_columns(
+        protocol="Acquisition protocol, or all if evaluation.protocol was not specified"
+    ),
     **_METRIC_COLUMNS,
     **_describe_columns(
         n="Participants",

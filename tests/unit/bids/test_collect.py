@@ -150,7 +150,7 @@ def test_selection_options_choose_runs(
     for stem in stems:
         maker.bold(stem)
         maker.events(stem)
-    superres = SuperRes(methods=("bspline",), factor=2.0)
+    superres = SuperRes(method=("bspline",), factor=2.0)
     result = look(selection=Selection(**selection), superres=superres)  # type: ignore[arg-type]
     assert {stems[run.stem] for subject in result.subjects for run in subject.runs} == expected
     assert not result.problems
@@ -368,7 +368,7 @@ class TestPair:
         assert "differ by more than 10 %" in texts(refused)
         forced = look(superres=SuperRes(**labels, force=True))  # type: ignore[arg-type]
         assert not forced.problems
-        assert "Processing continues because of --force" in texts(forced)
+        assert "Processing continues because of --set superres.force=true" in texts(forced)
         assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
 
     def test_phase_images_are_ignored(self, maker: BidsMaker, look: Look) -> None:
@@ -384,7 +384,7 @@ class TestPair:
         maker.subject()
         for kind in ("highres", "lowres"):
             maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
-        superres = SuperRes(methods=("bspline", "zerofill"), factor=2.0)
+        superres = SuperRes(method=("bspline", "zerofill"), factor=2.0)
         result = look(superres=superres)
         assert not result.problems
         run = result.subjects[0].runs[0]
@@ -396,14 +396,14 @@ class TestPair:
     ) -> None:
         maker.subject()
         maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
-        result = look(superres=SuperRes(methods=("bspline",), factor=2.0))
+        result = look(superres=SuperRes(method=("bspline",), factor=2.0))
         assert not result.problems
         assert "the T2*-weighted pair is not used" in texts(result)
 
     def test_methods_that_require_a_pair(self) -> None:
-        assert needs_pair(SuperRes(methods=("bspline", "inject"))) == ("inject",)
-        assert needs_pair(SuperRes(methods=("zerofill",))) == ()
-        assert needs_pair(SuperRes(methods=("srgan", "sbl"))) == ("srgan",)
+        assert needs_pair(SuperRes(method=("bspline", "inject"))) == ("inject",)
+        assert needs_pair(SuperRes(method=("zerofill",))) == ()
+        assert needs_pair(SuperRes(method=("srgan", "sbl"))) == ("srgan",)
         assert needs_pair(SuperRes()) == ()
 
 
@@ -638,7 +638,7 @@ def test_all_problems_are_listed(maker: BidsMaker) -> None:
     maker.subject()
     maker.bold(n_volumes=1)
     maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
-    result = survey(settings_for(maker, superres=SuperRes(methods=("srgan", "sbl"))))
+    result = survey(settings_for(maker, superres=SuperRes(method=("srgan", "sbl"))))
     assert "one volume" in texts(result)
     assert len(result.problems) == 2
 

@@ -167,7 +167,7 @@ def test_a_reason_that_excludes_several_runs_is_reported_once(
     assert len(plan.skipped) == 3
     (text,) = describe_skipped_runs(plan.skipped)
     assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
-    assert main(argv(maker, "--strict")) == 2
+    assert main(argv(maker, "--set", "run.strict=true")) == 2
     assert capsys.readouterr().err.count("no high-resolution reference for sub-02") == 1
 
 
@@ -188,7 +188,10 @@ def test_known_networks_are_a_reference_of_a_resting_state_run(maker: BidsMaker)
     assert truth is not None
     assert set(truth.activations) == {"motor"}
     assert (
-        planned_without_option(maker, "--seeds", "hand=-38,-24,58").subjects[0].runs[0].truth
+        planned_without_option(maker, "--set", "activation.seeds=hand=-38,-24,58")
+        .subjects[0]
+        .runs[0]
+        .truth
         is None
     )
 

@@ -29,6 +29,7 @@ from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
 from bids_sr.notices import Notice, record
+from bids_sr.version import __version__
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     cohort(output_dir, 2)
     for path in output_dir.glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps(FACTS | columns_json(["ev"])))
-    write_dataset(output_dir, bids_dir=data.root, version="0.2.0")
+    write_dataset(output_dir, bids_dir=data.root, version=__version__)
     (output_dir / "group_metrics.json").write_text(
         json.dumps({"task": {"Description": "Label of the task"}})
     )
@@ -152,7 +153,7 @@ def test_repeating_the_group_level_writes_the_same_tables(places: tuple[Path, Pa
 
 
 def test_the_equivalence_margin_is_used_and_shown(places: tuple[Path, Path]) -> None:
-    assert group(places, "--margin", "0.3") == 0
+    assert group(places, "--set", "evaluation.margin=0.3") == 0
     ev_rows = [row for row in read_rows(places[1] / "group_stats.tsv") if row["statistic"] == "ev"]
     margins = {(row["part"], row["margin"]) for row in ev_rows}
     # the primary outcome has no equivalence test
@@ -226,7 +227,13 @@ def test_mixed_settings_are_rejected_with_files_and_differences(
     write_tables(
         places[1], "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]}
     )
-    for options in ((), ("--force",)):
+    for options in (
+        (),
+        (
+            "--set",
+            "superres.force=true",
+        ),
+    ):
         assert group(places, *options) == 2
         shown = capsys.readouterr().err
         assert "sub-09_task-tap_desc-evaluation_metrics.tsv" in shown
@@ -313,7 +320,9 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places) == 0
-    no_maps = "Run the participant level with --activation glm and --level standard or full"
+    no_maps = (
+        "Run the participant level with --set activation.kinds=glm and --level standard or full"
+    )
     assert no_maps in capsys.readouterr().out
     assert no_maps in (places[1] / "group.html").read_text()
 
@@ -340,7 +349,7 @@ def test_an_output_directory_of_other_software_is_rejected(
 def test_options_without_effect_are_reported(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert group(places, "--smoothing", "3", "--margin", "0.02") == 0
+    assert group(places, "--smoothing", "3", "--set", "evaluation.margin=0.02") == 0
     message = "no effect at the group level: activation.smoothing"
     assert message in capsys.readouterr().out
 
@@ -362,7 +371,7 @@ def test_options_of_sign_flips_are_passed_to_group_maps(
             compute_group_maps(*runs, **keywords),
         )[1],
     )
-    options = ("--group-permutations", "50", "--random-seed", "3", "--nprocs", "2")
+    options = ("--set", "evaluation.group_permutations=50", "--random-seed", "3", "--nprocs", "2")
     assert group(places, *options) == 0
     assert (
         options_of_maps[0]["flips"],

@@ -3,12 +3,10 @@ fix.
 """
 
 import argparse
-import dataclasses
 import importlib
 import resource
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
@@ -44,7 +42,7 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--session_label ses-1", "selection", "session_label", ("1",)),
         ("--run-id 01 run-2", "selection", "run_id", (1, 2)),
         ("--skip_bids_validation", "selection", "skip_bids_validation", True),
-        ("--sr-method bspline zerofill", "superres", "methods", ("bspline", "zerofill")),
+        ("--sr-method bspline zerofill", "superres", "method", ("bspline", "zerofill")),
         ("--sr_factor=1.5", "superres", "factor", (1.5,)),
         ("--sr-factor 2 2 3", "superres", "factor", (2.0, 2.0, 3.0)),
         ("--sr-factor 2 2 1", "superres", "factor", (2.0,)),
@@ -58,12 +56,12 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
             "contrasts",
             ("thumb-little", "x=0.5*a-0.5*b"),
         ),
-        ("--activation glm", "activation", "kinds", ("glm",)),
+        ("--set activation.kinds=glm", "activation", "kinds", ("glm",)),
         ("--smoothing 0 paper", "activation", "smoothing", (0.0, 3.5, 13.2)),
-        ("--low-pass none", "activation", "low_pass", None),
-        ("--low-pass 0.2", "activation", "low_pass", 0.2),
+        ("--set activation.low_pass=none", "activation", "low_pass", None),
+        ("--set activation.low_pass=0.2", "activation", "low_pass", 0.2),
         ("--roi my_roi.nii.gz", "activation", "roi", "my_roi.nii.gz"),
-        ("--threshold fdr 3.1", "activation", "thresholds", ("fdr", "3.1")),
+        ("--set activation.thresholds=[fdr,3.1]", "activation", "thresholds", ("fdr", "3.1")),
         ("--guide highres", "superres", "guide", "highres"),
         ("--truth there", "evaluation", "truth", "there"),
         ("--truth ./auto", "evaluation", "truth_dir", Path("auto")),
@@ -71,17 +69,17 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("", "evaluation", "truth", "auto"),
         ("--retrospective", "evaluation", "retrospective", "clean"),
         ("--retrospective noisy", "evaluation", "retrospective", "noisy"),
-        ("--retrospective --sloppy", "evaluation", "retrospective", "clean"),
+        ("--retrospective --set run.sloppy=true", "evaluation", "retrospective", "clean"),
         ("", "evaluation", "retrospective", None),
         ("--pair_holdout", "evaluation", "pair_holdout", True),
         ("--null-checks", "evaluation", "null_checks", True),
-        ("--roi-grow", "evaluation", "roi_grow", True),
-        ("--margin 0.02", "evaluation", "margin", 0.02),
-        ("--group-permutations 5000", "evaluation", "group_permutations", 5000),
+        ("--set evaluation.roi_grow=true", "evaluation", "roi_grow", True),
+        ("--set evaluation.margin=0.02", "evaluation", "margin", 0.02),
+        ("--set evaluation.group_permutations=5000", "evaluation", "group_permutations", 5000),
         ("--n_cpus 3", "resources", "nprocs", 3),
         ("--mem 512M", "resources", "mem_gb", 0.5),
         ("-w w", "paths", "work_dir", Path("w")),
-        ("-vv", "run", "verbosity", 2),
+        ("-vv", "run", "verbose", 2),
         ("--dry-run", "run", "dry_run", True),
     ],
 )
@@ -89,13 +87,33 @@ def test_options_set_their_setting(line: str, section: str, name: str, value: ob
     assert getattr(getattr(parse(line), section), name) == value
 
 
-def test_every_setting_has_an_option() -> None:
-    options = {action.dest for action in build_parser()._actions}
-    for group in dataclasses.fields(Settings):
-        for item in dataclasses.fields(typing.get_type_hints(Settings)[group.name]):
-            # filled in from other options
-            if item.name not in ("run_uuid", "without_effect", "draws_cc"):
-                assert f"{group.name}.{item.name}" in options
+def test_there_are_at_most_fifty_flags() -> None:
+    """Count the entries of ``--help-all``, whose synonyms share an entry."""
+    actions = build_parser(show_all=True)._actions
+    assert len([action for action in actions if action.option_strings]) <= 50
+
+
+@pytest.mark.parametrize(("option", "most"), [("--help", 50), ("--help-all", 250)])
+def test_the_help_is_short(
+    option: str,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parse_settings([option])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= most
+    assert max(map(len, lines)) < 80
+    assert any("--sr-method" in line for line in lines)
+
+
+def test_the_full_help_lists_settings_without_a_flag() -> None:
+    text = build_parser(show_all=True).format_help()
+    assert "    thresholds=[quarter, fdr] " in text
+    assert "    low_pass=0.1 " in text
+    assert "smoothing=[0, 5]" not in text.partition("settings for --set")[2]
 
 
 def test_underscores_in_values_are_preserved() -> None:
@@ -122,17 +140,17 @@ def test_underscores_in_values_are_preserved() -> None:
         ("--mem lots", "512M"),
         ("--run-id one", "run-1"),
         ("--smoothing wide", "FWHM"),
-        ("--low-pass high", "Hz"),
-        ("--low-pass 0.001", "--low-pass"),
-        ("--threshold half", "quarter"),
+        ("--set activation.low_pass=high", "Hz"),
+        ("--set activation.low_pass=0.001", "--set activation.low_pass"),
+        ("--set activation.thresholds=half", "quarter"),
         ("--dummy-scans -1", "--dummy-scans"),
         ("--work-dir=", "empty"),
         ("--truth=", "empty"),
         ("--truth x --retrospective", "--truth"),
         ("--retrospective dirty", "clean"),
         ("--guide mri", "highres"),
-        ("--margin 0", "--margin"),
-        ("--group-permutations -1", "--group-permutations"),
+        ("--set evaluation.margin=0", "--set evaluation.margin"),
+        ("--set evaluation.group_permutations=-1", "--set evaluation.group_permutations"),
         ("--derivatives=", "the directory is missing"),
         ("-d fmriprep=", "the directory is missing"),
     ],
@@ -150,19 +168,29 @@ def test_invalid_options_and_values_are_rejected(line: str, says: str) -> None:
         ("--sr-methd", "--sr-method"),
         ("--task", "--task-id"),
         ("--smooth", "--smoothing"),
-        ("--not-an-option", ""),
     ],
 )
 def test_only_similar_options_are_suggested(option: str, proposed: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse(f"{option} 3")  # options of other programs, misspelled or shortened
-    remedy = (
-        f"did you mean {proposed!r}?"
-        if proposed
-        else "run bids-sr --help for the available options"
-    )
-    assert refusal.value.notice.remedy == remedy
+    assert refusal.value.notice.remedy == f"did you mean {proposed!r}?"
     assert refusal.value.notice.what.startswith(f"unrecognized arguments: {option}")
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("--seeds", "use --set activation.seeds=VALUE"),
+        ("--low-pass", "use --set activation.low_pass=VALUE"),
+        ("--threshold", "did you mean --set activation.thresholds=VALUE?"),
+        ("--group-permutation", "did you mean --set evaluation.group_permutations=VALUE?"),
+        ("--not-an-option", "run bids-sr --help for the available options"),
+    ],
+)
+def test_settings_are_suggested_for_unknown_flags(option: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(f"{option} 3")
+    assert refusal.value.notice.remedy == remedy
 
 
 @pytest.mark.parametrize(
@@ -177,7 +205,7 @@ def test_missing_directories_are_rejected_with_the_usage(argv: list[str]) -> Non
 
 
 def test_the_group_level_is_accepted() -> None:
-    settings = parse_settings(["in", "out", "group", "--margin", "0.5"])
+    settings = parse_settings(["in", "out", "group", "--set", "evaluation.margin=0.5"])
     assert (settings.selection.analysis_level, settings.evaluation.margin) == ("group", 0.5)
 
 
@@ -287,5 +315,5 @@ def test_labels_may_contain_a_plus_sign() -> None:
 
 
 def test_high_pass_none_removes_only_a_linear_trend() -> None:
-    settings = parse_settings(["/in", "/out", "participant", "--high-pass", "none"])
+    settings = parse_settings(["/in", "/out", "participant", "--set", "activation.high_pass=none"])
     assert settings.activation.high_pass == 0

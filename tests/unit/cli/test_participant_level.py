@@ -30,18 +30,18 @@ def call(maker: BidsMaker, *options: str) -> int:
 def test_md_only_boilerplate_writes_no_html(
     maker: BidsMaker,
 ) -> None:
-    assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
+    assert call(maker, "--boilerplate-only", "--set", "run.md_only_boilerplate=true") == 0
     assert {path.suffix for path in Path("out").glob("CITATION.*")} == {".md", ".bib"}
     assert call(maker, "--boilerplate-only") == 0
     assert Path("out/CITATION.html").exists()
-    assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
+    assert call(maker, "--boilerplate-only", "--set", "run.md_only_boilerplate=true") == 0
     assert not Path("out/CITATION.html").exists()  # the HTML file may be outdated
 
 
 def test_boilerplate_only_describes_completed_training_in_the_past_tense(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = ("--boilerplate-only", "--md-only-boilerplate", "--sr-method", "srgan")
+    line = ("--boilerplate-only", "--set", "run.md_only_boilerplate=true", "--sr-method", "srgan")
     assert call(maker, *line) == 0
     text = Path("out/CITATION.md").read_text()
     assert "The network srgan will be trained on the participant's own" in text
@@ -75,10 +75,10 @@ def test_clean_workdir_removes_only_steps_of_this_call(
     for folder in (step, unrelated, other_participant):
         folder.mkdir(parents=True)
     Path("work/bids_sr_wf/version.txt").write_text(__version__)
-    for options in ([], ["--clean-workdir", "--boilerplate-only"]):
+    for options in ([], ["--set", "run.clean_workdir=true", "--boilerplate-only"]):
         call(maker, *options)
         assert step.exists()
-    call(maker, "--clean-workdir")
+    call(maker, "--set", "run.clean_workdir=true")
     assert (step.exists(), unrelated.exists(), other_participant.exists()) == (False, True, True)
 
 

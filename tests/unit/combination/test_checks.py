@@ -192,7 +192,7 @@ def test_components_of_runs_at_rest_are_not_combined(maker, tmp_path):
 
 def test_correlation_maps_are_not_combined(maker, tmp_path):
     add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
-    _, warnings, text = grouped(maker, tmp_path, "--activation", "cc")
+    _, warnings, text = grouped(maker, tmp_path, "--set", "activation.kinds=cc")
     assert warnings == {}
     assert "are combined" not in text
 
@@ -270,7 +270,7 @@ def test_correlations_alone_need_no_explanation(maker, tmp_path):
 
     add(maker, "task-tap_run-1")
     add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
-    settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--activation", "cc")
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, "--set", "activation.kinds=cc")
     names = [node.step.__name__ for node in make_graph(settings, plan, "1").nodes]
     assert "explain_missing_map" not in names
 

@@ -166,7 +166,10 @@ def test_no_interval_is_given_without_the_reconstruction_error() -> None:
         ({"equal_weights": False}, ["with weights by their noise"]),
         (
             {"combined": replace(FACTS.combined, noise=0.3)},
-            ["more noise (0.30 %) than the map of run-1 (0.20 %)", "--combine-weights precision"],
+            [
+                "more noise (0.30 %) than the map of run-1 (0.20 %)",
+                "--set activation.combine_weights=precision",
+            ],
         ),
         ({"person_interval": 0.36}, ["Both intervals are similar"]),
         ({"runs": RUNS[:1]}, ["the map of run-1, because other runs were left out"]),

@@ -45,7 +45,6 @@ patience_seconds = 4
         "plugin": "SLURM",
         "n_procs": None,
         "memory_gb": None,
-        "unused": (),
         "sbatch_args": ("--partition=short", "--account", "lab"),
         "gpu_args": ("--gres=gpu:1",),
         "template": "#!/bin/sh\nmodule load python\n",
@@ -126,7 +125,6 @@ def test_yaml_plugin_files_of_nipype_are_read(tmp_path: Path) -> None:
         "  raise_insufficient: false\n  n_procs: 3\n  memory_gb: 5\n",
     )
     assert (plugin.plugin, plugin.n_procs, plugin.memory_gb) == ("MultiProc", 3, 5.0)
-    assert plugin.unused == ("maxtasksperchild", "raise_insufficient")
     slurm = "plugin: SLURM\nplugin_args: {sbatch_args: '-p short --account lab', max_jobs: 4}\n"
     assert read_yaml(tmp_path, slurm) == Plugin(
         plugin="SLURM", sbatch_args=("-p", "short", "--account", "lab"), max_jobs=4
@@ -161,9 +159,6 @@ def test_a_multiproc_file_sets_processors_and_memory_unless_specified(tmp_path: 
     settings = parse_settings(line).resolve(run_uuid="x")
     resources = settings.resources
     assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
-    assert settings.run.without_effect == (
-        ("scheduler in the plugin file", "the selected settings do not use this option"),
-    )
     resources = (
         parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolve(run_uuid="x").resources
     )

@@ -47,7 +47,7 @@ def test_a_preset_sets_its_values_and_states_the_source_of_each(name: str) -> No
 
 def test_a_preset_sets_all_unspecified_options() -> None:
     settings = parse("--config-file ota2022")
-    assert settings.superres.methods == ("srgan",)
+    assert settings.superres.method == ("srgan",)
     assert settings.superres.recipe == "paper"
     assert settings.preprocessing.dummy_scans == 60
     assert settings.preprocessing.ignore == ("slicetiming",)
@@ -60,7 +60,9 @@ def test_a_preset_sets_all_unspecified_options() -> None:
 
 
 def test_options_override_the_preset_in_any_order() -> None:
-    options = "--recipe fast --low-pass none --smoothing 5 --overlap a b --roi brain"
+    options = (
+        "--recipe fast --set activation.low_pass=none --smoothing 5 --overlap a b --roi brain"
+    )
     for line in (f"--config-file ota2022 {options}", f"{options} --config-file ota2022"):
         settings = parse(line)
         assert settings.superres.recipe == "fast"
@@ -74,7 +76,7 @@ def test_options_override_the_preset_in_any_order() -> None:
 def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
     settings = parse("--config-file perezbueno2025")
     superres, activation = settings.superres, settings.activation
-    assert (superres.methods, superres.recipe) == (("tv",), "paper")
+    assert (superres.method, superres.recipe) == (("tv",), "paper")
     assert superres.factor_by_axis == (2.0, 2.0, 2.0)
     assert settings.evaluation.retrospective == "clean"
     assert settings.preprocessing.dummy_scans == 5
@@ -88,7 +90,7 @@ def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
     settings = parse("--config-file li2022 --recipe fast")
     superres = settings.superres
     assert (superres.target, superres.train_on) == ("anat", "others")
-    assert superres.methods == ("attunet", "unet", "vit")
+    assert superres.method == ("attunet", "unet", "vit")
     assert (superres.anat_align, superres.anat_mask) == ("template", "intracranial")
     assert (superres.baselines, superres.recipe) == ("all", "fast")
     assert parse("--config-file li2022").superres.scaling_of_scans == "range"
@@ -186,8 +188,14 @@ def test_the_console_lists_files_and_replaced_settings(tmp_path: Path) -> None:
         ("--overlap thumb thumb", "expected two different conditions"),
         ("--overlap auto thumb", "expected two different conditions"),
         ("--overlap a b c", "expected two different conditions"),
-        ("--overlap a b --activation glm", "--activation cc and --threshold quarter"),
-        ("--overlap a b --threshold fdr", "--activation cc and --threshold quarter"),
+        (
+            "--overlap a b --set activation.kinds=glm",
+            "cc in activation.kinds and quarter in activation.thresholds",
+        ),
+        (
+            "--overlap a b --set activation.thresholds=fdr",
+            "cc in activation.kinds and quarter in activation.thresholds",
+        ),
     ],
 )
 def test_invalid_overlap_conditions_are_rejected(line: str, reason: str) -> None:
@@ -197,6 +205,8 @@ def test_invalid_overlap_conditions_are_rejected(line: str, reason: str) -> None
 
 
 def test_overlap_auto_is_ignored_without_correlation_regions() -> None:
-    assert parse("--config-file ota2022 --activation glm").activation.overlap_names is None
+    assert (
+        parse("--config-file ota2022 --set activation.kinds=glm").activation.overlap_names is None
+    )
     assert parse("--overlap auto").activation.overlap_names == ()
     assert parse().activation.overlap_names is None

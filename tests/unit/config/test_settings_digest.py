@@ -16,7 +16,7 @@ def settings(**groups: dict[str, Any]) -> Settings:
 @pytest.mark.parametrize(
     ("group", "values"),
     [
-        ("superres", {"methods": ("srgan",)}),
+        ("superres", {"method": ("srgan",)}),
         ("superres", {"recipe": "paper"}),
         ("superres", {"recipe_changes": ("srgan.batch=3",)}),
         ("preprocessing", {"dummy_scans": 3}),
@@ -45,7 +45,7 @@ def test_settings_that_affect_results_change_the_digest(
         ("superres", {"model_dir": "models", "force": True}),
         ("resources", {"nprocs": 7, "mem_gb": 3.0}),
         ("evaluation", {"margin": 0.1, "null_checks": True, "group_permutations": 99}),
-        ("run", {"verbosity": 2}),
+        ("run", {"verbose": 2}),
     ],
 )
 def test_settings_that_do_not_affect_results_keep_the_digest(
@@ -56,7 +56,7 @@ def test_settings_that_do_not_affect_results_keep_the_digest(
 
 def test_the_digest_does_not_depend_on_the_order_of_methods() -> None:
     first, reordered = (
-        settings(superres={"methods": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl"))
+        settings(superres={"method": methods}) for methods in (("sbl", "srgan"), ("srgan", "sbl"))
     )
     assert analysis_digest(first) == analysis_digest(reordered) != analysis_digest(settings())
 

@@ -78,7 +78,7 @@ def test_environment_variables_determine_the_location_of_weights(
 
 def test_results_with_and_without_weights_have_different_digests(stored_weights: Path) -> None:
     def digest(**options: object) -> str:
-        superres = {"methods": ["srgan"], **options}
+        superres = {"method": ["srgan"], **options}
         values = {"paths": {"bids_dir": "in", "output_dir": "out"}, "superres": superres}
         return analysis_digest(Settings.from_mapping(values))
 

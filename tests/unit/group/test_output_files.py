@@ -164,7 +164,7 @@ def test_results_of_sessions_and_of_structural_scans_are_kept_side_by_side(
     participants = {path: path.read_bytes() for path in study.out.rglob("sub-*") if path.is_file()}
     assert study.call("--session-label", "pre") == 0
     pre = study.files()
-    assert study.call("--session-label", "post", "--group-permutations", "3") == 0
+    assert study.call("--session-label", "post", "--set", "evaluation.group_permutations=3") == 0
     assert "Results of earlier calls for ses-pre were kept" in capsys.readouterr().out
     post = study.files()
     assert study.call("--sr-target", "anat") == 0
@@ -217,5 +217,5 @@ def test_a_call_that_fails_leaves_the_results_of_the_first_call(
         raise RuntimeError("no page")
 
     monkeypatch.setattr(page, "write_page", fail)
-    assert study.call("--session-label", "pre", "--group-permutations", "3") == 70
+    assert study.call("--session-label", "pre", "--set", "evaluation.group_permutations=3") == 70
     assert study.files() == before

@@ -204,7 +204,7 @@ def test_network_changes_listed_in_the_card_prevent_the_word_published(train):
 
 def test_a_sloppy_training_is_described_as_a_test(train):
     text = training_sentences([train(replace(PAPER, iterations=500), sloppy=True)])
-    assert "The training was limited to a few steps to test the program (--sloppy)." in text
+    assert "The training was limited to a few steps to test the program (run.sloppy=true)." in text
     assert "completed after all 12 steps" in text
     assert "publish" not in text
     assert "differed" not in text

@@ -260,43 +260,12 @@ def test_the_figure_of_the_readme_labels_left_and_right(tmp_path, monkeypatch, f
 
 
 def test_the_page_of_options_is_up_to_date_and_complete() -> None:
-    from bids_sr.boilerplate import data_of
     from bids_sr.cli.parser import build_parser
 
     text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
     assert text == script("options_page").page(), "python docs/options_page.py writes it anew"
     flags = [flag for action in build_parser()._actions for flag in action.option_strings]
-    assert {flag for flag in flags if f"`{flag}`" not in text} <= {
-        "-h",
-        "--help",
-        *(
-            spec.split()[0]
-            for specs in data_of("foreign_options.json")["unused"].values()
-            for spec in specs
-        ),
-    }
-
-
-def test_the_descriptor_is_up_to_date_and_complete() -> None:
-    descriptor = script("descriptor")
-    stored = descriptor.DESCRIPTOR.read_text(encoding="utf-8")
-    assert stored == descriptor.text(), "python docs/options_page.py writes it anew"
-    flags = {
-        flag
-        for entry in json.loads(stored)["inputs"]
-        for flag in (entry.get("command-line-flag"), *entry.get("value-choices", ()))
-    }
-    page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`.*?`) \|", page.partition("## bids-sr-")[0], re.MULTILINE)
-    missing = [names for names in rows if flags.isdisjoint(re.findall(r"`(.+?)`", names))]
-    assert missing == ["`bids_dir`", "`output_dir`", "`{participant,group}`", "`--help-all`"]
-
-
-def test_the_page_of_options_of_other_programs_is_up_to_date() -> None:
-    text = (ROOT / "docs/field_options.md").read_text(encoding="utf-8")
-    assert text == script("field_options_page").page(), (
-        "python docs/field_options_page.py writes it anew"
-    )
+    assert {flag for flag in flags if f"`{flag}`" not in text} <= {"-h", "--help"}
 
 
 def test_table_and_figure_of_participants_equal_the_benchmark() -> None:

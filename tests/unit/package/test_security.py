@@ -263,7 +263,7 @@ def test_labels_cannot_point_outside_the_dataset(
         ("selection", "session_label"),
         ("selection", "task_id"),
         ("preprocessing", "output_spaces"),
-        ("superres", "methods"),
+        ("superres", "method"),
     ):
         with pytest.raises(UsageError):
             Settings.from_mapping({"paths": paths, group: {name: [value]}})

@@ -95,7 +95,7 @@ def test_series_that_require_a_pair_are_not_planned_without_a_pair(
     maker: BidsMaker, planned: Planned
 ) -> None:
     remove_pair(maker)
-    plan = planned(superres=SuperRes(methods=("bspline",), baselines="all", factor=2.0))
+    plan = planned(superres=SuperRes(method=("bspline",), baselines="all", factor=2.0))
     assert plan.problems == ()
     assert not {"inject", "ratio"} & set(plan.series)
     assert plan.series[:2] == ("raw", "bspline")
@@ -105,7 +105,7 @@ def test_series_of_a_run_without_a_pair(planned: Planned) -> None:
     plan = planned()
     run = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
     assert series_of_run(run, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
-    requested = SuperRes(methods=("srgan", "sbl"))
+    requested = SuperRes(method=("srgan", "sbl"))
     assert series_of_run(run, requested) == ("raw", "bspline", "zerofill", "srgan", "sbl")
 
 
@@ -118,7 +118,7 @@ def test_baselines_from_the_pair_require_a_reference_or_a_request(planned: Plann
 
     assert pair_baselines(run, SuperRes()) == set()
     assert pair_baselines(with_reference, SuperRes()) == {"inject", "ratio"}
-    assert pair_baselines(run, SuperRes(methods=("auto", "inject"))) == {"inject"}
+    assert pair_baselines(run, SuperRes(method=("auto", "inject"))) == {"inject"}
     assert pair_baselines(run, SuperRes(baselines="all")) == {"inject", "ratio"}
     assert pair_baselines(dataclasses.replace(with_reference, pair=None), SuperRes()) == set()
 
@@ -472,7 +472,7 @@ class TestEstimate:
 
     def test_training_time_can_be_limited_or_skipped(self, maker: BidsMaker) -> None:
         def minutes(**options: Any) -> float:
-            superres = SuperRes(recipe="paper", methods=("srgan",), **options)
+            superres = SuperRes(recipe="paper", method=("srgan",), **options)
             return stage_minutes(settings_for(maker, superres=superres))["training"]
 
         bounded = minutes(max_train_minutes=1.0)

@@ -350,7 +350,7 @@ def _atlas(maker: BidsMaker, data: np.ndarray, more_rows: str = "") -> list[str]
     path = maker.root.parent / "own_dseg.nii.gz"
     save_image(data, np.eye(4), path)
     path.with_name("own_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
-    return ["--atlas", str(path)]
+    return ["--set", f"activation.atlas={path}"]
 
 
 def _region_without_voxels(maker: BidsMaker) -> list[str]:
@@ -360,7 +360,7 @@ def _region_without_voxels(maker: BidsMaker) -> list[str]:
 
 def _seed_without_voxels(maker: BidsMaker) -> list[str]:
     atlas = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8), "4\tFoot_L\n")
-    return [*atlas, "--seeds", "Hand_L", "Foot_L"]
+    return [*atlas, "--set", "activation.seeds=[Hand_L, Foot_L]"]
 
 
 def _empty_atlas(maker: BidsMaker) -> list[str]:
@@ -381,7 +381,7 @@ def _several_maps(maker: BidsMaker) -> list[str]:
 
 def _broken_atlas(maker: BidsMaker) -> list[str]:
     options = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8))
-    Path(options[1]).write_bytes(b"no image")
+    (maker.root.parent / "own_dseg.nii.gz").write_bytes(b"no image")
     return options
 
 
@@ -390,7 +390,7 @@ def _little_memory(maker: BidsMaker) -> list[str]:
 
 
 def _no_model(maker: BidsMaker) -> list[str]:
-    return ["--model-source", "reuse"]
+    return ["--set", "superres.model_source=reuse"]
 
 
 def _model_without_card(maker: BidsMaker) -> list[str]:
@@ -661,30 +661,39 @@ CASES = {
     ),
     "seed without voxels": Case(
         spoil=_seed_without_voxels,
-        file="--seeds Foot_L",
+        file="--set activation.seeds=Foot_L",
         reason="own_dseg.nii.gz has no voxels with the label Foot_L",
         fix="Hand_L",
     ),
     "empty atlas": Case(
-        spoil=_empty_atlas, file="--atlas", reason="all voxels are 0", fix="a label image"
+        spoil=_empty_atlas,
+        file="--set activation.atlas=",
+        reason="all voxels are 0",
+        fix="a label image",
     ),
     "label without a name": Case(
         spoil=_nameless_label,
-        file="--atlas",
+        file="--set activation.atlas=",
         reason="are missing in own_dseg.tsv: 7",
         fix="to the table",
     ),
     "atlas of probabilities": Case(
         spoil=_probabilities,
-        file="--atlas",
+        file="--set activation.atlas=",
         reason="contains non-integer values",
         fix="label image",
     ),
     "atlas of several maps": Case(
-        spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="single label image"
+        spoil=_several_maps,
+        file="--set activation.atlas=",
+        reason="not a 3D image",
+        fix="single label image",
     ),
     "broken atlas": Case(
-        spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or use AAL2"
+        spoil=_broken_atlas,
+        file="--set activation.atlas=",
+        reason="own_dseg.nii.gz",
+        fix="or use AAL2",
     ),
     "little memory": Case(
         spoil=_little_memory,

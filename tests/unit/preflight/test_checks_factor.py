@@ -157,7 +157,7 @@ def test_a_pair_with_thinner_slices_is_rejected_for_slice_wise_methods(
     maker: BidsMaker, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make_thin_pair(maker)
-    text = reject_call(maker, capfd, "--sr-method", "srgan", "--force")
+    text = reject_call(maker, capfd, "--sr-method", "srgan", "--set", "superres.force=true")
     assert "the images of the pair differ in slice thickness" in text
     assert "--sr-method mse3d --sr-factor 2 2 2" in text
     (run,) = plan_call(maker).subjects[0].runs
@@ -190,8 +190,8 @@ def test_a_factor_that_contradicts_the_pair_is_rejected_unless_forced(
         text = reject_call(maker, capfd, "--sr-factor", "1.5", *extra)
         assert "is 2×2, but --sr-factor is 1.5×1.5" in text
         assert "Omit --sr-factor" in text
-        assert "--force" in text
-    plan = plan_call(maker, "--sr-factor", "1.5", "--force")
+        assert "--set superres.force=true" in text
+    plan = plan_call(maker, "--sr-factor", "1.5", "--set", "superres.force=true")
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert (run.pair, run.factor) == (None, (1.5, 1.5, 1.0))
@@ -212,7 +212,7 @@ def test_a_factor_that_contradicts_the_reference_is_rejected_unless_forced(
     text = reject_call(maker, capfd, "--sr-factor", "1.5")
     assert "--sr-factor is 1.5×1.5×1, but" in text
     assert "Omit --sr-factor, ignore the reference with --truth none" in text
-    for extra in (["--force"], ["--truth", "none"]):
+    for extra in (["--set", "superres.force=true"], ["--truth", "none"]):
         plan = plan_call(maker, "--sr-factor", "1.5", *extra)
         assert plan.problems == ()
         assert plan.subjects[0].runs[0].truth is None
@@ -250,7 +250,7 @@ def test_models_with_different_factors_have_no_common_factor(maker: BidsMaker) -
     factor_2, factor_3 = model(maker, (2.0, 2.0, 2.0)), model(maker, (3.0, 3.0, 3.0), "resnet3d")
 
     def common_factor(*files: str, methods: tuple[str, ...]) -> object:
-        return factor_of_models(SuperRes(methods=methods, pretrained=tuple(map(Path, files))))
+        return factor_of_models(SuperRes(method=methods, pretrained=tuple(map(Path, files))))
 
     assert common_factor(factor_2, factor_3, methods=("mse3d", "resnet3d")) is None
     assert common_factor(factor_2, factor_3, methods=("mse3d",)) == (2.0, 2.0, 2.0)

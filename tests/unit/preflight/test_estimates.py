@@ -106,7 +106,7 @@ def test_a_missing_gpu_is_reported(maker: BidsMaker, monkeypatch: pytest.MonkeyP
         problems = [
             problem.what for problem in check_machine(check(settings_for(maker)), settings)
         ]
-        assert problems == ([] if has_gpu else ["--device cuda"])
+        assert problems == ([] if has_gpu else ["--set resources.device=cuda"])
 
 
 def test_the_memory_option_limits_the_processes(maker: BidsMaker) -> None:

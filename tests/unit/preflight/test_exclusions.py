@@ -155,7 +155,7 @@ def test_a_participant_with_an_unreadable_t1w_is_skipped(three_runs: BidsMaker) 
 
 def test_strict_makes_skipped_runs_an_error(three_runs: BidsMaker) -> None:
     three_runs.bold("sub-01_task-tap_run-2", n_volumes=1)
-    plan = check(settings_for(three_runs, "--strict"))
+    plan = check(settings_for(three_runs, "--set", "run.strict=true"))
     assert [problem.what.rpartition("/")[2] for problem in plan.problems] == [
         "sub-01_task-tap_run-2_bold.nii.gz"
     ]
@@ -227,7 +227,7 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
         notice.level == "note" and "field maps" in notice.why and notice.subject == "02"
         for notice in notices
     )
-    assert program.main([*line, "--strict"]) == 2
+    assert program.main([*line, "--set", "run.strict=true"]) == 2
 
 
 @pytest.mark.parametrize(

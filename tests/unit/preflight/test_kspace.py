@@ -107,10 +107,10 @@ def test_an_interpolated_matrix_is_rejected_unless_forced(
     assert problem.what.endswith("sub-01_task-tap_bold.nii.gz")
     assert "k-space is empty above" in problem.why
     assert "along i and" in problem.why
-    assert "--force" in problem.remedy
+    assert "--set superres.force=true" in problem.remedy
     (note,) = nyquist_notices(half, forced=True)
     assert note.level == "note"
-    assert "Processing continues because of --force" in note.why
+    assert "Processing continues because of --set superres.force=true" in note.why
 
 
 @pytest.mark.parametrize(

@@ -84,12 +84,16 @@ def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
         ("", False, None),
         ("--overlap auto", False, ("little", "thumb")),
         ("--overlap little thumb", False, ("little", "thumb")),
-        ("--activation cc", True, None),
-        ("--activation cc glm", True, None),
-        ("--activation glm", False, None),
+        ("--set activation.kinds=cc", True, None),
+        ("--set activation.kinds=[cc,glm]", True, None),
+        ("--set activation.kinds=glm", False, None),
         ("--recipe paper --sr-method sbl", True, None),
         ("--config-file ota2022 --recipe fast --dummy-scans 2", True, ("little", "thumb")),
-        ("--config-file ota2022 --recipe fast --dummy-scans 2 --activation glm", False, None),
+        (
+            "--config-file ota2022 --recipe fast --dummy-scans 2 --set activation.kinds=glm",
+            False,
+            None,
+        ),
     ],
 )
 def test_planned_figures_depend_on_options(
@@ -105,6 +109,6 @@ def test_planned_figures_depend_on_options(
 
 
 def test_runs_at_rest_have_neither_figure(maker: BidsMaker, tmp_path: Path) -> None:
-    options = ("--overlap", "auto", "--activation", "cc", "glm", "--ignore", "events")
+    options = ("--overlap", "auto", "--set", "activation.kinds=[cc, glm]", "--ignore", "events")
     graph = planned_graph(maker, tmp_path, *options)
     assert not {"draw_overlap", "draw_correlation"} & steps_of(graph)

@@ -158,12 +158,12 @@ def other_orientation(maker: BidsMaker, valid_model: Path) -> list[str]:
 
 
 def other_model_factor(maker: BidsMaker, valid_model: Path) -> list[str]:
-    """Use a model of another factor with --force, which cannot help.
+    """Use a model of another factor with force, which cannot help.
 
     The factor of 2 x 2 is part of the network weights.
     """
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
-    return use_model(copy_model(maker, valid_model), "--force")
+    return use_model(copy_model(maker, valid_model), "--set", "superres.force=true")
 
 
 CASES = {
@@ -218,15 +218,19 @@ CASES = {
         fix="Specify the .safetensors file",
     ),
     "resolution": Case(
-        spoil=other_resolution, reason="trained at a resolution of 3 x 3 x 4 mm", fix="--force"
+        spoil=other_resolution,
+        reason="trained at a resolution of 3 x 3 x 4 mm",
+        fix="--set superres.force=true",
     ),
     "contrast": Case(
         spoil=other_contrast,
         reason="trained on T1w images, but the image contrast is bold",
-        fix="--force",
+        fix="--set superres.force=true",
     ),
     "orientation": Case(
-        spoil=other_orientation, reason="trained on slices across R-L", fix="--force"
+        spoil=other_orientation,
+        reason="trained on slices across R-L",
+        fix="--set superres.force=true",
     ),
     "factor of the model": Case(
         spoil=other_model_factor,
@@ -265,7 +269,9 @@ def test_force_overrides_mismatches_of_the_image(
     valid_model: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = resave_model(maker, valid_model, *["--force"] * bool(change), **change)
+    options = resave_model(
+        maker, valid_model, *["--set", "superres.force=true"] * bool(change), **change
+    )
     out = str(maker.root.parent / "out")
     assert (
         main(
@@ -296,7 +302,7 @@ def test_the_damaged_model_of_several_is_named(maker: BidsMaker, valid_model: Pa
     )
     problems = problems_of(
         pretrained_models.check_pretrained,
-        SuperRes(methods=("srgan", "vit"), pretrained=(first, second)),
+        SuperRes(method=("srgan", "vit"), pretrained=(first, second)),
     )
     assert [problem.what for problem in problems] == [f"--pretrained {second}"]
 
@@ -309,7 +315,7 @@ def test_a_separate_process_reports_the_same_error(
     monkeypatch.setattr(pretrained_models, "unreadable_reason", lambda file: "not here")
     path = Path(foreign(maker, valid_model)[-1])
     (problem,) = problems_of(
-        pretrained_models.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
+        pretrained_models.check_pretrained, SuperRes(method=("srgan",), pretrained=(path,))
     )
     assert (
         "other.safetensors: this version of bids-sr cannot use the model (the weights do not match"

@@ -20,12 +20,12 @@ MEASURED: Any = SimpleNamespace(
 @pytest.mark.parametrize(
     ("options", "truths", "noted"),
     [
-        ("--activation cc", (KNOWN, KNOWN), True),
+        ("--set activation.kinds=cc", (KNOWN, KNOWN), True),
         ("--config-file ota2022", (KNOWN,), True),
-        ("--activation cc glm", (KNOWN,), False),
+        ("--set activation.kinds=[cc,glm]", (KNOWN,), False),
         ("", (KNOWN,), False),
-        ("--activation cc", (MEASURED,), False),
-        ("--activation cc", (None,), False),
+        ("--set activation.kinds=cc", (MEASURED,), False),
+        ("--set activation.kinds=cc", (None,), False),
     ],
 )
 def test_known_activation_without_a_linear_model_is_noted_once(
@@ -36,4 +36,4 @@ def test_known_activation_without_a_linear_model_is_noted_once(
     findings = Findings()
     note_unused_reference(settings, [subject], findings)
     assert [notice.what for notice in findings.notices] == ["truth"] * noted
-    assert all("--activation cc glm" in notice.why for notice in findings.notices)
+    assert all("--set 'activation.kinds=[cc, glm]'" in notice.why for notice in findings.notices)

@@ -121,12 +121,12 @@ def test_fewer_sessions_share_one_page_and_older_session_pages_are_removed(root:
 
 def test_the_limit_of_sessions_is_a_setting_and_an_option(root: Path) -> None:
     assert parse_settings(["in", "out", "participant"]).run.aggregate_session_reports == 4
-    arguments = ["in", "out", "participant", "--aggregate-session-reports", "9"]
+    arguments = ["in", "out", "participant", "--set", "run.aggregate_session_reports=9"]
     assert parse_settings(arguments).run.aggregate_session_reports == 9
     write_dataset(root, bids_dir=root.parent / "in", version=__version__)
     call = ["in", str(root), "participant", "--reports-only"]
-    assert main([*call, "--aggregate-session-reports", "5"]) == 0
+    assert main([*call, "--set", "run.aggregate_session_reports=5"]) == 0
     assert not list(root.glob("*_ses-*.html"))
     assert main(call) == 0
     assert len(list(root.glob("*_ses-*.html"))) == 5
-    assert main([*call, "--aggregate-session-reports", "0"]) == 2
+    assert main([*call, "--set", "run.aggregate_session_reports=0"]) == 2

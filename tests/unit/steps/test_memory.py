@@ -24,7 +24,13 @@ from bids_sr.steps.memory import (
 @pytest.mark.parametrize(
     "options",
     [
-        ("--null-checks", "--roi-grow", "--output-spaces", "MNI152NLin2009aSym"),
+        (
+            "--null-checks",
+            "--set",
+            "evaluation.roi_grow=true",
+            "--output-spaces",
+            "MNI152NLin2009aSym",
+        ),
         ("--sr-method", "tv", "sbl", "--retrospective"),
         ("--sr-method", "bspline"),
     ],
@@ -84,6 +90,6 @@ def test_dense_networks_count_in_training_and_inference() -> None:
     large = [Sizes(high=n, dense=n) for n in (1.0, 2.0)]
     parts = [step_gb(SERIES, sizes) - step_gb(SERIES, Sizes(high=sizes.high)) for sizes in large]
     assert parts[0] == pytest.approx(parts[1]), "larger volumes go through it in parts"
-    assert SuperRes(methods=("tv",), recipe="paper").dense
-    assert not SuperRes(methods=("tv",)).dense
-    assert not SuperRes(methods=("srgan",), recipe="paper").dense
+    assert SuperRes(method=("tv",), recipe="paper").dense
+    assert not SuperRes(method=("tv",)).dense
+    assert not SuperRes(method=("srgan",), recipe="paper").dense

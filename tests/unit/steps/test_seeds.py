@@ -151,7 +151,7 @@ def test_without_a_seed_in_the_field_of_view_components_are_mapped(
     )
     assert "component2" in facts
     assert "inside the field of view (far, farther)" in caplog.text
-    assert "--seeds NAME=x,y,z" in caplog.text
+    assert "--set activation.seeds=NAME=x,y,z" in caplog.text
 
 
 def test_seeds_are_corrected_for_the_confounds_of_the_maps(run: dict[str, Any]) -> None:

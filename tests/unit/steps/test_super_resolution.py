@@ -156,7 +156,9 @@ def test_a_model_of_another_resolution_is_rejected_unless_forced(files, tmp_path
         np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other_bold, tr=2.0
     )
     inputs = {"model_file": model.model_file, "bold": other_bold}
-    with pytest.raises(UsageError, match=r"resolution.*3\.9 x 3\.9(?s:.*)--force"):
+    with pytest.raises(
+        UsageError, match=r"resolution.*3\.9 x 3\.9(?s:.*)--set superres.force=true"
+    ):
         resolve(files, tmp_path / "refused", "dcnet", **inputs)
     assert resolve(
         files, tmp_path / "forced", "dcnet", settings={"force": True}, **inputs

@@ -106,10 +106,10 @@ def test_only_methods_for_several_contrasts_are_accepted_and_one_is_the_default(
     maker: BidsMaker,
 ) -> None:
     scans(maker)
-    assert settings_for(maker).superres.methods == ("attunet",)
+    assert settings_for(maker).superres.method == ("attunet",)
     assert (
-        Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.methods
-        == SuperRes().methods
+        Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.method
+        == SuperRes().method
     )
     plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
     assert {problem.what for problem in plan.problems} == {
@@ -282,7 +282,7 @@ def test_a_pretrained_model_is_compared_with_the_scans_of_every_participant(
     assert problem.what.startswith("sub-01 with --pretrained ")
     assert reason in problem.why
     assert problem.remedy.endswith(".")
-    forced = check(settings_for(maker, *options, "--force")).problems
+    forced = check(settings_for(maker, *options, "--set", "superres.force=true")).problems
     assert bool(forced) == ("channels" in card)  # another number of channels is another network
 
 

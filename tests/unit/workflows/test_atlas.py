@@ -1,4 +1,4 @@
-"""Test `--atlas` in the graph: stored name, sources, and regions implied by tasks."""
+"""Test `activation.atlas` in the graph: stored name, sources, and regions implied by tasks."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_an_atlas_file_of_the_user_has_its_own_name_and_no_implied_region(
         np.full((8, 8, 4), 3, np.uint8), np.eye(4), path := tmp_path / "atlas-Mine_dseg.nii.gz"
     )
     (tmp_path / "atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
-    graph = _graph_with(tmp_path, "--atlas", str(path))
+    graph = _graph_with(tmp_path, "--set", f"activation.atlas={path}")
     settings = _stored(graph, "atlas_t1w")
     assert settings["own_entities"]["atlas"] == "Mine"
     assert "License" not in settings["own_sidecar"]
@@ -83,7 +83,7 @@ def test_the_name_of_a_templateflow_atlas_contains_its_parcellation(
     )
     (folder / f"tpl-{SPACE}_{stem}.tsv").write_text("index\tname\n1\tVis\n")
     try:
-        graph = _graph_with(tmp_path, "--atlas", "Schaefer2018:100Parcels7Networks")
+        graph = _graph_with(tmp_path, "--set", "activation.atlas=Schaefer2018:100Parcels7Networks")
     finally:
         find_atlas.cache_clear()
     settings = _stored(graph, "atlas_t1w")

@@ -44,7 +44,7 @@ def test_a_single_run_is_not_combined(tmp_path):
 
 
 def test_correlation_maps_are_not_combined(tmp_path):
-    graph = planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, "--activation", "cc")
+    graph = planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, "--set", "activation.kinds=cc")
     assert not STEPS & steps_of(graph)
 
 

@@ -1,5 +1,5 @@
-"""Test smoothing before super-resolution (``--input-smoothing``): values, graph, methods text and
-errors.
+"""Test smoothing before super-resolution (`input_smoothing`): values, graph, methods text
+and errors.
 """
 
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_each_volume_is_smoothed_in_mm(tmp_path: Path) -> None:
 
 
 def test_every_series_is_computed_from_the_smoothed_series(maker: BidsMaker) -> None:
-    graph_of_run = graph(maker, "--input-smoothing", "3.5", "--smoothing", "0")
+    graph_of_run = graph(maker, "--set", "preprocessing.input_smoothing=3.5", "--smoothing", "0")
     steps = [node for node in graph_of_run.nodes if node.step.__name__ in STEPS]
     assert {node.step.__name__ for node in steps} == set(STEPS)
     names = {node.settings["series_name"] for node in steps if "series_name" in node.settings}
@@ -111,5 +111,5 @@ def test_options_that_do_not_allow_smoothing_are_rejected(
     maker: BidsMaker, options: tuple[str, ...], reason: str
 ) -> None:
     arguments = [option.format(maker.root.parent) for option in options]
-    plan = check(settings_for(maker, "--input-smoothing", "3.5", *arguments))
+    plan = check(settings_for(maker, "--set", "preprocessing.input_smoothing=3.5", *arguments))
     assert reason in "\n".join(str(problem) for problem in plan.problems)

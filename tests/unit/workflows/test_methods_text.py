@@ -85,7 +85,7 @@ def test_the_text_of_a_default_run_is_short_and_states_values_in_order(maker: Bi
 
 
 def test_only_stored_kinds_of_maps_are_described(maker: BidsMaker) -> None:
-    for options in ((), ("--level", "full"), ("--activation", "cc")):
+    for options in ((), ("--level", "full"), ("--set", "activation.kinds=cc")):
         graph = planned_graph(maker, maker.root.parent, *options)
         stored = [node for node in graph.nodes if node.step is store and node.name == "store_maps"]
         stats = {labels.get("stat") for node in stored for labels in graph.settings[node]["among"]}
@@ -176,7 +176,15 @@ def test_a_measured_reference_is_described(maker: BidsMaker) -> None:
 
 def test_requested_settings_replace_the_defaults_in_the_text(maker: BidsMaker) -> None:
     text = text_of(
-        maker, "--sr-factor", "3", "--smoothing", "4", "--high-pass", "0.01", "--dummy-scans", "3"
+        maker,
+        "--sr-factor",
+        "3",
+        "--smoothing",
+        "4",
+        "--set",
+        "activation.high_pass=0.01",
+        "--dummy-scans",
+        "3",
     )
     assert "24 × 24 × 6 voxels of 2 × 2 × 4 mm (super-resolution factor 3 × 3 × 1)" in text
     assert "model (generalized least squares), after Gaussian smoothing with 4 mm FWHM" in text

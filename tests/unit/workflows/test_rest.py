@@ -36,7 +36,9 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.bold(n_volumes=120)
     maker.t1w()
-    graph = planned_graph(maker, tmp_path, "--seed-series", "own", "--confounds", "motion")
+    graph = planned_graph(
+        maker, tmp_path, "--set", "activation.seed_series=own", "--confounds", "motion"
+    )
     for node in nodes_of(graph, "map_series"):
         assert graph.settings[node]["correlation_confounds"] is True
     for name in ("map_series", "seed_series", "own_seed_series"):

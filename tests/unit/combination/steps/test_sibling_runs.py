@@ -69,7 +69,7 @@ def test_a_wrong_log_is_left_out_and_named(caplog):
     assert disagreeing == {}
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "run-2" in caplog.text
-    assert "--combine-all-runs" in caplog.text
+    assert "--set activation.combine_all_runs=true" in caplog.text
 
 
 def test_the_first_run_can_be_the_wrong_one():

@@ -262,7 +262,7 @@ def test_a_halved_batch_is_kept_after_a_kill(tmp_path, monkeypatch):
 )
 def test_a_device_without_enough_memory_is_an_error(batch, message, tmp_path, monkeypatch):
     limit_memory(monkeypatch, batch // 4)
-    with pytest.raises(loop.OutOfDeviceMemory, match=message + r".*--device cpu"):
+    with pytest.raises(loop.OutOfDeviceMemory, match=message + r".*--set resources.device=cpu"):
         fit(balls(1), recipe(batch=batch), tmp_path)
 
 
@@ -273,7 +273,7 @@ def test_a_device_without_memory_for_the_validation_is_an_error(tmp_path, monkey
     monkeypatch.setattr(loop, "_compute_score", raise_out_of_memory)
     with pytest.raises(
         loop.OutOfDeviceMemory,
-        match=r"insufficient for the held-out data.*--device cpu",
+        match=r"insufficient for the held-out data.*--set resources.device=cpu",
     ):
         fit(balls(1), recipe(), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Test `--data-consistency enforce`: before motion correction, every series reproduces the
+"""Test `superres.data_consistency=enforce`: before motion correction, every series reproduces the
 acquired data to 1e-4.
 """
 

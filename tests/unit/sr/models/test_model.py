@@ -129,11 +129,11 @@ def test_a_suitable_image_passes(saved_model):
     [
         (
             {"affine": np.diag([3.0, 3.0, 4.0, 1])},
-            r"resolution: .* resolution of 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)--force",
+            r"resolution: .* resolution of 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)force=true",
         ),
         (
             {"contrast": "T1w"},
-            "trained on T2starw images, but the image contrast is T1w(?s:.*)--force",
+            "trained on T2starw images, but the image contrast is T1w(?s:.*)superres.force",
         ),
         ({"affine": SIDEWAYS}, "slice orientation: .* across I-S, .* across R-L"),
     ],

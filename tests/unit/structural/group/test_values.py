@@ -218,7 +218,7 @@ def test_the_command_writes_tables_and_a_page(
 ) -> None:
     write_scans(directories[1], "05", 0.0, "1")
     write_scans(directories[1], "05", 1.0, "2")
-    assert group(directories, "--protocol", "scanner") == 0
+    assert group(directories, "--set", "evaluation.protocol=scanner") == 0
     assert (
         "Combining 6 metrics tables of structural scans from 5 participants"
         in capsys.readouterr().out
@@ -237,8 +237,8 @@ def test_the_command_writes_tables_and_a_page(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--protocol", "scaner"), "did you mean 'scanner'?"),
-        (("--protocol", "zzz"), "fix: choose one of scanner"),
+        (("--set", "evaluation.protocol=scaner"), "did you mean 'scanner'?"),
+        (("--set", "evaluation.protocol=zzz"), "fix: choose one of scanner"),
         (("--participant-label", "01"), "at least two"),
         (("--participant-label", "09"), "run the participant level with --sr-target anat"),
     ],
@@ -255,7 +255,7 @@ def test_errors_of_input_that_cannot_be_combined(
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-@pytest.mark.parametrize("options", [(), ("--protocol", "scanner"), ("--dry-run",)])
+@pytest.mark.parametrize("options", [(), ("--set", "evaluation.protocol=scanner"), ("--dry-run",)])
 def test_a_list_of_participants_in_another_encoding_is_refused(
     directories: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
@@ -276,7 +276,7 @@ def test_a_line_without_a_participant_is_named(
 ) -> None:
     listing = directories[0] / "participants.tsv"
     listing.write_text(listing.read_text() + "n/a\tA\n")
-    assert group(directories, "--protocol", "scanner", "--dry-run") == 0
+    assert group(directories, "--set", "evaluation.protocol=scanner", "--dry-run") == 0
     output = capsys.readouterr().out
     assert "('n/a') skipped" in output
     assert "protocols: A (2 tables), B (2 tables)" in output
@@ -298,7 +298,7 @@ def test_the_dry_run_shows_protocols_and_writes_nothing(
     directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(directories[1].rglob("*"))
-    assert group(directories, "--protocol", "scanner", "--dry-run") == 0
+    assert group(directories, "--set", "evaluation.protocol=scanner", "--dry-run") == 0
     output = capsys.readouterr().out
     assert "protocols: A (2 tables), B (2 tables)" in output
     assert "missing: no metrics table found for sub-05" in output
@@ -321,7 +321,7 @@ def test_a_sidecar_key_can_define_protocols(directories: tuple[Path, Path]) -> N
         (out / name / "anat" / f"{name}_res-hr_desc-bspline_T1w.json").write_text(
             json.dumps({"Sources": sources})
         )
-    assert group(directories, "--protocol", "ManufacturersModelName") == 0
+    assert group(directories, "--set", "evaluation.protocol=ManufacturersModelName") == 0
     table = pd.read_csv(out / "group_scans_protocols.tsv", sep="\t")
     assert set(table["protocol"]) == {"M0", "M1"}
 
@@ -447,7 +447,7 @@ def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> Non
             "session_id\tmonths\n"
             + "".join(f"{name}\t{float(age) - 99:g}\n" for name, _, age in cells)
         )
-    assert group(longitudinal, "--months", "months") == 0
+    assert group(longitudinal, "--set", "evaluation.months=months") == 0
     # months are counted from the baseline of the study, when no scan was acquired
     assert list(change_of(longitudinal).index) == ["1", "2", "4"]
     assert change_of(longitudinal)["change_median"].isna().all()
@@ -457,8 +457,12 @@ def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> Non
     ("table", "options", "text"),
     [
         ("session_id\tacq_time\nses-1\tyesterday\n", (), "acq_time is 'yesterday'"),
-        ("session_id\tage\nses-1\t3\n", ("--months", "month"), "available columns: age"),
-        ("session_id\tmonth\nses-1\tx\n", ("--months", "month"), "must be numbers"),
+        (
+            "session_id\tage\nses-1\t3\n",
+            ("--set", "evaluation.months=month"),
+            "available columns: age",
+        ),
+        ("session_id\tmonth\nses-1\tx\n", ("--set", "evaluation.months=month"), "must be numbers"),
         ("session_id\tacq_time\nses-1\t\xff\n", (), "cannot be read"),
         ("session_id\tacq_time\nses-1\t\xff\n", (), "not encoded in UTF-8: line 2"),
         ("session_id,acq_time\nses-1,1925-03-01\n", (), "column session_id is missing"),

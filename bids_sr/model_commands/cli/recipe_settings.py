@@ -1,12 +1,9 @@
-"""Settings of training recipes as text for ``list METHOD`` and ``--help-all``."""
+"""Settings of training recipes as text for ``list METHOD``."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
-
 from bids_sr.cli.console import table_text
-from bids_sr.sr.method import get_method, list_methods
+from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
 from bids_sr.sr.recipe_changes import VariableField, variable_fields
 
@@ -39,24 +36,3 @@ def _make_row(field: VariableField) -> tuple[str, ...]:
         field.description,
         field.source or "-",
     )
-
-
-def format_recipe_settings() -> str:
-    """Return the settings of all recipes for the end of the help, one paragraph per recipe."""
-    lines = [
-        "settings of the methods with their ranges and defaults (change a setting"
-        " with --set METHOD.FIELD=VALUE):"
-    ]
-    for method in list_methods():
-        for name, recipe in method.recipes.items():
-            lines += _make_paragraph(f"{method.name}, {name}:", variable_fields(recipe))
-        if method.variance is not None:
-            lines += _make_paragraph(f"{method.name}:", variable_fields(method.variance))
-    return "\n".join(lines)
-
-
-def _make_paragraph(title: str, fields: tuple[VariableField, ...]) -> Iterator[str]:
-    """Yield the lines of a paragraph about a recipe."""
-    text = ", ".join(f"{field.name} {field.range} ({field.default_text})" for field in fields)
-    yield f"  {title}"
-    yield from textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")
