@@ -55,12 +55,16 @@ _CELLS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ),
     ("p, Holm", "p_holm"): lambda row: p_value(row.p_holm),
     ("FDR", "p_fdr"): lambda row: p_value(row.p_fdr),
+    ("mean difference [interval]", "mean_difference"): lambda row: estimate(
+        row.mean_difference, row.mean_lower, row.mean_upper, "+.3g"
+    ),
+    ("p, t test", "p_t_holm"): lambda row: p_value(row.p_t),
     ("p, t test, Holm", "p_t_holm"): lambda row: p_value(row.p_t_holm),
     ("p, equivalence", "p_equivalence_holm"): lambda row: p_value(row.p_equivalence_holm),
     ("result", "word"): lambda row: row.word,
     ("note", "note"): lambda row: row.note,
 }
-"""Head and column of the table, and the cell of a row."""
+"""Cell of a row, by the head of its column and the column of the table that it requires."""
 
 
 def comparisons_html(

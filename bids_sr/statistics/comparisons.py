@@ -99,7 +99,7 @@ def compare_pairs(
     --------
     >>> values = {"method": np.array([3.0, 4.0, 6.0]), "linear": np.array([1.0, 3.0, 3.0])}
     >>> (comparison,) = compare_pairs(values, [("method", "linear")])
-    >>> comparison.n, comparison.difference, comparison.p_wilcoxon
+    >>> comparison.n, round(comparison.difference, 6), comparison.p_wilcoxon
     (3, 2.0, 0.25)
     """
     return [
