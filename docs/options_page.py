@@ -134,7 +134,7 @@ def recipe_settings() -> Iterator[str]:
             of_recipes = [each.get(name) for each in fields.values()]
             first = next(field for field in of_recipes if field is not None)
             defaults = " | ".join("-" if f is None else f.default_text for f in of_recipes)
-            source = f" ({first.source})" if first.source else ""
+            source = f" ({first.limits.source})" if first.limits.source else ""
             ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
             yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.description}{source} |"
 

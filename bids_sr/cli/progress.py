@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
 from bids_sr.cli.stages import STAGES, find_stage
-from bids_sr.evaluation.verdict_text import verdict_line
+from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.nodes import get_owner
 from bids_sr.preflight.plan_text import format_minutes

@@ -1,8 +1,8 @@
 """Weights of VGG-19 on this machine: location, and training that uses them.
 
-The weights are installed by ``bids-sr-models vgg19`` (`model_commands.cli.vgg19`). Because a file
-that happens to exist must not change an analysis, they are only used for recipes published with
-VGG-19 features instead of squared error. The console names the file, or the loss that replaces the
+The weights are installed by ``--vgg-weights`` (`bids_sr.cli.vgg19_weights`). Because a file that
+happens to exist must not change an analysis, they are only used for recipes published with VGG-19
+features instead of squared error. The console names the file, or the loss that replaces the
 features.
 """
 
@@ -13,10 +13,16 @@ from bids_sr.sr.method import Method
 
 VGG19_VARIABLE = "BIDS_SR_VGG19"
 """Environment variable with the path of another file."""
-VGG19_COMMAND = "bids-sr-models vgg19"
+VGG19_DOWNLOAD = Path("download")
+"""Value of ``--vgg-weights`` that requests the download of the weights."""
 VGG19_SOURCE = "vgg19-dcbb9e9d.pth"
 """File name of the weights in torchvision; the SHA-256 of the content begins with its digits."""
 VGG19_DIGITS = "dcbb9e9d"
+VGG19_HELP = (
+    f"VGG-19 weights: a .safetensors file, {VGG19_SOURCE}, or download (575 MB, only if they are"
+    " not installed) (default with --recipe paper: installed weights)"
+)
+"""Help of ``--vgg-weights``."""
 
 
 def installed_vgg19() -> Path:

@@ -22,6 +22,8 @@ import numpy as np
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.number_text import number
@@ -101,7 +103,7 @@ def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[Metri
     ]
 
 
-def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str, str]:
+def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str, Sentence]:
     """Return a sentence per series that lost the activation of the acquired run.
 
     `rows` are rows of the evaluation, including flags.
@@ -110,7 +112,7 @@ def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str
     return {name: _write_lost_sentence(rows, name) for name in series if name in flagged_series}
 
 
-def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> str:
+def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> Sentence:
     """Return a sentence on the contrast with the smallest slope, at its best smoothing."""
     best_slopes: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
     correlations: dict[tuple[str, float], float] = {}
@@ -124,11 +126,12 @@ def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> str:
             best_slopes[row.contrast] = row
     worst = min(best_slopes.values(), key=lambda row: row.value)
     r = correlations[worst.contrast, worst.fwhm_mm]
-    return (
-        f"The activation of the acquired run is lost in {series}: downsampled to the acquired"
-        f" voxels, the effect in active voxels has {kept_text(worst.value, r)} (contrast"
-        f" {worst.contrast})."
-    )
+    values = {
+        "series": series,
+        "kept": kept_text(worst.value, r),
+        "contrast": worst.contrast,
+    }
+    return Sentence(Statement.LOST, values, series=series)
 
 
 def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:

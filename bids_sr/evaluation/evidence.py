@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -30,10 +31,6 @@ VerdictStatus = Literal[
 ]
 AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
-Reason = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
-"""Reason why a difference from the acquired series is not a gain, or why a loss is not false
-detail.
-"""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
 # equivalence margin as a fraction of the gap between the `bspline` and `measured` series
@@ -282,7 +279,7 @@ class Claim:
     """Claim about one series, and the decision that the evidence supports.
 
     `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
-    None if there is no reference. `why` is the reason why a difference does not count, or "".
+    None if there is no reference. `why` is the reason why a difference does not count, or None.
     """
 
     kind: AccuracyKind
@@ -291,7 +288,7 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     evidence: Evidence | None = None
     region: str = MISSING
-    why: Reason = ""
+    why: Statement | None = None
 
     @property
     def holds(self) -> bool | None:
@@ -387,6 +384,11 @@ def find_strongest(
     with_intervals = [evidence for evidence in usable if evidence.has_intervals()]
     strongest = next(iter([*with_intervals, *usable, *candidates]))
     return replace(strongest, no_detail=is_noisy and strongest.reference is not KNOWN)
+
+
+def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
+    """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
+    return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
 def accuracy_evidence(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:

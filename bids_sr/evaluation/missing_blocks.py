@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.blocks import MIN_BLOCKS
 from bids_sr.glm.contrasts import Contrasts, name_without_types
 from bids_sr.metrics.rows import MetricRow
@@ -80,7 +81,7 @@ def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
         for n_blocks, count in ((1, "only one block"), (0, "no block"))
         if (names := conditions.get(n_blocks))
     ]
-    return f"{enumerate_words(clauses)} in the run, and two are required" if clauses else ""
+    return Statement.FEW_BLOCKS.format(conditions=enumerate_words(clauses)) if clauses else ""
 
 
 def _list_conditions(conditions: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from bids_sr.evaluation.contrast_results import explain_test
+from bids_sr.evaluation.contrast_text import describe_interpretation
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     ContrastSupport,
@@ -14,7 +15,7 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
-from bids_sr.evaluation.support_text import describe_interpretation
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
 from bids_sr.metrics.rows import MetricRow
@@ -33,7 +34,6 @@ _COLUMNS = (
     "reason",
     "interpretation",
 )
-_NOT_TESTED = "the run could not be super-resolved at half the resolution"
 
 
 def tabulate_support(
@@ -91,7 +91,7 @@ def _iterate_cells(
         if row.series == method and (row.reference == HALF_RESOLUTION or row.statistic == COVERAGE)
     }
     if not values:
-        reason = reason or _NOT_TESTED
+        reason = reason or Statement.NOT_DOWNSAMPLED
     interpretation = describe_interpretation(
         support.active.state, support.brain.state, acquired_text
     )

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.evaluation.contrast_text import quote_contrast
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.evaluation.support_text import quote_contrast
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import (
     DECISIONS,

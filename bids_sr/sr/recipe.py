@@ -27,6 +27,11 @@ _LossKind = Literal[
 ]
 # terms that compare the output with the target
 _COMPARISON_KINDS = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
+SMALLEST_SIDE = 8
+"""Smallest side of a patch (voxels)."""
+_MIN_LEARNING_RATE = 1e-7
+_MAX_EPOCHS = 100_000
+ATTENTION_UNET_PAPER = "Li et al. 2022"
 # learning rate of the first step of "one-cycle", relative to the full rate
 _FIRST_RATE = 0.04
 
@@ -176,8 +181,47 @@ class Augmentation:
 
 
 @frozen
+class SettingLimits:
+    """Limits of a setting that users can change.
+
+    Parameters
+    ----------
+    minimum, maximum : float
+        Limits of the value.
+    unit : str
+        Unit of the value; "" for ratios.
+    source : str
+        Paper that varies the setting, with its values; "" if there is none.
+    text_without_value : str
+        Description of the behavior if the value is None.
+    requires_prior : bool
+        Whether only methods with a prior use the setting of a `VarianceRecipe`.
+    is_used : Callable[[Any], bool]
+        Function that returns whether a recipe uses the setting.
+    replaced_fields : Mapping[str, object]
+        Further fields of the recipe with their values after a change of the setting.
+    """
+
+    minimum: float
+    maximum: float
+    unit: str = ""
+    source: str = ""
+    text_without_value: str = ""
+    requires_prior: bool = True
+    is_used: Callable[[Any], bool] = lambda recipe: True
+    replaced_fields: Mapping[str, object] = field(default_factory=dict)
+
+
+def changeable_field(default: object, doc: str, limits: SettingLimits) -> Any:
+    """Return a field of a recipe that users can change with ``--set``."""
+    return field(default=default, metadata={"doc": doc, "limits": limits})
+
+
+@frozen
 class Recipe:
     """Settings of a training.
+
+    The definitions of the settings that users can change contain their descriptions.
 
     Parameters
     ----------
@@ -191,13 +235,8 @@ class Recipe:
         Terms of the generator's loss.
     upsampled_by : str | None
         Interpolation of the input before the generator. None for a generator on the acquired grid.
-    patch : int | tuple[int, ...] | None
-        Side of the patches (high-resolution voxels), or one side per axis. None for whole slices
-        or volumes.
-    batch, iterations : int
-        Number of images per step, and maximum number of steps.
-    learning_rate, betas : float, tuple[float, float]
-        Settings of the Adam optimizer.
+    betas : tuple[float, float]
+        Setting of the Adam optimizer of the generator.
     schedule : {"constant", "one-cycle", "plateau", "linear-decay", "step-decay"}
         Schedule of the learning rate. "one-cycle" increases for a fifth of the steps and then
         decreases to zero. "plateau" multiplies the rate by `plateau_factor` after
@@ -205,10 +244,6 @@ class Recipe:
         `decay_from` (in epochs if the training is specified in epochs) and then decreases linearly
         to `final_learning_rate`. "step-decay" multiplies the rate by `decay_factor` every
         `decay_every` epochs.
-    critic_learning_rate : float | None
-        Learning rate of the critic; None for the rate of the generator.
-    critic_steps : int
-        Number of critic steps per generator step.
     adversarial_from : int
         First iteration with an adversarial term. Earlier steps pre-train the generator without
         training the critic.
@@ -226,17 +261,12 @@ class Recipe:
         smallest training loss are kept, or the last weights if the loss is adversarial.
     augmentation : Augmentation
         Augmentation of training images.
-    epochs, patches : int | None
-        Alternative to `iterations`: each of `patches` patches, drawn once, is used once per epoch,
-        and validation steps are `look_epochs` epochs apart. If `patches` is combined with
-        `iterations`, the steps use this number of patches repeatedly. Without `patches`, each step
-        draws new patches.
     look_epochs : int
-        Number of epochs between validation steps.
+        Number of epochs between validation steps, if the training is specified in epochs.
     decay_from, final_learning_rate : int, float
         Settings of the schedule "linear-decay".
-    plateau_patience, plateau_factor : int, float
-        Settings of the schedule "plateau".
+    plateau_factor : float
+        Setting of the schedule "plateau".
     critic_game : {"bce", "wasserstein", "wasserstein-gp"}
         Loss of the critic: "bce" (defined by the adversarial term), "wasserstein" (weights are
         clipped to +-`weight_clip` after each critic step), or "wasserstein-gp" (with
@@ -282,10 +312,8 @@ class Recipe:
         `patches` then applies only to trainings on patches.
     slice_batches : int | None
         Number of batches in such an epoch; None until the images are known.
-    decay_every : int
-        Number of epochs between reductions of the schedule "step-decay".
     decay_factor : float
-        Factor of a reduction of this schedule.
+        Factor of a reduction of the schedule "step-decay".
     critic_betas : tuple[float, float] | None
         Settings of the Adam optimizer of the critic; None for `betas`.
     edition : int
@@ -297,16 +325,68 @@ class Recipe:
     build_critic: Callable[[int], nn.Module] | None = None
     losses: tuple[LossTerm, ...] = ()
     upsampled_by: str | None = None
-    patch: int | tuple[int, ...] | None = None
-    batch: int = 4
-    iterations: int = 1000
-    learning_rate: float = 1e-3
+    patch: int | tuple[int, ...] | None = changeable_field(
+        None,
+        "side length of training patches",
+        SettingLimits(
+            minimum=SMALLEST_SIDE,
+            maximum=256,
+            unit="high-resolution voxels",
+            source=f"{ATTENTION_UNET_PAPER}: 8 to 64, section 4.1.2",
+            text_without_value="whole images",
+            # patches would change the total variation and the data consistency of
+            # self-supervised recipes
+            is_used=lambda recipe: (
+                not recipe.augmentation.of_whole_slices and recipe.objective != "self"
+            ),
+            replaced_fields={"patch_at_most": False},
+        ),
+    )
+    batch: int = changeable_field(
+        4,
+        "number of patches per batch",
+        SettingLimits(minimum=1, maximum=512, unit="patches per step"),
+    )
+    iterations: int = changeable_field(
+        1000,
+        "maximum number of training steps",
+        SettingLimits(
+            minimum=1,
+            maximum=10_000_000,
+            unit="steps",
+            is_used=lambda recipe: recipe.epochs is None,
+        ),
+    )
+    learning_rate: float = changeable_field(
+        1e-3,
+        "learning rate of the Adam optimizer for the generator",
+        SettingLimits(minimum=_MIN_LEARNING_RATE, maximum=1),
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "one-cycle", "plateau", "linear-decay", "step-decay"] = (
         "constant"
     )
-    critic_learning_rate: float | None = None
-    critic_steps: int = 1
+    critic_learning_rate: float | None = changeable_field(
+        None,
+        "learning rate of the Adam optimizer for the critic",
+        SettingLimits(
+            minimum=_MIN_LEARNING_RATE,
+            maximum=1,
+            text_without_value="same as the generator",
+            is_used=lambda recipe: recipe.build_critic is not None,
+        ),
+    )
+    critic_steps: int = changeable_field(
+        1,
+        "number of critic steps per generator step",
+        SettingLimits(
+            minimum=1,
+            maximum=100,
+            unit="steps",
+            source=f"{ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
+            is_used=lambda recipe: recipe.build_critic is not None,
+        ),
+    )
     adversarial_from: int = 0
     gradient_limit: float | None = None
     background: float = 1.0
@@ -314,12 +394,45 @@ class Recipe:
     patience: int | None = None
     hold_out: int = 5
     augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int | None = None
-    patches: int | None = None
+    # alternative to `iterations`: each of `patches` patches is used once per epoch
+    epochs: int | None = changeable_field(
+        None,
+        "maximum number of epochs",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.epochs is not None,
+        ),
+    )
+    # combined with `iterations`, the steps use this number of patches repeatedly
+    patches: int | None = changeable_field(
+        None,
+        "number of training patches, which are drawn once before training",
+        SettingLimits(
+            minimum=1,
+            maximum=10_000_000,
+            unit="patches in total across all images",
+            source=f"{ATTENTION_UNET_PAPER}: 100 to 5000 per scan, section 4.1.3; Liang & Zhang"
+            " 2023: 5000 and 20000, table 1",
+            text_without_value="new patches in every step",
+            is_used=lambda recipe: not recipe.augmentation.of_whole_slices,
+            replaced_fields={"each_slice_once": False},
+        ),
+    )
     look_epochs: int = 1
     decay_from: int = 0
     final_learning_rate: float = 0.0
-    plateau_patience: int = 5
+    plateau_patience: int = changeable_field(
+        5,
+        "number of epochs without improvement after which the learning rate is halved",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.schedule == "plateau",
+        ),
+    )
     plateau_factor: float = 0.5
     critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
     weight_clip: float = 0.01
@@ -337,7 +450,16 @@ class Recipe:
     applied_in_patches: bool = False
     each_slice_once: bool = False
     slice_batches: int | None = None
-    decay_every: int = 20
+    decay_every: int = changeable_field(
+        20,
+        "number of epochs after which the learning rate is multiplied by `decay_factor`",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.schedule == "step-decay",
+        ),
+    )
     decay_factor: float = 0.5
     critic_betas: tuple[float, float] | None = None
     edition: int = 1
@@ -462,31 +584,6 @@ class Recipe:
             increase = (1 - _FIRST_RATE) * 0.5 * (1 - cos(pi * iteration / peak))
             return base * (_FIRST_RATE + increase)
         return base * 0.5 * (1 + cos(pi * (iteration - peak) / max(1, self.steps - peak)))
-
-
-@frozen
-class SettingLimits:
-    """Limits of a setting that users can change.
-
-    Parameters
-    ----------
-    minimum, maximum : float
-        Limits of the value.
-    unit : str
-        Unit of the value; "" for ratios.
-    requires_prior : bool
-        Whether only methods with a prior use the setting.
-    """
-
-    minimum: float
-    maximum: float
-    unit: str = ""
-    requires_prior: bool = True
-
-
-def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
-    """Return a field of a `VarianceRecipe` that users can change with ``--set``."""
-    return field(default=default, metadata={"doc": doc, "limits": limits})
 
 
 @frozen

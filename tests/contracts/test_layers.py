@@ -436,7 +436,7 @@ READERS = {
     "bids_sr.sr.models.card": {"card_path"},
     "bids_sr.sr.models.model": {"load_model"},
     "bids_sr.evaluation.evidence": {"was_applied"},
-    "bids_sr.evaluation.verdict_text": {"verdict_line"},
+    "bids_sr.evaluation.verdict_lines": {"verdict_line"},
     "bids_sr.evaluation.support_table": {"tabulate_support"},
     "bids_sr.glm.contrasts": {"resolve_contrasts"},
     "bids_sr.glm.model_confounds": {"model_confounds"},

@@ -5,7 +5,7 @@ from typing import Literal
 
 from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.config.values import SettingError, UsageError, suggest_name
-from bids_sr.config.vgg19_weights import installed_vgg19
+from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import (
@@ -194,8 +194,7 @@ class SuperRes(OptionSection):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors file) for perceptual losses (default with --recipe paper:"
-        " weights installed by bids-sr-models vgg19)",
+        VGG19_HELP,
     )
     max_train_minutes: float | None = option(
         None,

@@ -1,4 +1,4 @@
-"""Several contrasts per head for ``compare`` and ``search``, as channels of a network.
+"""Several contrasts per head for ``compare``, as channels of a network.
 
 The files are prepared scans written by ``bids-sr --sr-target anat``: high- and low-resolution
 scans of all contrasts on the same grid, scaled to 0 to 1, with 0 outside the brain.
@@ -22,7 +22,7 @@ from bids_sr.io.nifti import load_image
 from bids_sr.metrics import similarity
 from bids_sr.model_commands.cli import image_files as files, model_files
 from bids_sr.model_commands.cli.evaluate import find_participant, measure_image
-from bids_sr.model_commands.cli.options import ChannelOptions, CompareOptions
+from bids_sr.model_commands.cli.options import CompareOptions
 from bids_sr.model_commands.cli.score_tables import MISSING, SCORES, cell_text
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.networks import TrainingImage, contrast_image, super_resolve_contrasts
@@ -110,7 +110,7 @@ def _check_intensities(path: Path, scan: Array) -> None:
         )
 
 
-def group_by_head(options: ChannelOptions) -> list[ScannedHead]:
+def group_by_head(options: CompareOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; reject incomplete groups."""
     groups: dict[str, dict[str, tuple[Path, Path]]] = {}
     for fine, coarse in zip(options.fine, options.coarse, strict=True):
@@ -144,7 +144,7 @@ def _identify_scan_pair(fine: Path, coarse: Path, channels: Sequence[str]) -> tu
 
 
 def _make_head(
-    name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: ChannelOptions
+    name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: CompareOptions
 ) -> ScannedHead:
     """Return a head from its pairs of high- and low-resolution scans by contrast."""
     if missing_contrasts := [

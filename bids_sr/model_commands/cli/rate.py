@@ -1,4 +1,4 @@
-"""``bids-sr-models rate-make`` and ``rate-score``: a kit for blinded visual rating.
+"""``bids-sr-models rate``: a kit for blinded visual rating, and scores of its sheets.
 
 A kit contains one picture per participant, contrast and series under a random code, a rating
 sheet, and a sealed key. Series are the stored results, and the acquired low-resolution scans. The
@@ -40,7 +40,7 @@ from bids_sr.model_commands.blind_ratings import (
     draw_codes,
     intraclass_correlation,
 )
-from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
+from bids_sr.model_commands.cli.options import RateOptions
 from bids_sr.model_commands.cli.score_tables import format_tsv, make_sibling_path
 from bids_sr.statistics.comparison_table import write_comparisons
 
@@ -85,7 +85,7 @@ Blinded rating of structural scans
    {high:g} (excellent) in the column "rating". Leave the cell empty if you cannot rate a picture.
 3. Do not open {key}, which lists the method that was used for each picture.
 4. Return the completed sheet. The sheets of all raters are scored with
-   bids-sr-models rate-score {kit} SHEET [SHEET ...]
+   bids-sr-models rate {kit} SHEET [SHEET ...]
 """
 
 
@@ -119,7 +119,15 @@ class _Scan:
         return self.series == NATIVE
 
 
-def make_kit(options: RateMakeOptions) -> None:
+def rate(options: RateOptions) -> None:
+    """Create a kit, or score the completed sheets of a kit."""
+    if options.derivatives is None:
+        _score_sheets(options)
+    else:
+        _make_kit(options, options.derivatives)
+
+
+def _make_kit(options: RateOptions, derivatives: Path) -> None:
     """Write pictures, sheet, instructions and sealed key of a kit.
 
     Raises
@@ -127,9 +135,9 @@ def make_kit(options: RateMakeOptions) -> None:
     UsageError
         If the kit exists, or if there are no scans to rate.
     """
-    target = options.out
+    target = options.kit
     _check_target(target)
-    scans = _list_scans(options.derivatives, options.series)
+    scans = _list_scans(derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
     scan_of_code = dict(zip(draw_codes(len(scans), options.seed), scans, strict=True))
     kit = target.with_name(f".{target.name}.partial")
@@ -416,11 +424,11 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
         raise UsageError(
             f"{kit / KEY} could not be read",
             str(error),
-            "specify the directory that was written by bids-sr-models rate-make",
+            "specify the directory that was written by bids-sr-models rate KIT --make OUT",
         ) from error
 
 
-def score_sheets(options: RateScoreOptions) -> None:
+def _score_sheets(options: RateOptions) -> None:
     """Print (and with ``-o`` write) mean ratings, comparisons and agreement of rating sheets.
 
     Raises

@@ -25,6 +25,7 @@ from bids_sr.cli.messages import print_line
 from bids_sr.cli.options import ParsedOptions, Parser, make_options
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
+from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.frozen import frozen
@@ -127,7 +128,8 @@ def _run(arguments: list[str]) -> int:
     if settings.resources.nprocs is None:
         resources = dataclasses.replace(settings.resources, nprocs=DEFAULT_CPUS)
         settings = dataclasses.replace(settings, resources=resources)
-    settings = settings.resolve(run_uuid="")
+    # nodes may have no network, so that weights are installed before the submission
+    settings = install_requested_weights(settings).resolve(run_uuid="")
     print_line("Checking the inputs")
     plan = _check(settings, site)
     is_printed = options.print_only or settings.run.dry_run

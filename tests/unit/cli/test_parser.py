@@ -291,7 +291,7 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
     [
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),
-        ("bids_sr.model_commands.cli.main", ["card"], "bids-sr-models card MODEL [options]"),
+        ("bids_sr.model_commands.cli.main", ["rate"], "bids-sr-models rate KIT SHEET [options]"),
     ],
 )
 def test_every_command_prints_its_usage(
