@@ -98,20 +98,9 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
     value of 1 would be too wide: measured series do not come near 1, and real gains would count as
     equivalent.
 
-    Parameters
-    ----------
-    name : str
-        Statistic.
-    values : Mapping[str, Float]
-        Values of all participants (n,) by series; non-finite values are ignored.
-    requested : float or None
-        Requested margin.
-
-    Returns
-    -------
-    float
-        Margin in the unit of the statistic; NaN if nothing was measured or the gap is not
-        positive.
+    `values` are the values of all participants (n,) by series; non-finite values are ignored. The
+    margin has the unit of the statistic, and is NaN if nothing was measured or the gap is not
+    positive.
     """
     if requested is not None and statistic(name).unit == "1":
         return requested
@@ -132,23 +121,12 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
 def compare(
     values: pd.DataFrame, methods: Sequence[str], margin: float | None = None
 ) -> pd.DataFrame:
-    """Run all exploratory comparisons of the methods under test, with corrections and verdicts.
+    """Run all exploratory comparisons of the methods under test, with corrections and decisions.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of a `bids_sr.group.values.JoinedTables`.
-    methods : Sequence[str]
-        Methods under test.
-    margin : float, optional
-        Requested equivalence margin, see `get_margin`.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per comparison, with the columns ``stats`` of ``columns.json`` and
-        ``lower_of_series``, the lower limit of the confidence interval of the series' explained
-        variance.
+    `values` are values of `bids_sr.group.values.JoinedTables`, and `margin` is the requested
+    equivalence margin (`get_margin`). Columns are ``stats`` of ``columns.json`` and
+    ``lower_of_series``, the lower limit of the confidence interval of the series' explained
+    variance.
     """
     questions: list[_Question] = []
     comparisons: list[PairedComparison] = []

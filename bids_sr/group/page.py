@@ -6,6 +6,7 @@ text and the call.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -23,8 +24,7 @@ from bids_sr.report.markup import render
 from bids_sr.report.methods_text import methods_html
 
 
-@frozen
-class GroupSection:
+class GroupSection(NamedTuple):
     """Section of a page: anchor, title, markup, and what is missing if there is no markup.
 
     A section without markup is omitted if `missing` is empty.
@@ -55,13 +55,11 @@ class GroupPage:
 def write_group_page(folder: Path, page: GroupPage) -> Path:
     """Write a page to a folder atomically and return its path."""
     sections = (
-        GroupSection(name="verdict", title="Accuracy across participants", content=page.answer),
-        GroupSection(name="participants", title="Participants", content=page.participants),
+        GroupSection("verdict", "Accuracy across participants", page.answer),
+        GroupSection("participants", "Participants", page.participants),
         *page.sections,
-        GroupSection(
-            name="methods", title="Methods", content=methods_html(page.methods, bibliography())
-        ),
-        GroupSection(name="about", title="About", content=facts_html(page.about)),
+        GroupSection("methods", "Methods", methods_html(page.methods, bibliography())),
+        GroupSection("about", "About", facts_html(page.about)),
     )
     subjects = ["group"]
     if page.names.kind == "scans":
@@ -73,9 +71,7 @@ def write_group_page(folder: Path, page: GroupPage) -> Path:
         target,
         title=f"bids-sr: {', '.join(subjects)}",
         sections=[
-            plain_section(section.name, section.title, section.content, section.missing)
-            for section in sections
-            if section.content or section.missing
+            plain_section(*section) for section in sections if section.content or section.missing
         ],
         neighbors=INDEX_LINK,
     )

@@ -32,20 +32,9 @@ def plot_paired_values(panels: Sequence[tuple[str, pd.DataFrame]], label: str = 
     """Plot a box per series and a line per participant, with one panel per metric or contrast.
 
     Boxes span the quartiles, with a line at the median; whiskers reach the farthest value within
-    1.5 times the interquartile range. All participants are drawn.
-
-    Parameters
-    ----------
-    panels : Sequence[tuple[str, pd.DataFrame]]
-        Title and values (participants by series; NaN if undefined) of each panel, from left to
-        right.
-    label : str
-        Label of the vertical axis, such as the unit of the values.
-
-    Raises
-    ------
-    FigureInputError
-        If no panel has a value.
+    1.5 times the interquartile range. All participants are drawn. `panels` are titles and values
+    (participants by series; NaN if undefined), and `label` is the label of the vertical axis, such
+    as the unit. FigureInputError is raised if no panel has a value.
     """
     drawings = [(title, table) for title, table in panels if not table.empty]
     if not drawings:

@@ -143,23 +143,15 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
         answer=_answer_html(content, figures),
         participants=_participants_html(content),
         sections=(
+            GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
             GroupSection(
-                name="comparisons",
-                title="Exploratory comparisons",
-                content=comparisons,
-                missing=("comparisons",),
+                "maps", "Group maps", _group_maps_html(content.maps, figures), ("group maps",)
             ),
             GroupSection(
-                name="maps",
-                title="Group maps",
-                content=_group_maps_html(content.maps, figures),
-                missing=("group maps",),
-            ),
-            GroupSection(
-                name="paper",
-                title="Comparison with Ota et al. (2022)",
-                content=_sizes_html(content.joined_tables, figures),
-                missing=("regions of two conditions",),
+                "paper",
+                "Comparison with Ota et al. (2022)",
+                _sizes_html(content.joined_tables, figures),
+                ("regions of two conditions",),
             ),
         ),
         methods=_methods_text(content),

@@ -132,19 +132,8 @@ def compare_pairs(
     """Compare all pairs of methods over participants with finite scores for both.
 
     Holm's procedure corrects the p values of each test over the pairs of a metric. Pairs without
-    two such participants are skipped.
-
-    Parameters
-    ----------
-    scores_by_metric : Mapping[str, Scores]
-        Scores from `average_scores`.
-    trained_methods : Sequence[str]
-        Methods of interest; pairs without any of them are skipped. Empty for all pairs.
-
-    Returns
-    -------
-    list[ScoreRow]
-        One row per metric and pair, with the columns ``models_tests`` of ``columns.json``.
+    two such participants are skipped, and pairs without any of `trained_methods`, unless these are
+    empty. Columns are ``models_tests`` of ``columns.json``.
     """
     rows = list[ScoreRow]()
     for metric, methods in scores_by_metric.items():

@@ -73,19 +73,11 @@ def comparisons_html(
     caption: str,
     questions: Mapping[str, Sequence[str]] | None = None,
 ) -> Markup:
-    """Return a table of comparisons; "" if there are no rows.
+    """Return a table of comparisons (with columns as attributes); "" if there are no rows.
 
-    Parameters
-    ----------
-    columns : str
-        Entry of ``columns.json`` for the table of comparisons; the page shows no other columns.
-    rows : Sequence[Any]
-        Comparisons with columns as attributes.
-    caption : str
-        Caption of the table.
-    questions : Mapping[str, Sequence[str]], optional
-        Cells that precede the cells of each row, by the head of their column, if the comparisons
-        concern different quantities.
+    `columns` is the entry of ``columns.json`` for the table; the page shows no other columns. If
+    the comparisons concern different quantities, `questions` are the cells that precede the cells
+    of all rows, by the head of their column.
     """
     available = describe_columns(columns)
     cells = {head: cell for (head, name), cell in _CELLS.items() if name in available}

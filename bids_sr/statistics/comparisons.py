@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class PairedComparison:
 
     def cells(self) -> dict[str, str | float]:
         """Return the fields by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return _cells(self)
 
 
 def compare_pairs(
@@ -102,32 +103,23 @@ def compare_pairs(
     >>> comparison.n, round(comparison.difference, 6), comparison.p_wilcoxon
     (3, 2.0, 0.25)
     """
-    return [
-        _compare_pair(series, minus, values[series], values[minus], margin, optimum)
-        for series, minus in pairs
-    ]
+    return [_compare_pair(values, series, minus, margin, optimum) for series, minus in pairs]
 
 
 def _compare_pair(
-    series: str,
-    minus: str,
-    all_values: Float,
-    all_references: Float,
-    margin: float,
-    optimum: float | None,
+    values: Mapping[str, Float], series: str, minus: str, margin: float, optimum: float | None
 ) -> PairedComparison:
-    """Compare two series (n,); see `compare_pairs`."""
-    is_defined = np.isfinite(all_values) & np.isfinite(all_references)
-    values, references = all_values[is_defined], all_references[is_defined]
-    n = len(values)
-    n_present = int((~np.isnan(all_values) & ~np.isnan(all_references)).sum())
-    q1_series, median_series, q3_series = quartiles(values)
-    q1_minus, median_minus, q3_minus = quartiles(references)
+    """Compare two series; see `compare_pairs`."""
+    both = np.array([values[series], values[minus]], dtype=np.float64)
+    first, second = both[:, np.isfinite(both).all(axis=0)]
+    n = len(first)
+    q1_series, median_series, q3_series = quartiles(first)
+    q1_minus, median_minus, q3_minus = quartiles(second)
     comparison = PairedComparison(
         series=series,
         minus=minus,
         n=n,
-        n_undefined=n_present - n,
+        n_undefined=int((~np.isnan(both)).all(axis=0).sum()) - n,
         median_series=median_series,
         q1_series=q1_series,
         q3_series=q3_series,
@@ -138,29 +130,20 @@ def _compare_pair(
     )
     if not n:
         return comparison
-    changes = compute_differences(values, references, optimum)
-    ranks, shift, student = signed_rank(changes), hodges_lehmann(changes), paired_t(changes)
+    changes = compute_differences(first, second, optimum)
     return replace(
         comparison,
         n_above=int((changes > 0).sum()),
-        difference=shift.estimate,
-        lower=shift.lower,
-        upper=shift.upper,
-        level=shift.level,
-        effect_size=ranks.effect_size,
-        w_plus=ranks.w_plus,
-        n_nonzero=ranks.n_nonzero,
-        method=ranks.method,
-        p_wilcoxon=ranks.p,
-        p_smallest=ranks.p_smallest,
-        mean_difference=student.mean,
-        mean_lower=student.lower,
-        mean_upper=student.upper,
-        t=student.t,
-        dof=student.dof,
-        p_t=student.p,
         p_equivalence=equivalence(changes, margin),
+        **_cells(signed_rank(changes)),
+        **_cells(hodges_lehmann(changes)),
+        **_cells(paired_t(changes)),
     )
+
+
+def _cells(record: Any) -> dict[str, Any]:
+    """Return the fields of a record by name, which are columns of the tables of comparisons."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def compute_differences(values: Float, references: Float, optimum: float | None = None) -> Float:
@@ -173,25 +156,11 @@ def compute_differences(values: Float, references: Float, optimum: float | None 
 def correct(
     comparisons: Sequence[PairedComparison], families: Sequence[Hashable], *, least_n: int
 ) -> list[PairedComparison]:
-    """Correct all p values by Holm's procedure within families.
+    """Correct all p values by Holm's procedure within families, given per comparison.
 
-    Parameters
-    ----------
-    comparisons : Sequence[PairedComparison]
-        Comparisons of any number of families.
-    families : Sequence[Hashable]
-        Family of each comparison.
-    least_n : int
-        Smallest number of units; comparisons of fewer units are not part of a family, and have no
-        corrected p value.
+    Comparisons of fewer than `least_n` units are not part of a family, and have no corrected p
+    value.
 
-    Returns
-    -------
-    list[PairedComparison]
-        The comparisons in the same order, with corrected p values.
-
-    Examples
-    --------
     >>> values = {"a": np.array([1.0, 2.0, 3.0]), "b": np.zeros(3), "c": np.ones(3)}
     >>> compared = compare_pairs(values, [("a", "b"), ("a", "c")])
     >>> [comparison.p_holm for comparison in correct(compared, ["psnr", "psnr"], least_n=2)]

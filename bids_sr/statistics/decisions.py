@@ -21,17 +21,9 @@ def decide(
 
     The decision is the direction of a significant difference, *same*, *unclear*, or *not
     comparable* with fewer than two participants. A significant difference counts as *same* if it
-    is reliably smaller than the margin.
-
-    Parameters
-    ----------
-    comparison : PairedComparison
-        Comparison with corrected p values.
-    better : str | None
-        Direction of merit of the statistic, see `bids_sr.metrics.registry`.
-    with_strongest : bool
-        Whether the reference is the strongest of several series, determined per participant. The
-        decision is then never *worse* or *same*.
+    is reliably smaller than the margin. `better` is the direction of merit of the statistic
+    (`bids_sr.metrics.registry`). `with_strongest` means that the reference is the strongest of
+    several series, determined per participant; the decision is then never *worse* or *same*.
     """
     notes = (
         [
@@ -75,19 +67,9 @@ def decide(
 def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     """Explain why no difference could be significant, "" if one could.
 
-    Parameters
-    ----------
-    n : float
-        Number of non-zero differences.
-    p_smallest : float
-        Smallest p value that the signed-rank test can reach with n differences.
-    family : float
-        Number of comparisons in the correction.
-
-    Returns
-    -------
-    str
-        Text without a final period.
+    `n` is the number of non-zero differences, `p_smallest` the smallest p value that the
+    signed-rank test can reach with them, and `family` the number of comparisons in the correction.
+    The text has no final period.
 
     >>> attainable_text(5, 2**-4)
     'with 5 non-zero differences, the smallest attainable p value is .0625'

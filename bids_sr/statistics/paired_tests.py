@@ -61,12 +61,12 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
 class PairedT:
     """Mean difference with its 95 % t interval, and Student's paired t test."""
 
-    mean: float
-    lower: float
-    upper: float
+    mean_difference: float
+    mean_lower: float
+    mean_upper: float
     t: float
     dof: int
-    p: float
+    p_t: float
 
 
 def paired_t(values: npt.ArrayLike) -> PairedT:
@@ -74,7 +74,7 @@ def paired_t(values: npt.ArrayLike) -> PairedT:
 
     The interval is NaN for a single difference, and t and p also if all differences are equal.
 
-    >>> round(paired_t([1.0, 2.0, 3.0]).p, 4)
+    >>> round(paired_t([1.0, 2.0, 3.0]).p_t, 4)
     0.0742
     """
     sample = np.asarray(values, dtype=np.float64)
@@ -84,7 +84,14 @@ def paired_t(values: npt.ArrayLike) -> PairedT:
     if dof >= 1 and not _is_constant(sample):
         t = mean / _compute_standard_error(sample)
         p = 2 * float(special.stdtr(dof, -abs(t)))
-    return PairedT(mean=mean, lower=mean - half_width, upper=mean + half_width, t=t, dof=dof, p=p)
+    return PairedT(
+        mean_difference=mean,
+        mean_lower=mean - half_width,
+        mean_upper=mean + half_width,
+        t=t,
+        dof=dof,
+        p_t=p,
+    )
 
 
 def equivalence(values: npt.ArrayLike, margin: float) -> float:

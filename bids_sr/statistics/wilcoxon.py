@@ -40,7 +40,7 @@ class SignedRank:
     w_plus: float
     n_nonzero: int
     method: str
-    p: float
+    p_wilcoxon: float
     p_smallest: float
 
 
@@ -48,7 +48,7 @@ class SignedRank:
 class Shift:
     """Hodges-Lehmann estimate with its interval, whose confidence level is `level`."""
 
-    estimate: float
+    difference: float
     lower: float
     upper: float
     level: float
@@ -85,7 +85,7 @@ def signed_rank(values: npt.ArrayLike) -> SignedRank:
             w_plus=0.0,
             n_nonzero=0,
             method="identical",
-            p=1.0,
+            p_wilcoxon=1.0,
             p_smallest=1.0,
         )
     ranks = stats.rankdata(np.abs(nonzero))
@@ -107,7 +107,7 @@ def signed_rank(values: npt.ArrayLike) -> SignedRank:
         w_plus=w_plus,
         n_nonzero=n,
         method=method,
-        p=p,
+        p_wilcoxon=p,
         p_smallest=p_smallest,
     )
 
@@ -147,7 +147,7 @@ def hodges_lehmann(values: npt.ArrayLike) -> Shift:
     low, high, lower, upper = _select_pairwise_means(
         ordered, (*middle_ranks, n_outside - 1, n_pairs - n_outside)
     )
-    return Shift(estimate=(low + high) / 2, lower=lower, upper=upper, level=level)
+    return Shift(difference=(low + high) / 2, lower=lower, upper=upper, level=level)
 
 
 _Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]

@@ -63,7 +63,7 @@ _PLANE_RULES = (
     _PlaneRule(1, 0.5),
     _PlaneRule(0, 0.4),
 )
-_PRINTED_COLUMNS = (
+_PRINTED_COLUMNS = [
     "contrast",
     "series",
     "minus",
@@ -73,7 +73,7 @@ _PRINTED_COLUMNS = (
     "upper",
     "p_wilcoxon",
     "p_holm",
-)
+]
 """Columns of the comparisons that are printed; the written table has more."""
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
@@ -453,12 +453,8 @@ def _score_sheets(options: RateOptions) -> None:
         "\nPaired comparisons (Wilcoxon signed-rank test, Holm-corrected across the pairs of"
         " each contrast)"
     )
-    printed_tests = tests[list(_PRINTED_COLUMNS)]
-    print(
-        printed_tests.to_string(
-            index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"
-        )
-    )
+    printed = tests[_PRINTED_COLUMNS]
+    print(printed.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
     n_missing = int(table["rating"].isna().sum())
     agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
     print(

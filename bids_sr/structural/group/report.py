@@ -131,33 +131,21 @@ def describe_scans(folder: Path, content: ScansContent) -> GroupPage:
         participants=_participants_html(content),
         sections=(
             GroupSection(
-                name="methods-table",
-                title="Methods by metric",
-                content=_methods_html(content.tables),
-                missing=("metrics",),
+                "methods-table", "Methods by metric", _methods_html(content.tables), ("metrics",)
             ),
             GroupSection(
-                name="protocols",
-                title="Quality metrics by protocol",
-                content=_protocols_html(content),
-                missing=("metrics",),
+                "protocols", "Quality metrics by protocol", _protocols_html(content), ("metrics",)
             ),
             GroupSection(
-                name="agreement",
-                title="Agreement of volumes",
-                content=_agreement_html(content, figures),
-                missing=("volumes",),
+                "agreement",
+                "Agreement of volumes",
+                _agreement_html(content, figures),
+                ("volumes",),
             ),
             GroupSection(
-                name="variability",
-                title="Variability between sessions",
-                content=_variability_html(content, figures),
+                "variability", "Variability between sessions", _variability_html(content, figures)
             ),
-            GroupSection(
-                name="change",
-                title="Change from baseline",
-                content=_change_html(content, figures),
-            ),
+            GroupSection("change", "Change from baseline", _change_html(content, figures)),
         ),
         methods=_METHODS_TEXT,
         about={
@@ -174,16 +162,8 @@ def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") ->
     """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
 
     A method is more similar to the measured scans than interpolation if it is better in at least
-    one contrast and not worse in any contrast.
-
-    Parameters
-    ----------
-    all_comparisons : pd.DataFrame
-        Comparisons from `compare_methods`.
-    n : int
-        Number of participants.
-    name : str
-        Statistic.
+    one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, `n`
+    is the number of participants, and `name` the statistic.
     """
     comparisons = _select_comparisons(all_comparisons, name)
     if comparisons.empty:

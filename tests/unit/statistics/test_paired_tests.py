@@ -35,10 +35,10 @@ def test_signed_rank_and_hodges_lehmann_equal_the_textbook_example() -> None:
     d = paired_tests.differences(AFTER, BEFORE)
     test = wilcoxon.signed_rank(d)
     assert (test.n_nonzero, test.w_plus, test.method) == (9, 5.0, "exact")
-    assert test.p == pytest.approx(20 / 512)
+    assert test.p_wilcoxon == pytest.approx(20 / 512)
     assert test.p_smallest == 2 / 512
     estimate = wilcoxon.hodges_lehmann(d)
-    assert estimate.estimate == pytest.approx(-0.46)
+    assert estimate.difference == pytest.approx(-0.46)
     assert (estimate.lower, estimate.upper) == pytest.approx((-0.786, -0.010))
     assert estimate.level == pytest.approx(0.961, abs=5e-4)
 
@@ -47,7 +47,7 @@ def test_signed_rank_and_hodges_lehmann_equal_the_textbook_example() -> None:
 def test_wilcoxon_without_ties_equals_scipy(n: int) -> None:
     d = RNG.normal(0.3, 1, n)
     expected = stats.wilcoxon(d, method="exact")
-    assert wilcoxon.signed_rank(d).p == pytest.approx(float(expected.pvalue), abs=1e-12)
+    assert wilcoxon.signed_rank(d).p_wilcoxon == pytest.approx(float(expected.pvalue), abs=1e-12)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
@@ -59,8 +59,8 @@ def test_wilcoxon_with_ties_and_zeros_equals_the_permutation_distribution(
     test = wilcoxon.signed_rank(d)
     nonzero = d[d != 0]
     assert test.n_nonzero == len(nonzero)
-    assert test.p == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
-    assert test.p >= test.p_smallest - 1e-12
+    assert test.p_wilcoxon == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
+    assert test.p_wilcoxon >= test.p_smallest - 1e-12
 
 
 def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy() -> None:
@@ -69,17 +69,17 @@ def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy()
     expected = stats.wilcoxon(d, method="approx", correction=True)
     test = wilcoxon.signed_rank(d)
     assert test.method == "normal"
-    assert test.p == pytest.approx(float(expected.pvalue), rel=1e-6)
+    assert test.p_wilcoxon == pytest.approx(float(expected.pvalue), rel=1e-6)
 
 
 def test_identical_values_are_reported_and_do_not_crash() -> None:
     d = paired_tests.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
     test = wilcoxon.signed_rank(d)
-    assert (test.method, test.n_nonzero, test.p) == ("identical", 0, 1.0)
+    assert (test.method, test.n_nonzero, test.p_wilcoxon) == ("identical", 0, 1.0)
     assert math.isnan(test.effect_size)
     assert test.p_smallest == 1
-    assert math.isnan(paired_tests.paired_t(d).p)
-    assert wilcoxon.hodges_lehmann(d).estimate == 0
+    assert math.isnan(paired_tests.paired_t(d).p_t)
+    assert wilcoxon.hodges_lehmann(d).difference == 0
 
 
 def test_differences_that_differ_by_rounding_are_ties() -> None:
@@ -87,7 +87,7 @@ def test_differences_that_differ_by_rounding_are_ties() -> None:
     d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
     assert len(set(np.abs(d))) == 1
     assert wilcoxon.signed_rank(d).w_plus == 6
-    assert math.isnan(paired_tests.paired_t(d).p)  # no variance
+    assert math.isnan(paired_tests.paired_t(d).p_t)  # no variance
 
 
 def test_the_smallest_p_value_and_the_interval_of_few_participants() -> None:
@@ -112,8 +112,8 @@ def test_hodges_lehmann_interval_contains_values_that_the_test_does_not_reject(n
     for end, inward, outward in zip(
         (interval.lower, interval.upper), inside, outside, strict=True
     ):
-        assert wilcoxon.signed_rank(d - end - inward).p > 0.05
-        assert wilcoxon.signed_rank(d - end - outward).p <= 0.05
+        assert wilcoxon.signed_rank(d - end - inward).p_wilcoxon > 0.05
+        assert wilcoxon.signed_rank(d - end - outward).p_wilcoxon <= 0.05
 
 
 def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
@@ -131,7 +131,7 @@ def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
 def test_many_differences_have_a_large_sample_interval() -> None:
     d = RNG.normal(0, 1, 160)
     interval = wilcoxon.hodges_lehmann(d)
-    assert interval.lower < interval.estimate < interval.upper
+    assert interval.lower < interval.difference < interval.upper
     assert interval.upper - interval.lower == pytest.approx(
         2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
     )
@@ -142,8 +142,8 @@ def test_paired_t_equals_scipy() -> None:
     expected = stats.ttest_rel(a, b)
     test = paired_tests.paired_t(a - b)
     interval = expected.confidence_interval()
-    assert (test.t, test.dof, test.p) == pytest.approx((expected.statistic, 8, expected.pvalue))
-    assert (test.mean, test.lower, test.upper) == pytest.approx(
+    assert (test.t, test.dof, test.p_t) == pytest.approx((expected.statistic, 8, expected.pvalue))
+    assert (test.mean_difference, test.mean_lower, test.mean_upper) == pytest.approx(
         ((a - b).mean(), interval.low, interval.high)
     )
 
@@ -269,7 +269,7 @@ def test_exact_and_large_sample_intervals_agree_at_the_switch(
     large_sample = wilcoxon.hodges_lehmann(d)
     monkeypatch.setattr(wilcoxon, "_MAX_EXACT", 150)
     exact = wilcoxon.hodges_lehmann(d)
-    assert large_sample.estimate == pytest.approx(exact.estimate, abs=1e-11)
+    assert large_sample.difference == pytest.approx(exact.difference, abs=1e-11)
     assert large_sample.lower == pytest.approx(exact.lower, abs=5e-3)
 
 
@@ -282,4 +282,4 @@ def test_thousands_of_ties_do_not_need_memory_for_all_pairs(values: np.ndarray) 
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
-    assert estimate.estimate == pytest.approx(np.median(values), abs=1e-12)
+    assert estimate.difference == pytest.approx(np.median(values), abs=1e-12)
