@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         announce_inputs as announce_inputs,
         describe_call as describe_call,
         find_runs_group as find_runs_group,
+        mixed_settings_error as mixed_settings_error,
+        too_few_error as too_few_error,
         write_group_results as write_group_results,
     )
     from bids_sr.group.output_files import (
@@ -52,6 +54,8 @@ else:
                 "announce_inputs",
                 "describe_call",
                 "find_runs_group",
+                "mixed_settings_error",
+                "too_few_error",
                 "write_group_results",
             ],
             "output_files": ["GroupNames", "make_group_names"],

@@ -306,7 +306,7 @@ def find_runs_group(
         all_tables[[dataset.has_run(row) for row in all_tables.to_dict("records")]]
     )
     if lines := mixed_settings_lines(tables):
-        raise _mixed_settings_error(lines, tables, output_dir)
+        raise mixed_settings_error(lines, tables, output_dir)
     participants = tuple(tables["participant"].unique())
     expected = dataset.select(selection.participant_label)
     missing = missing_lines(expected, tables) + missing_run_lines(
@@ -320,7 +320,7 @@ def find_runs_group(
         )
         missing.append(("", sentence))
     if len(participants) < 2:
-        raise _too_few_error(participants, [*leftovers, *missing])
+        raise too_few_error(participants, [*leftovers, *missing])
     missing += unequal_lines(tables)
     collected = find_maps(output_dir, is_selected, dataset)
     uncombined = find_uncombinable(collected)
@@ -360,7 +360,7 @@ def find_runs_group(
     )
 
 
-def _too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
+def too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
     """Return the error if there are tables of fewer than two participants."""
     found = f"only one participant ({participants[0]})" if participants else "no participants"
     problem = "\n  ".join(
@@ -388,7 +388,7 @@ def _no_tables_error(output_dir: Path) -> UsageError:
     )
 
 
-def _mixed_settings_error(
+def mixed_settings_error(
     lines: Sequence[str], tables: "pd.DataFrame", output_dir: Path
 ) -> UsageError:
     """Return the error if tables have different versions or settings, which `lines` list."""

@@ -24,8 +24,10 @@ from bids_sr.group import (
     describe_call,
     iter_func_folders,
     make_group_names,
+    mixed_settings_error,
     mixed_settings_lines,
     require_readable,
+    too_few_error,
     write_group_results,
 )
 from bids_sr.io.atomic_files import read_json
@@ -186,21 +188,10 @@ def find_scans_group(
     ].reset_index(drop=True)
     require_readable(tables=tables["path"])
     if lines := mixed_settings_lines(tables):
-        raise UsageError(
-            "\n  ".join(
-                ["metrics from different versions or settings cannot be combined", *lines]
-            ),
-            "the values in these tables are not comparable",
-            "rerun the participant level for all participants with the same version and settings",
-        )
+        raise mixed_settings_error(lines, tables, output_dir)
     participants = list(tables["participant"].unique())
     if len(participants) < 2:
-        found = f"only one participant ({participants[0]})" if participants else "no participants"
-        raise UsageError(
-            "\n  ".join([f"the group level found structural scans for {found}", *leftovers]),
-            "group statistics require at least two participants",
-            "run the participant level for more participants",
-        )
+        raise too_few_error(participants, [("", sentence) for sentence in leftovers])
     absent = (
         *(
             f"no metrics table found for {name}"
