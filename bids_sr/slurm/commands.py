@@ -167,7 +167,9 @@ def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
     """
     jobs = []
     for names in divide_into_chunks(job_names):
-        text = _run("squeue", "--noheader", "--array", f"--name={','.join(names)}", _ACTIVE_FORMAT)
+        text = _run(
+            "squeue", "--noheader", "--array", "--all", f"--name={','.join(names)}", _ACTIVE_FORMAT
+        )
         jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
     return jobs
 

@@ -133,17 +133,17 @@ def read_done(output_dir: Path) -> dict[str, str]:
 class ActiveJobs:
     """Pending and running jobs of an output.
 
-    `participants`: participants of the tasks, by the number of their array. `group_jobs`: numbers
-    of group jobs.
+    `digests`: digest of data and settings by participant, by the number of the array, see
+    `read_done`. `group_jobs`: numbers of group jobs.
     """
 
-    participants: Mapping[str, tuple[str, ...]]
+    digests: Mapping[str, Mapping[str, str]]
     group_jobs: tuple[str, ...]
 
     @property
     def labels(self) -> set[str]:
         """All participants with a pending or running task."""
-        return {label for labels in self.participants.values() for label in labels}
+        return {label for digests in self.digests.values() for label in digests}
 
 
 def find_active(output_dir: Path) -> ActiveJobs:
@@ -158,21 +158,17 @@ def find_active(output_dir: Path) -> ActiveJobs:
         f"{_NAME_PREFIX}{path.parent.name}": path.parent
         for path in sorted(_find_slurm_dir(output_dir).glob("*/settings.toml"))
     }
-    labels_by_array: dict[str, list[str]] = {}
+    digests_by_array: dict[str, dict[str, str]] = {}
     group_jobs = []
     for name, job in list_active_jobs(list(folders)) if folders else ():
         number, _, task = job.partition("_")
         if task:
             lines = (folders[name] / TASK_LIST).read_text(encoding="utf-8").splitlines()
-            entries = lines[int(task) - 1].split()
-            labels = [entry.partition(":")[0] for entry in entries]
-            labels_by_array.setdefault(number, []).extend(labels)
+            entries = dict(entry.split(":") for entry in lines[int(task) - 1].split())
+            digests_by_array.setdefault(number, {}).update(entries)
         else:
             group_jobs.append(number)
-    return ActiveJobs(
-        participants={number: tuple(labels) for number, labels in labels_by_array.items()},
-        group_jobs=tuple(group_jobs),
-    )
+    return ActiveJobs(digests=digests_by_array, group_jobs=tuple(group_jobs))
 
 
 def _find_slurm_dir(output_dir: Path) -> Path:
