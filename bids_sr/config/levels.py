@@ -61,8 +61,8 @@ class StoredMaps:
     Fields have the names of the settings; `methods` includes the requested baselines. `kinds` are
     the maps to compute: ``cc`` (correlation) and ``glm`` (linear model). `correlation` is whether
     correlation is stored in addition to the linear model at the standard level. `primary` is the
-    name of the exported series. `minus_others` are default contrasts that the standard level only stores for the
-    acquired and the exported series.
+    name of the exported series. `minus_others` are default contrasts that the standard level only
+    stores for the acquired and the exported series.
     """
 
     level: StorageLevel

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import re
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
+from markupsafe import Markup
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
@@ -34,10 +37,10 @@ from bids_sr.model_commands.cli.apply import (
     prepare_method,
     require_finite,
 )
-from bids_sr.model_commands.cli.comparison_page import write_comparison_page
 from bids_sr.model_commands.cli.options import ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     MISSING,
+    TESTS,
     ComparisonTable,
     cell_text,
     compare_rows,
@@ -49,7 +52,12 @@ from bids_sr.model_commands.cli.score_tables import (
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
+from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.comparison_html import comparisons_html
+from bids_sr.report.facts import facts_html
+from bids_sr.report.markup import join, render, table
 from bids_sr.sr.matrices import MATRICES, upsample
+from bids_sr.version import __version__
 
 _CORRELATION_COLUMNS = ("r", "rho", "slope", "intercept", "p_independent")
 _UNPRINTED_COLUMNS = ("reference", "slope", "intercept", "p_independent")
@@ -576,13 +584,20 @@ def _write_report(
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
-        tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
-        tables_by_title |= {
-            table.title: _format_page_rows(table_rows, table.columns)
-            for table, table_rows in tables.items()
+        contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
+        contents |= {
+            kind.title: _format_page_table(table_rows, kind.columns, kind.title)
+            for kind, table_rows in tables.items()
         }
-        write_comparison_page(
-            page, "Super-resolved images and their references", tables_by_title, figures
+        contents["Figures"] = join(map(_embed_figure, figures))
+        contents["About"] = facts_html({"bids-sr version": __version__})
+        write_page(
+            page,
+            title="Super-resolved images and their references",
+            sections=[
+                plain_section(f"part{number}", title, content)
+                for number, (title, content) in enumerate(contents.items())
+            ],
         )
         print(f"Comparison page: {page}")
 
@@ -628,10 +643,29 @@ def _unwrap_single(values: Sequence[object]) -> object:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _format_page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
-    """Return the column names and the rows as text; `columns` is an entry of ``columns.json``."""
+def _format_page_table(rows: Sequence[ScoreRow], columns: str, caption: str) -> Markup:
+    """Return a table of the page; `columns` is an entry of ``columns.json``."""
+    if columns == TESTS.columns:
+        return comparisons_html(
+            columns,
+            [SimpleNamespace(**row) for row in rows],
+            caption,
+            {"metric": [str(row["statistic"]) for row in rows]},
+        )
     column_names = list(data_of("columns.json")[columns])
-    return [column_names, *([cell_text(row[name]) for name in column_names] for row in rows)]
+    cells = [[cell_text(row[name]) for name in column_names] for row in rows]
+    return table(caption, column_names, cells)
+
+
+def _embed_figure(file: Path) -> Markup:
+    """Return an embedded figure with its file name as caption."""
+    content = file.read_bytes()
+    uri = (
+        data_uri(content)
+        if file.suffix == ".svg"
+        else f"data:image/png;base64,{b64encode(content).decode('ascii')}"
+    )
+    return render("figure", uri, file.name, file.name, file.stem)
 
 
 def _draw_figures(

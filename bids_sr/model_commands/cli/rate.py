@@ -41,7 +41,8 @@ from bids_sr.model_commands.blind_ratings import (
     intraclass_correlation,
 )
 from bids_sr.model_commands.cli.options import RateOptions
-from bids_sr.model_commands.cli.score_tables import format_tsv
+from bids_sr.model_commands.cli.score_tables import format_tsv, make_sibling_path
+from bids_sr.statistics.comparison_table import write_comparisons
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
@@ -62,6 +63,18 @@ _PLANE_RULES = (
     _PlaneRule(1, 0.5),
     _PlaneRule(0, 0.4),
 )
+_PRINTED_COLUMNS = [
+    "contrast",
+    "series",
+    "minus",
+    "n",
+    "difference",
+    "lower",
+    "upper",
+    "p_wilcoxon",
+    "p_holm",
+]
+"""Columns of the comparisons that are printed; the written table has more."""
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
 _INSTRUCTIONS = """\
@@ -417,7 +430,8 @@ def _score_sheets(options: RateOptions) -> None:
         "\nPaired comparisons (Wilcoxon signed-rank test, Holm-corrected across the pairs of"
         " each contrast)"
     )
-    print(tests.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
+    printed = tests[_PRINTED_COLUMNS]
+    print(printed.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
     n_missing = int(table["rating"].isna().sum())
     agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
     print(
@@ -468,11 +482,13 @@ def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
 def _write_scores(
     out: Path, means: pd.DataFrame, tests: pd.DataFrame, agreement: dict[str, float]
 ) -> None:
-    """Write means to a TSV file, and comparisons and agreement to a JSON file of the same name."""
-    text = means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    write_text(out, text)
-    content = {
-        **{name: value if np.isfinite(value) else None for name, value in agreement.items()},
-        "comparisons": json.loads(tests.to_json(orient="records")),
-    }
-    write_json(out.with_suffix(".json"), content)
+    """Write means and comparisons as tables, and agreement to the JSON file of the means."""
+    write_text(out, means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
+    write_json(
+        out.with_suffix(".json"),
+        {name: value if np.isfinite(value) else None for name, value in agreement.items()},
+    )
+    tests_file = make_sibling_path(out, "tests.tsv")
+    write_comparisons(
+        tests_file, tests_file.with_suffix(".json"), "ratings_tests", tests.to_dict("records")
+    )

@@ -75,6 +75,14 @@ def test_a_kit_hides_series_names_and_scores_completed_sheets(
     facts = json.loads((tmp_path / "scores.json").read_text())
     assert facts["raters"] == 2
     assert 0.8 < facts["icc_2_1"] < 1
+    tests = pd.read_csv(tmp_path / "scores_tests.tsv", sep="\t").set_index(
+        ["contrast", "series", "minus"]
+    )
+    assert tests.loc[("all", "attunet", "bspline"), ["n", "difference"]].tolist() == [2, 1.5]
+    assert set(json.loads((tmp_path / "scores_tests.json").read_text())) == {
+        *tests.index.names,
+        *tests,
+    }
     assert "ICC(2,1)" in capsys.readouterr().out
 
 

@@ -197,7 +197,7 @@ def test_without_a_validation_set_no_setting_is_selected(
     text = capsys.readouterr().out
     assert "no settings were selected, because there is no validation set" in text
     assert "Highest PSNR" not in text
-    pairs = {(row["name"], row["minus"]) for row in read_rows(tmp_path / "c_tests.tsv")}
+    pairs = {(row["series"], row["minus"]) for row in read_rows(tmp_path / "c_tests.tsv")}
     assert ("unet mae=1", "unet mae=2") in pairs
 
 
