@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from bids_sr.cli.options import ParsedOptions, flatten, get_reader
@@ -61,7 +62,9 @@ def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str
             _check_once(name, settings[name], inputs.get(section, {}), assigned)
             assigned.add(name)
             completed.setdefault(section, {})[field] = read_value(name, settings[name], value)
-        elif section in method_names() and field:
+        elif section in method_names() and field and not get_close_matches(
+            name, [known for known in settings if known.startswith(f"{section}.")], cutoff=0.8
+        ):
             changes.append(text)
         else:
             _reject(text, name, settings)

@@ -77,7 +77,7 @@ def _merge_settings(inputs: ParsedOptions) -> Settings:
     values = _read_config_files(inputs)
     for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}
-    kinds = inputs.get("activation", {}).get("kinds")
+    kinds = values.get("activation", {}).get("kinds")
     # cc is part of the default too, but only explicitly requested maps are drawn
     if isinstance(kinds, list) and "cc" in kinds:
         values["activation"].setdefault("draws_cc", True)

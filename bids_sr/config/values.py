@@ -83,7 +83,7 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
     """Return `value` converted to the annotation `hint`.
 
     Lists become tuples, single numbers tuples, text becomes a path, integers become floats, and
-    mappings become objects of a dataclass. The word ``none`` means a number that is not set.
+    mappings become objects of a dataclass. The word ``none`` means None.
     Raises `SettingError` with the name `setting` if the value cannot be converted.
     """
     origin = typing.get_origin(hint)
@@ -91,7 +91,7 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
     # typing.Union if one of the two types is a Literal
     if origin in (types.UnionType, typing.Union):
         inner = next(arg for arg in args if arg is not type(None))
-        if value is None or (value == "none" and inner in (int, float)):
+        if value is None or value == "none":
             return None
         return as_annotated(value, inner, setting)
     if origin is Literal:

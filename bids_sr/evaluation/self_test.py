@@ -74,11 +74,6 @@ class SelfTestResults:
         return f"{self.sizes[1]} mm" if self.sizes else "the acquired voxels"
 
     @property
-    def where_text(self) -> str:
-        """Test name as a prepositional phrase: ``in the self-test (12 → 6 mm)``."""
-        return f"in the {self.test_text}"
-
-    @property
     def test_text(self) -> str:
         """Test name with voxel sizes: ``self-test (12 → 6 mm)``."""
         return f"self-test{self.levels_text}"

@@ -286,8 +286,8 @@ def store(
                 )
             first_copy = output_dir / derivative_path(name_entities)
             _copy_file(source, first_copy, output_dtype, order, xform_code)
-            if manifest_file := json_by_stem.get(source.name):
-                _write_manifest_entry(first_copy, entities, _read_json(manifest_file))
+            if note_file := json_by_stem.get(source.name):
+                _write_note(first_copy, entities, _read_json(note_file))
             stored_files.append(first_copy)
         for series in datasets if exported_as is not None else ():
             root = dataset_root(output_dir, series)
@@ -313,13 +313,13 @@ def _matches_any(entities: Mapping[str, str], alternatives: Sequence[Mapping[str
     return any(alternative.items() <= entities.items() for alternative in alternatives)
 
 
-def _write_manifest_entry(
+def _write_note(
     figure_file: Path, entities: Mapping[str, str], description: Mapping[str, object]
 ) -> None:
-    """Write the description of a stored figure next to it, with its name and entities."""
+    """Write the description of a stored figure next to it, with its entities."""
     atomic_files.write_json(
         figure_file.with_name(f"{figure_file.name}.json"),
-        {"file": figure_file.name, "entities": dict(entities), **description},
+        {"entities": dict(entities), **description},
     )
 
 

@@ -343,7 +343,8 @@ class _Region:
     """Part of the head for the registration of a series to its run.
 
     `margin` is the dilation of the mask for registration (voxels). `has_signal` are the voxels
-    with signal in the series; `affine` is the voxel-to-world matrix of the acquired grid (mm).
+    with signal in the series; `affine` is the voxel-to-world matrix of the
+    acquired grid (4 x 4, RAS+ mm).
     """
 
     mask: MaskArray

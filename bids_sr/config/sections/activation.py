@@ -28,7 +28,7 @@ class Activation(OptionSection):
     `contrasts` select the defaults of `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi`
     are described in `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
 
-    `draws_cc` is true if ``cc`` is requested on the command line. Otherwise, maps of
+    `draws_cc` is true if ``cc`` is requested. Otherwise, maps of
     cross-correlation are only drawn if there are no other maps, or if a network is trained as
     published.
     """
@@ -66,10 +66,10 @@ class Activation(OptionSection):
         help="low-pass cutoff of the cross-correlation in Hz: a number, or none",
         type=readers.parse_frequency,
     )
-    high_pass: float = option(
+    high_pass: float | None = option(
         1 / 128,
         help="high-pass cutoff of the GLM in Hz: a number, or none",
-        type=lambda text: readers.parse_frequency(text) or 0.0,
+        type=readers.parse_frequency,
         least=0,
     )
     band_pass: tuple[float, ...] = option(
@@ -149,6 +149,7 @@ class Activation(OptionSection):
         False,
         help="axial and sagittal figures of cc maps (default: if cc is requested)",
         affects_results=False,
+        is_internal=True,
     )
     thresholds: tuple[str, ...] = option(
         THRESHOLDS,
@@ -200,7 +201,7 @@ class Activation(OptionSection):
     def _check_filters(self) -> None:
         """Raise `SettingError` for cutoff frequencies in the wrong order, or an unknown drift."""
         self._need(
-            self.low_pass is None or self.low_pass > self.high_pass,
+            self.low_pass is None or self.low_pass > (self.high_pass or 0),
             "low_pass",
             "the low-pass frequency must be higher than the high-pass frequency",
         )
@@ -273,7 +274,7 @@ class Activation(OptionSection):
     @property
     def cosine_cutoff(self) -> float:
         """Highest frequency (Hz) of the drift cosines; 0 if drift is modeled by other columns."""
-        return 0.0 if self.band_pass or self.legendre_order else self.high_pass
+        return 0.0 if self.band_pass or self.legendre_order else self.high_pass or 0.0
 
     @property
     def correlation_cutoff(self) -> float | None:

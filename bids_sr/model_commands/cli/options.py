@@ -64,8 +64,8 @@ class RateOptions(OptionSection):
     out: Path | None = option(
         None,
         "-o --out TSV",
-        "with sheets: write the mean ratings to this TSV file, and the statistical tests to a"
-        " JSON file with the same name",
+        "with sheets: write the mean ratings to this TSV file, the tests to a second file"
+        " (…_tests.tsv), and raters and their agreement to a JSON file",
     )
 
     def _check(self) -> None:

@@ -29,6 +29,7 @@ from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.section import OptionSection, argument, option
+from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
 from bids_sr.slurm import commands, scripts
 from bids_sr.slurm.job_requests import (
@@ -363,6 +364,10 @@ def _list_paths(settings: Settings) -> list[Path]:
         for path in (Path(activation.roi), Path(activation.atlas), calibration)
         if path is not None and path.is_absolute()
     ]
+    texts += settings.superres.pretrained
+    texts += [Path(split_named(text)[1]) for text in settings.preprocessing.derivatives]
+    if settings.evaluation.truth_dir is not None:
+        texts.append(settings.evaluation.truth_dir)
     return [*dict.fromkeys([*paths, *texts])]
 
 

@@ -228,7 +228,7 @@ def _suggest_remedy(
     elif "intensities" in kinds:
         remedy = (
             f"Use --set anat.scale={card.scale}, or use --set superres.force=true to apply the"
-            " model anyway (bids-sr-models: --force)."
+            " model anyway."
         )
     else:
         remedy = (

@@ -120,6 +120,7 @@ def test_the_option_overrides_the_config_file(tmp_path: Path) -> None:
         ("preprocessing.dummy_scans=[1, 2]", "expected a single value", "non-steady-state"),
         ("selection.participant_label=", "does not contain any labels", "labels"),
         ("evaluation.roi_grow=yes", "expected true or false", "region of interest"),
+        ("sbl.gudie=none", "has the fields guide", "'sbl.guide'"),
         ("sbl.guide=mri", "must be one of auto, none", "choose one of these"),
         ("superres.recipe=papr", "--set superres.recipe", "'paper'"),
         ("activation.roi=a activation.roi=b", "also specified by --set", "only once"),

@@ -406,7 +406,8 @@ def test_values_are_converted_to_the_annotated_type() -> None:
     assert as_annotated(2, float, "x") == 2.0
     assert isinstance(as_annotated(2, float, "x"), float)
     assert as_annotated("none", float | None, "x") is None
-    assert as_annotated("none", str | None, "x") == "none"
+    assert as_annotated("none", str | None, "x") is None
+    assert as_annotated("none", Path | None, "x") is None
     with pytest.raises(UsageError, match="x: True"):
         as_annotated(True, float, "x")
 

@@ -35,7 +35,6 @@ def noted(path: Path, content: str, figure: str, section: str = "", **note) -> N
         "smoothing": note.pop("smoothing", "not smoothed"),
     }
     sidecar = {
-        "file": path.name,
         "figure": figure,
         "section": declaration.section if declaration else section,
         **words,
