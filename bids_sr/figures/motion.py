@@ -170,7 +170,7 @@ def carpet_figure(
 ) -> Figure:
     """Plot time series of sampled voxels, sorted by tissue, below explanatory traces.
 
-    `rows` are those of `carpet_rows` (voxels, T), sorted by tissue, and `tissues` the name and
+    `rows` are from `carpet_rows` (voxels, T), sorted by tissue, and `tissues` the name and
     number of rows of each group, from top to bottom. `tr` is in s. `traces` are curves (T,) above
     the carpet by label, such as motion; they help to explain stripes in the carpet.
 

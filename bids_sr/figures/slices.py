@@ -302,8 +302,8 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
 def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelRow:
     """Return a row with the same images in several cuts.
 
-    `name` is the label at the left, "" for none. The cuts are from left to right, and the layers
-    in drawing order.
+    `name` is the label at the left, which may be "". The cuts are from left to right, and the
+    layers in drawing order.
     """
     return name, [Panel(cut=cut, layers=layers) for cut in cuts]
 
@@ -421,8 +421,8 @@ def _draw_row(
 ) -> None:
     """Draw panels from left to right.
 
-    `ax` covers the figure, in inches. `upper_panels` are those of the row above; empty for the
-    first row. `corner` is the lower left corner of the row, and `height` that of the panels
+    `ax` covers the figure, in inches. `upper_panels` are in the row above; empty for the first
+    row. `corner` is the lower left corner of the row, and `height` the height of the panels
     (inches).
     """
     text_color = canvas.INK if background != "black" else "white"

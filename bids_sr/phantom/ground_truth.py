@@ -175,8 +175,8 @@ def write_truth(
 ) -> None:
     """Write the ground truth of a subject to the derivative data set.
 
-    `name` is that of the subject, such as ``sub-01``, `root` is the derivative data set, and
-    `echoes` are those of a multi-echo run.
+    `name` is the name of the subject, such as ``sub-01``, `root` the derivative data set, and
+    `echoes` are all echoes of a multi-echo run.
     """
     subject = run.subject
     func = root / name / "func"
@@ -386,7 +386,7 @@ def write_structural_truth(
     The fractions of GM, WM and CSF are on the grid of the T1w image, as are fraction and mask of
     lesions if the subject has any.
 
-    `name` is that of the subject, such as ``sub-01``, and `root` is the derivative data set.
+    `name` is the name of the subject, such as ``sub-01``, and `root` the derivative data set.
     """
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)

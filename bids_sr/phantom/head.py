@@ -153,8 +153,8 @@ def _draw_fractions(
     """Return the fraction of each tissue.
 
     The template fractions are sharpened and roughened; fluid, skull and scalp are added around the
-    brain. `gm`, `wm`, `fluid` (3D) and `brain` (3D, about 0 to 1) are those of the deformed
-    template. `distance_mm` is the distance from the brain (3D; mm).
+    brain. `gm`, `wm`, `fluid` (3D) and `brain` (3D, about 0 to 1) are from the deformed template.
+    `distance_mm` is the distance from the brain (3D; mm).
     """
     shape = gm.shape
     weights = {"gm": gm, "wm": wm, "csf": fluid}

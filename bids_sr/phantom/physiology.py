@@ -125,7 +125,7 @@ class Fluctuations:
     The time series of different networks are orthogonal over the run. A seed map is therefore the
     same in a model with one seed and in a model with all seeds.
 
-    `names` are those of the networks, and `seconds` is the length of the run.
+    `names` has one name per network, and `seconds` is the length of the run.
     """
 
     def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:

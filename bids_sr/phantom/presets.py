@@ -25,7 +25,7 @@ class Preset:
     center of the field of view of the BOLD run (RAS mm, in a head positioned as in MNI152). The
     low-resolution T2*w image has the same geometry. `volumes`, `tr`, `te` and `flip` are of the
     BOLD run, and `multiband` is the number of slices excited together. `factor` is the ratio of
-    acquired to high-resolution voxel size along each axis, and `anat_factor` that of low- to
+    acquired to high-resolution voxel size along each axis, and `anat_factor` the ratio of low- to
     high-resolution voxel size of structural scans.
 
     Fields ``pair_…`` are of the T2*w pair and fields ``t1w_…`` of the T1w image. `pair_gain` is

@@ -15,8 +15,8 @@ class _Tissue:
     """Relative proton density and relaxation times (s) of a tissue at 3 T.
 
     The values are our choice within the range of the literature. `t1` is the longitudinal
-    relaxation time. `t2s` (T2*) is the decay time of a gradient echo, and `t2` that of a spin
-    echo.
+    relaxation time. `t2s` (T2*) is the decay time of a gradient echo, and `t2` the decay time of a
+    spin echo.
     """
 
     pd: float

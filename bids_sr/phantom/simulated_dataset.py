@@ -229,8 +229,9 @@ def _write_bold_runs(
 ) -> None:
     """Write the BOLD run or its echoes, the ground truth, and a requested calibration run.
 
-    `root` is the directory of the data set, and `name` that of the subject, such as ``sub-01``.
-    `threads` are those for the BOLD volumes, and `report` is called with one line per step.
+    `root` is the directory of the data set, and `name` the name of the subject, such as
+    ``sub-01``. `threads` are those for the BOLD volumes, and `report` is called with one line per
+    step.
     """
     n_volumes = study.protocol.volumes
     run = simulate_bold_run(subject)

@@ -39,7 +39,7 @@ class RandomStreams:
     """Random numbers of a subject, with an independent stream for each purpose.
 
     An additional volume, subject or pair therefore does not change the existing ones. `seed` is
-    that of the study, and `subject` the number of the subject.
+    the random seed of the study, and `subject` the number of the subject.
     """
 
     seed: int
@@ -63,9 +63,10 @@ class SimulatedSubject:
     in other images. All transforms are matrices (4 x 4, RAS+ mm).
 
     `scene` is the location of activity relative to the anatomy: ``ribbon``, ``veins``, ``free`` or
-    ``overlap``. `seed` is that of the study, and `number` that of the subject. If `null`, there is
-    no activity. `pairs` is the number of T2*w pairs, and `lesions` that of lesions of the white
-    matter. `task` is the source of signal changes: ``tap`` (movements) or ``rest`` (networks).
+    ``overlap``. `seed` is the random seed of the study, and `number` the number of the subject. If
+    `null`, there is no activity. `pairs` is the number of T2*w pairs, and `lesions` the number of
+    lesions of the white matter. `task` is the source of signal changes: ``tap`` (movements) or
+    ``rest`` (networks).
     """
 
     def __init__(
