@@ -114,16 +114,9 @@ def write_compared_headline(name: str, status: VerdictStatus) -> str:
 def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
     """Describe the accuracy of another program's series in one frequency band, with values.
 
-    Parameters
-    ----------
-    claim : Claim
-        Decision for the band.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution (FWHM, mm).
-    counts : bool
-        Whether a gain counts; if False, the text explains why it does not.
-    finer : bool
-        Whether the series is on a finer grid than the acquired series.
+    `claim` is the decision for the band, and `fwhm_mm` the smoothing of the control at the same
+    resolution (FWHM, mm). `counts` states whether a gain counts; if False, the text explains why
+    it does not. `finer` states whether the series is on a finer grid than the acquired series.
     """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _NO_DETAIL_SENTENCE
@@ -212,22 +205,10 @@ def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
 class _ComparedVerdict:
     """Verdict on one series of another program.
 
-    Attributes
-    ----------
-    name : str
-        Name of the series.
-    status : VerdictStatus
-        Verdict in a few words.
-    headline : str
-        Verdict as one sentence.
-    text : str
-        Headline, results by band, and advice for bands that were not assessed.
-    claims : tuple[Claim, ...]
-        Decisions on the bands.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution; NaN if there is no control.
-    facts : Mapping[str, object]
-        Alignment of the series with the run.
+    `status` is the verdict in a few words, and `headline` one sentence. `text` has the headline,
+    results by band, and advice for bands that were not assessed. `claims` are the decisions on the
+    bands. `fwhm_mm` is the smoothing of the control at the same resolution; NaN if there is no
+    control. `facts` describe the alignment of the series with the run.
     """
 
     name: str
@@ -285,18 +266,10 @@ def decide_compared_verdict(
 ) -> _ComparedVerdict:
     """Decide whether a series is more accurate than the acquired series.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    rows : Sequence[MetricRow]
-        Metric rows of the run.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
-    facts : Mapping[str, object]
-        Alignment with the run, see `bids_sr.registration.series_alignment.Alignment.facts`.
-    margin : float | None
-        Smallest difference of explained variance that counts; None for `_MARGIN`.
+    `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm); NaN if there is no
+    control. `facts` describe the alignment with the run, see
+    `bids_sr.registration.series_alignment.Alignment.facts`. `margin` is the smallest difference of
+    explained variance that counts; None for `_MARGIN`.
     """
     finer = facts.get("grid") != ON_ACQUIRED
     claims = [
