@@ -115,21 +115,10 @@ def choose_pair(
 ) -> Pair | None:
     """Choose the pair of a run.
 
-    Parameters
-    ----------
-    bold : Header
-        Header of the run, with slices along the third axis.
-    session : str or None
-        Session label of the run; None if the data set has no sessions.
-    candidates : sequence of Header
-        Magnitude T2*-weighted images of all sessions of the participant, with axes in any order.
-    findings : Findings
-        Collects the problems; must not contain problems yet.
-
-    Returns
-    -------
-    Pair or None
-        None if no pair fits (with a problem) or if there are no candidates (no problem).
+    `bold` is the header of the run, with slices along the third axis. `session` is its session
+    label; None if the data set has no sessions. `candidates` are magnitude T2*-weighted images of
+    all sessions of the participant, with axes in any order. `findings` must not contain problems
+    yet. Returns None if no pair fits (with a problem) or if there are no candidates (no problem).
     """
     reordered_images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
