@@ -14,14 +14,7 @@ def check_overlap(
 ) -> None:
     """Reject conditions that no run maps, and report runs without an overlap figure.
 
-    Parameters
-    ----------
-    settings : Settings
-        Settings of the call.
-    contrasts : Mapping[Path, Contrasts]
-        BOLD file → contrasts, for runs with events.
-    findings : Findings
-        Collects problems and notes.
+    `contrasts` are by BOLD file, for runs with events.
     """
     names = settings.activation.overlap_names
     if names is None or not contrasts:
