@@ -4,7 +4,7 @@ Defects of nipype, as they would be reported:
 
 - When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken
   and every pending future raises `BrokenProcessPool`. `_async_callback` raises it within a done
-  callback, where it is only logged. No task is marked as done, and `run` polls forever. When the
+  callback, which only logs it. No task is marked as done, and `run` polls forever. When the
   scheduler is killed, its workers continue to run.
 - `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s
   that `execute` sets). `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of

@@ -46,11 +46,11 @@ def comparison_figure(
     All images share one gray scale and all differences share one color scale, in the unit of the
     reference. The enlarged region is the square with the largest variance of the reference.
 
-    The reference (X, Y, Z) is the target. `interpolated_image`, the input, is the low-resolution
-    image interpolated linearly to the grid of the reference. `affine` maps voxels of all images to
-    RAS mm, and `title` is a heading, such as the name of the reference. The slice with the most
-    voxels of the brain `mask` (X, Y, Z) is drawn. `methods` are super-resolved images, the
-    outputs, by name. Left is left.
+    The reference (X, Y, Z) is the target, which has a row as well. `interpolated_image`, the
+    input, is the low-resolution image interpolated linearly to the grid of the reference. `affine`
+    maps voxels of all images to RAS mm, and `title` is a heading, such as the name of the
+    reference. The slice with the most voxels of the brain `mask` (X, Y, Z) is drawn. `methods` are
+    super-resolved images, the outputs, by name. Left is left.
     """
     brain = _reorient(mask.astype(np.float32), affine) > 0.5
     z = middle_slice(brain)

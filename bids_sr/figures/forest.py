@@ -77,7 +77,7 @@ def forest_figure(
     `grid` are rows of panels, with the headings `row_names` (may be empty). `labels` are the texts
     at the left by key of the points, from top to bottom. `legend` has the appearance of a point by
     name. All panels share one value axis if `shares_scale`; otherwise the panels of a column do.
-    The value axis starts at `lowest_value` at the lowest. `row_inch` is the height of a line
+    `lowest_value` is the lower limit of the value axis. `row_inch` is the height of a line
     (inches).
 
     Raises `FigureInputError` if `grid` or `labels` are empty.

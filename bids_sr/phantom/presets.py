@@ -28,9 +28,10 @@ class Preset:
     acquired to high-resolution voxel size along each axis, and `anat_factor` the ratio of low- to
     high-resolution voxel size of structural scans.
 
-    Fields ``pair_…`` are of the T2*w pair and fields ``t1w_…`` of the T1w image. `pair_gain` is
-    the signal-to-noise ratio of the low-resolution T2*w image relative to the BOLD run (longer
-    readout); the high-resolution image has less signal in proportion to its voxel volume.
+    Fields ``pair_…`` are of the T2*w pair and fields ``t1w_…`` of the T1w image (`t1w_center`: RAS
+    mm). `pair_gain` is the signal-to-noise ratio of the low-resolution T2*w image relative to the
+    BOLD run (longer readout); the high-resolution image has less signal in proportion to its voxel
+    volume.
 
     `scene_mm` is the voxel size of the scene. `lead` is the rest before the first block, and
     `block` the length of each block of task or rest. `snr` is the thermal signal-to-noise ratio of

@@ -69,9 +69,9 @@ def draw_distortion(
     """Draw a displacement along the phase-encoding axis (y).
 
     The displacement is smooth and largest at the front and bottom of the head, close to air. Its
-    affine part is removed, as shimming would do. `is_head` are the voxels of the head on the grid
-    (3D, boolean). `size_mm` is the largest displacement in the head (mm). Returns the displacement
-    (3D, float32; mm).
+    affine part is removed, as shimming would do. `grid` is shape and voxel-to-world matrix (4 x 4,
+    RAS+ mm), and `is_head` are the voxels of the head on it (3D, boolean). `size_mm` is the
+    largest displacement in the head (mm). Returns the displacement (3D, float32; mm).
     """
     shape, affine = grid
     x, y, z = np.meshgrid(
@@ -112,10 +112,11 @@ def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array)
 class Scanner:
     """Geometry of the scan of a still or moving head.
 
-    `pose` is the transform of an image point to its head point (4 x 4, RAS+ mm), and `head_affine`
-    the voxel-to-world matrix of the head's maps (4 x 4, RAS+ mm). `coil` is the random seed of
-    phase and receive field, which belong to the scanner and not to the head, and
-    `receive_field_size` is the relative size of this field.
+    `grid` is shape and voxel-to-world matrix of the image. `pose` is the transform of an image
+    point to its head point (4 x 4, RAS+ mm), and `head_affine` the voxel-to-world matrix of the
+    head's maps (4 x 4, RAS+ mm). `coil` is the random seed of phase and receive field, which
+    belong to the scanner and not to the head, and `receive_field_size` is the relative size of
+    this field.
 
     `low_shape` is the matrix size of the lowest resolution of this geometry, so that all
     resolutions measure the same samples of the scene; None uses the shape of the grid. `shift` is

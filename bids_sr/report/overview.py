@@ -133,7 +133,7 @@ def overview_html(
 ) -> Markup:
     """Render the first screen of a run.
 
-    `registration` are registration facts. `one_level` are self-test results from JSON; None if the
+    `one_level` are self-test results from JSON; None if the
     self-test was not run.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
