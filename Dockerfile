@@ -66,11 +66,8 @@ FROM package AS weights
 ARG VGG19=
 RUN install -d /opt/weights \
     && export BIDS_SR_VGG19=/opt/weights/vgg19-dcbb9e9d.safetensors \
-    && case "${VGG19}" in \
-         "") ;; \
-         download) /opt/bids-sr/bin/bids-sr-models vgg19 --download ;; \
-         *) /opt/bids-sr/bin/bids-sr-models vgg19 "/src/${VGG19}" ;; \
-       esac
+    && if [ -n "${VGG19}" ]; then cd /src && /opt/bids-sr/bin/python -Pc "import pathlib, sys; \
+from bids_sr.cli.vgg19_weights import install_vgg19; install_vgg19(pathlib.Path(sys.argv[1]))" "${VGG19}"; fi
 
 
 FROM ${BASE_IMAGE}

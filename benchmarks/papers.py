@@ -115,8 +115,8 @@ def srgan(work: Path, people: int) -> None:
 
 def srgan_sizes(out: Path) -> pd.DataFrame:
     """Return region sizes and Dice of all participants of an output directory."""
-    from bids_sr.group.comparison_tables import paper_sizes
     from bids_sr.group.input_tables import find_tables
+    from bids_sr.group.paper_table import paper_sizes
     from bids_sr.group.values import join_tables
 
     (sizes, *_) = paper_sizes(join_tables(find_tables(out), io.StringIO()).values)
@@ -140,19 +140,20 @@ def participants_of(sizes: pd.DataFrame) -> int:
 
 def wilcoxon(values: pd.Series, reference: pd.Series) -> str:
     """Return p of the signed-rank test of paired values, or a dash for fewer than two pairs."""
-    from bids_sr.statistics.paired_tests import differences as differences_of
-    from bids_sr.statistics.wilcoxon import signed_rank
+    from bids_sr.statistics.comparisons import compare_pairs
 
     pairs = pd.concat([values, reference], axis=1).dropna()
-    if len(pairs) < 2:
-        return "–"
-    return f"{signed_rank(differences_of(pairs.iloc[:, 0], pairs.iloc[:, 1]))['p_wilcoxon']:.3g}"
+    (comparison,) = compare_pairs(
+        {"values": pairs.iloc[:, 0].to_numpy(), "reference": pairs.iloc[:, 1].to_numpy()},
+        [("values", "reference")],
+    )
+    return f"{comparison.p_wilcoxon:.3g}" if comparison.n > 1 else "–"
 
 
 def median_text(values: pd.Series, form: str) -> str:
     """Return median and quartiles."""
-    from bids_sr.group.values import quartiles
     from bids_sr.metrics.number_text import number
+    from bids_sr.statistics.summaries import quartiles
 
     first, median, third = (number(value, form) for value in quartiles(values))
     between = " to " if "−" in first + third else "–"

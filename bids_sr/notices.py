@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -262,18 +262,16 @@ def _read_notices(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
     return tuple(notices)
 
 
-def read_failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
+def read_failed_steps(logs: Path) -> dict[str, list[Notice]]:
     """Return the failed steps of the last recorded run of each participant (label).
 
-    `since` contains a time (s since 1970) by participant; older records are ignored. Errors
-    without a participant are listed under "".
+    Errors without a participant are listed under "".
     """
     steps_by_participant: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
         steps_of_record: dict[str, list[Notice]] = {}
-        recorded_at = path.stat().st_mtime
         for notice in read_record(path.parent):
-            if notice.failed and recorded_at >= since.get(notice.subject, 0):
+            if notice.failed:
                 steps_of_record.setdefault(notice.subject, []).append(notice)
         steps_by_participant |= steps_of_record
     return steps_by_participant

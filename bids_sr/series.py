@@ -45,6 +45,7 @@ BASELINES: Mapping[str, str] = MappingProxyType(
 )
 """Description of each baseline, in the order of the tables. Only `sdmod` estimates a model."""
 DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
+ALL_BASELINES = "all"  # request for all baselines
 SDMOD = "sdmod"
 SIMPLE_BASELINES = ("zerofill", SDMOD)
 """Simple baselines that every method is compared with if the run has their series."""

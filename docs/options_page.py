@@ -37,15 +37,13 @@ This page is generated from the option definitions with `python docs/options_pag
 """
 
 
-def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
-    """Heading, parser, and the one group of options that is listed where others stand under
-    another heading.
-    """
-    yield "bids-sr", parser.build_parser(show_all=True), ""
-    yield "bids-sr-phantom", phantom_cli.build_parser(), ""
-    yield "bids-sr-slurm", slurm_main.build_parser(), ""
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Heading and parser of each command."""
+    yield "bids-sr", parser.build_parser(show_all=True)
+    yield "bids-sr-phantom", phantom_cli.build_parser()
+    yield "bids-sr-slurm", slurm_main.build_parser()
     for name, each in models_main.parsers().items():
-        yield f"bids-sr-models {name}", each, ""
+        yield f"bids-sr-models {name}", each
 
 
 def value_of(action: argparse.Action) -> str:
@@ -70,7 +68,7 @@ def row(action: argparse.Action) -> str:
     return f"| {names} | {value} | {escape(says)} |"
 
 
-def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
+def tables(command: argparse.ArgumentParser) -> Iterator[str]:
     """A table of each group of a command's options."""
     for group in command._action_groups:
         shown = [
@@ -79,7 +77,7 @@ def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
             if each.help != argparse.SUPPRESS and each.dest not in ("help", "version")
         ]
         title = group.title or ""
-        if shown and (not only or title == only):
+        if shown:
             heading = {"positional arguments": "arguments", "options": "options"}.get(title, title)
             yield "\n".join(
                 ["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)]
@@ -134,7 +132,7 @@ def recipe_settings() -> Iterator[str]:
             of_recipes = [each.get(name) for each in fields.values()]
             first = next(field for field in of_recipes if field is not None)
             defaults = " | ".join("-" if f is None else f.default_text for f in of_recipes)
-            source = f" ({first.source})" if first.source else ""
+            source = f" ({first.limits.source})" if first.limits.source else ""
             ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
             yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.description}{source} |"
 
@@ -142,8 +140,8 @@ def recipe_settings() -> Iterator[str]:
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for name, command, only in commands():
-        found = list(tables(command, only))
+    for name, command in commands():
+        found = list(tables(command))
         if found:
             parts.append("\n".join([f"\n## {name}", *found]))
     return "\n".join([*parts, *settings(), *recipe_settings()]) + "\n"

@@ -15,7 +15,7 @@ MOST_WORKERS = 4
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-# Downloaded weights of `bids-sr-models vgg19` must not change results.
+# Weights installed by `--vgg-weights` must not change results.
 os.environ["BIDS_SR_VGG19"] = "/nonexistent/vgg19.safetensors"
 
 import pytest  # noqa: E402

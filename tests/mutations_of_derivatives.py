@@ -211,7 +211,7 @@ def axis_orders(rng: Rng, maker: BidsMaker) -> list[str]:
             affine = turn @ affine
         reoriented = nb.Nifti1Image(np.asarray(turned.dataobj), affine, turned.header)
         reoriented.to_filename(path)
-    return [[], ["--retrospective"], ["--sr-method", "baselines"]][int(rng.integers(3))]
+    return [[], ["--retrospective"], ["--sr-method", "all"]][int(rng.integers(3))]
 
 
 def _lines(rows: Any, header: str = "onset\tduration\ttrial_type") -> str:

@@ -330,7 +330,6 @@ def make_storage_rules(plan: RunPlan) -> StoredMaps:
     return StoredMaps(
         level=settings.run.level,
         methods=settings.superres.method,
-        baselines=settings.superres.baselines,
         smoothing=settings.activation.smoothing,
         thresholds=settings.activation.thresholds,
         kinds=settings.activation.kinds,

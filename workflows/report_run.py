@@ -9,7 +9,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Pair, Subject
 from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
-from bids_sr.glm.condition_pair import condition_pair
+from bids_sr.glm.contrasts import single_conditions
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
 from bids_sr.pipeline.flow import expect_cost, read_image, subworkflow
@@ -294,17 +294,14 @@ def draw_run_maps(
         )
         expect_cost(network_drawings, networks_figures.networks_cost(plan.contrasts))
         outputs.store_figures(network_drawings)
-    overlap_pair = None
-    if activation.overlap_names is not None:
-        contrasts = plan.analysis.plan.contrasts[plan.bold.bold]
-        overlap_pair = condition_pair(activation.overlap_names, contrasts)
-    if overlap_pair is not None and not plan.at_rest:
+    conditions = single_conditions(plan.analysis.plan.contrasts[plan.bold.bold])
+    if len(conditions) == 2 and activation.maps_quarter and not plan.at_rest:
         outputs.store_figures(
             overlap_figures.draw_overlap(
                 all_maps,
                 images,
                 series_names=plan.stored_names,
-                overlap_pair=overlap_pair,
+                overlap_pair=conditions,
             )
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from bids_sr.bids import BoldRun, choose_guide, find_pretrained, find_vgg_weights, parse_entities
+from bids_sr.bids import BoldRun, find_pretrained, find_vgg_weights, parse_entities, uses_guide
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
@@ -167,14 +167,15 @@ def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequ
 
 def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
     """Return the request of a stored series of a run."""
-    uses_guide = choose_guide(settings.superres, run) != "none"
     if name in (*INTERPOLATIONS, *PAIR_BASELINES):
-        return request_series(name, has_pair=False, uses_guide=uses_guide)
+        return request_series(name, has_pair=False, uses_guide=False)
     method = method_of_series(name)
     uses_trained_model = (
         run.pair is None and find_pretrained(settings.superres, method.name) is not None
     )
-    return request_series(name, has_pair=not uses_trained_model, uses_guide=uses_guide)
+    return request_series(
+        name, has_pair=not uses_trained_model, uses_guide=uses_guide(settings, run)
+    )
 
 
 def _iterate_placebos(

@@ -66,7 +66,7 @@ def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
             _process_controls(analysis, subject)
         if subject.lowres:
             _process_lowres(analysis, subject)
-    trains_on_others = analysis.settings.superres.train_on == "others"
+    trains_on_others = analysis.settings.anat.train_on == "others"
     for subject in paired_subjects:
         prepared_head = prepared_heads[subject.label]
         if trains_on_others:
@@ -122,7 +122,7 @@ def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
             [pair.lowres for pair in subject.structural if pair.lowres is not None],
             suffixes=suffixes,
             preparation=scan_settings,
-            baselines=superres.baselines,
+            all_interpolations=superres.all_baselines,
         )
         add_methods_text(
             Part.ANATOMY, preparation_text.describe_preparation(suffixes, scan_settings)
@@ -136,12 +136,11 @@ def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
 
 def _make_preparation(settings: Settings) -> ScanPreparation:
     """Return the settings of the preparation of scans."""
-    superres = settings.superres
     return ScanPreparation(
-        anat_align=superres.anat_align,
-        anat_scale=superres.scaling_of_scans,
-        anat_mask=superres.anat_mask,
-        anat_tools=superres.anat_tools,
+        anat_align=settings.anat.align,
+        anat_scale=settings.scaling_of_scans,
+        anat_mask=settings.anat.mask,
+        anat_tools=settings.anat.tools,
         random_seed=settings.resources.random_seed,
         sloppy=settings.run.sloppy,
     )
@@ -171,7 +170,7 @@ def _process_pairs(
 
     Networks are trained on the scans in `training_heads`, by participant label.
     """
-    settings, superres = analysis.settings, analysis.settings.superres
+    settings = analysis.settings
     outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=True)
     figures = analysis.outputs({"subject": subject.label})
     facts = _make_facts(settings, subject)
@@ -190,14 +189,14 @@ def _process_pairs(
                 scans.scan_facts,
                 concatenate(result.superresolved_scans for result in results),
                 [result.card_file for result in results],
-                superres.lesion_template,
+                settings.anat.lesion_template,
                 lesion_reference(settings, subject),
                 suffixes=suffixes,
-                anat_tools=superres.anat_tools,
+                anat_tools=settings.anat.tools,
                 random_seed=settings.resources.random_seed,
             )
             add_methods_text(
-                Part.EVALUATION, measures.describe_measures(suffixes, superres.anat_tools)
+                Part.EVALUATION, measures.describe_measures(suffixes, settings.anat.tools)
             )
             _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
             outputs.store(classes)
@@ -228,7 +227,6 @@ def _store_measures(
     outputs: Outputs,
 ) -> None:
     """Store metrics and tissue segmentation of measured scans."""
-    superres = settings.superres
     outputs.store(
         metrics,
         {"desc": "anat", "suffix": "metrics"},
@@ -239,7 +237,7 @@ def _store_measures(
     outputs.store(
         dseg,
         {"res": "hr", "desc": "measured", "suffix": "dseg"},
-        sidecar=measures.describe_tissues(suffixes, superres.anat_align, superres.anat_tools),
+        sidecar=measures.describe_tissues(suffixes, settings.anat.align, settings.anat.tools),
     )
 
 
@@ -286,9 +284,9 @@ def _apply_method(
     `label`: name of the method for the figures; "" if there is only one method. See
     `_apply_methods` for other parameters.
     """
-    superres = analysis.settings.superres
+    settings = analysis.settings
     training_settings = analysis.make_method_training(method)
-    trains_on_others = superres.train_on == "others"
+    trains_on_others = settings.anat.train_on == "others"
     scans = prepared_head.scans
     training_scans = _gather_training_scans(training_heads)
     with subworkflow(method):
@@ -299,8 +297,8 @@ def _apply_method(
             training_scans.scan_masks,
             training=training_settings,
             suffixes=prepared_head.suffixes,
-            anat_align=superres.anat_align,
-            anat_scale=superres.scaling_of_scans,
+            anat_align=settings.anat.align,
+            anat_scale=settings.scaling_of_scans,
         )
         add_methods_text(
             Part.SERIES,
@@ -373,8 +371,8 @@ def _process_lowres(analysis: Analysis, subject: Subject) -> None:
         "Target": "structural scans (low resolution only)",
         "Contrasts used together": list(model.contrasts),
         "Scans": [scan.path.name for scans in subject.lowres for scan in scans],
-        "Alignment of the scans": superres.anat_align,
-        "Intensities": superres.scaling_of_scans,
+        "Alignment of the scans": settings.anat.align,
+        "Intensities": settings.scaling_of_scans,
         "Methods": list(superres.chosen),
         "Trained on": "other participants (see the model card)",
         "Random seed": settings.resources.random_seed,
@@ -410,7 +408,7 @@ def _process_lowres_session(
         lowres_files=[scan.path for scan in scans],
         suffixes=suffixes,
         preparation=scan_settings,
-        baselines=settings.superres.baselines,
+        all_interpolations=settings.superres.all_baselines,
         grid_mm=model.mm,
         grid_orientation=model.orientation,
     )
@@ -439,14 +437,14 @@ def _process_lowres_session(
 
 def _process_controls(analysis: Analysis, subject: Subject) -> None:
     """Measure each session of a participant without low-resolution scans."""
-    settings, superres = analysis.settings, analysis.settings.superres
+    settings = analysis.settings
     figures = analysis.outputs({"subject": subject.label})
     facts = {
         "Participant": subject.label,
         "Target": "structural scans (high resolution only)",
         "Scans": [scan.highres.name for scans in subject.controls for scan in scans],
-        "Alignment of the scans": superres.anat_align,
-        "Intensities": superres.scaling_of_scans,
+        "Alignment of the scans": settings.anat.align,
+        "Intensities": settings.scaling_of_scans,
         "Random seed": settings.resources.random_seed,
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
@@ -462,7 +460,7 @@ def _process_control_session(
 ) -> None:
     """Measure the high-resolution scans of one session."""
     settings, suffixes = analysis.settings, _list_suffixes(scans)
-    superres, scan_settings = settings.superres, _make_preparation(settings)
+    scan_settings = _make_preparation(settings)
     outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
     template, template_mask, _ = anatomy.load_template(
         template_space=_choose_template_space(settings)
@@ -484,9 +482,9 @@ def _process_control_session(
         prepared_scans.scan_mask,
         prepared_scans.scan_brain,
         prepared_scans.scan_facts,
-        superres.lesion_template,
+        settings.anat.lesion_template,
         suffixes=suffixes,
-        anat_tools=superres.anat_tools,
+        anat_tools=settings.anat.tools,
         random_seed=settings.resources.random_seed,
     )
     add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
@@ -498,14 +496,14 @@ def _process_control_session(
 
 def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
     """Return the summary of a participant with paired scans, by label of the report line."""
-    trains_on_others = settings.superres.train_on == "others"
+    trains_on_others = settings.anat.train_on == "others"
     return {
         "Participant": subject.label,
         "Target": "structural scans",
         "Contrasts used together": list(_list_suffixes(subject.structural)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
-        "Alignment of the scans": settings.superres.anat_align,
-        "Intensities": settings.superres.scaling_of_scans,
+        "Alignment of the scans": settings.anat.align,
+        "Intensities": settings.scaling_of_scans,
         "Methods": list(settings.superres.chosen),
         "Trained on": "all other participants of this command"
         if trains_on_others

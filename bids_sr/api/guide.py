@@ -52,18 +52,10 @@ def load_pair(
 ) -> PairFiles:
     """Return the files of the pair.
 
-    Parameters
-    ----------
-    inputs : RunInputs
-        Inputs of the run, with a high-resolution image.
-    folder : Path
-        Folder for images in memory.
-    with_lowres : bool
-        Whether the low-resolution image is required.
-    factor : Factor
-        Low- over high-resolution voxel size by axis.
-    registered : bool
-        Whether positions of the images and the run are taken from their headers.
+    `inputs` must have a high-resolution image. Images in memory are written to `folder`.
+    `with_lowres` is whether the low-resolution image is required. `factor` is the low- over
+    high-resolution voxel size by axis. With `registered`, positions of the images and the run are
+    taken from their headers.
     """
     assert inputs.guide is not None
     highres = volume_file(inputs.guide, folder, "guide")

@@ -75,8 +75,7 @@ def render_page(
 ) -> HtmlReport:
     """Return a page with a lead and parts for each run.
 
-    `contents`: lead and parts of each run. `is_doubtful`: whether the color of the leads expresses
-    doubt.
+    `is_doubtful` is whether the color of the leads expresses doubt.
     """
     blocks: list[Markup] = []
     for run, (lead, sections) in enumerate(contents, 1):
@@ -122,22 +121,10 @@ def render_resolver(
 ) -> tuple[str, list[Markup]]:
     """Return the lead and parts of the page of one super-resolved run.
 
-    Parameters
-    ----------
-    method : str
-        Name of the method.
-    volumes : Mapping[str, Volume]
-        One volume as acquired, from B-spline, and from the method.
-    brain : Volume
-        Brain on the high-resolution grid.
-    weight : Volume | None
-        Prior SD map; None if the method does not estimate it.
-    facts : Mapping[str, object]
-        Facts on registration, calibration and held-out scores.
-    parameters : str
-        Parameters of the estimator.
-    reason : str
-        Reason why the method was not applied; "" if it was applied.
+    `volumes` contains one volume as acquired, from B-spline, and from the method, and `brain` is
+    on the high-resolution grid. `weight` is the prior SD map; None if the method does not estimate
+    it. `facts` are on registration, calibration and held-out scores. `reason` is the reason why
+    the method was not applied; "" if it was applied.
     """
     sections = [
         _render_figure(

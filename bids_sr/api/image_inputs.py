@@ -106,7 +106,7 @@ def _write_temporary(
 def _to_finite(values: ArrayLike, index: int, argument: str, *, allow_nan: bool) -> Float32:
     """Return a volume as float32; raise ImageInputError for NaN unless `allow_nan` is True.
 
-    `index`: number of the volume, from 0.
+    Volumes are counted from 0.
     """
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():

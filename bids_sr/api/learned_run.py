@@ -82,28 +82,13 @@ class FileContents:
 class LearnedRun:
     """Results of an estimator's fit to a run.
 
-    Parameters
-    ----------
-    basics : RunBasics
-        Head motion and brain.
-    model : FileContents | None
-        Weights or variance maps with their model card; None for a baseline without a model.
-    highres : FileContents | None
-        High-resolution image of the pair, if its detail is used.
-    registered_guide : RegisteredGuide | None
-        This image in the frame of the run; the path is only valid during the fit.
-    weight : Image | None
-        Prior SD map, if the method estimates it.
-    self_test : Facts | None
-        Result of the self-test of the method; None if it has no self-test.
-    calibration : FittedCalibration | None
-        Calibration run; None if it is missing or not used by the method.
-    pair_facts : Facts | None
-        Facts on the pair.
-    has_prior : bool
-        Whether the method has a prior, as tests of its detail and samples of its error require.
-    random_seed : int
-        Seed of random numbers.
+    `model` contains weights or variance maps with their model card; None for a baseline without a
+    model. `highres` is the high-resolution image of the pair, if its detail is used, and
+    `registered_guide` is this image in the frame of the run; its path is only valid during the
+    fit. `weight` is the prior SD map, if the method estimates it. `self_test` is None if the
+    method has no self-test. `calibration` is None if the calibration run is missing or not used by
+    the method. `has_prior` is whether the method has a prior, as tests of its detail and samples
+    of its error require.
     """
 
     basics: RunBasics
@@ -133,17 +118,9 @@ class LearnedRun:
 class FitSettings:
     """Settings of an estimator's fit; see `bids_sr.SuperResolver`.
 
-    Parameters
-    ----------
-    request : SeriesRequest
-        Requested series.
-    training : TrainingSettings
-        Settings of the training.
-    factor : Factor
-        Acquired over high-resolution voxel size by axis.
-    realigned, registered : bool
-        Whether head motion was already corrected, and whether positions of images are taken from
-        headers.
+    `factor` is the acquired over high-resolution voxel size by axis. `realigned` is whether head
+    motion was already corrected, and `registered` whether positions of images are taken from
+    headers.
     """
 
     request: SeriesRequest
@@ -176,18 +153,7 @@ def learn_run(
 ) -> LearnedRun:
     """Compute the requirements of a series: guide, calibration, and trained or existing model.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series of the run.
-    run_basics : RunBasics
-        First results on the run.
-    inputs : RunInputs
-        Inputs of the run.
-    fit_settings : FitSettings
-        Settings of the fit.
-    folder : Path
-        Folder for files.
+    Files are written to `folder`.
     """
     request, random_seed = fit_settings.request, fit_settings.training.random_seed
     uses_pair = request.learned_from == "pair" or (
@@ -278,10 +244,7 @@ def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]
 def _fit_calibration(
     run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
 ) -> FittedCalibration:
-    """Estimate the fluctuations of the calibration run; warn if it cannot be used.
-
-    `folder`: folder for files.
-    """
+    """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     file, n_volumes = _read_calibration(inputs, folder)
     xfm = None
     if inputs.calibration_xfm is not None:

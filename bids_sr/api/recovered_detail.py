@@ -179,16 +179,8 @@ def recovered_detail(
 class _TestSettings:
     """Settings of the test, which are equal in all runs.
 
-    Attributes
-    ----------
-    tr : float | None
-        Repetition time (s); None if the header specifies it.
-    contrasts : Sequence[str]
-        Requested contrasts; default contrasts if empty.
-    design : DesignSettings
-        Options of the design of the linear model.
-    smoothing : Sequence[float]
-        Smoothing of the effects (FWHM, mm).
+    `tr` is the repetition time (s); None if the header specifies it. Default contrasts are used if
+    `contrasts` is empty. `smoothing` is the smoothing of the effects (FWHM, mm).
     """
 
     tr: float | None

@@ -44,7 +44,7 @@ _MAX_RESIDUAL_MM = 0.5
 class RunBasics:
     """Non-steady-state volumes of a run, its head motion, its brain, and its outlier volumes.
 
-    `outliers`: None if outlier volumes are not replaced.
+    `outliers` is None if outlier volumes are not replaced.
     """
 
     n_dummy: int
@@ -64,20 +64,10 @@ def fit_basics(
 ) -> RunBasics:
     """Estimate the properties of a run that were not passed.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series of the run, with random access.
-    inputs : RunInputs
-        Inputs of the run.
-    folder : Path
-        Folder for files.
-    factor : Factor
-        Acquired over high-resolution voxel size by axis.
-    n_dummy : Dummies
-        Number of non-steady-state volumes at the start; "auto" to count them.
-    realigned : bool
-        Whether head motion was already corrected.
+    The series of `reader` must allow random access. Files are written to `folder`. `factor` is the
+    acquired over high-resolution voxel size by axis. `n_dummy` is the number of non-steady-state
+    volumes at the start; "auto" to count them. `realigned` is whether head motion was already
+    corrected.
     """
     check_slice_axis(reader)
     n_volumes = reader.shape[3]

@@ -12,26 +12,14 @@ from bids_sr.frozen import frozen
 class RunInputs:
     """Arguments of `fit` for one run, without its series; see `bids_sr.SuperResolver`.
 
-    Parameters
-    ----------
-    mask : MaskLike | None
-        Brain on the acquired grid; None to segment it.
-    motion : Motion | None
-        Transforms of boldref points to points of each volume (T, 4, 4); None to estimate them.
-    boldref : ImageLike | None
-        Boldref of the run; None for the mean of its volumes.
-    guide : ImageLike | None
-        High-resolution T2*w image (3D).
-    lowres : ImageLike | None
-        Low-resolution image of the T2*w pair (3D).
-    guide_xfm : Motion | None
-        Transform of boldref points to guide points; None to estimate it.
-    calibration : ImageLike | None
-        Short BOLD run at the high resolution (4D).
-    calibration_xfm : Motion | None
-        Transform of boldref points to calibration points; None to estimate it.
-    calibration_events : str | Path | None
-        Path of the BIDS events of the calibration run.
+    `mask` is the brain on the acquired grid; None to segment it. `motion` contains transforms of
+    boldref points to points of each volume (T, 4, 4); None to estimate them. `boldref` is None for
+    the mean of the volumes.
+
+    `guide` is the high-resolution T2*w image, and `lowres` the low-resolution image of the pair
+    (both 3D). `calibration` is a short BOLD run at the high resolution (4D), and
+    `calibration_events` is the path of its BIDS events. `guide_xfm` and `calibration_xfm` are
+    transforms of boldref points to guide points and to calibration points; None to estimate them.
     """
 
     mask: MaskLike | None = None

@@ -36,7 +36,7 @@ def convert_to_plain(series: SeriesReader, folder: Path) -> Path:
 def to_series_image(series_file: Path, target: Path | None, *, is_volume: bool) -> nib.Nifti1Image:
     """Return a series from its output file, or in memory without a target.
 
-    `is_volume`: whether the input was a single volume without a time axis.
+    `is_volume` is whether the input was a single volume without a time axis.
     """
     if target is None:
         image = nib.Nifti1Image.from_filename(series_file)

@@ -645,20 +645,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     ) -> SuperResolvedSeries:
         """Return a super-resolved series, in files in a folder.
 
-        Parameters
-        ----------
-        reader : SeriesReader
-            Acquired series.
-        poses : ndarray | None
-            Transforms of the boldref to the volumes (T, 4, 4); None to estimate head motion.
-        folder : Path
-            Folder for files.
-        print_line : Callable
-            Function that prints the current step.
-        name : str
-            Interpolation that replaces the method; "" for the method.
-        with_error_samples : bool
-            Whether samples of the reconstruction error are drawn.
+        `poses` are transforms of the boldref to the volumes (T, 4, 4); None to estimate head
+        motion. `print_line` prints the current step. `name` is an interpolation that replaces the
+        method; "" for the method. `with_error_samples` is whether samples of the reconstruction
+        error are drawn.
         """
         learned_run = self._learned
         with Eager(folder, print_line):

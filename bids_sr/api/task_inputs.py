@@ -27,18 +27,9 @@ def load_confounds(
 ) -> pd.DataFrame:
     """Return the confounds of the models, one row per volume.
 
-    Parameters
-    ----------
-    confounds : pd.DataFrame | ndarray | str | Path
-        Table, array (t, columns) or file, as in nilearn.
-    n_volumes : int
-        Number of volumes of the series.
-
-    Returns
-    -------
-    pd.DataFrame
-        Named columns; only values of the first row may be missing. From a table of the program or
-        of fMRIPrep, framewise displacement and the columns of the program's models are returned.
+    `confounds` is a table, an array (t, columns) or a file, as in nilearn. The result has named
+    columns; only values of the first row may be missing. From a table of the program or of
+    fMRIPrep, framewise displacement and the columns of the program's models are returned.
     """
     try:
         if isinstance(confounds, str | Path):
@@ -80,20 +71,8 @@ def parse_contrasts(
     """Return the weights of conditions by contrast.
 
     Default contrasts are those that the events allow to estimate, as in the program. A warning
-    names what is left out.
-
-    Parameters
-    ----------
-    events : Events
-        Events of the run.
-    contrasts : Sequence[str]
-        Requested contrasts; if empty, default contrasts are used.
-    design : DesignSettings
-        Options of the design.
-    n_volumes : int
-        Number of volumes, including dummies.
-    tr : float
-        Repetition time (s).
+    names what is left out. If `contrasts` is empty, default contrasts are used. `n_volumes`
+    includes dummies, and `tr` is the repetition time (s).
     """
     if contrasts:
         return dict(resolve_contrasts(events.conditions, contrasts))

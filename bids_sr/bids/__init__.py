@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         Survey as Survey,
     )
     from bids_sr.bids.method_options import (
-        choose_guide as choose_guide,
         find_vgg_weights as find_vgg_weights,
+        uses_guide as uses_guide,
     )
     from bids_sr.bids.pairs import needs_pair as needs_pair
     from bids_sr.bids.pretrained_models import (
@@ -39,7 +39,7 @@ else:
             "entities": ["file_stem", "parse_entities"],
             "findings": ["Findings", "InputError"],
             "inputs": ["BoldRun", "LowresScan", "ModelInput", "Pair", "Subject", "Survey"],
-            "method_options": ["choose_guide", "find_vgg_weights"],
+            "method_options": ["find_vgg_weights", "uses_guide"],
             "pairs": ["needs_pair"],
             "pretrained_models": ["find_pretrained", "input_of_models"],
         },

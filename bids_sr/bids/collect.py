@@ -27,7 +27,7 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject, Survey
 from bids_sr.bids.layout import Index, open_index
-from bids_sr.bids.method_options import check_guide, check_options
+from bids_sr.bids.method_options import check_options
 from bids_sr.bids.precomputed import PrecomputedAnat
 from bids_sr.bids.pretrained_models import factor_without_pair
 from bids_sr.bids.reference_runs import (
@@ -308,8 +308,6 @@ def _survey_participant(
     )
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, settings, result)
-    else:
-        check_guide(settings.superres, subject, result)
     return subject
 
 
@@ -449,7 +447,7 @@ def _choose_and_report_pairs(
     findings = Findings()
     pair, holdout = _choose_pairs(bold, t2starw_headers, settings, findings)
     result.add(findings.notices)
-    if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
+    if pairs.needs_pair(settings.superres):
         result.add(findings.problems)
     else:
         known_problems = [problem.of_all() for problem in result.problems]
@@ -467,20 +465,14 @@ def _choose_and_report_pairs(
 def _choose_pairs(
     bold: Header, t2starw_headers: Sequence[Header], settings: Settings, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
-    """Return the training pair of a run, and the held-out pair (``--pair-holdout``) or None."""
+    """Return the pair of a run, and the held-out pair or None."""
     superres = settings.superres
     session = parse_entities(bold.path).get("session")
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
     pair_findings = Findings()
-    if settings.evaluation.pair_holdout:
-        pair, holdout = pairs.choose_pair_and_holdout(
-            bold, session, t2starw_headers, superres, pair_findings
-        )
-    else:
-        holdout = None
-        pair = pairs.choose_pair(bold, session, t2starw_headers, superres, pair_findings)
+    pair, holdout = pairs.choose_pairs(bold, session, t2starw_headers, superres, pair_findings)
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
         return None, None
     findings.add_all(pair_findings)

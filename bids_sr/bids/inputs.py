@@ -100,7 +100,7 @@ class BoldRun:
     divided by high-resolution voxel size, per axis.
 
     `pair` are images of the same participant that this run is super-resolved with, and `holdout`
-    is a second pair, which is not used for training (``--pair-holdout``). `calibration` is a short
+    is the second pair of the session, which is not used for training. `calibration` is a short
     high-resolution run that calibrates this run. `same_task_run` is a run of the same task that is
     used to evaluate series of other programs. `motion_corrected` states whether this is a series
     of another program that was corrected for head motion. `compared` are series of other programs
@@ -227,8 +227,8 @@ class Subject:
     `runs` are BOLD runs to process; empty for structural scans. `precomputed` are anatomical
     derivatives of another program. If given, `t1w` starts with its T1w image. `structural` are
     contrasts to super-resolve with ``--sr-target anat``. `controls` are contrasts of each session
-    with only high-resolution scans (``--anat-control``), and `lowres` are contrasts of each
-    session with only low-resolution scans, for ``--pretrained`` models.
+    with only high-resolution scans (`anat.control`), and `lowres` are contrasts of each session
+    with only low-resolution scans, for ``--pretrained`` models.
     """
 
     label: str

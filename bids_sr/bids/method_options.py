@@ -1,39 +1,22 @@
 """Applicable methods of a run, and options that have no effect with the selected methods."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import BoldRun, Subject
+from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.pretrained_models import check_given_models, factor_without_pair, find_pretrained
 from bids_sr.config import Settings, SuperRes
+from bids_sr.config.sections.anat import Anat
 from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
-_GuideKind = Literal["highres", "none"]
-_STRUCTURAL_OPTIONS = {
-    "train_on": "--train-on",
-    "anat_align": "--anat-align",
-    "anat_control": "--anat-control",
-    "anat_mask": "--anat-mask",
-    "anat_scale": "--anat-scale",
-    "anat_tools": "--anat-tools",
-    "lesion_template": "--lesion-template",
-    "wmh_reference": "--wmh-reference",
-}
-"""Setting that applies only to structural scans → its option."""
 
-
-def choose_guide(superres: SuperRes, run: BoldRun) -> _GuideKind:
-    """Return the image whose static detail is added by variance methods: ``highres`` or ``none``.
-
-    By default (``auto``), the high-resolution image of the pair is used if the run has a pair.
-    """
-    if superres.guide == "auto":
-        return "highres" if run.pair is not None else "none"
-    return superres.guide
+def uses_guide(settings: Settings, run: BoldRun) -> bool:
+    """Return whether the static detail of the pair is added by methods that estimate variance."""
+    return settings.sbl.guide == "auto" and run.pair is not None
 
 
 def works_in_plane(name: str) -> bool:
@@ -69,23 +52,9 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
         for name in (*superres.learned, *PAIR_BASELINES)
         if unavailable_reason(name, run, superres)
     ]
-    if run.truth is None and superres.baselines == "default":
+    if run.truth is None and not superres.all_baselines:
         excluded += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
     return ("raw", *(name for name in superres.series if name not in series_names(excluded)))
-
-
-def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
-    """Reject an explicitly requested guide for runs without a pair."""
-    for run in subject.runs:
-        if superres.run_trained and superres.guide == "highres" and run.pair is None:
-            fix = (
-                "Omit --guide. By default, static detail is added to all runs that have a"
-                " T2*-weighted pair."
-            )
-            reason = (
-                "--guide highres requires a T2*-weighted pair, but no pair was found for this run"
-            )
-            findings.add_problem(run.bold, reason, fix)
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
@@ -99,7 +68,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
             " input",
             "Omit one of the two options.",
         )
-    for option in _list_structural_options(superres):
+    for option in _list_structural_options(settings.anat):
         findings.add_problem(
             option,
             "this option applies only to structural scans, but the inputs are BOLD runs",
@@ -111,7 +80,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
 
 
 def _check_evaluation(settings: Settings, findings: Findings) -> None:
-    """Reject derivatives in a retrospective experiment, and a held-out pair without training."""
+    """Reject derivatives in a retrospective experiment."""
     evaluation = settings.evaluation
     if evaluation.retrospective is not None and settings.preprocessing.derivatives:
         findings.add_problem(
@@ -120,22 +89,14 @@ def _check_evaluation(settings: Settings, findings: Findings) -> None:
             " output is on the grid of the original runs",
             "Omit one of the two options.",
         )
-    if evaluation.pair_holdout and not settings.superres.pair_trained:
-        findings.add_problem(
-            "--pair-holdout",
-            "this option evaluates methods that are trained on a T2*-weighted pair, but"
-            " no such method is selected with --sr-method",
-            "Omit the option, or add a method that is trained on the pair, such as srgan.",
-        )
 
 
-def _list_structural_options(superres: SuperRes) -> Iterator[str]:
-    """Yield the options with a non-default value that apply only to structural scans."""
-    defaults = SuperRes()
-    for name, flag in _STRUCTURAL_OPTIONS.items():
-        value = getattr(superres, name)
-        if value != getattr(defaults, name):
-            yield flag if value is True else f"{flag} {value}"
+def _list_structural_options(anat: Anat) -> Iterator[str]:
+    """Yield the settings with a non-default value that apply only to structural scans."""
+    for item in fields(anat):
+        value = getattr(anat, item.name)
+        if value != item.default:
+            yield f"--set anat.{item.name}={'true' if value is True else value}"
 
 
 def _check_through_slices(superres: SuperRes, findings: Findings) -> None:

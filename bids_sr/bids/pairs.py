@@ -1,6 +1,6 @@
-"""Selection of a run's T2*-weighted pair by voxel sizes or labels.
+"""Selection of a run's T2*-weighted pair by voxel sizes.
 
-With ``--pair-holdout``, a second pair is reserved for evaluation.
+If the session has two pairs, the second pair is reserved for evaluation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bids_sr.bids import slice_axis
-from bids_sr.bids.entities import parse_entities
+from bids_sr.bids.entities import parse_entities, run_number_order
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.inputs import Pair
 from bids_sr.bids.method_options import works_in_plane
@@ -31,10 +31,9 @@ _NOTED_OVERLAP = 0.60  # a smaller share is noted
 _MAX_DEFAULT_FACTOR = 4  # largest factor that is derived from a pair by default
 _MAX_FACTOR = 8  # largest factor of --sr-factor
 _OVERLAP_POINTS = 12  # sample points along each axis
-_SELECTION_FIX = "Select the images by their acq- labels with --hr-acq LABEL and --lr-acq LABEL"
-_HOLDOUT_FIX = (
-    "Omit --pair-holdout, or add a second pair from another session or as run-1 and run-2 of"
-    " both images. If a second pair exists, check that --bids-filter-file does not exclude it."
+_SELECTION_FIX = (
+    'Select two images with --bids-filter-file and {"t2starw": {"acquisition": ["LABEL",'
+    ' "LABEL"]}}, or the repetition with {"t2starw": {"run": 1}}.'
 )
 
 
@@ -106,29 +105,35 @@ def voxel_size_text(header: Header) -> str:
     return size_text(header.zooms, "×")
 
 
-def choose_pair(
+def choose_pairs(
     bold: Header,
     session: str | None,
     candidates: Sequence[Header],
     superres: SuperRes,
     findings: Findings,
-) -> Pair | None:
-    """Choose the pair of a run.
+) -> tuple[Pair | None, Pair | None]:
+    """Choose the pair of a run, and the pair on which models are evaluated.
+
+    Images with the same ``run`` label are a pair if the session has several images of high
+    resolution. The pair with the lowest run number is the run's pair, and the next pair is held
+    out from training.
 
     `bold` is the header of the run, with slices along the third axis. `session` is its session
     label; None if the data set has no sessions. `candidates` are magnitude T2*-weighted images of
     all sessions of the participant, with axes in any order. `findings` must not contain problems
-    yet. Returns None if no pair fits (with a problem) or if there are no candidates (no problem).
+    yet. The run's pair is None if no pair fits (with a problem) or if there are no candidates (no
+    problem). The held-out pair is None if there is no second pair or no method is trained on
+    pairs.
     """
     reordered_images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in reordered_images:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
-        if (label == session or len(by_session) == 1) and _refuse_contradiction(
-            images, superres, findings
+        if (label == session or len(by_session) == 1) and any(
+            _refuse_contradiction(scan, superres, findings) for scan in _group_by_run(images)
         ):
-            return None
+            return None, None
     split_by_session = {
         label: _split_by_resolution(images, bold, superres) for label, images in by_session.items()
     }
@@ -141,16 +146,28 @@ def choose_pair(
         )
         fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         findings.add_problem(bold.path, reason, fix)
-        return None
+        return None, None
     if not usable_sessions:
         if reordered_images:
-            _refuse_unfit(bold, reordered_images, superres, findings)
-        return None
+            _refuse_unfit(bold, reordered_images, findings)
+        return None, None
     ((high, low),) = usable_sessions.values()
-    if len(high) == 1 and len(low) < 2:
-        return _build_pair(bold, high[0], low[0] if low else None, superres, findings)
-    _refuse_several_pairs(bold, high, low, findings)
-    return None
+    scans = _list_scans(high, low)
+    pairs = [
+        _build_pair(bold, scan.high[0], scan.low[0] if scan.low else None, superres, findings)
+        for scan in scans[:2]
+    ]
+    if len({pair.factor for pair in pairs if pair is not None}) != 1:
+        if not findings.problems:
+            _refuse_several_pairs(bold, high, low, findings)
+        return None, None
+    if findings.problems:
+        return None, None
+    first, second = (*pairs, None)[:2]
+    if second is not None:
+        assert first is not None
+        _note_pairs(bold, first, second, len(scans), superres, findings)
+    return first, second if superres.pair_trained else None
 
 
 def _select_usable_sessions(
@@ -167,127 +184,80 @@ def _select_usable_sessions(
     return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
 
 
+def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
+    """Return more than two images by ``run`` label in ascending order; otherwise, one group."""
+    if len(images) < 3:
+        return [[*images]]
+    groups: dict[tuple[int, str], list[Header]] = {}
+    for header in images:
+        groups.setdefault(run_number_order(parse_entities(header.path)), []).append(header)
+    return [groups[run] for run in sorted(groups)]
+
+
+def _list_scans(high: Sequence[Header], low: Sequence[Header]) -> list[_SplitImages]:
+    """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
+
+    Each of several pairs must consist of two images.
+    """
+    if len(high) == 1 and len(low) < 2:
+        return [_SplitImages(high=[*high], low=[*low])]
+    high_paths = {header.path for header in high}
+    scans = [
+        _SplitImages(
+            high=[header for header in images if header.path in high_paths],
+            low=[header for header in images if header.path not in high_paths],
+        )
+        for images in _group_by_run([*high, *low])
+    ]
+    is_clear = all(len(scan.high) == len(scan.low) == 1 for scan in scans)
+    return scans if is_clear else []
+
+
+def _note_pairs(
+    bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes, findings: Findings
+) -> None:
+    """Note the use of several pairs of a session."""
+    pair_names, holdout_names = (
+        " and ".join(path.name for path in images) for images in (pair.images, holdout.images)
+    )
+    use_text = f"only {pair_names} is used"
+    if superres.pair_trained:
+        use_text = f"models are trained on {pair_names} and evaluated on {holdout_names}"
+    findings.note(
+        bold.path,
+        f"the session has {n_pairs} T2*-weighted pairs: {use_text}. To use another pair, select"
+        ' it with --bids-filter-file and {"t2starw": {"run": 2}}.',
+    )
+
+
 def _refuse_several_pairs(
     bold: Header, high: Sequence[Header], low: Sequence[Header], findings: Findings
 ) -> None:
     """Report that several images of high or low resolution match a run."""
-    high_names, low_names = (
-        ", ".join(header.path.name for header in images) for images in (high, low)
+    high_text, low_text = (
+        ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in images)
+        for images in (high, low)
     )
-    fix = f"{_SELECTION_FIX}."
-    if any(len(set(map(_get_acquisition_label, images))) < len(images) for images in (high, low)):
-        fix = (
-            f"{fix} If repeated scans have the same label, select one of them with"
-            ' --bids-filter-file and {"t2starw": {"run": 1}}, or add --pair-holdout to train on'
-            " the first pair and test on the second."
-        )
     reason = (
-        f"several T2*-weighted pairs match the run (high resolution: {high_names}; low resolution:"
-        f" {low_names or 'none'})"
+        f"several T2*-weighted pairs match the run (high resolution: {high_text}; low resolution:"
+        f" {low_text or 'none'})"
     )
-    findings.add_problem(bold.path, reason, fix)
-
-
-def choose_pair_and_holdout(
-    bold: Header,
-    session: str | None,
-    candidates: Sequence[Header],
-    superres: SuperRes,
-    findings: Findings,
-) -> tuple[Pair | None, Pair | None]:
-    """Choose the pair that a run is trained on, and the held-out pair.
-
-    A pair consists of images of one session with the same ``run`` label. Pairs of the run's own
-    session come first, then the lowest run numbers; the second usable pair is held out.
-
-    The parameters have the same meaning as in `choose_pair`. Both results are None, with a
-    problem, unless there are two usable pairs with the same factor.
-    """
-    if not candidates:
-        return None, None
-    usable_pairs, reasons = list[tuple[Pair, Findings]](), list[str]()
-    for label, images in _group_by_scan(candidates, session):
-        pair_findings = Findings()
-        pair = choose_pair(bold, label, images, superres, pair_findings)
-        if pair is None:
-            reasons += [problem.why for problem in pair_findings.problems]
-        else:
-            usable_pairs.append((pair, pair_findings))
-    if len(usable_pairs) < 2:
-        reason = (
-            "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
-            f" found: {len(usable_pairs)})"
-        )
-        if reasons:
-            reason = f"{reason} ({'; '.join(dict.fromkeys(reasons))})"
-        findings.add_problem(bold.path, reason, _HOLDOUT_FIX)
-        return None, None
-    (training_pair, training_findings), (holdout, holdout_findings) = usable_pairs[:2]
-    training_names, holdout_names = (
-        " and ".join(path.name for path in pair.images) for pair in (training_pair, holdout)
-    )
-    if training_pair.factor != holdout.factor:
-        reason = (
-            "the two T2*-weighted pairs have different super-resolution factors:"
-            f" {training_names} and {holdout_names}"
-        )
-        findings.add_problem(bold.path, reason, _HOLDOUT_FIX)
-        return None, None
-    findings.add([*training_findings.notices, *holdout_findings.notices])
-    findings.note(
-        bold.path, f"models are trained on {training_names} and evaluated on {holdout_names}."
-    )
-    return training_pair, holdout
-
-
-def _group_by_scan(
-    images: Sequence[Header], session: str | None
-) -> list[tuple[str | None, list[Header]]]:
-    """Group T2*-weighted images by session and ``run`` label.
-
-    Returns the session label and the images of each group, the groups of `session` first, then by
-    session and run number.
-    """
-    groups: dict[tuple[str | None, str], list[Header]] = {}
-    for header in images:
-        entities = parse_entities(header.path)
-        scan = entities.get("session"), entities.get("run", "")
-        groups.setdefault(scan, []).append(header)
-
-    def order(scan: tuple[str | None, str]) -> tuple[bool, str, int]:
-        label, run = scan
-        return label != session, label or "", int(run) if run.isdigit() else 0
-
-    return [(scan[0], groups[scan]) for scan in sorted(groups, key=order)]
+    findings.add_problem(bold.path, reason, _SELECTION_FIX)
 
 
 def _split_by_resolution(
     images: Sequence[Header], bold: Header, superres: SuperRes
 ) -> _SplitImages:
-    """Split the images of a session into high and low resolution, by label or voxel size.
-
-    Labels of ``--hr-acq`` and ``--lr-acq`` take precedence.
-    """
-    hr_label, lr_label = superres.hr_acq, superres.lr_acq
-    unlabeled = [
-        header for header in images if _get_acquisition_label(header) not in (hr_label, lr_label)
-    ]
-    if hr_label:
-        high = [header for header in images if _get_acquisition_label(header) == hr_label]
-    else:
-        high = [header for header in unlabeled if _is_finer(header, bold, superres)]
-    if lr_label:
-        low = [header for header in images if _get_acquisition_label(header) == lr_label]
-    else:
-        low = [header for header in unlabeled if _has_bold_resolution(header, bold, superres)]
-    return _SplitImages(high=high, low=low)
+    """Split the images of a session into high and low resolution by voxel size."""
+    return _SplitImages(
+        high=[header for header in images if _is_finer(header, bold, superres)],
+        low=[header for header in images if _has_bold_resolution(header, bold, superres)],
+    )
 
 
-def _select_labeled(images: Sequence[Header], label: str | None, default: str) -> list[Header]:
-    """Return the images with a label or, without label, with a label that contains `default`."""
-    if label:
-        return [header for header in images if _get_acquisition_label(header) == label]
-    return [header for header in images if default in _get_acquisition_label(header).lower()]
+def _select_labeled(images: Sequence[Header], label: str) -> list[Header]:
+    """Return the images whose acquisition label contains a text."""
+    return [header for header in images if label in _get_acquisition_label(header).lower()]
 
 
 def _refuse_contradiction(
@@ -297,11 +267,11 @@ def _refuse_contradiction(
 
     Returns whether there is a problem.
     """
-    labeled_high = _select_labeled(images, superres.hr_acq, "high")
-    labeled_low = _select_labeled(images, superres.lr_acq, "low")
+    labeled_high = _select_labeled(images, "high")
+    labeled_low = _select_labeled(images, "low")
     if len(labeled_high) == len(labeled_low) == 1:
         (high,), (low,) = labeled_high, labeled_low
-    elif len(images) != 2 or superres.hr_acq or superres.lr_acq:
+    elif len(images) != 2:
         return False
     else:
         high, low = images
@@ -314,37 +284,24 @@ def _refuse_contradiction(
             f"the image has the same resolution as {low.path.name} ({high_size}), so there is no"
             " detail to learn"
         )
-        fix = f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}."
+        fix = f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}"
         findings.add_problem(high.path, reason, fix)
     elif np.any(ratios < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
         reason = (
             "the high- and low-resolution images are swapped: the voxels of this image are"
             f" {high_size}, but the voxels of {low.path.name} are {low_size}"
         )
-        fix = f"Swap the acq- labels of the two images. {_SELECTION_FIX}."
+        fix = f"Swap the acq- labels of the two images. {_SELECTION_FIX}"
         findings.add_problem(high.path, reason, fix)
     return bool(findings.problems)
 
 
-def _refuse_unfit(
-    bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
-) -> None:
+def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings) -> None:
     """Report why none of the T2*-weighted images is suitable for a run."""
     images_text = "; ".join(
         f"{header.path.name}: {voxel_size_text(header)}" for header in candidates
     )
-    labels = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
-    fix = f"Add an acq-highres_T2starw image with smaller voxels. {_SELECTION_FIX}."
-    if labels:
-        reason = (
-            f"no T2*-weighted image of this participant matches {' and '.join(labels)} (available"
-            f" images: {images_text})"
-        )
-        fix = (
-            "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
-            " the options."
-        )
-    elif all(
+    if all(
         np.all(np.divide(header.zooms[:2], candidates[0].zooms[:2]) - 1 < _RATIO_TOLERANCE)
         for header in candidates
     ):
@@ -357,6 +314,10 @@ def _refuse_unfit(
             "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
             f" ({voxel_size_text(bold)}): {images_text}"
         )
+    fix = (
+        "Add an acq-highres_T2starw image with smaller voxels. If an image with smaller voxels"
+        " exists, check that --bids-filter-file does not exclude it."
+    )
     findings.add_problem(bold.path, reason, fix)
 
 
@@ -370,17 +331,6 @@ def _build_pair(
     """
     for image in (high, low) if low else (high,):
         _check_overlap(bold, image, findings)
-    if low is not None and not _has_bold_resolution(low, bold, superres):
-        reason = (
-            f"the voxels of this low-resolution image ({voxel_size_text(low)}) differ by more than"
-            f" {SIZE_TOLERANCE * 100:g} % from the BOLD voxels ({voxel_size_text(bold)}), so the"
-            " model would be applied at a resolution for which it was not trained"
-        )
-        fix = (
-            "Select another image with --lr-acq, or add --set superres.force=true to use this"
-            " image anyway."
-        )
-        findings.refuse_unless(superres.force, low.path, reason, fix)
     factor = _compute_factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
         return None
@@ -403,10 +353,9 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     """Return whether a pair implies a factor too large for a default, and report it as a problem.
 
     Susceptibility-weighted images have voxels of half a millimeter or less. No method was tested
-    at such factors, so the user has to request them, by ``--sr-factor`` or by the label of the
-    image.
+    at such factors, so the user has to request them by ``--sr-factor``.
     """
-    is_requested = superres.hr_acq is not None or factor_without_pair(superres) is not None
+    is_requested = factor_without_pair(superres) is not None
     if pair is None or is_requested or max(pair.factor) <= _MAX_DEFAULT_FACTOR:
         return False
     x, y, z = pair.factor
@@ -441,8 +390,8 @@ def _check_overlap(bold: Header, image: Header, findings: Findings) -> None:
             f" at least {MIN_OVERLAP:.0%} is required"
         )
         fix = (
-            "Check the orientation in the headers (qform, sform), or select another pair"
-            " (--hr-acq, --lr-acq)."
+            "Check the orientation in the headers (qform, sform), or select another pair with"
+            " --bids-filter-file."
         )
         findings.add_problem(image.path, reason, fix)
     elif not findings.problems and share < _NOTED_OVERLAP:
@@ -510,9 +459,8 @@ def _refuse_other_factor(
     findings.add_problem(
         high.path,
         reason,
-        "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add"
-        " --set superres.force=true and"
-        " select a method that does not require a pair.",
+        "Omit --sr-factor, select another pair with --bids-filter-file, or add"
+        " --set superres.force=true and select a method that does not require a pair.",
     )
 
 
@@ -584,12 +532,8 @@ def refuse_without_pair(
     `bolds` are the series without a pair.
     """
     requesting = needs_pair(settings.superres)
-    if settings.evaluation.pair_holdout:
-        requesting = (*requesting, "--pair-holdout")
     # a retrospective experiment computes a pair from the run
-    elif settings.evaluation.retrospective is not None:
-        return
-    if not requesting:
+    if not requesting or settings.evaluation.retrospective is not None:
         return
     pattern = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     reason = (

@@ -52,7 +52,7 @@ def months_of_sessions(
     if column is not None and not months:
         columns_text = ", ".join(sorted(existing_columns - {"session_id"})) or "none"
         raise UsageError(
-            f"--set evaluation.months={column} does not match a column in any"
+            f"--set anat.months={column} does not match a column in any"
             " sub-*/sub-*_sessions.tsv file",
             f"available columns: {columns_text}",
             "choose one of these columns, or omit the option to use the dates in acq_time",
@@ -103,7 +103,7 @@ def _parse_number(table: Path, column: str, cell: str) -> float:
         raise UsageError(
             f"{table}: column {column} has {cell!r}",
             "the months since baseline must be numbers",
-            "correct the table, or choose another column with --set evaluation.months=COLUMN",
+            "correct the table, or choose another column with --set anat.months=COLUMN",
         )
     return value
 

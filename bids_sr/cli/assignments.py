@@ -43,12 +43,8 @@ def list_settings_without_flag() -> dict[str, "dataclasses.Field[Any]"]:
 def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str]]:
     """Return the options of a command line with the settings of ``--set``, and their names.
 
-    Changes of recipes stay in ``superres.recipe_changes``.
-
-    Raises
-    ------
-    UsageError
-        If a setting is unknown, has a value of the wrong form or is specified twice.
+    Changes of recipes stay in ``superres.recipe_changes``. Raises `UsageError` if a setting is
+    unknown, has a value of the wrong form or is specified twice.
     """
     texts = inputs.get("superres", {}).get("recipe_changes")
     if not isinstance(texts, Sequence):
@@ -114,10 +110,7 @@ def _check_once(
 def read_value(name: str, item: "dataclasses.Field[Any]", text: str) -> object:
     """Return the value of a setting that is written as in TOML; quotes are optional.
 
-    Raises
-    ------
-    SettingError
-        If the reader of the setting does not accept the value.
+    Raises `SettingError` if the reader of the setting does not accept the value.
     """
     hint = get_type_hints(Settings)[name.partition(".")[0]]
     annotation = get_type_hints(hint)[item.name]

@@ -148,7 +148,7 @@ def _make_report_lines(
 ) -> Iterator[str]:
     """Yield the first few reports, and the page with the verdicts of several runs.
 
-    `not_applied_runs`: runs with the methods that were not applied to them.
+    `not_applied_runs` are runs with the methods that were not applied to them.
     """
     from bids_sr.bids.label_lists import list_some
     from bids_sr.report.index_page import INDEX

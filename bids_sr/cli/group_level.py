@@ -27,11 +27,8 @@ class GroupInputs(Protocol):
 def find_group_inputs(settings: Settings) -> GroupInputs:
     """Find the tables of the group level, of functional runs or of structural scans.
 
-    Raises
-    ------
-    UsageError
-        If there are no tables, tables of a single participant, tables of different versions or
-        settings, files that cannot be read, or participants that are being processed.
+    Raises `UsageError` if there are no tables, tables of a single participant, tables of different
+    versions or settings, files that cannot be read, or participants that are being processed.
     """
     if not settings.paths.bids_dir.is_dir():
         raise UsageError(

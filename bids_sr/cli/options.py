@@ -61,16 +61,8 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Parser that raises `UsageError` with the most similar option instead of exiting.
 
-    Missing options have no value.
-
-    Parameters
-    ----------
-    prog : str
-        Name of the program.
-    description : str
-        Text at the top of the help.
-    *kinds : type
-        Classes whose fields become options.
+    Missing options have no value. `description` is the text at the top of the help. The fields of
+    the classes `kinds` become options.
     """
 
     def __init__(self, prog: str, description: str, *kinds: type[OptionSection]) -> None:
@@ -141,12 +133,8 @@ class Parser(argparse.ArgumentParser):
     def read(self, argv: Sequence[str], make: Callable[[ParsedOptions], _T]) -> _T:
         """Return the result of `make` for the values of a command line.
 
-        Raises
-        ------
-        UsageError
-            If the command line or a value is invalid.
-        SystemExit
-            After ``--help`` and ``--version``.
+        Raises `UsageError` if the command line or a value is invalid, and `SystemExit` after
+        ``--help`` and ``--version``.
         """
         values: ParsedOptions = {}
         tokens = list(normalize_flags(argv))

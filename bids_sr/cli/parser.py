@@ -48,12 +48,8 @@ def build_parser(*, show_all: bool = False) -> Parser:
 def parse_settings(argv: Sequence[str]) -> Settings:
     """Return the settings of a command line, which override settings of ``--config-file``.
 
-    Raises
-    ------
-    UsageError
-        If the command line is invalid.
-    SystemExit
-        After ``--help`` and ``--version``.
+    Raises `UsageError` if the command line is invalid, and `SystemExit` after ``--help`` and
+    ``--version``.
     """
     if "--help-all" in normalize_flags(argv):
         return build_parser(show_all=True).read(["--help"], make_settings)
@@ -63,10 +59,7 @@ def parse_settings(argv: Sequence[str]) -> Settings:
 def make_settings(inputs: ParsedOptions) -> Settings:
     """Return the settings of the options on a command line.
 
-    Raises
-    ------
-    SettingError
-        If a value is invalid; the message names the setting.
+    Raises `SettingError` if a value is invalid; the message names the setting.
     """
     inputs, assigned = add_assignments(inputs)
     try:

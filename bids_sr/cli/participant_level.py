@@ -103,7 +103,7 @@ def _write_reports(
 ) -> tuple[Path, ...]:
     """Write the reports of participants, and the index page if necessary; return the reports.
 
-    `digest`: digest of the settings. `has_changed`: whether the notes on the runs have changed.
+    `digest` is of the settings. `has_changed` is whether the notes on the runs have changed.
     """
     from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.participants_page import write_participants
@@ -287,7 +287,7 @@ def _size_worker_pool(
 ) -> _WorkerPool:
     """Choose the number of workers that fit into the memory, and print a line if it is reduced.
 
-    `largest_step_gb`: memory of the largest step (GB).
+    `largest_step_gb` is the memory of the largest step.
     """
     resources = settings.resources
     processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
 from bids_sr.cli.stages import STAGES, find_stage
-from bids_sr.evaluation.verdict_text import verdict_line
+from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.nodes import get_owner
 from bids_sr.preflight.plan_text import format_minutes
@@ -53,17 +53,8 @@ _MIN_STEP_SHARE = 0.1  # share of its declared time that a running step has at l
 class _TimeLeft:
     """Completed share of the declared processor time, and remaining time at the observed pace.
 
-    Parameters
-    ----------
-    steps : mapping
-        Declared seconds of each step.
-    processors : float
-        Number of processors for the initial estimate.
-    slower : float
-        Expected slowdown relative to the declared time.
-
-    Notes
-    -----
+    `steps` contains the declared seconds of each step. `processors` is the number of processors
+    for the initial estimate, and `slower` the expected slowdown relative to the declared time.
     Methods take the time since the start (s) as `now`.
     """
 
@@ -112,24 +103,11 @@ class _TimeLeft:
 class Progress:
     """Progress display, called by the scheduler whenever a node starts, ends or fails.
 
-    Verdicts are shown as soon as they exist.
-
-    Parameters
-    ----------
-    graph : DiGraph
-        All steps of the run, whose attribute ``seconds`` is the declared processor time.
-    print_line : callable
-        Prints a line.
-    processors : float
-        Number of steps that run in parallel.
-    slower : float
-        Expected slowdown relative to the declared time.
-    stream : IO or None
-        Stream for a progress bar, by default the standard output.
-    clock : callable
-        Returns the time (s) of a monotonic clock.
-    update_interval_s : float
-        Interval between updates (s).
+    Verdicts are shown as soon as they exist. `graph` has all steps of the run, whose attribute
+    ``seconds`` is the declared processor time. `processors` is the number of steps that run in
+    parallel, and `slower` the expected slowdown relative to the declared time. `stream` is for a
+    progress bar, by default the standard output. `clock` returns the time (s) of a monotonic
+    clock. `update_interval_s` is the interval between updates.
     """
 
     def __init__(

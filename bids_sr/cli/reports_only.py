@@ -39,10 +39,7 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
 def rebuild_reports(settings: Settings, labels: Sequence[str]) -> tuple[Path, ...]:
     """Write the reports of participants and the index page, and return the reports.
 
-    Raises
-    ------
-    UsageError
-        If a run is working on one of the participants.
+    Raises `UsageError` if a run is working on one of the participants.
     """
     from bids_sr.config.lock import output_lock
     from bids_sr.report.index_page import write_index

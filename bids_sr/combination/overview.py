@@ -8,8 +8,8 @@ from operator import attrgetter
 from markupsafe import Markup
 
 from bids_sr.evaluation.contrast_results import ContrastResult
+from bids_sr.evaluation.contrast_text import write_contrast_lines
 from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.support_text import write_support_lines
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -285,7 +285,7 @@ def _detail_sentences(facts: ParticipantMap) -> list[str]:
     """Return sentences on the contrasts whose detail may be interpreted, [] without results."""
     if not facts.results:
         return []
-    lines = write_support_lines(facts.series, facts.results, facts.self_test)
+    lines = write_contrast_lines(facts.series, facts.results, facts.self_test)
     return [line.text for line in lines]
 
 

@@ -28,7 +28,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bids_sr.evaluation.acquired_activation import lost_sentences
-from bids_sr.evaluation.advice import HIGHRES_RUN_ADVICE, OTHER_RUN_ADVICE
 from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
@@ -37,12 +36,13 @@ from bids_sr.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
-    Reason,
     VerdictStatus,
     find_strongest,
     is_below_zero,
 )
-from bids_sr.evaluation.words import BANDS, capitalize, region_text, value_text
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.words import BANDS, DECISIONS, capitalize, region_text, value_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
@@ -56,98 +56,59 @@ AS_ACQUIRED = "as acquired"
 COMPARED = "compared_fwhm"
 """Statistic of the table row that every compared series has."""
 _KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
-_STATUS_PHRASES: Mapping[VerdictStatus, str] = {
-    "more accurate": "is more accurate than the acquired series",
-    "not more accurate": "was not found to be more accurate than the acquired series",
-    "less accurate": "is less accurate than the acquired series",
-    "mixed": (
-        "is more accurate than the acquired series in one frequency band and less accurate in the"
-        " other"
-    ),
+_HEADLINES: Mapping[VerdictStatus, Statement] = {
+    "more accurate": Statement.COMPARED_BETTER,
+    "not more accurate": Statement.COMPARED_NOT_BETTER,
+    "less accurate": Statement.COMPARED_WORSE,
+    "mixed": Statement.COMPARED_MIXED,
+    "not assessed": Statement.COMPARED_NOT_ASSESSED,
 }
-_FINDING_TEXTS: Mapping[tuple[AccuracyKind, Decision], str] = {
-    ("within", "better"): "the series is closer to the reference than the acquired series",
-    ("within", "worse"): "the series is farther from the reference than the acquired series",
-    ("within", "same"): "the series is as accurate as the acquired series",
-    ("within", "unclear"): "the series does not differ detectably from the acquired series",
-    ("beyond", "better"): "the series contains true detail that the acquired series lacks",
-    ("beyond", "worse"): "the added detail is wrong",
-    ("beyond", "same"): "the series contains no true detail",
-    ("beyond", "unclear"): "no true detail was detected",
+_BEYOND_FINDINGS: Mapping[Decision, Statement] = {
+    "better": Statement.TRUE_DETAIL,
+    "worse": Statement.WRONG_ADDED_DETAIL,
+    "same": Statement.NO_TRUE_ADDED_DETAIL,
+    "unclear": Statement.NO_DETECTED_DETAIL,
 }
-_REASON_TEXTS: Mapping[Reason, str] = {
-    "smoothed": (
-        "the series is not more accurate than the acquired series smoothed to the same resolution"
-    ),
-    "size": (
-        "the series is closer to the reference only in amplitude, which is also true of a"
-        " scaled-down copy of a noisy series"
-    ),
-    "nothing": (
-        "the series is closer to the reference than the acquired series, but its explained"
-        " variance does not differ from 0"
-    ),
-    "no control": (
-        "accuracy was not assessed because the smoothness of the series, which determines the"
-        " control at the same resolution, could not be estimated"
-    ),
-    "no detail": "the series adds no detail",
+_REQUIREMENTS: Mapping[AccuracyKind, Statement] = {
+    "within": Statement.WITHIN_REQUIRES,
+    "beyond": Statement.BEYOND_REQUIRES,
 }
-_NOT_COUNTED_TEXT = (
-    " (this gain is not counted because the measured series is from the same scan and has the same"
-    " noise, which a program that processes the whole run can transfer between halves of the"
-    " blocks)"
-)
-_NO_DETAIL_SENTENCE = (
-    "The series has no detail above the acquired Nyquist frequency because it is on the acquired"
-    " grid."
-)
 
 
-def write_compared_headline(name: str, status: VerdictStatus) -> str:
-    """Return a sentence on whether another program's series is more accurate than acquired."""
-    if status not in _STATUS_PHRASES:
-        return f"The accuracy of {name} was not assessed."
-    return f"{name} {_STATUS_PHRASES[status]}."
-
-
-def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
+def _describe_band(
+    claim: Claim, evidence: Evidence, decision: Decision, fwhm_mm: float
+) -> Sentence:
     """Describe the accuracy of another program's series in one frequency band, with values.
 
-    `claim` is the decision for the band, and `fwhm_mm` the smoothing of the control at the same
-    resolution (FWHM, mm). `counts` states whether a gain counts; if False, the text explains why
-    it does not. `finer` states whether the series is on a finer grid than the acquired series.
+    `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm).
     """
-    if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
-        return _NO_DETAIL_SENTENCE
     region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
-    finding = _finding_text(claim, claim.decision, region_phrase)
-    is_better = claim.decision == "better"
-    at_same_resolution = is_better and claim.kind == "within" and fwhm_mm > 0
-    resolution_text = ", also at the same resolution" if at_same_resolution else ""
-    not_counted_text = _NOT_COUNTED_TEXT if is_better and not counts else ""
+    state = claim.why or (
+        _BEYOND_FINDINGS[decision] if claim.kind == "beyond" else Statement.WITHIN
+    )
+    if state is Statement.CONTRARY:
+        is_gain = claim.comparisons[0].row.value > 0
+        verb_phrase = DECISIONS["better" if is_gain else "worse"].verb_phrase
+    else:
+        verb_phrase = DECISIONS[decision].verb_phrase
+    finding = state.format(decision=verb_phrase, region=region_phrase)
+    if decision == "better" and claim.kind == "within" and fwhm_mm > 0:
+        finding = f"{finding}, also at the same resolution"
+    if decision == "better" and not _is_counted(claim):
+        finding = Statement.NOT_COUNTED.format(finding=finding)
     value_texts = []
-    if (row := claim.evidence.row(claim.series, claim.region)) is not None:
+    if (row := evidence.row(claim.series, claim.region)) is not None:
         value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
     value_texts += _difference_texts(claim, fwhm_mm)
-    return (
-        f"{capitalize(BANDS[claim.kind])}, {finding}{resolution_text}{not_counted_text}:"
-        f" {', '.join(value_texts)}. The reference is {claim.evidence.reference.words}."
-    )
-
-
-def _finding_text(claim: Claim, decision: Decision, region_phrase: str) -> str:
-    """Return the decision on a band as a clause."""
-    if claim.why != "contrary":
-        return _REASON_TEXTS[claim.why] if claim.why else _FINDING_TEXTS[claim.kind, decision]
-    if claim.comparisons[0].row.value > 0:
-        return (
-            f"the series is more accurate in {region_phrase}, but over the whole brain its noise"
-            " or wrong detail outweighs this gain"
-        )
-    return (
-        f"the series is less accurate in {region_phrase}, but over the whole brain it is more"
-        " accurate"
+    return Sentence(
+        Statement.BAND,
+        {
+            "band": capitalize(BANDS[claim.kind]),
+            "finding": finding,
+            "values": ", ".join(value_texts),
+            "reference": evidence.reference.words,
+        },
+        series=claim.series,
     )
 
 
@@ -170,34 +131,38 @@ def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
             )
 
 
-def explain_missing_band(kind: AccuracyKind, *, finer: bool) -> str:
-    """Explain why a band of another program's series was not assessed, and which data are needed.
+def _describe_bands(claims: Sequence[Claim], fwhm_mm: float, *, finer: bool) -> list[Sentence]:
+    """Return a sentence per frequency band, and the data that missing assessments require.
 
-    The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
+    `finer` is False if the series is on the acquired grid.
     """
-    if kind == "beyond" and not finer:
-        return _NO_DETAIL_SENTENCE
-    remedy, need = HIGHRES_RUN_ADVICE, "a high-resolution reference"
-    if kind == "within":
-        remedy, need = OTHER_RUN_ADVICE, "a second run of the same task"
-    return (
-        f"{capitalize(BANDS[kind])}, accuracy was not assessed. This assessment requires"
-        f" {need}: {remedy}."
-    )
+    sentences = []
+    requirements = []
+    for claim in claims:
+        if claim.kind == "beyond" and not finer:
+            sentences.append(Sentence(Statement.ON_ACQUIRED_GRID, series=claim.series))
+            continue
+        if claim.evidence is not None and claim.decision is not None:
+            sentences.append(_describe_band(claim, claim.evidence, claim.decision, fwhm_mm))
+        if claim.decision is None or (claim.holds and not _is_counted(claim)):
+            state = _REQUIREMENTS[claim.kind]
+            requirements.append(Sentence(state, series=claim.series))
+    return sentences + requirements
 
 
-def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
+def _describe_position(facts: Mapping[str, object]) -> list[Sentence]:
     """Return sentences on the position and coverage of another program's series."""
     sentences = []
     if facts.get("shift") and facts.get("frame") == AS_ACQUIRED:
-        sentences.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
+        sentences.append(Sentence(Statement.SHIFTED, {"shift": str(facts["shift"])}))
     if excluded := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
-        sentences.append(
-            f"{excluded:,} of {total:,} brain voxels ({100 * excluded / total:.2g} %) were"
-            " excluded from the evaluation because they have no signal in this series or in the"
-            " acquired series."
-        )
+        values = {
+            "excluded": f"{excluded:,}",
+            "total": f"{total:,}",
+            "share": f"{100 * excluded / total:.2g}",
+        }
+        sentences.append(Sentence(Statement.EXCLUDED, values))
     return sentences
 
 
@@ -205,19 +170,30 @@ def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
 class _ComparedVerdict:
     """Verdict on one series of another program.
 
-    `status` is the verdict in a few words, and `headline` one sentence. `text` has the headline,
-    results by band, and advice for bands that were not assessed. `claims` are the decisions on the
-    bands. `fwhm_mm` is the smoothing of the control at the same resolution; NaN if there is no
-    control. `facts` describe the alignment of the series with the run.
+    `status` is the verdict in a few words. `headline_sentences` are the verdict, and whether the
+    activation of the acquired run is lost. `sentences` are results by band, the data that missing
+    assessments require, and position. `claims` are the decisions on the bands. `fwhm_mm` is the
+    smoothing of the control at the same resolution; NaN if there is no control. `facts` describe
+    the alignment of the series with the run.
     """
 
     name: str
     status: VerdictStatus
-    headline: str
-    text: str
+    headline_sentences: tuple[Sentence, ...]
+    sentences: tuple[Sentence, ...]
     claims: tuple[Claim, ...]
     fwhm_mm: float
     facts: Mapping[str, object]
+
+    @property
+    def headline(self) -> str:
+        """Verdict as text."""
+        return " ".join(sentence.text for sentence in self.headline_sentences)
+
+    @property
+    def text(self) -> str:
+        """Headline and all other sentences."""
+        return " ".join([self.headline, *(sentence.text for sentence in self.sentences)])
 
     def to_json(self) -> dict[str, object]:
         """Return the verdict as plain values; the width is None if there is no control."""
@@ -276,24 +252,18 @@ def decide_compared_verdict(
         _make_claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
         for kind in _KINDS
     ]
-    decided = [claim for claim in claims if claim.decision is not None]
     status = _decide_status(claims)
-    lost_activation = lost_sentences(rows, [name]).values()
-    paragraphs = [" ".join([write_compared_headline(name, status), *lost_activation])]
-    paragraphs += [
-        describe_compared_band(claim, fwhm_mm, counts=_is_counted(claim), finer=finer)
-        for claim in decided
-    ]
-    paragraphs += [
-        explain_missing_band(claim.kind, finer=finer) for claim in claims if claim not in decided
-    ]
-    if any(claim.kind == "within" and claim.holds and not _is_counted(claim) for claim in decided):
-        paragraphs.append(f"To assess the accuracy in this band, {OTHER_RUN_ADVICE}.")
     return _ComparedVerdict(
         name=name,
         status=status,
-        headline=paragraphs[0],
-        text=" ".join([*paragraphs, *describe_compared_position(facts)]),
+        headline_sentences=(
+            Sentence(_HEADLINES[status], {"series": name}, series=name),
+            *lost_sentences(rows, [name]).values(),
+        ),
+        sentences=(
+            *_describe_bands(claims, fwhm_mm, finer=finer),
+            *_describe_position(facts),
+        ),
         claims=tuple(claims),
         fwhm_mm=fwhm_mm,
         facts=facts,
@@ -301,10 +271,10 @@ def decide_compared_verdict(
 
 
 class _BandDecision(NamedTuple):
-    """Decision on a band in one region, and its reason; "" if the decision needs no reason."""
+    """Decision on a band in one region, and its reason; None if it needs no reason."""
 
     decision: Decision
-    reason: Reason = ""
+    reason: Statement | None = None
 
 
 def _make_claim(
@@ -328,7 +298,9 @@ def _make_claim(
         region_decision.decision for region_decision in decisions.values()
     }
     region = next(iter(decisions)) if is_contrary else _select_region(decisions)
-    band_decision = _BandDecision("unclear", "contrary") if is_contrary else decisions[region]
+    band_decision = (
+        _BandDecision("unclear", Statement.CONTRARY) if is_contrary else decisions[region]
+    )
     comparisons = [(ACQUIRED_BAND, region)]
     if kind == "within":
         comparisons.append((same_name(name), region))
@@ -385,15 +357,19 @@ def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> _BandDe
         return _BandDecision(band_difference)
     correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
     if correlation_gain is not None and not correlation_gain.lower > 0:
-        return _BandDecision("same", "size")
+        return _BandDecision("same", Statement.ONLY_SIZE)
     if evidence.row(name, region, same_name(name)) is None:
-        return _BandDecision("unclear", "no control")
+        return _BandDecision("unclear", Statement.NO_SMOOTHNESS)
     if (
         _decide_difference(evidence.compare(name, same_name(name), region, margin), margin)
         != "better"
     ):
-        return _BandDecision("same", "smoothed")
-    return _BandDecision("better") if row.lower > 0 else _BandDecision("same", "nothing")
+        return _BandDecision("same", Statement.LIKE_SMOOTHING)
+    return (
+        _BandDecision("better")
+        if row.lower > 0
+        else _BandDecision("same", Statement.NOTHING_EXPLAINED)
+    )
 
 
 def _decide_beyond(
@@ -408,7 +384,7 @@ def _decide_beyond(
         evidence.compare(row.series, ACQUIRED_BAND, row.region, margin), margin
     )
     if not finer or (band_difference == "worse" and abs(row.value) < margin):
-        return _BandDecision("same", "no detail")
+        return _BandDecision("same", Statement.NO_ADDED_DETAIL)
     if band_difference == "worse":
         return _BandDecision("worse" if is_below_zero(row) else "unclear")
     if band_difference == "better":
@@ -423,8 +399,10 @@ def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
         "same" if claim.holds and not _is_counted(claim) else claim.decision
         for claim in decided_claims
     }
-    is_assessed = any(_is_counted(claim) or claim.why == "smoothed" for claim in decided_claims)
-    lacks_control = any(claim.why == "no control" for claim in decided_claims)
+    is_assessed = any(
+        _is_counted(claim) or claim.why is Statement.LIKE_SMOOTHING for claim in decided_claims
+    )
+    lacks_control = any(claim.why is Statement.NO_SMOOTHNESS for claim in decided_claims)
     if (
         not decided_claims
         or (decisions == {"same"} and not is_assessed)

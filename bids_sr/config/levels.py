@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 from bids_sr.frozen import frozen
-from bids_sr.series import BASELINES, MEASURED, RAW, series_names
+from bids_sr.series import ALL_BASELINES, BASELINES, MEASURED, RAW, series_names
 
 StorageLevel = Literal["minimal", "standard", "full"]
 _LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
@@ -39,13 +39,11 @@ def series_level(name: str, requested: Collection[str]) -> StorageLevel:
     return "full" if is_recomputable else "minimal"
 
 
-def _maps_level(name: str, requested: Collection[str], baselines: str) -> StorageLevel:
-    """Return the lowest level that stores maps of a series.
-
-    `baselines` is the setting of the same name.
-    """
+def _maps_level(name: str, requested: Collection[str]) -> StorageLevel:
+    """Return the lowest level that stores maps of a series; ``all`` requests all baselines."""
     is_standard = name in (RAW, MEASURED, "bspline") or name not in BASELINES
-    return "standard" if is_standard or name in requested or baselines != "default" else "full"
+    is_requested = name in requested or ALL_BASELINES in requested
+    return "standard" if is_standard or is_requested else "full"
 
 
 @frozen
@@ -60,26 +58,15 @@ class _StoredStats:
 class StoredMaps:
     """Settings that determine which maps become files.
 
-    Fields have the names of the settings; `methods` includes the requested baselines.
-
-    Attributes
-    ----------
-    baselines : str
-        Compared baselines, ``default`` or ``all``.
-    kinds : sequence of str
-        Maps to compute: ``cc`` (correlation) and ``glm`` (linear model).
-    correlation : bool
-        Whether correlation is stored in addition to the linear model at the standard level.
-    primary : str
-        Name of the exported series.
-    minus_others : collection of str
-        Default contrasts that the standard level only stores for the acquired and the exported
-        series.
+    Fields have the names of the settings; `methods` includes the requested baselines. `kinds` are
+    the maps to compute: ``cc`` (correlation) and ``glm`` (linear model). `correlation` is whether
+    correlation is stored in addition to the linear model at the standard level. `primary` is the
+    name of the exported series. `minus_others` are default contrasts that the standard level only
+    stores for the acquired and the exported series.
     """
 
     level: StorageLevel
     methods: Collection[str] = ()
-    baselines: str = "default"
     smoothing: Sequence[float] = SMOOTHING
     thresholds: Sequence[str] = THRESHOLDS
     kinds: Sequence[str] = ("cc", "glm")
@@ -97,9 +84,7 @@ class StoredMaps:
         widths get the same statistics as the smallest width, and requested thresholds get their
         regions.
         """
-        if not reaches(
-            self.level, _maps_level(series, series_names(self.methods), self.baselines)
-        ):
+        if not reaches(self.level, _maps_level(series, series_names(self.methods))):
             return {}
         has_correlation, has_model = "cc" in self.kinds, "glm" in self.kinds
         all_stats = (

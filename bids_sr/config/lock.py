@@ -128,20 +128,10 @@ def output_lock(
 ) -> Iterator[None]:
     """Hold the locks of all participants in both directories within the context.
 
-    Parameters
-    ----------
-    work_dir : Path or None
-        Directory of intermediate files; None locks only the output directory.
-    participants : sequence of str or None
-        Labels of the participants; None for the lock of the group level.
-    run_uuid : str
-        Identifier of the run.
-
-    Raises
-    ------
-    UsageError
-        If another run holds one of the locks; the message names the run and a remedy. No locks are
-        left behind.
+    `work_dir` is the directory of intermediate files; None locks only the output directory.
+    `participants` is None for the lock of the group level. `run_uuid` identifies the run. Raises
+    `UsageError` if another run holds one of the locks; the message names the run and a remedy. No
+    locks are left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
     folders = [output_dir / "logs" / _FOLDER]

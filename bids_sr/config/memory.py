@@ -34,29 +34,16 @@ _MAX_DENSE_MILLIONS = 0.52
 class Sizes:
     """Sizes of the largest images, in millions of voxels; 0 if there is no such image.
 
-    Attributes
-    ----------
-    scans : float
-        Largest high-resolution scan of ``--sr-target anat``.
-    trained : float
-        All heads that one network is trained on.
-    t1w : float
-        Largest T1w image.
-    low, high : float
-        Acquired and high-resolution volume.
-    learned : float
-        High-resolution volume, if a method learns from the run's own volumes.
-    measured : float
-        High-resolution volume, if a run has a measured reference.
-    dense : float
-        High-resolution volume, if the network of recipe ``paper`` of `tv` is used.
-    spaces : float
-        Sum of a run's grids in other spaces.
-    calibrated : float
-        Millions of values held in memory for a run with a calibration run, see
-        `count_calibration_millions`.
-    threads : int
-        Further threads while maps of a run are applied; each thread holds the matrices of a slice.
+    `scans` is the largest high-resolution scan of ``--sr-target anat``, `trained` are all heads
+    that one network is trained on, and `t1w` is the largest T1w image. `low` and `high` are the
+    acquired and the high-resolution volume. `learned`, `measured` and `dense` are the
+    high-resolution volume if a method learns from the run's own volumes, if a run has a measured
+    reference, and if the network of recipe ``paper`` of `tv` is used. `spaces` is the sum of a
+    run's grids in other spaces.
+
+    `calibrated` is in millions of values held in memory for a run with a calibration run, see
+    `count_calibration_millions`. `threads` is the number of further threads while maps of a run
+    are applied; each thread holds the matrices of a slice.
     """
 
     scans: float = 0.0
@@ -81,16 +68,9 @@ class Sizes:
 class Need:
     """Memory of a step (GB): a constant part, and parts proportional to the image sizes.
 
-    Attributes
-    ----------
-    always : float
-        Memory independent of sizes (GB).
-    t1w, low, high, scans, trained, learned, measured, dense, dense_piece, spaces : float
-        Memory per million voxels of the size with the same name (GB).
-    calibrated : float
-        Memory per million values held for a calibration run (GB).
-    threads : float
-        Memory per further thread (GB).
+    `always` is independent of sizes (GB). Other fields are per million voxels of the size with the
+    same name (GB), except `calibrated`, which is per million values held for a calibration run,
+    and `threads`, which is per further thread.
     """
 
     always: float = 0.03

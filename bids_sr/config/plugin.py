@@ -56,26 +56,14 @@ class Plugin(OptionSection):
     With ``MultiProc``, steps run in processes of this machine; with ``SLURM``, each step is a job
     that is submitted when its inputs are complete.
 
-    Attributes
-    ----------
-    sbatch_args, gpu_args : tuple of str
-        Arguments for all jobs, and further arguments for steps that use a GPU.
-    template : str
-        First lines of job scripts, or a file with these lines, relative to the plugin file.
-    time_minutes : float or None
-        Time limit; None for the limit of the partition.
-    memory_extra_gb : float
-        Memory of a process beyond the memory of its step.
-    join_small : bool
-        Whether steps with small tables run in the submitting program.
-    max_jobs : int
-        Maximum number of jobs at a time.
-    poll_seconds : float
-        Interval between queries of the queue.
-    grace_seconds : float
-        Time until a file must be visible on another host.
-    patience_seconds : float
-        Time for which SLURM may not respond.
+    `sbatch_args` are arguments for all jobs, and `gpu_args` are further arguments for steps that
+    use a GPU. `template` contains the first lines of job scripts, or is a file with these lines,
+    relative to the plugin file. `time_minutes` is the time limit; None for the limit of the
+    partition. `memory_extra_gb` is the memory of a process beyond the memory of its step. With
+    `join_small`, steps with small tables run in the submitting program. `max_jobs` is the maximum
+    number of jobs at a time. `poll_seconds` is the interval between queries of the queue,
+    `grace_seconds` the time until a file must be visible on another host, and `patience_seconds`
+    the time for which SLURM may not respond.
     """
 
     plugin: Literal["MultiProc", "SLURM"] = "MultiProc"

@@ -21,10 +21,7 @@ def preset_names() -> tuple[str, ...]:
 def find_config_file(name: str) -> Path:
     """Return the file of a preset, or the path of a settings file.
 
-    Raises
-    ------
-    SettingError
-        If neither a preset nor a file has this name.
+    Raises `SettingError` if neither a preset nor a file has this name.
     """
     names = preset_names()
     if name in names:

@@ -6,17 +6,19 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from bids_sr.config import machine
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
 from bids_sr.config.sections.activation import Activation
+from bids_sr.config.sections.anat import Anat
 from bids_sr.config.sections.evaluation import Evaluation
 from bids_sr.config.sections.paths import Paths
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.resources import Resources
 from bids_sr.config.sections.run import Run
+from bids_sr.config.sections.sbl import Sbl
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
@@ -25,8 +27,6 @@ from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import RecipeChange
-
-_DEFAULT_ANAT_METHODS = ("attunet",)
 
 _T = TypeVar("_T")
 
@@ -47,6 +47,8 @@ class Settings:
     paths: Paths
     selection: Selection = _group(Selection, WHICH_DATA)
     superres: SuperRes = _group(SuperRes, "super-resolution")
+    sbl: Sbl = _group(Sbl, "sparse Bayesian learning")
+    anat: Anat = _group(Anat, "structural scans")
     preprocessing: Preprocessing = _group(Preprocessing, "preprocessing")
     activation: Activation = _group(Activation, "activation")
     evaluation: Evaluation = _group(Evaluation, "evaluation")
@@ -55,19 +57,11 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
-        """Build settings from ``{group: {name: value}}``; missing values have their defaults.
-
-        The default methods depend on the target: structural scans have other methods than BOLD
-        runs.
-        """
+        """Build settings from ``{group: {name: value}}``; missing values have their defaults."""
         for group, names in values.items():
             _check_keys(group, names)
-        completed = dict(values)
-        superres = values.get("superres", {})
-        if superres.get("target") == "anat" and "method" not in superres:
-            completed["superres"] = {**superres, "method": _DEFAULT_ANAT_METHODS}
         return cls(
-            **{group: get_type_hints(cls)[group](**names) for group, names in completed.items()}
+            **{group: get_type_hints(cls)[group](**names) for group, names in values.items()}
         )
 
     @classmethod
@@ -106,6 +100,13 @@ class Settings:
                 entries.append(f"{item.name}={value_text}{star}")
             lines.append(f"{group.name:<14}{', '.join(entries)}")
         return lines
+
+    @property
+    def scaling_of_scans(self) -> Literal["percentile", "range"]:
+        """Intensity scaling of structural scans, which by default depends on the recipe."""
+        if self.anat.scale != "auto":
+            return self.anat.scale
+        return "percentile" if self.superres.recipe == "fast" else "range"
 
     def resolve(self, *, run_uuid: str) -> Self:
         """Return settings with absolute paths and all machine-dependent values filled in."""
@@ -201,12 +202,8 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     """Read a settings file as ``{group: {name: value}}``.
 
     With `reusable_only`, settings of the call that wrote the file (directories, identifier, dry
-    run) are omitted.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, is not valid TOML, or has an unknown key.
+    run) are omitted. Raises `UsageError` if the file cannot be read, is not valid TOML, or has an
+    unknown key.
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():
@@ -294,7 +291,7 @@ def differing_settings(settings: Settings, other_settings: Settings) -> dict[str
 def list_unused_settings(settings: Settings, used_names: Collection[str]) -> list[str]:
     """Return changed settings of a level that uses only some settings, by section and name.
 
-    `used_names`: settings that the level uses, such as ``evaluation.margin``.
+    `used_names` are settings that the level uses, such as ``evaluation.margin``.
     """
     defaults = Settings(paths=settings.paths, selection=settings.selection)
     return [name for name in differing_settings(defaults, settings) if name not in used_names]

@@ -27,16 +27,10 @@ _SYNONYMS = {
 class Space:
     """Space of results, with its sampling grid.
 
-    Attributes
-    ----------
-    name : str
-        ``func`` (space of the run), ``T1w``, a template, ``fsnative`` or ``fsaverage``.
-    resolution : str
-        Label of the template grid; "" for the voxel size of the series.
-    cohort : str
-        Label of the template cohort, "" if it has none.
-    density : str
-        Label of the number of vertices of a template surface; "" for volumes.
+    `name` is ``func`` (space of the run), ``T1w``, a template, ``fsnative`` or ``fsaverage``.
+    `resolution` is the label of the template grid; "" for the voxel size of the series. `cohort`
+    is the label of the template cohort; "" if it has none. `density` is the label of the number of
+    vertices of a template surface; "" for volumes.
     """
 
     name: str

@@ -84,11 +84,7 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
 
     Lists become tuples, single numbers tuples, text becomes a path, integers become floats, and
     mappings become objects of a dataclass. The word ``none`` means a number that is not set.
-
-    Raises
-    ------
-    SettingError
-        If the value cannot be converted; `setting` names the setting.
+    Raises `SettingError` with the name `setting` if the value cannot be converted.
     """
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)

@@ -1,8 +1,8 @@
 """Weights of VGG-19 on this machine: location, and training that uses them.
 
-The weights are installed by ``bids-sr-models vgg19`` (`model_commands.cli.vgg19`). Because a file
-that happens to exist must not change an analysis, they are only used for recipes published with
-VGG-19 features instead of squared error. The console names the file, or the loss that replaces the
+The weights are installed by ``--vgg-weights`` (`bids_sr.cli.vgg19_weights`). Because a file that
+happens to exist must not change an analysis, they are only used for recipes published with VGG-19
+features instead of squared error. The console names the file, or the loss that replaces the
 features.
 """
 
@@ -13,10 +13,16 @@ from bids_sr.sr.method import Method
 
 VGG19_VARIABLE = "BIDS_SR_VGG19"
 """Environment variable with the path of another file."""
-VGG19_COMMAND = "bids-sr-models vgg19"
+VGG19_DOWNLOAD = Path("download")
+"""Value of ``--vgg-weights`` that requests the download of the weights."""
 VGG19_SOURCE = "vgg19-dcbb9e9d.pth"
 """File name of the weights in torchvision; the SHA-256 of the content begins with its digits."""
 VGG19_DIGITS = "dcbb9e9d"
+VGG19_HELP = (
+    f"VGG-19 weights: a .safetensors file, {VGG19_SOURCE}, or download (575 MB, only if they are"
+    " not installed) (default with --recipe paper: installed weights)"
+)
+"""Help of ``--vgg-weights``."""
 
 
 def installed_vgg19() -> Path:
@@ -30,21 +36,10 @@ def installed_vgg19() -> Path:
 def find_vgg19(method: Method, recipe: str, user_file: Path | None) -> Path | None:
     """Return the VGG-19 weights that a training uses.
 
-    Parameters
-    ----------
-    method : Method
-        Trained method.
-    recipe : str
-        Name of the recipe, as for ``--recipe``.
-    user_file : Path | None
-        File of ``--vgg-weights``.
-
-    Returns
-    -------
-    Path | None
-        `user_file` if the loss has a perceptual term. Without `user_file`, the installed file, if
-        it exists, the recipe is ``paper``, and the published training uses VGG-19
-        (`bids_sr.sr.recipe.Recipe.relies_on_vgg`). Otherwise None.
+    `user_file` is the file of ``--vgg-weights``, which is returned if the loss has a perceptual
+    term. Without `user_file`, the installed file is returned if it exists, the recipe is
+    ``paper``, and the published training uses VGG-19 (`bids_sr.sr.recipe.Recipe.relies_on_vgg`).
+    Otherwise None.
     """
     method_recipe = method.recipes.get(recipe)
     if method_recipe is None or not method_recipe.perceptual:

@@ -22,6 +22,8 @@ import numpy as np
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.number_text import number
@@ -38,16 +40,10 @@ _NOISE_SHARE = math.erfc(TRUE_T / math.sqrt(2))  # share of noise voxels with |t
 class KeptActivation:
     """Effect of a series relative to the acquired effect, in active voxels on the acquired grid.
 
-    Parameters
-    ----------
-    slope : float
-        Slope of the effect on the acquired effect, through the origin.
-    r : float
-        Correlation of both effects about zero; 0 if the effect is zero.
-    reliability : float
-        Share of the energy of the acquired effect that is not noise, 0 to 1.
-    voxels : int
-        Number of active voxels.
+    `slope` is the slope of the effect on the acquired effect, through the origin, and `r` the
+    correlation of both effects about zero; 0 if the effect is zero. `reliability` is the share of
+    the energy of the acquired effect that is not noise, 0 to 1. `voxels` is the number of active
+    voxels.
     """
 
     slope: float
@@ -101,7 +97,7 @@ def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[Metri
     ]
 
 
-def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str, str]:
+def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str, Sentence]:
     """Return a sentence per series that lost the activation of the acquired run.
 
     `rows` are rows of the evaluation, including flags.
@@ -110,7 +106,7 @@ def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str
     return {name: _write_lost_sentence(rows, name) for name in series if name in flagged_series}
 
 
-def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> str:
+def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> Sentence:
     """Return a sentence on the contrast with the smallest slope, at its best smoothing."""
     best_slopes: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
     correlations: dict[tuple[str, float], float] = {}
@@ -124,22 +120,18 @@ def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> str:
             best_slopes[row.contrast] = row
     worst = min(best_slopes.values(), key=lambda row: row.value)
     r = correlations[worst.contrast, worst.fwhm_mm]
-    return (
-        f"The activation of the acquired run is lost in {series}: downsampled to the acquired"
-        f" voxels, the effect in active voxels has {kept_text(worst.value, r)} (contrast"
-        f" {worst.contrast})."
-    )
+    values = {
+        "series": series,
+        "kept": kept_text(worst.value, r),
+        "contrast": worst.contrast,
+    }
+    return Sentence(Statement.LOST, values, series=series)
 
 
 def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:
     """Return the voxels that are active in the acquired run; None if they may be noise.
 
-    Parameters
-    ----------
-    t : ndarray
-        t map of the acquired series (X, Y, Z).
-    mask : ndarray
-        Brain on the same grid.
+    `t` is the t map of the acquired series (X, Y, Z), and `mask` the brain on the same grid.
     """
     active: MaskArray = mask & (np.abs(t) > TRUE_T)
     n_active = int(active.sum())
@@ -152,14 +144,9 @@ def compare_with_acquired(
 ) -> KeptActivation:
     """Compare the effect of a series with the acquired effect.
 
-    Parameters
-    ----------
-    effect : ndarray
-        Effect of the series, downsampled to the acquired grid (X, Y, Z).
-    acquired, variance : ndarray
-        Effect of the acquired series and its noise variance (X, Y, Z).
-    active : ndarray
-        Active voxels of the acquired run (X, Y, Z, boolean), at least one.
+    `effect` is the effect of the series, downsampled to the acquired grid. `acquired` and
+    `variance` are the effect of the acquired series and its noise variance. All images are (X, Y,
+    Z). `active` selects the active voxels of the acquired run, at least one.
     """
     acquired_effect, series_effect = (
         image[active].astype(np.float64) for image in (acquired, effect)

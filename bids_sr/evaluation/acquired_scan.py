@@ -25,22 +25,10 @@ def compare_with_acquired_scan(
 ) -> tuple[float, float]:
     """Return slope and correlation of a scan with the acquired scan at the acquired resolution.
 
-    Parameters
-    ----------
-    scan, acquired : ndarray
-        Super-resolved scan, and acquired scan interpolated to the same grid (X, Y, Z).
-    mask : ndarray
-        Voxels of the comparison (X, Y, Z, boolean).
-    zooms : Sequence[float]
-        Voxel size of the grid along each axis (mm).
-    acquired_mm : float
-        Largest voxel size of the acquired scan (mm).
-
-    Returns
-    -------
-    tuple[float, float]
-        Slope of the regression of the scan on the acquired scan, and correlation; 0 for a constant
-        scan.
+    `acquired` is interpolated to the grid of `scan`, whose voxel size along each axis is `zooms`
+    (mm); `mask` selects the voxels of the comparison. All images are (X, Y, Z). `acquired_mm` is
+    the largest voxel size of the acquired scan. The slope is from the regression of the scan on
+    the acquired scan. Both values are 0 for a constant scan.
     """
     x, y = (
         smooth(np.asarray(image, np.float32), zooms, acquired_mm)[mask].astype(np.float64)
@@ -63,16 +51,9 @@ def acquired_scan_rows(
 ) -> list[MetricRow]:
     """Return slope and correlation of each scan, and a flag per series.
 
-    Parameters
-    ----------
-    scans : Mapping[str, Mapping[str, ndarray]]
-        Scans by series and contrast.
-    acquired : Mapping[str, ndarray]
-        Acquired scans on the same grid by contrast.
-    mask, zooms : ndarray, Sequence[float]
-        Voxels of the comparison, and voxel size of the grid (mm).
-    acquired_mm : Mapping[str, float]
-        Largest voxel size of each acquired scan (mm).
+    `scans` are by series and contrast. `acquired` contains the acquired scans on the same grid by
+    contrast, and `acquired_mm` their largest voxel sizes. `mask` selects the voxels of the
+    comparison, and `zooms` is the voxel size of the grid (mm).
     """
     rows: list[MetricRow] = []
     for series, scan_of_contrast in scans.items():

@@ -114,14 +114,8 @@ class BlockComparison:
 class ComparedVoxels:
     """Voxels of a region, and the comparisons with a reference in these voxels.
 
-    Attributes
-    ----------
-    name : str
-        Name of the region, such as ``brain`` or ``active40``.
-    voxels : MaskArray
-        Selection among the N voxels of the brain (N,).
-    comparisons : Sequence[BlockComparison]
-        Weights of block maps for each comparison.
+    `name` is the name of the region, such as ``brain`` or ``active40``. `voxels` selects among the
+    N voxels of the brain (N,).
     """
 
     name: str
@@ -161,18 +155,11 @@ def _is_comparator(series: str, method: str) -> bool:
 class Reference:
     """Reference that series are compared with.
 
-    Attributes
-    ----------
-    targets : Mapping[str, Real]
-        Block maps of the reference in the N voxels of the brain, (N, B), by band.
-    block_counts : Mapping[str, int]
-        Number of blocks used by contrast; empty if intervals are not computed.
-    select_pairs : Callable
-        Returns the pairs of series whose differences are computed.
-    unscored_series : str
-        Series that the reference was computed from, which is not scored; "" if there is none.
-    has_controls : bool
-        Whether denoised controls are computed from the B-spline series.
+    `targets` are block maps of the reference in the N voxels of the brain, (N, B), by band.
+    `block_counts` contains the number of blocks used by contrast; empty if intervals are not
+    computed. `select_pairs` returns the pairs of series whose differences are computed.
+    `unscored_series` is the series that the reference was computed from, which is not scored; ""
+    if there is none. With `has_controls`, denoised controls are computed from the B-spline series.
     """
 
     name: str
@@ -189,15 +176,8 @@ class Reference:
     def scores(self, maps: Mapping[str, Float32]) -> _ScoresByKey:
         """Return the scores of one series.
 
-        Parameters
-        ----------
-        maps : Mapping[str, Float32]
-            Block maps of the series by band, (N, B), in the voxels of `targets`.
-
-        Returns
-        -------
-        dict[ComparisonKey, Float]
-            Scores (ways, 1 + n_boot); NaN in regions with fewer than ten voxels.
+        `maps` are block maps of the series by band, (N, B), in the voxels of `targets`. Scores
+        have the shape (ways, 1 + n_boot); NaN in regions with fewer than ten voxels.
         """
         values_by_key: dict[ComparisonKey, list[Float]] = {}
         for band, (index, region) in product(self.targets, enumerate(self.regions)):
@@ -261,18 +241,10 @@ def _compute_statistics(
 ) -> dict[str, Float]:
     """Return the agreement of a series with a reference, (1 + n_boot,) for each statistic.
 
-    Values are NaN unless the divisor of the statistic is reliably above 0.
-
-    Parameters
-    ----------
-    comparison : BlockComparison
-        Weights of the blocks in the run itself and in its resamples.
-    series_products : ndarray
-        Inner products of the series' block maps.
-    cross_products : ndarray
-        Inner products of block maps of the series (rows) and the reference (columns).
-    target_products : ndarray
-        Inner products of the reference's block maps.
+    Values are NaN unless the divisor of the statistic is reliably above 0. Inner products are of
+    the series' block maps, of block maps of the series (rows) and the reference (columns), and of
+    the reference's block maps. `comparison` weights the blocks in the run itself and in its
+    resamples.
 
     Examples
     --------
@@ -328,23 +300,9 @@ def resample_weights(
 ) -> Float:
     """Return the weights of the blocks in a run and in its bootstrap resamples.
 
-    Parameters
-    ----------
-    blocks : Sequence[TaskBlock]
-        Blocks of the run.
-    weights : ndarray
-        Weights of the blocks in each half (H, B).
-    n_boot : int
-        Number of resamples.
-    seed : int
-        Seed of the draws. Draws only depend on `seed` and `contrast`.
-    contrast : str
-        Name of the contrast.
-
-    Returns
-    -------
-    ndarray
-        Weights; (H, 1, B) if the blocks cannot be resampled.
+    `weights` are the weights of the blocks in each half (H, B). The result has the shape (H, 1 +
+    n_boot, B), or (H, 1, B) if the blocks cannot be resampled. Draws only depend on `seed` and
+    `contrast`.
     """
     groups_by_half = [_group_blocks(blocks, half_weights) for half_weights in weights]
     if any(len(group) < 2 for groups in groups_by_half for group in groups):
@@ -387,11 +345,7 @@ def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) ->
     Each comparison uses the setting that scores best in the *other* comparison. A control
     therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
     correlation for the correlation, by explained variance for statistics that depend on amplitude.
-
-    Parameters
-    ----------
-    scores_by_setting : Mapping[float, dict[ComparisonKey, Float]]
-        Scores with two ways each, by setting (width in mm, or number of components).
+    Scores have two ways each and are by setting (width in mm, or number of components).
     """
     scores: _ScoresByKey = {}
     mean_settings: dict[ComparisonKey, float] = {}
@@ -431,20 +385,9 @@ def agreement_rows(
 ) -> list[MetricRow]:
     """Return metric rows of all series of a run relative to references, including differences.
 
-    One series is in memory at a time.
-
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-    *references : Callable[[RunEffects], Reference | None]
-        Functions that return a reference of the run, see `bids_sr.evaluation.references`, or None
-        if it is not available.
-
-    Raises
-    ------
-    ValueError
-        If series are from different runs or on different grids.
+    One series is in memory at a time. Functions return a reference of the run, see
+    `bids_sr.evaluation.references`, or None if it is not available. Raises `ValueError` if series
+    are from different runs or on different grids.
     """
     run.warn_of_few_voxels()
     rows: list[MetricRow] = []

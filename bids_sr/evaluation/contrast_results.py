@@ -16,36 +16,23 @@ from bids_sr.evaluation.detail_support import (
     classify_detail,
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
 """Method whose contrasts are tested at half the resolution."""
-_OUTCOMES: Mapping[SupportState, str] = {
-    "not supported": "without the reference did not recover the detail",
-    "not testable": "without the reference was not possible",
-}
-"""Outcomes of the test that do not confirm a measured value."""
-_NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
-_NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
 
 
 @frozen
 class RegionResult:
     """Result for the detail of one contrast in one region.
 
-    Attributes
-    ----------
-    state : SupportState
-        Result of the measurement or, if nothing was measured, of the test.
-    tested : DetailSupport
-        Result of the test at half the resolution.
-    measured : MetricRow | None
-        Explained variance of the reference's detail; None if it was not measured.
-    reason : str
-        Why the detail is not testable, or another remark on the value, as a clause; "" if the
-        value and its interval are the reason.
+    `state` is the result of the measurement or, if nothing was measured, of the test at half the
+    resolution, `tested`. `measured` is the explained variance of the reference's detail; None if
+    it was not measured. `reason` is a clause: why the detail is not testable, or another remark on
+    the value; "" if the value and its interval are the reason.
     """
 
     state: SupportState
@@ -110,22 +97,10 @@ def collect_results(
 ) -> dict[str, ContrastResult]:
     """Return the result for the detail of each contrast of a method.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the evaluation.
-    method : str
-        Series whose detail is judged.
-    evidence : Evidence | None
-        Agreement with the strongest reference; None if accuracy was not measured.
-    reason : str
-        Why the method was not tested at all, as a clause; by default, that the run cannot be
-        split or that only another method is tested.
-
-    Returns
-    -------
-    dict[str, ContrastResult]
-        Results by contrast, with `all` first; empty if there are no contrasts.
+    `method` is the series whose detail is judged. `evidence` is the agreement with the strongest
+    reference; None if accuracy was not measured. `reason` is why the method was not tested at all,
+    as a clause; by default, that the run cannot be split or that only another method is tested.
+    Results are by contrast, with `all` first; empty if there are no contrasts.
     """
     measured_rows = _select_measured(rows, method, evidence)
     supports = classify_detail(rows, method, list_contrasts(rows, method))
@@ -133,7 +108,7 @@ def collect_results(
         region.row for support in supports.values() for region in (support.active, support.brain)
     )
     if not reason and method != _TESTED_METHOD:
-        reason = f"contrasts of {method} are not tested at half the resolution"
+        reason = Statement.OTHER_METHOD.format(series=method)
     if reason and not is_tested:
         untested = DetailSupport(state="not testable", reason=reason)
         supports = {
@@ -146,7 +121,7 @@ def collect_results(
         active_region = next(iter(main_regions(by_region)), "")
         active_result = _decide_region(support.active, by_region.get(active_region))
         if active_region == "brain":
-            active_result = replace(active_result, reason=_NO_ACTIVE_VOXELS)
+            active_result = replace(active_result, reason=Statement.NO_ACTIVE_VOXELS)
         results[contrast] = ContrastResult(
             contrast=contrast,
             map_contrast=support.map_contrast,
@@ -186,7 +161,7 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
     reason = ""
     if not math.isfinite(measured.value):
         state = "not supported" if tested.state == "not supported" else "not testable"
-        reason = _NO_REFERENCE_DETAIL
+        reason = Statement.NO_REFERENCE_DETAIL
     elif measured.has_interval:
         state = "recovered" if measured.lower > 0 else "not supported"
     elif measured.value <= 0:
@@ -194,9 +169,8 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
     else:
         state = tested.state
         if state != "recovered":
-            reason = (
-                f"the measured value has no confidence interval, and the test {_OUTCOMES[state]}"
-            )
+            test = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
+            reason = Statement.UNCONFIRMED.format(test=test)
     return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
 
 
@@ -209,5 +183,5 @@ def explain_test(tested: DetailSupport) -> str:
     if tested.state != "not supported" or tested.row is None or not tested.row.lower > 0:
         return tested.reason
     if tested.is_smooth:
-        return "the acquired effect fades toward the acquired Nyquist frequency"
-    return "the detail at the highest acquired spatial frequencies is not recovered"
+        return Statement.FADES
+    return Statement.NOT_AT_LIMIT

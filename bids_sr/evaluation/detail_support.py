@@ -26,6 +26,7 @@ from typing import Literal
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.missing_blocks import explain_missing_blocks, find_map_contrasts
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import (
     FINENESS,
     HALF_RESOLUTION,
@@ -57,14 +58,9 @@ SupportState = Literal["recovered", "not supported", "not testable"]
 class DetailSupport:
     """Result of the test at half the resolution for one contrast in one region.
 
-    Attributes
-    ----------
-    row : MetricRow | None
-        Explained variance of the detail; None if it was not computed.
-    reason : str
-        Why the detail is not testable, as a clause; "" if it is.
-    is_smooth : bool
-        Whether the detail is not supported because the acquired effect is smooth.
+    `row` is the explained variance of the detail; None if it was not computed. `reason` is why the
+    detail is not testable, as a clause; "" if it is. `is_smooth` is whether the detail is not
+    supported because the acquired effect is smooth.
     """
 
     state: SupportState
@@ -92,30 +88,15 @@ class ContrastSupport:
         return self.active.state
 
 
-NOT_SPLIT = "the run cannot be split into two halves"
-
-
 def classify_detail(
     rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
 ) -> dict[str, ContrastSupport]:
     """Return whether the run supports the detail of a method, for each contrast.
 
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of the evaluation.
-    method : str
-        Series whose detail was tested.
-    contrasts : Sequence[str], optional
-        Contrasts that are listed even if they were not tested.
-    fwhm_mm : float, optional
-        Smoothing of the effects (FWHM, mm).
-
-    Returns
-    -------
-    dict[str, ContrastSupport]
-        Results by tested contrast, in the order of the rows; empty if nothing was tested and there
-        are no `contrasts`. Contrasts of maps that were tested under another name are left out.
+    `contrasts` are listed even if they were not tested, before other tested contrasts in the order
+    of the rows. `fwhm_mm` is the smoothing of the effects (FWHM). The result is empty if nothing
+    was tested and there are no `contrasts`. Contrasts of maps that were tested under another name
+    are left out.
     """
     rows = list(rows)
     map_contrasts = find_map_contrasts(rows)
@@ -131,7 +112,7 @@ def classify_detail(
     for contrast in dict.fromkeys(name for name in listed_contrasts if name not in renamed):
         contrast_rows = [row for row in tested_rows if row.contrast == contrast]
         if not contrast_rows:
-            reason = explain_missing_blocks(method_rows, contrast) or NOT_SPLIT
+            reason = explain_missing_blocks(method_rows, contrast) or Statement.NOT_SPLIT
             untested = DetailSupport(state="not testable", reason=reason)
             supports[contrast] = ContrastSupport(
                 contrast=contrast,
@@ -181,7 +162,7 @@ def _classify_region(
     """
     rows_by_statistic = {row.statistic: row for row in rows if row.region == region}
     if not rows_by_statistic.keys() >= {"ev", UPPER_HALF, FINENESS, "voxels"}:
-        return DetailSupport(state="not testable", reason=NOT_SPLIT)
+        return DetailSupport(state="not testable", reason=Statement.NOT_SPLIT)
     row = rows_by_statistic["ev"]
     reason = _explain_unsuitable_run(rows_by_statistic["voxels"].value, smoothness, region_words)
     if reason:
@@ -192,15 +173,16 @@ def _classify_region(
     if False in (is_recovered, is_recovered_near_limit, is_fine):
         return DetailSupport(state="not supported", row=row, is_smooth=is_fine is False)
     if not math.isfinite(row.value):
-        reason = "the acquired effect has no reproducible detail at half the resolution"
+        reason = Statement.NOTHING_TO_RECOVER
     elif not math.isfinite(row.lower):
-        reason = "the run has too few slices for a confidence interval"
+        reason = Statement.FEW_SLICES
     elif is_recovered is None:
-        reason = _explain_wide_interval(row.lower, row.upper)
+        ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
+        reason = Statement.WIDE_INTERVAL.format(ends=ends)
     elif is_recovered_near_limit is None:
-        reason = "the detail at the highest acquired spatial frequencies is not precise enough"
+        reason = Statement.IMPRECISE_LIMIT
     elif is_fine is None:
-        reason = "it is unknown whether the acquired effect fades at high spatial frequencies"
+        reason = Statement.UNKNOWN_FINENESS
     return DetailSupport(state="not testable" if reason else "recovered", row=row, reason=reason)
 
 
@@ -212,18 +194,9 @@ def _decide_in_region(
 ) -> bool | None:
     """Return whether a condition holds in a region; None if the data do not decide.
 
-    If the active voxels are too few to decide, the whole brain decides.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Tested rows of one contrast.
-    statistic : str
-        Statistic of the condition.
-    region : str
-        Region.
-    decide : Callable[[float, float], bool | None]
-        Condition on the limits of the one-sided interval; None if they do not decide.
+    If the active voxels are too few to decide, the whole brain decides. `rows` are the tested rows
+    of one contrast, and `statistic` is the statistic of the condition. `decide` is the condition
+    on the limits of the one-sided interval; None if they do not decide.
     """
     candidates = [
         row
@@ -256,25 +229,15 @@ def _is_above_0(lower: float, upper: float) -> bool | None:
     return False if is_precise else None
 
 
-def _explain_wide_interval(lower: float, upper: float) -> str:
-    """Return why an explained variance with an interval that contains 0 decides nothing."""
-    ends = " to ".join(interval_ends(lower, upper, ".0%"))
-    return f"the confidence interval ({ends} %) is too wide"
-
-
 def _explain_unsuitable_run(n_voxels: float, smoothness: float, region_words: str) -> str:
     """Return why a run is not suitable for the test in a region; "" if it is suitable.
 
     `smoothness` is the smoothness of the run (FWHM in voxels), NaN if it was not measured.
     """
     if smoothness > MAX_SMOOTHNESS:
-        return (
-            f"the run is smooth (FWHM {number(smoothness, '.1f')} voxels in plane, at most"
-            f" {MAX_SMOOTHNESS} can be tested); use the run before smoothing"
-        )
+        return Statement.SMOOTH_RUN.format(fwhm=number(smoothness, ".1f"), limit=MAX_SMOOTHNESS)
     if n_voxels < MIN_ACTIVE_VOXELS:
-        return (
-            f"there are only {n_voxels:.0f} {region_words} at half the resolution (at least"
-            f" {MIN_ACTIVE_VOXELS} are required)"
+        return Statement.FEW_VOXELS.format(
+            n=f"{n_voxels:.0f}", region=region_words, limit=MIN_ACTIVE_VOXELS
         )
     return ""

@@ -34,23 +34,17 @@ _LOGGER = logging.getLogger(__name__)
 class RunEffects:
     """Block effects of all series of a run, and the settings of their comparison.
 
-    Attributes
-    ----------
-    files : Mapping[str, Path]
-        Files of `bids_sr.glm.block_effects.save_effects` by series.
-    mask, roi : MaskArray
-        Brain and region of interest on the high-resolution grid (X, Y, Z).
-    affine : Float
-        Voxel-to-RAS-mm matrix of this grid (4, 4).
-    factor : Sequence[float]
-        Acquired over high-resolution voxel size by axis.
-    acquired_t : Mapping[str, Float32]
-        t maps of the whole acquired run by contrast, unsmoothed, interpolated to the
-        high-resolution grid by cubic B-splines (X, Y, Z); empty if no t map was computed.
-    same_widths : Mapping[str, float]
-        Smoothing (mm FWHM) that gives the acquired series the smoothness of a series of another
-        program, by the name of this series; NaN if unknown. If the mapping is not empty, the
-        acquired band is also scored.
+    `files` are files of `bids_sr.glm.block_effects.save_effects` by series. `mask` and `roi` are
+    the brain and the region of interest on the high-resolution grid (X, Y, Z), `affine` is the
+    voxel-to-RAS-mm matrix of this grid (4, 4), and `factor` the acquired over high-resolution
+    voxel size by axis.
+
+    `acquired_t` contains t maps of the whole acquired run by contrast, unsmoothed, interpolated to
+    the high-resolution grid by cubic B-splines (X, Y, Z); empty if no t map was computed.
+
+    `same_widths` contains, by the name of a series of another program, the smoothing (mm FWHM)
+    that gives the acquired series the smoothness of this series; NaN if unknown. If the mapping is
+    not empty, the acquired band is also scored.
     """
 
     files: Mapping[str, Path]
@@ -83,17 +77,9 @@ class RunEffects:
     def maps_by_band(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
         """Return block maps in the N voxels of the mask, (N, B), by band.
 
-        Parameters
-        ----------
-        betas : ndarray
-            Block maps on the high-resolution grid (X, Y, Z, B).
-        bands : Sequence[str]
-            Spatial frequencies: ``all``, ``within`` or ``beyond``.
-
-        Notes
-        -----
-        Filters are applied to complete slices before masking, because the edge of a mask would add
-        detail.
+        `betas` are block maps on the high-resolution grid (X, Y, Z, B), and `bands` are the
+        spatial frequencies ``all``, ``within`` or ``beyond``. Filters are applied to complete
+        slices before masking, because the edge of a mask would add detail.
         """
         masked = betas[self.mask]
         if max(self.factor) <= 1 or set(bands) == {"all"}:
@@ -108,12 +94,7 @@ class RunEffects:
         another.
 
         The acquired series (`zerofill`) is followed by copies smoothed to the resolution of each
-        compared series.
-
-        Raises
-        ------
-        ValueError
-            If the effects were estimated from different blocks.
+        compared series. Raises `ValueError` if the effects were estimated from different blocks.
         """
         first_effects = self.load_first()
         signatures = [_make_signature(block) for block in first_effects.blocks]
@@ -138,13 +119,8 @@ class RunEffects:
         """Yield the run in the brain, then once per compared series that lacks signal there.
 
         Such a series is evaluated in its voxels with signal, and compared only with the acquired
-        series in the same voxels.
-
-        Yields
-        ------
-        tuple[RunEffects, tuple[str, ...]]
-            Run limited to common voxels, and the names of the series to report from it; () for all
-            series.
+        series in the same voxels. The names are those of the series to report from the limited
+        run; () for all series.
         """
         incomplete_masks: dict[str, MaskArray] = {}
         for name in self.same_widths:
@@ -201,12 +177,8 @@ def resample_effects(
 ) -> tuple[str, Float32]:
     """Return the series name and its block maps (X, Y, Z, B) on the high-resolution grid.
 
-    Maps of the acquired series are interpolated by splines; the name is then ``rawSpline``.
-
-    Raises
-    ------
-    ValueError
-        If a series other than `raw` is on another grid.
+    Maps of the acquired series are interpolated by splines; the name is then ``rawSpline``. Raises
+    `ValueError` if a series other than `raw` is on another grid.
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.frozen import frozen
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -30,10 +31,6 @@ VerdictStatus = Literal[
 ]
 AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
-Reason = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
-"""Reason why a difference from the acquired series is not a gain, or why a loss is not false
-detail.
-"""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
 # equivalence margin as a fraction of the gap between the `bspline` and `measured` series
@@ -87,14 +84,8 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     """Return the decision that the 95 % interval of a difference supports; larger is better.
 
     The decision is ``same`` if the interval lies within ± margin, even if it excludes 0; otherwise
-    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``.
-
-    Parameters
-    ----------
-    lower, upper : float
-        Ends of the 95 % interval; NaN if there is no interval.
-    margin : float
-        Equivalence margin; NaN if it is unknown.
+    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``. `lower` and `upper`
+    are NaN if there is no interval, and `margin`, the equivalence margin, is NaN if it is unknown.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
@@ -186,18 +177,9 @@ class Evidence:
         """Return the row of a series, or of a difference between two series.
 
         If the table contains only the reversed difference, its sign is changed. None is returned
-        if the table contains neither.
-
-        Parameters
-        ----------
-        series : str
-            Name of the series.
-        region : str
-            Name of the region; "" for the first region.
-        minus : str
-            Name of the series that is subtracted; ``n/a`` for the series itself.
-        statistic : str
-            Name of the statistic; "" for the statistic of the reference.
+        if the table contains neither. `region` is "" for the first region, and `statistic` is ""
+        for the statistic of the reference. `minus` is the series that is subtracted; ``n/a`` for
+        the series itself.
         """
         statistic = statistic or self.reference.statistic
         region = region or self.regions[0]
@@ -282,7 +264,7 @@ class Claim:
     """Claim about one series, and the decision that the evidence supports.
 
     `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
-    None if there is no reference. `why` is the reason why a difference does not count, or "".
+    None if there is no reference. `why` is the reason why a difference does not count, or None.
     """
 
     kind: AccuracyKind
@@ -291,7 +273,7 @@ class Claim:
     comparisons: tuple[Comparison, ...] = ()
     evidence: Evidence | None = None
     region: str = MISSING
-    why: Reason = ""
+    why: Statement | None = None
 
     @property
     def holds(self) -> bool | None:
@@ -387,6 +369,11 @@ def find_strongest(
     with_intervals = [evidence for evidence in usable if evidence.has_intervals()]
     strongest = next(iter([*with_intervals, *usable, *candidates]))
     return replace(strongest, no_detail=is_noisy and strongest.reference is not KNOWN)
+
+
+def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
+    """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
+    return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
 def accuracy_evidence(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:

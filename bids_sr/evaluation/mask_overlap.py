@@ -38,18 +38,9 @@ def mask_rows(
 ) -> list[MetricRow]:
     """Return the Jaccard index of the mask of each series with the mask of each reference.
 
-    Parameters
-    ----------
-    masks : Mapping[str, MaskArray | None]
-        Masks (X, Y, Z) by series, on one grid; None gives n/a.
-    references : Mapping[str, Volume]
-        Masks of the acquired series and, if available, of the measured series, by name, on the
-        same grid.
-
-    Returns
-    -------
-    list[MetricRow]
-        One row per pair of a series and a different reference.
+    All masks are on one grid (X, Y, Z); a mask of None gives n/a. `references` are masks of the
+    acquired series and, if available, of the measured series, by name. There is one row per pair
+    of a series and a different reference.
     """
     rows: list[MetricRow] = []
     for reference, reference_mask in references.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.blocks import MIN_BLOCKS
 from bids_sr.glm.contrasts import Contrasts, name_without_types
 from bids_sr.metrics.rows import MetricRow
@@ -19,14 +20,9 @@ def iterate_missing_blocks(
 ) -> Iterator[MetricRow]:
     """Yield the number of blocks of each condition of a contrast that has too few.
 
-    Parameters
-    ----------
-    series : str
-        Series whose effects are split.
-    block_counts : Mapping[str, int]
-        Number of used blocks by condition; {} if blocks were not counted.
-    contrasts : Contrasts
-        Weights of conditions by contrast.
+    `series` is the series whose effects are split. `block_counts` contains the number of used
+    blocks by condition; {} if blocks were not counted. `contrasts` contains the weights of
+    conditions by contrast.
     """
     if not block_counts:
         return
@@ -80,7 +76,7 @@ def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
         for n_blocks, count in ((1, "only one block"), (0, "no block"))
         if (names := conditions.get(n_blocks))
     ]
-    return f"{enumerate_words(clauses)} in the run, and two are required" if clauses else ""
+    return Statement.FEW_BLOCKS.format(conditions=enumerate_words(clauses)) if clauses else ""
 
 
 def _list_conditions(conditions: Sequence[str]) -> str:

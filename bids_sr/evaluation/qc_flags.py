@@ -91,16 +91,9 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
     """Flag a task that was not done: CC > .5 in the brain, but not in the region of interest.
 
     The paper calls this reason "task not done". The flag is not evaluated unless there are brain
-    voxels inside and outside the region.
-
-    Parameters
-    ----------
-    cc : ndarray
-        Map of correlation with the condition (X, Y, Z), -1 to 1.
-    roi, mask : ndarray
-        Region of interest and brain (X, Y, Z, boolean).
-    contrast : str
-        Name of the condition's contrast.
+    voxels inside and outside the region. `cc` is the map of correlation with the condition (X, Y,
+    Z), -1 to 1; `roi` and `mask` are the region of interest and the brain on its grid. `contrast`
+    is the contrast of the condition.
     """
     flag = Flag(
         name="task_not_done",
@@ -132,23 +125,9 @@ def _flag_broad_activation(
     """Flag very broad activation: CC ≥ .5 in more than a tenth of the brain.
 
     Without a correlation map, the criterion is FDR-significant activation in more than 30 % of the
-    brain.
-
-    Parameters
-    ----------
-    contrast : str
-        Name of the contrast.
-    mask : ndarray
-        Brain (X, Y, Z, boolean).
-    cc : ndarray | None
-        Map of correlation with the condition (X, Y, Z), -1 to 1.
-    fdr : ndarray | None
-        Voxels active at FDR .05 (X, Y, Z, boolean), used if `cc` is None.
-
-    Raises
-    ------
-    ValueError
-        If both maps are None.
+    brain. `cc` is the map of correlation with the condition, -1 to 1, and `fdr` contains the
+    voxels active at FDR .05, which are used if `cc` is None. They are on the grid of the brain
+    `mask` (X, Y, Z). Raises `ValueError` if both maps are None.
     """
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
@@ -177,18 +156,9 @@ def _flag_misplaced_region(
 
     The flag is raised if CC within 10 mm around the region is at least .5 and exceeds CC inside
     the region by more than .1. It is not evaluated if there are no brain voxels inside or around
-    the region.
-
-    Parameters
-    ----------
-    cc : ndarray
-        Map of correlation with the condition (X, Y, Z), -1 to 1.
-    roi, mask : ndarray
-        Region of interest and brain (X, Y, Z, boolean).
-    affine : ndarray
-        Voxel-to-RAS-mm matrix (4, 4).
-    contrast : str
-        Name of the condition's contrast.
+    the region. `cc` is the map of correlation with the condition (X, Y, Z), -1 to 1; `roi` and
+    `mask` are the region of interest and the brain on its grid, and `affine` is the
+    voxel-to-RAS-mm matrix (4, 4). `contrast` is the contrast of the condition.
     """
     flag = Flag(
         name="roi_misplaced",
@@ -215,21 +185,9 @@ def _compute_slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> F
     """Return the RMS difference between the images of a pair, per slice, over the mean signal.
 
     The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
-    bad slice.
-
-    Parameters
-    ----------
-    lowres : ndarray
-        Low-resolution image (X, Y, Z).
-    degraded : ndarray
-        High-resolution image, downsampled to the same grid.
-    mask : ndarray
-        Voxels to compare on this grid.
-
-    Returns
-    -------
-    ndarray
-        One value per slice (Z,); NaN in slices with fewer than 20 voxels of the mask.
+    bad slice. `degraded` is the high-resolution image, downsampled to the grid of the
+    low-resolution image (X, Y, Z), and `mask` selects the voxels to compare on this grid. There is
+    one value per slice (Z,); NaN in slices with fewer than 20 voxels of the mask.
     """
     low, high = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((high[mask] ** 2).sum())
@@ -247,15 +205,8 @@ def _compute_slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> F
 def _find_outlying_slices(residuals: Float) -> list[int]:
     """Return the slices whose residual is far above the median residual of all slices.
 
-    Parameters
-    ----------
-    residuals : ndarray
-        Residual over mean signal, one value per slice; NaN if unknown.
-
-    Returns
-    -------
-    list[int]
-        Slice numbers, counted from 0; empty if fewer than five residuals are known.
+    `residuals` are relative to the mean signal, one value per slice; NaN if unknown. Slice numbers
+    are counted from 0. The result is empty if fewer than five residuals are known.
     """
     finite = residuals[np.isfinite(residuals)]
     if len(finite) < _MIN_SLICES:
@@ -271,20 +222,10 @@ def _compute_ghost_share(image: Real, head: MaskArray) -> float:
 
     The amplitude is the mean background signal at half a field of view from the head minus the
     mean of the remaining background, over the mean signal in the head. Because the phase-encoding
-    direction may be unknown, both in-plane axes are examined.
-
-    Parameters
-    ----------
-    image : ndarray
-        Image including background (X, Y, Z); its magnitude is used.
-    head : ndarray
-        Voxels of the head (X, Y, Z, boolean).
-
-    Returns
-    -------
-    float
-        The larger value of both axes. It is below 0 if the remaining background is brighter, and
-        NaN if there is too little background.
+    direction may be unknown, both in-plane axes are examined. The larger value of both axes is
+    returned. It is below 0 if the remaining background is brighter, and NaN if there is too little
+    background. The magnitude of `image` (X, Y, Z) is used, which must include background. `head`
+    selects the voxels of the head.
     """
     magnitude = np.abs(np.asarray(image, dtype=np.float64))
     head_mean = float(magnitude[head].mean()) if head.any() else 0.0
@@ -387,11 +328,8 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
 def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:
     """Flag series that lost the activation of the acquired run.
 
-    Parameters
-    ----------
-    kept_by_series : Mapping[str, Mapping[str, KeptByWidth]]
-        Comparison with the acquired effect by series, contrast and smoothing. The flag of a series
-        without contrasts is not evaluated.
+    The comparison with the acquired effect is by series, contrast and smoothing. The flag of a
+    series without contrasts is not evaluated.
     """
     flags = []
     for series, by_contrast in kept_by_series.items():

@@ -63,12 +63,7 @@ class _Ranking(NamedTuple):
 def _rank_voxels(score: Real, active: MaskArray) -> _Ranking:
     """Rank voxels (N,) by score, and compute how well the ranking detects active voxels.
 
-    Parameters
-    ----------
-    score : ndarray
-        Score of each voxel (N,).
-    active : ndarray
-        Truly active voxels (N, boolean).
+    `active` selects the truly active voxels (N,).
     """
     order = np.argsort(-score, kind="stable")
     # Each count ends at the last of equal scores.
@@ -83,19 +78,9 @@ def _rank_voxels(score: Real, active: MaskArray) -> _Ranking:
 def _score_detection(t: Float32, active: MaskArray, region: MaskArray) -> dict[str, float]:
     """Score how well t detects the truly active voxels of a region.
 
-    The detected voxels are the voxels with the highest t, as many as are truly active.
-
-    Parameters
-    ----------
-    t : ndarray
-        t map (X, Y, Z).
-    active, region : ndarray
-        Truly active voxels, and voxels to choose from (X, Y, Z, boolean).
-
-    Returns
-    -------
-    dict[str, float]
-        Average precision and Dice index, by statistic; NaN if undefined.
+    The detected voxels are the voxels with the highest t, as many as are truly active. `active`
+    are the truly active voxels, and `region` the voxels to choose from; all images are (X, Y, Z).
+    Average precision and Dice index are returned by statistic; NaN if undefined.
     """
     active_inside = active & region
     detected = np.zeros(t.shape, dtype=bool)
@@ -112,20 +97,11 @@ def _score_detection(t: Float32, active: MaskArray, region: MaskArray) -> dict[s
 def _score_network(mask: MaskArray, true_mask: MaskArray) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of a mask of voxels (N,).
 
+    Values are from 0 to 1 by statistic; NaN if undefined. `true_mask` selects the truly active
+    voxels (N,).
+
     >>> _score_network(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
-
-    Parameters
-    ----------
-    mask : ndarray
-        Detected voxels (N, boolean).
-    true_mask : ndarray
-        Truly active voxels (N, boolean).
-
-    Returns
-    -------
-    dict[str, float]
-        Values from 0 to 1 by statistic; NaN if undefined.
     """
     n_shared = int((mask & true_mask).sum())
     n_union = int((mask | true_mask).sum())
@@ -171,19 +147,9 @@ def make_known_effects(
 ) -> dict[str, _TrueEffect]:
     """Return the reference effects of contrasts that are known or follow from known conditions.
 
-    Parameters
-    ----------
-    known : Mapping[str, tuple[Float32, Float]]
-        Image and voxel-to-RAS-mm matrix by contrast, in the frame of `grid`.
-    contrasts : Contrasts
-        Weights of conditions by contrast.
-    grid : Volume
-        Brain mask on the high-resolution grid; effects are 0 outside.
-
-    Returns
-    -------
-    dict[str, _TrueEffect]
-        Reference effects by contrast; unknown contrasts are omitted.
+    `known` contains image and voxel-to-RAS-mm matrix by contrast, in the frame of `grid`.
+    `contrasts` contains the weights of conditions by contrast. `grid` is the brain mask on the
+    high-resolution grid; effects are 0 outside. Unknown contrasts are omitted.
     """
     known_effects: dict[str, Float32] = {}
     for name, (image, affine) in known.items():

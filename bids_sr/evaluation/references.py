@@ -194,24 +194,13 @@ def make_known_reference(
 def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Reference | None:
     """Return the reference of another run: one half of its blocks, in the acquired band.
 
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-    other_effects : Effects
-        Block effects of the acquired series of another run of the same task, on the
-        high-resolution grid. They include the variance that `smooth_t` needs.
-
-    Returns
-    -------
-    Reference | None
-        Reference with both halves as targets; None if either run has too few blocks.
-
-    Notes
-    -----
     Noise of the two runs is independent, so only signal can agree. Active voxels are selected in
     the half that is not the target. Effects that differ between the runs, because of habituation
     or position, count as error of every series alike. Blocks of both runs are resampled.
+
+    `other_effects` are block effects of the acquired series of another run of the same task, on
+    the high-resolution grid. They include the variance that `smooth_t` needs. The reference has
+    both halves as targets; None if either run has too few blocks.
     """
     first_effects = run.load_first()
     comparisons: dict[str, list[BlockComparison]] = {}

@@ -21,16 +21,6 @@ from bids_sr.io.grids import mm_text
 from bids_sr.metrics.rows import MetricRow
 
 TESTED = "tested_share"
-CALIBRATED = (
-    "The estimate was calibrated with a high-resolution run. The alignment of this run was tested"
-    " at the acquired resolution, by predicting the highest acquired spatial frequencies. The"
-    " self-test does not detect a calibration run that is shifted by one voxel."
-)
-NOT_ACCURACY = (
-    "The self-test only determines whether a method is applied. Its score is the reduction in"
-    " squared error (including thermal noise) relative to zero filling, which does not measure the"
-    " accuracy of an activation map."
-)
 MAX_THERMAL_NOISE = 0.0105
 """Largest thermal noise over mean signal in acquired runs
 (``benchmarks/results/gate.md``).
@@ -144,17 +134,8 @@ def parse_self_test(
 ) -> SelfTestResults | None:
     """Return the self-test results of a run.
 
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Metric rows of the run; other statistics are ignored.
-    facts : Mapping[str, object] | None
-        Content of ``one_level_down.json``; None if the file does not exist.
-
-    Returns
-    -------
-    SelfTestResults | None
-        Results; None if neither rows nor facts contain any.
+    Rows of other statistics are ignored. `facts` is the content of ``one_level_down.json``; None
+    if the file does not exist. None is returned if neither rows nor facts contain results.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]

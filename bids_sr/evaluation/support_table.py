@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from bids_sr.evaluation.contrast_results import explain_test
+from bids_sr.evaluation.contrast_text import describe_interpretation
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     ContrastSupport,
@@ -14,7 +15,7 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
-from bids_sr.evaluation.support_text import describe_interpretation
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
 from bids_sr.metrics.rows import MetricRow
@@ -33,7 +34,6 @@ _COLUMNS = (
     "reason",
     "interpretation",
 )
-_NOT_TESTED = "the run could not be super-resolved at half the resolution"
 
 
 def tabulate_support(
@@ -45,24 +45,13 @@ def tabulate_support(
 ) -> pd.DataFrame:
     """Return what the tests at half the resolution show, with rule and words of the report.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Results of the tests.
-    methods : Mapping[str, str]
-        Series whose detail was to be tested, and why it was not tested, as a clause; "" if it was.
-    contrasts : Sequence[str]
-        Names of all contrasts of the run; `all` is first in the table.
-    smoothing : Sequence[float], optional
-        Smoothing of the effects (FWHM, mm).
-    self_test : Mapping[str, object] | None, optional
-        Facts of the self-test, with voxel sizes; None if they are unknown.
+    `methods` contains the series whose detail was to be tested, and why it was not tested, as a
+    clause; "" if it was. `contrasts` are the names of all contrasts of the run; `all` is first in
+    the table. `smoothing` is the smoothing of the effects (FWHM, mm). `self_test` contains the
+    facts of the self-test, with voxel sizes; None if they are unknown.
 
-    Returns
-    -------
-    pd.DataFrame
-        One row per series, smoothing, contrast and region (active voxels, brain). An explained
-        variance and its 95 % interval are NaN if they are undefined.
+    The table has one row per series, smoothing, contrast and region (active voxels, brain). An
+    explained variance and its 95 % interval are NaN if they are undefined.
     """
     acquired_text = (parse_self_test((), self_test) or SelfTestResults()).acquired_text
     ordered_contrasts = sorted(contrasts, key=lambda name: name != ALL)
@@ -91,7 +80,7 @@ def _iterate_cells(
         if row.series == method and (row.reference == HALF_RESOLUTION or row.statistic == COVERAGE)
     }
     if not values:
-        reason = reason or _NOT_TESTED
+        reason = reason or Statement.NOT_DOWNSAMPLED
     interpretation = describe_interpretation(
         support.active.state, support.brain.state, acquired_text
     )

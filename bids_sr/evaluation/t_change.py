@@ -65,10 +65,7 @@ def t_change(
 def _fit_pairs(pairs: Iterable[tuple[Array, Array]], basis: Float) -> list[StreamedFit]:
     """Fit an orthonormal basis (rows, rank) to both series; pairs are as in `t_change`.
 
-    Raises
-    ------
-    ValueError
-        If the number of volumes differs from the number of rows.
+    Raises `ValueError` if the number of volumes differs from the number of rows.
     """
     fits: list[StreamedFit] = []
     n_volumes = 0

@@ -51,20 +51,11 @@ _ONE_SIDED, _TWO_SIDED = 0.95, 0.975
 class HalfEffects:
     """Effects of one contrast in two halves of the data, on the tested part of the acquired grid.
 
-    Attributes
-    ----------
-    series, contrast : str
-        Name of the super-resolved series, and of the contrast.
-    estimates, targets : Sequence[Float32]
-        Effect in both halves (x, y, z): of the downsampled and super-resolved data, and of the
-        acquired data. Noise must be independent between halves.
-    active_t : Mapping[float, Float32 | None]
-        t map of the downsampled data by smoothing (FWHM, mm); None if it was not computed. Effects
-        are tested at each smoothing.
-    mask : MaskArray
-        Brain (x, y, z).
-    zooms : Sequence[float]
-        Voxel size (mm).
+    `series` is the super-resolved series. `estimates` and `targets` are the effect in both halves
+    (x, y, z): of the downsampled and super-resolved data, and of the acquired data. Noise must be
+    independent between halves. `active_t` contains t maps of the downsampled data by smoothing
+    (FWHM, mm); None if a map was not computed. Effects are tested at each smoothing. `mask` is the
+    brain (x, y, z), and `zooms` the voxel size (mm).
     """
 
     series: str
@@ -85,24 +76,14 @@ def iterate_tested_detail(
 ) -> Iterator[MetricRow]:
     """Yield the explained variance of the detail of each contrast, with halves of blocks.
 
-    Parameters
-    ----------
-    reconstructed, acquired : Effects
-        Block effects of the downsampled and super-resolved run, and of the acquired run, on the
-        tested part of the acquired grid (x, y, z).
-    active_t : Mapping[float, Mapping[str, Float32]]
-        t maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and
-        contrast.
-    contrasts : Contrasts
-        Weights of conditions by contrast. Contrasts that cannot be split into halves are replaced
-        as in `split_contrasts`, or skipped.
-    factor : Factor
-        Downsampling factor of the run along each axis.
+    `reconstructed` and `acquired` are block effects of the downsampled and super-resolved run, and
+    of the acquired run, on the tested part of the acquired grid (x, y, z). `active_t` contains t
+    maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and contrast.
+    `factor` is the downsampling factor of the run along each axis.
 
-    Yields
-    ------
-    MetricRow
-        Rows of `iterate_detail_of_halves`.
+    `contrasts` contains the weights of conditions by contrast. Contrasts that cannot be split into
+    halves are replaced as in `split_contrasts`, or skipped. The rows are from
+    `iterate_detail_of_halves`.
     """
     for contrast, split in split_contrasts(acquired.blocks, contrasts).items():
         half_weights = acquired.halves(split.weights)
@@ -127,15 +108,11 @@ def iterate_tested_detail(
 def iterate_detail_of_halves(half_effects: HalfEffects, factor: Factor) -> Iterator[MetricRow]:
     """Yield the explained variance of the detail of one contrast, in active voxels and the brain.
 
-    `factor` is the downsampling factor along each axis.
-
-    Yields
-    ------
-    MetricRow
-        Explained variance of the detail (`n` is the number of slices), the same in the upper half
-        of the tested frequencies, and `FINENESS` of the acquired effect, all with a 95 % interval,
-        and the number of voxels. An explained variance is NaN if the acquired effect has no
-        reproducible detail at these frequencies.
+    `factor` is the downsampling factor along each axis. Rows are the explained variance of the
+    detail (`n` is the number of slices), the same in the upper half of the tested frequencies, and
+    `FINENESS` of the acquired effect, all with a 95 % interval, and the number of voxels. An
+    explained variance is NaN if the acquired effect has no reproducible detail at these
+    frequencies.
     """
     for width, t_map in half_effects.active_t.items():
         estimates, targets = (
@@ -243,15 +220,10 @@ def _compute_density_ratio(
 ) -> _Ratio:
     """Return the ratio of spectral densities of reproducible detail, upper to lower half.
 
-    Parameters
-    ----------
-    targets, upper_targets : Sequence[Real]
-        Detail of the acquired effect in both halves of the blocks (x, y, z), at all tested
-        frequencies and in their upper half.
-    voxels : MaskArray
-        Region (x, y, z).
-    white_ratio : float
-        Ratio of the energies of white noise in the upper and the lower half.
+    `targets` and `upper_targets` are the detail of the acquired effect in both halves of the
+    blocks (x, y, z), at all tested frequencies and in their upper half. `voxels` is the region (x,
+    y, z). `white_ratio` is the ratio of the energies of white noise in the upper and the lower
+    half.
     """
     lower_targets = [target - upper for target, upper in zip(targets, upper_targets, strict=True)]
     energies, lower_energies = (
@@ -293,12 +265,8 @@ def _sum_over_slices(image: Float, voxels: MaskArray) -> Float:
 def _divide_sums(numerators: Float, denominators: Float, *, extra_sd: float = 0.0) -> _Ratio:
     """Return the ratio of two sums over slices, with a jackknife interval (Student's t).
 
-    Parameters
-    ----------
-    numerators, denominators : Float
-        Terms of the sums (n_slices,).
-    extra_sd : float, optional
-        Standard deviation that is added in quadrature to the standard error.
+    `numerators` and `denominators` are the terms of the sums (n_slices,). `extra_sd` is a standard
+    deviation that is added in quadrature to the standard error.
     """
     n_slices, denominator = len(denominators), float(denominators.sum())
     has_interval = n_slices >= _MIN_SLICES

@@ -16,15 +16,10 @@ reference, the verdict reports the self-test at half the resolution instead.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import combinations
 
-from bids_sr.evaluation import (
-    motion_text,
-    verdict_text as text,
-    words,
-)
 from bids_sr.evaluation.acquired_activation import lost_sentences
 from bids_sr.evaluation.contrast_results import ContrastResult, collect_results, has_values
+from bids_sr.evaluation.contrast_text import plain_results
 from bids_sr.evaluation.evidence import (
     APPLIED,
     MAPS,
@@ -38,13 +33,18 @@ from bids_sr.evaluation.evidence import (
     derives_from,
     find_strongest,
 )
+from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
 from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
-from bids_sr.evaluation.support_text import plain_results
-from bids_sr.evaluation.words import Sentence
+from bids_sr.evaluation.sentences import Sentence, VerdictLine
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.supporting_sentences import write_self_test, write_support
+from bids_sr.evaluation.verdict_limits import list_limits
+from bids_sr.evaluation.verdict_lines import write_lines, write_lost_lines
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 
 
@@ -52,32 +52,22 @@ from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 class Verdict:
     """Verdict on a run.
 
-    Attributes
-    ----------
-    lines : tuple[VerdictLine, ...]
-        One line per method, with its status.
-    best : str
-        Applied method with the highest explained variance or, without a reference, the highest
-        self-test score; "" if no method was applied.
-    not_applied : tuple[str, ...]
-        Methods whose series are zero filled; they are reported first and not compared.
-    motion : str
-        Sentence on large head motion; "" if motion was not large.
-    not_applied_text : str
-        Methods that were not applied and their self-test; "" if all were applied.
-    results : tuple[ContrastResult, ...]
-        Results for the detail of all contrasts of the best method.
-    acquired_text : str
-        Acquired voxel size, such as ``6 mm``.
+    `lines` has one line per method, with its status. `best` is the applied method with the highest
+    explained variance or, without a reference, the highest self-test score; "" if no method was
+    applied. `not_applied` are the methods whose series are zero filled; they are reported first
+    and not compared. `motion` is a sentence on large head motion; "" if motion was not large.
+    `not_applied_text` names methods that were not applied and their self-test; "" if all were
+    applied. `results` are for the detail of all contrasts of the best method. `acquired_text` is
+    the acquired voxel size, such as ``6 mm``.
     """
 
-    lines: tuple[text.VerdictLine, ...]
+    lines: tuple[VerdictLine, ...]
     status: VerdictStatus
     best: str
     not_applied: tuple[str, ...]
     claims: tuple[Claim, ...]
     sentences: tuple[Sentence, ...]
-    limits: tuple[str, ...]
+    limits: tuple[Sentence, ...]
     motion: str
     not_applied_text: str
     rows: tuple[MetricRow, ...]
@@ -108,7 +98,7 @@ class Verdict:
         if self.results:
             facts["contrasts"] = plain_results(self.results, self.acquired_text)
         facts["sentences"] = [_convert_sentence(sentence) for sentence in self.sentences]
-        facts["limits"] = list(self.limits)
+        facts["limits"] = [sentence.text for sentence in self.limits]
         return facts
 
 
@@ -169,14 +159,8 @@ def claim_specific(evidence: Evidence | None, method: str) -> Claim:
     """Return the claim that a method's gain is specific to this participant's data.
 
     The claim holds if the method exceeds every placebo that was run. It is undecided if no placebo
-    was compared.
-
-    Parameters
-    ----------
-    evidence : Evidence | None
-        Agreement with the strongest reference; None if there is no reference.
-    method : str
-        Series name of the method.
+    was compared. `evidence` is the agreement with the strongest reference; None if there is no
+    reference.
     """
     comparisons: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
@@ -221,7 +205,7 @@ def _find_best_method(
     evidence: Evidence | None,
     claims: Sequence[Claim],
     methods: Sequence[str],
-    self_test: SelfTestResults | None,
+    self_test: SelfTestResults,
 ) -> str:
     """Return the most accurate method in active voxels (else in the first region).
 
@@ -234,48 +218,13 @@ def _find_best_method(
     ]
     candidates = confirmed_methods or list(methods)
     if evidence is None:
-        return (self_test or SelfTestResults()).best(candidates)
+        return self_test.best(candidates)
     values = {name: evidence.value(name) for name in candidates}
     return max(
         reversed(candidates),
         key=lambda name: values[name] if math.isfinite(values[name]) else -math.inf,
         default="",
     )
-
-
-def _write_sentences(
-    claims: Sequence[Claim],
-    evidence: Evidence | None,
-    methods: Sequence[str],
-    self_test: SelfTestResults | None,
-    margins: Mapping[str, float],
-) -> list[Sentence]:
-    """Return the sentences that support a verdict.
-
-    They report levels, comparisons, comparisons between methods, and the self-test.
-    """
-    sentences = []
-    if evidence is not None:
-        sentences = [
-            Sentence(words.define_accuracy(evidence)),
-            *words.accuracy_sentences(evidence, (*methods, "bspline", "measured")),
-        ]
-    for claim in claims:
-        sentences += map(words.comparison_sentence, claim.comparisons)
-        claim_text = words.specific_text(claim, in_full=True) if claim.kind == "specific" else ""
-        if claim_text:
-            sentences.append(Sentence(claim_text, series=claim.series))
-    if evidence is not None:
-        compared_methods = [name for name in methods if name not in SIMPLE_BASELINES]
-        sentences += [
-            words.comparison_sentence(evidence.compare(method, other, region, margins[region]))
-            for region in evidence.regions
-            for method, other in combinations(compared_methods, 2)
-            if evidence.row(method, region, other) is not None
-        ]
-    if self_test is not None:
-        sentences += words.self_test_sentences(self_test, methods)
-    return sentences
 
 
 def _make_rows(
@@ -336,10 +285,15 @@ def _describe_not_applied(
     rows: Sequence[MetricRow], methods: Sequence[str], facts: Mapping[str, object] | None
 ) -> str:
     """Return sentences on methods that were not applied, with the reasons of their self-test."""
-    self_test = parse_self_test(rows, facts)
-    sentences = [] if self_test is None else words.self_test_sentences(self_test, methods)
-    texts = [words.not_applied_text(methods), *(sentence.text for sentence in sentences)]
-    return " ".join(filter(None, texts))
+    if not methods:
+        return ""
+    were = "were" if len(methods) > 1 else "was"
+    values = {"series": enumerate_unique(methods), "were": were}
+    sentences = [
+        Sentence(Statement.ZERO_FILLED, values),
+        *write_self_test(parse_self_test(rows, facts) or SelfTestResults(), methods),
+    ]
+    return " ".join(sentence.text for sentence in sentences)
 
 
 def _find_margins(evidence: Evidence | None, margin: float | None) -> dict[str, float]:
@@ -403,32 +357,21 @@ def make_verdict(
     """Return the verdict that the metric rows of a run support.
 
     The deciding region is the brain or, if the reference has no reproducible detail there, active
-    voxels. To claim function, a method may be undecided in active voxels, but not worse.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Metric rows of the run.
-    methods, baselines : Sequence[str]
-        Series under evaluation. A method must exceed all baselines and controls for a claim of
-        function.
-    margin : float | None
-        Differences within ± this value count as equivalent, in the unit of the evidence; None for
-        a tenth of the gap between `bspline` and `measured`.
-    not_applied : Sequence[str]
-        Methods that fell back to zero filling. These methods, their placebos and their members are
-        excluded.
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN if unknown.
-    one_level : Mapping[str, object] | None
-        Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
+    voxels. To claim function, a method may be undecided in active voxels, but not worse. `methods`
+    and `baselines` are the series under evaluation. A method must exceed all baselines and
+    controls for a claim of function. Differences within ± `margin` count as equivalent, in the
+    unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
+    `not_applied` are methods that fell back to zero filling. These methods, their placebos and
+    their members are excluded. `displacement` is the framewise displacement of each volume (mm);
+    NaN if unknown. `one_level` contains the facts of the self-test, see
+    `bids_sr.evaluation.self_test.parse_self_test`.
     """
     applied_methods = [method for method in methods if method not in not_applied]
     unapplied_methods = [method for method in methods if method in not_applied]
     applied_rows = _exclude_methods(rows, unapplied_methods)
     detail_evidence = find_strongest("function", applied_rows, applied_methods)
     evidence = accuracy_evidence(applied_rows, applied_methods)
-    self_test = parse_self_test(applied_rows, one_level)
+    self_test = parse_self_test(applied_rows, one_level) or SelfTestResults()
     margins = _find_margins(evidence, margin)
     references = _list_references(evidence, baselines)
     claims = _make_claims(applied_rows, applied_methods, evidence, references, margins)
@@ -442,27 +385,31 @@ def make_verdict(
         name: _collect_results(applied_rows, name, evidence, self_test) for name in candidates
     }
     if applied_methods:
-        lines = text.verdict_lines(
+        lines = write_lines(
             claims, detail_evidence, self_test, results, best, lost_series=list(lost_by_series)
         )
         if evidence is None and has_values(results):
             status = lines[0].status
     else:
-        reason = text.NOTHING_APPLIED if unapplied_methods else text.NOTHING_COMPARED
-        lines = [text.VerdictLine(text=reason, status=status)]
+        state = Statement.NOTHING_APPLIED if unapplied_methods else Statement.NOTHING_COMPARED
+        lines = [VerdictLine(sentences=(Sentence(state),), status=status)]
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(applied_rows).items() if series]
     return Verdict(
-        lines=(*text.lost_lines(lost_by_series), *lines),
+        lines=(*write_lost_lines(lost_by_series), *lines),
         status=status,
         best=best,
         not_applied=tuple(unapplied_methods),
         claims=tuple(claims),
-        sentences=tuple(_write_sentences(claims, evidence, applied_methods, self_test, margins)),
+        sentences=tuple(write_support(claims, evidence, applied_methods, self_test, margins)),
         limits=tuple(
-            text.limits(claims, detail_evidence, deciding_margin, flags, self_test, results)
+            list_limits(claims, detail_evidence, deciding_margin, flags, self_test, results)
         ),
-        motion=motion_text.motion_text(displacement),
+        motion=(
+            f"{describe_motion(displacement, subject='Large head motion')}."
+            if is_motion_large(displacement)
+            else ""
+        ),
         not_applied_text=_describe_not_applied(rows, unapplied_methods, one_level),
         rows=(
             *_make_rows(evidence, claims, margins),
@@ -470,7 +417,7 @@ def make_verdict(
             *_make_applied_rows(unapplied_methods, applied=False),
         ),
         results=tuple(results.get(best, {}).values()),
-        acquired_text=(self_test or SelfTestResults()).acquired_text,
+        acquired_text=self_test.acquired_text,
     )
 
 
@@ -478,7 +425,7 @@ def _collect_results(
     rows: Sequence[MetricRow],
     method: str,
     evidence: Evidence | None,
-    self_test: SelfTestResults | None,
+    self_test: SelfTestResults,
 ) -> dict[str, ContrastResult]:
     """Return the results for the contrasts of a method.
 
@@ -487,7 +434,6 @@ def _collect_results(
     """
     if evidence is not None and evidence.reference is MAPS:
         return {}
-    self_test = self_test or SelfTestResults()
     if evidence is None and self_test.is_harmful(method):
         return {}
     return collect_results(rows, method, evidence, self_test.reasons.get(method, "").rstrip("."))

@@ -35,10 +35,7 @@ _MIN_VOLUMES = 4  # two segments of two volumes
 def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]:
     """Return the numbers of evenly spaced volumes after the dummies, including first and last.
 
-    Raises
-    ------
-    ValueError
-        If no volume can be scored.
+    Raises `ValueError` if no volume can be scored.
     """
     if not 0 <= n_dummy < n_volumes or max_volumes < 1:
         raise ValueError(
@@ -53,11 +50,8 @@ def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]
 def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
     """Draw block-bootstrap resamples of n volumes.
 
-    Returns
-    -------
-    tuple[ndarray, int]
-        Positions among the scored volumes, (n_boot, n), and the number of segments per resample;
-        (0, n) and 0 if there are too few volumes.
+    Return positions among the scored volumes, (n_boot, n), and the number of segments per
+    resample; (0, n) and 0 if there are too few volumes.
     """
     if n < _MIN_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
@@ -73,19 +67,9 @@ def _compute_mean_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean of values (n,) over volumes.
 
-    Parameters
-    ----------
-    values : ndarray
-        One value per scored volume (n,).
-    samples : ndarray
-        Positions of the resampled volumes, one resample per row (n_boot, n).
-    n_segments : int
-        Number of segments per resample.
-
-    Returns
-    -------
-    tuple[float, float]
-        Lower and upper end; NaN if there are no resamples or if a value is not finite.
+    `samples` are positions of the resampled volumes, one resample per row (n_boot, n), with
+    `n_segments` segments each. The ends are NaN if there are no resamples or if a value is not
+    finite.
     """
     if not len(samples) or not np.isfinite(values).all():
         return math.nan, math.nan
@@ -99,13 +83,8 @@ def _compute_mean_interval(
 def _compute_data_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
     """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
 
-    Volumes are read one at a time.
-
-    Raises
-    ------
-    ValueError
-        If the mask is empty or has another shape than the series, or if the percentile is not
-        positive.
+    Volumes are read one at a time. Raises `ValueError` if the mask is empty or has another shape
+    than the series, or if the percentile is not positive.
     """
     if mask.shape != reader.shape[:3] or not mask.any():
         raise ValueError(

@@ -28,18 +28,9 @@ class VoxelCorrelation:
 def correlate_voxels(first: Real, second: Real, mask: MaskArray) -> VoxelCorrelation:
     """Correlate two images over the voxels of a mask (mouse-sr, figure 6F and G).
 
-    Parameters
-    ----------
-    first, second : ndarray
-        Images on one grid, in any units.
-    mask : ndarray
-        Voxels to compare (boolean, same shape).
-
-    Raises
-    ------
-    ValueError
-        If the mask has fewer than three voxels, or if an image has non-finite values or is
-        constant within the mask.
+    Images are on one grid, in any units, and `mask` selects the voxels to compare (same shape).
+    Raises `ValueError` if the mask has fewer than three voxels, or if an image has non-finite
+    values or is constant within the mask.
     """
     x, y = (np.asarray(image[mask], dtype=np.float64) for image in (first, second))
     if len(x) < 3:

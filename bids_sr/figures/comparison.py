@@ -6,6 +6,7 @@ gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy.ndimage import uniform_filter
 
-from bids_sr.evaluation.voxel_correlation import VoxelCorrelation
+from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.figures import canvas
 from bids_sr.figures.slices import reorient_to_ras
 from bids_sr.io.arrays import Array, MaskArray, Real
@@ -26,6 +27,7 @@ _LABEL_INCH = 0.45  # inches, width of a row label of one line with its margins
 _RIGHT_INCH = 0.15  # inches, space for gaps between columns and at the right
 _FOOTER_INCH = 0.55  # inches, height of title and color scale below the panels
 _HEADER_INCH = 0.35  # inches, space for column titles and gaps between rows
+_AXIS_CHARACTERS = 45  # characters of an axis label, which fit beside a joint histogram
 _LABEL_CHARACTERS = 28  # characters in a line of a row label, which fit beside a panel
 _LABEL_LINE_INCH = 0.11  # inches, height of a line of a row label
 _REGION_FRACTION = 1 / 3  # fraction of the mask width, side of the enlarged region
@@ -217,10 +219,8 @@ def _reorient(image: Real, affine: Array) -> Array:
     return np.asarray(reorient_to_ras(Volume(np.asarray(image, np.float32), affine)).data)
 
 
-def correlation_histogram(
-    names: tuple[str, str], first: Real, second: Real, fit: VoxelCorrelation
-) -> Figure:
-    """Draw the joint histogram of two images with the regression line.
+def correlation_histogram(names: tuple[str, str], first: Real, second: Real) -> Figure:
+    """Draw the joint histogram of two images, with the regression line if none is constant.
 
     `names` are labels of the axes; `first` and `second` are values of the voxels (n,).
     """
@@ -229,9 +229,11 @@ def correlation_histogram(
         fig.set_label(f"{names[1]} against {names[0]}")
         ax = fig.add_axes((0.17, 0.14, 0.78, 0.76))
         ax.hexbin(first, second, gridsize=60, bins="log", cmap="viridis", mincnt=1)
-        ends = np.array([float(first.min()), float(first.max())])
-        ax.plot(ends, fit.slope * ends + fit.intercept, color=canvas.RED, lw=1.2)
-        ax.set_xlabel(names[0], fontsize=8)
-        ax.set_ylabel(names[1], fontsize=8)
-        ax.set_title(f"r = {fit.r:.3f}, {fit.voxels} voxels", fontsize=9)
+        ax.set_xlabel(names[0][-_AXIS_CHARACTERS:], fontsize=8)
+        ax.set_ylabel(names[1][-_AXIS_CHARACTERS:], fontsize=8)
+        with suppress(ValueError):  # a constant image has no correlation
+            fit = correlate_voxels(first, second, np.ones(first.shape, bool))
+            ends = np.array([float(first.min()), float(first.max())])
+            ax.plot(ends, fit.slope * ends + fit.intercept, color=canvas.RED, lw=1.2)
+            ax.set_title(f"r = {fit.r:.3f}, {fit.voxels} voxels", fontsize=9)
     return fig

@@ -9,7 +9,6 @@ rates are computed over all comparisons of a metric. One comparison per task is 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from scipy import special
 
 from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.group import values as group_values
 from bids_sr.group.values import (
     QUESTION,
     participant_columns,
@@ -28,7 +26,6 @@ from bids_sr.group.values import (
 )
 from bids_sr.io.arrays import Float
 from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import (
     ACQUIRED,
@@ -40,14 +37,19 @@ from bids_sr.series import (
     same_name,
 )
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.statistics import paired_tests, wilcoxon
-from bids_sr.statistics.multiple_comparisons import benjamini_hochberg, holm
+from bids_sr.statistics import paired_tests
+from bids_sr.statistics.comparisons import (
+    PairedComparison,
+    compare_pairs,
+    compute_differences,
+    correct,
+)
+from bids_sr.statistics.decisions import decide
+from bids_sr.statistics.multiple_comparisons import benjamini_hochberg
+from bids_sr.statistics.summaries import quartiles
 from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
 
 _SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
-SIGNIFICANT_WORDS = {1: "better", -1: "worse"}
-_NEUTRAL_WORDS = {1: "larger", -1: "smaller"}
-SAME, UNDECIDED, NOT_COMPARABLE = "same", "unclear", "not comparable"
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
 _ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
@@ -61,10 +63,9 @@ _EFFICIENCY = 3 / math.pi
 _MIN_PARTICIPANTS = 6  # smallest sample with which the signed-rank test can reach p < .05
 _MAX_PARTICIPANTS = 100_000
 _MAX_EFFECT = 20  # standard deviations, far above the effect that needs the smallest sample
-BELOW_STRONGEST_NOTE = (
-    "the method is below the strongest reference, but this does not demonstrate a loss of "
-    "accuracy, because the strongest reference is the largest of several noisy values"
-)
+_LEAST_N = 2  # participants, smallest sample whose p value is corrected
+_Question = dict[str, Any]
+"""Values of `QUESTION` by column, and other cells that do not depend on the comparison."""
 
 
 def references(series: str, available: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
@@ -83,9 +84,9 @@ def references(series: str, available: Sequence[str], methods: Sequence[str]) ->
     return {name: role for name, role in roles.items() if name in available}
 
 
-def _transform_values(name: str, values: Float) -> Float:
-    """Return values (n,) in the form that tests compare: |value - 1| if the optimum is 1."""
-    return np.abs(values - 1) if statistic(name).better == ONE else values
+def _get_optimum(name: str) -> float | None:
+    """Return the best value of a statistic; None if larger or smaller values are better."""
+    return 1.0 if statistic(name).better == ONE else None
 
 
 def get_margin(name: str, values: Mapping[str, Float], requested: float | None) -> float:
@@ -97,30 +98,19 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
     value of 1 would be too wide: measured series do not come near 1, and real gains would count as
     equivalent.
 
-    Parameters
-    ----------
-    name : str
-        Statistic.
-    values : Mapping[str, Float]
-        Values of all participants (n,) by series; non-finite values are ignored.
-    requested : float or None
-        Requested margin.
-
-    Returns
-    -------
-    float
-        Margin in the unit of the statistic; NaN if nothing was measured or the gap is not
-        positive.
+    `values` are the values of all participants (n,) by series; non-finite values are ignored. The
+    margin has the unit of the statistic, and is NaN if nothing was measured or the gap is not
+    positive.
     """
     if requested is not None and statistic(name).unit == "1":
         return requested
     if MEASURED not in values or "bspline" not in values:
         return math.nan
-    reference, spline = (
-        _transform_values(name, values[series]) for series in (MEASURED, "bspline")
-    )
-    with np.errstate(invalid="ignore"):
-        _, median_difference, _ = group_values.quartiles(reference - spline)
+    is_defined = np.isfinite(values[MEASURED]) & np.isfinite(values["bspline"])
+    measured, spline = values[MEASURED][is_defined], values["bspline"][is_defined]
+    if (optimum := _get_optimum(name)) is not None:
+        measured, spline = np.abs(measured - optimum), np.abs(spline - optimum)
+    _, median_difference, _ = quartiles(measured - spline)
     direction = statistic(name).better
     gap = -median_difference if direction in (LOWER, ONE) else median_difference
     if direction == NEITHER:
@@ -131,220 +121,78 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
 def compare(
     values: pd.DataFrame, methods: Sequence[str], margin: float | None = None
 ) -> pd.DataFrame:
-    """Run all exploratory comparisons of the methods under test, with corrections and verdicts.
+    """Run all exploratory comparisons of the methods under test, with corrections and decisions.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of a `bids_sr.group.values.JoinedTables`.
-    methods : Sequence[str]
-        Methods under test.
-    margin : float, optional
-        Requested equivalence margin, see `get_margin`.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per comparison, with the columns described in `bids_sr.group.tables.COLUMN_TEXT`
-        and ``lower_of_series``, the lower limit of the confidence interval of the series'
-        explained variance.
+    `values` are values of `bids_sr.group.values.JoinedTables`, and `margin` is the requested
+    equivalence margin (`get_margin`). Columns are ``stats`` of ``columns.json`` and
+    ``lower_of_series``, the lower limit of the confidence interval of the series' explained
+    variance.
     """
-    rows: list[dict[str, Any]] = []
+    questions: list[_Question] = []
+    comparisons: list[PairedComparison] = []
     for _, question in values[QUESTION].groupby(QUESTION, sort=False):
-        rows += _compare_question(values.loc[question.index], methods, margin)
-    table = _make_table(rows)
-    table = _add_verdicts(table, [*QUESTION, "series", table["role"] == "placebo"], EXPLORATORY)
-    p_values = table["p_wilcoxon"].where(table["n"] > 1)
+        for cells, comparison in _compare_question(values.loc[question.index], methods, margin):
+            questions.append(cells)
+            comparisons.append(comparison)
+    families = [
+        (*(cells[name] for name in QUESTION), comparison.series, cells["role"] == "placebo")
+        for cells, comparison in zip(questions, comparisons, strict=True)
+    ]
+    table = _make_table(questions, comparisons, families, EXPLORATORY)
+    p_values = table["p_wilcoxon"].where(table["n"] >= _LEAST_N)
     metric = [table[name] for name in ("table", "statistic", "band", "reference", "threshold")]
     false_discovery_rates = p_values.groupby(metric, observed=True).transform(benjamini_hochberg)
     return table.assign(p_fdr=false_discovery_rates)
 
 
-def _make_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return comparisons as a table that always has all columns."""
-    required = (
-        *QUESTION,
-        "series",
-        "minus",
-        "role",
-        "n",
-        "p_wilcoxon",
-        "p_equivalence",
-        "n_needed",
-    )
-    return pd.DataFrame(
-        list(rows), columns=list(dict.fromkeys((*required, *chain.from_iterable(rows))))
-    )
+def _make_table(
+    questions: Sequence[_Question],
+    comparisons: Sequence[PairedComparison],
+    families: Sequence[tuple[Any, ...]],
+    part: str,
+) -> pd.DataFrame:
+    """Return comparisons, corrected within families, as a table with decisions and notes."""
+    rows = []
+    corrected = correct(comparisons, families, least_n=_LEAST_N)
+    for cells, comparison in zip(questions, corrected, strict=True):
+        better = statistic(cells["statistic"]).better
+        word, note = decide(comparison, better, with_strongest=part == PRIMARY)
+        row = {**cells, **comparison.cells(), "better": better, "word": word, "note": note}
+        rows.append({**row, "part": part})
+    # columns that an empty table requires
+    required = (*QUESTION, "series", "n", "p_wilcoxon", "part")
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(required))
 
 
 def _compare_question(
     table: pd.DataFrame, methods: Sequence[str], requested_margin: float | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[_Question, PairedComparison]]:
     """Yield all comparisons of one quantity (a question) between series, without correction."""
     question = table[QUESTION].iloc[0].to_dict()
+    name = question["statistic"]
     values = dict(zip(table["series"], participant_columns(table).to_numpy(), strict=True))
-    margin = get_margin(question["statistic"], values, requested_margin)
     series_names = [
-        name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values
+        series for series in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if series in values
     ]
-    p_friedman = paired_tests.friedman([values[name] for name in series_names])
-    for series in (name for name in (*BASELINES, *methods) if name in values):
-        for reference, role in references(series, list(values), methods).items():
-            statistics = _compare_pairs(
-                values[series], values[reference], question["statistic"], margin
-            )
-            yield (
-                question
-                | {"series": series, "minus": reference, "role": role, "p_friedman": p_friedman}
-                | statistics
-            )
-
-
-def _compare_pairs(
-    series_values: Float, reference_values: Float, name: str, margin: float
-) -> dict[str, Any]:
-    """Compare the participants' values (n,) with the values of a reference, without correction.
-
-    Undefined values are infinite, missing values are NaN.
-    """
-    defined = np.isfinite(series_values) & np.isfinite(reference_values)
-    n = int(defined.sum())
-    n_present = int((~np.isnan(series_values) & ~np.isnan(reference_values)).sum())
-    series_values = series_values[defined]
-    reference_values = reference_values[defined]
-    statistics: dict[str, Any] = {
-        "better": statistic(name).better,
-        "n": n,
-        "n_undefined": n_present - n,
-        "n_above": 0,
+    p_friedman = paired_tests.friedman([values[series] for series in series_names])
+    roles = {
+        (series, reference): role
+        for series in (*BASELINES, *methods)
+        if series in values
+        for reference, role in references(series, list(values), methods).items()
     }
-    for role, values in (("series", series_values), ("minus", reference_values)):
-        first, median, third = group_values.quartiles(values)
-        statistics |= {f"median_{role}": median, f"q1_{role}": first, f"q3_{role}": third}
-    statistics |= {
-        "margin": margin,
-        "p_wilcoxon": math.nan,
-        "effect_size": math.nan,
-        "difference": math.nan,
-    }
-    if n:
-        differences = paired_tests.differences(
-            _transform_values(name, series_values), _transform_values(name, reference_values)
-        )
-        statistics |= (
-            wilcoxon.signed_rank(differences)
-            | hodges_lehmann(differences)
-            | paired_tests.paired_t(differences)
-        )
-        statistics |= {
-            "n_above": int((differences > 0).sum()),
-            "p_equivalence": paired_tests.equivalence(differences, margin),
-            "lower_of_series": (
-                hodges_lehmann(series_values)["lower"] if name == "ev" else math.nan
-            ),
-        }
-    return statistics
+    margin = get_margin(name, values, requested_margin)
+    for comparison in compare_pairs(values, roles, margin=margin, optimum=_get_optimum(name)):
+        pair = comparison.series, comparison.minus
+        limit = _limit_of_series(name, values[pair[0]], values[pair[1]])
+        yield {**question, **limit, "role": roles[pair], "p_friedman": p_friedman}, comparison
 
 
-def _add_verdicts(
-    table: pd.DataFrame, family: Sequence[str | pd.Series], part: str
-) -> pd.DataFrame:
-    """Add corrected p values, verdicts and notes to comparisons.
-
-    P values are corrected within each `family` of rows.
-    """
-    if table.empty:
-        return table.assign(part=part, p_holm=math.nan, word="", note="")
-    families = table.assign(p=table["p_wilcoxon"].where(table["n"] > 1)).groupby(
-        family, observed=True, sort=False
-    )
-    table = table.assign(
-        part=part,
-        family=families["p"].transform("count"),
-        p_holm=families["p"].transform(holm),
-        p_equivalence_holm=families["p_equivalence"].transform(holm),
-    )
-    verdicts = [_decide(row) for row in table.itertuples()]
-    return table.assign(
-        word=[decision for decision, _ in verdicts], note=[note for _, note in verdicts]
-    )
-
-
-def _decide(row: Any) -> tuple[str, str]:
-    """Return the verdict on a comparison as a word or phrase, and a note.
-
-    The verdict is the direction of a significant difference, *same*, *unclear*, or *not
-    comparable* with fewer than two participants. A significant difference counts as *same* if it
-    is reliably smaller than the margin. A primary comparison has no margin and is *better* or
-    *unclear*, never *worse*, see `compare_primary`.
-    """
-    notes = (
-        [f"{row.n_undefined} participant(s) were excluded, because the value is not defined"]
-        if row.n_undefined
-        else []
-    )
-    if row.n < 2:
-        return NOT_COMPARABLE, "; ".join(
-            [*notes, f"only {row.n} participant(s) have a value for both series"]
-        )
-    if row.method == "identical" and row.part != PRIMARY:
-        return SAME, "; ".join([*notes, "both series are identical in all participants"])
-    is_significant = row.p_holm < ALPHA
-    is_below_strongest = row.part == PRIMARY and not row.effect_size > 0
-    decision = UNDECIDED
-    if row.p_equivalence_holm < ALPHA:
-        decision = SAME
-        if is_significant:
-            notes.append(
-                "the difference is statistically significant but smaller than the equivalence "
-                "margin"
-            )
-    elif is_significant and not is_below_strongest:
-        sign = 1 if row.effect_size > 0 else -1
-        if row.better == NEITHER:
-            decision = _NEUTRAL_WORDS[sign]
-        else:
-            decision = SIGNIFICANT_WORDS[-sign if row.better in (LOWER, ONE) else sign]
-    else:
-        if is_significant:
-            notes.append(BELOW_STRONGEST_NOTE)
-        if text := attainable_text(row.n_nonzero, row.p_smallest, row.family):
-            notes.append(text)
-    return decision, "; ".join(notes)
-
-
-def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
-    """Explain why no difference could be significant, "" if one could.
-
-    Parameters
-    ----------
-    n : float
-        Number of non-zero differences.
-    p_smallest : float
-        Smallest p value that the signed-rank test can reach with n differences.
-    family : float
-        Number of comparisons in the correction.
-
-    Returns
-    -------
-    str
-        Text without a final period.
-
-    >>> attainable_text(5, 2**-4)
-    'with 5 non-zero differences, the smallest attainable p value is .0625'
-    >>> attainable_text(6, 2**-5, 5).removeprefix("with 6 non-zero differences, ")
-    'the smallest attainable p value is .156 (corrected for 5 comparisons)'
-    """
-    # without correction if the differences are too few for a single comparison
-    n_comparisons = 1 if p_smallest >= ALPHA else int(family)
-    p_attainable = min(1.0, p_smallest * n_comparisons)
-    if p_attainable < ALPHA:
-        return ""
-    text = (
-        f"with {n:.0f} non-zero {'difference' if n == 1 else 'differences'}, the smallest"
-        f" attainable p value is {p_value(p_attainable, '.3g')}"
-    )
-    return f"{text} (corrected for {n_comparisons} comparisons)" if n_comparisons > 1 else text
+def _limit_of_series(name: str, values: Float, reference_values: Float) -> dict[str, float]:
+    """Return the lower limit of a series' explained variance, over compared participants."""
+    is_defined = np.isfinite(values) & np.isfinite(reference_values)
+    has_limit = name == "ev" and is_defined.any()
+    return {"lower_of_series": hodges_lehmann(values[is_defined]).lower if has_limit else math.nan}
 
 
 def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
@@ -429,16 +277,21 @@ def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
         Columns of `compare`, and for each comparison the participants, their differences and their
         strongest references (``rivals``).
     """
-    rows = []
+    questions: list[_Question] = []
+    comparisons: list[PairedComparison] = []
     primary_values = values[is_primary_metric(values)]
     for _, task_values in primary_values.groupby(["task", "variant"], sort=False):
         is_defined = np.isfinite(participant_columns(task_values)).any(axis=1)
-        questions = task_values.loc[(task_values["series"] == method) & is_defined, QUESTION]
-        if len(questions):
-            question = min((row for _, row in questions.iterrows()), key=_question_rank)
-            rows += _compare_with_strongest(question_rows(task_values, question), method)
-    comparisons = _make_table(rows)
-    return _add_verdicts(comparisons, [comparisons["role"]], PRIMARY)
+        candidates = task_values.loc[(task_values["series"] == method) & is_defined, QUESTION]
+        if len(candidates):
+            question = min((row for _, row in candidates.iterrows()), key=_question_rank)
+            cells, comparison = _compare_with_strongest(
+                question_rows(task_values, question), method
+            )
+            if comparison.n:
+                questions.append(cells)
+                comparisons.append(comparison)
+    return _make_table(questions, comparisons, [()] * len(comparisons), PRIMARY)
 
 
 def _question_rank(question: pd.Series) -> tuple[int, int, float, str]:
@@ -454,15 +307,12 @@ def _question_rank(question: pd.Series) -> tuple[int, int, float, str]:
     )
 
 
-def _compare_with_strongest(question_values: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """Compare a method with the strongest reference of each participant, without correction.
-
-    Returns
-    -------
-    list[dict[str, Any]]
-        One row; [] if no participant has values of the method and a reference.
-    """
+def _compare_with_strongest(
+    question_values: pd.DataFrame, method: str
+) -> tuple[_Question, PairedComparison]:
+    """Compare a method with the strongest reference of each participant, without correction."""
     table = participants_by_series(question_values)
+    question = question_values[QUESTION].iloc[0].to_dict()
     reference_names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *SIMPLE_BASELINES))
@@ -470,29 +320,21 @@ def _compare_with_strongest(question_values: pd.DataFrame, method: str) -> list[
     ]
     reference_values = table[reference_names].where(np.isfinite(table[reference_names]))
     strongest = reference_values.max(axis=1)
-    question = question_values[QUESTION].iloc[0].to_dict()
-    statistics = _compare_pairs(
-        table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
-    )
-    if not statistics["n"]:
-        return []
+    optimum = _get_optimum(question["statistic"])
+    values = {method: table[method].to_numpy(), _STRONGEST: strongest.to_numpy()}
+    (comparison,) = compare_pairs(values, [(method, _STRONGEST)], optimum=optimum)
+    if not comparison.n:
+        return question, comparison
     is_included = np.isfinite(table[method]) & strongest.notna()
-    differences = paired_tests.differences(
-        *(
-            _transform_values(question["statistic"], column[is_included].to_numpy())
-            for column in (table[method], strongest)
-        )
+    changes = compute_differences(
+        table[method][is_included].to_numpy(), strongest[is_included].to_numpy(), optimum
     )
-    return [
-        question
-        | statistics
-        | {
-            "series": method,
-            "minus": _STRONGEST,
-            "role": _STRONGEST,
-            "n_needed": _compute_participants_needed(differences),
-            "participants": list(table.index[is_included]),
-            "differences": differences.tolist(),
-            "rivals": reference_values[is_included].idxmax(axis=1).tolist(),
-        }
-    ]
+    cells = {
+        "role": _STRONGEST,
+        "n_needed": _compute_participants_needed(changes),
+        "participants": list(table.index[is_included]),
+        "differences": changes.tolist(),
+        "rivals": reference_values[is_included].idxmax(axis=1).tolist(),
+    }
+    limit = _limit_of_series(question["statistic"], values[method], values[_STRONGEST])
+    return {**question, **limit, **cells}, comparison

@@ -2,8 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.report import GroupContent
+    from bids_sr.group.page import GroupPage
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_LISTED_RUNS = 5  # runs, most that a message lists
@@ -117,44 +118,24 @@ class RunsGroup:
         The results are ``group_metrics``, ``group_stats``, ``group.html`` and the folder
         ``group``.
         """
-        from bids_sr.config.settings import list_unused_settings
-        from bids_sr.execution.execute import RunOutcome
-        from bids_sr.group.report import build_group_report
-        from bids_sr.report.index_page import write_index
-
-        output_dir = settings.paths.output_dir
-        if unused := list_unused_settings(settings, _GROUP_SETTINGS):
-            print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in (*absence_lines(self.absent, self.leftovers), *self.plan.notes):
-            print_line(line)
+        missing = absence_lines(self.absent, self.leftovers)
+        announce_inputs(settings, _GROUP_SETTINGS, (*missing, *self.plan.notes), print_line)
         print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
             " participants"
         )
-        earlier_files = set(list_group_files(output_dir, self.names))
-        with replace_group_files(output_dir, self.names) as folder:
-            content = self._compute(settings, folder, print_line)
-            print_line("Writing the group report")
-            build_group_report(folder, content)
-        if other_sessions := list_other_sessions(output_dir, self.names):
-            print_line(f"Results of earlier calls for {', '.join(other_sessions)} were kept")
-        if removed := earlier_files - set(list_group_files(output_dir, self.names)):
-            print_line(
-                f"Results of an earlier call were replaced. {len(removed)} files that this call"
-                f" does not compute were removed, for example {min(removed)}"
-            )
-        write_index(output_dir)
-        return RunOutcome(reports=(output_dir / self.names.page,))
+        return write_group_results(
+            settings, self.names, partial(self._compute, settings, print_line), print_line
+        )
 
     def _compute(
-        self, settings: Settings, folder: Path, print_line: Callable[[str], None]
-    ) -> "GroupContent":
+        self, settings: Settings, print_line: Callable[[str], None], folder: Path
+    ) -> "GroupPage":
         """Compute and write the tables and the maps, and return the contents of the page."""
         from bids_sr.group.comparisons import primary_method
         from bids_sr.group.maps import compute_group_maps
-        from bids_sr.group.report import GroupContent
+        from bids_sr.group.report import RunsContent, describe_runs
         from bids_sr.group.tables import write_inputs, write_tables
-        from bids_sr.group.values import TableError
 
         # determined in advance: the last of the default methods
         default_method = SuperRes().learned[-1]
@@ -177,14 +158,7 @@ class RunsGroup:
                 seed=settings.resources.random_seed,
                 threads=processes,
             )
-            try:
-                joined_tables, comparisons = tables.result()
-            except TableError as error:
-                raise UsageError(
-                    str(error),
-                    "the values of the table cannot be compared",
-                    "rerun the participant level for this participant",
-                ) from error
+            joined_tables, comparisons = tables.result()
         if maps.records:
             records = [record for record in maps.records if record.n_voxels]
             write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
@@ -202,7 +176,7 @@ class RunsGroup:
             unstored = list_unstored_series(series, self.stored_series)
         for line in (*lines, *unstored):
             print_line(line)
-        return GroupContent(
+        content = RunsContent(
             names=self.names,
             tables=self.tables,
             absent=(*self.absent, *self.leftovers),
@@ -211,12 +185,77 @@ class RunsGroup:
             maps=replace(maps, exclusions=(*self.plan.notes, *lines, *unstored)),
             method=primary_method(default_method, joined_tables.methods),
             margin=settings.evaluation.margin,
-            about={
-                "bids-sr version": __version__,
-                "Run": settings.run.run_uuid,
-                "Command": " ".join(sys.argv),
-            },
+            about=describe_call(settings),
         )
+        print_line("Writing the group report")
+        return describe_runs(folder, content)
+
+
+def announce_inputs(
+    settings: Settings,
+    used_settings: Sequence[str],
+    lines: Iterable[str],
+    print_line: Callable[[str], None],
+) -> None:
+    """Print settings without effect (all but `used_settings`), and lines on missing inputs."""
+    from bids_sr.config.settings import list_unused_settings
+
+    if unused := list_unused_settings(settings, used_settings):
+        print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
+    for line in lines:
+        print_line(line)
+
+
+def describe_call(settings: Settings) -> dict[str, str]:
+    """Return facts about the call for the page."""
+    return {
+        "bids-sr version": __version__,
+        "Run": settings.run.run_uuid,
+        "Command": " ".join(sys.argv),
+    }
+
+
+def write_group_results(
+    settings: Settings,
+    names: GroupNames,
+    compute: Callable[[Path], "GroupPage"],
+    print_line: Callable[[str], None],
+) -> "RunOutcome":
+    """Write tables, maps and page, and replace the results of an earlier call.
+
+    `compute` writes all files but the page to a folder, and returns the contents of the page.
+
+    Raises
+    ------
+    UsageError
+        If the table of a participant cannot be compared.
+    """
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.group.page import write_group_page
+    from bids_sr.group.values import TableError
+    from bids_sr.report.index_page import write_index
+
+    output_dir = settings.paths.output_dir
+    earlier_files = set(list_group_files(output_dir, names))
+    with replace_group_files(output_dir, names) as folder:
+        try:
+            page = compute(folder)
+        except TableError as error:
+            raise UsageError(
+                str(error),
+                "the values of the table cannot be compared",
+                "rerun the participant level for this participant",
+            ) from error
+        write_group_page(folder, page)
+    if other_sessions := list_other_sessions(output_dir, names):
+        print_line(f"Results of earlier calls for {', '.join(other_sessions)} were kept")
+    if removed := earlier_files - set(list_group_files(output_dir, names)):
+        print_line(
+            f"Results of an earlier call were replaced. {len(removed)} files that this call"
+            f" does not compute were removed, for example {min(removed)}"
+        )
+    write_index(output_dir)
+    return RunOutcome(reports=(output_dir / names.page,))
 
 
 def _list_series() -> tuple[str, ...]:
@@ -267,7 +306,7 @@ def find_runs_group(
         all_tables[[dataset.has_run(row) for row in all_tables.to_dict("records")]]
     )
     if lines := mixed_settings_lines(tables):
-        raise _mixed_settings_error(lines, tables, output_dir)
+        raise mixed_settings_error(lines, tables, output_dir)
     participants = tuple(tables["participant"].unique())
     expected = dataset.select(selection.participant_label)
     missing = missing_lines(expected, tables) + missing_run_lines(
@@ -281,7 +320,7 @@ def find_runs_group(
         )
         missing.append(("", sentence))
     if len(participants) < 2:
-        raise _too_few_error(participants, [*leftovers, *missing])
+        raise too_few_error(participants, [*leftovers, *missing])
     missing += unequal_lines(tables)
     collected = find_maps(output_dir, is_selected, dataset)
     uncombined = find_uncombinable(collected)
@@ -321,7 +360,7 @@ def find_runs_group(
     )
 
 
-def _too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
+def too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
     """Return the error if there are tables of fewer than two participants."""
     found = f"only one participant ({participants[0]})" if participants else "no participants"
     problem = "\n  ".join(
@@ -349,7 +388,7 @@ def _no_tables_error(output_dir: Path) -> UsageError:
     )
 
 
-def _mixed_settings_error(
+def mixed_settings_error(
     lines: Sequence[str], tables: "pd.DataFrame", output_dir: Path
 ) -> UsageError:
     """Return the error if tables have different versions or settings, which `lines` list."""

@@ -1,45 +1,41 @@
-"""Page of the group: accuracy, missing participants, comparisons, group maps, paper's table.
+"""Contents of the page of functional runs: accuracy, comparisons, group maps, paper's table.
 
 Accuracy is shown for the group and for each participant.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from bids_sr.boilerplate import bibliography
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
-from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Display, Scene, activation_figure
-from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
 from bids_sr.group import figures as group_figures, verdicts
-from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
+from bids_sr.group.page import GroupFigures, GroupPage, GroupSection
+from bids_sr.group.paired_values_figure import plot_paired_values
+from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.group.values import QUESTION, JoinedTables, question_rows
 from bids_sr.group.voxel_tests import Z_SHOWN
-from bids_sr.io.atomic_files import write_text
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING
-from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.metrics.word_lists import add_counts
+from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.index_page import INDEX_LINK
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
-from bids_sr.report.methods_text import methods_html
 from bids_sr.series import map_label
 
 _METHODS_TEXT = """
@@ -98,7 +94,7 @@ _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
 
 @frozen
-class GroupContent:
+class RunsContent:
     """Contents of the page.
 
     Attributes
@@ -134,47 +130,36 @@ class GroupContent:
     about: Mapping[str, str]
 
 
-def build_group_report(folder: Path, content: GroupContent) -> Path:
-    """Write the page to a folder atomically and return its path.
-
-    Figures are embedded in the page and also written to ``group/figures``.
-    """
+def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
+    """Return the contents of the page, and write its figures below a folder."""
     methods = content.joined_tables.methods
-    figure_dir = folder / "group" / "figures"
-    figure_dir.mkdir(parents=True, exist_ok=True)
+    figures = GroupFigures(folder=folder, start=content.names.tables)
     findings = verdicts.select_findings(content.comparisons, methods)
     comparisons = join(
-        [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
+        [_exploratory_html(findings, methods), _findings_html(content, findings, figures)]
     )
-    sections = [
-        plain_section(
-            "verdict", "Accuracy across participants", _answer_html(content, figure_dir)
+    return GroupPage(
+        names=content.names,
+        answer=_answer_html(content, figures),
+        participants=_participants_html(content),
+        sections=(
+            GroupSection("comparisons", "Exploratory comparisons", comparisons, ("comparisons",)),
+            GroupSection(
+                "maps", "Group maps", _group_maps_html(content.maps, figures), ("group maps",)
+            ),
+            GroupSection(
+                "paper",
+                "Comparison with Ota et al. (2022)",
+                _sizes_html(content.joined_tables, figures),
+                ("regions of two conditions",),
+            ),
         ),
-        plain_section("participants", "Participants", _participants_html(content)),
-        plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
-        plain_section(
-            "maps",
-            "Group maps",
-            _group_maps_html(content.maps, content.names, figure_dir),
-            ["group maps"],
-        ),
-        plain_section(
-            "paper",
-            "Comparison with Ota et al. (2022)",
-            _sizes_html(content.joined_tables, content.names, figure_dir),
-            ["regions of two conditions"],
-        ),
-        plain_section("methods", "Methods", methods_html(_methods_text(content), bibliography())),
-        plain_section("about", "About", _call_html(content)),
-    ]
-    page = folder / content.names.page
-    session = content.names.session
-    title = f"bids-sr: group, session {session}" if session else "bids-sr: group"
-    write_page(page, title=title, sections=sections, neighbors=INDEX_LINK)
-    return page
+        methods=_methods_text(content),
+        about=_list_facts(content),
+    )
 
 
-def _methods_text(content: GroupContent) -> str:
+def _methods_text(content: RunsContent) -> str:
     """Return the description of the tests and maps."""
     group_maps = content.maps
     map_texts = [
@@ -190,7 +175,7 @@ def _methods_text(content: GroupContent) -> str:
     return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
 
 
-def _missing_lines(content: GroupContent) -> list[str]:
+def _missing_lines(content: RunsContent) -> list[str]:
     """Return lines on missing participants and tables.
 
     Methods that only some runs have are also listed.
@@ -218,11 +203,11 @@ def _count_runs_by_task(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def _participants_html(content: GroupContent) -> Markup:
+def _participants_html(content: RunsContent) -> Markup:
     """Return included participants by task, missing participants, and quality-control flags."""
     tasks = _count_runs_by_task(content.tables)
     by_task = {
-        f"Task {task}": verdicts.participant_texts(run_counts)
+        f"Task {task}": add_counts(run_counts.items(), "runs")
         for task, run_counts in tasks.items()
         if len(tasks) > 1
     }
@@ -260,33 +245,30 @@ def _list_map_members(records: Sequence[GroupMapRecord]) -> list[str]:
     ]
 
 
-def _call_html(content: GroupContent) -> Markup:
+def _list_facts(content: RunsContent) -> dict[str, object]:
     """Return the call, and the version and settings of the tables."""
     first = content.tables.iloc[0]
-    return facts_html(
-        {
-            **content.about,
-            "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
-            "Hash of the settings": first["digest"] or "not recorded",
-            "All values": (
-                f"{content.names.tables}_metrics.tsv (long table),"
-                f" {content.names.tables}_stats.tsv (all comparisons)"
-            ),
-        }
-    )
+    return {
+        **content.about,
+        "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
+        "Hash of the settings": first["digest"] or "not recorded",
+        "All values": (
+            f"{content.names.tables}_metrics.tsv (long table),"
+            f" {content.names.tables}_stats.tsv (all comparisons)"
+        ),
+    }
 
 
-def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
+def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
     """Return the primary comparison of each task as a sentence, numbers and figures.
 
     Values of each participant, missing data, and runs without super-resolution are also shown.
     """
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     forests = [
-        _embed_figure(
+        figures.embed(
             partial(group_figures.primary_figure, row),
-            figure_dir,
-            f"{content.names.start}_desc-primary{index}",
+            f"desc-primary{index}",
             f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
             " with many participants, a selection across all ranks is shown. The square is the"
             " Hodges-Lehmann estimate with its confidence interval.",
@@ -311,7 +293,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         [
             verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
             *forests,
-            *_accuracy_html(content, figure_dir),
+            *_accuracy_html(content, figures),
             render("box", "Missing or not used.", _missing_lines(content)),
             render(
                 "box",
@@ -323,7 +305,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     )
 
 
-def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
+def _accuracy_values(content: RunsContent) -> list[pd.DataFrame]:
     """Return the participants' accuracy values in each task.
 
     These are the values of the primary comparison if it exists; otherwise, they are all accuracy
@@ -339,7 +321,7 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
     return [question_values for _, question_values in measured.groupby(QUESTION, sort=False)]
 
 
-def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
+def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
     methods = content.joined_tables.methods
     for index, values in enumerate(_accuracy_values(content)):
@@ -349,10 +331,9 @@ def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
             [participant, *map(number, row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
-        yield _embed_figure(
-            partial(group_figures.plot_paired_values, [("", values)], methods),
-            figure_dir,
-            f"{content.names.start}_desc-accuracy{index}",
+        yield figures.embed(
+            partial(plot_paired_values, [("", series_values)]),
+            f"desc-accuracy{index}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
         yield table(
@@ -388,17 +369,19 @@ def _exploratory_html(
     )
 
 
-def _sizes_html(tables: JoinedTables, names: GroupNames, figure_dir: Path) -> Markup:
+def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
     """Return the paper's table with figures of its values."""
     pair_entries: list[Markup] = []
     for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
         pair_entries.append(paper_html(pair_sizes, tables.methods))
         for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
-            panels = list(sizes.groupby("contrast", observed=True))
-            figure = _embed_figure(
-                partial(group_figures.plot_paired_values, panels, tables.methods),
-                figure_dir,
-                f"{names.start}_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
+            panels = [
+                (panel, group_figures.select_series(panel_sizes, tables.methods))
+                for panel, panel_sizes in sizes.groupby("contrast", observed=True)
+            ]
+            figure = figures.embed(
+                partial(plot_paired_values, panels),
+                f"desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
                 "Region size (in acquired voxels) and overlap,"
                 f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
                 " kernel. Each line is a participant.",
@@ -408,23 +391,10 @@ def _sizes_html(tables: JoinedTables, names: GroupNames, figure_dir: Path) -> Ma
     return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
 
 
-def _embed_figure(
-    draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = ""
-) -> Markup:
-    """Return a figure embedded in the page with its caption, and write it to a file.
-
-    A notice is returned if the figure is empty.
-    """
-    try:
-        svg = svg_text(draw())
-    except FigureInputError as error:
-        return render("note", "missing", f"No figure: {error} ({caption})")
-    write_text(figure_dir / f"{name}.svg", svg)
-    return render("figure", data_uri(svg.encode()), heading or caption, caption, name)
-
-
 def _findings_html(
-    content: GroupContent, findings: Sequence[Sequence[verdicts.ComparisonRow]], figure_dir: Path
+    content: RunsContent,
+    findings: Sequence[Sequence[verdicts.ComparisonRow]],
+    figures: GroupFigures,
 ) -> Markup:
     """Return box plots, differences and a table of comparisons for each question of findings."""
     questions = (
@@ -434,17 +404,17 @@ def _findings_html(
     return render_selector(
         (
             verdicts.title_text(question_findings[0][0]),
-            join(_question_html(content, question_findings, index, figure_dir)),
+            join(_question_html(content, question_findings, index, figures)),
         )
         for index, question_findings in enumerate(questions)
     )
 
 
 def _question_html(
-    content: GroupContent,
+    content: RunsContent,
     findings: Sequence[Sequence[verdicts.ComparisonRow]],
     index: int,
-    figure_dir: Path,
+    figures: GroupFigures,
 ) -> Iterator[Markup]:
     """Yield the heading, figures and tables of one question.
 
@@ -461,33 +431,32 @@ def _question_html(
     # An earlier section of the page already shows these values in a figure.
     plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
     if first.kind != verdicts.SIZE and values.index[0] not in plotted:
-        yield _embed_figure(
+        yield figures.embed(
             partial(
-                group_figures.plot_paired_values,
-                [("", values)],
-                content.joined_tables.methods,
-                unit=metric.unit,
+                plot_paired_values,
+                [("", group_figures.select_series(values, content.joined_tables.methods))],
+                group_figures.format_unit(metric.unit),
             ),
-            figure_dir,
-            f"{content.names.start}_desc-boxes{index}",
+            f"desc-boxes{index}",
             "Boxes show the median and quartiles. Each line is a participant.",
         )
     for rows in findings:
         method = rows[0].series
-        yield _embed_figure(
+        yield figures.embed(
             partial(group_figures.differences_figure, rows, unit=metric.unit),
-            figure_dir,
-            f"{content.names.start}_desc-differences{index}{method}",
+            f"desc-differences{index}{method}",
             f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
             " with confidence intervals. The shaded band is the equivalence margin.",
         )
         yield render_folded(
             f"{method}: values",
-            comparisons_html(rows, f"{method} compared with its reference series: {title}"),
+            comparisons_html(
+                "stats", rows, f"{method} compared with its reference series: {title}"
+            ),
         )
 
 
-def _group_maps_html(group_maps: GroupMaps, names: GroupNames, figure_dir: Path) -> Markup:
+def _group_maps_html(group_maps: GroupMaps, figures: GroupFigures) -> Markup:
     """Return figures of z per task and contrast, and the table of group maps.
 
     Each figure has one row per series, with the same planes and color scale.
@@ -526,7 +495,7 @@ def _group_maps_html(group_maps: GroupMaps, names: GroupNames, figure_dir: Path)
     caption = "Group maps"
     return join(
         [
-            *_map_figures(group_maps, names, figure_dir),
+            *_map_figures(group_maps, figures),
             table(caption, heads, rows),
             _members_html(group_maps.records),
         ]
@@ -571,7 +540,7 @@ def _sessions_text(n_sessions: int) -> str:
     return " (1 session)" if n_sessions == 1 else f" ({n_sessions} sessions)"
 
 
-def _map_figures(group_maps: GroupMaps, names: GroupNames, figure_dir: Path) -> Iterator[Markup]:
+def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Markup]:
     """Yield a figure of z maps per task and contrast."""
     if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
         return
@@ -585,10 +554,9 @@ def _map_figures(group_maps: GroupMaps, names: GroupNames, figure_dir: Path) -> 
         counts = sorted(set(contrast_maps["participants"].map(len)))
         first = contrast_maps.iloc[0]
         heading = ", ".join([contrast, f"task {task}", *variant_label])
-        entities = "_".join([f"{names.start}_task-{task}", *variant_label, f"contrast-{contrast}"])
-        figure = _embed_figure(
+        entities = "_".join([f"task-{task}", *variant_label, f"contrast-{contrast}"])
+        figure = figures.embed(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
-            figure_dir,
             f"{entities}_desc-maps",
             f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
             f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"

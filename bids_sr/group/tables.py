@@ -1,24 +1,19 @@
 """Group tables of all values and of all comparisons."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from bids_sr.boilerplate import data_of
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare, compare_primary, primary_method
 from bids_sr.group.map_records import INPUT_COLUMNS, GroupMapRecord, input_rows
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import JoinedTables
 from bids_sr.io.atomic_files import atomic_file, write_json, write_text
-from bids_sr.metrics.rows import COLUMNS, MISSING, columns_json
+from bids_sr.metrics.rows import MISSING, columns_json
+from bids_sr.statistics.comparison_table import write_comparisons
 
-COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
-    name: text or COLUMNS[name] for name, text in data_of("columns.json")["comparisons"].items()
-}
-"""Columns of the table of comparisons, with their descriptions in the sidecar."""
 _SIDECAR_SUFFIX = "_columns"
 """Suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``."""
 
@@ -62,10 +57,16 @@ def write_tables(
         comparisons = _list_comparisons(
             joined_tables, primary_method(method, joined_tables.methods), margin
         )
-    metrics = {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)}
-    for table, text in (("metrics", metrics), ("stats", COLUMN_TEXT)):
-        write_json(folder / f"{names.tables}_{table}{_SIDECAR_SUFFIX}.json", text)
-    write_text(folder / f"{names.tables}_stats.tsv", _stats_text(comparisons))
+    write_json(
+        folder / f"{names.tables}_metrics{_SIDECAR_SUFFIX}.json",
+        {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)},
+    )
+    write_comparisons(
+        folder / f"{names.tables}_stats.tsv",
+        folder / f"{names.tables}_stats{_SIDECAR_SUFFIX}.json",
+        "stats",
+        comparisons.to_dict("records"),
+    )
     return joined_tables, comparisons
 
 
@@ -99,13 +100,3 @@ def _list_comparisons(
         if len(prespecified)
         else exploratory
     )
-
-
-def _stats_text(comparisons: pd.DataFrame) -> str:
-    """Return comparisons as the text of ``group_stats.tsv``."""
-    table = comparisons.reindex(columns=list(COLUMN_TEXT)).replace(
-        {"": None, np.inf: np.nan, -np.inf: np.nan}
-    )
-    # integers with missing values
-    typed_table = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
-    return typed_table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")

@@ -13,7 +13,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TextIO, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.boilerplate import data_of
@@ -345,13 +344,3 @@ def question_rows(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
     `question` contains the columns `QUESTION`; additional columns are ignored.
     """
     return values[np.logical_and.reduce([values[name] == question[name] for name in QUESTION])]
-
-
-def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
-    """Return first quartile, median and third quartile of the finite values, NaN without any."""
-    finite = np.asarray(values, dtype=np.float64)
-    finite = finite[np.isfinite(finite)]
-    if not len(finite):
-        return math.nan, math.nan, math.nan
-    first, median, third = np.quantile(finite, [0.25, 0.5, 0.75]).tolist()
-    return first, median, third

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.evaluation.contrast_text import quote_contrast
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.evaluation.support_text import quote_contrast
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import (
     DECISIONS,
@@ -24,27 +24,25 @@ from bids_sr.evaluation.words import (
     reference_phrase,
     region_text,
 )
-from bids_sr.group.comparisons import (
-    BELOW_STRONGEST_NOTE,
-    EXPLORATORY,
-    PRIMARY,
-    SAME,
-    SIGNIFICANT_WORDS,
-    UNDECIDED,
-    attainable_text,
-    is_primary_metric,
-)
+from bids_sr.group.comparisons import EXPLORATORY, PRIMARY, is_primary_metric
 from bids_sr.group.values import QUESTION, participant_columns
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
-from bids_sr.metrics.word_lists import enumerate_unique
+from bids_sr.metrics.word_lists import add_counts, enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
 from bids_sr.series import SIMPLE_BASELINES
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.statistics.wilcoxon import ALPHA
+from bids_sr.statistics.decisions import (
+    BELOW_STRONGEST_NOTE,
+    SAME,
+    SIGNIFICANT_WORDS,
+    UNDECIDED,
+    attainable_text,
+)
+from bids_sr.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
 
 ComparisonRow = Any
 """Comparison with columns as attributes."""
@@ -79,10 +77,6 @@ _CLAIMS = {
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
 """Regions of findings, in the order of the report."""
 _NO_DATA = "no reference data"
-LOWEST_NOMINAL_LEVEL = 1 - ALPHA - 0.001
-"""Confidence level below which an interval counts as narrower than nominal, with a tolerance for
-rounding.
-"""
 
 
 def select_findings(
@@ -570,29 +564,13 @@ def _missing_answer_html(
     )
 
 
-def participant_texts(run_counts: Mapping[str, int]) -> list[str]:
-    """Return participants as text, with the number of runs unless it is one.
-
-    >>> participant_texts({"sub-01": 1, "sub-02": 2})
-    ['sub-01', 'sub-02 (2 runs)']
-    """
-    return [
-        participant if n_runs == 1 else f"{participant} ({n_runs} runs)"
-        for participant, n_runs in run_counts.items()
-    ]
-
-
 def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
     """Return a primary comparison as a sentence and numbers.
 
     `run_counts` is the number of runs of all participants with the task.
     """
-    without_value = participant_texts(
-        {
-            participant: n_runs
-            for participant, n_runs in run_counts.items()
-            if participant not in row.participants
-        }
+    without_value = add_counts(
+        (item for item in run_counts.items() if item[0] not in row.participants), "runs"
     )
     evidence = [capitalize(f"compared {reference_phrase(row)}")]
     if without_value:

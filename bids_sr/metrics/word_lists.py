@@ -19,3 +19,12 @@ def enumerate_unique(words: Iterable[str], conjunction: str = "and") -> str:
     'a, b or c'
     """
     return enumerate_words(list(dict.fromkeys(words)), conjunction)
+
+
+def add_counts(counts: Iterable[tuple[str, int]], noun: str) -> list[str]:
+    """Return labels of participants as text, with the number of runs or sessions unless it is one.
+
+    >>> add_counts([("sub-01", 1), ("sub-02", 2)], "runs")
+    ['sub-01', 'sub-02 (2 runs)']
+    """
+    return [label if count == 1 else f"{label} ({count} {noun})" for label, count in counts]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.series import BASELINES, MEASURED
-from bids_sr.statistics.multiple_comparisons import holm
-from bids_sr.statistics.paired_tests import differences
-from bids_sr.statistics.wilcoxon import hodges_lehmann, signed_rank
+from bids_sr.statistics.comparison_table import describe_columns
+from bids_sr.statistics.comparisons import compare_pairs, correct
+from bids_sr.statistics.summaries import summarize
 
 LOWEST, HIGHEST = 0.0, 5.0
 """Ends of the rating scale: unusable and excellent."""
@@ -49,17 +49,8 @@ def check_sheet(
 ) -> dict[str, float]:
     """Return the ratings of one sheet by code, NaN for images without a rating.
 
-    Parameters
-    ----------
-    rows : Sequence[tuple[int, Mapping[str, str | None]]]
-        Line number and cells (by column: code, rating) of each row.
-    codes : Sequence[str]
-        Codes of the kit.
-
-    Raises
-    ------
-    RatingError
-        If a code is unknown or repeated, or a rating is not a number from 0 to 5.
+    `rows` are line numbers and cells (by column: code, rating). `codes` are the codes of the kit.
+    Raises `RatingError` if a code is unknown or repeated, or a rating is not a number from 0 to 5.
     """
     kit_codes = set(codes)
     ratings: dict[str, float] = {}
@@ -92,39 +83,19 @@ def _parse_rating(cell: str, subject: str) -> float:
 def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Summarize ratings per contrast and series over participants.
 
-    Ratings of all raters are averaged within participants first.
-
-    Parameters
-    ----------
-    ratings : pd.DataFrame
-        One row per rating, with columns participant, contrast, series, rater and rating.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast (``all``: mean over contrasts), series, n (participants), mean, sd,
-        minimum and maximum.
+    Ratings of all raters are averaged within participants first. `ratings` has one row per rating,
+    with columns participant, contrast, series, rater and rating. The columns of the result are
+    contrast (``all``: mean over contrasts), series, n (participants), mean, sd, minimum and
+    maximum.
     """
+    names = ["n", "mean", "sd", "minimum", "maximum"]
     rows = [
-        {"contrast": contrast, "series": series, **_summarize(participant_ratings[series])}
+        [contrast, series, *(getattr(summary, name) for name in names)]
         for contrast, participant_ratings in _average_by_participant(ratings).items()
         for series in participant_ratings
-        if participant_ratings[series].notna().any()
+        if (summary := summarize(participant_ratings[series])).n
     ]
-    columns = ["contrast", "series", "n", "mean", "sd", "minimum", "maximum"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _summarize(participant_ratings: pd.Series) -> dict[str, float]:
-    """Return number, mean, SD and range of the mean ratings of participants, without NaN."""
-    means = participant_ratings.dropna()
-    return {
-        "n": len(means),
-        "mean": means.mean(),
-        "sd": means.std(ddof=1) if len(means) > 1 else math.nan,
-        "minimum": means.min(),
-        "maximum": means.max(),
-    }
+    return pd.DataFrame(rows, columns=["contrast", "series", *names])
 
 
 def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -150,56 +121,26 @@ def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
 
-    Pairs of series without a common participant are skipped.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon
-        and p_holm (corrected over all pairs of the contrast).
+    P values are corrected over all pairs of a contrast. Pairs of series without a common
+    participant are skipped. Columns are ``ratings_tests`` of ``columns.json``.
     """
-    corrected_rows = []
+    rows = []
     for contrast, participant_ratings in _average_by_participant(ratings).items():
-        tests = [
-            {"series": series, "minus": reference, **_test_changes(paired_ratings)}
-            for series, reference in itertools.combinations(participant_ratings, 2)
-            if len(paired_ratings := participant_ratings[[series, reference]].dropna())
+        values = {series: participant_ratings[series].to_numpy() for series in participant_ratings}
+        compared = [
+            pair for pair in compare_pairs(values, itertools.combinations(values, 2)) if pair.n
         ]
-        corrected_p_values = holm([test["p_wilcoxon"] for test in tests])
-        corrected_rows += [
-            {"contrast": contrast, **test, "p_holm": p}
-            for test, p in zip(tests, corrected_p_values, strict=True)
-        ]
-    columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
-    return pd.DataFrame(corrected_rows, columns=[*columns, "p_wilcoxon", "p_holm"])
-
-
-def _test_changes(paired_ratings: pd.DataFrame) -> dict[str, float]:
-    """Test the differences between both columns of paired ratings, which contain no NaN."""
-    first, second = paired_ratings.to_numpy().T
-    change = differences(first, second)
-    shift = hodges_lehmann(change)
-    return {
-        "n": len(paired_ratings),
-        **{key: shift[key] for key in ("difference", "lower", "upper")},
-        "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
-    }
+        corrected = correct(compared, [contrast] * len(compared), least_n=1)
+        rows += [{"contrast": contrast, **pair.cells()} for pair in corrected]
+    return pd.DataFrame(rows, columns=list(describe_columns("ratings_tests")))
 
 
 def intraclass_correlation(table: npt.ArrayLike) -> float:
     """Return ICC(2,1), the absolute agreement of single raters.
 
-    Images without a rating from every rater are omitted.
-
-    Parameters
-    ----------
-    table : array_like
-        Ratings, (images, raters).
-
-    Returns
-    -------
-    float
-        NaN if there are fewer than two raters or images, or if all ratings are equal.
+    `table` contains ratings, (images, raters). Images without a rating from every rater are
+    omitted. The correlation is NaN if there are fewer than two raters or images, or if all ratings
+    are equal.
 
     >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
     0.667

@@ -11,12 +11,12 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import stats
 
 from bids_sr.frozen import frozen
-from bids_sr.statistics.multiple_comparisons import holm
-from bids_sr.statistics.paired_tests import differences, paired_t
-from bids_sr.statistics.wilcoxon import ALPHA, signed_rank
+from bids_sr.statistics import comparisons, summaries
+
+_LEAST_N = 2  # participants, smallest sample of a test
 
 
 @frozen
@@ -36,16 +36,8 @@ def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
     ``oneway.test``. For two groups, F is the square of Welch's t. scipy 1.16 and later contain the
     same test.
 
-    Parameters
-    ----------
-    groups : Sequence[npt.ArrayLike]
-        Independent values of each group (n,).
-
-    Returns
-    -------
-    WelchAnova
-        All values are NaN if there are fewer than two groups, or if a group has fewer than two
-        values or no variance.
+    `groups` are the independent values of each group (n,). All results are NaN if there are fewer
+    than two groups, or if a group has fewer than two values or no variance.
 
     >>> result = welch_anova([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
     >>> round(result.f, 3), round(result.dof_within, 3)
@@ -110,111 +102,48 @@ def summarize(scores_by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
     Participants without a finite score are ignored. SD and interval are NaN if there are fewer
     than two participants.
     """
-    rows = list[ScoreRow]()
-    for metric, methods in scores_by_metric.items():
-        for name, participants in methods.items():
-            scores = np.array([score for score in participants.values() if math.isfinite(score)])
-            mean = float(scores.mean()) if len(scores) else math.nan
-            sd = float(scores.std(ddof=1)) if len(scores) > 1 else math.nan
-            half_width = _compute_half_width(sd, len(scores))
-            rows.append(
-                {
-                    "metric": metric,
-                    "name": name,
-                    "n": len(scores),
-                    "mean": mean,
-                    "sd": sd,
-                    "lower": mean - half_width,
-                    "upper": mean + half_width,
-                }
-            )
-    return rows
-
-
-def _compute_half_width(sd: float, n: int) -> float:
-    """Return half the width of the 95 % t interval of a mean; NaN if n < 2."""
-    if n < 2:
-        return math.nan
-    return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n)
+    return [
+        {
+            "metric": metric,
+            "name": name,
+            "n": summary.n,
+            "mean": summary.mean,
+            "sd": summary.sd,
+            "lower": summary.lower,
+            "upper": summary.upper,
+        }
+        for metric, methods in scores_by_metric.items()
+        for name, participants in methods.items()
+        for summary in [summaries.summarize(list(participants.values()))]
+    ]
 
 
 def compare_pairs(
     scores_by_metric: Mapping[str, Scores], trained_methods: Sequence[str]
 ) -> list[ScoreRow]:
-    """Compare all pairs of methods by paired t tests and Wilcoxon's signed-rank tests.
+    """Compare all pairs of methods over participants with finite scores for both.
 
-    Holm's procedure corrects the p values of each test over the pairs of a metric.
-
-    Parameters
-    ----------
-    scores_by_metric : Mapping[str, Scores]
-        Scores from `average_scores`. A pair is only compared over participants with finite
-        scores for both methods, and skipped if there are fewer than two of them.
-    trained_methods : Sequence[str]
-        Methods of interest; pairs without any of them are skipped. Empty for all pairs.
-
-    Returns
-    -------
-    list[ScoreRow]
-        One row per metric and pair; ``difference`` is the mean of ``name`` minus ``minus``.
+    Holm's procedure corrects the p values of each test over the pairs of a metric. Pairs without
+    two such participants are skipped, and pairs without any of `trained_methods`, unless these are
+    empty. Columns are ``models_tests`` of ``columns.json``.
     """
     rows = list[ScoreRow]()
     for metric, methods in scores_by_metric.items():
-        family = [
-            row
-            for method, reference in _list_pairs(list(methods), trained_methods)
-            if (row := _compare_pair(metric, methods, method, reference)) is not None
+        participants = list(dict.fromkeys(name for scores in methods.values() for name in scores))
+        values = {
+            method: np.array([scores.get(name, math.nan) for name in participants])
+            for method, scores in methods.items()
+        }
+        compared = [
+            pair
+            for pair in comparisons.compare_pairs(
+                values, _list_pairs(list(methods), trained_methods)
+            )
+            if pair.n >= _LEAST_N
         ]
-        rows += _correct_p_values(family)
+        corrected = comparisons.correct(compared, [metric] * len(compared), least_n=_LEAST_N)
+        rows += [{"statistic": metric, **pair.cells()} for pair in corrected]
     return rows
-
-
-def _correct_p_values(family: Sequence[ScoreRow]) -> list[ScoreRow]:
-    """Return the rows of a metric with p values corrected by Holm's procedure."""
-    corrected_t, corrected_wilcoxon = (
-        holm([float(row[test]) for row in family]) for test in ("p_t", "p_wilcoxon")
-    )
-    return [
-        {**row, "p_t_holm": p_t, "p_wilcoxon_holm": p_wilcoxon}
-        for row, p_t, p_wilcoxon in zip(family, corrected_t, corrected_wilcoxon, strict=True)
-    ]
-
-
-def _compare_pair(metric: str, methods: Scores, name: str, reference: str) -> ScoreRow | None:
-    """Return the row of two methods, before correction of p values.
-
-    None is returned if fewer than two participants have finite scores for both methods.
-    """
-    participants = [
-        participant
-        for participant, value in methods[name].items()
-        if math.isfinite(value) and math.isfinite(methods[reference].get(participant, math.nan))
-    ]
-    if len(participants) < 2:
-        return None
-    changes = differences(
-        [methods[name][participant] for participant in participants],
-        [methods[reference][participant] for participant in participants],
-    )
-    mean = float(changes.mean())
-    half_width = _compute_half_width(float(changes.std(ddof=1)), len(changes))
-    t_test, rank_test = paired_t(changes), signed_rank(changes)
-    return {
-        "metric": metric,
-        "name": name,
-        "minus": reference,
-        "n": len(changes),
-        "difference": mean,
-        "lower": mean - half_width,
-        "upper": mean + half_width,
-        "t": t_test["t"],
-        "dof": t_test["dof"],
-        "p_t": t_test["p_t"],
-        "p_t_holm": math.nan,
-        "w_plus": rank_test["w_plus"],
-        "p_wilcoxon": rank_test["p_wilcoxon"],
-        "p_wilcoxon_holm": math.nan,
-    }
 
 
 def _list_pairs(names: Sequence[str], trained_methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -251,13 +180,8 @@ def compare_groups(
 ) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether groups of participants differ, one row per metric and method.
 
-    Parameters
-    ----------
-    scores_by_metric : Mapping[str, Scores]
-        Scores from `average_scores`.
-    group_of_participant : Mapping[str, str]
-        Group of each participant, such as the scanner or resolution. The result is empty if there
-        are fewer than two groups.
+    Scores are from `average_scores`. `group_of_participant` contains, for example, the scanner or
+    the resolution. The result is empty if there are fewer than two groups.
     """
     labels = list(dict.fromkeys(group_of_participant.values()))
     if len(labels) < 2:

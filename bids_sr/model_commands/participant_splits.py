@@ -52,20 +52,9 @@ def split_at_random(
 ) -> ParticipantSplit:
     """Split participants at random.
 
-    Parameters
-    ----------
-    participants : Sequence[str]
-        Labels of all participants.
-    sizes : Sequence[int]
-        Numbers of participants in the training, validation and test sets, or in the training and
-        test sets.
-    seed : int
-        Seed of the random order.
-
-    Raises
-    ------
-    SplitError
-        If a set is empty, or the sizes do not add up to the number of participants.
+    `sizes` are numbers of participants in the training, validation and test sets, or in the
+    training and test sets. Raises `SplitError` if a set is empty, or the sizes do not add up to
+    the number of participants.
     """
     if min(sizes) < 1:
         set_names = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
@@ -99,10 +88,8 @@ def split_by_names(
 ) -> ParticipantSplit:
     """Assign named participants to validation and test sets, and the rest to the training set.
 
-    Raises
-    ------
-    SplitError
-        If a participant is unknown or in both sets, or if the training or test set is empty.
+    Raises `SplitError` if a participant is unknown or in both sets, or if the training or test set
+    is empty.
     """
     if unknown_labels := sorted({*validation, *test} - set(participants)):
         raise SplitError(
@@ -124,29 +111,10 @@ def make_folds(
 ) -> list[ParticipantSplit]:
     """Return cross-validation folds that test each participant exactly once.
 
-    The sizes of the test sets differ by at most one.
-
-    Parameters
-    ----------
-    participants : Sequence[str]
-        Labels of all participants.
-    count : int
-        Number of folds, at least 2.
-    validation : int
-        Number of validation participants per fold, chosen from participants outside the test set.
-    seed : int
-        Seed of the random order of participants.
-
-    Returns
-    -------
-    list[ParticipantSplit]
-        One split per fold.
-
-    Raises
-    ------
-    SplitError
-        If there are more folds than participants, fewer than 2 folds, or no participants remain
-        for training in a fold.
+    The sizes of the test sets differ by at most one. `count` is the number of folds, at least 2.
+    `validation` is the number of validation participants per fold, chosen from participants
+    outside the test set. Raises `SplitError` if there are more folds than participants, fewer than
+    2 folds, or no participants remain for training in a fold.
     """
     if not 2 <= count <= len(participants):
         raise SplitError(

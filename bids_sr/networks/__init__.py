@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         joined_contrasts as joined_contrasts,
         unit_range as unit_range,
     )
-    from bids_sr.networks.data.examples import Examples as Examples
     from bids_sr.networks.data.images import (
         N_VOLUMES as N_VOLUMES,
         TrainingDataError as TrainingDataError,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
         pair_image as pair_image,
         volumes_of_run as volumes_of_run,
     )
-    from bids_sr.networks.data.validation import validation_windows as validation_windows
     from bids_sr.networks.inference.apply_to_contrasts import (
         SAME_GRID as SAME_GRID,
         explain_slice as explain_slice,
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from bids_sr.networks.training.phase import (
         OutOfDeviceMemory as OutOfDeviceMemory,
         TrainingDiverged as TrainingDiverged,
-        compare_with_interpolations as compare_with_interpolations,
     )
     from bids_sr.networks.training.trainer import train_network as train_network
     from bids_sr.networks.training_text import (
@@ -63,7 +60,6 @@ else:
         __name__,
         {
             "data.contrast_channels": ["contrast_image", "joined_contrasts", "unit_range"],
-            "data.examples": ["Examples"],
             "data.images": [
                 "N_VOLUMES",
                 "TrainingDataError",
@@ -74,7 +70,6 @@ else:
                 "pair_image",
                 "volumes_of_run",
             ],
-            "data.validation": ["validation_windows"],
             "inference.apply_to_contrasts": [
                 "SAME_GRID",
                 "explain_slice",
@@ -86,7 +81,6 @@ else:
             "training.phase": [
                 "OutOfDeviceMemory",
                 "TrainingDiverged",
-                "compare_with_interpolations",
             ],
             "training.trainer": ["train_network"],
             "training_text": [

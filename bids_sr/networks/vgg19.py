@@ -57,8 +57,7 @@ def load_vgg19(path: Path) -> nn.Sequential:
     if path.suffix != ".safetensors":
         raise ValueError(
             f"{path}: VGG-19 weights must be stored in a .safetensors file. Files written by "
-            "torch.save are not read, because they can contain code. To convert the "
-            f"torchvision file, run: bids-sr-models vgg19 {path}"
+            "torch.save are not read, because they can contain code."
         )
     try:
         state = load_file(path)

@@ -430,7 +430,7 @@ def write_lesion_locations(root: Path) -> None:
     text = (
         f"Deep white matter of {TEMPLATE}, where lesions are simulated. Coordinates differ little"
         " from the coordinates of MNI152NLin2009cAsym, the default template of bids-sr, so that"
-        " the map can be used with --lesion-template"
+        " the map can be used with --set anat.lesion_template=FILE"
     )
     stem = folder / f"tpl-{TEMPLATE}_res-02_label-{LESION_LABEL}_desc-locations_mask"
     write_image(stem, locations.data, locations.affine, {"Description": text, "Type": "Lesion"})

@@ -49,7 +49,6 @@ from bids_sr.preflight.method_checks import (
     note_vgg19,
 )
 from bids_sr.preflight.output_spaces import check_spaces, check_templates
-from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, RegionMask
 from bids_sr.preflight.reference_checks import note_unused_reference
 from bids_sr.preflight.validator import validate
@@ -156,7 +155,6 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
-    check_overlap(settings, contrasts, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
     return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
 
@@ -481,7 +479,6 @@ def _check_model(
 
     contrasts = [pair.contrast for pair in subject.structural]
     model_text = f"sub-{subject.label} with --pretrained {file}"
-    superres = settings.superres
     try:
         card = read_card(file)
     except ModelError:
@@ -504,7 +501,7 @@ def _check_model(
             SAME_GRID,
             model_text,
             findings,
-            superres,
+            settings,
         )
 
 
@@ -529,4 +526,4 @@ def _check_model_of_lowres(
     affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
     model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings.superres)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)

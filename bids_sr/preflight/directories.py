@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 from bids_sr.bids import Findings, find_pretrained
 from bids_sr.config import Paths, Settings
-from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.preflight.plan import Estimate
@@ -85,8 +84,7 @@ def _check_separate(description: str, path: Path, settings: Settings, findings: 
 
 def _check_weights(settings: Settings, findings: Findings) -> None:
     """Reject model weights given as options that are missing or have another format."""
-    vgg_weights = settings.superres.vgg_weights
-    for file in (*settings.superres.pretrained, vgg_weights):
+    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             findings.add_problem(file, "the file was not found", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
@@ -94,10 +92,7 @@ def _check_weights(settings: Settings, findings: Findings) -> None:
                 "the file is not a .safetensors file. Files written by torch.save can execute"
                 " code and are therefore not loaded"
             )
-            fix = "Specify a file in the .safetensors format."
-            if file == vgg_weights:
-                fix = f"Convert the torchvision weights with this command: {VGG19_COMMAND} {file}"
-            findings.add_problem(file, reason, fix)
+            findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
 
 
 def _check_slurm_commands(file: Path, findings: Findings) -> None:

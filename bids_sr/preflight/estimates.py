@@ -94,7 +94,7 @@ def _find_largest_grids(subjects: Sequence[Subject], settings: Settings) -> Size
     runs = [run for subject in subjects for run in subject.runs]
     runs_with_t1w = [run for subject in subjects if subject.t1w for run in subject.runs]
     scans = _find_largest_scan(subjects, settings)
-    n_training = max(1, len(subjects) - 1) if superres.train_on == "others" else 1
+    n_training = max(1, len(subjects) - 1) if settings.anat.train_on == "others" else 1
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     is_calibrated = superres.calibrated and any(run.calibration is not None for run in runs)
     return Sizes(
@@ -247,7 +247,6 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     stored = StoredMaps(
         level=level,
         methods=superres.method,
-        baselines=superres.baselines,
         smoothing=activation.smoothing,
         thresholds=activation.thresholds,
         kinds=activation.kinds,
@@ -290,7 +289,7 @@ def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estima
         for subject in plan.subjects
     )
     millions = n_scans * sizes.scans
-    n_outputs = 2 + n_methods + (2 if superres.baselines == "all" else 1)
+    n_outputs = 2 + n_methods + (2 if superres.all_baselines else 1)
     return Estimate(
         processors=min(n_participants, settings.resources.nprocs or 1),
         memory_gb=BASE_GB + find_largest_gb(sizes),

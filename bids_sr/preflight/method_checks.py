@@ -11,7 +11,7 @@ from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.method_options import find_vgg_weights, unavailable_reason
 from bids_sr.bids.pretrained_models import find_pretrained, method_of_model
 from bids_sr.config import Settings, SuperRes
-from bids_sr.config.vgg19_weights import VGG19_COMMAND
+from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.networks import missing_features_notice
@@ -44,7 +44,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
             for file in files:
                 source = f"{run.bold} with --pretrained {file}"
                 check_card(
-                    file, np.asarray(run.affine), "bold", run.factor, source, findings, superres
+                    file, np.asarray(run.affine), "bold", run.factor, source, findings, settings
                 )
             if superres.model_source != "reuse":
                 _check_patches(settings, run, findings)
@@ -75,7 +75,7 @@ def note_vgg19(superres: SuperRes, findings: Findings) -> None:
     for name in superres.learned:
         weights = find_vgg_weights(superres, name)
         if weights is not None and find_pretrained(superres, name) is None:
-            origin = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
+            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
             findings.note(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"VGG-19 weights are loaded from {weights}{origin}.",
@@ -141,7 +141,7 @@ def check_card(
     factor: Factor,
     model_text: str,
     findings: Findings,
-    superres: SuperRes,
+    settings: Settings,
 ) -> None:
     """Reject a model whose card states that it was trained on different images."""
     try:
@@ -150,9 +150,9 @@ def check_card(
             affine,
             contrast,
             factor,
-            align=None if contrast == "bold" else superres.anat_align,
-            scale=None if contrast == "bold" else superres.scaling_of_scans,
-            force=superres.force,
+            align=None if contrast == "bold" else settings.anat.align,
+            scale=None if contrast == "bold" else settings.scaling_of_scans,
+            force=settings.superres.force,
         )
     except ModelError:
         return  # reported by `check_pretrained`

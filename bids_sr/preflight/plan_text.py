@@ -278,7 +278,7 @@ def _describe_method(run: BoldRun, settings: Settings) -> str:
         reasons.append("srgan requires a T2*w pair, but no pair was found")
     elif superres.auto and set(superres.learned) - set(names):
         reasons.append("a single slice is not enough to train a network")
-    if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
+    if run.factor[2] != 1 and (run.truth is not None or superres.all_baselines):
         reasons.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
     if not is_retrospective:
         reasons.append(_describe_factor_source(run, settings))

@@ -105,7 +105,7 @@ def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
     mask = np.asarray(_check_grid(data, image, "bet") > 0.5)
     if not mask.any():
         raise RuntimeError(
-            "FSL BET returned an empty brain mask. Check the scan, or use --anat-tools ants."
+            "FSL BET returned an empty brain mask. Check the scan, or use --set anat.tools=ants."
         )
     return mask
 

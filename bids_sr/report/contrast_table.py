@@ -7,6 +7,12 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.contrast_text import (
+    describe_interpretation,
+    explain_results,
+    quote_contrast,
+    state_text,
+)
 from bids_sr.evaluation.detail_support import (
     COVERAGE,
     MAX_SMOOTHNESS,
@@ -16,16 +22,7 @@ from bids_sr.evaluation.detail_support import (
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.series_text import summarize_method
-from bids_sr.evaluation.support_text import (
-    BLIND_SPOT,
-    PRECISION,
-    RELIABLE_WORTH,
-    SCOPE,
-    describe_interpretation,
-    explain_results,
-    quote_contrast,
-    support_text,
-)
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.words import active_words
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
@@ -39,7 +36,6 @@ _NO_RELIABLE: Mapping[SupportState, str] = {
     "not testable": "not testable",
 }
 """Cell of a contrast without a region of reliable voxels, by the result in active voxels."""
-_SCALE = "100 % is all of the true detail, 0 % is no better than adding no detail."
 
 
 class _Cell(NamedTuple):
@@ -138,7 +134,7 @@ def render_contrasts(
             cells.append(_Cell(describe_reliable(result, counts[contrast])))
         if has_second_result:
             cells += [
-                _Cell(support_text(region.tested.state, region.tested.row), region.tested.reason)
+                _Cell(state_text(region.tested.state, region.tested.row), region.tested.reason)
                 for region in (result.active, result.brain)
             ]
         is_renamed = result.map_contrast != contrast
@@ -170,9 +166,7 @@ def _is_measured(results: Mapping[str, ContrastResult]) -> bool:
 
 def _make_cell(region: RegionResult) -> _Cell:
     """Return the cell of a contrast in one region, with the reason as a tooltip."""
-    return _Cell(
-        support_text(region.state, region.row), region.reason, region.state == "recovered"
-    )
+    return _Cell(state_text(region.state, region.row), region.reason, region.state == "recovered")
 
 
 def describe_reliable(result: ContrastResult, counts: ErrorCounts | None) -> str:
@@ -203,22 +197,22 @@ def _write_notes(
     active_name, definition = active_words(ACQUIRED_ACTIVE)
     regions_text = f"{active_name[:1].upper()}{active_name[1:]}: {definition}."
     if _is_measured(results):
-        notes.append(
-            "Measured values: explained variance of the reference's detail, with 95 % interval."
-            f" {_SCALE} Recovered means better than adding no detail; other series may be as"
-            f" accurate (see below). {regions_text}"
-        )
+        texts = [Statement.MEASURED_VALUES, Statement.EXPLAINED, Statement.NOT_BEST, regions_text]
+        notes.append(" ".join(texts))
     elif any(result.has_values for result in results.values()):
-        notes.append(
-            f"Tested values: explained variance of the detail in {_describe_test(across_runs)}"
-            f"{self_test.levels_text}, with 95 % interval. {_SCALE} {regions_text}"
-            f" {PRECISION}"
-        )
-        notes.append(f"{BLIND_SPOT}{_describe_smoothness(rows)}")
+        test = Statement.ACROSS_RUNS_TEST if across_runs else Statement.SINGLE_RUN_TEST
+        test_text = test.format(sizes=self_test.levels_text)
+        texts = [
+            Statement.TESTED_VALUES.format(test=test_text),
+            Statement.EXPLAINED,
+            regions_text,
+            Statement.PRECISION,
+        ]
+        notes += [" ".join(texts), f"{Statement.BLIND_SPOT}{_describe_sharpness(rows)}"]
     if any(result.state == "recovered" for result in results.values()):
-        notes.insert(0, SCOPE)
+        notes.insert(0, Statement.SCOPE)
     if any(counts.values()):
-        notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
+        notes.append(f"{Statement.RELIABLE}{_describe_wrong_signs(results, counts)}")
         notes += _explain_missing_reliable(results, counts, rows)
     return notes
 
@@ -230,22 +224,7 @@ def _explain_map_contrasts(results: Mapping[str, ContrastResult]) -> list[str]:
         for result in results.values()
         if result.map_contrast != result.contrast
     ]
-    if not names:
-        return []
-    return [
-        f"The maps of {enumerate_unique(names)} contain all conditions. Conditions with fewer than"
-        " two blocks cannot be tested, so the results apply to the other conditions in these maps."
-    ]
-
-
-def _describe_test(across_runs: bool) -> str:
-    """Return the test in words, before the voxel sizes."""
-    if across_runs:
-        return (
-            "a test that compares the super-resolved effect of one half of the runs with the"
-            " acquired effect of the other half, at half the resolution"
-        )
-    return "a test of this run at half its resolution"
+    return [Statement.ALL_CONDITIONS.format(contrasts=enumerate_unique(names))] if names else []
 
 
 def _explain_missing_reliable(
@@ -264,27 +243,25 @@ def _explain_missing_reliable(
             or contrast_counts.n_reliable is not None
         ):
             continue
-        coverage = coverages.get(result.map_contrast, math.nan)
+        state = result.active.tested.state
         reason = (
-            "the 95 % intervals of the effect contained the acquired effect in only"
-            f" {number(coverage, '.0%')} of the voxels in the self-test"
-            if result.active.tested.state == "recovered"
-            else f"in the test without the reference, its detail is {result.active.tested.state}"
-        )
-        sentences.append(f"{quote_contrast(contrast)} has no reliable voxels, because {reason}.")
+            Statement.NOT_COVERED if state == "recovered" else Statement.NOT_RECOVERED_IN_TEST
+        ).format(share=number(coverages.get(result.map_contrast, math.nan), ".0%"), state=state)
+        name = quote_contrast(contrast)
+        sentences.append(Statement.NO_RELIABLE.format(contrast=name, reason=reason))
     return sentences
 
 
-def _describe_smoothness(rows: Sequence[MetricRow]) -> str:
-    """Return a sentence on the smoothness of the run, "" if it was not measured."""
+def _describe_sharpness(rows: Sequence[MetricRow]) -> str:
+    """Return a sentence if the run is known to be sharp enough for the test, else "".
+
+    If a run is too smooth, this is the reason why its contrasts are not testable.
+    """
     smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
-    if not math.isfinite(smoothness):
+    if not smoothness <= MAX_SMOOTHNESS:
         return ""
-    relation = "too smooth" if smoothness > MAX_SMOOTHNESS else "sharp enough"
-    return (
-        f" The acquired images are {relation} for the test (FWHM of the noise"
-        f" {number(smoothness, '.1f')} voxels in plane, at most {MAX_SMOOTHNESS:g})."
-    )
+    fwhm = number(smoothness, ".1f")
+    return " " + Statement.SHARP_RUN.format(fwhm=fwhm, limit=f"{MAX_SMOOTHNESS:g}")
 
 
 def _describe_wrong_signs(
@@ -302,8 +279,7 @@ def _describe_wrong_signs(
             share_text = number(contrast_counts.expected_wrong, ".0%")
             width = contrast_counts.fwhm_mm
             smoothing = f" (smoothed by {width:g} mm)" if width else ""
-            return (
-                f" Of all significant voxels of {quote_contrast(contrast)}{smoothing},"
-                f" {share_text} are expected to have the wrong sign."
+            return " " + Statement.WRONG_SIGNS.format(
+                contrast=quote_contrast(contrast), smoothing=smoothing, share=share_text
             )
     return ""

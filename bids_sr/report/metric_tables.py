@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from bids_sr.evaluation.evidence import find_strongest, main_regions, parse_tenths
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
+from bids_sr.evaluation.supporting_sentences import write_controls
 from bids_sr.evaluation.verdict import claim_specific
-from bids_sr.evaluation.words import BANDS, region_text, specific_text
+from bids_sr.evaluation.words import BANDS, region_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import STATISTICS
@@ -216,15 +217,15 @@ def negative_control_html(rows: Sequence[MetricRow]) -> Markup:
     gains = evaluation_rows.negative_control_gains(rows)
     methods = list(dict.fromkeys(row.series for row in gains))
     evidence = find_strongest("function", rows, methods)
-    sentences = [
-        text
+    texts = [
+        " ".join(sentence.text for sentence in sentences)
         for method in methods
-        if (text := specific_text(claim_specific(evidence, method), in_full=True))
+        if (sentences := write_controls(claim_specific(evidence, method)))
     ]
     regions = main_regions(row.region for row in gains)
     tables = render_tables(_CONTROL_GAINS, [row for row in gains if row.region in regions])
     return (
-        join([*(Markup("<p>{}</p>").format(text) for text in sentences), render_selector(tables)])
+        join([*(Markup("<p>{}</p>").format(text) for text in texts), render_selector(tables)])
         or NO_VALUES
     )
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bids_sr.combination import ONLY_RUN
-from bids_sr.evaluation import motion_text, series_text, words
+from bids_sr.evaluation import series_text, words
 from bids_sr.evaluation.contrast_results import ContrastResult, collect_results
+from bids_sr.evaluation.contrast_text import quote_contrast
 from bids_sr.evaluation.evidence import (
     HALVES,
     Evidence,
@@ -21,7 +22,7 @@ from bids_sr.evaluation.evidence import (
     is_below_zero,
     select_applied,
 )
-from bids_sr.evaluation.motion_text import MOVED_MM
+from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import (
     EARLIER_ACCURACY,
@@ -29,8 +30,9 @@ from bids_sr.evaluation.self_test import (
     SelfTestResults,
     parse_self_test,
 )
-from bids_sr.evaluation.support_text import quote_contrast
-from bids_sr.evaluation.verdict_text import leading_sentences
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.supporting_sentences import list_untested
+from bids_sr.evaluation.verdict_lines import leading_sentences
 from bids_sr.evaluation.words import MARKS
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import size_text
@@ -46,16 +48,7 @@ from bids_sr.series import BASELINES, CONTROLS
 _SIZE_TOLERANCE_MM = 1e-3  # mm, difference between voxel sizes that count as equal
 _MAX_NAMED_CONTRASTS = 6
 """Largest number of contrasts in a caution; with more, the others are named if they are fewer."""
-_DETAIL_TEXT = (
-    "Detail is the part of the effect that is finer than the acquired voxels (above the acquired"
-    " Nyquist frequency)."
-)
-_EXPLAINED_HINT = (
-    "Explained variance above the acquired Nyquist frequency. A value of 100 % means that all of"
-    " the true detail is recovered, 0 % that none is, and a value below 0 that the detail is"
-    " wrong."
-)
-_CORRELATION_HINT = "Correlation between the maps above the acquired Nyquist frequency."
+_EXPLAINED_HINT = f"{Statement.DETAIL} {Statement.EXPLAINED}"
 _CORRECT_HINT = (
     "Squared correlation between the detail in the map and the true detail. The value is a"
     " fraction of the energy of the detail, not of the voxels."
@@ -222,10 +215,8 @@ def _name_basis(
     if not any(result.has_values for result in results.values()):
         return ""
     levels_text = (self_test or SelfTestResults()).levels_text
-    return (
-        f"Basis: a test of this run at half its resolution{levels_text}. Accuracy at the"
-        " final resolution was not measured."
-    )
+    test_text = Statement.SINGLE_RUN_TEST.format(sizes=levels_text)
+    return f"Basis: {test_text}. Accuracy at the final resolution was not measured."
 
 
 def _make_measured_cards(
@@ -279,8 +270,7 @@ def _explain_untested(self_test: SelfTestResults | None, methods: Sequence[str])
     """Return the reasons why methods were not tested, [] without a self-test."""
     if self_test is None:
         return []
-    reasons = (words.untested_reason(self_test, name) for name in methods)
-    return [f"{reason}." for reason in reasons if reason]
+    return [sentence.text for sentence in list_untested(self_test, methods)]
 
 
 def _define_methods(methods: Sequence[str]) -> str:
@@ -318,17 +308,17 @@ def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
     """Return sentences on the reference, the comparison and the contrast."""
     map_noun = "seed" if run.at_rest else "contrast"
     sentences = [
-        _DETAIL_TEXT,
-        Markup("The reference is {}, and the {} is <em>{}</em>.").format(
-            _name_reference(evidence, run), map_noun, evidence.contrast
+        Statement.DETAIL,
+        Markup(Statement.REFERENCE).format(
+            reference=_name_reference(evidence, run),
+            map_noun=map_noun,
+            contrast=Markup("<em>{}</em>").format(evidence.contrast),
+            smoothing="",
         ),
     ]
     if evidence.reference is HALVES:
-        resampling_unit = "the run" if run.at_rest else "the task blocks"
-        sentences.append(
-            f"Each series in one half of {resampling_unit} is compared with the reference in the"
-            " other half."
-        )
+        unit = "the run" if run.at_rest else "the task blocks"
+        sentences.append(Statement.HALVES.format(unit=unit))
     return sentences
 
 
@@ -416,7 +406,7 @@ def _make_level_card(
     `state` is the result in the table of contrasts; "" if there is no table.
     """
     is_explained_variance = evidence.reference.statistic == "ev"
-    hint = _EXPLAINED_HINT if is_explained_variance else _CORRELATION_HINT
+    hint = _EXPLAINED_HINT if is_explained_variance else Statement.CORRELATION
     label = (
         f"of the true detail of {quote_contrast(evidence.contrast)} is explained by {best}"
         " (explained variance)"
@@ -475,16 +465,8 @@ def _make_check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     """Check the framewise displacement (FD, mm) of the volumes, [] if it is unknown."""
-    if (motion := motion_text.motion_summary(displacement)) is None:
-        return []
-    mean, moved_fraction = motion
-    threshold_text = (
-        f", above {MOVED_MM:g} mm in {number(moved_fraction, '.0%')} of the volumes"
-        if moved_fraction
-        else ""
-    )
-    text = f"Head motion: mean framewise displacement {mean:.2f} mm{threshold_text}"
-    return [_Check(not motion_text.is_motion_large(displacement), text, "motion")]
+    text = describe_motion(displacement)
+    return [_Check(not is_motion_large(displacement), text, "motion")] if text else []
 
 
 def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
@@ -519,9 +501,8 @@ def flag_checks(
     n_wrong = sum(is_below_zero(row) for row in brain_rows.values())
     for name, raised_by in find_raised_flags(applied_rows).items():
         if name == "harm" and not raised_by and n_wrong:
-            text = (
-                f"Detail added by {best} is wrong in the whole brain in {n_wrong} of"
-                f" {len(brain_rows)} contrasts"
+            text = Statement.WRONG_IN_BRAIN.format(
+                series=best, n=n_wrong, total=len(brain_rows), names=""
             )
             checks.append(_Check(False, text, _FLAG_SECTION))
             continue
@@ -563,10 +544,12 @@ def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: 
                 wrong_values, [name for name in brain_rows if name not in wrong_values]
             )
             cautions.append(
-                Markup(
-                    "In the whole brain, the detail added by {} is wrong (explained variance below"
-                    " 0) in {} of {} contrasts: {}."
-                ).format(method, len(wrong_values), len(brain_rows), contrasts)
+                Markup(f"{Statement.WRONG_IN_BRAIN}.").format(
+                    series=method,
+                    n=len(wrong_values),
+                    total=len(brain_rows),
+                    names=Markup(": {}").format(contrasts),
+                )
             )
     return Markup(" ").join(cautions)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from bids_sr.evaluation.evidence import APPLIED, Evidence, accuracy_evidence, select_applied
-from bids_sr.evaluation.motion_text import MOVED_MM, motion_summary
-from bids_sr.evaluation.verdict_text import verdict_line
+from bids_sr.evaluation.motion_summary import MOVED_MM, motion_summary
+from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_column

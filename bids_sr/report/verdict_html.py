@@ -1,6 +1,5 @@
 """HTML of the verdict and quality control: text, values, and warnings."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
@@ -8,15 +7,14 @@ from markupsafe import Markup
 from bids_sr.evaluation.evidence import Evidence, accuracy_evidence, select_applied
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.series_text import describe_series
-from bids_sr.evaluation.verdict_text import leading_sentences
+from bids_sr.evaluation.supporting_sentences import list_further_values
+from bids_sr.evaluation.verdict_lines import leading_sentences
 from bids_sr.evaluation.words import (
     BANDS,
     DECISIONS,
     MARKS,
-    TOO_LITTLE,
     active_words,
     capitalize,
-    list_further_values,
 )
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
@@ -116,16 +114,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
                 ),
             ]
         )
-    table_html = table(_evidence_title(evidence), heads, table_rows)
-    lacks_measured = any(
-        not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
-    )
-    note = (
-        f"The value of the measured series is n/a if this series has {TOO_LITTLE}. Noise lowers"
-        " the value of the measured series, so other series may have higher values."
-    )
-    has_note = lacks_measured and evidence.row("measured") is not None
-    return join([table_html, render("note", "note", note) if has_note else ""])
+    return table(_evidence_title(evidence), heads, table_rows)
 
 
 def _difference_html(

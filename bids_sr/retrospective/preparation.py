@@ -148,9 +148,7 @@ def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Setti
             bids_filter_file=None,
             bids_database_dir=None,
         ),
-        superres=replace(
-            settings.superres, factor=retrospective_factor(settings), hr_acq=None, lr_acq=None
-        ),
+        superres=replace(settings.superres, factor=retrospective_factor(settings)),
         # the given number of dummy scans was removed from the downsampled runs
         preprocessing=replace(
             settings.preprocessing,

@@ -80,18 +80,8 @@ def call(
     and report. Most SLURM variables of a surrounding job, such as its memory and processors, are
     removed from the environment. The user name is added, because plugins of some sites need it.
 
-    Parameters
-    ----------
-    program : str
-        Name of the command; further arguments are passed to the command.
-    seconds : float | None, optional
-        Time limit (s), after which the exit code is 1 and the error output a message; None uses
-        120 s.
-
-    Raises
-    ------
-    SlurmError
-        The command does not exist.
+    `seconds` is the time limit, after which the exit code is 1 and the error output a message;
+    None uses 120 s. Raises `SlurmError` if the command does not exist.
     """
     timeout_s = _TIMEOUT_S if seconds is None else seconds
     if shutil.which(program) is None:
@@ -137,10 +127,7 @@ def _make_environment() -> dict[str, str]:
 def submit(arguments: Sequence[str]) -> str:
     """Submit a script and return the number of the job.
 
-    Raises
-    ------
-    SlurmError
-        SLURM rejects the script, or does not return a number.
+    Raises `SlurmError` if SLURM rejects the script, or does not return a number.
     """
     output = _run("sbatch", *arguments)
     number = parse_job_id(output)
@@ -158,16 +145,13 @@ def parse_job_id(output: str) -> str:
 def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
     """Return name and number of the pending and running jobs with some names.
 
-    Array tasks have numbers such as ``12_3``.
-
-    Raises
-    ------
-    SlurmError
-        SLURM does not answer.
+    Array tasks have numbers such as ``12_3``. Raises `SlurmError` if SLURM does not answer.
     """
     jobs = []
     for names in divide_into_chunks(job_names):
-        text = _run("squeue", "--noheader", "--array", f"--name={','.join(names)}", _ACTIVE_FORMAT)
+        text = _run(
+            "squeue", "--noheader", "--array", "--all", f"--name={','.join(names)}", _ACTIVE_FORMAT
+        )
         jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
     return jobs
 
@@ -181,10 +165,7 @@ def parse_squeue(squeue_text: str) -> list[list[str]]:
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs.
 
-    Raises
-    ------
-    SlurmError
-        The command fails.
+    Raises `SlurmError` if the command fails.
     """
     for group in divide_into_chunks(list(jobs)):
         _run("scancel", *group)
@@ -222,10 +203,7 @@ def divide_into_chunks(items: Sequence[str]) -> list[Sequence[str]]:
 def _run(program: str, *arguments: str) -> str:
     """Return the output of a command.
 
-    Raises
-    ------
-    SlurmError
-        The command fails.
+    Raises `SlurmError` if the command fails.
     """
     result = call(program, *arguments)
     if result.returncode:

@@ -33,7 +33,7 @@ _TIME_PATTERN = re.compile(
 class Request:
     """Resources of a job.
 
-    `memory_mb` is in MiB, and the time limit `minutes` in min. `resident`: whether shared memory
+    `memory_mb` is in MiB, and the time limit `minutes` in min. `resident` is whether shared memory
     is counted for each process.
     """
 
@@ -55,18 +55,10 @@ def make_request(
 ) -> Request:
     """Return the request for all tasks of an array.
 
-    Parameters
-    ----------
-    costs : Sequence[tuple[float, float]]
-        Memory (GB) and time (min) of each task.
-    cpus, gpus : int
-        Number of processors and GPUs.
-    memory_mb : int | None
-        Memory requested by the user (MiB); None uses the largest cost with a margin, rounded up.
-    minutes : int | None
-        Time limit set by the user (min); None uses the longest cost with a margin, rounded up.
-    resident : bool, optional
-        Whether shared memory is counted for each process.
+    `costs` are memory (GB) and time (min) of each task. `memory_mb` is the memory requested by the
+    user (MiB); None uses the largest cost with a margin, rounded up. `minutes` is the time limit
+    set by the user; None uses the longest cost with a margin, rounded up. `resident` is whether
+    shared memory is counted for each process.
     """
     memory_gib = max(memory for memory, _ in costs) * 1e9 / 2**30
     estimated_mb = max(
@@ -122,10 +114,7 @@ def compute_signal_seconds(request: Request) -> int:
 def parse_minutes(text: str) -> int:
     """Convert a SLURM time to minutes, rounded up; a number without a unit is in minutes.
 
-    Raises
-    ------
-    UsageError
-        The text is not a valid time, or the time is 0.
+    Raises `UsageError` if the text is not a valid time, or the time is 0.
 
     Examples
     --------

@@ -56,12 +56,8 @@ def _find_code(state: str, exit_code: str) -> str:
 class Queue:
     """SLURM queue of the current user.
 
-    Attributes
-    ----------
-    patience : float
-        Longest time without a response of the controller (s).
-    pause : float
-        First pause before a call is repeated (s).
+    `patience` is the longest time without a response of the controller (s), and `pause` the first
+    pause before a call is repeated (s).
     """
 
     patience: float
@@ -73,23 +69,11 @@ class Queue:
     ) -> str:
         """Submit a job and return its identifier.
 
-        The function waits if SLURM does not respond or the user has too many jobs.
-
-        Parameters
-        ----------
-        name : str
-            Unique name of the job. If a submission was not answered, the job is searched by name.
-        arguments : Sequence[str]
-            Further arguments of ``sbatch``.
-        has_active_jobs : Callable[[], bool]
-            Function that returns whether active jobs exist, whose end allows further submissions.
-
-        Raises
-        ------
-        JobRejected
-            SLURM rejects the job.
-        SlurmUnreachable
-            SLURM did not respond for too long.
+        The function waits if SLURM does not respond or the user has too many jobs. `name` is
+        unique. If a submission was not answered, the job is searched by name. `arguments` are
+        further arguments of ``sbatch``. `has_active_jobs` returns whether active jobs exist, whose
+        end allows further submissions. Raises `JobRejected` if SLURM rejects the job, and
+        `SlurmUnreachable` if SLURM did not respond for too long.
         """
         pause, is_repeated = self.pause, False
         while True:
@@ -115,10 +99,7 @@ class Queue:
     def states(self, jobs: Collection[str]) -> dict[str, tuple[str, str]] | None:
         """Return state and reason of jobs in the queue, or None if SLURM does not respond.
 
-        Raises
-        ------
-        SlurmUnreachable
-            SLURM did not respond for too long.
+        Raises `SlurmUnreachable` if SLURM did not respond for too long.
         """
         state_by_job: dict[str, tuple[str, str]] = {}
         for chunk in divide_into_chunks(sorted(jobs)):
@@ -137,11 +118,8 @@ class Queue:
     def final_state(self, job: str) -> tuple[str, str, str]:
         """Return how a job ended that is no longer in the queue.
 
-        Returns
-        -------
-        tuple[str, str, str]
-            State with details (``UNKNOWN`` if SLURM has forgotten the job), code of
-            `_find_code`, and host.
+        Return the state with details (``UNKNOWN`` if SLURM has forgotten the job), the code of
+        `_find_code`, and the host.
         """
         result = call("scontrol", "--oneliner", "show", "job", job)
         fields = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", result.stdout))

@@ -51,12 +51,8 @@ def submit(
     """Write the scripts, submit the jobs, and return their numbers.
 
     The group job starts after the array and after the arrays in `active_arrays`, whether they
-    succeed or not.
-
-    Raises
-    ------
-    SlurmError
-        SLURM rejects a job; previously submitted jobs are cancelled.
+    succeed or not. Raises `SlurmError` if SLURM rejects a job; previously submitted jobs are
+    cancelled.
     """
     scripts = write_scripts(submission, settings_toml)
     # the results of new participants are missing in earlier results of the group

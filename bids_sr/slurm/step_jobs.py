@@ -96,17 +96,9 @@ class Jobs:
     def cancel_orphans(self, names: Collection[str]) -> None:
         """Cancel jobs of an earlier, killed run in the same working directory.
 
-        These jobs would write to the directories of this run.
-
-        Parameters
-        ----------
-        names : Collection[str]
-            Full names of the steps of this run; jobs of other participants are not cancelled.
-
-        Raises
-        ------
-        SlurmError
-            The jobs do not end.
+        These jobs would write to the directories of this run. `names` are the full names of the
+        steps of this run; jobs of other participants are not cancelled. Raises `SlurmError` if the
+        jobs do not end.
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
@@ -132,19 +124,8 @@ class Jobs:
     def start(self, node: "Node", *, updatehash: bool) -> int:
         """Submit the job of a step and return its number in this run.
 
-        A job that SLURM rejects ends at once.
-
-        Parameters
-        ----------
-        node : Node
-            Node of the step.
-        updatehash : bool
-            Whether to update the hash of the step without running it.
-
-        Raises
-        ------
-        SlurmUnreachable
-            SLURM did not respond for too long.
+        A job that SLURM rejects ends at once. `updatehash` is whether to update the hash of the
+        step without running it. Raises `SlurmUnreachable` if SLURM did not respond for too long.
         """
         from nipype.utils.filemanip import savepkl
 
@@ -332,7 +313,7 @@ class Jobs:
     ) -> NodeOutcome:
         """Return the outcome of a job without a result, with the end of its log.
 
-        `text`: reason. `code`: key of `CODES`.
+        `text` is the reason, and `code` a key of `CODES`.
         """
         node = job.node
         resources = [

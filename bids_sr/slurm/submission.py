@@ -60,28 +60,14 @@ class Site(OptionSection):
 class Submission:
     """Array of participants, followed by a group job.
 
-    Parameters
-    ----------
-    id : str
-        Time of submission and a random part; also the name of its folder.
-    bids_dir, output_dir, work_dir : Path
-        Absolute paths of the data, output and working directories.
-    tasks : tuple[tuple[str, ...], ...]
-        Participants of each task (``sub-01``), starting with task 1; empty without an array.
-    digests : Mapping[str, str]
-        Digest of data and settings by participant and ``group``, see `read_done`.
-    request : Request | None
-        Resources of each task; None without an array.
-    group_request : Request | None
-        Resources of the group job; None if there is no group job.
-    site : Site
-        Site-specific options.
-    program : str
-        Name or path of the installed program.
-    binds : tuple[Path, ...]
-        Files and directories to mount in a container, besides data, output and work.
-    at_once : int
-        Limit of simultaneous tasks; 0 for the limit of SLURM.
+    `id` is the time of submission and a random part; it is also the name of the folder of the
+    submission. Directories have absolute paths. `tasks` contains the participants of each task
+    (``sub-01``), starting with task 1; () without an array. `digests` contains the digest of data
+    and settings by participant and ``group``, see `read_done`. `request` contains the resources of
+    each task; None without an array. `group_request` contains the resources of the group job; None
+    if there is no group job. `program` is the name or path of the installed program. `binds` are
+    files and directories to mount in a container, besides data, output and work. `at_once` is the
+    limit of simultaneous tasks; 0 for the limit of SLURM.
     """
 
     id: str
@@ -133,46 +119,39 @@ def read_done(output_dir: Path) -> dict[str, str]:
 class ActiveJobs:
     """Pending and running jobs of an output.
 
-    `participants`: participants of the tasks, by the number of their array. `group_jobs`: numbers
-    of group jobs.
+    `digests` contains the digest of data and settings by participant, by the number of the array,
+    see `read_done`. `group_jobs` are the numbers of group jobs.
     """
 
-    participants: Mapping[str, tuple[str, ...]]
+    digests: Mapping[str, Mapping[str, str]]
     group_jobs: tuple[str, ...]
 
     @property
     def labels(self) -> set[str]:
         """All participants with a pending or running task."""
-        return {label for labels in self.participants.values() for label in labels}
+        return {label for digests in self.digests.values() for label in digests}
 
 
 def find_active(output_dir: Path) -> ActiveJobs:
     """Query the queue for the jobs of all submissions of an output.
 
-    Raises
-    ------
-    SlurmError
-        SLURM does not answer.
+    Raises `SlurmError` if SLURM does not answer.
     """
     folders = {
         f"{_NAME_PREFIX}{path.parent.name}": path.parent
         for path in sorted(_find_slurm_dir(output_dir).glob("*/settings.toml"))
     }
-    labels_by_array: dict[str, list[str]] = {}
+    digests_by_array: dict[str, dict[str, str]] = {}
     group_jobs = []
     for name, job in list_active_jobs(list(folders)) if folders else ():
         number, _, task = job.partition("_")
         if task:
             lines = (folders[name] / TASK_LIST).read_text(encoding="utf-8").splitlines()
-            entries = lines[int(task) - 1].split()
-            labels = [entry.partition(":")[0] for entry in entries]
-            labels_by_array.setdefault(number, []).extend(labels)
+            entries = dict(entry.split(":") for entry in lines[int(task) - 1].split())
+            digests_by_array.setdefault(number, {}).update(entries)
         else:
             group_jobs.append(number)
-    return ActiveJobs(
-        participants={number: tuple(labels) for number, labels in labels_by_array.items()},
-        group_jobs=tuple(group_jobs),
-    )
+    return ActiveJobs(digests=digests_by_array, group_jobs=tuple(group_jobs))
 
 
 def _find_slurm_dir(output_dir: Path) -> Path:

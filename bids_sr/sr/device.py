@@ -11,10 +11,7 @@ TrainPrecision = Literal["auto", "fp32", "mixed"]
 def choose_device(device: str) -> Literal["cpu", "cuda"]:
     """Return the torch device; "auto" selects CUDA if it works.
 
-    Raises
-    ------
-    RuntimeError
-        If CUDA was requested but cannot be used.
+    Raises `RuntimeError` if CUDA was requested but cannot be used.
     """
     if device == "cpu" or (device == "auto" and _find_cuda_problem()):
         return "cpu"

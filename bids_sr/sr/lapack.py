@@ -50,12 +50,8 @@ def factor_in_place(matrix: Float32) -> Float32:
 
     Values above the diagonal are neither read nor changed. The same array is returned.
 
-    Raises
-    ------
-    ValueError
-        If the array is not a square matrix that LAPACK can process in place.
-    np.linalg.LinAlgError
-        If the matrix is not positive definite.
+    Raises `ValueError` if the array is not a square matrix that LAPACK can process in place, and
+    `np.linalg.LinAlgError` if the matrix is not positive definite.
     """
     _check_matrix(matrix)
     if matrix.shape[0] != matrix.shape[1]:

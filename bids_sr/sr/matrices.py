@@ -123,17 +123,8 @@ def crop_matrix(n: int, m: int) -> Array:
     reconstruction. A scanner samples k = -m/2 … m/2 - 1 (even m), and thus only one of the two
     samples at the Nyquist limit.
 
-    Parameters
-    ----------
-    n : int
-        Number of high-resolution voxels along the axis.
-    m : int
-        Number of low-resolution voxels along the axis, at most n.
-
-    Returns
-    -------
-    Array
-        Read-only matrix from high to low resolution (m x n, float64).
+    `n` is the number of high-resolution voxels along the axis, and `m` the number of
+    low-resolution voxels, at most n. The matrix (m x n, float64) is read-only.
     """
     return np.ascontiguousarray(crop_matrix_complex(n, m).real)
 
@@ -251,27 +242,12 @@ def degrade(
 ) -> tuple[Array, Array]:
     """Downsample an image with a matrix along each axis whose factor is not 1.
 
-    Parameters
-    ----------
-    hr : Array
-        High-resolution image (X, Y, Z[, T]), real or complex.
-    hr_affine : Array
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    matrix_of_axis : _AxisMatrixFunction
-        Function of axis, n and m that returns the m x n matrix for n high-resolution and m
-        low-resolution voxels.
+    `hr` is real or complex (X, Y, Z[, T]). `matrix_of_axis` returns, for an axis, n and m, the m x
+    n matrix for n high-resolution and m low-resolution voxels. Returns the low-resolution image
+    and its voxel-to-world matrix; both affines are 4 x 4 (RAS+ mm).
 
-    Returns
-    -------
-    tuple[Array, Array]
-        Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    ResolutionError
-        If the image does not have three or four axes, a factor is below 1, or no voxel remains.
+    Raises `ResolutionError` if the image does not have three or four axes, a factor is below 1, or
+    no voxel remains.
     """
     hr = _as_image(hr)
     window, shape = cropping_window(hr.shape[:3], check_factor(factor))
@@ -288,26 +264,9 @@ def kspace_crop(
     The outer edges of the (cropped) field of view do not change. Source: gan-cpce-circle, section
     "Low-resolution images"; the half-voxel phase ramp is ours.
 
-    Parameters
-    ----------
-    hr : Array
-        High-resolution image (X, Y, Z[, T]). A complex image remains complex.
-    hr_affine : Array
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    magnitude : bool, optional
-        Whether to return the magnitude of the image.
-
-    Returns
-    -------
-    tuple[Array, Array]
-        Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    ResolutionError
-        If a factor is below 1, or no voxel remains.
+    `hr` is (X, Y, Z[, T]); a complex image remains complex unless the `magnitude` is requested.
+    Returns the low-resolution image and its voxel-to-world matrix; both affines are 4 x 4 (RAS+
+    mm). Raises `ResolutionError` if a factor is below 1, or no voxel remains.
     """
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, lambda _, n, m: crop(n, m))
@@ -323,28 +282,10 @@ def acquire(
     one slice at a time without encoding, so signals are averaged over the slice thickness. If the
     factor across slices is 1, both functions return the same image.
 
-    Parameters
-    ----------
-    hr : Array
-        High-resolution image (X, Y, Z[, T]), real or complex, with slices along the third axis.
-        Complex images remain complex.
-    hr_affine : Array
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size along each axis.
-    magnitude : bool, optional
-        Whether to return the magnitude of the image.
-
-    Returns
-    -------
-    tuple[Array, Array]
-        Low-resolution image (x, y, z[, T]), and its voxel-to-world matrix (4 x 4, RAS+ mm). The
-        outer edges of the (cropped) field of view do not change.
-
-    Raises
-    ------
-    ResolutionError
-        If a factor is below 1, or no voxel remains.
+    `hr` is (X, Y, Z[, T]), with slices along the third axis; a complex image remains complex
+    unless the `magnitude` is requested. Returns the low-resolution image (x, y, z[, T]) and its
+    voxel-to-world matrix; both affines are 4 x 4 (RAS+ mm). The outer edges of the (cropped) field
+    of view do not change. Raises `ResolutionError` if a factor is below 1, or no voxel remains.
     """
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, partial(_make_acquisition_matrix, crop=crop))
@@ -358,17 +299,8 @@ def upsample_residual(residual: Array, factor: Factor) -> Array:
     the difference is zero filled. Across slices, if the factor is above 1, it is interpolated with
     a cubic spline, whose means over the acquired slices equal the difference.
 
-    Parameters
-    ----------
-    residual : Array
-        Acquired minus downsampled image (x, y, z), in any unit.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Array
-        Image on the high-resolution grid (X, Y, Z). `downsample` converts it to `residual`.
+    `residual` is the acquired minus the downsampled image (x, y, z), in any unit. `downsample`
+    converts the result on the high-resolution grid (X, Y, Z) to `residual`.
     """
     m = residual.shape[2]
     n = highres_size(m, factor[2])
@@ -445,21 +377,8 @@ def interpolation_matrix(name: str, m: int, n: int, axis: int = 0) -> Array:
     Across slices (axis 2), B-splines replace zero filling, because slices are excited one by one
     and have no k-space.
 
-    Parameters
-    ----------
-    name : str
-        Name of the interpolation, one of `MATRICES`.
-    m : int
-        Number of acquired voxels along the axis.
-    n : int
-        Number of high-resolution voxels along the axis.
-    axis : int, optional
-        Number of the axis.
-
-    Raises
-    ------
-    KeyError
-        If the interpolation is unknown.
+    `name` is one of `MATRICES`; `KeyError` is raised otherwise. `m` is the number of acquired
+    voxels along the axis, and `n` the number of high-resolution voxels.
     """
     if name not in MATRICES:
         raise KeyError(
@@ -471,25 +390,10 @@ def interpolation_matrix(name: str, m: int, n: int, axis: int = 0) -> Array:
 def upsample(name: str, lr: Array, factor: Factor) -> Array:
     """Upsample an image to the high-resolution grid over the same field of view.
 
-    Parameters
-    ----------
-    name : str
-        Interpolation: nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane
-        k-space zero filling).
-    lr : Array
-        Image on the acquired grid (x, y, z[, T]), in any unit.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-
-    Returns
-    -------
-    Array
-        Image on the high-resolution grid (X, Y, Z[, T]).
-
-    Raises
-    ------
-    ResolutionError
-        If the image does not have three or four axes, or a factor is below 1.
+    The interpolation is nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill
+    (in-plane k-space zero filling). `lr` is on the acquired grid (x, y, z[, T]), in any unit, and
+    the result on the high-resolution grid (X, Y, Z[, T]). Raises `ResolutionError` if the image
+    does not have three or four axes, or a factor is below 1.
     """
     lr = _as_image(lr)
     ratios = check_factor(factor)

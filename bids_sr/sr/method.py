@@ -31,18 +31,9 @@ _TYPICAL_PAPER_COST = RunTime(always=240_000.0, series=25.0)
 class NegativeControl:
     """Negative control: the method with one of its inputs replaced.
 
-    Parameters
-    ----------
-    suffix : str
-        Suffix of the series name.
-    kind : {"model", "contrast", "map"}
-        Input that is replaced.
-    replacement : str
-        Description of the replacement, for texts.
-    cause : str
-        Description of the cause of an improvement over the control, for texts.
-    method : str
-        Name of the series that the control is compared with.
+    `suffix` is the suffix of the series name. `kind` is the input that is replaced. `replacement`
+    describes the replacement, and `cause` the cause of an improvement over the control, for texts.
+    `method` is the name of the series that the control is compared with.
     """
 
     suffix: str

@@ -51,17 +51,9 @@ def matrix_names(name: str) -> tuple[str, str, str]:
 class Degradation:
     """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`.
 
-    Parameters
-    ----------
-    name : str
-        Name of the degradation.
-    shape : tuple[int, ...]
-        Shape of the high-resolution grid with two or three axes.
-    lowres_shape : tuple[int, ...]
-        Shape of the low-resolution grid.
-    window : tuple[tuple[int, int], ...]
-        Start and stop of the low-resolution grid along each axis, in high-resolution voxels.
-        Voxels outside are ignored.
+    `shape` is the high-resolution grid with two or three axes, and `lowres_shape` the
+    low-resolution grid. `window` has start and stop of the low-resolution grid along each axis, in
+    high-resolution voxels; voxels outside are ignored.
     """
 
     name: str
@@ -111,27 +103,15 @@ def get_operator(
 ) -> Degradation:
     """Return a degradation for a grid.
 
-    Parameters
-    ----------
-    name : str
-        Degradation: kspace, multislice, block, gauss or trilinear.
-    shape : tuple[int, ...]
-        Shape of the high-resolution grid with two or three axes.
-    factor : tuple[float, ...]
-        Ratio of low-resolution to high-resolution voxel size along each axis, a fraction with a
-        denominator of at most 64.
-    lowres_shape : tuple[int, ...] | None, optional
-        Shape of a low-resolution grid that covers the whole high-resolution grid; the matrices
-        then include the rounding of the factor to whole voxels (43.75 voxels become 44 with a
-        factor of 1.2571). By default, a size that the factor does not divide is cropped around its
-        center.
+    `name` is kspace, multislice, block, gauss or trilinear. `shape` is the high-resolution grid
+    with two or three axes. `factor` is the ratio of low- to high-resolution voxel size along each
+    axis, a fraction with a denominator of at most 64. `lowres_shape` is a low-resolution grid that
+    covers the whole high-resolution grid; the matrices then include the rounding of the factor to
+    whole voxels (43.75 voxels become 44 with a factor of 1.2571). If it is None, a size that the
+    factor does not divide is cropped around its center.
 
-    Raises
-    ------
-    KeyError
-        If the degradation is unknown.
-    ResolutionError
-        If shape and factor do not match, or a factor is below 1.
+    Raises `KeyError` if the degradation is unknown, and `ResolutionError` if shape and factor do
+    not match, or a factor is below 1.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(_DEGRADATIONS)}")
@@ -185,16 +165,9 @@ def _apply_matrices(
 ) -> Tensor:
     """Apply matrices along the last two axes (x, y), and along the slice axis before them.
 
-    Parameters
-    ----------
-    image : Tensor
-        Images (..., x, y) or (..., z, x, y).
-    rows : Tensor
-        Matrix along x (X, x).
-    columns : Tensor
-        Matrix along y (Y, y).
-    across : Tensor | None, optional
-        Matrix across slices (Z, z). If it is None or square, slices are not changed.
+    `image` is (..., x, y) or (..., z, x, y). `rows` is the matrix along x (X, x), `columns` the
+    matrix along y (Y, y), and `across` the matrix across slices (Z, z). If `across` is None or
+    square, slices are not changed.
     """
     resized = rows @ image @ columns.T
     if across is None or across.shape[0] == across.shape[1]:
@@ -232,14 +205,8 @@ class ResolutionLevel:
     values. Hence, downsample(upsample(x)) is x, and x - upsample(downsample(x)) is above the
     acquired Nyquist frequency.
 
-    Parameters
-    ----------
-    acquired_shape, highres_shape : Shape
-        Shapes of the acquired grid (x, y, z) and of the high-resolution grid (X, Y, Z).
-    device : str | torch.device, optional
-        Device of matrices and images.
-    dtype : torch.dtype, optional
-        Type of matrices and images.
+    `acquired_shape` is (x, y, z) and `highres_shape` (X, Y, Z). `device` and `dtype` are of
+    matrices and images.
     """
 
     def __init__(
@@ -329,14 +296,8 @@ def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | Non
 def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
     """Interpolate images (..., x, y) or (..., z, x, y) to given sizes.
 
-    Parameters
-    ----------
-    name : str
-        Name of the interpolation, such as ``bspline``.
-    image : Tensor
-        Images to interpolate.
-    sizes : Sequence[int]
-        New numbers of voxels along x, y and, optionally, across slices.
+    `name` is an interpolation such as ``bspline``. `sizes` are the new numbers of voxels along x,
+    y and, optionally, across slices.
     """
     axis_matrices = (
         torch.tensor(interpolation_matrix(name, image.shape[dim], n, axis), dtype=image.dtype)

@@ -27,6 +27,11 @@ _LossKind = Literal[
 ]
 # terms that compare the output with the target
 _COMPARISON_KINDS = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
+SMALLEST_SIDE = 8
+"""Smallest side of a patch (voxels)."""
+_MIN_LEARNING_RATE = 1e-7
+_MAX_EPOCHS = 100_000
+ATTENTION_UNET_PAPER = "Li et al. 2022"
 # learning rate of the first step of "one-cycle", relative to the full rate
 _FIRST_RATE = 0.04
 
@@ -103,22 +108,15 @@ def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: obj
 class LossTerm:
     """Term of the generator's loss.
 
-    Parameters
-    ----------
-    kind : _LossKind
-        Type of the comparison. "content", "psnr" and "ssim" are weighted comparisons of output and
-        target. "perceptual" compares VGG-19 features of output and target, and is omitted without
-        VGG-19 weights. "tv" uses only the output, and "adversarial" the critic's scores. For the
-        generators G to high and F to low resolution, "cycle" compares F(G(x)) with x and G(F(y))
-        with y, "identity" compares G(y) with y and F(x) with x, and "sparsify" compares G(x) with
-        y.
-    build : Callable[..., torch.nn.Module]
-        Function that returns the module. For a perceptual term, its argument is the path of the
-        weights.
-    weight : float
-        Factor in the sum. A term of weight 0 is only logged.
-    stands_in : bool
-        Whether the term is used only if there are no VGG-19 weights.
+    The kinds "content", "psnr" and "ssim" are weighted comparisons of output and target.
+    "perceptual" compares VGG-19 features of output and target, and is omitted without VGG-19
+    weights. "tv" uses only the output, and "adversarial" the critic's scores. For the generators G
+    to high and F to low resolution, "cycle" compares F(G(x)) with x and G(F(y)) with y, "identity"
+    compares G(y) with y and F(x) with x, and "sparsify" compares G(x) with y.
+
+    `build` returns the module. For a perceptual term, its argument is the path of the weights.
+    `weight` is the factor in the sum; a term of weight 0 is only logged. A term that `stands_in`
+    is used only if there are no VGG-19 weights.
     """
 
     kind: _LossKind
@@ -146,21 +144,13 @@ class Augmentation:
     Augmentation A is applied to the high-resolution image. The low-resolution image becomes
     B(A(highres)) + A(lowres - B(highres)) with the degradation B, which preserves its noise.
 
-    Parameters
-    ----------
-    dihedral : bool
-        Whether to flip both in-plane axes and, on square matrices, exchange them. This maps voxel
-        centers of both grids onto voxel centers, unlike other rotations or shifts by whole
-        high-resolution voxels.
-    shift : float
-        Largest in-plane shift by a phase ramp (high-resolution voxels).
-    gamma, gain : float
-        Standard deviation of the logarithm of an exponent, and of a factor, applied to the
-        intensity.
-    noise : float
-        Standard deviation of noise added to the low-resolution image (scaled intensity). The
-        zero-filled noise is also added to the target, so that the network does not learn to remove
-        noise.
+    `dihedral` flips both in-plane axes and, on square matrices, exchanges them. This maps voxel
+    centers of both grids onto voxel centers, unlike other rotations or shifts by whole
+    high-resolution voxels. `shift` is the largest in-plane shift by a phase ramp (high-resolution
+    voxels). `gamma` and `gain` are the standard deviation of the logarithm of an exponent, and of
+    a factor, applied to the intensity. `noise` is the standard deviation of noise added to the
+    low-resolution image (scaled intensity). The zero-filled noise is also added to the target, so
+    that the network does not learn to remove noise.
     """
 
     dihedral: bool = False
@@ -176,137 +166,155 @@ class Augmentation:
 
 
 @frozen
+class SettingLimits:
+    """Limits of a setting that users can change.
+
+    `unit` is "" for ratios. `source` is the paper that varies the setting, with its values; "" if
+    there is none. `text_without_value` describes the behavior if the value is None.
+    `requires_prior` states whether only methods with a prior use the setting of a
+    `VarianceRecipe`. `is_used` returns whether a recipe uses the setting. `replaced_fields` are
+    further fields of the recipe with their values after a change of the setting.
+    """
+
+    minimum: float
+    maximum: float
+    unit: str = ""
+    source: str = ""
+    text_without_value: str = ""
+    requires_prior: bool = True
+    is_used: Callable[[Any], bool] = lambda recipe: True
+    replaced_fields: Mapping[str, object] = field(default_factory=dict)
+
+
+def changeable_field(default: object, doc: str, limits: SettingLimits) -> Any:
+    """Return a field of a recipe that users can change with ``--set``."""
+    return field(default=default, metadata={"doc": doc, "limits": limits})
+
+
+@frozen
 class Recipe:
     """Settings of a training.
 
-    Parameters
-    ----------
-    build_generator : Callable[[int, Factor], torch.nn.Module]
-        Function from number of channels and factor to the generator, a network from (N, C, *grid)
-        to the high-resolution grid.
-    build_critic : Callable[[int], torch.nn.Module] | None
-        Function from number of channels to the critic, a network from images to scores. None if
-        there is no critic.
-    losses : tuple[LossTerm, ...]
-        Terms of the generator's loss.
-    upsampled_by : str | None
-        Interpolation of the input before the generator. None for a generator on the acquired grid.
-    patch : int | tuple[int, ...] | None
-        Side of the patches (high-resolution voxels), or one side per axis. None for whole slices
-        or volumes.
-    batch, iterations : int
-        Number of images per step, and maximum number of steps.
-    learning_rate, betas : float, tuple[float, float]
-        Settings of the Adam optimizer.
-    schedule : {"constant", "one-cycle", "plateau", "linear-decay", "step-decay"}
-        Schedule of the learning rate. "one-cycle" increases for a fifth of the steps and then
-        decreases to zero. "plateau" multiplies the rate by `plateau_factor` after
-        `plateau_patience` validation steps without improvement. "linear-decay" is constant up to
-        `decay_from` (in epochs if the training is specified in epochs) and then decreases linearly
-        to `final_learning_rate`. "step-decay" multiplies the rate by `decay_factor` every
-        `decay_every` epochs.
-    critic_learning_rate : float | None
-        Learning rate of the critic; None for the rate of the generator.
-    critic_steps : int
-        Number of critic steps per generator step.
-    adversarial_from : int
-        First iteration with an adversarial term. Earlier steps pre-train the generator without
-        training the critic.
-    gradient_limit : float | None
-        Largest norm of the generator's gradient; None means no clipping.
-    background : float
-        Weight of the content loss outside the mask (1 inside).
-    evaluate_every : int
-        Number of iterations between validation steps, and between checkpoints.
-    patience : int | None
-        Number of validation steps without an improvement of 0.005 dB after which training stops.
-        None disables early stopping.
-    hold_out : int
-        Every n-th slice is held out. If it is 0, none are held out, and the weights with the
-        smallest training loss are kept, or the last weights if the loss is adversarial.
-    augmentation : Augmentation
-        Augmentation of training images.
-    epochs, patches : int | None
-        Alternative to `iterations`: each of `patches` patches, drawn once, is used once per epoch,
-        and validation steps are `look_epochs` epochs apart. If `patches` is combined with
-        `iterations`, the steps use this number of patches repeatedly. Without `patches`, each step
-        draws new patches.
-    look_epochs : int
-        Number of epochs between validation steps.
-    decay_from, final_learning_rate : int, float
-        Settings of the schedule "linear-decay".
-    plateau_patience, plateau_factor : int, float
-        Settings of the schedule "plateau".
-    critic_game : {"bce", "wasserstein", "wasserstein-gp"}
-        Loss of the critic: "bce" (defined by the adversarial term), "wasserstein" (weights are
-        clipped to +-`weight_clip` after each critic step), or "wasserstein-gp" (with
-        `penalty_weight` times the gradient penalty).
-    weight_clip, penalty_weight : float
-        Settings of Wasserstein critics.
-    objective : {"supervised", "self", "cycle"}
-        "supervised"; "self" (the output is downsampled and compared with the low-resolution image,
-        so that no high-resolution image is required); or "cycle" (with a second generator to low
-        resolution).
-    degradation : str
-        Name of the degradation in `operators` that simulates low-resolution images, and is used
-        for the objective "self".
-    factors : tuple[float, ...]
-        Factors to draw from in each step, along the axes that the factor changes, to train a
-        single network for several factors.
-    freeze_but_last : int | None
-        Number of layers with weights, counted from the end, that are trained if training starts
-        from a model. None means all layers.
-    keep_critic : bool
-        Whether the trained critic is stored with the generator for inspection and further
-        training. For cycles, the second generator and its critic are also stored.
-    intensity : {"percentile", "unit", "range"}
-        Intensity that is 1 for the network: "percentile" (99th percentile within the mask), "unit"
-        (the maximum, for networks that end in a sigmoid) or "range" (the maximum, with the minimum
-        scaled to 0).
-    patch_at_most : bool
-        Whether `patch` is an upper limit, so that smaller images are used whole in plane.
-    keep : {"best", "last"}
-        Weights that are kept if slices are held out: the weights with the best score, or the last
-        weights. Adversarial training can reduce the score, and "best" would then discard its
-        effect.
-    pretrained_by : tuple[str, ...]
-        Kinds of the loss terms used before `adversarial_from`. An empty tuple means all terms
-        except the adversarial term.
-    every_slice : bool
-        Whether slices that hardly show the head are also used for training.
-    applied_in_patches : bool
-        Whether a model is applied in patches of its training size, placed side by side as in a
-        paper, instead of to whole slices or volumes.
-    each_slice_once : bool
-        Whether an epoch of whole slices contains each training slice once, in random order.
-        `patches` then applies only to trainings on patches.
-    slice_batches : int | None
-        Number of batches in such an epoch; None until the images are known.
-    decay_every : int
-        Number of epochs between reductions of the schedule "step-decay".
-    decay_factor : float
-        Factor of a reduction of this schedule.
-    critic_betas : tuple[float, float] | None
-        Settings of the Adam optimizer of the critic; None for `betas`.
-    edition : int
-        Number of the recipe's edition, which is increased if the recipe gets another network.
-        Models of other editions cannot be used.
+    The definitions of the settings that users can change contain their descriptions.
+
+    `build_generator` returns, from number of channels and factor, a network from (N, C, *grid) to
+    the high-resolution grid. `build_critic` returns, from number of channels, a network from
+    images to scores; None if there is no critic. `losses` are terms of the generator's loss, and
+    `background` is the weight of the content loss outside the mask (1 inside). `adversarial_from`
+    is the first iteration with an adversarial term. Earlier steps pre-train the generator without
+    training the critic, with the kinds of loss terms in `pretrained_by`; if it is empty, with all
+    terms except the adversarial term. The `critic_game` is the loss of the critic: "bce" (defined
+    by the adversarial term), "wasserstein" (weights are clipped to +-`weight_clip` after each
+    critic step), or "wasserstein-gp" (with `penalty_weight` times the gradient penalty).
+    `keep_critic` stores the trained critic with the generator for inspection and further training,
+    and for cycles also the second generator and its critic.
+
+    The `objective` is "supervised", "self" (the output is downsampled and compared with the
+    low-resolution image, so that no high-resolution image is required), or "cycle" (with a second
+    generator to low resolution). The `degradation` in `operators` simulates low-resolution images,
+    and is used for the objective "self". In each step, one of `factors` is drawn, along the axes
+    that the factor changes, to train a single network for several factors. `upsampled_by` is the
+    interpolation of the input before the generator; None for a generator on the acquired grid.
+    `intensity` is the intensity that is 1 for the network: "percentile" (99th percentile within
+    the mask), "unit" (the maximum, for networks that end in a sigmoid) or "range" (the maximum,
+    with the minimum scaled to 0).
+
+    `patch` is one side for all axes, or one side per axis. With `patch_at_most`, `patch` is an
+    upper limit, so that smaller images are used whole in plane. With `applied_in_patches`, a model
+    is applied in patches of its training size, placed side by side as in a paper, instead of to
+    whole slices or volumes. With `every_slice`, slices that hardly show the head are also used for
+    training. Every `hold_out`-th slice is held out. If `hold_out` is 0, the weights with the
+    smallest training loss are kept, or the last weights if the loss is adversarial. If slices are
+    held out, `keep` selects the weights with the best score or the last weights. Adversarial
+    training can reduce the score, and "best" would then discard its effect.
+
+    `evaluate_every` is the number of iterations between validation steps, and between checkpoints;
+    `look_epochs` is the number of epochs between validation steps, if the training is specified in
+    epochs. With `each_slice_once`, an epoch of whole slices contains each training slice once, in
+    random order, and `patches` then applies only to trainings on patches. `slice_batches` is the
+    number of batches in such an epoch; None until the images are known. Training stops after
+    `patience` validation steps without an improvement of 0.005 dB; None disables early stopping.
+
+    `betas` is a setting of the Adam optimizer of the generator, and `critic_betas` of the
+    optimizer of the critic; None for the same values. The `schedule` "one-cycle" increases the
+    learning rate for a fifth of the steps and then decreases it to zero. "plateau" multiplies the
+    rate by `plateau_factor` after `plateau_patience` validation steps without improvement.
+    "linear-decay" is constant up to `decay_from` (in epochs if the training is specified in
+    epochs) and then decreases linearly to `final_learning_rate`. "step-decay" multiplies the rate
+    by `decay_factor` every `decay_every` epochs. `gradient_limit` is the largest norm of the
+    generator's gradient; None means no clipping.
+
+    `freeze_but_last` is the number of layers with weights, counted from the end, that are trained
+    if training starts from a model; None means all layers. `edition` is increased if the recipe
+    gets another network; models of other editions cannot be used.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
     build_critic: Callable[[int], nn.Module] | None = None
     losses: tuple[LossTerm, ...] = ()
     upsampled_by: str | None = None
-    patch: int | tuple[int, ...] | None = None
-    batch: int = 4
-    iterations: int = 1000
-    learning_rate: float = 1e-3
+    patch: int | tuple[int, ...] | None = changeable_field(
+        None,
+        "side length of training patches",
+        SettingLimits(
+            minimum=SMALLEST_SIDE,
+            maximum=256,
+            unit="high-resolution voxels",
+            source=f"{ATTENTION_UNET_PAPER}: 8 to 64, section 4.1.2",
+            text_without_value="whole images",
+            # patches would change the total variation and the data consistency of
+            # self-supervised recipes
+            is_used=lambda recipe: (
+                not recipe.augmentation.of_whole_slices and recipe.objective != "self"
+            ),
+            replaced_fields={"patch_at_most": False},
+        ),
+    )
+    batch: int = changeable_field(
+        4,
+        "number of patches per batch",
+        SettingLimits(minimum=1, maximum=512, unit="patches per step"),
+    )
+    iterations: int = changeable_field(
+        1000,
+        "maximum number of training steps",
+        SettingLimits(
+            minimum=1,
+            maximum=10_000_000,
+            unit="steps",
+            is_used=lambda recipe: recipe.epochs is None,
+        ),
+    )
+    learning_rate: float = changeable_field(
+        1e-3,
+        "learning rate of the Adam optimizer for the generator",
+        SettingLimits(minimum=_MIN_LEARNING_RATE, maximum=1),
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["constant", "one-cycle", "plateau", "linear-decay", "step-decay"] = (
         "constant"
     )
-    critic_learning_rate: float | None = None
-    critic_steps: int = 1
+    critic_learning_rate: float | None = changeable_field(
+        None,
+        "learning rate of the Adam optimizer for the critic",
+        SettingLimits(
+            minimum=_MIN_LEARNING_RATE,
+            maximum=1,
+            text_without_value="same as the generator",
+            is_used=lambda recipe: recipe.build_critic is not None,
+        ),
+    )
+    critic_steps: int = changeable_field(
+        1,
+        "number of critic steps per generator step",
+        SettingLimits(
+            minimum=1,
+            maximum=100,
+            unit="steps",
+            source=f"{ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
+            is_used=lambda recipe: recipe.build_critic is not None,
+        ),
+    )
     adversarial_from: int = 0
     gradient_limit: float | None = None
     background: float = 1.0
@@ -314,12 +322,45 @@ class Recipe:
     patience: int | None = None
     hold_out: int = 5
     augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int | None = None
-    patches: int | None = None
+    # alternative to `iterations`: each of `patches` patches is used once per epoch
+    epochs: int | None = changeable_field(
+        None,
+        "maximum number of epochs",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.epochs is not None,
+        ),
+    )
+    # combined with `iterations`, the steps use this number of patches repeatedly
+    patches: int | None = changeable_field(
+        None,
+        "number of training patches, which are drawn once before training",
+        SettingLimits(
+            minimum=1,
+            maximum=10_000_000,
+            unit="patches in total across all images",
+            source=f"{ATTENTION_UNET_PAPER}: 100 to 5000 per scan, section 4.1.3; Liang & Zhang"
+            " 2023: 5000 and 20000, table 1",
+            text_without_value="new patches in every step",
+            is_used=lambda recipe: not recipe.augmentation.of_whole_slices,
+            replaced_fields={"each_slice_once": False},
+        ),
+    )
     look_epochs: int = 1
     decay_from: int = 0
     final_learning_rate: float = 0.0
-    plateau_patience: int = 5
+    plateau_patience: int = changeable_field(
+        5,
+        "number of epochs without improvement after which the learning rate is halved",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.schedule == "plateau",
+        ),
+    )
     plateau_factor: float = 0.5
     critic_game: Literal["bce", "wasserstein", "wasserstein-gp"] = "bce"
     weight_clip: float = 0.01
@@ -337,7 +378,16 @@ class Recipe:
     applied_in_patches: bool = False
     each_slice_once: bool = False
     slice_batches: int | None = None
-    decay_every: int = 20
+    decay_every: int = changeable_field(
+        20,
+        "number of epochs after which the learning rate is multiplied by `decay_factor`",
+        SettingLimits(
+            minimum=1,
+            maximum=_MAX_EPOCHS,
+            unit="epochs",
+            is_used=lambda recipe: recipe.schedule == "step-decay",
+        ),
+    )
     decay_factor: float = 0.5
     critic_betas: tuple[float, float] | None = None
     edition: int = 1
@@ -465,47 +515,16 @@ class Recipe:
 
 
 @frozen
-class SettingLimits:
-    """Limits of a setting that users can change.
-
-    Parameters
-    ----------
-    minimum, maximum : float
-        Limits of the value.
-    unit : str
-        Unit of the value; "" for ratios.
-    requires_prior : bool
-        Whether only methods with a prior use the setting.
-    """
-
-    minimum: float
-    maximum: float
-    unit: str = ""
-    requires_prior: bool = True
-
-
-def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
-    """Return a field of a `VarianceRecipe` that users can change with ``--set``."""
-    return field(default=default, metadata={"doc": doc, "limits": limits})
-
-
-@frozen
 class VarianceRecipe:
     """Settings for estimating the prior SD maps w of a run.
 
     The definitions of the other settings contain their descriptions.
 
-    Parameters
-    ----------
-    kind : str
-        "sbl", or the control "sdmod".
-    fwhm : tuple[float, ...]
-        Full widths at half maximum of the correlations K_q (high-resolution voxels), one per prior
-        SD map; empty for sdmod.
-    least_explained : float | None
-        Smallest fraction of the zero-filling error that the map of one half of the run must
-        explain in the other half, in the self-test at lower resolution. With a smaller fraction,
-        the series is zero filled. None for controls, which are always applied.
+    `kind` is "sbl", or the control "sdmod". `fwhm` are full widths at half maximum of the
+    correlations K_q (high-resolution voxels), one per prior SD map; empty for sdmod.
+    `least_explained` is the smallest fraction of the zero-filling error that the map of one half
+    of the run must explain in the other half, in the self-test at lower resolution. With a smaller
+    fraction, the series is zero filled. None for controls, which are always applied.
     """
 
     kind: str = "sbl"

@@ -12,25 +12,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from itertools import pairwise
 from math import isfinite, prod
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bids_sr.frozen import frozen
 from bids_sr.sr.method import Method, get_method, get_recipe, method_names
-from bids_sr.sr.recipe import LossTerm, Recipe, SettingLimits, VarianceRecipe, loss
+from bids_sr.sr.recipe import (
+    ATTENTION_UNET_PAPER,
+    SMALLEST_SIDE,
+    LossTerm,
+    Recipe,
+    SettingLimits,
+    VarianceRecipe,
+    loss,
+)
 
 Number = int | float
 _AnyRecipe = TypeVar("_AnyRecipe", Recipe, VarianceRecipe)
 _MAX_WEIGHT = 100.0
-_MAX_SIDE = 256  # voxels, largest side of a patch
 _MIN_SIDE_FOR_VGG = 16  # voxels, smallest side with features after four poolings of VGG-19
-_MAX_EPOCHS, _MAX_STEPS, _MAX_PATCHES = 100_000, 10_000_000, 10_000_000
-_MIN_LEARNING_RATE = 1e-7
-SMALLEST_SIDE = 8  # voxels, smallest side of a patch
 _TV_PAPER = "Pérez-Bueno et al."
-_ATTENTION_UNET_PAPER = "Li et al. 2022"
-_MOUSE_PAPER = "Liang & Zhang 2023"
 
 
 class ChangeError(ValueError):
@@ -118,50 +119,27 @@ def parse_number(text: str) -> Number:
 class VariableField:
     """Setting of a recipe that users can change.
 
-    Parameters
-    ----------
-    name : str
-        Name of the setting.
-    default : Number | tuple[int, ...] | None
-        Value in the recipe. None if the recipe leaves the setting open, and several sides for a
-        patch that is not a cube.
-    minimum, maximum : Number
-        Limits of the value.
-    is_integer : bool
-        Whether the value must be a whole number.
-    unit : str
-        Unit of the value; "" for weights.
-    text_without_default : str
-        Description of the behavior if `default` is None.
-    description : str
-        Description of the setting.
-    source : str
-        Paper that varies the setting, with its values; "" if there is none.
-    replace_value : Callable[[Any, Number], Any]
-        Function that returns the recipe with a new value.
+    `default` is the value in the recipe: None if the recipe leaves the setting open, and several
+    sides for a patch that is not a cube. `replace_value` returns the recipe with a new value.
     """
 
     name: str
     default: Number | tuple[int, ...] | None
-    minimum: Number
-    maximum: Number
-    is_integer: bool = False
-    unit: str = ""
-    text_without_default: str = ""
     description: str
-    source: str = ""
+    limits: SettingLimits
+    is_integer: bool = False
     replace_value: Callable[[Any, Number], Any]
 
     @property
     def range(self) -> str:
         """Limits as text, such as ``8 to 256``."""
-        return f"{self.minimum:g} to {self.maximum:.9g}"
+        return f"{self.limits.minimum:g} to {self.limits.maximum:.9g}"
 
     @property
     def default_text(self) -> str:
         """Value in the unchanged recipe, as text."""
         if self.default is None:
-            return self.text_without_default
+            return self.limits.text_without_value
         if isinstance(self.default, tuple):
             return " x ".join(map(str, self.default))
         return f"{self.default:.9g}"
@@ -172,7 +150,7 @@ class VariableField:
             raise ChangeError(
                 f"{self.name} must be a whole number", f"Specify a whole number from {self.range}."
             )
-        if not self.minimum <= value <= self.maximum:
+        if not self.limits.minimum <= value <= self.limits.maximum:
             raise ChangeError(
                 f"{self.name} ({self.description}) must be from {self.range}",
                 "Specify a value in this range.",
@@ -180,107 +158,76 @@ class VariableField:
         return int(value) if self.is_integer else float(value)
 
 
-@frozen
-class _WeightSetting:
-    """Loss term whose weight can be changed.
+class _Weight(NamedTuple):
+    """Weight of a loss term: name, kind and class of the term, description and source.
 
-    `class_name` is the name of a loss class; "" matches any term of the kind whose class has no
-    weight with another name.
+    The class "" stands for all classes of the kind that have no weight with another name.
     """
 
     name: str
     kind: str
-    class_name: str = ""
-    maximum: float = _MAX_WEIGHT
+    class_name: str
     description: str
     source: str = ""
 
+    @property
+    def is_of_image_loss(self) -> bool:
+        """Whether the term compares the output with the target in any recipe."""
+        return self.kind in ("content", "ssim", "psnr")
+
     def belongs_to(self, term: LossTerm) -> bool:
         """Return whether this is the weight of a loss term."""
-        if term.kind != self.kind:
-            return False
-        class_name = getattr(term.build, "__name__", "")
-        return class_name == self.class_name or (
-            not self.class_name and class_name != _SQUARED_VARIATION
+        class_name = _get_class_name(term)
+        return term.kind == self.kind and (
+            class_name == self.class_name
+            or (not self.class_name and class_name != _SQUARED_VARIATION)
         )
 
 
+def _get_class_name(term: LossTerm) -> str:
+    """Return the name of the class of a loss term, "" if it has none."""
+    return str(getattr(term.build, "__name__", ""))
+
+
 _SQUARED_VARIATION = "SquaredVariation"
-_OBJECTIVES_SECTION = f"{_ATTENTION_UNET_PAPER}, section 3.4"
-_IMAGE_LOSSES = (
-    _WeightSetting(
-        name="mae",
-        kind="content",
-        class_name="MAE",
-        description="weight of the mean absolute error",
-        source=_OBJECTIVES_SECTION,
+_OBJECTIVES = f"{ATTENTION_UNET_PAPER}, section 3.4"
+_WEIGHTS = (
+    _Weight("mae", "content", "MAE", "weight of the mean absolute error", _OBJECTIVES),
+    _Weight("mse", "content", "MSE", "weight of the mean squared error", _OBJECTIVES),
+    _Weight(
+        "bce", "content", "BCE", "weight of the binary cross-entropy of intensities", _OBJECTIVES
     ),
-    _WeightSetting(
-        name="mse",
-        kind="content",
-        class_name="MSE",
-        description="weight of the mean squared error",
-        source=_OBJECTIVES_SECTION,
+    _Weight("ssim", "ssim", "SSIMLoss", "weight of 1 - SSIM", _OBJECTIVES),
+    _Weight(
+        "psnr",
+        "psnr",
+        "PSNRLoss",
+        "weight of the peak signal-to-noise ratio (PSNR), expressed as the distance in dB from a"
+        " perfect image",
+        f"{ATTENTION_UNET_PAPER}, section 4.3",
     ),
-    _WeightSetting(
-        name="bce",
-        kind="content",
-        class_name="BCE",
-        description="weight of the binary cross-entropy of intensities",
-        source=_OBJECTIVES_SECTION,
+    _Weight("tv", "tv", "", "weight of the total variation", f"{_TV_PAPER}: 0 to 0.1, equation 2"),
+    _Weight(
+        "squared_tv",
+        "tv",
+        _SQUARED_VARIATION,
+        "weight of the mean of squared differences between neighboring voxels",
+        f"{_TV_PAPER}: 0.07 in the authors' code",
     ),
-    _WeightSetting(
-        name="ssim",
-        kind="ssim",
-        class_name="SSIMLoss",
-        description="weight of 1 - SSIM",
-        source=_OBJECTIVES_SECTION,
-    ),
-    _WeightSetting(
-        name="psnr",
-        kind="psnr",
-        class_name="PSNRLoss",
-        description="weight of the peak signal-to-noise ratio (PSNR), expressed as the distance in"
-        " dB from a perfect image",
-        source=f"{_ATTENTION_UNET_PAPER}, section 4.3",
-    ),
-)
-_OTHER_WEIGHTS = (
-    _WeightSetting(
-        name="tv",
-        kind="tv",
-        description="weight of the total variation",
-        source=f"{_TV_PAPER}: 0 to 0.1, equation 2",
-    ),
-    _WeightSetting(
-        name="squared_tv",
-        kind="tv",
-        class_name=_SQUARED_VARIATION,
-        description="weight of the mean of squared differences between neighboring voxels",
-        source=f"{_TV_PAPER}: 0.07 in the authors' code",
-    ),
-    _WeightSetting(
-        name="adversarial", kind="adversarial", description="weight of the adversarial loss"
-    ),
-    _WeightSetting(
-        name="perceptual",
-        kind="perceptual",
-        description="weight of the perceptual loss (VGG-19 features)",
-    ),
-    _WeightSetting(name="cycle", kind="cycle", description="weight of the cycle-consistency loss"),
-    _WeightSetting(name="identity", kind="identity", description="weight of the identity loss"),
-    _WeightSetting(
-        name="sparsify", kind="sparsify", description="weight of the joint sparsity term"
-    ),
+    _Weight("adversarial", "adversarial", "", "weight of the adversarial loss"),
+    _Weight("perceptual", "perceptual", "", "weight of the perceptual loss (VGG-19 features)"),
+    _Weight("cycle", "cycle", "", "weight of the cycle-consistency loss"),
+    _Weight("identity", "identity", "", "weight of the identity loss"),
+    _Weight("sparsify", "sparsify", "", "weight of the joint sparsity term"),
 )
 
 
-def _find_term(recipe: Recipe, weight: _WeightSetting) -> LossTerm | None:
+def _find_term(recipe: Recipe, weight: _Weight) -> LossTerm | None:
     """Return the term of a recipe with this weight, or None."""
     return next((term for term in recipe.losses if weight.belongs_to(term)), None)
 
 
-def _replace_weight(recipe: Recipe, value: Number, weight: _WeightSetting) -> Recipe:
+def _replace_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
     """Return the recipe with a changed weight; a missing term is added.
 
     A term that replaces VGG-19 features is always used once its weight is specified.
@@ -301,33 +248,36 @@ def _replace_weight(recipe: Recipe, value: Number, weight: _WeightSetting) -> Re
 
 def _iterate_weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the weights of all loss terms, and of the image losses that can be added."""
-    for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
+    for weight in _WEIGHTS:
         term = _find_term(recipe, weight)
-        if weight in _IMAGE_LOSSES and recipe.objective == "self":
-            # self-supervised losses have two terms, and the weight of the other term determines
-            # their ratio
+        # self-supervised losses have two terms, and the weight of the other term determines their
+        # ratio
+        is_fixed = weight.is_of_image_loss and recipe.objective == "self"
+        if is_fixed or (term is None and not _accepts_loss(recipe, weight)):
             continue
-        if term is None and not _accepts_loss(recipe, weight):
-            continue
-        maximum, description, source = weight.maximum, weight.description, weight.source
-        if term is not None and getattr(term.build, "__name__", "") == "CriticScore":
-            # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
-            maximum, description = 1.0, "weight lambda of the critic's score, 1 - D"
-            source = f"{_ATTENTION_UNET_PAPER}: 0 to 1, equation 2"
         default = 0.0 if term is None else term.weight
+        limits = SettingLimits(
+            minimum=0,
+            maximum=_MAX_WEIGHT,
+            source=weight.source,
+            text_without_value=f"{default:g} without VGG-19",
+        )
+        description = weight.description
+        if term is not None and _get_class_name(term) == "CriticScore":
+            # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
+            description = "weight lambda of the critic's score, 1 - D"
+            source = f"{ATTENTION_UNET_PAPER}: 0 to 1, equation 2"
+            limits = replace(limits, maximum=1.0, source=source)
         yield VariableField(
             name=weight.name,
             default=None if term is not None and term.stands_in else default,
-            text_without_default=f"{default:g} without VGG-19",
-            minimum=0,
-            maximum=maximum,
             description=description,
-            source=source,
+            limits=limits,
             replace_value=partial(_replace_weight, weight=weight),
         )
 
 
-def _accepts_loss(recipe: Recipe, weight: _WeightSetting) -> bool:
+def _accepts_loss(recipe: Recipe, weight: _Weight) -> bool:
     """Return whether a loss can be added to a recipe.
 
     The cross-entropy can only be added if intensities are from 0 to 1, and squared differences
@@ -336,7 +286,7 @@ def _accepts_loss(recipe: Recipe, weight: _WeightSetting) -> bool:
     if weight.class_name == _SQUARED_VARIATION:
         return any(term.kind == "tv" for term in recipe.losses)
     return (
-        weight in _IMAGE_LOSSES
+        weight.is_of_image_loss
         and recipe.objective == "supervised"
         and (weight.name != "bce" or recipe.intensity != "percentile")
     )
@@ -348,13 +298,6 @@ def _get_network_settings(recipe: Recipe) -> Mapping[str, object]:
     return settings
 
 
-def _is_doubling(widths: object) -> bool:
-    """Return whether each width is twice the previous width."""
-    return isinstance(widths, tuple) and all(
-        width == 2 * previous_width for previous_width, width in pairwise(widths)
-    )
-
-
 def _get_filters(recipe: Recipe) -> Number | None:
     """Return the number of filters in the generator's first layer, if it determines all layers.
 
@@ -363,19 +306,27 @@ def _get_filters(recipe: Recipe) -> Number | None:
     """
     settings = _get_network_settings(recipe)
     widths, width = settings.get("widths"), settings.get("width")
-    if isinstance(widths, tuple) and _is_doubling(widths):
+    if isinstance(widths, tuple) and widths == _double_widths(widths[0], len(widths)):
         return int(widths[0])
     return width if isinstance(width, int) and "heads" not in settings else None
 
 
-def _replace_filters(recipe: Recipe, value: Number) -> Recipe:
-    """Return the recipe with another number of filters in the generator's first layer."""
+def _double_widths(first_width: int, count: int) -> tuple[int, ...]:
+    """Return widths of levels, each twice the previous width."""
+    return tuple(first_width * 2**level for level in range(count))
+
+
+def _replace_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe:
+    """Return the recipe with another whole-number setting of its generator.
+
+    The setting "filters" is the width of the first layer.
+    """
     settings = dict(_get_network_settings(recipe))
     widths = settings.get("widths")
-    if isinstance(widths, tuple):
-        settings["widths"] = tuple(int(value) * 2**level for level in range(len(widths)))
+    if name == "filters" and isinstance(widths, tuple):
+        settings["widths"] = _double_widths(int(value), len(widths))
     else:
-        settings["width"] = int(value)
+        settings["width" if name == "filters" else name] = int(value)
     build = replace(recipe.build_generator, settings=settings)  # type: ignore[type-var]
     return replace(recipe, build_generator=build)
 
@@ -387,265 +338,124 @@ def _find_smallest_side(recipe: Recipe) -> int:
         for network in (recipe.build_generator, recipe.build_critic)
         if network is not None
     ]
-    perceptual = any(term.kind == "perceptual" for term in recipe.losses)
-    return max(SMALLEST_SIDE, *sides, _MIN_SIDE_FOR_VGG if perceptual else 1)
+    return max(SMALLEST_SIDE, *sides, _MIN_SIDE_FOR_VGG if recipe.perceptual else 1)
 
 
 def variable_fields(recipe: Recipe | VarianceRecipe) -> tuple[VariableField, ...]:
-    """Return the settings of a recipe that can be changed: weights, network, samples and steps.
+    """Return the settings of a recipe that can be changed: weights, network, and its fields.
 
-    For prior SD maps, they are the fields with limits.
+    Limits and descriptions of fields are in `bids_sr.sr.recipe`.
     """
+    own_fields = tuple(_iterate_own_fields(recipe))
     if isinstance(recipe, VarianceRecipe):
-        return tuple(_iterate_variance_fields(recipe))
+        return own_fields
     return (
         *_iterate_weight_fields(recipe),
         *_iterate_network_fields(recipe),
-        *_iterate_patch_fields(recipe),
-        *_iterate_step_fields(recipe),
+        *(_adapt_field(field, recipe) for field in own_fields),
     )
 
 
-def _iterate_patch_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield the settings for size and number of the training patches."""
-    if recipe.augmentation.of_whole_slices:
-        return
-    # patches would change the total variation and the data consistency of self-supervised recipes
-    if recipe.objective != "self":
-        yield VariableField(
-            name="patch",
-            default=recipe.patch,
-            text_without_default="whole images",
-            minimum=_find_smallest_side(recipe),
-            maximum=_MAX_SIDE,
-            is_integer=True,
-            unit="high-resolution voxels",
-            description="side length of training patches",
-            source=f"{_ATTENTION_UNET_PAPER}: 8 to 64, section 4.1.2",
-            replace_value=_replace_patch,
-        )
-    if recipe.patch is None and recipe.epochs is not None and not recipe.each_slice_once:
-        unit = "volumes"
-        description = "number of training volumes per epoch, which are drawn at random"
-        source = ""
-    else:
-        unit = "patches in total across all images"
-        description = "number of training patches, which are drawn once before training"
-        source = (
-            f"{_ATTENTION_UNET_PAPER}: 100 to 5000 per scan, section 4.1.3;"
-            f" {_MOUSE_PAPER}: 5000 and 20000, table 1"
-        )
-    yield VariableField(
-        name="patches",
-        default=None if recipe.epochs_of_slices else recipe.patches,
-        text_without_default=(
-            "all slices once per epoch" if recipe.epochs_of_slices else "new patches in every step"
-        ),
-        minimum=1,
-        maximum=_MAX_PATCHES,
-        is_integer=True,
-        unit=unit,
-        description=description,
-        source=source,
-        replace_value=_replace_patches,
-    )
-
-
-def _replace_patch(recipe: Recipe, side: Number) -> Recipe:
-    """Return the recipe with patches of another size, which is not only an upper limit."""
-    return replace(recipe, patch=int(side), patch_at_most=False)
-
-
-def _replace_patches(recipe: Recipe, number: Number) -> Recipe:
-    """Return the recipe with another number of patches in place of all slices once."""
-    return replace(recipe, patches=int(number), each_slice_once=False)
-
-
-def _iterate_variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
-    """Yield the settings of the estimation of prior SD maps, from the fields of its recipe."""
+def _iterate_own_fields(recipe: Recipe | VarianceRecipe) -> Iterable[VariableField]:
+    """Yield the fields of a recipe that have limits and that the recipe uses."""
+    has_prior = isinstance(recipe, Recipe) or bool(recipe.fwhm)
     for item in fields(recipe):
         limits = item.metadata.get("limits")
-        if isinstance(limits, SettingLimits) and (recipe.fwhm or not limits.requires_prior):
-            default = getattr(recipe, item.name)
+        if not isinstance(limits, SettingLimits) or not limits.is_used(recipe):
+            continue
+        if has_prior or not limits.requires_prior:
             yield VariableField(
                 name=item.name,
-                default=default,
-                minimum=limits.minimum,
-                maximum=limits.maximum,
-                is_integer=isinstance(default, int),
-                unit=limits.unit,
+                default=getattr(recipe, item.name),
                 description=item.metadata["doc"],
-                replace_value=partial(_replace_setting, name=item.name),
+                limits=limits,
+                is_integer=str(item.type).startswith("int"),
+                replace_value=partial(_replace_setting, name=item.name, limits=limits),
             )
 
 
-def _replace_setting(recipe: _AnyRecipe, value: Number, name: str) -> _AnyRecipe:
+def _replace_setting(
+    recipe: _AnyRecipe, value: Number, name: str, limits: SettingLimits
+) -> _AnyRecipe:
     """Return the recipe with another value of a field, which has the type of the field."""
-    changes: dict[str, Any] = {name: value}
+    changes: dict[str, Any] = {name: value, **limits.replaced_fields}
     return replace(recipe, **changes)
 
 
-def _replace_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe:
-    """Return the recipe with another whole-number setting of its generator."""
-    settings = {**_get_network_settings(recipe), name: int(value)}
-    build = replace(recipe.build_generator, settings=settings)  # type: ignore[type-var]
-    return replace(recipe, build_generator=build)
+def _adapt_field(field: VariableField, recipe: Recipe) -> VariableField:
+    """Return a setting with the limits and texts that depend on other fields of the recipe."""
+    limits = field.limits
+    match field.name:
+        case "patch":
+            return replace(field, limits=replace(limits, minimum=_find_smallest_side(recipe)))
+        case "iterations":  # fewer steps would end before the adversarial term is used
+            return replace(field, limits=replace(limits, minimum=recipe.adversarial_from + 1))
+        case "decay_every":
+            factor_text = f"{recipe.decay_factor:g}"
+            return replace(
+                field, description=field.description.replace("`decay_factor`", factor_text)
+            )
+        case "patches" if recipe.epochs_of_slices:
+            limits = replace(limits, text_without_value="all slices once per epoch")
+            return replace(field, default=None, limits=limits)
+        case "patches" if (
+            recipe.patch is None and recipe.epochs is not None and not recipe.each_slice_once
+        ):
+            description = "number of training volumes per epoch, which are drawn at random"
+            limits = replace(limits, unit="volumes", source="")
+            return replace(field, description=description, limits=limits)
+    return field
 
 
 def _iterate_network_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield the settings of the generator, such as its number of filters."""
-    filters = _get_filters(recipe)
-    if filters is not None:
-        yield VariableField(
-            name="filters",
-            default=filters,
-            minimum=4,
-            maximum=256,
-            is_integer=True,
-            unit="channels",
-            description="number of filters in the first layer of the generator",
-            source=f"{_ATTENTION_UNET_PAPER}: 16 to 128, section 4.1.4",
-            replace_value=_replace_filters,
-        )
-    yield from _iterate_depth_fields(recipe)
-
-
-def _iterate_depth_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield the settings for the depth of the generator, if it has such settings."""
+    """Yield the settings of the generator: its numbers of filters, blocks and convolutions."""
+    settings = _get_network_settings(recipe)
     is_of_tv_paper = recipe.objective == "self" or recipe.edition > 1
-    sources = {
-        "blocks": f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
-        if is_of_tv_paper
-        else "",
-        "convolutions": f"{_ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
-    }
-    for name, maximum, description in (
-        ("blocks", 64, "number of residual blocks of the generator"),
-        ("convolutions", 2, "number of convolutions per level of the generator"),
+    blocks_source = f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
+    for name, default, limits, description in (
+        (
+            "filters",
+            _get_filters(recipe),
+            SettingLimits(
+                minimum=4,
+                maximum=256,
+                unit="channels",
+                source=f"{ATTENTION_UNET_PAPER}: 16 to 128, section 4.1.4",
+            ),
+            "number of filters in the first layer of the generator",
+        ),
+        (
+            "blocks",
+            settings.get("blocks"),
+            SettingLimits(
+                minimum=1,
+                maximum=64,
+                unit="blocks",
+                source=blocks_source if is_of_tv_paper else "",
+            ),
+            "number of residual blocks of the generator",
+        ),
+        (
+            "convolutions",
+            settings.get("convolutions"),
+            SettingLimits(
+                minimum=1,
+                maximum=2,
+                unit="convolutions",
+                source=f"{ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
+            ),
+            "number of convolutions per level of the generator",
+        ),
     ):
-        default = _get_network_settings(recipe).get(name)
         if isinstance(default, int):
             yield VariableField(
                 name=name,
                 default=default,
-                minimum=1,
-                maximum=maximum,
-                is_integer=True,
-                unit=name,
                 description=description,
-                source=sources[name],
+                limits=limits,
+                is_integer=True,
                 replace_value=partial(_replace_network_setting, name=name),
             )
-
-
-def _iterate_decay_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield the settings that reduce the learning rate during a training."""
-    if recipe.schedule == "plateau":
-        yield _make_integer_field(
-            recipe,
-            "plateau_patience",
-            maximum=_MAX_EPOCHS,
-            unit="epochs",
-            description="number of epochs without improvement after which the learning rate is"
-            " halved",
-        )
-    if recipe.schedule == "step-decay":
-        yield _make_integer_field(
-            recipe,
-            "decay_every",
-            maximum=_MAX_EPOCHS,
-            unit="epochs",
-            description=f"number of epochs after which the learning rate is multiplied by "
-            f"{recipe.decay_factor:g}",
-        )
-
-
-def _iterate_step_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield the settings for number and size of the training steps."""
-    if recipe.epochs is not None:
-        yield _make_integer_field(
-            recipe,
-            "epochs",
-            maximum=_MAX_EPOCHS,
-            unit="epochs",
-            description="maximum number of epochs",
-        )
-    else:
-        yield _make_integer_field(
-            recipe,
-            "iterations",
-            # fewer steps would end before the adversarial term is used
-            minimum=recipe.adversarial_from + 1,
-            maximum=_MAX_STEPS,
-            unit="steps",
-            description="maximum number of training steps",
-        )
-    yield _make_integer_field(
-        recipe,
-        "batch",
-        maximum=512,
-        unit="patches per step",
-        description="number of patches per batch",
-    )
-    yield VariableField(
-        name="learning_rate",
-        default=recipe.learning_rate,
-        minimum=_MIN_LEARNING_RATE,
-        maximum=1,
-        description="learning rate of the Adam optimizer for the generator",
-        replace_value=partial(_replace_setting, name="learning_rate"),
-    )
-    yield from _iterate_decay_fields(recipe)
-    if recipe.build_critic is not None:
-        yield from _iterate_critic_fields(recipe)
-
-
-def _iterate_critic_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield the settings for number and size of the training steps of the critic."""
-    yield VariableField(
-        name="critic_learning_rate",
-        default=recipe.critic_learning_rate,
-        text_without_default="same as the generator",
-        minimum=_MIN_LEARNING_RATE,
-        maximum=1,
-        description="learning rate of the Adam optimizer for the critic",
-        replace_value=partial(_replace_setting, name="critic_learning_rate"),
-    )
-    yield _make_integer_field(
-        recipe,
-        "critic_steps",
-        maximum=100,
-        unit="steps",
-        description="number of critic steps per generator step",
-        source=f"{_ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
-    )
-
-
-def _make_integer_field(
-    recipe: Recipe,
-    name: str,
-    *,
-    minimum: int = 1,
-    maximum: int,
-    unit: str,
-    description: str,
-    source: str = "",
-) -> VariableField:
-    """Return the field of a recipe that is a whole number, as a setting that users can change.
-
-    `name` is the name of both; the other parameters are described in `VariableField`.
-    """
-    return VariableField(
-        name=name,
-        default=getattr(recipe, name),
-        minimum=minimum,
-        maximum=maximum,
-        is_integer=True,
-        unit=unit,
-        description=description,
-        source=source,
-        replace_value=partial(_replace_setting, name=name),
-    )
 
 
 def suggestion_text(name: str, known: Sequence[str]) -> str:
@@ -679,27 +489,11 @@ def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str
 def apply_changes(
     recipe: _AnyRecipe, changes: Sequence[RecipeChange], recipe_label: str = ""
 ) -> _AnyRecipe:
-    """Return a recipe with changes.
+    """Return a recipe with the changes of its method; repeated changes have no further effect.
 
-    Parameters
-    ----------
-    recipe : Recipe | VarianceRecipe
-        Recipe to change.
-    changes : Sequence[RecipeChange]
-        Changes for the method of this recipe.
-    recipe_label : str, optional
-        Method and recipe, for error messages.
-
-    Returns
-    -------
-    Recipe | VarianceRecipe
-        Changed recipe. Applying the changes again has no effect.
-
-    Raises
-    ------
-    ChangeError
-        If a setting is unknown, a value is outside its range, or no loss term compares the output
-        with an image.
+    `recipe_label` contains method and recipe for error messages. ChangeError is raised if a
+    setting is unknown, if a value is outside its range, or if no loss term compares the output
+    with an image.
     """
     changed_recipe = recipe
     for change in changes:
@@ -711,7 +505,9 @@ def apply_changes(
         changed_recipe = field.replace_value(changed_recipe, value)
     if changes and isinstance(changed_recipe, Recipe) and not changed_recipe.compares_images:
         alternatives = [
-            weight.name for weight in _IMAGE_LOSSES if _accepts_loss(changed_recipe, weight)
+            weight.name
+            for weight in _WEIGHTS
+            if weight.is_of_image_loss and _accepts_loss(changed_recipe, weight)
         ]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
@@ -744,16 +540,8 @@ def check_changes(
 ) -> None:
     """Raise `ChangeError` for changes that the selected methods do not use or cannot train with.
 
-    Parameters
-    ----------
-    changes : Sequence[RecipeChange]
-        Changes of all methods.
-    methods : Sequence[str]
-        Names of the selected methods.
-    recipe : str
-        Name of the recipe.
-    vgg : bool
-        Whether VGG-19 weights are available.
+    `methods` are the selected methods, `recipe` is the name of the recipe, and `vgg` is whether
+    VGG-19 weights are available.
     """
     n_changes = Counter((change.method, change.field) for change in changes)
     for change in changes:

@@ -41,17 +41,11 @@ def differing_settings(
 ) -> dict[str, tuple[object, object]]:
     """Return the settings that differ between a training and its recipe.
 
-    Parameters
-    ----------
-    card, recipe : Mapping[str, object]
-        Settings of the training and of the unchanged recipe, as returned by `plain_recipe`.
-        Missing settings have their default.
+    `card` and `recipe` are settings of the training and of the unchanged recipe, as returned by
+    `plain_recipe`. Missing settings have their default.
 
-    Returns
-    -------
-    dict[str, tuple[object, object]]
-        Value in the training and in the recipe, by name. Weights of losses are named
-        ``losses.KIND:CLASS``, and are None if only one of the two has the term.
+    Returns the value in the training and in the recipe, by name. Weights of losses are named
+    ``losses.KIND:CLASS``, and are None if only one of the two has the term.
     """
     defaults = {
         item.name: json.loads(json.dumps(item.default))

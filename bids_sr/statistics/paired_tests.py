@@ -1,7 +1,6 @@
 """Tests over subjects whose values in several series are paired.
 
-The tests take the differences ``method - reference``, one per subject, and return columns of the
-table of comparisons.
+The tests take the differences ``method - reference``, one per subject.
 """
 
 import math
@@ -11,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
+from bids_sr.statistics.summaries import compute_half_width
 
 # relative to the largest value, difference between equal values (tables have six digits)
 _TOLERANCE = 1e-9
@@ -56,21 +57,41 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     return paired_differences
 
 
-def paired_t(values: npt.ArrayLike) -> dict[str, float]:
-    """Test by Student's two-sided t test whether the mean difference is zero.
+@frozen
+class PairedT:
+    """Mean difference with its 95 % t interval, and Student's paired t test."""
 
-    `values` are the differences (n,). The p value is NaN if there are fewer than two differences,
-    or all are equal.
+    mean_difference: float
+    mean_lower: float
+    mean_upper: float
+    t: float
+    dof: int
+    p_t: float
 
-    >>> round(paired_t([1.0, 2.0, 3.0])["p_t"], 4)
+
+def paired_t(values: npt.ArrayLike) -> PairedT:
+    """Test by Student's two-sided t test whether the mean of differences (n,) is zero.
+
+    The interval is NaN for a single difference, and t and p also if all differences are equal.
+
+    >>> round(paired_t([1.0, 2.0, 3.0]).p_t, 4)
     0.0742
     """
     sample = np.asarray(values, dtype=np.float64)
-    dof = len(sample) - 1
-    if dof < 1 or _is_constant(sample):
-        return {"t": math.nan, "dof": dof, "p_t": math.nan}
-    t = float(sample.mean()) / _compute_standard_error(sample)
-    return {"t": t, "dof": dof, "p_t": 2 * float(special.stdtr(dof, -abs(t)))}
+    mean, dof = float(sample.mean()), len(sample) - 1
+    half_width = compute_half_width(sample)
+    t = p = math.nan
+    if dof >= 1 and not _is_constant(sample):
+        t = mean / _compute_standard_error(sample)
+        p = 2 * float(special.stdtr(dof, -abs(t)))
+    return PairedT(
+        mean_difference=mean,
+        mean_lower=mean - half_width,
+        mean_upper=mean + half_width,
+        t=t,
+        dof=dof,
+        p_t=p,
+    )
 
 
 def equivalence(values: npt.ArrayLike, margin: float) -> float:

@@ -12,14 +12,46 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 
 # largest number of differences with exact p values; for more, the normal approximation is accurate
 # to three digits
 _MAX_EXACT = 100
 ALPHA = 0.05
+LOWEST_NOMINAL_LEVEL = 1 - ALPHA - 0.001
+"""Confidence level below which an interval counts as narrower than nominal, with a tolerance for
+rounding.
+"""
 _RELATIVE_PRECISION = 1e-12  # relative to the largest difference, precision of a pairwise mean
 _PAIRS_PER_DIFFERENCE = 2  # largest number of pairs that are sorted at once, per difference
+
+
+@frozen
+class SignedRank:
+    """Result of a signed-rank test.
+
+    `effect_size` is the matched-pairs rank-biserial correlation (NaN if all differences are zero),
+    `method` exact, normal or identical, and `p_smallest` the smallest p value that the test can
+    reach with these ranks.
+    """
+
+    effect_size: float
+    w_plus: float
+    n_nonzero: int
+    method: str
+    p_wilcoxon: float
+    p_smallest: float
+
+
+@frozen
+class Shift:
+    """Hodges-Lehmann estimate with its interval, whose confidence level is `level`."""
+
+    difference: float
+    lower: float
+    upper: float
+    level: float
 
 
 @lru_cache(maxsize=64)
@@ -37,57 +69,47 @@ def _compute_null_distribution(doubled_ranks: tuple[int, ...]) -> Float:
     return counts
 
 
-def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
-    """Test differences by the two-sided Wilcoxon signed-rank test.
+def signed_rank(values: npt.ArrayLike) -> SignedRank:
+    """Test differences (n,) by the two-sided Wilcoxon signed-rank test, without zeros.
 
     Ties are assigned their mean rank. The p value is exact given the ranks for up to
     `_MAX_EXACT` nonzero differences. For more, it is computed from the normal approximation with
     corrections for ties and continuity.
-
-    Parameters
-    ----------
-    values : npt.ArrayLike
-        Differences (n,); zeros are excluded.
-
-    Returns
-    -------
-    dict[str, float | str]
-        ``effect_size`` (matched-pairs rank-biserial correlation; NaN if all differences are zero),
-        ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``, and
-        ``p_smallest``, the smallest p value that the test can reach with these ranks.
     """
     sample = np.asarray(values, dtype=np.float64)
     nonzero = sample[sample != 0]
     n = len(nonzero)
     if not n:
-        return _make_columns(math.nan, 0.0, 0, "identical", 1.0, 1.0)
+        return SignedRank(
+            effect_size=math.nan,
+            w_plus=0.0,
+            n_nonzero=0,
+            method="identical",
+            p_wilcoxon=1.0,
+            p_smallest=1.0,
+        )
     ranks = stats.rankdata(np.abs(nonzero))
     total, w_plus = float(ranks.sum()), float(ranks[nonzero > 0].sum())
-    effect = (2 * w_plus - total) / total
     if n > _MAX_EXACT:
+        method = "normal"
         sd = math.sqrt(float((ranks**2).sum()) / 4)
         p, p_smallest = (_compute_normal_p(rank_sum, total, sd) for rank_sum in (w_plus, total))
-        return _make_columns(effect, w_plus, n, "normal", p, p_smallest)
-    probabilities = _compute_null_distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
-    doubled_w_plus = round(2 * w_plus)
-    tail = min(probabilities[: doubled_w_plus + 1].sum(), probabilities[doubled_w_plus:].sum())
-    return _make_columns(
-        effect, w_plus, n, "exact", min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n))
+    else:
+        method = "exact"
+        probabilities = _compute_null_distribution(
+            tuple(sorted(round(2 * rank) for rank in ranks))
+        )
+        doubled = round(2 * w_plus)
+        tail = min(probabilities[: doubled + 1].sum(), probabilities[doubled:].sum())
+        p, p_smallest = min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n))
+    return SignedRank(
+        effect_size=(2 * w_plus - total) / total,
+        w_plus=w_plus,
+        n_nonzero=n,
+        method=method,
+        p_wilcoxon=p,
+        p_smallest=p_smallest,
     )
-
-
-def _make_columns(
-    effect: float, w_plus: float, n: int, method: str, p: float, p_smallest: float
-) -> dict[str, float | str]:
-    """Return the result of a test by column name, see `signed_rank`."""
-    return {
-        "effect_size": effect,
-        "w_plus": w_plus,
-        "n_nonzero": n,
-        "method": method,
-        "p_wilcoxon": p,
-        "p_smallest": p_smallest,
-    }
 
 
 def _compute_normal_p(w_plus: float, total: float, sd: float) -> float:
@@ -99,19 +121,14 @@ def _compute_normal_p(w_plus: float, total: float, sd: float) -> float:
     return min(1.0, 2 * float(special.ndtr(-distance / sd)))
 
 
-def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
+def hodges_lehmann(values: npt.ArrayLike) -> Shift:
     """Return the median of all pairwise means and its exact 95 % interval.
 
     Pairs of a difference with itself are included. The interval contains the shifts that the
     signed-rank test does not reject; its limits are two of the ordered means. With ties, its
     confidence level is a lower bound. For more than `_MAX_EXACT` differences, the limits are
-    computed from the normal approximation.
-
-    Returns
-    -------
-    dict[str, float]
-        ``difference``, ``lower``, ``upper``, and ``level``, the confidence level of the interval,
-        which is below 0.95 if there are too few differences.
+    computed from the normal approximation. The level is below 0.95 if there are too few
+    differences.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)
@@ -130,7 +147,7 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
     low, high, lower, upper = _select_pairwise_means(
         ordered, (*middle_ranks, n_outside - 1, n_pairs - n_outside)
     )
-    return {"difference": (low + high) / 2, "lower": lower, "upper": upper, "level": level}
+    return Shift(difference=(low + high) / 2, lower=lower, upper=upper, level=level)
 
 
 _Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]

@@ -20,14 +20,8 @@ def import_series(
 ) -> Series:
     """Copy a series to an uncompressed file with slices on the third axis, volume by volume.
 
-    Parameters
-    ----------
-    bold_file : File
-        BOLD run as stored (NIfTI, 4D).
-    tr : float
-        Repetition time (s), which is written to the header.
-    axis_order : AxisOrder
-        Axis of the file for each axis of the series; see `bids_sr.io.grids`.
+    `bold_file` is a run as stored (4D). The repetition time `tr` (s) is written to the header. For
+    `axis_order`, see `bids_sr.io.grids`.
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr)
     return SeriesReader(here / "bold.nii")
@@ -49,17 +43,7 @@ def combine_echoes(
 ) -> File:
     """Combine the echoes of a run optimally with tedana.
 
-    Parameters
-    ----------
-    echo_files : list[File]
-        Series of the echoes on one grid (NIfTI, 4D).
-    echo_times : Sequence[float]
-        Echo times (ms).
-
-    Returns
-    -------
-    File
-        Combined series (NIfTI, 4D).
+    The series (4D) are on one grid. `echo_times` are in ms.
     """
     from bids_sr.spatial import multi_echo
 
@@ -86,16 +70,9 @@ def correct_slice_timing(
 ) -> Series:
     """Interpolate all slices in time to the same moment of the volume.
 
-    Parameters
-    ----------
-    bold : Series
-        Series with slices on the third axis.
-    slice_times : Sequence[float]
-        Acquisition time of each slice along the third axis (s after the start of a volume).
-    start_time : float
-        Target time of the interpolation (s after the start of a volume).
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
+    Slices of `bold` are on the third axis. `slice_times` has the acquisition time of each slice
+    along this axis, and `start_time` is the target time of the interpolation (s after the start of
+    a volume).
     """
     with SeriesWriter(
         here / "stc.nii",

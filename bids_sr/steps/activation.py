@@ -65,24 +65,11 @@ _TASK_REGRESSOR_TEXT = (
 class MapSettings:
     """Settings of the maps of all series of a run, apart from the linear model.
 
-    Parameters
-    ----------
-    kinds : Sequence[MapKind]
-        Kinds of maps: correlation, linear model, or both.
-    thresholds : Sequence[str]
-        Thresholds of active regions.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    axis_order : AxisOrder
-        Axis order of the input, for texts.
-    low_pass : float | None
-        Cut-off of the low-pass filter of correlations (Hz); None to disable the filter.
-    input_smoothing : float
-        Smoothing of the acquired volumes (FWHM, mm), for sidecars.
-    correlation_confounds : bool
-        Whether confounds are also regressed out of time series before correlations are computed.
+    `thresholds` define active regions. `smoothing` is the smoothing of the maps, and
+    `input_smoothing` the smoothing of the acquired volumes, for sidecars (FWHM, mm). `axis_order`
+    is the axis order of the input, for texts. `low_pass` is the cut-off of the low-pass filter of
+    correlations (Hz); None disables the filter. If `correlation_confounds`, confounds are also
+    regressed out of time series before correlations are computed.
     """
 
     kinds: Sequence[MapKind]
@@ -99,18 +86,9 @@ class MapSettings:
 class DescribedMaps:
     """Settings of the maps of a run that the methods text states.
 
-    Parameters
-    ----------
-    settings : MapSettings
-        Settings of the maps.
-    design : DesignSettings
-        Options of the design.
-    nuisance : Sequence[str] | None
-        Columns of the confounds in the model; None for motion and aCompCor.
-    at_rest : bool
-        Whether time series of seeds replace events.
-    has_components : bool
-        Whether the default confounds include aCompCor components.
+    `nuisance` are the columns of the confounds in the model; None for motion and aCompCor. If
+    `at_rest`, time series of seeds replace events. `has_components` states whether the default
+    confounds include aCompCor components.
     """
 
     settings: MapSettings
@@ -124,16 +102,9 @@ class DescribedMaps:
 class FittedModel:
     """Linear model of a finished step, from the metadata of its maps.
 
-    Parameters
-    ----------
-    n_dummy : int
-        Number of non-steady-state volumes.
-    dof : int | None
-        Degrees of freedom of the residuals; None if only correlations were mapped.
-    noise_text : str
-        Noise model in words; "" if only correlations were mapped.
-    confounds : tuple[str, ...]
-        Names of the confounds.
+    `dof` are the degrees of freedom of the residuals, and `noise_text` is the noise model in
+    words. If only correlations were mapped, `dof` is None and `noise_text` is "". `confounds` are
+    names of confounds.
     """
 
     n_dummy: int
@@ -352,21 +323,10 @@ def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
 class SeriesMaps:
     """Maps of one series, with metrics and inputs of figures.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps and regions.
-    map_metrics : Rows
-        Metrics of the maps.
-    quality : Rows
-        Image quality of the series.
-    middle : Image
-        Middle volume.
-    tsnr : Image
-        Temporal signal-to-noise ratio.
-    region_rows : Rows
-        Effects in the mean time series of the region of interest, with their noise; empty if the
-        region is the whole brain.
+    `maps` include active regions. `quality` is the image quality of the series. `middle` is its
+    middle volume, and `tsnr` its temporal signal-to-noise ratio. `region_rows` are effects in the
+    mean time series of the region of interest, with their noise; empty if the region is the whole
+    brain.
     """
 
     maps: list[Map]
@@ -397,24 +357,11 @@ def map_series(
     smoothness of its uncensored steady-state volumes. Figures use its middle volume and tSNR map
     instead of the series.
 
-    Parameters
-    ----------
-    series : Series
-        Series in BOLD signal units, including dummies.
-    mask, roi : Mask
-        Brain and region of interest on the grid of the series.
-    model : LinearModel
-        Linear model of the run, whose regressors are also used for correlations.
-    own_regressors : Sequence[Regressors]
-        Seed time series of this series, one per smoothing width; empty to use the regressors of
-        the model at all widths.
-    zerofilled, zerofilled_maps : Series | None, SeriesMaps | None
-        Zero-filled series, and its maps. They are reused if the series is the same file, because
-        its method was not applied.
-    series_name : str
-        Name of the series.
-    settings : MapSettings
-        Settings of the maps.
+    `series` is in BOLD signal units and includes dummies. `mask` and `roi` are on its grid.
+    Regressors of the `model` are also used for correlations. `own_regressors` are seed time series
+    of this series, one per smoothing width; if empty, the regressors of the model are used at all
+    widths. `zerofilled_maps` are reused if the series is the same file as the `zerofilled` series,
+    because its method was not applied.
     """
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
@@ -480,20 +427,8 @@ def map_series(
 class _SmoothedMaps:
     """Maps and regions of a series at one smoothing width.
 
-    Attributes
-    ----------
-    series : SeriesReader
-        Mapped series.
-    series_name : str
-        Name of the series.
-    fwhm_mm : float
-        Smoothing of the maps (FWHM, mm).
-    contrasts : Contrasts
-        Weights of conditions by contrast.
-    fit : ActivationMaps
-        Maps with their design.
-    regions : Regions
-        Active regions of the maps.
+    `fwhm_mm` is the smoothing of the maps (FWHM, mm). `contrasts` are weights of conditions by
+    contrast. `fit` contains the maps with their design.
     """
 
     series: SeriesReader
@@ -652,34 +587,15 @@ def map_contrasts(
 ) -> dict[float, ActivationMaps]:
     """Map the contrasts of a run that can be estimated, in a single thread.
 
-    Parameters
-    ----------
-    series : SeriesReader
-        Series in BOLD signal units, including dummies.
-    mask : Array
-        Brain on the grid of the series (X, Y, Z).
-    model : LinearModel
-        Linear model of the run.
-    here : Path
-        Folder of scratch files.
-    kinds : Sequence[MapKind]
-        Kinds of maps.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    own_regressors : Mapping[float, Regressors] | None
-        Seeds by smoothing width that were smoothed like the maps and replace the regressors of
-        the model; None or empty to use these.
-    low_pass, correlation_confounds : float | None, bool
-        Filter of correlations; see `MapSettings`.
-    inspect_volumes : Callable | None
-        Function that is called with each batch of volumes that are read.
-    region : MaskArray | None
-        Region whose mean time series is also fitted (X, Y, Z); None if there is no region.
+    `series` is in BOLD signal units and includes dummies, and `mask` is the brain on its grid (X,
+    Y, Z). `here` is the folder of scratch files. `smoothing` is the smoothing of the maps (FWHM,
+    mm). `own_regressors` are seeds by smoothing width that were smoothed like the maps and replace
+    the regressors of the model; None or empty to use the regressors of the model. `low_pass` and
+    `correlation_confounds` are as in `MapSettings`. `inspect_volumes` is called with each batch of
+    volumes that are read. The mean time series of `region` (X, Y, Z) is also fitted; None if there
+    is no region.
 
-    Returns
-    -------
-    dict[float, ActivationMaps]
-        Maps with the design, by smoothing width (FWHM, mm).
+    Returns maps with their design, by smoothing width (FWHM, mm).
     """
     inputs = model.inputs
     # The contrasts are the same at all widths, because seeds are the same voxels.

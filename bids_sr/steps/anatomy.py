@@ -36,11 +36,8 @@ BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is available on this computer, without downloads.
 
-    Returns
-    -------
-    tuple[Image, Mask, list[Image]]
-        Skull-stripped T1w template with values from 0 to about 1; its brain; and maps of gray and
-        white matter, empty if the template has none.
+    The skull-stripped T1w template has values from 0 to about 1. The list contains maps of gray
+    and white matter; it is empty if the template has none.
     """
     template = templates.load_template(template_space)
     return template.t1, template.mask, template.tissues
@@ -104,24 +101,11 @@ def mask_brain(
 ) -> tuple[Mask, Transforms, Facts]:
     """Segment the brain in a T1w image by adapting the brain mask of the template.
 
-    Parameters
-    ----------
-    t1w_head : Image
-        Bias-corrected T1w image: head, defaced head or brain.
-    template : Image
-        Skull-stripped T1w template.
-    template_mask : Mask
-        Brain in the template (3D, boolean).
-    random_seed : int
-        Seed of the registration.
-    sloppy : bool
-        Whether to use low-quality settings for speed, for tests.
+    `t1w_head` is a bias-corrected image of a head, a defaced head or a brain, and `template` is
+    skull-stripped. `sloppy` selects low-quality settings for speed, for tests.
 
-    Returns
-    -------
-    tuple[Mask, Transforms, Facts]
-        Brain on the grid of the T1w image; affine transform of template points to T1w points (1,
-        4, 4; RAS mm); and metrics of the mask, with doubts about its plausibility.
+    Returns the brain on the grid of the T1w image; the affine transform of template points to T1w
+    points (1, 4, 4; RAS mm); and metrics of the mask, with doubts about its plausibility.
     """
     mask, affine, check = brain_from_head(
         t1w_head,
@@ -191,28 +175,12 @@ def normalize_t1w(
 ) -> tuple[File, File, Image]:
     """Register the T1w brain to the template with an affine and a nonlinear (SyN) transform.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    t1w_mask : Mask
-        Brain in the T1w image (3D, boolean).
-    start_xfm : Transforms
-        Affine transform of template points to T1w points.
-    template : Image
-        Skull-stripped T1w template.
-    template_mask : Mask
-        Brain in the template (3D, boolean).
-    random_seed : int
-        Seed of the registration.
-    sloppy : bool
-        Whether to use low-quality settings for speed, for tests.
+    `t1w_preproc` is bias-corrected and `template` is skull-stripped. `start_xfm` is the affine
+    transform of template points to T1w points. `sloppy` selects low-quality settings for speed,
+    for tests.
 
-    Returns
-    -------
-    tuple[File, File, Image]
-        Transform that resamples T1w images to the template; transform that resamples template
-        images to the T1w image (.h5); and T1w image in template space, 2 mm.
+    Returns the transform that resamples T1w images to the template; the transform that resamples
+    template images to the T1w image (.h5); and the T1w image in template space, 2 mm.
     """
     forward, inverse = normalize(
         t1w_preproc,
@@ -247,19 +215,9 @@ def segment_tissues(
 ) -> tuple[Image, list[Image]]:
     """Segment three tissues with a Gaussian mixture model.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    t1w_mask : Mask
-        Brain in the T1w image (3D, boolean).
-    std2t1w_xfm : File
-        Transform that resamples template images to the T1w image.
-    template_priors : Sequence[Image]
-        Maps of gray and white matter in the template (3D), used as priors; empty to segment
-        without priors.
-    random_seed : int
-        Seed of ANTs.
+    `t1w_preproc` is bias-corrected. `std2t1w_xfm` resamples template images to the T1w image.
+    `template_priors` are maps of gray and white matter in the template (3D); if empty, tissues are
+    segmented without priors.
     """
     probabilities = compute_tissue_probabilities(
         t1w_preproc.data,

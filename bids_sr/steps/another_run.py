@@ -94,25 +94,10 @@ def measure_other_run(
 
     The effects are scaled to the signal of the evaluated run, with the ratio of the boldrefs.
 
-    Parameters
-    ----------
-    stc : Series
-        Series of the other run; `other_ref`, `head_mask`, `hmc_xfms`, `motion` and `regressors`
-        also belong to this run.
-    boldref, bold_mask, bold_mask_hr : Image, Mask, Mask
-        Boldref and brain of the evaluated run, which the other run is registered to.
-    time_columns : Confounds | None
-        Columns of the temporal model of the other run.
-    outliers : Facts | None
-        Outlier volumes of the other run.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    design : DesignSettings
-        Options of the design of the other run.
-    random_seed : int
-        Seed of the registration.
+    `other_ref` is the boldref of the other run. This run also has `stc`, `head_mask`, `hmc_xfms`,
+    `motion`, `regressors`, `outliers` and `design`, and `time_columns` are the columns of its
+    temporal model. `boldref`, `bold_mask` and `bold_mask_hr` are of the evaluated run, which the
+    other run is registered to.
     """
     registration = register_rigid(
         boldref,

@@ -65,26 +65,12 @@ def resample_atlas(
     An atlas file in template space is transformed; otherwise it is assumed to be in the space of
     the T1w image, as in `define_region`.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    template : Image
-        Skull-stripped T1w template.
-    std2t1w_xfm : File
-        Transform that resamples template images to the T1w image.
-    atlas : str
-        Name or file of the atlas.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    random_seed : int
-        Seed of ANTs.
+    `t1w_preproc` is bias-corrected and `template` is skull-stripped. `std2t1w_xfm` resamples
+    template images to the T1w image. `atlas` is a name or a file. `template_space` is named as in
+    TemplateFlow, with the cohort after a plus sign.
 
-    Returns
-    -------
-    tuple[Image, Image, Table, list[File]]
-        Label image; label image on the T1w grid; table with the columns index and name; and
-        transforms of T1w points to the space of the atlas, empty if this is T1w space.
+    Returns the label image; the label image on the T1w grid; a table with the columns index and
+    name; and transforms of T1w points to the space of the atlas, empty if this is T1w space.
     """
     atlas_files = find_atlas(atlas, template_space)
     atlas_image = load(atlas_files.image)
@@ -136,31 +122,13 @@ def define_region(
 ) -> tuple[Mask, Mask, list[File]]:
     """Return the region of interest on the T1w grid, its source, and transforms between them.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    t1w_mask : Mask
-        Brain in the T1w image (3D, boolean).
-    std2t1w_xfm : File
-        Transform that resamples template images to the T1w image.
-    atlas_source, atlas_labels, atlas_xfms : Image | None, Table | None, Sequence[File]
-        Label image, its table, and transforms of T1w points to its space; only required for label
-        names.
-    roi : str
-        Region of interest: a name, labels of the atlas, or a file.
-    roi_space : RegionSpace
-        Space of the file, which is a template or the T1w image.
-    atlas : str
-        Name or file of the atlas.
-    random_seed : int
-        Seed of ANTs.
+    `t1w_preproc` is bias-corrected. `std2t1w_xfm` resamples template images to the T1w image. The
+    label image `atlas_source`, its table `atlas_labels`, and `atlas_xfms`, transforms of T1w
+    points to its space, are only required for label names. `roi` is a name, labels of the atlas,
+    or a file, and `roi_space` is the space of the file. `atlas` is a name or a file.
 
-    Returns
-    -------
-    tuple[Mask, Mask, list[File]]
-        Region on the T1w grid; region in its original space; and transforms of T1w points to this
-        space, empty if it is T1w space.
+    Returns the region on the T1w grid; the region in its original space; and transforms of T1w
+    points to this space, empty if it is T1w space.
     """
     label_names = region_labels(roi, atlas)
     if label_names and atlas_source is not None and atlas_labels is not None:

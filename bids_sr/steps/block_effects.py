@@ -35,20 +35,10 @@ def measure_effects(
     The model has head motion, its derivatives and the columns of the temporal model. Steps that
     compare series read the files one at a time.
 
-    Parameters
-    ----------
-    series, mask : Series, Mask
-        Series in BOLD signal units, including dummies, and brain on its grid.
-    inputs : DesignInputs
-        Regressors, confounds and options of the design.
-    own_regressors : Sequence[Regressors]
-        Seed time series of this series, one per smoothing width of the maps; the first replaces
-        the regressors of the run.
-    series_name : str
-        Name of the series.
-    has_measured : bool
-        Whether the run has a measured series; temporal components are then computed for controls
-        of the B-spline series.
+    `series` is in BOLD signal units and includes dummies, and `mask` is the brain on its grid.
+    `own_regressors` are seed time series of this series, one per smoothing width of the maps; the
+    first replaces the regressors of the run. `has_measured` states whether the run has a measured
+    series; temporal components are then computed for controls of the B-spline series.
     """
     series_inputs = replace(inputs, regressors=own_regressors[0]) if own_regressors else inputs
     design = series_inputs.build_block_design(

@@ -42,12 +42,8 @@ BOLDREF_TEXT = (
 def describe_dummies(dummy_scans: int | None, counts: Sequence[int] = ()) -> str:
     """Return methods text of the volumes at the start that are excluded.
 
-    Parameters
-    ----------
-    dummy_scans : int | None
-        Given number of non-steady-state volumes; None if it is detected.
-    counts : Sequence[int], optional
-        Detected numbers, one per run; empty before the run.
+    `dummy_scans` is the given number of volumes; None if it is detected. `counts` are detected
+    numbers, one per run; empty before the run.
     """
     if dummy_scans is not None:
         if not dummy_scans:

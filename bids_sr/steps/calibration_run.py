@@ -70,28 +70,13 @@ def register_calibration(
 ) -> tuple[Transforms, Facts]:
     """Register the boldrefs of a run and of its calibration run rigidly.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    bold_mask : Mask
-        Brain in the boldref of the run.
-    calibration_ref : Image
-        Boldref of the calibration run.
-    head_mask : Mask
-        Brain in the boldref of the calibration run.
-    known_calibration_xfm : Transforms | None
-        Transform of boldref points to calibration points that is used without estimation.
-    factor : Factor
-        Voxel size of the run over voxel size of the calibration run, by axis.
-    random_seed : int
-        Seed of the registration.
+    `bold_mask` is the brain in the boldref of the run, and `head_mask` the brain in
+    `calibration_ref`, the boldref of the calibration run. `known_calibration_xfm` is a transform
+    of boldref points to calibration points that is used without estimation. `factor` is the voxel
+    size of the run over the voxel size of the calibration run.
 
-    Returns
-    -------
-    tuple[Transforms, Facts]
-        Transform of boldref points to calibration points (1, 4, 4; RAS mm), and size and quality
-        of the registration, or ``reason`` if registration failed.
+    Returns the transform of boldref points to calibration points (1, 4, 4; RAS mm), and size and
+    quality of the registration, or ``reason`` if registration failed.
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
@@ -163,22 +148,14 @@ def measure_calibration(
 ) -> tuple[Image, Facts]:
     """Return the fluctuations of a calibration run, or the reason why they cannot be used.
 
-    Parameters
-    ----------
-    bold : Series
-        Series of the calibration run; `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` also
-        belong to it.
-    calibration_registration : Facts
-        Size and quality of the registration, or ``reason`` if it failed.
-    calibration_events : File | None
-        BIDS events of the calibration run; None if no task is regressed out.
+    `bold`, `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` (s) belong to the calibration
+    run. `calibration_registration` contains size and quality of the registration, or ``reason`` if
+    it failed. `calibration_events` are BIDS events of the calibration run; None if no task is
+    regressed out.
 
-    Returns
-    -------
-    tuple[Image, Facts]
-        Principal components of the fluctuations on the grid of the calibration run (X, Y, Z, C) in
-        signal units, the strongest first, or one map of zeros if they cannot be used; and facts
-        with ``usable``, ``reason`` and all measurements.
+    Returns principal components of the fluctuations on the grid of the calibration run (X, Y, Z,
+    C) in signal units, the strongest first, or one map of zeros if they cannot be used; and facts
+    with ``usable``, ``reason`` and all measurements.
     """
     facts = {
         **calibration_registration,

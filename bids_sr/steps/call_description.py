@@ -23,20 +23,7 @@ _PACKAGES = {
 class AcquiredRun:
     """Header of a BOLD run, as far as the methods text states it.
 
-    Parameters
-    ----------
-    task : str
-        Label of the task.
-    n_volumes : int
-        Number of volumes.
-    tr : float
-        Repetition time (s).
-    shape : Shape
-        Number of voxels along each axis.
-    zooms : tuple[float, float, float]
-        Voxel size (mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
+    `task` is a label, `tr` is in s, and `zooms` is the voxel size (mm).
     """
 
     task: str
@@ -100,13 +87,8 @@ def find_package_versions() -> dict[str, str]:
 def describe_software(version: str, packages: Mapping[str, str]) -> str:
     """Return methods text on the software.
 
-    Parameters
-    ----------
-    version : str
-        Version of bids-sr.
-    packages : Mapping[str, str]
-        Versions of packages by name, such as ``Nipype``; packages that are missing are not named,
-        except Nipype.
+    `packages` are versions by name, such as ``Nipype``; packages that are missing are not named,
+    except Nipype.
     """
     names = [f"{name} {number}" for name, number in packages.items() if name != "Nipype"]
     nipype = f"*Nipype* {packages.get('Nipype', '')}".rstrip()

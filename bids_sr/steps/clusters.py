@@ -61,31 +61,13 @@ def list_clusters(
     the upper quarter of the values as in the paper. With a T1w image, peaks have MNI coordinates
     and atlas labels.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps and regions of all series.
-    here : Path
-        Folder of scratch files.
-    boldref2t1w_xfm : Transforms | None
-        Transform of T1w points to boldref points; None if there is no T1w image.
-    std2t1w_xfm : File | None
-        Transform of T1w points to template points; None if there is no T1w image.
-    atlas_source : Image | None
-        Atlas; None if peaks are not labeled.
-    atlas_labels : Table | None
-        Names of the labels of the atlas.
-    atlas_xfms : Sequence[File]
-        Transforms from the T1w image to the atlas.
-    error_maps : list[Map] | None
-        Reconstruction error of series with a prior, and their reliable regions.
-    method_names : Sequence[str]
-        Names of the series of methods.
+    `maps` include the regions of all series. `boldref2t1w_xfm` is the transform of T1w points to
+    boldref points, and `std2t1w_xfm` the transform of T1w points to template points; None if there
+    is no T1w image. Peaks are not labeled if `atlas_source` is None. `atlas_labels` are names of
+    its labels, and `atlas_xfms` transforms from the T1w image to the atlas. `error_maps` are the
+    reconstruction errors of series with a prior, and their reliable regions.
 
-    Returns
-    -------
-    tuple[Table, Facts]
-        Table with one row per peak; and descriptions of its columns.
+    Returns a table with one row per peak, and descriptions of its columns.
     """
     mni_chain: list[Path] = []
     atlas_chain: list[Path] = []
@@ -123,14 +105,9 @@ def _add_peak_coordinates(
 ) -> list[dict[str, str]]:
     """Add the coordinates of peaks to the rows of a table.
 
-    Parameters
-    ----------
-    rows : list[dict[str, str]]
-        Cells by column, one row per peak.
-    points : Array
-        Peaks in the scanner (N, 3; RAS mm).
-    mni_chain : Sequence[Path]
-        Transforms of scanner points to MNI points; empty to list scanner coordinates only.
+    Rows have cells by column, one row per peak. `points` are the peaks in the scanner (N, 3; RAS
+    mm). `mni_chain` are transforms of scanner points to MNI points; empty to list scanner
+    coordinates only.
     """
     if not mni_chain:
         return add_coordinates(rows, points, points, "scanner")
@@ -143,12 +120,7 @@ def _add_peak_coordinates(
 class _ResampledAtlas:
     """Labels of an atlas on the grids of maps, which are resampled once per grid.
 
-    Parameters
-    ----------
-    atlas : Volume | None
-        Atlas; None if there is none.
-    chain : Sequence[Path]
-        Transforms of points of the maps to points of the atlas.
+    `chain` are transforms of points of the maps to points of the atlas.
     """
 
     def __init__(self, atlas: Volume | None, chain: Sequence[Path]) -> None:
@@ -176,16 +148,8 @@ class _ResampledAtlas:
 class _ClusteredMap:
     """Map whose clusters are listed.
 
-    Attributes
-    ----------
-    shared_cells : dict[str, str]
-        Table cells that all clusters of the map share.
-    statmap : Derivative
-        Map.
-    region : Derivative
-        Active voxels.
-    peak_maps : dict[str, Array]
-        Maps that are evaluated at the peaks, by statistic.
+    `shared_cells` are table cells that all clusters of the map share. `region` contains the active
+    voxels. `peak_maps` are evaluated at the peaks, by statistic.
     """
 
     shared_cells: dict[str, str]

@@ -13,22 +13,9 @@ def choose_default_contrasts(
 ) -> tuple[dict[str, Contrast], Mapping[str, Sequence[str]]]:
     """Return the default contrasts that the events allow to estimate.
 
-    Parameters
-    ----------
-    events : Events
-        Events of the run.
-    design : DesignSettings
-        Options of the design.
-    n_volumes : int
-        Number of volumes, including dummies.
-    tr : float
-        Repetition time (s).
-
-    Returns
-    -------
-    tuple[dict[str, Contrast], Mapping[str, Sequence[str]]]
-        Weights of conditions by contrast, all contrasts if none can be estimated; and names of
-        omitted conditions or contrasts, by a text about them.
+    `n_volumes` includes dummies, and `tr` is in s. Returns weights of conditions by contrast, all
+    contrasts if none can be estimated; and names of omitted conditions or contrasts, by a text
+    about them.
     """
     try:
         task_design = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())

@@ -51,18 +51,9 @@ class ErrorImages:
 
     All arrays are (X, Y, Z).
 
-    Attributes
-    ----------
-    images : Mapping[str, Array]
-        Maps by statistic.
-    active : MaskArray
-        Active voxels, without regard to the reconstruction error.
-    reliable : MaskArray
-        Voxels with a reliable sign.
-    reliable_text : str
-        Text on the selection of these voxels.
-    wrong_sign : Array
-        Probability of the wrong sign.
+    `images` are maps by statistic. `active` are active voxels, without regard to the
+    reconstruction error. `reliable` are voxels with a reliable sign, and `reliable_text` describes
+    their selection. `wrong_sign` is the probability of the wrong sign.
     """
 
     images: Mapping[str, Array]
@@ -79,12 +70,7 @@ class ErrorImages:
 def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
     """Return whether smoothing is so wide that the reconstruction error does not exceed the noise.
 
-    Parameters
-    ----------
-    width : float
-        Smoothing (FWHM, mm).
-    zooms : Sequence[float] | Array
-        Voxel size of the acquired grid (mm).
+    `width` is the FWHM, and `zooms` the voxel size of the acquired grid (both mm).
     """
     return bool(width >= _MIN_WIDE_VOXELS * max(zooms[:2]))
 
@@ -101,21 +87,9 @@ def error_images(
 ) -> ErrorImages:
     """Compute the maps of the reconstruction error of an effect, and its reliable region.
 
-    Parameters
-    ----------
-    effect, variance, t, z : Array
-        Maps of the linear model (3D).
-    error : Array
-        Variance of the reconstruction error (3D), 0 outside the brain.
-    brain : MaskArray
-        Brain (3D).
-    is_wide : bool
-        Whether the error is included in t and z; see the function `is_wide`.
-
-    Returns
-    -------
-    ErrorImages
-        Maps and regions.
+    `effect`, `variance`, `t` and `z` are maps of the linear model, and `error` is the variance of
+    the reconstruction error, 0 outside the brain (all 3D). `is_wide` states whether the error is
+    included in t and z; see the function `is_wide`.
     """
     from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
@@ -143,12 +117,8 @@ def iterate_contrasts(
 ) -> Iterator[tuple[str, dict[str, Derivative]]]:
     """Yield each contrast with its maps of the linear model, by statistic.
 
-    Parameters
-    ----------
-    maps : Sequence[Derivative]
-        Maps of a series. Contrasts without all maps of `FITTED` are skipped.
-    width : float
-        Smoothing of the maps to select (FWHM, mm).
+    `width` is the smoothing of the maps to select (FWHM, mm). Contrasts without all maps of
+    `FITTED` are skipped.
     """
     maps_by_contrast: dict[str, dict[str, Derivative]] = {}
     for statmap in maps:

@@ -22,17 +22,9 @@ from bids_sr.spatial.masks import bounding_box
 class ErrorSamples:
     """Samples of the reconstruction error of a run.
 
-    Attributes
-    ----------
-    errors : SeriesReader
-        Reconstruction errors on the high-resolution grid (X, Y, Z, samples).
-    acquired : SeriesReader
-        Acquired part of the same samples, with slices as thin as on the high-resolution grid
-        (x, y, Z, samples).
-    brain : Volume
-        Brain on the acquired grid.
-    brain_hr : Volume
-        Brain on the high-resolution grid.
+    `errors` are on the high-resolution grid (X, Y, Z, samples). `acquired` is the acquired part of
+    the same samples, with slices as thin as on the high-resolution grid (x, y, Z, samples).
+    `brain` is on the acquired grid, and `brain_hr` on the high-resolution grid.
     """
 
     errors: SeriesReader
@@ -63,13 +55,9 @@ class ErrorSamples:
     def compute_scale(self, effect: Array, variance: Array, acquired_power: Array) -> Float32:
         """Return the variance scale of a contrast on the high-resolution grid (X, Y, Z).
 
-        Parameters
-        ----------
-        effect, variance : Array
-            Effect in signal units and its variance in the linear model, on the acquired grid
-            (x, y, z).
-        acquired_power : Array
-            Result of `compute_acquired_power` for the smoothing of the effect.
+        `effect` is in signal units, with its `variance` in the linear model, on the acquired grid
+        (x, y, z). `acquired_power` is the result of `compute_acquired_power` for the smoothing of
+        the effect.
         """
         return compute_scale(
             effect, variance, acquired_power, self.brain, self.brain_hr.data.shape
@@ -78,14 +66,9 @@ class ErrorSamples:
     def scale_variance(self, scale: Float32, error_power: Float32, width: float) -> Float32:
         """Return the variance of the reconstruction error of an effect, 0 outside the brain.
 
-        Parameters
-        ----------
-        scale : Float32
-            Result of `compute_scale` (X, Y, Z).
-        error_power : Float32
-            Result of `compute_error_power` for the same width (X, Y, Z).
-        width : float
-            Smoothing of the effect on the high-resolution grid (FWHM, mm).
+        `scale` is the result of `compute_scale`, and `error_power` the result of
+        `compute_error_power` for the same width (X, Y, Z). `width` is the smoothing of the effect
+        on the high-resolution grid (FWHM, mm).
         """
         return scale_variance(scale, error_power, width, self.brain_hr)
 
@@ -94,13 +77,8 @@ class ErrorSamples:
     ) -> list[float]:
         """Return the standard deviations of the reconstruction error of a region's mean effects.
 
-        Parameters
-        ----------
-        region : MaskArray
-            Region on the high-resolution grid (X, Y, Z), not empty.
-        effects : Sequence[tuple[Float32, float]]
-            Scale of each effect (result of `compute_scale`, (X, Y, Z)), and its smoothing (FWHM,
-            mm).
+        `region` is on the high-resolution grid (X, Y, Z) and not empty. `effects` are the scale of
+        each effect (result of `compute_scale`, (X, Y, Z)) and its smoothing (FWHM, mm).
         """
         from bids_sr.sr.prior_maps.posterior import mean_error_sd
 

@@ -45,18 +45,9 @@ _MAX_VOLUMES = 60
 class EffectsComparison:
     """Settings of comparisons between series on the high-resolution grid of a run.
 
-    Parameters
-    ----------
-    bold_mask_hr, roi_hr : Mask
-        Brain and region of interest on the high-resolution grid.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int
-        Number of bootstrap resamples of blocks for confidence intervals.
+    `bold_mask_hr` and `roi_hr` are on the high-resolution grid. `contrasts` are weights of
+    conditions, or of seeds, by contrast. `n_boot` is the number of bootstrap resamples of blocks
+    for confidence intervals.
     """
 
     bold_mask_hr: Mask
@@ -177,18 +168,10 @@ def compare_halves(
 ) -> Rows:
     """Compare effects of one half of the blocks with measured effects of the other half.
 
-    Parameters
-    ----------
-    effects : dict[str, File]
-        Block effects of all series on the high-resolution grid, including `measured`, which are
-        read one at a time.
-    comparison : EffectsComparison
-        Voxels, contrasts and resampling.
-    maps : Sequence[Map]
-        Maps of all series; t of the acquired series selects active voxels.
-    same_widths : Facts | None
-        Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
-        by name.
+    `effects` are the block effects of all series on the high-resolution grid, including
+    `measured`, which are read one at a time. t of the acquired series in `maps` selects active
+    voxels. `same_widths` is the smoothing (mm) that gives the acquired series the smoothness of
+    series of other programs, by name.
     """
     run = make_run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
@@ -216,22 +199,11 @@ def compare_with_truth(
 ) -> Rows:
     """Compare maps of the whole run with measured maps and known activation.
 
-    Parameters
-    ----------
-    maps : Sequence[Map]
-        Maps of all series.
-    comparison : EffectsComparison
-        Voxels, contrasts and resampling.
-    effects : dict[str, File] | None
-        Block effects of all series, for intervals and metrics above the Nyquist frequency, which
-        require complete slices.
-    truth_maps : dict[str, Image] | None
-        Known activation by contrast, on any grid in the frame of the mask.
-    same_widths : Facts | None
-        Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
-        by name.
-    at_rest : bool
-        Whether correlations are also compared, because the run has no events.
+    `effects` are the block effects of all series, for intervals and metrics above the Nyquist
+    frequency, which require complete slices. `truth_maps` are known activation by contrast, on any
+    grid in the frame of the mask. `same_widths` is the smoothing (mm) that gives the acquired
+    series the smoothness of series of other programs, by name. If `at_rest`, correlations are also
+    compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
     highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
@@ -293,18 +265,8 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
     The verdict does not depend on rows that it does not require and is therefore available
     earlier.
 
-    Parameters
-    ----------
-    rows : list[Rows]
-        Tables in the order of the result, flags last; `verdict_rows` follow.
-    verdict_rows : Rows
-        Decisions of the verdict.
-
-    Returns
-    -------
-    tuple[Rows, Facts]
-        All rows, without comparisons with methods that were not applied; and descriptions of the
-        columns.
+    `rows` are tables in the order of the result, flags last; `verdict_rows` follow. Returns all
+    rows, without comparisons with methods that were not applied; and descriptions of the columns.
     """
     all_rows = [row for table in [*rows, verdict_rows] for row in table]
     compared_rows = select_compared_rows(all_rows)

@@ -50,14 +50,8 @@ _Z_95 = 1.96  # standard deviations, half width of a 95 % interval
 class HalfResolutionPrior:
     """Prior at half the resolution.
 
-    Attributes
-    ----------
-    recipe : VarianceRecipe
-        Recipe of the variance maps.
-    patterns : Tensor | None
-        Patterns of the calibration run; None if the model was not calibrated.
-    weight : float
-        Weight of the patterns.
+    `patterns` are of the calibration run; None if the model was not calibrated. `weight` is the
+    weight of the patterns.
     """
 
     recipe: VarianceRecipe
@@ -69,12 +63,9 @@ class HalfResolutionPrior:
 class HalfResolutionEffects:
     """Effects of a run at half the resolution, on the tested part of the acquired grid (x, y, z).
 
-    Attributes
-    ----------
-    reconstructed, acquired : Effects
-        Block effects of the downsampled and super-resolved run, and of the acquired run.
-    active_t : Mapping[float, Mapping[str, Float32]]
-        t maps of the downsampled run by smoothing (FWHM, mm) and contrast.
+    `reconstructed` are block effects of the downsampled and super-resolved run, and `acquired` are
+    block effects of the acquired run. `active_t` are t maps of the downsampled run by smoothing
+    (FWHM, mm) and contrast.
     """
 
     reconstructed: Effects
@@ -99,15 +90,10 @@ class HalfResolutionEffects:
 class HalfResolutionTest:
     """Effects of a run at half the resolution, coverage of their intervals, and smoothness.
 
-    Attributes
-    ----------
-    effects : HalfResolutionEffects | None
-        Effects of blocks; None if the run has no two halves.
-    run_rows : Sequence[MetricRow]
-        Fraction of voxels whose error is within the 95 % interval, one row per contrast;
-        smoothness of the run; and numbers of blocks of conditions with too few for two halves.
-    maps : HalfResolutionMaps
-        Effects of all contrasts, for tests with other runs.
+    `effects` are effects of blocks; None if the run has no two halves. `run_rows` are the fraction
+    of voxels whose error is within the 95 % interval, one row per contrast; smoothness of the run;
+    and numbers of blocks of conditions with too few for two halves. `maps` are effects of all
+    contrasts, for tests with other runs.
     """
 
     effects: HalfResolutionEffects | None
@@ -132,37 +118,13 @@ def run_half_resolution_test(
 ) -> HalfResolutionTest:
     """Downsample a run, super-resolve it, and compare its effects with the acquired effects.
 
-    Parameters
-    ----------
-    preproc : SeriesReader
-        Motion-corrected acquired series.
-    brain : Volume
-        Brain on the acquired grid.
-    hmc_xfms : Array
-        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
-    prior : HalfResolutionPrior
-        Recipe of the variance maps, with the patterns of a calibration run.
-    linear_model : LinearModel
-        Linear model of the run.
-    here : Path
-        Folder of scratch files, which are removed.
-    outliers : Sequence[int], optional
-        Numbers of the volumes that are not used for the prior, counted from 0.
-    series_name : str
-        Name of the super-resolved series.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    random_seed : int
-        Seed of the prior and of its samples.
-    omp_nthreads : int
-        Number of CPU threads.
+    `preproc` is motion-corrected, and `brain` is on the acquired grid. `hmc_xfms` are transforms
+    of boldref points to points of each volume (T, 4, 4; RAS mm). Scratch files in `here` are
+    removed. `outliers` are the numbers of the volumes that are not used for the prior, counted
+    from 0. `smoothing` is the smoothing of the maps (FWHM, mm). `random_seed` is the seed of the
+    prior and of its samples.
 
-    Raises
-    ------
-    SeriesError, ResolutionError
-        If the run is too short, or cannot be downsampled.
+    Raises `SeriesError` or `ResolutionError` if the run is too short, or cannot be downsampled.
     """
     from threadpoolctl import threadpool_limits
 
@@ -283,20 +245,12 @@ def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -
 class _ReconstructionMaps:
     """Maps of a downsampled run and of the errors of its reconstruction.
 
-    Attributes
-    ----------
-    low_fits : Mapping[float, ActivationMaps]
-        Maps of the downsampled run by smoothing (FWHM, mm).
-    low_zooms, low_affine : Sequence[float], Array
-        Voxel sizes (mm) and voxel-to-world matrix of their grid.
-    affine : Array
-        Voxel-to-world matrix of the tested part of the acquired grid.
-    error_maps : Mapping[tuple[str, str], Array]
-        Unsmoothed maps of the errors by contrast and statistic.
-    error_effects : Float32
-        Errors of the effects in complete slices (contrasts, x, y, z).
-    block_errors : Effects | None
-        Errors of the block effects; None if the run has no two halves.
+    `low_fits` are maps of the downsampled run by smoothing (FWHM, mm). `low_zooms` are the voxel
+    sizes (mm) and `low_affine` is the voxel-to-world matrix of their grid. `affine` is the
+    voxel-to-world matrix of the tested part of the acquired grid. `error_maps` are unsmoothed maps
+    of the errors by contrast and statistic. `error_effects` are errors of the effects in complete
+    slices (contrasts, x, y, z). `block_errors` are errors of the block effects; None if the run
+    has no two halves.
     """
 
     low_fits: Mapping[float, ActivationMaps]

@@ -20,32 +20,20 @@ class HalfResolutionMaps:
     Maps are on the tested part of the acquired grid (x, y, z) and on the grid of the downsampled
     run (lx, ly, lz). Effects are from the linear model of the whole run.
 
-    Attributes
-    ----------
-    contrasts : tuple[str, ...]
-        Names of the contrasts.
-    widths : tuple[float, ...]
-        Smoothing of the maps of the downsampled run (FWHM, mm), W values with 0 as the first.
-    affine, low_affine : Float
-        Voxel-to-world matrices (4 x 4, RAS mm) of both grids.
-    mask, low_mask : MaskArray
-        Brain on both grids.
-    acquired : Float32
-        Acquired effects in complete slices (C, x, y, z).
-    errors : Float32
-        Effects of the downsampled and super-resolved run, minus the acquired effects
-        (C, x, y, z).
-    error_variances : Float32
-        Variance of the errors in the linear model, 0 outside the brain (C, x, y, z).
-    error_power : Float32
-        Mean square of the reconstruction errors of samples from the prior (x, y, z).
-    low_effects, low_variances : Float32
-        Effects of the downsampled run with their variances in the linear model, 0 outside the
-        brain (W, C, lx, ly, lz).
-    low_power : Float32
-        Mean square of samples from the prior (lx, ly, lz).
-    smoothness : float
-        In-plane smoothness of the noise of the run (FWHM) in acquired voxels.
+    `widths` are the smoothing of the maps of the downsampled run (FWHM, mm), W values with 0 as
+    the first. `affine` and `low_affine` are the voxel-to-world matrices (4 x 4, RAS mm) of both
+    grids, and `mask` and `low_mask` the brain on both grids.
+
+    `acquired` are acquired effects in complete slices (C, x, y, z), and `errors` the effects of
+    the downsampled and super-resolved run, minus the acquired effects (C, x, y, z).
+    `error_variances` are their variances in the linear model, 0 outside the brain (C, x, y, z).
+    `error_power` is the mean square of the reconstruction errors of samples from the prior (x, y,
+    z).
+
+    `low_effects` and `low_variances` are effects of the downsampled run with their variances in
+    the linear model, 0 outside the brain (W, C, lx, ly, lz). `low_power` is the mean square of
+    samples from the prior (lx, ly, lz). `smoothness` is the in-plane smoothness of the noise of
+    the run (FWHM) in acquired voxels.
     """
 
     contrasts: tuple[str, ...]

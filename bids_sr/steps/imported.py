@@ -45,15 +45,8 @@ _ANATOMY_NEED = Need(always=0.05, t1w=0.030, high=0.0)
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
     """Copy anatomical images to uncompressed images with unchanged values.
 
-    Parameters
-    ----------
-    t1w_file, given_t1w_mask : File
-        Bias-corrected T1w image, and its brain mask.
-
-    Returns
-    -------
-    tuple[Image, Mask, Facts]
-        Both images; and metrics of the mask, with doubts about its plausibility.
+    The image `t1w_file` is bias-corrected. Returns both images; and metrics of the mask, with
+    doubts about its plausibility.
     """
     mask = load(given_t1w_mask)
     brain = mask.like(mask.data > 0.5)
@@ -132,26 +125,13 @@ def import_motion(
 ) -> tuple[Transforms, Table, Image]:
     """Import head motion of another program, and compute the boldref.
 
-    Parameters
-    ----------
-    bold : Series
-        Series of the run.
-    given_hmc_xfms : Transforms
-        Transforms to the boldref, one per volume (RAS mm).
-    distortion : Distortion | None
-        Susceptibility distortion of the volumes; None if there is no field map.
-    given_boldref : Image | None
-        Boldref of these transforms; None to average the steady-state volumes.
-    outliers : Facts | None
-        Outlier volumes of the run, whose transforms are replaced by the nearest other transform.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
+    `given_hmc_xfms` are transforms to the boldref, one per volume (RAS mm). `distortion` is the
+    susceptibility distortion of the volumes; None if there is no field map. `given_boldref` is the
+    boldref of these transforms; None to average the steady-state volumes. The transforms of
+    `outliers` are replaced by the nearest other transform.
 
-    Returns
-    -------
-    tuple[Transforms, Table, Image]
-        Rigid transforms of boldref points to points of each volume; six motion parameters (mm,
-        rad) and an empty residual, one row per volume; and the boldref in signal units of the run.
+    Returns rigid transforms of boldref points to points of each volume; six motion parameters (mm,
+    rad) and an empty residual, one row per volume; and the boldref in signal units of the run.
     """
     return _import_transforms(
         bold,
@@ -177,20 +157,9 @@ def rebuild_motion(
 
     The results are as in `import_motion`.
 
-    Parameters
-    ----------
-    bold : Series
-        Series of the run.
-    given_confounds : Table
-        Confounds table of the other program, one row per volume.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    axis_order : AxisOrder
-        Axis of the file for each axis of the series; the parameters refer to the axes of the file.
-    distortion : Distortion | None
-        Shift of the signal along the phase-encoding axis of the run.
-    outliers : Facts | None
-        Outlier volumes of the run.
+    `given_confounds` is the confounds table of the other program, one row per volume. `distortion`
+    is the shift of the signal along the phase-encoding axis of the run. `axis_order` is the axis
+    of the file for each axis of the series; the parameters refer to the axes of the file.
     """
     motion_parameters = rename_old_columns(given_confounds)[list(MOTION)].to_numpy(np.float64)
     uncorrected_mean = average_realigned_volumes(
@@ -266,18 +235,9 @@ def field_to_shift(
 
     See `bids_sr.spatial.resampling`.
 
-    Parameters
-    ----------
-    bold : Series
-        Series of the run.
-    fieldmap : File
-        Field map (Hz).
-    boldref2fmap_xfm : Transforms
-        Transform of field map points to boldref points (RAS mm).
-    readout : float
-        Total readout time (s).
-    phase_encoding : str
-        Phase-encoding direction as in BIDS, such as ``j-``.
+    `fieldmap` is in Hz, and `boldref2fmap_xfm` is the transform of field map points to boldref
+    points (RAS mm). `readout` is the total readout time (s). `phase_encoding` is the direction as
+    in BIDS, such as ``j-``.
     """
     field = load(fieldmap)
     fmap2boldref = invert(boldref2fmap_xfm[0])

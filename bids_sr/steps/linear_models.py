@@ -20,16 +20,9 @@ class DesignInputs:
 
     The number of volumes and the repetition time are in the header of each series.
 
-    Parameters
-    ----------
-    regressors : Regressors
-        Events, or time series of seeds or components.
-    confounds : Confounds | None
-        Confounds of the run, one row per volume; None for a model without confounds.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state and have no row.
-    design : DesignSettings
-        Options of the design matrix.
+    `regressors` are events, or time series of seeds or components. `confounds` have one row per
+    volume; None for a model without confounds. `n_dummy` volumes at the start are not in the
+    steady state and have no row.
     """
 
     regressors: Regressors
@@ -68,14 +61,8 @@ class DesignInputs:
 class LinearModel:
     """Linear model that is fitted to all series of a run.
 
-    Parameters
-    ----------
-    inputs : DesignInputs
-        Regressors, confounds and options of the design matrix.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    nuisance : list[str] | None
-        Columns of the confounds in the model; None for motion and aCompCor.
+    `contrasts` are weights of conditions, or of seeds, by contrast. `nuisance` are the columns of
+    the confounds in the model; None for motion and aCompCor.
     """
 
     inputs: DesignInputs

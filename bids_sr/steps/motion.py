@@ -29,27 +29,13 @@ def estimate_motion(
 ) -> tuple[Transforms, Table]:
     """Estimate the head position in every volume without resampling.
 
-    Parameters
-    ----------
-    bold : Series
-        Acquired series (uncompressed).
-    boldref : Image
-        Boldref on the grid of the series (3D).
-    head_mask : Mask
-        Brain, segmented without a T1w image (3D, boolean).
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
+    `bold` is the acquired series (uncompressed), and `boldref` is on its grid (3D). `head_mask` is
+    the brain, segmented without a T1w image. The first `n_dummy` volumes are not in the steady
+    state.
 
-    Returns
-    -------
-    tuple[Transforms, Table]
-        Transforms of boldref points to points of each volume (RAS mm); and trans_x, y, z (mm),
-        rot_x, y, z (rad) and residual, one row per volume.
-
-    Raises
-    ------
-    ValueError
-        If there are no volumes.
+    Returns transforms of boldref points to points of each volume (RAS mm); and trans_x, y, z (mm),
+    rot_x, y, z (rad) and residual, one row per volume. Raises `ValueError` if there are no
+    volumes.
     """
     estimate = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
     return estimate.matrices, motion_table(estimate.params, estimate.residual)
@@ -61,11 +47,8 @@ def estimate_residual_motion(
 ) -> tuple[int, float]:
     """Return the largest remaining head motion in a series that is assumed to be registered.
 
-    Returns
-    -------
-    tuple[int, float]
-        Volume that is farthest from the boldref among the first steady-state, the middle and the
-        last volume; and its RMS displacement (mm).
+    Returns the volume that is farthest from the boldref among the first steady-state, the middle
+    and the last volume; and its RMS displacement (mm).
     """
     volumes = sorted({n_dummy, (n_dummy + bold.shape[3]) // 2, bold.shape[3] - 1})
     with np.errstate(all="ignore"):

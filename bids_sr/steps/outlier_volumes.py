@@ -36,18 +36,9 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
 
     Models do not use the replaced volumes.
 
-    Parameters
-    ----------
-    acquired : Series
-        Acquired series (uncompressed).
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-
-    Returns
-    -------
-    tuple[Series, Facts]
-        Series with outlier volumes interpolated linearly in time, the same file if there
-        are none; and outlier volumes with the reason, empty if there are none.
+    `acquired` is uncompressed. Returns the series with outlier volumes interpolated linearly in
+    time, the same file if there are none; and outlier volumes with the reason, empty if there are
+    none.
     """
     outliers = find_outlier_volumes(acquired, n_dummy=n_dummy)
     if not outliers:

@@ -106,20 +106,9 @@ def mask_in_template(
 ) -> Mask:
     """Resample the brain mask of the T1w image to a template; XCP-D requires it next to BOLD data.
 
-    Parameters
-    ----------
-    t1w_mask : Mask
-        Brain in the T1w image (3D, boolean).
-    template : Image
-        Skull-stripped T1w template.
-    t1w2std_xfm : File
-        Transform that resamples T1w images to the template.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    resolution : str
-        Resolution label of the template; "" for the grid of the template in the registration.
-    random_seed : int
-        Seed of ANTs.
+    `template` is skull-stripped, and `t1w2std_xfm` resamples T1w images to it. `template_space` is
+    named as in TemplateFlow, with the cohort after a plus sign. `resolution` is a resolution label
+    of the template; "" for the grid of the template in the registration.
     """
     resolution_grid = template_cache.load_grid(template_space, resolution) if resolution else None
     shape, affine = resolution_grid or (template.data.shape, template.affine)

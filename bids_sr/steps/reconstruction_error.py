@@ -99,40 +99,17 @@ def check_intervals(
     acquired detail. If the model was calibrated, the patterns of the calibration run are
     downsampled as well.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected acquired series.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    hmc_xfms : Transforms
-        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
-    model_file : File
-        Variance maps of the run, with the model card in the same folder.
-    linear_model : LinearModel
-        Linear model of the run.
-    calibration : Calibration | None
-        Calibration run of the model; None if there is none.
-    outliers : Facts | None
-        Outlier volumes, which the prior does not use; None if they were not searched.
-    series_name : str
-        Name of the series of the method.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    random_seed : int
-        Seed of the prior and of its samples.
-    omp_nthreads : int
-        Number of CPU threads.
+    `preproc` is motion-corrected, and `bold_mask` is on the acquired grid. `hmc_xfms` are
+    transforms of boldref points to points of each volume (T, 4, 4; RAS mm). `model_file` contains
+    the variance maps of the run, with the model card in the same folder. `calibration` is the
+    calibration run of the model; None if there is none. The prior does not use the volumes in
+    `outliers`; None if they were not searched. `smoothing` is the smoothing of the maps (FWHM,
+    mm). `random_seed` is the seed of the prior and of its samples.
 
-    Returns
-    -------
-    tuple[Rows, File]
-        Smoothness of the run; one ``coverage_one_level_down`` per contrast; rows of
-        `iterate_tested_detail`, if the blocks can be split into halves. The second value is a file
-        of `steps.half_resolution_maps`, for tests with other runs. Both are empty if the model has
-        no prior, was not applied, or cannot be tested in this run.
+    Returns the smoothness of the run; one ``coverage_one_level_down`` per contrast; and rows of
+    `iterate_tested_detail`, if the blocks can be split into halves. The second value is a file of
+    `steps.half_resolution_maps`, for tests with other runs. Both are empty if the model has no
+    prior, was not applied, or cannot be tested in this run.
     """
     model = load_model(model_file)
     recipe = model.recipe
@@ -252,34 +229,15 @@ def measure_error(
 ) -> tuple[list[Map], Rows, list[Map]]:
     """Map the reconstruction error of a series, with reliable regions.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps of the series.
-    acquired_maps : list[Map]
-        Maps of the acquired series, whose effects at the narrowest smoothing scale the samples.
-    mask : Mask
-        Brain on the grid of the series.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    coverage_rows : Rows
-        Result of `check_intervals`.
-    error_draws : Series | None, optional
-        Samples of the reconstruction error, (X, Y, Z, samples); None if the method has no prior.
-    acquired_draws : Series | None, optional
-        Acquired (low-resolution) part of the same samples.
-    series_name : str
-        Name of the series.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
+    Effects of `acquired_maps` at the narrowest smoothing scale the samples. `mask` is the brain on
+    the grid of the series, and `bold_mask` on the acquired grid. `coverage_rows` are the result of
+    `check_intervals`. `error_draws` are samples of the reconstruction error, (X, Y, Z, samples);
+    None if the method has no prior. `acquired_draws` are the acquired (low-resolution) part of the
+    same samples. `smoothing` is the smoothing of the maps (FWHM, mm).
 
-    Returns
-    -------
-    tuple[list[Map], Rows, list[Map]]
-        Error maps and reliable regions; coverage, sizes of the regions and expected shares of the
-        wrong sign; and mean squares of the samples, from which the error of several runs is
-        computed (`ERROR_POWER` by smoothing, `ACQUIRED_POWER`). All are empty if there are no
-        samples.
+    Returns error maps and reliable regions; coverage, sizes of the regions and expected shares of
+    the wrong sign; and mean squares of the samples, from which the error of several runs is
+    computed (`ERROR_POWER` by smoothing, `ACQUIRED_POWER`). All are empty if there are no samples.
     """
     if error_draws is None or acquired_draws is None:
         return [], [], []
@@ -368,16 +326,9 @@ def scale_by_contrast(
 ) -> dict[str, Float32]:
     """Return the variance scale of the samples on the high-resolution grid, by contrast.
 
-    Parameters
-    ----------
-    samples : ErrorSamples
-        Samples of the reconstruction error.
-    acquired_maps : Sequence[Derivative]
-        Maps of the acquired series.
-    acquired_power : Float32
-        Mean square of the acquired samples (x, y, z).
-    width : float
-        Smoothing of the effects that scale the samples (FWHM, mm).
+    `acquired_maps` are maps of the acquired series, and `acquired_power` is the mean square of the
+    acquired samples (x, y, z). `width` is the smoothing of the effects that scale the samples
+    (FWHM, mm).
     """
     scales = {}
     for contrast, acquired in iterate_contrasts(acquired_maps, width):

@@ -43,27 +43,14 @@ def measure_region_error(
     The error of each sample is averaged over the region, so that the result includes the
     correlation of errors between voxels. The interval of the effect then covers both errors.
 
-    Parameters
-    ----------
-    region_rows : Rows
-        Mean effects of a series with their noise, see `bids_sr.steps.activation.map_series`.
-    acquired_maps : list[Map]
-        Maps of the acquired series, whose effects at the narrowest smoothing scale the samples.
-    mask, roi : Mask
-        Brain and region of interest on the grid of the series.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    error_draws : Series | None, optional
-        Samples of the reconstruction error, (X, Y, Z, samples); None if the method has no prior.
-    acquired_draws : Series | None, optional
-        Acquired (low-resolution) part of the same samples.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
+    `region_rows` are mean effects of a series with their noise, see
+    `bids_sr.steps.activation.map_series`. Effects of `acquired_maps` at the narrowest smoothing
+    scale the samples. `mask` and `roi` are on the grid of the series, and `bold_mask` on the
+    acquired grid. `error_draws` are samples of the reconstruction error, (X, Y, Z, samples); None
+    if the method has no prior. `acquired_draws` are the acquired (low-resolution) part of the same
+    samples. `smoothing` is the smoothing of the maps (FWHM, mm).
 
-    Returns
-    -------
-    Rows
-        Mean effects with both errors; the input if there is no region, or if there are no samples.
+    Returns the input if there is no region, or if there are no samples.
     """
     region = find_named_region(roi.data, mask.data)
     if region is None or not region_rows or error_draws is None or acquired_draws is None:

@@ -48,28 +48,14 @@ def grow_region(
 
     The criterion is the correlation at the largest smoothing width, for conditions against rest.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected acquired series.
-    bold_mask, bold_mask_hr : Mask
-        Brain on the acquired and on the high-resolution grid.
-    roi_bold, roi_bold_hr : Mask
-        Region of interest on both grids.
-    inputs : DesignInputs
-        Regressors and confounds of the run. Only the columns of the temporal model are used.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm); the largest width is used.
-    low_pass : float | None
-        Cut-off of the low-pass filter (Hz); None to disable the filter.
+    `preproc` is motion-corrected. `bold_mask` and `roi_bold` are on the acquired grid, and
+    `bold_mask_hr` and `roi_bold_hr` on the high-resolution grid. Only the columns of the temporal
+    model are used of the confounds. `contrasts` are weights of conditions, or of seeds, by
+    contrast. The largest width in `smoothing` (FWHM, mm) is used. `low_pass` is the cut-off of the
+    low-pass filter (Hz); None disables the filter.
 
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Grown region on the acquired and on the high-resolution grid; and number of voxels added on
-        the acquired grid, correlation threshold and largest distance (mm).
+    Returns the grown region on the acquired and on the high-resolution grid; and number of voxels
+    added on the acquired grid, correlation threshold and largest distance (mm).
     """
     # an empty selection of confounds includes the columns of the temporal model
     model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=[])

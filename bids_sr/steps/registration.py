@@ -39,14 +39,7 @@ from bids_sr.spatial.transforms import hr_grid, invert
 class TrainingPair:
     """Images of a pair in the frame of the low-resolution image, as used for training.
 
-    Attributes
-    ----------
-    train_highres : Image
-        High-resolution image on its grid.
-    train_lowres : Image
-        Low-resolution image.
-    pair_mask : Mask
-        Head or brain on the grid of the low-resolution image.
+    `pair_mask` is the head or brain on the grid of the low-resolution image.
     """
 
     train_highres: Image
@@ -58,13 +51,9 @@ class TrainingPair:
 class AlignedPair(TrainingPair):
     """Images of a pair in one frame, with their positions before.
 
-    Attributes
-    ----------
-    highres2lowres_xfm : Transforms
-        Transform of low-resolution points to points of the acquired high-resolution image (1, 4,
-        4; RAS mm).
-    pair_facts : Facts
-        Offset of the pair, with a note if it was resampled.
+    `highres2lowres_xfm` is the transform of low-resolution points to points of the acquired
+    high-resolution image (1, 4, 4; RAS mm). `pair_facts` is the offset of the pair, with a note if
+    it was resampled.
     """
 
     highres2lowres_xfm: Transforms
@@ -137,18 +126,8 @@ def register_pair(
 ) -> AlignedPair:
     """Register the images of the pair, and resample the high-resolution image if necessary.
 
-    Parameters
-    ----------
-    highres_file, lowres_file : File
-        T2*-weighted images at both resolutions, as acquired.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size, per axis.
-    random_seed : int
-        Seed of the registration.
-    highres_order, lowres_order : AxisOrder
-        Axis of the file for each axis of the runs, see `bids_sr.io.grids`.
-    registered : bool
-        Whether positions are taken from the headers without registration.
+    The T2*-weighted images are as acquired. For `highres_order` and `lowres_order`, see
+    `bids_sr.io.grids`. If `registered`, positions are taken from the headers without registration.
     """
     pair_in_frame = make_registered_pair(
         load(highres_file, highres_order),
@@ -204,10 +183,8 @@ def register_to_t1w(
 ) -> tuple[Transforms, Facts]:
     """Register boldref and T1w brain rigidly by mutual information on the BOLD grid.
 
-    Returns
-    -------
-    tuple[Transforms, Facts]
-        Transform of T1w points to boldref points; and size and quality of the registration.
+    Returns the transform of T1w points to boldref points; and size and quality of the
+    registration.
     """
     xfm, facts = bold_to_anat.register_to_t1w(
         reorder_to_ras(boldref),
@@ -235,25 +212,12 @@ def register_to_pair(
 ) -> tuple[Transforms, Image, Facts]:
     """Register the high-resolution T2*w image to the boldref rigidly.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    highres_file : File
-        High-resolution T2*w image as acquired.
-    highres2lowres_xfm : Transforms | None
-        Transform of low-resolution points to high-resolution points of the pair, where the search
-        starts.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    random_seed : int
-        Seed of the registration.
+    `highres_file` is the T2*w image as acquired. The search starts at `highres2lowres_xfm`, the
+    transform of low-resolution points to high-resolution points of the pair.
 
-    Returns
-    -------
-    tuple[Transforms, Image, Facts]
-        Transform of boldref points to high-resolution points; T2*w image on the high-resolution
-        grid of the boldref, for masks and report; and size and quality of the registration.
+    Returns the transform of boldref points to high-resolution points; the T2*w image on the
+    high-resolution grid of the boldref, for masks and report; and size and quality of the
+    registration.
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
@@ -279,16 +243,9 @@ def mask_bold(
 ) -> tuple[Mask, Mask, Facts]:
     """Segment the brain in the boldref, limited to the T1w brain if both agree.
 
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Brain on the grid of the boldref, and on its high-resolution grid; and agreement of both
-        masks, with the choice that was made.
-
-    Raises
-    ------
-    ValueError
-        If the mask is larger than any human brain.
+    Returns the brain on the grid of the boldref, and on its high-resolution grid; and agreement of
+    both masks, with the choice that was made. Raises `ValueError` if the mask is larger than any
+    human brain.
     """
     t1w_brain = (
         None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
@@ -323,27 +280,15 @@ def region_to_bold(
 ) -> tuple[Mask, Mask, Facts]:
     """Resample a region of interest to the BOLD grids, with a single interpolation per grid.
 
-    Parameters
-    ----------
-    roi_source : Mask
-        Region in its original space.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    boldref2t1w_xfm : Transforms | None
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm); None if the region is in the
-        space of the boldref.
-    roi_xfms : Sequence[File]
-        Transforms of T1w points to the space of `roi_source`; empty if this is T1w space.
-    random_seed : int
-        Seed of ANTs.
+    `roi_source` is the region in its original space. `bold_mask` is the brain on the acquired
+    grid, and `bold_mask_hr` on the high-resolution grid. `boldref2t1w_xfm` is the transform of T1w
+    points to boldref points (1, 4, 4; RAS mm); None if the region is in the space of the boldref.
+    `roi_xfms` are transforms of T1w points to the space of `roi_source`; empty if this is T1w
+    space.
 
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Region on the grid of the boldref, and on its high-resolution grid, within the brain; and
-        the fraction of the region in the field of view, with a note if the brain is used instead.
+    Returns the region on the grid of the boldref, and on its high-resolution grid, within the
+    brain; and the fraction of the region in the field of view, with a note if the brain is used
+    instead.
     """
     (roi, roi_hr), facts = resample_region_to_bold(
         roi_source,
@@ -362,14 +307,8 @@ def tissues_to_bold(
 ) -> list[Image]:
     """Return mean tissue probabilities in each BOLD voxel, with tissues in the given order.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    t1w_tpms : Sequence[Image]
-        Probabilities of gray matter, white matter and CSF in the T1w image (3D).
-    boldref2t1w_xfm : Transforms
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    `t1w_tpms` are probabilities of gray matter, white matter and CSF in the T1w image (3D), and
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm).
     """
     t1w2boldref, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
     mean_probabilities = (
@@ -425,12 +364,8 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
 def describe_mask(*, with_anat: bool, folders: Sequence[Path] = ()) -> str:
     """Return methods text of brain masks that are computed here.
 
-    Parameters
-    ----------
-    with_anat : bool
-        Whether a T1w brain mask exists.
-    folders : Sequence[Path], optional
-        Folders of finished `gather_registration` steps, whose facts name the origin of the masks.
+    `with_anat` states whether a T1w brain mask exists. `folders` are folders of finished
+    `gather_registration` steps, whose facts name the origin of the masks.
     """
     if not with_anat:
         return "The BOLD brain mask was computed from the boldref."

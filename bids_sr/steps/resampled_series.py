@@ -31,23 +31,9 @@ def correct_motion(
 
     The interpolation is the same as for every other series.
 
-    Parameters
-    ----------
-    stc : Series
-        Acquired series after slice-timing correction (signal units).
-    boldref : Image
-        Boldref of the run, which defines the grid.
-    hmc_xfms : Transforms
-        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
-    distortion : Distortion | None
-        Distortion of the volumes, which is corrected by the same interpolation.
-    here : Path
-        Folder of the output file.
-
-    Returns
-    -------
-    Series
-        Series on the grid of the boldref (signal units).
+    `stc` is the acquired series after slice-timing correction (signal units), and `boldref`
+    defines the grid of the output. `hmc_xfms` are transforms of boldref points to points of each
+    volume (T, 4, 4; RAS mm). `distortion` is corrected by the same interpolation.
     """
     return _resample_series(stc, hmc_xfms, boldref.affine, distortion, here / "preproc.nii")
 
@@ -66,24 +52,9 @@ def place_measured(
     No parameters are estimated from the measured series, so that it remains an independent
     reference.
 
-    Parameters
-    ----------
-    stc : Series
-        Measured series after slice-timing correction (signal units).
-    bold_mask_hr : Mask
-        Brain mask of the evaluated run, which defines the high-resolution grid.
-    hmc_xfms : Transforms
-        Transforms of boldref points to points of each volume of the evaluated run (T, 4, 4; RAS
-        mm).
-    distortion : Distortion | None
-        Distortion of the volumes of the evaluated run.
-    here : Path
-        Folder of the output file.
-
-    Returns
-    -------
-    Series
-        Series on the high-resolution grid (signal units).
+    `stc` is the measured series after slice-timing correction (signal units). All other inputs
+    belong to the evaluated run: `bold_mask_hr` defines the high-resolution grid, and `hmc_xfms`
+    are transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
     """
     return _resample_series(stc, hmc_xfms, bold_mask_hr.affine, distortion, here / "series.nii")
 

@@ -44,36 +44,17 @@ def gather_confounds(
 ) -> tuple[Confounds, Facts]:
     """Compute motion, tissue-signal and CompCor confounds, named and described as in fMRIPrep.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected series on the acquired grid (uncompressed).
-    bold_mask : Mask
-        Brain on the acquired grid.
-    motion : Table
-        Six motion parameters (mm, rad) and residual, one row per volume.
-    hmc_xfms : Transforms
-        Transforms of boldref points to points of each volume (RAS mm).
-    tpms_bold : list[Image] | None
-        Tissue probabilities on the acquired grid; None if there is no T1w image.
-    registration : Facts | None
-        Registration facts; tissue maps are not used if the brain mask of the T1w image is
-        implausible.
-    outliers : Facts | None
-        Outlier volumes, which were replaced; None if they were not searched.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    fd_spike_threshold, dvars_spike_threshold : float
-        Thresholds of framewise displacement (mm) and standardized DVARS; a volume above either
-        threshold is a motion outlier.
-    return_all_components : bool
-        Whether all CompCor components are included; otherwise the first components that explain
-        half of the variance.
+    `preproc` is motion-corrected (uncompressed), and `bold_mask` is on the acquired grid. `motion`
+    has six parameters (mm, rad) and the residual, one row per volume. `hmc_xfms` are transforms of
+    boldref points to points of each volume (RAS mm). `tpms_bold` are tissue probabilities on the
+    acquired grid; None if there is no T1w image. They are not used if, according to
+    `registration`, the brain mask of the T1w image is implausible. `outliers` were replaced; None
+    if they were not searched. A volume above `fd_spike_threshold` (framewise displacement, mm) or
+    `dvars_spike_threshold` (standardized DVARS) is a motion outlier. Without
+    `return_all_components`, the first CompCor components that explain half of the variance are
+    included.
 
-    Returns
-    -------
-    tuple[Confounds, Facts]
-        Confounds, one row per volume; and description and unit of each column.
+    Returns confounds, one row per volume; and description and unit of each column.
     """
     is_implausible = bool(registration and registration.get("brain_doubts"))
     tpms = [] if is_implausible else [probability.data for probability in tpms_bold or ()]

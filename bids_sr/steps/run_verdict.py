@@ -70,32 +70,14 @@ def raise_flags(
 ) -> tuple[Facts, Rows]:
     """Check for known reasons of failure of the paper's method.
 
-    Parameters
-    ----------
-    rows : list[Rows]
-        Tables of metrics that flags are based on.
-    maps : Sequence[Map]
-        Maps of all series.
-    bold_mask, roi_bold : Mask
-        Brain and registered region of interest on the acquired grid.
-    pair : TrainingPair | None
-        T2* pair in one frame; None if there is none.
-    card_file : dict[str, Facts] | None
-        Model cards by method.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    method_names : Sequence[str]
-        Names of the evaluated methods.
-    at_rest : bool
-        Whether the run has no events.
+    `rows` are the tables of metrics that flags are based on. `bold_mask` and `roi_bold`, the
+    registered region of interest, are on the acquired grid. `pair` is the T2* pair in one frame;
+    None if there is none. `card_file` has model cards by method. `contrasts` are weights of
+    conditions, or of seeds, by contrast. `method_names` are evaluated methods. `at_rest` states
+    whether the run has no events.
 
-    Returns
-    -------
-    tuple[Facts, Rows]
-        Flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows of
-        flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
+    Returns flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows
+    of flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
     """
     condition_names = select_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
@@ -139,22 +121,11 @@ def _compare_activation(
 ) -> dict[str, dict[str, dict[float, KeptActivation]]]:
     """Compare the effect of each series with the acquired effect.
 
-    Parameters
-    ----------
-    stats : SortedMaps
-        Maps by contrast, statistic and smoothing, and by series.
-    bold_mask : Volume
-        Brain on the acquired grid.
-    contrasts : Sequence[str]
-        Contrasts to compare.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
+    `stats` are by contrast, statistic and smoothing, and by series. `bold_mask` is on the acquired
+    grid.
 
-    Returns
-    -------
-    dict[str, dict[str, dict[float, KeptActivation]]]
-        Results by series, contrast and smoothing (FWHM, mm). A series without active voxels has no
-        contrasts. Empty if there is no linear model.
+    Returns results by series, contrast and smoothing (FWHM, mm). A series without active voxels
+    has no contrasts. Empty if there is no linear model.
     """
     kept_by_series: dict[str, dict[str, dict[float, KeptActivation]]] = {}
     for (contrast, stat, fwhm_mm), effects in stats.items():
@@ -228,32 +199,15 @@ def decide_verdict(
 ) -> tuple[Verdict, Rows]:
     """Return the verdict on a run: its headline, sentences and limitations.
 
-    Parameters
-    ----------
-    rows : list[Rows]
-        Tables that the verdict requires, including flags.
-    one_level_down : Facts
-        Results of the self-test.
-    confounds : Confounds
-        Confounds of the run, for framewise displacement.
-    card_file : dict[str, Facts] | None
-        Model cards by method.
-    compared_facts : Sequence[Facts]
-        Facts on series of other programs, by name.
-    same_widths : Facts | None
-        Smoothing (mm) that gives the acquired series the smoothness of these series, by name.
-    method_names, series_names : Sequence[str]
-        Evaluated methods, and all series of the plan; a method must exceed all others.
-    margin : float | None
-        Differences within ± this value count as equivalent; None to derive the margin from the
-        measured series.
-    compared_names : Sequence[str]
-        Names of the series of other programs.
+    `rows` are the tables that the verdict requires, including flags. `one_level_down` are results
+    of the self-test. `confounds` are used for framewise displacement. `card_file` has model cards
+    by method. `compared_facts` are facts on series of other programs, by name, and
+    `compared_names` the names of these series. `same_widths` is the smoothing (mm) that gives the
+    acquired series their smoothness, by name. `method_names` are the evaluated methods, and
+    `series_names` all series of the plan; a method must exceed all others. Differences within ±
+    `margin` count as equivalent; None to derive the margin from the measured series.
 
-    Returns
-    -------
-    tuple[Verdict, Rows]
-        Headline, sentences and limitations; and decisions as rows of the evaluation.
+    Returns headline, sentences and limitations; and decisions as rows of the evaluation.
     """
     all_rows = [row for table in rows for row in table]
     applied = _select_applied(method_names, card_file)

@@ -51,16 +51,10 @@ class SeedTemplate:
 
     All fields are empty if seed centers are in the frame of the run.
 
-    Parameters
-    ----------
-    boldref2t1w_xfm : Transforms | None
-        Transform of T1w points to boldref points (RAS mm).
-    t1w2std_xfm : File | None
-        Transform of template points to T1w points.
-    atlas_source, atlas_labels : Image | None, Table | None
-        Atlas, and names of its labels; None if no seed is defined by labels.
-    atlas_xfms : Sequence[File]
-        Transforms from the T1w image to the atlas.
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points (RAS mm), and `t1w2std_xfm`
+    the transform of template points to T1w points. `atlas_labels` are names of the labels of the
+    atlas `atlas_source`; both are None if no seed is defined by labels. `atlas_xfms` are
+    transforms from the T1w image to the atlas.
     """
 
     boldref2t1w_xfm: Transforms | None = None
@@ -176,30 +170,13 @@ def seed_series(
     Seeds are spheres and atlas regions defined in template space. If all seeds are outside the
     brain mask, temporal components are returned instead.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected acquired series, including dummies.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    confounds : Confounds
-        Confounds of the run, one row per volume.
-    template : SeedTemplate | None
-        Transforms and atlas; None if seed centers are in the frame of the run.
-    seeds : Sequence[Seed]
-        Spheres and atlas regions.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    design : DesignSettings
-        Options of the design, whose drift is regressed out.
-    nuisance : list[str] | None
-        Columns of the confounds that are regressed out; None for motion and aCompCor.
+    `preproc` is motion-corrected and includes dummies. `bold_mask` is on the acquired grid.
+    `confounds` have one row per volume. `template` has transforms and atlas; None if seed centers
+    are in the frame of the run. The drift of `design` is regressed out, and the columns `nuisance`
+    of the confounds; None for motion and aCompCor.
 
-    Returns
-    -------
-    tuple[Regressors, Facts]
-        Time series with one column per seed and one row per volume; and descriptions and positions
-        of the columns.
+    Returns time series with one column per seed and one row per volume; and descriptions and
+    positions of the columns.
     """
     template = template or SeedTemplate()
     points, regions = template.locate(seeds, bold_mask, here)
@@ -275,24 +252,12 @@ def own_seed_series(
     The seeds are the seeds of the acquired series. If the acquired series has temporal components
     instead of seeds, its components are returned for all series.
 
-    Parameters
-    ----------
-    series, mask : Series, Mask
-        Series with all of its volumes, and brain on its grid.
-    regressors : Regressors
-        Time series of the acquired series.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm). A seed time series is the mean of smoothed voxels.
+    `series` has all of its volumes, and `mask` is the brain on its grid. `regressors` are the time
+    series of the acquired series. A seed time series is the mean of voxels smoothed with a width
+    of `smoothing` (FWHM, mm). Other parameters are as in `seed_series`.
 
-    Returns
-    -------
-    tuple[list[Regressors], Table, Facts]
-        Time series per width; a table of all of them, with columns as in `map_label`; and
-        descriptions and positions of the columns.
-
-    Notes
-    -----
-    Other parameters are as in `seed_series`.
+    Returns time series per width; a table of all of them, with columns as in `map_label`; and
+    descriptions and positions of the columns.
     """
     modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
     if not modeled_seeds:
@@ -347,23 +312,11 @@ def _place_seeds(
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
     """Return voxels of the seeds inside the field of view, and descriptions of all seeds.
 
-    Parameters
-    ----------
-    seeds : Sequence[Seed]
-        Spheres and atlas regions.
-    bold_mask : Volume
-        Brain on the grid of the series.
-    points : Float
-        Centers in the frame of the run (n, 3; RAS mm).
-    regions : Mapping[str, Array]
-        Voxels of atlas seeds by name.
-    nearest : bool
-        Whether the nearest voxel represents a sphere without voxels, at any distance.
+    `bold_mask` is on the grid of the series. `points` are centers in the frame of the run (n, 3;
+    RAS mm), and `regions` the voxels of atlas seeds by name. If `nearest`, the nearest voxel
+    represents a sphere without voxels, at any distance.
 
-    Returns
-    -------
-    tuple[dict[str, Array], dict[str, dict[str, object]]]
-        Voxels by seed (X, Y, Z, boolean), and metadata of each seed.
+    Returns voxels by seed (X, Y, Z, boolean), and metadata of each seed.
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
@@ -448,17 +401,8 @@ def component_series(
 
     The results are as in `seed_series`.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected acquired series (4D).
-    bold_mask : Mask
-        Brain on the acquired grid.
-    confounds : Confounds | None
-        Confounds of the run, whose censored volumes are not used; None to use all steady-state
-        volumes.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
+    `preproc` is motion-corrected, and `bold_mask` is on the acquired grid. Censored volumes of
+    `confounds` are not used; None to use all steady-state volumes.
     """
     return _extract_components(preproc, bold_mask, here, confounds, n_dummy, N_COMPONENTS)
 

@@ -36,24 +36,12 @@ def gather_tested(
 ) -> tuple[Rows, Facts]:
     """Combine the self-test results of all series, with reasons for series that were not tested.
 
-    Parameters
-    ----------
-    tested : Sequence[Facts]
-        Self-test results of `estimate_variance`, by series.
-    series_names : Sequence[str]
-        Names of all series of the run.
-    network_names : Sequence[str]
-        Names of the series of networks.
-    voxel : tuple[float, float, float]
-        Acquired voxel size (mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
+    `tested` are self-test results of `estimate_variance`, by series. `series_names` are all series
+    of the run, and `network_names` the series of networks. `voxel` is the acquired voxel size
+    (mm).
 
-    Returns
-    -------
-    tuple[Rows, Facts]
-        Rows of the evaluation; and scores with intervals, or the reason why a score is missing, by
-        series. The score of zero filling is 0.
+    Returns rows of the evaluation; and scores with intervals, or the reason why a score is
+    missing, by series. The score of zero filling is 0.
     """
     results: dict[str, dict[str, Any]] = {}
     for table in tested:

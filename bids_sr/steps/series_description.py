@@ -19,19 +19,9 @@ def describe_all_series(
 ) -> str:
     """Return the methods text shared by all series, with baselines.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Series of the run.
-    with_distortion : bool
-        Whether susceptibility distortion is also corrected.
-    with_thinner_slices : bool, optional
-        Whether slices of the high-resolution grid are thinner than acquired slices.
-
-    Returns
-    -------
-    str
-        Paragraph of the methods section.
+    `with_distortion` states whether susceptibility distortion is also corrected, and
+    `with_thinner_slices` whether slices of the high-resolution grid are thinner than acquired
+    slices. Returns a paragraph of the methods section.
     """
     baseline_texts = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     sentences = [
@@ -71,27 +61,10 @@ def series_sidecar(
 ) -> dict[str, object]:
     """Return the sidecar of a series.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series; `raw` for the acquired series.
-    task_name : str
-        Name of the task.
-    tr : float
-        Repetition time (s).
-    start_time : float
-        Reference time of a volume (s after its start).
-    slice_timing_corrected : bool
-        Whether slice timing was corrected, here or before.
-    input_smoothing : float
-        Smoothing of the acquired series (FWHM, mm); 0 if it was not smoothed.
-    resolution : str, default=""
-        Description of the resolution; "" for the acquired grid.
-
-    Returns
-    -------
-    dict[str, object]
-        Metadata by key.
+    `name` is `raw` for the acquired series. `tr` is in s, and `start_time` is the reference time
+    of a volume (s after its start). `slice_timing_corrected` states whether slice timing was
+    corrected, here or before. `input_smoothing` is the smoothing of the acquired series (FWHM,
+    mm); 0 if it was not smoothed. `resolution` describes the resolution; "" for the acquired grid.
     """
     grid_text = (
         "on the acquired grid"

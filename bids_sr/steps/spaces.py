@@ -67,27 +67,11 @@ def grid_in_template(
 ) -> SpaceGrid:
     """Return a grid in template space.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    template_mask : Mask
-        Brain in the template.
-    boldref2t1w_xfm : Transforms
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
-    t1w2std_xfm : File
-        Transform of template points to T1w points.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    resolution : str
-        Label of a grid of the template. If it is "", the grid is around the template brain and has
-        the voxel size of the super-resolved series.
-    space_entities : Mapping[str, str]
-        Entities of the space.
-    random_seed : int
-        Seed of ANTs.
+    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm), and
+    `t1w2std_xfm` the transform of template points to T1w points. `template_space` is named as in
+    TemplateFlow, with the cohort after a plus sign. `resolution` is the label of a grid of the
+    template. If it is "", the grid is around the template brain and has the voxel size of the
+    super-resolved series.
     """
     grid = (
         template_cache.load_grid(template_space, resolution)
@@ -133,14 +117,8 @@ def maps_to_spaces(
 
     Masks remain masks. Entities and metadata of the resampled maps include the space.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps on one grid in the frame of the boldref.
-    mask : Mask
-        Brain on this grid; values outside are 0.
-    space_grids : list[SpaceGrid]
-        Grids in other spaces.
+    `maps` are on one grid in the frame of the boldref, and `mask` is the brain on this grid;
+    values outside are 0.
     """
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
     resampled_maps = []

@@ -67,20 +67,10 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
 class AlignedSeries:
     """Series before motion correction, with the estimates that align its volumes.
 
-    Attributes
-    ----------
-    stc : Series
-        Series after slice-timing correction (signal units).
-    boldref : Image
-        Boldref of the run.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    hmc_xfms : Transforms
-        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
-    distortion : Distortion | None
-        Susceptibility distortion of the volumes; None if there is no field map.
-    outliers : Facts | None
-        Outlier volumes; None if they were not searched.
+    `stc` is the series after slice-timing correction (signal units). `bold_mask` is on the
+    acquired grid. `hmc_xfms` are transforms of boldref points to points of each volume (T, 4, 4;
+    RAS mm). `distortion` is the susceptibility distortion of the volumes; None if there is no
+    field map. `outliers` is None if outlier volumes were not searched.
     """
 
     stc: Series
@@ -95,12 +85,8 @@ class AlignedSeries:
 class Guide:
     """High-resolution T2*-weighted image, and its registration to the boldref of a run.
 
-    Attributes
-    ----------
-    highres_file : File
-        Image as acquired.
-    highres2boldref_xfm : Transforms
-        Transform of boldref points to points of this image (1, 4, 4; RAS mm).
+    `highres_file` is the image as acquired, and `highres2boldref_xfm` the transform of boldref
+    points to points of this image (1, 4, 4; RAS mm).
     """
 
     highres_file: File
@@ -111,22 +97,11 @@ class Guide:
 class Inference:
     """Settings of the application of a model.
 
-    Attributes
-    ----------
-    data_consistency : Consistency
-        "enforce" restores the acquired data in their band of k-space.
-    force : bool
-        Apply a model even if its contrast or voxel size differs from the images.
-    omp_nthreads : int
-        Number of CPU threads.
-    device : Device
-        Device of the network.
-    random_seed : int
-        Seed of the samples of the reconstruction error.
-    with_error_samples : bool
-        Draw samples of the reconstruction error, for a method with variance maps of the run.
-    placebo : Placebo
-        Mirror or shift variance maps, for a negative control.
+    With `data_consistency` "enforce", the acquired data are restored in their band of k-space.
+    `force` applies a model even if its contrast or voxel size differs from the images.
+    `random_seed` is the seed of the samples of the reconstruction error, which are drawn if
+    `with_error_samples`, for a method with variance maps of the run. `placebo` mirrors or shifts
+    variance maps, for a negative control.
     """
 
     data_consistency: Consistency = "off"
@@ -142,19 +117,11 @@ class Inference:
 class SuperResolvedSeries:
     """Series on the high-resolution grid and on the grids of other spaces.
 
-    Attributes
-    ----------
-    series : Series
-        Motion-corrected series (signal units).
-    space_series : list[Map]
-        Series on the grids of other spaces.
-    series_facts : Facts
-        Outlier volumes, and whether a run-trained method was applied.
-    error_draws : Series | None
-        Samples of the reconstruction error (4D, unit scale), see
-        `bids_sr.sr.prior_maps.add_detail`; None if no samples are drawn.
-    acquired_draws : Series | None
-        Acquired part of the same samples.
+    `series` is motion-corrected (signal units). `space_series` are on the grids of other spaces.
+    `series_facts` are outlier volumes, and whether a run-trained method was applied. `error_draws`
+    are samples of the reconstruction error (4D, unit scale), see
+    `bids_sr.sr.prior_maps.add_detail`; None if no samples are drawn. `acquired_draws` are the
+    acquired part of the same samples.
     """
 
     series: Series
@@ -181,33 +148,14 @@ def super_resolve(
 
     Volumes are upsampled on their acquired grid and then interpolated.
 
-    Parameters
-    ----------
-    acquired : AlignedSeries
-        Series on the acquired grid, with the estimates that align its volumes.
-    model_file : File | None
-        Weights of a trained method, with the model card in the same folder.
-    zerofilled : Series | None
-        Zero-filled series that variance methods add detail to; None to compute it here.
-    guide : Guide | None
-        Image for `inject` and `ratio`, and for variance methods with static detail.
-    space_grids : Sequence[SpaceGrid]
-        Grids in other spaces; upsampled volumes are also interpolated to these grids.
-    here : Path
-        Folder for the output files.
-    series_name : str
-        Name of the series: an interpolation, a baseline with the guide, or the series of a method.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size along each axis.
-    inference : Inference
-        Settings of the application of the model.
+    `model_file` has the weights of a trained method, with the model card in the same folder.
+    Variance methods add detail to `zerofilled`; None to compute it here. `guide` is the image for
+    `inject` and `ratio`, and for variance methods with static detail. Upsampled volumes are also
+    interpolated to `space_grids` in other spaces. `series_name` is an interpolation, a baseline
+    with the guide, or the series of a method.
 
-    Raises
-    ------
-    UsageError
-        If the model is for another resolution, contrast, orientation or factor.
-    InferenceError
-        If the mask is empty, or if a required input is missing.
+    Raises `UsageError` if the model is for another resolution, contrast, orientation or factor,
+    and `InferenceError` if the mask is empty, or if a required input is missing.
     """
     model = None if model_file is None else load_model(model_file)
     if model is not None:
@@ -327,20 +275,11 @@ class _RunWriter:
     ) -> None:
         """Upsample the run and write it on the high-resolution grid and in other spaces.
 
-        Parameters
-        ----------
-        target : Path | None
-            Output file on the high-resolution grid. None if the series is written only to other
-            spaces.
-        upsampler : Upsampler
-            Upsampler of volumes on their acquired grid.
-        consistency : Consistency
-            "enforce" restores the acquired data in their band of k-space.
-        space_targets : Mapping[Path, SpaceGrid]
-            Output files and grids in other spaces.
-        add_volume : Callable[[int], Array] | None
-            Function that returns the image added to a volume in other spaces, on the
-            high-resolution grid, given the volume number.
+        `target` is the output file on the high-resolution grid; None if the series is written only
+        to other spaces. Volumes are upsampled on their acquired grid. With `consistency`
+        "enforce", the acquired data are restored in their band of k-space. `space_targets` are
+        output files and grids in other spaces. `add_volume` returns, given the volume number, the
+        image added to a volume in other spaces, on the high-resolution grid.
         """
         write_series(
             self.acquired.stc,
@@ -368,22 +307,11 @@ def _write_with_detail(
 ) -> None:
     """Write a zero-filled series with the detail of a run-trained method, also in other spaces.
 
-    Parameters
-    ----------
-    run_writer : _RunWriter
-        Writer of the upsampled series of the run.
-    run_model : LoadedModel
-        Model that was trained on the run.
-    inputs : UpsamplerInputs
-        Inputs of zero filling and of the detail.
-    zerofilled : Series | None
-        Zero-filled series; None to compute a temporary one.
-    target : Path
-        Output file. Error samples are written to files in its folder.
-    space_targets : Mapping[Path, SpaceGrid]
-        Output files and grids in other spaces.
-    inference : Inference
-        Data consistency, seed of the error samples, and whether they are drawn.
+    `run_model` was trained on the run. `inputs` are inputs of zero filling and of the detail. A
+    temporary zero-filled series is computed if `zerofilled` is None. Error samples are written to
+    files in the folder of `target`. `space_targets` are output files and grids in other spaces. Of
+    `inference`, data consistency, the seed of the error samples, and whether they are drawn are
+    used.
     """
     from bids_sr.sr.prior_maps.add_detail import make_detail
 

@@ -51,22 +51,12 @@ def transform_fsaverage(
 ) -> list[File]:
     """Place the vertices of fsaverage in a participant, with registered spheres if available.
 
-    Parameters
-    ----------
-    t1w2std_xfm : File
-        Transform of points of an MNI152 template to T1w points; it is only used without spheres.
-    given_surfaces : list[File] | None
-        White and pial surfaces of the participant, each left and right.
-    given_spheres : list[File] | None
-        Registered spheres of the participant, left and right.
-    random_seed : int
-        Seed of ANTs.
+    `t1w2std_xfm` is the transform of points of an MNI152 template to T1w points; it is only used
+    without spheres. `given_surfaces` are white and pial surfaces of the participant, each left and
+    right, and `given_spheres` registered spheres, left and right.
 
-    Returns
-    -------
-    list[File]
-        White and pial surfaces with the vertices of fsaverage, each left and right, in the frame
-        of the T1w image.
+    Returns white and pial surfaces with the vertices of fsaverage, each left and right, in the
+    frame of the T1w image.
     """
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
@@ -94,12 +84,9 @@ def transform_fsaverage(
 def _interpolate_surface(sphere_points: Array, surface_file: File, sphere_file: File) -> Array:
     """Return points of a participant's surface at points of the registered sphere.
 
-    Parameters
-    ----------
-    sphere_points : Array
-        Vertices of the sphere of fsaverage (N, 3), which has the same radius as all spheres.
-    surface_file, sphere_file : File
-        Surface of the participant, and its vertices on the registered sphere (GIFTI).
+    `sphere_points` are vertices of the sphere of fsaverage (N, 3), which has the same radius as
+    all spheres. `sphere_file` has the vertices of the surface on the registered sphere (both
+    GIFTI).
     """
     from nilearn.surface import load_surf_mesh
     from scipy.interpolate import RBFInterpolator
@@ -134,27 +121,12 @@ def maps_to_surfaces(
 ) -> list[Map]:
     """Average statistical maps across the cortical ribbon, with a single linear interpolation.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps on one grid in the frame of the boldref.
-    mask : Mask
-        Brain on this grid; values outside are 0.
-    surfaces : Sequence[File]
-        White and pial surfaces, each left and right, in the frame of the T1w image.
-    boldref2t1w_xfm : Transforms
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
-    here : Path
-        Folder of the output files.
-    space_entities : Mapping[str, str]
-        Entities of the surface.
-    surface_uris : Sequence[str]
-        Locations of the surfaces for sidecars, left and right.
+    `maps` are on one grid in the frame of the boldref, and `mask` is the brain on this grid;
+    values outside are 0. `surfaces` are white and pial surfaces, each left and right, in the frame
+    of the T1w image. `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4;
+    RAS mm). `surface_uris` are locations of the surfaces for sidecars, left and right.
 
-    Returns
-    -------
-    list[Map]
-        Files of values at the vertices (GIFTI), left hemisphere first.
+    Returns files of values at the vertices (GIFTI), left hemisphere first.
     """
     statmaps = [statmap for statmap in maps if statmap.entities["suffix"] == "statmap"]
     affine = invert(boldref2t1w_xfm[0]) @ mask.affine

@@ -67,18 +67,11 @@ def describe_censored(
 class TemporalModel:
     """Options of the confounds that censor volumes, filter by frequency, and model drift.
 
-    Parameters
-    ----------
-    model : TimeModel
-        Censoring, band-pass filter and Legendre polynomials.
-    high_pass : float
-        Cut-off of the cosines that model drift (Hz); 0 if the added columns model drift.
-    at_rest : bool
-        Whether the run has no events.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    nuisance : list[str] | None
-        Columns of the confounds in the linear models; None for motion and aCompCor.
+    `model` defines censoring, band-pass filter and Legendre polynomials. `high_pass` is the
+    cut-off of the cosines that model drift (Hz); 0 if the added columns model drift. `at_rest`
+    states whether the run has no events. `contrasts` are weights of conditions, or of seeds, by
+    contrast. `nuisance` are the columns of the confounds in the linear models; None for motion and
+    aCompCor.
     """
 
     model: temporal_regressors.TimeModel
@@ -99,27 +92,10 @@ def add_temporal_regressors(
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
     """Add confounds that censor volumes, filter by frequency, and model drift.
 
-    Parameters
-    ----------
-    gathered_confounds, gathered_columns : Confounds, Facts | None
-        Confounds of the run and their descriptions.
-    temporal : TemporalModel
-        Options of the added columns.
-    tr : float
-        Repetition time (s).
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
+    `gathered_columns` are descriptions of the confounds of the run. `tr` is in s.
 
-    Returns
-    -------
-    tuple[Confounds, Facts, Confounds, Facts]
-        Confounds with the added columns; descriptions of all columns; only the added columns; and
-        counts of censored volumes.
-
-    Raises
-    ------
-    TooFewVolumes
-        If too few volumes remain for the model.
+    Returns confounds with the added columns; descriptions of all columns; only the added columns;
+    and counts of censored volumes. Raises `TooFewVolumes` if too few volumes remain for the model.
     """
     model = temporal.model
     time_table, descriptions = temporal_regressors.time_columns(
@@ -146,14 +122,8 @@ def add_temporal_regressors(
 def _count_regressors(table: pd.DataFrame, temporal: TemporalModel, *, duration_s: float) -> int:
     """Return the number of regressors of a run, without regressors of censored volumes.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Confounds of the run, with columns of the temporal model.
-    temporal : TemporalModel
-        Options of the temporal model.
-    duration_s : float
-        Duration of the steady-state volumes (s).
+    `table` has the confounds of the run, with columns of the temporal model. `duration_s` is the
+    duration of the steady-state volumes.
     """
     conditions = {
         name

@@ -75,12 +75,8 @@ class ModelFiles(TrainingReport):
 class VarianceModel(ModelFiles):
     """Variance maps of a run, with their self-test at reduced resolution.
 
-    Attributes
-    ----------
-    weight : Image
-        Standard deviation of the fluctuations on the high-resolution grid (signal units).
-    tested : Facts
-        Self-test results of each series, or reasons why they are missing.
+    `weight` is the standard deviation of the fluctuations on the high-resolution grid (signal
+    units). `tested` are self-test results of each series, or reasons why they are missing.
     """
 
     weight: Image
@@ -110,28 +106,13 @@ def train_or_reuse(
 ) -> ModelFiles:
     """Train or reuse the requested model, and check that it matches the images.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Request for a model.
-    data : TrainingData | None
-        Training data; None if a trained model is required.
-    here : Path
-        Folder of the model; checkpoints are in a folder next to it.
-    affine : Array | None
-        Voxel-to-world matrix of the low-resolution images (4 x 4, RAS+ mm). If None, the model is
-        not checked.
-    contrast : str
-        BIDS suffix of the images.
-    second_images : TrainingImages
-        Images of a held-out pair, whose PSNR is logged.
+    `data` is None if a trained model is required. `here` is the folder of the model; checkpoints
+    are in a folder next to it. `affine` is the voxel-to-world matrix of the low-resolution images
+    (4 x 4, RAS+ mm). If None, the model is not checked. `contrast` is the BIDS suffix of the
+    images. `second_images` are images of a held-out pair, whose PSNR is logged.
 
-    Raises
-    ------
-    ModelError
-        If the model does not exist and cannot be trained.
-    UsageError
-        If the model is for other images.
+    Raises `ModelError` if the model does not exist and cannot be trained, and `UsageError` if the
+    model is for other images.
     """
     from threadpoolctl import threadpool_limits
 
@@ -173,22 +154,11 @@ def train_on_pair(
 ) -> ModelFiles:
     """Train a network on the participant's T2* pair, or reuse a trained network.
 
-    Parameters
-    ----------
-    pair : TrainingPair | None
-        Images of the pair; None if a trained network is used.
-    second_highres, second_lowres, second_mask : Image | None
-        Held-out pair with the same factor, in its own frame, whose PSNR is logged; None if there
-        is no such pair.
-    training : TrainingSettings
-        Settings of the training.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size, per axis.
+    `pair` is None if a trained network is used. `second_highres`, `second_lowres` and
+    `second_mask` are a held-out pair with the same factor, in its own frame, whose PSNR is logged;
+    None if there is no such pair.
 
-    Raises
-    ------
-    TrainingDataError, ModelError, UsageError
-        See `train_or_reuse`.
+    Raises `TrainingDataError`, or the errors of `train_or_reuse`.
     """
     request = _request_network(training, factor)
     if pair is None:
@@ -253,27 +223,11 @@ def estimate_variance(
 ) -> VarianceModel:
     """Estimate where a run fluctuates on the high-resolution grid, or reuse variance maps.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected series on its acquired grid.
-    bold_mask : Mask
-        Brain on the acquired grid.
-    hmc_xfms : Transforms | None
-        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm); fluctuations that
-        follow head motion are regressed out.
-    calibration : Calibration | None
-        Short high-resolution run whose fluctuations are used; None if there is none.
-    outliers : Facts | None
-        Outlier volumes of the run, which are not used.
-    n_dummy : int
-        Number of non-steady-state volumes at the start.
-    training : ModelSettings
-        Settings of the model.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    interpolations : tuple[str, ...]
-        Interpolations that are also tested at half the resolution.
+    `preproc` is motion-corrected on its acquired grid. `hmc_xfms` are transforms of boldref points
+    to points of each volume (T, 4, 4; RAS mm); fluctuations that follow head motion are regressed
+    out. `calibration` is a short high-resolution run whose fluctuations are used; None if there is
+    none. The volumes in `outliers` are not used. `interpolations` are also tested at half the
+    resolution.
     """
     from threadpoolctl import threadpool_limits
 
@@ -364,22 +318,9 @@ def score_pair(
 
     Baselines are scored in the same way.
 
-    Parameters
-    ----------
-    pair : TrainingPair
-        Held-out pair in the frame of its low-resolution image.
-    model_file : File
-        Weights of the network, with the model card in the same folder.
-    method : str
-        Name of the method of the network.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size, per axis.
-    random_seed : int
-        Seed of the resampling of slices.
-    omp_nthreads : int
-        Number of CPU threads.
-    device : Device
-        Device of the network.
+    The held-out `pair` is in the frame of its low-resolution image. `model_file` has the weights
+    of the network, with the model card in the same folder. `random_seed` is the seed of the
+    resampling of slices.
     """
     from threadpoolctl import threadpool_limits
 

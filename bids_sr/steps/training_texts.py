@@ -42,25 +42,12 @@ def describe_network(
 ) -> str:
     """Return the sentences on networks, before or after they are trained or reused.
 
-    Parameters
-    ----------
-    training : TrainingSettings
-        Settings of the training.
-    cards : Sequence[ModelCard]
-        Cards of existing models; empty before training.
-    data : str
-        Training data of a network that this run trains, as a noun phrase.
-    features : bool, optional
-        Whether weights of VGG-19 are available for training.
-    sources : Sequence[str], optional
-        Names of the files of reused models; empty if unknown.
-    unfinished : int, optional
-        Number of unfinished training steps.
+    `cards` are of existing models; empty before training. `data` is the training data of a network
+    that this run trains, as a noun phrase. `features` states whether weights of VGG-19 are
+    available for training. `sources` are names of the files of reused models; empty if unknown.
+    `unfinished` is the number of unfinished training steps.
 
-    Returns
-    -------
-    str
-        Sentences in the future tense if there are no cards, otherwise in the past tense.
+    Returns sentences in the future tense if there are no cards, otherwise in the past tense.
     """
     method, recipe = get_method(training.method), training.recipe
     if training.is_given:
@@ -154,16 +141,8 @@ def describe_finished(
 ) -> str:
     """Return methods text of networks, based on the models of finished steps.
 
-    Parameters
-    ----------
-    training : TrainingSettings
-        Settings of the training.
-    source : TrainingSource
-        Source of the training data.
-    folders : Sequence[Path]
-        Folders of the finished steps.
-    unfinished : int
-        Number of unfinished training steps.
+    `source` is the source of the training data, `folders` are folders of the finished steps, and
+    `unfinished` is the number of unfinished training steps.
     """
     cards, sources = read_cards(training.method, folders)
     data = _describe_source(source, images_text(cards))
@@ -186,16 +165,9 @@ def describe_variance(
 ) -> str:
     """Return methods text of the estimation and test of variance maps; "" for a control.
 
-    Parameters
-    ----------
-    training : ModelSettings
-        Settings of the estimation.
-    folders : Sequence[Path], optional
-        Folders of the finished steps, whose model cards contain the results of the test.
-    unfinished : int, optional
-        Number of unfinished steps.
-    calibrated : bool
-        Whether a calibration run is used.
+    `folders` are folders of the finished steps, whose model cards contain the results of the test.
+    `unfinished` is the number of unfinished steps. `calibrated` states whether a calibration run
+    is used.
     """
     method = get_method(training.method)
     if method.is_baseline:

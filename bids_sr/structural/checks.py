@@ -20,15 +20,15 @@ from bids_sr.structural.lesion_references import (
 
 
 def check_tools(settings: Settings, findings: Findings) -> None:
-    """Reject ``--anat-tools fsl`` if a program of FSL is not on the PATH."""
-    if settings.superres.anat_tools != "fsl":
+    """Reject ``--set anat.tools=fsl`` if a program of FSL is not on the PATH."""
+    if settings.anat.tools != "fsl":
         return
     from bids_sr.registration.fsl import PROGRAMS
 
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         findings.refuse_option(
-            "--anat-tools fsl",
+            "--set anat.tools=fsl",
             f"the FSL programs {', '.join(missing)} were not found on the PATH. FSL is not part of"
             " bids-sr or its container image, because its license does not allow commercial use",
             "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin directory to the"
@@ -51,10 +51,10 @@ def check_lesion_template(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
     """Reject an unusable lesion template."""
-    file = settings.superres.lesion_template
+    file = settings.anat.lesion_template
     if file is None:
         return
-    option = f"--lesion-template {file}"
+    option = f"--set anat.lesion_template={file}"
     if subjects and not _select_with_flair(subjects):
         findings.refuse_option(
             option,
@@ -72,10 +72,10 @@ def check_lesion_references(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
     """Reject a directory without edited masks, and unusable masks."""
-    folder = settings.superres.wmh_reference
+    folder = settings.anat.wmh_reference
     if folder is None:
         return
-    option = f"--wmh-reference {folder}"
+    option = f"--set anat.wmh_reference={folder}"
     if not folder.is_dir():
         findings.refuse_option(option, "the directory was not found", "Check the path.")
         return

@@ -1,4 +1,4 @@
-"""Manually edited masks of white-matter hyperintensities (``--wmh-reference``) by participant.
+"""Manually edited masks of white-matter hyperintensities (`anat.wmh_reference`) by participant.
 
 Source: attention_unet, section 4.9: masks of the high-resolution scans were edited manually and
 compared with the automatic masks of all series.
@@ -31,7 +31,7 @@ def entities_of_scans(
     }
     if len(sessions) == 1 and (session := sessions.pop()):
         entities["session"] = session
-    if settings.superres.aligns_to_template:
+    if settings.anat.aligns_to_template:
         template = next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
         entities |= Space(name=template).entities
     return entities
@@ -46,7 +46,7 @@ def reference_name(settings: Settings, subject: Subject) -> str:
 
 def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
     """Return the edited mask of a participant, or None if the option or the file is missing."""
-    folder = settings.superres.wmh_reference
+    folder = settings.anat.wmh_reference
     if folder is None:
         return None
     file = folder / reference_name(settings, subject)

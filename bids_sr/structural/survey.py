@@ -41,6 +41,12 @@ def survey_structural(settings: Settings) -> Survey:
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and unsuitable models."""
     fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
+    if not settings.superres.chosen:
+        findings.refuse_option(
+            "--sr-method all",
+            "--sr-target anat requires a method in addition to the interpolations",
+            f"Add a method, such as --sr-method {fusion_methods[0]} all.",
+        )
     for name in settings.superres.chosen:
         if name in fusion_methods:
             continue
@@ -65,7 +71,6 @@ def _check_options(settings: Settings, findings: Findings) -> None:
     given_options = {
         "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
-        "--pair-holdout": evaluation.pair_holdout,
         "--null-checks": evaluation.null_checks,
         "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
@@ -97,7 +102,7 @@ def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subjec
                 findings.note(f"sub-{label}", f"{reason}. The participant is skipped.")
     if labels and not subjects and not findings.problems:
         _report_missing_pair("*", model_input, findings)
-    if settings.superres.train_on == "others":
+    if settings.anat.train_on == "others":
         _check_other_participants(subjects, findings)
     return tuple(subjects)
 
@@ -124,7 +129,7 @@ def _survey_participant(
     controls: tuple[tuple[Pair, ...], ...] = ()
     if not pairs and model_input is not None:
         lowres = _find_lowres_scans(index, label, model_input, settings, findings)
-    if not pairs and not lowres and settings.superres.anat_control:
+    if not pairs and not lowres and settings.anat.control:
         controls = _find_controls(index, label, settings, findings)
     if not lowres and not controls:
         for text in single_notes:
@@ -146,9 +151,9 @@ def _check_other_participants(subjects: Sequence[Subject], findings: Findings) -
         if own_contrasts and contrasts.count(own_contrasts) < 2:
             findings.add_problem(
                 f"sub-{subject.label}",
-                "--train-on others requires another participant with the same contrasts at two"
-                " resolutions, but none of the selected participants has them",
-                "Select more participants, or omit --train-on.",
+                "--set anat.train_on=others requires another participant with the same contrasts"
+                " at two resolutions, but none of the selected participants has them",
+                "Select more participants, or omit --set anat.train_on.",
             )
 
 
@@ -171,9 +176,10 @@ def _report_missing_pair(label: str, model_input: ModelInput | None, findings: F
     """Report a participant without suitable scans as a problem."""
     reason = _describe_missing_pair(model_input)
     fixes = [
-        "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
-        " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
-        " without super-resolution, add --anat-control."
+        "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
+        " not exclude them, or choose other participants. To measure volumes of high-resolution"
+        " scans"
+        " without super-resolution, add --set anat.control=true."
     ]
     if model_input is None:
         fixes.append(
@@ -196,10 +202,9 @@ def _find_pairs(
     The result is empty if there is no second resolution. Notes about contrasts with one resolution
     are appended to `single_notes`; they are shown unless such scans are used.
     """
-    superres = settings.superres
     headers = _read_headers(index, label, suffix, settings, findings)
-    high = min(_select_acquisition(headers, superres.hr_acq), key=_voxel_volume, default=None)
-    low = max(_select_acquisition(headers, superres.lr_acq), key=_voxel_volume, default=None)
+    high = min(headers, key=_voxel_volume, default=None)
+    low = max(headers, key=_voxel_volume, default=None)
     if high is None or low is None:
         return []
     low_volume, high_volume = _voxel_volume(low), _voxel_volume(high)
@@ -217,7 +222,8 @@ def _find_pairs(
     if any(header.path not in (high.path, low.path) for header in headers):
         note = (
             f"{len(headers)} {suffix} images were found. Only this image (the highest resolution)"
-            f" and {low.path.name} (the lowest resolution) are used."
+            f" and {low.path.name} (the lowest resolution) are used. To use other images, select"
+            " them with --bids-filter-file."
         )
         findings.note(high.path, note)
     low_zooms = slice_axis.reorder_like(low, high.affine).zooms
@@ -228,7 +234,7 @@ def _find_pairs(
 def _read_headers(
     index: Index, label: str, suffix: str, settings: Settings, findings: Findings
 ) -> list[Header]:
-    """Return the headers of the usable images of a contrast in the selected sessions."""
+    """Return the headers of the usable images of a contrast in the selected sessions, by name."""
     sessions = settings.selection.session_label
     paths = find_companions(index, _CONTRASTS[suffix], label, findings)
     headers = (
@@ -236,7 +242,8 @@ def _read_headers(
         for path in paths
         if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
     )
-    return [header for header in headers if header is not None]
+    usable_headers = [header for header in headers if header is not None]
+    return sorted(usable_headers, key=lambda header: header.path.name)
 
 
 def parse_session(path: Path) -> str:
@@ -252,7 +259,7 @@ def _find_controls(
     for suffix in _CONTRASTS:
         headers = _read_headers(index, label, suffix, settings, findings)
         session_headers: dict[str, list[Header]] = {}
-        for header in _select_acquisition(headers, settings.superres.hr_acq):
+        for header in headers:
             session_headers.setdefault(parse_session(header.path), []).append(header)
         for session, candidates in session_headers.items():
             smallest = min(candidates, key=_voxel_volume)
@@ -273,7 +280,7 @@ def _find_lowres_scans(
     sessions: dict[str, dict[str, list[Header]]] = {}
     for suffix in (suffix for suffix in _CONTRASTS if suffix in model_input.contrasts):
         headers = _read_headers(index, label, suffix, settings, findings)
-        for header in _select_acquisition(headers, settings.superres.lr_acq):
+        for header in headers:
             if _voxel_volume(header) >= min_volume:
                 session_headers = sessions.setdefault(parse_session(header.path), {})
                 session_headers.setdefault(suffix, []).append(header)
@@ -308,16 +315,6 @@ def _select_smallest_voxels(
         )
         findings.note(smallest.path, note)
     return LowresScan(path=smallest.path)
-
-
-def _select_acquisition(headers: Sequence[Header], acquisition: str | None) -> list[Header]:
-    """Return the images with an acquisition label, sorted by name; all images if it is None."""
-    selected = [
-        header
-        for header in headers
-        if acquisition is None or parse_entities(header.path).get("acquisition") == acquisition
-    ]
-    return sorted(selected, key=lambda header: header.path.name)
 
 
 def _voxel_volume(header: Header) -> float:

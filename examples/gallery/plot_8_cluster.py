@@ -78,7 +78,8 @@ while call("squeue").strip():
 # ----------------------
 # It submits what is not done, for example participants that reached the time limit. Here, all are
 # done.
-print(call(*submit, "--", *options))
+again = call(*submit, "--", *options)
+print(again)
 
 # %%
 # When each task ran

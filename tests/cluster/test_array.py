@@ -158,7 +158,7 @@ def test_the_same_command_submits_only_tasks_that_failed(submit: Call, site: Pat
     assert submit() == 0
     until(lambda: {"sub-01", "sub-03"} <= set(starts(site)), 60)
     subprocess.run(["kill", "-KILL", str(pid_of(site, "sub-01"))], check=True)
-    (job,) = find_active(site / "out").participants
+    (job,) = find_active(site / "out").digests
     subprocess.run(["scancel", f"{job}_3"], check=True)
     until(lambda: not active(site), 60)
     assert done(site) == {"sub-05", "group"}

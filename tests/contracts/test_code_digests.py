@@ -64,8 +64,8 @@ DECORATORS = {
     "no_grad",
     "property",
     "setter",
-    "staticmethod",
     "step",
+    "unique",
     "wraps",
 }
 """Decorators that only return a function or class, and do not add it to a list elsewhere."""

@@ -304,7 +304,7 @@ PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "two subjects, baselines all": (
         _two_subjects,
-        ["--baselines", "all", "--contrasts", "thumb-little", "--level", "full"],
+        ["--sr-method", "auto", "all", "--contrasts", "thumb-little", "--level", "full"],
     ),
     "two sessions, output spaces": (
         _two_sessions,
@@ -363,7 +363,6 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "--sr-method",
             "attunet",
             "unet",
-            "--baselines",
             "all",
             "--recipe",
             "paper",
@@ -374,28 +373,31 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         [
             "--sr-target",
             "anat",
-            "--anat-align",
-            "template-warp",
-            "--anat-mask",
-            "intracranial",
-            "--lesion-template",
-            "{root}/lesions.nii.gz",
+            "--set",
+            "anat.align=template-warp",
+            "anat.mask=intracranial",
+            "anat.lesion_template={root}/lesions.nii.gz",
         ],
     ),
     "structural scans, deformed": (
         _scans_and_edited_mask,
-        ["--sr-target", "anat", "--anat-align", "nonlinear", "--wmh-reference", "{root}/edited"],
+        [
+            "--sr-target",
+            "anat",
+            "--set",
+            "anat.align=nonlinear",
+            "anat.wmh_reference={root}/edited",
+        ],
     ),
     "structural scans of one resolution": (
         _scans_and_controls,
         [
             "--sr-target",
             "anat",
-            "--anat-control",
-            "--anat-scale",
-            "range",
-            "--lesion-template",
-            "{root}/lesions.nii.gz",
+            "--set",
+            "anat.control=true",
+            "anat.scale=range",
+            "anat.lesion_template={root}/lesions.nii.gz",
         ],
     ),
     "structural scans of low resolution": (
@@ -418,7 +420,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "structural scans of others": (
         _scans_of_three,
-        ["--sr-target", "anat", "--train-on", "others"],
+        ["--sr-target", "anat", "--set", "anat.train_on=others"],
     ),
     "trained on the run's volumes": (
         _own_volumes,
@@ -438,7 +440,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "every entity": (
         _all_entities,
-        ["--omp-nthreads", "2", "--ignore", "slicetiming", "--overlap", "auto"],
+        ["--omp-nthreads", "2", "--ignore", "slicetiming"],
     ),
     "all references": (
         _all_references,
@@ -472,7 +474,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "some of fMRIPrep, pair held out": (
         _some_of_fmriprep,
-        [*PREPARED, "--sr-method", "srgan", "--pair-holdout"],
+        [*PREPARED, "--sr-method", "srgan"],
     ),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
     "at rest": (
@@ -1065,7 +1067,7 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     )
 
 
-@pytest.mark.parametrize("options", [(), ("--baselines", "all")])
+@pytest.mark.parametrize("options", [(), ("all",)])
 def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_request(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -1108,7 +1110,7 @@ def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
 def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _scans_of_three(maker)
-    graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
+    graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--set", "anat.train_on=others")
     trained = nodes_of(graph, "train_on_scans")
     assert len(trained) == 3
     for node in trained:

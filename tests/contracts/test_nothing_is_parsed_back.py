@@ -128,7 +128,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/structural/group/level.py::*": FILES,
     "bids_sr/model_commands/cli/*": FILES,
     "bids_sr/sr/recipe_changes.py::*": USERS,
-    "bids_sr/model_commands/random_search.py::parse_setting": USERS,
+    "bids_sr/model_commands/candidate_settings.py::parse_setting": USERS,
     "bids_sr/cli/interrupts.py::*": FOREIGN,
     "bids_sr/cli/stages.py::find_stage": CODE,
     "bids_sr/bids/*": FILES,

@@ -13,6 +13,7 @@ from syntax import statements
 from bids_sr.evaluation.evidence import STRONGEST, WORTH, Decision, VerdictStatus
 from bids_sr.evaluation.words import DECISIONS, MARKS
 from bids_sr.group import comparisons
+from bids_sr.statistics import decisions
 
 ROOT = Path(__file__).parents[2]
 FORMATTERS = {
@@ -47,8 +48,8 @@ def signs(tree: ast.AST) -> list[int]:
 
 
 def test_run_compared_series_and_group_share_one_vocabulary_of_decisions():
-    group = {*comparisons.SIGNIFICANT_WORDS.values(), *comparisons._NEUTRAL_WORDS.values()}
-    group |= {comparisons.SAME, comparisons.UNDECIDED}
+    group = {*decisions.SIGNIFICANT_WORDS.values(), *decisions.NEUTRAL_WORDS.values()}
+    group |= {decisions.SAME, decisions.UNDECIDED}
     assert {*get_args(Decision), *group} == set(DECISIONS)
     assert set(WORTH) == set(get_args(Decision))
     assert set(MARKS) == set(get_args(VerdictStatus))

@@ -196,7 +196,6 @@ def cohort(tmp_path_factory) -> Finished:
         str(base / "work"),
         "--set",
         "run.sloppy=true",
-        "--pair-holdout",
         "--smoothing",
         "0",
         "--set",

@@ -30,7 +30,7 @@ DATA = {
 """Names of data sets with the same content."""
 QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report"}
 QUICK |= {*preset_names()}
-QUICK |= {"rate-make", "rate-score", "vgg19"}
+QUICK |= {"rate", "--vgg-weights"}
 """Words in commands that the quick test runs."""
 Shape = tuple[str, ...]
 

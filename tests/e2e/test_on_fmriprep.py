@@ -37,8 +37,6 @@ def on_top(tiny: Path, tmp_path_factory) -> Finished:
         "-d",
         f"fmriprep={base / 'prep'}",
         "--sr-method",
-        "bspline",
-        "--baselines",
         "all",
         "--smoothing",
         "0",

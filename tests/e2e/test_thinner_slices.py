@@ -17,7 +17,7 @@ def thinner(tiny, tmp_path_factory):
     """Run the documented command; training the fast recipes takes some minutes."""
     base = tmp_path_factory.mktemp("thinner")
     command = [str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant"]
-    command += ["--sr-factor", "2", "2", "2", "--sr-method", "tv", "mse3d", "--baselines", "all"]
+    command += ["--sr-factor", "2", "2", "2", "--sr-method", "tv", "mse3d", "all"]
     command += ["--retrospective", "--smoothing", "0", "--set", "activation.kinds=glm"]
     command += ["-w", str(base / "work"), "--skip-bids-validation"]
     code, text, _ = call(command)

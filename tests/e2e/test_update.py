@@ -98,7 +98,7 @@ def test_only_steps_whose_code_changed_run_after_an_update(
     assert unchanged.steps == set()
 
     model_file = program / "glm" / "linear_model.py"
-    _edit(program / "version.py", 'RELEASE = "0.2', 'RELEASE = "0.9')
+    _edit(program / "version.py", 'RELEASE = "0.3', 'RELEASE = "0.9')
     _edit(model_file, EFFECT_LINE, f"{EFFECT_LINE}  # {'=' * 20}")
     relabeled = call()
     assert relabeled.version.startswith("0.9")

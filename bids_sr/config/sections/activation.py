@@ -16,7 +16,6 @@ from bids_sr.frozen import frozen
 
 COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
-_AUTO = "auto"  # value of --overlap for the two conditions of runs with exactly two conditions
 NO_CONFOUNDS = "none"  # value of --confounds
 _CENSORING_KINDS = ("fd", "enorm")
 
@@ -146,14 +145,6 @@ class Activation(OptionSection):
             " differs from the other runs of the task (default: these runs are left out)"
         ),
     )
-    overlap: tuple[str, ...] = option(
-        (),
-        "--overlap CONDITION",
-        "draw the activated regions of two conditions (upper quarter of the range) in one figure"
-        " and compute their Dice coefficient. auto: for runs with exactly two conditions"
-        " (default: no figure)",
-        affects_results=False,
-    )
     draws_cc: bool = option(
         False,
         help="axial and sagittal figures of cc maps (default: if cc is requested)",
@@ -169,7 +160,7 @@ class Activation(OptionSection):
 
     def _check(self) -> None:
         self._remove_duplicates(
-            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds", "overlap"
+            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds"
         )
         self._need(
             NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
@@ -191,15 +182,6 @@ class Activation(OptionSection):
         self._check_filters()
         self._check_censoring()
         self._check_thresholds()
-        if self.overlap not in ((), (_AUTO,)):
-            reason = "expected two different conditions, or auto"
-            is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap
-            self._need(is_pair, "overlap", reason)
-            reason = (
-                "the overlap of regions requires cc in activation.kinds and quarter in"
-                " activation.thresholds"
-            )
-            self._need(self.maps_quarter, "overlap", reason)
 
     def _check_regions(self) -> None:
         """Raise `SettingError` for invalid seeds, atlas or region of interest."""
@@ -270,16 +252,6 @@ class Activation(OptionSection):
             "thresholds",
             "two z values are equal after rounding to 0.1",
         )
-
-    @property
-    def overlap_names(self) -> tuple[str, ...] | None:
-        """Conditions whose overlap is drawn, or () for both conditions of runs with exactly two.
-
-        The value is None if no overlap is drawn.
-        """
-        if not self.overlap or not self.maps_quarter:
-            return None
-        return () if self.overlap == (_AUTO,) else self.overlap
 
     @property
     def legendre_order(self) -> int | None:

@@ -45,12 +45,6 @@ class Evaluation(OptionSection):
         affects_results=False,
         type=readers.parse_named_file,
     )
-    pair_holdout: bool = option(
-        False,
-        "--pair-holdout",
-        "train on the first of two T2*w pairs and evaluate on the second pair",
-        affects_results=False,
-    )
     null_checks: bool = option(
         False,
         "--null-checks",
@@ -73,25 +67,6 @@ class Evaluation(OptionSection):
         ),
         affects_results=False,
         above=0,
-    )
-    protocol: str | None = option(
-        None,
-        help=(
-            "acquisition protocol of structural scans: groups for the errors of quality metrics"
-            " at the group level, by a column of participants.tsv, such as scanner, or a sidecar"
-            " field of the low-resolution scans, such as ManufacturersModelName (default: one"
-            " group)"
-        ),
-        affects_results=False,
-    )
-    months: str | None = option(
-        None,
-        help=(
-            "column of sub-*_sessions.tsv with the months: since baseline, for changes of"
-            " tissue volumes over sessions at the group level of structural scans (default:"
-            " computed from acq_time in sessions.tsv or scans.tsv)"
-        ),
-        affects_results=False,
     )
     group_permutations: int = option(
         0,

@@ -5,9 +5,9 @@ from typing import Literal
 
 from bids_sr.config.section import OptionSection, is_label, option
 from bids_sr.config.values import SettingError, UsageError, suggest_name
-from bids_sr.config.vgg19_weights import installed_vgg19
+from bids_sr.config.vgg19_weights import VGG19_HELP, installed_vgg19
 from bids_sr.frozen import frozen
-from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
+from bids_sr.series import ALL_BASELINES, BASELINES, DEFAULT_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import (
     get_method,
     method_names,
@@ -17,7 +17,7 @@ from bids_sr.sr.method import (
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
-_AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
+_AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("attunet",)}
 """Methods that `auto` may select, by target."""
 _AUTO_METHODS_FOR_THINNER_SLICES = ("tv",)
 """Methods that `auto` selects if slices get thinner: 3D methods without high-resolution image."""
@@ -38,14 +38,13 @@ def _check_method(name: str) -> None:
 class SuperRes(OptionSection):
     """Settings of super-resolution.
 
-    `method` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
+    `method` contains names of methods and baselines, ``auto`` for all methods and ``all`` for all
+    baselines that the data of a run allow. `factor` is
     the acquired divided by the high-resolution voxel size: one number (in-plane) or three numbers
     (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
     calibration run or the given model, and is 2 in-plane otherwise.
 
-    `recipe_changes` replaces single settings of recipes. `train_on` and the options whose names
-    begin with ``anat`` apply only to structural scans (`target` ``anat``), as do `lesion_template`
-    and `wmh_reference`.
+    `recipe_changes` replaces single settings of recipes.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -54,83 +53,15 @@ class SuperRes(OptionSection):
         "images to super-resolve: BOLD runs (bold), or T1w, T2w and FLAIR scans at two"
         " resolutions, together (anat; methods attunet, unet and vit)",
     )
-    train_on: Literal["own", "others"] = option(
-        "own",
-        "--train-on",
-        "training data for --sr-target anat: scans of the same participant (own), or scans of"
-        " all other participants (others)",
-    )
-    anat_align: Literal[
-        "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
-    ] = option(
-        "rigid",
-        "--anat-align",
-        "registration between the scans of a participant for --sr-target anat. template: affine"
-        " registration between scans and to the first template in --output-spaces, on a grid"
-        " around the template brain. template-rigid, template-warp: the same with rigid or"
-        " nonlinear registration",
-    )
-    anat_mask: Literal["brain", "intracranial"] = option(
-        "brain",
-        "--anat-mask",
-        "voxels to keep for --sr-target anat: the brain, or the brain with a margin of 6 mm, so"
-        " that sinuses can be segmented as well",
-    )
-    anat_tools: Literal["ants", "fsl"] = option(
-        "ants",
-        "--anat-tools",
-        "tools for bias field correction and brain extraction with --sr-target anat: N4 and a"
-        " template brain mask (ants), or FSL FAST and BET2 (fsl; FSL must be installed, and is not"
-        " part of the container image). With fsl, FLIRT (correlation ratio) aligns the scans of"
-        " the series linear, and FAST segments the high-resolution T1w scan for the quality"
-        " metrics",
-    )
-    lesion_template: Path | None = option(
-        None,
-        "--lesion-template FILE",
-        "map of possible lesion locations (.nii or .nii.gz, values above 0) in the space of the"
-        " first template in --output-spaces. With --sr-target anat, the segmentation of"
-        " white-matter hyperintensities starts only within this map",
-    )
-    wmh_reference: Path | None = option(
-        None,
-        "--wmh-reference DIR",
-        "directory with manually edited masks of white-matter hyperintensities for --sr-target"
-        " anat, which are named like the masks written by bids-sr"
-        " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and overlaps of these"
-        " participants are compared with the edited masks",
-    )
-    anat_control: bool = option(
-        False,
-        "--anat-control",
-        "for --sr-target anat, also process participants with high-resolution scans only, and"
-        " measure their tissue volumes per session for group-level analyses of changes over"
-        " sessions",
-        affects_results=False,
-    )
-    anat_scale: Literal["auto", "percentile", "range"] = option(
-        "auto",
-        "--anat-scale",
-        "intensity scaling of the scans for --sr-target anat. percentile: the 99.9th percentile"
-        " of the low-resolution brain is scaled to 1, and both resolutions have the same mean."
-        " range: each scan is scaled from its minimum to its maximum. auto: range with --recipe"
-        " paper, otherwise percentile",
-    )
     method: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "methods: auto, baselines, or any of"
-        f" {', '.join(method_names_without_controls())}. sbl, tv and dip require no pair."
-        " auto: sbl, also srgan with a pair, tv for thinner slices",
+        f"methods: auto, or any of {', '.join(method_names_without_controls())}. sbl, tv and dip"
+        " require no pair. auto: sbl, also srgan with a pair, tv for thinner slices. Baselines:"
+        f" all, or any of {', '.join(BASELINES)}. With a method, bspline and zerofill are always"
+        " computed; with a high-resolution reference, also sdmod and, with a T2*w pair, inject"
+        " and ratio",
         common="auto, or methods such as sbl, tv and srgan (default: auto)",
-    )
-    baselines: Literal["default", "all"] = option(
-        "default",
-        "--baselines",
-        "baselines for comparison. default: bspline and zerofill. With a high-resolution"
-        " reference, sdmod is added. With a reference and a T2*w pair, inject and ratio are"
-        " added as well. all: all of these baselines for every run, and nearest, linear and"
-        " lanczos",
     )
     factor: tuple[float, ...] = option(
         (),
@@ -141,18 +72,6 @@ class SuperRes(OptionSection):
         common="acquired / high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
-    )
-    hr_acq: str | None = option(
-        None,
-        "--hr-acq LABEL",
-        "acq- label of the high-resolution T2*w image",
-        affects_results=False,
-    )
-    lr_acq: str | None = option(
-        None,
-        "--lr-acq LABEL",
-        "acq- label of the low-resolution T2*w image",
-        affects_results=False,
     )
     calibration: str = option(
         "auto",
@@ -194,8 +113,7 @@ class SuperRes(OptionSection):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors file) for perceptual losses (default with --recipe paper:"
-        " weights installed by bids-sr-models vgg19)",
+        VGG19_HELP,
     )
     max_train_minutes: float | None = option(
         None,
@@ -218,12 +136,6 @@ class SuperRes(OptionSection):
             " acquired data replace them)"
         ),
     )
-    guide: Literal["auto", "highres", "none"] = option(
-        "auto",
-        "--guide",
-        "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
-        " T2*w pair",
-    )
     force: bool = option(
         False,
         help=(
@@ -236,9 +148,7 @@ class SuperRes(OptionSection):
 
     def _check(self) -> None:
         self._remove_duplicates("method", "pretrained")
-        for name in ("hr_acq", "lr_acq", "calibration"):
-            label = getattr(self, name)
-            self._set(name, label and label.removeprefix("acq-"))
+        self._set("calibration", self.calibration.removeprefix("acq-"))
         is_specified = is_label(self.calibration) or self.calibration_file is not None
         self._need(
             is_specified,
@@ -246,7 +156,7 @@ class SuperRes(OptionSection):
             "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
         for name in self.method:
-            if name != _AUTO:
+            if name not in (_AUTO, ALL_BASELINES):
                 _check_method(name)
         self._need(
             bool(self.method), "method", "at least one method or baseline must be specified"
@@ -302,19 +212,22 @@ class SuperRes(OptionSection):
         return self.factor_by_axis is not None and self.factor_by_axis[2] != 1
 
     @property
-    def aligns_to_template(self) -> bool:
-        """Whether structural scans are registered to a template."""
-        return self.anat_align.startswith("template")
-
-    @property
     def auto(self) -> bool:
         """Whether the methods depend on the data of each run."""
         return _AUTO in self.method
 
     @property
+    def all_baselines(self) -> bool:
+        """Whether all baselines are computed that the data of a run allow."""
+        return ALL_BASELINES in self.method
+
+    @property
     def chosen(self) -> tuple[str, ...]:
-        """Names of the requested methods and baselines; `auto` stands for all its methods."""
-        names = [name for name in self.method if name != _AUTO]
+        """Names of the requested methods and baselines; `auto` stands for all its methods.
+
+        The baselines of `all` are not included.
+        """
+        names = [name for name in self.method if name not in (_AUTO, ALL_BASELINES)]
         if self.auto and self.thins_slices:
             names = [*_AUTO_METHODS_FOR_THINNER_SLICES, *names]
         elif self.auto:
@@ -355,13 +268,6 @@ class SuperRes(OptionSection):
         return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
 
     @property
-    def scaling_of_scans(self) -> Literal["percentile", "range"]:
-        """Scaling of structural scans, which by default depends on the recipe."""
-        if self.anat_scale != "auto":
-            return self.anat_scale
-        return "percentile" if self.recipe == "fast" else "range"
-
-    @property
     def recipe_text(self) -> str:
         """Recipe with its changes, for reports."""
         return " ".join([self.recipe, *map(str, self.recipe_changes)])
@@ -384,19 +290,17 @@ class SuperRes(OptionSection):
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names of all computed series except ``raw``, baselines first.
+        """Names of all series except ``raw`` that a run may have, baselines first.
 
-        If only baselines were requested, baselines that need a pair are omitted unless requested
-        by name, so that data without a pair can be processed. `sdmod` works in-plane and is
-        omitted if slices get thinner.
+        Without methods, these are the requested baselines. `sdmod` works in-plane and is omitted
+        if slices get thinner, unless requested by name.
         """
-        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
+        baselines: tuple[str, ...] = ()
+        if self.all_baselines:
+            baselines = tuple(BASELINES)
+        elif self.learned:
+            baselines = DEFAULT_BASELINES
         if self.thins_slices:
             baselines = tuple(name for name in baselines if name != SDMOD)
-        if self.learned:
-            requested = tuple(name for name in self.chosen if name not in self.learned)
-            return tuple(dict.fromkeys(baselines + requested + series_names(self.learned)))
-        if self.baselines == "default":
-            return self.chosen
-        without_pair = (name for name in baselines if name not in PAIR_BASELINES)
-        return tuple(dict.fromkeys((*self.chosen, *without_pair)))
+        requested = (name for name in self.chosen if name not in self.learned)
+        return tuple(dict.fromkeys((*baselines, *requested, *series_names(self.learned))))

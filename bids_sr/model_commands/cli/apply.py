@@ -28,8 +28,7 @@ from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, Ups
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.recipe_changes import SMALLEST_SIDE
+from bids_sr.sr.recipe import SMALLEST_SIDE, Recipe
 from bids_sr.version import __version__
 
 
@@ -37,18 +36,10 @@ from bids_sr.version import __version__
 class PreparedMethod:
     """Method or interpolation prepared for an image.
 
-    Attributes
-    ----------
-    name : str
-        Name of the method or interpolation.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    build_upsampler : Callable[[float], Upsampler]
-        Function from the intensity that corresponds to 1 in the network to the upsampler.
-    model : LoadedModel | None
-        Trained model; None for an interpolation.
-    overruled_checks : tuple[str, ...]
-        Differences between model and image accepted by ``--allow`` or ``--force``.
+    `factor` is the ratio of low-resolution to high-resolution voxel size. `build_upsampler`
+    returns the upsampler for the intensity that corresponds to 1 in the network. `model` is None
+    for an interpolation. `overruled_checks` are differences between model and image accepted by
+    ``--allow``.
     """
 
     name: str
@@ -129,7 +120,7 @@ def _prepare_model(
     )
     contrast = files.parse_contrast(reader.path, options.contrast)
     overruled_checks = model_files.check_applicable(
-        model, reader, contrast, factor, force=options.force, allow=options.allow
+        model, reader, contrast, factor, allow=options.allow
     )
     _check_patches(model, options)
     device = model_files.choose_device(options)
@@ -204,10 +195,9 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
         raise UsageError(option, reason, "use a smaller --overlap or a larger --patch")
 
 
-def list_overruled_notes(method: PreparedMethod, options: ImageOptions) -> list[str]:
+def list_overruled_notes(method: PreparedMethod) -> list[str]:
     """Return a note for each difference between model and image that the user accepted."""
-    flag = "--force" if options.force else "--allow"
-    return [f"mismatch allowed by {flag}: {difference}" for difference in method.overruled_checks]
+    return [f"mismatch allowed by --allow: {difference}" for difference in method.overruled_checks]
 
 
 def apply(options: ApplyOptions) -> None:
@@ -215,7 +205,7 @@ def apply(options: ApplyOptions) -> None:
     out = output_files.prepare_image_path(options.out, [options.image])
     with SeriesReader(options.image) as reader:
         method = prepare_method(options.model, reader, options)
-        notes = list_overruled_notes(method, options)
+        notes = list_overruled_notes(method)
         _, scale, mask_note = files.find_brain_and_scale(reader, options.mask)
         if mask_note:
             notes.append(mask_note)

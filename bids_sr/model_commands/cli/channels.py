@@ -1,4 +1,4 @@
-"""Several contrasts per head for ``compare`` and ``search``, as channels of a network.
+"""Several contrasts per head for ``compare``, as channels of a network.
 
 The files are prepared scans written by ``bids-sr --sr-target anat``: high- and low-resolution
 scans of all contrasts on the same grid, scaled to 0 to 1, with 0 outside the brain.
@@ -22,7 +22,7 @@ from bids_sr.io.nifti import load_image
 from bids_sr.metrics import similarity
 from bids_sr.model_commands.cli import image_files as files, model_files
 from bids_sr.model_commands.cli.evaluate import find_participant, measure_image
-from bids_sr.model_commands.cli.options import ChannelOptions, CompareOptions
+from bids_sr.model_commands.cli.options import CompareOptions
 from bids_sr.model_commands.cli.score_tables import MISSING, SCORES, cell_text
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.networks import TrainingImage, contrast_image, super_resolve_contrasts
@@ -42,16 +42,9 @@ _PREPARATION_FIX = (
 class ScannedHead:
     """Scans of a head in one session, with contrasts in the order of ``--channels``.
 
-    Attributes
-    ----------
-    participant : str
-        Participant, such as ``sub-01``.
-    name : str
-        Participant and session.
-    fine, coarse : tuple[Path, ...]
-        High- and low-resolution file of each contrast.
-    mask : Path | None
-        File of the brain mask; None computes the mask from the scans.
+    `participant` is such as ``sub-01``, and `name` includes the session. `fine` and `coarse` are
+    the high- and low-resolution file of each contrast. `mask` is the file of the brain mask; None
+    computes the mask from the scans.
     """
 
     participant: str
@@ -110,7 +103,7 @@ def _check_intensities(path: Path, scan: Array) -> None:
         )
 
 
-def group_by_head(options: ChannelOptions) -> list[ScannedHead]:
+def group_by_head(options: CompareOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; reject incomplete groups."""
     groups: dict[str, dict[str, tuple[Path, Path]]] = {}
     for fine, coarse in zip(options.fine, options.coarse, strict=True):
@@ -144,7 +137,7 @@ def _identify_scan_pair(fine: Path, coarse: Path, channels: Sequence[str]) -> tu
 
 
 def _make_head(
-    name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: ChannelOptions
+    name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: CompareOptions
 ) -> ScannedHead:
     """Return a head from its pairs of high- and low-resolution scans by contrast."""
     if missing_contrasts := [
@@ -198,16 +191,8 @@ def score_heads(
     """Yield scores of all models and of the low-resolution scans, one row per contrast.
 
     Low-resolution scans are interpolated to the high-resolution grid, and serve as the
-    interpolation in the comparison with models. Cells are text.
-
-    Parameters
-    ----------
-    model_files_by_name : Mapping[str, Path]
-        File of each model, by its name in the table.
-    heads : Sequence[tuple[ScannedHead, TrainingImage]]
-        Files and images of each head.
-    options : CompareOptions
-        Options of the call, for device and threads.
+    interpolation in the comparison with models. Cells are text. `model_files_by_name` are by the
+    name in the table. `options` determine device and threads.
     """
     device = model_files.choose_device(options)
     for head, image in heads:

@@ -1,7 +1,8 @@
-"""``bids-sr-models compare``: train methods on some participants, test on others.
+"""``bids-sr-models compare``: train methods or settings on some participants, test on others.
 
-Participants are split once or in k-fold cross-validation. Models and scores are saved after each
-step, so that the same command resumes a stopped comparison with identical tables.
+A candidate is a method with one value of each setting. Participants are split once or in k-fold
+cross-validation. Models and scores are saved after each step, so that the same command resumes a
+stopped comparison with identical tables.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.model_commands.candidate_settings import list_trials
 from bids_sr.model_commands.cli import output_files
 from bids_sr.model_commands.cli.channels import (
     ScannedHead,
@@ -46,7 +48,7 @@ from bids_sr.model_commands.cli.score_tables import (
     read_tsv,
     write_table,
 )
-from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
+from bids_sr.model_commands.cli.train import find_recipe, make_request, with_suitable_augmentation
 from bids_sr.model_commands.cli.training_images import read_images
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.model_commands.participant_splits import (
@@ -58,57 +60,51 @@ from bids_sr.model_commands.participant_splits import (
 )
 from bids_sr.networks import (
     SAME_GRID,
+    OutOfDeviceMemory,
+    TrainingDiverged,
     TrainingImage,
     TrainingImages,
     check_images,
     checksums,
     train_network,
 )
-from bids_sr.sr.method import method_names_without_controls
+from bids_sr.sr.method import get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.recipe_changes import ChangeError
 
 
 @frozen
 class _Candidate:
-    """Method to train, at the resolution of the images or a lower resolution.
+    """Method with settings to train, at the resolution of the images or a lower resolution.
 
-    Attributes
-    ----------
-    name : str
-        Name in the table: the method, and the training resolution if it is lower.
-    training : TrainingRequest
-        Settings of the training.
-    zoom_ratio : float
-        Voxel size of the training images relative to the images of the call.
+    `name` is the name in the table: the method, the training resolution if it is lower, and
+    `settings`. These are the settings that differ between the candidates of a method, such as
+    ``filters=8 batch=2``. `zoom_ratio` is the voxel size of the training images relative to the
+    images of the call.
     """
 
     name: str
+    settings: str
     training: TrainingRequest
     zoom_ratio: float
+
+    @property
+    def file_name(self) -> str:
+        """Name of the model file, without fold and extension."""
+        return self.name.replace(" ", "_")
 
 
 @frozen
 class _Study:
     """Images of all participants, and the methods to train on them.
 
-    Attributes
-    ----------
-    candidates : tuple[_Candidate, ...]
-        Methods to train.
-    participants : tuple[str, ...]
-        Participant of each file or, with several contrasts as channels, of each head.
-    images : tuple[TrainingImages, ...]
-        Images of each file or head.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    degradation : str | None
-        Degradation of test images; None for measured low-resolution images.
-    folds : tuple[ParticipantSplit, ...]
-        Sets of participants in each fold.
-    heads : tuple[ScannedHead, ...]
-        Files of each head; empty for images of a single contrast.
+    `participants` and `images` are in the order of files or, with several contrasts as channels,
+    of heads. `factor` is the ratio of low-resolution to high-resolution voxel size. `degradation`
+    is the degradation of test images; None for measured low-resolution images. `folds` are the
+    sets of participants in each fold. `heads` are the files of each head; () for images of a
+    single contrast.
     """
 
     candidates: tuple[_Candidate, ...]
@@ -142,13 +138,70 @@ def compare(options: CompareOptions) -> None:
         # read back, so that numbers are rounded as in a resumed comparison
         rows = _read_completed_rows(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
-    method_names = [candidate.name for candidate in study.candidates]
-    test_rows = [row for row in rows if row["set"] == "test"]
+    complete = [
+        candidate for candidate in study.candidates if _is_complete(candidate, rows, study.folds)
+    ]
+    complete_names = [candidate.name for candidate in complete]
+    failed_names = {candidate.name for candidate in study.candidates} - {*complete_names}
+    scored_rows = [row for row in rows if row["name"] not in failed_names]
+    test_rows = [row for row in scored_rows if row["set"] == "test"]
     print(f"{out}: scores on the test sets")
-    compare_rows(test_rows, method_names, {}, out)
+    compare_rows(test_rows, complete_names, {}, out)
     if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
         print(f"Note: {reason}")
+    if failed_names:
+        print(
+            f"Note: {'; '.join(sorted(failed_names))} without scores, because training diverged or"
+            " ran out of device memory"
+        )
+    _print_selection(complete, scored_rows, n_folds=len(study.folds))
     print(f"Trained models: {models_dir}")
+
+
+def _is_complete(
+    candidate: _Candidate, rows: Sequence[ScoreRow], folds: Sequence[ParticipantSplit]
+) -> bool:
+    """Return whether a candidate was scored in all folds."""
+    return len({row["fold"] for row in rows if row["name"] == candidate.name}) == len(folds)
+
+
+def _print_selection(
+    candidates: Sequence[_Candidate], rows: Sequence[ScoreRow], *, n_folds: int
+) -> None:
+    """Print the settings of each method with the highest PSNR on the validation sets.
+
+    Without validation sets, print that no settings can be selected.
+    """
+    psnr_by_name: dict[str, list[float]] = {}
+    for row in rows:
+        if row["set"] == "validation":
+            psnr_by_name.setdefault(str(row["name"]), []).append(float(row["psnr"]))
+    means = {name: float(np.mean(scores)) for name, scores in psnr_by_name.items()}
+    tried = [candidate for candidate in candidates if candidate.settings]
+    if tried and not means:
+        print(
+            "Note: no settings were selected, because there is no validation set. The best of many"
+            " scores on a test set is an optimistic estimate. To select settings, add validation"
+            " participants (three numbers for --split, --validation or --validate-on)."
+        )
+        return
+    candidate_names = {candidate.name for candidate in candidates}
+    for method in dict.fromkeys(candidate.training.method for candidate in tried):
+        best = max(
+            (candidate for candidate in tried if candidate.training.method == method),
+            key=lambda candidate: means[candidate.name],
+        )
+        interpolation = max(means.keys() - candidate_names, key=means.__getitem__)
+        print(
+            f"Highest PSNR of {method} on the validation set: {best.name}, {means[best.name]:.2f}"
+            f" dB ({interpolation}: {means[interpolation]:.2f} dB). To train with these settings,"
+            f" use --set {best.settings}"
+        )
+        if n_folds > 1:
+            print(
+                "Note: in cross-validation, validation participants are tested in other folds."
+                " Test these settings in other participants."
+            )
 
 
 def _get_models_dir(out: Path) -> Path:
@@ -164,12 +217,15 @@ def _run_fold(
     models_dir: Path,
 ) -> list[ScoreRow]:
     """Train all methods in a fold, and return their scores on the validation and test sets."""
-    weights_by_name = {
-        candidate.name: _train_model(
-            candidate, study, fold, models_dir / f"fold-{number}_{candidate.name}", options
-        )
-        for candidate in study.candidates
-    }
+    weights_by_name = dict[str, Path]()
+    for candidate in study.candidates:
+        stem = models_dir / f"fold-{number}_{candidate.file_name}"
+        try:
+            weights_by_name[candidate.name] = _train_model(candidate, study, fold, stem, options)
+        except (TrainingDiverged, OutOfDeviceMemory) as error:
+            if not candidate.settings:
+                raise
+            print(f"{candidate.name}: {error or 'the training diverged'}")
     return [
         {"set": set_name, "fold": str(number), **row}
         for set_name, participants in (("validation", fold.validation), ("test", fold.test))
@@ -266,26 +322,46 @@ def _set_factor(candidates: Sequence[_Candidate], factor: Factor) -> tuple[_Cand
 
 
 def _list_candidates(options: CompareOptions) -> list[_Candidate]:
-    """Return the candidates: each method at each training resolution."""
+    """Return the candidates: each method with each of its settings at each resolution."""
     names = [name for name in options.method.split(",") if name]
     _check_method_names(options, names)
     candidates = list[_Candidate]()
-    for name in dict.fromkeys(names):
-        changes = tuple(
-            change
-            for change in options.recipe_changes
-            if "." not in change.partition("=")[0] or change.startswith(f"{name}.")
-        )
-        training = make_request(replace(options, method=name, recipe_changes=changes))
-        candidates += [
-            _Candidate(
-                name=name if zoom_ratio == 1 else f"{name}-at-{zoom_ratio:g}x",
-                training=training,
-                zoom_ratio=zoom_ratio,
-            )
-            for zoom_ratio in dict.fromkeys(options.train_coarser)
-        ]
+    for method in dict.fromkeys(names):
+        for settings, training in _list_trainings(options, method):
+            for zoom_ratio in dict.fromkeys(options.train_coarser):
+                name = method if zoom_ratio == 1 else f"{method}-at-{zoom_ratio:g}x"
+                candidates.append(
+                    _Candidate(
+                        name=f"{name} {settings}".strip(),
+                        settings=settings,
+                        training=training,
+                        zoom_ratio=zoom_ratio,
+                    )
+                )
     return candidates
+
+
+def _list_trainings(options: CompareOptions, method: str) -> Iterator[tuple[str, TrainingRequest]]:
+    """Yield the varied settings and the training of each trial of a method."""
+    texts = [
+        text
+        for text in options.recipe_changes
+        if "." not in text.partition("=")[0] or text.startswith(f"{method}.")
+    ]
+    recipe = find_recipe(get_method(method), options.recipe)
+    try:
+        trials = list_trials(texts, method, recipe, n_trials=options.trials, seed=options.seed)
+    except ChangeError as error:
+        raise UsageError(
+            f"--set {error.change or ' '.join(texts)}", error.why, error.fix
+        ) from None
+    trial_options = replace(options, method=method)
+    for number, (settings, changes) in enumerate(trials.items()):
+        trial_options = replace(trial_options, recipe_changes=tuple(map(str, changes)))
+        training = make_request(trial_options, quiet=number > 0)
+        if training.vgg_weights is not None:  # torchvision's file is converted only once
+            trial_options = replace(trial_options, vgg_weights=training.vgg_weights)
+        yield settings, training
 
 
 def _check_method_names(options: CompareOptions, names: Sequence[str]) -> None:
@@ -442,12 +518,12 @@ def _train_model(
     output_files.make_folder(stem)
     work_dir = (options.work_dir or stem.parent) / f"{stem.name}.work"
     images = _select_training_images(candidate, study, fold)
-    model = train_network(
-        with_suitable_augmentation(candidate.training, images, quiet=True),
-        images,
-        work_dir,
-        progress_line(),
-    )
+    training = with_suitable_augmentation(candidate.training, images, quiet=True)
+    try:
+        model = train_network(training, images, work_dir, progress_line())
+    except (TrainingDiverged, OutOfDeviceMemory):
+        shutil.rmtree(work_dir, ignore_errors=True)
+        raise
     save_model(stem, model.state, model.card)
     shutil.rmtree(work_dir, ignore_errors=True)  # the checkpoints are no longer needed
     print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
@@ -461,20 +537,9 @@ def _score_models(
     options: CompareOptions,
     models_dir: Path,
 ) -> list[ScoreRow]:
-    """Return the scores of all models and interpolations for some participants.
+    """Return the scores of all models and interpolations for the images of some participants.
 
-    Parameters
-    ----------
-    weights_by_name : Mapping[str, Path]
-        Model files of the candidates.
-    study : _Study
-        Images of all participants.
-    participants : Sequence[str]
-        Participants whose images are scored.
-    options : CompareOptions
-        Options of the call.
-    models_dir : Path
-        Directory of the models, where downsampled references are stored.
+    Downsampled references are stored in `models_dir`.
     """
     indices = [
         index

@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 import re
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
+from markupsafe import Markup
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
 from bids_sr.config import UsageError
+from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.atomic_files import write_text
@@ -33,10 +37,10 @@ from bids_sr.model_commands.cli.apply import (
     prepare_method,
     require_finite,
 )
-from bids_sr.model_commands.cli.comparison_page import write_comparison_page
 from bids_sr.model_commands.cli.options import ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     MISSING,
+    TESTS,
     ComparisonTable,
     cell_text,
     compare_rows,
@@ -48,27 +52,27 @@ from bids_sr.model_commands.cli.score_tables import (
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
+from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.comparison_html import comparisons_html
+from bids_sr.report.facts import facts_html
+from bids_sr.report.markup import join, render, table
 from bids_sr.sr.matrices import MATRICES, upsample
+from bids_sr.version import __version__
+
+_CORRELATION_COLUMNS = ("r", "rho", "slope", "intercept", "p_independent")
+_UNPRINTED_COLUMNS = ("reference", "slope", "intercept", "p_independent")
 
 
 @frozen
 class FigureImages:
     """Images in the figures of a reference, all 3D on the same part of its grid.
 
-    Attributes
-    ----------
-    title : str
-        Name of the reference file.
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    reference : Array
-        First scored volume of the reference.
-    interpolated_image : Array
-        Low-resolution image after linear interpolation.
-    mask : MaskArray
-        Scored voxels.
-    methods : Mapping[str, Array]
-        Super-resolved image of each row, by name in the table.
+    `title` is the name of the reference file, and `affine` is the voxel-to-world matrix (4 x 4,
+    RAS+ mm). `reference` is the first scored volume of the reference, `interpolated_image` is the
+    low-resolution image after linear interpolation, and `methods` contains the super-resolved
+    image of each row, by name in the table. `mask` selects the scored voxels. `mean_reference` and
+    `mean_images` are means of the scored volumes: of the reference, and of each model and each
+    image from another program.
     """
 
     title: str
@@ -77,22 +81,17 @@ class FigureImages:
     interpolated_image: Array
     mask: MaskArray
     methods: Mapping[str, Array]
+    mean_reference: Array
+    mean_images: Mapping[str, Array]
 
 
 @frozen
 class _LowresImage:
     """Measured or computed low-resolution image of a reference.
 
-    Attributes
-    ----------
-    reader : SeriesReader
-        File of the image.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    window : tuple[slice, slice, slice]
-        Part of the reference that the image covers.
-    volumes : Sequence[int]
-        Numbers of the evaluated volumes in the image.
+    `factor` is the ratio of low-resolution to high-resolution voxel size, `window` is the part of
+    the reference that the image covers, and `volumes` are the numbers of the evaluated volumes in
+    the image.
     """
 
     reader: SeriesReader
@@ -105,22 +104,9 @@ class _LowresImage:
 class _Task:
     """Inputs shared by all rows of a reference.
 
-    Attributes
-    ----------
-    participant : str
-        Participant of the reference.
-    lowres : _LowresImage
-        Low-resolution image.
-    reference : SeriesReader
-        High-resolution reference.
-    volumes : Sequence[int]
-        Numbers of the evaluated volumes in the reference.
-    methods : Mapping[str, PreparedMethod]
-        Models and interpolations, by name in the table.
-    other_images : Mapping[str, SeriesReader]
-        Images from other programs, by name in the table.
-    mask_file : Path | None
-        Brain mask on the grid of the low-resolution image; None computes the mask.
+    `volumes` are the numbers of the evaluated volumes in the reference. `methods` are models and
+    interpolations, and `other_images` are images from other programs, both by name in the table.
+    `mask_file` is the brain mask on the grid of the low-resolution image; None computes the mask.
     """
 
     participant: str
@@ -130,6 +116,27 @@ class _Task:
     methods: Mapping[str, PreparedMethod]
     other_images: Mapping[str, SeriesReader]
     mask_file: Path | None
+
+
+@frozen
+class _ScoredVoxels:
+    """Scored voxels of a reference.
+
+    `data_range` is the range of the reference in the mask, and `mean_reference` the mean of its
+    scored volumes.
+    """
+
+    mask: MaskArray
+    data_range: float
+    mean_reference: Array
+
+
+@frozen
+class _RowImages:
+    """First volume of a row, and mean of its volumes (3D)."""
+
+    first: Array
+    mean: Array
 
 
 @frozen
@@ -233,7 +240,7 @@ def prepare_tasks(
         f"{name}: {note}"
         for task in tasks
         for name, method in task.methods.items()
-        for note in list_overruled_notes(method, options)
+        for note in list_overruled_notes(method)
     )
     for note in notes:
         print(f"Note: {note}")
@@ -395,41 +402,44 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages 
     reference_mean = np.mean(
         [task.reference.volume(index)[task.lowres.window] for index in task.volumes], axis=0
     )
-    data_range = similarity.reference_range(reference_mean, mask)
+    scored = _ScoredVoxels(
+        mask=mask,
+        data_range=similarity.reference_range(reference_mean, mask),
+        mean_reference=reference_mean,
+    )
     rows = list[ScoreRow]()
-    first_images = dict[str, Array]()
-    for row, first_image in _score_rows(task, scale, mask, data_range):
+    images = dict[str, _RowImages]()
+    for row, row_images in _score_rows(task, scale, scored):
         rows.append(row)
         if draw:
-            first_images[str(row["name"])] = first_image
-    scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
-    return scores, _collect_figure_images(task, mask, first_images) if draw else None
+            images[str(row["name"])] = row_images
+    scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=scored.data_range)
+    return scores, _collect_figure_images(task, scored, images) if draw else None
 
 
 def _score_rows(
-    task: _Task, scale: float, mask: MaskArray, data_range: float
-) -> Iterator[tuple[ScoreRow, Array]]:
-    """Yield the row and the first volume of each method and each image from another program.
+    task: _Task, scale: float, scored: _ScoredVoxels
+) -> Iterator[tuple[ScoreRow, _RowImages]]:
+    """Yield the row and the images of each method and each image from another program.
 
-    `scale` is the intensity that corresponds to 1 in a network. `mask` and `data_range` are the
-    scored voxels and the intensity range of the reference.
+    `scale` is the intensity that corresponds to 1 in a network.
     """
     for name, method in task.methods.items():
         durations_s = list[float]()
         volumes = _super_resolve(task, method, scale, durations_s)
-        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
+        row, images = _score_volumes(name, volumes, task, scored)
         row |= {
             "seconds": float(np.mean(durations_s)),
             "parameters": method.parameters or MISSING,
         }
-        yield row, first_image
+        yield row, images
     for name, reader in task.other_images.items():
         volumes = (reader.volume(index)[task.lowres.window] for index in task.volumes)
-        yield _score_volumes(name, volumes, task, mask, data_range)
+        yield _score_volumes(name, volumes, task, scored)
 
 
 def _collect_figure_images(
-    task: _Task, mask: MaskArray, first_images: Mapping[str, Array]
+    task: _Task, scored: _ScoredVoxels, images: Mapping[str, _RowImages]
 ) -> FigureImages:
     """Return the images in the figures of a reference, on the part that is scored."""
     first_voxel = [extent.start for extent in task.lowres.window]
@@ -439,9 +449,13 @@ def _collect_figure_images(
         title=task.reference.path.name,
         affine=affine,
         reference=task.reference.volume(task.volumes[0])[task.lowres.window],
-        interpolated_image=first_images["linear"],
-        mask=mask,
-        methods=first_images,
+        interpolated_image=images["linear"].first,
+        mask=scored.mask,
+        methods={name: row_images.first for name, row_images in images.items()},
+        mean_reference=scored.mean_reference,
+        mean_images={
+            name: row_images.mean for name, row_images in images.items() if name not in MATRICES
+        },
     )
 
 
@@ -473,15 +487,20 @@ def measure_image(
 
 
 def _score_volumes(
-    name: str, volumes: Iterator[Array], task: _Task, mask: MaskArray, data_range: float
-) -> tuple[ScoreRow, Array]:
-    """Return the metrics of a row as means over the volumes, and the first volume."""
+    name: str, volumes: Iterator[Array], task: _Task, scored: _ScoredVoxels
+) -> tuple[ScoreRow, _RowImages]:
+    """Return the metrics of a row as means over the volumes, and its images.
+
+    The correlation with the reference is computed from the means of the volumes.
+    """
     volume_metrics = list[dict[str, float]]()
     first_image: Array | None = None
+    total = np.zeros(scored.mask.shape)
     for index, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
         reference = task.reference.volume(index)[task.lowres.window]
         first_image = image if first_image is None else first_image
-        volume_metrics.append(measure_image(reference, image, mask, data_range))
+        total += image
+        volume_metrics.append(measure_image(reference, image, scored.mask, scored.data_range))
     assert first_image is not None
     means = {
         metric: float(np.mean([metrics[metric] for metrics in volume_metrics]))
@@ -489,17 +508,28 @@ def _score_volumes(
     }
     resolution = None
     if name != "nearest":  # block edges of nearest-neighbor interpolation would count as detail
-        resolution = effective_resolution(first_image, task.reference.zooms, mask)
+        resolution = effective_resolution(first_image, task.reference.zooms, scored.mask)
+    images = _RowImages(first=first_image, mean=total / len(volume_metrics))
     row: ScoreRow = {
         "name": name,
         **means,
         "resolution_mm": MISSING if resolution is None else resolution,
+        **_correlate(scored, images.mean),
         "seconds": MISSING,
         "parameters": MISSING,
         "participant": task.participant,
         "reference": str(task.reference.path),
     }
-    return row, first_image
+    return row, images
+
+
+def _correlate(scored: _ScoredVoxels, image: Array) -> ScoreRow:
+    """Return correlation and regression line of the image on the reference, n/a if constant."""
+    try:
+        correlation = correlate_voxels(scored.mean_reference, image, scored.mask)
+    except ValueError:
+        return dict.fromkeys(_CORRELATION_COLUMNS, MISSING)
+    return {column: getattr(correlation, column) for column in _CORRELATION_COLUMNS}
 
 
 def _describe_lowres_image(task: _Task, options: ModelEvaluationOptions) -> str:
@@ -518,7 +548,9 @@ def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptio
         f" {scores.voxels} voxels. Data range: {scores.data_range:.6g} (maximum minus minimum"
         " of the reference inside the mask)."
     )
-    columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
+    columns = [
+        name for name in data_of("columns.json")["models_apply"] if name not in _UNPRINTED_COLUMNS
+    ]
     if len(options.reference) == 1:
         columns.remove("participant")
     print(table_text([tuple(columns), *_cells(sort_by_psnr(scores.rows), columns, options)]))
@@ -552,13 +584,20 @@ def _write_report(
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
-        tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
-        tables_by_title |= {
-            table.title: _format_page_rows(table_rows, table.columns)
-            for table, table_rows in tables.items()
+        contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
+        contents |= {
+            kind.title: _format_page_table(table_rows, kind.columns, kind.title)
+            for kind, table_rows in tables.items()
         }
-        write_comparison_page(
-            page, "Super-resolved images and their references", tables_by_title, figures
+        contents["Figures"] = join(map(_embed_figure, figures))
+        contents["About"] = facts_html({"bids-sr version": __version__})
+        write_page(
+            page,
+            title="Super-resolved images and their references",
+            sections=[
+                plain_section(f"part{number}", title, content)
+                for number, (title, content) in enumerate(contents.items())
+            ],
         )
         print(f"Comparison page: {page}")
 
@@ -604,17 +643,36 @@ def _unwrap_single(values: Sequence[object]) -> object:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _format_page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
-    """Return the column names and the rows as text; `columns` is an entry of ``columns.json``."""
+def _format_page_table(rows: Sequence[ScoreRow], columns: str, caption: str) -> Markup:
+    """Return a table of the page; `columns` is an entry of ``columns.json``."""
+    if columns == TESTS.columns:
+        return comparisons_html(
+            columns,
+            [SimpleNamespace(**row) for row in rows],
+            caption,
+            {"metric": [str(row["statistic"]) for row in rows]},
+        )
     column_names = list(data_of("columns.json")[columns])
-    return [column_names, *([cell_text(row[name]) for name in column_names] for row in rows)]
+    cells = [[cell_text(row[name]) for name in column_names] for row in rows]
+    return table(caption, column_names, cells)
+
+
+def _embed_figure(file: Path) -> Markup:
+    """Return an embedded figure with its file name as caption."""
+    content = file.read_bytes()
+    uri = (
+        data_uri(content)
+        if file.suffix == ".svg"
+        else f"data:image/png;base64,{b64encode(content).decode('ascii')}"
+    )
+    return render("figure", uri, file.name, file.name, file.stem)
 
 
 def _draw_figures(
     figure_images: FigureImages, options: ModelEvaluationOptions, number: int
 ) -> list[Path]:
     """Write the figures of a reference next to the table, and return their files."""
-    from bids_sr.figures.comparison import comparison_figure
+    from bids_sr.figures.comparison import comparison_figure, correlation_histogram
     from bids_sr.figures.decorrelation import decorrelation_figure
     from bids_sr.figures.svg_files import save_figure
 
@@ -630,12 +688,15 @@ def _draw_figures(
             figure_images.methods,
         )
     }
-    if options.decorrelation:
-        images = {"reference": figure_images.reference, **figure_images.methods}
-        del images["nearest"]  # block edges would count as detail
-        figures["decorrelation"] = decorrelation_figure(
-            figure_images.title, images, zooms, figure_images.mask
-        )
+    images = {"reference": figure_images.reference, **figure_images.methods}
+    del images["nearest"]  # block edges would count as detail
+    figures["decorrelation"] = decorrelation_figure(
+        figure_images.title, images, zooms, figure_images.mask
+    )
+    x = figure_images.mean_reference[figure_images.mask]
+    for index, (name, image) in enumerate(figure_images.mean_images.items(), 1):
+        y = image[figure_images.mask]
+        figures[f"correlation-{index}"] = correlation_histogram((figure_images.title, name), x, y)
     paths = list[Path]()
     for kind, figure in figures.items():
         file = make_sibling_path(options.out, f"{number}_{kind}.{options.figures}")

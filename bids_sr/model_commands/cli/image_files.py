@@ -78,12 +78,8 @@ def compute_factor(
 ) -> Factor:
     """Return the factor between two grids, as low- divided by high-resolution voxel size per axis.
 
-    `requested_numbers` contains the numbers of the option, if given.
-
-    Raises
-    ------
-    UsageError
-        If the images cover different fields of view, or if another factor was requested.
+    `requested_numbers` contains the numbers of the option, if given. Raises `UsageError` if the
+    images cover different fields of view, or if another factor was requested.
     """
     x, y, z = (
         fine_size / coarse_size
@@ -123,15 +119,9 @@ def compute_factor(
 class BrainAndScale(NamedTuple):
     """Brain mask and intensity scale of an image.
 
-    Attributes
-    ----------
-    mask : MaskArray
-        Brain mask, or all nonzero voxels if no brain was found.
-    scale : float
-        Intensity that corresponds to 1 in a network: 99th percentile of the mean image in the
-        mask.
-    note : str
-        Note about an unexpected mask, "" if there is none.
+    `mask` selects all nonzero voxels if no brain was found. `scale` is the intensity that
+    corresponds to 1 in a network: the 99th percentile of the mean image in the mask. `note` is
+    about an unexpected mask; "" if there is none.
     """
 
     mask: MaskArray

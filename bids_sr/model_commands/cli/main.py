@@ -1,4 +1,4 @@
-"""Console script ``bids-sr-models``: list methods, and train, apply, evaluate and show models.
+"""Console script ``bids-sr-models``: list, train, apply, evaluate, compare and rate models.
 
 Only the standard library is imported before a subcommand starts, so that ``--help`` responds at
 once.
@@ -15,39 +15,29 @@ from bids_sr.config import UsageError, suggest_name
 from bids_sr.config.section import OptionSection
 from bids_sr.model_commands.cli.options import (
     ApplyOptions,
-    CardOptions,
     CompareOptions,
-    CorrelateOptions,
     ListOptions,
     ModelEvaluationOptions,
-    RateMakeOptions,
-    RateScoreOptions,
-    SearchOptions,
+    RateOptions,
     TrainOptions,
-    Vgg19Options,
 )
 
 _COMMANDS: dict[str, tuple[type[OptionSection], str]] = {
-    "list": (ListOptions, "list the available methods, baselines and trained models"),
+    "list": (ListOptions, "list methods and trained models, settings of methods, and model cards"),
     "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
-    "search": (
-        SearchOptions,
-        "search the settings of a recipe and rank them by PSNR on held-out data",
-    ),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or time series"),
     "evaluate": (
         ModelEvaluationOptions,
-        "compare super-resolved images with high-resolution references",
+        "score and correlate images with high-resolution references",
     ),
     "compare": (
         CompareOptions,
-        "train methods on some participants and test them on the others",
+        "train methods or settings on some participants, and test them on the others",
     ),
-    "correlate": (CorrelateOptions, "compute the voxelwise correlation between two images"),
-    "card": (CardOptions, "show the training data and the scores of a trained model"),
-    "rate-make": (RateMakeOptions, "create a kit for blinded visual rating of structural scans"),
-    "rate-score": (RateScoreOptions, "score the completed rating sheets of a kit"),
-    "vgg19": (Vgg19Options, "convert or download the VGG-19 weights that --recipe paper requires"),
+    "rate": (
+        RateOptions,
+        "create a kit for blinded visual rating of structural scans, or score its sheets",
+    ),
 }
 _DESCRIPTION = """\
 Train, apply and evaluate super-resolution models independently of a BIDS dataset. Methods can be
@@ -88,17 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Run a subcommand and return the exit code."""
     options = _parse(arguments)
-    if isinstance(options, Vgg19Options):
-        from bids_sr.model_commands.cli.vgg19 import install_vgg19
+    if isinstance(options, RateOptions):
+        from bids_sr.model_commands.cli.rate import rate
 
-        return install_vgg19(options)
-    if isinstance(options, RateMakeOptions | RateScoreOptions):
-        from bids_sr.model_commands.cli import rate
-
-        if isinstance(options, RateMakeOptions):
-            rate.make_kit(options)
-        else:
-            rate.score_sheets(options)
+        rate(options)
         return DONE
     return _run_with_networks(options)
 
@@ -125,9 +108,7 @@ def _run_with_networks(options: OptionSection) -> int:
     from bids_sr.model_commands.cli import (
         apply,
         compare,
-        correlate,
         evaluate,
-        search,
         show,
         train,
     )
@@ -138,18 +119,12 @@ def _run_with_networks(options: OptionSection) -> int:
         match options:
             case ListOptions():
                 show.list_models(options)
-            case CardOptions():
-                show.show_card(options)
             case ApplyOptions():
                 apply.apply(options)
             case ModelEvaluationOptions():
                 evaluate.evaluate(options)
             case CompareOptions():  # before TrainOptions, which is a base class
                 compare.compare(options)
-            case CorrelateOptions():
-                correlate.correlate(options)
-            case SearchOptions():  # before TrainOptions, which is a base class
-                search.search(options)
             case TrainOptions():
                 train.train(options)
     except INPUT_ERRORS as error:

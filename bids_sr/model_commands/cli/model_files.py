@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 from bids_sr.config import UsageError, machine, suggest_name
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
-from bids_sr.model_commands.cli.options import MachineOptions
+from bids_sr.model_commands.cli.options import NetworkOptions
 from bids_sr.networks import TrainingDataError
 from bids_sr.spatial.masks import MaskError
 from bids_sr.spatial.transforms import TransformError
@@ -37,7 +37,7 @@ INPUT_ERRORS = (
 """Errors about images and models of the user, which are printed without a traceback."""
 
 
-def choose_device(options: MachineOptions) -> Literal["cpu", "cuda"]:
+def choose_device(options: NetworkOptions) -> Literal["cpu", "cuda"]:
     """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
     Raises `UsageError` if a CUDA device was requested but is not available.
@@ -86,25 +86,13 @@ def check_applicable(
     contrast: str,
     factor: Factor,
     *,
-    force: bool,
     allow: Collection[str] = (),
 ) -> list[str]:
     """Check that a model can be applied to an image, and return the accepted differences.
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Trained model.
-    reader : SeriesReader
-        Image to apply the model to.
-    contrast : str
-        BIDS suffix of the image.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    force : bool
-        Whether all differences are accepted.
-    allow : Collection[str], optional
-        Accepted properties (resolution, contrast, ...). Other differences raise `UsageError`.
+    `contrast` is the BIDS suffix of the image, and `factor` is the ratio of low-resolution to
+    high-resolution voxel size. `allow` contains accepted properties (resolution, contrast, ...).
+    Other differences raise `UsageError`.
     """
     card = model.card
     subject = f"a {card.method} model"
@@ -141,4 +129,4 @@ def check_applicable(
             reason,
             "set the third number to 1",
         )
-    return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)
+    return check_model(card, reader.affine, contrast, factor, allow=allow)

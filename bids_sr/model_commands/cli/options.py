@@ -5,6 +5,7 @@ from typing import Literal
 
 from bids_sr.config import UsageError
 from bids_sr.config.section import OptionSection, argument, option
+from bids_sr.config.vgg19_weights import VGG19_HELP
 from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import method_names_without_controls
@@ -22,91 +23,74 @@ _CONTRASTS = ("T1w", "T2w", "FLAIR")
 
 @frozen
 class ListOptions(OptionSection):
-    """Options of ``list``: methods to describe, and folders of further models."""
+    """Options of ``list``: methods, models and folders of models to describe."""
 
     names: tuple[str, ...] = option(
         (),
-        "METHOD|DIR",
-        "methods whose recipes and settings to show, or directories with additional trained"
-        " models",
+        "METHOD|MODEL|DIR",
+        "methods whose recipes and settings to show, trained models (.safetensors) whose model"
+        " cards to show, or directories whose trained models to list (default: all methods,"
+        " and the models of the package)",
         nargs="*",
     )
 
 
 @frozen
-class CardOptions(OptionSection):
-    """Options of ``card``."""
+class RateOptions(OptionSection):
+    """Options of ``rate``: a kit to create from scans, or a kit with completed sheets."""
 
-    model: Path = argument("MODEL", "trained model (.safetensors)")
-    json: bool = option(False, "--json", "print the complete model card in JSON format")
-
-
-@frozen
-class Vgg19Options(OptionSection):
-    """Options of ``vgg19``: source of the VGG-19 weights."""
-
-    file: Path | None = option(
+    kit: Path = argument("KIT", "directory of the rating kit; a new kit needs an empty directory")
+    sheets: tuple[Path, ...] = option(
+        (), "SHEET", "completed rating sheets to score, one per rater", nargs="*"
+    )
+    derivatives: Path | None = option(
         None,
-        "FILE",
-        "torchvision weights file vgg19-dcbb9e9d.pth (default: the copy in the torch cache"
-        " directory)",
-        nargs="?",
+        "--make OUT",
+        "create the kit from the structural scans in this output directory of bids-sr",
     )
-    download: bool = option(
-        False, "--download", "download the weights file from the PyTorch website (575 MB)"
-    )
-
-    def _check(self) -> None:
-        if self.file is not None and self.download:
-            raise UsageError(
-                "--download",
-                f"a download is not required because the file {self.file} was specified",
-                "omit the file or --download",
-            )
-
-
-@frozen
-class RateMakeOptions(OptionSection):
-    """Options of ``rate-make``: scans to rate, and directory of the kit."""
-
-    derivatives: Path = argument(
-        "OUT", "output directory of bids-sr that contains structural scans"
-    )
-    out: Path = argument("KIT", "directory for the new rating kit; must be empty or not exist")
     series: tuple[str, ...] = option(
         (),
         "--series NAME",
-        "series to rate, such as native bspline attunet measured, where native denotes the"
-        " acquired low-resolution scans (default: all series)",
+        "with --make: series to rate, such as native bspline attunet measured, where native"
+        " denotes the acquired low-resolution scans (default: all series)",
     )
     seed: int = option(
         0,
         "--seed N",
-        "random seed for the picture codes, which also determine the order of the pictures",
+        "with --make: random seed for the picture codes, which also determine the order of the"
+        " pictures",
         least=0,
-    )
-
-
-@frozen
-class RateScoreOptions(OptionSection):
-    """Options of ``rate-score``: kit and completed sheets."""
-
-    kit: Path = argument("KIT", "directory written by rate-make")
-    sheets: tuple[Path, ...] = argument(
-        "SHEET", "completed rating sheets, one per rater", nargs="+"
     )
     out: Path | None = option(
         None,
         "-o --out TSV",
-        "write the mean ratings to this TSV file, and the statistical tests to a JSON file"
-        " with the same name",
+        "with sheets: write the mean ratings to this TSV file, and the statistical tests to a"
+        " JSON file with the same name",
     )
+
+    def _check(self) -> None:
+        is_made = self.derivatives is not None
+        if is_made == bool(self.sheets):
+            reason = "a kit is either created with --make OUT, or its completed sheets are scored"
+            raise UsageError("rate", reason, "specify either --make OUT or one or more sheets")
+        for flag, is_given, fix in (
+            ("--series", bool(self.series) and not is_made, "add --make OUT"),
+            ("--out", self.out is not None and is_made, "omit --out"),
+        ):
+            if is_given:
+                reason = "--series applies to a new kit, and --out to completed sheets"
+                raise UsageError(flag, reason, fix)
 
 
 @frozen
-class MachineOptions(OptionSection):
-    """Options for the factor and for the device of a network."""
+class NetworkOptions(OptionSection):
+    """Options for the images and for the device of a network."""
 
+    contrast: str | None = option(
+        None,
+        "--contrast SUFFIX",
+        "BIDS suffix of all images (default: taken from the file names)",
+    )
     factor: tuple[float, ...] = option(
         (),
         "--factor F",
@@ -126,20 +110,14 @@ class MachineOptions(OptionSection):
 
 
 @frozen
-class ImageOptions(MachineOptions):
+class ImageOptions(NetworkOptions):
     """Options for the application of a model to an image."""
 
-    contrast: str | None = option(
-        None, "--contrast SUFFIX", "BIDS suffix of the image (default: taken from the file name)"
-    )
     allow: tuple[AllowedMismatch, ...] = option(
         (),
         "--allow MISMATCH",
-        "apply the model even if the image differs from the training data in this property:"
+        "apply the model even if the image differs from the training data in these properties:"
         " resolution, contrast, orientation or factor",
-    )
-    force: bool = option(
-        False, "--force", "apply the model despite all differences listed under --allow"
     )
     patch: int | None = option(
         None,
@@ -160,7 +138,7 @@ class ImageOptions(MachineOptions):
     )
 
     def _check(self) -> None:
-        MachineOptions._check(self)
+        NetworkOptions._check(self)
         if self.patch and self.overlap >= self.patch:
             reason = f"the overlap must be smaller than the patch size (--patch {self.patch})"
             raise UsageError(f"--overlap {self.overlap}", reason, "use a smaller --overlap")
@@ -232,22 +210,17 @@ class ModelEvaluationOptions(ImageOptions):
     made: tuple[Path, ...] = option(
         (),
         "--made FILE",
-        "high-resolution images computed by other programs; if there are several"
-        " references, specify one image per reference in the same order",
+        "images on the grids of the references: computed by other programs, or with another"
+        " contrast to correlate with the reference; if there are several references, specify"
+        " one image per reference in the same order",
     )
     volumes: int = option(10, "--volumes N", "number of volumes to score per time series", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",
-        "draw one figure per reference with a slice, an enlarged region and the difference"
-        " maps of all methods, and write an HTML page with tables and figures; requires"
-        " --out",
-    )
-    decorrelation: bool = option(
-        False,
-        "--decorrelation",
-        "also draw the decorrelation curves that determine the effective resolution; requires"
-        " --figures",
+        "draw figures of each reference: a slice, an enlarged region and the difference maps of"
+        " all methods, the decorrelation curves that determine the effective resolution, and"
+        " joint histograms; also write an HTML page with tables and figures; requires --out",
     )
     out: Path | None = option(
         None, "-o --out TSV", "also write the table of scores to this file, with a JSON sidecar"
@@ -268,11 +241,6 @@ class ModelEvaluationOptions(ImageOptions):
         if self.figures != "none" and self.out is None:
             reason = "figures are written to the directory of the output table"
             raise UsageError("--figures without --out", reason, "add --out TABLE.tsv")
-        if self.decorrelation and self.figures == "none":
-            reason = "the decorrelation curves are part of the figures"
-            raise UsageError(
-                "--decorrelation without --figures", reason, "add --figures png or --figures svg"
-            )
 
     def _check_counts(self) -> None:
         """Reject lists of files that do not match the references one to one."""
@@ -293,8 +261,8 @@ class ModelEvaluationOptions(ImageOptions):
 
 
 @frozen
-class TrainOptions(MachineOptions):
-    """Options of ``train``, shared by ``search`` and ``compare``."""
+class TrainOptions(NetworkOptions):
+    """Options of ``train``, shared by ``compare``."""
 
     method: str = argument(
         "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
@@ -317,12 +285,6 @@ class TrainOptions(MachineOptions):
         (),
         "--mask FILE",
         "brain masks, one per image (default: computed from the images)",
-        among=_IMAGES_HEADING,
-    )
-    contrast: str | None = option(
-        None,
-        "--contrast SUFFIX",
-        "BIDS suffix of all images (default: taken from the file names)",
         among=_IMAGES_HEADING,
     )
     volumes: int = option(
@@ -376,8 +338,7 @@ class TrainOptions(MachineOptions):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default with --recipe paper:"
-        " the weights stored by bids-sr-models vgg19)",
+        VGG19_HELP,
         among=_TRAINING_HEADING,
     )
     max_minutes: float | None = option(
@@ -411,112 +372,7 @@ class TrainOptions(MachineOptions):
 
 
 @frozen
-class ChannelOptions(TrainOptions):
-    """Options for training with one or several contrasts per head."""
-
-    channels: tuple[str, ...] = option(
-        (),
-        "--channels SUFFIX",
-        "contrasts to use as input channels of a single network (T1w T2w FLAIR); --fine and"
-        " --coarse must then list scans of all contrasts, prepared with bids-sr ..."
-        " --sr-target anat",
-        among=_IMAGES_HEADING,
-    )
-
-    def _check_channels(self) -> None:
-        """Reject channels without the required scans, and options that exclude channels."""
-        if not self.channels:
-            return
-        subject = f"--channels {' '.join(self.channels)}"
-        has_repetitions = len(set(self.channels)) < len(self.channels)
-        if has_repetitions or len(self.channels) < 2 or not set(self.channels) <= set(_CONTRASTS):
-            reason = f"expected two or three different contrasts of {', '.join(_CONTRASTS)}"
-            raise UsageError(subject, reason, "use, for example, --channels T1w T2w FLAIR")
-        if not self.coarse:
-            reason = "multi-contrast super-resolution requires measured low-resolution scans"
-            raise UsageError(
-                f"{subject} without --coarse",
-                reason,
-                "specify the low-resolution scans with --coarse, one per high-resolution scan",
-            )
-        if len(self.coarse) != len(self.fine):
-            reason = f"{len(self.fine)} high-resolution images were specified"
-            raise UsageError(
-                f"--coarse: {len(self.coarse)} file(s)",
-                reason,
-                "specify one low-resolution image per high-resolution image",
-            )
-        for flag, is_given in (
-            ("--factor", bool(self.factor)),
-            ("--contrast", self.contrast is not None),
-        ):
-            if is_given:
-                reason = (
-                    "factor and contrast are already known, because all scans are on the"
-                    " high-resolution grid and have the contrast in their file names"
-                )
-                raise UsageError(f"{flag} with --channels", reason, f"omit {flag}")
-
-
-@frozen
-class SearchOptions(ChannelOptions):
-    """Options of ``search``."""
-
-    method: str = argument(
-        "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
-    )
-    out: Path = argument(
-        "OUT", "name of the output table (OUT.tsv and its description OUT.json are written)"
-    )
-    recipe_changes: tuple[str, ...] = option(
-        (),
-        "--set FIELD=VALUES",
-        "values to search: FIELD=LOW..HIGH or FIELD=A,B,C, or FIELD=VALUE to use the same"
-        " value in all trials (default: the learning rate and the smaller loss weights, from"
-        " one tenth to ten times their default values)",
-        among=_TRAINING_HEADING,
-    )
-    # models of trials are not stored
-    keep_critic: bool = option(False)
-    trials: int = option(
-        20, "--trials N", "number of trials", among=_TRAINING_HEADING, least=1, most=10_000
-    )
-    grid: bool = option(
-        False,
-        "--grid",
-        "try all combinations of the values listed with --set instead of drawing values at random",
-        among=_TRAINING_HEADING,
-    )
-    # a trial stopped by time would not be reproducible
-    max_minutes: float | None = option(None)
-    split: tuple[int, ...] = option(
-        (),
-        "--split N",
-        "numbers of randomly drawn training, validation and test participants (for example,"
-        " 40 11 10). Trials are scored on the validation participants; the test participants"
-        " are not used. The compare command selects the same participants if it is run with"
-        " the same numbers and --seed.",
-        among=_SETS_HEADING,
-    )
-    validate_on: tuple[str, ...] = option(
-        (),
-        "--validate-on LABEL",
-        "participants for scoring the trials; all other participants are used for training"
-        " (default: trials are scored on held-out parts of the images, see the documentation)",
-        among=_SETS_HEADING,
-    )
-
-    def _check(self) -> None:
-        TrainOptions._check(self)
-        self._check_channels()
-        self._need(len(self.split) in (0, 3), "split", "expected three numbers")
-        if self.split and self.validate_on:
-            reason = "both options select the validation participants"
-            raise UsageError("--split with --validate-on", reason, "omit one of the two options")
-
-
-@frozen
-class CompareOptions(ChannelOptions):
+class CompareOptions(TrainOptions):
     """Options of ``compare``."""
 
     method: str = argument(
@@ -526,6 +382,32 @@ class CompareOptions(ChannelOptions):
         "OUT",
         "name of the output table OUT.tsv; tables of statistical tests are written to the"
         " same directory, and trained models to OUT_models",
+    )
+    channels: tuple[str, ...] = option(
+        (),
+        "--channels SUFFIX",
+        "contrasts to use as input channels of a single network (T1w T2w FLAIR); --fine and"
+        " --coarse must then list scans of all contrasts, prepared with bids-sr ..."
+        " --sr-target anat",
+        among=_IMAGES_HEADING,
+    )
+    recipe_changes: tuple[str, ...] = option(
+        (),
+        "--set FIELD=VALUES",
+        "change settings of the recipes of all methods, or of one method with METHOD.FIELD;"
+        " several values are compared: FIELD=A,B,C or, with --trials, also FIELD=LOW..HIGH",
+        among=_TRAINING_HEADING,
+    )
+    trials: int | None = option(
+        None,
+        "--trials N",
+        "number of trials per method, with values drawn at random from --set (default: all"
+        " combinations of the listed values). If --set does not contain several values, the"
+        " learning rate and the smaller loss weights are drawn from one tenth to ten times their"
+        " default values.",
+        among=_TRAINING_HEADING,
+        least=1,
+        most=10_000,
     )
     folds: int | None = option(
         None,
@@ -605,6 +487,40 @@ class CompareOptions(ChannelOptions):
                     "omit one of the two options",
                 )
 
+    def _check_channels(self) -> None:
+        """Reject channels without the required scans, and options that exclude channels."""
+        if not self.channels:
+            return
+        subject = f"--channels {' '.join(self.channels)}"
+        has_repetitions = len(set(self.channels)) < len(self.channels)
+        if has_repetitions or len(self.channels) < 2 or not set(self.channels) <= set(_CONTRASTS):
+            reason = f"expected two or three different contrasts of {', '.join(_CONTRASTS)}"
+            raise UsageError(subject, reason, "use, for example, --channels T1w T2w FLAIR")
+        if not self.coarse:
+            reason = "multi-contrast super-resolution requires measured low-resolution scans"
+            raise UsageError(
+                f"{subject} without --coarse",
+                reason,
+                "specify the low-resolution scans with --coarse, one per high-resolution scan",
+            )
+        if len(self.coarse) != len(self.fine):
+            reason = f"{len(self.fine)} high-resolution images were specified"
+            raise UsageError(
+                f"--coarse: {len(self.coarse)} file(s)",
+                reason,
+                "specify one low-resolution image per high-resolution image",
+            )
+        for flag, is_given in (
+            ("--factor", bool(self.factor)),
+            ("--contrast", self.contrast is not None),
+        ):
+            if is_given:
+                reason = (
+                    "factor and contrast are already known, because all scans are on the"
+                    " high-resolution grid and have the contrast in their file names"
+                )
+                raise UsageError(f"{flag} with --channels", reason, f"omit {flag}")
+
     def _check_sets(self) -> None:
         """Reject contradictory or incomplete options for the sets of participants."""
         flag_is_given = {
@@ -633,22 +549,3 @@ class CompareOptions(ChannelOptions):
                 "this option requires --test-on",
                 "specify the test participants with --test-on",
             )
-
-
-@frozen
-class CorrelateOptions(OptionSection):
-    """Options of ``correlate``."""
-
-    first: Path = argument("A", "first NIfTI image")
-    second: Path = argument("B", "second NIfTI image, on the same grid as the first")
-    mask: Path | None = option(
-        None,
-        "--mask FILE",
-        "mask of the voxels to include (default: voxels that are nonzero in both images)",
-    )
-    figure: Path | None = option(
-        None, "--figure FILE", "draw the joint histogram of the two images (.png or .svg)"
-    )
-    out: Path | None = option(
-        None, "-o --out TSV", "also write the correlation to this file, with a JSON sidecar"
-    )

@@ -1,4 +1,4 @@
-"""``bids-sr-models rate-make`` and ``rate-score``: a kit for blinded visual rating.
+"""``bids-sr-models rate``: a kit for blinded visual rating, and scores of its sheets.
 
 A kit contains one picture per participant, contrast and series under a random code, a rating
 sheet, and a sealed key. Series are the stored results, and the acquired low-resolution scans. The
@@ -40,8 +40,9 @@ from bids_sr.model_commands.blind_ratings import (
     draw_codes,
     intraclass_correlation,
 )
-from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
-from bids_sr.model_commands.cli.score_tables import format_tsv
+from bids_sr.model_commands.cli.options import RateOptions
+from bids_sr.model_commands.cli.score_tables import format_tsv, make_sibling_path
+from bids_sr.statistics.comparison_table import write_comparisons
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
@@ -62,6 +63,18 @@ _PLANE_RULES = (
     _PlaneRule(1, 0.5),
     _PlaneRule(0, 0.4),
 )
+_PRINTED_COLUMNS = [
+    "contrast",
+    "series",
+    "minus",
+    "n",
+    "difference",
+    "lower",
+    "upper",
+    "p_wilcoxon",
+    "p_holm",
+]
+"""Columns of the comparisons that are printed; the written table has more."""
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
 _INSTRUCTIONS = """\
@@ -72,7 +85,7 @@ Blinded rating of structural scans
    {high:g} (excellent) in the column "rating". Leave the cell empty if you cannot rate a picture.
 3. Do not open {key}, which lists the method that was used for each picture.
 4. Return the completed sheet. The sheets of all raters are scored with
-   bids-sr-models rate-score {kit} SHEET [SHEET ...]
+   bids-sr-models rate {kit} SHEET [SHEET ...]
 """
 
 
@@ -80,18 +93,8 @@ Blinded rating of structural scans
 class _Scan:
     """Scan to rate.
 
-    Attributes
-    ----------
-    participant : str
-        Participant and session.
-    contrast : str
-        BIDS suffix.
-    series : str
-        Name of the series.
-    path : Path
-        File of the scan.
-    in_template : bool
-        Whether the super-resolved scans are in a template space.
+    `participant` includes the session, and `contrast` is the BIDS suffix. `in_template` is whether
+    the super-resolved scans are in a template space.
     """
 
     participant: str
@@ -106,17 +109,22 @@ class _Scan:
         return self.series == NATIVE
 
 
-def make_kit(options: RateMakeOptions) -> None:
+def rate(options: RateOptions) -> None:
+    """Create a kit, or score the completed sheets of a kit."""
+    if options.derivatives is None:
+        _score_sheets(options)
+    else:
+        _make_kit(options, options.derivatives)
+
+
+def _make_kit(options: RateOptions, derivatives: Path) -> None:
     """Write pictures, sheet, instructions and sealed key of a kit.
 
-    Raises
-    ------
-    UsageError
-        If the kit exists, or if there are no scans to rate.
+    Raises `UsageError` if the kit exists, or if there are no scans to rate.
     """
-    target = options.out
+    target = options.kit
     _check_target(target)
-    scans = _list_scans(options.derivatives, options.series)
+    scans = _list_scans(derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
     scan_of_code = dict(zip(draw_codes(len(scans), options.seed), scans, strict=True))
     kit = target.with_name(f".{target.name}.partial")
@@ -278,17 +286,9 @@ def _read_canonical(path: Path) -> Volume:
 class _View:
     """Planes and gray scale of the pictures of a participant and contrast.
 
-    Attributes
-    ----------
-    planes : tuple[int, ...]
-        Index of each plane of `_PLANE_RULES`.
-    points : Array | None
-        Point in each plane (RAS mm). If None, planes of acquired scans are chosen from their own
-        extent.
-    pixel_mm : float
-        Size of a pixel.
-    white_level : float
-        Intensity that is shown as white.
+    `planes` has the index of each plane of `_PLANE_RULES`, and `points` a point in each plane
+    (RAS mm). If None, planes of acquired scans are chosen from their own extent. `pixel_mm` is the
+    size of a pixel, and `white_level` the intensity that is shown as white.
     """
 
     planes: tuple[int, ...]
@@ -403,17 +403,15 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
         raise UsageError(
             f"{kit / KEY} could not be read",
             str(error),
-            "specify the directory that was written by bids-sr-models rate-make",
+            "specify the directory that was written by bids-sr-models rate KIT --make OUT",
         ) from error
 
 
-def score_sheets(options: RateScoreOptions) -> None:
+def _score_sheets(options: RateOptions) -> None:
     """Print (and with ``-o`` write) mean ratings, comparisons and agreement of rating sheets.
 
-    Raises
-    ------
-    UsageError
-        If a sheet cannot be read, has unknown codes or invalid ratings, or has no ratings.
+    Raises `UsageError` if a sheet cannot be read, has unknown codes or invalid ratings, or has no
+    ratings.
     """
     key = read_key(options.kit)
     ratings_by_rater = _read_sheets(options.sheets, list(key))
@@ -432,7 +430,8 @@ def score_sheets(options: RateScoreOptions) -> None:
         "\nPaired comparisons (Wilcoxon signed-rank test, Holm-corrected across the pairs of"
         " each contrast)"
     )
-    print(tests.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
+    printed = tests[_PRINTED_COLUMNS]
+    print(printed.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
     n_missing = int(table["rating"].isna().sum())
     agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
     print(
@@ -483,11 +482,13 @@ def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
 def _write_scores(
     out: Path, means: pd.DataFrame, tests: pd.DataFrame, agreement: dict[str, float]
 ) -> None:
-    """Write means to a TSV file, and comparisons and agreement to a JSON file of the same name."""
-    text = means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    write_text(out, text)
-    content = {
-        **{name: value if np.isfinite(value) else None for name, value in agreement.items()},
-        "comparisons": json.loads(tests.to_json(orient="records")),
-    }
-    write_json(out.with_suffix(".json"), content)
+    """Write means and comparisons as tables, and agreement to the JSON file of the means."""
+    write_text(out, means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
+    write_json(
+        out.with_suffix(".json"),
+        {name: value if np.isfinite(value) else None for name, value in agreement.items()},
+    )
+    tests_file = make_sibling_path(out, "tests.tsv")
+    write_comparisons(
+        tests_file, tests_file.with_suffix(".json"), "ratings_tests", tests.to_dict("records")
+    )

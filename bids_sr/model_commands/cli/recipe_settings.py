@@ -32,7 +32,7 @@ def _make_row(field: VariableField) -> tuple[str, ...]:
         field.name,
         field.default_text,
         field.range,
-        field.unit or "-",
+        field.limits.unit or "-",
         field.description,
-        field.source or "-",
+        field.limits.source or "-",
     )

@@ -19,6 +19,7 @@ from bids_sr.model_commands.method_scores import (
     compare_pairs,
     summarize,
 )
+from bids_sr.statistics.comparison_table import write_comparisons
 
 SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
 """Columns that are summarized across participants."""
@@ -101,7 +102,7 @@ class ComparisonTable(NamedTuple):
 
 
 _SUMMARY = ComparisonTable("models_summary", "Participants", "summary.tsv")
-_TESTS = ComparisonTable("models_tests", "Paired tests", "tests.tsv")
+TESTS = ComparisonTable("models_tests", "Paired tests", "tests.tsv")
 _ANOVA = ComparisonTable("models_anova", "Welch's analysis of variance", "anova.tsv")
 
 
@@ -113,22 +114,11 @@ def compare_rows(
 ) -> dict[ComparisonTable, list[ScoreRow]]:
     """Summarize and test scores across participants, print the summary and write the tables.
 
-    Parameters
-    ----------
-    rows : Sequence[ScoreRow]
-        One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
-    methods : Sequence[str]
-        Names of the methods to compare with each other and with interpolations.
-    group_of_participant : Mapping[str, str]
-        Group of each participant; empty if there are no groups.
-    out : Path | None
-        Table of the images; further tables are written next to it. If None, the summary is only
-        printed.
-
-    Returns
-    -------
-    dict[ComparisonTable, list[ScoreRow]]
-        Rows of the non-empty tables.
+    `rows` has one row per image and method, with the columns of `SCORES`, ``name`` and
+    ``participant``. `methods` are compared with each other and with interpolations.
+    `group_of_participant` is empty if there are no groups. `out` is the table of the images;
+    further tables are written next to it. If None, the summary is only printed. Empty tables are
+    not returned.
     """
     scores = average_scores(
         Score(
@@ -143,7 +133,7 @@ def compare_rows(
     tested_scores = {metric: scores[metric] for metric in _TESTED_METRICS}
     rows_of_table = {
         _SUMMARY: summarize(scores),
-        _TESTS: compare_pairs(tested_scores, methods),
+        TESTS: compare_pairs(tested_scores, methods),
         _ANOVA: compare_models(tested_scores, methods)
         + compare_groups(tested_scores, group_of_participant),
     }
@@ -154,7 +144,10 @@ def compare_rows(
     if out is not None:
         for table, table_rows in nonempty_tables.items():
             file = make_sibling_path(out, table.file_ending)
-            write_table(file, table.columns, table_rows)
+            if table == TESTS:
+                write_comparisons(file, file.with_suffix(".json"), table.columns, table_rows)
+            else:
+                write_table(file, table.columns, table_rows)
             # the title of the analysis of variance begins with a proper name
             print(f"{table.title if table == _ANOVA else table.title.lower()}: {file}")
     return nonempty_tables

@@ -1,15 +1,14 @@
-"""``bids-sr-models list`` and ``card``: methods, baselines and models, and the card of a model."""
+"""``bids-sr-models list``: methods, baselines and models, settings, and model cards."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bids_sr.cli.console import table_text
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.model_commands.cli.model_files import open_model
-from bids_sr.model_commands.cli.options import CardOptions, ListOptions
+from bids_sr.model_commands.cli.options import ListOptions
 from bids_sr.model_commands.cli.recipe_settings import settings_text
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
@@ -23,32 +22,40 @@ _LEARNS_FROM = {
 
 
 def list_models(options: ListOptions) -> None:
-    """Print methods, baselines and trained models.
+    """Print methods, baselines and the models of the package.
 
-    If methods are named, the settings of their recipes are printed instead. Folders of further
-    models can be named as well.
+    If names are given, print the settings of these methods, the cards of these models and the
+    models in these folders instead.
     """
-    methods, folders = _split_names(options.names)
-    if methods:
-        print("\n\n".join(map(settings_text, methods)))
-        if not folders:
-            return
-        print()
-    _print_methods()
-    _print_baselines()
+    if options.names:
+        print("\n\n".join(map(_describe, options.names)))
+        return
+    print(_list_methods())
+    print(_list_baselines())
     from bids_sr.boilerplate import HERE
 
-    for title, folder in [
-        ("included in the package", HERE / "models"),
-        *((str(folder), folder) for folder in folders),
-    ]:
-        print(f"\nTrained models: {title}")
-        _print_models(folder)
+    print(f"\nTrained models: included in the package\n{_list_folder(HERE / 'models')}")
 
 
-def _print_methods() -> None:
-    """Print a table of all methods that can be trained."""
-    print(
+def _describe(name: str) -> str:
+    """Return the settings of a method, the card of a model file, or the models in a folder."""
+    path = Path(name)
+    if name in method_names():
+        return settings_text(name)
+    if path.is_dir():
+        return f"Trained models: {path}\n{_list_folder(path)}"
+    if not path.exists():
+        methods = method_names_without_controls()
+        reason = (
+            f"neither a model file, nor a directory, nor one of the methods {', '.join(methods)}"
+        )
+        raise UsageError(name, reason, suggest_name(name, methods) or "check the name")
+    return _describe_model(path)
+
+
+def _list_methods() -> str:
+    """Return a table of all methods that can be trained."""
+    title = (
         "Methods (train a model with bids-sr-models train METHOD OUT ..., or with bids-sr"
         " ... --sr-method METHOD)"
     )
@@ -66,30 +73,16 @@ def _print_methods() -> None:
                 method.summary,
             )
         )
-    print(table_text(rows))
+    return f"{title}\n{table_text(rows)}"
 
 
-def _print_baselines() -> None:
-    """Print a table of the methods that need no training."""
-    print("\nBaseline methods (no training required)")
+def _list_baselines() -> str:
+    """Return a table of the methods that need no training."""
     baseline_rows = [
         (name, summary if name in INTERPOLATIONS else f"{summary} (only available in bids-sr)")
         for name, summary in BASELINES.items()
     ]
-    print(table_text(baseline_rows))
-
-
-def _split_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Split words into methods and folders; reject other words."""
-    methods = [name for name in names if name in method_names()]
-    folders = [Path(name) for name in names if name not in methods]
-    for folder in folders:
-        if not folder.is_dir():
-            methods_text = ", ".join(method_names_without_controls())
-            reason = f"neither a directory nor one of the methods {methods_text}"
-            fix = suggest_name(str(folder), method_names_without_controls()) or "check the name"
-            raise UsageError(f"{folder}", reason, fix)
-    return methods, folders
+    return f"\nBaseline methods (no training required)\n{table_text(baseline_rows)}"
 
 
 def _count_parameters(name: str) -> str:
@@ -112,8 +105,8 @@ def _count_parameters(name: str) -> str:
     return " / ".join(counts)
 
 
-def _print_models(folder: Path) -> None:
-    """Print a line for each model below a folder, including damaged models."""
+def _list_folder(folder: Path) -> str:
+    """Return a line for each model below a folder, including damaged models."""
     from bids_sr.sr.models.card import ModelError, read_card
 
     rows: list[tuple[str, ...]] = []
@@ -138,29 +131,27 @@ def _print_models(folder: Path) -> None:
             )
         )
     cells = [tuple(_replace_unprintable(cell) for cell in row) for row in rows]
-    print(table_text(cells or [("none",)]))
+    return table_text(cells or [("none",)])
 
 
-def show_card(options: CardOptions) -> None:
-    """Print a model card after verifying the weights."""
-    model = open_model(options.model)
+def _describe_model(path: Path) -> str:
+    """Return a model card after verifying the weights."""
+    model = open_model(path)
     card = {**model.card.json, "method": model.card.method, "recipe": model.card.recipe}
-    if options.json:
-        print(json.dumps(card, indent=2, sort_keys=True))
-        return
-    print(f"{options.model}: the weights match the model card")
-    _print_entries(card, depth=0)
+    return "\n".join(
+        [f"{path}: the weights match the model card", *_format_entries(card, depth=0)]
+    )
 
 
-def _print_entries(entries: Mapping[str, object], depth: int) -> None:
-    """Print nested entries as indented lines; lists are printed on one line."""
+def _format_entries(entries: Mapping[str, object], depth: int) -> Iterator[str]:
+    """Yield nested entries as indented lines; a list is one line."""
     for key, value in sorted(entries.items()):
         label = "  " * depth + _replace_unprintable(str(key))
         if isinstance(value, Mapping):
-            print(f"{label}:")
-            _print_entries(value, depth + 1)
+            yield f"{label}:"
+            yield from _format_entries(value, depth + 1)
         else:
-            print(f"{label}: {_replace_unprintable(_format_entry(value))}")
+            yield f"{label}: {_replace_unprintable(_format_entry(value))}"
 
 
 def _format_entry(value: object) -> str:

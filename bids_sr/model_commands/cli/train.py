@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.cli.console import progress_line
+from bids_sr.cli.vgg19_weights import install_vgg19
 from bids_sr.config import UsageError
-from bids_sr.config.vgg19_weights import VGG19_COMMAND, find_vgg19
+from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.grids import Factor
 from bids_sr.model_commands.cli import model_files, output_files
@@ -86,33 +87,22 @@ def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
     )
 
 
-def make_request(options: TrainOptions) -> TrainingRequest:
-    """Return the requested training; reject options that contradict each other or the method."""
+def make_request(options: TrainOptions, *, quiet: bool = False) -> TrainingRequest:
+    """Return the requested training; reject options that contradict each other or the method.
+
+    `quiet` suppresses the notes about weights.
+    """
     method = get_method(options.method)
-    if method.variance is not None:
-        reason = (
-            "this method is not trained; it estimates variance maps of one run, which"
-            " requires a brain mask and head-motion estimates"
-        )
-        fix = (
-            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
-            " and stores them in sourcedata/models"
-        )
-        raise UsageError(method.name, reason, fix)
-    recipe = get_recipe(method, options.recipe)
+    recipe = find_recipe(method, options.recipe)
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.choose_device(options)
-    vgg_weights = _find_vgg_weights(options, method)
+    vgg_weights = find_vgg19(method, options.recipe, options.vgg_weights)
     changes = _parse_changes(options, method, has_vgg_weights=vgg_weights is not None)
     _check_options(options, method, apply_changes(recipe, changes), start)
-    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
-        print(
-            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
-            " initialized at random. To store these weights in a model, train the model with"
-            " --keep-critic."
-        )
-    if vgg_weights is None:
-        _print_missing_features(options, method)
+    if vgg_weights is not None:  # after all checks, because the weights may have to be downloaded
+        vgg_weights = install_vgg19(vgg_weights)
+    if not quiet:
+        _print_notes(options, method, recipe, start, vgg_weights)
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
@@ -128,9 +118,38 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     )
 
 
-def _print_missing_features(options: TrainOptions, method: Method) -> None:
-    """Print a notice if the recipe uses VGG-19 features, which are not available."""
-    if notice := missing_features_notice(method, options.recipe):
+def find_recipe(method: Method, name: str) -> Recipe:
+    """Return a recipe of a method; reject methods that estimate variance maps instead."""
+    if method.variance is not None:
+        reason = (
+            "this method is not trained; it estimates variance maps of one run, which"
+            " requires a brain mask and head-motion estimates"
+        )
+        fix = (
+            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
+            " and stores them in sourcedata/models"
+        )
+        raise UsageError(method.name, reason, fix)
+    return get_recipe(method, name)
+
+
+def _print_notes(
+    options: TrainOptions,
+    method: Method,
+    recipe: Recipe,
+    start: LoadedModel | None,
+    vgg_weights: Path | None,
+) -> None:
+    """Print which initial weights are missing, and which VGG-19 weights are used or missing."""
+    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
+        print(
+            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
+            " initialized at random. To store these weights in a model, train the model with"
+            " --keep-critic."
+        )
+    if vgg_weights is not None:
+        print(f"VGG-19 features are computed with the weights in {vgg_weights}")
+    elif notice := missing_features_notice(method, options.recipe):
         level, notice_text = notice
         print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {notice_text}")
 
@@ -160,14 +179,6 @@ def _parse_changes(
     return changes
 
 
-def _find_vgg_weights(options: TrainOptions, method: Method) -> Path | None:
-    """Return the VGG-19 weights for the loss, and print their path."""
-    weights = find_vgg19(method, options.recipe, options.vgg_weights)
-    if weights is not None:
-        print(f"VGG-19 features are computed with the weights in {weights}")
-    return weights
-
-
 def _list_missing_networks(recipe: Recipe, start: LoadedModel) -> str:
     """Return the networks, other than the generator, that an initial model lacks, "" if none."""
     if recipe.build_critic is None or "critic" in start.companions:
@@ -190,7 +201,6 @@ def _check_options(
         )
     _check_images(options, method)
     _check_degradation(options, method)
-    _check_vgg_weights(options)
     if start is not None:
         _check_start(options, method, start)
         _check_filters(options, recipe, start)
@@ -237,17 +247,6 @@ def _check_degradation(options: TrainOptions, method: Method) -> None:
             " with --coarse",
             "omit one of the two options",
         )
-
-
-def _check_vgg_weights(options: TrainOptions) -> None:
-    """Reject weights in another format."""
-    if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
-        reason = (
-            "expected a .safetensors file; files written by torch.save are not read because"
-            " they may contain executable code"
-        )
-        fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
-        raise UsageError(f"--vgg-weights {options.vgg_weights}", reason, fix)
 
 
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,24 +19,13 @@ from bids_sr.sr.models.request import TrainingRequest
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
     """Read images (random volumes, by the seed) with brain masks, and determine the factor."""
-    images, factor = read_images_of_files(options, training)
-    return tuple(image for _, image in images), factor
-
-
-def read_images_of_files(
-    options: TrainOptions, training: TrainingRequest
-) -> tuple[list[tuple[Path, TrainingImage]], Factor]:
-    """Read all images like `read_images`, but return each image with its file.
-
-    An image pair is returned with its high-resolution file.
-    """
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _determine_factor(options, training, fine, coarse)
     readers = fine or coarse
     contrast = _determine_contrast(options, readers)
     rng = np.random.default_rng(training.random_seed)
     file_names = [reader.path.name for reader in readers]
-    images = list[tuple[Path, TrainingImage]]()
+    images = list[TrainingImage]()
     for index, reader in enumerate(readers):
         mask_file = options.mask[index] if options.mask else None
         mask, _, note = files.find_brain_and_scale(reader, mask_file)
@@ -56,10 +44,10 @@ def read_images_of_files(
                 contrast=contrast,
                 name=name if reader.shape[3] == 1 else f"{name}-{drawn.number}",
             )
-            images.append((reader.path, image))
-    training_images = tuple(image for _, image in images)
+            images.append(image)
+    training_images = tuple(images)
     check_images(training_images, training.effective_recipe, factor, training.definition.ndim)
-    return images, factor
+    return training_images, factor
 
 
 def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) -> str:

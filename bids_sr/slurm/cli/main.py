@@ -15,16 +15,18 @@ import dataclasses
 import hashlib
 import math
 import shlex
+import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.messages import print_line
-from bids_sr.cli.options import ParsedOptions, Parser, make_options
-from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.options import ParsedOptions, Parser, make_options, normalize_flags
+from bids_sr.cli.parser import build_parser as build_program_parser, parse_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
+from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.frozen import frozen
@@ -121,18 +123,22 @@ def _run(arguments: list[str]) -> int:
     """Submit what is not done, or print the scripts."""
     split = arguments.index("--") if "--" in arguments else len(arguments)
     program_options = arguments[split + 1 :]
-    options, site = build_parser().read(arguments[:split], _parse_options)
+    parser = build_parser()
+    _check_position(arguments[:split], parser)
+    options, site = parser.read(arguments[:split], _parse_options)
     folders = [str(options.bids_dir), str(options.output_dir)]
     settings = parse_settings([*folders, "participant", *program_options])
     if settings.resources.nprocs is None:
         resources = dataclasses.replace(settings.resources, nprocs=DEFAULT_CPUS)
         settings = dataclasses.replace(settings, resources=resources)
-    settings = settings.resolve(run_uuid="")
+    # nodes may have no network, so that weights are installed before the submission
+    settings = install_requested_weights(settings).resolve(run_uuid="")
     print_line("Checking the inputs")
     plan = _check(settings, site)
     is_printed = options.print_only or settings.run.dry_run
-    active = ActiveJobs(participants={}, group_jobs=())
-    if not is_printed:
+    active = ActiveJobs(digests={}, group_jobs=())
+    # scripts can also be written on a computer without SLURM
+    if not is_printed or shutil.which("squeue"):
         active = find_active(settings.paths.output_dir)
     submission = _make_submission(plan, settings, options, site, active)
     if submission.request is None and submission.group_request is None:
@@ -145,13 +151,28 @@ def _run(arguments: list[str]) -> int:
     selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
     settings_toml = dataclasses.replace(settings, selection=selection).to_toml()
     if options.print_only:
-        return _print_scripts(submission, settings_toml)
-    numbers = scripts.submit(submission, settings_toml, active_arrays=list(active.participants))
+        return _print_scripts(submission, settings_toml, active)
+    numbers = scripts.submit(submission, settings_toml, active_arrays=list(active.digests))
     if submission.group_request is not None:
         commands.cancel(active.group_jobs)  # replaced by the new group job
     print_line(f"Submitted: {', '.join(numbers)}. Scripts and logs: {submission.folder}")
     print(f"Queue: squeue --name={submission.job_name}; accounting: sacct --jobs={numbers[0]}")
     return DONE
+
+
+def _check_position(own_arguments: Sequence[str], parser: Parser) -> None:
+    """Raise `UsageError` if an option of ``bids-sr`` is not after ``--``."""
+    program_flags = _list_flags(build_program_parser()) - _list_flags(parser)
+    for token in normalize_flags(own_arguments):
+        flag = token.partition("=")[0]
+        if flag in program_flags:
+            fix = f"write options of bids-sr after --: bids-sr-slurm DATA OUT -- {flag} ..."
+            raise UsageError(flag, "this is an option of bids-sr", fix)
+
+
+def _list_flags(parser: Parser) -> set[str]:
+    """Return the flags of all options of a parser."""
+    return {flag for action in parser._actions for flag in action.option_strings}
 
 
 def _parse_options(inputs: ParsedOptions) -> tuple[SlurmOptions, Site]:
@@ -203,6 +224,7 @@ def _make_submission(
         for label, digest in read_done(settings.paths.output_dir).items()
         if digests.get(label) == digest
     }
+    _check_active({label: digests[label] for label in subjects if label not in done}, active)
     labels = [label for label in subjects if label not in done | active.labels]
     request = None
     if labels:
@@ -231,18 +253,46 @@ def _make_submission(
     )
 
 
+def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
+    """Raise `UsageError` if participants are pending or running with other settings or runs.
+
+    `digests`: digests of the selected participants that are not done.
+    """
+    arrays = {
+        label: number
+        for number, active_digests in active.digests.items()
+        for label, digest in active_digests.items()
+        if digests.get(label, digest) != digest
+    }
+    if arrays:
+        labels = " ".join(sorted(arrays)[:20])
+        more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
+        numbers = " ".join(dict.fromkeys(arrays.values()))
+        raise UsageError(
+            f"{labels}{more}: pending or running with other settings or runs",
+            f"the jobs {numbers} would write to the same files",
+            f"wait until these jobs have ended, or cancel them with scancel {numbers}, and run"
+            " the command again",
+        )
+
+
 def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
     """Return twelve hexadecimal digits of the settings and the runs of a participant.
 
-    Resources and the selection of other participants have no influence. `subject` is None for the
-    group level.
+    Resources, the working directory and the selection of other participants have no influence.
+    `subject` is None for the group level.
     """
     labels = settings.selection.participant_label if subject is None else ()
     settings = dataclasses.replace(
         settings,
         selection=dataclasses.replace(
-            settings.selection, participant_label=labels, skip_bids_validation=False
+            settings.selection,
+            participant_label=labels,
+            skip_bids_validation=False,
+            bids_database_dir=None,
         ),
+        paths=dataclasses.replace(settings.paths, work_dir=None),
+        run=dataclasses.replace(settings.run, verbose=0),
         resources=dataclasses.replace(
             settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
         ),
@@ -369,17 +419,23 @@ def _print_counts(
         print_line("Nothing is left to submit")
 
 
-def _print_scripts(submission: Submission, settings_toml: str) -> int:
-    """Write and print the scripts, and the commands that submit them."""
+def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJobs) -> int:
+    """Write and print the scripts, and the commands that submit them.
+
+    The group job also waits for the arrays in the queue.
+    """
     lines = []
+    arrays = [*(["$job"] if submission.request else []), *active.digests]
     for name, script in scripts.write_scripts(submission, settings_toml).items():
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
         command = f"sbatch {shlex.join(scripts.make_sbatch_arguments(submission, name))}"
-        lines.append(
-            f"sbatch --dependency=afterany:$job {command.removeprefix('sbatch ')}"
-            if name == GROUP and submission.request is not None
-            else f"job=$({command})"
-        )
+        if name != GROUP:
+            lines.append(f"job=$({command})")
+        elif arrays:
+            dependency = f"--dependency=afterany:{':'.join(arrays)}"
+            lines.append(f"sbatch {dependency} {command.removeprefix('sbatch ')}")
+        else:
+            lines.append(command)
     print("\nNo jobs were submitted. To submit them, run:", *lines, sep="\n")
     return DONE
 

@@ -32,19 +32,8 @@ def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Arra
     If the factor is above 1 across slices, the correction is a cubic spline there, whose means
     over the acquired slices match the missing values.
 
-    Parameters
-    ----------
-    upsampled : Array
-        Upsampled volume (X, Y, Z).
-    volume : Array
-        Acquired volume (x, y, z).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-
-    Returns
-    -------
-    Array
-        Upsampled volume that equals the acquired volume after downsampling.
+    `upsampled` is (X, Y, Z) and `volume` is the acquired volume (x, y, z). The result equals the
+    acquired volume after downsampling.
     """
     return upsampled + upsample_residual(volume - downsample(upsampled, volume.shape), factor)
 
@@ -136,17 +125,9 @@ def super_resolve_series(
 class _SeriesInSpace:
     """Series to be written in another space, resampled by one interpolation per volume.
 
-    Parameters
-    ----------
-    output_grid : OutputGrid
-        Grid of the series in the other space.
-    writer : SeriesWriter
-        Writer of the series.
-    added_affine : Array
-        Voxel-to-world matrix of the images that are added to volumes (4 x 4, RAS+ mm), in the
-        boldref frame.
-    distortion : Distortion | None
-        Susceptibility distortion of the volumes; None if they are not corrected.
+    `added_affine` is the voxel-to-world matrix of the images that are added to volumes (4 x 4,
+    RAS+ mm), in the boldref frame. `distortion` is the susceptibility distortion of the volumes;
+    None if they are not corrected.
     """
 
     def __init__(

@@ -21,17 +21,9 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
     One gain is used for the whole run, because a gain per volume would add the global signal to
     the static detail.
 
-    Parameters
-    ----------
-    guide : Array
-        Guide on the high-resolution boldref grid (X, Y, Z).
-    boldref, mask : Array
-        Boldref and brain mask on the acquired grid (x, y, z).
-
-    Raises
-    ------
-    ValueError
-        If the guide is zero throughout the mask, or the mask is empty.
+    `guide` is on the high-resolution boldref grid (X, Y, Z), and `boldref` and `mask` are on the
+    acquired grid (x, y, z). Raises `ValueError` if the guide is zero throughout the mask, or the
+    mask is empty.
     """
     downsampled = downsample(guide, boldref.shape)
     in_mask = np.asarray(mask) > 0
@@ -47,19 +39,9 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
 def inject_guide(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
     """Combine the volume's k-space within the acquired band with the guide's k-space outside.
 
-    Parameters
-    ----------
-    volume : Array
-        Acquired volume (x, y, z).
-    guide_in_pose : Array
-        Guide on the volume's high-resolution grid (X, Y, Z), in the intensity of the volume.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-
-    Returns
-    -------
-    Array
-        Upsampled volume (X, Y, Z) that equals the acquired volume after downsampling.
+    `volume` is the acquired volume (x, y, z). `guide_in_pose` is the guide on the volume's
+    high-resolution grid (X, Y, Z), in the intensity of the volume. The upsampled volume (X, Y, Z)
+    equals the acquired volume after downsampling.
     """
     return guide_in_pose + upsample_residual(
         volume - downsample(guide_in_pose, volume.shape), factor
@@ -79,23 +61,9 @@ def scale_guide(
     denominator. The relative signal is limited to the range from 0 to 3. Both limits exclude
     extreme values in air.
 
-    Parameters
-    ----------
-    volume : Array
-        Acquired volume (x, y, z).
-    mean_in_pose : Array
-        Boldref in the pose of the volume (x, y, z).
-    guide_in_pose : Array
-        Guide in the pose and intensity of the volume (X, Y, Z).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-    intensity_scale : float
-        99th percentile of the boldref within the mask.
-
-    Returns
-    -------
-    Array
-        Upsampled volume (X, Y, Z).
+    `volume` is the acquired volume and `mean_in_pose` the boldref in its pose (x, y, z).
+    `guide_in_pose` is in the pose and intensity of the volume (X, Y, Z). `intensity_scale` is the
+    99th percentile of the boldref within the mask. The result is the upsampled volume (X, Y, Z).
     """
     floor = _MIN_RELATIVE_MEAN * intensity_scale
     relative = np.clip(

@@ -17,16 +17,10 @@ class PosedImage:
 
     Spline coefficients are computed once.
 
-    Parameters
-    ----------
-    data : Array
-        Image (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    from_boldref : Array
-        Transform of boldref points to points of the image (4 x 4, RAS+ mm).
-    distortion : Distortion | None
-        Susceptibility distortion of the volumes if the boldref is distortion-corrected, else None.
+    `data` is the image (X, Y, Z), and `affine` its voxel-to-world matrix (4 x 4, RAS+ mm).
+    `from_boldref` is the transform of boldref points to points of the image (4 x 4, RAS+ mm).
+    `distortion` is the susceptibility distortion of the volumes if the boldref is
+    distortion-corrected, else None.
     """
 
     data: Array

@@ -54,38 +54,19 @@ class InferenceError(ValueError):
 class UpsamplerInputs:
     """Run or image on its acquired grid, with the inputs of upsamplers.
 
-    Parameters
-    ----------
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-    affine : Array | None
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm). Required by `inject`, `ratio`
-        and prior SD maps.
-    scale : float
-        Intensity that is scaled to 1 for a network: the 99th percentile of the boldref in the
-        mask.
-    mask : Array | None
-        Brain mask on the acquired grid (x, y, z). Required by prior SD maps.
-    mean : PosedImage | None
-        Boldref. Required by `ratio`.
-    guide : PosedImage | None
-        High-resolution image. `inject` and `ratio` require it; prior SD maps add its static
-        detail.
-    gain : float
-        Factor that scales the guide to the intensity of the run (see `match_gain`).
-    distortion : Distortion | None
-        Susceptibility distortion of the volumes. The guide and the mean have their own.
-    placebo : Placebo
-        Displacement of the prior SD maps, for a negative control; "" if they are not displaced.
-    patch : int | None
-        Side of the patches for applying a network (voxels of the high-resolution grid). 0
-        means whole slices or volumes, None the value in the model's recipe.
-    overlap : int
-        Overlap of neighboring patches (voxels of the high-resolution grid).
-    device : str
-        Torch device.
-    threads : int
-        Number of CPU threads.
+    `affine` is the voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm), required by
+    `inject`, `ratio` and prior SD maps. `scale` is the intensity that is scaled to 1 for a
+    network: the 99th percentile of the boldref in the mask. `mask` is the brain mask on the
+    acquired grid (x, y, z), required by prior SD maps. `mean` is the boldref, required by `ratio`.
+    `guide` is a high-resolution image. `inject` and `ratio` require it; prior SD maps add its
+    static detail. `gain` is the factor that scales the guide to the intensity of the run (see
+    `match_gain`). `distortion` is the susceptibility distortion of the volumes; the guide and the
+    mean have their own. `placebo` is the displacement of the prior SD maps, for a negative
+    control; "" if they are not displaced.
+
+    `patch` is the side of the patches for applying a network, and `overlap` the overlap of
+    neighboring patches (voxels of the high-resolution grid). A `patch` of 0 means whole slices or
+    volumes, None the value in the model's recipe.
     """
 
     factor: Factor
@@ -105,19 +86,8 @@ class UpsamplerInputs:
     def with_boldref(self, boldref: Array, boldref_affine: Array, mask: Array) -> Self:
         """Return a copy with scale, mask, gain and mean image of a run.
 
-        Parameters
-        ----------
-        boldref : Array
-            BOLD reference image (x, y, z).
-        boldref_affine : Array
-            Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
-        mask : Array
-            Brain mask in boldref (x, y, z).
-
-        Raises
-        ------
-        InferenceError
-            If the brain mask is empty.
+        `boldref` and its brain `mask` are (x, y, z), and `boldref_affine` is the voxel-to-world
+        matrix (4 x 4, RAS+ mm). Raises `InferenceError` if the brain mask is empty.
         """
         if not mask.any():
             raise InferenceError("the brain mask is empty")

@@ -24,20 +24,11 @@ def make_upsampler(
 ) -> Upsampler:
     """Return the upsampler of a series.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series: "raw" (no upsampling), a baseline or a method.
-    acquired : UpsamplerInputs
-        Grid, intensity and images of the run.
-    model : LoadedModel | None, optional
-        Trained network. None for "raw" and for baselines.
+    `name` is "raw" (no upsampling), a baseline or a method. `acquired` has grid, intensity and
+    images of the run. `model` is the trained network; None for "raw" and for baselines.
 
-    Raises
-    ------
-    InferenceError
-        If the model, the high-resolution image or another required input is missing, or if the
-        method cannot be applied to single volumes.
+    Raises `InferenceError` if the model, the high-resolution image or another required input is
+    missing, or if the method cannot be applied to single volumes.
     """
     factor = check_factor(acquired.factor)
     if model is not None:

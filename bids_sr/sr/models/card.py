@@ -37,53 +37,26 @@ class ModelError(ValueError):
 class ModelCard:
     """Model card entries that the program uses.
 
-    Parameters
-    ----------
-    method, recipe : str
-        Current names. `json` contains the names used by the version that trained the model.
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    factors : tuple[float, ...]
-        Factors drawn in training in place of `factor`; empty if there are none.
-    contrast : str
-        BIDS suffix of the training images.
-    orientation : str
-        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
-    lowres_mm : tuple[float, ...]
-        Voxel size of the low-resolution training images (mm).
-    trained_on : str
-        Type of training data: ``pair``, ``series``, ``self`` or ``images``.
-    channels : int
-        Number of contrasts that are processed together.
-    seed : int | None
-        Seed of the training; None if unknown.
-    reproducible : bool
-        Whether the same training gives the same weights.
-    weights_sha256 : str
-        Checksum of the weights file.
-    data_sha256 : Mapping[str, str]
-        Checksum of each training image, by image name.
-    settings : Mapping[str, object]
-        Settings of the recipe, by name.
-    changed_settings : Mapping[str, object]
-        Settings whose values differ from the recipe, by name.
-    headroom : float | None
-        Intensity that is scaled to 1 for the network, relative to the 99th percentile of the
-        training image; None if unknown.
-    perceptual : bool
-        Whether the loss included VGG-19 features.
-    start_sha256 : str | None
-        Checksum of the initial weights; None for random weights.
-    align : str | None
-        Registration method of structural scans; None if unknown.
-    scale : str
-        Intensity scaling of structural scans. Cards without this entry used a percentile.
-    edition : int
-        Edition of the recipe (see `bids_sr.sr.recipe.Recipe.edition`).
-    held_out : Mapping[str, object]
-        Scores on held-out regions, and these regions.
-    json : Mapping[str, object]
-        All entries of the card file.
+    `method` and `recipe` are current names; `json`, all entries of the card file, contains the
+    names used by the version that trained the model. `factors` are drawn in training in place of
+    `factor`; empty if there are none. `contrast` is the BIDS suffix of the training images.
+    `orientation` is the anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``. `lowres_mm` is
+    the voxel size of the low-resolution training images. `trained_on` is the type of training
+    data: ``pair``, ``series``, ``self`` or ``images``. `channels` is the number of contrasts that
+    are processed together.
+
+    `seed` is the seed of the training; None if unknown. `reproducible` states whether the same
+    training gives the same weights. `weights_sha256` is the checksum of the weights file, and
+    `data_sha256` has the checksum of each training image, by image name. `start_sha256` is the
+    checksum of the initial weights; None for random weights. `settings` are settings of the recipe
+    by name, and `changed_settings` the settings whose values differ from the recipe.
+
+    `headroom` is the intensity that is scaled to 1 for the network, relative to the 99th
+    percentile of the training image; None if unknown. `perceptual` states whether the loss
+    included VGG-19 features. `align` is the registration method of structural scans; None if
+    unknown. `scale` is the intensity scaling of structural scans; cards without this entry used a
+    percentile. `edition` is the edition of the recipe (see `bids_sr.sr.recipe.Recipe.edition`).
+    `held_out` has scores on held-out regions, and these regions.
     """
 
     method: str = ""
@@ -206,10 +179,7 @@ def size_of_file(path: Path) -> int:
 def read_card(path: Path) -> ModelCard:
     """Read and check the card of a weights file.
 
-    Raises
-    ------
-    ModelError
-        If the card is missing, cannot be read, or contains invalid values.
+    Raises `ModelError` if the card is missing, cannot be read, or contains invalid values.
     """
     path = card_path(path)
     try:

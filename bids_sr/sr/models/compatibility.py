@@ -45,16 +45,9 @@ def describe_grids(
 ) -> dict[str, object]:
     """Return the card entries ``factor``, ``orientation`` and ``resolution`` of training images.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Shape of the low-resolution image (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of low-resolution to high-resolution voxel size.
-    sizes_mm : tuple[Array, Array] | None, optional
-        Voxel sizes at low and high resolution (mm). By default, they are derived from the affine.
+    `shape` is the shape of the low-resolution image (x, y, z), and `affine` its voxel-to-world
+    matrix (4 x 4, RAS+ mm). `sizes_mm` are the voxel sizes at low and high resolution; None to
+    derive them from the affine.
     """
     from nibabel.affines import voxel_sizes
 
@@ -101,14 +94,14 @@ def _find_mismatches(
     if card.align and align and card.align != align:  # cards before version 0.2 lack this entry
         yield _Mismatch(
             kind="alignment",
-            text="alignment: the model was trained on scans that were aligned with --anat-align "
-            f"{card.align}, but these scans were aligned with --anat-align {align}",
+            text="alignment: the model was trained on scans that were aligned with --set "
+            f"anat.align={card.align}, but these scans were aligned with --set anat.align={align}",
         )
     if card.align and scale and card.scale != scale:
         yield _Mismatch(
             kind="intensities",
-            text="intensities: the model was trained on scans that were scaled with --anat-scale "
-            f"{card.scale}, but these scans were scaled with --anat-scale {scale}",
+            text="intensities: the model was trained on scans that were scaled with --set "
+            f"anat.scale={card.scale}, but these scans were scaled with --set anat.scale={scale}",
         )
     if not _is_trained_for(card, factor):
         range_text = (
@@ -189,9 +182,9 @@ def check_model(
     factor : Factor
         Ratio of acquired to high-resolution voxel size.
     align : str | None, optional
-        Registration method of structural scans (``--anat-align``).
+        Registration method of structural scans (`anat.align`).
     scale : str | None, optional
-        Intensity scaling of structural scans (``--anat-scale``).
+        Intensity scaling of structural scans (`anat.scale`).
     force : bool, optional
         Whether to use a model despite mismatches.
     allow : Collection[str], optional
@@ -234,8 +227,8 @@ def _suggest_remedy(
         remedy = "Train a model for this factor."
     elif "intensities" in kinds:
         remedy = (
-            f"Use --anat-scale {card.scale}, or use --set superres.force=true to apply the model "
-            "anyway (bids-sr-models: --force)."
+            f"Use --set anat.scale={card.scale}, or use --set superres.force=true to apply the"
+            " model anyway (bids-sr-models: --force)."
         )
     else:
         remedy = (

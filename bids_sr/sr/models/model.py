@@ -49,18 +49,9 @@ class TrainedModel:
 class LoadedModel:
     """Model for inference, in evaluation mode.
 
-    Parameters
-    ----------
-    generator : torch.nn.Module
-        Network, or prior SD maps.
-    recipe : Recipe | VarianceRecipe
-        Recipe of the training.
-    card : ModelCard
-        Card of the model.
-    critic : torch.nn.Module | None
-        Network that scores images; None if it was not stored.
-    companions : Mapping[str, Mapping[str, Tensor]]
-        Weights of all networks stored with the generator, by name (see `COMPANIONS`).
+    `generator` is a network, or prior SD maps. `critic` is a network that scores images; None if
+    it was not stored. `companions` are the weights of all networks stored with the generator, by
+    name (see `COMPANIONS`).
     """
 
     generator: nn.Module
@@ -113,12 +104,8 @@ def save_model(
 def verify_model(path: Path) -> tuple[ModelCard, bytes]:
     """Check a model's files, and return the card and the bytes of the weights file.
 
-    Torch is not imported.
-
-    Raises
-    ------
-    ModelError
-        If a file is missing or damaged, or the files do not match.
+    Torch is not imported. Raises `ModelError` if a file is missing or damaged, or the files do not
+    match.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -290,10 +277,8 @@ def _load_prior_maps(
 def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors and its card from the same directory.
 
-    Raises
-    ------
-    ModelError
-        If a file is missing, damaged or inconsistent, or this version cannot use the model.
+    Raises `ModelError` if a file is missing, damaged or inconsistent, or this version cannot use
+    the model.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -109,10 +109,7 @@ def _has_begun_mixed(card: ModelCard) -> bool:
 def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
     """Return the weights of a model that can replace the training, or None.
 
-    Raises
-    ------
-    ModelError
-        If only reuse is allowed, and there is no suitable model.
+    Raises `ModelError` if only reuse is allowed, and there is no suitable model.
     """
     if training.pretrained is not None:
         return training.pretrained
@@ -183,28 +180,13 @@ def obtain_model(
     directory when a setting changes. Thus, a training stopped by its time limit can continue with
     a different limit.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Requested model and settings of its training.
-    data : TrainingData | None
-        Images or run for training; None if there are none.
-    out_dir : Path
-        Directory for weights, card and training log.
-    second_images : TrainingImages, optional
-        Images of a second pair, whose PSNR is reported in the log.
+    `data` are images or a run for training; None if there are none. `out_dir` is the directory for
+    weights, card and training log, whose paths are returned. `second_images` are images of a
+    second pair, whose PSNR is reported in the log.
 
-    Returns
-    -------
-    _ModelFiles
-        Paths of weights, card and training log.
-
-    Raises
-    ------
-    ModelError
-        If there is no model to reuse, or the model file is damaged.
-    TrainingDiverged, TrainingDataError
-        If training fails (see `bids_sr.networks.train_network`).
+    Raises `ModelError` if there is no model to reuse, or the model file is damaged, and
+    `TrainingDiverged` or `TrainingDataError` if training fails (see
+    `bids_sr.networks.train_network`).
     """
     name = training.method
     log = out_dir / f"{name}.tsv"

@@ -22,24 +22,10 @@ def other_models(
     Thus, the first model differs between participants as much as possible, but is the same in
     every analysis of the same data.
 
-    Parameters
-    ----------
-    models_dir : Path
-        Directory ``OUT/sourcedata/models``, which may be missing.
-    method : str
-        Name of the method.
-    subject : str
-        Label of this participant.
-    factor : Sequence[float] | None, optional
-        Ratio of acquired to high-resolution voxel size. Models trained for other factors are
-        skipped.
-    zooms : Sequence[float] | None, optional
-        Acquired voxel size (mm). Models whose voxel size differs by more than 10 % are skipped.
-
-    Returns
-    -------
-    list[Path]
-        Weights files; empty if there is no suitable model.
+    `models_dir` is the directory ``OUT/sourcedata/models``, which may be missing, and `subject`
+    the label of this participant. Models trained for other factors than `factor` are skipped, and
+    models whose voxel size differs by more than 10 % from `zooms`, the acquired voxel size (mm).
+    Returns weights files; empty if there is no suitable model.
     """
     own_label = subject.removeprefix("sub-")
     labeled_models = sorted(

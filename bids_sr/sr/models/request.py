@@ -28,30 +28,16 @@ ModelSource = Literal["auto", "train", "reuse"]
 class ModelSettings:
     """Settings of every model, including variance maps.
 
-    Parameters
-    ----------
-    method : str
-        Name of the method.
-    recipe : RecipeName
-        Name of the recipe.
-    recipe_changes : tuple[RecipeChange, ...]
-        Changed settings of the recipe. Changes of other methods are ignored.
-    model_source : {"auto", "train", "reuse"}
-        "train" always trains and "reuse" never trains. "auto" reuses a model that was trained with
-        the same data, settings and seed if there is one.
-    model_dir : Path | None
-        Directory that is searched for models, including its subdirectories; it may not exist.
-    pretrained : Path | None
-        Weights file that is used regardless of `model_source`.
-    random_seed : int
-        Seed of weights, batches and augmentation, or of samples from the prior. Results are
-        identical for the same seed and number of threads.
-    omp_nthreads : int
-        Number of CPU threads.
-    force : bool
-        Whether it is only logged that the model does not match the images.
-    sloppy : bool
-        Whether to train for only a few iterations, for tests. This is recorded in the card.
+    `recipe_changes` are changed settings of the recipe; changes of other methods are ignored. The
+    `model_source` "train" always trains and "reuse" never trains; "auto" reuses a model that was
+    trained with the same data, settings and seed if there is one. `model_dir` is searched for
+    models, including its subdirectories; it may not exist. `pretrained` is a weights file that is
+    used regardless of `model_source`.
+
+    `random_seed` is the seed of weights, batches and augmentation, or of samples from the prior.
+    Results are identical for the same seed and number of threads. `force` only logs that the model
+    does not match the images. `sloppy` trains for only a few iterations, for tests; this is
+    recorded in the card.
     """
 
     method: str
@@ -78,19 +64,12 @@ class ModelSettings:
 class TrainingSettings(ModelSettings):
     """Settings of the training of a network.
 
-    Parameters
-    ----------
-    device : Device
-        Torch device.
-    train_precision : TrainPrecision
-        "mixed" computes the generator in bf16 until a validation step shows that this changes the
-        held-out score (or, without held-out slices, the score of training slices) by more than
-        0.01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
-    max_train_minutes : float | None
-        Time limit; None if there is no limit. A model whose training was stopped by the time limit
-        is marked as not reproducible in its card.
-    vgg_weights : Path | None
-        VGG-19 weights for the perceptual loss. Without them, the term is disabled.
+    The `train_precision` "mixed" computes the generator in bf16 until a validation step shows that
+    this changes the held-out score (or, without held-out slices, the score of training slices) by
+    more than 0.01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on
+    a GPU. `max_train_minutes` is None if there is no limit. A model whose training was stopped by
+    the time limit is marked as not reproducible in its card. `vgg_weights` are VGG-19 weights for
+    the perceptual loss; without them, the term is disabled.
     """
 
     device: Device = "cpu"
@@ -103,19 +82,11 @@ class TrainingSettings(ModelSettings):
 class TrainingRequest(TrainingSettings):
     """Settings of a model together with the values that depend on its data and caller.
 
-    Parameters
-    ----------
-    factor : Factor | None
-        Ratio of low-resolution to high-resolution voxel size.
-    replacement_recipe : Recipe | VarianceRecipe | None
-        Recipe that replaces the method's recipe of this name; None if there is none.
-    start_model : LoadedModel | None
-        Model of the same network whose weights initialize the training (see
-        `Recipe.freeze_but_last`).
-    anat_align, anat_scale : str | None
-        Registration method and intensity scaling of structural scans, for the card.
-    unregistered_method : Method | None
-        Method that is not registered under the name `method`; None for registered methods.
+    `replacement_recipe` replaces the method's recipe of this name; None if there is none.
+    `start_model` is a model of the same network whose weights initialize the training (see
+    `Recipe.freeze_but_last`). `anat_align` and `anat_scale` are registration method and intensity
+    scaling of structural scans, for the card. `unregistered_method` is a method that is not
+    registered under the name `method`; None for registered methods.
     """
 
     factor: Factor | None = None

@@ -46,15 +46,8 @@ def log_tsv(log: Iterable[LogRow]) -> str:
 class Journal:
     """Log of one phase, written to ``log_NAME.tsv`` and, if available, to ``tensorboard/NAME``.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the log.
-    name : str
-        Name of the phase.
-    last_iteration : int, optional
-        Last logged iteration of a resumed phase, otherwise 0. TensorBoard discards later
-        iterations, which are repeated.
+    `name` is the name of the phase. `last_iteration` is the last logged iteration of a resumed
+    phase, otherwise 0. TensorBoard discards later iterations, which are repeated.
     """
 
     def __init__(self, folder: Path, name: str, last_iteration: int = 0) -> None:

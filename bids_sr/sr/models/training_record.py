@@ -41,14 +41,8 @@ _MAX_TEXT_LENGTH = 300  # characters, largest length of a text from a card
 class PhaseRecord:
     """Steps of a training.
 
-    Parameters
-    ----------
-    steps : int
-        Number of completed steps.
-    planned : int | None
-        Maximum number of steps; None if the card does not contain it.
-    ended_by : Ending
-        Reason for the end of the training.
+    `steps` is the number of completed steps, and `planned` their maximum number; None if the card
+    does not contain it. `ended_by` is the reason for the end of the training.
     """
 
     steps: int
@@ -65,62 +59,34 @@ class PhaseRecord:
 class TrainingRecord:
     """Facts about the training of a model.
 
-    Parameters
-    ----------
-    name : str
-        Name of the method.
-    method : Method | None
-        Method; None if this version does not have it.
-    recipe : str
-        Name of the recipe.
-    seed : int | None
-        Seed of weights, batches and augmentation.
-    images : tuple[str, ...]
-        Names of the training images; empty for cards of early versions.
-    contrast : str
-        BIDS suffix of the training images.
-    paired : bool
-        Whether the low-resolution images were measured rather than simulated from the
-        high-resolution images.
-    unsupervised : bool
-        Whether training used no high-resolution image.
-    phase : PhaseRecord | None
-        Steps of the training; None if the card does not contain them.
-    held_out : bool
-        Whether slices were held out to score the network.
-    patience : int | None
-        Number of validation steps without improvement that ends the training; None disables early
-        stopping.
-    kept_step : int
-        Step of the stored weights, counted from 1.
-    losses : Mapping[str, float]
-        Weights of the loss terms by ``KIND:CLASS``, without terms of weight 0.
-    inspected_critic : bool
-        Whether a critic without weight in the loss was trained.
-    adversarial_from : int
-        Number of pre-training steps before the adversarial term is used.
-    pretrained_by : tuple[str, ...]
-        Loss terms used in pre-training, named as in `losses`.
-    features_off : bool
-        Whether a VGG-19 term of the recipe was disabled because there were no weights.
-    stand_ins : tuple[str, ...]
-        Loss terms that replaced the VGG-19 term, named as in `losses`.
-    changed : Mapping[str, tuple[object, object]]
-        Settings that differ from the recipe, with the value in this training and in the recipe.
-        The changes implied by `sloppy` are not included.
-    other_changes : bool
-        Whether the card lists further changes of the recipe, for example of the network.
-    recipe_known : bool
-        Whether this version has the recipe, so that `changed` is complete.
-    sloppy : bool
-        Whether the training was shortened to a few steps for a test.
-    started_from : Mapping[str, str]
-        Entries ``method``, ``recipe``, ``contrast`` and ``weights_sha256`` of the model that
-        initialized the training; empty for random weights.
-    layers_trained : int | None
-        Number of trained layers, counted from the end; None means all layers.
-    irreproducible : str
-        Reason why the same training would not give the same weights; "" if it would.
+    `method` is None if this version does not have it. `images` are names of the training images;
+    empty for cards of early versions. `contrast` is the BIDS suffix of the training images.
+    `paired` states whether the low-resolution images were measured rather than simulated from the
+    high-resolution images, and `unsupervised` whether training used no high-resolution image.
+    `seed` is the seed of weights, batches and augmentation.
+
+    `phase` has the steps of the training; None if the card does not contain them. `held_out`
+    states whether slices were held out to score the network. `patience` is the number of
+    validation steps without improvement that ends the training; None disables early stopping.
+    `kept_step` is the step of the stored weights, counted from 1.
+
+    `losses` are weights of the loss terms by ``KIND:CLASS``, without terms of weight 0.
+    `inspected_critic` states whether a critic without weight in the loss was trained.
+    `adversarial_from` is the number of pre-training steps before the adversarial term is used, and
+    `pretrained_by` are the loss terms used in pre-training, named as in `losses`. `features_off`
+    states whether a VGG-19 term of the recipe was disabled because there were no weights, and
+    `stand_ins` are the loss terms that replaced it, named as in `losses`.
+
+    `changed` are settings that differ from the recipe, with the value in this training and in the
+    recipe, without the changes implied by `sloppy`. `other_changes` states whether the card lists
+    further changes of the recipe, for example of the network, and `recipe_known` whether this
+    version has the recipe, so that `changed` is complete. `sloppy` states whether the training was
+    shortened to a few steps for a test.
+
+    `started_from` has the entries ``method``, ``recipe``, ``contrast`` and ``weights_sha256`` of
+    the model that initialized the training; empty for random weights. `layers_trained` is the
+    number of trained layers, counted from the end; None means all layers. `irreproducible` is the
+    reason why the same training would not give the same weights; "" if it would.
     """
 
     name: str

@@ -71,13 +71,9 @@ class Modulation:
 class Detail:
     """Detail that is added to a zero-filled series.
 
-    Parameters
-    ----------
-    source : Prior | Modulation | None
-        Source of detail that follows the signal change; None if there is no such detail.
-    static_image : Array | None
-        Static image on the high-resolution boldref grid, added to every volume; None if there is
-        none.
+    `source` is the source of detail that follows the signal change; None if there is no such
+    detail. `static_image` is on the high-resolution boldref grid and is added to every volume;
+    None if there is none.
     """
 
     source: Prior | Modulation | None
@@ -93,23 +89,10 @@ class Detail:
     ) -> None:
         """Write a zero-filled series on the high-resolution boldref grid with added detail.
 
-        Parameters
-        ----------
-        zerofilled : SeriesReader
-            Zero-filled series (X, Y, Z, T).
-        target : Path
-            Output file.
-        sample_files : tuple[Path, Path] | None, optional
-            Output files for reconstruction errors of samples from the prior (`draw_errors`), and
-            for the acquired samples, whose slices are as thin as in the series. Without a prior,
-            they are not written.
-        seed : int, optional
-            Seed of the samples.
-
-        Raises
-        ------
-        InferenceError
-            If the result contains NaN or infinite values.
+        `zerofilled` is (X, Y, Z, T). `sample_files` are the output files for reconstruction errors
+        of samples from the prior (`draw_errors`), and for the acquired samples, whose slices are
+        as thin as in the series. Without a prior, they are not written. `seed` is the seed of the
+        samples. Raises `InferenceError` if the result contains NaN or infinite values.
         """
         if self.source is None and self.static_image is None:
             link_or_copy(zerofilled.path, target)
@@ -170,14 +153,9 @@ def add_detail_to_slice(
 ) -> None:
     """Add detail to one slice of all volumes in place, based on its signal change.
 
-    Parameters
-    ----------
-    level : ResolutionLevel
-        In-plane conversion between the acquired and the high-resolution grid.
-    reconstruct : Callable[[Tensor], Tensor]
-        Function from signal changes (T, x, y) to high-resolution signal changes (T, X, Y).
-    slices : Tensor
-        Slice in all volumes (T, X, Y).
+    `level` is the in-plane conversion between the acquired and the high-resolution grid.
+    `reconstruct` returns high-resolution signal changes (T, X, Y) from signal changes (T, x, y).
+    `slices` is the slice in all volumes (T, X, Y).
     """
     change = level.downsample(slices)
     # the median is not affected by a few volumes before the steady state
@@ -192,19 +170,9 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
 
     If the inputs include a guide, its static detail is added to every volume.
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Prior SD maps.
-    acquired : UpsamplerInputs
-        Grid, mask and guide of the run.
-    shape : tuple[int, ...]
-        Shape of the acquired grid (x, y, z).
-
-    Raises
-    ------
-    InferenceError
-        If the mask or the affine is missing, or the model does not contain prior SD maps.
+    `model` has the prior SD maps, and `acquired` grid, mask and guide of the run. `shape` is the
+    shape of the acquired grid (x, y, z). Raises `InferenceError` if the mask or the affine is
+    missing, or the model does not contain prior SD maps.
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
@@ -271,18 +239,10 @@ def _displace(maps: Tensor, placebo: str, affine: Array, factor: Factor) -> Tens
 
     Maps wrap around at the edges.
 
-    Parameters
-    ----------
-    maps : Tensor
-        Prior SD maps on the high-resolution grid (Q, Z, X, Y).
-    placebo : str
-        ``mirror`` exchanges left and right about the center of the maps, so that an off-center
-        head keeps its position. ``shift`` moves the maps by three acquired voxels along both
-        in-plane axes. "" leaves them unchanged.
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm), which determines the left-right axis.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
+    The `placebo` ``mirror`` exchanges left and right about the center of the maps, so that an
+    off-center head keeps its position. ``shift`` moves the maps by three acquired voxels along
+    both in-plane axes. "" leaves them unchanged. `affine` is the voxel-to-world matrix (4 x 4,
+    RAS+ mm), which determines the left-right axis.
     """
     if not placebo:
         return maps

@@ -41,18 +41,11 @@ _SLICE_STEP = 3  # every third slice is evaluated for the parabola
 class CalibrationFit:
     """Weight and position of a calibration, with the predictions that they are based on.
 
-    Parameters
-    ----------
-    weight : float
-        Share of the prior; 0 if the calibration is not used.
-    correction : Array
-        Transform applied to boldref points before they are mapped to the calibration (4 x 4, RAS+
-        mm).
-    displacement_mm : float
-        Displacement by the correction (mm, rms over the brain).
-    cautious_prediction, full_prediction : BandPrediction | None
-        Predictions with the cautious weight (0.25) and the full weight (0.4); None if they were
-        not computed.
+    `weight` is the share of the prior; 0 if the calibration is not used. `correction` is a
+    transform applied to boldref points before they are mapped to the calibration (4 x 4, RAS+ mm),
+    and `displacement_mm` the displacement by the correction (rms over the brain).
+    `cautious_prediction` and `full_prediction` are predictions with the cautious weight (0.25) and
+    the full weight (0.4); None if they were not computed.
     """
 
     weight: float
@@ -143,21 +136,9 @@ def fit_calibration(
 ) -> CalibrationFit:
     """Refine the position of a calibration, and determine its weight.
 
-    Parameters
-    ----------
-    band : OuterBand
-        Test that predicts the outermost acquired frequencies.
-    calibration : CalibrationPatterns
-        Patterns of the calibration.
-    mask : Array
-        Brain mask on the acquired grid (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    CalibrationFit
-        Position and weight. The weight is 0 if the calibration does not improve the prediction.
+    `band` is the test that predicts the outermost acquired frequencies. `mask` is on the acquired
+    grid (x, y, z), and `affine` its voxel-to-world matrix (4 x 4, RAS+ mm). The weight is 0 if the
+    calibration does not improve the prediction.
     """
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), displacement_mm=0.0)
@@ -199,18 +180,9 @@ class _Registration:
     (2) and shear, along the axes of the slices. All are 0 for the registration between the two
     reference images.
 
-    Parameters
-    ----------
-    band : OuterBand
-        Test that predicts the outermost acquired frequencies.
-    calibration : CalibrationPatterns
-        Patterns of the calibration.
-    points : Array
-        Points in the brain (N, 3; RAS+ mm).
-    axes : Array
-        Unit vectors of the voxel axes, as columns (3, 3).
-    voxel_size : Array
-        High-resolution voxel size (3, mm).
+    `band` is the test that predicts the outermost acquired frequencies. `points` are in the brain
+    (N, 3; RAS+ mm), `axes` are unit vectors of the voxel axes, as columns (3, 3), and `voxel_size`
+    is the high-resolution voxel size (3, mm).
     """
 
     band: OuterBand

@@ -40,14 +40,9 @@ _MIN_SD = 0.02  # smallest standard deviation of the patterns, relative to its m
 class CalibrationPatterns:
     """Patterns of a calibration on its own grid, with their position relative to a run.
 
-    Parameters
-    ----------
-    patterns : Array
-        Patterns (C, X, Y, Z), strongest first, in signal units of the calibration.
-    affine : Array
-        Voxel-to-world matrix of the calibration (4 x 4, RAS+ mm).
-    from_boldref : Array
-        Transform of boldref points to calibration points (4 x 4, RAS+ mm).
+    `patterns` are (C, X, Y, Z), strongest first, in signal units of the calibration, and `affine`
+    is its voxel-to-world matrix (4 x 4, RAS+ mm). `from_boldref` is the transform of boldref
+    points to calibration points (4 x 4, RAS+ mm).
     """
 
     patterns: Array
@@ -93,17 +88,9 @@ class CalibrationPatterns:
     ) -> Tensor:
         """Downsample the patterns to the resolution and grid of an acquisition (C, z, x, y).
 
-        Parameters
-        ----------
-        shape : tuple[int, ...]
-            Shape of the acquired grid (x, y, z).
-        affine : Array
-            Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-        factor : Factor
-            Ratio of acquired to high-resolution voxel size.
-        correction : Array
-            Transform applied to boldref points before they are mapped to the calibration (4 x 4,
-            RAS+ mm).
+        `shape` is the shape of the acquired grid (x, y, z), and `affine` its voxel-to-world matrix
+        (4 x 4, RAS+ mm). `correction` is a transform applied to boldref points before they are
+        mapped to the calibration (4 x 4, RAS+ mm).
         """
         level = level_above(shape, factor)
         return level.downsample(
@@ -122,19 +109,9 @@ def add_patterns(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
     The prior's own maps are averaged with the standard deviation of the patterns (mean of
     logarithms).
 
-    Parameters
-    ----------
-    prior : Prior
-        Prior of the run.
-    patterns : Tensor
-        Patterns of a calibration on the whole high-resolution grid (C, Z, X, Y).
-    share : float, optional
-        Fraction of the variance due to the patterns. With 0, the prior is returned unchanged.
-
-    Returns
-    -------
-    Prior
-        Prior with an additional map per pattern.
+    `patterns` are on the whole high-resolution grid (C, Z, X, Y). `share` is the fraction of the
+    variance due to the patterns; with 0, the prior is returned unchanged, otherwise with an
+    additional map per pattern.
     """
     if share == 0 or not bool(patterns.any()):
         return prior

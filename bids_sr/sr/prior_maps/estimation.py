@@ -72,24 +72,10 @@ def estimate_prior(
 ) -> Prior:
     """Estimate the prior SD maps (Q, Z, X, Y) of a run, in the unit of its components.
 
-    Parameters
-    ----------
-    components : Tensor
-        Strongest temporal components (C, z, x, y), with as many slices as the high-resolution
-        grid.
-    tile : Tile
-        Grid and region around the mask.
-    recipe : VarianceRecipe
-        Settings of the estimation.
-    seed : int, optional
-        Seed of the samples from the prior.
-    progress : Callable[[int, int], None] | None, optional
-        Function called with the number of completed updates and the total number.
-
-    Raises
-    ------
-    ValueError
-        If the components are zero, or contain values that are not finite.
+    `components` are the strongest temporal components (C, z, x, y), with as many slices as the
+    high-resolution grid. `tile` is the grid and region around the mask. `seed` is the seed of the
+    samples from the prior. `progress` is called with the number of completed updates and the total
+    number. Raises `ValueError` if the components are zero, or contain values that are not finite.
     """
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series contain NaN or infinite values")

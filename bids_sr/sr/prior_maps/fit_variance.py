@@ -43,22 +43,8 @@ _CONTROL_TEXT = "this control is always applied, without an applicability test"
 def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     """Estimate the prior SD maps of a run, and decide by a self-test whether they are used.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Method and settings.
-    data : RunData
-        Statistics and mask of the run, and patterns of a calibration.
-
-    Returns
-    -------
-    TrainedModel
-        Maps and card. The maps are 0 if they are not used.
-
-    Raises
-    ------
-    SeriesError, ResolutionError
-        If the run cannot be used.
+    `data` has statistics and mask of the run, and patterns of a calibration. The maps are 0 if
+    they are not used. Raises `SeriesError` or `ResolutionError` if the run cannot be used.
     """
     method, recipe, seed = training.definition, training.variance, training.random_seed
     if recipe is None:
@@ -126,14 +112,8 @@ def _fit_calibration(data: RunData, recipe: VarianceRecipe, seed: int) -> Calibr
 class _Decision:
     """Decision of the self-test.
 
-    Parameters
-    ----------
-    is_applied : bool
-        Whether the maps are used.
-    fit : CalibrationFit | None
-        Position and weight of the calibration; None if there is no calibration or no test.
-    held_out : Mapping[str, object]
-        Entries for the model card.
+    `fit` is position and weight of the calibration; None if there is no calibration or no test.
+    `held_out` are entries for the model card.
     """
 
     is_applied: bool

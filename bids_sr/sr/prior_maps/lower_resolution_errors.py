@@ -29,22 +29,11 @@ from bids_sr.sr.threads import map_in_threads
 class DownsampledReconstruction:
     """Downsampled run with its reconstruction errors, and samples from its prior.
 
-    Parameters
-    ----------
-    lowres_series : Path
-        Downsampled series (4D).
-    errors : Path
-        Reconstruction of the downsampled series minus the acquired series (4D).
-    window : tuple[slice, slice, slice]
-        Part of the acquired grid that is tested.
-    mask : MaskArray
-        Brain mask in this window (x, y, z).
-    lowres_mask : MaskArray
-        Brain mask on the downsampled grid.
-    power : Float32
-        Mean square of samples from the prior, on the downsampled grid.
-    error_power : Float32
-        Mean square of the samples' reconstruction errors (x, y, z).
+    `lowres_series` is the downsampled series, and `errors` is its reconstruction minus the
+    acquired series (both 4D). `window` is the part of the acquired grid that is tested, and `mask`
+    the brain mask in this window (x, y, z); `lowres_mask` is on the downsampled grid. `power` is
+    the mean square of samples from the prior, on the downsampled grid, and `error_power` the mean
+    square of the samples' reconstruction errors (x, y, z).
     """
 
     lowres_series: Path
@@ -146,14 +135,9 @@ def reconstruct_at_lower_resolution(
 class _SliceErrors(NamedTuple):
     """Reconstruction error of a slice, with mean squares over samples from the prior.
 
-    Attributes
-    ----------
-    error : Tensor
-        Reconstruction of the downsampled slice minus the acquired slice (T, x, y).
-    sample_power : Tensor
-        Mean square of the samples, on the downsampled grid.
-    sample_error_power : Tensor
-        Mean square of the samples' reconstruction errors (x, y).
+    `error` is the reconstruction of the downsampled slice minus the acquired slice (T, x, y).
+    `sample_power` is the mean square of the samples, on the downsampled grid, and
+    `sample_error_power` the mean square of the samples' reconstruction errors (x, y).
     """
 
     error: Tensor
@@ -165,14 +149,9 @@ class _SliceErrors(NamedTuple):
 class _TestedRun:
     """Window of an acquired run that is downsampled in plane.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series on the acquired grid (x, y, z, T).
-    window : tuple[slice, slice, slice]
-        Part of the acquired grid, which is the high-resolution grid of `level`.
-    level : ResolutionLevel
-        Conversion between the downsampled grid and the window.
+    The `reader` reads the series on the acquired grid (x, y, z, T). `window` is the tested part of
+    this grid and the high-resolution grid of `level`, the conversion between the downsampled grid
+    and the window.
     """
 
     reader: SeriesReader

@@ -49,10 +49,7 @@ _SliceTile = tuple[int, Tile]
 class BandPrediction:
     """Fraction of the outermost frequencies that is predicted with and without a calibration.
 
-    Parameters
-    ----------
-    without_calibration, with_calibration : tuple[float, ...]
-        Predicted fraction of the energy in each tile, one half after the other.
+    Both fields are the predicted fraction of the energy in each tile, one half after the other.
     """
 
     without_calibration: tuple[float, ...]
@@ -101,20 +98,11 @@ def select_test_slices(mask: Array) -> list[int]:
 class OuterBand:
     """Test of calibrations by predicting the outermost acquired frequencies of a run.
 
-    Parameters
-    ----------
-    level : ResolutionLevel
-        In-plane conversion between acquired and high-resolution grid for the selected slices.
-    slices : Sequence[int]
-        Numbers of the selected slices, evenly spaced.
-    mask : Array
-        Brain mask (x, y, z).
-    halves : Sequence[Tensor]
-        Components of both halves of the run in these slices (K, n, x, y).
-    priors : Sequence[Prior]
-        Priors of both halves in these slices.
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+    `level` is the in-plane conversion between acquired and high-resolution grid for the selected
+    slices, whose numbers `slices` are evenly spaced. `mask` is the brain mask (x, y, z). `halves`
+    are components of both halves of the run in these slices (K, n, x, y), and `priors` the priors
+    of both halves in these slices. `affine` is the voxel-to-world matrix of the acquired grid (4 x
+    4, RAS+ mm).
     """
 
     def __init__(
@@ -187,14 +175,9 @@ class OuterBand:
         second the covariance of the kept frequencies. u and v are the numbers of acquired voxels
         of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
 
-        Parameters
-        ----------
-        maps : Tensor
-            Maps of the prior on the high-resolution grid (Q, n, X, Y).
-        fwhm : tuple[float, ...]
-            Full widths of the Q correlations (high-resolution voxels).
-        slice_tile : _SliceTile
-            Tile, with the index of its slice in the maps.
+        `maps` are maps of the prior on the high-resolution grid (Q, n, X, Y), and `fwhm` full
+        widths of the Q correlations (high-resolution voxels). `slice_tile` is a tile, with the
+        index of its slice in the maps.
         """
         z, tile = slice_tile
         # right: matrices to the kept frequencies; left: matrices to all acquired frequencies and
@@ -264,17 +247,10 @@ class OuterBand:
     ) -> BandPrediction:
         """Return the prediction of the outermost frequencies with a calibration.
 
-        Parameters
-        ----------
-        calibration : CalibrationPatterns
-            Patterns of the calibration.
-        correction : Array | None, optional
-            Transform applied to boldref points before they are mapped to the calibration (4 x 4,
-            RAS+ mm); None means identity (see `CalibrationPatterns.resample`).
-        share : float, optional
-            Fraction of the variance due to the patterns, from 0 to 1.
-        slice_step : int, optional
-            Evaluate every n-th slice of the test, if it contains tiles.
+        `correction` is a transform applied to boldref points before they are mapped to the
+        calibration (4 x 4, RAS+ mm); None means identity (see `CalibrationPatterns.resample`).
+        `share` is the fraction of the variance due to the patterns, from 0 to 1. Every n-th slice
+        of the test is evaluated, with n = `slice_step`, if it contains tiles.
         """
         slice_indices = range(slice_step // 2, len(self.slices), slice_step)
         tile_numbers = [number for number, (z, _) in enumerate(self.tiles) if z in slice_indices]

@@ -39,24 +39,11 @@ def draw_errors(
 ) -> tuple[Tensor, Tensor]:
     """Sample reconstruction errors of a slice above the acquired Nyquist frequency.
 
-    Parameters
-    ----------
-    prior : Prior
-        Prior of the run.
-    z : int
-        Number of the slice.
-    reconstruct : Callable[[Tensor], Tensor]
-        Reconstruction of the slice, as returned by `prior.make_slice_function`.
-    count : int
-        Number of samples.
-    seed : int
-        Seed of the samples.
+    `z` is the number of the slice. `reconstruct` is the reconstruction of the slice, as returned
+    by `prior.make_slice_function`. `count` is the number of samples.
 
-    Returns
-    -------
-    tuple[Tensor, Tensor]
-        Errors (count, X, Y), and the fluctuations as acquired without noise (count, x, y). Both
-        have unit scale.
+    Returns errors (count, X, Y), and the fluctuations as acquired without noise (count, x, y).
+    Both have unit scale.
     """
     level, highres_range = prior.region.level, prior.region.highres_range
     generator = torch.Generator().manual_seed(seed)
@@ -78,13 +65,8 @@ def mean_error_sd(samples: Iterable[Array], weights: Array) -> Float:
     so that it follows from their correlation. Most errors above the acquired Nyquist frequency
     cancel in the mean of a region.
 
-    Parameters
-    ----------
-    samples : Iterable[Array]
-        Samples of unit scale (X, Y, Z).
-    weights : Array
-        Weights of the voxels (K, X, Y, Z), multiplied by the square root of the local scale of the
-        effect (`effect_scale`).
+    `samples` have unit scale (X, Y, Z). `weights` are the weights of the voxels (K, X, Y, Z),
+    multiplied by the square root of the local scale of the effect (`effect_scale`).
     """
     rows = weights.reshape(len(weights), -1).astype(np.float64)
     sums = np.array([rows @ np.ravel(sample) for sample in samples])

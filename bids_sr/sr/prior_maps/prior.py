@@ -85,16 +85,10 @@ def gaussian_correlation(size: int, fwhm: float) -> Tensor:
 class Tile:
     """Rectangular part of every slice, given by ranges along x and y.
 
-    Parameters
-    ----------
-    level : ResolutionLevel
-        In-plane conversion between the acquired and the high-resolution grid.
-    inner_range : tuple[slice, slice]
-        Acquired voxels of the tile.
-    data_range : tuple[slice, slice]
-        Acquired voxels of the tile and of its surrounding data region.
-    near_mask : Array
-        Acquired voxels in the mask or near it (x, y, z).
+    `level` is the in-plane conversion between the acquired and the high-resolution grid.
+    `inner_range` are the acquired voxels of the tile, `data_range` the acquired voxels of the tile
+    and of its surrounding data region, and `near_mask` the acquired voxels in the mask or near it
+    (x, y, z).
     """
 
     level: ResolutionLevel
@@ -211,21 +205,9 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
 
     If L is R, the result is symmetric and requires half the computation.
 
-    Parameters
-    ----------
-    maps : Tensor
-        Maps w_q on the high-resolution voxels (Q, X, Y).
-    fwhm : Sequence[float]
-        Full widths of the Q correlations (high-resolution voxels).
-    right : _Matrices
-        R along both axes, (x, X) and (y, Y).
-    left : _Matrices
-        L along both axes, (u, X) and (v, Y).
-
-    Returns
-    -------
-    Tensor
-        Covariance (u v, x y).
+    `maps` are the maps w_q on the high-resolution voxels (Q, X, Y), and `fwhm` full widths of the
+    Q correlations (high-resolution voxels). `right` is R along both axes, (x, X) and (y, Y), and
+    `left` is L along both axes, (u, X) and (v, Y). The covariance is (u v, x y).
     """
     is_symmetric = left is right
     u, v = map(len, left)
@@ -249,14 +231,9 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     from both sides, once per pair of acquired voxels along x, which gives the blocks of the lower
     triangle. Blocks above the diagonal are not written.
 
-    Parameters
-    ----------
-    maps : Tensor
-        Maps w_q on the high-resolution voxels of the tile (Q, X, Y).
-    fwhm : Sequence[float]
-        Full widths of the Q correlations (high-resolution voxels).
-    down : _Matrices
-        D along both axes, (x, X) and (y, Y).
+    `maps` are the maps w_q on the high-resolution voxels of the tile (Q, X, Y), and `fwhm` full
+    widths of the Q correlations (high-resolution voxels). `down` is D along both axes, (x, X) and
+    (y, Y).
     """
     along_x, along_y = (matrix.numpy() for matrix in down)
     x, y, n_lines = len(along_x), *along_y.shape
@@ -284,21 +261,10 @@ def _compute_line_covariances(
 ) -> tuple[Float32, Float32]:
     """Return covariances P(c, d) between lines as in `data_covariance`, for pairs u >= v along x.
 
-    Parameters
-    ----------
-    maps : Float32
-        Maps w_q (Q, X, Y), whose lines are along x.
-    fwhm : Sequence[float]
-        Full widths of the Q correlations (high-resolution voxels).
-    along : Float32
-        D along x (x, X).
-    n_lines : int
-        Number of lines Y.
+    `maps` are the maps w_q (Q, X, Y), whose Y = `n_lines` lines are along x, and `fwhm` full
+    widths of the Q correlations (high-resolution voxels). `along` is D along x (x, X).
 
-    Returns
-    -------
-    tuple[Float32, Float32]
-        P(c, d) / k(d - c), see `_pack_pairs`; and the widest correlation k for d - c from 0.
+    Returns P(c, d) / k(d - c), see `_pack_pairs`; and the widest correlation k for d - c from 0.
     """
     x, size = along.shape
     widest = max(fwhm)
@@ -333,19 +299,11 @@ def _count_steps(fwhm: float, n_lines: int) -> int:
 def _pack_pairs(pairs: Float32, x: int) -> Float32:
     """Return covariances of each line with the lines around it, for pairs u >= v along x.
 
-    Parameters
-    ----------
-    pairs : Float32
-        Covariances of lines c and d >= c, for c, d - c, and x of d times x of c (Y, steps, x x).
-        Values are not used if d is not below Y.
-    x : int
-        Number of acquired voxels along x.
+    `pairs` are covariances of lines c and d >= c, for c, d - c, and x of d times x of c (Y, steps,
+    x x). Values are not used if d is not below Y. `x` is the number of acquired voxels along x.
 
-    Returns
-    -------
-    Float32
-        Covariances of voxel u of line c and voxel v of line d, for c, d - c from -(steps - 1) to
-        steps - 1, and pairs (u, v) row by row; 0 before the first line.
+    Returns covariances of voxel u of line c and voxel v of line d, for c, d - c from -(steps - 1)
+    to steps - 1, and pairs (u, v) row by row; 0 before the first line.
     """
     n_lines, steps, _ = pairs.shape
     u, v = np.tril_indices(x)
@@ -369,20 +327,11 @@ def _iterate_rows(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield C R' for blocks of high-resolution rows, (n, x, Y, y) each, reusing the same memory.
 
-    Parameters
-    ----------
-    maps : Tensor
-        Maps w_q on the high-resolution voxels (Q, X, Y).
-    fwhm : Sequence[float]
-        Full widths of the Q correlations (high-resolution voxels).
-    right : _Matrices
-        R along both axes, (x, X) and (y, Y).
-    along : Tensor | None
-        Matrix (v, Y) applied to the second spatial axis, which gives (n, x, v, y); None means all
-        voxels.
-    symmetric : bool, optional
-        Whether the covariance is symmetric. Only one part is then returned, which gives the
-        covariance when added to its transpose.
+    `maps` are the maps w_q on the high-resolution voxels (Q, X, Y), and `fwhm` full widths of the
+    Q correlations (high-resolution voxels). `right` is R along both axes, (x, X) and (y, Y).
+    `along` is a matrix (v, Y) applied to the second spatial axis, which gives (n, x, v, y); None
+    means all voxels. If the covariance is `symmetric`, only one part is returned, which gives the
+    covariance when added to its transpose.
     """
     _, count, size = maps.shape
     row_covariance = _RowCovariance(maps, fwhm)
@@ -409,14 +358,8 @@ def _iterate_rows(
 class _MapsOfWidth(NamedTuple):
     """Maps with the same correlation width, in the two orders whose products are computed.
 
-    Attributes
-    ----------
-    width : float
-        Full width of the correlation (high-resolution voxels).
-    maps_last : Tensor
-        Maps (X, Y, Q').
-    padded_rows : Tensor
-        Maps of zero-padded rows (X + 2 reach, Q', Y).
+    `width` is the full width of the correlation (high-resolution voxels). `maps_last` are (X, Y,
+    Q'), and `padded_rows` are maps of zero-padded rows (X + 2 reach, Q', Y).
     """
 
     width: float
@@ -427,12 +370,8 @@ class _MapsOfWidth(NamedTuple):
 class _RowCovariance:
     """Prior covariance C between rows of high-resolution voxels, computed in the same memory.
 
-    Parameters
-    ----------
-    maps : Tensor
-        Maps w_q on the high-resolution voxels (Q, X, Y).
-    fwhm : Sequence[float]
-        Full widths of the Q correlations (high-resolution voxels).
+    `maps` are the maps w_q on the high-resolution voxels (Q, X, Y), and `fwhm` full widths of the
+    Q correlations (high-resolution voxels).
     """
 
     def __init__(self, maps: Tensor, fwhm: Sequence[float]) -> None:
@@ -478,21 +417,9 @@ def _correlate(
 ) -> Float32:
     """Return K W b for images b, on some voxels.
 
-    Parameters
-    ----------
-    images : Float32
-        Images (N, X, Y).
-    weight : Float32
-        Diagonal of W (X, Y).
-    fwhm : float
-        Full width of the correlation K (voxels).
-    output : tuple[slice, slice]
-        Voxels of the result along x and y.
-
-    Returns
-    -------
-    Float32
-        Weighted and correlated images (N, voxels along x, voxels along y).
+    `images` are (N, X, Y), `weight` is the diagonal of W (X, Y), and `fwhm` the full width of the
+    correlation K (voxels). `output` are the voxels of the result along x and y. Returns images (N,
+    voxels along x, voxels along y).
     """
     x, y = weight.shape
     row_bands, column_bands = (
@@ -541,16 +468,10 @@ def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slic
 class Prior:
     """Gaussian prior defined by W, K and noise (see the module documentation).
 
-    Parameters
-    ----------
-    region : Tile
-        Region around the mask.
-    weight : Tensor
-        Maps w_q on the whole high-resolution grid (Q, Z, X, Y), in the unit of the signal change.
-    fwhm : tuple[float, ...]
-        Full widths of the Q correlations (high-resolution voxels).
-    noise : float
-        Noise variance s2, in the squared unit of the signal change.
+    `region` is the region around the mask. `weight` are the maps w_q on the whole high-resolution
+    grid (Q, Z, X, Y), in the unit of the signal change, and `fwhm` full widths of the Q
+    correlations (high-resolution voxels). `noise` is the noise variance s2, in the squared unit of
+    the signal change.
     """
 
     region: Tile

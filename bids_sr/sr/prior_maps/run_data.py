@@ -33,22 +33,10 @@ class RunData:
 
     SeriesError is raised if grids do not match, or the mask is empty.
 
-    Parameters
-    ----------
-    statistics : TemporalStatistics
-        Statistics of the motion-corrected run.
-    halves : tuple[TemporalStatistics, TemporalStatistics] | None
-        Statistics of the first and second half; None if the run is too short to be split.
-    mask : Array
-        Brain mask (x, y, z).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-    calibration : CalibrationPatterns | None
-        Patterns of a calibration; None if there is none.
-    volumes : int
-        Number of steady-state volumes.
+    `statistics` are of the motion-corrected run. `halves` are statistics of the first and second
+    half; None if the run is too short to be split. `mask` is the brain mask (x, y, z), and
+    `affine` the voxel-to-world matrix (4 x 4, RAS+ mm). `calibration` are patterns of a
+    calibration; None if there is none. `volumes` is the number of steady-state volumes.
     """
 
     statistics: TemporalStatistics
@@ -88,12 +76,8 @@ class RunData:
     def make_self_test(self) -> SelfTest:
         """Return the self-test of the run.
 
-        Raises
-        ------
-        SeriesError
-            If the run is too short to be split.
-        ResolutionError
-            If the run cannot be downsampled.
+        Raises `SeriesError` if the run is too short to be split, and `ResolutionError` if it
+        cannot be downsampled.
         """
         if self.halves is None:
             raise SeriesError(

@@ -44,12 +44,8 @@ _INTERVAL_FACTOR = 1.7
 class SelfTestScore:
     """Self-test score of a series.
 
-    Parameters
-    ----------
-    half_scores : tuple[float, ...]
-        Relative reduction in squared error compared with zero filling, for each half of the run.
-    segment_scores : tuple[float, ...]
-        Relative reduction for each segment, beginning with the segments of the first half.
+    Scores are the relative reduction in squared error compared with zero filling, for each half of
+    the run and for each segment, beginning with the segments of the first half.
     """
 
     half_scores: tuple[float, ...]
@@ -130,16 +126,9 @@ class SelfTest:
 
     ResolutionError is raised if an axis is too short to be downsampled.
 
-    Parameters
-    ----------
-    halves : Sequence[Array]
-        Components of both halves on the acquired grid (K, x, y, z).
-    mask : Array
-        Brain mask on the acquired grid (x, y, z).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-    segments : Sequence[Sequence[Array]], optional
-        Components of each segment (K, x, y, z), by half. Without segments, there is no interval.
+    `halves` are the components of both halves on the acquired grid (K, x, y, z), and `mask` is the
+    brain mask on this grid (x, y, z). `segments` are the components of each segment (K, x, y, z),
+    by half. Without segments, there is no interval.
     """
 
     def __init__(
@@ -213,24 +202,9 @@ def score_maps(
 
     The map of each half is tested on the other half.
 
-    Parameters
-    ----------
-    self_test : SelfTest
-        Halves of the run.
-    recipe : VarianceRecipe
-        Settings of the maps.
-    seed : int, optional
-        Seed of the samples from the prior.
-    patterns : Tensor | None, optional
-        Patterns of a calibration on the acquired grid (C, z, x, y).
-    weights : Sequence[float], optional
-        Weights of the patterns that are tested, see `add_patterns`. With 0, only the map of the
-        run is used.
-
-    Returns
-    -------
-    dict[float, SelfTestScore]
-        Score for each weight.
+    `seed` is the seed of the samples from the prior. `patterns` are of a calibration, on the
+    acquired grid (C, z, x, y). `weights` are the weights of the patterns that are tested, see
+    `add_patterns`; with 0, only the map of the run is used. Returns the score for each weight.
     """
     if (region := self_test.region) is None:
         return dict.fromkeys(weights, SelfTestScore(half_scores=(0.0, 0.0)))

@@ -46,20 +46,12 @@ class SeriesError(ValueError):
 class TemporalStatistics:
     """Images that summarize the signal of a run over time, on its acquired grid.
 
-    Parameters
-    ----------
-    mean : Array
-        Mean image (x, y, z), in signal units.
-    components : Array
-        Temporal principal components as images (K, x, y, z) in signal units, strongest first,
-        scaled by their standard deviation over time.
-    segments : tuple[Array, ...]
-        Components of each segment of the run (K, x, y, z), after removing mean and nuisance
-        regressors of the whole run.
-    checksums : Mapping[str, str]
-        Checksums of series, mask and nuisance regressors.
-    thermal : float
-        Standard deviation of thermal noise relative to the mean signal within the mask.
+    `mean` is the mean image (x, y, z), in signal units. `components` are temporal principal
+    components as images (K, x, y, z) in signal units, strongest first, scaled by their standard
+    deviation over time. `segments` are the components of each segment of the run (K, x, y, z),
+    after removing mean and nuisance regressors of the whole run. `checksums` are of series, mask
+    and nuisance regressors. `thermal` is the standard deviation of thermal noise relative to the
+    mean signal within the mask.
     """
 
     mean: Array
@@ -85,28 +77,15 @@ def temporal_statistics(
 
     The run is read twice, slice by slice.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series of the run (x, y, z, T).
-    mask : Array
-        Mask for computing components (x, y, z). Their images cover the whole grid.
-    n_dummy : int, optional
-        Number of volumes at the start that are excluded.
-    components : int, optional
-        Largest number of components. There are fewer if the rest is noise or rounding error.
-    noise : float, optional
-        Largest variance of noise components, relative to the median component.
-    nuisance : Array | None, optional
-        Nuisance regressors (T, P), such as head motion, whose residuals are large at edges and
-        follow the anatomy. Their strongest components, one per six volumes, are removed from the
-        signal change.
-    stop : int | None, optional
-        Number of the first volume after the range; None means the end of the run.
-    with_segments : bool, optional
-        Whether to compute components of up to four segments with at least eight volumes each.
-    outliers : Sequence[int], optional
-        Further volumes that are excluded, counted from 0.
+    `reader` reads the run (x, y, z, T). `mask` is the mask for computing components (x, y, z);
+    their images cover the whole grid. The first `n_dummy` volumes and `outliers`, counted from 0,
+    are excluded. `stop` is the number of the first volume after the range; None means the end of
+    the run. `components` is the largest number of components; there are fewer if the rest is noise
+    or rounding error. `noise` is the largest variance of noise components, relative to the median
+    component. `nuisance` are regressors (T, P), such as head motion, whose residuals are large at
+    edges and follow the anatomy. Their strongest components, one per six volumes, are removed from
+    the signal change. `with_segments` computes components of up to four segments with at least
+    eight volumes each.
     """
     volumes = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, outliers)
     analysis = _ComponentAnalysis(

@@ -58,16 +58,8 @@ def draw_brain(
 
     The region of interest is outlined unless it covers about the whole brain.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    t1w_mask : Mask
-        Brain in the T1w image (3D, boolean).
-    t1w_tpms : list[Image] | None
-        Probabilities of gray matter, white matter and CSF in the T1w image (3D).
-    roi_t1w : Mask | None
-        Region of interest in the T1w image (3D, boolean).
+    `t1w_preproc` is bias-corrected. `t1w_tpms` are probabilities of gray matter, white matter and
+    CSF in the T1w image (3D).
     """
     from bids_sr.figures.anatomy import mosaic_figure
     from bids_sr.figures.canvas import PURPLE, RED, ROI_COLOR, YELLOW
@@ -108,16 +100,8 @@ def draw_normalization(
 ) -> FigureContent:
     """Draw the registration of the T1w image to the template, before and after.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    std_t1w : Image
-        T1w image in template space, with voxels of 2 mm (3D).
-    template : Image
-        Skull-stripped T1w template.
-    template_mask : Mask | None
-        Brain in the template (3D, boolean).
+    `t1w_preproc` is bias-corrected. `std_t1w` is the T1w image in template space, with voxels of 2
+    mm (3D), and `template` is skull-stripped.
     """
     from bids_sr.figures.anatomy import make_isolines, registration_figure
 
@@ -172,18 +156,8 @@ def draw_pair(
 
     The images are in the frame of the low-resolution image.
 
-    Parameters
-    ----------
-    train_highres : Image
-        High-resolution image in the frame of the low-resolution image (3D).
-    train_lowres : Image
-        Low-resolution image (3D).
-    pair_mask : Mask | None
-        Head in the low-resolution image (3D, boolean).
-    highres_file : Image | None
-        High-resolution image as acquired (3D).
-    pair_facts : Facts | None
-        Values of the registration of the pair.
+    `pair_mask` is the head in the low-resolution image, `highres_file` the high-resolution image
+    as acquired (3D), and `pair_facts` are values of the registration of the pair.
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
     from bids_sr.figures.maps import pair_figure

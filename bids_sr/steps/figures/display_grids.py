@@ -31,16 +31,9 @@ def resample_to(
 ) -> Volume:
     """Resample an image to a display grid, with 0 outside the image.
 
-    Parameters
-    ----------
-    image : Volume
-        Image to resample (3D).
-    shape, affine : Sequence[int], Float
-        Display grid, with its voxel-to-RAS-mm matrix.
-    xfm : Array | None
-        Transform of points of the grid to points of the image; None for the identity.
-    order : int
-        Order of the spline: 0 (nearest neighbor), 1 (linear) or 3 (cubic).
+    `affine` is the voxel-to-RAS-mm matrix of the grid. `xfm` is the transform of points of the
+    grid to points of the image; None for the identity. The spline is of `order` 0 (nearest
+    neighbor), 1 (linear) or 3 (cubic).
     """
     data = np.asarray(image.data, dtype=np.float32)
     same_grid = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)

@@ -165,7 +165,7 @@ _VALUE_TABLES = ("evaluation",)
             " brackets are 95 % confidence intervals over slices."
         ),
         request="image quality on a second T2* pair that is held out from training",
-        remark="--pair-holdout",
+        remark="two T2* pairs",
     ),
     FigureSpec(
         "placebo",
@@ -197,22 +197,10 @@ def draw_evaluation(
 ) -> Iterator[FigureDrawing]:
     """Draw verdict, agreement with the reference, and negative controls.
 
-    Parameters
-    ----------
-    evaluation, verdict : Rows, Verdict
-        Metrics and verdict of the run.
-    flags : Facts
-        Quality-control flags of the run.
-    boldref, bold_mask : Image, Mask
-        Boldref and brain on its grid, for effects in percent.
-    halves_figures : File | None
-        Effects above the Nyquist frequency of all series (.npz), for the maps.
-    has_truth : bool
-        Whether high-resolution BOLD or known activation is available.
-    series_names : Sequence[str]
-        Names of the series in display order.
-    region_name : str
-        Name of the region of interest.
+    `boldref` and `bold_mask`, the brain on its grid, are used for effects in percent.
+    `halves_figures` contains the effects above the Nyquist frequency of all series (.npz), for the
+    maps. `has_truth` states whether high-resolution BOLD or known activation is available.
+    `series_names` are in display order.
     """
     from bids_sr.report.region_table import region_table_html
     from bids_sr.report.verdict_html import verdict_html

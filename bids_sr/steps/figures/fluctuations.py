@@ -31,18 +31,9 @@ def draw_variance(
 ) -> FigureContent:
     """Draw the prior SD map of a run on the high-resolution grid, below an anatomical image.
 
-    Parameters
-    ----------
-    weight : Image
-        Temporal standard deviation on the high-resolution grid (3D, signal units).
-    tested : Facts
-        Self-test results by series; they record whether a calibration run was used.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    boldref : Image
-        Boldref of the run.
-    guide_hr : Image | None
-        High-resolution T2*w image as background (3D); None for the boldref.
+    `weight` is the temporal standard deviation on the high-resolution grid (3D, signal units).
+    `tested` are self-test results by series; they record whether a calibration run was used.
+    `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.maps import variance_figure
 

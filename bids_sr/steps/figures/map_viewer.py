@@ -57,33 +57,13 @@ def show_viewer(
     The viewer initially shows the best series of the verdict. MNI coordinates are only shown if
     both transforms exist.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps of all series.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    evaluation, verdict : Rows, Verdict
-        Metrics and verdict of the run.
-    boldref : Image
-        Boldref of the run.
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None: the boldref is the background.
-    boldref2t1w_xfm, std2t1w_xfm : Transforms | None, File | None, optional
-        Transforms to the T1w image from the boldref and from the template.
-    series_names : Sequence[str]
-        Names of the series in display order.
-    n_runs : int
-        Number of runs of the participant, which share the space of a report.
-    entities : Mapping[str, str]
-        Entities of the run: labels by long entity name.
-    stored : StoredMaps
-        Rules that determine which maps are stored.
+    `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
+    `boldref2t1w_xfm` and `std2t1w_xfm` are transforms to the T1w image from the boldref and from
+    the template. `series_names` are in display order. The `n_runs` runs of the participant share
+    the space of a report. `entities` are labels by long entity name. `stored` determines which
+    maps are stored.
 
-    Returns
-    -------
-    FigureContent | None
-        Viewer; None if there are no maps.
+    Returns None if there are no maps.
     """
     from bids_sr.figures.map_viewer import bytes_per_run, map_key, viewer_html
 

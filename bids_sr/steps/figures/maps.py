@@ -39,14 +39,8 @@ def draw_design(
 ) -> Iterator[FigureDrawing]:
     """Draw events, design matrix and contrasts of the model that all series share.
 
-    Parameters
-    ----------
-    preproc : Series
-        Acquired series, for the times of the volumes.
-    model : LinearModel
-        Linear model of the run.
-    kinds : Sequence[Literal['cc', 'glm']]
-        Kinds of maps. Without linear model, the design matrix is not shown.
+    `preproc` is the acquired series, for the times of the volumes. Without a linear model in
+    `kinds`, the design matrix is not shown.
     """
     from bids_sr.figures.design import design_figure
 

@@ -164,21 +164,11 @@ def sample_carpet(
 ) -> tuple[Array, list[tuple[str, int]]]:
     """Return time series of a subset of voxels, grouped by tissue; only these voxels are read.
 
-    Parameters
-    ----------
-    series : SeriesReader
-        Series (X, Y, Z, T).
-    mask : Array
-        Brain on the grid of the series (X, Y, Z).
-    tissues : Mapping[str, Array]
-        Tissue probabilities on this grid, in the order of the groups. If empty, all voxels
-        form one group, ``brain``.
+    `mask` is the brain on the grid of the series (X, Y, Z, T). `tissues` are tissue probabilities
+    on this grid, in the order of the groups. If empty, all voxels form one group, ``brain``.
 
-    Returns
-    -------
-    tuple[Array, list[tuple[str, int]]]
-        Time series (voxels, T) with at most ``_MAX_CARPET_ROWS`` rows; and name and size of each
-        group.
+    Returns time series (voxels, T) with at most ``_MAX_CARPET_ROWS`` rows; and name and size of
+    each group.
     """
     brain = np.asarray(mask) > 0
     voxels_by_group = {"brain": np.flatnonzero(brain)}

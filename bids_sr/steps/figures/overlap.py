@@ -47,16 +47,7 @@ def draw_overlap(
     The figures contain the acquired, B-spline and measured series, and the methods. A width is
     skipped if the first of these series has no active region.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps of all series.
-    images : SceneImages
-        Images that the maps are drawn on.
-    series_names : Sequence[str]
-        Names of the series in display order.
-    overlap_pair : Sequence[str]
-        Names of the two contrasts.
+    `series_names` are in display order, and `overlap_pair` are the names of the two contrasts.
     """
     from bids_sr.figures.canvas import FigureInputError
     from bids_sr.figures.overlap import overlap_figure

@@ -97,36 +97,13 @@ def draw_overview(
 ) -> Iterator[FigureDrawing]:
     """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
 
-    Parameters
-    ----------
-    evaluation, verdict : Rows, Verdict
-        Metrics and verdict of the run.
-    registration, confounds : Facts, Confounds
-        Registration metrics and confounds of the run.
-    maps : list[Map]
-        Maps of all series.
-    images : SceneImages
-        Images that the maps are drawn on.
-    bold_mask : Mask
-        Brain on the grid of the boldref, for effects in percent.
-    one_level_down : Facts | None, optional
-        Results of the self-tests at reduced resolution.
-    truth_maps : dict[str, Image] | None, optional
-        Known activation by contrast; None if unknown.
-    error_maps : list[Map] | None, optional
-        Maps of the reconstruction error.
-    entities : Mapping[str, str]
-        Entities of the run: labels by long entity name.
-    calibrated : bool
-        Whether a method used a calibration run.
-    at_rest : bool
-        Whether maps show seeds instead of conditions.
-    run_facts : Mapping[str, object]
-        Input summary of the run.
-    stored : StoredMaps
-        Rules that determine which maps are stored.
-    only_run : bool, default=False
-        Whether the task has only this run, whose map is then also the map of the participant.
+    `bold_mask` is the brain on the grid of the boldref, for effects in percent. `one_level_down`
+    are results of the self-tests at reduced resolution. `truth_maps` are known activation by
+    contrast; None if unknown. `error_maps` are maps of the reconstruction error. `entities` are
+    labels by long entity name. `calibrated` states whether a method used a calibration run. If
+    `at_rest`, maps show seeds instead of conditions. `run_facts` is the input summary of the run.
+    `stored` determines which maps are stored. `only_run` states whether the task has only this
+    run, whose map is then also the map of the participant.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview import RunFacts, overview_html
@@ -171,18 +148,9 @@ def draw_overview(
 class _ContrastMaps:
     """Maps of a run, with the contrast that is drawn and its scene.
 
-    Attributes
-    ----------
-    shown_maps : ShownMaps
-        Maps and regions of all contrasts.
-    contrast : str
-        Name of the contrast.
-    title : str
-        Kind and name of the contrast, for texts.
-    scene : Scene
-        Background, brain and region of interest.
-    effect_unit : str
-        Unit of effects on the color scale.
+    `shown_maps` contains the maps and regions of all contrasts. `title` is kind and name of the
+    contrast, for texts. `scene` has the background, brain and region of interest. `effect_unit` is
+    the unit of effects on the color scale.
     """
 
     shown_maps: ShownMaps
@@ -243,20 +211,9 @@ def _make_file_pattern(
 ) -> str:
     """Return the pattern of a series' map files for all contrasts; "" if there is no such map.
 
-    Parameters
-    ----------
-    maps : SortedMaps
-        Maps by contrast, kind and smoothing, and by series.
-    kind : str
-        Statistic, or kind of region.
-    fwhm_mm : float
-        Smoothing (FWHM, mm).
-    series : str
-        Name of the series.
-    contrast_entity : str
-        Entity of the contrast in the file names.
-    entities : Mapping[str, str]
-        Entities of the run: labels by long entity name.
+    `maps` are by contrast, kind and smoothing, and by series. `kind` is a statistic or a kind of
+    region. `fwhm_mm` is the smoothing (FWHM). `contrast_entity` is the entity of the contrast in
+    the file names, and `entities` are labels of the run by long entity name.
     """
     for (_, map_kind, map_fwhm_mm), maps_by_series in maps.items():
         if (map_kind, map_fwhm_mm) != (kind, fwhm_mm) or series not in maps_by_series:

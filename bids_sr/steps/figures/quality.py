@@ -28,18 +28,8 @@ def draw_quality(
 ) -> Iterator[FigureDrawing]:
     """Draw flags and metrics of the quality control.
 
-    Parameters
-    ----------
-    evaluation : Rows
-        Metrics of the run.
-    flags : Facts
-        Quality-control flags of the run.
-    boldref, bold_mask : Image
-        Boldref and brain on its grid, for effects in percent.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    guide_hr : Image | None
-        High-resolution T2*w image as background (3D); None for the boldref.
+    `boldref` and `bold_mask`, the brain on its grid, are used for effects in percent. `guide_hr`
+    is a high-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.report.verdict_html import guards_html
 

@@ -56,18 +56,9 @@ def draw_coregistration(
 ) -> FigureContent:
     """Draw the registration of the boldref to the T1w image, before and after.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    t1w_preproc : Image
-        Bias-corrected T1w image.
-    t1w_mask : Mask
-        Brain in the T1w image (3D, boolean).
-    boldref2t1w_xfm : Transforms
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
-    t1w_tpms : list[Image] | None
-        Probabilities of gray matter, white matter and CSF in the T1w image (3D).
+    `t1w_preproc` is bias-corrected. `boldref2t1w_xfm` is the transform of T1w points to boldref
+    points (1, 4, 4; RAS mm). `t1w_tpms` are probabilities of gray matter, white matter and CSF in
+    the T1w image (3D).
     """
     from bids_sr.figures.anatomy import registration_figure
     from bids_sr.figures.canvas import PURPLE, RED
@@ -159,20 +150,10 @@ def draw_calibration(
 ) -> Iterator[FigureDrawing]:
     """Draw the registration of a calibration run, and the result of the calibration.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    bold_mask : Mask
-        Brain on the grid of the boldref.
-    calibration_ref : Image
-        Mean of the calibration run.
-    boldref2calibration_xfm : Transforms
-        Transform of boldref points to calibration points (1, 4, 4; RAS mm).
-    calibration_facts : Facts
-        Measurements of the calibration run.
-    tested : Facts
-        Self-test results of `estimate_variance`, which record the use of the calibration run.
+    `calibration_ref` is the mean of the calibration run, and `boldref2calibration_xfm` the
+    transform of boldref points to calibration points (1, 4, 4; RAS mm). `calibration_facts` are
+    measurements of the calibration run. `tested` are self-test results of `estimate_variance`,
+    which record the use of the calibration run.
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
     from bids_sr.report.registration_facts import calibration_html

@@ -23,12 +23,8 @@ _DISPLAYED_KINDS = ("method", "measured")
 class ShownMaps:
     """Maps and regions of a run.
 
-    Attributes
-    ----------
-    stats : SortedMaps
-        Maps by contrast, statistic and smoothing (FWHM, mm), then by series.
-    regions : SortedMaps
-        Masks by contrast, kind and smoothing, then by series.
+    `stats` are by contrast, statistic and smoothing (FWHM, mm), then by series. `regions` are
+    masks by contrast, kind and smoothing, then by series.
     """
 
     stats: SortedMaps
@@ -128,14 +124,8 @@ def stored_path(statmap: Derivative, entities: Mapping[str, str]) -> str:
 class SceneImages:
     """Images that the maps of a run are drawn on.
 
-    Parameters
-    ----------
-    bold_mask_hr, roi_hr : Mask
-        Brain and region of interest on the high-resolution grid.
-    boldref : Image
-        Boldref of the run.
-    guide_hr : Image | None
-        High-resolution T2*w image as background (3D); None: the boldref is the background.
+    `bold_mask_hr` and `roi_hr` are on the high-resolution grid. `guide_hr` is a high-resolution
+    T2*w image as background (3D); None for the boldref.
     """
 
     bold_mask_hr: Mask

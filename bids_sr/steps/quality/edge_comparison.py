@@ -36,23 +36,11 @@ def compare_edges(
 ) -> Rows:
     """Measure the distance between edges in the boldref and the T2*w image (distortion).
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    guide_hr : Image
-        Registered T2*w image on the high-resolution grid.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    phase_encoding : str
-        Phase-encoding direction as in BIDS; "" if it is unknown.
-    guided_names : Sequence[str]
-        Names of the methods that use the T2*w image, for a warning.
+    `guide_hr` is the registered T2*w image on the high-resolution grid. `phase_encoding` is the
+    direction as in BIDS; "" if it is unknown. `guided_names` are the methods that use the T2*w
+    image, for a warning.
 
-    Returns
-    -------
-    Rows
-        Median and 90th percentile of the distance (mm), and the flag.
+    Returns median and 90th percentile of the distance (mm), and the flag.
     """
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
     zooms = boldref.zooms

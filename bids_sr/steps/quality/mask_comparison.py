@@ -19,17 +19,9 @@ def compare_masks(
 
     Each mask is computed from the mean of the series.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected acquired series.
-    effects : dict[str, File]
-        Block effects of all series on the high-resolution grid, whose means are read one at a
-        time.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    n_dummy : int
-        Number of non-steady-state volumes at the start, which are excluded from the mean.
+    `preproc` is motion-corrected. `effects` are block effects of all series on the high-resolution
+    grid, whose means are read one at a time. The first `n_dummy` volumes are excluded from the
+    mean.
     """
     signal_sum = np.zeros(preproc.shape[:3], dtype=np.float64)
     for volume in preproc.volumes(n_dummy):

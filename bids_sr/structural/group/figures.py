@@ -1,4 +1,4 @@
-"""Group figures of structural scans: similarity, agreement of volumes, and change over time."""
+"""Group figures of structural scans: agreement of volumes, and change over time."""
 
 import math
 import textwrap
@@ -10,12 +10,17 @@ from matplotlib.figure import Figure
 
 from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
+from bids_sr.group import choose_color
 from bids_sr.io.arrays import Float
-from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import BRAIN
-from bids_sr.series import BASELINES, MEASURED
+from bids_sr.series import MEASURED
 from bids_sr.statistics.limits_of_agreement import Agreement, limits_of_agreement
-from bids_sr.structural.group.values import average_by_participant, list_series, session_volumes
+from bids_sr.structural.group.values import (
+    QUESTION,
+    average_by_participant,
+    list_series,
+    session_volumes,
+)
 from bids_sr.structural.group.volume_change import sort_times
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -34,71 +39,22 @@ CLASS_NAMES = {
 """Names of segmentation classes in figures and tables."""
 
 
-def _choose_color(name: str) -> str:
-    """Return the color for the kind of series: measured, interpolation or method."""
-    if name == MEASURED:
-        return s.GREEN
-    return s.BLUE if name in BASELINES else s.ORANGE
+def tabulate_similarity(values: pd.DataFrame, name: str) -> list[tuple[str, pd.DataFrame]]:
+    """Return a panel per contrast for `plot_paired_values`: one similarity metric in the brain.
 
-
-def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
-    """Plot one similarity metric in the brain, with one line per participant.
-
-    Series are on the x axis. There is one panel per contrast. Bars are medians.
-
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Rows of all participants from `read_values`.
-    name : str
-        Statistic.
-
-    Raises
-    ------
-    FigureInputError
-        If no series has a value.
+    `values` are rows of all participants from `read_values`, and `name` is the statistic.
     """
     participant_values = average_by_participant(
         values[(values["statistic"] == name) & (values["region"] == BRAIN)]
     )
-    contrasts = (
-        list(dict.fromkeys(participant_values.index.get_level_values("contrast")))
-        if len(participant_values)
-        else []
-    )
-    if not contrasts:
-        raise FigureInputError(f"none of the tables contains a value of {name}")
     series_names = [series for series in list_series(values) if series in participant_values]
-    with s.style():
-        fig = s.new_figure(12.0, 3.4)
-        axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
-        for ax, contrast in zip(axes, contrasts, strict=True):
-            contrast_values = participant_values.xs(contrast, level="contrast")[series_names]
-            _draw_participants(ax, contrast_values)
-            ax.set_title(contrast, loc="left")
-        metric = statistic(name)
-        unit = "" if metric.unit in ("1", "signal") else f" ({metric.unit})"
-        axes[0].set_ylabel(f"{metric.label or name}{unit}")
-        fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.12, wspace=0.2)
-    return fig
-
-
-def _draw_participants(ax: Axes, series_values: pd.DataFrame) -> None:
-    """Draw a line per participant and a median per series.
-
-    `series_values` is a table of participants by series.
-    """
-    series_names = list(series_values)
-    for participant_values in series_values.to_numpy():
-        ax.plot(range(len(series_names)), participant_values, color=s.GRID, lw=0.8, zorder=1)
-    for x, name in enumerate(series_names):
-        color = _choose_color(name)
-        values = series_values[name]
-        ax.scatter([x] * len(values), values, s=14, color=color, zorder=2)
-        median = values.median()
-        ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
-    ax.set_xticks(range(len(series_names)), series_names)
-    ax.set_xlim(-0.5, len(series_names) - 0.5)
+    return [
+        (
+            str(contrast),
+            contrast_values.droplevel(QUESTION)[series_names].dropna(axis=1, how="all"),
+        )
+        for contrast, contrast_values in participant_values.groupby(level="contrast", sort=False)
+    ]
 
 
 def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
@@ -140,7 +96,7 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
                 series_pairs["mean"],
                 series_pairs["percent"],
                 s=18,
-                color=_choose_color(name),
+                color=choose_color(name),
                 zorder=3,
             )
             ax.set_title(name, loc="left")
@@ -206,7 +162,7 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
                 panel_volumes = volumes[
                     (volumes["series"] == name) & (volumes["region"] == region)
                 ]
-                _draw_session_lines(ax, panel_volumes, participants, sessions, _choose_color(name))
+                _draw_session_lines(ax, panel_volumes, participants, sessions, choose_color(name))
             row[0].set_ylabel(f"{name} (%)")
         for ax, region in zip(axes[0], classes_with_volumes, strict=True):
             _set_class_title(ax, region, len(classes_with_volumes))

@@ -5,9 +5,9 @@ of the low-resolution scans.
 """
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,30 +19,33 @@ from bids_sr.frozen import frozen
 from bids_sr.group import (
     DatasetContents,
     GroupNames,
-    TableError,
     absence_lines,
+    announce_inputs,
+    describe_call,
     iter_func_folders,
     make_group_names,
+    mixed_settings_error,
     mixed_settings_lines,
-    replace_group_files,
     require_readable,
+    too_few_error,
+    write_group_results,
 )
 from bids_sr.io.atomic_files import read_json
 from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.values import compute_tables
-from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.group import GroupPage
 
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
 _GROUP_SETTINGS = (
     "superres.target",
-    "evaluation.protocol",
-    "evaluation.months",
+    "anat.protocol",
+    "anat.months",
     "resources.random_seed",
 )
 """Settings that affect results of this level."""
@@ -98,50 +101,38 @@ class ScansGroup:
         The results are ``group_scans_*.tsv`` with their JSON files, and
         ``group_scans.html``.
         """
-        from bids_sr.config.settings import list_unused_settings
-        from bids_sr.execution.execute import RunOutcome
-        from bids_sr.report.index_page import write_index
-        from bids_sr.structural.group.report import (
-            ScansContent,
-            build_structural_report,
-            write_structural_tables,
-        )
-
-        if unused := list_unused_settings(settings, _GROUP_SETTINGS):
-            print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in absence_lines(self.absent, self.leftovers):
-            print_line(line)
+        missing = absence_lines(self.absent, self.leftovers)
+        announce_inputs(settings, _GROUP_SETTINGS, missing, print_line)
         n_participants = self.tables["participant"].nunique()
         print_line(
             f"Combining {len(self.tables)} metrics tables of structural scans from"
             f" {n_participants} participants"
         )
-        try:
-            tables = compute_tables(read_values(self.tables, self.protocols, self.months))
-        except TableError as error:
-            raise UsageError(
-                str(error),
-                "the values of the table cannot be compared",
-                "rerun the participant level for this participant",
-            ) from error
-        output_dir = settings.paths.output_dir
+        return write_group_results(
+            settings, self.names, partial(self._compute, settings, print_line), print_line
+        )
+
+    def _compute(
+        self, settings: Settings, print_line: Callable[[str], None], folder: Path
+    ) -> "GroupPage":
+        """Compute and write the tables, and return the contents of the page."""
+        from bids_sr.structural.group.report import (
+            ScansContent,
+            describe_scans,
+            write_structural_tables,
+        )
+
+        tables = compute_tables(read_values(self.tables, self.protocols, self.months))
+        write_structural_tables(folder, self.names, tables)
+        print_line("Writing the group report")
         content = ScansContent(
             names=self.names,
             tables=tables,
-            protocol=settings.evaluation.protocol or "",
+            protocol=settings.anat.protocol or "",
             absent=(*self.absent, *self.leftovers),
-            about={
-                "bids-sr version": __version__,
-                "Run": settings.run.run_uuid,
-                "Command": " ".join(sys.argv),
-            },
+            about=describe_call(settings),
         )
-        with replace_group_files(output_dir, self.names) as folder:
-            write_structural_tables(folder, self.names, tables)
-            print_line("Writing the group report")
-            build_structural_report(folder, content)
-        write_index(output_dir)
-        return RunOutcome(reports=(output_dir / self.names.page,))
+        return describe_scans(folder, content)
 
 
 def is_scans_group(settings: Settings) -> bool:
@@ -197,21 +188,10 @@ def find_scans_group(
     ].reset_index(drop=True)
     require_readable(tables=tables["path"])
     if lines := mixed_settings_lines(tables):
-        raise UsageError(
-            "\n  ".join(
-                ["metrics from different versions or settings cannot be combined", *lines]
-            ),
-            "the values in these tables are not comparable",
-            "rerun the participant level for all participants with the same version and settings",
-        )
+        raise mixed_settings_error(lines, tables, output_dir)
     participants = list(tables["participant"].unique())
     if len(participants) < 2:
-        found = f"only one participant ({participants[0]})" if participants else "no participants"
-        raise UsageError(
-            "\n  ".join([f"the group level found structural scans for {found}", *leftovers]),
-            "group statistics require at least two participants",
-            "run the participant level for more participants",
-        )
+        raise too_few_error(participants, [("", sentence) for sentence in leftovers])
     absent = (
         *(
             f"no metrics table found for {name}"
@@ -220,13 +200,11 @@ def find_scans_group(
         ),
         *dataset.table.list_skipped_lines(),
     )
-    protocols = (
-        _find_protocols(settings, tables, dataset.table) if settings.evaluation.protocol else {}
-    )
+    protocols = _find_protocols(settings, tables, dataset.table) if settings.anat.protocol else {}
     sessions = {
         str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
     }
-    months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
+    months = months_of_sessions(settings.paths.bids_dir, sessions, settings.anat.months)
     return ScansGroup(
         names=make_group_names(settings.selection.session_label, kind="scans"),
         tables=tables,
@@ -241,7 +219,7 @@ def _find_protocols(
     settings: Settings, tables: "pd.DataFrame", listing: ParticipantsTable
 ) -> dict[str, str]:
     """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
-    protocol = settings.evaluation.protocol or ""
+    protocol = settings.anat.protocol or ""
     bids_dir = settings.paths.bids_dir
     if protocol in listing.columns:
         return {
@@ -261,7 +239,7 @@ def _find_protocols(
     available = columns + sorted(keys)
     choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--set evaluation.protocol={protocol}: neither a column of {listing.path} nor a key in"
+        f"--set anat.protocol={protocol}: neither a column of {listing.path} nor a key in"
         " the JSON sidecars of the scans",
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,

@@ -1,37 +1,40 @@
-"""Page of structural scans across participants.
+"""Contents of the page of structural scans: tables, figures and text.
 
-The page begins with a sentence on the comparison with interpolation, followed by the table of
+The result is a sentence on the comparison with interpolation. The sections are the table of
 methods, errors by acquisition protocol, agreement of volumes and their variability over sessions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from bids_sr.boilerplate import bibliography
-from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
-from bids_sr.group import GroupNames
+from bids_sr.group import (
+    GroupFigures,
+    GroupNames,
+    GroupPage,
+    GroupSection,
+    plot_paired_values,
+)
 from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.metrics.number_text import estimate, number, p_value
-from bids_sr.metrics.registry import LOWER, statistic
+from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
-from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.metrics.word_lists import add_counts
+from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import facts_html
-from bids_sr.report.index_page import INDEX_LINK
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
-from bids_sr.report.methods_text import methods_html
+from bids_sr.statistics.comparison_table import write_comparisons
+from bids_sr.statistics.wilcoxon import ALPHA
 from bids_sr.structural.group.figures import (
     CLASS_NAMES,
     agreement_figure,
     change_figure,
-    similarity_figure,
+    tabulate_similarity,
     variability_figure,
 )
 from bids_sr.structural.group.values import (
@@ -49,7 +52,6 @@ from bids_sr.structural.group.values import (
 )
 from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, has_months, read_volumes
 
-_ALPHA = 0.05
 _METHODS_TEXT = """
 The participant was the unit of all statistics, and values from several sessions of the same
 participant were averaged. Each method was compared with the interpolation that had the better
@@ -57,12 +59,12 @@ median by means of the Wilcoxon signed-rank test [@wilcoxon1945]. Selecting the 
 interpolation favors interpolation. Differences are Hodges-Lehmann estimates with the corresponding
 confidence intervals [@hodges1963]. The p values were corrected for all contrasts and methods of a
 metric [@holm1979], separately for metrics of the whole scan and for metrics of the brain and its
-tissues. Errors of image quality metrics are absolute differences from the value in the measured
-high-resolution scan [@attention_unet]. Agreement between volumes is reported as bias and limits of
-agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals from the t
-distribution. Variability between sessions is reported as the pooled within-participant standard
-deviation. Change over time is reported in percent of the volume of the participant at baseline,
-and summarized by the median and quartiles across participants.
+tissues. The table also contains paired t tests. Errors of image quality metrics are absolute
+differences from the value in the measured high-resolution scan [@attention_unet]. Agreement
+between volumes is reported as bias and limits of agreement (bias ± 1.96 standard deviations), with
+95 % confidence intervals from the t distribution. Variability between sessions is reported as the
+pooled within-participant standard deviation. Change over time is reported in percent of the volume
+of the participant at baseline, and summarized by the median and quartiles across participants.
 """
 
 
@@ -112,68 +114,63 @@ def write_structural_tables(folder: Path, names: GroupNames, tables: StructuralT
         text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
         write_text(folder / f"{names.tables}_{name}.tsv", text)
         write_json(folder / f"{names.tables}_{name}_columns.json", columns)
+    write_comparisons(
+        folder / f"{names.tables}_stats.tsv",
+        folder / f"{names.tables}_stats_columns.json",
+        "scans_stats",
+        tables.comparisons.to_dict("records"),
+    )
 
 
-def build_structural_report(folder: Path, content: ScansContent) -> Path:
-    """Write the page to a folder atomically and return its path.
+def describe_scans(folder: Path, content: ScansContent) -> GroupPage:
+    """Return the contents of the page, and write its figures below a folder."""
+    figures = GroupFigures(folder=folder, start=content.names.tables)
+    return GroupPage(
+        names=content.names,
+        answer=_verdict_html(content, figures),
+        participants=_participants_html(content),
+        sections=(
+            GroupSection(
+                "methods-table", "Methods by metric", _methods_html(content.tables), ("metrics",)
+            ),
+            GroupSection(
+                "protocols", "Quality metrics by protocol", _protocols_html(content), ("metrics",)
+            ),
+            GroupSection(
+                "agreement",
+                "Agreement of volumes",
+                _agreement_html(content, figures),
+                ("volumes",),
+            ),
+            GroupSection(
+                "variability", "Variability between sessions", _variability_html(content, figures)
+            ),
+            GroupSection("change", "Change from baseline", _change_html(content, figures)),
+        ),
+        methods=_METHODS_TEXT,
+        about={
+            **content.about,
+            "All values": (
+                f"{content.names.tables}_metrics.tsv (long table),"
+                f" {content.names.tables}_stats.tsv (all comparisons)"
+            ),
+        },
+    )
 
-    Figures are embedded in the page and also written to ``group/figures``.
-    """
-    figure_dir = folder / "group" / "figures"
-    figure_dir.mkdir(parents=True, exist_ok=True)
-    tables = content.tables
-    change_html = _change_html(content, figure_dir)
-    sections = [
-        plain_section(
-            "verdict", "Accuracy across participants", _verdict_html(content, figure_dir)
-        ),
-        plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
-        plain_section(
-            "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
-        ),
-        plain_section(
-            "agreement", "Agreement of volumes", _agreement_html(content, figure_dir), ["volumes"]
-        ),
-        plain_section(
-            "variability", "Variability between sessions", _variability_html(content, figure_dir)
-        ),
-        *([plain_section("change", "Change from baseline", change_html)] if change_html else []),
-        plain_section("participants", "Participants", _participants_html(content)),
-        plain_section("methods", "Methods", methods_html(_METHODS_TEXT, bibliography())),
-        plain_section(
-            "about",
-            "About",
-            facts_html({**content.about, "All values": f"{content.names.tables}_metrics.tsv"}),
-        ),
-    ]
-    page = folder / content.names.page
-    write_page(page, title="bids-sr: structural scans", sections=sections, neighbors=INDEX_LINK)
-    return page
 
-
-def write_headline(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
+def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
     """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
 
-    A method is more similar to the measured scans than interpolation if its difference in `name`
-    is better after correction in at least one contrast and not worse in any contrast.
-
-    Parameters
-    ----------
-    methods : pd.DataFrame
-        Table over participants from `methods_table`.
-    n : int
-        Number of participants.
-    name : str
-        Statistic.
+    A method is more similar to the measured scans than interpolation if it is better in at least
+    one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, `n`
+    is the number of participants, and `name` the statistic.
     """
-    comparisons = _select_comparisons(methods, name)
+    comparisons = _select_comparisons(all_comparisons, name)
     if comparisons.empty:
         return "There is no method that can be compared with interpolation", "open"
-    sign = -1 if statistic(name).better == LOWER else 1
-    gains = sign * comparisons["difference"]
-    is_significant = comparisons["p_holm"] < _ALPHA
-    better_rows = comparisons[is_significant & (gains > 0)]
-    worse_rows = comparisons[is_significant & (gains < 0)]
+    better_rows, worse_rows = (
+        comparisons[comparisons["word"] == word] for word in ("better", "worse")
+    )
     label = _metric_label(name)
     phrases = []
     for relation, rows in (("exceeds", better_rows), ("is below", worse_rows)):
@@ -185,27 +182,25 @@ def write_headline(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[s
         state = "bad" if len(worse_rows) else "good"
         return "; ".join(phrases), state
     smallest_p = float(comparisons["p_smallest"].min()) * len(comparisons)
-    reason = "" if smallest_p < _ALPHA else f" ({n} participants cannot reach p < .05)"
+    reason = "" if smallest_p < ALPHA else f" ({n} participants cannot reach p < .05)"
     return f"No difference from interpolation was found in {label}{reason}", "open"
 
 
-def _select_comparisons(methods: pd.DataFrame, name: str) -> pd.DataFrame:
+def _select_comparisons(comparisons: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the comparisons of methods with interpolation by one statistic in the brain."""
-    return methods[
-        (methods["statistic"] == name) & (methods["region"] == BRAIN) & methods["minus"].notna()
-    ]
+    return comparisons[(comparisons["statistic"] == name) & (comparisons["region"] == BRAIN)]
 
 
 _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
-def _verdict_html(content: ScansContent, figure_dir: Path) -> Markup:
+def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     """Return the main result as a sentence and numbers, and figures of similarity."""
     tables = content.tables
     n_participants = tables.values["participant"].nunique()
-    comparisons = _select_comparisons(tables.methods, "psnr")
+    comparisons = _select_comparisons(tables.comparisons, "psnr")
     n_compared = n_participants if comparisons.empty else int(comparisons["n"].max())
-    headline, state = write_headline(tables.methods, n_compared)
+    headline, state = write_headline(tables.comparisons, n_compared)
     cards = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
@@ -223,44 +218,51 @@ def _verdict_html(content: ScansContent, figure_dir: Path) -> Markup:
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, cards)
     statistics = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
-    figures = [
-        _embed_figure(
-            partial(similarity_figure, tables.values, name),
-            figure_dir,
-            f"{content.names.tables}_desc-{name}",
-            f"{_metric_label(name)}. Each line is a participant, and bars show the"
-            " median across participants.",
+    drawings = [
+        figures.embed(
+            partial(
+                plot_paired_values,
+                tabulate_similarity(tables.values, name),
+                f"{_metric_label(name)}{_unit_text(name)}",
+            ),
+            f"desc-{name}",
+            f"{_metric_label(name)}. Each line is a participant, and boxes show the median and"
+            " quartiles.",
         )
         for name in statistics
     ]
-    return join([answer, *figures])
+    return join([answer, *drawings])
 
 
 def _methods_html(tables: StructuralTables) -> Markup:
     """Return table 1, series by metric with differences from interpolation, per contrast."""
     sizes = tables.methods[tables.methods["statistic"] == SIZE].set_index("series")["median"]
     metrics = tables.methods[tables.methods["statistic"] != SIZE]
+    by_contrast = dict(iter(tables.comparisons.groupby("contrast", sort=False)))
     return render_selector(
         [
-            (str(contrast), _contrast_html(contrast_rows, sizes))
+            (
+                str(contrast),
+                join(
+                    [
+                        _means_html(contrast_rows, sizes),
+                        render_folded(
+                            "Differences from interpolation",
+                            _differences_html(by_contrast.get(contrast, tables.comparisons[:0])),
+                        ),
+                    ]
+                ),
+            )
             for contrast, contrast_rows in metrics.groupby("contrast", sort=False)
         ]
     )
 
 
-def _contrast_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
-    """Return the tables of one contrast; `sizes` are numbers of network parameters by series."""
-    differences = contrast_rows[contrast_rows["minus"].notna()]
-    return join(
-        [
-            _means_html(contrast_rows, sizes),
-            render_folded("Differences from interpolation", _differences_html(differences)),
-        ]
-    )
-
-
 def _means_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
-    """Return the table of means by series and metric; for the parameters see `_contrast_html`."""
+    """Return the table of means of one contrast, by series and metric.
+
+    `sizes` are numbers of network parameters by series.
+    """
     pairs = set(zip(contrast_rows["statistic"], contrast_rows["region"], strict=True))
     regions = list(dict.fromkeys(contrast_rows["region"]))
     columns = [
@@ -293,28 +295,16 @@ def _means_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
 
 
 def _differences_html(comparisons: pd.DataFrame) -> Markup:
-    """Return the table of differences between methods and the better interpolation."""
-    cell_rows = [
-        [
-            row.series,
-            _metric_label(row.statistic),
-            _class_name(row.region),
-            row.minus,
-            estimate(row.difference, row.lower, row.upper, _difference_format(row.difference)),
-            p_value(row.p_wilcoxon),
-            p_value(row.p_holm),
-        ]
-        for row in comparisons.itertuples()
-    ]
-    return table(
-        "Each method minus the better interpolation",
-        ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
-        cell_rows,
+    """Return the table of comparisons of methods with the better interpolation."""
+    return comparisons_html(
+        "scans_stats",
+        list(comparisons.itertuples()),
+        "Each method compared with the better interpolation",
+        {
+            "metric": [_metric_label(name) for name in comparisons["statistic"]],
+            "region": [_class_name(region) for region in comparisons["region"]],
+        },
     )
-
-
-def _difference_format(value: float) -> str:
-    return "+.4f" if abs(value) < 0.1 else "+.3f"
 
 
 def _mean_text(row: pd.Series) -> str:
@@ -349,7 +339,7 @@ def _protocols_html(content: ScansContent) -> Markup:
         f"Participants are grouped by {content.protocol}."
         if content.protocol
         else "All participants are in one group. To group participants by acquisition protocol,"
-        " use --set evaluation.protocol=NAME with a column of participants.tsv or a key of the"
+        " use --set anat.protocol=NAME with a column of participants.tsv or a key of the"
         " JSON sidecars."
     )
     series_names = list_series(errors)
@@ -392,7 +382,7 @@ def _make_error_cells(
     return cell_rows
 
 
-def _agreement_html(content: ScansContent, figure_dir: Path) -> Markup:
+def _agreement_html(content: ScansContent, figures: GroupFigures) -> Markup:
     """Return Bland-Altman plots and limits of agreement, one entry per class."""
     tables = content.tables
     pairs = volume_pairs(tables.values)
@@ -403,10 +393,9 @@ def _agreement_html(content: ScansContent, figure_dir: Path) -> Markup:
         ["contrast", "region"], sort=False
     ):
         class_name = _class_name(str(region))
-        figure = _embed_figure(
+        figure = figures.embed(
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
-            figure_dir,
-            f"{content.names.tables}_desc-agreement{region}",
+            f"desc-agreement{region}",
             f"Bland-Altman plot of {class_name} volume: difference from the measured"
             " scan as a function of the mean of both. Each point is a participant. The solid"
             " line shows the bias, dashed lines show the 95 % limits of agreement, and bands"
@@ -429,7 +418,7 @@ def _agreement_html(content: ScansContent, figure_dir: Path) -> Markup:
     return render_selector(entries)
 
 
-def _variability_html(content: ScansContent, figure_dir: Path) -> Markup:
+def _variability_html(content: ScansContent, figures: GroupFigures) -> Markup:
     """Return the variability of volumes between sessions as a figure and a table."""
     variability = content.tables.variability
     if variability.empty:
@@ -440,10 +429,9 @@ def _variability_html(content: ScansContent, figure_dir: Path) -> Markup:
             " volumes over time, run the participant level once per session (--session-label).",
         )
     classes = list(dict.fromkeys(variability["region"]))
-    figure = _embed_figure(
+    figure = figures.embed(
         partial(variability_figure, content.tables.values, classes),
-        figure_dir,
-        f"{content.names.tables}_desc-variability",
+        "desc-variability",
         "Volume in each session, in percent of the mean across sessions. Each line is a"
         " participant.",
     )
@@ -472,7 +460,7 @@ def _variability_html(content: ScansContent, figure_dir: Path) -> Markup:
     return join([figure, table(caption, heads, cell_rows, names=2)])
 
 
-def _change_html(content: ScansContent, figure_dir: Path) -> Markup:
+def _change_html(content: ScansContent, figures: GroupFigures) -> Markup:
     """Return volumes and their change from baseline over time (attention-unet, figure 13)."""
     tables = content.tables
     changes = tables.change
@@ -482,10 +470,9 @@ def _change_html(content: ScansContent, figure_dir: Path) -> Markup:
     volumes = read_volumes(tables.values)
     classes = list(dict.fromkeys(changes["region"]))
     unit = "month" if by_month else "session"
-    figure = _embed_figure(
+    figure = figures.embed(
         partial(change_figure, volumes, classes, unit),
-        figure_dir,
-        f"{content.names.tables}_desc-change",
+        "desc-change",
         f"Volumes in high-resolution scans by {unit}. Top: volumes in ml. Bottom: percent change"
         " from the baseline of the participant. Boxes show the median and quartiles, whiskers"
         " show the full range, and diamonds show the mean.",
@@ -505,7 +492,7 @@ def _change_html(content: ScansContent, figure_dir: Path) -> Markup:
         if by_month
         else " Sessions are grouped by their labels. To group sessions by month, add dates"
         " (acq_time in sub-*_sessions.tsv) or specify a column with"
-        " --set evaluation.months=COLUMN."
+        " --set anat.months=COLUMN."
     )
     caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
     cell_rows = [_make_change_cells(row) for row in changes.itertuples()]
@@ -534,21 +521,9 @@ def _participants_html(content: ScansContent) -> Markup:
     """Return included and missing participants, and the participants of each protocol."""
     values = content.tables.values
     n_sessions = values.groupby("participant", sort=False)["session"].nunique()
-    included = [
-        f"{name} ({count} sessions)" if count > 1 else name for name, count in n_sessions.items()
-    ]
+    included = add_counts(n_sessions.items(), "sessions")
     facts: dict[str, object] = {"Included": included, "Missing": list(content.absent) or "none"}
     if content.protocol:
         groups = values.groupby("protocol")["participant"].unique()
         facts |= {f"Protocol {name}": list(participants) for name, participants in groups.items()}
     return facts_html(facts)
-
-
-def _embed_figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str) -> Markup:
-    """Return a figure embedded in the page and write it to a file, or a notice if it is empty."""
-    try:
-        svg = svg_text(draw())
-    except FigureInputError as error:
-        return render("note", "missing", f"No figure: {error} ({caption})")
-    write_text(figure_dir / f"{name}.svg", svg)
-    return render("figure", data_uri(svg.encode()), caption, caption, name)

@@ -1,31 +1,30 @@
 """Group tables of metrics of structural scans.
 
-Five tables are computed from the participants' metrics: series by metric (attention-unet, table
-1), errors of quality metrics by acquisition protocol (table 2), agreement of tissue volumes
-(figure 10), their variability over sessions and their change from baseline (figure 13). The unit
-is the participant: sessions of a participant are averaged first, except in the tables over
-sessions.
+Six tables are computed from the participants' metrics: series by metric (attention-unet, table
+1), comparisons of methods with interpolation, errors of quality metrics by acquisition protocol
+(table 2), agreement of tissue volumes (figure 10), their variability over sessions and their
+change from baseline (figure 13). The unit is the participant: sessions of a participant are
+averaged first, except in the tables over sessions.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.metrics.registry import LOWER, statistic
 from bids_sr.metrics.rows import MISSING, SCAN
 from bids_sr.series import BASELINES, MEASURED
+from bids_sr.statistics.comparison_table import describe_columns
+from bids_sr.statistics.comparisons import PairedComparison, compare_pairs, correct
+from bids_sr.statistics.decisions import decide
 from bids_sr.statistics.limits_of_agreement import (
     compute_within_unit_sd,
     limits_of_agreement,
     percent_differences,
 )
-from bids_sr.statistics.multiple_comparisons import holm
-from bids_sr.statistics.paired_tests import differences
-from bids_sr.statistics.wilcoxon import hodges_lehmann, signed_rank
+from bids_sr.statistics.summaries import summarize
 from bids_sr.structural.group.volume_change import change_table
 
 SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")
@@ -52,8 +51,10 @@ OVERLAP = ("tissue_dice", "tissue_jaccard", "tpf", "tnf", "ppv")
 VOLUME = "tissue_volume"
 SIZE = "parameters"
 """Statistic with the number of parameters of a network."""
-_QUESTION = ["contrast", "statistic", "region"]
+QUESTION = ["contrast", "statistic", "region"]
 """Columns that identify a metric, without the series and the participant."""
+_SUMMARY_COLUMNS = ("n", "mean", "sd", "median", "minimum", "maximum")
+_NO_VALUES = pd.Series(dtype=float)
 _VOLUME_KEY = ["contrast", "region", "series"]
 """Columns that identify a volume, without the participant and the session."""
 
@@ -68,6 +69,8 @@ class StructuralTables:
         Metrics, one row per participant, session and value.
     methods : pd.DataFrame
         Series by metric across participants.
+    comparisons : pd.DataFrame
+        Comparisons of methods with the better interpolation.
     protocols : pd.DataFrame
         Errors of quality metrics by protocol.
     agreement : pd.DataFrame
@@ -79,6 +82,7 @@ class StructuralTables:
 
     values: pd.DataFrame
     methods: pd.DataFrame
+    comparisons: pd.DataFrame
     protocols: pd.DataFrame
     agreement: pd.DataFrame
     variability: pd.DataFrame
@@ -90,6 +94,7 @@ def compute_tables(values: pd.DataFrame) -> StructuralTables:
     return StructuralTables(
         values=values,
         methods=methods_table(values),
+        comparisons=compare_methods(values),
         protocols=protocols_table(values),
         agreement=agreement_table(values),
         variability=variability_table(values),
@@ -108,49 +113,62 @@ def list_series(values: pd.DataFrame) -> list[str]:
 
 def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
     """Return one row per participant and metric (mean over sessions), one column per series."""
-    means = values.groupby([*_QUESTION, "participant", "series"], sort=False)["value"].mean()
+    means = values.groupby([*QUESTION, "participant", "series"], sort=False)["value"].mean()
     return means.unstack("series")
 
 
 def methods_table(values: pd.DataFrame) -> pd.DataFrame:
-    """Compare the series by each similarity and overlap metric across participants.
+    """Summarize each similarity and overlap metric of each series across participants.
 
-    A method is compared with the interpolation that has the better median (`minus`) by the
-    Wilcoxon signed-rank test. Holm's procedure corrects p values over the methods and contrasts of
-    one statistic, separately for the whole scan and for the brain and its tissues. The choice of
-    the better interpolation favors interpolation. Rows of `SIZE` are not compared.
+    The metrics include the number of parameters of networks (`SIZE`).
     """
     wide_values = average_by_participant(
         values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))]
     )
     rows = []
-    for question, participant_values in wide_values.groupby(level=_QUESTION, sort=False):
-        question_values = dict(zip(_QUESTION, question, strict=True))
-        series_names = [
-            name for name in list_series(values) if name in participant_values and name != MEASURED
-        ]
-        baseline = _select_better(
-            [name for name in series_names if name in BASELINES],
-            participant_values,
-            question_values["statistic"],
-        )
-        for name in series_names:
-            defined = participant_values[name].dropna().to_numpy()
-            if not defined.size:
+    for question, participant_values in wide_values.groupby(level=QUESTION, sort=False):
+        for name in list_series(values):
+            if name == MEASURED or name not in participant_values:
                 continue
-            comparison: dict[str, object] = {}
-            if baseline and name not in BASELINES:
-                comparison = {
-                    "minus": baseline,
-                    **_compare_pairs(participant_values[name], participant_values[baseline]),
-                }
-            rows.append({**question_values, "series": name, **_summarize(defined), **comparison})
-    table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
-    table["p_holm"] = np.nan
-    comparisons = table[table["minus"].notna()]
-    for _, family in comparisons.groupby(["statistic", comparisons["region"] == SCAN]):
-        table.loc[family.index, "p_holm"] = holm(list(family["p_wilcoxon"]))
-    return table
+            summary = summarize(participant_values[name])
+            if summary.n:
+                numbers = (getattr(summary, column) for column in _SUMMARY_COLUMNS)
+                rows.append([*question, name, *numbers])
+    return pd.DataFrame(rows, columns=list(METHODS_COLUMNS))
+
+
+def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
+    """Compare methods with the interpolation that has the better median across participants.
+
+    P values are corrected over the methods, contrasts and regions of one statistic, separately for
+    the whole scan. The choice of the better interpolation favors interpolation.
+    """
+    wide_values = average_by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP))])
+    questions: list[dict[str, str]] = []
+    comparisons: list[PairedComparison] = []
+    for question, participant_values in wide_values.groupby(level=QUESTION, sort=False):
+        cells = dict(zip(QUESTION, question, strict=True))
+        series = {
+            name: participant_values[name].to_numpy()
+            for name in list_series(values)
+            if name != MEASURED and participant_values.get(name, _NO_VALUES).notna().any()
+        }
+        baseline = _select_better(
+            [name for name in series if name in BASELINES], participant_values, cells["statistic"]
+        )
+        pairs = [(name, baseline) for name in series if baseline and name not in BASELINES]
+        compared = compare_pairs(series, pairs)
+        comparisons += compared
+        questions += [cells] * len(compared)
+    families = [(cells["statistic"], cells["region"] == SCAN) for cells in questions]
+    rows = []
+    for cells, comparison in zip(
+        questions, correct(comparisons, families, least_n=1), strict=True
+    ):
+        better = statistic(cells["statistic"]).better
+        word, note = decide(comparison, better)
+        rows.append({**cells, **comparison.cells(), "better": better, "word": word, "note": note})
+    return pd.DataFrame(rows, columns=list(describe_columns("scans_stats")))
 
 
 def _select_better(
@@ -162,34 +180,6 @@ def _select_better(
         return ""
     lower_is_better = statistic(name).better == LOWER
     return str(medians.idxmin() if lower_is_better else medians.idxmax())
-
-
-def _summarize(values: np.ndarray) -> dict[str, float]:
-    """Return number, mean, SD, median and range of the participants' values (n,)."""
-    return {
-        "n": len(values),
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
-        "median": float(np.median(values)),
-        "minimum": float(values.min()),
-        "maximum": float(values.max()),
-    }
-
-
-def _compare_pairs(values: pd.Series, reference: pd.Series) -> dict[str, float]:
-    """Compare the participants' values of two series; {} if no participant has both."""
-    paired_values = pd.concat([values, reference], axis=1).dropna().to_numpy()
-    if not len(paired_values):
-        return {}
-    change = differences(paired_values[:, 0], paired_values[:, 1])
-    estimates, test = hodges_lehmann(change), signed_rank(change)
-    return {
-        "difference": estimates["difference"],
-        "lower": estimates["lower"],
-        "upper": estimates["upper"],
-        "p_wilcoxon": float(test["p_wilcoxon"]),
-        "p_smallest": float(test["p_smallest"]),
-    }
 
 
 def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +196,7 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     if MEASURED not in wide_values:
         return pd.DataFrame(columns=list(PROTOCOL_COLUMNS))
     errors = wide_values.drop(columns=MEASURED).sub(wide_values[MEASURED], axis=0).abs()
-    protocol_question = ["protocol", *_QUESTION]
+    protocol_question = ["protocol", *QUESTION]
     participant_errors = errors.groupby([*protocol_question, "participant"], sort=False).mean()
     series_names = [name for name in list_series(values) if name in participant_errors]
     rows = []
@@ -214,16 +204,15 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
         level=protocol_question, sort=False
     ):
         for name in series_names:
-            defined = question_errors[name].dropna().to_numpy()
-            if defined.size:
-                summary = _summarize(defined)
+            summary = summarize(question_errors[name])
+            if summary.n:
                 rows.append(
                     {
                         **dict(zip(protocol_question, question, strict=True)),
                         "series": name,
-                        "n": summary["n"],
-                        "mae": summary["mean"],
-                        "mae_sd": summary["sd"],
+                        "n": summary.n,
+                        "mae": summary.mean,
+                        "mae_sd": summary.sd,
                     }
                 )
     return pd.DataFrame(rows).reindex(columns=list(PROTOCOL_COLUMNS))
@@ -344,22 +333,11 @@ METHODS_COLUMNS = {
         median="Median across participants",
         minimum="Lowest value across participants",
         maximum="Highest value across participants",
-        minus="Interpolation with the better median across participants, used as the reference for"
-        " the method",
-        difference="Hodges-Lehmann estimate of the difference from the interpolation in the"
-        " column minus",
-        lower="Lower limit of the 95 % confidence interval of the difference",
-        upper="Upper limit of the 95 % confidence interval of the difference",
-        p_wilcoxon="Two-sided p value of the Wilcoxon signed-rank test, not corrected for"
-        " multiple comparisons",
-        p_smallest="Smallest p value that the test can reach with this number of participants",
-        p_holm="p value corrected for all comparisons of the metric (Holm). Comparisons in the"
-        " whole scan are corrected separately.",
     ),
 }
 PROTOCOL_COLUMNS = {
     **_describe_columns(
-        protocol="Acquisition protocol, or all if evaluation.protocol was not specified"
+        protocol="Acquisition protocol, or all if anat.protocol was not specified"
     ),
     **_METRIC_COLUMNS,
     **_describe_columns(

@@ -1,7 +1,7 @@
 """Tissue volumes over time: change from baseline by month (attention-unet, figure 13).
 
 A participant is one unit at each time. Participants who only have measured high-resolution scans
-(``--anat-control``) are treated like all others.
+(`anat.control`) are treated like all others.
 """
 
 import re

@@ -175,8 +175,8 @@ def draw_lowres(
         subtitle="All series of each contrast: middle coronal plane",
         caption=(
             "Same as the previous figure, for the middle coronal plane. This plane crosses all"
-            " axial slices. With --train-on own, the network was trained on four fifths of these"
-            " slices."
+            " axial slices. If the network was trained on the participant's own scans, it was"
+            " trained on four fifths of these slices."
         ),
         missing="coronal plane of each contrast",
     ),
@@ -189,9 +189,9 @@ def draw_lowres(
             "FLAIR scans with segmentations, in the slice with most hyperintensities among the"
             " slices that were not used for training. Second row: white-matter hyperintensities in"
             " each scan (red) and in the measured scan (yellow), and the edited mask (orange) if"
-            " --wmh-reference was used. Fourth row: CSF (red), veins and sinuses (green) and pial"
-            " layer (blue) in the middle coronal plane, segmented from T1w, T2w and FLAIR scans"
-            " together with class intensities that were fitted to the measured scans."
+            " it was specified. Fourth row: CSF (red), veins and sinuses (green) and pial layer"
+            " (blue) in the middle coronal plane, segmented from T1w, T2w and FLAIR scans together"
+            " with class intensities that were fitted to the measured scans."
         ),
     ),
     FigureSpec(

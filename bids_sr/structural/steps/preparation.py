@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
@@ -110,7 +110,7 @@ def prepare_scans(
     here: Path = HERE,
     suffixes: tuple[str, ...],
     preparation: ScanPreparation,
-    baselines: Literal["default", "all"] = "default",
+    all_interpolations: bool = False,
     grid_mm: tuple[float, float, float] | None = None,
     grid_orientation: str = "",
 ) -> PreparedScans:
@@ -126,8 +126,9 @@ def prepare_scans(
         BIDS suffix of each contrast; the first defines the frame.
     preparation : ScanPreparation
         Settings of alignment, extraction and intensities.
-    baselines : {"default", "all"}
-        Interpolations of low-resolution scans beside the cubic spline.
+    all_interpolations : bool
+        Whether low-resolution scans are interpolated by all kernels, not only by a cubic spline
+        and trilinearly.
     grid_mm, grid_orientation : tuple[float, float, float] | None, str
         Voxel size (mm) of the training images of a model, and anatomical axis perpendicular to its
         slices. They define the grid, around the first scan, if there are no high-resolution scans.
@@ -136,7 +137,11 @@ def prepare_scans(
     from bids_sr.structural.model_grid import grid_around
 
     align = preparation.anat_align
-    interpolations = _list_other_interpolations(baselines, align) if lowres_files else ()
+    interpolations = (
+        _list_other_interpolations(align, all_interpolations=all_interpolations)
+        if lowres_files
+        else ()
+    )
     scans = _load_scans(suffixes, highres_files, lowres_files)
     grid = None
     if grid_mm is not None:
@@ -226,15 +231,17 @@ def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
     if cropped_percent > _MAX_CROPPED_PERCENT:
         _LOGGER.warning(
             "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
-            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
-            " template.",
+            " brain is cropped. Use --set anat.align=template to scale the brain to the size of"
+            " the template.",
             cropped_percent,
         )
 
 
-def _list_other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
+def _list_other_interpolations(
+    anat_align: AlignmentModel, *, all_interpolations: bool
+) -> tuple[str, ...]:
     """Return the interpolations other than the cubic spline, in order."""
-    if baselines != "all":
+    if not all_interpolations:
         return ("linear",)
     # Deformations are only interpolated by splines.
     is_deformed = anat_align in ("nonlinear", "template-warp")

@@ -94,7 +94,7 @@ def test_the_docstring_states_the_steps_of_the_published_recipes() -> None:
         for line in text.splitlines()
         if "--recipe" in line
     }
-    assert len(steps) == 5
+    assert len(steps) == 4
     for (method, recipe), number in steps.items():
         assert get_method(method).recipes[recipe].steps == number
 

@@ -31,9 +31,7 @@ import papers
 import papers_data
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
-PARSERS = {
-    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
-}
+PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 ITEMS = PAGE.items()
 
 

@@ -258,6 +258,17 @@ class TestFilterFile:
         result = self.filtered(maker, {"t2starw": {"session": "b"}})
         assert parse_entities(result.subjects[0].pairs[0].highres)["session"] == "b"
 
+    def test_a_filter_selects_the_images_of_the_pair(self, maker: BidsMaker) -> None:
+        maker.subject()
+        maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+        result = self.filtered(maker, {"t2starw": {"acquisition": ["finest", "lowres"]}})
+        (pair,) = result.subjects[0].pairs
+        assert (pair.highres.name, pair.factor) == (
+            "sub-01_acq-finest_T2starw.nii.gz",
+            (3.0, 3.0, 1.0),
+        )
+        assert not result.problems
+
     def test_a_filter_selects_runs_without_session(self, maker: BidsMaker) -> None:
         maker.subject()
         maker.bold("sub-01_ses-a_task-tap")
@@ -345,31 +356,6 @@ class TestPair:
         maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
         maker.star("sub-01_acq-highres", (zoom, zoom, 4.0))
         assert [pair.factor for pair in look().subjects[0].pairs] == [(factor, factor, 1.0)]
-
-    def test_acquisition_labels_select_the_pair(self, maker: BidsMaker, look: Look) -> None:
-        maker.subject()
-        maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
-        result = look(superres=SuperRes(hr_acq="finest", lr_acq="acq-lowres"))
-        pair = result.subjects[0].pairs[0]
-        assert (pair.highres.name, pair.factor) == (
-            "sub-01_acq-finest_T2starw.nii.gz",
-            (3.0, 3.0, 1.0),
-        )
-        assert not result.problems
-
-    def test_a_low_resolution_image_unlike_the_bold_requires_force(
-        self, maker: BidsMaker, look: Look
-    ) -> None:
-        maker.subject()
-        maker.star("sub-01_acq-other", (8.0, 8.0, 4.0))
-        maker.star("sub-01_acq-fine", (4.0, 4.0, 4.0))
-        labels = {"hr_acq": "fine", "lr_acq": "other"}
-        refused = look(superres=SuperRes(**labels))  # type: ignore[arg-type]
-        assert "differ by more than 10 %" in texts(refused)
-        forced = look(superres=SuperRes(**labels, force=True))  # type: ignore[arg-type]
-        assert not forced.problems
-        assert "Processing continues because of --set superres.force=true" in texts(forced)
-        assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
 
     def test_phase_images_are_ignored(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()

@@ -11,7 +11,8 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.values import as_toml
-from bids_sr.sr.method import method_names
+from bids_sr.sr.method import get_method, method_names
+from bids_sr.sr.recipe_changes import base_recipe, variable_fields
 
 REQUIRED = ["in", "out", "participant"]
 WITHOUT_DOOR = {
@@ -84,7 +85,14 @@ def test_settings_and_changes_of_recipes_share_the_option() -> None:
     settings = parse("tv.tv=0.02", "activation.roi=motor", "superres.method=tv")
     assert list(map(str, settings.superres.recipe_changes)) == ["tv.tv=0.02"]
     assert settings.activation.roi == "motor"
-    assert not {name.partition(".")[0] for name in list_settings()} & set(method_names())
+    assert parse("sbl.guide=none").sbl.guide == "none"
+    for method in map(get_method, method_names()):
+        for recipe in ("fast", "paper") if method.variance is None else ("",):
+            if method.variance is not None or recipe in method.recipes:
+                numbers = variable_fields(base_recipe(method, recipe))
+                assert not {f"{method.name}.{item.name}" for item in numbers} & set(
+                    list_settings()
+                )
 
 
 def test_the_option_overrides_the_config_file(tmp_path: Path) -> None:
@@ -112,6 +120,7 @@ def test_the_option_overrides_the_config_file(tmp_path: Path) -> None:
         ("preprocessing.dummy_scans=[1, 2]", "expected a single value", "non-steady-state"),
         ("selection.participant_label=", "does not contain any labels", "labels"),
         ("evaluation.roi_grow=yes", "expected true or false", "region of interest"),
+        ("sbl.guide=mri", "must be one of auto, none", "choose one of these"),
         ("superres.recipe=papr", "--set superres.recipe", "'paper'"),
         ("activation.roi=a activation.roi=b", "also specified by --set", "only once"),
         ("activation.roi=a --roi b", "also specified by --roi", "only once"),

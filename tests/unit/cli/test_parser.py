@@ -46,7 +46,6 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--sr_factor=1.5", "superres", "factor", (1.5,)),
         ("--sr-factor 2 2 3", "superres", "factor", (2.0, 2.0, 3.0)),
         ("--sr-factor 2 2 1", "superres", "factor", (2.0,)),
-        ("--hr-acq acq-fine", "superres", "hr_acq", "fine"),
         ("--model-dir a_b", "superres", "model_dir", Path("a_b")),
         ("--dummy-scans 0", "preprocessing", "dummy_scans", 0),
         ("--ignore slicetiming", "preprocessing", "ignore", ("slicetiming",)),
@@ -62,7 +61,6 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--set activation.low_pass=0.2", "activation", "low_pass", 0.2),
         ("--roi my_roi.nii.gz", "activation", "roi", "my_roi.nii.gz"),
         ("--set activation.thresholds=[fdr,3.1]", "activation", "thresholds", ("fdr", "3.1")),
-        ("--guide highres", "superres", "guide", "highres"),
         ("--truth there", "evaluation", "truth", "there"),
         ("--truth ./auto", "evaluation", "truth_dir", Path("auto")),
         ("--truth none", "evaluation", "truth_dir", None),
@@ -71,7 +69,6 @@ def test_defaults_of_the_parser_equal_defaults_of_the_settings() -> None:
         ("--retrospective noisy", "evaluation", "retrospective", "noisy"),
         ("--retrospective --set run.sloppy=true", "evaluation", "retrospective", "clean"),
         ("", "evaluation", "retrospective", None),
-        ("--pair_holdout", "evaluation", "pair_holdout", True),
         ("--null-checks", "evaluation", "null_checks", True),
         ("--set evaluation.roi_grow=true", "evaluation", "roi_grow", True),
         ("--set evaluation.margin=0.02", "evaluation", "margin", 0.02),
@@ -148,7 +145,6 @@ def test_underscores_in_values_are_preserved() -> None:
         ("--truth=", "empty"),
         ("--truth x --retrospective", "--truth"),
         ("--retrospective dirty", "clean"),
-        ("--guide mri", "highres"),
         ("--set evaluation.margin=0", "--set evaluation.margin"),
         ("--set evaluation.group_permutations=-1", "--set evaluation.group_permutations"),
         ("--derivatives=", "the directory is missing"),
@@ -291,7 +287,7 @@ def test_help_is_fast_and_imports_only_the_standard_library() -> None:
     [
         ("bids_sr.slurm.cli.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.model_commands.cli.main", [], "bids-sr-models COMMAND [options]"),
-        ("bids_sr.model_commands.cli.main", ["card"], "bids-sr-models card MODEL [options]"),
+        ("bids_sr.model_commands.cli.main", ["rate"], "bids-sr-models rate KIT SHEET [options]"),
     ],
 )
 def test_every_command_prints_its_usage(

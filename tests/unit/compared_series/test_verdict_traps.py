@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from bids_sr.compared_series.verdict import decide_compared_verdict
+from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -42,7 +43,7 @@ def denoised_rows() -> list[MetricRow]:
 def test_detail_is_counted_only_on_a_finer_grid(grid: str, decision: str) -> None:
     verdict = decide_compared_verdict("mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": grid})
     assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
-    assert ("true detail that the acquired series lacks" in verdict.text) == (grid == "finer")
+    assert (Statement.TRUE_DETAIL in verdict.text) == (grid == "finer")
 
 
 @pytest.mark.parametrize(("r_gain", "decision"), [((0.0, 0.0), "same"), ((0.05, 0.1), "better")])
@@ -97,7 +98,7 @@ def test_a_reduced_amplitude_of_a_noisy_series_is_not_more_accurate(
     ]
     verdict = decide_compared_verdict("other", metric_rows, fwhm_mm=0.0, facts={})
     assert [claim.decision for claim in verdict.claims if claim.decision] == [decision]
-    assert ("only in amplitude" in verdict.text) == (decision == "same")
+    assert (Statement.ONLY_SIZE in verdict.text) == (decision == "same")
 
 
 def test_a_series_without_explained_variance_is_not_more_accurate() -> None:
@@ -130,7 +131,7 @@ def test_a_series_without_explained_variance_is_not_more_accurate() -> None:
     ]
     verdict = decide_compared_verdict("tedana", metric_rows, fwhm_mm=0.0, facts={})
     assert verdict.status == "not more accurate"
-    assert "does not differ from 0" in verdict.text
+    assert Statement.NOTHING_EXPLAINED in verdict.text
 
 
 def test_without_the_control_at_the_same_resolution_nothing_is_assessed() -> None:
@@ -192,7 +193,7 @@ def test_a_series_without_added_detail_is_reported() -> None:
         "bspline2", metric_rows, fwhm_mm=0.0, facts={"grid": "finer"}
     )
     assert verdict.status == "not more accurate"
-    assert "the series adds no detail" in verdict.text
+    assert Statement.NO_ADDED_DETAIL in verdict.text
     assert "not true" not in verdict.text
 
 
@@ -200,8 +201,10 @@ def test_detail_is_not_assessed_on_the_acquired_grid() -> None:
     verdict = decide_compared_verdict(
         "mppca", denoised_rows(), fwhm_mm=0.0, facts={"grid": "acquired"}
     )
-    assert "has no detail above the acquired Nyquist frequency" in verdict.text
+    assert Statement.ON_ACQUIRED_GRID in verdict.text
     assert "0.02" not in verdict.text
     without_rows = decide_compared_verdict("mppca", [], fwhm_mm=0.0, facts={"grid": "acquired"})
-    assert "it is on the acquired grid" in without_rows.text
-    assert "downsample it" not in without_rows.text, "no scan can show detail on the acquired grid"
+    assert Statement.ON_ACQUIRED_GRID in without_rows.text
+    assert Statement.BEYOND_REQUIRES not in without_rows.text, (
+        "no scan can show detail on the acquired grid"
+    )

@@ -105,10 +105,10 @@ def test_reproducible_series_are_stored_only_at_the_full_level() -> None:
 
 def test_maps_of_other_baselines_are_stored_if_requested() -> None:
     for name in ("raw", "bspline", "measured", "sbl"):
-        assert _maps_level(name, ["sbl"], "default") == "standard"
-    assert _maps_level("zerofill", ["sbl"], "default") == "full"
-    assert _maps_level("zerofill", ["sbl", "zerofill"], "default") == "standard"
-    assert _maps_level("lanczos", ["sbl"], "all") == "standard"
+        assert _maps_level(name, ["sbl"]) == "standard"
+    assert _maps_level("zerofill", ["sbl"]) == "full"
+    assert _maps_level("zerofill", ["sbl", "zerofill"]) == "standard"
+    assert _maps_level("lanczos", ["sbl", "all"]) == "standard"
 
 
 def test_a_level_includes_the_levels_below() -> None:

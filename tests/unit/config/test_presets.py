@@ -9,7 +9,7 @@ import pytest
 from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Settings, UsageError
+from bids_sr.config import Settings
 from bids_sr.config.presets import find_config_file, preset_names
 from bids_sr.config.settings import read_toml
 
@@ -55,20 +55,16 @@ def test_a_preset_sets_all_unspecified_options() -> None:
     assert (activation.kinds, activation.low_pass, activation.roi) == (("cc",), 0.1, "motor")
     assert (settings.preprocessing.input_smoothing, activation.smoothing) == (13.2, (0.0,))
     assert activation.thresholds == ("quarter",)
-    assert activation.overlap == ("auto",)
-    assert activation.overlap_names == ()
+    assert activation.maps_quarter
 
 
 def test_options_override_the_preset_in_any_order() -> None:
-    options = (
-        "--recipe fast --set activation.low_pass=none --smoothing 5 --overlap a b --roi brain"
-    )
+    options = "--recipe fast --set activation.low_pass=none --smoothing 5 --roi brain"
     for line in (f"--config-file ota2022 {options}", f"{options} --config-file ota2022"):
         settings = parse(line)
         assert settings.superres.recipe == "fast"
         assert settings.activation.low_pass is None
         assert settings.activation.smoothing == (5.0,)
-        assert settings.activation.overlap_names == ("a", "b")
         assert settings.activation.roi == "brain"
         assert settings.preprocessing.dummy_scans == 60
 
@@ -88,12 +84,12 @@ def test_the_preset_of_the_tv_paper_sets_its_preprocessing() -> None:
 
 def test_the_preset_of_the_attention_u_net_processes_structural_scans() -> None:
     settings = parse("--config-file li2022 --recipe fast")
-    superres = settings.superres
-    assert (superres.target, superres.train_on) == ("anat", "others")
-    assert superres.method == ("attunet", "unet", "vit")
-    assert (superres.anat_align, superres.anat_mask) == ("template", "intracranial")
-    assert (superres.baselines, superres.recipe) == ("all", "fast")
-    assert parse("--config-file li2022").superres.scaling_of_scans == "range"
+    superres, anat = settings.superres, settings.anat
+    assert (superres.target, anat.train_on) == ("anat", "others")
+    assert superres.chosen == ("attunet", "unet", "vit")
+    assert (anat.align, anat.mask) == ("template", "intracranial")
+    assert (superres.all_baselines, superres.recipe) == (True, "fast")
+    assert parse("--config-file li2022").scaling_of_scans == "range"
 
 
 def test_later_files_override_earlier_files(tmp_path: Path) -> None:
@@ -179,34 +175,3 @@ def test_the_console_lists_files_and_replaced_settings(tmp_path: Path) -> None:
     )
     assert "replace" not in console(parse("--config-file ota2022"))
     assert console(parse()) == ""
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("--overlap thumb", "expected two different conditions"),
-        ("--overlap thumb thumb", "expected two different conditions"),
-        ("--overlap auto thumb", "expected two different conditions"),
-        ("--overlap a b c", "expected two different conditions"),
-        (
-            "--overlap a b --set activation.kinds=glm",
-            "cc in activation.kinds and quarter in activation.thresholds",
-        ),
-        (
-            "--overlap a b --set activation.thresholds=fdr",
-            "cc in activation.kinds and quarter in activation.thresholds",
-        ),
-    ],
-)
-def test_invalid_overlap_conditions_are_rejected(line: str, reason: str) -> None:
-    with pytest.raises(UsageError, match=reason) as error:
-        parse(line)
-    assert str(error.value).startswith("--overlap")
-
-
-def test_overlap_auto_is_ignored_without_correlation_regions() -> None:
-    assert (
-        parse("--config-file ota2022 --set activation.kinds=glm").activation.overlap_names is None
-    )
-    assert parse("--overlap auto").activation.overlap_names == ()
-    assert parse().activation.overlap_names is None

@@ -43,11 +43,9 @@ ANY_SETTINGS = st.builds(
         method=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(
             tuple
         ),
-        baselines=st.sampled_from(["default", "all"]),
         factor=st.just(())
         | st.floats(1.01, 8).map(lambda f: (f,))
         | st.tuples(*[st.floats(1.01, 8)] * 3),
-        hr_acq=maybe(text),
         max_train_minutes=maybe(st.floats(1e-9, 1e9)),
         data_consistency=st.sampled_from(["off", "enforce"]),
     ),
@@ -73,7 +71,6 @@ ANY_SETTINGS = st.builds(
     evaluation=st.builds(
         Evaluation,
         truth=st.sampled_from(["auto", "none"]) | paths.map(str),
-        pair_holdout=st.booleans(),
         null_checks=st.booleans(),
         margin=maybe(st.floats(1e-9, 1e9)),
     )
@@ -246,7 +243,6 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
         (Activation, {"censor": ("dvars:2",)}, "choose one of these kinds"),
         (Activation, {"censor": ("fd:.5", "fd:.3")}, "one limit per kind"),
         (SuperRes, {"factor": (9.0,)}, "at most 8"),
-        (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
         (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
         (Evaluation, {"margin": 0.0}, "above 0"),
@@ -306,29 +302,33 @@ def test_settings_cannot_be_changed() -> None:
         PATHS.bids_dir = Path("/other")  # type: ignore[misc]
 
 
+OTHERS = ("nearest", "linear", "lanczos")
+
+
 @pytest.mark.parametrize(
-    ("methods", "baselines", "series"),
+    ("methods", "series"),
     [
-        (("srgan",), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan")),
+        (("srgan",), ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan")),
         (
             ("sbl", "srgan"),
-            "default",
             ("bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "srgan"),
         ),
         (
             ("srgan", "linear"),
-            "default",
             ("bspline", "zerofill", "sdmod", "inject", "ratio", "linear", "srgan"),
         ),
-        (("bspline", "zerofill"), "default", ("bspline", "zerofill")),
-        (("bspline",), "all", ("bspline", "zerofill", "sdmod", "nearest", "linear", "lanczos")),
-        (("inject",), "default", ("inject",)),
+        (("bspline", "zerofill"), ("bspline", "zerofill")),
+        (("all",), ("bspline", "zerofill", "sdmod", "inject", "ratio", *OTHERS)),
+        (("lanczos", "all"), ("bspline", "zerofill", "sdmod", "inject", "ratio", *OTHERS)),
+        (("sbl", "all"), ("bspline", "zerofill", "sdmod", "inject", "ratio", *OTHERS, "sbl")),
+        (("lanczos",), ("lanczos",)),
+        (("inject",), ("inject",)),
     ],
 )
 def test_series_include_baselines_and_methods(
-    methods: tuple[str, ...], baselines: str, series: tuple[str, ...]
+    methods: tuple[str, ...], series: tuple[str, ...]
 ) -> None:
-    assert SuperRes(method=methods, baselines=baselines).series == series  # type: ignore[arg-type]
+    assert SuperRes(method=methods).series == series
 
 
 def test_methods_are_grouped_by_their_training_data() -> None:
@@ -338,7 +338,7 @@ def test_methods_are_grouped_by_their_training_data() -> None:
         True,
         ("srgan", "sbl"),
     )
-    assert SuperRes(target="anat").chosen == ("srgan",)
+    assert SuperRes(target="anat").chosen == ("attunet",)
     assert SuperRes(method=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
     assert (superres.learned, superres.pair_trained, superres.run_trained) == (
         ("srgan", "sbl"),
@@ -398,7 +398,7 @@ def test_summary_lists_every_setting_and_marks_changed_values() -> None:
         for item in dataclasses.fields(typing.get_type_hints(Settings)[group.name]):
             assert f"{item.name}=" in shown
     assert "recipe=paper*" in shown
-    assert "baselines=default," in shown
+    assert "recipe_changes=-," in shown
     assert "bids_dir=/data," in shown
 
 

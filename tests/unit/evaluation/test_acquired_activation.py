@@ -120,5 +120,5 @@ def test_flags_name_contrasts_lost_at_every_smoothing_and_sentences_the_worst() 
     assert values["srgan", "acquired_r", "thumb", 5.0].n == thumb.voxels
     sentences = lost_sentences(rows, ["sbl", "srgan"])
     assert list(sentences) == ["srgan"]
-    assert "10 %" in sentences["srgan"]
-    assert "contrast thumb" in sentences["srgan"]
+    assert sentences["srgan"].values["contrast"] == "thumb"
+    assert "10 %" in sentences["srgan"].text

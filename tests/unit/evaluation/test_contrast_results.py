@@ -7,16 +7,17 @@ import pytest
 from contrastrows import TESTED, make_measured_rows, make_tested_rows
 
 from bids_sr.evaluation.contrast_results import collect_results, list_contrasts
-from bids_sr.evaluation.evidence import accuracy_evidence
-from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
-from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.support_text import (
+from bids_sr.evaluation.contrast_text import (
     describe_interpretation,
     explain_results,
     plain_results,
-    support_text,
-    write_support_lines,
+    state_text,
+    write_contrast_lines,
 )
+from bids_sr.evaluation.evidence import accuracy_evidence
+from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
 
 SIZES = SelfTestResults(sizes=("12", "6"))
@@ -123,38 +124,53 @@ def test_methods_without_a_test_are_not_testable_for_a_reason():
 
 
 def lines_of(rows):
-    return [(line.state, line.text) for line in write_support_lines("sbl", collect(rows), SIZES)]
+    return write_contrast_lines("sbl", collect(rows), SIZES)
+
+
+def statements_of(line):
+    return [sentence.state for sentence in line.sentences]
+
+
+def contrasts_of(line):
+    values = line.sentences[0].values
+    return values["contrasts"] + values["names"]
 
 
 def test_the_headline_names_recovered_contrasts_first():
     lines = lines_of(make_tested_rows())
-    assert [state for state, _ in lines] == list(STATES)
-    recovered, not_supported, not_testable = (text for _, text in lines)
-    assert recovered == (
-        "sbl recovers detail of 4 of 8 contrasts in active voxels (“all”, body, house and"
-        " bodyMinusOthers), and of 3 of these in the whole brain."
-    )
-    assert not_supported == "Not supported: 2 contrasts (scene and sceneMinusOthers)."
-    assert not_testable == (
-        "Not testable: 2 contrasts (face and toolMinusOthers). Interpret nothing finer than 6 mm"
-        " in these 4 contrasts."
-    )
+    assert [line.status for line in lines] == ["recovered", "not supported", "not assessed"]
+    assert [statements_of(line) for line in lines] == [
+        [Statement.RECOVERED],
+        [Statement.NOT_RECOVERED],
+        [Statement.NOT_RECOVERED, Statement.NOTHING_FINER],
+    ]
+    assert [contrasts_of(line) for line in lines] == [
+        "4 of 8 contrasts (“all”, body, house and bodyMinusOthers)",
+        "2 of 8 contrasts (scene and sceneMinusOthers)",
+        "2 of 8 contrasts (face and toolMinusOthers)",
+    ]
+    assert "of 3 of these in the whole brain" in lines[0].text
+    assert "6 mm in these 4 contrasts" in lines[2].text
 
 
 def test_many_contrasts_are_counted_instead_of_named():
     estimates = {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)}
     estimates |= {f"d{k}": None for k in range(8)}
-    recovered, not_testable = (text for _, text in lines_of(make_tested_rows(estimates)))
-    names = "c0, c1, c2, c3, c4, c5 and 3 other contrasts"
-    assert recovered.endswith(f"active voxels, not in the whole brain ({names}).")
-    assert not_testable.startswith("Not testable: 8 contrasts. ")
+    recovered, not_testable = lines_of(make_tested_rows(estimates))
+    names = "c0, c1, c2, c3, c4, c5 and 3 others"
+    assert contrasts_of(recovered) == f"9 of 17 contrasts ({names})"
+    assert contrasts_of(not_testable) == "8 of 17 contrasts"
 
 
 def test_a_run_without_recovered_contrasts_has_no_line_on_recovered_detail():
     estimates = {"a": None, "b": ((0.1, 0.2), (-0.4, 0.1)), "c": None}
-    (state, text), (other_state, _) = lines_of(make_tested_rows(estimates))
-    assert (state, other_state) == ("not supported", "not testable")
-    assert text == "sbl recovers detail of none of 3 contrasts. Not supported: 1 contrast (b)."
+    lines = lines_of(make_tested_rows(estimates))
+    assert [line.status for line in lines] == ["not supported", "not assessed"]
+    assert [contrasts_of(line) for line in lines] == [
+        "1 of 3 contrasts (b)",
+        "2 of 3 contrasts (a and c)",
+    ]
+    assert lines[1].sentences[-1].values["place"] == "", "the advice is on all contrasts"
 
 
 @pytest.mark.parametrize(
@@ -166,28 +182,26 @@ def test_a_run_without_recovered_contrasts_has_no_line_on_recovered_detail():
         ),
         (
             {"all": ((0.5, 0.1), (-0.4, 0.1))},
-            "sbl recovers detail of “all” in active voxels.",
+            "sbl recovers detail of “all” in active voxels, not in the whole brain.",
         ),
         (
             {"a": ((0.5, 0.1), (0.4, 0.1)), "b": ((0.5, 0.1), (0.4, 0.1))},
-            "sbl recovers detail of 2 of 2 contrasts in active voxels and in the whole brain (a"
-            " and b).",
+            "sbl recovers detail of a and b in active voxels and in the whole brain.",
         ),
         (
             {"all": ((0.1, 0.2), (-0.4, 0.1))},
-            "The detail of “all” in the sbl maps is not supported. Interpret nothing finer than"
-            " 6 mm.",
+            "sbl detail not supported: “all”. Interpret nothing finer than 6 mm.",
         ),
         (
             {"a": ((0.1, 0.9), (0.4, 0.1)), "b": ((0.1, 0.9), (0.4, 0.1))},
-            "The detail of a and b in the sbl maps is not testable, because the confidence"
-            " interval (−80 to 100 %) is too wide. Interpret nothing finer than 6 mm.",
+            "sbl detail not testable: a and b, because the confidence interval (−80 to 100 %) is"
+            " too wide. Interpret nothing finer than 6 mm.",
         ),
     ],
 )
 def test_a_run_with_one_result_has_one_line(tested, expected):
-    ((_, text),) = lines_of(make_tested_rows(tested))
-    assert text == expected
+    (line,) = lines_of(make_tested_rows(tested))
+    assert line.text == expected
 
 
 def test_reasons_are_listed_with_contrasts_and_regions():
@@ -200,14 +214,14 @@ def test_reasons_are_listed_with_contrasts_and_regions():
 def test_values_are_shown_with_their_state():
     results = collect(make_tested_rows())
     texts = {
-        name: support_text(result.brain.state, result.brain.row).replace("\xa0", " ")
+        name: state_text(result.brain.state, result.brain.row).replace("\xa0", " ")
         for name, result in results.items()
     }
     assert texts["all"] == "recovered 40 % (28 to 52)"
     assert texts["bodyMinusOthers"] == "not supported: −96 % (below −100 to −56)"
     assert texts["face"] == "not testable"
     (row, _) = make_measured_rows({"all": ((0.5, math.nan), (0.5, math.nan))})
-    assert support_text("recovered", row).replace("\xa0", " ") == "recovered 50 % (no interval)"
+    assert state_text("recovered", row).replace("\xa0", " ") == "recovered 50 % (no interval)"
 
 
 def test_results_are_plain_values_with_the_same_words():

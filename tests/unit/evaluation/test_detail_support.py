@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from bids_sr.evaluation.detail_support import NOT_SPLIT, classify_detail, permits_reliable
+from bids_sr.evaluation.detail_support import classify_detail, permits_reliable
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -52,8 +53,8 @@ def rows_of(
         ({}, "recovered", ""),
         ({"voxels": 50}, "recovered", ""),
         ({"voxels": 49}, "not testable", "only 49 active voxels"),
-        ({"value": math.nan}, "not testable", "no reproducible detail"),
-        ({"half": math.nan}, "not testable", "too few slices"),
+        ({"value": math.nan}, "not testable", Statement.NOTHING_TO_RECOVER),
+        ({"half": math.nan}, "not testable", Statement.FEW_SLICES),
         ({"half": 0.45}, "recovered", ""),
         ({"value": 0.12}, "not supported", ""),
         ({"value": -0.5, "half": 0.4}, "not supported", ""),
@@ -61,12 +62,12 @@ def rows_of(
         # one-sided limits are .826 times the half-width (19 degrees of freedom) away
         ({"upper_value": 0.1, "upper_half": 0.12}, "recovered", ""),
         ({"upper_value": 0.1, "upper_half": 0.13}, "not supported", ""),
-        ({"upper_value": 0.1, "upper_half": 0.5}, "not testable", "not precise"),
-        ({"upper_value": math.nan}, "not testable", "highest acquired spatial frequencies"),
+        ({"upper_value": 0.1, "upper_half": 0.5}, "not testable", Statement.IMPRECISE_LIMIT),
+        ({"upper_value": math.nan}, "not testable", Statement.IMPRECISE_LIMIT),
         ({"fineness": 0.16}, "not supported", ""),  # .16 + .826 * .2 is below a third
-        ({"fineness": 0.45}, "not testable", "fades"),
+        ({"fineness": 0.45}, "not testable", Statement.UNKNOWN_FINENESS),
         ({"fineness": 0.5}, "recovered", ""),
-        ({"fineness": math.nan}, "not testable", "fades"),
+        ({"fineness": math.nan}, "not testable", Statement.UNKNOWN_FINENESS),
         ({"smoothness": 0.9}, "not testable", "0.9 voxels"),
         ({"smoothness": math.nan}, "recovered", ""),
     ],
@@ -91,7 +92,7 @@ def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_block
     face_reason, all_reason = supports["face"].active.reason, supports["all"].brain.reason
     assert face_reason.startswith("face has only one block in the run")
     assert all_reason.startswith("face has only one block and house has no block in the run")
-    assert supports["other"].active.reason == NOT_SPLIT
+    assert supports["other"].active.reason == Statement.NOT_SPLIT
     assert list(iterate_missing_blocks("sbl", {}, contrasts)) == []  # not counted
 
 

@@ -6,8 +6,14 @@ import pytest
 
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.supporting_sentences import (
+    write_comparison,
+    write_controls,
+    write_specificity,
+)
 from bids_sr.evaluation.verdict import claim_specific
-from bids_sr.evaluation.words import comparison_sentence, specific_text
+from bids_sr.evaluation.words import DECISIONS
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -63,32 +69,34 @@ def test_an_interval_above_zero_supports_the_claim():
     claim = specific_claim(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
     assert claim.holds
     assert (
-        comparison_sentence(claim.comparisons[0]).text
+        write_comparison(claim.comparisons[0]).text
         == "sbl is more accurate than the same method with the prior SD map of this run mirrored"
         " left to right: +0.050 [0.020, 0.080], whole brain. This part of the gain depends on the"
         " spatial pattern of the fluctuations in this run."
     )
-    assert (
-        specific_text(claim)
-        == "Part of the gain from sbl is specific to this participant's own data."
-    )
+    assert [sentence.state for sentence in write_specificity(claim)] == [Statement.SPECIFIC]
 
 
 @pytest.mark.parametrize(
-    ("value", "lower", "upper", "word"),
+    ("value", "lower", "upper", "decision"),
     [
-        (0.05, -0.01, 0.1, "does not differ detectably from"),
-        (-0.05, -0.08, -0.01, "is less accurate than"),
-        (0.05, math.nan, math.nan, "no interval"),
-        (0.05, 0.0, 0.1, "does not differ detectably from"),
+        (0.05, -0.01, 0.1, "unclear"),
+        (-0.05, -0.08, -0.01, "worse"),
+        (0.05, math.nan, math.nan, "unclear"),
+        (0.05, 0.0, 0.1, "unclear"),
     ],
 )
-def test_other_intervals_do_not_support_the_claim(value, lower, upper, word):
+def test_other_intervals_do_not_support_the_claim(value, lower, upper, decision):
     claim = specific_claim(gain("sbl", "sblShift", value, lower, upper))
     assert claim.holds is False
-    assert word in comparison_sentence(claim.comparisons[0]).text
-    text = specific_text(claim)
-    assert "pattern of the fluctuations in this run: sblShift reaches" in text
+    comparison = write_comparison(claim.comparisons[0])
+    assert comparison.decision == decision
+    assert comparison.values["decision"] == DECISIONS[decision].verb_phrase
+    assert ("no interval" in comparison.text) == math.isnan(lower)
+    (sentence,) = write_specificity(claim)
+    assert sentence.state == Statement.NOT_SPECIFIC
+    assert sentence.values["controls"] == "sblShift"
+    assert "pattern of the fluctuations in this run" in sentence.values["causes"]
 
 
 def test_rows_of_other_comparisons_are_ignored():
@@ -98,7 +106,7 @@ def test_rows_of_other_comparisons_are_ignored():
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2, band="all"),
         gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r"),
     )
-    assert (claim.holds, claim.comparisons, specific_text(claim)) == (None, (), "")
+    assert (claim.holds, claim.comparisons, write_controls(claim)) == (None, (), [])
     assert (
         specific_claim(
             gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r")
@@ -110,13 +118,17 @@ def test_rows_of_other_comparisons_are_ignored():
 def test_a_single_equal_negative_control_refutes_the_claim():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
     assert specific_claim(*good).holds
-    assert specific_text(specific_claim(*good), in_full=True).endswith("sblShift was not run.")
+    controls = write_controls(specific_claim(*good))
+    assert [sentence.state for sentence in controls] == [
+        Statement.SPECIFIC,
+        Statement.CONTROLS_MISSING,
+    ]
+    assert controls[1].values["controls"] == "sblShift"
     claim = specific_claim(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
     assert (claim.holds, claim.unbeaten) == (False, ["sblOther"])
-    assert (
-        "sblOther reaches the same gain. The negative control sblShift was not run."
-        in specific_text(claim, in_full=True)
-    )
+    reached, missing = write_controls(claim)
+    assert (reached.state, reached.values["controls"]) == (Statement.NOT_SPECIFIC, "sblOther")
+    assert missing.values["controls"] == "sblShift"
 
 
 def test_the_claim_is_based_on_the_whole_brain():

@@ -10,11 +10,9 @@ from dataclasses import replace
 import pytest
 
 from bids_sr.evaluation.evidence import Evidence, _decide, find_strongest, main_regions
-from bids_sr.evaluation.self_test import CALIBRATED, NOT_ACCURACY
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.verdict import make_verdict
-from bids_sr.evaluation.verdict_text import _NO_DETAIL, verdict_line
-from bids_sr.evaluation.words import TOO_LITTLE
-from bids_sr.glm.map_sidecars import NO_ERROR
+from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow, read_table, table_text
 
@@ -79,6 +77,28 @@ def judge(rows, methods=("srgan", "sbl"), **options):
     return make_verdict(rows, methods=methods, baselines=BASELINES, **options)
 
 
+def limits_of(verdict):
+    """Return the limitations of a verdict by state; a state occurs once, except for regions."""
+    limits = {sentence.state: sentence for sentence in verdict.limits}
+    assert len(limits) == len(verdict.limits)
+    return limits
+
+
+def states_of(verdict):
+    """Return the states of the sentences of each line."""
+    return [[sentence.state for sentence in line.sentences] for line in verdict.lines]
+
+
+def self_test_of(verdict, series):
+    """Return the sentence on the self-test of a series."""
+    (sentence,) = (
+        sentence
+        for sentence in verdict.sentences
+        if sentence.state is Statement.SELF_TEST and sentence.values["series"] == series
+    )
+    return sentence
+
+
 def verdict_values(verdict, name):
     return {r.series: r.value for r in verdict.rows if r.statistic == f"verdict_{name}"}
 
@@ -105,18 +125,20 @@ def test_decisions_by_interval_and_margin(lower, upper, margin, expected):
 def test_a_method_better_than_all_references_is_more_accurate():
     verdict = judge(reference_map_rows())
     assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert [(line.text.split()[0], line.status) for line in verdict.lines] == [
-        ("sbl", "recovered"),
-        ("sbl", "more accurate"),
-        ("srgan", "not more accurate"),
+    assert [
+        (line.sentences[0].state, line.sentences[0].values["series"], line.status)
+        for line in verdict.lines
+    ] == [
+        (Statement.RECOVERED, "sbl", "recovered"),
+        (Statement.GAIN, "sbl", "more accurate"),
+        (Statement.NOT_MORE_DETAIL, "srgan", "not more accurate"),
     ]
     comparison = "better than interpolation and denoising (contrast all, whole brain)"
     assert comparison in verdict.lines[1].text
     assert "7 % [6, 8] in the whole brain" in verdict.lines[2].text
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
-    assert sum("Over all spatial frequencies" in limit for limit in verdict.limits) == 1
-    assert sum(NO_ERROR in limit for limit in verdict.limits) == 1
-    assert sum("never run to completion" in limit for limit in verdict.limits) == 1
+    expected_limits = {Statement.ONLY_DETAIL, Statement.MAPS_WITHOUT_ERROR, Statement.SRGAN}
+    assert limits_of(verdict).keys() >= expected_limits
     sentences = {
         (s.row.series, s.row.minus): s
         for s in verdict.sentences
@@ -165,10 +187,18 @@ def test_a_method_equal_to_one_control_is_not_more_accurate():
     assert verdict_values(verdict, "function")["sbl"] == 0.0
     recovered, *comparisons = verdict.lines
     assert recovered.status == "recovered"
-    assert [line.text.split()[0] for line in comparisons] == ["No", "srgan", "sbl"]
+    assert states_of(verdict)[1:] == [
+        [Statement.NO_GAIN],
+        [Statement.NOT_MORE_DETAIL],
+        [Statement.NOT_MORE_DETAIL],
+    ]
     assert {line.status for line in comparisons} == {"not more accurate"}
-    assert "more true detail than inject" in comparisons[1].text
-    assert "more true detail than bsplinePca (explained variance: 12 %" in comparisons[2].text
+    values = [line.sentences[0].values for line in comparisons[1:]]
+    assert [(item["series"], item["baselines"]) for item in values] == [
+        ("srgan", "inject"),
+        ("sbl", "bsplinePca"),
+    ]
+    assert "explained variance: 12 %" in values[1]["values"]
     assert verdict.status == "not more accurate"
 
 
@@ -205,7 +235,7 @@ def test_methods_not_applied_are_named_first_and_not_compared():
         not_applied=["sbl"],
     )
     content = verdict.to_json()
-    assert content["not_applied_text"].startswith("sbl was not applied (zero filled)")
+    assert content["not_applied_text"] == Statement.ZERO_FILLED.format(series="sbl", were="was")
     assert "sbl" not in verdict.headline
     share = MetricRow(
         series="sbl", statistic="tested_share", value=-0.03, lower=-0.05, upper=-0.01, n=6
@@ -215,7 +245,7 @@ def test_methods_not_applied_are_named_first_and_not_compared():
         [*reference_map_rows(), share], not_applied=["sbl"], one_level=calibrated
     ).to_json()
     text = str(explained["not_applied_text"])
-    assert "In the self-test, sbl was less accurate than zero filling" in text
+    assert "In the self-test, sbl is less accurate than zero filling" in text
     assert "reduction in squared error: −3 %" in text
     assert "over 6 segments of the run: −5 to −1 %" in text
     assert text.endswith(" of sbl: it was not used: another field of view.")
@@ -228,7 +258,7 @@ def test_methods_not_applied_are_named_first_and_not_compared():
         "srgan and sbl were not applied (zero filled)."
     )
     assert (neither_applied.status, neither_applied.best) == ("not applied", "")
-    assert neither_applied.headline.startswith("No method was applied")
+    assert neither_applied.headline == Statement.NOTHING_APPLIED
 
 
 def test_voxels_active_in_the_acquired_run_are_not_used_below_its_nyquist_frequency():
@@ -260,12 +290,14 @@ def test_correlation_amplitude_and_correct_fraction_are_reported_with_explained_
         level("measured", math.nan, r.region) if r.series == "measured" else r
         for r in reference_map_rows()
     ]
-    assert any(
-        "the explained variance of the measured series is not defined" in text
-        and TOO_LITTLE in text
-        for text in judge(undefined).limits
-    )
-    assert any("veins" in text for text in verdict.limits)
+    undefined_regions = [
+        limit.values["region"]
+        for limit in judge(undefined).limits
+        if limit.state is Statement.UNDEFINED
+    ]
+    assert undefined_regions == ["voxels active in the acquired run (|t| > 4)", "whole brain"]
+    assert Statement.UNDEFINED not in limits_of(verdict)
+    assert Statement.VEINS in limits_of(verdict)
 
 
 def test_worse_in_active_voxels_refutes_the_claim_and_unclear_does_not():
@@ -283,7 +315,10 @@ def test_a_missing_comparison_with_a_baseline_refutes_the_claim():
     rows = [r for r in reference_map_rows() if r.minus != "ratio"]
     verdict = judge(rows)
     assert verdict_values(verdict, "function")["sbl"] == 0.0
-    assert any("not compared with ratio" in s.text for s in verdict.sentences)
+    assert any(
+        s.state is Statement.NOT_COMPARED and s.values["comparator"] == "ratio"
+        for s in verdict.sentences
+    )
 
 
 def share(series, value, half=0.04):
@@ -314,8 +349,10 @@ def test_without_a_reference_accuracy_is_not_assessed():
     content = verdict.to_json()
     # sbl is the default method
     assert (content["status"], content["best"]) == ("not assessed", "sbl")
-    assert content["headline"].startswith("Accuracy was not measured in this run.")
-    assert "Treat the srgan and sbl maps as interpolated maps" in content["headline"]
+    assert states_of(verdict) == [
+        [Statement.NOT_MEASURED, Statement.AS_INTERPOLATED, Statement.NOTHING_FINER]
+    ]
+    assert verdict.lines[0].sentences[1].values["series"] == "srgan and sbl"
     assert content["headline"].endswith("finer than the acquired voxels.")
     assert content["sentences"] == []
     assert {r.statistic for r in verdict.rows} == {
@@ -325,68 +362,63 @@ def test_without_a_reference_accuracy_is_not_assessed():
         math.isnan(verdict_values(verdict, name)["sbl"])
         for name in ("function", "image", "specific")
     ] == [True] * 3
-    assert any("--retrospective" in text for text in verdict.limits)
+    assert "--retrospective" in limits_of(verdict)[Statement.NO_REFERENCE].text
 
 
 @pytest.mark.parametrize(("noise", "expected"), [(0.005, False), (0.0105, False), (0.014, True)])
 def test_high_thermal_noise_is_reported_as_a_limitation(noise, expected):
     verdict = judge([share("sbl", 0.27)], one_level={**ONE_LEVEL, "thermal_noise": noise})
-    assert (
-        any(text.startswith(f"Thermal noise is {noise:.1%}") for text in verdict.limits)
-        is expected
-    )
+    limit = limits_of(verdict).get(Statement.THERMAL_NOISE)
+    assert (limit is not None and limit.values["noise"] == f"{noise:.1%}") is expected
 
 
 def test_without_a_reference_the_self_test_is_reported():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
-    assert "Treat the srgan and sbl maps as interpolated maps" in verdict.headline
-    assert verdict.headline.endswith("interpret nothing finer than 6 mm.")
-    assert NOT_ACCURACY in verdict.limits
-    assert any(
-        s.text
-        == "srgan was not included in the self-test (12 → 6 mm): no network was trained for this"
-        " resolution."
-        for s in verdict.sentences
-    )
+    assert Statement.AS_INTERPOLATED in states_of(verdict)[0]
+    assert verdict.headline.endswith("nothing finer than 6 mm.")
+    assert Statement.NOT_ACCURACY in limits_of(verdict)
+    (untested,) = (s for s in verdict.sentences if s.state is Statement.NOT_SELF_TESTED)
+    assert untested.values == {
+        "series": "srgan",
+        "test": "self-test (12 → 6 mm)",
+        "reason": "no network was trained for this resolution",
+    }
     assert verdict.status == "not assessed"
     assert not any(s.decision for s in verdict.sentences)
     assert {s.row.series for s in verdict.sentences if s.row} == {"sbl"}
     both_tested = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
     assert both_tested.best == "srgan"
     harmful = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
-    assert harmful.lines[-1].text.startswith("Do not use the srgan maps")
+    assert states_of(harmful)[-1] == [Statement.DO_NOT_USE, Statement.SELF_TEST]
+    assert harmful.lines[-1].sentences[1] == self_test_of(harmful, "srgan")
     assert "self-test (12 → 6 mm)" in harmful.lines[-1].text
     assert [line.status for line in harmful.lines] == ["not assessed", "not more accurate"]
-    assert any(
-        "srgan was less accurate than zero filling" in s.text and "error: −20 %" in s.text
-        for s in harmful.sentences
-    )
+    assert "is less accurate than zero filling" in harmful.lines[-1].text
+    assert self_test_of(harmful, "srgan").values["value"] == "−20 %"
     very_harmful = judge([*rows, share("srgan", -156.2)], one_level={**ONE_LEVEL, "series": {}})
-    assert any(
-        "more than twice as large as with zero filling; 95 %" in s.text
-        and s.text.endswith("below −100 to below −100 %).")
-        for s in very_harmful.sentences
-    )
+    values = self_test_of(very_harmful, "srgan").values
+    assert values["value"] == "below −100 %"
+    assert values["interval"].endswith("below −100 to below −100 %")
     unclear = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
-    assert "Do not use" not in unclear.headline
-    (sentence,) = [s.text for s in unclear.sentences if s.row and s.row.series == "srgan"]
-    assert "srgan did not differ detectably from zero filling" in sentence
-    assert "error: −2 %" in sentence
-    assert sentence.endswith("−6 to 2 %).")
-    assert "worse" not in sentence
+    assert Statement.DO_NOT_USE not in states_of(unclear)[-1]
+    values = self_test_of(unclear, "srgan").values
+    assert values["decision"] == "does not differ detectably from"
+    assert values["value"] == "−2 %"
+    assert values["interval"].endswith("−6 to 2 %")
     # with a reference, the self-test is reported but does not decide
     with_reference = judge([*reference_map_rows(), *rows], one_level=ONE_LEVEL)
-    assert "Treat" not in with_reference.headline
-    assert any("reduced the squared error by 27 %" in s.text for s in with_reference.sentences)
+    assert not any(Statement.AS_INTERPOLATED in states for states in states_of(with_reference))
+    assert self_test_of(with_reference, "sbl").values["decision"] == "is more accurate than"
+    assert self_test_of(with_reference, "sbl").values["value"] == "27 %"
 
 
 def test_calibrated_maps_have_a_warning():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level={**ONE_LEVEL, "calibrated": True})
     assert "27 %" not in verdict.headline
-    assert "shifted by one voxel" in CALIBRATED
-    assert CALIBRATED in verdict.limits
+    assert Statement.CALIBRATED in limits_of(verdict)
+    assert Statement.NOT_ACCURACY not in limits_of(verdict)
     text = "the calibration run was used with weight 0.4 and its position corrected by 0.7 mm"
     facts = {
         **ONE_LEVEL,
@@ -396,7 +428,7 @@ def test_calibrated_maps_have_a_warning():
     assert any(
         s.text == f"Calibration of sbl: {text}." for s in judge(rows, one_level=facts).sentences
     )
-    assert any("reduced the squared error by 27 %" in s.text for s in verdict.sentences)
+    assert self_test_of(verdict, "sbl").values["value"] == "27 %"
 
 
 def test_large_motion_is_reported_before_accuracy():
@@ -457,12 +489,17 @@ def known_rows(value=0.05, **swap):
 def test_known_activation_is_sufficient_and_missing_denoised_controls_are_reported():
     verdict = judge(known_rows(sblMirror=0.0))
     assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
-    assert verdict.headline.startswith("sbl recovers detail")
+    assert [states[0] for states in states_of(verdict)] == [
+        Statement.RECOVERED,
+        Statement.GAIN,
+        Statement.NOT_MORE_DETAIL,
+    ]
     assert "better than interpolation (" in verdict.headline
     assert "denois" not in verdict.headline
-    assert "sblMirror reaches the same gain" in verdict.lines[1].text
-    assert any("denoised B-spline series were not compared" in text for text in verdict.limits)
-    assert not any("Differences without a confidence interval" in text for text in verdict.limits)
+    assert states_of(verdict)[1] == [Statement.GAIN, Statement.NOT_SPECIFIC]
+    assert verdict.lines[1].sentences[1].values["controls"] == "sblMirror"
+    assert Statement.NO_DENOISED in limits_of(verdict)
+    assert Statement.NO_INTERVALS not in limits_of(verdict)
     assert any("truly active voxels" in s.text for s in verdict.sentences)
     assert verdict_values(judge(known_rows(ratio=0.005)), "function")["sbl"] == 0.0
     assert verdict_values(judge(known_rows(sblMirror=0.05)), "specific")["sbl"] == 1.0
@@ -489,7 +526,7 @@ def image(series, minus, value, half=0.1, reference="heldOut"):
 def test_image_quality_requires_gains_over_bspline_and_inject():
     both = [image("srgan", "bspline", 1.5), image("srgan", "inject", 0.3)]
     assert verdict_values(judge(both), "image")["srgan"] == 1.0
-    assert "those of bspline and inject" in judge(both).headline
+    assert states_of(judge(both))[-1] == [Statement.IMAGE_GAIN]
     assert (
         verdict_values(judge([both[0], image("srgan", "inject", 0.05)]), "image")["srgan"] == 0.0
     )
@@ -500,16 +537,16 @@ def test_image_quality_requires_gains_over_bspline_and_inject():
     # measured volumes are preferred to the second pair
     assert verdict_values(judge([*both, *measured]), "image")["srgan"] == 0.0
     texts = [s.text for s in judge([*both, *measured]).sentences if s.decision]
-    assert "PSNR relative to the measured volumes" in texts[0]
-    assert "Static detail" in texts[0]
-    assert texts[1].endswith("] dB).")
-    assert "relative to the measured volumes" in texts[1]
+    assert "PSNR of single volumes relative to the measured volumes" in texts[0]
+    assert texts[0].endswith(Statement.STATIC_DETAIL)
+    assert "−0.20 [−0.30, −0.10] dB" in texts[1]
+    assert Statement.STATIC_DETAIL not in texts[1]
     assert verdict_values(
         judge([*measured[:1], image("srgan", "inject", 0.3, reference="measured")]), "image"
     )["srgan"]
     bspline_only = judge([both[0]])
     assert math.isnan(verdict_values(bspline_only, "image")["srgan"])
-    assert any("--pair-holdout" in text for text in bspline_only.limits)
+    assert Statement.NO_IMAGE_REFERENCE in limits_of(bspline_only)
     assert verdict_values(judge([image("srgan", "bspline", -1.0)]), "image")["srgan"] == 0.0
 
 
@@ -519,18 +556,20 @@ def test_participant_specific_detail_requires_gains_over_negative_controls():
     assert verdict_values(supported, "specific") == pytest.approx(
         {"sbl": 1.0, "srgan": math.nan}, nan_ok=True
     )
-    assert "specific to this participant's own data" in supported.headline
-    assert any("srgan" in text and "negative control" in text for text in supported.limits)
+    assert states_of(supported)[1] == [Statement.GAIN, Statement.SPECIFIC]
+    assert limits_of(supported)[Statement.NO_CONTROLS].values["series"] == "srgan"
     refuted = judge([*reference_map_rows(), beaten, reached])
     assert verdict_values(refuted, "specific")["sbl"] == 0.0
-    assert "sblMirror reaches the same gain" in refuted.headline
+    assert states_of(refuted)[1] == [Statement.GAIN, Statement.NOT_SPECIFIC]
+    assert refuted.lines[1].sentences[1].values["controls"] == "sblMirror"
 
 
 def test_raised_flags_are_limitations():
     rows = [MetricRow(series="raw", statistic="flag_task_not_done", value=1.0, contrast="thumb")]
     rows += [MetricRow(series="raw", statistic="flag_broad", value=0.0, contrast="thumb")]
     verdict = judge(rows)
-    assert any(FLAGS["task_not_done"].failed in text for text in verdict.limits)
+    failed = FLAGS["task_not_done"].failed
+    assert limits_of(verdict)[Statement.CHECKS_FAILED].values["checks"] == failed
 
 
 def test_methods_that_lost_the_acquired_activation_are_named_first_and_not_recommended():
@@ -541,13 +580,14 @@ def test_methods_that_lost_the_acquired_activation_are_named_first_and_not_recom
     lost.append(MetricRow(series="srgan", statistic="flag_lost_activation", value=1.0))
     verdict = judge(lost)
     first, second = verdict.lines
-    assert first.text.startswith("Do not use the srgan maps. The activation of the acquired run")
+    assert states_of(verdict)[0] == [Statement.DO_NOT_USE, Statement.LOST]
     assert "3 % of the acquired amplitude" in first.text
     assert first.status == "less accurate"
-    assert "Treat the sbl maps as interpolated maps" in second.text
+    assert second.sentences[1].state is Statement.AS_INTERPOLATED
+    assert second.sentences[1].values["series"] == "sbl"
     assert verdict.best == "sbl"
     assert judge(lost, ("sbl", "srgan")).best == "sbl"
-    assert any(FLAGS["lost_activation"].failed in text for text in verdict.limits)
+    assert Statement.CHECKS_FAILED in limits_of(verdict)
     assert judge(lost, ("srgan",)).best == "srgan", "no other method can be shown"
     assert not any("srgan" in line.text for line in judge(lost[:2]).lines[:-1])
 
@@ -609,17 +649,19 @@ def test_a_reference_without_reproducible_detail_is_not_assessed():
     ]
     verdict = judge([*rows, *maps])
     assert verdict.status == "not assessed"
-    assert verdict.headline.startswith(f"{_NO_DETAIL} Treat the srgan and sbl maps")
+    assert states_of(verdict) == [
+        [Statement.NO_DETAIL, Statement.AS_INTERPOLATED, Statement.NOTHING_FINER]
+    ]
     assert not any(s.decision for s in verdict.sentences)
     assert math.isnan(verdict_values(verdict, "function")["sbl"])
     assert verdict.best == "sbl"  # neither method was assessed: the default method, which is last
     with_self_test = judge(
         [*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL
     )
-    assert with_self_test.headline.startswith(f"{_NO_DETAIL} Treat the sbl maps")
+    assert states_of(with_self_test) == states_of(verdict)
     assert with_self_test.headline.endswith("finer than 6 mm.")
-    assert any("no reproducible detail" in text for text in verdict.limits)
-    assert not any("has no high-resolution reference" in text for text in verdict.limits)
+    assert Statement.VEINS in limits_of(verdict)
+    assert Statement.NO_REFERENCE not in limits_of(verdict)
 
 
 def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
@@ -670,6 +712,6 @@ def test_a_difference_is_converted_to_text_by_four_functions():
         verdict = judge(rows)
     finally:
         sys.setprofile(None)
-    assert function_names == ["row", "compare", "value_text", "comparison_sentence"]
+    assert function_names == ["row", "compare", "value_text", "write_comparison"]
     (texts,) = [sentence.text for sentence in verdict.sentences if sentence.row is followed]
     assert texts == "sbl is more accurate than ratio: +0.080 [0.070, 0.090], whole brain."

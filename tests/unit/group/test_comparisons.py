@@ -26,6 +26,8 @@ from bids_sr.group.verdicts import (
 )
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.statistics import wilcoxon
+from bids_sr.statistics.comparison_table import format_comparisons
+from bids_sr.statistics.decisions import BELOW_STRONGEST_NOTE
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
@@ -80,7 +82,8 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     first = next(comparisons.itertuples())
     assert {name: getattr(first, name) for name in BEYOND} == BEYOND
     assert set(first.rivals) == {"inject"}
-    head, *lines = (line.split("\t") for line in tables._stats_text(comparisons).splitlines())
+    text_of_table = format_comparisons("stats", comparisons.to_dict("records"))
+    head, *lines = (line.split("\t") for line in text_of_table.splitlines())
     rows = [dict(zip(head, line, strict=True)) for line in lines]
     assert [row["part"] for row in rows] == ["primary", *["exploratory"] * (len(rows) - 1)]
     assert {row["n_needed"] for row in rows[1:]} == {"n/a"}
@@ -141,7 +144,7 @@ def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
     assert (comparison.word, primary_status(comparison)) == ("unclear", "not more accurate")
     assert comparison.n_needed is None
     assert _primary_numbers(comparison)[2].value == "n/a"
-    assert pc.BELOW_STRONGEST_NOTE in comparison.note
+    assert BELOW_STRONGEST_NOTE in comparison.note
     assert "is not more accurate than the strongest reference series" in _primary_sentence(
         comparison
     )
@@ -152,11 +155,9 @@ def test_a_method_without_advantage_is_rarely_called_better() -> None:
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(400, 8)) - rng.normal(size=(400, 3, 8)).max(axis=1)
     tests = [wilcoxon.signed_rank(sample) for sample in samples]
-    assert (
-        np.mean([test["p_wilcoxon"] < 0.05 and test["effect_size"] > 0 for test in tests]) <= 0.01
-    )
+    assert np.mean([test.p_wilcoxon < 0.05 and test.effect_size > 0 for test in tests]) <= 0.01
     null_tests = [wilcoxon.signed_rank(sample) for sample in rng.normal(size=(400, 8))]
-    assert 0.01 < np.mean([test["p_wilcoxon"] < 0.05 for test in null_tests]) < 0.07
+    assert 0.01 < np.mean([test.p_wilcoxon < 0.05 for test in null_tests]) < 0.07
 
 
 def test_p_values_are_corrected_for_the_number_of_tasks() -> None:

@@ -208,7 +208,7 @@ def test_results_of_sessions_and_of_structural_scans_are_kept_side_by_side(
 def test_a_call_that_fails_leaves_the_results_of_the_first_call(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bids_sr.group import report
+    from bids_sr.group import page
 
     assert study.call("--session-label", "pre") == 0
     before = study.files()
@@ -216,6 +216,6 @@ def test_a_call_that_fails_leaves_the_results_of_the_first_call(
     def fail(*arguments: object) -> None:
         raise RuntimeError("no page")
 
-    monkeypatch.setattr(report, "write_page", fail)
+    monkeypatch.setattr(page, "write_page", fail)
     assert study.call("--session-label", "pre", "--set", "evaluation.group_permutations=3") == 70
     assert study.files() == before

@@ -18,11 +18,13 @@ from bids_sr.group import (
     tables,
     verdicts as group_verdicts,
 )
-from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.output_files import GroupNames
-from bids_sr.group.report import _METHODS_TEXT, GroupContent, _group_maps_html, build_group_report
+from bids_sr.group.page import GroupFigures, write_group_page
+from bids_sr.group.paired_values_figure import plot_paired_values
+from bids_sr.group.paper_table import paper_html, paper_sizes
+from bids_sr.group.report import _METHODS_TEXT, RunsContent, _group_maps_html, describe_runs
 from bids_sr.group.values import participants_by_series
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
@@ -47,7 +49,7 @@ def sbl_comparisons(comparisons: pd.DataFrame) -> list[Any]:
     return list(rows[rows["series"] == "sbl"].itertuples())
 
 
-def content(folder: Path, count: int, **overrides: object) -> GroupContent:
+def content(folder: Path, count: int, **overrides: object) -> RunsContent:
     cohort(folder, count)
     group_values = joined(folder)
     defaults = {
@@ -61,7 +63,7 @@ def content(folder: Path, count: int, **overrides: object) -> GroupContent:
         "margin": None,
         "about": {"Command": "bids-sr"},
     }
-    return GroupContent(**{**defaults, **overrides})
+    return RunsContent(**{**defaults, **overrides})
 
 
 def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_formats_of_p_values_and_numbers() -> None:
 
 def test_all_participants_are_plotted(tmp_path: Path) -> None:
     _, values = make_comparisons(tmp_path, 5)
-    fig = group_figures.plot_paired_values([("", detail_rows(values))], NAMES)
+    fig = plot_paired_values([("", group_figures.select_series(detail_rows(values), NAMES))])
     (ax,) = fig.axes
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
@@ -180,20 +182,20 @@ def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
     with pytest.raises(FigureInputError):
         group_figures.differences_figure([])
     with pytest.raises(FigureInputError):
-        group_figures.plot_paired_values([("", values_of({"sbl": {"sub-01": np.nan}}))], NAMES)
+        plot_paired_values(
+            [("", group_figures.select_series(values_of({"sbl": {"sub-01": np.nan}}), NAMES))]
+        )
 
 
 def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
-    page = build_group_report(
+    runs_content = content(
         tmp_path,
-        content(
-            tmp_path,
-            6,
-            absent=["sub-<b>9</b>: nothing"],
-            maps=GroupMaps(exclusions=("<script>alert(1)</script>",)),
-            about={"Command": "bids-sr <x>"},
-        ),
+        6,
+        absent=["sub-<b>9</b>: nothing"],
+        maps=GroupMaps(exclusions=("<script>alert(1)</script>",)),
+        about={"Command": "bids-sr <x>"},
     )
+    page = write_group_page(tmp_path, describe_runs(tmp_path, runs_content))
     text = page.read_text()
     assert text.count("<script") == 1
     assert "alert(1)</script>" not in text
@@ -234,10 +236,11 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
     comparisons, values = make_comparisons(tmp_path, 5)
     participants = [f"sub-averylongparticipantlabel{n}" for n in range(5)]
     long = {label: 0.1 * n for n, label in enumerate(participants)}
-    series = pd.concat(
-        [values_of({"bsplineSmooth": long, "bsplinePca": long}), detail_rows(values)]
+    series = group_figures.select_series(
+        pd.concat([values_of({"bsplineSmooth": long, "bsplinePca": long}), detail_rows(values)]),
+        NAMES,
     )
-    assert is_inside(group_figures.plot_paired_values([("", series), ("", series)], NAMES))
+    assert is_inside(plot_paired_values([("", series), ("", series)]))
     rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
     assert is_inside(group_figures.differences_figure(rows))
     (primary,) = group_comparisons.compare_primary(values, "sbl").itertuples()
@@ -250,7 +253,7 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
 
 
 def test_the_accuracy_of_all_participants_comes_first(tmp_path: Path) -> None:
-    page = build_group_report(tmp_path, content(tmp_path, 6))
+    page = write_group_page(tmp_path, describe_runs(tmp_path, content(tmp_path, 6)))
     text = page.read_text()
     answer = text[text.index('<section id="verdict"') : text.index('<section id="participants"')]
     lines = re.findall(r"<tr>(.*?)</tr>", answer)
@@ -291,13 +294,14 @@ def test_maps_of_variants_are_in_separate_figures(tmp_path: Path) -> None:
         background=Volume(ones, affine),
         mask=Volume(ones > 0, affine),
     )
-    text = _group_maps_html(maps_of_group, GroupNames(), tmp_path)
-    ap, pa = sorted(tmp_path.glob("*.svg"))
+    figures = GroupFigures(folder=tmp_path, start="group")
+    text = _group_maps_html(maps_of_group, figures)
+    ap, pa = sorted(tmp_path.glob("group/figures/*.svg"))
     assert ap.read_bytes() != pa.read_bytes()
     assert text.count('src="data:image/svg+xml') == 2
     assert "thumb, task tap, dir-PA" in text
     assert "FWE" not in text
     corrected = maps_of_group.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
-    text = _group_maps_html(replace(maps_of_group, maps=corrected), GroupNames(), tmp_path)
+    text = _group_maps_html(replace(maps_of_group, maps=corrected), figures)
     assert "<th scope='col'>FWE .05: |t| above</th>" in text.replace('"', "'")
     assert "<td>7.25</td><td>16</td>" in text

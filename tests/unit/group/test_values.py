@@ -11,11 +11,12 @@ import pytest
 from grouptables import BEYOND, FACTS, cohort, detail, joined, one, sizes, values_of, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.group import comparisons, input_tables, tables as group_tables, values as group_values
-from bids_sr.group.comparison_tables import paper_html, paper_sizes
+from bids_sr.group import comparisons, input_tables, values as group_values
+from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.group.report import _missing_lines
 from bids_sr.metrics import registry
 from bids_sr.metrics.rows import COLUMNS, MetricRow
+from bids_sr.statistics.comparison_table import describe_columns, format_comparisons
 
 METHODS = ("sbl", "srgan")
 SIZE = {
@@ -258,7 +259,10 @@ def test_series_without_common_participants_are_not_comparable() -> None:
 def stats_of(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table of statistics as read from its file."""
     return pd.read_csv(
-        io.StringIO(group_tables._stats_text(table)), sep="\t", dtype=str, keep_default_na=False
+        io.StringIO(format_comparisons("stats", table.to_dict("records"))),
+        sep="\t",
+        dtype=str,
+        keep_default_na=False,
     )
 
 
@@ -299,7 +303,7 @@ def test_the_table_of_statistics_has_all_columns_and_comparisons(tmp_path: Path)
     cohort(tmp_path, 12)
     comparison_table = compare_cohort(tmp_path)
     table = stats_of(comparison_table)
-    assert list(table) == list(group_tables.COLUMN_TEXT)
+    assert list(table) == list(describe_columns("stats"))
     assert len(table) == len(comparison_table)
     cells = one(table, "sbl", "bspline", fwhm_mm="0")
     assert (cells.n, cells.n_nonzero, cells.method, cells.word, cells.better) == (

@@ -40,7 +40,7 @@ def derivatives(tmp_path: Path) -> Path:
 
 
 def rate(*arguments: object) -> int:
-    return models_main.main([str(argument) for argument in arguments])
+    return models_main.main(["rate", *map(str, arguments)])
 
 
 def fill(kit: Path, sheet: Path, scores: dict[str, float]) -> Path:
@@ -55,7 +55,7 @@ def test_a_kit_hides_series_names_and_scores_completed_sheets(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kit = tmp_path / "kit"
-    assert rate("rate-make", derivatives, kit) == 0
+    assert rate(kit, "--make", derivatives) == 0
     key = read_key(kit)
     assert {(e["participant"], e["series"]) for e in key.values()} == {
         (person, series) for person in PARTICIPANTS for series in SERIES
@@ -68,19 +68,27 @@ def test_a_kit_hides_series_names_and_scores_completed_sheets(
         fill(kit, tmp_path / "a.tsv", {"bspline": 2, "attunet": 3, "measured": 5}),
         fill(kit, tmp_path / "b.tsv", {"bspline": 1, "attunet": 3, "measured": 4}),
     ]
-    assert rate("rate-score", kit, *sheets, "-o", tmp_path / "scores.tsv") == 0
+    assert rate(kit, *sheets, "-o", tmp_path / "scores.tsv") == 0
     table = pd.read_csv(tmp_path / "scores.tsv", sep="\t").query("contrast == 'all'")
     means = dict(zip(table["series"], table["mean"], strict=True))
     assert means == {"bspline": 1.5, "attunet": 3.0, "measured": 4.5}
     facts = json.loads((tmp_path / "scores.json").read_text())
     assert facts["raters"] == 2
     assert 0.8 < facts["icc_2_1"] < 1
+    tests = pd.read_csv(tmp_path / "scores_tests.tsv", sep="\t").set_index(
+        ["contrast", "series", "minus"]
+    )
+    assert tests.loc[("all", "attunet", "bspline"), ["n", "difference"]].tolist() == [2, 1.5]
+    assert set(json.loads((tmp_path / "scores_tests.json").read_text())) == {
+        *tests.index.names,
+        *tests,
+    }
     assert "ICC(2,1)" in capsys.readouterr().out
 
 
 def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path) -> None:
     kit = tmp_path / "kit"
-    assert rate("rate-make", derivatives, kit, "--seed", 3) == 0
+    assert rate(kit, "--make", derivatives, "--seed", 3) == 0
     key = read_key(kit)
     codes = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
     grays = {
@@ -90,7 +98,7 @@ def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path)
     assert grays["bspline"] < grays["attunet"] < grays["measured"], (
         "a common gray scale keeps the order"
     )
-    assert rate("rate-make", derivatives, tmp_path / "other", "--seed", 4) == 0
+    assert rate(tmp_path / "other", "--make", derivatives, "--seed", 4) == 0
     assert set(read_key(tmp_path / "other")) != set(key)
 
 
@@ -112,7 +120,7 @@ def test_acquired_scans_are_the_series_native_of_the_kit(
     sidecar = derivatives / "sub-01" / "anat" / "sub-01_res-hr_desc-bspline_T1w.json"
     sidecar.write_text(json.dumps({"Sources": sources}))
     kit = tmp_path / "kit"
-    assert rate("rate-make", derivatives, kit) == 0
+    assert rate(kit, "--make", derivatives) == 0
     key = read_key(kit)
     (code,) = (code for code, entry in key.items() if entry["series"] == "native")
     assert key[code] == {"participant": "sub-01", "contrast": "T1w", "series": "native"}
@@ -134,10 +142,10 @@ def test_acquired_scans_are_the_series_native_of_the_kit(
     # the coronal plane has five slices of two pixels, the highest on top
     column = pixels[:10, 36 + 5]
     assert np.round(column / 255 * 5).tolist() == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1]
-    assert rate("rate-make", derivatives, tmp_path / "only", "--series", "native") == 0
+    assert rate(tmp_path / "only", "--make", derivatives, "--series", "native") == 0
     assert [e["series"] for e in read_key(tmp_path / "only").values()] == ["native"]
     (derivatives / "dataset_description.json").unlink()
-    assert rate("rate-make", derivatives, tmp_path / "none", "--series", "native") == 2
+    assert rate(tmp_path / "none", "--make", derivatives, "--series", "native") == 2
     assert "keep the BIDS dataset at its original location" in capsys.readouterr().err
 
 
@@ -156,9 +164,9 @@ def test_an_invalid_sheet_is_rejected(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
 ) -> None:
     kit, sheet = tmp_path / "kit", tmp_path / "sheet.tsv"
-    assert rate("rate-make", derivatives, kit) == 0
+    assert rate(kit, "--make", derivatives) == 0
     sheet.write_text(text.replace("FIRST", next(iter(read_key(kit)))))
-    assert rate("rate-score", kit, sheet, "-o", tmp_path / "scores.tsv") == 2
+    assert rate(kit, sheet, "-o", tmp_path / "scores.tsv") == 2
     message = capsys.readouterr().err
     assert reason in message
     assert sheet.name in message
@@ -168,13 +176,13 @@ def test_an_invalid_sheet_is_rejected(
 def test_errors_of_kits_that_cannot_be_made_or_scored(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert rate("rate-make", tmp_path / "nothing", tmp_path / "kit") == 2
-    assert rate("rate-make", derivatives, tmp_path / "kit", "--series", "vit") == 2
+    assert rate(tmp_path / "kit", "--make", tmp_path / "nothing") == 2
+    assert rate(tmp_path / "kit", "--make", derivatives, "--series", "vit") == 2
     assert not (tmp_path / "kit").exists()
-    assert rate("rate-make", derivatives, derivatives) == 2
+    assert rate(derivatives, "--make", derivatives) == 2
     assert "is not empty" in capsys.readouterr().err
     (tmp_path / "kit").mkdir()
-    assert rate("rate-score", tmp_path / "kit", tmp_path / "a.tsv") == 2
+    assert rate(tmp_path / "kit", tmp_path / "a.tsv") == 2
 
 
 def test_pairs_are_compared_over_participants() -> None:

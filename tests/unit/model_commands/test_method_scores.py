@@ -52,13 +52,15 @@ def test_a_single_participant_has_no_interval_and_infinite_scores_are_dropped() 
 
 def test_pairs_are_tested_as_in_scipy_and_corrected_by_holm() -> None:
     rows = compare_pairs(BY_METRIC, ["b"])
-    assert [(row["name"], row["minus"]) for row in rows] == [("b", "a"), ("b", "bspline")]
+    assert [(row["series"], row["minus"]) for row in rows] == [("b", "a"), ("b", "bspline")]
     expected = [stats.ttest_rel(VALUES["b"], VALUES[minus]) for minus in ("a", "bspline")]
     for row, test, minus in zip(rows, expected, ("a", "bspline"), strict=True):
         assert row["t"] == pytest.approx(float(test.statistic))
         assert row["p_t"] == pytest.approx(float(test.pvalue))
         interval = test.confidence_interval()
-        assert (row["lower"], row["upper"]) == pytest.approx((interval.low, interval.high))
+        assert (row["mean_lower"], row["mean_upper"]) == pytest.approx(
+            (interval.low, interval.high)
+        )
         ranked = stats.wilcoxon(VALUES["b"], VALUES[minus], method="exact")
         assert row["p_wilcoxon"] == pytest.approx(float(ranked.pvalue))
     assert [row["p_t_holm"] for row in rows] == pytest.approx(
@@ -68,7 +70,7 @@ def test_pairs_are_tested_as_in_scipy_and_corrected_by_holm() -> None:
 
 
 def test_without_trained_methods_all_pairs_are_tested() -> None:
-    pairs = {(row["name"], row["minus"]) for row in compare_pairs(BY_METRIC, [])}
+    pairs = {(row["series"], row["minus"]) for row in compare_pairs(BY_METRIC, [])}
     assert pairs == {("a", "b"), ("a", "bspline"), ("b", "bspline")}
 
 

@@ -8,9 +8,7 @@ import importlib
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
@@ -32,20 +30,15 @@ from slurmmaker import program
 from torch import nn
 
 from bids_sr.io.grids import Factor
-from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr import recipe
-from bids_sr.sr.models.model import TrainedModel
-from bids_sr.sr.models.request import TrainingRequest
 
-PARSERS = {
-    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
-}
+PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 FIRST_STEP = ("--max-minutes", "0.0001")
 """Options that end `bids-sr-models train` after its first step."""
-FROM_OUTSIDE = {"bids-sr-models rate-make", "bids-sr-models rate-score", "bids-sr-models vgg19"}
-"""Commands that need files unavailable in tests: weights, super-resolved scans, rating sheets.
-Their words are only parsed.
+FROM_OUTSIDE = {"bids-sr-models rate"}
+"""Commands that need files unavailable in tests: super-resolved scans and rating sheets.
+Their words are only parsed, as are commands with ``--vgg-weights``.
 """
 Attempt = Callable[[str, str], list[str]]
 
@@ -66,8 +59,6 @@ def quick(words: Sequence[str]) -> list[str]:
         return [*words]
     if "--dry-run" in flags:
         return [*words, "--dry-run"]
-    if "--trials" in flags and "--grid" not in options:
-        return [*words, "--trials", "1"]
     if "--max-minutes" in flags:
         return [*words, *FIRST_STEP]
     return [*words]
@@ -81,11 +72,6 @@ def simulated(out: Path, study: object, **_: object) -> None:
         for contrast in ("T1w", "T2w", "FLAIR"):
             maker.image(f"sub-01_acq-highres_{contrast}.nii.gz", "anat", (3.0, 3.0, 3.0))
             maker.image(f"sub-01_acq-lowres_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
-
-
-def _first_step(training: TrainingRequest, *arguments: Any) -> TrainedModel:
-    """Train for a single step; a search has no time limit of its own."""
-    return train_network(replace(training, max_train_minutes=1e-4), *arguments)
 
 
 def _narrow(network: recipe._Network, channels: int, factor: Factor | None = None) -> nn.Module:
@@ -119,14 +105,13 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
-    monkeypatch.setattr("bids_sr.model_commands.cli.search.train_network", _first_step)
     monkeypatch.setattr(recipe._Network, "__call__", _narrow)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 
     def run(call: Call) -> str:
         """Run a command; return its error message, or "" on success."""
         heading, _ = parser_of(call.words)
-        if heading in FROM_OUTSIDE:
+        if heading in FROM_OUTSIDE or "--vgg-weights" in call.words:
             PARSERS[heading].parse_args(call.words[len(heading.split()) :])
             return ""
         _prepare(call, run, slurm)
@@ -257,15 +242,15 @@ def test_commands_are_split_as_by_the_shell(tmp_path: Path) -> None:
 bids-sr *_bold.nii "two words" $WHO participant  # nor here --x
 WHO=02 && bids-sr DATA OUT participant \\
     --contrasts='-a+b' --participant-label "$WHO" >log
-for who in 1 2; do bids-sr-models card "$who"; done
+for who in 1 2; do bids-sr-models list "$who"; done
 cd inner && bids-sr DATA "$PWD/OUT" group
 bids-sr-phantom -  what it does, in words
 """
     assert words_in(code, tmp_path, WHO="01") == [
         ("bids-sr", "a_bold.nii", "b_bold.nii", "two words", "01", "participant"),
         ("bids-sr", "DATA", "OUT", "participant", "--contrasts=-a+b", "--participant-label", "02"),
-        ("bids-sr-models", "card", "1"),
-        ("bids-sr-models", "card", "2"),
+        ("bids-sr-models", "list", "1"),
+        ("bids-sr-models", "list", "2"),
         ("bids-sr", "DATA", f"{tmp_path}/inner/OUT", "group"),
         ("bids-sr-phantom", "-"),
     ]

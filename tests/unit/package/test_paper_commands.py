@@ -8,9 +8,7 @@ from pages import ROOT, loaded
 
 from bids_sr.cli.parser import parse_settings
 
-PARSERS = {
-    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
-}
+PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 
 
 def commands(*programs: str) -> list[str]:
@@ -26,9 +24,7 @@ def test_a_command_of_bids_sr_is_parsed(command: str) -> None:
     parse_settings(shlex.split(command)[1:])
 
 
-@pytest.mark.parametrize(
-    "command", commands("bids-sr-models", "bids-sr-slurm", "bids-sr-phantom", "bids-sr-evaluate")
-)
+@pytest.mark.parametrize("command", commands("bids-sr-models", "bids-sr-slurm", "bids-sr-phantom"))
 def test_other_programs_have_the_options_of_a_command(command: str) -> None:
     """Positional arguments are left out of these commands."""
     words = shlex.split(command)

@@ -52,7 +52,7 @@ def test_choices_and_entities_are_not_placeholders() -> None:
 
 def test_help_of_all_programs_is_filled() -> None:
     commands = list(loaded(ROOT / "docs/options_page.py").commands())
-    assert {heading.split()[0] for heading, _, _ in commands} == {
+    assert {heading.split()[0] for heading, _ in commands} == {
         "bids-sr",
         "bids-sr-models",
         "bids-sr-phantom",
@@ -60,7 +60,7 @@ def test_help_of_all_programs_is_filled() -> None:
     }
     assert {
         heading: found
-        for heading, parser, _ in commands
+        for heading, parser in commands
         if (found := placeholders(parser.format_help().replace("\n", " ")))
     } == {}
 

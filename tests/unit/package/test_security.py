@@ -43,8 +43,8 @@ PICKLES = {
 }
 # Reads a single file of torch.save, after its checksum, with the unpickler that runs no code.
 CHECKSUM_VERIFIED = "bids_sr/networks/vgg19.py"
-# The only command that downloads, and only with --download.
-DOWNLOADS_ON_REQUEST = "bids_sr/model_commands/cli/vgg19.py"
+# The only module that downloads, and only with --vgg-weights download.
+DOWNLOADS_ON_REQUEST = "bids_sr/cli/vgg19_weights.py"
 # Reads a step that nipype stored in the work directory, in the job on a node of a cluster.
 LOADS_WORK_DIRECTORY = {"bids_sr/execution/node_job.py"}
 EVIL = "<script>alert(1)</script>"
@@ -159,7 +159,7 @@ def test_only_the_download_command_imports_a_network_library(
     assert importers == {DOWNLOADS_ON_REQUEST}
 
 
-def test_the_module_that_downloads_is_imported_only_by_its_command(
+def test_the_module_that_downloads_is_imported_only_by_commands_with_the_option(
     nodes: list[tuple[str, ast.AST]],
 ) -> None:
     module = DOWNLOADS_ON_REQUEST.removesuffix(".py").replace("/", ".")
@@ -174,7 +174,11 @@ def test_the_module_that_downloads_is_imported_only_by_its_command(
             and last in {alias.name for alias in node.names}
         )
     }
-    assert importers == {"bids_sr/model_commands/cli/main.py"}
+    assert importers == {
+        "bids_sr/cli/main.py",
+        "bids_sr/model_commands/cli/train.py",
+        "bids_sr/slurm/cli/main.py",
+    }
 
 
 class Evil:

@@ -95,7 +95,7 @@ def test_series_that_require_a_pair_are_not_planned_without_a_pair(
     maker: BidsMaker, planned: Planned
 ) -> None:
     remove_pair(maker)
-    plan = planned(superres=SuperRes(method=("bspline",), baselines="all", factor=2.0))
+    plan = planned(superres=SuperRes(method=("all",), factor=2.0))
     assert plan.problems == ()
     assert not {"inject", "ratio"} & set(plan.series)
     assert plan.series[:2] == ("raw", "bspline")
@@ -119,7 +119,7 @@ def test_baselines_from_the_pair_require_a_reference_or_a_request(planned: Plann
     assert pair_baselines(run, SuperRes()) == set()
     assert pair_baselines(with_reference, SuperRes()) == {"inject", "ratio"}
     assert pair_baselines(run, SuperRes(method=("auto", "inject"))) == {"inject"}
-    assert pair_baselines(run, SuperRes(baselines="all")) == {"inject", "ratio"}
+    assert pair_baselines(run, SuperRes(method=("auto", "all"))) == {"inject", "ratio"}
     assert pair_baselines(dataclasses.replace(with_reference, pair=None), SuperRes()) == set()
 
 
@@ -433,7 +433,7 @@ class TestEstimate:
 
     def test_disk_space_grows_by_the_size_of_each_series(self, planned: Planned) -> None:
         default_plan, full_plan = (
-            planned(superres=SuperRes(baselines=baselines)) for baselines in ("default", "all")
+            planned(superres=SuperRes(method=methods)) for methods in (("auto",), ("auto", "all"))
         )
         series_gb, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
         added = (

@@ -239,10 +239,6 @@ def _thin_slices(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres", (3.0, 3.0, 2.0))
 
 
-def _unknown_acq(maker: BidsMaker) -> list[str]:
-    return ["--hr-acq", "finest"]
-
-
 def _echoes(maker: BidsMaker) -> None:
     for name in (BOLD, "sub-01_task-tap_bold.json"):
         maker.path(name, "func").unlink()
@@ -523,9 +519,11 @@ CASES = {
         fix="Correct the file",
     ),
     "equal resolutions": Case(
-        spoil=_equal_pair, file=HIGH, reason="the same resolution as", fix="--hr-acq"
+        spoil=_equal_pair, file=HIGH, reason="the same resolution as", fix="--bids-filter-file"
     ),
-    "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="(6×6×4 mm)", fix="--hr-acq"),
+    "equal and coarse": Case(
+        spoil=_both_coarse, file=HIGH, reason="(6×6×4 mm)", fix="--bids-filter-file"
+    ),
     "swapped resolutions": Case(
         spoil=_swapped_pair, file=HIGH, reason="images are swapped", fix="Swap the acq-"
     ),
@@ -536,7 +534,7 @@ CASES = {
         spoil=_two_pairs,
         file=BOLD,
         reason="several T2*-weighted pairs match",
-        fix="--hr-acq LABEL and --lr-acq LABEL",
+        fix="--bids-filter-file",
     ),
     "pairs of two other sessions": Case(
         spoil=_two_sessions_with_pairs,
@@ -558,9 +556,6 @@ CASES = {
     ),
     "other slices": Case(
         spoil=_thin_slices, file=HIGH, reason="differ in slice thickness", fix="--sr-factor 2 2 2"
-    ),
-    "unknown acq": Case(
-        spoil=_unknown_acq, file=BOLD, reason="matches acq-finest", fix="--hr-acq and --lr-acq"
     ),
     "echoes without times": Case(
         spoil=_echoes,

@@ -73,7 +73,7 @@ def model(maker: BidsMaker, factor: tuple[float, float, float], method: str = "m
 def test_thinner_slices_make_tv_the_default_with_the_reason_on_the_console(
     maker: BidsMaker,
 ) -> None:
-    settings = settings_for(maker, *THIN, "--baselines", "all")
+    settings = settings_for(maker, *THIN, "--sr-method", "auto", "all")
     plan = check(settings)
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
@@ -303,10 +303,9 @@ def test_an_image_of_much_higher_resolution_is_not_used_as_pair_by_default(
     ) in reason
     assert "To use this image, specify --sr-factor 7.5." in reason
     assert plan_call(maker, "--sr-factor", "2").subjects[0].runs[0].pair is None
-    for options in (("--sr-factor", "7.5"), ("--hr-acq", "highres")):
-        (run,) = plan_call(maker, *options).subjects[0].runs
-        assert run.pair is not None
-        assert run.factor == (7.5, 7.5, 1.0)
+    (run,) = plan_call(maker, "--sr-factor", "7.5").subjects[0].runs
+    assert run.pair is not None
+    assert run.factor == (7.5, 7.5, 1.0)
     text = reject_call(maker, capfd, "--sr-method", "srgan")
     assert "To use this image, specify --sr-factor 7.5" in text
     maker.star("sub-01_acq-highres", (1.5, 1.5, 4.0))

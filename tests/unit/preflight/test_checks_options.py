@@ -12,7 +12,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import stage_minutes
 
-from bids_sr.bids import choose_guide, find_pretrained, parse_entities
+from bids_sr.bids import find_pretrained, uses_guide
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
@@ -44,14 +44,20 @@ def remove_pair(maker: BidsMaker) -> None:
         maker.path(name, "anat").unlink()
 
 
-def add_second_pair(maker: BidsMaker, *, session: str = "", run: str = "_run-2") -> None:
+def add_second_pair(maker: BidsMaker) -> None:
     """Rename the existing pair to run-1 and add another pair."""
     for name in PAIR:
         path = maker.path(name, "anat")
-        if not session:
-            path.rename(path.with_name(name.replace("_T2starw", "_run-1_T2starw")))
-    maker.star(f"sub-01{session}_acq-highres{run}", (3.0, 3.0, 4.0))
-    maker.star(f"sub-01{session}_acq-lowres{run}", (6.0, 6.0, 4.0))
+        path.rename(path.with_name(name.replace("_T2starw", "_run-1_T2starw")))
+    maker.star("sub-01_acq-highres_run-2", (3.0, 3.0, 4.0))
+    maker.star("sub-01_acq-lowres_run-2", (6.0, 6.0, 4.0))
+
+
+def select_images(maker: BidsMaker, query: dict[str, object]) -> list[str]:
+    """Return the options that select T2*-weighted images by a filter file."""
+    file = maker.root.parent / "filter.json"
+    file.write_text(json.dumps({"t2starw": query}))
+    return ["--bids-filter-file", str(file)]
 
 
 def model(maker: BidsMaker, method: str, **card: object) -> str:
@@ -120,7 +126,7 @@ def test_auto_with_a_pair_chooses_both_methods(maker: BidsMaker) -> None:
 
 
 def test_auto_reports_an_ambiguous_pair(maker: BidsMaker) -> None:
-    add_second_pair(maker)
+    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
     plan = plan_call(maker)
     assert plan.problems == ()
     assert "srgan" not in plan.series
@@ -146,23 +152,18 @@ def test_error_of_a_missing_pair_names_all_alternatives(maker: BidsMaker) -> Non
 
 
 @pytest.mark.parametrize(
-    ("guide", "pair", "kind"),
-    [
-        ("auto", True, "highres"),
-        ("auto", False, "none"),
-        ("highres", True, "highres"),
-        ("none", True, "none"),
-    ],
+    ("guide", "pair", "is_used"),
+    [("auto", True, True), ("auto", False, False), ("none", True, False)],
 )
-def test_the_guide_depends_on_the_option_and_the_pair(
-    guide: str, pair: bool, kind: str, maker: BidsMaker
+def test_the_guide_depends_on_the_pair_and_can_be_switched_off(
+    guide: str, pair: bool, is_used: bool, maker: BidsMaker
 ) -> None:
     if not pair:
         remove_pair(maker)
-    extra = ["--sr-method", "sbl", "--sr-factor", "2", "--guide", guide]
+    extra = ["--sr-method", "sbl", "--sr-factor", "2", "--set", f"sbl.guide={guide}"]
     plan = plan_call(maker, *extra)
     assert plan.problems == ()
-    assert choose_guide(settings_for(maker, *extra).superres, plan.subjects[0].runs[0]) == kind
+    assert uses_guide(settings_for(maker, *extra), plan.subjects[0].runs[0]) is is_used
 
 
 def test_a_given_model_is_used_by_its_method(maker: BidsMaker) -> None:
@@ -207,9 +208,11 @@ def test_the_time_of_negative_controls_depends_on_the_method(maker: BidsMaker) -
     assert added("srgan", "--null-checks") > 0
 
 
-def test_pair_holdout_trains_on_the_first_pair_and_scores_the_second(maker: BidsMaker) -> None:
+def test_models_are_trained_on_the_first_pair_and_evaluated_on_the_second(
+    maker: BidsMaker,
+) -> None:
     add_second_pair(maker)
-    plan = plan_call(maker, "--pair-holdout")
+    plan = plan_call(maker)
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
@@ -223,7 +226,36 @@ def test_pair_holdout_trains_on_the_first_pair_and_scores_the_second(maker: Bids
     assert any("trained on sub-01_acq-highres_run-1" in str(notice) for notice in plan.warnings)
 
 
-def test_pair_holdout_trains_on_the_pair_of_the_same_session(maker: BidsMaker) -> None:
+def test_a_third_pair_is_not_used(maker: BidsMaker) -> None:
+    add_second_pair(maker)
+    for resolution, mm in (("highres", 3.0), ("lowres", 6.0)):
+        maker.star(f"sub-01_acq-{resolution}_run-10", (mm, mm, 4.0))
+    plan = plan_call(maker)
+    (run,) = plan.subjects[0].runs
+    assert run.holdout is not None
+    assert run.holdout.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
+    assert any("has 3 T2*-weighted pairs" in str(notice) for notice in plan.warnings)
+
+
+def test_only_the_first_pair_is_used_if_no_method_is_trained_on_pairs(maker: BidsMaker) -> None:
+    add_second_pair(maker)
+    plan = plan_call(maker, "--sr-method", "sbl")
+    (run,) = plan.subjects[0].runs
+    assert run.pair is not None
+    assert run.pair.highres.name == "sub-01_acq-highres_run-1_T2starw.nii.gz"
+    assert run.holdout is None
+    assert any("only sub-01_acq-highres_run-1" in str(notice) for notice in plan.warnings)
+
+
+def test_a_filter_file_selects_one_of_two_pairs(maker: BidsMaker) -> None:
+    add_second_pair(maker)
+    (run,) = plan_call(maker, *select_images(maker, {"run": 2})).subjects[0].runs
+    assert run.pair is not None
+    assert run.pair.highres.name == "sub-01_acq-highres_run-2_T2starw.nii.gz"
+    assert run.holdout is None
+
+
+def test_a_pair_of_another_session_is_not_held_out(maker: BidsMaker) -> None:
     remove_pair(maker)
     for session in ("a", "b"):
         maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
@@ -232,22 +264,15 @@ def test_pair_holdout_trains_on_the_pair_of_the_same_session(maker: BidsMaker) -
         maker.events(f"sub-01_ses-{session}_task-tap")
     for end in ("bold.nii.gz", "bold.json", "events.tsv"):
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
-    plan = plan_call(maker, "--pair-holdout")
+    plan = plan_call(maker)
     assert plan.problems == ()
-    sessions = [
-        tuple(parse_entities(pair.highres)["session"] for pair in (run.pair, run.holdout))
-        for run in plan.subjects[0].runs
-        if run.pair and run.holdout
-    ]
-    assert sessions == [("a", "b"), ("b", "a")]
-    assert len(plan.subjects[0].holdouts) == 2
+    assert len(plan.subjects[0].pairs) == 2
+    assert plan.subjects[0].holdouts == {}
 
 
-def test_repeated_pairs_are_ambiguous_without_pair_holdout(maker: BidsMaker) -> None:
+def test_a_retrospective_experiment_uses_both_pairs(maker: BidsMaker) -> None:
     add_second_pair(maker)
-    (problem,) = plan_call(maker, "--sr-method", "srgan").problems
-    assert "add --pair-holdout to train on the first" in problem.remedy
-    assert plan_call(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
+    assert plan_call(maker, "--retrospective").problems == ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,35 +285,32 @@ class Case:
     fix: str
 
 
-def _no_highres(maker: BidsMaker) -> list[str]:
-    remove_pair(maker)
-    return ["--sr-method", "sbl", "--sr-factor", "2", "--guide", "highres"]
+def _two_high_resolutions(maker: BidsMaker) -> list[str]:
+    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+    return ["--sr-method", "srgan"]
 
 
-def _one_pair(maker: BidsMaker) -> list[str]:
-    return ["--pair-holdout"]
+def _repeated_high_resolution(maker: BidsMaker) -> list[str]:
+    maker.star("sub-01_acq-highres_run-2", (3.0, 3.0, 4.0))
+    return ["--sr-method", "srgan"]
 
 
-def _no_pair_to_hold_out(maker: BidsMaker) -> list[str]:
-    remove_pair(maker)
-    return ["--pair-holdout"]
-
-
-def _filtered(maker: BidsMaker) -> list[str]:
-    add_second_pair(maker)
-    (maker.root.parent / "f.json").write_text('{"t2starw": {"run": 1}}')
-    return ["--pair-holdout", "--bids-filter-file", "f.json"]
+def _repeated_low_resolution(maker: BidsMaker) -> list[str]:
+    maker.star("sub-01_acq-lowres_run-2", (6.0, 6.0, 4.0))
+    return ["--sr-method", "srgan"]
 
 
 def _two_factors(maker: BidsMaker) -> list[str]:
     add_second_pair(maker)
     maker.star("sub-01_acq-highres_run-2", (2.0, 2.0, 4.0))
-    return ["--pair-holdout"]
+    return ["--sr-method", "srgan"]
 
 
-def _nothing_learned_from_a_pair(maker: BidsMaker) -> list[str]:
+def _swapped_second_pair(maker: BidsMaker) -> list[str]:
     add_second_pair(maker)
-    return ["--pair-holdout", "--sr-method", "sbl"]
+    maker.star("sub-01_acq-highres_run-2", (6.0, 6.0, 4.0))
+    maker.star("sub-01_acq-lowres_run-2", (3.0, 3.0, 4.0))
+    return ["--sr-method", "srgan"]
 
 
 def test_training_times_of_networks_and_recipes(
@@ -400,28 +422,35 @@ def _model_of_no_method(maker: BidsMaker) -> list[str]:
 
 
 CASES = {
-    "no pair to guide": Case(
-        spoil=_no_highres, file="bold", reason="requires a T2*-weighted pair", fix="Omit --guide"
+    "two high resolutions": Case(
+        spoil=_two_high_resolutions,
+        file="bold",
+        reason="sub-01_acq-finest_T2starw.nii.gz (2×2×4 mm)",
+        fix='--bids-filter-file and {"t2starw": {"acquisition": ["LABEL", "LABEL"]}}',
     ),
-    "one pair": Case(spoil=_one_pair, file="bold", reason="found: 1)", fix="add a second pair"),
-    "no pair": Case(
-        spoil=_no_pair_to_hold_out,
-        file="sub-01",
-        reason="(--pair-holdout) require a pair",
-        fix="Add the pair",
+    "repeated high resolution": Case(
+        spoil=_repeated_high_resolution,
+        file="bold",
+        reason="sub-01_acq-highres_run-2_T2starw.nii.gz (3×3×4 mm)",
+        fix='{"t2starw": {"run": 1}}',
     ),
-    "filtered": Case(spoil=_filtered, file="bold", reason="found: 1)", fix="does not exclude it"),
+    "repeated low resolution": Case(
+        spoil=_repeated_low_resolution,
+        file="bold",
+        reason="sub-01_acq-lowres_run-2_T2starw.nii.gz (6×6×4 mm)",
+        fix='{"t2starw": {"run": 1}}',
+    ),
     "two factors": Case(
         spoil=_two_factors,
         file="bold",
-        reason="have different super-resolution factors",
-        fix="Omit --pair-holdout",
+        reason="sub-01_acq-highres_run-2_T2starw.nii.gz (2×2×4 mm)",
+        fix='{"t2starw": {"run": 1}}',
     ),
-    "nothing learned from a pair": Case(
-        spoil=_nothing_learned_from_a_pair,
-        file="--pair-holdout",
-        reason="this option evaluates methods that are trained on a T2*-weighted pair",
-        fix="srgan",
+    "swapped second pair": Case(
+        spoil=_swapped_second_pair,
+        file="acq-highres_run-2",
+        reason="images are swapped",
+        fix="Swap the acq- labels",
     ),
     "two models of one method": Case(
         spoil=_two_models_of_one_method,

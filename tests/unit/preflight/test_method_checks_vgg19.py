@@ -45,7 +45,7 @@ def test_the_published_recipe_uses_installed_weights_and_reports_it(
             f"--sr-method {method} --recipe paper: "
             f"VGG-19 weights are loaded from {installed_weights}"
         )
-        assert f"{line} (stored by bids-sr-models vgg19)" in text
+        assert f"{line} (installed by --vgg-weights)" in text
 
 
 def test_the_default_recipe_never_uses_installed_weights(
@@ -76,19 +76,6 @@ def test_the_weights_option_takes_precedence(
     text = notes(maker, *options)
     assert f"weights are loaded from {weights}." in text
     assert str(installed_weights) not in text
-
-
-def test_error_of_a_torch_file_contains_the_command_to_convert_it(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    file = tmp_path / "vgg19-dcbb9e9d.pth"
-    file.touch()
-    options = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(file))
-    problems = check(settings_for(maker, *options)).problems
-    (remedy,) = (problem.remedy for problem in problems if problem.what == str(file))
-    assert remedy == (
-        f"Convert the torchvision weights with this command: bids-sr-models vgg19 {file}"
-    )
 
 
 def test_training_settings_contain_the_weights_file(

@@ -12,9 +12,10 @@ import pandas as pd
 from grouptables import values_of
 from shortnames import named_row
 
-from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import compare
+from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.metrics.rows import MetricRow
+from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.facts import card_html, facts_html, messages_html
 from bids_sr.report.metric_tables import (
     HELD_OUT,
@@ -175,7 +176,7 @@ def group_pages() -> dict[str, str]:
     sbl_comparisons = list(comparisons[comparisons["series"] == "sbl"].itertuples())
     return {
         "paper": "".join(paper_html(outcome, ["sbl", "srgan"]) for outcome in paper_sizes(values)),
-        "comparisons": comparisons_html(sbl_comparisons, "sbl <against> all"),
+        "comparisons": comparisons_html("stats", sbl_comparisons, "sbl <against> all"),
     }
 
 

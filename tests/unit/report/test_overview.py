@@ -10,6 +10,7 @@ import pytest
 
 from bids_sr.evaluation.evidence import accuracy_evidence
 from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
+from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow
@@ -272,7 +273,7 @@ def test_a_method_that_was_not_applied_is_named_first_and_has_no_number():
         RUN,
         ONE_LEVEL,
     )
-    assert page.count("In the self-test (12 → 6 mm), sbl reduced the squared error by 1 %") == 1
+    assert page.count("reduction in squared error: 1 %") == 1
     assert page.count("no network was trained for this resolution.") == 1
     assert "Acquire a calibration run" not in overview_html(
         verdict, rows, {}, replace(RUN, calibrated=True)
@@ -356,7 +357,7 @@ def test_motion_and_registration_checks_pass_or_fail():
     (check,) = motion_checks(RUN.displacement)
     assert check.passed
     assert check.text.startswith("Head motion")
-    assert check.text.endswith("0.15 mm")
+    assert "0.15 mm" in check.text
     assert not motion_checks((0.6, 0.7))[0].passed
     assert registration_checks({"bold_t1w_poor": False})[0].passed
     assert not registration_checks({"bold_t1w_poor": True})[0].passed
@@ -416,7 +417,7 @@ def test_a_reference_without_reproducible_detail_shows_no_number():
     ]
     verdict, rows = judge(rows)
     html = overview_html(verdict, rows, {}, RUN)
-    assert "no reproducible detail" in verdict["headline"]
+    assert Statement.NO_DETAIL in verdict["headline"]
     assert "class='answer open'" in html
     assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html

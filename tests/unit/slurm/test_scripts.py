@@ -201,6 +201,32 @@ def test_only_participants_that_end_with_0_are_done_and_not_repeated(tmp_path: P
     assert read_done(sent.output_dir)["group"] == "digest-of-group"
 
 
+@pytest.mark.parametrize(
+    ("body", "labels"),
+    [
+        ("exit 0", {"group"}),
+        ("exit 1", set()),
+        # a participant that is done while the group level is running
+        ('[ "$3" = participant ] || SLURM_ARRAY_TASK_ID=1 bash "$ARRAY"', {"sub-01"}),
+    ],
+)
+def test_the_group_level_is_done_if_it_used_all_results(
+    body: str, labels: set[str], tmp_path: Path
+) -> None:
+    sent = submission(tmp_path, program=str(program(tmp_path / "stub", body)))
+    scripts = write_scripts(sent, "")
+    start(scripts["group"], 0, ARRAY=str(scripts["array"])).wait(30)
+    assert set(read_done(sent.output_dir)) == labels
+
+
+def test_a_participant_that_is_done_outdates_the_group_level(tmp_path: Path) -> None:
+    sent = submission(tmp_path, program=str(program(tmp_path / "stub", "exit 0")))
+    scripts = write_scripts(sent, "")
+    assert start(scripts["group"], 0).wait(30) == 0
+    assert start(scripts["array"], 2).wait(30) == 0
+    assert set(read_done(sent.output_dir)) == {"sub-02"}
+
+
 def test_a_missing_program_fails(tmp_path: Path) -> None:
     sent = submission(tmp_path, program=str(tmp_path / "nowhere"))
     assert start(write_scripts(sent, "")["array"], 1).wait(30) == 1

@@ -69,11 +69,12 @@ def test_every_setting_changes_its_recipe_and_its_default_does_not(method, name)
     recipe = method.recipes[name]
     for field in variable_fields(recipe):
         if isinstance(field.default, int | float):
-            assert field.minimum <= field.default <= field.maximum, field.name
+            assert field.limits.minimum <= field.default <= field.limits.maximum, field.name
             unchanged = RecipeChange(method=method.name, field=field.name, value=field.default)
             assert apply_changes(recipe, (unchanged,)) == recipe, field.name
             assert changed_values(recipe, (unchanged,)) == {}
-        value = field.maximum if field.default != field.maximum else field.minimum
+        limits = field.limits
+        value = limits.maximum if field.default != limits.maximum else limits.minimum
         single_change = RecipeChange(method=method.name, field=field.name, value=value)
         new_recipe = apply_changes(recipe, (single_change,))
         assert new_recipe != recipe, field.name

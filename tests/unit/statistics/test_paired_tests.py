@@ -11,8 +11,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from bids_sr.group import values as group_values
-from bids_sr.statistics import multiple_comparisons, paired_tests, wilcoxon
+from bids_sr.statistics import multiple_comparisons, paired_tests, summaries, wilcoxon
 
 # Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric
 # Statistical Methods, table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 %
@@ -35,22 +34,20 @@ def by_enumeration(d: np.ndarray) -> float:
 def test_signed_rank_and_hodges_lehmann_equal_the_textbook_example() -> None:
     d = paired_tests.differences(AFTER, BEFORE)
     test = wilcoxon.signed_rank(d)
-    assert (test["n_nonzero"], test["w_plus"], test["method"]) == (9, 5.0, "exact")
-    assert test["p_wilcoxon"] == pytest.approx(20 / 512)
-    assert test["p_smallest"] == 2 / 512
+    assert (test.n_nonzero, test.w_plus, test.method) == (9, 5.0, "exact")
+    assert test.p_wilcoxon == pytest.approx(20 / 512)
+    assert test.p_smallest == 2 / 512
     estimate = wilcoxon.hodges_lehmann(d)
-    assert estimate["difference"] == pytest.approx(-0.46)
-    assert (estimate["lower"], estimate["upper"]) == pytest.approx((-0.786, -0.010))
-    assert estimate["level"] == pytest.approx(0.961, abs=5e-4)
+    assert estimate.difference == pytest.approx(-0.46)
+    assert (estimate.lower, estimate.upper) == pytest.approx((-0.786, -0.010))
+    assert estimate.level == pytest.approx(0.961, abs=5e-4)
 
 
 @pytest.mark.parametrize("n", [4, 7, 12, 25])
 def test_wilcoxon_without_ties_equals_scipy(n: int) -> None:
     d = RNG.normal(0.3, 1, n)
     expected = stats.wilcoxon(d, method="exact")
-    assert wilcoxon.signed_rank(d)["p_wilcoxon"] == pytest.approx(
-        float(expected.pvalue), abs=1e-12
-    )
+    assert wilcoxon.signed_rank(d).p_wilcoxon == pytest.approx(float(expected.pvalue), abs=1e-12)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
@@ -61,9 +58,9 @@ def test_wilcoxon_with_ties_and_zeros_equals_the_permutation_distribution(
     d = np.array(values, dtype=float)
     test = wilcoxon.signed_rank(d)
     nonzero = d[d != 0]
-    assert test["n_nonzero"] == len(nonzero)
-    assert test["p_wilcoxon"] == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
-    assert test["p_wilcoxon"] >= test["p_smallest"] - 1e-12
+    assert test.n_nonzero == len(nonzero)
+    assert test.p_wilcoxon == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
+    assert test.p_wilcoxon >= test.p_smallest - 1e-12
 
 
 def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy() -> None:
@@ -71,40 +68,40 @@ def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy()
     d = d[d != 0]
     expected = stats.wilcoxon(d, method="approx", correction=True)
     test = wilcoxon.signed_rank(d)
-    assert test["method"] == "normal"
-    assert test["p_wilcoxon"] == pytest.approx(float(expected.pvalue), rel=1e-6)
+    assert test.method == "normal"
+    assert test.p_wilcoxon == pytest.approx(float(expected.pvalue), rel=1e-6)
 
 
 def test_identical_values_are_reported_and_do_not_crash() -> None:
     d = paired_tests.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
     test = wilcoxon.signed_rank(d)
-    assert (test["method"], test["n_nonzero"], test["p_wilcoxon"]) == ("identical", 0, 1.0)
-    assert math.isnan(test["effect_size"])
-    assert test["p_smallest"] == 1
-    assert math.isnan(paired_tests.paired_t(d)["p_t"])
-    assert wilcoxon.hodges_lehmann(d)["difference"] == 0
+    assert (test.method, test.n_nonzero, test.p_wilcoxon) == ("identical", 0, 1.0)
+    assert math.isnan(test.effect_size)
+    assert test.p_smallest == 1
+    assert math.isnan(paired_tests.paired_t(d).p_t)
+    assert wilcoxon.hodges_lehmann(d).difference == 0
 
 
 def test_differences_that_differ_by_rounding_are_ties() -> None:
     # 0.2 three times, up to rounding
     d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
     assert len(set(np.abs(d))) == 1
-    assert wilcoxon.signed_rank(d)["w_plus"] == 6
-    assert math.isnan(paired_tests.paired_t(d)["p_t"])  # no variance
+    assert wilcoxon.signed_rank(d).w_plus == 6
+    assert math.isnan(paired_tests.paired_t(d).p_t)  # no variance
 
 
 def test_the_smallest_p_value_and_the_interval_of_few_participants() -> None:
-    assert wilcoxon.signed_rank([1, 2, 3, 4, 5])["p_smallest"] == 0.0625
-    assert wilcoxon.signed_rank([1, 2, 3, 4, 5, 6])["p_smallest"] == 0.03125
+    assert wilcoxon.signed_rank([1, 2, 3, 4, 5]).p_smallest == 0.0625
+    assert wilcoxon.signed_rank([1, 2, 3, 4, 5, 6]).p_smallest == 0.03125
     short = wilcoxon.hodges_lehmann([1, 2, 3.5, 4, 5])
-    assert (short["lower"], short["upper"]) == (1, 5)
-    assert short["level"] == pytest.approx(1 - 2 / 32)
+    assert (short.lower, short.upper) == (1, 5)
+    assert short.level == pytest.approx(1 - 2 / 32)
 
 
 def test_effect_size_by_hand() -> None:
     # ranks 1 2 3 4, the second negative: (1 + 3 + 4 - 2) / 10
-    assert wilcoxon.signed_rank([0.1, -0.2, 0.3, 0.4])["effect_size"] == pytest.approx(0.6)
-    assert wilcoxon.signed_rank([1.0, 2.0])["effect_size"] == 1
+    assert wilcoxon.signed_rank([0.1, -0.2, 0.3, 0.4]).effect_size == pytest.approx(0.6)
+    assert wilcoxon.signed_rank([1.0, 2.0]).effect_size == 1
 
 
 @pytest.mark.parametrize("n", [6, 11])
@@ -113,19 +110,19 @@ def test_hodges_lehmann_interval_contains_values_that_the_test_does_not_reject(n
     interval = wilcoxon.hodges_lehmann(d)
     inside, outside = np.array([1e-7, -1e-7]), np.array([-1e-7, 1e-7])
     for end, inward, outward in zip(
-        (interval["lower"], interval["upper"]), inside, outside, strict=True
+        (interval.lower, interval.upper), inside, outside, strict=True
     ):
-        assert wilcoxon.signed_rank(d - end - inward)["p_wilcoxon"] > 0.05
-        assert wilcoxon.signed_rank(d - end - outward)["p_wilcoxon"] <= 0.05
+        assert wilcoxon.signed_rank(d - end - inward).p_wilcoxon > 0.05
+        assert wilcoxon.signed_rank(d - end - outward).p_wilcoxon <= 0.05
 
 
 def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
     samples = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
     hits = [
-        interval["lower"] <= 0 <= interval["upper"]
+        interval.lower <= 0 <= interval.upper
         for interval in (wilcoxon.hodges_lehmann(d) for d in samples)
     ]
-    level = wilcoxon.hodges_lehmann(samples[0])["level"]
+    level = wilcoxon.hodges_lehmann(samples[0]).level
     # five of the 256 sign patterns have a rank sum of at most 3
     assert level == pytest.approx(1 - 2 * 5 / 256)
     assert np.mean(hits) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 800))
@@ -134,8 +131,8 @@ def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
 def test_many_differences_have_a_large_sample_interval() -> None:
     d = RNG.normal(0, 1, 160)
     interval = wilcoxon.hodges_lehmann(d)
-    assert interval["lower"] < interval["difference"] < interval["upper"]
-    assert interval["upper"] - interval["lower"] == pytest.approx(
+    assert interval.lower < interval.difference < interval.upper
+    assert interval.upper - interval.lower == pytest.approx(
         2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
     )
 
@@ -144,7 +141,11 @@ def test_paired_t_equals_scipy() -> None:
     a, b = RNG.normal(0, 1, 9), RNG.normal(0.4, 1, 9)
     expected = stats.ttest_rel(a, b)
     test = paired_tests.paired_t(a - b)
-    assert list(test.values()) == pytest.approx([expected.statistic, 8, expected.pvalue])
+    interval = expected.confidence_interval()
+    assert (test.t, test.dof, test.p_t) == pytest.approx((expected.statistic, 8, expected.pvalue))
+    assert (test.mean_difference, test.mean_lower, test.mean_upper) == pytest.approx(
+        ((a - b).mean(), interval.low, interval.high)
+    )
 
 
 def test_equivalence_equals_statsmodels() -> None:
@@ -226,8 +227,8 @@ def test_corrections_equal_statsmodels(p: list[float]) -> None:
 
 
 def test_quartiles_skip_missing_values() -> None:
-    assert group_values.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
-    assert np.isnan(group_values.quartiles([math.nan])).all()
+    assert summaries.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
+    assert np.isnan(summaries.quartiles([math.nan])).all()
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, 2], [1]), ([], []), ([1, math.nan], [1, 2])])
@@ -258,7 +259,7 @@ def test_ordered_means_equal_sorted_means_of_all_pairs(kind: str) -> None:
 def test_an_interval_that_ends_at_zero_ends_exactly_at_zero() -> None:
     """Rounding must not exclude zero from the interval."""
     d = np.concatenate([np.zeros(150), np.linspace(0.1, 1, 30)])
-    assert wilcoxon.hodges_lehmann(d)["lower"] == 0
+    assert wilcoxon.hodges_lehmann(d).lower == 0
 
 
 def test_exact_and_large_sample_intervals_agree_at_the_switch(
@@ -268,8 +269,8 @@ def test_exact_and_large_sample_intervals_agree_at_the_switch(
     large_sample = wilcoxon.hodges_lehmann(d)
     monkeypatch.setattr(wilcoxon, "_MAX_EXACT", 150)
     exact = wilcoxon.hodges_lehmann(d)
-    assert large_sample["difference"] == pytest.approx(exact["difference"], abs=1e-11)
-    assert large_sample["lower"] == pytest.approx(exact["lower"], abs=5e-3)
+    assert large_sample.difference == pytest.approx(exact.difference, abs=1e-11)
+    assert large_sample.lower == pytest.approx(exact.lower, abs=5e-3)
 
 
 @pytest.mark.parametrize("values", [np.zeros(9000), np.arange(9000) % 3 / 7.0])
@@ -281,4 +282,4 @@ def test_thousands_of_ties_do_not_need_memory_for_all_pairs(values: np.ndarray) 
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
-    assert estimate["difference"] == pytest.approx(np.median(values), abs=1e-12)
+    assert estimate.difference == pytest.approx(np.median(values), abs=1e-12)

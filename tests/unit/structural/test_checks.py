@@ -40,13 +40,13 @@ def settings_for(maker: BidsMaker, *options: str) -> Settings:
 def test_fsl_is_rejected_unless_all_programs_are_on_the_path(
     maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_for(maker, "--sr-target", "anat", "--anat-tools", "fsl")
+    settings = settings_for(maker, "--sr-target", "anat", "--set", "anat.tools=fsl")
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     for name in PROGRAMS:
         (problem,) = check(settings).problems
-        assert problem.what == "--anat-tools fsl"
+        assert problem.what == "--set anat.tools=fsl"
         assert f"{name}" in problem.why
         assert "Install FSL" in problem.remedy
         assert "docs/container.md" in problem.remedy
@@ -86,10 +86,12 @@ def test_a_lesion_template_must_be_3d_and_overlap_the_template(
     save_image(
         change(brain.data[::2, ::2, ::2].astype(np.float32)), halve_resolution(brain.affine), file
     )
-    plan = check(settings_for(maker, "--sr-target", "anat", "--lesion-template", str(file)))
-    assert [problem.what for problem in plan.problems] == [f"--lesion-template {file}"] * bool(
-        reason
+    plan = check(
+        settings_for(maker, "--sr-target", "anat", "--set", f"anat.lesion_template={file}")
     )
+    assert [problem.what for problem in plan.problems] == [
+        f"--set anat.lesion_template={file}"
+    ] * bool(reason)
     assert not reason or reason in plan.problems[0].why
 
 
@@ -101,7 +103,7 @@ def test_a_lesion_template_that_cannot_be_read_or_used_is_rejected(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
     file = tmp_path / "lesions.nii.gz"
-    options = ("--sr-target", "anat", "--lesion-template", str(file))
+    options = ("--sr-target", "anat", "--set", f"anat.lesion_template={file}")
     (problem,) = check(settings_for(maker, *options)).problems
     assert problem.why == "the file was not found"
     file.write_text("no image")
@@ -121,31 +123,31 @@ def test_options_of_structural_scans_are_rejected_for_bold_runs(
 ) -> None:
     maker.subject()
     file = tmp_path / "lesions.nii.gz"
-    options = ["--anat-mask", "intracranial", "--anat-tools", "fsl"]
-    options += ["--wmh-reference", str(tmp_path), "--lesion-template", str(file)]
+    options = ["--set", "anat.mask=intracranial", "anat.tools=fsl"]
+    options += [f"anat.wmh_reference={tmp_path}", f"anat.lesion_template={file}"]
     rejected = {problem.what for problem in check(settings_for(maker, *options)).problems}
     assert {
-        "--anat-mask intracranial",
-        "--anat-tools fsl",
-        f"--lesion-template {file}",
-        f"--wmh-reference {tmp_path}",
+        "--set anat.mask=intracranial",
+        "--set anat.tools=fsl",
+        f"--set anat.lesion_template={file}",
+        f"--set anat.wmh_reference={tmp_path}",
     } <= rejected
 
 
 def test_invalid_edited_masks_are_rejected(maker: BidsMaker, tmp_path: Path) -> None:
     folder = tmp_path / "edited"
-    settings = settings_for(maker, "--sr-target", "anat", "--wmh-reference", str(folder))
+    settings = settings_for(maker, "--sr-target", "anat", "--set", f"anat.wmh_reference={folder}")
 
     def problem() -> tuple[str, str]:
         (notice,) = check(settings).problems
         return notice.what, notice.why
 
-    assert problem() == (f"--wmh-reference {folder}", "the directory was not found")
+    assert problem() == (f"--set anat.wmh_reference={folder}", "the directory was not found")
     folder.mkdir()
     name = "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"
     (folder / name.replace("01", "02")).touch()
     source, reason = problem()
-    assert (source, reason.rpartition(" ")[2]) == (f"--wmh-reference {folder}", name)
+    assert (source, reason.rpartition(" ")[2]) == (f"--set anat.wmh_reference={folder}", name)
     file = folder / name
     file.write_text("no image")
     source, reason = problem()
@@ -176,7 +178,7 @@ def test_invalid_edited_masks_are_rejected(maker: BidsMaker, tmp_path: Path) -> 
         ((), "", "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"),
         ((), "2", "sub-01_ses-2_res-hr_label-WMH_desc-measured_mask.nii.gz"),
         (
-            ("--anat-align", "template"),
+            ("--set", "anat.align=template"),
             "",
             "sub-01_space-MNI152NLin2009aSym_res-hr_label-WMH_desc-measured_mask.nii.gz",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from graphmaker import nodes_of, stage_minutes
 
 from bids_sr.bids import Survey
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import Paths, Settings, SuperRes
+from bids_sr.config import Settings
 from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
@@ -76,13 +77,21 @@ def test_scans_at_one_resolution_are_skipped_with_a_notice(maker: BidsMaker) -> 
     )
 
 
-def test_acquisition_labels_select_scans(maker: BidsMaker) -> None:
+def filter_by_label(maker: BidsMaker, labels: str | list[str]) -> list[str]:
+    """Return the options that select the scans of all contrasts by their acq- labels."""
+    file = maker.root.parent / "filter.json"
+    query = {"acquisition": labels}
+    file.write_text(json.dumps({"t1w": query, "t2w": query, "flair": query}))
+    return ["--bids-filter-file", str(file)]
+
+
+def test_a_filter_file_selects_scans(maker: BidsMaker) -> None:
     scans(maker, contrasts=("T2w",))
     maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
     automatic = survey_of(maker)
     assert automatic.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
     assert "3 T2w images were found" in "\n".join(map(str, automatic.notices))
-    selected = survey_of(maker, "--lr-acq", "middle")
+    selected = survey_of(maker, *filter_by_label(maker, ["fine", "middle"]))
     assert selected.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
 
 
@@ -106,16 +115,15 @@ def test_only_methods_for_several_contrasts_are_accepted_and_one_is_the_default(
     maker: BidsMaker,
 ) -> None:
     scans(maker)
-    assert settings_for(maker).superres.method == ("attunet",)
-    assert (
-        Settings(paths=Paths(bids_dir=maker.root, output_dir=maker.root)).superres.method
-        == SuperRes().method
-    )
+    assert settings_for(maker).superres.chosen == ("attunet",)
     plan = check(settings_for(maker, "--sr-method", "srgan", "unet", "bspline"))
     assert {problem.what for problem in plan.problems} == {
         "--sr-method srgan",
         "--sr-method bspline",
     }
+    (problem,) = check(settings_for(maker, "--sr-method", "all")).problems
+    assert "attunet all" in problem.remedy
+    assert not check(settings_for(maker, "--sr-method", "auto", "all")).problems
 
 
 @pytest.mark.parametrize(
@@ -156,21 +164,27 @@ def test_a_damaged_header_is_rejected(maker: BidsMaker) -> None:
 def test_training_on_others_requires_others_with_the_same_contrasts(maker: BidsMaker) -> None:
     scans(maker, "01")
     scans(maker, "02", contrasts=("T1w",))
-    result = survey_of(maker, "--train-on", "others")
+    result = survey_of(maker, "--set", "anat.train_on=others")
     assert {problem.what for problem in result.problems} == {"sub-01", "sub-02"}
-    assert all("--train-on others" in problem.why for problem in result.problems)
+    assert all("--set anat.train_on=others" in problem.why for problem in result.problems)
     scans(maker, "02")
-    assert survey_of(maker, "--train-on", "others").problems == []
+    assert survey_of(maker, "--set", "anat.train_on=others").problems == []
 
 
 def test_structural_options_are_rejected_for_functional_runs(maker: BidsMaker) -> None:
     maker.subject()
-    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", "--train-on", "others"]
-    settings = parse_settings([*argv, "--anat-align", "affine", "--skip-bids-validation"]).resolve(
-        run_uuid="x"
-    )
+    argv = [
+        str(maker.root),
+        str(maker.root.parent / "out"),
+        "participant",
+        "--set",
+        "anat.train_on=others",
+    ]
+    settings = parse_settings(
+        [*argv, "--set", "anat.align=affine", "--skip-bids-validation"]
+    ).resolve(run_uuid="x")
     refused = {problem.what for problem in check(settings).problems}
-    assert {"--train-on others", "--anat-align affine"} <= refused
+    assert {"--set anat.train_on=others", "--set anat.align=affine"} <= refused
 
 
 def test_the_alignment_option_reaches_the_plan_and_the_methods_text(
@@ -178,16 +192,16 @@ def test_the_alignment_option_reaches_the_plan_and_the_methods_text(
 ) -> None:
     scans(maker)
     minutes: list[float] = []
-    for alignment, words in (
-        ((), "rigid transform"),
-        (("affine",), "affine transform"),
-        (("nonlinear",), "deformation"),
+    for name, words in (
+        ("", "rigid transform"),
+        ("affine", "affine transform"),
+        ("nonlinear", "deformation"),
         (
-            ("template-warp",),
+            "template-warp",
             "which was aligned to the template, with affine transforms and symmetric",
         ),
     ):
-        settings = settings_for(maker, *(("--anat-align", *alignment) if alignment else ()))
+        settings = settings_for(maker, *(("--set", f"anat.align={name}") if name else ()))
         plan = check(settings)
         graph = make_graph(settings, plan, "0")
         [preparation], [summary] = (
@@ -198,7 +212,7 @@ def test_the_alignment_option_reaches_the_plan_and_the_methods_text(
         assert (
             graph.settings[preparation]["anat_align"]
             == facts["Alignment of the scans"]
-            == (alignment or ("rigid",))[0]
+            == (name or "rigid")
         )
         assert words in graph.methods_text()
         minutes.append(
@@ -265,11 +279,11 @@ def test_a_second_or_unused_pretrained_model_is_rejected(
         ),
         (
             {"anat_align": "nonlinear"},
-            "--anat-align nonlinear, but these scans were aligned with --anat-align rigid",
+            "--set anat.align=nonlinear, but these scans were aligned with --set anat.align=rigid",
         ),
         (
             {"anat_align": "rigid", "anat_scale": "range"},
-            "--anat-scale range, but these scans were scaled with --anat-scale percentile",
+            "--set anat.scale=range, but these scans were scaled with --set anat.scale=percentile",
         ),
     ],
 )
@@ -304,8 +318,8 @@ def test_a_pretrained_model_reduces_the_time_estimate(
     [
         ((), "percentile", "mean intensity in the brain"),
         (("--recipe", "paper"), "range", "the minimum was 0 and the maximum was 1"),
-        (("--recipe", "paper", "--anat-scale", "percentile"), "percentile", "mean intensity"),
-        (("--anat-scale", "range"), "range", "the minimum was 0 and the maximum was 1"),
+        (("--recipe", "paper", "--set", "anat.scale=percentile"), "percentile", "mean intensity"),
+        (("--set", "anat.scale=range"), "range", "the minimum was 0 and the maximum was 1"),
     ],
 )
 def test_the_paper_recipe_scales_scans_by_their_range(
@@ -334,7 +348,7 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     scans(maker)
     controls(maker)
     assert [subject.label for subject in survey_of(maker).subjects] == ["01"]
-    result = survey_of(maker, "--anat-control")
+    result = survey_of(maker, "--set", "anat.control=true")
     assert not result.problems
     assert not [notice for notice in result.notices if "one resolution" in str(notice)]
     first, second = result.subjects
@@ -348,7 +362,7 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
     assert {path.name for path in second.images} == {
         name for session_names in names for name in session_names
     }
-    settings = settings_for(maker, "--anat-control", "--train-on", "own")
+    settings = settings_for(maker, "--set", "anat.control=true", "--set", "anat.train_on=own")
     plan = check(settings)
     assert not plan.problems
     graph = make_graph(settings, plan, "0")
@@ -368,8 +382,8 @@ def test_control_scans_are_measured_by_session(maker: BidsMaker) -> None:
 def test_a_data_set_of_control_scans_requires_no_pair(maker: BidsMaker) -> None:
     controls(maker)
     (problem,) = survey_of(maker).problems
-    assert "--anat-control" in problem.remedy
-    settings = settings_for(maker, "--anat-control")
+    assert "--set anat.control=true" in problem.remedy
+    settings = settings_for(maker, "--set", "anat.control=true")
     plan = check(settings)
     assert not plan.problems
     assert not nodes_of(make_graph(settings, plan, "0"), "train_on_scans")
@@ -423,7 +437,7 @@ def test_low_resolution_scans_are_processed_with_pairs_and_controls(
     lowres(maker, "04", "T1w")
     maker.image("sub-03_ses-b_acq-thick_T1w.nii.gz", "anat", (6.0, 6.0, 7.0))
     options = ("--sr-method", "unet", "--pretrained", str(model("several")))
-    result = survey_of(maker, *options, "--anat-control")
+    result = survey_of(maker, *options, "--set", "anat.control=true")
     assert not result.problems
     first, second, third, fourth = result.subjects
     assert (len(first.structural), first.lowres) == (3, ())
@@ -468,15 +482,15 @@ def test_low_resolution_scans_without_a_suitable_model_are_rejected(
     )
     aligned = str(model("aligned", anat_align="affine"))
     (problem,) = check(settings_for(maker, *method, aligned)).problems
-    assert "these scans were aligned with --anat-align rigid" in problem.why
-    assert not check(settings_for(maker, *method, aligned, "--anat-align", "affine")).problems
+    assert "these scans were aligned with --set anat.align=rigid" in problem.why
+    assert not check(settings_for(maker, *method, aligned, "--set", "anat.align=affine")).problems
     # a second method without a model would have to be trained
     options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))
     (problem,) = survey_of(maker, *options).problems
     assert "two resolutions" in problem.why
 
 
-def test_labels_select_one_of_two_low_resolutions(
+def test_a_filter_file_selects_one_of_two_low_resolutions(
     maker: BidsMaker, model: Callable[..., Path]
 ) -> None:
     """Two low-resolution scans of different sizes would be used as a pair."""
@@ -486,7 +500,7 @@ def test_labels_select_one_of_two_low_resolutions(
     options = ("--sr-method", "unet", "--pretrained", str(model("named")))
     (problem,) = check(settings_for(maker, *options)).problems
     assert "resolution: the model was trained at a resolution of 3 x 3 x 3" in problem.why
-    plan = check(settings_for(maker, *options, "--hr-acq", "thin", "--lr-acq", "thin"))
+    plan = check(settings_for(maker, *options, *filter_by_label(maker, "thin")))
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)
     assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}

@@ -1,12 +1,9 @@
-"""Test ``--channels`` of ``bids-sr-models compare`` and ``search``: T1w, T2w and FLAIR as network
-channels.
-"""
+"""Test ``--channels`` of ``bids-sr-models compare``: T1w, T2w and FLAIR as network channels."""
 
 from __future__ import annotations
 
 import csv
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from scipy import ndimage
 
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics import similarity
-from bids_sr.model_commands.cli import compare as models_compare, search as models_search
+from bids_sr.model_commands.cli import compare as models_compare
 from bids_sr.model_commands.cli.main import main
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.models.model import load_model
@@ -208,11 +205,9 @@ def test_scans_that_were_not_prepared_are_rejected(
     assert "sub-01 already has a T1w scan" in refusal(with_duplicate, tmp_path, capsys)
 
 
-SPACE = ["--set", "critic_learning_rate=1e-5..1e-2", "iterations=3", "filters=4", "batch=2"]
-
-
-def watch_search(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str, object]]]:
-    """Return a list that receives the critic's learning rate and the images of each trial."""
+def test_settings_are_drawn_for_several_contrasts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trials = []
 
     def recording_fit(training, images, work, progress=None):  # type: ignore[no-untyped-def]
@@ -220,104 +215,19 @@ def watch_search(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str,
         trials.append((rate, {image.name: (image.validation, image.channels) for image in images}))
         return train_network(training, images, work, progress)
 
-    monkeypatch.setattr(models_search, "train_network", recording_fit)
-    return trials
-
-
-def test_search_and_compare_use_the_same_validation_participants(
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    trials = watch_search(monkeypatch)
-    argv = ["search", "attunet", str(tmp_path / "s"), *image_options(folder), "--trials", "2"]
-    assert main([*argv, "--split", "2", "1", "1", *SPACE]) == 0
-    rows = read_rows(tmp_path / "s.tsv")
-    assert [float(row["critic_learning_rate"]) for row in rows] == [rate for rate, _ in trials]
-    assert len({row["critic_learning_rate"] for row in rows}) == 2
-    assert all(1e-5 <= rate <= 1e-2 for rate, _ in trials)
-    assert {row["outcome"] for row in rows} == {"done"}
-    metadata = json.loads((tmp_path / "s.json").read_text())["Search"]
-    assert metadata["Channels"] == CONTRASTS
-    # the printed command uses the same participants and tests on the remaining one
-    text = capsys.readouterr().out
-    (line,) = [
-        line for line in text.splitlines() if line.startswith("To train and test the model")
-    ]
-    assert main(shlex.split(line.partition(": ")[2])[1:]) == 0
-    comparison = json.loads((tmp_path / "s-best.json").read_text())["Comparison"]
-    (fold,) = comparison["Folds"]
-    assert fold["Validation"] == metadata["Validation"]
-    expected = {
+    monkeypatch.setattr(models_compare, "train_network", recording_fit)
+    argv = ["compare", "attunet", str(tmp_path / "c"), *image_options(folder), "--trials", "2"]
+    argv += ["--split", "2", "1", "1", "--set", "critic_learning_rate=1e-5..1e-2"]
+    assert main([*argv, *QUICK_SETTINGS[1:]]) == 0
+    (fold,) = json.loads((tmp_path / "c.json").read_text())["Comparison"]["Folds"]
+    expected_images = {
         participant: (participant in fold["Validation"], 3)
         for participant in PARTICIPANTS
         if participant not in fold["Test"]
     }
-    assert [images for _, images in trials] == [expected] * 2
-
-
-def test_a_search_is_scored_on_named_participants(
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    trials = watch_search(monkeypatch)
-    argv = ["search", "unet", str(tmp_path / "s"), *image_options(folder), "--trials", "1"]
-    assert main([*argv, "--validate-on", "02", *QUICK_SETTINGS]) == 0
-    assert trials[0][1] == {
-        participant: (participant == "sub-02", 3) for participant in PARTICIPANTS
-    }
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert ": bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat" in line
-    assert "--set unet.iterations=3 unet.filters=4" in line
-    # one contrast, without channels
-    t1w = [
-        str(folder / f"{participant}_res-hr_desc-measured_T1w.nii.gz")
-        for participant in PARTICIPANTS
-    ]
-    argv = ["search", "unet", str(tmp_path / "t"), "--fine", *t1w, "--trials", "1"]
-    assert main([*argv, "--validate-on", "sub-01", "sub-04", *QUICK_SETTINGS]) == 0
-    assert [validation for validation, _ in trials[1][1].values()] == [True, False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("options", "reason", "fix"),
-    [
-        (["--validate-on", "09"], "no image from this participant", "sub-01 sub-02 sub-03 sub-04"),
-        (["--validate-on", "01", "02", "03", "04"], "no participants are left", "at least one"),
-        (["--split", "2", "1"], "expected three numbers", ""),
-        (
-            ["--split", "2", "1", "2"],
-            "add up to 5 participants, but there are images from 4",
-            "add up",
-        ),
-        (["--split", "2", "1", "1", "--validate-on", "01"], "both options select", "omit one"),
-    ],
-)
-def test_search_rejects_invalid_validation_participants(
-    options: list[str], reason: str, fix: str, folder: Path, tmp_path: Path, capsys
-) -> None:
-    argv = [
-        "search",
-        "unet",
-        str(tmp_path / "s"),
-        *image_options(folder),
-        *options,
-        *QUICK_SETTINGS,
-    ]
-    assert main(argv) == 2
-    text = capsys.readouterr().err
-    assert reason in text
-    assert fix in text
-    assert not list(tmp_path.iterdir())
-
-
-def test_search_with_channels_rejects_methods_of_one_contrast(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["search", "resnet3d", str(tmp_path / "s"), *image_options(folder)]) == 2
-    text = capsys.readouterr().err
-    assert "uses only one contrast" in text
-    assert "attunet" in text
+    assert [images for _, images in trials] == [expected_images] * 2
+    rates = [rate for rate, _ in trials]
+    assert len(set(rates)) == 2
+    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
+    names = {row["name"] for row in read_rows(tmp_path / "c.tsv")}
+    assert {f"attunet critic_learning_rate={rate:.9g}" for rate in rates} < names

@@ -1,5 +1,5 @@
-"""Test ``bids-sr-models compare``: sets of participants, and the same tables after an
-interruption.
+"""Test ``bids-sr-models compare``: sets of participants, settings as candidates, and the same
+tables after an interruption.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bids_sr.model_commands.cli import compare as models_compare
 from bids_sr.model_commands.cli.main import main
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.images import TrainingImage
+from bids_sr.networks.training.phase import TrainingDiverged
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
@@ -160,6 +161,72 @@ def test_models_can_be_tested_at_half_the_resolution(tmp_path: Path) -> None:
     assert main(["compare", "unet", str(out), *argv]) == 2
 
 
+SPLIT = ["--split", "2", "1", "1"]
+
+
+def test_settings_are_candidates_and_the_best_is_selected_on_the_validation_set(
+    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["compare", "tv", str(tmp_path / "c"), "--fine", *scans, "--factor", "2", *SPLIT]
+    argv += ["--set", "tv=0,0.01,1", "filters=4", "iterations=12"]
+    assert main(argv) == 0
+    rows = read_rows(tmp_path / "c.tsv")
+    names = ["tv tv=0", "tv tv=0.01", "tv tv=1"]
+    scores = {row["name"]: float(row["psnr"]) for row in rows if row["set"] == "validation"}
+    assert {row["name"] for row in rows if row["set"] == "test"} == set(scores) > {*names}
+    # a weight of 1 smooths all detail
+    assert scores["tv tv=1"] < min(scores["tv tv=0"], scores["tv tv=0.01"]) - 0.5
+    best = max(names, key=scores.__getitem__)
+    text = capsys.readouterr().out
+    assert f"Highest PSNR of tv on the validation set: {best}, {scores[best]:.2f} dB" in text
+    assert f"use --set {best.partition(' ')[2]}" in text
+    models = {path.stem: path for path in (tmp_path / "c_models").glob("*.safetensors")}
+    assert set(models) == {f"fold-1_{name.replace(' ', '_')}" for name in names}
+    card = load_model(models["fold-1_tv_tv=1"]).card
+    assert card.json["changed_settings"] == {"filters": 4, "iterations": 12, "tv": 1}
+    # another grid does not resume this table
+    argv[argv.index("tv=0,0.01,1")] = "tv=0,0.01"
+    assert main(argv) == 2
+
+
+def test_without_a_validation_set_no_setting_is_selected(
+    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--fine", *scans, "--split", "2", "2", *QUICK_SETTINGS, "--set", "mae=1,2"]
+    assert main(["compare", "unet", str(tmp_path / "c"), *argv]) == 0
+    text = capsys.readouterr().out
+    assert "no settings were selected, because there is no validation set" in text
+    assert "Highest PSNR" not in text
+    pairs = {(row["series"], row["minus"]) for row in read_rows(tmp_path / "c_tests.tsv")}
+    assert ("unet mae=1", "unet mae=2") in pairs
+
+
+def test_settings_whose_training_diverges_have_no_scores(
+    scans: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def diverging_fit(training, images, work, progress=None):  # type: ignore[no-untyped-def]
+        if training.effective_recipe.learning_rate > 0.1:
+            raise TrainingDiverged("the loss is not finite")
+        return train_network(training, images, work, progress)
+
+    monkeypatch.setattr(models_compare, "train_network", diverging_fit)
+    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, *SPLIT, *QUICK_SETTINGS]
+    assert main([*argv, "--set", "learning_rate=1e-3,0.9"]) == 0
+    text = capsys.readouterr().out
+    assert "unet learning_rate=0.9: the loss is not finite" in text
+    assert "Note: unet learning_rate=0.9 without scores" in text
+    assert "Highest PSNR of unet on the validation set: unet learning_rate=0.001" in text
+    names = {row["name"] for row in read_rows(tmp_path / "c.tsv")}
+    assert "unet learning_rate=0.001" in names
+    assert "unet learning_rate=0.9" not in names
+    assert not list((tmp_path / "c_models").glob("*.work"))
+    # a method without varied settings fails
+    assert main([*argv[:2], str(tmp_path / "d"), *argv[3:], "--set", "learning_rate=0.9"]) == 1
+
+
 def test_validation_images_are_not_used_for_training() -> None:
     recipe = replace(get_method("unet").recipes["fast"], hold_out=5)
     images = tuple(
@@ -200,6 +267,14 @@ INVALID = {
     "setting of another method": (
         ["--folds", "2", "--set", "tv.tv=0.1"],
         "tv is not one of the compared methods",
+    ),
+    "unknown setting": (["--folds", "2", "--set", "filter=8"], "Did you mean filters?"),
+    "value of a setting": (["--folds", "2", "--set", "filters=8,1"], "from 4 to 256"),
+    "no value": (["--folds", "2", "--set", "filters"], "is not a number"),
+    "incompatible settings": (["--folds", "2", "--set", "mae=0,1", "ssim=0"], "weight of 0"),
+    "range without trials": (
+        ["--folds", "2", "--set", "filters=8..16"],
+        "a range requires a number of trials",
     ),
 }
 

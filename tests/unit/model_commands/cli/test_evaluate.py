@@ -1,11 +1,10 @@
-"""Test ``bids-sr-models evaluate`` and ``correlate`` with several participants, and their
-figures.
-"""
+"""Test ``bids-sr-models evaluate`` with several participants: scores, correlation and figures."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +88,7 @@ def test_scores_are_summarized_and_methods_compared(data: Path, tmp_path: Path) 
     [pair] = [
         row
         for row in tests
-        if (row["metric"], row["minus"]) == ("psnr", "bspline") and "(matched" in row["name"]
+        if (row["statistic"], row["minus"]) == ("psnr", "bspline") and "(matched" in row["series"]
     ]
     expected = stats.ttest_rel(scores["srgan (matched.safetensors)"], scores["bspline"])
     assert float(pair["t"]) == pytest.approx(float(expected.statistic), rel=2e-2)
@@ -141,7 +140,7 @@ def test_figures_and_page_are_written_next_to_the_table(
     out = tmp_path / "t.tsv"
     reference = references(data)[0]
     argv = ["evaluate", reference, "--image", images(data)[0], "-o", str(out)]
-    assert main([*argv, "--figures", kind, "--decorrelation"]) == 0
+    assert main([*argv, "--made", references(data)[1], "--figures", kind]) == 0
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {
         "t.tsv",
@@ -149,16 +148,20 @@ def test_figures_and_page_are_written_next_to_the_table(
         "t.html",
         f"t_1_images.{kind}",
         f"t_1_decorrelation.{kind}",
+        f"t_1_correlation-1.{kind}",
     }
     page = (tmp_path / "t.html").read_text()
-    assert page.count("<img") == 2
-    assert "<th>psnr</th>" in page
-    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<img") == 3
+    assert "<th scope='col'>psnr</th>" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     if kind == "svg":
         text = (tmp_path / "t_1_images.svg").read_text()
         for title in ("enlarged", "input − target", "output − target", "output − input"):
             assert title in text
         assert "zerofill" in text
+        text = (tmp_path / "t_1_correlation-1.svg").read_text()
+        assert "sub-02_acq-high_T1w.nii.gz" in text
+        assert "r = " in text
 
 
 @pytest.mark.parametrize(
@@ -233,28 +236,13 @@ INVALID: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--figures", "png"],
         "add --out",
     ),
-    "curves without figures": (
-        lambda d, t: [
-            *("evaluate", d / HIGH, "--image", d / LOW, "--decorrelation"),
-            *("-o", t / "t.tsv"),
-        ],
-        "add --figures",
-    ),
     "made of another reference": (
         lambda d, t: ["evaluate", *references(d), "--degradation", "block", "--made", d / HIGH],
         "--made: 1 value(s)",
     ),
-    "another grid": (
-        lambda d, t: ["correlate", d / HIGH, d / LOW],
-        "is not on the same grid as",
-    ),
-    "no correlation": (
-        lambda d, t: ["correlate", d / HIGH, t / "flat.nii"],
-        "constant within the mask",
-    ),
-    "figure of another kind": (
-        lambda d, t: ["correlate", d / HIGH, d / HIGH, "--figure", t / "x.pdf"],
-        "use a file name that ends in .png",
+    "made on another grid": (
+        lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--made", d / LOW],
+        "expected the same grid as",
     ),
 }
 
@@ -263,7 +251,6 @@ INVALID: dict[str, tuple[Argv, str]] = {
 def test_invalid_options_exit_with_code_2_and_write_nothing(
     name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_image(np.ones((24, 28, 4), np.float32), AFFINE, tmp_path / "flat.nii")
     before = sorted(tmp_path.rglob("*"))
     make, reason = INVALID[name]
     assert main([str(word) for word in make(data, tmp_path)]) == 2
@@ -271,19 +258,43 @@ def test_invalid_options_exit_with_code_2_and_write_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_images_are_correlated_over_voxels(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_are_correlated_with_the_reference_over_voxels(data: Path, tmp_path: Path) -> None:
     first, second = references(data)[:2]
-    out, figure = tmp_path / "r.tsv", tmp_path / "r.svg"
-    assert main(["correlate", first, second, "-o", str(out), "--figure", str(figure)]) == 0
-    x, y = (load_image(Path(path))[0].ravel() for path in (first, second))
-    nonzero = (x != 0) & (y != 0)
-    expected = float(stats.pearsonr(x[nonzero], y[nonzero]).statistic)
-    [row] = read_rows(out)
-    assert float(row["r"]) == pytest.approx(expected, rel=1e-5)
-    assert f"r = {expected:.4f}" in capsys.readouterr().out
-    assert "sub-02_acq-high_T1w.nii.gz" in figure.read_text()
+    flat, mask, out = (tmp_path / name for name in ("flat.nii", "mask.nii", "r.tsv"))
+    save_image(np.ones((24, 28, 4), np.float32), AFFINE, flat)
+    low, affine = load_image(Path(images(data)[0]))
+    inside = low > 100
+    save_image(inside.astype(np.uint8), affine, mask)
+    argv = ["evaluate", first, "--image", images(data)[0], "--mask", str(mask), "-o", str(out)]
+    assert main([*argv, "--made", second, str(flat)]) == 0
+    voxels = inside.repeat(2, 0).repeat(2, 1)
+    x, y = (load_image(Path(path))[0][voxels] for path in (first, second))
+    rows = {row["name"]: row for row in read_rows(out)}
+    line = stats.linregress(x, y)
+    assert float(rows[second]["r"]) == pytest.approx(line.rvalue, rel=1e-3)
+    assert float(rows[second]["slope"]) == pytest.approx(line.slope, rel=1e-3)
+    expected = float(stats.spearmanr(x, y).statistic)
+    assert float(rows[second]["rho"]) == pytest.approx(expected, rel=1e-3)
+    assert rows[str(flat)]["r"] == "n/a"
+    assert (
+        "too small"
+        in json.loads(out.with_suffix(".json").read_text())["p_independent"]["Description"]
+    )
+
+
+def test_the_correlation_of_series_is_computed_from_their_means(tmp_path: Path) -> None:
+    reference = np.stack([head(1), head(2)], -1)
+    other = np.stack([head(3), head(4)], -1)
+    for name, series in (("a_bold.nii", reference), ("b_bold.nii", other)):
+        save_image(series, AFFINE, tmp_path / name, tr=2.0)
+    a, b, out = (str(tmp_path / name) for name in ("a_bold.nii", "b_bold.nii", "t.tsv"))
+    low, affine = kspace_crop(head(1), AFFINE, factor=FACTOR)
+    save_image(np.ones(low.shape, np.uint8), affine, tmp_path / "mask.nii")
+    argv = ["evaluate", a, "--degradation", "kspace", "--mask", str(tmp_path / "mask.nii")]
+    assert main([*argv, "--made", b, "-o", out]) == 0
+    [row] = [row for row in read_rows(Path(out)) if row["name"] == b]
+    expected = stats.pearsonr(reference.mean(-1).ravel(), other.mean(-1).ravel()).statistic
+    assert float(row["r"]) == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_participant_labels_are_read_from_file_or_folder() -> None:

@@ -80,7 +80,7 @@ def table(text: str) -> dict[str, dict[str, str]]:
 def test_help_of_every_subcommand_imports_only_the_standard_library() -> None:
     code = (
         "import sys\nfrom bids_sr.model_commands.cli.main import main\n"
-        "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['card']):\n"
+        "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['rate']):\n"
         "    assert main([*command, '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"
     )
@@ -237,8 +237,10 @@ def test_the_last_layers_of_a_model_can_be_tuned(
     assert card["contrast"] == "T2starw"
     assert card["factor"] == list(FACTOR)
     capsys.readouterr()
-    assert main(["card", f"{second}.safetensors", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == card
+    assert main(["list", f"{second}.safetensors"]) == 0
+    text = capsys.readouterr().out
+    assert "the weights match the model card" in text
+    assert f"  weights_sha256: {card['started_from']['weights_sha256']}" in text
 
 
 def test_tuning_starts_from_the_stored_critic(
@@ -376,7 +378,7 @@ def test_control_characters_of_a_card_are_not_printed(
     before = path.read_text()
     path.write_text(json.dumps(json.loads(before) | {"note": "a\x1b[2Jb\nc\u202e"}))
     try:
-        assert main(["card", str(weights)]) == 0
+        assert main(["list", str(weights)]) == 0
     finally:
         path.write_text(before)
     assert "note: a?[2Jb?c?" in capsys.readouterr().out
@@ -389,10 +391,12 @@ def test_list_shows_methods_models_and_unusable_models(
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     assert main(["list", str(data), str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    # srgan; METHODS, "Facts measured", has 1.23 M parameters for the paper's recipe
-    assert "14,257 / 1,230,145" in text
     assert "6 x 6 x 4 mm, factor 2 x 2 x 1" in text
     assert "bad.safetensors  cannot be used" in text
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    # srgan; METHODS, "Facts measured", has 1.23 M parameters for the paper's recipe
+    assert "14,257 / 1,230,145" in text
     for name in ("tv", "li-agnostic", "attunet", "lanczos", "ratio"):
         assert f"  {name} " in text
 
@@ -432,6 +436,22 @@ Argv = Callable[[Path, Path], list[str]]
 INVALID: dict[str, tuple[Argv, str]] = {
     "nothing": (lambda d, t: [], "the following arguments are required"),
     "command": (lambda d, t: ["aply"], "did you mean 'apply'?"),
+    "a kit without scans or sheets": (
+        lambda d, t: ["rate", t / "kit"],
+        "specify either --make OUT or one or more sheets",
+    ),
+    "a kit from scans and sheets": (
+        lambda d, t: ["rate", t / "kit", t / "sheet.tsv", "--make", t],
+        "specify either --make OUT or one or more sheets",
+    ),
+    "series of a finished kit": (
+        lambda d, t: ["rate", t / "kit", t / "sheet.tsv", "--series", "native"],
+        "--series applies to a new kit",
+    ),
+    "scores of a new kit": (
+        lambda d, t: ["rate", t / "kit", "--make", t, "-o", t / "scores.tsv"],
+        "--out to completed sheets",
+    ),
     "option": (lambda d, t: ["list", "--modle"], "--modle"),
     "method": (
         lambda d, t: ["train", "resnet3", t / "m", "--fine", d / HIGH],
@@ -605,7 +625,7 @@ INVALID: dict[str, tuple[Argv, str]] = {
         "expected a non-empty mask with the shape of the image",
     ),
     "pickle": (
-        lambda d, t: ["card", t / "x.pth"],
+        lambda d, t: ["list", t / "x.pth"],
         "not opened because they may contain executable code",
     ),
     "threads": (
@@ -645,7 +665,7 @@ def test_invalid_input_exits_with_code_2_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_force_allows_another_contrast_with_a_note(
+def test_another_contrast_can_be_allowed_with_a_note(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [
@@ -656,8 +676,8 @@ def test_force_allows_another_contrast_with_a_note(
         "--contrast",
         "T1w",
     ]
-    assert main([*argv, "--force"]) == 0
-    assert "allowed by --force: contrast" in capsys.readouterr().out
+    assert main([*argv, "--allow", "contrast"]) == 0
+    assert "allowed by --allow: contrast" in capsys.readouterr().out
     assert any(
         "contrast" in note for note in json.loads((tmp_path / "o.json").read_text())["Notes"]
     )

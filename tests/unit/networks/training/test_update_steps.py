@@ -218,7 +218,6 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
     """Return a phase that is not run."""
     phase_examples = examples(changed_recipe, images, ndim, factor)
     return Phase(
-        name="search",
         training=TrainingRequest(
             method="tiny",
             unregistered_method=a_method(ndim),

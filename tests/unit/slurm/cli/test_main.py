@@ -117,7 +117,10 @@ def test_other_settings_or_runs_are_not_done_but_other_resources_are(
 ) -> None:
     assert call("--no-group") == 0
     finish(tmp_path, "sub-01", "sub-02", "sub-03")
-    assert call("--no-group", "--partition", "long", program=(*METHOD, "--nprocs", "9")) == 0
+    assert (
+        call("--no-group", "--partition", "long", program=(*METHOD, "--nprocs", "9", "-w", "w"))
+        == 0
+    )
     assert len(submissions(tmp_path)) == 1
     assert call("--no-group", program=(*METHOD, "--participant-label", "02")) == 0
     assert len(submissions(tmp_path)) == 1
@@ -126,6 +129,33 @@ def test_other_settings_or_runs_are_not_done_but_other_resources_are(
     maker.bold("sub-02_task-rest")
     assert call("--no-group") == 0
     assert submitted(tmp_path)[2:] == [["sub-02"]]
+
+
+def test_other_settings_are_refused_while_a_participant_is_in_the_queue(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--no-group") == 0
+    name = f"bids-sr-{submissions(tmp_path)[0].name}"
+    (tmp_path / "queue").write_text(f"7_2|RUNNING|{name}\n7_3|PENDING|{name}\n")
+    other = ("--sr-method", "bspline", "lanczos")
+    assert call("--no-group", program=other) == 2
+    error = capsys.readouterr().err
+    assert "sub-02 sub-03: pending or running with other settings" in error
+    assert "scancel 7" in error
+    assert len(submissions(tmp_path)) == 1
+    assert call("--no-group", program=(*other, "--participant-label", "01")) == 0
+    assert submitted(tmp_path)[1:] == [["sub-01"]]
+
+
+def test_scripts_are_only_printed_for_what_is_not_in_the_queue(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--no-group") == 0
+    name = f"bids-sr-{submissions(tmp_path)[0].name}"
+    (tmp_path / "queue").write_text(f"7_2|RUNNING|{name}\n")
+    assert call("--print-only") == 0
+    assert submitted(tmp_path)[1:] == [["sub-01", "sub-03"]]
+    assert "sbatch --dependency=afterany:$job:7 " in capsys.readouterr().out
 
 
 def test_a_queue_that_does_not_answer_is_an_error(
@@ -195,6 +225,8 @@ def test_all_problems_are_listed_at_once(
         (("--gpus", "-1"), METHOD, "--gpus: -1"),
         (("--setup", ""), METHOD, "the path must not be empty"),
         ((), ("--sr-method", "magic"), "magic"),
+        (("--mem", "8"), METHOD, "write options of bids-sr after --"),
+        (("-w", "work"), METHOD, "write options of bids-sr after --"),
         ((), (*METHOD, "--mem", "8000"), "Specify 8000M or 8000G"),
     ],
 )

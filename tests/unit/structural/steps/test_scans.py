@@ -562,16 +562,16 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     settings |= {"training": reused, "here": tmp_path / "again"}
     with pytest.raises(
         UsageError,
-        match="aligned with --anat-align affine, but these",
+        match=r"aligned with --set anat\.align=affine, but these",
     ):
         training.train_on_scans(*arguments, anat_align="rigid", **settings)
     with pytest.raises(
-        UsageError, match="scaled with --anat-scale percentile, but these"
+        UsageError, match=r"scaled with --set anat\.scale=percentile, but these"
     ) as error:
         training.train_on_scans(
             *arguments, anat_align="affine", **settings | {"anat_scale": "range"}
         )
-    assert "Use --anat-scale percentile" in str(error.value)
+    assert "Use --set anat.scale=percentile" in str(error.value)
     assert training.train_on_scans(*arguments, anat_align="affine", **settings)
 
 
@@ -587,7 +587,7 @@ def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_p
         template=names[0],
         template_mask=names[0],
         suffixes=tuple(CONTRASTS),
-        baselines="all",
+        all_interpolations=True,
         anat_align="rigid",
         anat_scale="range",
         anat_mask="brain",

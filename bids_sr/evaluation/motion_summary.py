@@ -1,8 +1,9 @@
-"""Summary of head motion in a run, and a sentence if the motion was large."""
+"""Summary of head motion in a run."""
 
 import math
 from collections.abc import Sequence
 
+from bids_sr.evaluation.statements import Statement
 from bids_sr.metrics.number_text import number
 
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
@@ -17,15 +18,8 @@ def motion_summary(displacement: Sequence[float]) -> tuple[float, float] | None:
     >>> motion_summary([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
 
-    Parameters
-    ----------
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN values are ignored.
-
-    Returns
-    -------
-    tuple[float, float] | None
-        Mean and share; None if no value is finite.
+    NaN values of `displacement` (framewise displacement in mm, per volume) are ignored. None is
+    returned if no value is finite.
     """
     finite = [value for value in displacement if math.isfinite(value)]
     return (
@@ -45,21 +39,21 @@ def is_motion_large(displacement: Sequence[float]) -> bool:
     return mean >= MOVED_MM or share >= MOVED_SHARE
 
 
-def motion_text(displacement: Sequence[float]) -> str:
-    """Return a sentence on large head motion, or "" if motion was not large.
+def describe_motion(displacement: Sequence[float], *, subject: str = "Head motion") -> str:
+    """Return the head motion of a run as a sentence without a period; "" if it is unknown.
 
-    >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
-    'Large head motion: the mean framewise displacement (FD) is 0.60 mm, and FD exceeds 0.5 mm in\
- 67 % of the volumes.'
-    >>> motion_text([0.1, 0.2])
-    ''
+    >>> describe_motion([float("nan"), 0.1, 0.9, 0.8], subject="Large head motion")
+    'Large head motion: mean framewise displacement (FD) 0.60 mm, above 0.5 mm in 67 % of the\
+ volumes'
 
     NaN values of `displacement` (framewise displacement in mm, per volume) are ignored.
     """
-    if not is_motion_large(displacement):
+    if (motion := motion_summary(displacement)) is None:
         return ""
-    mean, share = motion_summary(displacement) or (0.0, 0.0)
-    return (
-        f"Large head motion: the mean framewise displacement (FD) is {mean:.2f} mm, and FD exceeds"
-        f" {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes."
+    mean, share = motion
+    return Statement.MOTION.format(
+        subject=subject,
+        mean=f"{mean:.2f}",
+        limit=f"{MOVED_MM:g}",
+        share=number(share, ".0%"),
     )

@@ -1,21 +1,20 @@
-"""Tables of comparisons and the paper's region sizes on the page of the group."""
+"""Table of region sizes and their overlap as in the paper, on the page of the group."""
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.group import verdicts
-from bids_sr.group.values import participants_by_series, quartiles
-from bids_sr.metrics.number_text import number, p_value
+from bids_sr.group.values import participants_by_series
+from bids_sr.report.comparison_html import p_html, quartiles_text
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import render, table
 from bids_sr.series import BASELINES, MEASURED
-from bids_sr.statistics.paired_tests import differences
-from bids_sr.statistics.wilcoxon import ALPHA, signed_rank
+from bids_sr.statistics.comparisons import compare_pairs
+from bids_sr.statistics.summaries import quartiles
 
 
 class _PublishedRow(NamedTuple):
@@ -65,42 +64,25 @@ def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
             yield listed_sizes.assign(contrast=panel)
 
 
-def _quartiles_text(first: float, median: float, third: float) -> str:
-    """Format a median with its quartiles, *not defined* if the median is NaN or infinite."""
-    if not math.isfinite(median):
-        return "not defined"
-    return f"{number(median, '.3g')} ({number(first, '.3g')}–{number(third, '.3g')})"
-
-
-def _p_html(p: float, smallest: float, method: str) -> str:
-    """Return a p value, with the smallest possible p value if it is not below `ALPHA`."""
-    if method == "identical":
-        return method
-    note = f"smallest possible: {p_value(smallest, '.3g')}" if smallest >= ALPHA else ""
-    return render("value", p_value(p), note)
-
-
 def _size_cells(sizes: pd.DataFrame, series: str) -> Iterator[str]:
     """Yield cells: median with quartiles over participants, and tests against two baselines."""
     values = participants_by_series(sizes)
     participant_values = values.get(series, pd.Series(dtype=float)).dropna()
     n_participants, n_defined = len(participant_values), np.isfinite(participant_values).sum()
-    text = _quartiles_text(*quartiles(participant_values)) if n_participants else "–"
+    text = quartiles_text(*quartiles(participant_values)) if n_participants else "–"
     has_undefined = n_defined < n_participants
     note = f"defined in {n_defined} of {n_participants} participants" if has_undefined else ""
     yield render("value", text, note)
+    series_values = {name: values[name].to_numpy() for name in values}
     for reference in ("raw", "bspline"):
-        available_values = values[[name for name in {series, reference} if name in values]]
-        pairs = available_values[np.isfinite(available_values).all(axis=1)]
-        if pairs.shape[1] < 2 or len(pairs) < 2:
-            yield "–"
-        else:
-            statistics = signed_rank(differences(pairs[series], pairs[reference]))
-            yield _p_html(
-                float(statistics["p_wilcoxon"]),
-                float(statistics["p_smallest"]),
-                str(statistics["method"]),
-            )
+        has_pair = series in values and reference in values and reference != series
+        pairs = [(series, reference)] if has_pair else []
+        cells = [
+            p_html(row.p_wilcoxon, row.p_smallest, row.method)
+            for row in compare_pairs(series_values, pairs)
+            if row.n > 1
+        ]
+        yield cells[0] if cells else "–"
 
 
 def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
@@ -125,43 +107,3 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
     return table(
         f"Region size (in acquired voxels) and overlap between regions, {task}", heads, rows
     )
-
-
-def comparisons_html(rows: Sequence[verdicts.ComparisonRow], caption: str) -> Markup:
-    """Return a table with one row per comparison; all comparisons concern the same quantity."""
-    heads = (
-        "series",
-        "reference",
-        "n",
-        "median (IQR)",
-        "reference, median (IQR)",
-        "difference [interval]",
-        "effect size",
-        "p",
-        "p, Holm",
-        "FDR",
-        "p, equivalence",
-        "result",
-        "note",
-    )
-    cell_rows: list[list[Any]] = []
-    for row in rows:
-        interval: str = verdicts.difference_text(row) if row.n else "–"
-        if row.level < verdicts.LOWEST_NOMINAL_LEVEL:
-            interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * row.level)
-        cell_rows.append(
-            [
-                series_text(row.series),
-                series_text(row.minus),
-                row.n,
-                _quartiles_text(row.q1_series, row.median_series, row.q3_series),
-                _quartiles_text(row.q1_minus, row.median_minus, row.q3_minus),
-                interval,
-                number(row.effect_size, "+.3g"),
-                _p_html(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
-                *map(p_value, (row.p_holm, row.p_fdr, row.p_equivalence_holm)),
-                row.word,
-                row.note,
-            ]
-        )
-    return table(caption, heads, cell_rows)

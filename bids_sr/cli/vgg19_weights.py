@@ -1,8 +1,7 @@
-"""``bids-sr-models vgg19``: install the VGG-19 weights that ``--recipe paper`` requires.
+"""VGG-19 weights of ``--vgg-weights``: download, and conversion of torchvision's file.
 
-The source is a file from torchvision: a given file, the copy in the cache of torch, or a download.
-A network connection is opened only for ``--download``. The only other download of bids_sr is a
-missing template of ``--output-spaces`` (`bids_sr.preflight.output_spaces`).
+A network connection is opened only for ``--vgg-weights download``. The only other download of
+bids_sr is a missing template of ``--output-spaces`` (`bids_sr.preflight.output_spaces`).
 """
 
 import http.client
@@ -12,22 +11,20 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from bids_sr.cli.console import progress_line
-from bids_sr.cli.exit_codes import DONE, FAILED
-from bids_sr.cli.messages import print_error
-from bids_sr.config import UsageError
+from bids_sr.config import Settings, UsageError
 from bids_sr.config.vgg19_weights import (
-    VGG19_COMMAND,
     VGG19_DIGITS,
+    VGG19_DOWNLOAD,
     VGG19_SOURCE,
     VGG19_VARIABLE,
     installed_vgg19,
 )
 from bids_sr.io.atomic_files import DISK_FULL_ERRNOS, DiskFullError, temporary_name, write_bytes
-from bids_sr.model_commands.cli.options import Vgg19Options
 
 BASE = "https://download.pytorch.org/models"
 """Address of torchvision's folder of weights."""
@@ -40,58 +37,53 @@ _ABANDONED_S = 3600.0
 _MB = 1_000_000
 
 
-def install_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_DIGITS) -> int:
-    """Convert torchvision's VGG-19 weights and store them for training.
+def install_requested_weights(settings: Settings) -> Settings:
+    """Return settings with the safetensors file of ``--vgg-weights``.
 
-    Parameters
-    ----------
-    options : Vgg19Options
-        File, or whether to download.
-    base : str
-        Address of the folder on the server, without the file name.
-    digits : str
-        First hexadecimal digits of the SHA-256 of torchvision's file.
-
-    Returns
-    -------
-    int
-        Exit code: 0 if the weights are stored, 1 if they could not be downloaded.
-
-    Raises
-    ------
-    UsageError
-        If the file is missing, has another checksum or other content, or nothing may be written.
-    DiskFullError
-        If there is not enough space for the download or the weights.
+    The group level and ``--reports-only`` train nothing, so that nothing is installed for them.
     """
+    source = settings.superres.vgg_weights
+    is_used = settings.selection.analysis_level == "participant" and not settings.run.reports_only
+    if source is None or not is_used:
+        return settings
+    superres = replace(settings.superres, vgg_weights=install_vgg19(source))
+    return replace(settings, superres=superres)
+
+
+def install_vgg19(source: Path, *, base: str = BASE, digits: str = VGG19_DIGITS) -> Path:
+    """Return the VGG-19 weights as a safetensors file, which is installed if necessary.
+
+    `source` is the value of ``--vgg-weights``. A safetensors file is returned as it is,
+    torchvision's file is converted, and ``download`` downloads torchvision's file unless weights
+    are installed. `base` is the address of the folder on the server, without the file name, and
+    `digits` are the first hexadecimal digits of the SHA-256 of torchvision's file.
+
+    Raises `UsageError` if the download fails, if the file is missing, has another checksum or
+    other content, or if nothing may be written, and `DiskFullError` if there is not enough space
+    for the download or the weights.
+    """
+    if source.suffix == ".safetensors":
+        return source
     target = installed_vgg19()
-    if options.file is None and _is_installed(target):
-        print(f"{target}: the VGG-19 weights are already stored in this file")
-        return DONE
+    if source != VGG19_DOWNLOAD:
+        _check_target(target)
+        _store_weights(source.expanduser(), target, digits)
+        return target
+    if _is_installed(target):
+        return target
     _check_target(target)
     address = f"{base}/{VGG19_SOURCE}"
-    if not options.download:
-        source = options.file or _get_torch_cache() / VGG19_SOURCE
-        if options.file is None and not source.is_file():
-            raise UsageError(
-                f"{source}",
-                "the weights file was not found in the torch cache directory, and no other"
-                " file was specified",
-                f"download {address} (575 MB) with {VGG19_COMMAND} --download, or download"
-                f" the file on another computer and run {VGG19_COMMAND} FILE",
-            )
-        _store_weights(source, target, digits)
-        return DONE
     try:
-        with _download_file(address, target.parent) as source:
-            _store_weights(source, target, digits, address)
+        with _download_file(address, target.parent) as file:
+            _store_weights(file, target, digits, address)
     except _DownloadFailed as error:
-        print_error(
-            f"bids-sr-models: {address} could not be downloaded: {error}. Try again, or"
-            f" download the file on another computer and run {VGG19_COMMAND} {VGG19_SOURCE}."
-        )
-        return FAILED
-    return DONE
+        raise UsageError(
+            f"{address} could not be downloaded",
+            str(error),
+            "try again, or download the file on another computer and specify it with"
+            f" --vgg-weights {VGG19_SOURCE}",
+        ) from error
+    return target
 
 
 class _DownloadFailed(Exception):
@@ -133,33 +125,17 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"{target}", "the directory is not writable", fix)
 
 
-def _get_torch_cache() -> Path:
-    """Return the download folder of torch."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    torch_home = os.environ.get("TORCH_HOME") or str(Path(cache, "torch"))
-    return Path(os.path.expanduser(torch_home), "hub", "checkpoints")
-
-
 def _store_weights(source: Path, target: Path, digits: str, address: str = "") -> None:
     """Convert and write the weights if the checksum is correct, and print their path.
 
     `address` is the origin of a downloaded `source`, and "" for a file of the user.
     """
     name = address or str(source)
-    if source.suffix == ".safetensors":
-        reason = "the weights have already been converted to a .safetensors file"
-        raise UsageError(
-            name, reason, f"use the file directly: bids-sr ... --vgg-weights {source}"
-        )
     content = _convert_weights(source, digits, name, is_download=bool(address))
     write_bytes(target, content)
     print(
         f"{target}: stored the convolutional layers of VGG-19 ({len(content) / _MB:.0f} MB)"
         f" from {name}"
-    )
-    print(
-        "These weights are used by the methods srgan and cpce of bids-sr and bids-sr-models with"
-        " --recipe paper, unless another file is specified with --vgg-weights."
     )
 
 
@@ -176,7 +152,7 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
         fix = (
             "the response may come from a proxy server; try again, or use another network"
             if is_download
-            else f"download the file again with {VGG19_COMMAND} --download, or from"
+            else f"download the file again with --vgg-weights {VGG19_DOWNLOAD}, or from"
             f" {BASE}/{VGG19_SOURCE}"
         )
         raise UsageError(
@@ -194,7 +170,7 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
     except ValueError as error:
         raise UsageError(
             str(error).replace(str(source), name),
-            remedy=f"specify the torchvision file {VGG19_SOURCE}",
+            remedy=f"specify the torchvision file {VGG19_SOURCE}, or a .safetensors file",
         ) from error
 
 
@@ -229,10 +205,7 @@ def _write_response(response: BinaryIO, target: Path, size: int) -> int:
 def _download(address: str, target: Path) -> None:
     """Write the response of an address to a file.
 
-    Raises
-    ------
-    DiskFullError
-        If there is not enough space, before or during the download.
+    Raises `DiskFullError` if there is not enough space, before or during the download.
     """
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as response:

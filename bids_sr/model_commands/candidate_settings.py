@@ -1,7 +1,7 @@
-"""Search over the settings of a recipe: random or grid trials, and selection of the best.
+"""Settings that ``compare`` tries: listed values, or values drawn from lists and ranges.
 
-Trial n of a random search depends only on the seed and n. Therefore, an interrupted search can be
-resumed, and a longer search begins with the trials of a shorter search.
+Trial n depends only on the seed and n. Therefore, more trials begin with the trials of a smaller
+number.
 
 Bergstra & Bengio 2012 show that random trials find better settings than a grid of the same size. A
 grid is useful for one or two settings; tv-self-sr selects alpha with a grid.
@@ -30,7 +30,7 @@ from bids_sr.sr.recipe_changes import (
 _DIGITS = 4  # significant digits of drawn values, so that they can be typed
 # smallest ratio of upper to lower limit for ranges that are sampled on a logarithmic scale
 _MIN_LOG_RATIO = 10
-# default weights of total variation in a search: the interval of tv-self-sr, section 3.2, with our
+# default weights of total variation: the interval of tv-self-sr, section 3.2, with our
 # own steps
 _ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
 # settings that are weights of loss terms
@@ -44,16 +44,8 @@ _MAX_ATTEMPTS = 100  # attempts to draw settings that are compatible with each o
 class SearchedSetting:
     """Setting with the values that trials are drawn from.
 
-    Parameters
-    ----------
-    field : str
-        Name of the setting.
-    choices : tuple[Number, ...]
-        Values with equal probability; empty for a range.
-    low, high : Number
-        Limits of the range.
-    is_integer : bool
-        Whether values are whole numbers.
+    `field` is the name of the setting. `choices` have equal probability; () for a range, whose
+    limits are `low` and `high`.
     """
 
     field: str
@@ -65,6 +57,11 @@ class SearchedSetting:
     def __str__(self) -> str:
         values = ",".join(f"{value:.9g}" for value in self.choices)
         return f"{self.field}={values or f'{self.low:.9g}..{self.high:.9g}'}"
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether there are several values."""
+        return len(self.choices) != 1
 
     @property
     def is_logarithmic(self) -> bool:
@@ -118,12 +115,47 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     )
 
 
-def make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
-    """Return the settings that are searched by default (our choice).
+def list_trials(
+    texts: Sequence[str], method: str, recipe: Recipe, *, n_trials: int | None, seed: int
+) -> dict[str, tuple[RecipeChange, ...]]:
+    """Return the changes of the recipe in each trial, by the settings that are varied.
+
+    `texts` are settings with their values, as for `parse_setting`. `n_trials` is the number of
+    trials with random values; settings that are varied by default are used if `texts` does not
+    vary a setting. None combines all listed values. Raises `ChangeError` if a setting or value is
+    invalid, or if a range is given without a number of trials.
+    """
+    space = tuple(parse_setting(text, method, recipe) for text in texts)
+    if n_trials is None:
+        trials = _combine_values(space, method, recipe)
+    else:
+        if not any(setting.is_varied for setting in space):
+            fixed_fields = {setting.field for setting in space}
+            default_space = _make_default_space(recipe)
+            space += tuple(
+                setting for setting in default_space if setting.field not in fixed_fields
+            )
+        trials = [
+            _draw_trial(space, method, recipe, seed=seed, number=number)
+            for number in range(1, n_trials + 1)
+        ]
+    varied_fields = {setting.field for setting in space if setting.is_varied}
+    return {
+        " ".join(
+            f"{change.field}={change.value:.9g}"
+            for change in changes
+            if change.field in varied_fields
+        ): changes
+        for changes in trials
+    }
+
+
+def _make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
+    """Return the settings that are varied by default (our choice).
 
     These are the learning rate and the weights of all loss terms that are smaller than the largest
     weight, from a tenth to ten times the value in the recipe. For self-supervised recipes with
-    total variation, only its weight alpha is searched, over a list from 0 to 0.1.
+    total variation, only its weight alpha is varied, over a list from 0 to 0.1.
     """
     if recipe.objective == "self" and any(field.name == "tv" for field in variable_fields(recipe)):
         return (SearchedSetting(field="tv", choices=_ALPHAS),)
@@ -136,7 +168,10 @@ def make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
         )
         is_searched = field.name == "learning_rate" or is_smaller_weight
         if is_searched and isinstance(value, int | float):
-            low, high = max(field.minimum, value / 10), min(field.maximum, value * 10)
+            low, high = (
+                max(field.limits.minimum, value / 10),
+                min(field.limits.maximum, value * 10),
+            )
             space.append(
                 SearchedSetting(field=field.name, low=_round_value(low), high=_round_value(high))
             )
@@ -148,7 +183,7 @@ def _round_value(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def draw_trial(
+def _draw_trial(
     space: Sequence[SearchedSetting], method: str, recipe: Recipe, *, seed: int, number: int
 ) -> tuple[RecipeChange, ...]:
     """Draw the settings of a trial, counted from 1.
@@ -173,7 +208,7 @@ def draw_trial(
     raise last_error
 
 
-def list_grid_trials(
+def _combine_values(
     space: Sequence[SearchedSetting], method: str, recipe: Recipe
 ) -> list[tuple[RecipeChange, ...]]:
     """Return all combinations of the listed values; the last setting varies fastest.
@@ -184,8 +219,8 @@ def list_grid_trials(
     for setting in space:
         if not setting.choices:
             raise ChangeError(
-                "a grid search requires a list of values instead of a range",
-                f"List the values, for example {setting.field}=A,B,C.",
+                "a range requires a number of trials",
+                f"Use --trials N, or list the values, for example {setting.field}=A,B,C.",
                 str(setting),
             )
     trials = [
@@ -198,13 +233,3 @@ def list_grid_trials(
     for changes in trials:
         apply_changes(recipe, changes)
     return trials
-
-
-def find_best_trial(scores: Sequence[float | None]) -> int | None:
-    """Return the index of the highest score, or None if there are no scores.
-
-    `scores` contains the held-out PSNR (dB) of each trial, or None if its training diverged. The
-    first of several equal scores is selected.
-    """
-    score_by_index = {index: score for index, score in enumerate(scores) if score is not None}
-    return max(score_by_index, key=score_by_index.__getitem__, default=None)

@@ -1,4 +1,4 @@
-"""Test ``bids-sr-models vgg19``: sources, stored weights and errors.
+"""Test ``--vgg-weights``: download, conversion, installed weights and errors.
 
 A server on this machine replaces the PyTorch server.
 """
@@ -18,12 +18,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from bids_sr.cli import main as bids_sr_main, vgg19_weights
+from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.vgg19_weights import install_requested_weights, install_vgg19
 from bids_sr.config import UsageError
+from bids_sr.config.vgg19_weights import VGG19_DOWNLOAD
 from bids_sr.io.atomic_files import DiskFullError
-from bids_sr.model_commands.cli import vgg19 as models_vgg19
-from bids_sr.model_commands.cli.main import main
-from bids_sr.model_commands.cli.options import Vgg19Options
-from bids_sr.model_commands.cli.vgg19 import install_vgg19
 from bids_sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.networks.vgg19 import build_vgg19_features
 
@@ -100,7 +100,7 @@ def files_below(folder: Path) -> list[str]:
 def test_weights_are_stored_without_the_classifier(
     torchvision: Path, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert install_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
+    assert install_vgg19(torchvision, digits=digits) == weights_file
     printed = capsys.readouterr().out
     assert str(weights_file) in printed
     assert str(torchvision) in printed
@@ -118,44 +118,23 @@ def test_weights_are_stored_without_the_classifier(
 def test_a_download_gives_the_same_file_as_a_local_copy(
     server: str, torchvision: Path, digits: str, weights_file: Path
 ) -> None:
-    assert install_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
+    assert install_vgg19(torchvision, digits=digits) == weights_file
     from_file = weights_file.read_bytes()
     weights_file.unlink()
-    assert install_vgg19(Vgg19Options(download=True), base=server, digits=digits) == 0
+    assert install_vgg19(VGG19_DOWNLOAD, base=server, digits=digits) == weights_file
     assert weights_file.read_bytes() == from_file
     assert files_below(weights_file.parents[1]) == [weights_file.name]
 
 
-@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "TORCH_HOME"])
-def test_the_cache_of_torch_is_searched(
-    variable: str,
-    torchvision: Path,
-    digits: str,
-    weights_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    home = tmp_path / "cache" / "torch"
-    if variable == "TORCH_HOME":
-        home = tmp_path / "home"
-        monkeypatch.setenv("TORCH_HOME", str(home))
-    checkpoints = home / "hub" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    (checkpoints / NAME).symlink_to(torchvision)
-    assert install_vgg19(Vgg19Options(), digits=digits) == 0
-    assert weights_file.is_file()
-
-
 def test_stored_weights_are_replaced_only_if_damaged(
-    torchvision: Path, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
+    torchvision: Path, digits: str, weights_file: Path
 ) -> None:
-    install_vgg19(Vgg19Options(file=torchvision), digits=digits)
-    capsys.readouterr()
+    install_vgg19(torchvision, digits=digits)
     unreachable = "http://127.0.0.1:9"
-    assert install_vgg19(Vgg19Options(download=True), base=unreachable) == 0
-    assert "already stored" in capsys.readouterr().out
+    assert install_vgg19(VGG19_DOWNLOAD, base=unreachable) == weights_file
     weights_file.write_bytes(weights_file.read_bytes()[:1000])
-    assert install_vgg19(Vgg19Options(download=True), base=unreachable) == 1
+    with pytest.raises(UsageError, match="could not be reached"):
+        install_vgg19(VGG19_DOWNLOAD, base=unreachable)
 
 
 def test_an_environment_variable_sets_the_location(
@@ -167,25 +146,21 @@ def test_an_environment_variable_sets_the_location(
 ) -> None:
     shared_file = tmp_path / "shared" / "vgg19.safetensors"
     monkeypatch.setenv("BIDS_SR_VGG19", str(shared_file))
-    assert install_vgg19(Vgg19Options(file=torchvision), digits=digits) == 0
+    assert install_vgg19(torchvision, digits=digits) == shared_file
     assert shared_file.is_file()
     assert not weights_file.exists()
 
 
-def test_a_wrong_checksum_exits_with_code_2_and_names_both(
-    tmp_path: Path, weights_file: Path, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_checksum_is_rejected_and_both_are_named(
+    tmp_path: Path, weights_file: Path
 ) -> None:
     file = tmp_path / NAME
     file.write_bytes(b"an answer of a proxy")
-    assert main(["vgg19", str(file)]) == 2
-    error = capsys.readouterr().err
-    for part in (
-        str(file),
-        "dcbb9e9d",
-        hashlib.sha256(file.read_bytes()).hexdigest(),
-        "--download",
-    ):
-        assert part in error
+    with pytest.raises(UsageError) as caught:
+        install_vgg19(file)
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    for part in (str(file), "dcbb9e9d", checksum, "--vgg-weights download"):
+        assert part in str(caught.value)
     assert files_below(weights_file.parents[1]) == []
 
 
@@ -194,7 +169,7 @@ def test_a_download_with_another_checksum_is_not_kept(server: str, weights_file:
         UsageError,
         match=r"(?s)127\.0\.0\.1.*expected a checksum that starts with dcbb9e9d.*try again",
     ):
-        install_vgg19(Vgg19Options(download=True), base=server)
+        install_vgg19(VGG19_DOWNLOAD, base=server)
     assert files_below(weights_file.parents[1]) == []
 
 
@@ -211,14 +186,14 @@ def test_files_with_a_wrong_checksum_are_not_unpickled(
         digits = hashlib.file_digest(stream, "sha256").hexdigest()[:8]
     # no code is run even if the checksum is correct
     with pytest.raises(UsageError, match=r"written by torch\.save"):
-        install_vgg19(Vgg19Options(file=file), digits=digits)
+        install_vgg19(file, digits=digits)
 
     def fail_if_called(*args: object, **keywords: object) -> None:
         raise AssertionError("deserialized")
 
     monkeypatch.setattr(torch, "load", fail_if_called)
     with pytest.raises(UsageError, match="SHA-256"):
-        install_vgg19(Vgg19Options(file=file), digits="00000000")
+        install_vgg19(file, digits="00000000")
     assert not (tmp_path / "written").exists()
     assert not weights_file.exists()
 
@@ -237,45 +212,40 @@ def test_weights_of_another_network_are_rejected(
     torch.save(content, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(UsageError, match=rf"(?s){NAME}: .*{reason}.*torchvision file {NAME}"):
-        install_vgg19(Vgg19Options(file=file), digits=digest[:8])
+        install_vgg19(file, digits=digest[:8])
     assert not weights_file.exists()
-
-
-def test_an_incomplete_download_is_removed_and_the_remedy_printed(
-    server: str, digits: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code = install_vgg19(Vgg19Options(download=True), base=f"{server}/short", digits=digits)
-    assert code == 1
-    error = capsys.readouterr().err
-    assert f"{server}/short/{NAME}" in error
-    assert "the download ended after 1000 of" in error
-    assert f"run bids-sr-models vgg19 {NAME}" in error
-    assert files_below(weights_file.parents[1]) == []
 
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("", "the server could not be reached"), ("/missing", "the server responded with 404")],
+    [
+        ("", "the server could not be reached"),
+        ("/missing", "the server responded with 404"),
+        ("/short", "the download ended after 1000 of"),
+    ],
 )
-def test_without_network_the_manual_steps_are_printed(
-    path: str, reason: str, server: str, weights_file: Path, capsys: pytest.CaptureFixture[str]
+def test_a_failed_download_leaves_no_file_and_the_manual_steps_are_named(
+    path: str, reason: str, server: str, digits: str, weights_file: Path
 ) -> None:
     base = f"{server}{path}" if path else "http://127.0.0.1:9"
-    assert install_vgg19(Vgg19Options(download=True), base=base) == 1
-    error = capsys.readouterr().err
-    assert reason in error
-    assert f"{base}/{NAME}" in error
-    assert "on another computer" in error
+    with pytest.raises(UsageError) as caught:
+        install_vgg19(VGG19_DOWNLOAD, base=base, digits=digits)
+    for part in (
+        reason,
+        f"{base}/{NAME}",
+        "on another computer and specify it with --vgg-weights",
+    ):
+        assert part in str(caught.value)
     assert files_below(weights_file.parents[1]) == []
 
 
 def test_insufficient_disk_space_is_reported_before_writing(
     server: str, weights_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = models_vgg19.shutil.disk_usage(Path.cwd())._replace(free=100_000_000)
-    monkeypatch.setattr(models_vgg19.shutil, "disk_usage", lambda place: usage)
+    usage = vgg19_weights.shutil.disk_usage(Path.cwd())._replace(free=100_000_000)
+    monkeypatch.setattr(vgg19_weights.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(DiskFullError, match=r"161 MB are required.* 100 MB are free"):
-        install_vgg19(Vgg19Options(download=True), base=server)
+        install_vgg19(VGG19_DOWNLOAD, base=server)
     assert files_below(weights_file.parents[1]) == []
 
 
@@ -291,50 +261,26 @@ def test_partial_files_of_interrupted_downloads_are_removed(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models_vgg19, "progress_line", lambda: lambda *progress: interrupted())
+    monkeypatch.setattr(vgg19_weights, "progress_line", lambda: lambda *progress: interrupted())
     with pytest.raises(KeyboardInterrupt):
-        install_vgg19(Vgg19Options(download=True), base=server, digits=digits)
+        install_vgg19(VGG19_DOWNLOAD, base=server, digits=digits)
     assert files_below(weights_file.parents[1]) == [recent.name]
 
 
-INVALID = {
-    "nothing there": (
-        ["vgg19"],
-        f"hub/checkpoints/{NAME}\n  why: the weights file was not found in the torch cache",
-        "--download",
-    ),
-    "missing": (
-        ["vgg19", "absent.pth"],
-        "absent.pth\n  why: the file does not exist",
-        "check the path",
-    ),
-    "folder": (
-        ["vgg19", "/"],
-        "/\n  why: the file could not be read (Is a directory)",
-        "specify a readable file",
-    ),
-    "converted": (
-        ["vgg19", "x.safetensors"],
-        "already been converted to a .safetensors file",
-        "--vgg-weights",
-    ),
-    "both": (
-        ["vgg19", "x.pth", "--download"],
-        "x.pth was specified",
-        "omit the file or --download",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", INVALID)
-def test_invalid_options_exit_with_code_2_and_name_the_fix(
-    name: str, capsys: pytest.CaptureFixture[str], weights_file: Path
+@pytest.mark.parametrize(
+    ("source", "reason", "fix"),
+    [
+        ("absent.pth", "absent.pth\n  why: the file does not exist", "check the path"),
+        ("/", "the file could not be read (Is a directory)", "specify a readable file"),
+    ],
+)
+def test_an_unreadable_file_is_rejected(
+    source: str, reason: str, fix: str, weights_file: Path
 ) -> None:
-    argv, reason, fix = INVALID[name]
-    assert main(argv) == 2
-    error = capsys.readouterr().err
-    assert reason in error
-    assert fix in error
+    with pytest.raises(UsageError) as caught:
+        install_vgg19(Path(source))
+    assert reason in str(caught.value)
+    assert fix in str(caught.value)
     assert not weights_file.exists()
 
 
@@ -347,24 +293,45 @@ UNWRITABLE = {
 
 @pytest.mark.parametrize("name", UNWRITABLE)
 def test_an_unwritable_location_is_rejected_before_the_file_is_read(
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, reason = UNWRITABLE[name]
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "file").touch()
     monkeypatch.setenv("BIDS_SR_VGG19", str(tmp_path / place))
-    assert main(["vgg19", "absent.pth"]) == 2
-    error = capsys.readouterr().err
-    assert reason in error
-    assert "environment variable BIDS_SR_VGG19 to" in error
+    with pytest.raises(UsageError) as caught:
+        install_vgg19(Path("absent.pth"))
+    assert reason in str(caught.value)
+    assert "environment variable BIDS_SR_VGG19 to" in str(caught.value)
 
 
-def test_a_directory_without_write_permission_is_rejected(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_directory_without_write_permission_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vgg19_weights.os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="the directory is not writable"):
+        install_vgg19(Path("absent.pth"))
+
+
+def test_weights_are_installed_only_if_requested_at_the_participant_level(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(models_vgg19.os, "access", lambda path, mode: False)
-    assert main(["vgg19", "absent.pth"]) == 2
-    assert "the directory is not writable" in capsys.readouterr().err
+    sources = []
+    monkeypatch.setattr(
+        vgg19_weights, "install_vgg19", lambda source: sources.append(source) or Path("installed")
+    )
+    for level, option, expected in (
+        ("participant", ["--vgg-weights", "download"], Path("installed")),
+        ("participant", [], None),
+        ("group", ["--vgg-weights", "download"], Path("download")),
+    ):
+        settings = install_requested_weights(parse_settings(["DATA", "OUT", level, *option]))
+        assert settings.superres.vgg_weights == expected
+    assert sources == [VGG19_DOWNLOAD]
+
+
+def test_a_failed_installation_ends_a_run_with_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [str(tmp_path), str(tmp_path / "out"), "participant", "--vgg-weights", "absent.pth"]
+    assert bids_sr_main.main(argv) == 2
+    assert "absent.pth\n  why: the file does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,210 @@
+"""Sentences that support a verdict: values, comparisons, negative controls and the self-test."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
+
+from bids_sr.evaluation.evidence import (
+    HALVES,
+    Claim,
+    Comparison,
+    Decision,
+    Evidence,
+    is_below_zero,
+)
+from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.sentences import Sentence
+from bids_sr.evaluation.statements import Statement
+from bids_sr.evaluation.words import DECISIONS, reference_phrase, region_text, value_text
+from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.word_lists import enumerate_unique
+from bids_sr.series import SIMPLE_BASELINES
+
+_VOLUME_STATISTIC = "psnr"
+_FURTHER_STATISTICS = ("r", "amplitude", "correct_fraction")
+"""Statistics that are given next to explained variance."""
+
+
+def write_support(
+    claims: Sequence[Claim],
+    evidence: Evidence | None,
+    methods: Sequence[str],
+    self_test: SelfTestResults,
+    margins: Mapping[str, float],
+) -> list[Sentence]:
+    """Return definitions, values, comparisons (also between methods), and the self-test.
+
+    `margins` are the equivalence margins by region.
+    """
+    sentences = []
+    if evidence is not None:
+        sentences = [
+            *define_accuracy(evidence),
+            *_write_values(evidence, (*methods, "bspline", "measured")),
+        ]
+    for claim in claims:
+        sentences += map(write_comparison, claim.comparisons)
+        if claim.kind == "specific":
+            sentences += write_controls(claim)
+    if evidence is not None:
+        compared_methods = [name for name in methods if name not in SIMPLE_BASELINES]
+        sentences += [
+            write_comparison(evidence.compare(method, other, region, margins[region]))
+            for region in evidence.regions
+            for method, other in combinations(compared_methods, 2)
+            if evidence.row(method, region, other) is not None
+        ]
+    return [*sentences, *write_self_test(self_test, methods)]
+
+
+def define_accuracy(evidence: Evidence) -> list[Sentence]:
+    """Return definitions of the reference and of the values of accuracy."""
+    values = {
+        "reference": evidence.reference.words,
+        "map_noun": "contrast",
+        "contrast": evidence.contrast,
+        "smoothing": f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else "",
+    }
+    sentences = [Sentence(Statement.REFERENCE, values)]
+    if evidence.reference is HALVES:
+        sentences.append(Sentence(Statement.HALVES, {"unit": "the task blocks"}))
+    if evidence.reference.statistic == "ev":
+        sentences += [Sentence(Statement.DETAIL), Sentence(Statement.EXPLAINED)]
+    else:
+        sentences.append(Sentence(Statement.CORRELATION))
+    return [*sentences, Sentence(Statement.INTERVALS)]
+
+
+def _write_values(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
+    """Return a sentence per series on its accuracy, in active voxels first."""
+    sentences = []
+    for name in series:
+        rows_by_region = evidence.select_finite_rows(name)
+        if not rows_by_region:
+            continue
+        (region, first_row), *other_regions = rows_by_region.items()
+        clauses = [f"{value_text(first_row, '.3f')}, {region_text(region)}"]
+        for label, value in list_further_values(evidence, name, region):
+            clauses.append(f"{label} {number(value, '.3f')}")
+        for other_region, row in other_regions:
+            clauses.append(f"{region_text(other_region)} {number(row.value, '.3f')}")
+        values = {"series": name, "values": "; ".join(clauses)}
+        sentences.append(Sentence(Statement.VALUES, values, row=first_row))
+    return sentences
+
+
+def list_further_values(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
+    """Return labels and values of further statistics of a series in a region.
+
+    `region` is "" for the first region. Only finite values are returned, and only if the main
+    statistic is explained variance.
+    """
+    if evidence.reference.statistic != "ev":
+        return []
+    values = {name: evidence.value(series, region, name) for name in _FURTHER_STATISTICS}
+    return [
+        (statistic(name).label, value) for name, value in values.items() if math.isfinite(value)
+    ]
+
+
+def write_comparison(comparison: Comparison) -> Sentence:
+    """Return the difference between two series, or between a method and its placebo."""
+    row, decision = comparison.row, comparison.decision
+    placebo = NEGATIVE_CONTROLS.get(row.minus)
+    compares_volumes = row.statistic == _VOLUME_STATISTIC
+    remarks = []
+    if placebo and decision == "better":
+        remarks.append(Statement.DEPENDS_ON.format(cause=placebo.cause))
+    if compares_volumes and (row.minus, row.reference) == ("bspline", "measured"):
+        remarks.append(Statement.STATIC_DETAIL)
+    values = {
+        "series": row.series,
+        "comparator": f"the same method with {placebo.replacement}" if placebo else row.minus,
+        "decision": DECISIONS[decision].verb_phrase,
+        "value": value_text(row, "+.2f" if compares_volumes else "+.3f"),
+        "place": (
+            f"PSNR of single volumes {reference_phrase(row)}"
+            if compares_volumes
+            else region_text(row.region)
+        ),
+        "remark": "".join(f" {remark}" for remark in remarks),
+    }
+    is_compared = math.isfinite(row.value)
+    state = Statement.COMPARISON if is_compared else Statement.NOT_COMPARED
+    return Sentence(state, values, row=row, decision=decision)
+
+
+def write_specificity(claim: Claim) -> list[Sentence]:
+    """Return whether a gain is specific to this participant's data, [] without a control."""
+    if claim.holds is None:
+        return []
+    values = {
+        "series": claim.series,
+        "causes": enumerate_unique(
+            (NEGATIVE_CONTROLS[name].cause for name in claim.unbeaten), "or"
+        ),
+        "controls": enumerate_unique(claim.unbeaten),
+    }
+    state = Statement.SPECIFIC if claim.holds else Statement.NOT_SPECIFIC
+    return [Sentence(state, values, series=claim.series)]
+
+
+def write_controls(claim: Claim) -> list[Sentence]:
+    """Return whether a gain is specific, followed by the controls that were not run.
+
+    The list is empty if no control was compared.
+    """
+    sentences = write_specificity(claim)
+    compared = [comparison.row.minus for comparison in claim.comparisons]
+    missing = [name for name in list_negative_controls(claim.series) if name not in compared]
+    if sentences and missing:
+        values = {"controls": enumerate_unique(missing)}
+        state = Statement.CONTROLS_MISSING
+        sentences.append(Sentence(state, values, series=claim.series))
+    return sentences
+
+
+def write_self_test(self_test: SelfTestResults, methods: Collection[str]) -> list[Sentence]:
+    """Return sentences on the self-test of methods and on their calibrations."""
+    sentences = [
+        describe_self_test(self_test, name) for name in self_test.tested if name in methods
+    ]
+    for name, result in self_test.calibrations.items():
+        if name in methods:
+            values = {"series": name, "result": result}
+            sentences.append(Sentence(Statement.CALIBRATION, values, series=name))
+    return [*sentences, *list_untested(self_test, methods)]
+
+
+def list_untested(self_test: SelfTestResults, methods: Iterable[str]) -> list[Sentence]:
+    """Return the reason for each method that was not included in the self-test."""
+    return [
+        Sentence(
+            Statement.NOT_SELF_TESTED,
+            {"series": name, "test": self_test.test_text, "reason": reason.rstrip(".")},
+            series=name,
+        )
+        for name in methods
+        if (reason := self_test.reasons.get(name))
+    ]
+
+
+def describe_self_test(self_test: SelfTestResults, method: str) -> Sentence:
+    """Return whether a tested method reduced the squared error relative to zero filling."""
+    row = self_test.tested[method]
+    ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
+    decision: Decision = "unclear" if row.lower <= 0 else "better"
+    if is_below_zero(row):
+        decision = "worse"
+    values = {
+        "test": self_test.test_text,
+        "series": method,
+        "decision": DECISIONS[decision].verb_phrase,
+        "value": number(row.value, ".0%"),
+        "interval": (
+            f"; 95 % interval over {row.n or 'the'} segments of the run: {ends} %" if ends else ""
+        ),
+    }
+    return Sentence(Statement.SELF_TEST, values, row=row)
