@@ -126,8 +126,7 @@ def overview_html(
 ) -> Markup:
     """Render the first screen of a run.
 
-    `one_level` are self-test results from JSON; None if the
-    self-test was not run.
+    `one_level` are self-test results from JSON; None if the self-test was not run.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     applied_methods = select_applied(rows)
