@@ -103,24 +103,9 @@ def fit_anatomy(
     Derivatives of another program are used if they exist. Every step runs on one thread because
     multithreaded sums are not reproducible.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Settings, and plan of all participants.
-    subject : Subject
-        Participant with a T1w image.
-    outputs : Outputs
-        Storage of anatomical derivatives.
-    template_space : str
-        TemplateFlow name of the atlas template, followed by a plus sign and the cohort if the
-        template has cohorts.
-    roi : str
-        Region of interest: labels of the atlas, a file, or the whole brain.
-
-    Returns
-    -------
-    Anatomy
-        Images, masks, registrations and surfaces of the participant.
+    The participant has a T1w image. `template_space` is the TemplateFlow name of the atlas
+    template, followed by a plus sign and the cohort if the template has cohorts. `roi`, the region
+    of interest, is labels of the atlas, a file, or the whole brain.
     """
     settings, precomputed = analysis.settings, subject.precomputed
     if precomputed is not None:

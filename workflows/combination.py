@@ -64,22 +64,11 @@ class ProcessedRun:
 class CombinedMaps:
     """Maps of the combined runs of one task.
 
-    Parameters
-    ----------
-    group : RunGroup
-        Combined runs, and skipped runs with the reason.
-    runs : Mapping[str, ProcessedRun]
-        Combined runs by name; the boldref of the first run is the frame.
-    maps : Mapping[str, list[Map]]
-        Maps and regions in the frame of the first run, by series.
-    space_maps : Mapping[str, list[Map]]
-        Maps and regions in other spaces, by series.
-    rows : Mapping[str, Rows]
-        Size of the regions and expected share of the wrong sign, by series.
-    skipped_runs : Mapping[str, Mapping[str, str]]
-        Reason why a run was skipped, by series and name of the run.
-    resampled : Mapping[str, list[Map]]
-        Effects, variances and errors of the runs in the frame of the first run, by series.
+    The boldref of the first of the `runs` (by name) is the frame. `maps` has maps and regions in
+    this frame, and `space_maps` in other spaces, by series. `rows` are the size of the regions and
+    the expected share of the wrong sign, by series. `skipped_runs` has the reason why a run was
+    skipped, by series and name of the run. `resampled` are effects, variances and errors of the
+    runs in the frame of the first run, by series.
     """
 
     group: RunGroup
@@ -111,20 +100,9 @@ def combine_participant(
 ) -> list[CombinedMaps]:
     """Combine the runs of each task of a participant, within sessions and over sessions.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Settings of the call and plan of all participants.
-    processed_runs : Sequence[ProcessedRun]
-        Runs of the participant.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
-
-    Returns
-    -------
-    list[CombinedMaps]
-        Maps of each task and session, followed by maps of each task over sessions. Empty if no
-        runs can be combined, or if no linear model was requested.
+    `anat` is None if missing. Returns the maps of each task and session, followed by maps of each
+    task over sessions. They are empty if no runs can be combined, or if no linear model was
+    requested.
     """
     if "glm" not in analysis.settings.activation.kinds:
         return []
@@ -317,26 +295,11 @@ def _combine_series(
 ) -> _CombinedSeries:
     """Combine the maps of one series and store the result.
 
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    group : RunGroup
-        Group of the runs.
-    runs : Mapping[str, ProcessedRun]
-        Runs of the group that have the series, by name.
-    contrasts : Mapping[str, list[str]]
-        Names of the runs to combine, by contrast.
-    resampled_maps : list[Map]
-        Effects, variances and errors of these runs in the frame of the group's first run.
-    frame_mask : Mask
-        Brain on the acquired grid of the group's first run.
-    tested_rows : Rows | None
-        Result of the test across runs; None if the method of the series has no prior.
-    agreement : Facts
-        Comparison of the runs.
-    outputs : Outputs
-        Storage of the combined maps.
+    `runs` of the group have the series, by name, and `contrasts` are the names of the runs to
+    combine, by contrast. `resampled_maps` are effects, variances and errors of these runs in the
+    frame of the group's first run, and `frame_mask` is the brain on the acquired grid of this run.
+    `tested_rows` are the result of the test across runs; None if the method of the series has no
+    prior. `agreement` compares the runs.
     """
     run_maps = [run.maps.series[series] for run in runs.values()]
     settings = next(iter(runs.values())).plan.analysis.settings.activation
@@ -506,28 +469,13 @@ def _scale_errors(
 ) -> list[Map]:
     """Estimate the reconstruction error of the runs from the mean acquired effect of all runs.
 
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    runs : Mapping[str, ProcessedRun]
-        Runs of the group that have the series, by name.
-    first : ProcessedRun
-        First run of the group, whose boldref is the frame.
-    registered_runs : Mapping[str, _RegisteredRun]
-        Further runs of the group, by name.
-    contrasts : Mapping[str, list[str]]
-        Names of the runs to combine, by contrast.
-    resampled_maps, acquired_maps : list[Map]
-        Maps of the series and of the acquired series in the frame of the first run, of all runs.
-    agreement : Facts
-        Comparison of the runs.
+    `runs` of the group have the series, by name. The boldref of the `first` run of the group is
+    the frame, and `registered_runs` are the further runs. `contrasts` are the names of the runs to
+    combine, by contrast. `resampled_maps` of the series and `acquired_maps` of the acquired series
+    are in the frame of the first run, of all runs. `agreement` compares the runs.
 
-    Returns
-    -------
-    list[Map]
-        SD of the reconstruction error of each run and contrast, in the frame of the first run and
-        in the output spaces; empty if the method of the series has no prior.
+    Returns the SD of the reconstruction error of each run and contrast, in the frame of the first
+    run and in the output spaces; empty if the method of the series has no prior.
     """
     frame_mask = _find_frame_mask(first, series)
     error_maps: list[list[Map]] = []
@@ -627,17 +575,7 @@ def report_participant(
     runs: Sequence[BoldRun],
     combined_maps: Sequence[CombinedMaps],
 ) -> None:
-    """Draw the combined maps of each task, or explain why runs were not combined.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Settings of the call and plan of all participants.
-    runs : Sequence[BoldRun]
-        Runs of the participant.
-    combined_maps : Sequence[CombinedMaps]
-        Combined maps of the participant.
-    """
+    """Draw the combined maps of each task, or explain why runs were not combined."""
     for maps in combined_maps:
         if maps.maps:
             _report_combined(analysis, maps)

@@ -39,16 +39,8 @@ def _resample_compared(
 ) -> ComputedSeries:
     """Resample a series of another program to the high-resolution grid of its run.
 
-    Parameters
-    ----------
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    name : str
-        Name of the series.
-    file : SeriesFile
-        File of the series, with the repetition time of the run.
-    is_corrected : bool
-        Whether the series was corrected for head motion.
+    `file` is the file of the series, with the repetition time of the run. `is_corrected` states
+    whether the series was corrected for head motion.
     """
     compared = steps.import_compared(file.bold_file, tr=file.tr, axis_order=file.axis_order)
     registration, hmc_xfms = fitted_run.registration, fitted_run.motion.hmc_xfms

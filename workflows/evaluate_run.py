@@ -39,13 +39,9 @@ FIRST_VERDICT = "first_verdict"
 class SeriesEffects:
     """Block effects of a run in each of its series.
 
-    Parameters
-    ----------
-    effects : dict[str, File]
-        Files of the block effects, by series.
-    same_widths : Facts | None
-        Smoothing that matches the smoothness of the acquired series to compared series; None if
-        there are no compared series.
+    `effects` are files of the block effects, by series. `same_widths` is the smoothing that
+    matches the smoothness of the acquired series to compared series; None if there are no compared
+    series.
     """
 
     effects: dict[str, File]
@@ -70,14 +66,9 @@ class RunEvaluation:
 class _MethodTests:
     """Tests of the methods that do not require a reference.
 
-    Parameters
-    ----------
-    self_test_rows, self_test_facts : Rows, Facts
-        Metrics and facts of the self-tests at reduced resolution.
-    coverage_tables : Sequence[Rows]
-        Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
-    cards : dict[str, Facts]
-        Model cards of methods with a self-test on the run, by series.
+    `self_test_rows` and `self_test_facts` are of the self-tests at reduced resolution.
+    `coverage_tables` are tests of the confidence intervals at reduced resolution; empty if the run
+    has a reference. `cards` are model cards of methods with a self-test on the run, by series.
     """
 
     self_test_rows: Rows
@@ -96,25 +87,7 @@ def evaluate_run(
 ) -> RunEvaluation:
     """Evaluate the high-resolution series of a run, raise flags, and reach a verdict.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    series : RunSeries
-        Series of the run.
-    maps : MappedRun
-        Maps of the series.
-    pair : RegisteredPair | None
-        T2*-weighted pair of the run; None if missing.
-    outputs : Outputs
-        Storage of tables and maps.
-
-    Returns
-    -------
-    RunEvaluation
-        All metrics, flags and the verdict.
+    `pair` is the T2*-weighted pair of the run; None if missing.
     """
     settings = plan.analysis.settings
     comparison = EffectsComparison(
@@ -381,20 +354,8 @@ def measure_all_effects(
 ) -> SeriesEffects:
     """Measure the effect of each block in each series.
 
-    Parameters
-    ----------
-    series : Mapping[str, ComputedSeries]
-        Series on the high-resolution grid, by name. The zero-filled series is smoothed to match
-        series of other programs.
-    inputs : DesignInputs
-        Regressors, confounds and options of the design. Seeds in a series replace the regressors.
-    comparison : EffectsComparison
-        Settings of the comparison.
-
-    Returns
-    -------
-    SeriesEffects
-        Block effects of all series.
+    The series, by name, are on the high-resolution grid. The zero-filled series is smoothed to
+    match series of other programs. Seeds in a series replace the regressors of `inputs`.
     """
     effects: dict[str, File] = {}
     for name, computed_series in series.items():
@@ -458,30 +419,12 @@ def compare_with_references(
     series. Maps are also compared with known activation, and series of other programs with another
     run of the task.
 
-    Parameters
-    ----------
-    series : Mapping[str, ComputedSeries]
-        Series on the high-resolution grid whose volumes are compared, by name.
-    series_effects : SeriesEffects | None
-        Block effects; None if the run has too few blocks.
-    comparison : EffectsComparison
-        Settings of the comparison.
-    acquired_maps, maps : list[Map], list[Map] | None
-        Maps of the acquired series, and maps of all series; None if the linear model is not
-        mapped.
-    known : Mapping[str, Image]
-        Known activation by contrast.
-    other_effects : Effects | None
-        Block effects of another run of the task; None if there is none.
-    at_rest : bool
-        Whether time series of seeds replace events.
-    n_dummy : int
-        Number of volumes at the start that are discarded.
-
-    Returns
-    -------
-    list[Rows]
-        Tables of metrics; empty if there is no reference.
+    The series, by name, are on the high-resolution grid, and their volumes are compared.
+    `series_effects` is None if the run has too few blocks. `acquired_maps` are of the acquired
+    series, and `maps` of all series; None if the linear model is not mapped. `known` is known
+    activation by contrast. `other_effects` are block effects of another run of the task; None if
+    there is none. `at_rest` states whether time series of seeds replace events. The first
+    `n_dummy` volumes are discarded. Returns tables of metrics; empty if there is no reference.
     """
     tables = []
     effects = None if series_effects is None else series_effects.effects

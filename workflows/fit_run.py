@@ -49,14 +49,9 @@ from bids_sr.workflows.run_plan import RunPlan
 class SeriesCorrection:
     """Correction of an acquired series before super-resolution.
 
-    Parameters
-    ----------
-    slice_times : Sequence[float] | None
-        Slice times (s); None: slice timing is not corrected.
-    start_time : float
-        Target time of the slice-timing correction (s after the start of a volume).
-    input_smoothing : float
-        Smoothing (FWHM, mm); 0 to disable.
+    Slice times are in s; if None, slice timing is not corrected. `start_time` is the target time
+    of the slice-timing correction (s after the start of a volume). `input_smoothing` is FWHM in
+    mm; 0 to disable.
     """
 
     slice_times: Sequence[float] | None = None
@@ -68,16 +63,8 @@ class SeriesCorrection:
 class SeriesFile:
     """File of a BOLD series that is measured or computed with a run, and its correction.
 
-    Parameters
-    ----------
-    bold_file : File
-        Series as stored (4D).
-    tr : float
-        Repetition time (s).
-    axis_order : AxisOrder
-        Axis of the file that corresponds to each axis of the series.
-    correction : SeriesCorrection
-        Slice timing and smoothing.
+    The series (4D) is as stored, and `tr` is in s. `axis_order` is the axis of the file that
+    corresponds to each axis of the series. `correction` is slice timing and smoothing.
     """
 
     bold_file: File
@@ -195,16 +182,7 @@ def fit_run(
 ) -> FittedRun:
     """Estimate head motion and registration of a run, or import them from derivatives.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
-    pair : RegisteredPair | None
-        T2*-weighted pair of the run; None if missing.
-    outputs : Outputs
-        Storage of the derivatives of the run.
+    `anat` and `pair`, the T2*-weighted pair of the run, are None if missing.
     """
     run, preprocessing = plan.bold, plan.analysis.settings.preprocessing
     steady_run = find_steady_state(
@@ -611,20 +589,10 @@ def find_brain(
 ) -> Brain:
     """Compute or import the brain masks on both grids of a run.
 
-    Parameters
-    ----------
-    boldref : Image
-        Boldref of the run.
-    anat : Anatomy | None, optional
-        Anatomy, whose brain mask limits the mask; None: only the boldref determines the mask.
-    boldref2t1w_xfm : Transforms | None, optional
-        Registration to the T1w image.
-    mask_file : Path | None, optional
-        Mask of another program; None: the mask is estimated.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size, per axis.
-    origin : str, default=""
-        Origin of `mask_file` (program and dataset), for texts.
+    The brain mask of `anat` limits the mask; if None, only the boldref determines the mask.
+    `boldref2t1w_xfm` is the registration to the T1w image. `mask_file` is a mask of another
+    program, and `origin` its origin (program and dataset), for texts; if the file is None, the
+    mask is estimated. `factor` is the ratio of acquired to high-resolution voxel size, per axis.
     """
     if mask_file is not None:
         bold_mask, bold_mask_hr, mask_facts = imported.import_mask(
@@ -687,29 +655,11 @@ def fit_calibration(
 ) -> FittedCalibration:
     """Register a calibration run to a run, and measure its signal fluctuations.
 
-    Parameters
-    ----------
-    bold : Series
-        Calibration run.
-    n_dummy : int
-        Number of non-steady-state volumes at the start of the calibration run.
-    head_motion : HeadMotion
-        Head motion of the calibration run.
-    boldref, bold_mask : Image, Mask
-        Boldref and brain mask of the run to be super-resolved.
-    events : Path | None
-        Events of the calibration run; None: no task effects are regressed out.
-    tr : float
-        Repetition time of the calibration run (s).
-    factor : Factor
-        Ratio of the voxel sizes of the run and of the calibration run, per axis.
-    random_seed : int
-        Seed of the registration.
-    outputs : Outputs
-        Storage of transform and metrics.
-    boldref2calibration_xfm : Transforms | None, optional
-        Transform from points of the boldref to points of the calibration run; None: the transform
-        is estimated.
+    `bold`, `head_motion`, `n_dummy` (non-steady-state volumes at the start), `events` and `tr` (s)
+    are of the calibration run; `boldref` and `bold_mask` are of the run to be super-resolved. If
+    `events` is None, no task effects are regressed out. `factor` is the ratio of the voxel sizes
+    of the run and of the calibration run, per axis. `boldref2calibration_xfm` maps points of the
+    boldref to points of the calibration run; if None, the transform is estimated.
     """
     head_mask = head_motion.head_mask
     if head_mask is None:

@@ -58,27 +58,16 @@ from bids_sr.workflows.spaces import make_output_grids, show_spaces
 class RunSeries:
     """All series of a run, with regressors and confounds.
 
-    Parameters
-    ----------
-    raw : ComputedSeries
-        Motion-corrected acquired series on the acquired grid.
-    high_resolution : Mapping[str, ComputedSeries]
-        Series on the high-resolution grid by name, in the order of computation: stored series, the
-        measured series, series of other programs, and series that are only evaluated.
-    self_tests : Mapping[str, Facts]
-        Self-tests at reduced resolution by series, including the control method, which may not
-        have a series.
-    model : LinearModel
-        Linear model of the run, with events, or time series of seeds or components.
-    confounds : Confounds
-        Confounds of the run, one row per volume.
-    censoring : Facts
-        Censored volumes; None if there is no temporal model.
-    grids : Sequence[SpaceGrid]
-        Grids in other spaces.
-    other_effects : Effects | None
-        Block effects of another run of the task, for the evaluation of compared series; None if
-        either is missing.
+    `raw` is the motion-corrected acquired series on the acquired grid. `high_resolution` are
+    series on the high-resolution grid by name, in the order of computation: stored series, the
+    measured series, series of other programs, and series that are only evaluated. `self_tests` are
+    self-tests at reduced resolution by series, including the control method, which may not have a
+    series.
+
+    `model` is the linear model of the run, with events, or time series of seeds or components.
+    `confounds` have one row per volume. `censoring` has the censored volumes; None if there is no
+    temporal model. `grids` are in other spaces. `other_effects` are block effects of another run
+    of the task, for the evaluation of compared series; None if either is missing.
     """
 
     raw: ComputedSeries
@@ -178,20 +167,9 @@ def compute_series(
 ) -> SuperResolvedSeries:
     """Compute a requested series from the acquired series of a run.
 
-    Parameters
-    ----------
-    sources : SeriesSources
-        Inputs that all series of the run share.
-    request : SeriesRequest
-        Requested series.
-    model_file : File | None
-        Weights or variance maps; None for a baseline.
-    zerofilled : Series | None
-        Zero-filled series that detail is added to; None to compute it.
-    grids : Sequence[SpaceGrid]
-        Further target grids in other spaces.
-    inference : Inference
-        Settings of the application.
+    `model_file` has weights or variance maps; None for a baseline. `zerofilled` is the zero-filled
+    series that detail is added to; None to compute it. `grids` are further target grids in other
+    spaces.
     """
     return super_resolution.super_resolve(
         sources.fitted_run.aligned,
@@ -215,25 +193,9 @@ def make_series(
 ) -> RunSeries:
     """Compute all series of a run.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
-    pair : RegisteredPair | None
-        T2*-weighted pair of the run; None if missing.
-    models : Mapping[str, TrainedNetwork]
-        Networks trained on the pair, by series.
-    outputs : Outputs
-        Storage of the derivatives of the run.
-
-    Returns
-    -------
-    RunSeries
-        Acquired, stored, measured and compared series, and series that are only evaluated.
+    `anat` and `pair`, the T2*-weighted pair of the run, are None if missing. `models` are networks
+    trained on the pair, by series. Returns the acquired, stored, measured and compared series, and
+    series that are only evaluated.
     """
     grids = {} if anat is None else make_output_grids(plan, fitted_run, anat)
     raw = make_raw(plan, fitted_run, outputs)
@@ -405,22 +367,9 @@ def make_stored(
 ) -> ComputedSeries:
     """Compute and store a series; train its model first if necessary.
 
-    Parameters
-    ----------
-    sources : PlannedSources
-        Inputs that all series of the run share.
-    request : SeriesRequest
-        Requested series.
-    model : TrainedNetwork | None
-        Network trained on the pair of the run; None if the series does not use such a network.
-    highres_series : Mapping[str, ComputedSeries]
-        Series that already exist.
-    self_tests : Mapping[str, Facts]
-        Self-tests at reduced resolution that already exist, by series.
-    grids : Sequence[SpaceGrid]
-        Further target grids in other spaces.
-    outputs : Outputs
-        Storage of the derivatives of the run.
+    `model` is the network trained on the pair of the run; None if the series does not use such a
+    network. `highres_series` and `self_tests` (at reduced resolution, by series) already exist.
+    `grids` are further target grids in other spaces.
     """
     plan, fitted_run = sources.plan, sources.fitted_run
     variance = network_files = None
@@ -629,18 +578,9 @@ def make_unstored(
 ) -> ComputedSeries:
     """Compute a negative control, for the evaluation only.
 
-    Parameters
-    ----------
-    sources : PlannedSources
-        Inputs that all series of the run share.
-    request : SeriesRequest
-        Requested series.
-    model : TrainedNetwork | None
-        Network trained on the pair of the run; None if the series does not use such a network.
-    highres_series : Mapping[str, ComputedSeries]
-        Series that already exist, including the series of the method.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
+    `model` is the network trained on the pair of the run; None if the series does not use such a
+    network. `highres_series` already exist, including the series of the method. `anat` is None if
+    missing.
     """
     plan, fitted_run = sources.plan, sources.fitted_run
     source = highres_series[request.source]

@@ -99,23 +99,7 @@ def map_run(
 ) -> MappedRun:
     """Map all series of a run with one model, compare the maps, and list their clusters.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    series : RunSeries
-        Series of the run.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
-    outputs : Outputs
-        Storage of maps and tables.
-
-    Returns
-    -------
-    MappedRun
-        Maps of the acquired, stored, measured and compared series.
+    `anat` is None if missing. Returns maps of the acquired, stored, measured and compared series.
     """
     settings = make_map_settings(plan)
     roi, roi_hr = find_region(plan, fitted_run, series, settings, outputs)
@@ -415,25 +399,8 @@ def add_error_maps(
 ) -> MappedSeries:
     """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    series : RunSeries
-        Series of the run.
-    mapped_series : MappedSeries
-        Maps of the series with a prior.
-    acquired : MappedSeries
-        Maps of the acquired series.
-    settings : MapSettings
-        Settings of both maps.
-
-    Returns
-    -------
-    MappedSeries
-        Maps of the series, including error maps.
+    The series of `mapped_series` has a prior, and `acquired` are maps of the acquired series.
+    `settings` are of both maps. Returns the maps of the series, including error maps.
     """
     resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
@@ -521,22 +488,9 @@ def check_run_intervals(
 ) -> tuple[Rows, File]:
     """Test the effects of a series at half the resolution; see the step `check_intervals`.
 
-    Parameters
-    ----------
-    fitted_run : FittedRun
-        Motion, brain and calibration of the run.
-    raw : Series
-        Motion-corrected acquired series.
-    model_file : File
-        Variance maps of the run.
-    model : LinearModel
-        Linear model of the run.
-    series_name : str
-        Name of the series.
-    smoothing : Sequence[float]
-        Smoothing of the maps (FWHM, mm).
-    random_seed, omp_nthreads : int
-        Seed of the prior and of its samples, and number of CPU threads.
+    `raw` is the motion-corrected acquired series, and `model_file` has the variance maps of the
+    run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of its
+    samples.
     """
     return reconstruction_error.check_intervals(
         raw,
@@ -564,25 +518,9 @@ def resample_maps(
 ) -> MappedSeries:
     """Resample the maps of a series to the requested spaces and surfaces.
 
-    Parameters
-    ----------
-    mapped_series : MappedSeries
-        Maps of the series.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    series : RunSeries
-        Series of the run, with grids in other spaces.
-    anat : Anatomy | None
-        Anatomy of the participant, with surfaces; None if missing.
-    stored : Sequence[Mapping[str, str]]
-        Entities of the maps to store, one mapping per kind of map.
-    outputs : Outputs
-        Storage of maps.
-
-    Returns
-    -------
-    MappedSeries
-        Maps of the series, including maps in other spaces and on surfaces.
+    `series` has grids in other spaces, and `anat` has surfaces; None if missing. `stored` are the
+    entities of the maps to store, one mapping per kind of map. Returns the maps of the series,
+    including maps in other spaces and on surfaces.
     """
     mask = mapped_series.series.mask
     maps = concatenate(

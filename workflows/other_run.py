@@ -72,24 +72,11 @@ def _measure_effects(
 ) -> Effects:
     """Measure the block effects of another run on the high-resolution grid of a run.
 
-    Parameters
-    ----------
-    fitted_run : FittedRun
-        Target run of the registration.
-    file : SeriesFile
-        File of the other run.
-    regressors : Regressors
-        Events of the other run.
-    dummy_scans : int | None
-        Number of non-steady-state volumes at the start of the other run; None to detect it.
-    search_outliers : bool
-        Whether outlier volumes of the other run are searched and replaced.
-    temporal : TemporalModel | None
-        Options of the temporal model; None if there is no temporal model.
-    design : DesignSettings
-        Options of the design of the other run.
-    random_seed : int
-        Seed of the registration.
+    `fitted_run` is the target of the registration; `file`, `regressors` (events), `dummy_scans`,
+    `temporal` and `design` are of the other run. `dummy_scans` is the number of non-steady-state
+    volumes at the start; None to detect it. `search_outliers` states whether outlier volumes are
+    searched and replaced. If `temporal` is None, there is no temporal model. `random_seed` is the
+    seed of the registration.
     """
     steady_run = find_steady_state(
         file.import_series(), dummy_scans=dummy_scans, search_outliers=search_outliers

@@ -27,17 +27,11 @@ from bids_sr.workflows.series_requests import Analysis, SeriesRequest, select_en
 class PairFiles:
     """Files of a pair.
 
-    Parameters
-    ----------
-    highres_file, lowres_file : File, File | None
-        Images at both resolutions. If `lowres_file` is None, the low-resolution image is simulated
-        by truncating k-space of the high-resolution image.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size, per axis.
-    orders : tuple[AxisOrder, AxisOrder]
-        Axis of each file that corresponds to each axis of the runs, high resolution first.
-    is_registered : bool
-        Whether the headers already align the images, so that no transform is estimated.
+    If `lowres_file` is None, the low-resolution image is simulated by truncating k-space of the
+    high-resolution image. `factor` is the ratio of low- to high-resolution voxel size, per axis.
+    `orders` are the axis of each file that corresponds to each axis of the runs, high resolution
+    first. If `is_registered`, the headers already align the images, so that no transform is
+    estimated.
     """
 
     highres_file: File
@@ -78,25 +72,9 @@ def fit_pair(
 ) -> tuple[RegisteredPair, dict[str, TrainedNetwork]]:
     """Register a pair and train networks on it.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Settings, and plan of all participants.
-    subject : Subject
-        Participant.
-    pair : Pair
-        Pair of high- and low-resolution images.
-    number : int
-        Number of the pair within the participant, from 1.
-    requests : Mapping[str, SeriesRequest]
-        Series whose models are trained on the pair, by name.
-
-    Returns
-    -------
-    registered_pair : RegisteredPair
-        Images of the pair in a common frame.
-    models : dict[str, TrainedNetwork]
-        Models by name of the series.
+    `number` is the number of the pair within the participant, from 1. `requests` are the series
+    whose models are trained on the pair, by name. Returns the images of the pair in a common
+    frame, and the models by name of the series.
     """
     pair_entities = select_entities(pair.highres, "session", "run")
     pairs_with_same_image = [

@@ -57,28 +57,9 @@ def report_run(
 ) -> None:
     """Draw all figures of a run.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    series : RunSeries
-        Series of the run.
-    maps : MappedRun
-        Maps of the series.
-    run_evaluation : RunEvaluation
-        Results of the evaluation.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
-    pair : RegisteredPair | None
-        T2*-weighted pair of the run; None if missing.
-    outputs : Outputs
-        Storage of figures.
-    n_runs : int
-        Number of runs of the participant, which share the space of a report.
-    only_run : bool
-        Whether the task has only this run, whose map is then also the map of the participant.
+    `anat` and `pair`, the T2*-weighted pair of the run, are None if missing. `n_runs` is the
+    number of runs of the participant, which share the space of a report. `only_run` states whether
+    the task has only this run, whose map is then also the map of the participant.
     """
     facts = make_run_facts(
         plan.analysis.settings, plan.bold, has_slice_timing=plan.corrects_slice_timing

@@ -28,25 +28,10 @@ def process_run(
 ) -> ProcessedRun:
     """Process a BOLD run and report the results.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    anat : Anatomy | None
-        Anatomy of the participant; None if missing.
-    pair : RegisteredPair | None
-        T2*-weighted pair of the run; None if missing.
-    models : Mapping[str, TrainedNetwork]
-        Networks trained on the pair, by series.
-    n_runs : int
-        Number of runs of the participant.
-    only_run : bool
-        Whether the task has only this run, whose map is then also the map of the participant.
-
-    Returns
-    -------
-    ProcessedRun
-        Results that the participant level uses.
+    `anat` and `pair`, the T2*-weighted pair of the run, are None if missing. `models` are networks
+    trained on the pair, by series. `n_runs` is the number of runs of the participant. `only_run`
+    states whether the task has only this run, whose map is then also the map of the participant.
+    Returns the results that the participant level uses.
     """
     run_outputs = plan.analysis.outputs(
         plan.entities,

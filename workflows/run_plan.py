@@ -17,32 +17,15 @@ from bids_sr.workflows.series_requests import Analysis, SeriesRequest, list_meth
 class RunPlan:
     """Inputs of a run, requested series, and settings that depend on both.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Settings of the call and plan of all participants.
-    bold : BoldRun
-        Files of the run.
-    requested_series : tuple[SeriesRequest, ...]
-        Requested series except the acquired series, in the order of computation.
-    primary : str
-        Name of the exported series.
-    spaces : tuple[Space, ...]
-        Spaces of the results.
-    slice_times : Sequence[float] | None
-        Slice times (s); None: slice timing is not corrected.
-    design : DesignSettings
-        Options of the design of the linear models.
-    dummy_scans : int | None
-        Number of non-steady-state volumes at the start; None: the number is estimated.
-    contrasts : Contrasts
-        Weights of conditions, or of seeds, by contrast.
-    minus_others : Sequence[str]
-        Contrasts that compare one condition with all others.
-    seeds : tuple[Seed, ...]
-        Seeds of a run without events. If empty, temporal components of the run are used instead.
-    with_anat, uses_calibration : bool
-        Whether a T1w image exists, and whether a method uses the calibration run.
+    `requested_series` are all series except the acquired series, in the order of computation, and
+    `primary` is the name of the exported series. `spaces` are of the results. `slice_times` are in
+    s; if None, slice timing is not corrected. `dummy_scans` is the number of non-steady-state
+    volumes at the start; if None, the number is estimated.
+
+    `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
+    that compare one condition with all others. `seeds` are for a run without events. If empty,
+    temporal components of the run are used instead. `with_anat` states whether a T1w image exists,
+    and `uses_calibration` whether a method uses the calibration run.
     """
 
     analysis: Analysis

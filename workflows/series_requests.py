@@ -97,32 +97,17 @@ class ComputedSeries:
 
     Optional fields are None if they do not apply to the series.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    series : Series
-        Motion-corrected volumes.
-    mask : Mask
-        Brain on the grid of the series.
-    request : SeriesRequest | None
-        Request; None for the acquired, measured and compared series.
-    model_file, card_file : File, Facts
-        Applied model, and its model card.
-    network_files : ModelFiles | None
-        Network, if it was trained on volumes of the run.
-    variance : VarianceModel | None
-        Variance maps, if the method estimates them.
-    holdout : Rows
-        Metrics on a held-out pair.
-    error_draws, acquired_draws : Series
-        Samples of the reconstruction error, and the acquired (low-resolution) part of the same
-        samples; None if the method has no prior.
-    own_regressors : Sequence[Regressors]
-        Seed time series in this series, one per smoothing width of the maps; empty if the
-        regressors of the run are used.
-    compared_facts : Facts | None
-        Alignment of a series of another program to the run.
+    The series are motion-corrected volumes, and `mask` is the brain on their grid. `request` is
+    None for the acquired, measured and compared series. `model_file` is the applied model, and
+    `card_file` its model card. `network_files` is the network, if it was trained on volumes of the
+    run. `variance` are variance maps, if the method estimates them. `holdout` are metrics on a
+    held-out pair.
+
+    `error_draws` are samples of the reconstruction error, and `acquired_draws` the acquired
+    (low-resolution) part of the same samples; None if the method has no prior. `own_regressors`
+    are seed time series in this series, one per smoothing width of the maps; empty if the
+    regressors of the run are used. `compared_facts` is the alignment of a series of another
+    program to the run.
     """
 
     name: str
@@ -166,14 +151,8 @@ def request_all_series(
 def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequest:
     """Return the request of a baseline or of the series of a method.
 
-    Parameters
-    ----------
-    name : str
-        Name of the baseline or of the series.
-    has_pair : bool
-        Whether networks are trained on a pair of the participant.
-    uses_guide : bool
-        Whether methods that estimate variance maps add the static detail of a guide.
+    `has_pair` states whether networks are trained on a pair of the participant, and `uses_guide`
+    whether methods that estimate variance maps add the static detail of a guide.
     """
     if name in PAIR_BASELINES:
         return SeriesRequest(name=name, uses_guide=True)
@@ -274,16 +253,9 @@ class Analysis:
     ) -> Outputs:
         """Return the storage of files with common entities; see `Outputs`.
 
-        Parameters
-        ----------
-        entities : Mapping[str, str]
-            Common entities of the files: labels by long entity name.
-        datasets : Sequence[str], optional
-            Primary series whose datasets receive exported files.
-        provenance : Mapping[str, object], optional
-            Provenance metadata for sidecars of tables.
-        axis_order : AxisOrder, optional
-            Axis order of the input files.
+        `entities` are common to the files: labels by long entity name. `datasets` are primary
+        series whose datasets receive exported files. `provenance` is metadata for sidecars of
+        tables. `axis_order` is the axis order of the input files.
         """
         return Outputs(
             output_dir=self.settings.paths.output_dir,

@@ -61,18 +61,7 @@ def show_spaces(
 
     In the space of the run, only the mean image is stored, because `fit_run` exports the mask.
 
-    Parameters
-    ----------
-    plan : RunPlan
-        Plan of the run.
-    fitted_run : FittedRun
-        Motion and registration of the run.
-    primary : Series
-        Primary series on the high-resolution grid.
-    grids : Mapping[Space, SpaceGrid]
-        Grids in other spaces.
-    outputs : Outputs
-        Storage of the images.
+    `primary` is on the high-resolution grid, and `grids` are in other spaces.
     """
     with subworkflow(f"{plan.primary}_shown", high_resolution=True):
         mean = primary_dataset.average_series(primary, n_dummy=fitted_run.n_dummy)

@@ -113,16 +113,9 @@ def _choose_calibration_run(
 ) -> BoldRun | None:
     """Choose the calibration run among all series of the participant and the named file.
 
-    Parameters
-    ----------
-    factor : Triple or None
-        Super-resolution factor of the run. If None, the calibration run determines the factor.
-
-    Returns
-    -------
-    BoldRun or None
-        Calibration run, on the axis order of the run. If None, no series is suitable; `findings`
-        then has a problem only if the run was requested by name or label.
+    If `factor`, the super-resolution factor of the run, is None, the calibration run determines
+    the factor. The calibration run has the axis order of the run. If it is None, no series is
+    suitable; `findings` then has a problem only if the run was requested by name or label.
     """
     calibration = settings.superres.calibration
     if (
@@ -277,14 +270,9 @@ def assign_calibration_runs(
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
     """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
 
-    Runs that serve as calibration run are not among the remaining runs.
-
-    Parameters
-    ----------
-    bolds, all_bolds : sequence of Path
-        Selected BOLD series, and all BOLD series, of one participant.
-    factor : callable
-        Returns the super-resolution factor of a run, or None if it is not known yet.
+    Runs that serve as calibration run are not among the remaining runs. `bolds` are the selected
+    BOLD series and `all_bolds` all BOLD series of one participant. `factor` returns the
+    super-resolution factor of a run, or None if it is not known yet.
     """
     file = settings.superres.calibration_file
     subject = parse_entities(all_bolds[0])["subject"]

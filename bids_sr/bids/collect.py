@@ -57,16 +57,9 @@ _MAX_ECHO_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ o
 class _AnatomicalImages:
     """Anatomical images of a participant.
 
-    Attributes
-    ----------
-    anat : PrecomputedAnat or None
-        Anatomical derivatives of another program.
-    t1w : list of Path
-        T1w images in order of preference.
-    t2starw : list of Path
-        Magnitude T2*-weighted images of all sessions.
-    t2starw_headers : list of Header
-        Headers of the readable T2*-weighted images.
+    `anat` are derivatives of another program. `t1w` are T1w images in order of preference.
+    `t2starw` are magnitude T2*-weighted images of all sessions, and `t2starw_headers` the headers
+    of the readable images among them.
     """
 
     anat: PrecomputedAnat | None
@@ -100,10 +93,7 @@ def _read_sidecar(index: Index, path: Path, findings: Findings) -> dict[str, obj
 def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
     """Return the labels of the selected participants, and the index of their files.
 
-    Raises
-    ------
-    InputError
-        If the data set cannot be opened.
+    Raises `InputError` if the data set cannot be opened.
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
@@ -352,19 +342,8 @@ def _survey_run(
 ) -> tuple[Header | None, BoldRun | None]:
     """Read a run and check it together with its pair, derivatives and reference.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        Series of the run, or all of its echoes.
-    calibration : BoldRun or None
-        Calibration run of the run.
-
-    Returns
-    -------
-    header : Header or None
-        Header of the first file; None if unreadable.
-    run : BoldRun or None
-        Complete run; None if it cannot be processed.
+    `files` are the series of the run, or all of its echoes. Returns the header of the first file,
+    None if unreadable, and the complete run, None if it cannot be processed.
     """
     bold = files[0]
     name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
@@ -397,17 +376,9 @@ def _open_run(
 ) -> tuple[Header | None, BoldRun | None]:
     """Read header, sidecar and echoes of a run, and report problems.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        Series of the run, or all of its echoes.
-
-    Returns
-    -------
-    header : Header or None
-        Header of the first file with slices along the third axis; None if unreadable.
-    run : BoldRun or None
-        Run with its echoes; None if it cannot be processed.
+    `files` are the series of the run, or all of its echoes. Returns the header of the first file
+    with slices along the third axis, None if unreadable, and the run with its echoes, None if it
+    cannot be processed.
     """
     bold = files[0]
     if index.is_ignored(bold):

@@ -122,13 +122,8 @@ def is_magnitude(path: Path) -> bool:
 def lack_run_number(runs: Sequence[Mapping[str, str]]) -> list[bool]:
     """Return for each run whether it has no number next to a numbered run of the same name.
 
-    Parameters
-    ----------
-    runs : Sequence[Mapping[str, str]]
-        Entities of the runs of one participant, long names to labels.
+    `runs` are entities of the runs of one participant, long names to labels.
 
-    Examples
-    --------
     >>> lack_run_number([{"task": "a"}, {"task": "a", "run": "2"}, {"task": "b"}])
     [True, False, False]
     """
@@ -143,15 +138,8 @@ def lack_run_number(runs: Sequence[Mapping[str, str]]) -> list[bool]:
 def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:
     """Return the name of a run among the runs of its task.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Entities of the run, long names to labels.
-    over_sessions : bool
-        Whether the name contains the session.
+    `entities` are long names to labels. If `over_sessions`, the name contains the session.
 
-    Examples
-    --------
     >>> short_run_name({"session": "A", "run": "1"}, over_sessions=True)
     'ses-A_run-1'
     >>> short_run_name({}, over_sessions=True), short_run_name({}, over_sessions=False)

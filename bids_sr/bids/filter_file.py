@@ -24,18 +24,9 @@ _UNUSED_KINDS = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
 def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, object]]:
     """Read a filter file in the format of fMRIPrep.
 
-    An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
-
-    Returns
-    -------
-    dict
-        Kind of image → pybids query.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is not valid JSON, contains an unknown kind of image, or contains a
-        value that could lead out of the data set.
+    An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``. Returns pybids
+    queries by kind of image. Raises `InputError` if the file is missing, is not valid JSON,
+    contains an unknown kind of image, or contains a value that could lead out of the data set.
     """
     if path is None:
         return {}

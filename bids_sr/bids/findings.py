@@ -137,12 +137,8 @@ class Findings:
     def about(self, subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
         """Attribute notices that are added in this context to a participant and run.
 
-        Parameters
-        ----------
-        run : str
-            Name of the run, "" for notices about the participant.
-        code : str
-            Code for notices with the general code ``input``; "" keeps the current code.
+        `run` is the name of the run, "" for notices about the participant. `code` is for notices
+        with the general code ``input``; "" keeps the current code.
         """
         previous = self._subject, self._run, self._code
         self._subject = subject

@@ -113,17 +113,10 @@ def find_anatomy(
 ) -> PrecomputedAnat | None:
     """Return the anatomical derivatives of a participant from the first directory that has them.
 
-    Parameters
-    ----------
-    images : sequence of Path
-        T1w images of the data set; the session of the first one is preferred.
-    spaces : sequence of str
-        Requested templates; empty for the first supported template that has transforms.
-
-    Returns
-    -------
-    PrecomputedAnat or None
-        None if no directory has a preprocessed T1w image with a brain mask.
+    The session of the first of the `images`, the T1w images of the data set, is preferred.
+    `spaces` are the requested templates; if empty, the first supported template that has
+    transforms is taken. Returns None if no directory has a preprocessed T1w image with a brain
+    mask.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         _refuse_missing_participant(sources, label, findings)

@@ -26,8 +26,6 @@ def is_ignored(path: Path, bids_dir: Path, patterns: Sequence[str]) -> bool:
 
     The last pattern that matches decides; patterns with an exclamation mark include again.
 
-    Examples
-    --------
     >>> root = Path("/data")
     >>> is_ignored(root / "sub-01/func/sub-01_bold.nii", root, ["*_bold.nii"])
     True

@@ -22,11 +22,8 @@ def _read_text(path: Path, content: str) -> str:
 def read_object(path: Path) -> dict[str, object]:
     """Read a JSON file that contains an object.
 
-    Raises
-    ------
-    InputError
-        If the file was not downloaded, cannot be read, is not valid JSON, or contains another
-        type.
+    Raises `InputError` if the file was not downloaded, cannot be read, is not valid JSON, or
+    contains another type.
     """
     require_content(path)
     try:

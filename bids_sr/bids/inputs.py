@@ -23,14 +23,9 @@ DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)
 class Pair:
     """Images of one contrast of a participant at two resolutions, for training.
 
-    Attributes
-    ----------
-    highres, lowres : Path
-        Absolute paths. If `lowres` is None, it is computed from `highres` by k-space truncation.
-    factor : Triple
-        Low-resolution voxel size divided by high-resolution voxel size, per axis.
-    orders : tuple of AxisOrder
-        Axis orders that bring the files (high, low resolution) to the axis order of the run.
+    The paths are absolute. If `lowres` is None, it is computed from `highres` by k-space
+    truncation. `factor` is low-resolution voxel size divided by high-resolution voxel size, per
+    axis. `orders` bring the files (high, low resolution) to the axis order of the run.
     """
 
     highres: Path
@@ -70,14 +65,8 @@ class LowresScan:
 class ModelInput:
     """Input of the ``--pretrained`` models of structural scans.
 
-    Attributes
-    ----------
-    contrasts : tuple of str
-        BIDS suffixes in the order of the channels.
-    mm : Triple
-        Voxel size of the grid.
-    orientation : str
-        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    `contrasts` are BIDS suffixes in the order of the channels, `mm` is the voxel size of the grid,
+    and `orientation` the anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
 
     contrasts: tuple[str, ...]
@@ -104,32 +93,18 @@ class BoldRun:
     Slices are along the third axis, whatever the order in the file. Companions of a run are BOLD
     runs as well, with an axis order as close as possible to the order of the run.
 
-    Attributes
-    ----------
-    sidecar : mapping
-        Metadata after inheritance.
-    events : Path or None
-        None at rest, and if events are ignored.
-    slice_timing : tuple of float or None
-        Seconds from the start of a volume, one per slice along axis 2. If None, slice timing is
-        not corrected.
-    echoes : tuple
-        File and echo time (ms) of all combined echoes, the first being `bold`; empty for a single
-        echo.
-    factor : Triple
-        Acquired voxel size divided by high-resolution voxel size, per axis.
-    pair : Pair or None
-        Images of the same participant that this run is super-resolved with.
-    holdout : Pair or None
-        Second pair of the session, which is not used for training.
-    calibration : BoldRun or None
-        Short high-resolution run that calibrates this run.
-    same_task_run : BoldRun or None
-        Run of the same task that is used to evaluate series of other programs.
-    motion_corrected : bool
-        Whether this is a series of another program that was corrected for head motion.
-    compared : mapping
-        Name → series of another program that is compared with this run.
+    `tr` is in s. `sidecar` is metadata after inheritance. `events` are None at rest, and if events
+    are ignored. `slice_timing` is in seconds from the start of a volume, one per slice along axis
+    2. If None, slice timing is not corrected. `echoes` are file and echo time (ms) of all combined
+    echoes, the first being `bold`; empty for a single echo. `factor` is acquired voxel size
+    divided by high-resolution voxel size, per axis.
+
+    `pair` are images of the same participant that this run is super-resolved with, and `holdout`
+    is the second pair of the session, which is not used for training. `calibration` is a short
+    high-resolution run that calibrates this run. `same_task_run` is a run of the same task that is
+    used to evaluate series of other programs. `motion_corrected` states whether this is a series
+    of another program that was corrected for head motion. `compared` are series of other programs
+    that are compared with this run, by name.
     """
 
     header: Header = field(repr=False)
@@ -218,11 +193,8 @@ class BoldRun:
         This is the reference time of slice timing correction by this program, or of an earlier
         correction (StartTime), or else the middle of the slice acquisition.
 
-        Parameters
-        ----------
-        fraction : float
-            Reference time of the correction within the slice acquisition (0: first slice, .5:
-            middle, 1: last slice).
+        `fraction` is the reference time of the correction within the slice acquisition (0: first
+        slice, .5: middle, 1: last slice).
         """
         if self.slice_timing is not None:
             return reference_time(self.slice_timing, fraction)
@@ -252,18 +224,11 @@ class BoldRun:
 class Subject:
     """Participant with images and runs.
 
-    Attributes
-    ----------
-    runs : tuple of BoldRun
-        BOLD runs to process; empty for structural scans.
-    precomputed : PrecomputedAnat or None
-        Anatomical derivatives of another program. If given, `t1w` starts with its T1w image.
-    structural : tuple of Pair
-        Contrasts to super-resolve with ``--sr-target anat``.
-    controls : tuple
-        Contrasts of each session with only high-resolution scans (`anat.control`).
-    lowres : tuple
-        Contrasts of each session with only low-resolution scans, for ``--pretrained`` models.
+    `runs` are BOLD runs to process; empty for structural scans. `precomputed` are anatomical
+    derivatives of another program. If given, `t1w` starts with its T1w image. `structural` are
+    contrasts to super-resolve with ``--sr-target anat``. `controls` are contrasts of each session
+    with only high-resolution scans (`anat.control`), and `lowres` are contrasts of each session
+    with only low-resolution scans, for ``--pretrained`` models.
     """
 
     label: str
@@ -317,22 +282,14 @@ class Levels:
 class Survey(Findings):
     """Inputs according to file names, sidecars and headers, with all notices about them.
 
-    Attributes
-    ----------
-    subjects : tuple of Subject
-        Participants with their usable runs.
-    files_by_run : dict
-        Name of a run → BOLD file and events table, for all selected runs. Tables of unusable runs
-        are checked as well.
-    sources : tuple of DerivativeFolder
-        Directories of ``--derivatives``.
-    type_order : dict
-        Task → trial types in the order of ``Levels`` at the root of the data set, which determines
-        names and signs of default contrasts; other types follow in alphabetical order.
-    unshared_levels : dict
-        Events table → ``Levels`` of a single participant or session, which are not used.
-    sidecars : set of Path
-        JSON files of the data set that were read.
+    `subjects` are participants with their usable runs. `files_by_run` are BOLD file and events
+    table by name of the run, for all selected runs; tables of unusable runs are checked as well.
+    `sources` are the directories of ``--derivatives``.
+
+    `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
+    which determines names and signs of default contrasts; other types follow in alphabetical
+    order. `unshared_levels` are ``Levels`` of a single participant or session by events table,
+    which are not used. `sidecars` are JSON files of the data set that were read.
     """
 
     subjects: tuple[Subject, ...] = ()

@@ -53,14 +53,8 @@ _ENTITIES_IN_NAMES = frozenset(
 class Index:
     """Index of a data set by pybids, queried once per kind of image.
 
-    Parameters
-    ----------
-    layout : BIDSLayout
-        Layout of the data set.
-    bids_dir : Path
-        Root of the data set, absolute.
-    filters : mapping
-        Values of entities by their long name, for each kind of image.
+    `bids_dir` is absolute. `filters` are values of entities by their long name, for each kind of
+    image.
     """
 
     def __init__(
@@ -83,12 +77,8 @@ class Index:
     def find(self, kind: str, label: str) -> list[Path]:
         """Return the images of a participant that pass the filters, sorted by name.
 
-        `kind` is a key of `KINDS`.
-
-        Raises
-        ------
-        InputError
-            If the filter contains an entity or value that does not occur in the data set.
+        `kind` is a key of `KINDS`. Raises `InputError` if the filter contains an entity or value
+        that does not occur in the data set.
         """
         if kind not in self._images:
             self._images[kind] = self._query(kind)
@@ -180,12 +170,8 @@ class Index:
     def sidecar(self, path: Path) -> dict[str, object]:
         """Return the metadata of an image or table after inheritance, without null values.
 
-        Nearer and more specific files take precedence.
-
-        Raises
-        ------
-        InputError
-            If a JSON file that applies cannot be read or does not contain an object.
+        Nearer and more specific files take precedence. Raises `InputError` if a JSON file that
+        applies cannot be read or does not contain an object.
         """
         files = self.find_sidecars(path)
         self.sidecars.update(files)
@@ -194,10 +180,7 @@ class Index:
     def read_sidecar(self, file: Path) -> dict[str, object]:
         """Return the content of one JSON file, without files that it inherits from.
 
-        Raises
-        ------
-        InputError
-            If the file cannot be read or does not contain an object.
+        Raises `InputError` if the file cannot be read or does not contain an object.
         """
         self.sidecars.add(file)
         return read_object(file)
@@ -215,16 +198,9 @@ def open_index(
     With a database directory, all participants are indexed, because later calls may select others.
     The database is rebuilt if a file was added, removed or renamed.
 
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set, absolute.
-    labels, all_labels : sequence of str
-        Labels of the selected participants, and of all participants.
-    database_dir : Path or None
-        Directory with one folder per data set; None for an index in memory.
-    filters : mapping
-        Values of entities by their long name, for each kind of image.
+    `bids_dir` is absolute. `labels` are the selected and `all_labels` all participants.
+    `database_dir` has one folder per data set; None for an index in memory. `filters` are values
+    of entities by their long name, for each kind of image.
     """
     indexes_metadata = any(
         key not in _ENTITIES_IN_NAMES for query in filters.values() for key in query

@@ -118,24 +118,12 @@ def choose_pairs(
     resolution. The pair with the lowest run number is the run's pair, and the next pair is held
     out from training.
 
-    Parameters
-    ----------
-    bold : Header
-        Header of the run, with slices along the third axis.
-    session : str or None
-        Session label of the run; None if the data set has no sessions.
-    candidates : sequence of Header
-        Magnitude T2*-weighted images of all sessions of the participant, with axes in any order.
-    findings : Findings
-        Collects the problems; must not contain problems yet.
-
-    Returns
-    -------
-    Pair or None
-        Pair of the run; None if no pair fits (with a problem) or if there are no candidates (no
-        problem).
-    Pair or None
-        Held-out pair; None if there is no second pair or no method is trained on pairs.
+    `bold` is the header of the run, with slices along the third axis. `session` is its session
+    label; None if the data set has no sessions. `candidates` are magnitude T2*-weighted images of
+    all sessions of the participant, with axes in any order. `findings` must not contain problems
+    yet. The run's pair is None if no pair fits (with a problem) or if there are no candidates (no
+    problem). The held-out pair is None if there is no second pair or no method is trained on
+    pairs.
     """
     reordered_images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}

@@ -14,10 +14,7 @@ _LABEL = re.compile(r"[0-9A-Za-z+]+")
 def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
     """Return the sorted labels of all participants, and report directories with invalid labels.
 
-    Raises
-    ------
-    InputError
-        If there are no participants.
+    Raises `InputError` if there are no participants.
     """
     directory_labels = sorted(
         path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()

@@ -19,16 +19,9 @@ _SAVE_FIX = "Save the table as tab-separated UTF-8 text."
 class ParticipantsTable:
     """Participants that a data set lists.
 
-    Attributes
-    ----------
-    path : Path
-        File of the table, which may not exist.
-    columns : tuple[str, ...]
-        Columns in the order of the table; empty if there is no table.
-    rows : Mapping[str, Mapping[str, str | None]]
-        Cells by column, by participant (``sub-…``).
-    unnamed : Mapping[int, str]
-        Cell by line number, for lines whose participant_id is not a label, such as n/a.
+    The file of the table may not exist. `columns` are in the order of the table; empty if there is
+    no table. `rows` are cells by column, by participant (``sub-…``). `unnamed` are cells by line
+    number, for lines whose participant_id is not a label, such as n/a.
     """
 
     path: Path
@@ -50,11 +43,8 @@ class ParticipantsTable:
 def read_participants_table(bids_dir: Path) -> ParticipantsTable:
     """Return the participants in ``participants.tsv``; none if the data set has no such table.
 
-    Raises
-    ------
-    UsageError
-        If the table exists but cannot be read, has no column participant_id, or was not
-        downloaded (`InputError`).
+    Raises `UsageError` if the table exists but cannot be read, has no column participant_id, or
+    was not downloaded (`InputError`).
     """
     path = bids_dir / "participants.tsv"
     require_content(path)

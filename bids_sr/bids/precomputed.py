@@ -44,20 +44,11 @@ class DerivativeFolder:
 class PrecomputedAnat:
     """Anatomical derivatives of a participant; missing files are None or empty.
 
-    Attributes
-    ----------
-    preproc : Path
-        Bias-corrected T1w image, whose grid is shared by `mask`, `dseg` and `tpms`.
-    mask : Path
-        Brain mask.
-    dseg : Path or None
-        Tissue segmentation (1 GM, 2 WM, 3 CSF).
-    tpms : tuple of Path
-        Probability maps of GM, WM and CSF.
-    spaces : mapping
-        Template → (transform from T1w to the template, transform from the template to T1w).
-    surfaces : mapping
-        ``white``, ``pial`` and ``sphere`` (registered to fsaverage) → (left, right) surface.
+    `preproc` is the bias-corrected T1w image, whose grid is shared by the brain `mask`, `dseg` and
+    `tpms`. `dseg` is a tissue segmentation (1 GM, 2 WM, 3 CSF), and `tpms` are probability maps of
+    GM, WM and CSF. `spaces` are, by template, the transform from T1w to the template and the
+    transform from the template to T1w. `surfaces` are left and right surface by kind: ``white``,
+    ``pial`` and ``sphere`` (registered to fsaverage).
     """
 
     origin: DerivativeFolder
@@ -87,16 +78,9 @@ class PrecomputedAnat:
 class PrecomputedField:
     """Field map, with its registration to the boldref of a run.
 
-    Attributes
-    ----------
-    fieldmap : Path
-        Field map in Hz, on its own grid.
-    xfm : Path
-        ITK text file with the transform from the boldref to the field map.
-    phase_encoding : str
-        PhaseEncodingDirection of the BOLD run.
-    readout : float
-        TotalReadoutTime of the BOLD run (s).
+    The field map is in Hz, on its own grid. `xfm` is an ITK text file with the transform from the
+    boldref to the field map. `phase_encoding` and `readout` are PhaseEncodingDirection and
+    TotalReadoutTime (s) of the BOLD run.
     """
 
     name: str
@@ -110,21 +94,11 @@ class PrecomputedField:
 class PrecomputedRun:
     """Derivatives of a BOLD run; missing files are None.
 
-    Attributes
-    ----------
-    hmc : Path or None
-        ITK text file with one affine per volume, from the volume to the boldref. If None, head
-        motion is taken from the six motion parameters in `confounds`.
-    mask : Path or None
-        Brain mask on the grid of the boldref.
-    coreg : Path or None
-        Transform from the boldref to the T1w image.
-    confounds : Path or None
-        Confounds table.
-    n_dummy : int or None
-        Number of initial volumes marked as non-steady-state in the confounds table.
-    field : PrecomputedField or None
-        Field map that the run was corrected with.
+    `hmc` is an ITK text file with one affine per volume, from the volume to the boldref. If None,
+    head motion is taken from the six motion parameters in `confounds`. `mask` is a brain mask on
+    the grid of the boldref, and `coreg` the transform from the boldref to the T1w image. `n_dummy`
+    is the number of initial volumes marked as non-steady-state in the confounds table. `field` is
+    the field map that the run was corrected with.
     """
 
     origin: DerivativeFolder

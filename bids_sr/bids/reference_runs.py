@@ -154,21 +154,10 @@ def find_reference_in_dataset(
 ) -> HighresReference | None:
     """Find the reference of a run in `_REFERENCE_FOLDERS` of the data set, and report mismatches.
 
-    Parameters
-    ----------
-    findings : Findings
-        Collects notes about references that do not fit.
-    seeds : collection of str
-        Names of the seeds mapped in runs without events; maps of known activation are only used
-        for these seeds.
-    strict : bool
-        Whether a reference with another in-plane factor is a problem (with ``--sr-factor``)
-        instead of a note.
-
-    Returns
-    -------
-    HighresReference or None
-        Reference from the first folder with a usable reference.
+    `findings` collects notes about references that do not fit. `seeds` are the seeds mapped in
+    runs without events; maps of known activation are only used for these seeds. `strict` states
+    whether a reference with another in-plane factor is a problem (with ``--sr-factor``) instead of
+    a note. The reference is from the first folder with a usable reference.
     """
     for reference_dir in (root / name for name in _REFERENCE_FOLDERS):
         series, maps = _list_reference_files(reference_dir, run)

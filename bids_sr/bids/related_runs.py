@@ -111,18 +111,10 @@ def read_run(
 ) -> BoldRun | None:
     """Read a BOLD series from its header, or report a problem and return None.
 
-    Parameters
-    ----------
-    axes_run : BoldRun or None
-        Run whose axis order the series is brought to. If None, slices become the last axis.
-    tr : float or None
-        Repetition time (s) to use if neither sidecar nor header contains a number; implausible
-        times are then not reported. If None, the repetition time is checked.
-
-    Returns
-    -------
-    BoldRun or None
-        Run without events and slice times.
+    The series is brought to the axis order of `axes_run`. If it is None, slices become the last
+    axis. `tr` is the repetition time (s) to use if neither sidecar nor header contains a number;
+    implausible times are then not reported. If None, the repetition time is checked. The run has
+    no events and no slice times yet.
     """
     header, reorder_note = headers.read_header(path, findings), ""
     if header is None or not headers.is_bold(header, findings):
@@ -163,19 +155,9 @@ def read_companion(
 ) -> BoldRun | None:
     """Read a companion of a run, and compare its header, sidecar and events with the run.
 
-    Parameters
-    ----------
-    kind : {"reference", "compared", "another", "calibration"}
-        Relation of the series to the run.
-    root : Path
-        Data set of the series; sidecars are inherited from its root downward.
-    needs_timing : bool
-        Whether to read slice times.
-
-    Returns
-    -------
-    BoldRun or None
-        Companion with the axis order of the run; None with a problem.
+    `kind` is the relation of the series to the run. `root` is the data set of the series; sidecars
+    are inherited from its root downward. `needs_timing` states whether to read slice times. The
+    companion has the axis order of the run; None with a problem.
     """
     requirement, n_problems = _REQUIREMENTS[kind], len(findings.problems)
     if not findings.is_downloaded(path):
@@ -224,17 +206,9 @@ def find_mismatches(
 ) -> Iterator[_GridMismatch]:
     """Yield each mismatch of a companion with its run.
 
-    Parameters
-    ----------
-    candidate, run : BoldRun
-        Series with the same axis order.
-    kind : {"reference", "compared", "another", "calibration"}
-        Relation of the candidate to the run.
-    factor : Triple or None
-        Super-resolution factor of the run. None is valid only for a calibration run, which then
-        determines the factor.
-    dummies : int
-        Number of dummy volumes, which are not counted for a calibration run.
+    Both series have the same axis order, and `kind` is the relation of the candidate to the run.
+    `factor` is the super-resolution factor of the run. None is valid only for a calibration run,
+    which then determines the factor. `dummies` are not counted for a calibration run.
     """
     requirement = _REQUIREMENTS[kind]
     if requirement.grid == "factor":
@@ -380,17 +354,9 @@ def _find_calibration_mismatch(
 def compute_factor(candidate: BoldRun, run: BoldRun) -> Triple | None:
     """Return the factor implied by the voxel sizes of a calibration run, 1 along slices.
 
-    The in-plane factor is a simple fraction, or a whole number within the tolerance.
-
-    Parameters
-    ----------
-    candidate : BoldRun
-        Calibration run with the axis order of the run.
-
-    Returns
-    -------
-    Triple or None
-        None if there is no simple ratio above 1.
+    The in-plane factor is a simple fraction, or a whole number within the tolerance. `candidate`
+    is the calibration run with the axis order of the run. The factor is None if there is no simple
+    ratio above 1.
     """
     mean_ratio = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
     factor = nearest_simple_ratio(mean_ratio)

@@ -24,14 +24,9 @@ def group_files_by_run(
 ) -> list[tuple[Path, ...]]:
     """Return the files of each run: its series, all its echoes, or the selected echo.
 
-    A run with only phase, real or imaginary images is a problem.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Series of one or several participants, with all echoes and parts.
-    echo : int or None
-        Number of the echo to use; None to use all echoes.
+    A run with only phase, real or imaginary images is a problem. `paths` are series of one or
+    several participants, with all echoes and parts. `echo` is the number of the echo to use; None
+    to use all echoes.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:

@@ -59,14 +59,8 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """Return the series whose outputs get distinct names, and report all others as problems.
 
     Output names retain the entities of raw BOLD runs, and replace ``desc``. Each problem is
-    attributed to its run.
-
-    Parameters
-    ----------
-    paths : Sequence[Path]
-        Selected series of one participant, with well-formed entities.
-    findings : Findings
-        Collects the problems.
+    attributed to its run. `paths` are the selected series of one participant, with well-formed
+    entities.
     """
     series_by_name: dict[str, list[Path]] = {}  # by the name that outputs retain
     for path in paths:
@@ -126,16 +120,9 @@ def _describe_shared_name(name: str, series: Sequence[Path]) -> tuple[str, str]:
 class MisspelledImage:
     """Image that no search by suffix finds, because its name is misspelled.
 
-    Attributes
-    ----------
-    path : Path
-        Image file.
-    run : str
-        Name without the suffix, as far as it can be recognized.
-    reason, remedy : str
-        Fault of the name, and advice.
-    is_copy : bool
-        Whether the image is also stored under a valid name.
+    `run` is the name without the suffix, as far as it can be recognized. `reason` is the fault of
+    the name, and `remedy` is advice. `is_copy` states whether the image is also stored under a
+    valid name.
     """
 
     path: Path

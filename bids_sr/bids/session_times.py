@@ -24,21 +24,10 @@ def months_of_sessions(
     """Return the months since a participant's first session, by participant and session label.
 
     Sessions without a time are omitted. Month 0 may be missing for participants whose first
-    session is not among `sessions`.
-
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the BIDS data set.
-    sessions : Mapping[str, Iterable[str]]
-        Session labels by participant (``sub-…``).
-    column : str | None, optional
-        Numeric column of the sessions tables with the months; None for dates in `ACQ_TIME`.
-
-    Raises
-    ------
-    UsageError
-        If a table cannot be read, no table has the column, or a cell is not a number or a date.
+    session is not among `sessions`. `sessions` are session labels by participant (``sub-…``).
+    `column` is the numeric column of the sessions tables with the months; None for dates in
+    `ACQ_TIME`. Raises `UsageError` if a table cannot be read, no table has the column, or a cell
+    is not a number or a date.
     """
     months: dict[tuple[str, str], float] = {}
     existing_columns: set[str] = set()

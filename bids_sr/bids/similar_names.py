@@ -14,19 +14,10 @@ _MIN_SIMILARITY = 0.8  # smallest similarity of spellings of one label, as defin
 def describe_similar(image: Path, suffix: str, extension: str, keyword: str) -> str:
     """Return a sentence about a file that probably belongs to an image, but does not apply to it.
 
-    Parameters
-    ----------
-    image : Path
-        BOLD series without a table or sidecar in its directory.
-    suffix, extension : str
-        Suffix and extension of the missing file, such as ``events`` and ``.tsv``.
-    keyword : str
-        Text that the names of candidates contain in any spelling, such as ``event``.
-
-    Returns
-    -------
-    str
-        The file and the difference of its name; "" if the directory contains no such file.
+    `image` is a BOLD series without a table or sidecar in its directory. `suffix` and `extension`
+    are of the missing file, such as ``events`` and ``.tsv``. `keyword` is a text that the names of
+    candidates contain in any spelling, such as ``event``. The sentence states the file and the
+    difference of its name; "" if the directory contains no such file.
     """
     candidates = []
     for name in sorted(entry.name for entry in os.scandir(image.parent)):

@@ -37,14 +37,8 @@ def _describe_header_tr(tr: float | None) -> str:
 def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
     """Return the repetition time (s) from the sidecar, or None with a problem.
 
-    The value is compared with the header.
-
-    Parameters
-    ----------
-    header : Header
-        Header of the series, with the axes in any order.
-    value : object
-        ``RepetitionTime`` after inheritance, or None.
+    The value is compared with the header. The axes of the header may have any order. `value` is
+    ``RepetitionTime`` after inheritance, or None.
     """
     if value is None:
         likely_tr_s = guess_tr(header.tr)

@@ -85,10 +85,7 @@ def _read_optional_levels(index: Index, sidecar: Path, findings: Findings) -> tu
 def _read_levels(index: Index, sidecar: Path) -> tuple[str, ...]:
     """Return the trial types in ``Levels`` of a sidecar; () if it does not contain them.
 
-    Raises
-    ------
-    InputError
-        If the sidecar cannot be read.
+    Raises `InputError` if the sidecar cannot be read.
     """
     description = index.read_sidecar(sidecar).get("trial_type")
     levels = description.get("Levels") if isinstance(description, dict) else None

@@ -14,20 +14,9 @@ def read_spacing(
     """Return the interval between volumes (s) from VolumeTiming, or None with a problem.
 
     Filters and noise model require equal intervals, so series with pauses or a variable repetition
-    time are rejected.
-
-    Parameters
-    ----------
-    path : Path
-        File of the series, for messages.
-    timing : object
-        VolumeTiming of the sidecar (s).
-    n_volumes : int
-        Number of volumes in the file.
-    tr : object
-        RepetitionTime of the sidecar (s), None if missing.
-    findings : Findings
-        Collects the problems.
+    time are rejected. `path` is for messages. `timing` is VolumeTiming of the sidecar (s),
+    `n_volumes` the number of volumes in the file, and `tr` RepetitionTime of the sidecar (s), None
+    if missing.
     """
     if not isinstance(timing, list) or not all(isinstance(time, int | float) for time in timing):
         reason, fix = "VolumeTiming is not a list of times in seconds", "Correct the sidecar."

@@ -71,19 +71,9 @@ def select_control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -
 def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
     """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
 
-    Parameters
-    ----------
-    changes : Sequence[ndarray]
-        Differences between successive volumes (X, Y, Z).
-    mask : ndarray
-        Voxels to correlate (X, Y, Z).
-    step : Sequence[int]
-        Distance in voxels along x and y.
-
-    Returns
-    -------
-    float
-        Mean correlation, from -1 to 1; NaN if it is undefined along an axis.
+    `changes` are differences between successive volumes (X, Y, Z), `mask` are the voxels to
+    correlate (X, Y, Z), and `step` is the distance in voxels along x and y. The correlation is NaN
+    if it is undefined along an axis.
     """
     correlations = []
     for axis in (0, 1):

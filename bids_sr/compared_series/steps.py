@@ -93,29 +93,13 @@ def align_compared(
     A series that was not corrected for head motion has the positions of the run. The mean image
     of a corrected series is registered to the boldref.
 
-    Parameters
-    ----------
-    compared, bold : Series
-        Compared series and acquired series.
-    boldref, bold_mask : Image, Mask
-        Boldref and brain of the run on the acquired grid.
-    hmc_xfms : Transforms
-        Transforms of boldref points to points of each volume of the run (T, 4, 4; RAS mm).
-    series_name : str
-        Name of the compared series, the key of the facts.
-    is_corrected : bool
-        Whether the series was corrected for head motion.
+    `bold` is the acquired series; `boldref` and `bold_mask` are on its grid. `hmc_xfms` map
+    boldref points to points of each volume of the run (T, 4, 4; RAS mm). `series_name` is the key
+    of the facts. `is_corrected` states whether the series was corrected for head motion.
 
-    Returns
-    -------
-    tuple[Transforms, Facts, Mask]
-        Transforms of boldref points to points of the compared series; facts on the alignment; and
-        voxels of the acquired grid with signal in both series.
-
-    Raises
-    ------
-    ComparedError
-        If the series is shifted, is from another run or head, or contradicts `is_corrected`.
+    Returns transforms of boldref points to points of the compared series, facts on the alignment,
+    and the voxels of the acquired grid with signal in both series. Raises `ComparedError` if the
+    series is shifted, is from another run or head, or contradicts `is_corrected`.
     """
     alignment = check_alignment(bold, compared, is_corrected=is_corrected)
     facts = alignment.facts() | {
@@ -151,29 +135,15 @@ def resample_compared(
     The result is in signal units of the run. Voxels without signal take the signal of the acquired
     series, because filters need complete slices.
 
-    Parameters
-    ----------
-    stc, acquired : Series
-        Compared series and acquired series after slice-timing correction.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    hmc_xfms, compared_xfms : Transforms
-        Transforms of boldref points to points of each volume of the run, and of the compared
-        series (T, 4, 4; RAS mm).
-    compared_facts, compared_signal : Facts, Mask
-        Results of `align_compared`.
-    distortion : Distortion | None
-        Distortion of the run. It is only corrected if head motion was not corrected in the series;
-        motion-corrected series are assumed to be undistorted.
-    factor : Factor
-        Acquired over high-resolution voxel size by axis.
-    series_name : str
-        Name of the compared series.
+    `stc` is the compared series and `acquired` the acquired series after slice-timing correction.
+    `bold_mask_hr` is the brain on the high-resolution grid. `hmc_xfms` and `compared_xfms` map
+    boldref points to points of each volume of the run, and of the compared series (T, 4, 4; RAS
+    mm). `compared_facts` and `compared_signal` are results of `align_compared`. `factor` is
+    acquired over high-resolution voxel size by axis.
 
-    Returns
-    -------
-    tuple[Series, Mask]
-        Series on the high-resolution grid, and brain voxels with signal in both series.
+    The distortion of the run is only corrected if head motion was not corrected in the series;
+    motion-corrected series are assumed to be undistorted. The returned mask are the brain voxels
+    with signal in both series.
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
@@ -232,16 +202,10 @@ def _restrict_to_signal(mask: Volume, signal: Volume, xfm: Array) -> Volume:
 class _SignalFill:
     """Scale of a compared series, and acquired signal for its voxels without signal.
 
-    Attributes
-    ----------
-    acquired, series : SeriesReader
-        Acquired series and compared series.
-    lacks_signal : Array
-        Voxels of the compared series without signal (3D, boolean).
-    is_as_acquired : bool
-        Whether the volumes of the compared series are in the acquired positions.
-    scale, offset : np.float32
-        Factor and summand that give the compared series the signal unit of the run.
+    `acquired` is the acquired series and `series` the compared series, whose voxels without signal
+    are `lacks_signal` (3D, boolean). `is_as_acquired` states whether its volumes are in the
+    acquired positions. `scale` and `offset` are factor and summand that give the compared series
+    the signal unit of the run.
     """
 
     acquired: SeriesReader

@@ -170,22 +170,11 @@ def _describe_position(facts: Mapping[str, object]) -> list[Sentence]:
 class _ComparedVerdict:
     """Verdict on one series of another program.
 
-    Attributes
-    ----------
-    name : str
-        Name of the series.
-    status : VerdictStatus
-        Verdict in a few words.
-    headline_sentences : tuple[Sentence, ...]
-        Verdict, and whether the activation of the acquired run is lost.
-    sentences : tuple[Sentence, ...]
-        Results by band, the data that missing assessments require, and position.
-    claims : tuple[Claim, ...]
-        Decisions on the bands.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution; NaN if there is no control.
-    facts : Mapping[str, object]
-        Alignment of the series with the run.
+    `status` is the verdict in a few words. `headline_sentences` are the verdict, and whether the
+    activation of the acquired run is lost. `sentences` are results by band, the data that missing
+    assessments require, and position. `claims` are the decisions on the bands. `fwhm_mm` is the
+    smoothing of the control at the same resolution; NaN if there is no control. `facts` describe
+    the alignment of the series with the run.
     """
 
     name: str
@@ -253,18 +242,10 @@ def decide_compared_verdict(
 ) -> _ComparedVerdict:
     """Decide whether a series is more accurate than the acquired series.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    rows : Sequence[MetricRow]
-        Metric rows of the run.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
-    facts : Mapping[str, object]
-        Alignment with the run, see `bids_sr.registration.series_alignment.Alignment.facts`.
-    margin : float | None
-        Smallest difference of explained variance that counts; None for `_MARGIN`.
+    `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm); NaN if there is no
+    control. `facts` describe the alignment with the run, see
+    `bids_sr.registration.series_alignment.Alignment.facts`. `margin` is the smallest difference of
+    explained variance that counts; None for `_MARGIN`.
     """
     finer = facts.get("grid") != ON_ACQUIRED
     claims = [

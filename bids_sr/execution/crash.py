@@ -40,21 +40,9 @@ def report_crash(node: "Node", outcome: NodeOutcome | None, crashes: list[Notice
     """Write the crash file of a step, and add the failure to the record of the run.
 
     The crash file is in the same directory as the record or, if this fails, in another directory.
-
-    Parameters
-    ----------
-    node : Node
-        Failed node.
-    outcome : NodeOutcome | None
-        Outcome reported by the process of the node; None if the exception that is being handled in
-        this process is the failure.
-    crashes : list[Notice]
-        List to which the notice is added.
-
-    Returns
-    -------
-    Notice
-        Notice with the reason, the remedy and the crash file.
+    `outcome` is reported by the process of the node; None if the exception that is being handled
+    in this process is the failure. The notice is added to `crashes`, and has the reason, the
+    remedy and the crash file.
     """
     outcome = outcome or {}
     lines = outcome.get("traceback") or traceback.format_exception(*sys.exc_info())

@@ -156,34 +156,14 @@ def execute(
 ) -> RunOutcome:
     """Run a workflow; a failed node does not stop nodes that do not depend on it.
 
-    Parameters
-    ----------
-    workflow : pe.Workflow
-        Workflow of all steps, with its working directory.
-    nprocs : int
-        Number of processors for all simultaneous nodes together.
-    mem_gb : float
-        Memory for all simultaneous nodes together (GB).
-    crash_dir : Path
-        Directory of the record of the run.
-    plugin : Plugin
-        Execution on this computer or as SLURM jobs, with the options of the jobs.
-    progress : _StatusCallback | None, optional
-        Function that is called with a node and its status.
-    has_gpu : bool, optional
-        Whether steps may use a GPU.
+    The workflow has all steps and its working directory. `nprocs` processors and `mem_gb` GB of
+    memory are for all simultaneous nodes together. `crash_dir` is the directory of the record of
+    the run. `plugin` is execution on this computer or as SLURM jobs, with the options of the jobs.
+    `progress` is called with a node and its status. `has_gpu` states whether steps may use a GPU.
+    Returns failed steps and missing files.
 
-    Returns
-    -------
-    RunOutcome
-        Failed steps and missing files.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        The run was interrupted. All workers have ended, and results of finished nodes are kept.
-    Exception
-        The run failed without a crash file.
+    Raises `KeyboardInterrupt` if the run was interrupted: all workers have ended, and results of
+    finished nodes are kept. Other exceptions mean that the run failed without a crash file.
     """
     # run steps again if their files were deleted, truncated or modified; nipype considers them
     # done

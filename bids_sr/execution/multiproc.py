@@ -4,7 +4,7 @@ Defects of nipype, as they would be reported:
 
 - When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken
   and every pending future raises `BrokenProcessPool`. `_async_callback` raises it within a done
-  callback, where it is only logged. No task is marked as done, and `run` polls forever. When the
+  callback, which only logs it. No task is marked as done, and `run` polls forever. When the
   scheduler is killed, its workers continue to run.
 - `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s
   that `execute` sets). `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of
@@ -100,19 +100,8 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
 
     Errors are returned even if the node has no result file.
 
-    Parameters
-    ----------
-    node : Node
-        Node to run.
-    updatehash : bool
-        Whether to update the hash of the step without running it.
-    taskid : int
-        Number of the task.
-
-    Returns
-    -------
-    NodeOutcome
-        Result of the step, or the lines of its error and its peak memory (GB).
+    If `updatehash`, the hash of the step is updated without running it. `taskid` is the number of
+    the task. Returns the result of the step, or the lines of its error and its peak memory (GB).
     """
     outcome: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
     set_torch_threads(node.n_procs)
@@ -262,16 +251,9 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
     Workers are not forked from this process, because a child of a process that has used torch
     hangs in its first convolution.
 
-    Parameters
-    ----------
-    n_procs : int
-        Number of processors.
-    memory_gb : float
-        Memory for all simultaneous nodes together (GB).
-    has_gpu : bool, optional
-        Whether steps may use a GPU.
-    **arguments : object
-        Further arguments of nipype's plugin.
+    `n_procs` processors and `memory_gb` GB of memory are for all simultaneous nodes together.
+    `has_gpu` states whether steps may use a GPU. `arguments` are further arguments of nipype's
+    plugin.
     """
 
     pool: ProcessPoolExecutor

@@ -196,11 +196,8 @@ class FinishedSteps:
     def write_requests(self, unfinished_nodes: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
 
-        Parameters
-        ----------
-        unfinished_nodes : Collection[Node], optional
-            Steps that have to run, whose earlier records do not count. This is passed before any
-            step runs, and empty at the end.
+        `unfinished_nodes` are steps that have to run, whose earlier records do not count. They are
+        passed before any step runs, and empty at the end.
         """
         for node, (folder, digest) in self._folder_and_digest.items():
             with contextlib.suppress(OSError):

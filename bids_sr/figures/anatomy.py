@@ -38,17 +38,9 @@ def mosaic_figure(
 ) -> Figure:
     """Plot planes of one image in three orientations, with outlines.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    outlines : Sequence[Outline]
-        Outlines drawn on every plane.
-    mask : Volume | None
-        Voxels that determine the range of planes and the gray scale; None for voxels that are not
-        0.
-    views : Sequence[tuple[int, int]]
-        Axis and number of planes of each row.
+    The outlines are drawn on every plane. `mask` are the voxels that determine the range of planes
+    and the gray scale; None for voxels that are not 0. `views` are axis and number of planes of
+    each row.
     """
     region = _mask_or_nonzero(image, mask)
     gray_layer = slices.make_gray_layer(image, region)
@@ -74,23 +66,11 @@ def registration_figure(
     Outlines of the reference are drawn on all rows. The last row contains the reference and the
     registered image, which blinks while the pointer is on the figure.
 
-    Parameters
-    ----------
-    images : Mapping[str, Volume]
-        Reference, moving image, and registered image by name, on one grid.
-    outlines : Sequence[Outline]
-        Outlines of the reference; a contour that does not follow an edge indicates
-        misregistration.
-    mask : Volume | None
-        Voxels that determine the range of planes and the gray scale; None for voxels that are not
-        0.
-    views : Sequence[tuple[int, int]]
-        Axis and number of planes of each group of columns.
-
-    Raises
-    ------
-    FigureInputError
-        If the images have different shapes.
+    `images` are the reference, the moving image, and the registered image by name, on one grid;
+    different shapes raise `FigureInputError`. A contour of the reference that does not follow an
+    edge indicates misregistration. `mask` are the voxels that determine the range of planes and
+    the gray scale; None for voxels that are not 0. `views` are axis and number of planes of each
+    group of columns.
     """
     if len(shapes := {image.data.shape for image in images.values()}) > 1:
         raise FigureInputError(f"images of shapes {sorted(shapes)} are not on one grid")
@@ -116,14 +96,8 @@ def make_isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
     """Return two outlines of an image: the edge of the head, and bright inner structures.
 
     They serve as contours if there are no tissue maps. The levels are 45 % of the median and the
-    88th percentile of the lightly smoothed image inside the mask.
-
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    mask : Volume | None
-        Voxels of the head or brain; None or empty for voxels above the mean.
+    88th percentile of the lightly smoothed image inside the mask. `mask` is the head or brain;
+    None or empty for voxels above the mean.
     """
     from scipy import ndimage
 

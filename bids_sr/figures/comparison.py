@@ -48,25 +48,11 @@ def comparison_figure(
     All images share one gray scale and all differences share one color scale, in the unit of the
     reference. The enlarged region is the square with the largest variance of the reference.
 
-    Parameters
-    ----------
-    title : str
-        Heading, such as the name of the reference.
-    affine : Array
-        Voxel → RAS mm of all images (4, 4).
-    reference : Real
-        High-resolution reference, the target (X, Y, Z).
-    interpolated_image : Real
-        Low-resolution image interpolated linearly to the grid of the reference: the input.
-    mask : MaskArray
-        Brain (X, Y, Z); the slice with the most brain voxels is drawn.
-    methods : Mapping[str, Real]
-        Super-resolved images, the outputs, by name.
-
-    Returns
-    -------
-    Figure
-        One row for the target and one per method; left is left.
+    The reference (X, Y, Z) is the target, which has a row as well. `interpolated_image`, the
+    input, is the low-resolution image interpolated linearly to the grid of the reference. `affine`
+    maps voxels of all images to RAS mm, and `title` is a heading, such as the name of the
+    reference. The slice with the most voxels of the brain `mask` (X, Y, Z) is drawn. `methods` are
+    super-resolved images, the outputs, by name. Left is left.
     """
     brain = _reorient(mask.astype(np.float32), affine) > 0.5
     z = middle_slice(brain)
@@ -153,14 +139,8 @@ def _draw_panels(
 ) -> AxesImage:
     """Draw the panels of a row, and return the last image.
 
-    Parameters
-    ----------
-    axes : Sequence[Axes]
-        Axes of the row; axes without a panel are hidden.
-    panels : Sequence[_Panel]
-        At least one panel.
-    titles : Sequence[str]
-        Titles of the columns; empty if the row has no titles.
+    There is at least one panel; axes without a panel are hidden. `titles` of the columns are empty
+    if the row has no titles.
     """
     for ax in axes:
         canvas.hide_axes(ax)
@@ -204,14 +184,8 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
     """Return corner and side (pixels) of the square with the largest variance in a slice.
 
     The square is chosen only from the reference, so that no method is preferred, and is inside the
-    bounding box of the mask.
-
-    Parameters
-    ----------
-    image : Array
-        Slice of the reference (X, Y).
-    mask : MaskArray
-        Brain (X, Y).
+    bounding box of the mask. `image` is a slice of the reference (X, Y), and `mask` the brain (X,
+    Y).
     """
     x_indices = np.flatnonzero(mask.any(axis=1))
     y_indices = np.flatnonzero(mask.any(axis=0))
@@ -248,12 +222,7 @@ def _reorient(image: Real, affine: Array) -> Array:
 def correlation_histogram(names: tuple[str, str], first: Real, second: Real) -> Figure:
     """Draw the joint histogram of two images, with the regression line if none is constant.
 
-    Parameters
-    ----------
-    names : tuple[str, str]
-        Labels of the axes.
-    first, second : Real
-        Values of the voxels (n,).
+    `names` are labels of the axes; `first` and `second` are values of the voxels (n,).
     """
     with canvas.style(literal=True):
         fig = canvas.new_figure(4.2, 3.8)

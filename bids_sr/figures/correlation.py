@@ -35,22 +35,8 @@ def correlation_figure(
     no series chooses its own planes. All rows share one color scale, from the threshold (see
     `display_threshold`) to the highest of these values.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Map (3D) by series, on any grid of the scene's field of view.
-    scene : Scene
-        Signal, brain and region of interest below the maps.
-
-    Returns
-    -------
-    Figure
-        Figure with one row per series and four columns.
-
-    Raises
-    ------
-    FigureInputError
-        If `maps` is empty.
+    The maps (3D) by series are on any grid of the scene's field of view. Raises `FigureInputError`
+    if there are none.
     """
     if not maps:
         raise FigureInputError("no cross-correlation map to draw")

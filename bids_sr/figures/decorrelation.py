@@ -21,21 +21,9 @@ def decorrelation_figure(
     marks the cut-off frequency K. The spectrum (purple) is the radial mean of log |Fourier
     transform|, scaled from 0 to 1.
 
-    Parameters
-    ----------
-    title : str
-        Heading, such as the name of the reference.
-    images : Mapping[str, Real]
-        Images on one grid (X, Y, Z) by name.
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    mask : MaskArray
-        Brain (X, Y, Z); the slice with the most brain voxels is drawn.
-
-    Returns
-    -------
-    Figure
-        One panel per image.
+    The images (X, Y, Z) by name share one grid with voxel sizes `zooms` (mm), and each has a
+    panel. The slice with the most voxels of the brain `mask` (X, Y, Z) is drawn. `title` is a
+    heading, such as the name of the reference.
     """
     z = middle_slice(mask)
     columns = min(4, len(images))

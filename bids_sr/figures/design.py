@@ -35,16 +35,8 @@ def design_figure(
     Rows of the design matrix are volumes, from top to bottom; every column is divided by its
     largest absolute value.
 
-    Parameters
-    ----------
-    design : Design
-        Model of the run.
-    blocks : Mapping[str, Sequence[tuple[float, float]]]
-        Onset and duration (s) of each event by condition; empty at rest.
-    contrasts : Mapping
-        Weights by contrast and condition.
-    with_matrix : bool
-        Whether the design matrix is shown.
+    `blocks` are onset and duration (s) of each event by condition; empty at rest. `contrasts` are
+    weights by contrast and condition.
     """
     body_inch = max(
         _MIN_HEIGHT_INCH, _ROW_HEIGHT_INCH * max(len(design.conditions), len(contrasts))

@@ -77,22 +77,10 @@ def _plot_forest(
 ) -> Figure:
     """Plot one line per series or difference, and one row of panels per region.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows to draw.
-    columns : Mapping[_ColumnKey, str]
-        Titles of the columns of panels by key; columns without rows are omitted.
-    get_column : Callable[[MetricRow], _ColumnKey]
-        Function that returns the key of the column of a row.
-    names : Sequence[str]
-        First series in display order; other series follow.
-    emphasized_column : _ColumnKey | None
-        Key of the column that is emphasized.
-    label : str
-        Label of the value axis.
-    shares_scale : bool
-        Whether all panels share one value axis.
+    `columns` are the titles of the columns of panels by the key that `get_column` returns for a
+    row; columns without rows are omitted. The series in `names` are drawn first, in this order.
+    `emphasized_column` is the key of the column that is emphasized, and `label` the label of the
+    value axis, which all panels share if `shares_scale`.
     """
     series_order = evaluation_rows.list_series(rows, names)
     sorted_rows = sorted(

@@ -48,18 +48,9 @@ class ForestPoint:
 class ForestPanel:
     """Panel of a forest plot.
 
-    Attributes
-    ----------
-    title : str
-        Text above the panel.
-    points : Mapping[str, Sequence[ForestPoint]]
-        Points by label; labels without a finite value are marked n/a.
-    lines : Mapping[str, tuple[str, Dashes, float]]
-        Color, dashes and position of vertical lines by name.
-    is_emphasized : bool
-        Whether the panel is emphasized by a bold title and a tinted background.
-    margin : float
-        Equivalence margin; values within ± this margin are shaded. NaN for no shading.
+    `points` are by label; labels without a finite value are marked n/a. `lines` are color, dashes
+    and position of vertical lines by name. A panel is emphasized by a bold title and a tinted
+    background. Values within ± the equivalence `margin` are shaded; NaN for no shading.
     """
 
     title: str
@@ -83,31 +74,13 @@ def forest_figure(
 ) -> Figure:
     """Plot points with intervals, one line per label.
 
-    Parameters
-    ----------
-    grid : Sequence[Sequence[ForestPanel]]
-        Rows of panels.
-    labels : Mapping[str, str]
-        Text at the left by key of the points, from top to bottom.
-    legend : Mapping[str, ForestPoint]
-        Appearance of a point by name.
-    row_names : Sequence[str]
-        Headings of the rows of panels; may be empty.
-    xlabel : str
-        Label of the value axis.
-    shares_scale : bool
-        Whether all panels share one value axis; otherwise the panels of a column do.
-    includes_zero : bool
-        Whether the value axis includes 0.
-    lowest_value : float
-        Lower limit of the value axis.
-    row_inch : float
-        Height of a line (inches).
+    `grid` are rows of panels, with the headings `row_names` (may be empty). `labels` are the texts
+    at the left by key of the points, from top to bottom. `legend` has the appearance of a point by
+    name. All panels share one value axis if `shares_scale`; otherwise the panels of a column do.
+    `lowest_value` is the lower limit of the value axis. `row_inch` is the height of a line
+    (inches).
 
-    Raises
-    ------
-    FigureInputError
-        If `grid` or `labels` are empty.
+    Raises `FigureInputError` if `grid` or `labels` are empty.
     """
     if not grid or not labels:
         raise FigureInputError("no values of the evaluation to draw")

@@ -17,14 +17,9 @@ def mark_corners(line: Float, tolerance: float, marks: Any) -> None:
     of its points is farther than the tolerance from the segment; the farthest point then divides
     the section.
 
-    Parameters
-    ----------
-    line : Float
-        Points (N, 2).
-    tolerance : float
-        Largest distance of a point from the simplified line, in the unit of the points.
-    marks : array of bool
-        Flags (N,), all False; marked points become True. Both ends are always marked.
+    `tolerance` is the largest distance of a point from the simplified line, in the unit of the
+    points. `marks` are flags (N,), all False; marked points become True. Both ends are always
+    marked.
     """
     marks[0] = marks[-1] = True
     ends = np.empty(len(line), np.int64)  # ends of pending sections, the next section last

@@ -91,16 +91,9 @@ def _choose_step(largest: float, threshold: float) -> float:
 def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     """Encode an image in RAS orientation as an int8 ``.nii.gz`` file in base64.
 
-    Equal images give equal bytes.
-
-    Parameters
-    ----------
-    image : Volume
-        Image in any orientation (3D); NaN becomes 0.
-    slope : float
-        Step of the stored values; values are clipped at 127 steps.
-    description : str
-        Description in the NIfTI header (ASCII).
+    Equal images give equal bytes. The image is 3D, in any orientation; NaN becomes 0. `slope` is
+    the step of the stored values, which are clipped at 127 steps. The description in the NIfTI
+    header is ASCII.
     """
     volume = slices.reorient_to_ras(image)
     steps = np.clip(np.rint(slices.replace_nan(volume.data) / slope), -_N_STEPS, _N_STEPS).astype(
@@ -133,28 +126,14 @@ def viewer_html(
 ) -> Markup:
     """Return the map viewer of a run as an HTML fragment; empty if there are no maps.
 
-    Parameters
-    ----------
-    maps : Mapping[tuple[str, str], Mapping[str, Volume]]
-        Maps by contrast and smoothing, for each series in display order.
-    background, mask : Volume
-        Anatomical background and brain, on one grid.
-    display : Display
-        Statistic, threshold and color scale.
-    files : Mapping[str, str]
-        Paths of the complete maps relative to the page, by `map_key`.
-    first_series : str
-        Series that is shown first, at the peak of the first map.
-    max_bytes : int
-        Limit for the maps in bytes of base64; the first contrast and smoothing are always
-        included.
-    mni : Array | None
-        MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the background's
-        field of view.
-    definitions : Sequence[tuple[str, str]]
-        Labels and descriptions of the series.
-    cautions : Sequence[str]
-        Sentences on maps whose detail should not be interpreted.
+    The maps are by contrast and smoothing, for each series in display order; background and brain
+    mask are on one grid. `files` are paths of the complete maps relative to the page, by
+    `map_key`. `first_series` is shown first, at the peak of the first map. `max_bytes` limits the
+    maps in bytes of base64, but the first contrast and smoothing are always included.
+
+    `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
+    background's field of view. `definitions` are labels and descriptions of the series, and
+    `cautions` are sentences on maps whose detail should not be interpreted.
     """
     if not maps:
         return Markup("")

@@ -162,11 +162,7 @@ def peak_voxel(image: Volume, mask: Volume) -> tuple[int, int, int]:
     """Return the voxel with the largest absolute value in a brain mask.
 
     Overview and viewer open at this voxel. `image` may be on another grid of the field of view.
-
-    Returns
-    -------
-    tuple[int, int, int]
-        Indices in the mask in RAS order (right, anterior, superior), counted from 0.
+    The indices are in the mask in RAS order (right, anterior, superior), counted from 0.
     """
     magnitude = slices.resample_nearest(
         image.like(np.abs(slices.replace_nan(image.data))), mask
@@ -219,25 +215,10 @@ def activation_figure(
     Each plane is shown completely and zoomed into the region; if the region covers about the
     whole brain, twice as many planes are shown instead. The first map determines the planes.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Maps by series, on any grid of the scene's field of view.
-    scene : Scene
-        Signal, brain and region of interest below the maps.
-    display : Display
-        Statistic, threshold and color scale.
-    n_slices : int
-        Number of planes.
-    limit : float | None
-        End of the color scale; None for the `common_scale` of the maps.
-    significant : Mapping[str, Volume] | None
-        Masks of FDR-significant voxels by series, which are outlined.
-
-    Raises
-    ------
-    FigureInputError
-        If `maps` is empty.
+    The maps by series are on any grid of the scene's field of view. `limit` is the end of the
+    color scale; None for the `common_scale` of the maps. `significant` are masks of
+    FDR-significant voxels by series, which are outlined. Raises `FigureInputError` if `maps` is
+    empty.
     """
     if not maps:
         raise FigureInputError("no map to draw")
@@ -274,25 +255,10 @@ def plot_zoomed_maps(
 
     The first panel shows the complete plane with a frame around the part.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Maps by title.
-    scene : Scene
-        Signal, brain and region of interest below the maps.
-    display : Display
-        Statistic, threshold and color scale.
-    limit : float | None
-        End of the color scale; None for the `common_scale` of the maps.
-    center_voxel : tuple[int, int, int] | None
-        Voxel at the center, in RAS order; None for the peak of the first map.
-    region : Volume | None
-        Mask that is outlined, such as FDR-significant voxels.
-
-    Raises
-    ------
-    FigureInputError
-        If `maps` is empty.
+    The maps are by title. `limit` is the end of the color scale; None for the `common_scale` of
+    the maps. `center_voxel` is in RAS order; None for the peak of the first map. `region` is a
+    mask that is outlined, such as FDR-significant voxels. Raises `FigureInputError` if `maps` is
+    empty.
     """
     if not maps:
         raise FigureInputError("no map to draw")
@@ -393,23 +359,10 @@ def plot_effects_above_nyquist(
     All series share one color scale, which depends on the last map. The last map also determines
     two planes, at least two slices apart, and the part of each plane with the strongest values.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Effects by series, on one grid.
-    mask : Volume
-        Brain on this grid.
-    scores : Mapping[str, float]
-        Values of `score` by series, printed beside the names.
-    score : str
-        Name of the score.
-    percent : float | None
-        Percentage of the brain's mean signal that equals one signal unit; None if it is unknown.
-
-    Raises
-    ------
-    FigureInputError
-        If `maps` is empty.
+    The maps by series and the brain `mask` are on one grid. `scores` are values of the score named
+    `score` by series, printed beside the names. `percent` is the percentage of the brain's mean
+    signal that equals one signal unit; None if it is unknown. Raises `FigureInputError` if `maps`
+    is empty.
     """
     if not maps:
         raise FigureInputError("no map above the acquired Nyquist frequency to draw")
@@ -509,22 +462,11 @@ def series_figure(
 ) -> Figure:
     """Plot a slice of one volume in all series: complete, enlarged, and minus a reference series.
 
-    Parameters
-    ----------
-    series : Mapping[str, Volume]
-        Volumes by series, in order of columns, on the high-resolution grid or (acquired series) on
-        the acquired grid.
-    roi : Volume
-        Region of interest on the high-resolution grid; it determines slice and enlarged part.
-    mask : Volume | None
-        Brain on this grid; None for the region of interest.
-    reference : str
-        Series that is subtracted.
-
-    Raises
-    ------
-    FigureInputError
-        If the reference series is missing or on another grid.
+    The volumes by series, in order of columns, are on the high-resolution grid or (acquired
+    series) on the acquired grid. `roi`, a region of interest on the high-resolution grid,
+    determines slice and enlarged part. `mask` is the brain on this grid; None for the region of
+    interest. `reference` is the series that is subtracted; if it is missing or on another grid,
+    `FigureInputError` is raised.
     """
     brain, reference_image = mask or roi, series.get(reference)
     if reference_image is None or reference_image.data.shape != roi.data.shape:
@@ -619,16 +561,8 @@ def surface_figure(
 ) -> Figure:
     """Plot a map on both hemispheres, each from the lateral and the medial side.
 
-    Parameters
-    ----------
-    values : Sequence[Array]
-        Values at the vertices (N,) of the left and the right hemisphere; NaN is not drawn.
-    surfaces : Sequence[tuple[Array, Array]]
-        Vertices (N, 3; RAS mm) and triangles (F, 3) of both hemispheres.
-    display : Display
-        Statistic, threshold and color scale.
-    title : str
-        Title of the figure.
+    `values` are those at the vertices (N,) of the left and the right hemisphere; NaN is not drawn.
+    `surfaces` are vertices (N, 3; RAS mm) and triangles (F, 3) of both hemispheres.
     """
     high = max(display.floor, float(f"{_scale_end(np.concatenate(values), 99.9):.2g}"))
     scale = ScalarMappable(Normalize(-high, high), _MAP_CMAP)

@@ -51,19 +51,12 @@ def motion_figure(
 ) -> Figure:
     """Plot translations, rotations, FD and DVARS of a run.
 
-    Parameters
-    ----------
-    table : Mapping[str, Array]
-        Columns of the confounds table: ``trans_x…`` (mm), ``rot_x…`` (rad),
-        ``framewise_displacement`` (mm), and ``std_dvars`` or ``dvars``. The panel of a missing
-        column contains a note.
-    tr : float
-        Repetition time (s).
-    n_dummy : int
-        Number of non-steady-state volumes at the start, which are shaded.
-    uncensored : MaskArray | None
-        Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
-        shaded in red and excluded from mean and maximum.
+    `table` has columns of the confounds table: ``trans_x…`` (mm), ``rot_x…`` (rad),
+    ``framewise_displacement`` (mm), and ``std_dvars`` or ``dvars``. The panel of a missing column
+    contains a note. `tr` is in s.
+
+    The first `n_dummy` volumes (non-steady state) are shaded. Volumes that are not `uncensored`
+    (T,) are shaded in red and excluded from mean and maximum; None if no volume is censored.
     """
     curves_by_label = _list_curves(table)
     n_volumes = max((len(np.asarray(column)) for column in table.values()), default=1)
@@ -177,22 +170,12 @@ def carpet_figure(
 ) -> Figure:
     """Plot time series of sampled voxels, sorted by tissue, below explanatory traces.
 
-    Parameters
-    ----------
-    rows : Array
-        Rows of `carpet_rows` (voxels, T), sorted by tissue.
-    tissues : Sequence[tuple[str, int]]
-        Name and number of rows of each group, from top to bottom.
-    tr : float
-        Repetition time (s).
-    traces : Mapping[str, Array]
-        Curves (T,) above the carpet by label, such as motion; they help to explain stripes in the
-        carpet.
-    n_dummy : int
-        Number of non-steady-state volumes at the start, which are shaded.
-    uncensored : MaskArray | None
-        Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
-        shaded in red.
+    `rows` are from `carpet_rows` (voxels, T), sorted by tissue, and `tissues` the name and
+    number of rows of each group, from top to bottom. `tr` is in s. `traces` are curves (T,) above
+    the carpet by label, such as motion; they help to explain stripes in the carpet.
+
+    The first `n_dummy` volumes (non-steady state) are shaded. Volumes that are not `uncensored`
+    (T,) are shaded in red; None if no volume is censored.
     """
     n_volumes = rows.shape[1]
     times_s = np.arange(n_volumes) * tr

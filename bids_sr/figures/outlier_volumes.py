@@ -17,14 +17,9 @@ def outlier_figure(
 ) -> Figure:
     """Plot outlier volumes as acquired, and their differences from ordinary volumes.
 
-    Parameters
-    ----------
-    outliers : Mapping[int, Volume]
-        Outlier volumes by number, counted from 0; at least one.
-    neighbors : Mapping[int, tuple[int, Volume]]
-        Number and image of the nearest ordinary volume by number of the outlier.
-    mask : Volume
-        Brain, which determines slices and gray scale.
+    `outliers` (at least one) are by number of the volume, counted from 0. `neighbors` are number
+    and image of the nearest ordinary volume by number of the outlier. `mask` is the brain, which
+    determines slices and gray scale.
     """
     cuts = spread_cuts(mask, _MARGIN_MM, (2, 4), (1, 1), (0, 1))
     rows = []

@@ -40,27 +40,9 @@ def overlap_figure(
     rows from the regions of the first series. Rows are labeled with the Dice coefficient of all
     voxels, not only of the planes drawn.
 
-    Parameters
-    ----------
-    regions : Mapping[str, tuple[Volume, Volume]]
-        Masks of both conditions (3D) by series, on any grid of the scene's field of view; the two
-        masks of a series share a grid.
-    scene : Scene
-        Signal, brain and region of interest below the regions.
-    conditions : tuple[str, str]
-        Names of the two conditions.
-    n_slices : int, optional
-        Number of axial planes.
-
-    Returns
-    -------
-    Figure
-        Figure with one row per series.
-
-    Raises
-    ------
-    FigureInputError
-        If there are no series, or if all regions of the first series are empty.
+    `regions` are masks of both conditions (3D) by series, on any grid of the scene's field of
+    view; the two masks of a series share a grid. `n_slices` is the number of axial planes. Raises
+    `FigureInputError` if there are no series, or if all regions of the first series are empty.
     """
     if not regions:
         raise FigureInputError(f"no series has regions of {' and '.join(conditions)}")

@@ -32,22 +32,8 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
     `ACTIVE_CC`. Both planes pass through the highest value of the first map, so that no series
     chooses its own planes. All panels share one color scale from -1 to 1.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Map (3D) by series, on any grid of the scene's field of view.
-    scene : Scene
-        Signal, brain and region of interest below the maps.
-
-    Returns
-    -------
-    Figure
-        Figure with one row per series and four columns.
-
-    Raises
-    ------
-    FigureInputError
-        If `maps` is empty.
+    The maps (3D) by series are on any grid of the scene's field of view. Raises `FigureInputError`
+    if there are none.
     """
     if not maps:
         raise FigureInputError("no seed correlation map to draw")

@@ -190,14 +190,8 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
     """Return the values drawn in black and white.
 
     Black is 0 or the 1st percentile, whichever is lower; white is 1.15 times the 99th percentile.
-
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    mask : Volume | None
-        Voxels that determine the percentiles, on any grid of the field of view. All voxels are
-        used if the mask is None or empty.
+    `mask` are the voxels that determine the percentiles, on any grid of the field of view. All
+    voxels are used if it is None or empty.
     """
     values = image.data.ravel()
     if mask is not None and np.any(mask.data):
@@ -239,19 +233,8 @@ def bounding_box_mm(mask: Volume, margin_mm: float) -> Array:
 def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
     """Return a part of a box around a point, limited in x and y.
 
-    Parameters
-    ----------
-    box : Array
-        Lowest and highest corner of the box (2, 3; mm).
-    center : Array
-        Center of the part (3,; mm); the part is shifted inward at the edges of the box.
-    size_mm : tuple[float, float]
-        Largest size of the part along x and y (mm).
-
-    Returns
-    -------
-    Array
-        Lowest and highest corner of the part (2, 3; mm); z is unchanged.
+    A box is its lowest and highest corner (2, 3; mm). The part has at most `size_mm` along x and
+    y, is shifted inward at the edges of the box, and keeps z. `center` (3,) is in mm.
     """
     cropped_box = box.copy()
     size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
@@ -296,14 +279,9 @@ def choose_planes(strength: Array, count: int, min_distance: int) -> list[int]:
 def make_cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
     """Return a cut of a box for each of several planes perpendicular to an axis.
 
-    Parameters
-    ----------
-    positions : Sequence[float]
-        Positions of the planes (mm from the lower edge, RAS order).
-    box : Array
-        Lowest and highest corner of the parts (2, 3; mm).
-    axis : int
-        0 sagittal, 1 coronal, 2 axial.
+    `positions` of the planes are in mm from the lower edge, in RAS order. `box` is the lowest and
+    highest corner of the parts (2, 3; mm). `axis` is 0 for sagittal, 1 for coronal, 2 for axial
+    planes.
     """
     return [Cut(axis=axis, position_mm=position, box=box) for position in positions]
 
@@ -324,14 +302,8 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
 def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelRow:
     """Return a row with the same images in several cuts.
 
-    Parameters
-    ----------
-    name : str
-        Label at the left; may be "".
-    cuts : Sequence[Cut]
-        Parts of planes from left to right.
-    *layers : Layer | Outline
-        Images and outlines in drawing order.
+    `name` is the label at the left, which may be "". The cuts are from left to right, and the
+    layers in drawing order.
     """
     return name, [Panel(cut=cut, layers=layers) for cut in cuts]
 
@@ -352,24 +324,10 @@ def image_figure(
     Panels of a row share a scale of length, and rows with equal cuts are aligned in columns.
     Position and sides are labeled if the plane differs from adjacent panels at the left and above.
 
-    Parameters
-    ----------
-    rows : Sequence[PanelRow]
-        Label and panels of each row.
-    scale : Layer | None
-        Layer whose color scale is drawn below the panels; None if no color scale is drawn.
-    label : str
-        Label of the color scale.
-    outlines : Sequence[Outline]
-        Outlines in the legend.
-    fills : Mapping[str, str]
-        Colors of areas in the legend by name.
-    note : str
-        Text below the panels.
-    tallest_inch : float
-        Largest height of a panel (inches), for figures with few panels.
-    background : str
-        Background color of panels.
+    `scale` is the layer whose color scale, with `label`, is drawn below the panels; None if no
+    color scale is drawn. `outlines` and `fills` (colors of areas by name) are in the legend, and
+    `note` is a text below the panels. `tallest_inch` is the largest height of a panel (inches),
+    for figures with few panels. `background` is the color of panels.
     """
     row_labels = [_wrap_label(row_label) for row_label, _ in rows]
     panel_rows = [panels for _, panels in rows]
@@ -463,20 +421,9 @@ def _draw_row(
 ) -> None:
     """Draw panels from left to right.
 
-    Parameters
-    ----------
-    ax : Axes
-        Axes in inches that cover the figure.
-    panels : Sequence[Panel]
-        Panels of the row.
-    upper_panels : Sequence[Panel]
-        Panels of the row above; empty for the first row.
-    corner : tuple[float, float]
-        Lower left corner of the row (inches).
-    height : float
-        Height of the panels (inches).
-    background : str
-        Background color of panels.
+    `ax` covers the figure, in inches. `upper_panels` are in the row above; empty for the first
+    row. `corner` is the lower left corner of the row, and `height` the height of the panels
+    (inches).
     """
     text_color = canvas.INK if background != "black" else "white"
     x, y = corner

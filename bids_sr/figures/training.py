@@ -27,14 +27,9 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
     If training continued on all slices without held-out slices, its step count starts again at 0;
     only the first phase is drawn.
 
-    Parameters
-    ----------
-    columns : Mapping[str, Array]
-        Training log: ``iteration``, ``psnr`` and losses, NaN if a row has no value. Columns
-        without rows mean that the model has no training log.
-    card : Mapping[str, object]
-        Model card; its ``held_out`` entry has scores of baselines and the iteration of the saved
-        weights.
+    `columns` is the training log: ``iteration``, ``psnr`` and losses, NaN if a row has no value.
+    Columns without rows mean that the model has no training log. The ``held_out`` entry of the
+    model card has scores of baselines and the iteration of the saved weights.
     """
     log = _select_first_phase(columns)
     steps = log["iteration"]

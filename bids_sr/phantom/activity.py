@@ -28,16 +28,9 @@ _SPREAD_MM = (2.0, 3.5)  # mm, range of the full width at half maximum of the va
 class _FocusSpec:
     """Location of a focus with its driver and peak range.
 
-    Attributes
-    ----------
-    mni : _Point
-        Position in MNI space (mm).
-    conditions : tuple[str, ...]
-        Conditions of the task, or one network.
-    peak : tuple[float, float]
-        Range of the peak signal change (percent).
-    extent : tuple[float, float]
-        Range of the extent along the ribbon, the standard deviation of a Gaussian (mm).
+    `mni` is the position in MNI space (mm), and `conditions` are conditions of the task, or one
+    network. `peak` is the range of the peak signal change (percent), and `extent` the range of the
+    extent along the ribbon, the standard deviation of a Gaussian (mm).
     """
 
     mni: _Point
@@ -99,23 +92,14 @@ def select_foci(scene: str) -> dict[str, _FocusSpec]:
 class _Focus:
     """Active focus in a simulated head.
 
-    Attributes
-    ----------
-    label : str
-        Key of `select_foci`.
-    conditions : tuple[str, ...]
-        Conditions of the task that drive the focus, or one network.
-    origin : Array
-        Head point (3,; mm) of the neuronal activity.
-    peak_percent : float
-        Largest signal change in the scene, in percent of the reference.
-    spread_mm : float
-        Full width at half maximum of the vascular spread (mm).
-    amplitude : Array
-        Signal change during a long block as a fraction of the reference (3D, float32), on the grid
-        of the head.
-    reference : str
-        "local" (resting signal of the same voxel) or "brain" (mean resting signal of the brain).
+    `label` is a key of `select_foci`. `conditions` of the task drive the focus, or one network
+    does. `origin` is the head point (3,; mm) of the neuronal activity, and `spread_mm` the full
+    width at half maximum of the vascular spread (mm).
+
+    `amplitude` is the signal change during a long block as a fraction of the reference (3D,
+    float32), on the grid of the head. `peak_percent` is the largest signal change in the scene, in
+    percent of the reference. `reference` is "local" (resting signal of the same voxel) or "brain"
+    (mean resting signal of the brain).
     """
 
     label: str
@@ -130,12 +114,8 @@ class _Focus:
 class _Cube(NamedTuple):
     """Cube around a head point.
 
-    Attributes
-    ----------
-    window : tuple[slice, ...]
-        Voxels of the cube along each axis of the head.
-    offset : Array
-        Position of each voxel relative to the point (3, x, y, z; mm).
+    `window` are the voxels of the cube along each axis of the head, and `offset` is the position
+    of each voxel relative to the point (3, x, y, z; mm).
     """
 
     window: tuple[slice, ...]
@@ -191,22 +171,9 @@ def _measure_ribbon_distance(
     The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon.
     Only the distance along the ribbon is used.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of the ribbon (3D, boolean), connected by faces, edges and corners.
-    seed : tuple[int, ...]
-        Indices of the seed voxel.
-    voxel_mm : float
-        Voxel size (mm).
-    limit_mm : float
-        Largest distance (mm).
-
-    Returns
-    -------
-    Array
-        Length of the shortest path to each voxel (3D; mm), infinity beyond the limit and outside
-        the mask.
+    `mask` are the voxels of the ribbon (3D, boolean), connected by faces, edges and corners, and
+    `seed` are the indices of the seed voxel. The result is the length of the shortest path to each
+    voxel (3D; mm), infinity beyond the limit and outside the mask.
     """
     from skimage.graph import MCP_Geometric
 
@@ -257,20 +224,12 @@ def _draw_irregular_region(rng: np.random.Generator, cube: _Cube, voxel_mm: floa
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
     """Draw the amplitude map of a focus.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    head : Head
-        Head that contains the focus.
-    label : str
-        Key of `select_foci`.
-    scene : str
-        Location of activity relative to the anatomy. ``ribbon``: gray matter along the ribbon;
-        ``veins``: most of the change is in the draining vein; ``free``: location and borders
-        independent of tissue; ``overlap``: as ``ribbon``, with large regions of both fingers that
-        overlap. In ``free``, the change is relative to the mean signal of the brain, because a
-        fraction of the local signal would have the borders of the tissue.
+    `label` is a key of `select_foci`. `scene` is the location of activity relative to the anatomy.
+    ``ribbon``: gray matter along the ribbon; ``veins``: most of the change is in the draining
+    vein; ``free``: location and borders independent of tissue; ``overlap``: as ``ribbon``, with
+    large regions of both fingers that overlap. In ``free``, the change is relative to the mean
+    signal of the brain, because a fraction of the local signal would have the borders of the
+    tissue.
     """
     voxel_mm = float(head.affine[0, 0])
     spec = select_foci(scene)[label]

@@ -35,16 +35,8 @@ def make_block_design(preset: Preset) -> list[Event]:
 def predict_response(events: Sequence[Event], condition: str, times: Array) -> Array:
     """Return the SPM canonical response to the blocks of a condition.
 
-    The response is computed as in nilearn and scaled to 1 in a long block.
-
-    Parameters
-    ----------
-    events : Sequence[Event]
-        Events of the run.
-    condition : str
-        Trial type.
-    times : Array
-        Times after the start of the run (s), of any shape.
+    The response is computed as in nilearn and scaled to 1 in a long block. `times` after the start
+    of the run (s) may have any shape.
     """
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 

@@ -37,32 +37,14 @@ _Responses = Callable[[str, Array], Array]
 class SimulatedRun:
     """BOLD run, or one echo of a run.
 
-    Attributes
-    ----------
-    subject : SimulatedSubject
-        Subject who is scanned.
-    preset : Preset
-        Protocol of the run.
-    scanner : Scanner
-        Scanner with the geometry of the run.
-    pose : Array
-        Transform of a boldref point of the main run to its point in the reference volume (4 x 4,
-        RAS+ mm).
-    events : list[Event]
-        Events of the run; empty at rest.
-    responses : _Responses
-        Fraction of a condition's signal change at given times.
-    motion : Array
-        Transforms of a point of the reference volume to its position in each volume (T, 4, 4; RAS+
-        mm).
-    transient : Transient
-        Approach to the steady state.
-    sigma : float
-        Standard deviation of the thermal noise in each complex component of a voxel.
-    stream : tuple[str, *tuple[int, ...]]
-        Random stream of the thermal noise.
-    te : float
-        Echo time (s).
+    `scanner` has the geometry of the run. `pose` is the transform of a boldref point of the main
+    run to its point in the reference volume (4 x 4, RAS+ mm), and `motion` are the transforms of a
+    point of the reference volume to its position in each volume (T, 4, 4; RAS+ mm).
+
+    `events` are empty at rest, and `responses` gives the fraction of a condition's signal change
+    at given times. `transient` is the approach to the steady state. `sigma` is the standard
+    deviation of the thermal noise in each complex component of a voxel, and `stream` the random
+    stream of this noise. `te` is the echo time (s).
     """
 
     subject: SimulatedSubject

@@ -36,18 +36,8 @@ def write_image(
 ) -> None:
     """Write an image (``.nii.gz``) and its metadata.
 
-    Parameters
-    ----------
-    stem : Path
-        Path without extension.
-    data : Array
-        Values (X, Y, Z) or (X, Y, Z, T).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    sidecar : Mapping[str, object]
-        Metadata.
-    dtype : DTypeLike, optional
-        Data type, see `bids_sr.io.nifti.save_image`.
+    `stem` is the path without extension. The values are (X, Y, Z) or (X, Y, Z, T), and `affine` is
+    the voxel-to-world matrix (4 x 4, RAS+ mm). For `dtype`, see `bids_sr.io.nifti.save_image`.
     """
     save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
     write_json(Path(f"{stem}.json"), dict(sidecar))
@@ -56,14 +46,8 @@ def write_image(
 def write_transform(stem: str, matrix: Array, description: str, **metadata: object) -> None:
     """Write rigid transforms as ITK text with a description.
 
-    Parameters
-    ----------
-    stem : str
-        Path up to ``_mode-image``.
-    matrix : Array
-        Rigid transforms, (4, 4) or (T, 4, 4), RAS+ mm.
-    description : str
-        Description in the sidecar; further arguments are further metadata.
+    `stem` is the path up to ``_mode-image``, and `matrix` are rigid transforms, (4, 4) or (T, 4,
+    4), RAS+ mm. Description and further arguments are metadata in the sidecar.
     """
     stem_text = f"{stem}_mode-image_desc-truth_xfm"
     write_itk(Path(f"{stem_text}.txt"), matrix)

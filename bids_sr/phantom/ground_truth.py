@@ -123,16 +123,8 @@ def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, A
     With several echoes, both are of the optimal combination. A network outside the field of view
     is omitted; without activity, the change of each condition is 0.
 
-    Parameters
-    ----------
-    echoes : Sequence[SimulatedRun]
-        Echoes of a run, or the run itself.
-
-    Returns
-    -------
-    tuple[Array, dict[str, Array]]
-        Magnitude at rest and change of the magnitude by condition, in signal units on the
-        high-resolution grid (3D).
+    `echoes` are the echoes of a run, or the run itself. Both results are magnitudes in signal
+    units on the high-resolution grid (3D).
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
     resting_images = [echo.scanner.acquire_ideal(echo.resting, factor) for echo in echoes]
@@ -183,16 +175,8 @@ def write_truth(
 ) -> None:
     """Write the ground truth of a subject to the derivative data set.
 
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run of the subject.
-    name : str
-        Name of the subject, such as ``sub-01``.
-    root : Path
-        Derivative data set.
-    echoes : Sequence[SimulatedRun], optional
-        Echoes of a multi-echo run.
+    `name` is the name of the subject, such as ``sub-01``, `root` the derivative data set, and
+    `echoes` are all echoes of a multi-echo run.
     """
     subject = run.subject
     func = root / name / "func"
@@ -333,18 +317,9 @@ def _write_map(
 ) -> None:
     """Write an image of the ground truth.
 
-    Parameters
-    ----------
-    stem : Path
-        Path up to the first entity of the image.
-    label : str
-        Further entities and suffix.
-    data : Array
-        Values (3D), stored as float32.
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    description, unit : str
-        Description and unit of the values for the sidecar.
+    `stem` is the path up to the first entity of the image, and `label` has further entities and
+    the suffix. The values (3D) are stored as float32. `affine` is the voxel-to-world matrix (4 x
+    4, RAS+ mm). Description and unit of the values are for the sidecar.
     """
     metadata = {
         "Frame": _FRAME,
@@ -411,16 +386,7 @@ def write_structural_truth(
     The fractions of GM, WM and CSF are on the grid of the T1w image, as are fraction and mask of
     lesions if the subject has any.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Subject who is scanned.
-    scan : StillScan
-        Structural scan.
-    name : str
-        Name of the subject, such as ``sub-01``.
-    root : Path
-        Derivative data set.
+    `name` is the name of the subject, such as ``sub-01``, and `root` the derivative data set.
     """
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)

@@ -40,22 +40,14 @@ class Head:
 
     The position of the head is approximately the same as in MNI152.
 
-    Attributes
-    ----------
-    affine : Array
-        Voxel-to-world matrix of all maps (4 x 4, RAS+ mm).
-    fractions : dict[str, Array]
-        Fraction of each tissue in each voxel (3D, float32); the sum is 1, or less in air. The
-        tissue ``lesion`` exists only in heads with lesions.
-    brain : Array
-        Brain voxels (3D, boolean).
-    veins : Array
-        Fraction of venous blood, 0 to 1 (3D).
-    texture : Array
-        Relative deviation of T2* and T1 from the value of the tissue (3D).
-    deformation : Array
-        Displacement (3, X, Y, Z; mm); a head point p corresponds to the template point p +
-        deformation(p).
+    `affine` is the voxel-to-world matrix of all maps (4 x 4, RAS+ mm). `fractions` are the
+    fraction of each tissue in each voxel (3D, float32); the sum is 1, or less in air. The tissue
+    ``lesion`` exists only in heads with lesions. `brain` are voxels (3D, boolean), and `veins` is
+    the fraction of venous blood, 0 to 1 (3D).
+
+    `texture` is the relative deviation of T2* and T1 from the value of the tissue (3D).
+    `deformation` is a displacement (3, X, Y, Z; mm); a head point p corresponds to the template
+    point p + deformation(p).
     """
 
     affine: Array
@@ -161,20 +153,8 @@ def _draw_fractions(
     """Return the fraction of each tissue.
 
     The template fractions are sharpened and roughened; fluid, skull and scalp are added around the
-    brain.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    gm, wm, fluid : Array
-        Gray matter, white matter and fluid of the deformed template (3D).
-    brain : Array
-        Brain of the deformed template (3D, about 0 to 1).
-    distance_mm : Array
-        Distance from the brain (3D; mm).
-    voxel_mm : float
-        Voxel size (mm).
+    brain. `gm`, `wm`, `fluid` (3D) and `brain` (3D, about 0 to 1) are from the deformed template.
+    `distance_mm` is the distance from the brain (3D; mm).
     """
     shape = gm.shape
     weights = {"gm": gm, "wm": wm, "csf": fluid}
@@ -240,12 +220,7 @@ def _draw_veins(
 def make_head(rng: np.random.Generator, voxel_mm: float) -> Head:
     """Draw a random head.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    voxel_mm : float
-        Voxel size of the scene (mm).
+    `voxel_mm` is the voxel size of the scene (mm).
     """
     shape, affine = _make_scene_grid(voxel_mm)
     maps, template_affine = load_template_maps()

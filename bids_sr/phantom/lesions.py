@@ -60,14 +60,7 @@ def _draw_radius(rng: np.random.Generator) -> float:
 def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     """Return a head with lesions in place of part of the white matter.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    head : Head
-        Head without lesions.
-    count : int
-        Number of lesions, which may touch each other.
+    The lesions may touch each other.
     """
     depth, template_affine = _measure_white_matter_depth()
     (depth_in_head,) = deform_maps((depth,), template_affine, head.affine, head.deformation)

@@ -28,14 +28,9 @@ _PHYSIOLOGY_STEP_S = 0.05  # s, sampling interval of drift, breathing and heartb
 class Transient:
     """Approach to the steady state.
 
-    Attributes
-    ----------
-    excess : Array
-        Relative signal excess of the first volumes on the sampling grid (N, X, Y, Z).
-    mean_excess : Array
-        Mean of the excess over the brain (N,).
-    dummies : int
-        Number of volumes with a mean excess above 1 %.
+    `excess` is the relative signal excess of the first volumes on the sampling grid (N, X, Y, Z),
+    and `mean_excess` its mean over the brain (N,). `dummies` is the number of volumes with a mean
+    excess above 1 %.
     """
 
     excess: Array
@@ -130,14 +125,7 @@ class Fluctuations:
     The time series of different networks are orthogonal over the run. A seed map is therefore the
     same in a model with one seed and in a model with all seeds.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    names : Sequence[str]
-        Names of the networks.
-    seconds : float
-        Length of the run (s).
+    `names` has one name per network, and `seconds` is the length of the run.
     """
 
     def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:

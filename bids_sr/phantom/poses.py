@@ -18,19 +18,8 @@ def draw_pose(
 ) -> Array:
     """Draw a rigid transform with random directions of translation and rotation.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    range_mm : tuple[float, float]
-        Smallest and largest length of the translation (mm), drawn uniformly.
-    range_deg : tuple[float, float]
-        Smallest and largest angle of the rotation (degrees), drawn uniformly.
-
-    Returns
-    -------
-    Array
-        Transform about the center of the head (4 x 4, RAS+ mm).
+    The length of the translation (mm) and the angle of the rotation (degrees) are drawn uniformly
+    from their ranges. The transform is about the center of the head (4 x 4, RAS+ mm).
     """
     params = np.empty(6)
     for components, (low, high) in ((slice(0, 3), range_mm), (slice(3, 6), range_deg)):
@@ -47,22 +36,8 @@ def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: in
     movements of up to 1 mm about every two minutes that decay within seconds, and of nodding by
     some hundredths of a millimeter with breathing. It is constant within a volume.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    volumes : int
-        Number of volumes.
-    tr : float
-        Repetition time (s).
-    reference : int
-        Number of the reference volume.
-
-    Returns
-    -------
-    Array
-        Transforms of a point of the reference volume to its position in each volume (T, 4, 4; RAS+
-        mm).
+    `tr` is in s, and `reference` is the number of the reference volume. Returns the transforms of
+    a point of the reference volume to its position in each volume (T, 4, 4; RAS+ mm).
     """
     times = np.arange(volumes) * tr
     params = np.zeros((volumes, 6))

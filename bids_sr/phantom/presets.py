@@ -21,47 +21,21 @@ TASKS = {"tap": _CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
 class Preset:
     """Protocol of a study; lengths are in mm, times in s, angles in degrees.
 
-    Attributes
-    ----------
-    bold_shape : Shape
-        Matrix size of the BOLD run and of the low-resolution T2*w image, which have the same
-        geometry.
-    bold_voxel : tuple[float, float, float]
-        Voxel size of the BOLD run along each axis (mm).
-    bold_center : tuple[float, float, float]
-        Center of the field of view of the BOLD run (RAS mm), in a head positioned as in MNI152.
-    volumes : int
-        Number of BOLD volumes.
-    tr, te, flip : float
-        Repetition time (s), echo time (s) and flip angle (degrees) of the BOLD run.
-    multiband : int
-        Number of slices excited together.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size along each axis.
-    pair_te, pair_tr, pair_flip : float
-        Echo time (s), repetition time (s) and flip angle (degrees) of the T2*w pair.
-    t1w_shape : Shape
-        Matrix size of the T1w image.
-    t1w_voxel : tuple[float, float, float]
-        Voxel size of the T1w image along each axis (mm).
-    t1w_center : tuple[float, float, float]
-        Center of the field of view of the T1w image (RAS mm).
-    t1w_sequence : PulseSequence
-        Pulse sequence of the T1w image.
-    anat_factor : Factor
-        Ratio of low- to high-resolution voxel size of structural scans along each axis.
-    scene_mm : float
-        Voxel size of the scene (mm).
-    lead : float
-        Rest before the first block (s).
-    block : float
-        Length of each block of task or rest (s).
-    snr : float
-        Thermal signal-to-noise ratio of a BOLD volume: mean of the brain over the standard
-        deviation of each complex component.
-    pair_gain : float
-        Signal-to-noise ratio of the low-resolution T2*w image relative to the BOLD run (longer
-        readout). The high-resolution image has less signal in proportion to its voxel volume.
+    `bold_shape`, `bold_voxel` and `bold_center` are matrix size, voxel size along each axis, and
+    center of the field of view of the BOLD run (RAS mm, in a head positioned as in MNI152). The
+    low-resolution T2*w image has the same geometry. `volumes`, `tr`, `te` and `flip` are of the
+    BOLD run, and `multiband` is the number of slices excited together. `factor` is the ratio of
+    acquired to high-resolution voxel size along each axis, and `anat_factor` the ratio of low- to
+    high-resolution voxel size of structural scans.
+
+    Fields ``pair_…`` are of the T2*w pair and fields ``t1w_…`` of the T1w image (`t1w_center`: RAS
+    mm). `pair_gain` is the signal-to-noise ratio of the low-resolution T2*w image relative to the
+    BOLD run (longer readout); the high-resolution image has less signal in proportion to its voxel
+    volume.
+
+    `scene_mm` is the voxel size of the scene. `lead` is the rest before the first block, and
+    `block` the length of each block of task or rest. `snr` is the thermal signal-to-noise ratio of
+    a BOLD volume: mean of the brain over the standard deviation of each complex component.
     """
 
     bold_shape: Shape

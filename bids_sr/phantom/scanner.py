@@ -53,14 +53,8 @@ _FIELD_SOURCES = (
 def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
     """Return the magnitude of a complex image after adding noise (float32).
 
-    Parameters
-    ----------
-    image : Array
-        Complex image without noise, of any shape.
-    sigma : float, optional
-        Standard deviation of the noise in each complex component.
-    rng : np.random.Generator | None, optional
-        Source of random numbers; None adds no noise.
+    The image may have any shape. `sigma` is the standard deviation of the noise in each complex
+    component. If `rng` is None, no noise is added.
     """
     noisy_image = image
     if sigma > 0 and rng is not None:
@@ -75,23 +69,9 @@ def draw_distortion(
     """Draw a displacement along the phase-encoding axis (y).
 
     The displacement is smooth and largest at the front and bottom of the head, close to air. Its
-    affine part is removed, as shimming would do.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    grid : ScanGrid
-        Shape, and voxel-to-world matrix (4 x 4, RAS+ mm).
-    is_head : Array
-        Voxels of the head on this grid (3D, boolean).
-    size_mm : float
-        Largest displacement in the head (mm).
-
-    Returns
-    -------
-    Array
-        Displacement (3D, float32; mm).
+    affine part is removed, as shimming would do. `grid` is shape and voxel-to-world matrix (4 x 4,
+    RAS+ mm), and `is_head` are the voxels of the head on it (3D, boolean). `size_mm` is the
+    largest displacement in the head (mm). Returns the displacement (3D, float32; mm).
     """
     shape, affine = grid
     x, y, z = np.meshgrid(
@@ -115,14 +95,8 @@ def draw_distortion(
 def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array) -> Array:
     """Return the affine function of position that fits a field in the head best (float32).
 
-    Parameters
-    ----------
-    field : Array
-        Field (3D).
-    is_head : Array
-        Voxels of the head (3D, boolean).
-    x, y, z : Array
-        Coordinates along each axis (mm), in shapes that are broadcast to the field.
+    The field and the voxels of the head are 3D. `x`, `y` and `z` are coordinates along each axis
+    (mm), in shapes that are broadcast to the field.
     """
     regressors = [
         np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)
@@ -138,23 +112,15 @@ def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array)
 class Scanner:
     """Geometry of the scan of a still or moving head.
 
-    Attributes
-    ----------
-    grid : ScanGrid
-        Shape and affine of the image.
-    pose : Array
-        Transform of an image point to its head point (4 x 4, RAS+ mm).
-    head_affine : Array
-        Voxel-to-world matrix of the head's maps (4 x 4, RAS+ mm).
-    coil : int
-        Random seed of phase and receive field, which belong to the scanner and not to the head.
-    receive_field_size : float
-        Relative size of the receive field.
-    low_shape : Shape | None
-        Matrix size of the lowest resolution of this geometry, so that all resolutions measure the
-        same samples of the scene; None uses the shape of the grid.
-    shift : Array | None
-        Displacement along +y by susceptibility (mm) on `dense_grid`, or None.
+    `grid` is shape and voxel-to-world matrix of the image. `pose` is the transform of an image
+    point to its head point (4 x 4, RAS+ mm), and `head_affine` the voxel-to-world matrix of the
+    head's maps (4 x 4, RAS+ mm). `coil` is the random seed of phase and receive field, which
+    belong to the scanner and not to the head, and `receive_field_size` is the relative size of
+    this field.
+
+    `low_shape` is the matrix size of the lowest resolution of this geometry, so that all
+    resolutions measure the same samples of the scene; None uses the shape of the grid. `shift` is
+    the displacement along +y by susceptibility (mm) on `dense_grid`, or None.
     """
 
     grid: ScanGrid
@@ -267,23 +233,12 @@ class Scanner:
 
         The distortion moves with the head, so that the motion of the images is exactly rigid.
 
-        Parameters
-        ----------
-        resting : Array
-            Resting scene as returned by `prepare`.
-        motion : Array
-            Transform of a point of the reference volume to its position in this volume (4 x 4,
-            RAS+ mm).
-        changes : Mapping[str, Array] | None, optional
-            Signal changes by condition as returned by `prepare`; None if there is no activity.
-        weights : Mapping[str, Array] | None, optional
-            Fraction of each change at the time of each slice (Z,).
-        modulation : Array | None, optional
-            Factor on the sampling grid (drift, physiology, approach to the steady state).
-        sigma : float, optional
-            Standard deviation of the noise in each complex component.
-        rng : np.random.Generator | None, optional
-            Source of random numbers; None adds no noise.
+        `resting` and the signal changes by condition are as returned by `prepare`; None if there
+        is no activity. `weights` are the fraction of each change at the time of each slice (Z,).
+        `motion` is the transform of a point of the reference volume to its position in this volume
+        (4 x 4, RAS+ mm). `modulation` is a factor on the sampling grid (drift, physiology,
+        approach to the steady state). `sigma` is the standard deviation of the noise in each
+        complex component. If `rng` is None, no noise is added.
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine

@@ -14,18 +14,9 @@ _VENOUS_DEPHASING = 22.0  # 1/s per fraction of venous blood in the surrounding 
 class _Tissue:
     """Relative proton density and relaxation times (s) of a tissue at 3 T.
 
-    The values are our choice within the range of the literature.
-
-    Attributes
-    ----------
-    pd : float
-        Relative proton density.
-    t1 : float
-        Longitudinal relaxation time, T1 (s).
-    t2s : float
-        Decay time of a gradient echo, T2* (s).
-    t2 : float
-        Decay time of a spin echo, T2 (s).
+    The values are our choice within the range of the literature. `t1` is the longitudinal
+    relaxation time. `t2s` (T2*) is the decay time of a gradient echo, and `t2` the decay time of a
+    spin echo.
     """
 
     pd: float
@@ -49,20 +40,10 @@ _BLOOD = _Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous blood
 class PulseSequence:
     """Spoiled gradient echo, or spin echo with or without inversion.
 
-    The spin echo has an excitation by 90 degrees.
-
-    Attributes
-    ----------
-    te, tr : float
-        Echo time and repetition time (s).
-    flip : float
-        Flip angle (degrees).
-    ti : float | None
-        Inversion time (s); None if there is no inversion.
-    refocused : bool
-        Whether the echo is a spin echo, which decays by T2 and is not dephased around veins.
-    fat : float
-        Signal of the scalp relative to a sequence without fat suppression.
+    The spin echo has an excitation by 90 degrees. Echo time `te`, repetition time `tr` and
+    inversion time `ti` are in s; `ti` is None if there is no inversion. `flip` is in degrees. A
+    `refocused` echo is a spin echo, which decays by T2 and is not dephased around veins. `fat` is
+    the signal of the scalp relative to a sequence without fat suppression.
     """
 
     te: float
@@ -79,12 +60,8 @@ class PulseSequence:
         the magnetization is |1 - 2 exp(-TI/T1) + exp(-TR/T1)| if the echo time is short relative
         to TR.
 
-        Parameters
-        ----------
-        t1 : Array | float
-            Longitudinal relaxation time (s).
-        pulse : int | None, optional
-            Number of preceding excitations (0 if relaxed); None for the steady state.
+        `t1` is in s. `pulse` is the number of preceding excitations (0 if relaxed); None for the
+        steady state.
         """
         t1 = np.asarray(t1, dtype=np.float32)
         e1 = np.exp(-self.tr / t1)
@@ -101,19 +78,9 @@ class PulseSequence:
     ) -> Array:
         """Return the magnitude of a tissue's signal at the echo, before the flip angle is applied.
 
-        Parameters
-        ----------
-        tissue : _Tissue
-            Proton density and relaxation times.
-        texture : Array | float, optional
-            Relative deviation of T1, T2* and T2.
-        pulse : int | None, optional
-            Number of preceding excitations, ignored after an inversion; None for the steady state.
-
-        Returns
-        -------
-        Array
-            Signal for each deviation, in units of the proton density.
+        `texture` is the relative deviation of T1, T2* and T2. `pulse` is the number of preceding
+        excitations, ignored after an inversion; None for the steady state. The signal is in units
+        of the proton density, for each deviation.
         """
         scale = 1 + np.asarray(texture, dtype=np.float32)
         decay = (tissue.t2 if self.refocused else tissue.t2s) * scale

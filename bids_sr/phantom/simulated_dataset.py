@@ -50,21 +50,9 @@ def make_dataset(
 ) -> None:
     """Simulate a study and write it to a new or empty directory.
 
-    Parameters
-    ----------
-    out : Path
-        Directory of the data set.
-    study : Study
-        Study to simulate.
-    threads : int | None, optional
-        Threads for the BOLD volumes, which affect only the computing time; None uses up to 4.
-    progress : Callable[[str], None] | None, optional
-        Function that is called with one line per step.
-
-    Raises
-    ------
-    UsageError
-        The directory is a file, is not empty, or cannot be written.
+    The number of threads for the BOLD volumes affects only the computing time; None uses up to 4.
+    `progress` is called with one line per step. Raises `UsageError` if the directory is a file, is
+    not empty, or cannot be written.
     """
     target = Path(out).absolute()
     _check_directory(target)
@@ -241,20 +229,9 @@ def _write_bold_runs(
 ) -> None:
     """Write the BOLD run or its echoes, the ground truth, and a requested calibration run.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Subject who is scanned.
-    study : Study
-        Simulated study.
-    root : Path
-        Directory of the data set.
-    name : str
-        Name of the subject, such as ``sub-01``.
-    threads : int
-        Threads for the BOLD volumes.
-    report : Callable[[str], None]
-        Function that is called with one line per step.
+    `root` is the directory of the data set, and `name` the name of the subject, such as
+    ``sub-01``. `threads` are those for the BOLD volumes, and `report` is called with one line per
+    step.
     """
     n_volumes = study.protocol.volumes
     run = simulate_bold_run(subject)

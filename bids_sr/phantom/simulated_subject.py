@@ -38,14 +38,8 @@ _STREAMS = (
 class RandomStreams:
     """Random numbers of a subject, with an independent stream for each purpose.
 
-    An additional volume, subject or pair therefore does not change the existing ones.
-
-    Attributes
-    ----------
-    seed : int
-        Random seed of the study.
-    subject : int
-        Number of the subject.
+    An additional volume, subject or pair therefore does not change the existing ones. `seed` is
+    the random seed of the study, and `subject` the number of the subject.
     """
 
     seed: int
@@ -68,25 +62,11 @@ class SimulatedSubject:
     and `pair_poses` (one dictionary per pair) contain the transforms of a BOLD point to its point
     in other images. All transforms are matrices (4 x 4, RAS+ mm).
 
-    Parameters
-    ----------
-    preset : Preset
-        Protocol of the study.
-    scene : str
-        Location of activity relative to the anatomy: ``ribbon``, ``veins``, ``free`` or
-        ``overlap``.
-    seed : int
-        Random seed of the study.
-    number : int, optional
-        Number of the subject.
-    null : bool, optional
-        Whether there is no activity.
-    pairs : int, optional
-        Number of T2*w pairs.
-    task : str, optional
-        Source of signal changes: ``tap`` (movements) or ``rest`` (networks).
-    lesions : int, optional
-        Number of lesions of the white matter.
+    `scene` is the location of activity relative to the anatomy: ``ribbon``, ``veins``, ``free`` or
+    ``overlap``. `seed` is the random seed of the study, and `number` the number of the subject. If
+    `null`, there is no activity. `pairs` is the number of T2*w pairs, and `lesions` the number of
+    lesions of the white matter. `task` is the source of signal changes: ``tap`` (movements) or
+    ``rest`` (networks).
     """
 
     def __init__(

@@ -52,20 +52,10 @@ _TISSUE_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}
 class StillScan:
     """Still image of a simulated subject.
 
-    Attributes
-    ----------
-    contrast : str
-        BIDS suffix.
-    acquisition : str
-        Resolution, ``highres`` or ``lowres``; empty for the T1w image of each subject.
-    image : Array
-        Magnitude of the signal (3D, float32).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    pose : Array
-        Transform of a BOLD point to its point in the scan (4 x 4, RAS+ mm).
-    sidecar : dict[str, object]
-        BIDS metadata.
+    `contrast` is the BIDS suffix. `acquisition` is the resolution, ``highres`` or ``lowres``;
+    empty for the T1w image of each subject. `image` is the magnitude of the signal (3D, float32),
+    `affine` the voxel-to-world matrix, and `pose` the transform of a BOLD point to its point in
+    the scan (both 4 x 4, RAS+ mm). `sidecar` is BIDS metadata.
     """
 
     contrast: str
@@ -184,20 +174,9 @@ def _make_scanner(
 ) -> Scanner:
     """Return the scanner with a subject.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Subject who is scanned.
-    grid : ScanGrid
-        Shape and affine of the image.
-    pose : Array
-        Transform of a BOLD point to its point in the image (4 x 4, RAS+ mm).
-    coil : int
-        Number of the coil in the random stream.
-    low_shape : Shape
-        Matrix size of the lowest resolution of this geometry.
-    receive_field_size : float, optional
-        Relative size of the receive field.
+    `pose` is the transform of a BOLD point to its point in the image (4 x 4, RAS+ mm). `coil` is
+    the number of the coil in the random stream, `low_shape` the matrix size of the lowest
+    resolution of this geometry, and `receive_field_size` the relative size of the receive field.
     """
     return Scanner(
         grid=grid,

@@ -20,21 +20,9 @@ _INCOMPLETE_NOTE = "Unfinished steps are described in the future tense or withou
 class Graph:
     """Graph of a scope and its inner scopes, with complete inputs and settings.
 
-    Attributes
-    ----------
-    scope : Scope
-        Outermost scope.
-    nodes : list[Node]
-        All nodes.
-    wires : dict[Node, dict[str, Wire]]
-        Connections of each node, by input.
-    settings : dict[Node, dict[str, object]]
-        Settings of each node, including defaults.
-
-    Raises
-    ------
-    GraphError
-        If an input is missing or of another kind; the message names the node.
+    `wires` are the connections of each node, by input, and `settings` of each node include
+    defaults. Raises `GraphError` if an input is missing or of another kind; the message names the
+    node.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -56,17 +44,10 @@ class Graph:
         final line feed, and after each part. Texts that concern only some of the runs or
         participants follow in paragraphs that begin with their names.
 
-        Parameters
-        ----------
-        find_folder : Callable[[Node], Path | None], optional
-            Returns the folder of a completed node, None for other nodes. By default, no node is
-            complete. Completed nodes are described from their folders.
-
-        Returns
-        -------
-        str
-            Paragraphs in Markdown, separated by empty lines. If some nodes are not complete, the
-            last paragraph states this.
+        `find_folder` returns the folder of a completed node, None for other nodes. By default, no
+        node is complete. Completed nodes are described from their folders. Paragraphs are in
+        Markdown, separated by empty lines. If some nodes are not complete, the last paragraph
+        states this.
         """
         passages_by_text: dict[tuple[Part, str], list[Passage]] = {}
         for passage in self.scope.texts:

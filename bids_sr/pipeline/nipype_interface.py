@@ -41,19 +41,10 @@ def make_interface_class(
 ) -> type[SimpleInterface]:
     """Return the interface class of a step, with a trait for each parameter and output.
 
-    Parameters
-    ----------
-    function : callable
-        Function of the step. Pickle finds the class and its specifications as attributes
-        ``interface`` of the object with the function's name.
-    inputs, outputs : mapping
-        Ports by name.
-    settings : mapping
-        Parameters that are settings.
-    run : callable
-        Runs the step with the values of its traits in a folder, and returns outputs by name.
-    **attributes : object
-        Further attributes of the class.
+    Pickle finds the class and its specifications as attributes ``interface`` of the object with
+    the name of `function`, the function of the step. `settings` are the parameters that are
+    settings. `run` runs the step with the values of its traits in a folder, and returns outputs by
+    name. `attributes` are further attributes of the class.
     """
 
     def run_interface(interface: SimpleInterface, runtime: Bunch) -> Bunch:

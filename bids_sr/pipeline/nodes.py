@@ -65,16 +65,11 @@ class Handle:
 class Passage(NamedTuple):
     """Sentences of the methods text, as they are before a run.
 
-    Attributes
-    ----------
-    participant, run : str
-        Participant label and run name that the sentences concern. Both are "" if the sentences
-        concern the whole call, and `run` is "" if they concern a participant.
-    node : Node or None
-        Node that is described again after it has ended; None if the sentences do not change.
-    describe : callable or None
-        Returns this description, given the folders of completed nodes with the same text, and the
-        number of nodes that have not ended.
+    The sentences concern the participant label and run name `participant` and `run`. Both are ""
+    if the sentences concern the whole call, and `run` is "" if they concern a participant. `node`
+    is described again after it has ended; None if the sentences do not change. `describe` returns
+    this description, given the folders of completed nodes with the same text, and the number of
+    nodes that have not ended.
     """
 
     part: Part
@@ -89,16 +84,10 @@ class Passage(NamedTuple):
 class Node:
     """Call of a step.
 
-    Attributes
-    ----------
-    inputs : mapping
-        Handles by input, in a list or dictionary for inputs with several artifacts.
-    is_light : bool
-        Whether the node only copies small files, in less time than a process needs to start.
-    references : mapping
-        See `bids_sr.pipeline.flow.Flow.store`.
-    expected_cost : RunTime or None
-        See `bids_sr.pipeline.flow.expect_cost`. If None, the declared cost of the step is used.
+    `inputs` are handles by input, in a list or dictionary for inputs with several artifacts. A
+    light node only copies small files, in less time than a process needs to start. For
+    `references`, see `bids_sr.pipeline.flow.Flow.store`; for `expected_cost`, see
+    `bids_sr.pipeline.flow.expect_cost`. If it is None, the declared cost of the step is used.
     """
 
     step: AnyStep
@@ -145,26 +134,11 @@ class Node:
 class Scope:
     """Part of a graph that becomes a nipype workflow.
 
-    Parameters
-    ----------
-    name : str
-        Name of the workflow.
-    outer : Scope | None
-        Enclosing scope; None for the outermost scope.
-    store : AnyStep | None
-        Step that stores files; if None, nothing is stored.
-    uri : Callable[[Path], str]
-        Returns the URI of a given file among the sources of stored files.
-    inner : list[Scope]
-        Inner scopes, oldest first.
-    nodes : list[Node]
-        Nodes of the scope.
-    texts : list[Passage]
-        Methods text of the whole graph.
-    participant, run : str
-        Participant label and run name; "" if the nodes belong to none.
-    high_resolution : bool
-        Whether the nodes process volumes of the high-resolution grid.
+    `outer` is None for the outermost scope. `store` is the step that stores files; if None,
+    nothing is stored. `uri` returns the URI of a given file among the sources of stored files.
+    `inner` scopes are oldest first. `texts` is the methods text of the whole graph. `participant`
+    and `run` are "" if the nodes belong to none. `high_resolution` states whether the nodes
+    process volumes of the high-resolution grid.
     """
 
     name: str

@@ -24,14 +24,8 @@ _SPACES = ("", "boldref", "T1w")
 class Provenance:
     """Sources of stored files.
 
-    Parameters
-    ----------
-    wires : Mapping[Node, Mapping[str, Wire]]
-        Connections of each node.
-    store : object
-        Step that stores files.
-    uri : Callable[[Path], str]
-        Returns the URI of a given file.
+    `wires` are the connections of each node, `store` is the step that stores files, and `uri`
+    returns the URI of a given file.
     """
 
     def __init__(

@@ -168,26 +168,8 @@ class Step(Generic[_P, _R]):
     like other parameters. An argument may belong to a subclass, whose additional fields do not
     reach the step. The fields of a returned dataclass are the outputs.
 
-    Parameters
-    ----------
-    function : callable
-        Function whose annotations distinguish artifacts from settings.
-    makes : sequence of str
-        Names of the returned artifacts, in order; if empty, the name of the function.
-    memory : Need or None
-        Memory that the step adds to a process; None for the usual need.
-    cost : RunTime or callable
-        Processor time.
-    small : bool
-        Whether it only handles small tables, in less time than a job needs to start.
-    resumes : bool
-        Whether a killed step resumes from the files in its folder.
-    reads : callable or None
-        Returns files or URIs that settings name.
-    monitored : sequence of str
-        Artifacts that only appear in a log, and are not sources of the outputs.
-    awaited : bool
-        Whether outputs are shown as soon as the step ends.
+    `function` has annotations that distinguish artifacts from settings. For the other arguments,
+    see `step`; if `memory` is None, the step needs the usual memory.
     """
 
     __name__: str
@@ -272,10 +254,7 @@ class Step(Generic[_P, _R]):
     def _list_names(self, declaration: Callable[..., object]) -> tuple[str, ...]:
         """Return the names of the parameters of `cost` or `reads`.
 
-        Raises
-        ------
-        TypeError
-            If a parameter is not a setting of the step.
+        Raises `TypeError` if a parameter is not a setting of the step.
         """
         names = tuple(inspect.signature(declaration).parameters)
         if unknown := set(names) - self.settings.keys() - self._records.keys():

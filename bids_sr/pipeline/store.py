@@ -39,10 +39,7 @@ _NOTHING_VARIES: Varies = {}
 def derivative_path(entities: Mapping[str, str]) -> str:
     """Return the relative path of a derivative from its entities (long names).
 
-    Raises
-    ------
-    ValueError
-        If an entity is unknown, or if no file name pattern matches.
+    Raises `ValueError` if an entity is unknown, or if no file name pattern matches.
     """
     from bids.layout.writing import build_path
 
@@ -240,30 +237,15 @@ def store(
     Unknown entities are rejected, never turned into metadata. Images on a grid of a run (without
     entity ``space``, or with ``boldref``) get the axis order of the input.
 
-    Parameters
-    ----------
-    files : sequence of File
-        Files to store; empty if a step has no output.
-    entities, own_entities : mapping
-        Entities of the scope and of the artifact, long names to labels. If `own_entities` is None,
-        the file names contain them.
-    among : list or None
-        Alternative sets of entities that select the files to store. If None, all files are stored.
-    references : mapping
-        URI of the image with the grid or frame of an image, by the entity ``space``, which may be
-        "".
-    output_dtype : {"float32", "int16"}
-        Data type of stored uncompressed series.
-    datasets : sequence of str
-        Series whose data sets for other programs may contain the files.
-    exported_as : mapping or None
-        Entities that differ in `datasets`, "" to omit an entity. If None, the files are not
-        exported.
+    `files` are empty if a step has no output. `entities` of the scope and `own_entities` of the
+    artifact are long names to labels; if the latter are None, the file names contain them. `among`
+    are alternative sets of entities that select the files to store. If None, all files are stored.
 
-    Returns
-    -------
-    list of File
-        Stored files, including files in data sets for other programs.
+    `references` are URIs of the image with the grid or frame of an image, by the entity ``space``,
+    which may be "". `output_dtype` is the data type of stored uncompressed series. `datasets` are
+    series whose data sets for other programs may contain the files. `exported_as` are entities
+    that differ in these data sets, "" to omit an entity. If None, the files are not exported.
+    Stored files are returned, including files in data sets for other programs.
     """
     json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
     json_by_stem = {path.with_suffix("").name: path for path in json_files}

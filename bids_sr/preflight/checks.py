@@ -65,16 +65,9 @@ from bids_sr.structural import (
 class _LinearModels:
     """Regressors, contrasts and confounds of the runs, by BOLD file.
 
-    Attributes
-    ----------
-    types : mapping of Path to TypesOfRun
-        Trial types of the runs with valid events.
-    seeds : mapping of Path to tuple of str
-        Names of the seeds of the runs without events.
-    contrasts : mapping of Path to Contrasts
-        Contrasts of the trial types, and one contrast per seed.
-    nuisance : list of str or None
-        Selected confounds of all runs; None for the default.
+    `types` are of the runs with valid events, and `seeds` are names of the seeds of the runs
+    without events. `contrasts` are contrasts of the trial types, and one contrast per seed.
+    `nuisance` are the selected confounds of all runs; None for the default.
     """
 
     types: Mapping[Path, estimability.TypesOfRun]
@@ -306,8 +299,6 @@ def is_rest(task: str) -> bool:
 
     A word that only contains "rest" does not count.
 
-    Examples
-    --------
     >>> [is_rest(label) for label in ("rest", "restingstate", "preRest", "forest", "restaurant")]
     [True, True, True, False, False]
     """

@@ -34,22 +34,12 @@ _REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
 class TypesOfRun:
     """Trial types of a run by their role in contrasts.
 
-    Attributes
-    ----------
-    modeled : tuple[str, ...]
-        Types with a regressor, in the order shared by the data set.
-    described : tuple[str, ...]
-        Modeled types with default contrasts.
-    averaged : tuple[str, ...]
-        Modeled types in the mean ``all``.
-    unmodeled : Mapping[str, str]
-        Reason by type of the events table that has no regressor.
-    information : TypeInformation | None
-        Variances of contrasts; None if no exact model was built.
-    inseparable : tuple[InseparableTypes, ...]
-        Groups of types whose responses cannot be separated; empty if no exact model was built.
-    is_clear : bool
-        Whether the approximate model shows that all contrasts can be estimated.
+    `modeled` types have a regressor, in the order shared by the data set. Among them, `described`
+    types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
+    reason by type of the events table that has no regressor. `information` has the variances of
+    contrasts; None if no exact model was built. `inseparable` are groups of types whose responses
+    cannot be separated; empty if no exact model was built. `is_clear` states whether the
+    approximate model shows that all contrasts can be estimated.
     """
 
     modeled: tuple[str, ...]

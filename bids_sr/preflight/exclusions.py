@@ -53,21 +53,12 @@ def exclude(
 ) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
     """Exclude the runs that problems stop.
 
-    Parameters
-    ----------
-    files : mapping
-        Name of a run → its BOLD file and further files, for all selected runs.
-    subjects : sequence of Subject
-        Participants with the runs that are valid so far.
+    `files` are the BOLD file and further files by name of the run, for all selected runs.
+    `subjects` have the runs that are valid so far.
 
-    Returns
-    -------
-    subjects : tuple of Subject
-        Participants with the remaining runs.
-    skipped : dict
-        Name of a run → problems that stop it, sorted by name.
-    problems : tuple of Notice
-        Problems that stop the whole call. If no run remains, all problems are returned.
+    Returns the participants with the remaining runs; the problems that stop a run, by name of the
+    run, sorted by name; and the problems that stop the whole call. If no run remains, these are
+    all problems.
     """
     problems_by_run: dict[str, tuple[Notice, ...]] = {}
     call_problems = []

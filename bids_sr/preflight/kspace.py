@@ -35,12 +35,8 @@ _NYQUIST_DIFFERS = (
 class _KspaceExtent:
     """Extent of k-space along an axis; radii are relative to the Nyquist limit of the voxels.
 
-    Attributes
-    ----------
-    half_radius, end_radius : float
-        Radii up to which at least half and a tenth of the power at low frequencies remain.
-    edge_power : float
-        Power at the edge relative to low frequencies.
+    Up to `half_radius` and `end_radius`, at least half and a tenth of the power at low frequencies
+    remain. `edge_power` is the power at the edge relative to low frequencies.
     """
 
     half_radius: float

@@ -66,14 +66,9 @@ def _available_processors(threads: int) -> float:
 def measure_slowdown(processors: float) -> tuple[float, float]:
     """Measure the speed of this machine once per process.
 
-    The start message and the progress display thus use the same values.
-
-    Returns
-    -------
-    slowdown : float
-        Processing time relative to idle reference processors, between 0.25 and 40.
-    busy : float
-        Slowdown due to other load, at least 1.
+    The start message and the progress display thus use the same values. Returns the processing
+    time relative to idle reference processors, between 0.25 and 40, and the slowdown due to other
+    load, at least 1.
     """
     threads = math.ceil(processors)
     slowdown = kernel_seconds() / REFERENCE_S

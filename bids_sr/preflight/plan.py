@@ -26,20 +26,10 @@ class StageCost:
 class Estimate:
     """Cost of a call; `cli.progress` adds the time, which is declared by the steps.
 
-    Attributes
-    ----------
-    minutes : float
-        Wall-clock time on idle processors of 2024.
-    processors : float
-        Average number of busy processors.
-    memory_gb : float
-        Peak of all processes.
-    sizes : Sizes
-        Largest images, which determine the memory.
-    work_gb, output_gb : float
-        Disk space for intermediate files and for results.
-    rows : tuple of StageCost
-        Cost by stage.
+    `minutes` is wall-clock time on idle processors of 2024. `processors` is the average number of
+    busy processors. `memory_gb` is the peak of all processes, and `sizes` are the largest images,
+    which determine the memory. `work_gb` and `output_gb` are disk space for intermediate files and
+    for results. `rows` are the cost by stage.
     """
 
     minutes: float = 0.0
@@ -55,12 +45,8 @@ class Estimate:
 class RegionMask:
     """Mask of the region of interest (``--roi FILE``).
 
-    Attributes
-    ----------
-    n_voxels : int
-        Number of voxels on the grid of the mask.
-    spaces : mapping
-        Participant → space of the mask.
+    `n_voxels` is counted on the grid of the mask, and `spaces` are the space of the mask by
+    participant.
     """
 
     n_voxels: int
@@ -71,31 +57,18 @@ class RegionMask:
 class Plan:
     """Plan of a call.
 
-    Attributes
-    ----------
-    problems : tuple of Notice
-        Reasons why the call cannot start.
-    warnings : tuple of Notice
-        Warnings and notes about unexpected processing, for the terminal and the report.
-    series : tuple of str
-        Series that are computed.
-    contrasts : mapping
-        BOLD file → contrast name → trial type → weight.
-    series_by_run : mapping
-        BOLD file → series of this run. Runs that are not included have all `series`.
-    unsplit : frozenset of Path
-        BOLD files of runs with too few blocks for split halves.
-    skipped : mapping
-        Name of a skipped run → reasons.
-    type_order : mapping
-        Task → trial types in the order of ``Levels`` at the root of the data set, which determines
-        names and signs of default contrasts; other types follow in alphabetical order.
-    sources : tuple of DerivativeFolder
-        Directories of ``--derivatives``.
-    nuisance : list of str or None
-        Columns of the confounds in the linear models. If None, motion and aCompCor are used.
-    region_mask : RegionMask or None
-        Mask of the region of interest; None if the region is not a file.
+    `problems` are reasons why the call cannot start, and `warnings` are warnings and notes about
+    unexpected processing, for the terminal and the report. `series` are computed; `series_by_run`
+    are the series of a run by BOLD file, and runs that are not included have all `series`.
+    `contrasts` are weights by trial type, by contrast name, by BOLD file. `unsplit` are BOLD files
+    of runs with too few blocks for split halves. `skipped` are the reasons by name of a skipped
+    run.
+
+    `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
+    which determines names and signs of default contrasts; other types follow in alphabetical
+    order. `sources` are the directories of ``--derivatives``. `nuisance` are columns of the
+    confounds in the linear models. If None, motion and aCompCor are used. `region_mask` is the
+    mask of the region of interest; None if the region is not a file.
     """
 
     subjects: tuple[Subject, ...] = ()

@@ -26,16 +26,8 @@ _SAFETY_FACTOR = 1.3  # of limits in the approximate model
 def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
     """Return the response of SPM to each condition, integrated in closed form.
 
-    Parameters
-    ----------
-    times : Float
-        Times of the volumes (s).
-
-    Returns
-    -------
-    dict
-        Condition → time series (T,), within about .01 of `Events.time_series` for sustained
-        blocks.
+    `times` of the volumes are in s. The time series (T,) by condition are within about .01 of
+    `Events.time_series` for sustained blocks.
     """
     modulations = events.modulations()
     return {

@@ -28,17 +28,8 @@ def resolve_run_contrasts(
     with a note. A requested contrast must be possible in at least one run. For runs without one of
     its trial types it is omitted, with a note.
 
-    Parameters
-    ----------
-    types : Mapping[Path, TypesOfRun]
-        Trial types by BOLD file.
-    requested : Sequence[_Request]
-        Contrasts as written by the user, or name and weights from ``--model``; if empty, default
-        contrasts are used.
-    tables : Mapping[Path, Path]
-        Events table by BOLD file.
-    findings : Findings
-        Collects problems and notes.
+    `types` and events `tables` are by BOLD file. `requested` are contrasts as written by the user,
+    or name and weights from ``--model``; if empty, default contrasts are used.
     """
     possible_requests = _select_possible(types, requested, findings)
     types = share_averaged_types(types, tables, findings)

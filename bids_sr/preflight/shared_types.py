@@ -27,16 +27,8 @@ def share_averaged_types(
     """Return trial types with means over the types that the runs of a participant and task share.
 
     Means are unchanged if most runs already average the same types, or if too few types are
-    shared.
-
-    Parameters
-    ----------
-    types : Mapping[Path, TypesOfRun]
-        Trial types by BOLD file.
-    tables : Mapping[Path, Path]
-        Events table by BOLD file.
-    findings : Findings
-        Receives a note per run whose mean lacks some of its types.
+    shared. `types` and events `tables` are by BOLD file. `findings` receives a note per run whose
+    mean lacks some of its types.
     """
     groups: dict[frozenset[tuple[str, str]], list[Path]] = defaultdict(list)
     for bold, run_types in types.items():

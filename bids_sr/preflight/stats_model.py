@@ -158,16 +158,8 @@ def _list_unsupported_features(
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
-    Parameters
-    ----------
-    nodes : Sequence[Any]
-        Nodes of the model.
-    model_input : Mapping[str, Any]
-        Input of the model: labels by entity.
-    bolds : Iterable[Path]
-        BOLD files of the selected runs with events.
-    all_types : Set[str]
-        Prefixed trial types of all runs.
+    `model_input` is the input of the model: labels by entity. `bolds` are BOLD files of the
+    selected runs with events. `all_types` are prefixed trial types of all runs.
     """
     node = nodes[0]
     entities_by_name = {bold.name: parse_entities(bold) for bold in bolds}

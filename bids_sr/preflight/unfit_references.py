@@ -14,12 +14,8 @@ def drop_unfit_references(
 ) -> tuple[Plan, tuple[Notice, ...]]:
     """Drop automatically found references whose voxels do not match the run.
 
-    Returns
-    -------
-    plan : Plan
-        Plan whose warnings mention the dropped references.
-    problems : tuple of Notice
-        Problems that do not concern such references.
+    The warnings of the returned plan mention the dropped references. The returned problems do not
+    concern such references.
     """
     problem_by_file = {
         (Path(problem.what), problem.subject, problem.run): problem for problem in problems

@@ -62,10 +62,7 @@ def check_data(
     `forced` (`superres.force`) turns empty k-space into a note. `search_outliers`: whether outlier
     volumes are excluded from models, so that a run may have some constant volumes.
 
-    Returns
-    -------
-    tuple of Notice
-        Problems, then warnings and notes, each with its participant or run.
+    Problems come first, then warnings and notes, each with its participant or run.
     """
     findings = Findings()
     for subject in plan.subjects:

@@ -110,14 +110,8 @@ class _Section:
 def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> _Section:
     """Return a section of text and markup.
 
-    Parameters
-    ----------
-    name, title : str
-        Anchor and title.
-    content : str
-        Text and markup; "" if there is no content.
-    missing : Sequence[str]
-        Names of the missing items, which are only listed if there is no content.
+    `name` is the anchor. `content` is text and markup; "" if there is no content. The names of the
+    `missing` items are only listed in this case.
     """
     if not content:
         return _Section(name=name, title=title, missing=missing)
@@ -382,24 +376,10 @@ def write_subject_page(
     figures without a run. Missing items are listed on these pages, and the subject's page only
     contains figures without a run. See `_assemble` and `write_page`.
 
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-    subject : str
-        Label without ``sub-``.
-    declarations : Sequence[FigureSpec]
-        Declarations of figures.
-    custom : Mapping[str, str]
-        HTML of sections without figures, by section name.
-    crashed : bool
-        Whether some steps failed.
-    notices : Mapping[str, int]
-        Number of notices by kind.
-    neighbors : Mapping[str, str]
-        File names by link text.
-    most_sessions : int
-        Largest number of sessions on a single page; 0 for no limit.
+    `subject` is the label without ``sub-``. `custom` is HTML of sections without figures, by
+    section name. `crashed` states whether some steps failed, and `notices` is the number of
+    notices by kind. `neighbors` are file names by link text. `most_sessions` is the largest number
+    of sessions on a single page; 0 for no limit.
     """
     figures = read_figures(root, subject)
     participant = f"sub-{subject}"

@@ -50,16 +50,10 @@ class _Cell(NamedTuple):
 class ErrorCounts:
     """Voxels of one contrast by the reconstruction error, at the smallest smoothing.
 
-    Attributes
-    ----------
-    fwhm_mm : float
-        Smoothing of the map (FWHM, mm).
-    n_significant : float
-        Number of significant voxels (FDR .05).
-    n_reliable : float | None
-        Number of reliable voxels; None if the tests of the run do not permit reliable voxels.
-    expected_wrong : float
-        Fraction of the significant voxels with an expected wrong sign; NaN without such voxels.
+    `fwhm_mm` is the smoothing of the map (FWHM, mm). Significant voxels are significant with FDR
+    .05. `n_reliable` is None if the tests of the run do not permit reliable voxels.
+    `expected_wrong` is the fraction of the significant voxels with an expected wrong sign; NaN if
+    no voxels are significant.
     """
 
     fwhm_mm: float
@@ -104,20 +98,10 @@ def render_contrasts(
 ) -> Markup:
     """Render the results for all contrasts in one table without scrolling, "" if there are none.
 
-    Parameters
-    ----------
-    results : Mapping[str, ContrastResult]
-        Results of the method by contrast.
-    rows : Sequence[MetricRow]
-        Rows of the evaluation, for the numbers of reliable voxels.
-    method : str
-        Series whose detail was measured or tested.
-    self_test : SelfTestResults
-        Voxel sizes of the test.
-    at_rest : bool, optional
-        Whether maps are of seeds instead of conditions.
-    across_runs : bool, optional
-        Whether maps are of several runs, which are the halves of the test.
+    `results` of the method are by contrast. `rows` of the evaluation give the numbers of reliable
+    voxels. `method` is the series whose detail was measured or tested, and `self_test` has the
+    voxel sizes of the test. `at_rest` states whether maps are of seeds instead of conditions, and
+    `across_runs` whether maps are of several runs, which are the halves of the test.
     """
     if not results:
         return Markup("")

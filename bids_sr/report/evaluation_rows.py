@@ -57,17 +57,9 @@ def list_series(
 ) -> list[str]:
     """Return the series of the rows, sorted by kind and then in the given order.
 
-    The order of kinds is run, baselines, controls, methods, placebos, measured. Raw
-    series come first among baselines, and series that are not in `names` last.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of the evaluation.
-    names : Sequence[str]
-        Series in display order.
-    kinds : Iterable[KindOfSeries]
-        Kinds to include; by default all except placebos.
+    The order of kinds is run, baselines, controls, methods, placebos, measured. Raw series come
+    first among baselines, and series that are not in `names` last. `names` are series in display
+    order. `kinds` to include are by default all except placebos.
     """
     included_kinds = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     names_in_rows = [

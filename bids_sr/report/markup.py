@@ -41,18 +41,8 @@ def table(
 ) -> Markup:
     """Render a table of texts or markup; "" if there are no rows.
 
-    Parameters
-    ----------
-    caption : str
-        Caption of the table.
-    heads : Sequence[ColumnHead]
-        Heads of the columns, with or without a unit.
-    rows : Iterable[Sequence[Any]]
-        Cells of each row.
-    names : int
-        Number of cells at the start of each row that are headings.
-    texts : Collection[int]
-        Columns of words instead of numbers, counted from 0.
+    `heads` of the columns are with or without a unit. `names` is the number of cells at the start
+    of each row that are headings. `texts` are columns of words instead of numbers, counted from 0.
     """
     row_list = list(rows)
     columns = [

@@ -204,19 +204,10 @@ def write_citations(
 ) -> None:
     """Write ``CITATION.md``, ``CITATION.bib`` and, if requested, ``CITATION.html``.
 
-    Parameters
-    ----------
-    markdown : str
-        Methods text.
-    folder : Path
-        Folder of the files.
-    *logs : Path
-        Log folders that only receive the Markdown text, for reports of this run after another run
-        has replaced the files.
-    bibtex : str | None
-        Bibliography of the cited works; None to use all references of the program.
-    html : bool
-        Whether HTML is written; if False, an existing file is removed.
+    `markdown` is the methods text. `logs` are log folders that only receive the Markdown text, for
+    reports of this run after another run has replaced the files. `bibtex` is a bibliography of the
+    cited works; None to use all references of the program. If `html` is False, an existing HTML
+    file is removed.
     """
     source = bibliography() if bibtex is None else bibtex
     entries = split_bibtex(source)

@@ -39,17 +39,11 @@ _BOLD_TEXT = "bold: confidence interval excludes 0"
 class MetricTable:
     """Table, or several tables of one kind; see `bids_sr.metrics.rows.COLUMNS` for column names.
 
-    Attributes
-    ----------
-    title : str
-        Title; names in braces are columns of `split`, which are replaced by their words.
-    rows : tuple[Mapping[str, Collection[str]], ...]
-        Filters of rows; a row is included if it matches any of them. Their order is the order of
-        lines and columns.
-    lines, columns, split : tuple[str, ...]
-        Columns whose combinations of values form the lines, the columns, and separate tables.
-    largest : bool
-        Whether the largest of several values of a cell is shown; otherwise the first.
+    Names in braces in the title are columns of `split`, which are replaced by their words. `rows`
+    are filters of rows; a row is included if it matches any of them. Their order is the order of
+    lines and columns. `lines`, `columns` and `split` are the columns whose combinations of values
+    form the lines, the columns, and separate tables. If `largest`, the largest of several values
+    of a cell is shown; otherwise the first.
     """
 
     title: str
@@ -241,16 +235,8 @@ def render_cell(
 ) -> str:
     """Return a value with its interval as the content of a table cell.
 
-    Parameters
-    ----------
-    row : MetricRow | None
-        Row of the value; None for an empty cell.
-    bold : bool
-        Whether the value is bold if its interval excludes 0.
-    with_unit : bool
-        Whether the unit follows the value.
-    note : str
-        Text after the interval; "" if there is no note.
+    The cell is empty if `row` is None. If `bold`, the value is bold if its interval excludes 0.
+    `note` follows the interval; "" if there is no note.
     """
     if row is None:
         return _EMPTY_CELL

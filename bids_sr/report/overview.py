@@ -74,26 +74,15 @@ _MAX_NEXT_STEPS = 2
 class RunFacts:
     """Facts about the acquisition and the outputs of a run.
 
-    Attributes
-    ----------
-    entities : Mapping[str, str]
-        Entities of the run.
-    acquired_mm, super_resolved_mm : Sequence[float]
-        Voxel sizes (mm) before and after super-resolution.
-    displacement : Sequence[float]
-        FD (mm) of each volume.
-    described : str
-        Description in the sidecar of the series, such as that it was simulated; "" without
-        description.
-    calibrated : bool
-        Whether there is a calibration run. Whether it was used is part of the self-test results.
-    at_rest : bool
-        Whether maps are of seeds instead of conditions.
-    maps, masks : str
-        Patterns of the best method's maps and masks of reliable voxels, relative to the output
-        directory; "" if they are not stored.
-    only_run : bool
-        Whether the run is the only one of its task, so that its map is the participant's map.
+    `acquired_mm` and `super_resolved_mm` are voxel sizes (mm) before and after super-resolution.
+    `displacement` is the FD (mm) of each volume. `described` is the description in the sidecar of
+    the series, such as that it was simulated; "" if there is no description. `calibrated` states
+    whether there is a calibration run; whether it was used is part of the self-test results.
+    `at_rest` states whether maps are of seeds instead of conditions.
+
+    `maps` and `masks` are patterns of the best method's maps and masks of reliable voxels,
+    relative to the output directory; "" if they are not stored. `only_run` states whether the run
+    is the only one of its task, so that its map is the participant's map.
     """
 
     entities: Mapping[str, str]
@@ -137,18 +126,7 @@ def overview_html(
 ) -> Markup:
     """Render the first screen of a run.
 
-    Parameters
-    ----------
-    verdict : VerdictFacts
-        Verdict of the run.
-    rows : Sequence[MetricRow]
-        Rows of the evaluation.
-    registration : Mapping[str, object]
-        Registration facts.
-    run : RunFacts
-        Facts about the run.
-    one_level : Mapping[str, object], optional
-        Self-test results from JSON; None if the self-test was not run.
+    `one_level` are self-test results from JSON; None if the self-test was not run.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     applied_methods = select_applied(rows)
@@ -510,18 +488,9 @@ def flag_checks(
     """Return one check per flag, failed checks first.
 
     The check of added detail also fails if the best method's detail is worse than no detail in any
-    contrast.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the evaluation.
-    not_applied : Sequence[str]
-        Methods whose series are zero filled; their flags are ignored.
-    best : str
-        Best method of the verdict; "" if there is none.
-    self_test : bool
-        Whether added detail was only assessed by the self-test.
+    contrast. `not_applied` are methods whose series are zero filled; their flags are ignored.
+    `best` is the best method of the verdict; "" if there is none. `self_test` states whether added
+    detail was only assessed by the self-test.
     """
     checks = []
     applied_rows = [row for row in rows if not derives_from(row.series, not_applied)]

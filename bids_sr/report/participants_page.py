@@ -134,21 +134,10 @@ def write_participants(
 ) -> tuple[Path, ...]:
     """Write the page of each participant, with the logs of the run that produced its outputs.
 
-    Parameters
-    ----------
-    root : Path
-        Output directory.
-    labels : Sequence[str]
-        Labels of the participants, without ``sub-``.
-    declarations : Sequence[FigureSpec]
-        Declared figures.
-    log_dir : Path
-        Logs of this run, for participants without outputs of another run.
-    command : str | None
-        Command on the pages; None to omit it.
-    sessions : int
-        Largest number of sessions on one page; with more sessions, each session has a page. 0 for
-        a single page.
+    `root` is the output directory, and `labels` are without ``sub-``. `log_dir` has the logs of
+    this run, for participants without outputs of another run. `command` is shown on the pages;
+    None to omit it. `sessions` is the largest number of sessions on one page; with more sessions,
+    each session has a page. 0 for a single page.
     """
     logs = {label: _find_logs(root / "logs", label, default=log_dir) for label in labels}
     # computed once, because there may be thousands of participants
@@ -183,24 +172,12 @@ def _build_report(
     run cannot be mistaken for a complete one. The page is written atomically, and figures are not
     changed.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Output directory with the figures.
-    subject : str
-        Label of the participant, with or without ``sub-``.
-    declarations : Sequence[FigureSpec]
-        Declared figures; other figures are ignored.
-    log_dir : Path
-        Logs with crash files, ``settings.toml`` and ``CITATION.md``; if the latter is missing, the
-        file of `output_dir` is used.
-    command : str | None
-        Command on the page; None to omit it.
-    reported_labels : Collection[str] | None
-        Labels (without ``sub-``) for links to the previous and next participant; None for all
-        existing reports.
-    sessions : int
-        Largest number of sessions on one page, see `write_participants`.
+    `subject` is the label of the participant, with or without ``sub-``. Figures that are not
+    declared are ignored. `log_dir` has crash files, ``settings.toml`` and ``CITATION.md``; if the
+    latter is missing, the file of `output_dir` is used. `command` is shown on the page; None to
+    omit it. `reported_labels` (without ``sub-``) are for links to the previous and next
+    participant; if None, all existing reports are linked. `sessions` is the largest number of
+    sessions on one page, see `write_participants`.
     """
     root = Path(output_dir).absolute()
     label = subject.removeprefix("sub-")

@@ -25,18 +25,9 @@ def region_table_html(
     """Render the mean effects of the region of interest; "" if there are none.
 
     The table contains the narrowest smoothing, and the acquired, super-resolved and measured
-    series.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the evaluation of a run.
-    name : str
-        Name of the region, or of its file.
-    percent : float | None
-        Factor from signal to percent of the mean signal of the brain; None to show signal.
-    series_order : Sequence[str]
-        Series in display order; other series follow.
+    series. `rows` are from the evaluation of a run. `name` is the name of the region, or of its
+    file. `percent` is the factor from signal to percent of the mean signal of the brain; None to
+    show signal. `series_order` is the display order; other series follow.
     """
     rows_by_key = {(row.contrast, row.series, row.fwhm_mm, row.statistic): row for row in rows}
     effects = [row for row in rows if row.statistic == MEAN_EFFECT]

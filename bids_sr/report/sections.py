@@ -42,17 +42,9 @@ def run_text(entities: Mapping[str, str]) -> str:
 class SectionSpec:
     """Section of the page.
 
-    Attributes
-    ----------
-    name, title : str
-        Anchor and title.
-    folded : bool
-        Whether the section is closed at first.
-    by_run : bool
-        Whether figures are grouped by run.
-    only : tuple[str, ...]
-        Figures (desc) of which the section requires at least one. If one of them exists, other
-        sections without content are omitted. Empty if no figure is required.
+    `name` is the anchor. A folded section is closed at first, and `by_run` groups figures by run.
+    `only` are figures (desc) of which the section requires at least one. If one of them exists,
+    other sections without content are omitted. Empty if no figure is required.
     """
 
     name: str

@@ -23,12 +23,8 @@ _MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute value for 
 class CentralWindow:
     """Central part of an acquired matrix that the factors divide.
 
-    Attributes
-    ----------
-    slices : tuple[slice, slice, slice]
-        Part of the acquired matrix along each axis.
-    lowres_shape : tuple[int, int, int]
-        Shape of this part after downsampling.
+    `slices` are this part of the acquired matrix along each axis, and `lowres_shape` is its shape
+    after downsampling.
     """
 
     slices: tuple[slice, slice, slice]
@@ -54,12 +50,8 @@ class CentralWindow:
 def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
     """Return the largest central part of a matrix that the factors divide.
 
-    Parameters
-    ----------
-    shape : tuple[int, ...]
-        Shape of the acquired image.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size along each axis.
+    `shape` is the shape of the acquired image, and `factor` the ratio of low- to high-resolution
+    voxel size along each axis.
     """
     size_pairs = [
         lowres_size(n, axis_factor) if axis_factor != 1 else (n, n)
@@ -108,12 +100,7 @@ def thermal_noise(path: Path, first_volume: int = 0) -> float:
     the common change. It includes pulsation and motion, and is therefore an upper bound of the
     thermal noise.
 
-    Parameters
-    ----------
-    path : Path
-        Series (NIfTI, 4D).
-    first_volume : int, optional
-        Number of the first volume to use.
+    The series is a NIfTI file (4D), and `first_volume` is the number of the first volume to use.
     """
     with SeriesReader(path) as reader:
         estimates = []
@@ -147,20 +134,11 @@ def write_lr_series(
 ) -> None:
     """Downsample a series without its first volumes, with one volume in memory.
 
-    Parameters
-    ----------
-    source : Path
-        Series as measured (NIfTI, 4D).
-    target : Path
-        Downsampled series (NIfTI, 4D); the noise also depends on its name.
-    factor : Factor
-        Ratio of low- to high-resolution voxel size along each axis.
-    first_volume : int
-        Number of volumes to omit at the start.
-    noise_sd : float, optional
-        Standard deviation of the noise in each complex component (signal units).
-    seed : int, optional
-        Random seed of the noise.
+    `source` is the series as measured and `target` the downsampled series (NIfTI, 4D); the noise
+    also depends on the name of `target`. `factor` is the ratio of low- to high-resolution voxel
+    size along each axis, `first_volume` the number of volumes to omit at the start, `noise_sd` the
+    standard deviation of the noise in each complex component (signal units), and `seed` the random
+    seed of the noise.
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
@@ -178,16 +156,9 @@ def write_measured_series(
 ) -> None:
     """Write the unchanged volumes of a series on the part of the matrix that the factors divide.
 
-    Parameters
-    ----------
-    source : Path
-        Series as measured (NIfTI, 4D).
-    target : Path
-        Cropped series (NIfTI, 4D).
-    factor : Factor
-        Ratio of low- to high-resolution voxel size along each axis.
-    first_volume : int
-        Number of volumes to omit at the start.
+    `source` is the series as measured and `target` the cropped series (NIfTI, 4D). `factor` is the
+    ratio of low- to high-resolution voxel size along each axis, and `first_volume` the number of
+    volumes to omit at the start.
     """
     with SeriesReader(source) as reader:
         window = central_window(reader.shape, factor)
@@ -216,18 +187,9 @@ def write_pair(
 ) -> None:
     """Write an image and its downsampled copy as the images of a T2*w pair.
 
-    Parameters
-    ----------
-    image : Array
-        Values (3D).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    header : nib.Nifti1Header
-        Header whose qform and sform codes are copied.
-    highres, lowres : Path
-        Files of the high- and low-resolution images (NIfTI, 3D).
-    factor : Factor
-        Ratio of low- to high-resolution voxel size along each axis.
+    The image is 3D, and `affine` is its voxel-to-world matrix (4 x 4, RAS+ mm). The qform and
+    sform codes of `header` are copied. `highres` and `lowres` are the files to write (NIfTI, 3D).
+    `factor` is the ratio of low- to high-resolution voxel size along each axis.
     """
     window = central_window(image.shape, factor)
     cropped = np.ascontiguousarray(image[window.slices])

@@ -87,21 +87,10 @@ def prepare(
 ) -> Settings:
     """Create or update the downsampled data set and its high-resolution reference.
 
-    Parameters
-    ----------
-    settings : Settings
-        Resolved settings of the call.
-    subjects : Sequence[Subject]
-        Participants of the original data set, without problems.
-    type_order : _TypeOrder
-        Trial types by task, in the order of ``Levels`` at the root of the original data set.
-    print_line : Callable[[str], None], optional
-        Function that is called with one line per created participant.
-
-    Returns
-    -------
-    Settings
-        Settings of the same call on the downsampled data set.
+    `subjects` are participants of the original data set, without problems. `type_order` are trial
+    types by task, in the order of ``Levels`` at the root of the original data set. `print_line` is
+    called with one line per created participant. Returns the settings of the same call on the
+    downsampled data set.
     """
     data_dir, truth_dir = _get_output_dirs(settings)
     _describe_dataset(
@@ -348,14 +337,8 @@ def _describe_simulation(
 class _SourceImage(NamedTuple):
     """Image that a pair is computed from.
 
-    Attributes
-    ----------
-    data : Array
-        Values (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix (4 x 4, RAS+ mm).
-    header : Nifti1Header
-        Header whose qform and sform codes are copied.
+    The values are (X, Y, Z), and `affine` is the voxel-to-world matrix (4 x 4, RAS+ mm). The qform
+    and sform codes of `header` are copied.
     """
 
     data: Array
@@ -411,19 +394,10 @@ def _update_slice_entries(
 ) -> None:
     """Adapt the slice entries of a sidecar after averaging a part of the slices.
 
-    The time of a thicker slice is the mean of the averaged slices' times.
-
-    Parameters
-    ----------
-    sidecar : dict[str, object]
-        Metadata of a run, which are changed in place.
-    times : Sequence[float] | None
-        Acquisition time of each slice of the run, starting with its first slice (s); None if
-        unknown.
-    window : slice
-        Slices of the run that are used.
-    n_slices : int
-        Number of slices after averaging.
+    The time of a thicker slice is the mean of the averaged slices' times. `sidecar` has metadata
+    of a run, which are changed in place. `times` are the acquisition time of each slice of the
+    run, starting with its first slice (s); None if unknown. `window` are the slices of the run
+    that are used, and `n_slices` is their number after averaging.
     """
     n_acquired = window.stop - window.start
     for name in ("SliceTiming", "SliceEncodingDirection"):
@@ -492,20 +466,9 @@ def _write_pair(
 ) -> None:
     """Write a pair from an image, with a sidecar for both images.
 
-    Parameters
-    ----------
-    image : _SourceImage
-        High-resolution image.
-    folder : Path
-        Folder of the files.
-    stem : str
-        Start of the file names.
-    run_entity : str
-        Part of the file names with the number of the pair, or "".
-    sidecar : Mapping[str, object]
-        Metadata of the high-resolution image.
-    factor : Triple
-        Ratio of low- to high-resolution voxel size along each axis.
+    `image` has the high resolution, as has `sidecar`. `stem` is the start of the file names, and
+    `run_entity` the part of the file names with the number of the pair, or "". `factor` is the
+    ratio of low- to high-resolution voxel size along each axis.
     """
     highres, lowres = (
         folder / f"{stem}_acq-{resolution}{run_entity}_T2starw.nii.gz"
