@@ -62,8 +62,12 @@ def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str
             _check_once(name, settings[name], inputs.get(section, {}), assigned)
             assigned.add(name)
             completed.setdefault(section, {})[field] = read_value(name, settings[name], value)
-        elif section in method_names() and field and not get_close_matches(
-            name, [known for known in settings if known.startswith(f"{section}.")], cutoff=0.8
+        elif (
+            section in method_names()
+            and field
+            and not get_close_matches(
+                name, [known for known in settings if known.startswith(f"{section}.")], cutoff=0.8
+            )
         ):
             changes.append(text)
         else:
@@ -78,7 +82,8 @@ def _reject(text: str, name: str, settings: Mapping[str, object]) -> NoReturn:
     if name in settings:
         raise UsageError(f"{FLAG} {text}", f"expected {_FORM}", f"write {name}=VALUE")
     section, _, field = name.partition(".")
-    fix = suggest_name(name, [*settings, *(f"{method}.{field}" for method in method_names())])
+    names = [*settings, *(f"{method}.{field}" for method in method_names() if method != section)]
+    fix = suggest_name(name, names)
     sections = dict.fromkeys(setting.partition(".")[0] for setting in settings)
     if section not in sections:
         reason = f"expected {_FORM}, with one of the sections {', '.join(sections)}"

@@ -25,7 +25,7 @@ from bids_sr.report.methods_text import methods_html
 
 
 class GroupSection(NamedTuple):
-    """Section of a page: anchor, title, markup, and what is missing if there is no markup.
+    """Section of a page: anchor, title, markup, and the name of the content if it is missing.
 
     A section without markup is omitted if `missing` is empty.
     """

@@ -21,6 +21,7 @@ WITHOUT_DOOR = {
     "selection.analysis_level",
     "superres.recipe_changes",
     "run.run_uuid",
+    "activation.draws_cc",
 }
 
 

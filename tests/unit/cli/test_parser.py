@@ -312,4 +312,4 @@ def test_labels_may_contain_a_plus_sign() -> None:
 
 def test_high_pass_none_removes_only_a_linear_trend() -> None:
     settings = parse_settings(["/in", "/out", "participant", "--set", "activation.high_pass=none"])
-    assert settings.activation.high_pass == 0
+    assert settings.activation.cosine_cutoff == 0
