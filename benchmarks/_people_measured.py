@@ -4,12 +4,9 @@ components.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,24 +26,6 @@ class Run:
     person: str
     series: Array
     mask: Array
-
-
-def runs_of(arguments: list[str]) -> Iterator[Run]:
-    """Return runs of NAME=BIDS_DIR, each with at least 60 volumes."""
-    for argument in arguments:
-        person, _, folder = argument.partition("=")
-        files = sorted(Path(folder).glob("sub-*/**/func/*_bold.nii.gz"))
-        for number, file in enumerate(files, 1):
-            image = nib.load(file)  # type: ignore[attr-defined]
-            if image.shape[3] < 60:
-                continue
-            data = np.asarray(image.dataobj, dtype=np.float32)[..., FIRST:]  # type: ignore[attr-defined]
-            even = tuple(n // 4 * 4 for n in data.shape[:2])
-            yield without_drift(
-                f"{person} {number}" if len(files) > 1 else person,
-                person,
-                data[: even[0], : even[1]],
-            )
 
 
 def without_drift(name: str, person: str, data: Array) -> Run:

@@ -135,12 +135,12 @@ def map_seconds(out: Path) -> str:
     from bids_sr.group.input_maps import (
         ParticipantMaps,
         common_space,
-        find_runs,
+        find_maps,
         first_smoothing,
     )
     from bids_sr.group.template_sampling import load_target
 
-    runs = find_runs(out)
+    runs = find_maps(out).runs
     space, fwhm = common_space(runs), first_smoothing(runs)
     if space is None or fwhm is None:
         raise SystemExit(f"{out}: no effect maps that reach a template")

@@ -22,7 +22,7 @@ from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
 from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import ModelSource, TrainingSettings
+from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps import (
     outlier_volumes,
     resampled_series,
@@ -610,15 +610,6 @@ def make_unstored(
     )
 
 
-def _without_existing_models(
-    settings: TrainingSettings, model_source: ModelSource
-) -> TrainingSettings:
-    """Return training settings without existing models, so that a new model is trained."""
-    return replace(
-        settings, model_source=model_source, model_dir=None, pretrained=None, force=True
-    )
-
-
 def _train_on_t1w(
     sources: PlannedSources, settings: TrainingSettings, anat: Anatomy
 ) -> ModelFiles:
@@ -635,6 +626,8 @@ def _train_on_t1w(
         train_lowres=train_lowres,
         pair_mask=fitted_run.registration.bold_mask,
     )
-    return training.train_on_pair(
-        pair, training=_without_existing_models(settings, "train"), factor=plan.bold.factor
+    # existing models were not trained on the T1w image
+    new_training = replace(
+        settings, model_source="train", model_dir=None, pretrained=None, force=True
     )
+    return training.train_on_pair(pair, training=new_training, factor=plan.bold.factor)

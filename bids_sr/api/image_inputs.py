@@ -144,18 +144,19 @@ def filter_repeated_messages(logger: str) -> Iterator[None]:
 
 @contextmanager
 def open_series(
-    image: ImageLike, folder: Path, argument: str, *, any_order: bool = False
+    image: ImageLike, folder: Path, *, any_order: bool = False
 ) -> Iterator[SeriesReader]:
-    """Open a reader of a series; its repetition time is 0 if it is missing in the header.
+    """Open a reader of the argument `bold`.
 
-    With `any_order`, a compressed series is decompressed to the folder.
+    The repetition time of the reader is 0 if it is missing in the header. With `any_order`, a
+    compressed series is decompressed to the folder.
     """
-    path = series_file(image, folder, argument)
+    path = series_file(image, folder, "bold")
     with SeriesReader(path) as stored_reader:
         tr = header_tr(stored_reader.header)
         is_compressed = stored_reader.compressed
     if any_order and is_compressed:
-        unpacked_path = folder / f"{argument}_unpacked.nii"
+        unpacked_path = folder / "bold_unpacked.nii"
         copy_series(path, unpacked_path)
         path = unpacked_path
     with SeriesReader(path) as reader:

@@ -202,7 +202,7 @@ def _test_run(
     with (
         filter_repeated_messages(TooFewBlocks.__module__),
         working_folder() as folder,
-        open_series(bold, folder, "bold", any_order=True) as reader,
+        open_series(bold, folder, any_order=True) as reader,
         Eager(folder, make_step_printer("recovered_detail", resolver.verbose)),
     ):
         reader.tr = settings.tr or reader.tr

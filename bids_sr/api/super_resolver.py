@@ -274,7 +274,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         check_guide(self.method, self.pretrained, inputs)
         with (
             working_folder() as folder,
-            open_series(bold, folder, "bold", any_order=True) as reader,
+            open_series(bold, folder, any_order=True) as reader,
             Eager(folder, make_step_printer("SuperResolver.fit", self.verbose)),
         ):
             check_is_series(reader, "bold")
@@ -445,7 +445,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     ) -> nib.Nifti1Image:
         """Super-resolve one run; for parameters and result see `transform`."""
         print_line = make_step_printer("SuperResolver.transform", self.verbose)
-        with working_folder() as folder, open_series(bold, folder, "bold") as reader:
+        with working_folder() as folder, open_series(bold, folder) as reader:
             poses = self._find_poses(reader, motion)
             target = check_target(out_file, reader)
             series = self._super_resolve(reader, poses, folder, print_line).series
@@ -474,7 +474,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         print_line = make_step_printer("SuperResolver.correct_motion", self.verbose)
         with (
             working_folder() as folder,
-            open_series(bold, folder, "bold", any_order=True) as reader,
+            open_series(bold, folder, any_order=True) as reader,
             Eager(folder, print_line),
         ):
             poses = self._find_poses(reader, None)

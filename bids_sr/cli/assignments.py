@@ -88,8 +88,8 @@ def _reject(text: str, name: str, settings: Mapping[str, object]) -> NoReturn:
     if section not in sections:
         reason = f"expected {_FORM}, with one of the sections {', '.join(sections)}"
     else:
-        names = (known.partition(".")[2] for known in settings if known.startswith(f"{section}."))
-        reason = f"the section {section} has the fields {', '.join(names)}"
+        fields = (known.partition(".")[2] for known in settings if known.startswith(f"{section}."))
+        reason = f"the section {section} has the fields {', '.join(fields)}"
     raise UsageError(
         f"{FLAG} {text}", reason, fix or "run bids-sr --help-all for the available settings"
     )

@@ -54,7 +54,6 @@ VOXELS_PER_BATCH = 256
 ORDER = 6
 FWHM_MM = 12.0
 _DOF_PER_LAG = 6  # degrees of freedom required per lag
-FULL_ORDER_DOF = ORDER * _DOF_PER_LAG
 _N_COMPONENTS = 2  # number of principal components of the lag ratios that the lattice resolves
 _NODE_SPACING = 0.35  # distance of nodes near the mean, in SD of the first component
 _MIN_SD = 0.06  # smallest SD of the first component that is used to place nodes
@@ -433,10 +432,6 @@ def estimate_noise(
     matrix: Float,
     mask: MaskArray,
     zooms: Sequence[float],
-    *,
-    level: Float | None = None,
-    fwhm_mm: float = FWHM_MM,
-    order: int = ORDER,
 ) -> NoiseModel:
     """Return the noise model of a run, from one pass over its time series.
 
@@ -445,19 +440,17 @@ def estimate_noise(
 
     `blocks` are voxel ranges and time series (T, n) of all mask voxels, in the order of
     `numpy.flatnonzero`. `matrix` is the design (T, P), `mask` the brain (X, Y, Z), and `zooms` the
-    voxel size (mm). `level` is a signal level (N,) that replaces the mean signal. `fwhm_mm` is the
-    width of the neighborhood (FWHM), and `order` the largest number of lags. The noise model is
-    white if no voxel has residuals.
+    voxel size (mm). The noise model is white if no voxel has residuals.
     """
     basis = orthonormal(matrix)
     n_voxels = int(np.count_nonzero(mask))
-    n_lags = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
+    n_lags = max(1, min(ORDER, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
     voxels = _collect_lag_ratios(blocks, n_voxels, basis, n_lags)
     if not voxels.has_residual.any():
         return NoiseModel.white(n_voxels)
-    neighbors = _Neighborhood(voxels.has_residual, mask, zooms, fwhm_mm)
+    neighbors = _Neighborhood(voxels.has_residual, mask, zooms, FWHM_MM)
     products = compute_expected_products(basis, n_lags)
-    pooled = _pool_ratios(voxels.ratios, voxels.means if level is None else level, neighbors)
+    pooled = _pool_ratios(voxels.ratios, voxels.means, neighbors)
     mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products)
     lattice = _build_lattice(mixed.ratios)
     weights = lattice.sum_by_node(np.ones((1, n_voxels)))

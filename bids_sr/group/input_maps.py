@@ -270,14 +270,6 @@ def find_maps(
     )
 
 
-def find_runs(output_dir: Path, is_selected: RunFilter = lambda _: True) -> list[RunMaps]:
-    """Find runs with effect maps in a derivatives folder, sorted by name.
-
-    Combined maps of several runs are not included. For the parameters, see `find_maps`.
-    """
-    return list(find_maps(output_dir, is_selected).runs)
-
-
 @frozen
 class _MapFiles:
     """Map files of a run, or combined map files of several runs.

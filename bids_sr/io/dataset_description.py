@@ -18,16 +18,12 @@ _BIDS_VERSION = "1.11.1"
 _NON_DATA_PATTERNS = (
     "*.html",
     "CITATION.*",
-    "rating",
-    "rating_*.tsv",
     "group",
     "group_*.tsv",
     "group_*.json",
     "**/figures",
 )
-"""Pages, citations, ratings (of an earlier version) and group results, which are not data of a
-participant.
-"""
+"""Pages, citations and group results, which are not data of a participant."""
 _UNKNOWN_SUFFIXES = ("boldref", "xfm", "timeseries", "statmap", "metrics")
 """Suffixes that are not in the validator's schema: the first three are from fMRIPrep, the others
 are specific to bids-sr.

@@ -11,7 +11,6 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.phantom.sequences import PulseSequence
 
-_SCENES = ("ribbon", "veins", "free", "overlap")
 _CONDITIONS = ("thumb", "little")
 TASKS = {"tap": _CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
 """Sources of signal changes: movements of a task, or networks of a resting-state run."""

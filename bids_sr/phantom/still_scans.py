@@ -41,7 +41,6 @@ PROTOCOLS = {
         te=0.090, tr=9.0, ti=_compute_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
     ),
 }
-CONTRASTS = tuple(PROTOCOLS)
 LESION_LABEL = "WMH"
 """BIDS label of lesions, as in the results of bids-sr."""
 # BIDS label of each tissue

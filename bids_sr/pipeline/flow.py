@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         Image,
         Mask,
         Regressors,
-        Series,
         Table,
         Transforms,
     )
@@ -344,11 +343,6 @@ def current_flow() -> Flow | None:
 def read_transforms(file: Path) -> "Transforms":
     """Return a file with transforms as an artifact that steps can load."""
     return cast("Transforms", file)
-
-
-def read_series(file: Path) -> "Series":
-    """Return a file with a series as an artifact that steps can load."""
-    return cast("Series", file)
 
 
 def read_image(file: Path) -> "Image":

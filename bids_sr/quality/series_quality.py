@@ -1,12 +1,12 @@
 """Temporal signal-to-noise ratio and noise smoothness of a series, computed in one pass."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
+from bids_sr.glm.streamed_fit import StreamedFit
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.spatial.masks import bounding_box
 
@@ -173,26 +173,6 @@ class QualitySums:
         volume = np.zeros(self._mask.shape)
         volume[self._mask] = values
         return volume
-
-
-def series_quality(
-    volumes: Iterable[Real],
-    mask: MaskArray,
-    zooms: Sequence[float],
-    *,
-    n_volumes: int,
-    uncensored: MaskArray | None = None,
-) -> _SeriesQuality:
-    """Measure the temporal quality of a series in one pass.
-
-    Volumes (X, Y, Z) are in the steady state and in order, and `mask` is the brain (X, Y, Z).
-    `zooms` is the voxel size (mm). `uncensored` is True for volumes that are not censored
-    (n_volumes,); None includes all volumes.
-    """
-    sums = QualitySums(mask, zooms, n_volumes, uncensored)
-    for batch in divide_into_batches(volumes):
-        sums.add(batch)
-    return sums.quality()
 
 
 def _correlate_neighbors(products: Float, squares: Float, mask: MaskArray, axis: int) -> float:

@@ -61,22 +61,19 @@ def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Arra
     return _check_grid(data, image, "fast")
 
 
-def segment_with_fast(
-    image: Volume, brain: Array, contrast: str, folder: Path
-) -> dict[str, Array]:
-    """Segment a brain into gray matter, white matter and CSF with the defaults of FAST.
+def segment_with_fast(image: Volume, brain: Array, folder: Path) -> dict[str, Array]:
+    """Segment the brain of a T1w image with the defaults of FAST.
 
     Source: attention_unet, section 3.8.1. Masks for quality metrics are computed from the
     brain-extracted high-resolution T1-weighted scan.
 
-    `contrast` is T1w, in which CSF is dark and white matter is bright. `folder` is an existing
-    empty directory for the files of FAST. `brain` and the returned voxels by tissue are 3D and
-    boolean: ``gm``, ``wm`` and ``csf``. Raises `RuntimeError` if FAST failed or found fewer
-    tissues.
+    `folder` is an existing empty directory for the files of FAST. `brain` and the returned voxels
+    by tissue are 3D and boolean: ``gm``, ``wm`` and ``csf``. Raises `RuntimeError` if FAST failed
+    or found fewer tissues.
     """
     highest = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
     brain_image = np.where(brain, image.data * (_MAX_INTENSITY / highest), 0)
-    class_image = _run_fast(image.like(brain_image), _IMAGE_TYPES[contrast], folder, "seg")
+    class_image = _run_fast(image.like(brain_image), _IMAGE_TYPES["T1w"], folder, "seg")
     labels = np.where(brain, np.round(class_image), 0)
     classes = [labels == label for label in range(1, _N_CLASSES + 1)]
     if not all(voxels.any() for voxels in classes):

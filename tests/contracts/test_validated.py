@@ -72,8 +72,6 @@ OTHERS = (
     "sub-01.html",
     "CITATION.md",
     "logs/x/settings.toml",
-    "rating/sheet-01.html",
-    "rating_key.tsv",
     "group/group_task-tap_stat-effect_statmap.nii.gz",
     "group_stats.tsv",
     "group_stats_columns.json",

@@ -456,7 +456,7 @@ def _segment_measured_with_fast(
     try:
         image = Volume(measured["T1w"], brain.affine)
         return fsl.segment_with_fast(
-            image, brain.data > 0, "T1w", make_empty_folder(here / "fsl_tissues")
+            image, brain.data > 0, make_empty_folder(here / "fsl_tissues")
         )
     except RuntimeError as error:
         _LOGGER.warning(

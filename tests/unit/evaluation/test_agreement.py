@@ -181,9 +181,3 @@ def test_intervals_have_nominal_coverage(name):
 
 
 KEY = ComparisonKey("ev", "beyond", "a", "brain")
-
-
-def normal_scores(value, spread, rng):
-    """Return scores of two ways with resamples from a normal distribution."""
-    draws = value + 0.2 * spread * rng.normal(size=2000)
-    return {KEY: np.tile(np.concatenate([[value], draws]), (2, 1))}

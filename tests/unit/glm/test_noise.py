@@ -34,11 +34,9 @@ def ar_series(n, rho, seed=0):
     return out
 
 
-def estimate(values, mask=None, zooms=ZOOMS, **options):
+def estimate(values, mask=None, zooms=ZOOMS):
     mask = np.ones(SHAPE, dtype=bool) if mask is None else mask
-    return estimate_noise(
-        [(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms, **options
-    )
+    return estimate_noise([(slice(0, values.shape[1]), values)], design(len(values)), mask, zooms)
 
 
 def test_lag_ratios_equal_ratios_of_residuals():
@@ -256,18 +254,6 @@ def test_noise_near_a_random_walk_stays_stationary():
     assert np.isfinite(noise.rho).all()
     assert np.isfinite(noise.spread).all()
     assert np.abs(noise.rho).max() < 1
-
-
-def test_brightness_can_be_passed_to_the_pooling(monkeypatch):
-    levels = []
-    monkeypatch.setattr(
-        pooling,
-        "_pool_ratios",
-        lambda ratios, level, neighborhood: levels.append(level) or neighborhood(ratios),
-    )
-    level = np.arange(COUNT, dtype=float)
-    estimate(ar_series(30, np.full(COUNT, 0.0)), level=level)
-    assert np.array_equal(levels[0], level)
 
 
 def test_the_methods_text_reports_width_and_order():

@@ -10,10 +10,11 @@ from scipy import ndimage
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
+from bids_sr.glm.streamed_fit import divide_into_batches
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import nifti
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.quality.series_quality import QualitySums, series_quality, smoothness
+from bids_sr.quality.series_quality import QualitySums, smoothness
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 
@@ -90,6 +91,13 @@ def test_a_width_of_0_leaves_the_volume_unchanged_and_negative_widths_are_reject
     assert np.array_equal(smooth(volume, (1, 1, 1), 0.0), volume)
     with pytest.raises(ValueError, match="mm"):
         smooth(volume, (1, 1, 1), -1.0)
+
+
+def series_quality(volumes, mask, zooms, *, n_volumes, uncensored=None):
+    sums = QualitySums(mask, zooms, n_volumes, uncensored)
+    for batch in divide_into_batches(volumes):
+        sums.add(batch)
+    return sums.quality()
 
 
 def test_smoothness_of_noise_is_recovered_in_mm():

@@ -32,7 +32,6 @@ from bids_sr.group.input_maps import (
     common_space,
     exclude_contrasts,
     find_maps,
-    find_runs,
     first_smoothing,
     group_by_participant,
     sort_runs,
@@ -130,7 +129,7 @@ def test_group_maps_do_not_depend_on_chunks_and_processes(
 
 
 def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> None:
-    runs = find_runs(cohort)
+    runs = find_maps(cohort).runs
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
     for run in runs:
@@ -138,12 +137,12 @@ def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> No
         assert (
             run.explain_unavailable("other") == f"no transform from {run.name} to other was found"
         )
-    assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
+    assert find_maps(cohort, lambda entities: entities["task"] == "rest").runs == []
 
 
 def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
     """Map names are stored once to save memory with thousands of participants."""
-    first, second, *_ = find_runs(cohort)
+    first, second, *_ = find_maps(cohort).runs
     assert first.maps is second.maps
     assert first.map_keys() == {
         ("all", series, 5.0, stat) for series in ("raw", "sbl") for stat in ("effect", "t")
@@ -214,7 +213,7 @@ def test_the_group_mask_is_the_intersection_of_all_runs(tmp_path: Path) -> None:
 def test_too_few_participants_or_missing_transforms_are_reported(
     cohort: Path, tmp_path: Path
 ) -> None:
-    runs = find_runs(cohort)
+    runs = find_maps(cohort).runs
     too_few = group_maps.compute_group_maps(plan_of(DerivativeMaps(runs=runs[:2])), tmp_path)
     assert too_few.maps.empty
     assert "at least 3 participants are required, but only 2 participants" in too_few.exclusions[0]
@@ -278,7 +277,7 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
 
 def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path: Path) -> None:
     """Results do not depend on the number of threads."""
-    runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
+    runs = [run for run in find_maps(cohort).runs if run.participant != "sub-09"]
     plan = plan_of(DerivativeMaps(runs=runs), ("raw", "sbl"))
     notices: list[str] = []
     results = [
@@ -334,9 +333,7 @@ def test_maps_of_combined_runs_are_not_listed_as_a_run(tmp_path: Path) -> None:
         write_run(tmp_path, name, seed)
     write_combined(tmp_path, "sub-01", names[1], names)
     collected = find_maps(tmp_path)
-    assert (
-        [run.name for run in collected.runs] == [run.name for run in find_runs(tmp_path)] == names
-    )
+    assert [run.name for run in collected.runs] == names
     (maps,) = collected.combined
     assert maps.boldref == tmp_path / "sub-01/func" / f"{names[1]}_desc-hmc_boldref.nii.gz"
     assert maps.map_keys() == collected.runs[0].map_keys()

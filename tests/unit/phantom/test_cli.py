@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from bids_sr.phantom import cli as phantom_cli, simulated_dataset
-from bids_sr.phantom.presets import _SCENES, PRESETS, TASKS
+from bids_sr.phantom.presets import PRESETS, TASKS
 from bids_sr.phantom.study import Study
 
 
@@ -64,10 +64,9 @@ def test_every_option_is_passed_to_the_study(dataset_calls: list[tuple[Path, Stu
     )
 
 
-def test_choices_equal_the_presets_scenes_and_tasks() -> None:
+def test_choices_equal_the_presets_and_tasks() -> None:
     hints = get_type_hints(Study)
     assert tuple(PRESETS) == get_args(hints["preset"])
-    assert get_args(hints["scene"]) == _SCENES
     assert tuple(TASKS) == get_args(hints["task"])
 
 

@@ -167,7 +167,7 @@ def test_tissue_classes_of_fast_are_named_by_intensity(
     write_script(programs, "fast", CLASSES_BY_FAST)
     brain = np.ones(SHAPE, bool)
     brain[0] = False
-    tissues = segment_with_fast(head, brain, "T1w", tmp_path)
+    tissues = segment_with_fast(head, brain, tmp_path)
     share = head.data / head.data[brain].max()
     np.testing.assert_array_equal(tissues["wm"], brain & (share > 0.7))
     np.testing.assert_array_equal(tissues["gm"], brain & (share > 0.4) & (share <= 0.7))
@@ -179,4 +179,4 @@ def test_fewer_than_three_tissues_are_an_error(
 ) -> None:
     write_script(programs, "fast", CLASSES_BY_FAST.replace("data > 400", "data > 2000"))
     with pytest.raises(RuntimeError, match="fewer than 3 tissue classes"):
-        segment_with_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, "T1w", tmp_path)
+        segment_with_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, tmp_path)

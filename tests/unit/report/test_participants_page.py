@@ -188,7 +188,7 @@ def outputs(tmp_path, svg_text):
     logs = out / "logs" / "u1"
     logs.mkdir(parents=True)
     (logs / "settings.toml").write_text('[paths]\nbids_dir = "a <b>"\n')
-    (logs / "CITATION.md").write_text("Made with [@hunter2007] <script>.\n")
+    (logs / "CITATION.md").write_text("Made with [@fmriprep] <script>.\n")
     return out, logs
 
 
@@ -450,7 +450,7 @@ def test_a_crash_file_is_shown_once_and_only_to_its_participant(outputs):
 
 
 def test_the_methods_text_of_the_run_is_shown(outputs):
-    (outputs[1] / "CITATION.md").write_text("Other text [@power2017].")
+    (outputs[1] / "CITATION.md").write_text("Other text [@fmriprep].")
     _, text = page_of(*outputs)
     assert "Other text (<a" in text
     assert "Made with" not in text

@@ -1,7 +1,5 @@
 """Test quality checks: rows, maps with valid names, warnings, and the choice of precision."""
 
-import json
-
 import numpy as np
 import pytest
 from shortnames import measure_of
@@ -9,9 +7,6 @@ from shortnames import measure_of
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow
-from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.quality import (
     edge_comparison,
@@ -63,30 +58,6 @@ def brain(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 
 MASK = Volume(brain(), AFFINE)
-
-
-def check_maps(maps: list[Derivative], stat: str, series: str) -> None:
-    assert len(maps) == len(CONTRASTS)
-    for map_ in maps:
-        entities = map_.entities
-        name = derivative_path(
-            {"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **entities}
-        )
-        assert f"res-hr_contrast-{entities['contrast']}_stat-{stat}_desc-{series}_statmap" in name
-        np.testing.assert_allclose(map_.volume.affine, AFFINE)
-        assert (map_.volume.data[~brain()] == 0).all()
-        assert {"Description", "Units", "Resolution", "SourceSeries", "ContrastWeights"} <= set(
-            map_.sidecar
-        )
-        json.dumps(map_.sidecar, allow_nan=False)
-
-
-def rows_with(rows: list[MetricRow], measure: str, **fields: str) -> list[MetricRow]:
-    return [
-        row
-        for row in rows
-        if measure_of(row) == measure and all(getattr(row, k) == v for k, v in fields.items())
-    ]
 
 
 def test_an_edge_mismatch_is_a_warning_that_names_the_series(

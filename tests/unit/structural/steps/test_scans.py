@@ -801,9 +801,9 @@ def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
     third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
     masks = {name: brain & (third == k) for k, name in enumerate(("gm", "wm", "csf"))}
 
-    def tissues_in_thirds(image, inside, contrast, folder):
+    def tissues_in_thirds(image, inside, folder):
         assert folder.is_dir()
-        fast_inputs.append((image.data, inside, contrast))
+        fast_inputs.append((image.data, inside))
         return masks
 
     monkeypatch.setattr(fsl, "segment_with_fast", tissues_in_thirds)
@@ -826,10 +826,9 @@ def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
         metrics[tools] = {
             (row.contrast, row.series, row.statistic, row.region): row.value for row in rows
         }
-    ((image, inside, contrast),) = fast_inputs
+    ((image, inside),) = fast_inputs
     np.testing.assert_array_equal(image, prepared.highres["T1w"])
     np.testing.assert_array_equal(inside, brain)
-    assert contrast == "T1w"
     for label, name in enumerate(("gm", "wm", "csf"), 1):
         np.testing.assert_array_equal(dseg.data == label, masks[name])
     scan = low_res[0].volume.data
