@@ -94,10 +94,10 @@ class BoldRun:
     runs as well, with an axis order as close as possible to the order of the run.
 
     `tr` is in s. `sidecar` is metadata after inheritance. `events` are None at rest, and if events
-    are ignored. `slice_timing` is in seconds from the start of a volume, one per slice along axis
-    2. If None, slice timing is not corrected. `echoes` are file and echo time (ms) of all combined
-    echoes, the first being `bold`; empty for a single echo. `factor` is acquired voxel size
-    divided by high-resolution voxel size, per axis.
+    are ignored. `slice_timing` is in seconds from the start of a volume, one per slice; None if it
+    is not corrected. `echoes` are file and echo time (ms) of all combined echoes, the first being
+    `bold`; empty for a single echo. `factor` is acquired voxel size divided by high-resolution
+    voxel size, per axis.
 
     `pair` are images of the same participant that this run is super-resolved with, and `holdout`
     is the second pair of the session, which is not used for training. `calibration` is a short
