@@ -42,9 +42,8 @@ from bids_sr.statistics.comparisons import (
     PairedComparison,
     compare_pairs,
     compute_differences,
-    correct,
 )
-from bids_sr.statistics.decisions import decide
+from bids_sr.statistics.decisions import decide_all
 from bids_sr.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.statistics.summaries import quartiles
 from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
@@ -152,13 +151,10 @@ def _make_table(
     part: str,
 ) -> pd.DataFrame:
     """Return comparisons, corrected within families, as a table with decisions and notes."""
-    rows = []
-    corrected = correct(comparisons, families, least_n=_LEAST_N)
-    for cells, comparison in zip(questions, corrected, strict=True):
-        better = statistic(cells["statistic"]).better
-        word, note = decide(comparison, better, with_strongest=part == PRIMARY)
-        row = {**cells, **comparison.cells(), "better": better, "word": word, "note": note}
-        rows.append({**row, "part": part})
+    decision_rows = decide_all(
+        questions, comparisons, families, least_n=_LEAST_N, with_strongest=part == PRIMARY
+    )
+    rows = [{**row, "part": part} for row in decision_rows]
     # columns that an empty table requires
     required = (*QUESTION, "series", "n", "p_wilcoxon", "part")
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(required))

@@ -7,7 +7,7 @@ group level of functional runs and of structural scans, ``bids-sr-models``, and 
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,9 @@ class PairedComparison:
     p_t_holm: float = math.nan
     p_equivalence_holm: float = math.nan
 
-    def cells(self) -> dict[str, str | float]:
+    def cells(self) -> dict[str, Any]:
         """Return the fields by name."""
-        return _cells(self)
+        return asdict(self)
 
 
 def compare_pairs(
@@ -135,15 +135,10 @@ def _compare_pair(
         comparison,
         n_above=int((changes > 0).sum()),
         p_equivalence=equivalence(changes, margin),
-        **_cells(signed_rank(changes)),
-        **_cells(hodges_lehmann(changes)),
-        **_cells(paired_t(changes)),
+        **asdict(signed_rank(changes)),
+        **asdict(hodges_lehmann(changes)),
+        **asdict(paired_t(changes)),
     )
-
-
-def _cells(record: Any) -> dict[str, Any]:
-    """Return the fields of a record by name, which are columns of the tables of comparisons."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def compute_differences(values: Float, references: Float, optimum: float | None = None) -> Float:

@@ -1,8 +1,11 @@
 """Decision of a comparison in a word: better, worse, same or unclear, with a note."""
 
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
 from bids_sr.metrics.number_text import p_value
-from bids_sr.metrics.registry import LOWER, NEITHER, ONE
-from bids_sr.statistics.comparisons import PairedComparison
+from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
+from bids_sr.statistics.comparisons import PairedComparison, correct
 from bids_sr.statistics.wilcoxon import ALPHA
 
 SIGNIFICANT_WORDS = {1: "better", -1: "worse"}
@@ -12,6 +15,29 @@ BELOW_STRONGEST_NOTE = (
     "the method is below the strongest reference, but this does not demonstrate a loss of "
     "accuracy, because the strongest reference is the largest of several noisy values"
 )
+
+
+def decide_all(
+    questions: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[PairedComparison],
+    families: Sequence[Hashable],
+    *,
+    least_n: int,
+    with_strongest: bool = False,
+) -> list[dict[str, Any]]:
+    """Correct comparisons within families and return them as rows with decisions and notes.
+
+    A question contains the first cells of the row, of which ``statistic`` is the compared
+    statistic. See `bids_sr.statistics.comparisons.correct` for `families` and `least_n`, and
+    `decide` for `with_strongest`.
+    """
+    rows = []
+    corrected = correct(comparisons, families, least_n=least_n)
+    for cells, comparison in zip(questions, corrected, strict=True):
+        better = statistic(cells["statistic"]).better
+        word, note = decide(comparison, better, with_strongest=with_strongest)
+        rows.append({**cells, **comparison.cells(), "better": better, "word": word, "note": note})
+    return rows
 
 
 def decide(

@@ -17,8 +17,8 @@ from bids_sr.metrics.registry import LOWER, statistic
 from bids_sr.metrics.rows import MISSING, SCAN
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.statistics.comparison_table import describe_columns
-from bids_sr.statistics.comparisons import PairedComparison, compare_pairs, correct
-from bids_sr.statistics.decisions import decide
+from bids_sr.statistics.comparisons import PairedComparison, compare_pairs
+from bids_sr.statistics.decisions import decide_all
 from bids_sr.statistics.limits_of_agreement import (
     compute_within_unit_sd,
     limits_of_agreement,
@@ -161,13 +161,7 @@ def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
         comparisons += compared
         questions += [cells] * len(compared)
     families = [(cells["statistic"], cells["region"] == SCAN) for cells in questions]
-    rows = []
-    for cells, comparison in zip(
-        questions, correct(comparisons, families, least_n=1), strict=True
-    ):
-        better = statistic(cells["statistic"]).better
-        word, note = decide(comparison, better)
-        rows.append({**cells, **comparison.cells(), "better": better, "word": word, "note": note})
+    rows = decide_all(questions, comparisons, families, least_n=1)
     return pd.DataFrame(rows, columns=list(describe_columns("scans_stats")))
 
 
