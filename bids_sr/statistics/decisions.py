@@ -27,8 +27,8 @@ def decide_all(
 ) -> list[dict[str, Any]]:
     """Correct comparisons within families and return them as rows with decisions and notes.
 
-    A question contains the first cells of the row, of which ``statistic`` is the compared
-    statistic. See `bids_sr.statistics.comparisons.correct` for `families` and `least_n`, and
+    A question contains the first cells of the row, such as ``statistic``. See
+    `bids_sr.statistics.comparisons.correct` for `families` and `least_n`, and
     `decide` for `with_strongest`.
     """
     rows = []

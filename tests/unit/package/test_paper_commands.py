@@ -21,7 +21,8 @@ def commands(*programs: str) -> list[str]:
 
 @pytest.mark.parametrize("command", commands("bids-sr"))
 def test_a_command_of_bids_sr_is_parsed(command: str) -> None:
-    parse_settings(shlex.split(command)[1:])
+    arguments = shlex.split(command)[1:]
+    assert parse_settings(arguments).selection.analysis_level == arguments[2]
 
 
 @pytest.mark.parametrize("command", commands("bids-sr-models", "bids-sr-slurm", "bids-sr-phantom"))
