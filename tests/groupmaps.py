@@ -59,10 +59,7 @@ def write_run(
     func.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:-2, 2:-2, 1:-1] = True
-    mask_label = (
-        "brain" if seed % 2 else "rawBrain"
-    )  # labels of outputs of 0.2.0.dev and of current outputs
-    save_image(mask, AFFINE, func / f"{name}_desc-{mask_label}_mask.nii.gz")
+    save_image(mask, AFFINE, func / f"{name}_space-boldref_desc-brain_mask.nii.gz")
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
     write_transforms(func / name, anat, xfm)
     for series, grid, shape, res in (
@@ -76,7 +73,8 @@ def write_run(
             save_image(
                 values,
                 grid,
-                func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz",
+                func / f"{name}_space-boldref{res}_contrast-all_stat-{stat}"
+                f"_desc-{series}Fwhm50_statmap.nii.gz",
             )
 
 
@@ -110,7 +108,7 @@ def write_combined(
             paths = [next(root.glob(f"{sub}/**/{run}{ending}.nii.gz")) for run in runs]
             images = [load_image(path) for path in paths]
             values = np.mean([data for data, _ in images], axis=0) + shift
-            name = f"{sub}_task-tap_space-boldref{ending}"
+            name = f"{sub}_task-tap_space-firstBoldref{ending}"
             save_image(values / (5 if percent else 1), images[0][1], func / f"{name}.nii.gz")
             boldref = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
             sidecar = {
@@ -161,7 +159,7 @@ def write_frame(stem: Path, affine: np.ndarray, shape: tuple[int, ...]) -> None:
     """Write the brain mask and the boldref (1000) of a run."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     mask = np.ones(shape, dtype=bool)
-    save_image(mask, affine, stem.with_name(f"{stem.name}_desc-rawBrain_mask.nii.gz"))
+    save_image(mask, affine, stem.with_name(f"{stem.name}_space-boldref_desc-brain_mask.nii.gz"))
     boldref = np.full(shape, 1000, dtype=np.float32)
     save_image(boldref, affine, stem.with_name(f"{stem.name}_desc-hmc_boldref.nii.gz"))
 

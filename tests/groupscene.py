@@ -395,7 +395,7 @@ class Folders:
         if damage.role == "effect":
             return _map_path(stem, damage.name, damage.series)
         ending = {
-            "mask": "desc-rawBrain_mask.nii.gz",
+            "mask": "space-boldref_desc-brain_mask.nii.gz",
             "boldref": "desc-hmc_boldref.nii.gz",
             "table": "desc-activation_metrics.tsv",
             "sidecar": "desc-activation_metrics.json",
@@ -511,7 +511,7 @@ def _write_stored(folders: Folders, participant: Participant, stored: Stored) ->
         for series in first.series:
             effect = participant.stored_effect(stored, contrast.name, series)
             path = _write_maps(stem, contrast.name, series, effect * scale)
-            coarse = Path(str(path).replace(f"space-{SPACE}_res-2", "space-boldref"))
+            coarse = Path(str(path).replace(f"space-{SPACE}_res-2", "space-firstBoldref"))
             _write_image(coarse, np.ones((10, 10, 10), "f4"), np.diag([20.0, 20, 20, 1]), level=1)
             os.link(coarse, str(coarse).replace("stat-effect", "stat-t"))
             sources = [

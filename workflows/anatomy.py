@@ -363,7 +363,7 @@ def _define_region(
     if roi_space != BOLDREF:
         outputs.store(
             roi_t1w,
-            {"desc": "roi", "suffix": "mask"},
+            {"label": "roi", "suffix": "mask"},
             sidecar={"Description": "region of interest", "Type": "ROI"},
         )
     return roi_t1w, roi_source, roi_xfms

@@ -142,7 +142,8 @@ def _combine_group(
     outputs = analysis.outputs(
         group.entities, provenance=analysis.provenance, axis_order=first.plan.bold.axis_order
     ).with_references(
-        boldref=first.fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
+        first_boldref=first.fitted_run.motion.boldref,
+        t1w=None if anat is None else anat.t1w_preproc,
     )
     combined_series: dict[str, _CombinedSeries] = {}
     resampled_maps: dict[str, list[Map]] = {}
@@ -271,7 +272,6 @@ def _test_series(
     outputs.store(
         tested_rows,
         {
-            "space": combined_runs.FRAME,
             "desc": map_label(series, 0.0, "Detail"),
             "suffix": "metrics",
         },

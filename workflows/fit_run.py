@@ -195,7 +195,7 @@ def fit_run(
     if run.precomputed is not None and run.precomputed.field is not None:
         distortion = import_distortion(bold, run.precomputed.field, plan.phase_encoding)
     head_motion = _find_motion(plan, steady_run, distortion)
-    outputs = outputs.with_references(own=head_motion.boldref)
+    outputs = outputs.with_references(boldref=head_motion.boldref)
     store_motion(head_motion, outputs)
     stc = correct_acquired(bold, n_dummy, make_correction(plan))
     _add_correction_text(plan)
@@ -560,7 +560,7 @@ def _resample_region(
     )
     outputs.store(
         roi_bold,
-        {"desc": "roi", "suffix": "mask"},
+        {"space": BOLDREF, "label": "roi", "suffix": "mask"},
         sidecar={"Description": "region of interest", "Type": "ROI"},
     )
     return roi_bold, roi_bold_hr, region_facts
@@ -571,7 +571,7 @@ def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
     outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
     outputs.store(
         brain.bold_mask_hr,
-        {"res": "hr", "desc": "brain", "suffix": "mask"},
+        {**registration.MASK_ENTITIES, "res": "hr"},
         sidecar=registration.MASK_HR_SIDECAR,
         # The mask is exported only if the primary series is exported in the space of the run.
         exported_as={"res": ""} if plan.in_func else None,

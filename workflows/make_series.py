@@ -7,6 +7,7 @@ from functools import partial
 from bids_sr.bids import BoldRun
 from bids_sr.config.levels import series_level
 from bids_sr.frozen import frozen
+from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Effects,
@@ -325,7 +326,7 @@ def make_acquired(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> Com
     preproc = resample_acquired(fitted_run)
     outputs.store(
         preproc,
-        {"desc": ACQUIRED, "suffix": "bold"},
+        {"space": BOLDREF, "desc": ACQUIRED, "suffix": "bold"},
         sidecar=_make_sidecar(plan, ACQUIRED),
         facts=fitted_run.outliers,
         level="minimal",
@@ -500,7 +501,7 @@ def _store_series(
     resolution = series_description.describe_hr_resolution(name, bold.factor, bold.axis_order)
     outputs.store(
         super_resolved.series,
-        {"res": "hr", "desc": name, "suffix": "bold"},
+        {"space": BOLDREF, "res": "hr", "desc": name, "suffix": "bold"},
         sidecar=_make_sidecar(plan, name, resolution),
         facts=super_resolved.series_facts,
         exported_as={"res": "", "desc": "preproc"} if is_primary and plan.in_func else None,
@@ -543,7 +544,7 @@ def make_measured(
     )
     outputs.store(
         measured_series.series,
-        {"res": "hr", "desc": MEASURED, "suffix": "bold"},
+        {"space": BOLDREF, "res": "hr", "desc": MEASURED, "suffix": "bold"},
         sidecar=_make_sidecar(plan, MEASURED, resolution),
         level=series_level(MEASURED, _list_always_stored(plan)),
     )

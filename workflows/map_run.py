@@ -218,7 +218,6 @@ def _map_series(
         settings=settings,
     )
     mapped_series = MappedSeries(series=computed_series, results=results)
-    outputs.store(mapped_series.maps, among=stored_entities, varies=activation.CONTRAST_METADATA)
     if has_error(computed_series, settings):
         acquired = mapped_by_name[ACQUIRED]
         mapped_series = add_error_maps(plan, fitted_run, series, mapped_series, acquired, settings)
@@ -227,9 +226,7 @@ def _map_series(
             # a region that follows from the name of the task is not part of the report of a study
             if plan.analysis.settings.activation.roi != AUTO:
                 add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
-        outputs.store(
-            mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
-        )
+    outputs.store(list_maps(mapped_series), among=stored_entities)
     return resample_maps(mapped_series, fitted_run, series, anat, stored_entities, outputs)
 
 
@@ -376,7 +373,9 @@ def find_region(
         low_pass=settings.low_pass,
     )
     add_methods_text(Part.MAPS, region_growth.describe_growth(settings.smoothing))
-    outputs.store(roi, {"desc": "roigrown", "suffix": "mask"}, facts=grown_facts)
+    outputs.store(
+        roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
+    )
     return roi, roi_hr
 
 
@@ -508,6 +507,12 @@ def check_run_intervals(
     )
 
 
+def list_maps(mapped_series: MappedSeries) -> list[Map]:
+    """Return the maps of a series, including maps of the reconstruction error if there are any."""
+    error_maps = mapped_series.error_maps
+    return concatenate([mapped_series.maps, *([] if error_maps is None else [error_maps])])
+
+
 def resample_maps(
     mapped_series: MappedSeries,
     fitted_run: FittedRun,
@@ -523,21 +528,11 @@ def resample_maps(
     including maps in other spaces and on surfaces.
     """
     mask = mapped_series.series.mask
-    maps = concatenate(
-        [
-            mapped_series.maps,
-            *([] if mapped_series.error_maps is None else [mapped_series.error_maps]),
-        ]
-    )
+    maps = list_maps(mapped_series)
     space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
-        # Maps of the acquired series in a template space have no common metadata. Shared sidecars
-        # of combined runs have no run entity, so that maps of numbered runs inherit them. Each of
-        # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
-        is_shared = mapped_series.series.name != ACQUIRED and "run" not in outputs.entities
-        varies = activation.CONTRAST_METADATA if is_shared else {}
-        outputs.store(space_maps, among=stored, varies=varies)
+        outputs.store(space_maps, among=stored)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
     for output_surfaces in surfaces:

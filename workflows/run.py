@@ -44,7 +44,7 @@ def process_run(
         fitted_run = fit_run(plan, anat, pair, run_outputs)
         # The grids of all following files are known after the motion correction.
         outputs = run_outputs.with_references(
-            own=fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
+            boldref=fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
         )
         series = make_series(plan, fitted_run, anat, pair, models, outputs)
         maps = map_run(plan, fitted_run, series, anat, outputs)

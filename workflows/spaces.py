@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bids_sr.config.spaces import FUNC, Space
+from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import Series, SpaceGrid
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
@@ -68,7 +69,7 @@ def show_spaces(
         if plan.in_func:
             outputs.store(
                 mean,
-                {"suffix": "boldref"},
+                {"space": BOLDREF, "suffix": "boldref"},
                 sidecar=primary_dataset.SERIES_MEAN_SIDECAR,
                 exported_only=True,
             )

@@ -18,7 +18,8 @@ SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Default smoothing widths (mm FWHM) and thresholds."""
 _CORRELATION_STATS = ("cc",)
 _MODEL_STATS = ("t", "effect", "variance")
-_GROUP_LEVEL_STATS = ("t", "effect")  # read by the group level
+_MAP, _GROUP_LEVEL_STATS = ("t",), ("effect",)
+"""Statistics of a map to look at, and those that the group level reads."""
 
 
 def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
@@ -77,12 +78,12 @@ class StoredMaps:
     def outputs_of(self, series: str) -> Mapping[float, _StoredStats]:
         """Return the outputs stored for every contrast of a series, by FWHM (mm).
 
-        At the full level, everything is stored. At the standard level, these are t, effect and
-        variance (except for baselines) at the smallest width, and t and effect at the smallest
-        width above 0, which the group level reads. Correlation, with the region of the first
+        At the full level, everything is stored. At the standard level, these are, for the exported
+        series, t, effect and variance at the smallest width, and t and effect at the smallest
+        width above 0; for all other series, t at the smallest width, and the effect, which the
+        group level reads, at the smallest width above 0. Correlation, with the region of the first
         threshold, is stored if no linear model is mapped or if `correlation` is true. Requested
-        widths get the same statistics as the smallest width, and requested thresholds get their
-        regions.
+        widths get all these statistics, and requested thresholds get their regions.
         """
         if not reaches(self.level, _maps_level(series, series_names(self.methods))):
             return {}
@@ -97,8 +98,12 @@ class StoredMaps:
         if self.level == "full":
             full_outputs = _StoredStats(stats=all_stats, thresholds=mapped_thresholds)
             return dict.fromkeys(self.smoothing, full_outputs)
-        is_recomputable = series_level(series, series_names(self.methods)) == "full"
-        model_stats = _GROUP_LEVEL_STATS if is_recomputable else _MODEL_STATS
+        is_exported = series == self.primary
+        smallest_stats = _MODEL_STATS if is_exported else _MAP
+        larger_stats = (*(_MAP if is_exported else ()), *_GROUP_LEVEL_STATS)
+        has_default_widths = tuple(sorted(self.smoothing)) == SMOOTHING
+        if not has_default_widths:
+            smallest_stats = tuple(dict.fromkeys((*smallest_stats, *larger_stats)))
         stores_correlation = has_correlation and (self.correlation or not has_model)
         if tuple(self.thresholds) != THRESHOLDS:
             stored_thresholds = mapped_thresholds
@@ -107,16 +112,16 @@ class StoredMaps:
         smallest_outputs = _StoredStats(
             stats=[
                 *(_CORRELATION_STATS if stores_correlation else ()),
-                *(model_stats if has_model else ()),
+                *(smallest_stats if has_model else ()),
             ],
             thresholds=stored_thresholds,
         )
-        if tuple(sorted(self.smoothing)) != SMOOTHING:
+        if not has_default_widths:
             return dict.fromkeys(self.smoothing, smallest_outputs)
         smallest, larger = sorted(self.smoothing)
         return {
             smallest: smallest_outputs,
-            larger: _StoredStats(stats=_GROUP_LEVEL_STATS if has_model else _CORRELATION_STATS),
+            larger: _StoredStats(stats=larger_stats if has_model else _CORRELATION_STATS),
         }
 
     def omitted_contrasts(self, series: str) -> Collection[str]:

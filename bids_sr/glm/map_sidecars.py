@@ -6,7 +6,7 @@ from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.noise import noise_words
 from bids_sr.glm.temporal_regressors import CENSORED, time_column_names
-from bids_sr.io.grids import AS_STORED, inverse_order, size_text
+from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
 
 Sidecar = dict[str, object]
 NO_ERROR = (
@@ -54,7 +54,8 @@ _REGION_TEXT = {
 
 def entities(*, series: str, **map_entities: str) -> dict[str, str]:
     """Return the entities of a map; ``res-hr`` is added unless the series is the acquired one."""
-    return {**({} if series == "acquired" else {"res": "hr"}), **map_entities}
+    resolution = {} if series == "acquired" else {"res": "hr"}
+    return {"space": BOLDREF, **resolution, **map_entities}
 
 
 def common_sidecar(

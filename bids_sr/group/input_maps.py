@@ -1,6 +1,7 @@
 """Effect maps of runs, combined maps of participants, and their transforms to templates."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from bids_sr.group.dataset_contents import DatasetContents
 from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
 from bids_sr.group.run_names import run_columns, run_name
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
+from bids_sr.io.map_metadata import SHARED_ENTITIES, select_map_metadata
 from bids_sr.metrics.rows import MISSING
 from bids_sr.series import parse_map_label
 
@@ -31,8 +34,8 @@ Origin = Literal["stored", "computed", "single"]
 """Whether the map of a participant is a stored map of all runs, computed from the maps of several
 runs, or the map of a single run."""
 
-BOLDREF = "boldref"
-"""Space in the names of a participant's maps: the boldref of the first run."""
+_LABELS_IN_NAME = re.compile("|".join(f"_{entity}-[^_]+" for entity in SHARED_ENTITIES))
+_MASK_ENDING, _BOLDREF_ENDING = "space-boldref_desc-brain_mask.nii.gz", "desc-hmc_boldref.nii.gz"
 
 
 @frozen
@@ -179,9 +182,9 @@ class RunMaps:
             TemplateFlow name of the template, with the cohort after a plus sign.
         """
         if self.mask is None:
-            return f"{self.name} has no brain mask (desc-rawBrain_mask.nii.gz)"
+            return f"{self.name} has no brain mask ({_MASK_ENDING})"
         if self.boldref is None:
-            return f"{self.name} has no boldref (desc-hmc_boldref.nii.gz)"
+            return f"{self.name} has no boldref ({_BOLDREF_ENDING})"
         if space in self.maps or self.transforms_from(space):
             return ""
         return f"no transform from {self.name} to {space} was found"
@@ -331,8 +334,8 @@ def _sort_map_names(endings: tuple[str, ...]) -> Mapping[tuple[str, bool], _Maps
 
     File names of participants only differ in their labels, so that thousands of participants share
     one cached result. Keys of the result are the common ending of a run's names, and whether the
-    maps are combined maps of several runs. Only combined maps have the space of their boldref in
-    their names.
+    maps are combined maps of several runs. Only combined maps are in the space of the first
+    boldref.
     """
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
@@ -345,13 +348,15 @@ def _sort_map_names(endings: tuple[str, ...]) -> Mapping[tuple[str, bool], _Maps
             by_run[run_name(entities)][space][key] = ending
     sorted_maps: dict[tuple[str, bool], _MapsBySpace] = {}
     for run, maps_by_space in by_run.items():
-        boldref_maps = maps_by_space.pop(BOLDREF, None)
-        if boldref_maps is not None:
+        combined_maps = maps_by_space.pop(FIRST_BOLDREF, None)
+        run_maps = maps_by_space.pop(BOLDREF, None)
+        own_maps = {} if run_maps is None else {"": run_maps}
+        if combined_maps is not None:
             # without run entities there is a single run, and the template maps belong to it
-            template_maps = {} if "" in maps_by_space else maps_by_space
-            sorted_maps[run, True] = {**template_maps, "": boldref_maps}
-        if boldref_maps is None or "" in maps_by_space:
-            sorted_maps[run, False] = dict(maps_by_space)
+            template_maps = {} if own_maps else maps_by_space
+            sorted_maps[run, True] = {**template_maps, "": combined_maps}
+        if combined_maps is None or own_maps:
+            sorted_maps[run, False] = {**maps_by_space, **own_maps}
     return sorted_maps
 
 
@@ -371,15 +376,14 @@ def _locate_run_maps(
     """
     stem, columns = files.stem, files.columns
     frame_stem = frame_stem or stem
-    mask, brain_mask, boldref, coreg = (
+    mask, boldref, coreg = (
         # a link without content exists, and is reported as unreadable
         path
         if os.path.lexists(path := frame_stem.with_name(f"{frame_stem.name}_{name}"))
         else None
         for name in (
-            "desc-rawBrain_mask.nii.gz",
-            "desc-brain_mask.nii.gz",
-            "desc-hmc_boldref.nii.gz",
+            _MASK_ENDING,
+            _BOLDREF_ENDING,
             "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
         )
     )
@@ -393,7 +397,7 @@ def _locate_run_maps(
         name=stem.name,
         folder=stem.parent,
         maps=files.maps,
-        mask=mask or brain_mask,
+        mask=mask,
         boldref=boldref,
         boldref2t1w=coreg,
         t1w2std=_find_normalizations(participant_folder, frame_stem.parent.parent),
@@ -410,7 +414,7 @@ def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[Run
     first of them defines the frame.
     """
     effect_name = f"{files.participant}{_select_effect_name(files.maps)}"
-    sidecar = _read_sidecar(output_dir, files.stem.parent / effect_name)
+    sidecar = _read_map_metadata(output_dir, files.stem.parent / effect_name)
     boldref_uri = str(sidecar.get("SpatialReference", ""))
     boldref = output_dir / boldref_uri.removeprefix("bids::")
     frame_stem = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
@@ -438,7 +442,7 @@ def _find_outdated_maps(
     reasons = {}
     for key, ending in files.maps[""].items():
         image = files.stem.parent / f"{files.participant}{ending}"
-        changes = _list_changes(_read_combination_metadata(output_dir, image), digests)
+        changes = _list_changes(_read_map_metadata(output_dir, image), digests)
         if changes:
             reasons[key] = ", ".join(changes)
     return reasons
@@ -474,14 +478,21 @@ def _list_changes(
     return [f"{name} {change}" for change, names in changes.items() for name in map(str, names)]
 
 
-def _read_combination_metadata(root: Path, image: Path) -> dict[str, object]:
-    """Return the metadata of a combined map, with weights and digest.
+def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
+    """Return the metadata of a map from the sidecar that the maps of its series share.
 
-    They are in the sidecar next to the map. Sidecars that apply by inheritance are only read if
-    the weights are not there, because finding them requires a listing of the folder for every map.
+    Other sidecars that apply by inheritance are only read if this sidecar is missing, because
+    finding them requires a listing of the folder for every map.
     """
-    sidecar = read_json(image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json"))
-    return sidecar if "RunWeights" in sidecar else _read_sidecar(root, image)
+    labels = parse_entities(image)
+    shared_name = _LABELS_IN_NAME.sub("", f"{file_stem(image)}_{parse_suffix(image)}.json")
+    shared_sidecar = image.with_name(shared_name)
+    content = (
+        read_json(shared_sidecar)
+        if shared_sidecar.exists()
+        else merge_sidecars(find_sidecars(image, root))
+    )
+    return select_map_metadata(content, labels["contrast"], labels["stat"])
 
 
 def _read_settings_digests(run: RunMaps) -> set[str]:
@@ -516,10 +527,6 @@ def _select_effect_name(maps: _MapsBySpace) -> str:
         (name for key, name in maps[""].items() if key[3] == "effect"),
         next(iter(maps[""].values())),
     )
-
-
-def _read_sidecar(root: Path, image: Path) -> dict[str, object]:
-    return merge_sidecars(find_sidecars(image, root))
 
 
 def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
@@ -675,7 +682,7 @@ def _is_computed_from_unequal_run(
     """Return whether a run with other weights of a contrast is among the sources of a map."""
     key = next((key for key in maps.maps[""] if (key[0], key[3]) == (contrast, "effect")), None)
     path = None if key is None else maps.map_file(key)
-    sources = [] if path is None else _read_sidecar(output_dir, path).get("Sources", [])
+    sources = [] if path is None else _read_map_metadata(output_dir, path).get("Sources", [])
     source_names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
     unequal_runs = [name for name, contrasts in unequal.items() if contrast in contrasts]
     return not source_names or any(

@@ -21,6 +21,8 @@ Shape = tuple[int, int, int]
 """Number of voxels of a grid along each axis."""
 Factor = tuple[float, float, float]
 """Ratio of low- to high-resolution voxel size along each axis."""
+BOLDREF, FIRST_BOLDREF = "boldref", "firstBoldref"
+"""Labels (``space``) of the boldref of a run, and of the first of several combined runs."""
 LARGE_SERIES_BYTES = 500_000_000
 """Bytes of a series in single precision above which it is stored in half precision in the working
 directory."""

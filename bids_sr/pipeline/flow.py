@@ -108,18 +108,18 @@ class Flow(Caller):
 
     def store(
         self,
-        artifact: Handle,
+        artifacts: Sequence[Handle],
         settings: Mapping[str, object],
         *,
         facts: Handle | None,
         references: Mapping[str, Handle],
     ) -> None:
-        """Add the step that stores an artifact to the scope of the step that computes it.
+        """Add the step that stores artifacts to the scope of the step that computes the last one.
 
         Parameters
         ----------
-        artifact : Handle
-            Artifact to store.
+        artifacts : Sequence[Handle]
+            Artifacts to store.
         settings : Mapping[str, object]
             Settings of the storing step.
         facts : Handle | None
@@ -127,20 +127,24 @@ class Flow(Caller):
         references : Mapping[str, Handle]
             Image with the grid of a stored image, by the label of its space, which may be "".
         """
-        source = artifact.node
+        source = artifacts[-1].node
         store = self.scope.store
         if store is None or not self._stored or source is None:
             return
-        wires = {"files": artifact}
+        wires: dict[str, Handle | Sequence[Handle]] = {
+            "files": artifacts[0] if len(artifacts) == 1 else [*artifacts]
+        }
         if facts is not None:
             wires["sidecar"] = facts
         node = Node(
             store,
             source.scope,
-            f"store_{artifact.name}",
+            f"store_{artifacts[-1].name}",
             settings,
             wires,
-            is_light=artifact.port is not None and artifact.port.kind.is_light,
+            is_light=all(
+                artifact.port is not None and artifact.port.kind.is_light for artifact in artifacts
+            ),
             references=dict(references),
         )
         source.scope.nodes.append(node)

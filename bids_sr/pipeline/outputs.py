@@ -7,13 +7,12 @@ from typing import Literal
 
 from bids_sr.config.levels import StorageLevel, reaches
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.grids import AS_STORED, BOLDREF, FIRST_BOLDREF, AxisOrder
 from bids_sr.pipeline.artifacts import Derivative, Facts
 from bids_sr.pipeline.flow import current_flow
 from bids_sr.pipeline.nodes import Handle
 
 _NO_METADATA: Mapping[str, object] = {}
-_NO_KEYS: Mapping[str, Sequence[str]] = {}
 
 
 @frozen
@@ -53,7 +52,12 @@ class Outputs:
     references: Mapping[str, object] = field(default_factory=dict)
 
     def with_references(
-        self, *, own: object = None, t1w: object = None, boldref: object = None
+        self,
+        *,
+        own: object = None,
+        t1w: object = None,
+        boldref: object = None,
+        first_boldref: object = None,
     ) -> "Outputs":
         """Return outputs with further images as spatial references.
 
@@ -64,6 +68,8 @@ class Outputs:
         t1w : object, optional
             Handle of the T1w image.
         boldref : object, optional
+            Handle of the boldref of the run.
+        first_boldref : object, optional
             Handle of the boldref in whose space the maps of several runs are combined.
 
         Returns
@@ -71,7 +77,7 @@ class Outputs:
         Outputs
             Copy with these images.
         """
-        images = {"": own, "T1w": t1w, "boldref": boldref}
+        images = {"": own, "T1w": t1w, BOLDREF: boldref, FIRST_BOLDREF: first_boldref}
         new_references = {space: image for space, image in images.items() if image is not None}
         return replace(self, references={**self.references, **new_references})
 
@@ -87,14 +93,13 @@ class Outputs:
         exported_as: Mapping[str, str] | None = None,
         exported_only: bool = False,
         among: Iterable[Mapping[str, str]] | None = None,
-        varies: Mapping[str, Sequence[str]] = _NO_KEYS,
     ) -> None:
         """Store the output of a step.
 
         Parameters
         ----------
         artifact : object
-            Handle of one or several files.
+            Handle of one or several files, or a list of such handles (`flow.concatenate`).
         entities : Mapping[str, str] | None, optional
             Entities of the file, long names to labels; None if the file names contain them.
         sidecar : Mapping[str, object], optional
@@ -113,9 +118,6 @@ class Outputs:
         among : Iterable[Mapping[str, str]] | None, optional
             Alternative sets of entities that select the files to store. If None, all files are
             stored.
-        varies : Mapping[str, Sequence[str]], optional
-            Entities that distinguish files with a shared sidecar, with the keys that differ. These
-            keys are stored in a sidecar in the parent folder.
         """
         alternatives = None if among is None else [dict(entity_set) for entity_set in among]
         in_output = reaches(self.level, level) and alternatives != []
@@ -130,7 +132,6 @@ class Outputs:
             "own_sidecar": dict(sidecar),
             "exported_as": None if exported_as is None else dict(exported_as),
             "among": alternatives,
-            "varies": {name: list(keys) for name, keys in varies.items()} or None,
             "provenance": dict(self.provenance) if provenance else {},
         }
         self._store(artifact, settings, facts)
@@ -157,7 +158,9 @@ class Outputs:
     ) -> None:
         """Add a storing step to the current flow."""
         flow = current_flow()
-        if flow is None or not isinstance(artifact, Handle):
+        artifacts = artifact if isinstance(artifact, list) else [artifact]
+        handles = [item for item in artifacts if isinstance(item, Handle)]
+        if flow is None or not handles:
             return
         common = {
             "entities": dict(self.entities),
@@ -169,7 +172,7 @@ class Outputs:
             space: image for space, image in self.references.items() if isinstance(image, Handle)
         }
         flow.store(
-            artifact,
+            handles,
             {**common, **settings},
             facts=facts if isinstance(facts, Handle) else None,
             references=references,

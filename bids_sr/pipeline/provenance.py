@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 
 from bids_sr.io.dataset_description import dataset_root
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
 from bids_sr.pipeline.nodes import Handle, Node, Wire
 from bids_sr.pipeline.store import derivative_path
 
 _EXTENSIONS_WITHOUT_SIDECAR = frozenset({".safetensors"})
 """Extensions of files without a sidecar; their sources are listed in addition to them."""
 _SERIES_ENDING = "_bold.nii.gz"  # the parent of a series is always listed
-_SPACES = ("", "boldref", "T1w")
+_SPACES = ("", BOLDREF, FIRST_BOLDREF, "T1w")
 """Spaces of images in the graph; images in template space are not part of it."""
 
 
@@ -37,9 +38,9 @@ class Provenance:
         self.wires, self.uri = wires, uri
         self.stored_uris: dict[Handle, str] = {}
         for node in (node for node in wires if node.step is store):
-            (handle,) = wires[node]["files"].handles
-            if path := _find_relative_path(node, handle):
-                self.stored_uris[handle] = f"bids::{path}"
+            for handle in wires[node]["files"].handles:
+                if path := _find_relative_path(node, handle):
+                    self.stored_uris[handle] = f"bids::{path}"
         self.handles = {uri: handle for handle, uri in self.stored_uris.items()}
         self._sources = cache(self._find_sources)
         self._ancestors = cache(self._find_ancestors)
@@ -50,11 +51,15 @@ class Provenance:
         These are the settings ``sources`` and ``references`` of the storing step; the result is
         empty for figures and given files.
         """
-        (handle,) = self.wires[node]["files"].handles
-        source = handle.node
-        if source is None or (handle.port is not None and handle.port.kind.is_figure):
+        handles = self.wires[node]["files"].handles
+        source_nodes = dict.fromkeys(
+            handle.node
+            for handle in handles
+            if handle.node is not None and not (handle.port and handle.port.kind.is_figure)
+        )
+        if not source_nodes:
             return {}
-        uri = self.stored_uris.get(handle, "")
+        uri = self.stored_uris.get(handles[0], "")
         entities = node.settings["own_entities"]
         spaces: Sequence[str] = ()
         if not uri or uri.endswith(".nii.gz"):
@@ -67,9 +72,12 @@ class Provenance:
         }
         return {
             "sources": [
-                source_uri
-                for source_uri in self._list_reduced_sources(source)
-                if source_uri != uri
+                *dict.fromkeys(
+                    source_uri
+                    for source in source_nodes
+                    for source_uri in self._list_reduced_sources(source)
+                    if source_uri != uri
+                )
             ],
             "references": {
                 space: source_uri for space, source_uri in references.items() if source_uri != uri

@@ -9,13 +9,15 @@ preprocessed series; their files are links to files in the output directory, if 
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_root
-from bids_sr.io.grids import AS_STORED, AxisOrder, inverse_order
+from bids_sr.io.grids import AS_STORED, BOLDREF, FIRST_BOLDREF, AxisOrder, inverse_order
+from bids_sr.io.map_metadata import join_map_metadata
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, read_entities
 from bids_sr.pipeline.step import HERE, step
@@ -23,17 +25,13 @@ from bids_sr.run_time import RunTime
 
 RECORD = "written.json"
 _NO_ENTRIES: Mapping[str, str] = {}
-_WITHOUT_EXPORT_SIDECAR = frozenset({"xfm"})
-"""Suffixes of files that have no sidecar in the data set for other programs, which limits the
-number of files.
-"""
 _SCANNER_XFORM_CODE, _TEMPLATE_XFORM_CODE = 1, 4
 """NIfTI codes of scanner coordinates and of coordinates of a template (MNI)."""
-_XFORM_CODES = {"": _SCANNER_XFORM_CODE, "boldref": _SCANNER_XFORM_CODE, "T1w": 2}
+_XFORM_CODES = {
+    **dict.fromkeys(("", BOLDREF, FIRST_BOLDREF), _SCANNER_XFORM_CODE),
+    "T1w": 2,
+}
 """NIfTI code by the label of the space; 2 is alignment with another image."""
-Varies = Mapping[str, Sequence[str]]
-"""Entities that distinguish files with a shared sidecar, with the keys that differ."""
-_NOTHING_VARIES: Varies = {}
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:
@@ -94,48 +92,6 @@ def _copy_file(source: Path, target: Path, dtype: str, order: AxisOrder, xform_c
             save_reordered(source, partial, order=order, code=xform_code)
 
 
-def _write_sidecar(
-    root: Path,
-    entities: Mapping[str, str],
-    content: Mapping[str, object],
-    varies: Varies = _NOTHING_VARIES,
-) -> list[Path]:
-    """Write the sidecar of a file, or its shared sidecars, and return their paths.
-
-    Shared sidecars are described in `_iterate_shared_sidecars`.
-    """
-    own_sidecar_path = derivative_path({**entities, "extension": ".json"})
-    contents: dict[str, Mapping[str, object]] = {}
-    contents.update(_iterate_shared_sidecars(entities, content, varies))
-    # an existing sidecar of an earlier version would take precedence over shared sidecars
-    if not contents or (root / own_sidecar_path).exists():
-        contents[own_sidecar_path] = content
-    for path, file_content in contents.items():
-        atomic_files.write_json(root / path, file_content)
-    return [root / path for path in contents]
-
-
-def _iterate_shared_sidecars(
-    entities: Mapping[str, str], content: Mapping[str, object], varies: Varies
-) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield path and content of the shared sidecars that a file inherits from.
-
-    BIDS allows one sidecar per folder to apply to a file. This sidecar is next to the files, named
-    without the entity that distinguishes them, and contains their common keys. Keys that differ
-    with this entity are in a sidecar in the parent folder.
-    """
-    entity = next((name for name in varies if entities.get(name)), "")
-    if not entity or (entities.get("space") and entities.get("res") == "hr"):
-        # the shared sidecar of maps on the high-resolution grid of the run would also apply to
-        # such a map, and BIDS allows only one
-        return
-    common = {key: value for key, value in content.items() if key not in varies[entity]}
-    yield derivative_path({**entities, entity: "", "extension": ".json"}), common
-    if differing := {key: value for key, value in content.items() if key in varies[entity]}:
-        omitted_entities = dict.fromkeys(("datatype", "space", "res", "stat", "desc"), "")
-        yield derivative_path({**entities, **omitted_entities, "extension": ".json"}), differing
-
-
 def _make_sidecar(
     values: Mapping[str, object],
     sources: Sequence[str],
@@ -153,9 +109,7 @@ def _make_sidecar(
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)
         space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
-        template = (
-            "" if space in ("", "boldref", "T1w") else template_uri(space, entities.get("res", ""))
-        )
+        template = "" if space in _XFORM_CODES else template_uri(space, entities.get("res", ""))
         if reference := references.get(space) or template:
             content["SpatialReference"] = reference
     return content
@@ -211,6 +165,43 @@ def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
     return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
 
 
+@frozen
+class _StoredFile:
+    """File to store, with its entities (long names) and the metadata of its sidecar."""
+
+    source: Path
+    entities: Mapping[str, str]
+    metadata: Mapping[str, object]
+
+    def rename(self, entities: Mapping[str, str]) -> "_StoredFile":
+        """Return the file in a data set for other programs, where some entities differ."""
+        return _StoredFile(
+            source=self.source,
+            entities={**self.entities, **entities},
+            metadata=_make_dataset_sidecar(self.metadata),
+        )
+
+
+def _write_sidecars(root: Path, files: Sequence[_StoredFile]) -> list[Path]:
+    """Write the sidecars of files in a data set, and return their paths.
+
+    Statistical maps of a series share a sidecar (`bids_sr.io.map_metadata`).
+    """
+    maps: dict[str, dict[tuple[str, str], Mapping[str, object]]] = {}
+    contents: dict[str, Mapping[str, object]] = {}
+    for file in files:
+        entities = {**file.entities, "extension": ".json"}
+        if entities["suffix"] == "statmap":
+            labels = entities.pop("contrast"), entities.pop("stat")
+            maps.setdefault(derivative_path(entities), {})[labels] = file.metadata
+        elif _is_described(file.entities):
+            contents[derivative_path(entities)] = file.metadata
+    contents |= {path: join_map_metadata(metadata) for path, metadata in maps.items()}
+    for path, content in contents.items():
+        atomic_files.write_json(root / path, content)
+    return [root / path for path in contents]
+
+
 @step(makes="stored", cost=_estimate_cost)
 def store(
     here: Path = HERE,
@@ -230,7 +221,6 @@ def store(
     datasets: Sequence[str] = (),
     in_output: bool = True,
     exported_as: Mapping[str, str] | None = None,
-    varies: Mapping[str, list[str]] | None = None,
 ) -> list[File]:
     """Store files under their BIDS-Derivatives names.
 
@@ -249,7 +239,8 @@ def store(
     """
     json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
     json_by_stem = {path.with_suffix("").name: path for path in json_files}
-    stored_files, sidecar_files = [], list[Path]()
+    stored_files: list[Path] = []
+    images: list[_StoredFile] = []
     for source in (path for path in files if path not in json_files):
         file_entities = _select_entities(source) if own_entities is None else own_entities
         if among is not None and not _matches_any(file_entities, among):
@@ -258,34 +249,31 @@ def store(
         file_sidecar = json_by_stem.get(source.name.partition(".")[0])
         values = _read_json(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
         content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
-        xform_code = _XFORM_CODES.get(name_entities.get("space", ""), _TEMPLATE_XFORM_CODE)
+        images.append(_StoredFile(source=source, entities=name_entities, metadata=content))
+    export_roots = [dataset_root(output_dir, series) for series in datasets]
+    if exported_as is None:
+        export_roots = []
+    sidecar_files = _write_sidecars(output_dir, images) if in_output else []
+    exported_images = [image.rename(exported_as or {}) for image in images]
+    for root in export_roots:
+        sidecar_files += _write_sidecars(root, exported_images)
+    for image, exported_image in zip(images, exported_images, strict=True):
+        xform_code = _XFORM_CODES.get(image.entities.get("space", ""), _TEMPLATE_XFORM_CODE)
         order = inverse_order(axis_order) if xform_code == _SCANNER_XFORM_CODE else AS_STORED
+        roots = [*([output_dir] if in_output else []), *export_roots]
         first_copy: Path | None = None
-        if in_output:
-            if _is_described(name_entities):
-                sidecar_files += _write_sidecar(
-                    output_dir, name_entities, content, varies or _NOTHING_VARIES
-                )
-            first_copy = output_dir / derivative_path(name_entities)
-            _copy_file(source, first_copy, output_dtype, order, xform_code)
-            if note_file := json_by_stem.get(source.name):
-                _write_note(first_copy, entities, _read_json(note_file))
-            stored_files.append(first_copy)
-        for series in datasets if exported_as is not None else ():
-            root = dataset_root(output_dir, series)
-            export_entities = {**name_entities, **(exported_as or {})}
-            if (
-                "space" in name_entities
-                or export_entities["suffix"] not in _WITHOUT_EXPORT_SIDECAR
-            ):
-                sidecar_files += _write_export_sidecar(root, export_entities, content)
-            target = root / derivative_path(export_entities)
+        for root in roots:
+            target = root / derivative_path(
+                (image if root == output_dir else exported_image).entities
+            )
             stored_files.append(target)
             if first_copy is None:
                 first_copy = target
-                _copy_file(source, target, output_dtype, order, xform_code)
+                _copy_file(image.source, target, output_dtype, order, xform_code)
             else:
                 atomic_files.link_or_copy(first_copy, target)
+        if in_output and first_copy and (note_file := json_by_stem.get(image.source.name)):
+            _write_note(first_copy, entities, _read_json(note_file))
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
 
@@ -303,15 +291,3 @@ def _write_note(
         figure_file.with_name(f"{figure_file.name}.json"),
         {"entities": dict(entities), **description},
     )
-
-
-def _write_export_sidecar(
-    root: Path, entities: Mapping[str, str], content: Mapping[str, object]
-) -> list[Path]:
-    """Write the sidecar of a file in a data set for other programs, and return its path.
-
-    Probability maps of all tissues share a sidecar.
-    """
-    if entities["suffix"] == "probseg":
-        entities = {**entities, "label": ""}
-    return _write_sidecar(root, entities, _make_dataset_sidecar(content))

@@ -273,9 +273,7 @@ def _list_names(names: Sequence[str]) -> str:
     return enumerate_words(names)
 
 
-CONTRAST_METADATA = {"contrast": ["ContrastWeights"], "label": []}
-"""Sidecar entries that are specific to the contrast, by entity of the contrast in file names."""
-_ERROR_STATS = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal",)}
+_ERROR_STATS = {"t": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
 """Statistics of `steps.error_maps`, by the statistic whose storage includes them."""
 
 

@@ -7,7 +7,7 @@ from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.map_summary import upsampled_rows
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import BOLDREF, Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Rows
@@ -46,7 +46,7 @@ def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps
     stats, regions = SortedMaps(), SortedMaps()
     for derivative in maps:
         entities, sidecar = derivative.entities, derivative.sidecar
-        if entities.get("space"):
+        if entities["space"] != BOLDREF:
             continue
         series = str(sidecar["SourceSeries"])
         fwhm_mm = as_number(sidecar["SmoothingFWHM"])

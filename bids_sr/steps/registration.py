@@ -13,7 +13,7 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
+from bids_sr.io.grids import AS_STORED, BOLDREF, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
@@ -29,7 +29,6 @@ from bids_sr.registration.bold_to_anat import (
 )
 from bids_sr.registration.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
 from bids_sr.run_time import RunTime
-from bids_sr.series import ACQUIRED, map_label
 from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
@@ -164,7 +163,7 @@ def truncate_pair(
     return _make_aligned_pair(make_truncated_pair(load(highres_file, highres_order), factor))
 
 
-MASK_ENTITIES = {"desc": map_label(ACQUIRED, region="Brain"), "suffix": "mask"}
+MASK_ENTITIES = {"space": BOLDREF, "desc": "brain", "suffix": "mask"}
 MASK_SIDECAR = {"Description": "brain mask on the acquired grid", "Type": "Brain"}
 MASK_HR_SIDECAR = {
     "Description": "brain mask on the grid of the super-resolved series",

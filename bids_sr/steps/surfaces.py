@@ -146,7 +146,7 @@ def maps_to_surfaces(
         for statmap, vertex_values in zip(statmaps, surface_means, strict=True):
             # The entity `res` describes the grid of the run and does not apply to the surface.
             map_entities = {key: label for key, label in statmap.entities.items() if key != "res"}
-            entities = {"hemi": side[0].upper(), **space_entities, **map_entities}
+            entities = {"hemi": side[0].upper(), **map_entities, **space_entities}
             derivative = Derivative(None, entities, {**statmap.sidecar, **metadata})
             path = here / f"{derivative.name}.func.gii"
             _save_vertex_values(vertex_values, side, path)

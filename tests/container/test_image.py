@@ -252,7 +252,7 @@ def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     out = writable / "run"
     assert (out / "sub-01.html").is_file()
-    assert next(out.rglob("*_res-hr_*_bold.nii.gz")).stat().st_uid == 12345
+    assert next(out.rglob("*_space-boldref_res-hr_*_bold.nii.gz")).stat().st_uid == 12345
     (generator,) = [
         entry
         for entry in json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]

@@ -65,7 +65,7 @@ def func(program: GraphRunner) -> Path:
 @pytest.fixture(scope="module")
 def start_time(func: Path) -> float:
     """Return the reference time of slice-timing correction."""
-    sidecar = json.loads((func / f"{RUN}_desc-acquired_bold.json").read_text())
+    sidecar = json.loads((func / f"{RUN}_space-boldref_desc-acquired_bold.json").read_text())
     return float(sidecar["StartTime"])
 
 
@@ -74,7 +74,7 @@ def resolver(func: Path) -> SuperResolver:
     """Return the estimator, fitted to the files of the program."""
     return SuperResolver("sbl", random_state=SEED).fit(
         func / "slicetimed.nii",
-        mask=func / f"{RUN}_desc-rawBrain_mask.nii.gz",
+        mask=func / f"{RUN}_space-boldref_desc-brain_mask.nii.gz",
         motion=func / f"{RUN}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
         boldref=func / f"{RUN}_desc-hmc_boldref.nii.gz",
     )
@@ -133,7 +133,7 @@ def test_the_error_of_effects_is_equal(
 ) -> None:
     effects, variances = (
         [
-            func / f"{RUN}_contrast-{name}_stat-{stat}_desc-acquired_statmap.nii.gz"
+            func / f"{RUN}_space-boldref_contrast-{name}_stat-{stat}_desc-acquired_statmap.nii.gz"
             for name in CONTRASTS
         ]
         for stat in ("effect", "variance")
@@ -141,7 +141,9 @@ def test_the_error_of_effects_is_equal(
     images = resolver.effect_sd(effects, variances, fwhm_mm=fwhm_mm)
     assert isinstance(images, list)
     for name, image in zip(CONTRASTS, images, strict=True):
-        file = func / f"{RUN}_res-hr_contrast-{name}_stat-sd_desc-{desc}_statmap.nii.gz"
+        file = (
+            func / f"{RUN}_space-boldref_res-hr_contrast-{name}_stat-sd_desc-{desc}_statmap.nii.gz"
+        )
         expected, affine = load_image(file)
         assert expected.max() > 0.1
         np.testing.assert_allclose(np.asarray(image.dataobj), expected, rtol=1e-6, atol=1e-6)

@@ -48,7 +48,8 @@ def maps_of(folder, stem, contrast, label):
     """Return effect, variance and sidecar of combined maps."""
     resolution = "" if label == "acquired" else "_res-hr"
     names = [
-        folder / f"{stem}_space-boldref{resolution}_contrast-{contrast}_stat-{stat}_desc-{label}"
+        folder
+        / f"{stem}_space-firstBoldref{resolution}_contrast-{contrast}_stat-{stat}_desc-{label}"
         "_statmap.nii.gz"
         for stat in ("effect", "variance")
     ]
@@ -84,7 +85,7 @@ def test_a_run_without_the_contrast_is_listed_as_left_out(combined):
     assert "only in part" in " ".join(text.split())
     # the method is not applied to this kind of noise
     assert of_two["NotAppliedIn"] == ["run-1", "run-2"]
-    assert not list(func.glob("*space-boldref*stat-sd*"))
+    assert not list(func.glob("*space-firstBoldref*stat-sd*"))
 
 
 def test_sessions_are_combined_in_percent(combined):
@@ -101,14 +102,14 @@ def test_sessions_are_combined_in_percent(combined):
 
 def test_every_source_exists(combined):
     folder, *_ = combined
-    for path in folder.rglob("*space-boldref*_statmap.json"):
+    for path in folder.rglob("*space-firstBoldref*_statmap.json"):
         for uri in json.loads(path.read_text())["Sources"]:
             assert (folder.parent / uri.removeprefix("bids::")).exists(), uri
 
 
 def test_a_second_call_recomputes_nothing(combined):
     folder, _, command, _ = combined
-    maps = sorted(folder.rglob("*space-boldref*_statmap.nii.gz"))
+    maps = sorted(folder.rglob("*space-firstBoldref*_statmap.nii.gz"))
     before = {path: path.stat().st_mtime_ns for path in maps}
     code, text, _ = call(command)
     assert code == 0, text

@@ -84,7 +84,7 @@ def test_a_method_is_compared_with_baselines_controls_and_its_placebos(judged):
 
 def test_measured_series_is_mapped_and_placebos_are_not_stored(judged):
     names = {path.name for path in (judged.out / "sub-01" / "func").glob("*_bold.nii.gz")}
-    assert "sub-01_task-tap_res-hr_desc-measured_bold.nii.gz" in names
+    assert "sub-01_task-tap_space-boldref_res-hr_desc-measured_bold.nii.gz" in names
     assert not [name for name in names if re.search("Mirror|Shift|Phantom|T1w", name)]
 
 

@@ -83,7 +83,7 @@ def test_motion_registration_and_mask_equal_the_derivatives(on_top):
             read_itk(on_top.out / f"{FUNC}_{kind}"), read_itk(prep / f"{FUNC}_{kind}"), atol=1e-4
         )
     np.testing.assert_array_equal(
-        nb.load(on_top.out / f"{FUNC}_desc-rawBrain_mask.nii.gz").get_fdata(),
+        nb.load(on_top.out / f"{FUNC}_space-boldref_desc-brain_mask.nii.gz").get_fdata(),
         nb.load(prep / f"{FUNC}_desc-brain_mask.nii.gz").get_fdata(),
     )
 
@@ -168,7 +168,9 @@ def test_surface_maps_equal_the_volume_at_their_vertices(on_top):
     for side in "LR":
         left = sorted(func.glob(f"*hemi-{side}_space-fsnative_*stat-t_desc-bspline_*.func.gii"))[0]
         volume = next(
-            func.glob(f"*_res-hr_contrast-{left.name.split('contrast-')[1].split('.')[0]}.nii.gz")
+            func.glob(
+                f"*_space-boldref_res-hr_contrast-{left.name.split('contrast-')[1].split('.')[0]}.nii.gz"
+            )
         )
         white, pial = (
             load_surf_mesh(prep / f"anat/sub-01_hemi-{side}_{name}.surf.gii")

@@ -10,6 +10,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from simulatedrun import EFFECTS, SHAPE, ZOOMS, centered
 
+from bids_sr.io.map_metadata import select_map_metadata
+
 from .conftest import BIN, call
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -47,9 +49,10 @@ def six_runs(tmp_path_factory):
 
 
 def load(folder, contrast, stat):
-    name = f"sub-01_task-tap_space-boldref_contrast-{contrast}_stat-{stat}_desc-acquired_statmap"
-    about = json.loads((folder / f"{name}.json").read_text())
-    return nib.load(folder / f"{name}.nii.gz").get_fdata(), about
+    stem = "sub-01_task-tap_space-firstBoldref"
+    shared = json.loads((folder / f"{stem}_desc-acquired_statmap.json").read_text())
+    image = folder / f"{stem}_contrast-{contrast}_stat-{stat}_desc-acquired_statmap.nii.gz"
+    return nib.load(image).get_fdata(), select_map_metadata(shared, contrast, stat)
 
 
 @pytest.mark.parametrize("contrast", list(EFFECTS))
@@ -75,7 +78,8 @@ def test_noise_decreases_as_the_number_of_runs_increases(six_runs):
     variance, about = load(folder, "thumb", "variance")
     maps = [
         nib.load(
-            folder / f"sub-01_{name}_contrast-thumb_stat-variance_desc-acquired_statmap.nii.gz"
+            folder / f"sub-01_{name}_space-boldref_contrast-thumb_stat-variance"
+            "_desc-acquired_statmap.nii.gz"
         )
         for name in NAMES
     ]

@@ -26,10 +26,10 @@ def thinner(tiny, tmp_path_factory):
 
 
 def test_slices_are_half_as_thick_within_the_same_edges(thinner):
-    acquired = nib.load(thinner / f"{FUNC}_desc-acquired_bold.nii.gz")
+    acquired = nib.load(thinner / f"{FUNC}_space-boldref_desc-acquired_bold.nii.gz")
     measured = nib.load(next((thinner / "sourcedata/retrospective-truth").rglob("*_bold.nii.gz")))
     for name in ("tv", "mse3d"):
-        series = nib.load(thinner / f"{FUNC}_res-hr_desc-{name}_bold.nii.gz")
+        series = nib.load(thinner / f"{FUNC}_space-boldref_res-hr_desc-{name}_bold.nii.gz")
         assert series.shape == measured.shape
         np.testing.assert_allclose(series.affine, measured.affine, atol=1e-3)
         np.testing.assert_allclose(

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_erosion
 
 from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.config.levels import StoredMaps
+from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration.ants import apply, load
@@ -166,8 +167,8 @@ def test_every_image_is_finite_and_has_a_sidecar(finished):
 
 def test_high_resolution_grid_covers_the_same_field_of_view(finished):
     func = finished.out / "sub-01" / "func"
-    low = nib.load(func / "sub-01_task-tap_desc-acquired_bold.nii.gz")
-    high = nib.load(func / "sub-01_task-tap_res-hr_desc-srgan_bold.nii.gz")
+    low = nib.load(func / "sub-01_task-tap_space-boldref_desc-acquired_bold.nii.gz")
+    high = nib.load(func / "sub-01_task-tap_space-boldref_res-hr_desc-srgan_bold.nii.gz")
     assert high.shape == (2 * low.shape[0], 2 * low.shape[1], low.shape[2], low.shape[3])
     corner_low = nib.affines.apply_affine(low.affine, [-0.5, -0.5, -0.5])
     corner_high = nib.affines.apply_affine(high.affine, [-0.5, -0.5, -0.5])
@@ -195,21 +196,19 @@ def _assert_described(stem):
     assert all(described[column]["Description"] for column in columns)
 
 
-def test_maps_inherit_their_contrast_from_a_sidecar_of_the_participant(finished):
+def test_the_shared_sidecar_of_maps_describes_each_map(finished):
     func = finished.out / "sub-01" / "func"
-    paths = sorted(func.glob("*_res-hr_contrast-*_desc-sbl*_statmap.nii.gz"))
-    assert {path.name.partition("_stat-")[2].partition("_")[0] for path in paths} == {
-        "t",
-        "effect",
-        "variance",
-    }
-    assert not list(func.glob("*_res-hr_contrast-*_statmap.json"))
+    paths = sorted(func.glob("*_space-boldref_res-hr_contrast-*_desc-sbl*_statmap.nii.gz"))
+    statistics = {path.name.partition("_stat-")[2].partition("_")[0] for path in paths}
+    assert statistics == {"t", "effect", "variance"}
     for path in paths:
-        sidecar = merge_sidecars(find_sidecars(path, finished.out))
+        (file,) = find_sidecars(path, finished.out)
         contrast = path.name.partition("_contrast-")[2].partition("_")[0]
+        statistic = path.name.partition("_stat-")[2].partition("_")[0]
+        metadata = select_map_metadata(json.loads(file.read_text()), contrast, statistic)
         expected = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
-        assert sidecar["ContrastWeights"] == expected.get(contrast, sidecar["ContrastWeights"])
-        assert {"Description", "Units", "Model", "SourceSeries", "SmoothingFWHM"} <= set(sidecar)
+        assert metadata["ContrastWeights"] == expected.get(contrast, metadata["ContrastWeights"])
+        assert {"Description", "Units", "Model", "SourceSeries", "SmoothingFWHM"} <= set(metadata)
 
 
 STORED = StoredMaps(
@@ -220,7 +219,7 @@ STORED = StoredMaps(
 def _maps_of(out: Path) -> list[Derivative]:
     """Return stored maps and regions of a run, with the facts in their sidecars."""
     maps = []
-    for path in sorted((out / "sub-01" / "func").glob("*_res-hr_*.nii.gz")):
+    for path in sorted((out / "sub-01" / "func").glob("*_space-boldref_res-hr_*.nii.gz")):
         *parts, suffix = path.name.removesuffix(".nii.gz").split("_")
         entities = dict(part.split("-", 1) for part in parts)
         series, width, region = re.fullmatch(
@@ -249,7 +248,8 @@ def test_the_file_patterns_of_the_report_match_exactly_the_intended_files(finish
     maps = run_maps_figures.sort_maps(_maps_of(finished.out))
     pattern, masks = file_patterns(maps, series, STORED, run)
     names = [path.relative_to(finished.out).as_posix() for path in finished.out.rglob("*.nii.gz")]
-    meant = rf"sub-01/func/sub-01_{task}_res-hr_contrast-[^_]+_stat-t_desc-{series}_statmap.nii.gz"
+    stem = f"sub-01/func/sub-01_{task}_space-boldref_res-hr"
+    meant = rf"{stem}_contrast-[^_]+_stat-t_desc-{series}_statmap.nii.gz"
     expected = {name for name in names if re.fullmatch(meant, name)}
     assert {path.relative_to(finished.out).as_posix() for path in finished.out.glob(pattern)} == (
         expected
@@ -298,7 +298,12 @@ def test_second_run_recomputes_nothing(finished):
 
 def test_a_deleted_output_is_regenerated(finished):
     """Its hard link in the exported data set is restored."""
-    lost = finished.out / "sub-01" / "func" / "sub-01_task-tap_res-hr_desc-sbl_bold.nii.gz"
+    lost = (
+        finished.out
+        / "sub-01"
+        / "func"
+        / "sub-01_task-tap_space-boldref_res-hr_desc-sbl_bold.nii.gz"
+    )
     content = lost.read_bytes()
     lost.unlink()
     code, text, _ = call(finished.command)
@@ -306,7 +311,7 @@ def test_a_deleted_output_is_regenerated(finished):
     assert lost.read_bytes() == content
     assert lost.samefile(
         finished.out
-        / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap_desc-preproc_bold.nii.gz"
+        / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap_space-boldref_desc-preproc_bold.nii.gz"
     )
 
 
@@ -323,7 +328,9 @@ def preprocessed(finished):
 
 
 def test_the_primary_series_is_linked_and_not_copied(finished, preprocessed):
-    series = finished.out / "sub-01" / "func" / f"{NAMED}_res-hr_desc-sbl_bold.nii.gz"
+    series = (
+        finished.out / "sub-01" / "func" / f"{NAMED}_space-boldref_res-hr_desc-sbl_bold.nii.gz"
+    )
     assert series.samefile(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz")
 
 
@@ -449,7 +456,7 @@ def test_a_method_that_was_not_applied_is_marked_everywhere(finished):
     ] == [(False, True)] * 4
     assert all(sidecar["RepetitionTime"] == 2.0 for sidecar in sidecars)
     assert "Applied" not in json.loads(
-        (func / "sub-01_task-tap_res-hr_desc-srgan_bold.json").read_text()
+        (func / "sub-01_task-tap_space-boldref_res-hr_desc-srgan_bold.json").read_text()
     )
     about = json.loads((primary.parents[1] / "dataset_description.json").read_text())
     assert "zero-filled BOLD series of" in about["Name"]
@@ -467,7 +474,7 @@ def test_a_higher_level_stores_more_and_keeps_existing_maps(finished):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     func = finished.out / "sub-01" / "func"
     assert list(func.glob("*_stat-z_desc-zerofill_statmap.nii.gz"))
-    assert (func / "sub-01_task-tap_res-hr_desc-zerofill_bold.nii.gz").exists()
+    assert (func / "sub-01_task-tap_space-boldref_res-hr_desc-zerofill_bold.nii.gz").exists()
     assert "activation maps" not in text  # no progress line of this stage
     for name in ("sub-01_desc-srgan_log", "sub-01_task-tap_desc-sbl_log"):
         _assert_described(finished.out / "sourcedata" / "models" / "sub-01" / name)

@@ -27,7 +27,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.map_sidecars import region_sidecar
 from bids_sr.io.arrays import Array, Float, MaskArray
-from bids_sr.io.grids import size_text
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, size_text
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
@@ -54,7 +54,7 @@ _LOGGER = logging.getLogger(__name__)
 
 RunWeighting = Literal["equal", "precision"]
 """Weights of runs in maps of all runs."""
-FRAME = "boldref"
+FRAME = FIRST_BOLDREF
 """Label of the space of combined maps: the boldref of the first run."""
 LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
@@ -278,7 +278,7 @@ def resample_run_maps(
                 np.where(inside, values, 0),
                 scale,
                 first_mask.affine,
-                {"space": FRAME, **statmap.entities},
+                {**statmap.entities, "space": FRAME},
                 metadata,
                 folder=here,
             )
@@ -945,7 +945,7 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
     """
     weights = combined.sidecar["RunWeights"]
     assert isinstance(weights, Mapping)
-    run_entities = {key: label for key, label in entities.items() if label != FRAME}
+    run_entities = {key: BOLDREF if label == FRAME else label for key, label in entities.items()}
     run_entities["stat"] = "effect" if entities["stat"] == "personsd" else entities["stat"]
     paths = (
         derivative_path(

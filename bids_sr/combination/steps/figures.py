@@ -18,6 +18,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.contrasts import ALL
 from bids_sr.io.arrays import Array
+from bids_sr.io.grids import BOLDREF
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -166,7 +167,7 @@ def draw_participant(
         participant_html,
     )
 
-    shown_maps = run_maps_figures.sort_maps(map(_drop_space, maps))
+    shown_maps = run_maps_figures.sort_maps(map(_as_run_map, maps))
     by_contrast = maps_by_run(resampled_maps)
     if not shown_maps.stats:
         if not by_contrast:
@@ -252,10 +253,9 @@ def _choose_effect(
     )
 
 
-def _drop_space(combined_map: Derivative) -> Derivative:
-    """Return a combined map without the ``space`` entity, like a map of a single run."""
-    entities = {key: label for key, label in combined_map.entities.items() if key != "space"}
-    return replace(combined_map, entities=entities)
+def _as_run_map(combined_map: Derivative) -> Derivative:
+    """Return a combined map with the space of the map of a single run."""
+    return replace(combined_map, entities={**combined_map.entities, "space": BOLDREF})
 
 
 def _make_file_pattern(entities: Mapping[str, str]) -> str:

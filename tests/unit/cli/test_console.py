@@ -325,8 +325,8 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
         subjects=(SimpleNamespace(label="01", runs=runs),), series=("acquired", "zerofill", "sbl")
     )  # type: ignore[arg-type]
     for name in (
-        "desc-acquired",
-        "res-hr_desc-sbl",
+        "space-boldref_desc-acquired",
+        "space-boldref_res-hr_desc-sbl",
     ):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # srgan is from an earlier call
@@ -338,7 +338,9 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     text = "\n".join(make_end_lines(plan, settings(tmp_path), RunOutcome(reports=pages)))
     assert text.count("exported") == 1
     assert "statmap" not in text, "no maps are stored at the smallest level"
-    (func / "sub-01_task-tap_contrast-all_stat-t_desc-acquired_statmap.nii.gz").touch()
+    (
+        func / "sub-01_task-tap_space-boldref_contrast-all_stat-t_desc-acquired_statmap.nii.gz"
+    ).touch()
     assert any(
         "*_statmap.nii.gz in the same directory" in line
         for line in make_end_lines(plan, settings(tmp_path), RunOutcome())

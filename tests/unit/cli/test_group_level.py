@@ -278,7 +278,7 @@ def test_uncombinable_runs_and_outdated_maps_are_named(
     write_map("sub-01_task-view_run-1", 4, {})
     write_map("sub-01_task-view_run-2", 5, {})
     write_map("sub-01_task-hear_run-1", 4, {})
-    write_map("sub-01_task-hear_space-boldref", 4, {"run-1": 0.5, "run-2": 0.5})
+    write_map("sub-01_task-hear_space-firstBoldref", 4, {"run-1": 0.5, "run-2": 0.5})
     assert group(places, "--dry-run") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert (

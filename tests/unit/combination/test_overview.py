@@ -49,7 +49,7 @@ FACTS = ParticipantMap(
     person_interval=0.4,
     left_out={"run-3": "the weights of the trial types differ from the weights in most runs"},
     not_applied=(),
-    files="sub-01/func/sub-01_task-tap_space-boldref_contrast-*_statmap.nii.gz",
+    files="sub-01/func/sub-01_task-tap_space-firstBoldref_contrast-*_statmap.nii.gz",
 )
 
 
@@ -72,7 +72,7 @@ def test_map_runs_error_and_skipped_runs_are_named() -> None:
         "Most of it repeats in every run (correlation between runs 0.75)",
         "Left out: run-3 (the weights of the trial types differ from the weights in most runs).",
         "including runs that were not acquired, the 95 % interval is ± 0.40 %",
-        "sub-01/func/sub-01_task-tap_space-boldref_contrast-*_statmap.nii.gz",
+        "sub-01/func/sub-01_task-tap_space-firstBoldref_contrast-*_statmap.nii.gz",
         "run-1 0.33 0.20 0.15 0.49 8.0 3.0",
         "reconstruction error SD, %",
     ):

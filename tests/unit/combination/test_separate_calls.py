@@ -11,7 +11,7 @@ from bids_sr.io.dataset_description import write_dataset
 from bids_sr.version import __version__
 
 OPTIONS = ["--sr-method", "bspline", "--sr-factor", "2"]
-ALL_SESSIONS = "sub-01_task-tap_space-boldref"
+ALL_SESSIONS = "sub-01_task-tap_space-firstBoldref"
 """Beginning of the names of maps of all sessions."""
 
 

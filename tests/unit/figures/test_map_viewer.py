@@ -370,7 +370,7 @@ def test_a_preview_is_described_as_such_and_names_its_file():
     content = viewer_of(maps_of_run(), [], "sbl")
     description = decode_map(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
     assert description == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
-    name = "sub-01_ses-b_task-a_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    name = "sub-01_ses-b_task-a_space-boldref_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
     assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
     assert set(content["files"]) == set(content["maps"])
 

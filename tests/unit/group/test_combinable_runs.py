@@ -90,7 +90,7 @@ def combined_of(root: Path, *runs: str, left_out: tuple[str, ...] = (), digest: 
     """Write the stored map of all runs of a participant."""
     write_map(
         root,
-        "sub-01_task-tap_space-boldref",
+        "sub-01_task-tap_space-firstBoldref",
         RunWeights=dict.fromkeys(runs, 1 / len(runs)),
         RunsLeftOut=dict.fromkeys(left_out, "other voxels"),
         SettingsDigest=digest,
@@ -143,7 +143,7 @@ def test_only_the_maps_that_do_not_match_are_computed_again(tmp_path: Path) -> N
     for run in ("run-1", "run-2"):
         write_map(tmp_path, f"sub-01_task-tap_{run}")
     combined_of(tmp_path, "run-1", "run-2")
-    old = write_map(tmp_path, "sub-01_task-tap_space-boldref", RunWeights={"run-9": 1.0})
+    old = write_map(tmp_path, "sub-01_task-tap_space-firstBoldref", RunWeights={"run-9": 1.0})
     for path in (old, old.with_name(old.name.replace(".nii.gz", ".json"))):
         path.rename(path.with_name(path.name.replace("-all_", "-left_")))
     combined_of(tmp_path, "run-1", "run-2")
@@ -160,7 +160,7 @@ def test_folders_are_not_searched_for_inherited_sidecars_of_every_map(
         write_map(tmp_path, f"sub-01_task-tap_{run}")
     for contrast in "abcdefgh":
         combined_of(tmp_path, "run-1", "run-2")
-        stem = "sub-01_task-tap_space-boldref_contrast-{}_stat-effect_desc-acquired_statmap"
+        stem = "sub-01_task-tap_space-firstBoldref_contrast-{}_stat-effect_desc-acquired_statmap"
         for ending in (".nii.gz", ".json"):
             func = tmp_path / "sub-01" / "func"
             (func / (stem.format("all") + ending)).rename(func / (stem.format(contrast) + ending))

@@ -16,7 +16,7 @@ from groupmaps import Study, map_path, mean_value, read_sidecar
 from bids_sr.io.nifti import load_image, save_image
 
 TABLE, SIDECAR = "*activation_metrics.tsv", "*activation_metrics.json"
-MAP, MASK, BOLDREF = "*stat-effect*", "*rawBrain_mask*", "*hmc_boldref*"
+MAP, MASK, BOLDREF = "*stat-effect*", "*desc-brain_mask*", "*hmc_boldref*"
 COREG, NORMALIZATION = "*desc-coreg_xfm.txt", "../anat/*_xfm.h5"
 
 
@@ -205,7 +205,7 @@ def test_an_unreadable_sidecar_of_a_map_of_all_runs_is_refused(
                 participant, {"thumb": 1.0}, run=f"task-tap_run-{run}", in_template=False
             )
     stem = study.stem("sub-02")
-    image = map_path(stem, "thumb", space="_space-boldref")
+    image = map_path(stem, "thumb", space="_space-firstBoldref")
     image.write_bytes(
         map_path(study.stem("sub-02", "task-tap_run-1"), "thumb", space="").read_bytes()
     )

@@ -261,7 +261,7 @@ def test_a_participant_with_a_damaged_map_of_all_runs_is_not_in_the_map(tmp_path
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    (path,) = tmp_path.glob("sub-03/func/*space-boldref*stat-effect_desc-acquired*.nii.gz")
+    (path,) = tmp_path.glob("sub-03/func/*space-firstBoldref*stat-effect_desc-acquired*.nii.gz")
     data, affine = load_image(path)
     data[3] = np.inf
     save_image(data, affine, path)
@@ -298,7 +298,7 @@ def test_everybody_is_listed_with_files_and_checksums_or_a_reason(study: Study) 
     study.write_run("sub-04", {"little": 1.0})
     study.write_run("sub-05", {})
     study.write_run("sub-09", {"thumb": 90.0})
-    mask = study.stem("sub-04").with_name("sub-04_task-tap_desc-rawBrain_mask.nii.gz")
+    mask = study.stem("sub-04").with_name("sub-04_task-tap_space-boldref_desc-brain_mask.nii.gz")
     mask.unlink()
     assert study.call() == 0
     with (study.out / "group" / "group_inputs.tsv").open(encoding="utf-8") as file:

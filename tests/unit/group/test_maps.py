@@ -147,7 +147,7 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
     assert first.map_keys() == {
         ("all", series, 5.0, stat) for series in ("acquired", "sbl") for stat in ("effect", "t")
     }
-    stem = "sub-02_task-tap_res-hr_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    stem = "sub-02_task-tap_space-boldref_res-hr_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
     assert second.map_file(("all", "sbl", 5.0, "t")) == cohort / "sub-02" / "func" / stem
     assert second.map_file(("all", "sbl", 0.0, "t")) is None
     assert second.map_file(("all", "sbl", 5.0, "t"), SPACE) is None
@@ -360,7 +360,7 @@ def test_combined_maps_that_lack_a_later_run_are_recomputed(tmp_path: Path) -> N
     ((person,),) = group_by_participant(collected).values()
     assert person.origin(("all", "acquired", 5.0, "effect")) == "computed"
     # the run was excluded on purpose
-    for sidecar in tmp_path.glob("sub-01/func/*space-boldref*.json"):
+    for sidecar in tmp_path.glob("sub-01/func/*space-firstBoldref*.json"):
         fields = json.loads(sidecar.read_text()) | {"RunsLeftOut": {"run-3": "other voxels"}}
         sidecar.write_text(json.dumps(fields))
     assert len(find_maps(tmp_path).combined) == 1
@@ -490,7 +490,7 @@ def test_a_combined_map_of_a_single_session_is_not_used_for_the_participant(
     names = [f"sub-01_ses-A_task-tap_run-{run}" for run in (1, 2)]
     write_combined(tmp_path, "sub-01", names[0], names)
     func = tmp_path / "sub-01" / "func"
-    for path in func.glob("sub-01_task-tap_space-boldref_*"):
+    for path in func.glob("sub-01_task-tap_space-firstBoldref_*"):
         path.rename(func / path.name.replace("sub-01_", "sub-01_ses-A_"))
     collected = find_maps(tmp_path)
     assert [maps.session for maps in collected.combined] == ["A"]

@@ -109,7 +109,7 @@ def test_sources_of_a_series_include_raw_data_model_and_training_data(store_sett
 def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
     """Instead of the unstored mask, its source (the boldref) is a source of the series."""
     series = [
-        f"{RUN}_res-hr_desc-sbl_bold.nii.gz",
+        f"{RUN}_space-boldref_res-hr_desc-sbl_bold.nii.gz",
         "bids:raw:sub-01/func/sub-01_task-tap_events.tsv",
     ]
     assert store_settings["store_maps"]["sources"] == series

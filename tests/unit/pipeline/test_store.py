@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.pipeline.store import derivative_path, store
 
 COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
@@ -283,46 +284,32 @@ def _store_maps(tmp_path: Path, **overrides: object) -> None:
             sidecar = {"Description": stat, "ContrastWeights": {contrast: 1.0}}
             stem.with_suffix(".json").write_text(json.dumps(sidecar))
             files += [path, stem.with_suffix(".json")]
-    arguments = {
-        "output_dir": tmp_path / "out",
-        "entities": COMMON,
-        "sources": ["bids::a"],
-        "varies": VARIES,
-    }
+    arguments = {"output_dir": tmp_path / "out", "entities": COMMON, "sources": ["bids::a"]}
     store(node, files, **{**arguments, **overrides})
-
-
-VARIES = {"contrast": ["ContrastWeights"], "label": []}
 
 
 def _names(root: Path, pattern: str) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in root.rglob(pattern))
 
 
-def test_maps_share_sidecars_per_statistic_and_per_contrast(tmp_path: Path) -> None:
-    _store_maps(tmp_path)
-    assert _names(tmp_path / "out", "*.json") == [
-        "sub-01/func/sub-01_task-tap_run-1_res-hr_stat-cc_desc-sbl_statmap.json",
-        "sub-01/func/sub-01_task-tap_run-1_res-hr_stat-t_desc-sbl_statmap.json",
-        "sub-01/sub-01_task-tap_run-1_contrast-little_statmap.json",
-        "sub-01/sub-01_task-tap_run-1_contrast-thumb_statmap.json",
-    ]
-    by_contrast = json.loads(
-        (tmp_path / "out/sub-01/sub-01_task-tap_run-1_contrast-thumb_statmap.json").read_text()
-    )
-    assert by_contrast == {"ContrastWeights": {"thumb": 1.0}}
-
-
-def test_maps_in_another_space_have_their_own_sidecars(tmp_path: Path) -> None:
-    """Otherwise, two sidecars would match these maps; BIDS allows only one."""
+def test_maps_of_a_series_share_a_sidecar(tmp_path: Path) -> None:
     _store_maps(tmp_path)
     _store_maps(tmp_path, entities={**COMMON, "space": "MNI152NLin6Asym"})
-    assert _names(tmp_path / "out", "*_space-*.json") == [
-        name.replace(".nii.gz", ".json") for name in _names(tmp_path / "out", "*_space-*.nii.gz")
+    stem = "sub-01/func/sub-01_task-tap_run-1"
+    assert _names(tmp_path / "out", "*.json") == [
+        f"{stem}_res-hr_desc-sbl_statmap.json",
+        f"{stem}_space-MNI152NLin6Asym_res-hr_desc-sbl_statmap.json",
     ]
+    content = json.loads((tmp_path / "out" / f"{stem}_res-hr_desc-sbl_statmap.json").read_text())
+    assert content == {
+        "Sources": ["bids::a"],
+        "SkullStripped": False,
+        "Statistics": {"t": {"Description": "t"}, "cc": {"Description": "cc"}},
+        "Contrasts": {name: {"ContrastWeights": {name: 1.0}} for name in ("thumb", "little")},
+    }
 
 
-def test_pybids_reads_shared_sidecars_of_maps(tmp_path: Path) -> None:
+def test_pybids_finds_the_shared_sidecar_of_maps_without_configuration(tmp_path: Path) -> None:
     from bids import BIDSLayout
 
     _store_maps(tmp_path)
@@ -337,36 +324,18 @@ def test_pybids_reads_shared_sidecars_of_maps(tmp_path: Path) -> None:
             }
         )
     )
-    maps = [
-        {"name": name, "pattern": f"_{name}-([a-zA-Z0-9]+)"} for name in ("contrast", "stat")
-    ]  # not known to pybids
-    config = ["bids", "derivatives", {"name": "maps", "entities": maps}]
-    layout = BIDSLayout(tmp_path / "out", validate=False, config=config)
+    layout = BIDSLayout(tmp_path / "out", validate=False, is_derivative=True)
     files = layout.get(suffix="statmap", extension=".nii.gz")
     assert len(files) == 8
     for map_file in files:
-        stat = "t" if "_stat-t_" in map_file.path else "cc"
+        statistic = "t" if "_stat-t_" in map_file.path else "cc"
         contrast = "thumb" if "thumb" in map_file.path else "little"
-        expected = {
-            "Description": stat,
+        assert select_map_metadata(map_file.get_metadata(), contrast, statistic) == {
+            "Description": statistic,
             "ContrastWeights": {contrast: 1.0},
             "Sources": ["bids::a"],
+            "SkullStripped": False,
         }
-        assert {key: map_file.get_metadata()[key] for key in expected} == expected
-
-
-def test_the_sidecar_of_an_earlier_version_is_updated(tmp_path: Path) -> None:
-    """Otherwise, it would take precedence over shared sidecars."""
-    old = tmp_path / "out" / MAP.format(contrast="thumb", stat="t").replace(".nii.gz", ".json")
-    old.parent.mkdir(parents=True)
-    old.write_text('{"Description": "old"}')
-    _store_maps(tmp_path)
-    assert json.loads(old.read_text()) == {
-        "Description": "t",
-        "ContrastWeights": {"thumb": 1.0},
-        "Sources": ["bids::a"],
-        "SkullStripped": False,
-    }
 
 
 def test_only_selected_files_are_stored(tmp_path: Path) -> None:
@@ -376,20 +345,4 @@ def test_only_selected_files_are_stored(tmp_path: Path) -> None:
     expected = [("little", "cc"), ("little", "t"), ("thumb", "t")]
     assert _names(tmp_path / "out", "*.nii.gz") == [
         MAP.format(contrast=name, stat=stat) for name, stat in expected
-    ]
-
-
-def test_regions_share_a_sidecar(tmp_path: Path) -> None:
-    (node := tmp_path / "node").mkdir()
-    files = []
-    for label in ("thumb", "little"):
-        stem = node / f"res-hr_label-{label}_desc-sblQuarter_mask"
-        nib.Nifti1Image(np.ones((2, 2, 2), "uint8"), np.eye(4)).to_filename(
-            path := stem.with_suffix(".nii")
-        )
-        stem.with_suffix(".json").write_text('{"Type": "ROI"}')
-        files += [path, stem.with_suffix(".json")]
-    store(node, files, output_dir=tmp_path / "out", entities=COMMON, varies=VARIES)
-    assert _names(tmp_path / "out", "*.json") == [
-        "sub-01/func/sub-01_task-tap_run-1_res-hr_desc-sblQuarter_mask.json"
     ]

@@ -85,7 +85,7 @@ def overview() -> Markup:
         super_resolved_mm=(3, 3, 3.3),
         displacement=(0.1, 0.7, 0.9),
         described="simulated 6 mm: 3 mm data, k-space cropped",
-        maps=f"{stem}_contrast-*_stat-t_desc-sbl_statmap.nii.gz",
+        maps=f"{stem}_space-boldref_contrast-*_stat-t_desc-sbl_statmap.nii.gz",
         masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
     )
     verdict_dict = {**verdict.to_json(), "status": "more accurate"}

@@ -174,7 +174,7 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
 
 def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
     options = {"nuisance": ["trans_[xy]"], "correlation_confounds": True}
-    name = "contrast-thumb_stat-cc_desc-acquiredFwhm50_statmap"
+    name = "space-boldref_contrast-thumb_stat-cc_desc-acquiredFwhm50_statmap"
     cc = by_name(maps_of(run, "acquired", tmp_path, **options)[0])[name]
     without_confounds = by_name(maps_of(run, "acquired", tmp_path, nuisance=["trans_[xy]"])[0])[
         name
@@ -193,7 +193,7 @@ def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
     maps, *_ = maps_of(run, "acquired", tmp_path, nuisance=confounds)
     [message] = caplog.messages
     assert "confounds of this run do not include csf" in message
-    t = by_name(maps)["contrast-thumb_stat-t_desc-acquiredFwhm50_statmap"]
+    t = by_name(maps)["space-boldref_contrast-thumb_stat-t_desc-acquiredFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     for selected_map, default_map in zip(
         maps_of(run, "acquired", tmp_path, nuisance=list(MOTION))[0],
@@ -210,7 +210,9 @@ def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
 def test_maps_are_named_and_described(run, tmp_path):
     maps, *_ = maps_of(run, "srgan", tmp_path)
     assert len(maps) == 3 * 5 + 3 * 3
-    statmap = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
+    statmap = by_name(maps)[
+        "space-boldref_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"
+    ]
     bids = derivative_path(
         {
             "subject": "01",
@@ -221,7 +223,7 @@ def test_maps_are_named_and_described(run, tmp_path):
         }
     )
     assert bids == (
-        "sub-01/func/sub-01_task-tap_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50"
+        "sub-01/func/sub-01_task-tap_space-boldref_res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50"
         "_statmap.nii.gz"
     )
     data = statmap.volume.data
@@ -239,12 +241,14 @@ def test_maps_are_named_and_described(run, tmp_path):
     assert sidecar["Model"]["NoiseModel"].startswith("autoregressive of order 6")
     json.dumps([dict(map_.sidecar) for map_ in maps])
     t, effect, variance = (
-        by_name(maps)[f"res-hr_contrast-thumb_stat-{stat}_desc-srganFwhm50_statmap"].volume.data
+        by_name(maps)[
+            f"space-boldref_res-hr_contrast-thumb_stat-{stat}_desc-srganFwhm50_statmap"
+        ].volume.data
         for stat in ("t", "effect", "variance")
     )
     inside = t != 0
     np.testing.assert_allclose(effect[inside] / np.sqrt(variance[inside]), t[inside], rtol=1e-4)
-    region = by_name(maps)["res-hr_label-little_desc-srganFwhm50Fdr_mask"]
+    region = by_name(maps)["space-boldref_res-hr_label-little_desc-srganFwhm50Fdr_mask"]
     assert region.entities == {
         "res": "hr",
         "label": "little",
@@ -445,7 +449,9 @@ def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
         files = sorted([*listed(outputs.maps), Path(outputs.map_metrics)])
         texts.append({file.name: file.read_bytes() for file in files})
     assert texts[0] == texts[1]
-    sidecar = json.loads(texts[0]["contrast-thumb_stat-z_desc-acquiredFwhm50_statmap.json"])
+    sidecar = json.loads(
+        texts[0]["space-boldref_contrast-thumb_stat-z_desc-acquiredFwhm50_statmap.json"]
+    )
     assert sidecar["ContrastWeights"] == {"thumb": 1.0}
     rows = read_frame(tmp_path / "one" / "map_metrics.tsv")
     assert set(rows["fwhm_mm"]) == {5.0}

@@ -247,7 +247,7 @@ def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
     assert sidecar["ContrastWeights"] == {"hand": 1.0}
     assert sidecar["Units"] == "arbitrary"
     assert sidecar["Sources"] == [
-        f"bids::sub-01/func/sub-01_task-tap_run-{run}_res-hr_contrast-hand_stat-effect_desc-sbl"
+        f"bids::sub-01/func/sub-01_task-tap_run-{run}_space-boldref_res-hr_contrast-hand_stat-effect_desc-sbl"
         "_statmap.nii.gz"
         for run in (1, 2)
     ]

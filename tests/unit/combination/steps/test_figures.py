@@ -111,7 +111,7 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
     assert f"1.58 {10 * 36e-3:.1f} run-2" in text  # 10 reliable voxels of 36 mm³
     # SD is 2, and .75 of 3.5² repeats, so the variation between runs is negligible.
     assert "runs that were not acquired, the 95 % interval is ± 0.78 %" in text
-    assert "sub-01_task-tap_space-boldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
+    assert "sub-01_task-tap_space-firstBoldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
     figure = figures[1].content
     assert figure.get_label().endswith("acquired, B-spline, sbl, error of sbl (SD).")
     assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
