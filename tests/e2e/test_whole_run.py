@@ -309,16 +309,14 @@ def test_a_deleted_output_is_regenerated(finished):
     code, text, _ = call(finished.command)
     assert code == 0, text
     assert lost.read_bytes() == content
-    assert lost.samefile(
-        finished.out
-        / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap_space-boldref_desc-preproc_bold.nii.gz"
-    )
+    exported = finished.out / "derivatives/bids-sr-sbl/sub-01/func"
+    assert lost.samefile(exported / "sub-01_task-tap_space-boldref_desc-preproc_bold.nii.gz")
 
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMED = "sub-01_task-tap"
 VOLUMES = 68
-SPACES = ("", "_space-T1w", "_space-MNI152NLin2009cAsym_res-2")
+SPACES = ("_space-boldref", "_space-T1w", "_space-MNI152NLin2009cAsym_res-2")
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +329,7 @@ def test_the_primary_series_is_linked_and_not_copied(finished, preprocessed):
     series = (
         finished.out / "sub-01" / "func" / f"{NAMED}_space-boldref_res-hr_desc-sbl_bold.nii.gz"
     )
-    assert series.samefile(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz")
+    assert series.samefile(preprocessed / f"{NAMED}_space-boldref_desc-preproc_bold.nii.gz")
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -339,7 +337,7 @@ def test_files_in_one_space_share_one_grid(preprocessed, space):
     series, mask, reference = _of_space(preprocessed, space)
     assert series.shape == (*mask.shape, VOLUMES)
     assert mask.shape == reference.shape
-    code = {"": 1, "_space-T1w": 2}.get(space, 4)  # codes that niworkflows writes
+    code = {"_space-boldref": 1, "_space-T1w": 2}.get(space, 4)  # codes that niworkflows writes
     for image in (series, mask, reference):
         np.testing.assert_array_equal(image.affine, series.affine)
         assert (image.header["qform_code"], image.header["sform_code"]) == (code, code)
@@ -363,7 +361,7 @@ def _of_space(folder, space):
 
 def test_the_reference_is_the_mean_of_the_series(preprocessed):
     """Differences are within the rounding of its integers."""
-    series, _, reference = _of_space(preprocessed, "")
+    series, _, reference = _of_space(preprocessed, SPACES[0])
     confounds = pd.read_csv(preprocessed / f"{NAMED}_desc-confounds_timeseries.tsv", sep="\t")
     mean = series.get_fdata()[..., confounds.filter(like="non_steady").shape[1] :].mean(-1)
     np.testing.assert_allclose(reference.get_fdata(), mean, atol=series.dataobj.slope)
@@ -372,7 +370,7 @@ def test_the_reference_is_the_mean_of_the_series(preprocessed):
 @pytest.mark.parametrize("strategy", ["simple", "scrubbing", "compcor"])
 def test_nilearn_loads_the_confounds(preprocessed, strategy):
     table, _ = load_confounds_strategy(
-        str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), strategy
+        str(preprocessed / f"{NAMED}_space-boldref_desc-preproc_bold.nii.gz"), strategy
     )
     assert len(table) == VOLUMES
     assert np.isfinite(table.to_numpy()).all()
@@ -387,11 +385,13 @@ def test_nilearn_loads_the_confounds(preprocessed, strategy):
 def test_nilearn_rejects_the_series_for_the_aroma_strategy(preprocessed):
     with pytest.raises(ValueError, match="Input must be desc-smoothAROMAnonaggr_bold"):
         load_confounds_strategy(
-            str(preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"), "ica_aroma"
+            str(preprocessed / f"{NAMED}_space-boldref_desc-preproc_bold.nii.gz"), "ica_aroma"
         )
 
 
-@pytest.mark.parametrize(("space", "res"), [("T1w", ""), ("MNI152NLin2009cAsym", "2"), ("", "")])
+@pytest.mark.parametrize(
+    ("space", "res"), [("T1w", ""), ("MNI152NLin2009cAsym", "2"), ("boldref", "")]
+)
 def test_nilearn_finds_the_run_and_computes_similar_maps(
     finished, preprocessed, copied, monkeypatch, space, res
 ):
@@ -435,9 +435,9 @@ def test_nilearn_rejects_the_output_directory_instead_of_choosing_a_series(finis
 def test_nilearn_reads_the_series_within_its_mask(preprocessed):
     from nilearn.maskers import NiftiMasker
 
-    mask = preprocessed / f"{NAMED}_desc-brain_mask.nii.gz"
+    mask = preprocessed / f"{NAMED}_space-boldref_desc-brain_mask.nii.gz"
     signals = NiftiMasker(mask_img=mask).fit_transform(
-        preprocessed / f"{NAMED}_desc-preproc_bold.nii.gz"
+        preprocessed / f"{NAMED}_space-boldref_desc-preproc_bold.nii.gz"
     )
     assert signals.shape == (VOLUMES, np.asarray(nib.load(mask).dataobj).sum())
     assert np.isfinite(signals).all()
