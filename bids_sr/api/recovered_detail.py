@@ -22,10 +22,11 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import to_fitted_run
-from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.several_runs import check_single_run, is_several, split_arguments
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import (
+    ConfoundsLike,
+    EventsLike,
     is_program_table,
     load_confounds,
     load_events,
@@ -50,13 +51,13 @@ _NOT_APPLIED = "the method was not applied to this run"
 
 def recovered_detail(
     bold: ImageLike | Sequence[ImageLike],
-    events: pd.DataFrame | str | Path | Sequence[pd.DataFrame | str | Path],
+    events: EventsLike | Sequence[EventsLike],
     *,
     resolver: SuperResolver | None = None,
-    mask_img: MaskLike | None = None,
-    motion: Motion | None = None,
-    boldref: ImageLike | None = None,
-    confounds: pd.DataFrame | np.ndarray | str | Path | None = None,
+    mask_img: MaskLike | Sequence[MaskLike] | None = None,
+    motion: Motion | Sequence[Motion] | None = None,
+    boldref: ImageLike | Sequence[ImageLike] | None = None,
+    confounds: ConfoundsLike | Sequence[ConfoundsLike] | None = None,
     contrasts: Sequence[str] | None = None,
     smoothing_fwhm: float | Sequence[float] | None = None,
     t_r: float | None = None,
@@ -73,7 +74,7 @@ def recovered_detail(
     ----------
     bold : path or nibabel.Nifti1Image, or list of them
         Series (x, y, z, t) on its acquired grid, after slice-timing correction if desired, but
-        before smoothing. Of events, confounds and arguments of the fit, a list has one value per
+        before smoothing. A list of events, confounds, masks, motion or boldrefs has one value per
         run, and other values apply to all runs.
     events : DataFrame or path
         BIDS events: onset (s), duration (s), trial_type.
@@ -165,7 +166,7 @@ def recovered_detail(
     )
     task = {"events": events, "confounds": confounds}
     if not is_several(bold):
-        check_single_run(RunInputs(), {"bold": bold, "resolver": resolver.runs_ or None, **task})
+        check_single_run({"bold": bold, "resolver": resolver.runs_ or None, **task})
         return _test_run(bold, resolver, settings, **task)  # type: ignore[arg-type]
     arguments = split_arguments(len(bold), {"resolver": resolver.runs_ or resolver, **task})
     tables = [
@@ -195,8 +196,8 @@ def _test_run(
     resolver: SuperResolver,
     settings: _TestSettings,
     *,
-    events: pd.DataFrame | str | Path,
-    confounds: pd.DataFrame | np.ndarray | str | Path | None,
+    events: EventsLike,
+    confounds: ConfoundsLike | None,
 ) -> pd.DataFrame:
     """Return the table of one run; see `recovered_detail`."""
     learned_run, design = resolver._learned, settings.design

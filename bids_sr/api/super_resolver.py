@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -48,7 +48,6 @@ from bids_sr.api.several_runs import (
     collect_attributes,
     is_several,
     split_arguments,
-    split_inputs,
 )
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.arrays import Array
@@ -190,15 +189,15 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         bold: ImageLike | Sequence[ImageLike],
         y: None = None,
         *,
-        mask_img: MaskLike | None = None,
-        guide: ImageLike | None = None,
-        lowres: ImageLike | None = None,
-        calibration: ImageLike | None = None,
-        motion: Motion | None = None,
-        boldref: ImageLike | None = None,
-        guide_xfm: Motion | None = None,
-        calibration_xfm: Motion | None = None,
-        calibration_events: str | Path | None = None,
+        mask_img: MaskLike | Sequence[MaskLike] | None = None,
+        guide: ImageLike | Sequence[ImageLike] | None = None,
+        lowres: ImageLike | Sequence[ImageLike] | None = None,
+        calibration: ImageLike | Sequence[ImageLike] | None = None,
+        motion: Motion | Sequence[Motion] | None = None,
+        boldref: ImageLike | Sequence[ImageLike] | None = None,
+        guide_xfm: Motion | Sequence[Motion] | None = None,
+        calibration_xfm: Motion | Sequence[Motion] | None = None,
+        calibration_events: str | Path | Sequence[str | Path] | None = None,
     ) -> SuperResolver:
         """Estimate or train what the method requires of a run.
 
@@ -242,25 +241,25 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ImageInputError
             If an argument or parameter is invalid.
         """
-        inputs = RunInputs(
-            mask_img=mask_img,
-            guide=guide,
-            lowres=lowres,
-            calibration=calibration,
-            motion=motion,
-            boldref=boldref,
-            guide_xfm=guide_xfm,
-            calibration_xfm=calibration_xfm,
-            calibration_events=calibration_events,
-        )
+        arguments: dict[str, Any] = {
+            "mask_img": mask_img,
+            "guide": guide,
+            "lowres": lowres,
+            "calibration": calibration,
+            "motion": motion,
+            "boldref": boldref,
+            "guide_xfm": guide_xfm,
+            "calibration_xfm": calibration_xfm,
+            "calibration_events": calibration_events,
+        }
         if not is_several(bold):
-            check_single_run(inputs, {"bold": bold})
-            self._fit_one(bold, inputs)  # type: ignore[arg-type]
+            check_single_run({"bold": bold, **arguments})
+            self._fit_one(bold, RunInputs(**arguments))  # type: ignore[arg-type]
             return self
-        inputs_by_run = split_inputs(len(bold), inputs)
+        run_arguments = split_arguments(len(bold), arguments)
         self.runs_: list[SuperResolver] = [
-            clone(self)._fit_one(run, run_inputs)
-            for run, run_inputs in zip(bold, inputs_by_run, strict=True)
+            clone(self)._fit_one(run, RunInputs(**values))
+            for run, values in zip(bold, run_arguments, strict=True)
         ]
         self.__dict__.update(collect_attributes(self.runs_, _FITTED_ATTRIBUTES))
         return self
@@ -419,7 +418,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"bold: `fit` was called with a list of {len(self.runs_)} runs, but "
                 f"`transform` with a single run. Pass a list of {len(self.runs_)} runs."
             )
-        check_single_run(RunInputs(), {"bold": bold, "motion": motion, "out_file": out_file})
+        check_single_run({"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
 
     def _transform_each(
