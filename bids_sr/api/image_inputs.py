@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
-from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +25,6 @@ from bids_sr.spatial.itk_files import read_itk
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
-Dummies = int | Literal["auto"]
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
@@ -182,7 +180,7 @@ def load_volume(image: ImageLike, folder: Path, argument: str) -> Volume:
     return Volume(data[..., 0] if data.ndim == 4 else data, affine)
 
 
-def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask") -> Volume:
+def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask_img") -> Volume:
     """Return a mask on the grid of an image, from an image or from an array of the same shape.
 
     The mask (X, Y, Z, boolean) has at least one voxel.

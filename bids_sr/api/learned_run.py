@@ -236,7 +236,7 @@ def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]
         raise ImageInputError(
             "calibration: the image header does not specify the repetition time or its unit. "
             "Set both, for example with image.header.set_zooms((*image.header.get_zooms()[:3], "
-            "tr)) and image.header.set_xyzt_units('mm', 'sec')"
+            "t_r)) and image.header.set_xyzt_units('mm', 'sec')"
         )
     return SeriesFile(bold_file=file, tr=tr), n_volumes
 

@@ -22,10 +22,11 @@ from bids_sr.api.image_inputs import (
 )
 from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import to_fitted_run
-from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.several_runs import check_single_run, is_several, split_arguments
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.api.task_inputs import (
+    ConfoundsLike,
+    EventsLike,
     is_program_table,
     load_confounds,
     load_events,
@@ -50,16 +51,16 @@ _NOT_APPLIED = "the method was not applied to this run"
 
 def recovered_detail(
     bold: ImageLike | Sequence[ImageLike],
-    events: pd.DataFrame | str | Path | Sequence[pd.DataFrame | str | Path],
+    events: EventsLike | Sequence[EventsLike],
     *,
     resolver: SuperResolver | None = None,
-    mask: MaskLike | None = None,
-    motion: Motion | None = None,
-    boldref: ImageLike | None = None,
-    confounds: pd.DataFrame | np.ndarray | str | Path | None = None,
+    mask_img: MaskLike | Sequence[MaskLike] | None = None,
+    motion: Motion | Sequence[Motion] | None = None,
+    boldref: ImageLike | Sequence[ImageLike] | None = None,
+    confounds: ConfoundsLike | Sequence[ConfoundsLike] | None = None,
     contrasts: Sequence[str] | None = None,
-    smoothing: Sequence[float] = (0.0,),
-    tr: float | None = None,
+    smoothing_fwhm: float | Sequence[float] | None = None,
+    t_r: float | None = None,
     high_pass: float = 1 / 128,
     start_time: float | None = None,
 ) -> pd.DataFrame:
@@ -73,14 +74,14 @@ def recovered_detail(
     ----------
     bold : path or nibabel.Nifti1Image, or list of them
         Series (x, y, z, t) on its acquired grid, after slice-timing correction if desired, but
-        before smoothing. For every other argument, a list has one value per run, and other values
-        apply to all runs.
+        before smoothing. A list of events, confounds, masks, motion or boldrefs has one value per
+        run, and other values apply to all runs.
     events : DataFrame or path
         BIDS events: onset (s), duration (s), trial_type.
     resolver : SuperResolver, optional
         Estimator with method, factor, seed and number of non-steady-state volumes. If it is not
         fitted, a copy is fitted to `bold`. If None, ``SuperResolver()`` with the method ``sbl``.
-    mask, motion, boldref : optional
+    mask_img, motion, boldref : optional
         As in `SuperResolver.fit`. For a fitted estimator, these are known and must not be passed.
     confounds : DataFrame, array (t, columns) or path of a TSV, optional
         Confounds, one row per volume including dummy scans. From a table of ``bids-sr`` or
@@ -90,9 +91,10 @@ def recovered_detail(
     contrasts : sequence of str, optional
         Contrasts such as ``thumb``, ``thumb-little``, ``name=0.5*thumb-0.5*little`` or ``all``. If
         None, the default contrasts of ``bids-sr``.
-    smoothing : sequence of float, default=(0.0,)
-        Smoothing of the effects (FWHM, mm); the report of ``bids-sr`` is about unsmoothed effects.
-    tr : float, optional
+    smoothing_fwhm : float or sequence of float, optional
+        FWHM (mm) of the smoothing of the effects; with a sequence, each value is tested. If None,
+        effects are not smoothed, as in the report of ``bids-sr``.
+    t_r : float, optional
         Repetition time (s). If None, it is read from the header of the series, which must specify
         it with a unit.
     high_pass : float, default=1/128
@@ -142,7 +144,7 @@ def recovered_detail(
     bids_sr.api.image_inputs.ImageInputError: bold: the file bold.nii.gz does not exist. ...
     """
     resolver = SuperResolver() if resolver is None else resolver
-    fit_arguments = {"mask": mask, "motion": motion, "boldref": boldref}
+    fit_arguments = {"mask_img": mask_img, "motion": motion, "boldref": boldref}
     if not resolver.__sklearn_is_fitted__():
         resolver = clone(resolver).fit(bold, **fit_arguments)
     elif known_names := [name for name, value in fit_arguments.items() if value is not None]:
@@ -157,14 +159,14 @@ def recovered_detail(
             "at half the resolution. Choose a method such as sbl."
         )
     settings = _TestSettings(
-        tr=tr,
+        t_r=t_r,
         contrasts=tuple(contrasts or ()),
         design=DesignSettings(high_pass=high_pass, start_time=start_time),
-        smoothing=tuple(map(float, smoothing)),
+        smoothing=tuple(map(float, np.ravel(0.0 if smoothing_fwhm is None else smoothing_fwhm))),
     )
     task = {"events": events, "confounds": confounds}
     if not is_several(bold):
-        check_single_run(RunInputs(), {"bold": bold, "resolver": resolver.runs_ or None, **task})
+        check_single_run({"bold": bold, "resolver": resolver.runs_ or None, **task})
         return _test_run(bold, resolver, settings, **task)  # type: ignore[arg-type]
     arguments = split_arguments(len(bold), {"resolver": resolver.runs_ or resolver, **task})
     tables = [
@@ -179,11 +181,11 @@ def recovered_detail(
 class _TestSettings:
     """Settings of the test, which are equal in all runs.
 
-    `tr` is the repetition time (s); None if the header specifies it. Default contrasts are used if
-    `contrasts` is empty. `smoothing` is the smoothing of the effects (FWHM, mm).
+    `t_r` is the repetition time (s); None if the header specifies it. Default contrasts are used
+    if `contrasts` is empty. `smoothing` is the smoothing of the effects (FWHM, mm).
     """
 
-    tr: float | None
+    t_r: float | None
     contrasts: Sequence[str]
     design: DesignSettings
     smoothing: Sequence[float]
@@ -194,8 +196,8 @@ def _test_run(
     resolver: SuperResolver,
     settings: _TestSettings,
     *,
-    events: pd.DataFrame | str | Path,
-    confounds: pd.DataFrame | np.ndarray | str | Path | None,
+    events: EventsLike,
+    confounds: ConfoundsLike | None,
 ) -> pd.DataFrame:
     """Return the table of one run; see `recovered_detail`."""
     learned_run, design = resolver._learned, settings.design
@@ -205,7 +207,7 @@ def _test_run(
         open_series(bold, folder, any_order=True) as reader,
         Eager(folder, make_step_printer("recovered_detail", resolver.verbose)),
     ):
-        reader.tr = settings.tr or reader.tr
+        reader.tr = settings.t_r or reader.tr
         _check_series(reader)
         resolver._find_poses(reader, None)
         columns = None if confounds is None else load_confounds(confounds, reader.shape[3])
@@ -241,8 +243,8 @@ def _check_series(reader: SeriesReader) -> None:
     check_is_series(reader, "bold")
     if not reader.tr > 0:
         raise ImageInputError(
-            "tr: the image header of the series does not specify the repetition time or its unit. "
-            "Pass tr in seconds."
+            "t_r: the image header of the series does not specify the repetition time or its "
+            "unit. Pass t_r in seconds."
         )
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.api.image_inputs import (
-    Dummies,
     ImageInputError,
     SuperResolutionWarning,
     check_slice_axis,
@@ -59,31 +58,31 @@ def fit_basics(
     folder: Path,
     *,
     factor: Factor,
-    n_dummy: Dummies,
+    dummy_scans: int | None,
     realigned: bool,
 ) -> RunBasics:
     """Estimate the properties of a run that were not passed.
 
     The series of `reader` must allow random access. Files are written to `folder`. `factor` is the
-    acquired over high-resolution voxel size by axis. `n_dummy` is the number of non-steady-state
-    volumes at the start; "auto" to count them. `realigned` is whether head motion was already
-    corrected.
+    acquired over high-resolution voxel size by axis. `dummy_scans` is the number of
+    non-steady-state volumes at the start; None to detect it. `realigned` is whether head motion
+    was already corrected.
     """
     check_slice_axis(reader)
     n_volumes = reader.shape[3]
-    if n_dummy != "auto" and not 0 <= n_dummy <= n_volumes - 2:
+    if dummy_scans is not None and not 0 <= dummy_scans <= n_volumes - 2:
         raise ImageInputError(
-            f"n_dummy: expected a number from 0 to {n_volumes - 2}, got {n_dummy}; at least two "
-            f"of the {n_volumes} volumes must remain"
+            f"dummy_scans: expected a number from 0 to {n_volumes - 2}, got {dummy_scans}; at "
+            f"least two of the {n_volumes} volumes must remain"
         )
     poses = _load_poses(reader, inputs, realigned=realigned)
     boldref = _load_boldref(reader, inputs, folder)
     mask_file = None
-    if inputs.mask is not None:
-        mask = load_mask(inputs.mask, make_empty_mask(reader), folder)
+    if inputs.mask_img is not None:
+        mask = load_mask(inputs.mask_img, make_empty_mask(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
-    steady_run = find_steady_state(reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy))
+    steady_run = find_steady_state(reader, dummy_scans=dummy_scans)
     bold, n_found_dummies, outliers = steady_run.bold, steady_run.n_dummy, steady_run.outliers
     if poses is not None:
         head_motion = reuse_motion(

@@ -12,9 +12,9 @@ from bids_sr.frozen import frozen
 class RunInputs:
     """Arguments of `fit` for one run, without its series; see `bids_sr.SuperResolver`.
 
-    `mask` is the brain on the acquired grid; None to segment it. `motion` contains transforms of
-    boldref points to points of each volume (T, 4, 4); None to estimate them. `boldref` is None for
-    the mean of the volumes.
+    `mask_img` is the brain on the acquired grid; None to segment it. `motion` contains transforms
+    of boldref points to points of each volume (T, 4, 4); None to estimate them. `boldref` is None
+    for the mean of the volumes.
 
     `guide` is the high-resolution T2*w image, and `lowres` the low-resolution image of the pair
     (both 3D). `calibration` is a short BOLD run at the high resolution (4D), and
@@ -22,7 +22,7 @@ class RunInputs:
     transforms of boldref points to guide points and to calibration points; None to estimate them.
     """
 
-    mask: MaskLike | None = None
+    mask_img: MaskLike | None = None
     motion: Motion | None = None
     boldref: ImageLike | None = None
     guide: ImageLike | None = None

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from typing import Any, TypeGuard
 
 from bids_sr.api.image_inputs import ImageInputError, ImageLike
-from bids_sr.api.run_inputs import RunInputs
 
 
 def is_several(value: object) -> TypeGuard[Sequence[ImageLike]]:
@@ -35,30 +33,14 @@ def split_arguments(n_runs: int, values: Mapping[str, object]) -> list[dict[str,
     ]
 
 
-def split_inputs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
-    """Return the inputs of every run; a list has one value per run."""
-    return [
-        replace(inputs, **run_values)
-        for run_values in split_arguments(n_runs, _group_by_argument(inputs))
-    ]
-
-
-def check_single_run(inputs: RunInputs, arguments: Mapping[str, object]) -> None:
-    """Raise ImageInputError if an argument of a single run is a list.
-
-    `arguments` are further arguments by name, which are checked before `inputs`.
-    """
-    for name, value in {**arguments, **_group_by_argument(inputs)}.items():
+def check_single_run(arguments: Mapping[str, object]) -> None:
+    """Raise ImageInputError if an argument of a single run, by name, is a list."""
+    for name, value in arguments.items():
         if is_several(value):
             raise ImageInputError(
                 f"{name}: a list was passed, but there is only a single run. Pass a list of "
                 f"runs, or a single value of {name}."
             )
-
-
-def _group_by_argument(inputs: RunInputs) -> dict[str, object]:
-    """Return inputs by name of the arguments of `fit`."""
-    return {input_field.name: getattr(inputs, input_field.name) for input_field in fields(inputs)}
 
 
 def collect_attributes(

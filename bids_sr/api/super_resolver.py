@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 from bids_sr.api.effect_error import iterate_effect_sds, load_acquired_effects
 from bids_sr.api.guide import MODEL_FREE_BASELINES, check_guide
 from bids_sr.api.image_inputs import (
-    Dummies,
     ImageInputError,
     ImageLike,
     MaskLike,
@@ -49,7 +48,6 @@ from bids_sr.api.several_runs import (
     collect_attributes,
     is_several,
     split_arguments,
-    split_inputs,
 )
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.arrays import Array
@@ -105,9 +103,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     recipe : {"fast", "paper"}, default="fast"
         Training recipe of the method. VGG-19 features are not used: with "paper", squared error
         replaces them.
-    n_dummy : int or "auto", default="auto"
+    dummy_scans : int, optional
         Number of non-steady-state volumes at the start; these volumes are super-resolved, but not
-        used for estimation or training.
+        used for estimation or training. If None, the number is detected.
     realigned : bool, default=False
         Whether head motion was already corrected. Motion is then not estimated, and three volumes
         are checked for remaining motion.
@@ -160,9 +158,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> values = rng.normal(100, 5, (16, 16, 4, 12)).astype("float32")
     >>> bold = nib.Nifti1Image(values, np.diag([3, 3, 3, 1]))
-    >>> resolver = SuperResolver("zerofill", factor=2, n_dummy=0)
+    >>> resolver = SuperResolver("zerofill", factor=2, dummy_scans=0)
     >>> no_motion = np.tile(np.eye(4), (12, 1, 1))
-    >>> image = resolver.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=no_motion)
+    >>> image = resolver.fit_transform(bold, mask_img=np.ones((16, 16, 4)), motion=no_motion)
     >>> image.shape, [float(size) for size in image.header.get_zooms()[:3]]
     ((32, 32, 4, 12), [1.5, 1.5, 3.0])
     >>> SuperResolver("sbll").fit(bold)
@@ -175,7 +173,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     factor: float | Factor = 2
     _: KW_ONLY
     recipe: RecipeName = "fast"
-    n_dummy: Dummies = "auto"
+    dummy_scans: int | None = None
     realigned: bool = False
     registered: bool = False
     pretrained: str | os.PathLike[str] | None = None
@@ -191,15 +189,15 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         bold: ImageLike | Sequence[ImageLike],
         y: None = None,
         *,
-        mask: MaskLike | None = None,
-        guide: ImageLike | None = None,
-        lowres: ImageLike | None = None,
-        calibration: ImageLike | None = None,
-        motion: Motion | None = None,
-        boldref: ImageLike | None = None,
-        guide_xfm: Motion | None = None,
-        calibration_xfm: Motion | None = None,
-        calibration_events: str | Path | None = None,
+        mask_img: MaskLike | Sequence[MaskLike] | None = None,
+        guide: ImageLike | Sequence[ImageLike] | None = None,
+        lowres: ImageLike | Sequence[ImageLike] | None = None,
+        calibration: ImageLike | Sequence[ImageLike] | None = None,
+        motion: Motion | Sequence[Motion] | None = None,
+        boldref: ImageLike | Sequence[ImageLike] | None = None,
+        guide_xfm: Motion | Sequence[Motion] | None = None,
+        calibration_xfm: Motion | Sequence[Motion] | None = None,
+        calibration_events: str | Path | Sequence[str | Path] | None = None,
     ) -> SuperResolver:
         """Estimate or train what the method requires of a run.
 
@@ -212,8 +210,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             apply to all runs.
         y : None
             Not used; scikit-learn's convention.
-        mask : path, image or array (x, y, z), optional
-            Brain. If None, it is segmented in the boldref.
+        mask_img : path, image or array (x, y, z), optional
+            Mask of the brain, on the grid of the series. If None, the brain is segmented in the
+            boldref.
         guide, lowres : path or image, optional
             High- and low-resolution image of the T2*-weighted pair. If `lowres` is None, it is
             computed by truncating k-space. Networks are trained on the pair, ``inject`` and
@@ -242,25 +241,25 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ImageInputError
             If an argument or parameter is invalid.
         """
-        inputs = RunInputs(
-            mask=mask,
-            guide=guide,
-            lowres=lowres,
-            calibration=calibration,
-            motion=motion,
-            boldref=boldref,
-            guide_xfm=guide_xfm,
-            calibration_xfm=calibration_xfm,
-            calibration_events=calibration_events,
-        )
+        arguments: dict[str, Any] = {
+            "mask_img": mask_img,
+            "guide": guide,
+            "lowres": lowres,
+            "calibration": calibration,
+            "motion": motion,
+            "boldref": boldref,
+            "guide_xfm": guide_xfm,
+            "calibration_xfm": calibration_xfm,
+            "calibration_events": calibration_events,
+        }
         if not is_several(bold):
-            check_single_run(inputs, {"bold": bold})
-            self._fit_one(bold, inputs)  # type: ignore[arg-type]
+            check_single_run({"bold": bold, **arguments})
+            self._fit_one(bold, RunInputs(**arguments))  # type: ignore[arg-type]
             return self
-        inputs_by_run = split_inputs(len(bold), inputs)
+        run_arguments = split_arguments(len(bold), arguments)
         self.runs_: list[SuperResolver] = [
-            clone(self)._fit_one(run, run_inputs)
-            for run, run_inputs in zip(bold, inputs_by_run, strict=True)
+            clone(self)._fit_one(run, RunInputs(**values))
+            for run, values in zip(bold, run_arguments, strict=True)
         ]
         self.__dict__.update(collect_attributes(self.runs_, _FITTED_ATTRIBUTES))
         return self
@@ -283,7 +282,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 inputs,
                 folder,
                 factor=fit_settings.factor,
-                n_dummy=self.n_dummy,
+                dummy_scans=self.dummy_scans,
                 realigned=self.realigned,
             )
             if self.realigned and inputs.motion is None:
@@ -419,7 +418,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"bold: `fit` was called with a list of {len(self.runs_)} runs, but "
                 f"`transform` with a single run. Pass a list of {len(self.runs_)} runs."
             )
-        check_single_run(RunInputs(), {"bold": bold, "motion": motion, "out_file": out_file})
+        check_single_run({"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
 
     def _transform_each(
@@ -487,7 +486,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         effect: ImageLike | Sequence[ImageLike],
         variance: ImageLike | Sequence[ImageLike],
         *,
-        fwhm_mm: float = 0.0,
+        smoothing_fwhm: float | None = None,
     ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
         """Return the standard deviation of the reconstruction error of an effect.
 
@@ -501,8 +500,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Unsmoothed effect in the motion-corrected acquired series (see `correct_motion`), and
             its variance in the linear model (x, y, z), such as ``effect_size`` and
             ``effect_variance`` of nilearn. For a list of contrasts, samples are drawn once.
-        fwhm_mm : float, default=0.0
-            Smoothing of the super-resolved effect (FWHM, mm).
+        smoothing_fwhm : float, optional
+            FWHM (mm) of the smoothing of the super-resolved effect, such as the `smoothing_fwhm`
+            of its linear model in nilearn. If None, the effect is not smoothed.
 
         Returns
         -------
@@ -526,11 +526,16 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 folder,
             )
             with self._draw_error_samples(folder) as samples:
-                sds = list(iterate_effect_sds(samples, acquired_effects, fwhm_mm))
+                sds = list(iterate_effect_sds(samples, acquired_effects, smoothing_fwhm or 0.0))
         return sds if is_several(effect) else sds[0]
 
     def region_error(
-        self, region: MaskLike, effect: ImageLike, variance: ImageLike, *, fwhm_mm: float = 0.0
+        self,
+        region: MaskLike,
+        effect: ImageLike,
+        variance: ImageLike,
+        *,
+        smoothing_fwhm: float | None = None,
     ) -> float:
         """Return the standard deviation of the reconstruction error of a region's mean effect.
 
@@ -545,8 +550,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         effect, variance : path or nibabel.Nifti1Image
             Unsmoothed effect in the motion-corrected acquired series (see `correct_motion`), and
             its variance in the linear model (x, y, z).
-        fwhm_mm : float, default=0.0
-            Smoothing of the super-resolved effect (FWHM, mm).
+        smoothing_fwhm : float, optional
+            FWHM (mm) of the smoothing of the super-resolved effect, such as the `smoothing_fwhm`
+            of its linear model in nilearn. If None, the effect is not smoothed.
 
         Returns
         -------
@@ -572,7 +578,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     acquired.variance.data,
                     samples.compute_acquired_power(0.0),
                 )
-                (sd,) = samples.compute_mean_sds(in_brain, [(scale, fwhm_mm)])
+                (sd,) = samples.compute_mean_sds(in_brain, [(scale, smoothing_fwhm or 0.0)])
         return sd
 
     def _check_has_error(self, method: str) -> None:

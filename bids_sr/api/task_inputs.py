@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,12 @@ from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.tables import read_frame
 from bids_sr.steps.default_contrasts import choose_default_contrasts
 
+EventsLike: TypeAlias = pd.DataFrame | str | Path
+ConfoundsLike: TypeAlias = pd.DataFrame | np.ndarray | str | Path
 _DISPLACEMENT = "framewise_displacement"
 
 
-def load_confounds(
-    confounds: pd.DataFrame | np.ndarray | str | Path, n_volumes: int
-) -> pd.DataFrame:
+def load_confounds(confounds: ConfoundsLike, n_volumes: int) -> pd.DataFrame:
     """Return the confounds of the models, one row per volume.
 
     `confounds` is a table, an array (t, columns) or a file, as in nilearn. The result has named
@@ -85,7 +86,7 @@ def parse_contrasts(
     return dict(chosen)
 
 
-def load_events(events: pd.DataFrame | str | Path) -> Events:
+def load_events(events: EventsLike) -> Events:
     """Return events as in the program, from a table or a BIDS file.
 
     Events have an onset (s), a duration (s) and a trial type.

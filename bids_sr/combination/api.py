@@ -91,8 +91,8 @@ def combine_runs(
     weights: Sequence[float] | Literal["equal", "precision"] = "equal",
     dofs: Sequence[float] | None = None,
     names: Sequence[str] | None = None,
-    mask: MaskLike | None = None,
-    fwhm_mm: float = 0.0,
+    mask_img: MaskLike | None = None,
+    smoothing_fwhm: float | None = None,
     calibrated: bool = False,
     resolver: SuperResolver | Sequence[SuperResolver] | None = None,
 ) -> CombinedRuns:
@@ -123,11 +123,13 @@ def combine_runs(
         Degrees of freedom of the variance in each run. If None, 100 per run, as in nilearn.
     names : sequence of str, optional
         Names of the runs. If None, ``run-1``, ``run-2``, ….
-    mask : path, image or array (x, y, z), optional
-        Voxels to combine. If None, all voxels with a positive variance in every run.
-    fwhm_mm : float, default=0
-        Smoothing of the maps (FWHM, mm), which determines how much of the reconstruction error
-        repeats.
+    mask_img : path, image or array (x, y, z), optional
+        Mask of the voxels to combine, on the grid of the maps. If None, all voxels with a positive
+        variance in every run.
+    smoothing_fwhm : float, optional
+        FWHM (mm) with which the maps were smoothed, such as the `smoothing_fwhm` of the linear
+        models in nilearn. It determines how much of the reconstruction error repeats; the maps are
+        not smoothed again. If None, the maps are unsmoothed.
     calibrated : bool, default=False
         Whether any run was super-resolved with a high-resolution calibration run. The
         reconstruction error is then taken to be the same in all runs.
@@ -177,11 +179,12 @@ def combine_runs(
         n_runs, weights, {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
     )
     labels = _label_runs(names, n_runs)
+    fwhm_mm = smoothing_fwhm or 0.0
     if not fwhm_mm >= 0:
-        raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
+        raise ImageInputError(f"smoothing_fwhm: {fwhm_mm:g} mm; expected 0 or more.")
     resolvers = _check_estimators(resolver, n_runs)
     calibrated = calibrated or any("calibration" in run.facts_ for run in resolvers)
-    loaded_runs = _load_runs(labels, effects, variances, sds, mask)
+    loaded_runs = _load_runs(labels, effects, variances, sds, mask_img)
     left_out = {
         label: "no effect map was passed" for label in labels if label not in loaded_runs.maps
     }
@@ -277,7 +280,7 @@ def _combine(
     if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
         raise ImageInputError(
             f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
-            "that the runs are registered and that the mask covers the brain."
+            "that the runs are registered and that mask_img covers the brain."
         )
     n_used = len(runs) if run_weights is None else sum(weight > 0 for weight in run_weights)
     shared_error = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
@@ -358,7 +361,7 @@ def _load_runs(
     effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
     variances: Sequence[ImageLike | None] | None,
     sds: Sequence[ImageLike | None] | None,
-    mask: MaskLike | None,
+    mask_img: MaskLike | None,
 ) -> _LoadedRuns:
     """Load the maps of all runs with an effect map, and the mask; see `combine_runs`."""
     maps: dict[str, dict[str, Volume]] = {}
@@ -371,9 +374,9 @@ def _load_runs(
                     for argument, image in run_images.items()
                 }
         loaded_runs = _LoadedRuns(maps=maps, inside=None)
-        if mask is None or not maps:
+        if mask_img is None or not maps:
             return loaded_runs
-        return replace(loaded_runs, inside=load_mask(mask, loaded_runs.grid, folder).data)
+        return replace(loaded_runs, inside=load_mask(mask_img, loaded_runs.grid, folder).data)
 
 
 def _select_weights(

@@ -45,7 +45,7 @@ print(f"explained beyond zero filling: {held_out['explained_over_zerofill']:.0%}
 # brain mask of the first estimator are used again.
 fine = resolver.transform(bold)
 spline = SuperResolver(method="bspline", factor=2).fit_transform(
-    bold, motion=resolver.motion_, boldref=resolver.boldref_, mask=resolver.mask_img_
+    bold, motion=resolver.motion_, boldref=resolver.boldref_, mask_img=resolver.mask_img_
 )
 print(fine.shape, [round(float(size), 1) for size in fine.header.get_zooms()])
 

@@ -33,7 +33,7 @@ calibration = measured.slicer[..., 116:]
 # `fit` registers the calibration run to the run; `facts_` contains the result. Head motion of the
 # run was estimated for the first estimator and is passed to the second.
 plain = SuperResolver(method="sbl", factor=2).fit(run)
-known = {"motion": plain.motion_, "boldref": plain.boldref_, "mask": plain.mask_img_}
+known = {"motion": plain.motion_, "boldref": plain.boldref_, "mask_img": plain.mask_img_}
 calibrated = SuperResolver(method="sbl", factor=2).fit(run, calibration=calibration, **known)
 for fact in ("usable", "n_used", "n_patterns", "displacement_rms_mm"):
     print(f"{fact}: {calibrated.facts_['calibration'][fact]}")

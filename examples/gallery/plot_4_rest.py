@@ -46,7 +46,7 @@ bold, measured = (image.clean_img(each, **settings) for each in (as_acquired, as
 # The center of the seed is given in scanner coordinates (RAS, mm). It is in the right visual
 # cortex of this participant. Each half of the run is mapped.
 resolver = SuperResolver(method="sbl", factor=2).fit(bold)
-known = {"motion": resolver.motion_, "boldref": resolver.boldref_, "mask": resolver.mask_img_}
+known = {"motion": resolver.motion_, "boldref": resolver.boldref_, "mask_img": resolver.mask_img_}
 series = {
     "B-spline": SuperResolver(method="bspline", factor=2).fit_transform(bold, **known),
     "sbl": resolver.transform(bold),

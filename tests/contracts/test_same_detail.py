@@ -74,7 +74,7 @@ def resolver(func: Path) -> SuperResolver:
     """Return the estimator, fitted to the files of the program."""
     return SuperResolver("sbl", random_state=SEED).fit(
         func / "slicetimed.nii",
-        mask=func / f"{RUN}_space-boldref_desc-brain_mask.nii.gz",
+        mask_img=func / f"{RUN}_space-boldref_desc-brain_mask.nii.gz",
         motion=func / f"{RUN}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
         boldref=func / f"{RUN}_desc-hmc_boldref.nii.gz",
     )
@@ -95,7 +95,7 @@ def test_recovered_detail_is_equal(
         EVENTS,
         resolver=resolver,
         confounds=func / f"{RUN}_desc-confounds_timeseries.tsv",
-        smoothing=(0.0, 5.0),
+        smoothing_fwhm=(0.0, 5.0),
         start_time=start_time,
     )
     keys = ["fwhm_mm", "contrast", "region"]
@@ -138,7 +138,7 @@ def test_the_error_of_effects_is_equal(
         ]
         for stat in ("effect", "variance")
     )
-    images = resolver.effect_sd(effects, variances, fwhm_mm=fwhm_mm)
+    images = resolver.effect_sd(effects, variances, smoothing_fwhm=fwhm_mm)
     assert isinstance(images, list)
     for name, image in zip(CONTRASTS, images, strict=True):
         file = (

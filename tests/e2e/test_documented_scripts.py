@@ -61,6 +61,19 @@ def test_nilearn_and_pybids_read_the_output_as_documented():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("two_participants")
+def test_nilearn_opens_a_map_its_error_the_mask_and_the_confounds():
+    """Map, error and mask are on one grid, and the confounds have a row per volume."""
+    namespace = run("downstream.md", ("load_img",))
+    effect, brain = namespace["effect"], namespace["brain"]
+    for image in (namespace["error"], brain):
+        assert image.shape == effect.shape
+        np.testing.assert_array_equal(image.affine, effect.affine)
+    np.testing.assert_array_equal(effect.get_fdata() != 0, brain.get_fdata() > 0)
+    assert len(namespace["confounds"]) == nib.load(namespace["bold"]).shape[3]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("two_participants")
 def test_pybids_accepts_the_stats_model_for_fitlins():
     """Columns of the design and conditions of the contrast are as specified."""
     from bids.layout import BIDSLayout

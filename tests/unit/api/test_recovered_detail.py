@@ -13,7 +13,7 @@ from bids_sr.io.nifti import load_image, save_image
 
 @pytest.fixture(scope="module")
 def resolver(run):
-    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask_img=run / "mask.nii")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_an_estimator_that_is_not_fitted_gets_the_mask_and_the_runs(run, resolve
         [run / "bold.nii", run / "bold.nii.gz"],
         EVENTS,
         resolver=unfitted,
-        mask=run / "mask.nii",
+        mask_img=run / "mask.nii",
     )
     assert list(joined.run) == [1] * len(table) + [2] * len(table)
     for number in (1, 2):
@@ -59,7 +59,7 @@ def test_requested_contrasts_smoothing_and_confounds_are_used(run, resolver, tab
         run / "events.tsv",
         resolver=resolver,
         contrasts=["thumb"],
-        smoothing=(0.0, 4.0),
+        smoothing_fwhm=(0.0, 4.0),
     )
     assert list(few.contrast) == ["thumb"] * 4
     assert list(few.fwhm_mm) == [0.0, 0.0, 4.0, 4.0]
@@ -78,8 +78,8 @@ def unapplied():
     values = (500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32)
     noise = nib.Nifti1Image(values, np.diag([3, 3, 4, 1.0]))
     with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):
-        fitted = SuperResolver("sbl", realigned=True, n_dummy=0).fit(
-            noise, mask=np.ones((30, 28, 5))
+        fitted = SuperResolver("sbl", realigned=True, dummy_scans=0).fit(
+            noise, mask_img=np.ones((30, 28, 5))
         )
     return noise, fitted
 
@@ -87,7 +87,8 @@ def unapplied():
 @pytest.mark.filterwarnings("ignore::bids_sr.api.image_inputs.SuperResolutionWarning")
 def test_a_method_that_was_not_applied_is_not_testable(unapplied):
     noise, fitted = unapplied
-    table = recovered_detail(noise, EVENTS, resolver=fitted, tr=2.0)
+    table = recovered_detail(noise, EVENTS, resolver=fitted, t_r=2.0, smoothing_fwhm=4.0)
+    assert set(table.fwhm_mm) == {4.0}
     assert set(table.state) == {"not testable"}
     assert set(table.reason) == {"the method was not applied to this run"}
     zeros = nib.Nifti1Image(np.zeros((30, 28, 5), np.float32), np.diag([3, 3, 4, 1.0]))
@@ -99,10 +100,10 @@ def test_invalid_arguments_are_rejected_by_name(run, resolver, tmp_path):
     bold = run / "bold.nii"
     baseline = SuperResolver("zerofill", realigned=True)
     with pytest.raises(ImageInputError, match=r"resolver: .*zerofill has no prior"):
-        recovered_detail(bold, EVENTS, resolver=baseline, mask=run / "mask.nii")
-    with pytest.raises(ImageInputError, match="mask, motion: already known"):
+        recovered_detail(bold, EVENTS, resolver=baseline, mask_img=run / "mask.nii")
+    with pytest.raises(ImageInputError, match="mask_img, motion: already known"):
         recovered_detail(
-            bold, EVENTS, resolver=resolver, mask=run / "mask.nii", motion=run / "hmc.txt"
+            bold, EVENTS, resolver=resolver, mask_img=run / "mask.nii", motion=run / "hmc.txt"
         )
     data, affine = load_image(bold)
     save_image(data[..., ::-1], affine, tmp_path / "other.nii", tr=2.0)
@@ -126,7 +127,7 @@ def test_the_error_of_an_effect_is_proportional_to_the_effect(run, resolver):
     np.testing.assert_allclose(large_sd.get_fdata(), 3 * values, rtol=1e-4)
     noisy = nib.Nifti1Image(np.full(effect.shape, 1e6, np.float32), image.affine)
     assert not resolver.effect_sd(effects[0], noisy).get_fdata().any()
-    smoothed = resolver.effect_sd(effects[0], zeros, fwhm_mm=5.0).get_fdata()
+    smoothed = resolver.effect_sd(effects[0], zeros, smoothing_fwhm=5.0).get_fdata()
     assert 0 < smoothed[brain].mean() < 0.7 * values[brain].mean()
 
 
@@ -149,7 +150,7 @@ def test_the_error_of_a_region_follows_from_the_samples_and_not_from_the_map(run
     assert tripled_error == pytest.approx(3 * error, rel=1e-4)
     # errors above the acquired Nyquist frequency cancel: below the error of independent voxels
     assert 0 < error < np.sqrt(np.square(sd[square]).sum()) / square.sum()
-    assert 0 < resolver.region_error(square, effect, zeros, fwhm_mm=5.0) < error
+    assert 0 < resolver.region_error(square, effect, zeros, smoothing_fwhm=5.0) < error
     outside = ~(np.repeat(np.repeat(load_image(run / "mask.nii")[0] > 0, 2, 0), 2, 1))
     with_outside = resolver.region_error(square | outside, effect, zeros)
     assert with_outside == pytest.approx(error, rel=1e-6)

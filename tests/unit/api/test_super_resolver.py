@@ -107,8 +107,8 @@ def test_the_package_lists_its_contents_and_rejects_unknown_names():
 
 
 def test_without_motion_the_run_is_interpolated_volume_by_volume(run):
-    image = SuperResolver("zerofill", n_dummy=0).fit_transform(
-        run / "bold.nii", mask=run / "mask.nii", motion=np.repeat(np.eye(4)[None], COUNT, 0)
+    image = SuperResolver("zerofill", dummy_scans=0).fit_transform(
+        run / "bold.nii", mask_img=run / "mask.nii", motion=np.repeat(np.eye(4)[None], COUNT, 0)
     )
     bold = load_image(run / "bold.nii")[0]
     assert image.shape == (60, 56, 5, COUNT)
@@ -168,7 +168,7 @@ def test_a_calibration_without_a_repetition_time_is_rejected(run):
     calibration = nib.Nifti1Image(*load_image(run / "truth.nii"))
     with pytest.raises(ImageInputError, match=r"calibration: .* repetition time"):
         SuperResolver("sbl", realigned=True, registered=True).fit(
-            run / "bold.nii", mask=run / "mask.nii", calibration=calibration
+            run / "bold.nii", mask_img=run / "mask.nii", calibration=calibration
         )
 
 
@@ -177,14 +177,14 @@ def test_output_has_no_repetition_time_if_the_input_has_none(run, tmp_path):
     nib.save(image, tmp_path / "silent.nii")
     for series in (image, tmp_path / "silent.nii"):
         resolved = SuperResolver("zerofill", realigned=True).fit_transform(
-            series, mask=run / "mask.nii"
+            series, mask_img=run / "mask.nii"
         )
         assert header_tr(resolved.header) == 0
 
 
 @pytest.fixture(scope="module")
 def fitted(run):
-    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask_img=run / "mask.nii")
 
 
 def test_fitting_again_replaces_the_first_run(run, fitted, tmp_path):
@@ -193,7 +193,7 @@ def test_fitting_again_replaces_the_first_run(run, fitted, tmp_path):
     save_image(1.1 * bold + 1, affine, tmp_path / "other.nii", tr=2.0)
     with pytest.raises(ImageInputError, match="sbl was fitted to another run"):
         resolver.transform(tmp_path / "other.nii")
-    resolver.fit(tmp_path / "other.nii", mask=run / "mask.nii")
+    resolver.fit(tmp_path / "other.nii", mask_img=run / "mask.nii")
     assert resolver.transform(tmp_path / "other.nii").shape[3] == COUNT
     with pytest.raises(ImageInputError, match="another run"):
         resolver.transform(run / "bold.nii")
@@ -227,13 +227,13 @@ def test_a_method_that_fails_its_self_test_warns_and_is_zero_filled(run):
         (500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32), np.diag([3, 3, 4, 1.0])
     )
     with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):
-        fitted = SuperResolver("sbl", realigned=True, n_dummy=0).fit(
-            noise, mask=np.ones((30, 28, 5))
+        fitted = SuperResolver("sbl", realigned=True, dummy_scans=0).fit(
+            noise, mask_img=np.ones((30, 28, 5))
         )
     assert not fitted.applied_
     assert "was not applied" in str(fitted.generate_report())
-    zero = SuperResolver("zerofill", realigned=True, n_dummy=0).fit(
-        noise, mask=np.ones((30, 28, 5))
+    zero = SuperResolver("zerofill", realigned=True, dummy_scans=0).fit(
+        noise, mask_img=np.ones((30, 28, 5))
     )
     np.testing.assert_allclose(
         fitted.transform(noise).get_fdata(), zero.transform(noise).get_fdata(), atol=1e-2
@@ -247,22 +247,24 @@ def test_residual_motion_in_a_realigned_series_warns(run, tmp_path):
     with pytest.warns(
         SuperResolutionWarning, match="is displaced by .* mm relative to the boldref"
     ):
-        SuperResolver("bspline", realigned=True).fit(tmp_path / "moved.nii", mask=run / "mask.nii")
+        SuperResolver("bspline", realigned=True).fit(
+            tmp_path / "moved.nii", mask_img=run / "mask.nii"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error", SuperResolutionWarning)
-        SuperResolver("bspline", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+        SuperResolver("bspline", realigned=True).fit(run / "bold.nii", mask_img=run / "mask.nii")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mask": np.ones((3, 3, 3))}, "mask: the image is not on the expected grid"),
-        ({"mask": np.zeros((30, 28, 5))}, "mask: the mask is empty"),
+        ({"mask_img": np.ones((3, 3, 3))}, "mask_img: the image is not on the expected grid"),
+        ({"mask_img": np.zeros((30, 28, 5))}, "mask_img: the mask is empty"),
         ({"motion": np.eye(4)[None]}, "motion: .*expected \\(84, 4, 4\\)"),
         ({"boldref": "fine.nii"}, "boldref: the image is not on the grid"),
         ({"method": "srgan"}, "guide: the method srgan requires"),
         ({"method": "inject"}, "guide: the method inject requires"),
-        ({"n_dummy": 83}, "n_dummy: expected a number from 0 to 82, got 83"),
+        ({"dummy_scans": 83}, "dummy_scans: expected a number from 0 to 82, got 83"),
         (
             {"bold": np.ones((3, 3, 3))},
             "bold: expected a file path or a nibabel.Nifti1Image, got ndarray",
@@ -277,8 +279,8 @@ def test_residual_motion_in_a_realigned_series_warns(run, tmp_path):
         ({"factor": True}, "factor: expected one number or three numbers, .* got True"),
         ({"factor": (2, "2", 1)}, "factor: expected one number or three numbers"),
         (
-            {"mask": [np.ones((30, 28, 5))]},
-            "mask: a list was passed, but there is only a single run",
+            {"mask_img": [np.ones((30, 28, 5))]},
+            "mask_img: a list was passed, but there is only a single run",
         ),
         ({"bold": []}, "the list of runs is empty"),
     ],
@@ -289,7 +291,7 @@ def test_invalid_arguments_are_rejected_by_name(run, arguments, message):
         for key, value in arguments.items()
     }
     parameters = {
-        key: arguments.pop(key) for key in ("method", "n_dummy", "factor") if key in arguments
+        key: arguments.pop(key) for key in ("method", "dummy_scans", "factor") if key in arguments
     }
     with pytest.raises(ImageInputError, match=message):
         SuperResolver(**{"method": "bspline", **parameters}).fit(
@@ -305,7 +307,9 @@ def test_a_series_with_nan_is_rejected():
 
 
 def test_memory_does_not_grow_with_the_length_of_a_run(run, tmp_path):
-    fitted = SuperResolver("bspline", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+    fitted = SuperResolver("bspline", realigned=True).fit(
+        run / "bold.nii", mask_img=run / "mask.nii"
+    )
     peaks = []
     bold, affine = load_image(run / "bold.nii")
     for count in (20, 80):
@@ -370,13 +374,13 @@ def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
     save_image(1.1 * bold[..., :70] + 1, affine, tmp_path / "second.nii", tr=2.0)
     runs, motion = [run / "bold.nii", tmp_path / "second.nii"], read_itk(run / "hmc.txt")
     motions = [motion, motion[:70]]
-    both = SuperResolver("bspline").fit(runs, mask=run / "mask.nii", motion=motions)
+    both = SuperResolver("bspline").fit(runs, mask_img=run / "mask.nii", motion=motions)
     assert [len(transforms) for transforms in both.motion_] == [84, 70]
     assert [resolver.applied_ for resolver in both.runs_] == both.applied_ == [True, True]
     files = [tmp_path / "one.nii", tmp_path / "two.nii"]
     images = both.transform(runs, out_file=files)
     for image, source, poses in zip(images, runs, motions, strict=True):
-        single = SuperResolver("bspline").fit(source, mask=run / "mask.nii", motion=poses)
+        single = SuperResolver("bspline").fit(source, mask_img=run / "mask.nii", motion=poses)
         np.testing.assert_array_equal(image.get_fdata(), single.transform(source).get_fdata())
         assert single.runs_ == []
     assert "Run 2" in str(both.generate_report())
@@ -389,5 +393,6 @@ def test_a_list_of_runs_gives_a_list_of_images(run, tmp_path):
     with pytest.raises(ImageInputError, match=r"motion: 1 value\(s\) were passed for 2 runs"):
         both.fit(runs, motion=motions[:1])
     assert (
-        both.fit(runs[0], mask=run / "mask.nii", motion=motion).transform(runs[0]).shape[3] == 84
+        both.fit(runs[0], mask_img=run / "mask.nii", motion=motion).transform(runs[0]).shape[3]
+        == 84
     )

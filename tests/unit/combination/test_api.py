@@ -51,7 +51,7 @@ def test_reconstruction_error_averages_out_only_as_far_as_it_is_independent(
     fwhm_mm: float, calibrated: bool, shared: float
 ) -> None:
     combined = combine_runs(
-        EFFECTS, VARIANCES, sds=[image(2)] * 3, fwhm_mm=fwhm_mm, calibrated=calibrated
+        EFFECTS, VARIANCES, sds=[image(2)] * 3, smoothing_fwhm=fwhm_mm, calibrated=calibrated
     )
     assert combined.shared_error == pytest.approx(shared)
     assert combined.sd is not None
@@ -97,7 +97,7 @@ def test_voxels_outside_the_mask_or_not_finite_are_0() -> None:
     values[0, 0, 0] = np.nan
     mask = np.ones(SHAPE, bool)
     mask[1] = False
-    combined = combine_runs([image(values), EFFECTS[1]], VARIANCES[:2], mask=mask)
+    combined = combine_runs([image(values), EFFECTS[1]], VARIANCES[:2], mask_img=mask)
     assert array(combined.effect)[0, 0, 0] == 0
     assert (array(combined.t)[1] == 0).all()
     assert (array(combined.t)[mask][1:] != 0).all()
@@ -133,7 +133,7 @@ OTHER_AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
         ({"weights": [1, -1, 1]}, "a weight of run 2 is negative"),
         ({"weights": [-1, -1, -1]}, "a weight of run 1 is negative"),
         ({"weights": [0, 0, 0]}, "all weights are 0"),
-        ({"fwhm_mm": -5.0}, "fwhm_mm: -5 mm; expected 0 or more"),
+        ({"smoothing_fwhm": -5.0}, "smoothing_fwhm: -5 mm; expected 0 or more"),
         ({"dofs": [10, 0, 10]}, "run 2 has 0 degrees of freedom"),
         ({"names": ["a", "a", "b"]}, "names: a, a, b are not unique"),
         ({"variances": None}, "variances: run 1 has an effect map, but no variance map"),
@@ -157,7 +157,7 @@ OTHER_AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
             {"effects": [nib.Nifti1Image(np.ones((*SHAPE, 2), "f4"), np.eye(4)), *EFFECTS[1:]]},
             r"effects_1: expected one map, got a series of shape \(6, 5, 4, 2\)",
         ),
-        ({"mask": np.zeros(SHAPE)}, "mask: the mask is empty"),
+        ({"mask_img": np.zeros(SHAPE)}, "mask_img: the mask is empty"),
         (
             {"variances": [image([[[1, 1, 0, 0]]]), image([[[0, 0, 1, 1]]]), image(1)]},
             "no voxel has a positive variance in all of run-1, run-2, run-3",
