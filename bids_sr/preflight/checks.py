@@ -114,7 +114,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         check_methods(settings, processed_subjects, findings)
     _check_dataset(settings, data_set, findings)
     with findings.about(code="space"):
-        region_mask, atlas_spaces = regions.check_region(settings, processed_subjects, findings)
+        region_mask, atlas_spaces = regions.check_region(settings, data_set.subjects, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
         subject

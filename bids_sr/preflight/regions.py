@@ -61,8 +61,8 @@ def check_region(
     """Check the atlas and the mask of the region of interest.
 
     Images that cannot be read, that are empty or that are not masks, and images in an unknown
-    space are rejected. `subjects` are the participants as they are processed. Returns the mask,
-    which is None if the region is not a valid mask, and the space of an atlas file by participant.
+    space are rejected. Returns the mask, which is None if the region is not a valid mask, and the
+    space of an atlas file by participant.
     """
     activation = settings.activation
     region_mask, atlas_spaces = None, dict[str, RegionSpace]()
