@@ -1401,7 +1401,7 @@ def misspelled_type_in_model(rng: Rng, scene: Scene, right: Right) -> None:
 def empty_region(rng: Rng, scene: Scene, right: Right) -> None:
     """Give a region without voxels: a mask of zeros or NaN, or a label that the atlas lacks."""
     variant = pick(rng, ("zeros", "NaN", "label", "seed"))
-    image = scene.root / "region.nii.gz"
+    image = scene.root / "space-T1w_mask.nii.gz"
 
     def edit(scene: Scene) -> None:
         values = np.zeros((8, 8, 4), np.float32)
@@ -1410,7 +1410,7 @@ def empty_region(rng: Rng, scene: Scene, right: Right) -> None:
         if variant in ("label", "seed"):
             values[2:5, 2:5, 1:3] = 1
         nb.save(nb.Nifti1Image(values, np.diag([20.0, 20.0, 30.0, 1.0])), image)
-        (scene.root / "region.tsv").write_text("index\tname\n1\tHand_L\n2\tFoot_L\n")
+        (scene.root / "space-T1w_mask.tsv").write_text("index\tname\n1\tHand_L\n2\tFoot_L\n")
 
     scene.edits.append(edit)
     if variant in ("zeros", "NaN"):

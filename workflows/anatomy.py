@@ -124,7 +124,13 @@ def fit_anatomy(
     t1w_tpms = _find_tissues(
         settings, subject, extracted_brain, template_registration, priors, outputs
     )
-    atlas = _resample_atlas(settings, t1w_preproc, template_registration, outputs)
+    atlas = _resample_atlas(
+        settings,
+        t1w_preproc,
+        template_registration,
+        analysis.plan.find_atlas_space(subject.label),
+        outputs,
+    )
     roi_t1w, roi_source, roi_xfms = _define_region(
         settings,
         extracted_brain,
@@ -312,15 +318,16 @@ def _resample_atlas(
     settings: Settings,
     t1w_preproc: Image,
     template_registration: TemplateRegistration,
+    atlas_space: RegionSpace,
     outputs: Outputs,
 ) -> Atlas:
     """Resample the atlas to the T1w image and store the result."""
     name = settings.activation.atlas
     atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.resample_atlas(
         t1w_preproc,
-        template_registration.template,
         template_registration.std2t1w_xfm,
         atlas=name,
+        atlas_space=atlas_space,
         template_space=template_registration.space,
         random_seed=settings.resources.random_seed,
     )

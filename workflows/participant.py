@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from bids_sr.bids import BoldRun, Subject
-from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
@@ -14,6 +13,7 @@ from bids_sr.pipeline.nodes import Scope, scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
+from bids_sr.preflight.region_spaces import choose_template
 from bids_sr.preflight.regions import choose_region
 from bids_sr.steps import call_description
 from bids_sr.steps.call_description import AcquiredRun
@@ -36,7 +36,8 @@ _SCANS_TEXT = (
 
 def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
-    template, roi = _choose_template(analysis, subject), choose_region(analysis.settings, subject)
+    template = choose_template(analysis.settings, subject)
+    roi = choose_region(analysis.settings, subject)
     plans = [plan_run(analysis, run, with_anat=bool(subject.t1w)) for run in subject.runs]
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         anat = _fit_anatomy(analysis, subject, template, roi) if subject.t1w else None
@@ -80,26 +81,6 @@ def _fit_anatomy(analysis: Analysis, subject: Subject, template: str, roi: str) 
     outputs = analysis.outputs(entities, datasets=analysis.datasets(subject.runs))
     with subworkflow("anat_wf"):
         return fit_anatomy(analysis, subject, outputs, template_space=template, roi=roi)
-
-
-def _choose_template(analysis: Analysis, subject: Subject) -> str:
-    """Return the target template of the T1w image.
-
-    This is the first requested template. If no template was requested, a template with imported
-    transforms is preferred to the default template.
-    """
-    precomputed = subject.precomputed
-    imported_spaces = [
-        space
-        for space in INSTALLED_TEMPLATES
-        if precomputed is not None and space in precomputed.spaces
-    ]
-    candidates = (
-        *analysis.settings.preprocessing.templates,
-        *imported_spaces,
-        INSTALLED_TEMPLATES[0],
-    )
-    return candidates[0]
 
 
 def list_primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:

@@ -566,7 +566,7 @@ def _describe_missing_t1w(settings: Settings) -> str:
     ]
     if roi not in ("auto", "brain"):
         sentences.append(
-            "The ROI file can only be used if it is on the grid of the BOLD series."
+            "The ROI file can only be used if it is in the space of the BOLD series."
             if is_file(roi)
             else f"The region {roi} cannot be located."
         )

@@ -9,8 +9,13 @@ from bids_sr.bids import headers, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.inputs import BoldRun, HighresReference
-from bids_sr.bids.related_runs import SERIES, find_series_of_run, read_companion
-from bids_sr.io.fields_of_view import find_grid_problems
+from bids_sr.bids.related_runs import (
+    SERIES,
+    find_series_of_run,
+    find_space_problems,
+    read_companion,
+    select_in_run_space,
+)
 
 _RUN_KEYS = ("subject", "session", "task", "run")
 _REFERENCE_FOLDERS = ("derivatives/highres-reference", "derivatives/ground-truth")
@@ -129,17 +134,7 @@ def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
         )
         return
     header = slice_axis.reorder_like(header, run.affine)
-    for reason, fix in find_grid_problems(
-        header.shape[:3],
-        header.affine,
-        run.tr,
-        (*run.shape, run.n_volumes),
-        run.affine,
-        run.tr,
-        run.factor,
-        requires_highres=True,
-        run_name=run.bold.name,
-    ):
+    for reason, fix in find_space_problems(header, run.tr, run, requires_highres=True):
         findings.add_problem(path, reason, fix)
 
 
@@ -208,6 +203,6 @@ def _has_other_factor(path: Path, run: BoldRun) -> bool:
 def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     """Return the series and activation maps of a run in a reference directory."""
     folder = root / f"sub-{run.entities['subject']}"
-    series = find_series_of_run(folder, run.entities, _RUN_KEYS)
+    series = select_in_run_space(find_series_of_run(folder, run.entities, _RUN_KEYS))
     maps = find_series_of_run(folder, run.entities, _RUN_KEYS, _EFFECT_MAPS)
     return series, maps

@@ -27,12 +27,17 @@ from bids_sr.bids.pairs import (
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
 from bids_sr.io.fields_of_view import find_grid_problems
-from bids_sr.io.grids import mm_text
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import highres_size, mm_text, size_text
+from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.region_spaces import BOLDREF
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
+_SPACE_FIX = (
+    f"Specify an image in the space of the run, and add space-{BOLDREF} to its file name unless"
+    " the image is on the acquired or high-resolution grid."
+)
 _MIN_VOLUMES = 8  # steady-state volumes of a calibration run
 
 
@@ -99,6 +104,62 @@ def find_series_of_run(
         for path in paths
         if same_run(parse_entities(path), entities, keys) and is_magnitude(path)
     ]
+
+
+def select_in_run_space(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that may be in the space of the run according to their names.
+
+    If the names of all files state other spaces, the first file is returned.
+    """
+    return [path for path in paths if _parse_space(path) in ("", BOLDREF)] or list(paths[:1])
+
+
+def _parse_space(path: Path) -> str:
+    """Return the space in a file name; "" if there is none."""
+    return parse_entities(path).get("space", "")
+
+
+def find_space_problems(
+    header: Header, tr: float, run: BoldRun, *, requires_highres: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield reason and remedy of each reason why an image is not in the space of a run.
+
+    The image is in this space if its name states the space of the boldref, or if it has no
+    ``space`` and is on the acquired or high-resolution grid. The number of volumes and the
+    repetition time (`tr`, in s) are also compared.
+
+    Image and run have the same axis order. With `requires_highres`, only the high-resolution grid
+    is accepted.
+    """
+    space = _parse_space(header.path)
+    if space not in ("", BOLDREF):
+        reason = f"space-{space} in the file name is not the space of the run, space-{BOLDREF}"
+        yield reason, _SPACE_FIX
+        return
+    shape = headers.squeezed_shape(header)
+    problems = find_grid_problems(
+        shape,
+        header.affine,
+        tr,
+        (*run.shape, run.n_volumes),
+        run.affine,
+        run.tr,
+        run.factor,
+        requires_highres=requires_highres,
+        run_name=run.bold.name,
+    )
+    yield from problems
+    highres_shape = tuple(map(highres_size, run.shape, run.factor))
+    if not space and not problems and shape[:3] not in (run.shape, highres_shape):
+        size, acquired, highres = (
+            size_text(sizes, unit="") for sizes in (shape[:3], run.shape, highres_shape)
+        )
+        reason = (
+            "the space of the image is not known: the file name does not contain space-, and the"
+            f" matrix size {size} is neither the acquired ({acquired}) nor the high-resolution"
+            f" matrix size ({highres}) of {run.bold.name}"
+        )
+        yield reason, _SPACE_FIX
 
 
 def read_run(
@@ -219,17 +280,9 @@ def find_mismatches(
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
             yield _GridMismatch(candidate.bold, "the image is not on the grid of the run")
     else:
-        assert factor is not None
-        for reason, fix in find_grid_problems(
-            candidate.header.shape,
-            candidate.affine,
-            candidate.tr,
-            (*run.shape, run.n_volumes),
-            run.affine,
-            run.tr,
-            factor,
-            requires_highres=requirement.grid == "high",
-            run_name=run.bold.name,
+        requires_highres = requirement.grid == "high"
+        for reason, fix in find_space_problems(
+            candidate.header, candidate.tr, run, requires_highres=requires_highres
         ):
             yield _GridMismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)

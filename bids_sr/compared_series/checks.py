@@ -9,7 +9,11 @@ from typing import NamedTuple
 
 from bids_sr.bids import BoldRun, Findings, Subject, parse_entities
 from bids_sr.bids.entities import ENTITIES, RUN_KEYS
-from bids_sr.bids.related_runs import find_series_of_run, read_companion
+from bids_sr.bids.related_runs import (
+    find_series_of_run,
+    read_companion,
+    select_in_run_space,
+)
 from bids_sr.config import Settings
 from bids_sr.config.values import split_named
 from bids_sr.series import ACQUIRED_BAND, BASELINES, get_kind
@@ -18,7 +22,6 @@ from bids_sr.sr.method import method_names_without_controls
 _LABEL_SEPARATOR = ":desc-"
 _CORRECTED = ":corrected"
 _MAX_LISTED = 4  # runs or files in a message
-_OTHER_SPACES = ("MNI", "fs", "T1w")  # starts of the names of spaces other than the run's space
 
 
 def _find_name_problem(name: str) -> str:
@@ -255,13 +258,7 @@ def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | No
             f"Available: {', '.join(f'desc-{available}' for available in available_labels)}.",
         )
         return None
-    # series in template space are not on the grid of the run
-    in_native_space = [
-        path
-        for path in labeled
-        if not parse_entities(path).get("space", "").startswith(_OTHER_SPACES)
-    ]
-    matches = in_native_space or labeled
+    matches = select_in_run_space(labeled)
     if len(matches) > 1:
         problem = f"several series in this directory match {run.stem}"
         findings.add_problem(

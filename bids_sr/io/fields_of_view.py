@@ -212,7 +212,6 @@ def _find_position_problem(
         " space"
     )
     return reason, (
-        "Provide the series in the native space of the run rather than in template space,"
-        " with the same field of view and axis directions. Compare the affines in the image"
-        " headers."
+        "Provide the series in the space of the run (space-boldref), with the same field of view"
+        " and axis directions. Compare the affines in the image headers."
     )

@@ -49,7 +49,7 @@ from bids_sr.preflight.method_checks import (
     note_vgg19,
 )
 from bids_sr.preflight.output_spaces import check_spaces, check_templates
-from bids_sr.preflight.plan import Estimate, Plan, RegionMask
+from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.reference_checks import note_unused_reference
 from bids_sr.preflight.validator import validate
 from bids_sr.series import series_names
@@ -112,7 +112,9 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
     with findings.about(code="method"):
         check_methods(settings, processed_subjects, findings)
-    region_mask = _check_dataset(settings, data_set, findings)
+    _check_dataset(settings, data_set, findings)
+    with findings.about(code="space"):
+        region_mask, atlas_spaces = regions.check_region(settings, data_set.subjects, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
         subject
@@ -133,6 +135,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         sources=data_set.sources,
         nuisance=models.nuisance,
         region_mask=region_mask,
+        atlas_spaces=atlas_spaces,
     )
     return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
 
@@ -264,11 +267,8 @@ def _has_estimable_model(
     ) and estimability.is_estimable(run, run_types, models.contrasts[run.bold], settings, findings)
 
 
-def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> RegionMask | None:
-    """Validate the selected files, and check the requested spaces and regions.
-
-    Returns the mask of the region of interest; None if the region is not a file.
-    """
+def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
+    """Validate the selected files, and check the requested spaces."""
     subjects = data_set.subjects
     labels = {subject.label for subject in subjects if subject.has_scans}
     labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.files_by_run.values()}
@@ -291,7 +291,6 @@ def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> 
             labels=[subject.label for subject in subjects],
             without_anat=without_anat,
         )
-        return regions.check_region(settings, subjects, findings)
 
 
 def is_rest(task: str) -> bool:

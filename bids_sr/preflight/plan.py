@@ -9,7 +9,7 @@ from bids_sr.bids.precomputed import DerivativeFolder
 from bids_sr.config.memory import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.region_spaces import T1W, RegionSpace
+from bids_sr.io.region_spaces import T1W, TEMPLATE, RegionSpace
 from bids_sr.notices import Notice
 
 
@@ -68,7 +68,8 @@ class Plan:
     which determines names and signs of default contrasts; other types follow in alphabetical
     order. `sources` are the directories of ``--derivatives``. `nuisance` are columns of the
     confounds in the linear models. If None, motion and aCompCor are used. `region_mask` is the
-    mask of the region of interest; None if the region is not a file.
+    mask of the region of interest; None if the region is not a file. `atlas_spaces` are the space
+    of an atlas file by participant; empty for an atlas that is selected by name.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -84,6 +85,7 @@ class Plan:
     sources: tuple[DerivativeFolder, ...] = ()
     nuisance: list[str] | None = None
     region_mask: RegionMask | None = None
+    atlas_spaces: Mapping[str, RegionSpace] = field(default_factory=dict)
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
@@ -96,6 +98,13 @@ class Plan:
         Without a mask, the region is in T1w space.
         """
         return T1W if self.region_mask is None else self.region_mask.spaces.get(label, T1W)
+
+    def find_atlas_space(self, label: str) -> RegionSpace:
+        """Return the space of the atlas for a participant.
+
+        Atlases that are selected by name are in template space.
+        """
+        return self.atlas_spaces.get(label, TEMPLATE)
 
     def list_series(self, run: BoldRun) -> tuple[str, ...]:
         """Return the series of a run."""

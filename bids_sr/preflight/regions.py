@@ -5,19 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import Findings, Subject, parse_entities
+from bids_sr.bids import Findings, Subject
 from bids_sr.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings
 from bids_sr.config.seeds import COMPONENTS, parse_seed
-from bids_sr.io.region_spaces import (
-    BOLDREF,
-    T1W,
-    Grid,
-    RegionSpace,
-    find_space,
-)
+from bids_sr.io.region_spaces import RegionSpace
 from bids_sr.preflight.plan import RegionMask
+from bids_sr.preflight.region_spaces import (
+    OptionImage,
+    find_atlas_spaces,
+    find_mask_space,
+    read_grid,
+)
 from bids_sr.region_names import (
     AUTO,
     BRAIN,
@@ -57,19 +57,20 @@ def count_label_voxels(labels: Collection[str], atlas: str) -> int:
 
 def check_region(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
-) -> RegionMask | None:
-    """Check the atlas and the mask of the region of interest, and return the mask.
+) -> tuple[RegionMask | None, dict[str, RegionSpace]]:
+    """Check the atlas and the mask of the region of interest.
 
-    Images that cannot be read, that are empty or that are not masks, and masks in an unknown
-    space are rejected. The result is None if the region is not a valid mask.
+    Images that cannot be read, that are empty or that are not masks, and images in an unknown
+    space are rejected. Returns the mask, which is None if the region is not a valid mask, and the
+    space of an atlas file by participant.
     """
     activation = settings.activation
-    region_mask = None
+    region_mask, atlas_spaces = None, dict[str, RegionSpace]()
     if is_file(activation.roi):
         region_mask = _check_mask(settings, subjects, findings)
     if not is_aal2(activation.atlas):
-        _check_atlas(settings, findings)
-    return region_mask
+        atlas_spaces = _check_atlas(settings, subjects, findings)
+    return region_mask, atlas_spaces
 
 
 def _check_mask(
@@ -78,9 +79,10 @@ def _check_mask(
     """Check the mask of ``--roi``; return None with a problem if it cannot be used."""
     file = Path(settings.activation.roi)
     option = f"--roi {settings.activation.roi}"
-    voxels = _read_voxels(file, option, f"Specify a single mask image. {_NAMES_FIX}", findings)
-    if voxels is None:
+    image = _read_image(file, option, f"Specify a single mask image. {_NAMES_FIX}", findings)
+    if image is None:
         return None
+    voxels = image.voxels
     values = np.unique(voxels[voxels > 0])
     if not values.size:
         content = "NaN" if np.isnan(voxels).all() else "0, negative or NaN"
@@ -99,14 +101,9 @@ def _check_mask(
             " --roi LABELS for a label image.",
         )
         return None
-    header = read_header(file, Findings())
-    assert header is not None  # `_read_voxels` has read it
     spaces = {}
-    grid = Grid(shape=squeezed_shape(header), affine=header.affine)
     for subject in (subject for subject in subjects if subject.runs):
-        space = _find_space(
-            parse_entities(file).get("space", ""), grid, subject, settings, findings
-        )
+        space = find_mask_space(image, subject, settings, findings)
         if space is None:
             return None
         spaces[subject.label] = space
@@ -123,101 +120,61 @@ def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
     return " and ".join(texts)
 
 
-def _find_space(
-    label: str, grid: Grid, subject: Subject, settings: Settings, findings: Findings
-) -> RegionSpace | None:
-    """Return the space of a mask for one participant; None with a problem if it has no space.
-
-    `label` is the space in the file name of the mask. Without a T1w image, masks that are not on
-    the grid of the runs are in T1w or template space and cannot be used. The user was warned about
-    the missing T1w image.
-    """
-    option = f"--roi {settings.activation.roi}"
-    t1w_header = read_header(subject.t1w[0], Findings()) if subject.t1w else None
-    t1w = None
-    if t1w_header is not None:
-        t1w = Grid(shape=squeezed_shape(t1w_header), affine=t1w_header.affine)
-    runs = {run.stem: Grid(shape=run.shape[:3], affine=run.affine) for run in subject.runs}
-    templates = [space.name for space in settings.preprocessing.spaces]
-    space = find_space(label, grid, t1w, list(runs.values()), templates)
-    if space == BOLDREF:
-        for stem, run in runs.items():
-            if not grid.has_view_of(run):
-                findings.refuse_option(
-                    option,
-                    f"the mask is in the space of a BOLD run, but its field of view differs from"
-                    f" {stem}",
-                    "Process the runs separately, or provide the mask in the space of the T1w"
-                    " image.",
-                )
-                return None
-    if space is not None or t1w is None:
-        return space or T1W
-    reason = f"the space {label} of the mask is not known"
-    if not label:
-        reason = (
-            "the space of the mask is not known: its field of view differs from the T1w image and"
-            f" the BOLD runs of sub-{subject.label}, and from MNI templates"
-        )
-    findings.refuse_option(
-        option,
-        reason,
-        "Add the space to the file name: space-T1w for scanner coordinates of the T1w image,"
-        " space-boldref, or the name of the template, such as space-MNI152NLin2009cAsym.",
-    )
-    return None
-
-
-def _read_voxels(image: Path, option_text: str, fix: str, findings: Findings) -> np.ndarray | None:
-    """Return the voxels of a 3D image that an option names, or None with a problem."""
+def _read_image(file: Path, option_text: str, fix: str, findings: Findings) -> OptionImage | None:
+    """Return the 3D image that an option names, or None with a problem."""
     import nibabel as nb
 
     image_findings = Findings()
-    header = read_header(image, image_findings)
+    header = read_header(file, image_findings)
     if header is None:
-        reason = f"the file {image}: {image_findings.problems[0].why}"
+        reason = f"the file {file}: {image_findings.problems[0].why}"
     elif len(squeezed_shape(header)) != 3:
-        reason = f"the file {image} is not a 3D image"
+        reason = f"the file {file} is not a 3D image"
     elif header.complex or header.colored:
         content = "the image contains complex values" if header.complex else COLOR_REASON
         reason = f"{content}, but a mask or label image is required"
     else:
         try:
-            return np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
+            voxels = np.asanyarray(nb.load(file).dataobj)  # type: ignore[attr-defined]
+            return OptionImage(option_text, file, read_grid(header), voxels)
         except READ_ERRORS as error:
-            reason = f"the file {image} is truncated or corrupt ({error})"
+            reason = f"the file {file} is truncated or corrupt ({error})"
     findings.refuse_option(option_text, reason, fix)
     return None
 
 
-def _check_atlas(settings: Settings, findings: Findings) -> None:
+def _check_atlas(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> dict[str, RegionSpace]:
     """Check the label image of an atlas, and that requested regions have voxels in it.
 
-    The image must be 3D and contain integers with a name for each label.
+    The image must be 3D and contain integers with a name for each label. Returns the space of an
+    atlas file by participant; empty for an atlas that is selected by name.
     """
     activation = settings.activation
     atlas = find_atlas(activation.atlas)
     option = f"--set activation.atlas={activation.atlas}"
     fix = "Specify a label image, or use AAL2."
-    voxels = _read_voxels(
+    image = _read_image(
         atlas.image,
         option,
         "Specify a single label image in NIfTI format, or use AAL2.",
         findings,
     )
-    if voxels is None:
-        return
+    if image is None:
+        return {}
+    voxels = image.voxels
     label_numbers = np.unique(voxels[voxels != 0])
     if not label_numbers.size:
         findings.refuse_option(
             option, f"the label image {atlas.image} is empty: all voxels are 0", fix
         )
-        return
+        return {}
     if (label_numbers != np.round(label_numbers)).any():
         findings.refuse_option(
             option, f"the label image {atlas.image} contains non-integer values", fix
         )
-        return
+        return {}
     numbers = set(label_numbers.astype(int).tolist())
     if unnamed_labels := sorted(numbers - set(atlas.labels.values())):
         findings.refuse_option(
@@ -229,6 +186,9 @@ def _check_atlas(settings: Settings, findings: Findings) -> None:
     existing_labels = {name for name, number in atlas.labels.items() if number in numbers}
     for region_option, labels in _list_regions(settings):
         _check_labels(region_option, labels, existing_labels, atlas.image, findings)
+    if not is_file(activation.atlas):
+        return {}
+    return find_atlas_spaces(image, subjects, settings, findings)
 
 
 def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -7,35 +7,9 @@ import numpy as np
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
-from bids_sr.io.region_spaces import Grid
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN
 from bids_sr.registration.ants import apply, load
-
-
-def is_in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
-    """Return whether an image without a `space` entity is in template space.
-
-    Such an image is not on the T1w grid and has the field of view of a template.
-
-    Parameters
-    ----------
-    image : Volume
-        Mask or label image whose space is not known (3D).
-    template : Volume
-        Skull-stripped T1w template (3D).
-    t1w : Volume
-        T1w image of the participant, or another image on its grid (3D).
-
-    Returns
-    -------
-    bool
-        True if all outer edges are within 5 mm of such a field of view.
-    """
-    if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
-        return False
-    template_grid = Grid(shape=template.data.shape, affine=template.affine)
-    return Grid(shape=image.data.shape, affine=image.affine).has_view_of_template(template_grid)
 
 
 def find_region(roi: str, brain: Volume) -> Volume:

@@ -11,7 +11,6 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import File, Image, Mask, Table
 from bids_sr.pipeline.step import step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
-from bids_sr.registration import template_regions
 from bids_sr.registration.ants import load
 from bids_sr.registration.template_regions import find_region, resample_to_t1w
 from bids_sr.registration.templates import atlas_region
@@ -53,31 +52,25 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
 )
 def resample_atlas(
     t1w_preproc: Image,
-    template: Image,
     std2t1w_xfm: File,
     *,
     atlas: str,
+    atlas_space: RegionSpace,
     template_space: str,
     random_seed: int,
 ) -> tuple[Image, Image, Table, list[File]]:
     """Resample an atlas to the T1w image, and return its labels and transforms.
 
-    An atlas file in template space is transformed; otherwise it is assumed to be in the space of
-    the T1w image, as in `define_region`.
-
-    `t1w_preproc` is bias-corrected and `template` is skull-stripped. `std2t1w_xfm` resamples
-    template images to the T1w image. `atlas` is a name or a file. `template_space` is named as in
-    TemplateFlow, with the cohort after a plus sign.
+    `t1w_preproc` is bias-corrected. `std2t1w_xfm` resamples template images to the T1w image.
+    `atlas` is a name or a file, and `atlas_space` the space of its image: template or T1w.
+    `template_space` is named as in TemplateFlow, with the cohort after a plus sign.
 
     Returns the label image; the label image on the T1w grid; a table with the columns index and
     name; and transforms of T1w points to the space of the atlas, empty if this is T1w space.
     """
     atlas_files = find_atlas(atlas, template_space)
     atlas_image = load(atlas_files.image)
-    is_in_t1w_space = is_file(atlas) and not template_regions.is_in_template_space(
-        atlas_image, template, t1w_preproc
-    )
-    xfms = [] if is_in_t1w_space else [std2t1w_xfm]
+    xfms = [std2t1w_xfm] if atlas_space == TEMPLATE else []
     labels = resample_to_t1w(
         atlas_image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor"
     )

@@ -120,7 +120,8 @@ class Activation(OptionSection):
         help=(
             "atlas for --roi, seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
             " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
-            " table of the same name (columns index and name)"
+            " table of the same name (columns index and name). The name states the space of the"
+            " image: space-T1w, or the template"
         ),
     )
     roi: str = option(
@@ -128,7 +129,7 @@ class Activation(OptionSection):
         "--roi {auto,brain,NAMES,FILE}",
         "region of interest for measuring activated regions: auto (determined from the"
         " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
-        " mask image",
+        " mask image, whose name states its space: space-T1w, space-boldref, or the template",
         common="region of interest (default: auto, by the task name)",
     )
     combine_weights: Literal["equal", "precision"] = option(

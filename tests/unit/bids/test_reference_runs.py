@@ -64,9 +64,11 @@ def planned(maker: BidsMaker, *extra: str) -> Plan:
     return check(parse_settings(argv(maker, *extra)).resolve(run_uuid="x"))
 
 
-def activation(maker: BidsMaker, condition: str, **image: object) -> Path:
-    """Write a known effect of one condition, named as in the phantom."""
-    name = f"sub-01_task-tap_res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
+def activation(maker: BidsMaker, condition: str, space: str = "", **image: object) -> Path:
+    """Write a known effect of one condition, named as in the phantom except for `space`."""
+    name = (
+        f"sub-01_task-tap_{space}res-hr_contrast-{condition}_stat-effect_desc-truth_statmap.nii.gz"
+    )
     return maker.image(name, "func", FINE, **image)  # type: ignore[arg-type]
 
 
@@ -91,6 +93,17 @@ def planned_without_option(maker: BidsMaker, *extra: str) -> Plan:
         if part not in ("--truth", str(maker.root.parent / "truth"))
     ]
     return check(parse_settings(arguments).resolve(run_uuid="x"))
+
+
+def test_series_in_other_spaces_are_not_references_of_the_run(maker: BidsMaker) -> None:
+    truth = truth_of(maker)
+    truth.bold("sub-01_task-tap_space-MNI152NLin2009cAsym", zooms=FINE)
+    plan = planned(maker)
+    assert plan.problems == ()
+    reference = plan.subjects[0].runs[0].truth
+    assert reference is not None
+    assert reference.series is not None
+    assert reference.series.bold.name == TRUTH
 
 
 def test_a_reference_outside_the_dataset_is_not_searched_without_the_option(
@@ -196,11 +209,15 @@ def test_known_networks_are_a_reference_of_a_resting_state_run(maker: BidsMaker)
     )
 
 
-def test_known_activation_is_found(maker: BidsMaker) -> None:
+@pytest.mark.parametrize("space", ["", "space-boldref_"])
+def test_known_activation_is_found(maker: BidsMaker, space: str) -> None:
     reference_data = truth_of(maker)
     for name in ("bold.nii.gz", "events.tsv"):
         reference_data.path(f"sub-01_task-tap_{name}", "func").unlink()
-    files = {condition: activation(reference_data, condition) for condition in ("thumb", "little")}
+    files = {
+        condition: activation(reference_data, condition, space)
+        for condition in ("thumb", "little")
+    }
     plan = planned(maker)
     assert plan.problems == ()
     reference = plan.subjects[0].runs[0].truth
@@ -305,6 +322,15 @@ def _other_matrix(maker: BidsMaker, truth: BidsMaker) -> None:
 
 def _same_matrix(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold(zooms=(6.0, 6.0, 4.0))
+
+
+def _map_in_t1w_space(maker: BidsMaker, truth: BidsMaker) -> None:
+    activation(truth, "thumb", "space-T1w_")
+
+
+def _series_in_t1w_space(maker: BidsMaker, truth: BidsMaker) -> None:
+    truth.path(TRUTH, "func").unlink()
+    truth.bold("sub-01_task-tap_space-T1w", zooms=FINE)
 
 
 def _shifted_series(maker: BidsMaker, truth: BidsMaker) -> None:
@@ -478,6 +504,18 @@ CASES = {
     ),
     "map elsewhere": Case(
         spoil=_map_elsewhere, file="statmap", reason="up to 3 mm (", fix="same field of view"
+    ),
+    "map in T1w space": Case(
+        spoil=_map_in_t1w_space,
+        file="space-T1w_res-hr_contrast-thumb",
+        reason="space-T1w in the file name is not the space of the run",
+        fix="space-boldref",
+    ),
+    "series in T1w space": Case(
+        spoil=_series_in_t1w_space,
+        file="space-T1w_bold",
+        reason="space-T1w in the file name is not the space of the run",
+        fix="space-boldref",
     ),
     "map of four dimensions": Case(
         spoil=_map_of_four_dimensions,

@@ -181,6 +181,11 @@ def test_several_candidates_are_listed_with_an_option_to_choose(maker: BidsMaker
             {"zooms": (1.5, 1.5, 4.0)},
             "matrix size 32×32×6 is larger than the high-resolution matrix size 16×16×6",
         ),
+        (
+            {"zooms": (4.0, 4.0, 4.0)},
+            "matrix size 12 × 12 × 6 is neither the acquired (8 × 8 × 6) nor the high-resolution"
+            " matrix size (16 × 16 × 6)",
+        ),
         ({"shift": (6.0, 0, 0)}, "outer edges are shifted by up to 6 mm (1 acquired voxels)"),
     ],
 )
@@ -189,6 +194,30 @@ def test_series_with_other_times_or_grids_are_rejected_before_processing(
 ) -> None:
     series = other_dataset(maker).bold(**changes)  # type: ignore[arg-type]
     assert message in problems_text(plan_call(maker, f"A={series}"))
+
+
+@pytest.mark.parametrize("zooms", [(6.0, 6.0, 4.0), (4.0, 4.0, 4.0), HIGH])
+def test_the_space_in_the_name_of_a_series_allows_grids_between_those_of_the_run(
+    maker: BidsMaker, zooms: tuple[float, float, float]
+) -> None:
+    dataset = other_dataset(maker)
+    series = dataset.bold("sub-01_task-tap_space-boldref", zooms=zooms)
+    dataset.bold("sub-01_task-tap_space-individual", zooms=zooms)
+    for path in (series, dataset.root):
+        plan = plan_call(maker, f"A={path}")
+        assert problems_text(plan) == ""
+        assert plan.runs[0].compared["A"].bold == series
+
+
+def test_a_series_in_another_space_is_rejected_by_its_name(maker: BidsMaker) -> None:
+    dataset = other_dataset(maker)
+    series = dataset.bold("sub-01_task-tap_space-T1w")
+    for path in (series, dataset.root):
+        plan = plan_call(maker, f"A={path}")
+        (problem,) = plan.problems
+        assert problem.what == str(series)
+        assert "space-T1w in the file name is not the space of the run" in problem.why
+        assert "space-boldref" in problem.remedy
 
 
 def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: BidsMaker) -> None:

@@ -29,6 +29,7 @@ from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
 from bids_sr.io.nifti import save_image
+from bids_sr.io.template_cache import DEFAULT_SPACE, load_grid
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
     Plan,
@@ -46,6 +47,7 @@ from bids_sr.preflight.plan_text import _format_cost_table, notes
 from bids_sr.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.region_names import find_atlas
 from bids_sr.run_time import RunTime
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.steps import bold_reference
 
@@ -513,9 +515,14 @@ def test_the_dry_run_prints_the_plan(maker: BidsMaker, planned: Planned) -> None
         ("v1.nii.gz", False, "v1.nii.gz, boldref space, 27 voxels"),
         ("space-T1w_mask.nii.gz", True, "space-T1w_mask.nii.gz, T1w space, 27 voxels"),
         (
-            "space-MNI152NLin6Asym_mask.nii.gz",
+            f"space-{DEFAULT_SPACE}_mask.nii.gz",
             True,
-            "space-MNI152NLin6Asym_mask.nii.gz, template space, 27 voxels",
+            f"space-{DEFAULT_SPACE}_mask.nii.gz, template space, 27 voxels",
+        ),
+        (
+            f"tpl-{DEFAULT_SPACE}_mask.nii.gz",
+            True,
+            f"tpl-{DEFAULT_SPACE}_mask.nii.gz, template space, 27 voxels",
         ),
         ("space-T1w_mask.nii.gz", False, "whole brain"),
     ],
@@ -533,6 +540,32 @@ def test_the_dry_run_names_the_space_and_the_voxels_of_a_mask(
     plan = check(settings)
     assert not plan.problems
     assert f"  region of interest: {line}" in dry_run_text(plan, settings).splitlines()
+
+
+@pytest.mark.parametrize("space", ["T1w", "boldref", "boldref at high resolution", "template"])
+def test_a_mask_without_a_space_in_its_name_has_the_space_of_an_equal_grid(
+    maker: BidsMaker, space: str
+) -> None:
+    t1w: Any = nb.load(maker.path("sub-01_T1w.nii.gz", "anat"))  # type: ignore[attr-defined]
+    run: Any = nb.load(maker.path("sub-01_task-tap_bold.nii.gz", "func"))  # type: ignore[attr-defined]
+    template_grid = load_grid(DEFAULT_SPACE, "2") or load_grid(DEFAULT_SPACE, "1")
+    assert template_grid is not None
+    shape, affine = {
+        "T1w": (t1w.shape, t1w.affine),
+        "boldref": (run.shape[:3], run.affine),
+        "boldref at high resolution": hr_grid(run.shape, run.affine, (2, 2, 1)),
+        "template": template_grid,
+    }[space]
+    data = np.zeros(shape, np.uint8)
+    data[2:5, 2:5, 1:4] = 1
+    path = maker.root.parent / "mask.nii.gz"
+    nb.save(nb.Nifti1Image(data, affine), path)
+    settings = settings_for(maker, activation=Activation(roi=str(path)))
+    plan = check(settings)
+    assert not plan.problems
+    assert plan.find_region_space("01") == space.partition(" ")[0]
+    nb.save(nb.Nifti1Image(data, affine + np.diag([0, 0, 0.5, 0])), path)
+    assert [problem.what for problem in check(settings).problems] == [f"--roi {path}"]
 
 
 def test_the_dry_run_names_atlas_labels(maker: BidsMaker) -> None:

@@ -329,6 +329,10 @@ def _roi_with_unknown_entity(maker: BidsMaker) -> list[str]:
     return _roi(maker, "space-fsaverage_mask.nii.gz", np.eye(4))
 
 
+def _roi_in_another_template(maker: BidsMaker) -> list[str]:
+    return _roi(maker, "space-MNIInfant_cohort-2_mask.nii.gz", np.eye(4))
+
+
 def _roi_of_another_run(maker: BidsMaker) -> list[str]:
     return _roi(maker, "space-boldref_mask.nii.gz", np.eye(4))
 
@@ -343,9 +347,16 @@ def _truncated_roi(maker: BidsMaker) -> list[str]:
 
 def _atlas(maker: BidsMaker, data: np.ndarray, more_rows: str = "") -> list[str]:
     """Write an atlas with a single label, Hand_L, of value 3."""
-    path = maker.root.parent / "own_dseg.nii.gz"
+    path = maker.root.parent / "space-T1w_dseg.nii.gz"
     save_image(data, np.eye(4), path)
-    path.with_name("own_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
+    path.with_name("space-T1w_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
+    return ["--set", f"activation.atlas={path}"]
+
+
+def _atlas_in_unknown_space(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "atlas-Mine_dseg.nii.gz"
+    save_image(np.full((8, 8, 4), 3, dtype=np.uint8), np.eye(4), path)
+    path.with_name("atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
     return ["--set", f"activation.atlas={path}"]
 
 
@@ -377,7 +388,7 @@ def _several_maps(maker: BidsMaker) -> list[str]:
 
 def _broken_atlas(maker: BidsMaker) -> list[str]:
     options = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8))
-    (maker.root.parent / "own_dseg.nii.gz").write_bytes(b"no image")
+    (maker.root.parent / "space-T1w_dseg.nii.gz").write_bytes(b"no image")
     return options
 
 
@@ -627,14 +638,20 @@ CASES = {
     "ROI in an unknown space": Case(
         spoil=_roi_in_unknown_space,
         file="roi.nii.gz",
-        reason="the space of the mask is not known",
-        fix="space-T1w",
+        reason="the space of the image is not known",
+        fix="space-T1w, space-boldref or space-MNI152",
     ),
     "ROI with an unknown space in its name": Case(
         spoil=_roi_with_unknown_entity,
         file="space-fsaverage_mask.nii.gz",
-        reason="the space fsaverage of the mask is not known",
-        fix="space-T1w",
+        reason="the space fsaverage in the file name is not a space of sub-01",
+        fix="space-T1w, space-boldref or space-MNI152",
+    ),
+    "ROI in another template": Case(
+        spoil=_roi_in_another_template,
+        file="space-MNIInfant_cohort-2_mask.nii.gz",
+        reason="the space MNIInfant+2 in the file name is not a space of sub-01",
+        fix="list it first in --output-spaces",
     ),
     "ROI of another run": Case(
         spoil=_roi_of_another_run,
@@ -648,16 +665,22 @@ CASES = {
         reason="truncated or corrupt",
         fix="single mask image",
     ),
+    "atlas in an unknown space": Case(
+        spoil=_atlas_in_unknown_space,
+        file="atlas-Mine_dseg.nii.gz",
+        reason="the space of the image is not known",
+        fix="space-T1w or space-MNI152",
+    ),
     "region without voxels": Case(
         spoil=_region_without_voxels,
         file="--roi Foot_L",
-        reason="own_dseg.nii.gz has no voxels with the label Foot_L",
+        reason="space-T1w_dseg.nii.gz has no voxels with the label Foot_L",
         fix="Hand_L",
     ),
     "seed without voxels": Case(
         spoil=_seed_without_voxels,
         file="--set activation.seeds=Foot_L",
-        reason="own_dseg.nii.gz has no voxels with the label Foot_L",
+        reason="space-T1w_dseg.nii.gz has no voxels with the label Foot_L",
         fix="Hand_L",
     ),
     "empty atlas": Case(
@@ -669,7 +692,7 @@ CASES = {
     "label without a name": Case(
         spoil=_nameless_label,
         file="--set activation.atlas=",
-        reason="are missing in own_dseg.tsv: 7",
+        reason="are missing in space-T1w_dseg.tsv: 7",
         fix="to the table",
     ),
     "atlas of probabilities": Case(
@@ -687,7 +710,7 @@ CASES = {
     "broken atlas": Case(
         spoil=_broken_atlas,
         file="--set activation.atlas=",
-        reason="own_dseg.nii.gz",
+        reason="space-T1w_dseg.nii.gz",
         fix="or use AAL2",
     ),
     "little memory": Case(

@@ -49,16 +49,23 @@ def test_the_default_is_aal2_with_its_license(tmp_path: Path) -> None:
     assert {"atlas_source", "atlas_labels", "atlas_xfms"} <= set(graph.wires[region])
 
 
+@pytest.mark.parametrize(
+    ("space", "space_kind"), [("T1w", "T1w"), ("MNI152NLin2009aSym", "template")]
+)
 def test_an_atlas_file_of_the_user_has_its_own_name_and_no_implied_region(
-    tmp_path: Path,
+    tmp_path: Path, space: str, space_kind: str
 ) -> None:
     save_image(
-        np.full((8, 8, 4), 3, np.uint8), np.eye(4), path := tmp_path / "atlas-Mine_dseg.nii.gz"
+        np.full((8, 8, 4), 3, np.uint8),
+        np.eye(4),
+        path := tmp_path / f"space-{space}_atlas-Mine_dseg.nii.gz",
     )
-    (tmp_path / "atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
+    (tmp_path / f"space-{space}_atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
     graph = _graph_with(tmp_path, "--set", f"activation.atlas={path}")
     settings = _stored(graph, "atlas_t1w")
     assert settings["own_entities"]["atlas"] == "Mine"
+    (atlas,) = nodes_of(graph, "resample_atlas")
+    assert graph.settings[atlas]["atlas_space"] == space_kind
     assert "License" not in settings["own_sidecar"]
     assert settings["sources"][0] == path.as_uri()
     (region,) = nodes_of(graph, "define_region")
