@@ -56,7 +56,7 @@ OPTIONS = (
 PROCESSORS = "1"
 REFUSED = "it cannot calibrate"  # in the log
 SERIES = ("zerofill", "sbl", "measured")
-ACQUIRED_T = "contrast-all_stat-t_desc-acquired_statmap.nii"
+ACQUIRED_T = "space-boldref_contrast-all_stat-t_desc-acquired_statmap.nii"
 
 
 @dataclass(frozen=True)

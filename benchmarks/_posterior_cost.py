@@ -63,7 +63,7 @@ def cost(arguments: Sequence[str]) -> None:
 
 def _adding(stored: Stored) -> tuple[NodeUsage, NodeUsage]:
     """Run the series without and with draws, alternately."""
-    packed = stored.file("res-hr_desc-zerofill_bold.nii.gz")
+    packed = stored.file("space-boldref_res-hr_desc-zerofill_bold.nii.gz")
     usages: list[list[NodeUsage]] = [[], []]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

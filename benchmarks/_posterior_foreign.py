@@ -234,7 +234,7 @@ def against_known(stored: Stored, folder: Path) -> dict[str, Any]:
     known_maps = {
         name: (image.get_fdata(dtype=np.float32), image.affine) for name, image in images.items()
     }
-    grid = Volume(mask, stored.image("res-hr_desc-brain_mask").affine)
+    grid = Volume(mask, stored.image("space-boldref_res-hr_desc-brain_mask").affine)
     truth = make_known_effects(known_maps, stored.contrasts, grid)["all"].effect
     effect, variance, t, z, sd = (
         stored.map("all", stat, "sbl") for stat in ("effect", "variance", "t", "z", "sd")

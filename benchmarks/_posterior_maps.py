@@ -31,6 +31,7 @@ from bids_sr.glm.design import DesignSettings, contrast_vector
 from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.glm.smoothing import smooth
+from bids_sr.io.map_metadata import select_map_metadata
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.series import map_label
@@ -82,6 +83,10 @@ def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored
     return Stored(place, low, tuple(contrasts))
 
 
+_ACQUIRED_MASK = "space-boldref_desc-brain_mask"
+_HIGH_RESOLUTION_MASK = "space-boldref_res-hr_desc-brain_mask"
+
+
 @dataclass(frozen=True)
 class Halves:
     """Maps of both halves of the blocks in one series, by contrast, half, and statistic."""
@@ -131,17 +136,17 @@ class Stored:
         return nib.load(self.file(f"{ending}.nii.gz"))  # type: ignore[attr-defined]
 
     def map(self, contrast: str, stat: str, series: str, fwhm_mm: float = 0.0) -> Array:
-        """Load a map (X, Y, Z), on the acquired grid if the series is raw."""
+        """Load a map (X, Y, Z), on the acquired grid if the series is the acquired one."""
         res = "" if series == "acquired" else "res-hr_"
         desc = map_label(series, fwhm_mm)
-        image = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
+        image = self.image(
+            f"space-boldref_{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap"
+        )
         return np.asarray(image.dataobj, dtype=np.float32)
 
     def mask(self, series: str = "") -> Array:
-        """Load the brain mask on the acquired grid (raw) or on the high-resolution grid."""
-        image = self.image(
-            "desc-rawBrain_mask" if series == "acquired" else "res-hr_desc-brain_mask"
-        )
+        """Load the brain mask on the acquired or on the high-resolution grid."""
+        image = self.image(_ACQUIRED_MASK if series == "acquired" else _HIGH_RESOLUTION_MASK)
         return np.asarray(image.dataobj) > 0
 
     def rows(self, table: str) -> list[MetricRow]:
@@ -151,8 +156,9 @@ class Stored:
     @cached_property
     def _about(self) -> dict[str, Any]:
         """Sidecars of the series and of its maps."""
-        series = json.loads(self.file("res-hr_desc-sbl_bold.json").read_text())
-        return series | json.loads(self.file("res-hr_stat-t_desc-sbl_statmap.json").read_text())
+        series = json.loads(self.file("space-boldref_res-hr_desc-sbl_bold.json").read_text())
+        shared = self.file("space-boldref_res-hr_desc-sbl_statmap.json")
+        return series | select_map_metadata(json.loads(shared.read_text()), "all", "t")
 
     @property
     def applied(self) -> bool:
@@ -213,7 +219,9 @@ class Stored:
 
     def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
         """Fit the model of the run to the series `sbl` minus the measured series."""
-        images = [self.image(f"res-hr_desc-{name}_bold") for name in ("sbl", "measured")]
+        images = [
+            self.image(f"space-boldref_res-hr_desc-{name}_bold") for name in ("sbl", "measured")
+        ]
         series, measured = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
         series -= measured
         with tempfile.TemporaryDirectory() as scratch:
@@ -225,7 +233,8 @@ class Stored:
         """Fit maps of halves: first, third, ... block of each condition, and second,
         fourth, ...
         """
-        path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
+        resolution = "" if series == "acquired" else "res-hr_"
+        path = self.file(f"space-boldref_{resolution}desc-{series}_bold.nii.gz")
         settings = self.settings(smoothing)
         blocks = block_design(
             self.events, n_volumes=len(self.confounds), tr=self.tr, n_dummy=settings.n_dummy
@@ -267,9 +276,9 @@ class Stored:
         model = load_model(
             next(self.place.glob("sourcedata/models/*/*_desc-sbl_model.safetensors"))
         )
-        raw = self.image("desc-rawBrain_mask")
-        inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("acquired"))
-        prior = make_detail(model, inputs, raw.shape).source
+        acquired = self.image(_ACQUIRED_MASK)
+        inputs = UpsamplerInputs(factor=FACTOR, affine=acquired.affine, mask=self.mask("acquired"))
+        prior = make_detail(model, inputs, acquired.shape).source
         assert isinstance(prior, Prior)
         return prior
 
@@ -289,8 +298,8 @@ class Stored:
     @cached_property
     def zooms(self) -> tuple[Array, Array]:
         """Voxel sizes of the acquired and of the fine grid (mm)."""
-        names = ("desc-rawBrain_mask", "res-hr_desc-brain_mask")
-        low, fine = (nib.affines.voxel_sizes(self.image(name).affine) for name in names)
+        masks = (_ACQUIRED_MASK, _HIGH_RESOLUTION_MASK)
+        low, fine = (nib.affines.voxel_sizes(self.image(name).affine) for name in masks)
         return low, fine
 
     def error_variance(self, acquired: Halves, contrast: str, half: int, fwhm_mm: float) -> Array:

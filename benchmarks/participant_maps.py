@@ -88,7 +88,7 @@ class Run:
     @cached_property
     def affine(self) -> Array:
         """Affine of the high-resolution grid."""
-        return np.asarray(self.stored.image("res-hr_desc-brain_mask").affine)
+        return np.asarray(self.stored.image("space-boldref_res-hr_desc-brain_mask").affine)
 
     @cached_property
     def boldref(self) -> Volume:
@@ -143,8 +143,8 @@ class Run:
         return np.asarray(self.boldref.affine) if name == "acquired" else self.affine
 
     def map(self, contrast: str, stat: str, name: str, width: float) -> Array:
-        """Load a map of the program, which calls the acquired series `raw`."""
-        return self.stored.map(contrast, stat, "acquired" if name == "acquired" else name, width)
+        """Load a map of the program, by contrast, statistic, series and smoothing (mm)."""
+        return self.stored.map(contrast, stat, name, width)
 
     @cached_property
     def points(self) -> Array:
@@ -157,8 +157,8 @@ class Run:
         return {name: self.load_or_make(name, self._effects_of) for name in (*NAMES, "zerofill")}
 
     def _effects_of(self, name: str) -> Array:
-        ending = "desc-acquired" if name == "acquired" else f"res-hr_desc-{name}"
-        file = self.stored.file(f"{ending}_bold.nii.gz")
+        resolution = "" if name == "acquired" else "res-hr_"
+        file = self.stored.file(f"space-boldref_{resolution}desc-{name}_bold.nii.gz")
         with tempfile.TemporaryDirectory() as place, uncompressed(file, Path(place)) as reader:
             return self.block_maps(reader)
 

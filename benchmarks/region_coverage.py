@@ -94,7 +94,7 @@ class RunErrors:
         self.stored, self.mask = stored, stored.mask()
         settings = stored.settings((0.0,))
         self.series, measured = (
-            np.asarray(stored.image(f"res-hr_desc-{name}_bold").dataobj, np.float32)[
+            np.asarray(stored.image(f"space-boldref_res-hr_desc-{name}_bold").dataobj, np.float32)[
                 ..., settings.n_dummy :
             ].reshape(self.mask.size, -1)
             for name in ("sbl", "measured")

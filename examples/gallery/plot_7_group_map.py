@@ -50,7 +50,7 @@ subprocess.run(program, check=True, capture_output=True)
 # --------------------------
 # They are in a separate dataset, `derivatives/bids-sr-METHOD`.
 func = out / "derivatives" / "bids-sr-bspline" / "sub-01" / "func"
-bold = func / "sub-01_task-tap_desc-preproc_bold.nii.gz"
+bold = func / "sub-01_task-tap_space-boldref_desc-preproc_bold.nii.gz"
 confounds, steady = load_confounds(str(bold), strategy=("motion",), motion="basic")
 print(nib.load(bold).shape, list(confounds.columns), sep="\n")
 
