@@ -353,8 +353,10 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
         )
         return FAILED
     if plan is not None and plan.skipped:
-        _print_skipped(plan.skipped)
-        print_line(f"Finished, except for {_count_skipped(plan)}, skipped for the reasons above")
+        from bids_sr.preflight import describe_skipped_runs
+
+        _show_lines(describe_skipped_runs(plan.skipped))
+        print_line(f"Finished. Skipped for the reasons above: {_count_skipped(plan)}")
         return DONE
     print_line("Finished")
     return DONE
@@ -365,5 +367,5 @@ def _count_skipped(plan: "Plan") -> str:
     processed_labels = {subject.label for subject in plan.subjects}
     labels = {problem.subject for problems in plan.skipped.values() for problem in problems}
     names = [f"sub-{label}" for label in sorted(labels - processed_labels)]
-    all_text = f" (all runs of {', '.join(names)})" if names else ""
+    all_text = f", including all runs of {', '.join(names)}" if names else ""
     return f"{format_count(len(plan.skipped), 'run')}{all_text}"
