@@ -35,7 +35,7 @@ CODES: dict[str, tuple[str, str]] = {
     "annex": ("file content is not available locally (git-annex)", ""),
     "lfs": ("file content is not available locally (Git LFS)", ""),
     "reference": ("high-resolution reference found", ""),
-    "left-out": ("run skipped", ""),
+    "left-out": ("run skipped, or missing at the group level", ""),
     "advice": ("scan or option that would improve the results", ""),
     "step": ("warning from a processing step", ""),
     "missing": (

@@ -297,7 +297,7 @@ def tables_elsewhere(rng: Rng, maker: BidsMaker) -> None:
 
 @kind
 def one_bad_run(rng: Rng, maker: BidsMaker) -> list[str]:
-    """Add a damaged run: only this run is left out, or the program stops with `run.strict`."""
+    """Add a damaged run: only this run is left out, or the program stops with `--strict`."""
     bad = maker.bold("sub-01_task-tap_run-2", n_volumes=int(pick(rng, (1, 2, 30))))
     maker.events("sub-01_task-tap_run-2")
     image = nb.load(bad)
@@ -306,7 +306,7 @@ def one_bad_run(rng: Rng, maker: BidsMaker) -> list[str]:
         bad.write_bytes(pick(rng, (raw[:400], b"", rng.bytes(500))))
     maker.expected = "skipped"
     if rng.random() < 0.3:
-        return ["--set", "run.strict=true"]
+        return ["--strict"]
     maker.accepted = True
     return []
 

@@ -448,7 +448,7 @@ def options(rng: Rng, maker: BidsMaker) -> list[str]:
                 ["--nprocs", "-1"],
                 ["--pretrained", "/dev/zero"],
                 ["--pretrained", "/"],
-                ["--model-dir", "/dev/zero"],
+                ["--set", "superres.model_dir=/dev/zero"],
                 ["--dummy-scans", "1000000"],
                 ["--random-seed", "-1"],
                 ["--random-seed", "9" * 50],

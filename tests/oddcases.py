@@ -296,8 +296,6 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
 def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     """Run the program to its end as a command, twice if files change in between."""
     done = _shell(scene, right)
-    if right.skipped and done.returncode in (0, 3):
-        done.returncode = 0 if done.returncode == 3 else -1
     if right.again is not None and done.returncode == 0:
         right.again(scene)
         done = _shell(scene, right)
@@ -307,11 +305,18 @@ def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     if done.returncode == 0:
         text += "".join(f"\nWRONG: {wrong}" for check in right.after if (wrong := check(scene)))
     out = scene.root / "out"
-    for record in sorted(out.glob("logs/*/notices.jsonl")):
-        text += "\n" + "\n".join(
-            f"notice {notice.get('code')}: {notice.get('what')}: {notice.get('why')}"
-            for notice in map(json.loads, record.read_text(encoding="utf-8").splitlines())
-        )
+    notices = [
+        json.loads(line)
+        for record in sorted(out.glob("logs/*/notices.jsonl"))
+        for line in record.read_text(encoding="utf-8").splitlines()
+    ]
+    for notice in notices:
+        text += f"\nnotice {notice['code']}: {notice['what']}: {notice['why']}"
+    is_skipped = any(
+        (notice["code"], notice["level"]) == ("left-out", "error") for notice in notices
+    )
+    if done.returncode == 0 and is_skipped != right.skipped:
+        text += f"\nWRONG: {'a' if is_skipped else 'no'} run was skipped"
     maps = written_maps(out) if done.returncode == 0 else {}
     shutil.rmtree(scene.root / "work", ignore_errors=True)
     return done.returncode, text, maps

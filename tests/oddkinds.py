@@ -65,7 +65,7 @@ class Right:
     needs
         Artifacts besides the maps that the model depth makes.
     skipped
-        Whether a run is skipped; exit code 3 is expected.
+        Whether a run is skipped; its notice in the record is expected.
     group
         Whether the group level runs after the participants.
     after

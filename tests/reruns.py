@@ -76,7 +76,7 @@ def _touch(path: Path) -> None:
 _TRAINING = (
     "--recipe paper",
     "--set superres.model_source=train",
-    "--model-dir {root}",
+    "--set superres.model_dir={root}",
     "--vgg-weights {root}/vgg.safetensors",
     "--max-train-minutes 5",
     "--set superres.train_precision=fp32",

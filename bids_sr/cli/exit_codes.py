@@ -5,10 +5,9 @@ Exit codes of fMRIPrep and MRIQC are used if they exist.
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
-0       done
+0       done; skipped runs are listed
 1       a step or an output failed; failures are listed
 2       the command line or the data are invalid; nothing was processed
-3       done, except for runs or participants with invalid data
 70      unexpected error (EX_SOFTWARE)
 130     interrupted (SIGINT, SIGTERM or SIGHUP)
 ======  ====================================================================
@@ -23,7 +22,7 @@ from bids_sr.cli.messages import print_error
 from bids_sr.cli.standard_streams import tolerant_streams
 from bids_sr.config import UsageError
 
-DONE, FAILED, REFUSED, LEFT_OUT = 0, 1, 2, 3
+DONE, FAILED, REFUSED = 0, 1, 2
 _PROGRAMS_WITH_SETTINGS = ("bids-sr", "bids-sr-slurm")  # programs that write settings.toml
 
 

@@ -1,6 +1,6 @@
 """Group level: from tables and maps in the output directory to statistics and a report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from bids_sr.config import Settings, UsageError
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 class GroupInputs(Protocol):
     """Tables of the participants, of functional runs or of structural scans."""
+
+    @property
+    def participants(self) -> Sequence[str]:
+        """Labels (``sub-…``) of participants with tables."""
+        ...
+
+    @property
+    def absent(self) -> Sequence[str]:
+        """Sentences on missing participants and runs."""
+        ...
 
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
@@ -29,6 +39,7 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
 
     Raises `UsageError` if there are no tables, tables of a single participant, tables of different
     versions or settings, files that cannot be read, or participants that are being processed.
+    With ``--strict``, participants without tables are also an error.
     """
     if not settings.paths.bids_dir.is_dir():
         raise UsageError(
@@ -41,7 +52,17 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
     dataset = read_dataset(settings.paths.bids_dir)
     _refuse_running_participants(settings, dataset)
     find_inputs = find_scans_group if is_scans_group(settings) else find_runs_group
-    return find_inputs(settings, _selection_filter(settings), dataset)
+    inputs = find_inputs(settings, _selection_filter(settings), dataset)
+    requested = dataset.select(settings.selection.participant_label)
+    missing = sorted(set(requested) - set(inputs.participants))
+    if settings.run.strict and missing:
+        raise UsageError(
+            f"{', '.join(missing)}: no results",
+            "with --strict, the group level requires results of all participants",
+            "run the participant level for these participants, select the other participants with"
+            " --participant-label, or omit --strict",
+        )
+    return inputs
 
 
 def _refuse_running_participants(settings: Settings, dataset: DatasetContents) -> None:

@@ -3,11 +3,11 @@
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
-0       done
+0       done; skipped runs are listed
 1       a step crashed, an output is missing, or a disk is full; failures are listed
-2       the command line or the data set is invalid, or another run is using it; no
-        participant was processed and no group results were written
-3       done, except for skipped runs, which are listed
+2       the command line or the data set is invalid, or another run is using it, or a run
+        would be skipped with ``--strict``; no participant was processed and no group
+        results were written
 70      unexpected error; its traceback is printed
 130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command resumes the run
 ======  ====================================================================
@@ -30,7 +30,7 @@ from bids_sr.cli.console import (
     make_start_lines,
     make_warning_lines,
 )
-from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, run_program
+from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.garbage_collection import collect_rarely
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import print_error, print_line, show, start_log
@@ -181,7 +181,7 @@ def _remove_partial_files(output_dir: Path, labels: Sequence[str]) -> None:
 def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     """Read all voxels, and skip runs with damaged images.
 
-    The whole call is rejected if no run remains, or if `run.strict` is true. A reference found
+    The whole call is rejected if no run remains, or with ``--strict``. A reference found
     in the data set that does not match its run is reported and not used.
     """
     from bids_sr import preflight
@@ -276,10 +276,16 @@ def _run_group_level(settings: Settings) -> int:
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
+        record(output_dir / "logs" / run, map(_make_absence_notice, inputs.absent))
         write_bidsignore(output_dir)
         with report_running(print_line, "Group-level analysis"):
             outcome = inputs.run(settings, print_line)
     return _report_outcome(outcome, settings)
+
+
+def _make_absence_notice(sentence: str) -> Notice:
+    """Return the notice on a participant or run that is missing at the group level."""
+    return Notice(what="group level", why=sentence, level="warning", code="left-out")
 
 
 @collect_rarely()
@@ -347,11 +353,19 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
         )
         return FAILED
     if plan is not None and plan.skipped:
-        _print_skipped(plan.skipped)
-        print_error(
-            f"bids-sr: finished. {format_count(len(plan.skipped), 'run')} skipped for the"
-            " reasons listed above. Use --set run.strict=true to stop instead of skipping runs."
-        )
-        return LEFT_OUT
+        from bids_sr.preflight import describe_skipped_runs
+
+        _show_lines(describe_skipped_runs(plan.skipped))
+        print_line(f"Finished. Skipped for the reasons above: {_count_skipped(plan)}")
+        return DONE
     print_line("Finished")
     return DONE
+
+
+def _count_skipped(plan: "Plan") -> str:
+    """Return the number of skipped runs, and the participants that have no other runs."""
+    processed_labels = {subject.label for subject in plan.subjects}
+    labels = {problem.subject for problems in plan.skipped.values() for problem in problems}
+    names = [f"sub-{label}" for label in sorted(labels - processed_labels)]
+    all_text = f", including all runs of {', '.join(names)}" if names else ""
+    return f"{format_count(len(plan.skipped), 'run')}{all_text}"

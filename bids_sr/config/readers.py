@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from itertools import chain
 from pathlib import Path
 
 from bids_sr.config.values import split_named
@@ -140,6 +141,22 @@ def parse_widths(text: str) -> tuple[float, ...]:
     if text == "paper":
         return _PAPER_SMOOTHING_MM
     return (_parse_number(text, "number of millimeters (FWHM) or the word paper"),)
+
+
+class StoreWidths(argparse.Action):
+    """Action that stores smoothing widths in ascending order, always with 0 (no smoothing)."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(values, list)  # of the results of `parse_widths`
+        earlier_widths = getattr(namespace, self.dest, ())
+        widths = {0.0, *earlier_widths, *chain.from_iterable(values)}
+        setattr(namespace, self.dest, sorted(widths))
 
 
 def parse_fraction(text: str) -> float:

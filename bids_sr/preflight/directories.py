@@ -229,7 +229,7 @@ def _check_reused_models(settings: Settings, findings: Findings) -> None:
         return
     if not any(folder.rglob("*.safetensors")):
         fix = (
-            "Specify the model directory with --model-dir, or omit"
+            "Specify the model directory with --set superres.model_dir=DIR, or omit"
             " superres.model_source=reuse to train a new model."
         )
         findings.refuse_option(

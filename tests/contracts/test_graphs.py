@@ -324,7 +324,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         ],
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
-    "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
+    "two resolutions": (_two_tasks_of_two_resolutions, ["--set", "activation.smoothing=paper"]),
     "no T1w": (
         _no_t1w_and_room_for_patches,
         ["--set", "activation.kinds=cc", "--recipe", "paper"],

@@ -56,8 +56,9 @@ class Activation(OptionSection):
         SMOOTHING,
         "--smoothing MM",
         "FWHM in mm of the Gaussian kernels that smooth the volumes before maps are computed"
-        " (0: no smoothing; paper: 3.5 and 13.2 mm)",
+        " (paper: 3.5 and 13.2 mm). The option always adds 0, no smoothing",
         type=readers.parse_widths,
+        action=readers.StoreWidths,
         least=0,
         most=50,
     )

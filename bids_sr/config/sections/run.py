@@ -11,8 +11,8 @@ class Run(OptionSection):
     """Settings of a single call: output files, reports and messages.
 
     Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
-    processed stops the whole call. `verbose` is 0 for stages, 1 for details and 2 for
-    everything.
+    processed, or a participant without results at the group level, stops the whole call. `verbose`
+    is 0 for stages, 1 for details and 2 for everything.
     """
 
     config_file: tuple[str, ...] = option(
@@ -72,9 +72,9 @@ class Run(OptionSection):
     )
     strict: bool = option(
         False,
-        help=(
-            "stop if a run cannot be processed: before processing (default: such runs are skipped)"
-        ),
+        "--strict",
+        "exit with an error before processing if a run cannot be processed, or, at the group"
+        " level, if a participant has no results",
         affects_results=False,
     )
     stop_on_first_crash: bool = option(

@@ -98,12 +98,13 @@ class SuperRes(OptionSection):
         "auto",
         help=(
             "use of existing models. train: always train new models. reuse: only use models from"
-            " --model-dir. auto: reuse a model that was trained on the same pair, if available"
+            " superres.model_dir. auto: reuse a model that was trained on the same pair, if"
+            " available"
         ),
         affects_results=False,
     )
     model_dir: Path | None = option(
-        None, "--model-dir DIR", "directory of the trained models", affects_results=False
+        None, help="directory of the trained models", affects_results=False
     )
     pretrained: tuple[Path, ...] = option(
         (),
@@ -282,8 +283,8 @@ class SuperRes(OptionSection):
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Return the directory to search for trained models, or None.
 
-        With ``superres.model_source=reuse`` but without ``--model-dir``, models in the output
-        directory are reused.
+        With ``superres.model_source=reuse`` but without ``superres.model_dir``, models in the
+        output directory are reused.
         """
         output_models = output_dir / "sourcedata" / "models"
         return self.model_dir or (output_models if self.model_source == "reuse" else None)

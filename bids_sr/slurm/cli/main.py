@@ -255,7 +255,7 @@ def _make_submission(
 
 
 def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
-    """Raise `UsageError` if participants are pending or running with other settings or runs.
+    """Raise `UsageError` if participants in the queue have other settings or input files.
 
     `digests`: digests of the selected participants that are not done.
     """
@@ -270,7 +270,7 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
         more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
         numbers = " ".join(dict.fromkeys(arrays.values()))
         raise UsageError(
-            f"{labels}{more}: pending or running with other settings or runs",
+            f"{labels}{more}: pending or running with other settings or input files",
             f"the jobs {numbers} would write to the same files",
             f"wait until these jobs have ended, or cancel them with scancel {numbers}, and run"
             " the command again",
@@ -278,10 +278,12 @@ def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
 
 
 def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
-    """Return twelve hexadecimal digits of the settings and the runs of a participant.
+    """Return twelve hexadecimal digits of the settings and the input files of a participant.
 
-    Resources, the working directory and the selection of other participants have no influence.
-    `subject` is None for the group level.
+    Files are described by path, size and modification time, so that a participant whose damaged
+    run was skipped is submitted again after the file was corrected. Resources, the working
+    directory and the selection of other participants have no influence. `subject` is None for the
+    group level.
     """
     labels = settings.selection.participant_label if subject is None else ()
     settings = dataclasses.replace(
@@ -298,9 +300,26 @@ def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
             settings.resources, nprocs=1, mem_gb=None, omp_nthreads=1, device="auto"
         ),
     )
-    runs = [] if subject is None else sorted(str(run.bold) for run in subject.runs)
-    text = "\n".join([settings.to_toml(), *runs])
+    files = [] if subject is None else _list_input_files(subject)
+    text = "\n".join([settings.to_toml(), *map(_describe_file, files)])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _list_input_files(subject: "Subject") -> list[Path]:
+    """Return the images, events and brain masks of a participant and the runs, sorted."""
+    from bids_sr.preflight.exclusions import list_files
+
+    files = {path for run in subject.runs for path in list_files(run)}
+    return sorted(path for path in files.union(subject.images) if path is not None)
+
+
+def _describe_file(path: Path) -> str:
+    """Return path, size and modification time (ns) of a file, as far as it exists."""
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path)
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
 def _make_request(

@@ -79,12 +79,16 @@ class ScansGroup:
     absent: tuple[str, ...]
     leftovers: tuple[str, ...]
 
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Labels (``sub-…``) of participants with tables."""
+        return tuple(self.tables["participant"].unique())
+
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
-        n_participants = self.tables["participant"].nunique()
         found_lines = [
-            f"Found {len(self.tables)} metrics tables of structural scans for {n_participants}"
-            " participants"
+            f"Found {len(self.tables)} metrics tables of structural scans for"
+            f" {len(self.participants)} participants"
         ]
         if self.protocols:
             counts = dict(sorted(Counter(self.protocols.values()).items()))
@@ -103,10 +107,9 @@ class ScansGroup:
         """
         missing = absence_lines(self.absent, self.leftovers)
         announce_inputs(settings, _GROUP_SETTINGS, missing, print_line)
-        n_participants = self.tables["participant"].nunique()
         print_line(
             f"Combining {len(self.tables)} metrics tables of structural scans from"
-            f" {n_participants} participants"
+            f" {len(self.participants)} participants"
         )
         return write_group_results(
             settings, self.names, partial(self._compute, settings, print_line), print_line

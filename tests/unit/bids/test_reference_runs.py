@@ -180,7 +180,7 @@ def test_a_reason_that_excludes_several_runs_is_reported_once(
     assert len(plan.skipped) == 3
     (text,) = describe_skipped_runs(plan.skipped)
     assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
-    assert main(argv(maker, "--set", "run.strict=true")) == 2
+    assert main(argv(maker, "--strict")) == 2
     assert capsys.readouterr().err.count("no high-resolution reference for sub-02") == 1
 
 

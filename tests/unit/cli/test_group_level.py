@@ -28,7 +28,7 @@ from bids_sr.group.level import _add_crashed_steps, list_unstored_series
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
-from bids_sr.notices import Notice, record
+from bids_sr.notices import RECORD, Notice, read_record, record
 from bids_sr.version import __version__
 
 
@@ -87,6 +87,20 @@ def test_missing_participants_are_listed_with_crashed_steps(
     assert "140.00 (64.75–184.00)" in text
     assert "defined in 7 of 8" in text
     assert not re.search(r'(?:src|href)="(?!data:|#|index\.html|https://doi\.org/|https://)', page)
+
+
+def test_missing_participants_are_recorded_and_refused_with_strict(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    selected = [f"{number:02d}" for number in range(1, 9)]
+    assert group(places, "--strict") == 2
+    assert "sub-09, sub-10: no results" in capsys.readouterr().err
+    assert not (places[1] / "group.html").exists()
+    assert group(places) == 0
+    (log,) = (places[1] / "logs").glob(f"*/{RECORD}")
+    reasons = [notice.why for notice in read_record(log.parent) if notice.code == "left-out"]
+    assert any(reason.startswith("sub-09: no metrics tables") for reason in reasons)
+    assert group(places, "--strict", "--participant-label", *selected) == 0
 
 
 def test_columns_of_group_tables_are_described_and_complete(

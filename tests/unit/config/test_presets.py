@@ -64,7 +64,7 @@ def test_options_override_the_preset_in_any_order() -> None:
         settings = parse(line)
         assert settings.superres.recipe == "fast"
         assert settings.activation.low_pass is None
-        assert settings.activation.smoothing == (5.0,)
+        assert settings.activation.smoothing == (0.0, 5.0)
         assert settings.activation.roi == "brain"
         assert settings.preprocessing.dummy_scans == 60
 

@@ -723,7 +723,7 @@ CASES = {
         spoil=_no_model,
         file="out/sourcedata/models",
         reason="does not contain a model",
-        fix="--model-dir",
+        fix="superres.model_dir",
     ),
     "model without its card": Case(
         spoil=_model_without_card,

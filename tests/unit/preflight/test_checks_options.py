@@ -376,7 +376,7 @@ def test_missing_vgg19_features_are_reported_before_training(
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
     assert reported("--vgg-weights", str(weights)) == []
-    assert reported("--set", "superres.model_source=reuse", "--model-dir", "models") == []
+    assert reported("--set", "superres.model_source=reuse", "superres.model_dir=models") == []
     if name == "cpce":
         given_model = ("--pretrained", model(maker, "cpce"))
         assert reported(*given_model) == []

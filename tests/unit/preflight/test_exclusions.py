@@ -155,7 +155,7 @@ def test_a_participant_with_an_unreadable_t1w_is_skipped(three_runs: BidsMaker) 
 
 def test_strict_makes_skipped_runs_an_error(three_runs: BidsMaker) -> None:
     three_runs.bold("sub-01_task-tap_run-2", n_volumes=1)
-    plan = check(settings_for(three_runs, "--set", "run.strict=true"))
+    plan = check(settings_for(three_runs, "--strict"))
     assert [problem.what.rpartition("/")[2] for problem in plan.problems] == [
         "sub-01_task-tap_run-2_bold.nii.gz"
     ]
@@ -185,7 +185,7 @@ def test_excluding_from_an_empty_plan() -> None:
 
 
 @pytest.mark.parametrize("damage", ["header", "voxels"])
-def test_the_program_exits_with_code_3_and_names_the_skipped_run(
+def test_the_program_ends_with_0_and_names_the_skipped_run_last(
     three_runs: BidsMaker,
     damage: str,
     capsys: pytest.CaptureFixture[str],
@@ -212,11 +212,13 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
         "--skip-bids-validation",
     ]
     line += ["-w", str(three_runs.root.parent / "work")]
-    assert program.main(line) == 3
+    assert program.main(line) == 0
     assert processed == ["sub-01_task-tap", "sub-02_task-tap"]
-    message = capsys.readouterr().err
-    assert f"skipped: {stem}" in message
-    assert "finished. 1 run skipped" in message
+    output, message = capsys.readouterr()
+    *name_and_reason, remedy, last_line = output.splitlines()[-5:]
+    assert name_and_reason[0] == f"skipped: {stem}"
+    assert remedy.startswith("  fix: ")
+    assert last_line.endswith(": 1 run")
     (record_file,) = (three_runs.root.parent / "out" / "logs").glob(f"*/{RECORD}")
     notices = read_record(record_file.parent)
     (skipped,) = [notice for notice in notices if notice.code == "left-out"]
@@ -227,7 +229,24 @@ def test_the_program_exits_with_code_3_and_names_the_skipped_run(
         notice.level == "note" and "field maps" in notice.why and notice.subject == "02"
         for notice in notices
     )
-    assert program.main([*line, "--set", "run.strict=true"]) == 2
+    processed.clear()
+    assert program.main([*line, "--strict"]) == 2
+    assert not processed
+
+
+def test_the_last_line_names_participants_without_a_processed_run(
+    three_runs: BidsMaker,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for stem in ("sub-01_task-tap_run-2", "sub-02_task-tap"):
+        three_runs.bold(stem, n_volumes=1)
+    monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", lambda *_: RunOutcome())
+    out = three_runs.root.parent / "out"
+    line = [str(three_runs.root), str(out), "participant", "--skip-bids-validation"]
+    assert program.main([*line, "-w", str(out.with_name("work"))]) == 0
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert last_line.endswith(": 2 runs, including all runs of sub-02")
 
 
 @pytest.mark.parametrize(

@@ -394,7 +394,7 @@ def problem_text(maker: BidsMaker, *extra: str) -> str:
 def test_runs_of_two_resolutions_in_one_session_are_rejected(maker: BidsMaker) -> None:
     maker.bold("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0), n_volumes=60)
     maker.events("sub-01_task-zoom", rows=BLOCKS[:5])
-    message = problem_text(maker, "--set", "run.strict=true")
+    message = problem_text(maker, "--strict")
     assert "the voxel sizes differ from sub-01_task-tap" in message
     assert "--task-id" in message
     assert problem_text(maker, "--task-id", "tap") == ""

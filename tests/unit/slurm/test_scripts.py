@@ -179,7 +179,7 @@ def test_only_participants_that_end_with_0_are_done_and_not_repeated(tmp_path: P
     )
     script = write_scripts(sent, "")["array"]
     record, code = tmp_path / "record", tmp_path / "code"
-    for exit_code, done in ((2, {"sub-02"}), (3, {"sub-02"}), (0, {"sub-01", "sub-02"})):
+    for exit_code, done in ((2, {"sub-02"}), (1, {"sub-02"}), (0, {"sub-01", "sub-02"})):
         code.write_text(str(exit_code))
         process = start(script, 1, RECORD=str(record), CODE=str(code))
         assert process.wait(30) == (1 if exit_code else 0)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
@@ -129,6 +130,26 @@ def test_other_settings_or_runs_are_not_done_but_other_resources_are(
     maker.bold("sub-02_task-rest")
     assert call("--no-group") == 0
     assert submitted(tmp_path)[2:] == [["sub-02"]]
+
+
+def test_a_participant_whose_run_was_skipped_is_submitted_again_once_a_file_changes(
+    call: Call, maker: BidsMaker, tmp_path: Path
+) -> None:
+    """A run with damaged voxels is only skipped by its task, which ends with 0."""
+    constant = np.full((8, 8, 6, 30), 7, "int16")
+    maker.bold("sub-02_task-tap_run-2", data=constant)
+    maker.bold("sub-03_task-tap_run-2", n_volumes=1)
+    assert call("--no-group") == 0
+    finish(tmp_path, "sub-01", "sub-02", "sub-03")
+    assert call("--no-group") == 0
+    assert len(submissions(tmp_path)) == 1
+    maker.bold("sub-02_task-tap_run-2", data=constant + np.arange(30, dtype="int16"))
+    assert call("--no-group") == 0
+    assert submitted(tmp_path)[1:] == [["sub-02"]]
+    finish(tmp_path, "sub-02")
+    maker.bold("sub-03_task-tap_run-2")
+    assert call("--no-group") == 0
+    assert submitted(tmp_path)[2:] == [["sub-03"]]
 
 
 def test_other_settings_are_refused_while_a_participant_is_in_the_queue(
