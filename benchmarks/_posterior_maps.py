@@ -83,7 +83,7 @@ def call(low: Path, place: Path, contrasts: Sequence[str], *more: str) -> Stored
     return Stored(place, low, tuple(contrasts))
 
 
-_ACQUIRED_MASK = "space-boldref_desc-brain_mask"
+_ACQUIRED_MASK = "space-boldref_label-brain_desc-acquired_mask"
 _HIGH_RESOLUTION_MASK = "space-boldref_res-hr_desc-brain_mask"
 
 

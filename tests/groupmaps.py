@@ -59,7 +59,7 @@ def write_run(
     func.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:-2, 2:-2, 1:-1] = True
-    save_image(mask, AFFINE, func / f"{name}_space-boldref_desc-brain_mask.nii.gz")
+    save_image(mask, AFFINE, func / f"{name}_space-boldref_label-brain_desc-acquired_mask.nii.gz")
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
     write_transforms(func / name, anat, xfm)
     for series, grid, shape, res in (
@@ -159,7 +159,8 @@ def write_frame(stem: Path, affine: np.ndarray, shape: tuple[int, ...]) -> None:
     """Write the brain mask and the boldref (1000) of a run."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     mask = np.ones(shape, dtype=bool)
-    save_image(mask, affine, stem.with_name(f"{stem.name}_space-boldref_desc-brain_mask.nii.gz"))
+    mask_name = f"{stem.name}_space-boldref_label-brain_desc-acquired_mask.nii.gz"
+    save_image(mask, affine, stem.with_name(mask_name))
     boldref = np.full(shape, 1000, dtype=np.float32)
     save_image(boldref, affine, stem.with_name(f"{stem.name}_desc-hmc_boldref.nii.gz"))
 

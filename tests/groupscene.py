@@ -395,7 +395,7 @@ class Folders:
         if damage.role == "effect":
             return _map_path(stem, damage.name, damage.series)
         ending = {
-            "mask": "space-boldref_desc-brain_mask.nii.gz",
+            "mask": "space-boldref_label-brain_desc-acquired_mask.nii.gz",
             "boldref": "desc-hmc_boldref.nii.gz",
             "table": "desc-activation_metrics.tsv",
             "sidecar": "desc-activation_metrics.json",

@@ -355,7 +355,7 @@ def written_maps(out: Path) -> Maps:
             maps[f"map {name}"] = np.nan_to_num(nb.load(path).get_fdata())
             labels[name] = label
     for name, pattern in (
-        ("mask", "*_space-boldref_desc-brain_mask.nii.gz"),
+        ("mask", "*_space-boldref_label-brain_desc-acquired_mask.nii.gz"),
         ("boldref", "*desc-hmc_boldref.nii.gz"),
     ):
         for path in out.glob(f"sub-01/**/{pattern}"):

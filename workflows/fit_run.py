@@ -571,7 +571,7 @@ def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
     outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
     outputs.store(
         brain.bold_mask_hr,
-        {**registration.MASK_ENTITIES, "res": "hr"},
+        {"space": BOLDREF, "res": "hr", "desc": "brain", "suffix": "mask"},
         sidecar=registration.MASK_HR_SIDECAR,
         # The mask is exported only if the primary series is exported in the space of the run.
         exported_as={"res": ""} if plan.in_func else None,

@@ -35,7 +35,8 @@ Origin = Literal["stored", "computed", "single"]
 runs, or the map of a single run."""
 
 _LABELS_IN_NAME = re.compile("|".join(f"_{entity}-[^_]+" for entity in SHARED_ENTITIES))
-_MASK_ENDING, _BOLDREF_ENDING = "space-boldref_desc-brain_mask.nii.gz", "desc-hmc_boldref.nii.gz"
+_MASK_ENDING = "space-boldref_label-brain_desc-acquired_mask.nii.gz"
+_BOLDREF_ENDING = "desc-hmc_boldref.nii.gz"
 
 
 @frozen

@@ -74,7 +74,7 @@ def resolver(func: Path) -> SuperResolver:
     """Return the estimator, fitted to the files of the program."""
     return SuperResolver("sbl", random_state=SEED).fit(
         func / "slicetimed.nii",
-        mask_img=func / f"{RUN}_space-boldref_desc-brain_mask.nii.gz",
+        mask_img=func / f"{RUN}_space-boldref_label-brain_desc-acquired_mask.nii.gz",
         motion=func / f"{RUN}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
         boldref=func / f"{RUN}_desc-hmc_boldref.nii.gz",
     )

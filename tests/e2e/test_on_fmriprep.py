@@ -83,7 +83,9 @@ def test_motion_registration_and_mask_equal_the_derivatives(on_top):
             read_itk(on_top.out / f"{FUNC}_{kind}"), read_itk(prep / f"{FUNC}_{kind}"), atol=1e-4
         )
     np.testing.assert_array_equal(
-        nb.load(on_top.out / f"{FUNC}_space-boldref_desc-brain_mask.nii.gz").get_fdata(),
+        nb.load(
+            on_top.out / f"{FUNC}_space-boldref_label-brain_desc-acquired_mask.nii.gz"
+        ).get_fdata(),
         nb.load(prep / f"{FUNC}_desc-brain_mask.nii.gz").get_fdata(),
     )
 

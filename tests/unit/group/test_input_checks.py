@@ -16,7 +16,7 @@ from groupmaps import Study, map_path, mean_value, read_sidecar
 from bids_sr.io.nifti import load_image, save_image
 
 TABLE, SIDECAR = "*activation_metrics.tsv", "*activation_metrics.json"
-MAP, MASK, BOLDREF = "*stat-effect*", "*desc-brain_mask*", "*hmc_boldref*"
+MAP, MASK, BOLDREF = "*stat-effect*", "*label-brain_desc-acquired_mask*", "*hmc_boldref*"
 COREG, NORMALIZATION = "*desc-coreg_xfm.txt", "../anat/*_xfm.h5"
 
 

@@ -298,7 +298,9 @@ def test_everybody_is_listed_with_files_and_checksums_or_a_reason(study: Study) 
     study.write_run("sub-04", {"little": 1.0})
     study.write_run("sub-05", {})
     study.write_run("sub-09", {"thumb": 90.0})
-    mask = study.stem("sub-04").with_name("sub-04_task-tap_space-boldref_desc-brain_mask.nii.gz")
+    mask = study.stem("sub-04").with_name(
+        "sub-04_task-tap_space-boldref_label-brain_desc-acquired_mask.nii.gz"
+    )
     mask.unlink()
     assert study.call() == 0
     with (study.out / "group" / "group_inputs.tsv").open(encoding="utf-8") as file:
