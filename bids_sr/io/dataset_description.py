@@ -170,7 +170,7 @@ def _describe_dataset(
     version: str,
     other_links: Mapping[str, str],
 ) -> dict[str, object]:
-    """Return the description of a data set, with authors and license of its source.
+    """Return the description of a data set, with authors, license and HED version of its source.
 
     `sources` are source data sets by their names in URIs ("raw" is the input), and `other_links`
     are links to data sets that are not sources, by their names in URIs. `version` is the version
@@ -185,7 +185,7 @@ def _describe_dataset(
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_links)
     copied_entries = {
         key: source_description[key]
-        for key in ("Authors", "License")
+        for key in ("Authors", "License", "HEDVersion")
         if source_description.get(key)
     }
     return {
