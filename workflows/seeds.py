@@ -41,7 +41,7 @@ def find_regressors(
     plan: RunPlan,
     fitted_run: FittedRun,
     anat: Anatomy | None,
-    raw: Series,
+    acquired: Series,
     confounds: RunConfounds,
     outputs: Outputs,
 ) -> Regressors:
@@ -51,7 +51,7 @@ def find_regressors(
         return read_events(plan.bold.events)
     if plan.seeds:
         regressors, columns = steps_seeds.seed_series(
-            raw,
+            acquired,
             fitted_run.registration.bold_mask,
             confounds.confounds,
             template=make_seed_template(plan, fitted_run, anat),
@@ -69,7 +69,7 @@ def find_regressors(
         )
     else:
         regressors, columns = steps_seeds.component_series(
-            raw,
+            acquired,
             fitted_run.registration.bold_mask,
             confounds=confounds.confounds,
             n_dummy=fitted_run.n_dummy,
