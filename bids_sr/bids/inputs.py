@@ -95,9 +95,9 @@ class BoldRun:
 
     `tr` is in s. `sidecar` is metadata after inheritance. `events` are None at rest, and if events
     are ignored; `events_sidecar` is metadata after inheritance. `slice_timing` is in seconds from
-    the start of a volume, one per slice; None if it is not corrected. `echoes` are file and echo time (ms) of all combined echoes, the first being
-    `bold`; empty for a single echo. `factor` is acquired voxel size divided by high-resolution
-    voxel size, per axis.
+    the start of a volume, one per slice; None if it is not corrected. `echoes` are file and echo
+    time (ms) of all combined echoes, the first being `bold`; empty for a single echo. `factor` is
+    acquired voxel size divided by high-resolution voxel size, per axis.
 
     `pair` are images of the same participant that this run is super-resolved with, and `holdout`
     is the second pair of the session, which is not used for training. `calibration` is a short
