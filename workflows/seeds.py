@@ -17,7 +17,7 @@ from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries
 
-_SERIES_ENTITIES = ("echo", "part", "chunk")
+_SERIES_ENTITIES = frozenset({"echo", "part", "chunk"})
 """Entities of series that BIDS does not allow in names of events tables."""
 
 
@@ -86,7 +86,7 @@ def store_events(events: Path, sidecar: Mapping[str, object], outputs: Outputs) 
     """
     outputs.store(
         task_events.copy_events(events),
-        {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES, "")},
+        {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
         sidecar={"Description": "Events of the run, as in the linear model"} | dict(sidecar),
         exported_as={},
         level="minimal",

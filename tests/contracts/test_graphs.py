@@ -689,6 +689,7 @@ def test_exported_data_sets_have_the_files_that_other_programs_need(
         assert series in plan.stored_names
         of_run = OF_RUN - (set() if plan.in_func else IN_FUNC)
         of_run |= {"space_series"} if plan.in_other_spaces else set()
+        of_run |= set() if plan.at_rest else {"events"}
         assert exported.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
         shown = [space for space in plan.spaces if space.name != FUNC and not space.is_surface]
         for entities in (dict(output_space.entities) for output_space in shown):
