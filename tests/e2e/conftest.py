@@ -114,6 +114,8 @@ def copied(finished, tmp_path_factory) -> Path:
                 shutil.copy(path, copy)
     shutil.copy(finished.out / "dataset_description.json", root / "OUT")
     shutil.copytree(finished.out / "sub-01", root / "OUT" / "sub-01")
+    (second := root / "OUT" / "sub-02" / "func").mkdir(parents=True)
+    shutil.copy(func / "sub-01_task-tap_events.tsv", second / "sub-02_task-tap_events.tsv")
     bold = Path(str(stem).replace("sub-01", "sub-02") + "_desc-preproc_bold.nii.gz")
     image = nib.load(bold)
     data = image.get_fdata(dtype=np.float32)
