@@ -7,7 +7,8 @@ usage: python .ci/metadata.py              write it anew
 
 The version stands in bids_sr/version.py; authors, addresses, title, summary and keywords in
 CITATION.cff; requirements and programs in setup.cfg. From them follow codemeta.json,
-.zenodo.json, conda/recipe.yaml, and lines of CITATION.cff, setup.cfg and the Dockerfile.
+.zenodo.json, conda/recipe.yaml, boilerplate/bib/bids_sr.bib, and lines of CITATION.cff, setup.cfg
+and the Dockerfile.
 """
 
 import argparse
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pybtex.database import BibliographyData, Entry, Person
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACEHOLDER = "example.org"
+"""Host of addresses in CITATION.cff before the program has a public address."""
 CONDA = {"isal": "python-isal", "matplotlib": "matplotlib-base", "torch": "pytorch"}
 """Names of packages that are others in conda-forge."""
 
@@ -146,6 +149,34 @@ def recipe(
     }
 
 
+def bibtex(version: str, citation: dict[str, Any]) -> str:
+    """Content of boilerplate/bib/bids_sr.bib, the entry that the methods text cites.
+
+    An unreleased version has no year, and a placeholder is no address.
+    """
+    authors = [
+        Person(last=f"{{{author['name']}}}")
+        if "name" in author
+        else Person(first=author["given-names"], last=author["family-names"])
+        for author in citation["authors"]
+    ]
+    address = citation.get("url") or citation["repository-code"]
+    dated = citation.get("date-released")
+    fields = {
+        "title": f"{{{citation['title']}}}",
+        "howpublished": f"Computer software, version {version}, license {citation['license']}",
+        "year": str(dated)[:4] if dated else "",
+        "doi": citation.get("doi", ""),
+        "url": "" if PLACEHOLDER in address else address,
+    }
+    entry = Entry(
+        "misc",
+        fields=[(name, text) for name, text in fields.items() if text],
+        persons={"author": authors},
+    )
+    return BibliographyData({"bids_sr": entry}).to_string("bibtex")
+
+
 def written() -> dict[str, str]:
     """Text of every file as it has to be."""
     version, citation, setup = sources()
@@ -170,6 +201,7 @@ def written() -> dict[str, str]:
                 raise ValueError(f"{name} has {n} places for {line!r} instead of 1")
         found[name] = text
     found[".zenodo.json"] = json.dumps(zenodo(citation), indent=2, ensure_ascii=False) + "\n"
+    found["boilerplate/bib/bids_sr.bib"] = bibtex(version, citation)
     code = codemeta(version, citation, setup)
     found["codemeta.json"] = json.dumps(code, indent=2, ensure_ascii=False) + "\n"
     head = "# By .ci/metadata.py; a feedstock takes the sdist of the package index as its source\n"

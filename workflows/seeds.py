@@ -1,12 +1,14 @@
 """Regressors of a run: events, or time series of seeds or temporal components."""
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from bids_sr.pipeline.artifacts import Regressors, Series
 from bids_sr.pipeline.flow import add_methods_text, read_events
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import seeds as steps_seeds
+from bids_sr.steps import seeds as steps_seeds, task_events
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.seeds import SeedTemplate
 from bids_sr.workflows.anatomy import Anatomy
@@ -14,6 +16,9 @@ from bids_sr.workflows.confounds import RunConfounds
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries
+
+_SERIES_ENTITIES = frozenset({"echo", "part", "chunk"})
+"""Entities of series that BIDS does not allow in names of events tables."""
 
 
 def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None) -> SeedTemplate:
@@ -42,6 +47,7 @@ def find_regressors(
 ) -> Regressors:
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
+        store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
         return read_events(plan.bold.events)
     if plan.seeds:
         regressors, columns = steps_seeds.seed_series(
@@ -71,6 +77,20 @@ def find_regressors(
         add_methods_text(Part.PREPROCESSING, steps_seeds.COMPONENTS_TEXT)
     outputs.store(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
     return regressors
+
+
+def store_events(events: Path, sidecar: Mapping[str, object], outputs: Outputs) -> None:
+    """Store the events of a run, which other programs search next to the series.
+
+    `sidecar`: metadata of the events table of the data set.
+    """
+    outputs.store(
+        task_events.copy_events(events),
+        {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
+        sidecar={"Description": "Events of the run, as in the linear model"} | dict(sidecar),
+        exported_as={},
+        level="minimal",
+    )
 
 
 def extract_own_seeds(

@@ -361,6 +361,7 @@ def _survey_run(
     run = replace(
         run,
         events=events,
+        events_sidecar={} if events is None else index.read_events_sidecar(events),
         pair=pair,
         holdout=holdout,
         calibration=calibration,

@@ -94,10 +94,10 @@ class BoldRun:
     runs as well, with an axis order as close as possible to the order of the run.
 
     `tr` is in s. `sidecar` is metadata after inheritance. `events` are None at rest, and if events
-    are ignored. `slice_timing` is in seconds from the start of a volume, one per slice; None if it
-    is not corrected. `echoes` are file and echo time (ms) of all combined echoes, the first being
-    `bold`; empty for a single echo. `factor` is acquired voxel size divided by high-resolution
-    voxel size, per axis.
+    are ignored; `events_sidecar` is metadata after inheritance. `slice_timing` is in seconds from
+    the start of a volume, one per slice; None if it is not corrected. `echoes` are file and echo
+    time (ms) of all combined echoes, the first being `bold`; empty for a single echo. `factor` is
+    acquired voxel size divided by high-resolution voxel size, per axis.
 
     `pair` are images of the same participant that this run is super-resolved with, and `holdout`
     is the second pair of the session, which is not used for training. `calibration` is a short
@@ -111,6 +111,7 @@ class BoldRun:
     tr: float
     sidecar: Mapping[str, object] = field(default_factory=dict)
     events: Path | None = None
+    events_sidecar: Mapping[str, object] = field(default_factory=dict)
     slice_timing: tuple[float, ...] | None = None
     echoes: tuple[tuple[Path, float], ...] = ()
     factor: Triple = DEFAULT_FACTORS

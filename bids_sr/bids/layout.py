@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.bids.findings import input_error
+from bids_sr.bids.findings import InputError, input_error
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import (
     find_inherited,
@@ -154,6 +155,18 @@ class Index:
         return max(
             tables, key=lambda table: (len(table.parts), len(parse_entities(table))), default=None
         )
+
+    def read_events_sidecar(self, events: Path) -> dict[str, object]:
+        """Return the metadata of an events table after inheritance.
+
+        Sidecars that cannot be read are skipped; `type_levels` reports them.
+        """
+        readable_files = []
+        for file in self.find_sidecars(events):
+            with suppress(InputError):
+                self.read_sidecar(file)
+                readable_files.append(file)
+        return merge_sidecars(readable_files)
 
     def list_root_sidecars(self, suffix: str) -> list[Path]:
         """Return the JSON files with a suffix in the root directory of the data set, by name."""

@@ -212,15 +212,12 @@ def _make_export_lines(plan: "Plan", output_dir: Path) -> Iterator[str]:
             run for run, is_applied in read_applied(output_dir, name).items() if not is_applied
         ]
         zero_filled_text = (
-            f"{name} was not applied, so these runs are NOT super-resolved but zero filled:"
-            f" {list_some(unapplied_runs, _MAX_NAMES)}. "
+            f". {name} was not applied, so these runs are NOT super-resolved but zero filled:"
+            f" {list_some(unapplied_runs, _MAX_NAMES)}"
             if unapplied_runs
             else ""
         )
-        text = (
-            "Preprocessed series with fMRIPrep file names, for nilearn, XCP-D and other software"
-        )
-        yield format_item("exported", f"{root}: {zero_filled_text}{text}")
+        yield format_item("exported", f"For XCP-D, fitlins, nilearn: {root}{zero_filled_text}")
 
 
 def make_warning_lines(folder: Path) -> Iterator[str]:

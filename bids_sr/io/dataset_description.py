@@ -50,13 +50,18 @@ _README = """\
 
 | Content | Files |
 | --- | --- |
-| report of a participant (start here) | `sub-*.html` |
-| series, maps, regions, confounds, tables | `sub-*/**/func/` |
+| report of a participant (open this first) | `sub-*.html` |
+| series, maps, regions, events, confounds, tables | `sub-*/**/func/` |
 | T1w image, tissues, atlas, transforms | `sub-*/**/anat/` |
-| exported series under fMRIPrep's file names, for other programs | `derivatives/bids-sr-*/` |
+| one preprocessed series per run and space, for other programs | `derivatives/bids-sr-*/` |
 | trained models | `sourcedata/models/` |
 | settings and warnings of each call | `logs/*/` |
 | methods text with citations | `CITATION.md` |
+
+For XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep, use
+`derivatives/bids-sr-*/` and not this directory: these programs require exactly one preprocessed
+series per run and space, whereas this directory contains all series. Files that are in both
+directories are hard links and take no further space.
 
 If a participant has no report, or a report that begins with *not finished*, processing of this
 participant was not finished. The field `Sources` in the JSON sidecar of a file lists its input
@@ -66,11 +71,15 @@ BIDS validator.
 _SERIES_README = """\
 # {about}
 {unapplied_text}
-This directory has fMRIPrep's layout. The series {series} is the preprocessed BOLD series
-(`desc-preproc_bold`); brain mask, boldref, confounds, transforms and, for participants with a T1w
-image, the anatomical images are next to it. All other series, the maps and the evaluation are two
-directories up (`bids:bids-sr:` in `Sources`). Large files are hard links to the files there: if
-you change one in place, the other changes as well.
+Use this directory for XCP-D, fitlins, nilearn and other programs that take the output of fMRIPrep.
+The series {series} is the preprocessed BOLD series (`desc-preproc_bold`), exactly one per run and
+space; brain mask, boldref, events, confounds, transforms and, for participants with a T1w image,
+the anatomical images are next to it.
+
+All other series, the maps and the evaluation are two directories up (`bids:bids-sr:` in
+`Sources`). Open `../../sub-*.html` first: the report states whether the series can be trusted.
+Large files are hard links to the files there: if you change one in place, the other changes as
+well.
 """
 
 
@@ -80,6 +89,15 @@ def dataset_root(output_dir: Path, series: str) -> Path:
     Other programs find a preprocessed series there. The directory need not exist.
     """
     return output_dir / "derivatives" / f"{RESULTS}-{series}"
+
+
+def list_series_datasets(output_dir: Path, participant: str) -> list[Path]:
+    """Return the roots of the data sets with only one series that contain a participant.
+
+    `participant` is a label without ``sub-``.
+    """
+    pattern = dataset_root(Path(), "*") / f"sub-{participant}"
+    return sorted(folder.parent for folder in output_dir.glob(str(pattern)))
 
 
 def read_applied(output_dir: Path, series: str) -> dict[str, bool]:
@@ -170,7 +188,7 @@ def _describe_dataset(
     version: str,
     other_links: Mapping[str, str],
 ) -> dict[str, object]:
-    """Return the description of a data set, with authors and license of its source.
+    """Return the description of a data set, with authors, license and HED version of its source.
 
     `sources` are source data sets by their names in URIs ("raw" is the input), and `other_links`
     are links to data sets that are not sources, by their names in URIs. `version` is the version
@@ -185,7 +203,7 @@ def _describe_dataset(
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_links)
     copied_entries = {
         key: source_description[key]
-        for key in ("Authors", "License")
+        for key in ("Authors", "License", "HEDVersion")
         if source_description.get(key)
     }
     return {

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import bibliography
 from bids_sr.io import atomic_files
+from bids_sr.io.dataset_description import list_series_datasets
 from bids_sr.notices import Notice, read_record
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.facts import facts_html, messages_html
@@ -83,6 +84,20 @@ def _render_version(log_dir: Path, *, command: str | None) -> Markup:
         )
     version_link = render_link(f"logs/{log_dir.name}/{settings.name}", settings.name)
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
+
+
+def _render_places(root: Path, label: str) -> Markup:
+    """Render the directories of a participant's results, relative to the page.
+
+    `label` is without ``sub-``. The markup is empty without a data set for other programs.
+    """
+    datasets = [path.relative_to(root).as_posix() for path in list_series_datasets(root, label)]
+    if not datasets:
+        return Markup("")
+    return Markup(
+        "<p>For XCP-D, fitlins, nilearn: {} (one preprocessed series per run and space). All"
+        " series and maps: <code>sub-{}/</code>.</p>"
+    ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
 
 
 def _render_methods(markdown: str) -> Markup:
@@ -191,7 +206,7 @@ def _build_report(
         *_list_unrecorded_crashes(log_dir, all_notices),
     ]
     custom = {
-        "overview": messages_html("warning", messages["warning"]),
+        "overview": messages_html("warning", messages["warning"]) + _render_places(root, label),
         "summary": messages_html("note", messages["note"]),
         "methods": _render_methods(next(methods_texts, "")),
         "errors": _render_errors(failed_steps, log_dir),

@@ -92,5 +92,5 @@ def describe_software(version: str, packages: Mapping[str, str]) -> str:
     """
     names = [f"{name} {number}" for name, number in packages.items() if name != "Nipype"]
     nipype = f"*Nipype* {packages.get('Nipype', '')}".rstrip()
-    software = enumerate_words([f"*bids-sr* {version}", f"{nipype} [@nipype]", *names])
+    software = enumerate_words([f"*bids-sr* {version} [@bids_sr]", f"{nipype} [@nipype]", *names])
     return f"The analysis was performed with {software}."

@@ -63,6 +63,8 @@ OTHERS = (
     "sub-01/func/sub-01_task-tap_hemi-L_space-fsaverage_den-10k_contrast-thumb_stat-t_desc-sbl"
     "_statmap.func.gii",
     "sub-01/anat/sub-01_atlas-AAL2_dseg.tsv",
+    "sub-01/func/sub-01_task-tap_events.tsv",
+    "sub-01/func/sub-01_task-tap_events.json",
     "sub-01/func/sub-01_task-tap_desc-confounds_timeseries.tsv",
     "sub-01/func/sub-01_task-tap_desc-image_metrics.tsv",
     "sub-01/func/sub-01_task-tap_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
@@ -76,6 +78,8 @@ OTHERS = (
     "group_stats.tsv",
     "group_stats_columns.json",
 )
+TABLES = {"dseg": "index\tname\n1\ta\n", "events": "onset\tduration\n1.5\t0.5\n"}
+"""Tables whose columns BIDS specifies, by suffix."""
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +115,10 @@ def dataset(tmp_path_factory) -> Path:
     write_atlas(out, "AAL2", find_atlas().description)
     for name in OTHERS:
         (path := out / name).parent.mkdir(parents=True, exist_ok=True)
-        columns = "index\tname\n1\ta\n" if "dseg" in name else "a\n1\n"
+        columns = TABLES.get(path.stem.rpartition("_")[2], "a\n1\n")
+        description = '{"Description": "x"}' if "events" in name else "{}"
         path.write_text(
-            columns if path.suffix == ".tsv" else "{}" if path.suffix == ".json" else "x"
+            columns if path.suffix == ".tsv" else description if path.suffix == ".json" else "x"
         )
     return out
 

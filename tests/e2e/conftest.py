@@ -117,6 +117,8 @@ def copied(finished, tmp_path_factory) -> Path:
     shutil.copytree(finished.out / "sub-01", root / "OUT" / "sub-01")
     for path in (root / "OUT" / "sub-01").rglob("*_stat-variance_desc-sbl_statmap.nii.gz"):
         shutil.copy(path, str(path).replace("stat-variance", "stat-sd"))
+    (second := root / "OUT" / "sub-02" / "func").mkdir(parents=True)
+    shutil.copy(func / "sub-01_task-tap_events.tsv", second / "sub-02_task-tap_events.tsv")
     bold = Path(str(stem).replace("sub-01", "sub-02") + "_desc-preproc_bold.nii.gz")
     image = nib.load(bold)
     data = image.get_fdata(dtype=np.float32)

@@ -415,6 +415,27 @@ def test_nilearn_finds_the_run_and_computes_similar_maps(
     assert table.own_noise.min() > 0.9
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_nilearn_finds_series_events_confounds_and_mask_below_the_output_directory(finished):
+    """The raw data set is not needed; the space is the default of nilearn."""
+    from nilearn.glm.first_level import first_level_from_bids
+
+    (model,), ((series,),), ((events,),), (confounds,) = first_level_from_bids(
+        finished.out,
+        "tap",
+        derivatives_folder="derivatives/bids-sr-sbl",
+        mask_img="derivatives",
+        drift_model=None,
+        confounds_strategy=("motion", "high_pass", "wm_csf"),
+    )
+    assert Path(series).name == f"{NAMED}{SPACES[2]}_desc-preproc_bold.nii.gz"
+    raw = pd.read_csv(finished.bids_dir / "sub-01" / "func" / f"{NAMED}_events.tsv", sep="\t")
+    pd.testing.assert_frame_equal(events, raw)
+    assert len(confounds) == VOLUMES
+    model.fit(series, events, confounds)
+    assert model.compute_contrast("thumb").shape == nib.load(series).shape[:3]
+
+
 @pytest.mark.parametrize("filters", [[], [("desc", "preproc")]])
 def test_nilearn_rejects_the_output_directory_instead_of_choosing_a_series(finished, filters):
     """nilearn finds several images of the run, or none, and raises an error; otherwise it could

@@ -86,6 +86,21 @@ def test_sidecars_are_read_from_the_files(maker: BidsMaker, tmp_path: Path) -> N
     assert index.sidecar(index.find("bold", "01")[0]) == {"RepetitionTime": 3.5}
 
 
+def test_the_sidecars_of_events_are_merged_except_unreadable_ones(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
+    """The survey reports unreadable sidecars elsewhere."""
+    table = maker.events("sub-01_task-tap")
+    levels = {"trial_type": {"Levels": {"thumb": "thumb"}}, "onset": {"Units": "s"}}
+    (maker.root / "task-tap_events.json").write_text(json.dumps(levels))
+    own_sidecar = table.with_suffix(".json")
+    own_sidecar.write_text('{"onset": {"Units": "ms"}, "duration": null}')
+    index = open_layout(maker, tmp_path / "db")
+    assert index.read_events_sidecar(table) == {**levels, "onset": {"Units": "ms"}}
+    own_sidecar.write_text("{ cut short")
+    assert open_layout(maker, tmp_path / "db").read_events_sidecar(table) == levels
+
+
 def test_a_database_directory_can_be_shared_by_data_sets_and_programs(
     maker: BidsMaker, tmp_path: Path
 ) -> None:

@@ -345,9 +345,8 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
         "*_statmap.nii.gz in the same directory" in line
         for line in make_end_lines(plan, settings(tmp_path), RunOutcome())
     )
-    assert f"{dataset_root(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
-        "\n            ", " "
-    )
+    root = dataset_root(tmp_path, "sbl")
+    assert f"For XCP-D, fitlins, nilearn: {root}" in text.replace("\n            ", " ")
     assert "bids-sr-srgan" not in text
     (func_dir := dataset_root(tmp_path, "sbl") / "sub-01" / "func").mkdir(parents=True)
     (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
@@ -358,8 +357,8 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     assert "It is finer" not in text_without_verdict, "the verdict was already printed as progress"
     assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in text_without_verdict
     assert (
-        "bids-sr-sbl: sbl was not applied, so these runs are NOT super-resolved but zero filled:"
-        " sub-01_task-tap. Prepr" in text_without_verdict
+        "bids-sr-sbl. sbl was not applied, so these runs are NOT super-resolved but zero filled:"
+        " sub-01_task-tap" in text_without_verdict
     )
     assert (
         "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."

@@ -17,6 +17,7 @@ RAW = {
     "Name": "study",
     "BIDSVersion": "1.8.0",
     "License": "CC0",
+    "HEDVersion": "8.2.0",
     "Authors": ["A. One", "B. Two"],
     "ReferencesAndLinks": ["doi:10.1/x"],
     "DatasetDOI": "doi:10.2/y",
@@ -41,6 +42,7 @@ def test_authors_and_license_are_copied_from_the_source_dataset(raw):
     )
     description = description_of(out)
     assert (description["Authors"], description["License"]) == (RAW["Authors"], "CC0")
+    assert description["HEDVersion"] == "8.2.0", "tags of stored events refer to this version"
     assert description["HowToAcknowledge"].endswith("For the data: doi:10.1/x")
     assert description["DatasetLinks"] == {"raw": "../..", "fmriprep": "../fmriprep"}
     assert description["SourceDatasets"] == [

@@ -10,11 +10,12 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from pages import loaded
+from pybtex.database import parse_string
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ("setup.cfg", "CITATION.cff", "CHANGES.md", "Dockerfile", "bids_sr/version.py")
 TARGETS = {"setup.cfg", "CITATION.cff", "Dockerfile", ".zenodo.json", "codemeta.json"}
-TARGETS |= {"conda/recipe.yaml"}
+TARGETS |= {"conda/recipe.yaml", "boilerplate/bib/bids_sr.bib"}
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def released(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "conda").mkdir()
+    (tmp_path / "boilerplate" / "bib").mkdir(parents=True)
     version = (ROOT / "bids_sr/version.py").read_text()
     (line,) = re.findall(r"^RELEASE = .*$", version, re.MULTILINE)
     edit(tmp_path / "bids_sr/version.py", (line, 'RELEASE = "9.1.0"'))
@@ -78,6 +80,22 @@ def test_version_authors_and_address_are_written_everywhere(
     assert "author = Roe, R." in texts["setup.cfg"]
     assert '"name": "Roe, R."' in texts[".zenodo.json"]
     assert '"familyName": "Roe"' in texts["codemeta.json"]
+    entry = parse_string(texts["boilerplate/bib/bids_sr.bib"], "bibtex").entries["bids_sr"]
+    assert [str(person) for person in entry.persons["author"]] == ["Roe, R."]
+    assert (entry.fields["year"], entry.fields["url"]) == ("2030", "https://lab.edu/bids-sr")
+
+
+def test_the_entry_of_an_unreleased_version_has_no_placeholder_and_no_year(
+    metadata: ModuleType,
+) -> None:
+    version, citation, _ = metadata.sources()
+    citation |= {"repository-code": f"https://{metadata.PLACEHOLDER}/x", "doi": "10.5281/zenodo.1"}
+    citation.pop("date-released", None)
+    entry = parse_string(metadata.bibtex(version, citation), "bibtex").entries["bids_sr"]
+    assert set(entry.fields) == {"title", "howpublished", "doi"}
+    assert entry.fields["title"] == f"{{{citation['title']}}}"
+    assert version in entry.fields["howpublished"]
+    assert citation["license"] in entry.fields["howpublished"]
 
 
 def test_a_tag_is_accepted_if_all_metadata_agree(released: tuple[ModuleType, Path]) -> None:

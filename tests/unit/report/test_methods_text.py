@@ -7,6 +7,7 @@ import pytest
 
 import bids_sr.boilerplate as boilerplate
 from bids_sr.report import methods_text as text
+from bids_sr.version import RELEASE
 
 BIB = r"""
 @article{power2017, author = {Power, Jonathan D. and M{\"u}ller, J{\'o}zef},
@@ -124,10 +125,11 @@ def test_the_bibliography_is_readable_and_its_keys_are_unique():
     entries = boilerplate.split_bibtex(bibtex)
     keys = re.findall(r"(?m)^@\w+\{\s*([^,\s]+)", bibtex)
     assert len(keys) == len(set(keys)) == len(entries) > 0
-    for raw in entries.values():
+    for key, raw in entries.items():
         entry = text._read_entry(raw)
         assert text.plain_text(entry.fields["title"])
-        assert entry.fields["year"].isdigit()
+        is_unreleased = key == "bids_sr" and ".dev" in RELEASE
+        assert is_unreleased or entry.fields["year"].isdigit()
         assert text.list_authors(entry)
 
 

@@ -76,7 +76,7 @@ def test_the_text_of_a_default_run_is_short_and_states_values_in_order(maker: Bi
         "(FDR) of .05",
         "reconstruction error",
         "*recovered*",
-        f"*bids-sr* {VERSION}, *Nipype* 1.11.0",
+        f"*bids-sr* {VERSION} [@bids_sr], *Nipype* 1.11.0",
         "nilearn 0.14.1",
     ]
     assert [value for value in values if value not in text] == []

@@ -9,7 +9,7 @@ from graphmaker import planned_graph
 from bids_sr.pipeline.figure import FigureStep
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
-from bids_sr.pipeline.store import store
+from bids_sr.pipeline.store import derivative_path, store
 
 
 def _graph(root: Path, *options: str) -> Graph:
@@ -34,6 +34,30 @@ def _stored(graph: Graph) -> dict[str, Node]:
 def graphs_by_level(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
     levels = ("minimal", "standard", "full")
     return {level: _graph(tmp_path_factory.mktemp(level), "--level", level) for level in levels}
+
+
+def test_the_events_of_a_run_are_stored_under_a_name_without_entities_of_series(
+    tmp_path: Path,
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold("sub-01_task-tap_part-mag", n_volumes=68)
+    maker.events("sub-01_task-tap")
+    description = {"trial_type": {"Levels": {"thumb": "tapping"}}}
+    maker.json(maker.path("sub-01_task-tap_events.json", "func"), description)
+
+    def stored_events(*options: str) -> list[Node]:
+        graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", *options)
+        nodes = [node for node in graph.nodes if node.name == "store_events_table"]
+        for node in nodes:
+            settings = graph.settings[node]
+            entities = {**settings["entities"], **settings["own_entities"], "extension": ".tsv"}
+            assert derivative_path(entities) == "sub-01/func/sub-01_task-tap_events.tsv"
+            assert settings["own_sidecar"]["trial_type"] == description["trial_type"]
+            assert settings["exported_as"] == {}
+        return nodes
+
+    assert len(stored_events("--level", "minimal")) == 1
+    assert stored_events("--ignore", "events") == []
 
 
 def test_a_level_only_affects_which_results_are_stored(graphs_by_level: dict[str, Graph]) -> None:
@@ -68,6 +92,7 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
         "preproc",
         "series",
         "confounds",
+        "events_table",
         "registration",
         "activation",
         "image_metrics",

@@ -1,0 +1,23 @@
+"""Events table of a run, stored with the results for other programs."""
+
+import pandas as pd
+
+from bids_sr.io.tables import read_rows
+from bids_sr.pipeline.artifacts import File, Table
+from bids_sr.pipeline.step import step
+
+_STIMULUS_FILE = "stim_file"
+"""Column of paths relative to ``stimuli/`` of the data set, which the results do not contain."""
+
+
+@step(makes="events_table")
+def copy_events(events_file: File) -> Table:
+    """Copy the events table that the linear model reads, with the same text in all cells.
+
+    Onsets remain valid, because stored series contain all volumes. The column ``stim_file`` is
+    omitted.
+    """
+    columns, rows = read_rows(events_file)
+    names = [name for name in columns if name != _STIMULUS_FILE]
+    cells = [[row[name] for name in names] for _, row in rows]
+    return pd.DataFrame(cells, columns=names, dtype=object)

@@ -1,0 +1,32 @@
+"""Test that the stored events table has the text of the input, without paths of stimuli."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from bids_sr.glm.regressors import read_events
+from bids_sr.pipeline.flow import Eager
+from bids_sr.steps.task_events import copy_events
+
+TABLE = (
+    "onset\tduration\ttrial_type\tstim_file\tresponse\tnote\r\n"
+    '0.10\t2\tthumb\timages/a.png\t01\tsaid "yes"\r\n'
+    "12.50\t1e1\trest\tn/a\tn/a\t\r\n"
+    "30\tn/a\tlittle\timages/b.png\r\n"
+)
+
+
+def test_cells_keep_their_text_and_paths_of_stimuli_are_omitted(tmp_path: Path) -> None:
+    (table := tmp_path / "events.tsv").write_bytes(b"\xef\xbb\xbf" + TABLE.encode())
+    (tmp_path / "steps").mkdir()
+    with Eager(tmp_path / "steps"):
+        copy_events(table)
+    (stored,) = (tmp_path / "steps").rglob("*.tsv")
+    read = pd.read_csv(stored, sep="\t", dtype=str, keep_default_na=False)
+    assert list(read) == ["onset", "duration", "trial_type", "response", "note"]
+    assert read.to_numpy().tolist() == [
+        ["0.10", "2", "thumb", "01", 'said "yes"'],
+        ["12.50", "1e1", "rest", "n/a", ""],
+        ["30", "n/a", "little", "n/a", "n/a"],
+    ]
+    assert read_events(stored).trials() == read_events(table).trials()
