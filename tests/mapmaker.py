@@ -1,5 +1,6 @@
 """Maps and regions of a run, as the step that maps activation makes them."""
 
+from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import parse_map_label
 
@@ -8,4 +9,4 @@ def mapped(content: object, entities: dict[str, str]) -> Derivative:
     """Return a map or region whose sidecar agrees with its label."""
     series, fwhm_mm, region = parse_map_label(entities["desc"])
     about = {"SourceSeries": series, "SmoothingFWHM": fwhm_mm}
-    return Derivative(content, entities, about | ({"ThresholdLabel": region} if region else {}))
+    return Derivative(content, {"space": BOLDREF, **entities}, about | ({"ThresholdLabel": region} if region else {}))

@@ -71,7 +71,7 @@ def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=Non
     sd_maps = [
         replace(
             map_,
-            entities={"space": "boldref", **map_.entities},
+            entities={"space": "firstBoldref", **map_.entities},
             sidecar={**map_.sidecar, "Run": run},
         )
         for map_ in source_maps
@@ -129,7 +129,7 @@ def test_maps_of_the_first_run_are_unchanged(tmp_path):
     for source in maps_of(1, stats=("effect", "variance")):
         copied = run_maps[source.entities["stat"]]
         np.testing.assert_array_equal(copied.volume.data, source.volume.data)
-        assert copied.entities["space"] == "boldref"
+        assert copied.entities["space"] == "firstBoldref"
         assert copied.sidecar["Run"] == "run-1"
         assert copied.sidecar["NotApplied"] is False
 
@@ -258,7 +258,7 @@ def test_sidecars_list_runs_and_weights(tmp_path, two_runs):
     for stat in ("variance", "t", "z", "sd", "wrongsign", "sblFdr"):
         assert combined[stat].sidecar["RunWeights"] == sidecar["RunWeights"]
     assert combined["effect"].entities == {
-        "space": "boldref",
+        "space": "firstBoldref",
         "res": "hr",
         "contrast": "hand",
         "stat": "effect",
@@ -433,7 +433,7 @@ def test_maps_in_other_spaces_are_combined_separately(tmp_path):
     maps, other_spaces, _ = combine(tmp_path, run_maps)
     t1w_maps = by_stat(other_spaces)
     assert {map_.entities["space"] for map_ in other_spaces} == {"T1w"}
-    assert {map_.entities["space"] for map_ in maps} == {"boldref"}
+    assert {map_.entities["space"] for map_ in maps} == {"firstBoldref"}
     np.testing.assert_allclose(
         t1w_maps["effect"].volume.data, by_stat(maps)["effect"].volume.data, rtol=1e-6
     )
@@ -463,7 +463,7 @@ def on_another_grid(space):
 
 def test_runs_on_different_grids_are_not_combined(tmp_path, caplog):
     run_maps = carry(tmp_path, "run-1", 1)
-    maps, _, _ = combine(tmp_path, [*run_maps, *on_another_grid("boldref")])
+    maps, _, _ = combine(tmp_path, [*run_maps, *on_another_grid("firstBoldref")])
     assert maps == []
     assert "different grids" in caplog.text
 

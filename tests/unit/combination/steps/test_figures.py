@@ -28,7 +28,7 @@ def volume(values: object) -> Volume:
 
 
 def statmap(series: str, stat: str, values: object, **facts: object) -> Derivative:
-    entities = {"space": "boldref", "contrast": "all", "stat": stat, "desc": series}
+    entities = {"space": "firstBoldref", "contrast": "all", "stat": stat, "desc": series}
     common = {"SourceSeries": series, "SmoothingFWHM": 0.0}
     return Derivative(volume(values), {**entities, "suffix": "statmap"}, {**common, **facts})
 
@@ -43,7 +43,7 @@ def combined_maps(series: str, *, sd: bool = True, **facts: object) -> list[Deri
     effect = np.where(ACTIVE, 20.0, 1.0)
     values = {"effect": effect, "variance": 1.0, "t": effect, "personsd": 2.0}
     values |= {"sd": 3.0} if sd else {}
-    region = {"space": "boldref", "label": "all", "desc": f"{series}Fdr", "suffix": "mask"}
+    region = {"space": "firstBoldref", "label": "all", "desc": f"{series}Fdr", "suffix": "mask"}
     mask = Volume(ACTIVE.astype(np.uint8), AFFINE)
     labels = {"SourceSeries": series, "SmoothingFWHM": 0.0, "ThresholdLabel": "Fdr"}
     return [

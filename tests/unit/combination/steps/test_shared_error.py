@@ -204,7 +204,7 @@ def test_a_run_that_saw_nothing_has_the_error_of_the_other_run(simulation, tmp_p
         agreement = {"LeftOut": dict.fromkeys(left_out, "reversed"), "Disagreeing": {}}
         (sd_map,) = scale(simulation, maps, acquired_maps, run, names, folder, agreement)
         assert sd_map.sidecar["Run"] == run
-        assert sd_map.entities["space"] == "boldref"
+        assert sd_map.entities["space"] == "firstBoldref"
         return np.median(sd_map.volume.data)
 
     alone = measure_median("run-2", ["run-2"])
