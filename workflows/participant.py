@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from bids_sr.bids import BoldRun, Subject
-from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
 from bids_sr.config.sections.paths import WORKFLOW
+from bids_sr.io.template_cache import DEFAULT_SPACE, INSTALLED_TEMPLATES
 from bids_sr.pipeline.flow import Flow, add_methods_text, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
@@ -97,7 +97,7 @@ def _choose_template(analysis: Analysis, subject: Subject) -> str:
     candidates = (
         *analysis.settings.preprocessing.templates,
         *imported_spaces,
-        INSTALLED_TEMPLATES[0],
+        DEFAULT_SPACE,
     )
     return candidates[0]
 
