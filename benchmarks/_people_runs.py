@@ -56,7 +56,7 @@ OPTIONS = (
 PROCESSORS = "1"
 REFUSED = "it cannot calibrate"  # in the log
 SERIES = ("zerofill", "sbl", "measured")
-ACQUIRED_T = "contrast-all_stat-t_desc-raw_statmap.nii"
+ACQUIRED_T = "contrast-all_stat-t_desc-acquired_statmap.nii"
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _store(results: Path, run: Path, folder: Path, *, calibrated: bool) -> dict[
         shutil.copy(steps / "register_calibration" / "boldref2calibration_xfm.txt", folder)
     if not (run / "measured").exists():
         return {}
-    shutil.copy(run / "raw" / "map_series" / ACQUIRED_T, folder)
+    shutil.copy(run / "acquired" / "map_series" / ACQUIRED_T, folder)
     for name in SERIES:
         shutil.copy(run / name / "measure_effects" / "effects.npz", folder / f"{name}.npz")
     return {"share": share(*(_series(run, name) for name in SERIES))}

@@ -114,7 +114,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         _EffectMaker(stored, seed),
         stored.prior,
         stored.mask(),
-        stored.mask("raw"),
+        stored.mask("acquired"),
     )
     effects, level = maker.effects_by_kind(), prior.region.level
     down = [
@@ -125,9 +125,9 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         )
         for x in effects.values()
     ]
-    spread = stored.map("all", "variance", "raw")
+    spread = stored.map("all", "variance", "acquired")
     # as strong as the effect of the run: the highest percent of |t|
-    t = np.abs(stored.map("all", "t", "raw")[low_mask])
+    t = np.abs(stored.map("all", "t", "acquired")[low_mask])
     se = np.sqrt(np.where(low_mask, spread, 0))
     strong = [
         np.quantile(t, 0.99) / np.quantile(np.abs(y[low_mask] / se[low_mask]), 0.99) for y in down

@@ -132,14 +132,16 @@ class Stored:
 
     def map(self, contrast: str, stat: str, series: str, fwhm_mm: float = 0.0) -> Array:
         """Load a map (X, Y, Z), on the acquired grid if the series is raw."""
-        res = "" if series == "raw" else "res-hr_"
+        res = "" if series == "acquired" else "res-hr_"
         desc = map_label(series, fwhm_mm)
         image = self.image(f"{res}contrast-{contrast}_stat-{stat}_desc-{desc}_statmap")
         return np.asarray(image.dataobj, dtype=np.float32)
 
     def mask(self, series: str = "") -> Array:
         """Load the brain mask on the acquired grid (raw) or on the high-resolution grid."""
-        image = self.image("desc-rawBrain_mask" if series == "raw" else "res-hr_desc-brain_mask")
+        image = self.image(
+            "desc-rawBrain_mask" if series == "acquired" else "res-hr_desc-brain_mask"
+        )
         return np.asarray(image.dataobj) > 0
 
     def rows(self, table: str) -> list[MetricRow]:
@@ -266,7 +268,7 @@ class Stored:
             next(self.place.glob("sourcedata/models/*/*_desc-sbl_model.safetensors"))
         )
         raw = self.image("desc-rawBrain_mask")
-        inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
+        inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("acquired"))
         prior = make_detail(model, inputs, raw.shape).source
         assert isinstance(prior, Prior)
         return prior
@@ -274,7 +276,7 @@ class Stored:
     @cached_property
     def draws(self) -> tuple[Array, Array]:
         """Errors of draws (N, X, Y, Z), and the mean square of the acquired part of draws."""
-        shape, coarse = self.mask().shape, self.mask("raw").shape
+        shape, coarse = self.mask().shape, self.mask("acquired").shape
         errors, power = np.zeros((N_SAMPLES, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
             for z in range(shape[2]):
@@ -295,7 +297,7 @@ class Stored:
         """Return SD^2 of the effect of one half, from the same half of the acquired series."""
         errors, power = self.draws
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
-        scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
+        scale = effect_scale(effect, variance, power, self.mask("acquired"), self.zooms[0])
         # as `measure_error` computes it for maps of the complete run
         fine = smooth(
             interpolate_to_shape(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5

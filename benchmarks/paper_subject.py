@@ -84,7 +84,7 @@ def stage_of(node: str, step: str) -> str:
     'super-resolution: srgan'
     """
     if step in ("super_resolve", "correct_motion"):
-        return SERIES + (node.split(".")[-2] if step == "super_resolve" else "raw")
+        return SERIES + (node.split(".")[-2] if step == "super_resolve" else "acquired")
     names = (step, *modules_of_steps().get(step, ()))
     return next((STAGES[name] for name in names if name in STAGES), "other steps")
 

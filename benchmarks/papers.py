@@ -106,7 +106,7 @@ def srgan(work: Path, people: int) -> None:
         srgan_parts(sizes),
         remarks=[
             common + " Values are medians (IQR) of the paired differences, followed by p. Region"
-            " sizes are in acquired voxels. `rawSpline` is the map of the acquired series,"
+            " sizes are in acquired voxels. `acquiredSpline` is the map of the acquired series,"
             " interpolated to high-resolution voxels. The last two columns are differences to the"
             " same series without smoothing.",
         ],
@@ -168,14 +168,14 @@ def srgan_rows(sizes: pd.DataFrame) -> list[dict[str, Any]]:
         medians = {
             title: median_text(values[name], form)
             for title, name in (
-                ("acquired", "raw"),
+                ("acquired", "acquired"),
                 ("bspline", "bspline"),
                 ("zerofill", "zerofill"),
                 ("srgan", "srgan"),
             )
         }
         tests = {
-            f"p, {name}": wilcoxon(values[name], values["raw"])
+            f"p, {name}": wilcoxon(values[name], values["acquired"])
             for name in ("bspline", "zerofill", "srgan")
         }
         published = SRGAN_PAPER.get(("with" if width else "without", measure), ("–", "–", "–"))
@@ -209,11 +209,15 @@ def srgan_parts(sizes: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "smoothing (mm)": f"{width:g}",
                 "measure": measure,
-                "srgan − acquired": part(values["srgan"], values["raw"]),
-                "voxels: rawSpline − acquired": part(values["rawSpline"], values["raw"]),
-                "grid: bspline − acquired": part(values["bspline"], values["raw"]),
+                "srgan − acquired": part(values["srgan"], values["acquired"]),
+                "voxels: acquiredSpline − acquired": part(
+                    values["acquiredSpline"], values["acquired"]
+                ),
+                "grid: bspline − acquired": part(values["bspline"], values["acquired"]),
                 "method: srgan − bspline": part(values["srgan"], values["bspline"]),
-                "smoothing: acquired": part(values["raw"], unsmoothed["raw"]) if width else "–",
+                "smoothing: acquired": part(values["acquired"], unsmoothed["acquired"])
+                if width
+                else "–",
                 "smoothing: srgan": part(values["srgan"], unsmoothed["srgan"]) if width else "–",
             }
         )

@@ -144,12 +144,12 @@ class Run:
 
     def map(self, contrast: str, stat: str, name: str, width: float) -> Array:
         """Load a map of the program, which calls the acquired series `raw`."""
-        return self.stored.map(contrast, stat, "raw" if name == "acquired" else name, width)
+        return self.stored.map(contrast, stat, "acquired" if name == "acquired" else name, width)
 
     @cached_property
     def points(self) -> Array:
         """Points of the brain (RAS mm)."""
-        return voxel_centers(self.stored.mask("raw"), self.boldref.affine)
+        return voxel_centers(self.stored.mask("acquired"), self.boldref.affine)
 
     @cached_property
     def own_effects(self) -> dict[str, Array]:
@@ -157,7 +157,7 @@ class Run:
         return {name: self.load_or_make(name, self._effects_of) for name in (*NAMES, "zerofill")}
 
     def _effects_of(self, name: str) -> Array:
-        ending = "desc-raw" if name == "acquired" else f"res-hr_desc-{name}"
+        ending = "desc-acquired" if name == "acquired" else f"res-hr_desc-{name}"
         file = self.stored.file(f"{ending}_bold.nii.gz")
         with tempfile.TemporaryDirectory() as place, uncompressed(file, Path(place)) as reader:
             return self.block_maps(reader)
@@ -186,7 +186,7 @@ class Run:
         about = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
         factor = (1.0, 1.0, 1.0) if name == "measured" else FACTOR
         upsample = make_upsampler(
-            "raw" if name == "measured" else name, UpsamplerInputs(factor=factor)
+            "acquired" if name == "measured" else name, UpsamplerInputs(factor=factor)
         )
         settings = self.stored.settings(WIDTHS)
         tr, start_time = self.stored.tr, settings.design.start_time
@@ -245,7 +245,7 @@ def registered(frame: Run, run: Run) -> Array:
     """Return the transform of a point of the frame's boldref to its point in a run's boldref."""
     if frame.number == run.number:
         return HERE
-    masks = [item.stored.mask("raw") for item in (frame, run)]
+    masks = [item.stored.mask("acquired") for item in (frame, run)]
     with tempfile.TemporaryDirectory() as folder:
         fit = register_rigid(
             frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run")

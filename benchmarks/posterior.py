@@ -111,12 +111,12 @@ def of_halves(
             for width in WIDTHS:
                 truth, noise = halves_by_series["measured"][width].other_half(contrast, half)
                 variance = stored.error_variance(
-                    halves_by_series["raw"][0.0], contrast, half, width
+                    halves_by_series["acquired"][0.0], contrast, half, width
                 )
                 halves_by_name = {"sbl": sbl_halves[width]} | {
                     name: halves_by_width[width]
                     for name, halves_by_width in halves_by_series.items()
-                    if width in halves_by_width and name != "raw"
+                    if width in halves_by_width and name != "acquired"
                 }
                 maps = {
                     name: {s: h.map(contrast, half, s) for s in ("effect", "variance", "t", "z")}
@@ -209,7 +209,7 @@ def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
                 series: stored.halves(series, widths)
                 for series, widths in (
                     ("measured", WIDTHS),
-                    ("raw", WIDTHS[:1]),
+                    ("acquired", WIDTHS[:1]),
                     ("bspline", WIDTHS[:1]),
                     ("zerofill", WIDTHS[1:]),
                 )

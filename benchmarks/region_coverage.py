@@ -114,15 +114,21 @@ class RunErrors:
 
     def scale(self, contrast: str) -> Array:
         """Return the square root of the local scale of a contrast, per voxel."""
-        effect, variance = (self.stored.map(contrast, s, "raw") for s in ("effect", "variance"))
+        effect, variance = (
+            self.stored.map(contrast, s, "acquired") for s in ("effect", "variance")
+        )
         scale = effect_scale(
-            effect, variance, self.stored.draws[1], self.stored.mask("raw"), self.stored.zooms[0]
+            effect,
+            variance,
+            self.stored.draws[1],
+            self.stored.mask("acquired"),
+            self.stored.zooms[0],
         )
         return np.sqrt(interpolate_to_shape(scale, self.mask.shape)).ravel()
 
     def active(self, contrast: str) -> Array:
         """Return the voxels that are active in the acquired run, on the high-resolution grid."""
-        t = interpolate_to_shape(self.stored.map(contrast, "t", "raw"), self.mask.shape)
+        t = interpolate_to_shape(self.stored.map(contrast, "t", "acquired"), self.mask.shape)
         return np.asarray(self.mask & (np.abs(t) > ACTIVE_T))
 
     def measure(self, contrast: str, scale: Array, region: Array, width: float) -> dict[str, Any]:

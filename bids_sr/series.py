@@ -14,11 +14,11 @@ from typing import Literal, NamedTuple
 KindOfSeries = Literal["acquired", "baseline", "control", "method", "placebo", "measured", "run"]
 
 # acquired series, and its maps interpolated by cubic splines to the high-resolution grid
-RAW, RAW_SPLINE = "raw", "rawSpline"
+ACQUIRED, ACQUIRED_SPLINE = "acquired", "acquiredSpline"
 MEASURED = "measured"  # high-resolution reference that was acquired in the same run
 OTHER_RUN = "otherRun"  # another acquired run of the same task, used as a reference
 _RUN = "run"  # in tables: rows about the run as a whole
-ACQUIRED = (RAW, RAW_SPLINE)
+ACQUIRED_NAMES = (ACQUIRED, ACQUIRED_SPLINE)
 _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
     "zerofill": "in-plane zero filling of k-space",
@@ -123,7 +123,7 @@ def parse_series_name(name: str) -> SeriesLabel:
     SeriesLabel(name='srganMirror', kind='placebo', method='srgan', variant='Mirror')
     """
     names_by_kind: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
-        ("acquired", ACQUIRED),
+        ("acquired", ACQUIRED_NAMES),
         ("baseline", BASELINES),
         ("control", CONTROLS),
         ("measured", (MEASURED,)),

@@ -202,8 +202,8 @@ def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Ima
     high = {"B-spline": "bspline", f"super-resolved ({best})": best, "measured": "measured"}
     found = {
         ACQUIRED: (
-            load(out, "desc-raw_bold"),
-            load(out, f"contrast-{CONTRAST}_stat-t_desc-raw_statmap"),
+            load(out, "desc-acquired_bold"),
+            load(out, f"contrast-{CONTRAST}_stat-t_desc-acquired_statmap"),
         ),
         **{
             title: (

@@ -30,7 +30,7 @@ HR_AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
 HR_AFFINE[:3, 3] = [-41, -61, 20]
 
 
-def plan_of(maps: DerivativeMaps, series: Sequence[str] = ("raw",)) -> MapPlan:
+def plan_of(maps: DerivativeMaps, series: Sequence[str] = ("acquired",)) -> MapPlan:
     """Return the plan of group maps of all participants who have maps."""
     labels = sorted({run.participant for run in (*maps.runs, *maps.combined)})
     members = GroupMembers(
@@ -49,7 +49,7 @@ def plan_of(maps: DerivativeMaps, series: Sequence[str] = ("raw",)) -> MapPlan:
 def write_run(
     root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
 ) -> None:
-    """Write mask, boldref, transforms and maps (effect and t, raw and sbl) of a run.
+    """Write mask, boldref, transforms and maps (effect and t, acquired and sbl) of a run.
 
     Activation is the same in all runs.
     """
@@ -66,7 +66,7 @@ def write_run(
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
     write_transforms(func / name, anat, xfm)
     for series, grid, shape, res in (
-        ("raw", AFFINE, SHAPE, ""),
+        ("acquired", AFFINE, SHAPE, ""),
         ("sbl", HR_AFFINE, (40, 44, 8), "_res-hr"),
     ):
         effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
@@ -96,7 +96,7 @@ def write_combined(
     shift: float = 0,
     left_out: tuple[str, ...] = (),
 ) -> None:
-    """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
+    """Write the map of all runs as the mean of the maps of the runs (acquired and sbl).
 
     `reference`: run whose boldref is the frame; `shift`: added constant that identifies a stored
     map; `percent`: in percent of 500, as for maps of all sessions; `left_out`: names of excluded
@@ -104,7 +104,7 @@ def write_combined(
     """
     func = root / sub / "func"
     func.mkdir(parents=True, exist_ok=True)
-    for series, res in (("raw", ""), ("sbl", "_res-hr")):
+    for series, res in (("acquired", ""), ("sbl", "_res-hr")):
         for stat in ("effect", "t"):
             ending = f"{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap"
             paths = [next(root.glob(f"{sub}/**/{run}{ending}.nii.gz")) for run in runs]
@@ -167,7 +167,7 @@ def write_frame(stem: Path, affine: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def map_path(
-    stem: Path, contrast: str, series: str = "raw", space: str = f"_space-{SPACE}_res-2"
+    stem: Path, contrast: str, series: str = "acquired", space: str = f"_space-{SPACE}_res-2"
 ) -> Path:
     """Return the file of an unsmoothed effect map of a run.
 
@@ -220,7 +220,7 @@ class Study:
         weights: Mapping[str, Mapping[str, float]] | None = None,
         at_rest: bool = False,
         slices: slice = slice(40, 50),
-        series: Sequence[str] = ("raw",),
+        series: Sequence[str] = ("acquired",),
         in_template: bool = True,
     ) -> Path:
         """Write the outputs of a run, and return the folder and the start of their names.
@@ -258,7 +258,7 @@ class Study:
             values = np.where(inside, 10 * np.asarray(percent), 0)
             for name in series:
                 save_quickly(values, affine, map_path(stem, contrast, name, space))
-        row = MetricRow(series="raw", statistic="dof", value=44.0)
+        row = MetricRow(series="acquired", statistic="dof", value=44.0)
         table = stem.with_name(f"{stem.name}_desc-activation_metrics.tsv")
         table.write_text(table_text([row]))
         if weights is None:

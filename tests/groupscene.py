@@ -21,7 +21,7 @@ import nibabel as nb
 import numpy as np
 
 SPACE = "MNI152NLin2009cAsym"
-RAW, SBL = "raw", "sbl"
+ACQUIRED, SBL = "acquired", "sbl"
 BLOCK = 8  # voxels of 2 mm, edge of blocks with equal effects, which compress fast
 SPREAD = 0.3  # SD of the effect between blocks, relative to the effect of the participant
 LEVELS = ("band", "reference", "region", "threshold", "contrast")
@@ -158,7 +158,7 @@ class Run:
     session: str = ""
     number: str = ""
     contrasts: list[Contrast] = field(default_factory=list)
-    series: list[str] = field(default_factory=lambda: [RAW])
+    series: list[str] = field(default_factory=lambda: [ACQUIRED])
     signal: float = 1000.0
     shift: float = 0.0
     region: Region | None = None

@@ -160,7 +160,7 @@ def cohort(output_dir: Path, count: int = 8) -> list[str]:
             detail("measured", base + 0.2 + odd),
         ]
         activation = [
-            *sizes("raw", 100 + number, 120 + number, 0.6),
+            *sizes("acquired", 100 + number, 120 + number, 0.6),
             *sizes("bspline", 80 + number, 90 + 2 * number, 0.5),
             *sizes("sbl", 70 + number, 85 + number, None if number == 0 else 0.4),
         ]

@@ -269,7 +269,7 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
     graph = make_graph(settings, plan, "0")
     run = next(scope.name for scope in graph.scope.inward() if scope.run)
     handles = [
-        handle_of(graph, "map_series", "maps", "raw"),
+        handle_of(graph, "map_series", "maps", "acquired"),
         output_of(graph, "bold_mask", run),
         output_of(graph, "boldref", run),
     ]
@@ -343,7 +343,7 @@ def written_maps(out: Path) -> Maps:
         contrast_weights = json.loads(path.read_text(encoding="utf-8")).get("ContrastWeights")
         if contrast_weights:
             weights[path.name.split("contrast-")[1].split("_")[0]] = contrast_weights
-    for path in sorted(out.glob("sub-01/**/*_stat-effect_desc-raw_statmap.nii.gz")):
+    for path in sorted(out.glob("sub-01/**/*_stat-effect_desc-acquired_statmap.nii.gz")):
         label = path.name.split("contrast-")[1].split("_")[0]
         if list(weights.get(label, {}).values()) == [1.0]:
             (name,) = weights[label]

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 from groupscene import (
-    RAW,
+    ACQUIRED,
     SBL,
     Call,
     Contrast,
@@ -588,7 +588,7 @@ def earlier_call(rng: Rng, group: Group) -> None:
     if changes[2]:
         earlier.call.flips = 20
     for run in _task_runs(earlier) if changes[3] else ():
-        run.series = [RAW, SBL]
+        run.series = [ACQUIRED, SBL]
     group.earlier = earlier
 
 

@@ -1319,7 +1319,7 @@ def altered_sibling(rng: Rng, scene: Scene, right: Right) -> None:
 
     def check_combination(scene: Scene) -> str:
         (path,) = (scene.root / "out").glob(
-            "sub-01/func/*_space-boldref_contrast-thumb_stat-effect_desc-raw_statmap.nii.gz"
+            "sub-01/func/*_space-boldref_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz"
         )
         about = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
         expected = [f"run-{altered}"] if how in ("wrong log", "mirrored") else []

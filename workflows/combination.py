@@ -26,7 +26,7 @@ from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.run_time import RunTime
-from bids_sr.series import MEASURED, RAW, map_label, series_names
+from bids_sr.series import ACQUIRED, MEASURED, map_label, series_names
 from bids_sr.steps import activation, spaces
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
@@ -152,11 +152,11 @@ def _combine_group(
             for name, run in runs.items()
             if name != first_name
         }
-        resampled_maps[RAW] = _resample_series(
-            RAW, runs, first, registered_runs, group, list(group.contrasts)
+        resampled_maps[ACQUIRED] = _resample_series(
+            ACQUIRED, runs, first, registered_runs, group, list(group.contrasts)
         )
         agreement = _check_agreement(
-            analysis, group, resampled_maps[RAW], first_name, first, registered_runs
+            analysis, group, resampled_maps[ACQUIRED], first_name, first, registered_runs
         )
         for series in _list_combined_series(runs.values()):
             runs_with_series = {
@@ -165,7 +165,7 @@ def _combine_group(
             contrasts = _select_shared_contrasts(group, runs_with_series)
             if len(runs_with_series) < 2 or not contrasts:
                 continue
-            if series != RAW:
+            if series != ACQUIRED:
                 moved_maps = _resample_series(
                     series, runs_with_series, first, registered_runs, group, list(contrasts)
                 )
@@ -176,11 +176,11 @@ def _combine_group(
                     registered_runs,
                     contrasts,
                     moved_maps,
-                    resampled_maps[RAW],
+                    resampled_maps[ACQUIRED],
                     agreement,
                 )
                 resampled_maps[series] = concatenate([moved_maps, error_maps])
-            with subworkflow(series, high_resolution=series != RAW):
+            with subworkflow(series, high_resolution=series != ACQUIRED):
                 tested_rows = _test_series(
                     series, runs_with_series, contrasts, registered_runs, agreement, outputs
                 )
@@ -415,8 +415,8 @@ def _resample_series(
     """Resample the maps of a series in all runs to the frame of the first run."""
     # the acquired maps are also compared between runs before any series is combined, and nipype
     # does not allow workflows that depend on each other
-    scope = "acquired_maps" if series == RAW else series
-    with subworkflow(scope, high_resolution=series != RAW):
+    scope = "acquired_maps" if series == ACQUIRED else series
+    with subworkflow(scope, high_resolution=series != ACQUIRED):
         return concatenate(
             _resample_run(name, run, series, first, registered_runs.get(name), group, contrasts)
             for name, run in runs.items()
@@ -517,7 +517,7 @@ def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
     if series in first.maps.series:
         return first.maps.series[series].series.mask
     registration = first.fitted_run.registration
-    return registration.bold_mask if series == RAW else registration.bold_mask_hr
+    return registration.bold_mask if series == ACQUIRED else registration.bold_mask_hr
 
 
 def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
@@ -530,7 +530,7 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     for run in runs:
         method_series = series_names(run.plan.analysis.settings.superres.method)
         series_order = (
-            RAW,
+            ACQUIRED,
             _INTERPOLATION,
             MEASURED,
             *run.plan.methods,

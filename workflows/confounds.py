@@ -26,11 +26,11 @@ class RunConfounds:
 
 
 def prepare_confounds(
-    plan: RunPlan, fitted_run: FittedRun, raw: Series, outputs: Outputs
+    plan: RunPlan, fitted_run: FittedRun, acquired: Series, outputs: Outputs
 ) -> RunConfounds:
     """Compute or import the confounds of a run, and add the columns of a temporal model.
 
-    `raw`: motion-corrected acquired series.
+    `acquired`: motion-corrected acquired series.
     """
     precomputed = plan.bold.precomputed
     if precomputed is not None and precomputed.confounds is not None:
@@ -42,7 +42,7 @@ def prepare_confounds(
         )
         add_methods_text(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
-        confounds, columns = _compute_confounds(plan, fitted_run, raw)
+        confounds, columns = _compute_confounds(plan, fitted_run, acquired)
     censoring = None
     temporal = make_temporal_model(plan)
     if temporal is not None:
@@ -67,13 +67,13 @@ def prepare_confounds(
 
 
 def _compute_confounds(
-    plan: RunPlan, fitted_run: FittedRun, raw: Series
+    plan: RunPlan, fitted_run: FittedRun, acquired: Series
 ) -> tuple[Confounds, Facts]:
     """Compute the confounds of a run, with the description of their columns."""
     preprocessing = plan.analysis.settings.preprocessing
     registration, head_motion = fitted_run.registration, fitted_run.motion
     confounds, columns = run_confounds.gather_confounds(
-        raw,
+        acquired,
         registration.bold_mask,
         head_motion.motion,
         head_motion.hmc_xfms,

@@ -9,7 +9,7 @@ from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, V
 from bids_sr.pipeline.flow import add_methods_text, concatenate, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
+from bids_sr.series import ACQUIRED, ACQUIRED_BAND, MEASURED
 from bids_sr.steps import (
     another_run,
     block_effects,
@@ -182,7 +182,7 @@ def _compare_run(
         {computed_series.name: computed_series for computed_series in highres_series},
         series_effects,
         comparison,
-        acquired_maps=maps.series[RAW].maps,
+        acquired_maps=maps.series[ACQUIRED].maps,
         maps=maps.maps if "glm" in plan.analysis.settings.activation.kinds else None,
         known=known,
         other_effects=series.other_effects,
@@ -324,8 +324,8 @@ def _evaluate_early(
             {},
             early_effects,
             comparison,
-            acquired_maps=maps.series[RAW].maps,
-            maps=concatenate(maps.series[name].maps for name in (RAW, *compared_names)),
+            acquired_maps=maps.series[ACQUIRED].maps,
+            maps=concatenate(maps.series[name].maps for name in (ACQUIRED, *compared_names)),
             known=known,
             at_rest=plan.at_rest,
         )
@@ -495,7 +495,7 @@ def check_quality(
     if series_effects is not None:
         tables.append(
             mask_comparison.compare_masks(
-                series.raw.series,
+                series.acquired.series,
                 series_effects.effects,
                 registration.bold_mask_hr,
                 n_dummy=fitted_run.n_dummy,

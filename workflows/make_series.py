@@ -19,7 +19,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import add_methods_text, expect_cost, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
+from bids_sr.series import ACQUIRED, ACQUIRED_BAND, INTERPOLATIONS, MEASURED, SDMOD, series_names
 from bids_sr.sr.inference.upsampler_inputs import Placebo
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingSettings
@@ -58,7 +58,7 @@ from bids_sr.workflows.spaces import make_output_grids, show_spaces
 class RunSeries:
     """All series of a run, with regressors and confounds.
 
-    `raw` is the motion-corrected acquired series on the acquired grid. `high_resolution` are
+    `acquired` is the motion-corrected acquired series on the acquired grid. `high_resolution` are
     series on the high-resolution grid by name, in the order of computation: stored series, the
     measured series, series of other programs, and series that are only evaluated. `self_tests` are
     self-tests at reduced resolution by series, including the control method, which may not have a
@@ -70,7 +70,7 @@ class RunSeries:
     of the task, for the evaluation of compared series; None if either is missing.
     """
 
-    raw: ComputedSeries
+    acquired: ComputedSeries
     high_resolution: Mapping[str, ComputedSeries]
     self_tests: Mapping[str, Facts]
     model: LinearModel
@@ -88,12 +88,12 @@ _PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"
 class SeriesSources:
     """Inputs that all series of a run share.
 
-    `raw`: motion-corrected acquired series; None if no variance maps are estimated. `guide`: None
-    if there is no pair.
+    `acquired`: motion-corrected acquired series; None if no variance maps are estimated. `guide`:
+    None if there is no pair.
     """
 
     fitted_run: FittedRun
-    raw: Series | None = None
+    acquired: Series | None = None
     guide: Guide | None = None
 
 
@@ -142,9 +142,9 @@ def train_on_run(
     `interpolations`: plain interpolations that are self-tested together with the series.
     """
     fitted_run = sources.fitted_run
-    assert sources.raw is not None
+    assert sources.acquired is not None
     return training.estimate_variance(
-        sources.raw,
+        sources.acquired,
         fitted_run.registration.bold_mask,
         fitted_run.motion.hmc_xfms,
         None if request.is_control else fitted_run.calibration,
@@ -198,13 +198,13 @@ def make_series(
     series that are only evaluated.
     """
     grids = {} if anat is None else make_output_grids(plan, fitted_run, anat)
-    raw = make_raw(plan, fitted_run, outputs)
-    confounds = prepare_confounds(plan, fitted_run, raw.series, outputs)
-    regressors = find_regressors(plan, fitted_run, anat, raw.series, confounds, outputs)
+    acquired = make_acquired(plan, fitted_run, outputs)
+    confounds = prepare_confounds(plan, fitted_run, acquired.series, outputs)
+    regressors = find_regressors(plan, fitted_run, anat, acquired.series, confounds, outputs)
     sources = PlannedSources(
         plan=plan,
         fitted_run=fitted_run,
-        raw=raw.series,
+        acquired=acquired.series,
         guide=_find_guide(fitted_run, pair),
         model=_make_linear_model(plan, fitted_run, regressors, confounds),
     )
@@ -224,15 +224,15 @@ def make_series(
                 )
     if plan.analysis.settings.activation.seed_series == "own" and plan.seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
-        raw, *own_seed_series = [
+        acquired, *own_seed_series = [
             _add_own_seeds(sources, computed_series, anat, outputs)
-            for computed_series in (raw, *highres_series.values())
+            for computed_series in (acquired, *highres_series.values())
         ]
         highres_series = {
             computed_series.name: computed_series for computed_series in own_seed_series
         }
     return RunSeries(
-        raw=raw,
+        acquired=acquired,
         high_resolution=highres_series,
         self_tests=self_tests,
         model=sources.model,
@@ -312,25 +312,25 @@ def _add_own_seeds(
 ) -> ComputedSeries:
     """Return a series with the time series of the seeds in this series."""
     plan, name = sources.plan, computed_series.name
-    is_stored = name in (RAW, MEASURED, *plan.stored_names)
-    with subworkflow(name, high_resolution=name != RAW, stored=is_stored):
+    is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
+    with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
         own_regressors = extract_own_seeds(
             plan, sources.fitted_run, anat, computed_series, sources.model.inputs, outputs
         )
     return replace(computed_series, own_regressors=own_regressors)
 
 
-def make_raw(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> ComputedSeries:
+def make_acquired(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
     preproc = resample_acquired(fitted_run)
     outputs.store(
         preproc,
-        {"desc": RAW, "suffix": "bold"},
-        sidecar=_make_sidecar(plan, RAW),
+        {"desc": ACQUIRED, "suffix": "bold"},
+        sidecar=_make_sidecar(plan, ACQUIRED),
         facts=fitted_run.outliers,
         level="minimal",
     )
-    return ComputedSeries(name=RAW, series=preproc, mask=fitted_run.registration.bold_mask)
+    return ComputedSeries(name=ACQUIRED, series=preproc, mask=fitted_run.registration.bold_mask)
 
 
 def resample_acquired(fitted_run: FittedRun) -> Series:

@@ -12,7 +12,7 @@ from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import AUTO, BRAIN
-from bids_sr.series import ACQUIRED_BAND, RAW
+from bids_sr.series import ACQUIRED, ACQUIRED_BAND
 from bids_sr.steps import (
     activation,
     bold_reference,
@@ -106,7 +106,7 @@ def map_run(
     mapped_by_name: dict[str, MappedSeries] = {}
     all_series = list_mapped_series(series)
     for computed_series in all_series:
-        is_highres = computed_series.name != RAW
+        is_highres = computed_series.name != ACQUIRED
         with subworkflow(computed_series.name, high_resolution=is_highres):
             mapped_by_name[computed_series.name] = _map_series(
                 plan,
@@ -121,7 +121,7 @@ def map_run(
             )
         if not is_highres:
             names = [mapped_series.name for mapped_series in all_series]
-            _add_model_text(plan, mapped_by_name[RAW].maps, names, settings)
+            _add_model_text(plan, mapped_by_name[ACQUIRED].maps, names, settings)
     all_mapped = list(mapped_by_name.values())
     return MappedRun(
         series=mapped_by_name,
@@ -220,7 +220,7 @@ def _map_series(
     mapped_series = MappedSeries(series=computed_series, results=results)
     outputs.store(mapped_series.maps, among=stored_entities, varies=activation.CONTRAST_METADATA)
     if has_error(computed_series, settings):
-        acquired = mapped_by_name[RAW]
+        acquired = mapped_by_name[ACQUIRED]
         mapped_series = add_error_maps(plan, fitted_run, series, mapped_series, acquired, settings)
         if has_named_region(plan, anat):
             mapped_series = add_region_error(fitted_run, mapped_series, acquired, roi, settings)
@@ -349,7 +349,7 @@ def list_mapped_series(series: RunSeries) -> list[ComputedSeries]:
         for computed_series in series.high_resolution.values()
         if computed_series.request is None or computed_series.request.is_stored
     ]
-    return [series.raw, *highres_series]
+    return [series.acquired, *highres_series]
 
 
 def find_region(
@@ -364,7 +364,7 @@ def find_region(
     if not plan.analysis.settings.evaluation.roi_grow or plan.at_rest:
         return registration.roi_bold, registration.roi_bold_hr
     roi, roi_hr, grown_facts = region_growth.grow_region(
-        series.raw.series,
+        series.acquired.series,
         registration.bold_mask,
         registration.roi_bold,
         registration.bold_mask_hr,
@@ -406,7 +406,7 @@ def add_error_maps(
     assert mapped_series.series.model_file is not None
     coverage_rows, half_resolution_maps = check_run_intervals(
         fitted_run,
-        series.raw.series,
+        series.acquired.series,
         mapped_series.series.model_file,
         series.model,
         series_name=mapped_series.series.name,
@@ -477,7 +477,7 @@ def add_region_error(
 
 def check_run_intervals(
     fitted_run: FittedRun,
-    raw: Series,
+    acquired: Series,
     model_file: File,
     model: LinearModel,
     *,
@@ -488,12 +488,12 @@ def check_run_intervals(
 ) -> tuple[Rows, File]:
     """Test the effects of a series at half the resolution; see the step `check_intervals`.
 
-    `raw` is the motion-corrected acquired series, and `model_file` has the variance maps of the
-    run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of its
-    samples.
+    `acquired` is the motion-corrected acquired series, and `model_file` has the variance maps of
+    the run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of
+    its samples.
     """
     return reconstruction_error.check_intervals(
-        raw,
+        acquired,
         fitted_run.registration.bold_mask,
         fitted_run.motion.hmc_xfms,
         model_file,
@@ -535,7 +535,7 @@ def resample_maps(
         # Maps of the acquired series in a template space have no common metadata. Shared sidecars
         # of combined runs have no run entity, so that maps of numbered runs inherit them. Each of
         # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
-        is_shared = mapped_series.series.name != RAW and "run" not in outputs.entities
+        is_shared = mapped_series.series.name != ACQUIRED and "run" not in outputs.entities
         varies = activation.CONTRAST_METADATA if is_shared else {}
         outputs.store(space_maps, among=stored, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
@@ -545,7 +545,7 @@ def resample_maps(
         labels = output_surfaces.space.entities
         with subworkflow(
             "_".join([mapped_series.series.name, "on", *labels.values()]),
-            high_resolution=mapped_series.series.name != RAW,
+            high_resolution=mapped_series.series.name != ACQUIRED,
         ):
             surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
                 maps,

@@ -62,7 +62,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
         facts = make_subject_facts(
             analysis.settings,
             subject,
-            ["raw", *(name for plan in plans for name in plan.stored_names)],
+            ["acquired", *(name for plan in plans for name in plan.stored_names)],
             template=template,
             roi=roi,
         )

@@ -14,7 +14,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
 from bids_sr.pipeline.flow import expect_cost, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.figures import (
     correlation as correlation_figures,
     evaluation as evaluation_figures,
@@ -103,7 +103,7 @@ def draw_preprocessing(
     outputs.store_figures(
         motion_figures.draw_motion(
             series.confounds,
-            series.raw.series,
+            series.acquired.series,
             registration.bold_mask,
             registration.tpms_bold,
             fitted_run.acquired,
@@ -114,7 +114,7 @@ def draw_preprocessing(
     outputs.store_figures(registration_figures.show_registration(registration.facts))
     outputs.store_figures(
         maps_figures.draw_design(
-            series.raw.series, series.model, kinds=plan.analysis.settings.activation.kinds
+            series.acquired.series, series.model, kinds=plan.analysis.settings.activation.kinds
         )
     )
     if anat is not None:
@@ -199,7 +199,7 @@ def draw_series(
     outputs.store_figures(
         series_figures.draw_output(
             {name: series.high_resolution[name].series for name in series_names},
-            {name: maps.series[name].results.tsnr for name in (RAW, *series_names)},
+            {name: maps.series[name].results.tsnr for name in (ACQUIRED, *series_names)},
             registration.bold_mask_hr,
             run_evaluation.verdict,
             registration.tpms_bold,

@@ -36,7 +36,7 @@ def find_regressors(
     plan: RunPlan,
     fitted_run: FittedRun,
     anat: Anatomy | None,
-    raw: Series,
+    acquired: Series,
     confounds: RunConfounds,
     outputs: Outputs,
 ) -> Regressors:
@@ -45,7 +45,7 @@ def find_regressors(
         return read_events(plan.bold.events)
     if plan.seeds:
         regressors, columns = steps_seeds.seed_series(
-            raw,
+            acquired,
             fitted_run.registration.bold_mask,
             confounds.confounds,
             template=make_seed_template(plan, fitted_run, anat),
@@ -63,7 +63,7 @@ def find_regressors(
         )
     else:
         regressors, columns = steps_seeds.component_series(
-            raw,
+            acquired,
             fitted_run.registration.bold_mask,
             confounds=confounds.confounds,
             n_dummy=fitted_run.n_dummy,

@@ -21,9 +21,9 @@ from bids_sr.pipeline.artifacts import Facts, File, Mask, Regressors, Rows, Seri
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
+    ACQUIRED,
     INTERPOLATIONS,
     PAIR_BASELINES,
-    RAW,
     series_name,
     series_names,
 )
@@ -50,7 +50,7 @@ def find_training_data(method: Method, *, has_pair: bool) -> _LearnedFrom:
 
 @frozen
 class SeriesRequest:
-    """Series that is computed from a run in addition to ``raw``.
+    """Series that is computed from a run in addition to ``acquired``.
 
     `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
     static detail of the high-resolution T2*w image is added. `placebo`: kind of negative control,
@@ -132,10 +132,10 @@ def request_all_series(
 
     Stored series come first, then negative controls.
 
-    `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
+    `names`: names of the stored series, which may include ``acquired``. `with_anat`: whether the
     participant has a T1w image.
     """
-    stored = [_request_stored(settings, run, name) for name in names if name != RAW]
+    stored = [_request_stored(settings, run, name) for name in names if name != ACQUIRED]
     trainable_requests = [request for request in stored if request.learned_from]
     placebos = [
         placebo
@@ -222,7 +222,7 @@ class Analysis:
         }
 
     def requested_series(self, run: BoldRun, *, with_anat: bool) -> tuple[SeriesRequest, ...]:
-        """Return the series that are computed from a run in addition to ``raw``."""
+        """Return the series that are computed from a run in addition to ``acquired``."""
         return request_all_series(
             self.settings, run, self.plan.list_series(run), with_anat=with_anat
         )
@@ -233,7 +233,7 @@ class Analysis:
         This is the series of the last method of the run. Without methods, it is the B-spline
         series or, if that was not requested, the last series.
         """
-        names = [name for name in self.plan.list_series(run) if name != RAW]
+        names = [name for name in self.plan.list_series(run) if name != ACQUIRED]
         methods = [name for name in series_names(self.settings.superres.learned) if name in names]
         if methods:
             return methods[-1]

@@ -183,9 +183,9 @@ def learn_run(
     model = weight = self_test = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
-        raw = resample_acquired(fitted_run) if request.learned_from == "run" else None
+        acquired = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = train_model(
-            SeriesSources(fitted_run=fitted_run, raw=raw),
+            SeriesSources(fitted_run=fitted_run, acquired=acquired),
             request,
             fit_settings.training,
             registered_pair,

@@ -42,7 +42,7 @@ def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
 
 
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
-    """Return the series that a run allows in order of computation, ``raw`` first.
+    """Return the series that a run allows in order of computation, ``acquired`` first.
 
     By default, baselines that take their detail from the pair or the run are only computed if a
     reference can evaluate them, or if they were selected.
@@ -54,7 +54,7 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     ]
     if run.truth is None and not superres.all_baselines:
         excluded += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
-    return ("raw", *(name for name in superres.series if name not in series_names(excluded)))
+    return ("acquired", *(name for name in superres.series if name not in series_names(excluded)))
 
 
 def check_options(settings: Settings, findings: Findings) -> None:

@@ -176,7 +176,9 @@ def _check_name(source: _Source, names: Sequence[str], findings: Findings) -> No
     """Reject a name that is invalid, reserved, or used several times among all `names`."""
     option = f"--compare {source.name}={source.path}"
     if reason := _find_name_problem(source.name):
-        reserved = ", ".join([*BASELINES, *method_names_without_controls(), "raw", "measured"])
+        reserved = ", ".join(
+            [*BASELINES, *method_names_without_controls(), "acquired", "measured"]
+        )
         findings.refuse_option(
             option,
             reason,

@@ -150,7 +150,8 @@ def resample_compared(
     is_as_acquired = facts["frame"] == AS_ACQUIRED
     series_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(
-        UPSAMPLING if series_factor == factor else "raw", UpsamplerInputs(factor=series_factor)
+        UPSAMPLING if series_factor == factor else "acquired",
+        UpsamplerInputs(factor=series_factor),
     )
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
     mask = bold_mask_hr

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 from bids_sr.frozen import frozen
-from bids_sr.series import ALL_BASELINES, BASELINES, MEASURED, RAW, series_names
+from bids_sr.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_names
 
 StorageLevel = Literal["minimal", "standard", "full"]
 _LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
@@ -41,7 +41,7 @@ def series_level(name: str, requested: Collection[str]) -> StorageLevel:
 
 def _maps_level(name: str, requested: Collection[str]) -> StorageLevel:
     """Return the lowest level that stores maps of a series; ``all`` requests all baselines."""
-    is_standard = name in (RAW, MEASURED, "bspline") or name not in BASELINES
+    is_standard = name in (ACQUIRED, MEASURED, "bspline") or name not in BASELINES
     is_requested = name in requested or ALL_BASELINES in requested
     return "standard" if is_standard or is_requested else "full"
 
@@ -121,7 +121,7 @@ class StoredMaps:
 
     def omitted_contrasts(self, series: str) -> Collection[str]:
         """Return the contrasts without any stored output for a series."""
-        has_all = self.level == "full" or series in (RAW, self.primary)
+        has_all = self.level == "full" or series in (ACQUIRED, self.primary)
         return () if has_all else self.minus_others
 
     def includes(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:

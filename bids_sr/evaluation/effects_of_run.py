@@ -18,7 +18,7 @@ from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.contrast_names import rank_contrast
-from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, same_name
+from bids_sr.series import ACQUIRED_BAND, ACQUIRED_SPLINE, MEASURED, PCA, SMOOTH, same_name
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
@@ -177,12 +177,12 @@ def resample_effects(
 ) -> tuple[str, Float32]:
     """Return the series name and its block maps (X, Y, Z, B) on the high-resolution grid.
 
-    Maps of the acquired series are interpolated by splines; the name is then ``rawSpline``. Raises
-    `ValueError` if a series other than `raw` is on another grid.
+    Maps of the acquired series are interpolated by splines; the name is then ``acquiredSpline``.
+    Raises `ValueError` if a series other than `acquired` is on another grid.
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas
-    if effects.series != "raw":
+    if effects.series != "acquired":
         raise ValueError(
             f"the effects of {effects.series} are not on the grid of the high-resolution mask"
         )
@@ -190,7 +190,7 @@ def resample_effects(
         sample_volume(block_map, effects.affine, shape, affine)
         for block_map in np.moveaxis(effects.betas, -1, 0)
     ]
-    return RAW_SPLINE, np.stack(maps, axis=-1)
+    return ACQUIRED_SPLINE, np.stack(maps, axis=-1)
 
 
 def denoise_controls(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:

@@ -103,7 +103,7 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
             " inside and outside the region cannot be compared."
         ),
         contrast=contrast,
-        series="raw",
+        series="acquired",
     )
     roi_in_brain, other_brain = roi & mask, mask & ~roi
     if not (roi_in_brain.any() and other_brain.any()):
@@ -146,7 +146,9 @@ def _flag_broad_activation(
         f"For the contrast {contrast}, {100 * share:.1f} % of the brain has {criterion} (limit:"
         f" {100 * limit:.0f} %)."
     )
-    return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
+    return Flag(
+        name="broad", raised=share > limit, text=text, contrast=contrast, series="acquired"
+    )
 
 
 def _flag_misplaced_region(
@@ -165,7 +167,7 @@ def _flag_misplaced_region(
         raised=None,
         text="The region of interest or its surroundings contain no brain voxels.",
         contrast=contrast,
-        series="raw",
+        series="acquired",
     )
     roi_in_brain, surroundings = roi & mask, select_ring(roi, mask, affine)
     if not (roi_in_brain.any() and surroundings.any()):

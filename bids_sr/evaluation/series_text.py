@@ -1,12 +1,20 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, parse_series_name
+from bids_sr.series import (
+    ACQUIRED_NAMES,
+    BASELINES,
+    MEASURED,
+    PCA,
+    SAME,
+    SMOOTH,
+    parse_series_name,
+)
 from bids_sr.sr.method import UnknownMethod, method_of_series
 
 _FIXED_TEXTS = {
     **dict.fromkeys(
-        ACQUIRED,
+        ACQUIRED_NAMES,
         "acquired series after motion correction; maps are interpolated to the high-resolution"
         " grid by cubic splines",
     ),

@@ -1,8 +1,9 @@
 """Activation maps of one series: correlation and general linear model, with limited memory.
 
-Code, model, mask and scale are the same for every series (raw, baselines, methods). Differences
-between maps are therefore due to the series only. Detrending and the low-pass filter only apply to
-the correlation; the linear model fits the unfiltered series with drift and motion regressors.
+Code, model, mask and scale are the same for every series (acquired, baselines, methods).
+Differences between maps are therefore due to the series only. Detrending and the low-pass filter
+only apply to the correlation; the linear model fits the unfiltered series with drift and motion
+regressors.
 """
 
 import logging

@@ -53,8 +53,8 @@ _REGION_TEXT = {
 
 
 def entities(*, series: str, **map_entities: str) -> dict[str, str]:
-    """Return the entities of a map; ``res-hr`` is added unless the series is raw."""
-    return {**({} if series == "raw" else {"res": "hr"}), **map_entities}
+    """Return the entities of a map; ``res-hr`` is added unless the series is the acquired one."""
+    return {**({} if series == "acquired" else {"res": "hr"}), **map_entities}
 
 
 def common_sidecar(
@@ -67,7 +67,7 @@ def common_sidecar(
     `bids_sr.io.grids`.
     """
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
-    if series != "raw":
+    if series != "acquired":
         # The sidecar lists voxel sizes in the axis order of the file.
         sizes = size_text([zooms[k] for k in inverse_order(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
@@ -76,7 +76,7 @@ def common_sidecar(
             "The stat-sd map contains the standard deviation of the reconstruction error, if "
             "sbl was applied to this run"
         )
-    elif series not in ("raw", "measured"):
+    elif series not in ("acquired", "measured"):
         common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"
     return common
 

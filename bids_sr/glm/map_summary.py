@@ -1,7 +1,8 @@
 """Metrics of activation maps: sizes, peaks, overlap of conditions, comparison of series.
 
 For comparisons on the high-resolution grid, *maps* of the acquired series are interpolated by
-cubic splines (``rawSpline``). They show the influence of smaller voxels without super-resolution.
+cubic splines (``acquiredSpline``). They show the influence of smaller voxels without
+super-resolution.
 """
 
 import math
@@ -16,7 +17,7 @@ from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MISSING, MetricRow, metric_rows
-from bids_sr.series import RAW_SPLINE
+from bids_sr.series import ACQUIRED_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 
 _MapArrays = Mapping[tuple[str, str], Float32]
@@ -149,8 +150,8 @@ def activation_rows(
     fwhm_mm : float
         Gaussian smoothing of the maps (FWHM, mm).
     per_acquired : float
-        Number of voxels of this grid per acquired voxel; 1 for raw. Sizes in units of the paper
-        are divided by this number.
+        Number of voxels of this grid per acquired voxel; 1 for the acquired series.
+        Sizes in units of the paper are divided by this number.
 
     Returns
     -------
@@ -242,7 +243,7 @@ def upsampled_rows(
 ) -> list[MetricRow]:
     """Return metrics of acquired-series maps interpolated to the high-resolution grid.
 
-    The series is named `rawSpline`; all maps have the same smoothing.
+    The series is named `acquiredSpline`; all maps have the same smoothing.
 
     Parameters
     ----------
@@ -272,7 +273,7 @@ def upsampled_rows(
         mask=highres.data,
         roi=roi,
         affine=highres.affine,
-        series=RAW_SPLINE,
+        series=ACQUIRED_SPLINE,
         fwhm_mm=fwhm_mm,
         per_acquired=per_acquired,
     )

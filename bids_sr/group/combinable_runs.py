@@ -18,7 +18,7 @@ from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.series import RAW
+from bids_sr.series import ACQUIRED
 
 _REMEDY = (
     "Correct the data and rerun the participant level, or select runs with --run-id or"
@@ -158,9 +158,9 @@ def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
     """Return the voxel sizes of a run's maps in boldref space."""
     acquired = super_resolved = ""
     for key in run.maps.get("", {}):
-        if key[1] == RAW and not acquired:
+        if key[1] == ACQUIRED and not acquired:
             acquired = _read_voxel_size(run.map_file(key))
-        elif key[1] != RAW and not super_resolved:
+        elif key[1] != ACQUIRED and not super_resolved:
             super_resolved = _read_voxel_size(run.map_file(key))
     return _VoxelSizes(acquired or _read_voxel_size(run.mask), super_resolved)
 

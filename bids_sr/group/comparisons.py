@@ -28,7 +28,7 @@ from bids_sr.io.arrays import Float
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import (
-    ACQUIRED,
+    ACQUIRED_NAMES,
     BASELINES,
     CONTROLS,
     MEASURED,
@@ -75,9 +75,11 @@ def references(series: str, available: Sequence[str], methods: Sequence[str]) ->
     grid.
     """
     if series not in methods:
-        return {name: "acquired" for name in ACQUIRED if name in available}
+        return {name: "acquired" for name in ACQUIRED_NAMES if name in available}
     placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
-    roles: dict[str, str] = {name: get_kind(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
+    roles: dict[str, str] = {
+        name: get_kind(name) for name in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS)
+    }
     roles |= {name: "method" for name in methods if name != series}
     roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
     return {name: role for name, role in roles.items() if name in available}
@@ -168,7 +170,7 @@ def _compare_question(
     name = question["statistic"]
     values = dict(zip(table["series"], participant_columns(table).to_numpy(), strict=True))
     series_names = [
-        series for series in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if series in values
+        series for series in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS, *methods) if series in values
     ]
     p_friedman = paired_tests.friedman([values[series] for series in series_names])
     roles = {

@@ -14,7 +14,7 @@ from bids_sr.group.values import participants_by_series
 from bids_sr.io.arrays import evenly_spaced
 from bids_sr.metrics.number_text import estimate, number
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED
+from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
 
 _MAX_LABELED_ROWS = 40  # participants, largest number whose rows have names
 _MAX_ROWS = 400  # participants, largest number of rows
@@ -34,7 +34,7 @@ def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     Placebos are omitted. Undefined values are NaN.
     """
     table = participants_by_series(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
-    order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
+    order = (*ACQUIRED_NAMES, *BASELINES, *CONTROLS, *methods, MEASURED)
     return table[[name for name in order if name in table]]
 
 

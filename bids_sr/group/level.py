@@ -47,7 +47,7 @@ from bids_sr.group.output_files import (
     replace_group_files,
 )
 from bids_sr.notices import read_failed_steps
-from bids_sr.series import BASELINES, MEASURED, RAW
+from bids_sr.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
 
@@ -260,7 +260,7 @@ def write_group_results(
 
 def _list_series() -> tuple[str, ...]:
     """Return the series of group maps in the order of the page."""
-    return (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
+    return (ACQUIRED, *BASELINES, *method_names_without_controls(), MEASURED)
 
 
 def _make_pool(processes: int, n_participants: int) -> "Executor":

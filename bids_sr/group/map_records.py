@@ -330,7 +330,7 @@ def _group_by_task(
 
 
 def _maps_text(keys: Sequence[MapKey], all_keys: Sequence[MapKey]) -> str:
-    """Describe some of all maps of a task, such as ``group maps of all (raw, sbl)``."""
+    """Describe some of all maps of a task, such as ``group maps of all (acquired, sbl)``."""
     if len(keys) == len(all_keys):
         return "group maps"
     contrasts = list_some([*dict.fromkeys(key[0] for key in keys)], _MAX_LISTED_CONTRASTS)

@@ -74,7 +74,7 @@ def _size_cells(sizes: pd.DataFrame, series: str) -> Iterator[str]:
     note = f"defined in {n_defined} of {n_participants} participants" if has_undefined else ""
     yield render("value", text, note)
     series_values = {name: values[name].to_numpy() for name in values}
-    for reference in ("raw", "bspline"):
+    for reference in ("acquired", "bspline"):
         has_pair = series in values and reference in values and reference != series
         pairs = [(series, reference)] if has_pair else []
         cells = [
@@ -94,7 +94,7 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
     for fwhm_mm, smoothed_sizes in sizes.groupby("fwhm_mm"):
         available = set(smoothed_sizes["series"])
         panels = [panel for _, panel in smoothed_sizes.groupby("contrast", observed=False)]
-        for series in ("raw", *BASELINES, *methods, MEASURED):
+        for series in ("acquired", *BASELINES, *methods, MEASURED):
             if series in available:
                 cells = (cell for panel in panels for cell in _size_cells(panel, series))
                 rows.append([series_text(series), f"{fwhm_mm:g}", *cells])

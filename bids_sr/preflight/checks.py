@@ -367,7 +367,7 @@ def _complete_plan(
     }
     computed = {name for names in series_by_run.values() for name in names}
     series = (
-        "raw",
+        "acquired",
         *(name for name in settings.superres.series if name in computed or not computed),
     )
     plan_of_series = replace(plan, series=series, series_by_run=series_by_run)

@@ -203,7 +203,7 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         series = plan.list_series(run)
         n_companions = len(run.compared) + (1 if run.same_task_run else 0)
         n_extra_series = n_variants + (1 if run.truth and run.truth.series else 0)
-        # import (at most, as float32), after slice timing, and resampled (`raw`)
+        # import (at most, as float32), after slice timing, and resampled (`acquired`)
         total_gb += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
         total_gb += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
         total_gb += high_gb * (
@@ -268,7 +268,7 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         # maps of the run, and of the groups whose first run it is
         copies = 1 + sum(first is run for first in combined)
         for name in plan.list_series(run):
-            size_gb = low_gb if name == "raw" else high_gb
+            size_gb = low_gb if name == "acquired" else high_gb
             n_maps = sum(
                 len(kind_maps.stats) + _REGION_COPIES * len(kind_maps.thresholds)
                 for kind_maps in stored.outputs_of(name).values()

@@ -75,7 +75,7 @@ class Plan:
     problems: tuple[Notice, ...] = ()
     warnings: tuple[Notice, ...] = ()
     estimate: Estimate = field(default_factory=Estimate)
-    series: tuple[str, ...] = ("raw",)
+    series: tuple[str, ...] = ("acquired",)
     contrasts: Mapping[Path, Contrasts] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     unsplit: frozenset[Path] = frozenset()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bids_sr import series as registry
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, KindOfSeries
+from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, KindOfSeries
 
 _KIND_ORDER: tuple[KindOfSeries, ...] = (
     "run",
@@ -27,8 +27,8 @@ KIND_TEXT: Mapping[KindOfSeries, str] = {
     "run": "the run",
 }
 _ACQUIRED_TEXT: Mapping[str, str] = {
-    registry.RAW: "acquired",
-    registry.RAW_SPLINE: "acquired (interpolated maps)",
+    registry.ACQUIRED: "acquired",
+    registry.ACQUIRED_SPLINE: "acquired (interpolated maps)",
 }
 
 
@@ -57,9 +57,9 @@ def list_series(
 ) -> list[str]:
     """Return the series of the rows, sorted by kind and then in the given order.
 
-    The order of kinds is run, baselines, controls, methods, placebos, measured. Raw series come
-    first among baselines, and series that are not in `names` last. `names` are series in display
-    order. `kinds` to include are by default all except placebos.
+    The order of kinds is run, baselines, controls, methods, placebos, measured. Acquired series
+    come first among baselines, and series that are not in `names` last. `names` are series in
+    display order. `kinds` to include are by default all except placebos.
     """
     included_kinds = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     names_in_rows = [
@@ -69,13 +69,13 @@ def list_series(
     ]
     positions = {name: index for index, name in enumerate(names)}
     default_positions = {
-        name: index for index, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))
+        name: index for index, name in enumerate((*ACQUIRED_NAMES, *BASELINES, *CONTROLS))
     }
     return sorted(
         names_in_rows,
         key=lambda name: (
             _KIND_ORDER.index(get_kind(name)),
-            not name.startswith("raw"),
+            name not in ACQUIRED_NAMES,
             positions.get(name, len(positions)),
             default_positions.get(name, len(default_positions)),
         ),

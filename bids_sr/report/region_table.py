@@ -14,7 +14,7 @@ from bids_sr.report.evaluation_rows import (
     series_text,
 )
 from bids_sr.report.markup import ColumnHead, table
-from bids_sr.series import RAW
+from bids_sr.series import ACQUIRED
 
 _NO_ERROR = "–"
 
@@ -38,7 +38,7 @@ def region_table_html(
     series = [
         name
         for name in list_series(effects, series_order)
-        if name == RAW or get_kind(name) not in ("baseline", "control")
+        if name == ACQUIRED or get_kind(name) not in ("baseline", "control")
     ]
     effects = sorted(
         (row for row in effects if row.fwhm_mm == width and row.series in series),

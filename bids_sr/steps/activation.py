@@ -44,7 +44,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.run_time import RunTime
-from bids_sr.series import RAW, map_label
+from bids_sr.series import ACQUIRED, map_label
 from bids_sr.steps.bold_reference import describe_dummies
 from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.linear_models import LinearModel
@@ -370,7 +370,7 @@ def map_series(
             zerofilled_maps, series_name, series.zooms, settings.axis_order, here
         )
         return replace(linked_maps, middle=middle)
-    if series_name == RAW:
+    if series_name == ACQUIRED:
         _warn_of_missing_confounds(model)
     sums = _make_quality_sums(series, mask.data, model)
     widths = tuple(map(float, settings.smoothing))
@@ -487,7 +487,7 @@ def _score_maps(
         affine=smoothed_maps.series.affine,
         series=series_name,
         fwhm_mm=fwhm_mm,
-        per_acquired=1 if series_name == RAW else prod(settings.factor),
+        per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
     )
     return rows
 

@@ -25,7 +25,7 @@ from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.run_time import RunTime
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 
@@ -56,10 +56,10 @@ def list_clusters(
 ) -> tuple[Table, Facts]:
     """List the largest active clusters of each series, by contrast and smoothing width.
 
-    The series are raw, bspline, the methods and measured. Three definitions of active voxels can
-    be requested. Clusters use the false discovery rate if available, then a threshold of z, then
-    the upper quarter of the values as in the paper. With a T1w image, peaks have MNI coordinates
-    and atlas labels.
+    The series are acquired, bspline, the methods and measured. Three definitions of active voxels
+    can be requested. Clusters use the false discovery rate if available, then a threshold of z,
+    then the upper quarter of the values as in the paper. With a T1w image, peaks have MNI
+    coordinates and atlas labels.
 
     `maps` include the regions of all series. `boldref2t1w_xfm` is the transform of T1w points to
     boldref points, and `std2t1w_xfm` the transform of T1w points to template points; None if there
@@ -80,7 +80,7 @@ def list_clusters(
     atlas = _ResampledAtlas(atlas_source, atlas_chain)
     rows: list[dict[str, str]] = []
     points: list[Array] = []
-    listed_series = (RAW, "bspline", *method_names, MEASURED)
+    listed_series = (ACQUIRED, "bspline", *method_names, MEASURED)
     for clustered in _select_maps([*maps, *(error_maps or ())], listed_series):
         image = clustered.statmap.volume
         region = clustered.region.volume.data > 0.5

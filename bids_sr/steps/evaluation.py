@@ -26,7 +26,7 @@ from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
-from bids_sr.series import MEASURED, RAW, get_kind
+from bids_sr.series import ACQUIRED, MEASURED, get_kind
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.steps.map_comparison import group_by_smoothing
 from bids_sr.steps.memory import EFFECTS
@@ -93,7 +93,7 @@ def make_run_effects(
         seed=comparison.random_seed,
         acquired_t={
             contrast: _sample_map(t_map, mask)
-            for (contrast, _), t_map in unsmoothed_maps.get(RAW, {}).items()
+            for (contrast, _), t_map in unsmoothed_maps.get(ACQUIRED, {}).items()
         },
         same_widths=parse_widths(same_widths),
     )
@@ -208,7 +208,7 @@ def compare_with_truth(
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
     highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
     for maps_by_series in highres_maps.values():
-        maps_by_series.pop(RAW, None)
+        maps_by_series.pop(ACQUIRED, None)
     rows = reference_map_rows(
         highres_maps,
         _load_values,

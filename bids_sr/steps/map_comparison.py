@@ -13,7 +13,7 @@ from bids_sr.metrics.rows import columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
-from bids_sr.series import RAW
+from bids_sr.series import ACQUIRED
 
 _COMPARED_STATS = ("cc", "effect", "t", "z")
 """Statistics of the maps that tables compare."""
@@ -82,9 +82,9 @@ def compare_maps(
     thresholds: Sequence[str],
     factor: Factor,
 ) -> tuple[Rows, Facts]:
-    """Join the metrics of the maps of each series and of the interpolated raw maps.
+    """Join the metrics of the maps of each series and of the interpolated acquired maps.
 
-    Maps of the raw series are interpolated to the high-resolution grid by cubic splines.
+    Maps of the acquired series are interpolated to the high-resolution grid by cubic splines.
     """
     mapped_contrasts = {
         derivative.entities["contrast"]
@@ -95,7 +95,7 @@ def compare_maps(
     rows = [row for table in map_metrics for row in table]
     for fwhm_mm, maps_by_series in group_by_smoothing(maps, _COMPARED_STATS).items():
         acquired_maps = {
-            key: statmap.volume.data for key, statmap in maps_by_series.get(RAW, {}).items()
+            key: statmap.volume.data for key, statmap in maps_by_series.get(ACQUIRED, {}).items()
         }
         if acquired_maps:
             rows += upsampled_rows(

@@ -29,7 +29,7 @@ from bids_sr.registration.bold_to_anat import (
 )
 from bids_sr.registration.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
 from bids_sr.run_time import RunTime
-from bids_sr.series import RAW, map_label
+from bids_sr.series import ACQUIRED, map_label
 from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
@@ -164,7 +164,7 @@ def truncate_pair(
     return _make_aligned_pair(make_truncated_pair(load(highres_file, highres_order), factor))
 
 
-MASK_ENTITIES = {"desc": map_label(RAW, region="Brain"), "suffix": "mask"}
+MASK_ENTITIES = {"desc": map_label(ACQUIRED, region="Brain"), "suffix": "mask"}
 MASK_SIDECAR = {"Description": "brain mask on the acquired grid", "Type": "Brain"}
 MASK_HR_SIDECAR = {
     "Description": "brain mask on the grid of the super-resolved series",

@@ -1,4 +1,4 @@
-"""Series that are only resampled: the acquired series (raw) and the measured series."""
+"""Series that are only resampled: the acquired series and the measured series."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Distortion, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
-from bids_sr.series import RAW
+from bids_sr.series import ACQUIRED
 from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
@@ -27,7 +27,7 @@ def correct_motion(
     *,
     here: Path = HERE,
 ) -> Series:
-    """Compute the raw series: correct head motion on the acquired grid.
+    """Compute the acquired series: correct head motion on the acquired grid.
 
     The interpolation is the same as for every other series.
 
@@ -70,7 +70,7 @@ def _resample_series(
 
     `affine` is the voxel-to-world matrix of the image that defines the grid (4 x 4, RAS mm).
     """
-    upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
+    upsampler = make_upsampler(ACQUIRED, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
         series, target, upsampler, hmc_xfms, affine, factor=_AS_ACQUIRED, distortion=distortion
     )

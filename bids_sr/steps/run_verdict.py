@@ -38,7 +38,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import step
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
@@ -132,15 +132,15 @@ def _compare_activation(
         if stat != "effect" or contrast not in contrasts:
             continue
         variance, t = (
-            stats.get((contrast, name, fwhm_mm), {}).get(RAW) for name in ("variance", "t")
+            stats.get((contrast, name, fwhm_mm), {}).get(ACQUIRED) for name in ("variance", "t")
         )
-        if RAW not in effects or variance is None or t is None:
+        if ACQUIRED not in effects or variance is None or t is None:
             continue
-        acquired = effects[RAW].volume
+        acquired = effects[ACQUIRED].volume
         acquired_variance = variance.volume.data
         active = active_voxels(t.volume.data, bold_mask.data)
         for series, statmap in effects.items():
-            if series in (RAW, MEASURED):
+            if series in (ACQUIRED, MEASURED):
                 continue
             kept_by_contrast = kept_by_series.setdefault(series, {})
             if active is not None:
@@ -170,8 +170,8 @@ def _select_acquired_maps(maps: SortedMaps, stat: str, names: Sequence[str]) -> 
     selected: dict[str, Derivative] = {}
     for contrast, kind, fwhm_mm in sorted(maps, key=lambda key: key[2]):
         maps_by_series = maps[contrast, kind, fwhm_mm]
-        if kind == stat and contrast in names and RAW in maps_by_series:
-            selected[contrast] = maps_by_series[RAW]
+        if kind == stat and contrast in names and ACQUIRED in maps_by_series:
+            selected[contrast] = maps_by_series[ACQUIRED]
     return {contrast: statmap.volume.data for contrast, statmap in selected.items()}
 
 

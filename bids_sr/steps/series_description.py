@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.series import BASELINES, RAW
+from bids_sr.series import ACQUIRED, BASELINES
 from bids_sr.sr.method import method_of_series
 
 
@@ -61,14 +61,14 @@ def series_sidecar(
 ) -> dict[str, object]:
     """Return the sidecar of a series.
 
-    `name` is `raw` for the acquired series. `tr` is in s, and `start_time` is the reference time
-    of a volume (s after its start). `slice_timing_corrected` states whether slice timing was
+    `name` is `acquired` for the acquired series. `tr` is in s, and `start_time` is the reference
+    time of a volume (s after its start). `slice_timing_corrected` states whether slice timing was
     corrected, here or before. `input_smoothing` is the smoothing of the acquired series (FWHM,
     mm); 0 if it was not smoothed. `resolution` describes the resolution; "" for the acquired grid.
     """
     grid_text = (
         "on the acquired grid"
-        if name == RAW
+        if name == ACQUIRED
         else f"on the high-resolution grid, computed with {name}"
     )
     return {

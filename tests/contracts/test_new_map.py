@@ -38,7 +38,7 @@ affine = np.diag([3.0, 3.0, 3.0, 1.0])
 rng = np.random.default_rng(0)
 save_image(100 + rng.normal(0, 1, (8, 8, 4, 40)), affine, Path("series.nii"), tr=2.0)
 mask = Volume(np.ones((8, 8, 4), bool), affine)
-node = next(node for node in nodes_of(graph, "map_series") if node.scope.name == "raw")
+node = next(node for node in nodes_of(graph, "map_series") if node.scope.name == "acquired")
 (events,) = Path("data").rglob("*_events.tsv")
 inputs = {
     "series": SeriesReader(Path("series.nii")),

@@ -45,7 +45,7 @@ values = np.zeros((20, 8, 8), np.float32)
 values[::4, 3:5, 3:5] = np.arange(5, 10)[:, None, None]
 affine = np.diag([3.0, 3.0, 3.0, 1.0])
 maps = [
-    mapped(Volume(data, affine), {**own, "desc": f"rawFwhm50{region}"})
+    mapped(Volume(data, affine), {**own, "desc": f"acquiredFwhm50{region}"})
     for data, region, own in (
         (values, "", {"contrast": "all", "stat": "z", "suffix": "statmap"}),
         (values > 0, "Fdr", {"label": "all", "suffix": "mask"}),
@@ -96,7 +96,7 @@ stored = {
     if node.name == "store_maps"
     for choice in graph.settings[node]["among"]
 }
-assert {"raw", "rawFwhm40"} <= stored, stored
+assert {"acquired", "acquiredFwhm40"} <= stored, stored
 assert not any("Fwhm50" in desc for desc in stored), stored
 """
 

@@ -54,7 +54,7 @@ def func(program: GraphRunner) -> Path:
     program.load(
         *(files_of(graph, name) for name in ("boldref", "hmc_xfms", "bold_mask", "confounds")),
         files_of(graph, "preproc"),
-        files_of(graph, "maps", "raw"),
+        files_of(graph, "maps", "acquired"),
         files_of(graph, "error_maps", "sbl"),
     )
     (boldref,) = Path(slice_timed.path).parents[2].rglob("*_desc-hmc_boldref.nii.gz")
@@ -65,7 +65,7 @@ def func(program: GraphRunner) -> Path:
 @pytest.fixture(scope="module")
 def start_time(func: Path) -> float:
     """Return the reference time of slice-timing correction."""
-    sidecar = json.loads((func / f"{RUN}_desc-raw_bold.json").read_text())
+    sidecar = json.loads((func / f"{RUN}_desc-acquired_bold.json").read_text())
     return float(sidecar["StartTime"])
 
 
@@ -132,7 +132,10 @@ def test_the_error_of_effects_is_equal(
     func: Path, resolver: SuperResolver, fwhm_mm: float, desc: str
 ) -> None:
     effects, variances = (
-        [func / f"{RUN}_contrast-{name}_stat-{stat}_desc-raw_statmap.nii.gz" for name in CONTRASTS]
+        [
+            func / f"{RUN}_contrast-{name}_stat-{stat}_desc-acquired_statmap.nii.gz"
+            for name in CONTRASTS
+        ]
         for stat in ("effect", "variance")
     )
     images = resolver.effect_sd(effects, variances, fwhm_mm=fwhm_mm)

@@ -59,7 +59,7 @@ def test_there_is_one_list_of_baselines(constants):
 
 def test_names_of_series_are_parsed_in_one_place(constants):
     pattern = re.compile(
-        r"Seed(\d|\\d|$)|Fwhm|rawSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|"
+        r"Seed(\d|\\d|$)|Fwhm|acquiredSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|"
     )
     literals = [
         (name, node.lineno, node.value)
@@ -100,7 +100,7 @@ def test_names_of_a_method_and_its_variants_round_trip(method):
 @pytest.mark.parametrize(
     ("names", "kind"),
     [
-        (("raw", "rawSpline"), "acquired"),
+        (("acquired", "acquiredSpline"), "acquired"),
         (BASELINES, "baseline"),
         (CONTROLS, "control"),
         (NEGATIVE_CONTROLS, "placebo"),
@@ -116,9 +116,9 @@ def test_kinds_of_the_fixed_series(names, kind):
     ("label", "parts"),
     [
         ("srganFwhm50Quarter", ("srgan", 5.0, "Quarter")),
-        ("raw", ("raw", 0.0, "")),
-        ("rawFwhm50", ("raw", 5.0, "")),
-        ("rawSpline", ("rawSpline", 0.0, "")),
+        ("acquired", ("acquired", 0.0, "")),
+        ("acquiredFwhm50", ("acquired", 5.0, "")),
+        ("acquiredSpline", ("acquiredSpline", 0.0, "")),
         ("bsplineFwhm132", ("bspline", 13.2, "")),
         ("ratioFdr", ("ratio", 0.0, "Fdr")),
         ("mse3dFwhm5Z31", ("mse3d", 0.5, "Z31")),
@@ -130,4 +130,4 @@ def test_labels_of_maps_round_trip(label, parts):
 
 
 def test_the_smoothing_width_in_a_label_is_rounded_to_tenths():
-    assert map_label("raw", 1.5 * 1.52) == "rawFwhm23"
+    assert map_label("acquired", 1.5 * 1.52) == "acquiredFwhm23"

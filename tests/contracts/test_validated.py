@@ -36,7 +36,7 @@ KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
     (RUN, {"space": "MNI152NLin2009cAsym", "res": "2", "desc": "preproc", "suffix": "bold"}),
     (RUN, {"res": "hr", "desc": "brain", "suffix": "mask"}),
     (RUN, {"res": "hr", "label": "thumb", "desc": "sblQuarter", "suffix": "mask"}),
-    (RUN, {"space": "boldref", "label": "thumb", "desc": "rawFdr", "suffix": "mask"}),
+    (RUN, {"space": "boldref", "label": "thumb", "desc": "acquiredFdr", "suffix": "mask"}),
     (RUN, {"space": "boldref", "res": "hr", "label": "x", "desc": "sblFdr", "suffix": "mask"}),
     (
         RUN,

@@ -46,7 +46,7 @@ def combined(tmp_path_factory):
 
 def maps_of(folder, stem, contrast, label):
     """Return effect, variance and sidecar of combined maps."""
-    resolution = "" if label == "raw" else "_res-hr"
+    resolution = "" if label == "acquired" else "_res-hr"
     names = [
         folder / f"{stem}_space-boldref{resolution}_contrast-{contrast}_stat-{stat}_desc-{label}"
         "_statmap.nii.gz"
@@ -61,7 +61,7 @@ def maps_of(folder, stem, contrast, label):
 def test_the_effect_is_within_noise_of_the_truth(combined, contrast):
     folder, scene, *_ = combined
     effect, variance, _ = maps_of(
-        folder / "ses-a" / "func", "sub-01_ses-a_task-tap", contrast, "raw"
+        folder / "ses-a" / "func", "sub-01_ses-a_task-tap", contrast, "acquired"
     )
     truth, inside_mask = scene.truth(contrast), variance > 0
     error = (effect - truth)[inside_mask] / np.sqrt(variance[inside_mask])
@@ -89,7 +89,7 @@ def test_a_run_without_the_contrast_is_listed_as_left_out(combined):
 
 def test_sessions_are_combined_in_percent(combined):
     folder, scene, *_ = combined
-    effect, variance, about = maps_of(folder / "func", "sub-01_task-tap", "little", "raw")
+    effect, variance, about = maps_of(folder / "func", "sub-01_task-tap", "little", "acquired")
     assert list(about["RunWeights"]) == ["ses-a_run-1", "ses-a_run-2", "ses-b_run-1"]
     assert about["Units"] == "percent"
     reference = "bids::sub-01/ses-a/func/sub-01_ses-a_task-tap_run-1_desc-hmc_boldref.nii.gz"
@@ -165,7 +165,7 @@ def combine_altered(base, kind, *options, names=("run-1", "run-2", "run-3")):
     code, text, _ = call(command)
     assert code == 0, text
     folder = base / "out" / "sub-01" / "func"
-    effect, variance, about = maps_of(folder, "sub-01_task-tap", "thumb", "raw")
+    effect, variance, about = maps_of(folder, "sub-01_task-tap", "thumb", "acquired")
     inside = (variance > 0) & (scene.truth("thumb") != 0)
     ratio = np.median(effect[inside] / scene.truth("thumb")[inside])
     return ratio, about, " ".join(text.split()), base / "out" / "sub-01.html"

@@ -47,7 +47,7 @@ def six_runs(tmp_path_factory):
 
 
 def load(folder, contrast, stat):
-    name = f"sub-01_task-tap_space-boldref_contrast-{contrast}_stat-{stat}_desc-raw_statmap"
+    name = f"sub-01_task-tap_space-boldref_contrast-{contrast}_stat-{stat}_desc-acquired_statmap"
     about = json.loads((folder / f"{name}.json").read_text())
     return nib.load(folder / f"{name}.nii.gz").get_fdata(), about
 
@@ -74,7 +74,9 @@ def test_noise_decreases_as_the_number_of_runs_increases(six_runs):
     folder, _ = six_runs
     variance, about = load(folder, "thumb", "variance")
     maps = [
-        nib.load(folder / f"sub-01_{name}_contrast-thumb_stat-variance_desc-raw_statmap.nii.gz")
+        nib.load(
+            folder / f"sub-01_{name}_contrast-thumb_stat-variance_desc-acquired_statmap.nii.gz"
+        )
         for name in NAMES
     ]
     of_runs = [np.median(values[values > 0]) for values in (run.get_fdata() for run in maps)]

@@ -26,16 +26,18 @@ def thinner(tiny, tmp_path_factory):
 
 
 def test_slices_are_half_as_thick_within_the_same_edges(thinner):
-    raw = nib.load(thinner / f"{FUNC}_desc-raw_bold.nii.gz")
+    acquired = nib.load(thinner / f"{FUNC}_desc-acquired_bold.nii.gz")
     measured = nib.load(next((thinner / "sourcedata/retrospective-truth").rglob("*_bold.nii.gz")))
     for name in ("tv", "mse3d"):
         series = nib.load(thinner / f"{FUNC}_res-hr_desc-{name}_bold.nii.gz")
         assert series.shape == measured.shape
         np.testing.assert_allclose(series.affine, measured.affine, atol=1e-3)
         np.testing.assert_allclose(
-            series.header.get_zooms()[:3], np.array(raw.header.get_zooms()[:3]) / 2, rtol=1e-5
+            series.header.get_zooms()[:3], np.array(acquired.header.get_zooms()[:3]) / 2, rtol=1e-5
         )
-        edges = [image.affine @ [*(np.array(image.shape[:3]) - 0.5), 1] for image in (raw, series)]
+        edges = [
+            image.affine @ [*(np.array(image.shape[:3]) - 0.5), 1] for image in (acquired, series)
+        ]
         np.testing.assert_allclose(*edges, atol=1e-3)
 
 

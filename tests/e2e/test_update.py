@@ -75,7 +75,7 @@ def call(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[]
         )
         assert done.returncode == 0, done.stdout
         func = base / "out" / "sub-01" / "func"
-        maps = func.glob(f"{STEM}*_contrast-thumb_stat-effect_desc-raw_statmap.nii.gz")
+        maps = func.glob(f"{STEM}*_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz")
         table = func / f"{STEM}_desc-activation_metrics.json"
         return Outcome(
             text=done.stdout,

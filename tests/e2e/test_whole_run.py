@@ -166,7 +166,7 @@ def test_every_image_is_finite_and_has_a_sidecar(finished):
 
 def test_high_resolution_grid_covers_the_same_field_of_view(finished):
     func = finished.out / "sub-01" / "func"
-    low = nib.load(func / "sub-01_task-tap_desc-raw_bold.nii.gz")
+    low = nib.load(func / "sub-01_task-tap_desc-acquired_bold.nii.gz")
     high = nib.load(func / "sub-01_task-tap_res-hr_desc-srgan_bold.nii.gz")
     assert high.shape == (2 * low.shape[0], 2 * low.shape[1], low.shape[2], low.shape[3])
     corner_low = nib.affines.apply_affine(low.affine, [-0.5, -0.5, -0.5])

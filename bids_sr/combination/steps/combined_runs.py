@@ -39,7 +39,7 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration.rigid import register_rigid
 from bids_sr.registration.same_contrast import align_same_contrast, refine
 from bids_sr.run_time import RunTime
-from bids_sr.series import RAW, map_label
+from bids_sr.series import ACQUIRED, map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.steps.error_maps import (
@@ -262,7 +262,7 @@ def resample_run_maps(
         share = _compute_shared_brain(inside, first_mask, mask)
         metadata["SharedBrain"] = share
         # all series have the same brain
-        if maps and maps[0].sidecar.get("SourceSeries") == RAW:
+        if maps and maps[0].sidecar.get("SourceSeries") == ACQUIRED:
             _check_shared_brain(run, share)
     nearest_in_brain = _find_nearest_voxels(mask.data)
     resampled: list[Derivative] = []
@@ -549,7 +549,7 @@ def combine_maps(
         )
         if combined is None:
             # smoothing and contrasts have the same brain, and all series do
-            if series_name == RAW:
+            if series_name == ACQUIRED:
                 runs_without_overlap.setdefault(space, enumerate_words(list(maps)))
             continue
         images, region_rows = _make_images(

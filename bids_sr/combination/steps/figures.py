@@ -30,7 +30,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
@@ -85,7 +85,7 @@ class _ShownEffect:
         An interval of a super-resolved or interpolated effect is too narrow without the
         reconstruction error.
         """
-        return self.find_map("sd") is not None or self.series in (RAW, MEASURED)
+        return self.find_map("sd") is not None or self.series in (ACQUIRED, MEASURED)
 
 
 @figure(FigureSpec("uncombined", "participant", html=True))
@@ -238,7 +238,9 @@ def _choose_effect(
     The series is the `primary` series, or else an interpolation. The contrast is the mean of all
     conditions, or else the first contrast with a value in `results`. The smoothing is the least.
     """
-    series = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
+    series = next(
+        name for name in (primary, "bspline", ACQUIRED) if _is_available(shown_maps, name)
+    )
     with_values = [name for name, result in results.items() if result.has_values]
     contrast = shown_maps.choose_contrast(ALL if ALL in results else next(iter(with_values), ""))
     return _ShownEffect(
@@ -572,7 +574,7 @@ def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
     by_series = shown_effect.maps.stats[contrast, "effect", fwhm_mm]
     volumes = {
         SERIES_TITLES.get(name, name): _scale_volume(by_series[name].volume, scale)
-        for name in dict.fromkeys((RAW, "bspline", series, MEASURED))
+        for name in dict.fromkeys((ACQUIRED, "bspline", series, MEASURED))
         if name in by_series
     }
     limit = run_maps_figures.color_limit(

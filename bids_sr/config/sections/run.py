@@ -27,8 +27,9 @@ class Run(OptionSection):
     level: StorageLevel = option(
         "standard",
         "--level",
-        "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
-        " bspline, the methods and measured), or full (also maps and series of all baselines)",
+        "files to save: minimal (series, confounds, report, tables), standard (also maps of"
+        " acquired, bspline, the methods and measured), or full (also maps and series of all"
+        " baselines)",
         affects_results=False,
     )
     boilerplate_only: bool = option(

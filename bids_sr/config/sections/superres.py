@@ -290,7 +290,7 @@ class SuperRes(OptionSection):
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names of all series except ``raw`` that a run may have, baselines first.
+        """Names of all series except ``acquired`` that a run may have, baselines first.
 
         Without methods, these are the requested baselines. `sdmod` works in-plane and is omitted
         if slices get thinner, unless requested by name.

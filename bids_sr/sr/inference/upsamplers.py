@@ -24,8 +24,8 @@ def make_upsampler(
 ) -> Upsampler:
     """Return the upsampler of a series.
 
-    `name` is "raw" (no upsampling), a baseline or a method. `acquired` has grid, intensity and
-    images of the run. `model` is the trained network; None for "raw" and for baselines.
+    `name` is "acquired" (no upsampling), a baseline or a method. `acquired` has grid, intensity
+    and images of the run. `model` is the trained network; None for "acquired" and for baselines.
 
     Raises `InferenceError` if the model, the high-resolution image or another required input is
     missing, or if the method cannot be applied to single volumes.
@@ -33,10 +33,10 @@ def make_upsampler(
     factor = check_factor(acquired.factor)
     if model is not None:
         return _make_model_upsampler(name, acquired, model)
-    if name == "raw":
+    if name == "acquired":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(
-                "the acquired series (raw) is not upsampled, so the factor must be 1 along "
+                "the acquired series is not upsampled, so the factor must be 1 along "
                 f"all axes (got {factor})"
             )
         return PlainUpsampler(function=lambda volume, pose: volume)

@@ -19,7 +19,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
@@ -312,7 +312,7 @@ def _draw_zoomed(
     fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
     maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
     drawn_names = [
-        name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series
+        name for name in (ACQUIRED, "bspline", best_series, MEASURED) if name in maps_by_series
     ]
     if known_activation and stat == "effect" and MEASURED not in maps_by_series:
         maps_by_series["truth"] = Derivative(known_activation, {})

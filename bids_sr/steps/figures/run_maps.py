@@ -7,14 +7,14 @@ from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask, Volume
-from bids_sr.series import MEASURED, RAW, get_kind
+from bids_sr.series import ACQUIRED, MEASURED, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
 
-_DISPLAYED_SERIES = (RAW, "bspline")
+_DISPLAYED_SERIES = (ACQUIRED, "bspline")
 _DISPLAYED_KINDS = ("method", "measured")
 """Kinds of series whose maps are always drawn, as the maps of `_DISPLAYED_SERIES`."""
 
@@ -70,11 +70,11 @@ def find_verdict_contrast(rows: Sequence[MetricRow], verdict: VerdictFacts) -> s
 
 
 def list_names(series_names: Sequence[str]) -> tuple[str, ...]:
-    """Return all names of series in display order, from ``raw`` to ``measured``.
+    """Return all names of series in display order, from ``acquired`` to ``measured``.
 
     The names include series that may not exist.
     """
-    return (RAW, *series_names, MEASURED)
+    return (ACQUIRED, *series_names, MEASURED)
 
 
 def sort_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
@@ -166,7 +166,7 @@ def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: "Scene") -> tu
     stat = next(stat for stat in ("t", "cc", *sorted(contrast_stats)) if stat in contrast_stats)
     fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
     maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
-    peak_map = maps_by_series.get(RAW) or next(iter(maps_by_series.values()))
+    peak_map = maps_by_series.get(ACQUIRED) or next(iter(maps_by_series.values()))
     return peak_voxel(peak_map.volume, scene.mask)
 
 

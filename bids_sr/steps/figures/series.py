@@ -6,7 +6,7 @@ from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
-from bids_sr.series import RAW
+from bids_sr.series import ACQUIRED
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.figures.motion import sample_carpet
@@ -44,7 +44,7 @@ def draw_slice(
         name: middle[name] for name in run_maps_figures.list_names(series_names) if name in middle
     }
     reference = (
-        "bspline" if "bspline" in volumes else next(name for name in volumes if name != RAW)
+        "bspline" if "bspline" in volumes else next(name for name in volumes if name != ACQUIRED)
     )
     return series_figure(volumes, roi_hr, mask=bold_mask_hr, reference=reference)
 
@@ -89,7 +89,7 @@ def draw_output(
 
     The tSNR maps show the acquired and the super-resolved series. The super-resolved series is the
     best method of the verdict, or else the last of `series`. `series` and `tsnr` contain the
-    methods, or B-spline if there are none; `tsnr` also contains raw.
+    methods, or B-spline if there are none; `tsnr` also contains the acquired series.
     """
     from bids_sr.figures.maps import overlay_figure
     from bids_sr.figures.motion import carpet_figure, carpet_rows
@@ -99,7 +99,8 @@ def draw_output(
     drawn_name = best_name if best_name in series else next(reversed(series))
     grid = read_grid(bold_mask_hr)
     ratios = {
-        series_text(name): resample_to(tsnr[name], *grid, order=0) for name in (RAW, drawn_name)
+        series_text(name): resample_to(tsnr[name], *grid, order=0)
+        for name in (ACQUIRED, drawn_name)
     }
     yield FigureDrawing(
         "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")

@@ -56,7 +56,7 @@ def test_an_odd_group_gives_correct_maps_or_an_error(names: tuple[str, ...], fol
 THUMB = Contrast("thumb", "thumb", {"thumb": 1.0})
 DIFFERENCE = Contrast("difference", "bMinusA", {"b": 1.0, "a": -1.0})
 OPPOSITE = Contrast("difference", "aMinusB", {"a": 1.0, "b": -1.0}, sign=-1)
-NAME = MapName("tap", "", "thumb", "raw")
+NAME = MapName("tap", "", "thumb", "acquired")
 FOLDERS = Folders(Path("unused"))
 
 
@@ -122,7 +122,7 @@ def test_stored_maps_are_used_if_they_contain_exactly_the_selected_runs() -> Non
     participant = group.participants[0]
     participant.runs = [Run(number=number, contrasts=[THUMB]) for number in "12"]
     participant.stored = [Stored([*participant.runs], factor=2.0)]
-    effects = [participant.effect(run, THUMB, "raw") for run in participant.runs]
+    effects = [participant.effect(run, THUMB, "acquired") for run in participant.runs]
 
     def values() -> np.ndarray:
         return expect(group, FOLDERS).maps[NAME].values["sub-01"]

@@ -318,7 +318,9 @@ def simulated_sizes(participants: int = 8) -> pd.DataFrame:
     base = np.arange(participants) * 3.0 + 20
     for width in (0.0, 3.5, 13.2):
         for measure in ("size, thumb", "size, little", "Dice"):
-            for number, series in enumerate(("raw", "bspline", "zerofill", "srgan", "rawSpline")):
+            for number, series in enumerate(
+                ("acquired", "bspline", "zerofill", "srgan", "acquiredSpline")
+            ):
                 values = base + width - number * np.linspace(0.5, 2, participants)
                 scale = 0.01 if measure == "Dice" else 1.0
                 rows.append([width, measure, series, *(scale * values)])

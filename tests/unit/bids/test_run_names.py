@@ -23,7 +23,7 @@ def check_runs(*names: str) -> tuple[list[str], list[str]]:
 
 
 def test_names_of_results_contain_every_entity_of_a_run() -> None:
-    entities = {"subject": "01", "task": "tap", "datatype": "func", "desc": "raw"}
+    entities = {"subject": "01", "task": "tap", "datatype": "func", "desc": "acquired"}
     entities |= {"suffix": "bold", "extension": ".nii.gz"}
     for key in RUN_ENTITIES:
         assert f"{key}-" in derivative_path({**entities, ENTITIES[key]: "2"})

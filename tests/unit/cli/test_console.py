@@ -322,20 +322,23 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
         for task in ("tap", "rest")
     )
     plan = Plan(
-        subjects=(SimpleNamespace(label="01", runs=runs),), series=("raw", "zerofill", "sbl")
+        subjects=(SimpleNamespace(label="01", runs=runs),), series=("acquired", "zerofill", "sbl")
     )  # type: ignore[arg-type]
-    for name in ("desc-raw", "res-hr_desc-sbl"):  # zerofill is not stored at the standard level
+    for name in (
+        "desc-acquired",
+        "res-hr_desc-sbl",
+    ):  # zerofill is not stored at the standard level
         (func / f"sub-01_task-tap_{name}_bold.nii.gz").touch()
     for name in ("sbl", "srgan"):  # srgan is from an earlier call
         (dataset_root(tmp_path, name) / "sub-01").mkdir(parents=True)
     dataset_root(
-        tmp_path, "raw"
+        tmp_path, "acquired"
     ).mkdir()  # from a call that crashed or wrote only the methods text
     pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
     text = "\n".join(make_end_lines(plan, settings(tmp_path), RunOutcome(reports=pages)))
     assert text.count("exported") == 1
     assert "statmap" not in text, "no maps are stored at the smallest level"
-    (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
+    (func / "sub-01_task-tap_contrast-all_stat-t_desc-acquired_statmap.nii.gz").touch()
     assert any(
         "*_statmap.nii.gz in the same directory" in line
         for line in make_end_lines(plan, settings(tmp_path), RunOutcome())
@@ -362,9 +365,8 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     )
     assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in text
     assert "Of an earlier call" not in text
-    assert f"*_desc-NAME_bold.nii.gz in {func}, where NAME is one of: raw sbl" in text.replace(
-        "\n            ", " "
-    )
+    files = f"*_desc-NAME_bold.nii.gz in {func}, where NAME is one of: acquired sbl"
+    assert files in text.replace("\n            ", " ")
     assert text.count(".html") == 6 + 2  # links of all participants
     assert "and 3 more" in text
 

@@ -265,7 +265,12 @@ def test_uncombinable_runs_and_outdated_maps_are_named(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def write_map(name: str, voxel_mm: float, weights: dict[str, float]) -> None:
-        path = places[1] / "sub-01" / "func" / f"{name}_contrast-all_stat-effect_desc-raw_statmap"
+        path = (
+            places[1]
+            / "sub-01"
+            / "func"
+            / f"{name}_contrast-all_stat-effect_desc-acquired_statmap"
+        )
         affine = np.diag([voxel_mm, voxel_mm, 4, 1])
         save_image(np.ones((4, 4, 2), np.float32), affine, path.with_name(f"{path.name}.nii.gz"))
         path.with_name(f"{path.name}.json").write_text(json.dumps({"RunWeights": weights}))
@@ -289,7 +294,9 @@ def test_tasks_and_resting_state_are_reported_separately(
 ) -> None:
     """The paper's table is omitted for resting-state runs; missing runs and methods are listed."""
     for label in ("01", "02"):
-        seeds = [row for series in ("raw", "bspline", "sbl") for row in sizes(series, 9, 8, 0.5)]
+        seeds = [
+            row for series in ("acquired", "bspline", "sbl") for row in sizes(series, 9, 8, 0.5)
+        ]
         write_tables(
             places[1],
             label,
@@ -382,11 +389,11 @@ def test_options_of_sign_flips_are_passed_to_group_maps(
 
 
 def test_group_maps_of_other_baselines_require_the_full_level() -> None:
-    stored = {"raw", "bspline", "sbl"}
-    (notice,) = list_unstored_series(["raw", "bspline", "zerofill", "sdmod", "sbl"], stored)
+    stored = {"acquired", "bspline", "sbl"}
+    (notice,) = list_unstored_series(["acquired", "bspline", "zerofill", "sdmod", "sbl"], stored)
     assert (
         notice
         == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
         " maps of these series only with --level full."
     )
-    assert list_unstored_series(["raw", "bspline", "sbl"], stored) == []
+    assert list_unstored_series(["acquired", "bspline", "sbl"], stored) == []

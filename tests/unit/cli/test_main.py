@@ -28,7 +28,7 @@ class FakePlan:
         SimpleNamespace(label="01", runs=(), structural=(), controls=(), lowres=()),
     )
     runs: tuple[SimpleNamespace, ...] = ()
-    series: tuple[str, ...] = ("raw",)
+    series: tuple[str, ...] = ("acquired",)
     warnings: tuple[Notice, ...] = ()
     skipped: dict[str, tuple[str, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))

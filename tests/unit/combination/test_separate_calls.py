@@ -34,7 +34,7 @@ def write_maps(tmp_path: Path, *prefixes: str) -> None:
         session = next((part for part in prefix.split("_") if part.startswith("ses-")), "")
         folder = tmp_path / "out" / "sub-01" / session / "func"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{prefix}_contrast-thumb_stat-effect_desc-raw_statmap.nii.gz").touch()
+        (folder / f"{prefix}_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz").touch()
 
 
 def warnings_of(maker: BidsMaker, tmp_path: Path, *options: str) -> list[str]:

@@ -56,9 +56,9 @@ def test_automatic_contrasts_are_stored_only_for_raw_and_primary_series() -> Non
     }
     assert [
         name
-        for name in ("raw", "sbl", "srgan", "measured")
+        for name in ("acquired", "sbl", "srgan", "measured")
         if maps_by_level["standard"].includes(name, "aMinusOthers", 0.0, "t")
-    ] == ["raw", "sbl"]
+    ] == ["acquired", "sbl"]
     assert maps_by_level["standard"].includes("srgan", "a", 0.0, "t")
     assert maps_by_level["full"].includes("srgan", "aMinusOthers", 0.0, "t")
 
@@ -94,17 +94,17 @@ def test_stored_regions_depend_on_the_kinds_of_maps(kinds, unsmoothed, smoothed)
 def test_reproducible_series_are_stored_only_at_the_full_level() -> None:
     levels = {
         name: series_level(name, ["sbl", "zerofill"])
-        for name in ("raw", "sbl", "srgan", "zerofill", "bspline")
+        for name in ("acquired", "sbl", "srgan", "zerofill", "bspline")
     }
     assert levels == {
-        **dict.fromkeys(("raw", "sbl", "srgan", "zerofill"), "minimal"),
+        **dict.fromkeys(("acquired", "sbl", "srgan", "zerofill"), "minimal"),
         "bspline": "full",
     }
     assert series_level("measured", ["sbl"]) == "full"
 
 
 def test_maps_of_other_baselines_are_stored_if_requested() -> None:
-    for name in ("raw", "bspline", "measured", "sbl"):
+    for name in ("acquired", "bspline", "measured", "sbl"):
         assert _maps_level(name, ["sbl"]) == "standard"
     assert _maps_level("zerofill", ["sbl"]) == "full"
     assert _maps_level("zerofill", ["sbl", "zerofill"]) == "standard"

@@ -57,7 +57,7 @@ def test_task_not_done_is_raised_if_only_other_regions_are_active(roi, peaks, ra
     assert flag.raised is raised
     row = flag.row()
     assert (row.series, row.contrast, measure_of(row), row.value) == (
-        "raw",
+        "acquired",
         "thumb",
         "flag_task_not_done",
         float(raised),

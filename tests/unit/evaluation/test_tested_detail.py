@@ -52,7 +52,7 @@ def test_a_known_part_of_the_detail_gives_its_explained_variance(factor, expecte
     detail = beyond_nyquist(truth, FACTOR)
     rebuilt = truth - detail + factor * detail
     row, upper, _, voxels = rows_of(
-        effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0)
+        effects_of("sbl", rebuilt), effects_of("acquired", truth, noise=1.0)
     )
     assert (row.statistic, row.band, row.reference) == ("ev", "beyond", "oneLevelDown")
     assert (row.region, row.contrast, row.n) == ("brain", "hand", SHAPE[2])
@@ -70,7 +70,7 @@ def test_fineness_is_the_ratio_of_spectral_densities(share, expected):
     """White noise has the same density in both halves; noise of the measurement does not count."""
     truth = true_effect()
     upper = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
-    acquired = effects_of("raw", truth - (1 - share) * upper, noise=0.5)
+    acquired = effects_of("acquired", truth - (1 - share) * upper, noise=0.5)
     _, _, fineness, _ = rows_of(effects_of("sbl", truth), acquired)
     assert fineness.statistic == "detail_fineness"
     if math.isnan(fineness.value):  # no energy above the noise
@@ -85,7 +85,9 @@ def test_the_upper_half_does_not_contain_detail_at_low_frequencies():
     """Detail that is recovered only at the lower half of the tested frequencies counts as 0."""
     truth = true_effect()
     upper_detail = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
-    row, upper, *_ = rows_of(effects_of("sbl", truth - upper_detail), effects_of("raw", truth))
+    row, upper, *_ = rows_of(
+        effects_of("sbl", truth - upper_detail), effects_of("acquired", truth)
+    )
     assert 0.2 < row.value < 0.8
     assert upper.value == pytest.approx(0, abs=1e-6)
 
@@ -94,7 +96,7 @@ def test_intervals_are_wider_with_fewer_slices():
     truth, t = true_effect(), np.zeros(SHAPE, np.float32)
     t[:, :, 3:7] = 5.0
     rebuilt = effects_of("sbl", truth + 0.3 * beyond_nyquist(true_effect(seed=2), FACTOR))
-    rows = rows_of(rebuilt, effects_of("raw", truth, noise=0.5), {"hand": t})
+    rows = rows_of(rebuilt, effects_of("acquired", truth, noise=0.5), {"hand": t})
     widths = {row.region: row.upper - row.value for row in rows if row.statistic == "ev"}
     assert widths["acquired40"] > 3.18 * 0.05  # Student's t for three degrees of freedom
     assert 2.26 * 0.05 < widths["brain"] < widths["acquired40"]
@@ -105,7 +107,7 @@ def test_active_voxels_are_those_of_the_downsampled_run():
     t[4:20, 6:18, 2:8] = 5.0
     detail = beyond_nyquist(truth, FACTOR)
     good = np.where(np.abs(t) > 4, truth, truth - 2 * detail)
-    rows = rows_of(effects_of("sbl", good), effects_of("raw", truth), {"hand": t})
+    rows = rows_of(effects_of("sbl", good), effects_of("acquired", truth), {"hand": t})
     values = {row.region: row.value for row in rows if row.statistic == "ev"}
     assert values["acquired40"] > 0.5
     assert values["brain"] < -1
@@ -124,7 +126,7 @@ def test_a_contrast_with_a_condition_of_one_block_is_tested_without_it_under_ano
     )
     reconstructed, acquired = (
         replace(effects_of(series, truth, noise=noise), blocks=blocks)
-        for series, noise in (("sbl", 0.0), ("raw", 0.5))
+        for series, noise in (("sbl", 0.0), ("acquired", 0.5))
     )
     acquired.betas[..., -1] = 1000 * true_effect(seed=5)  # the single block has no influence
     contrasts = {"all": dict.fromkeys(("hand", "foot", "face"), 1 / 3), "face": {"face": 1.0}}
@@ -141,7 +143,7 @@ def test_a_contrast_with_a_condition_of_one_block_is_tested_without_it_under_ano
 
 def test_effects_without_reproducible_detail_have_no_value():
     flat = np.zeros(SHAPE)
-    row, *_ = rows_of(effects_of("sbl", flat), effects_of("raw", flat, noise=1.0))
+    row, *_ = rows_of(effects_of("sbl", flat), effects_of("acquired", flat, noise=1.0))
     assert math.isnan(row.value)
     assert math.isnan(row.lower)
 
@@ -153,7 +155,7 @@ def test_few_slices_have_no_interval_and_few_voxels_no_value():
     tiny = np.zeros(SHAPE, np.float32)
     tiny[4:6, 6:8, 4:6] = 5.0
     for t, is_finite in ((thin, True), (tiny, False)):
-        rows = rows_of(effects_of("sbl", truth), effects_of("raw", truth), {"hand": t})
+        rows = rows_of(effects_of("sbl", truth), effects_of("acquired", truth), {"hand": t})
         (row,) = (r for r in rows if (r.region, r.statistic) == ("acquired40", "ev"))
         assert math.isfinite(row.value) is is_finite
         assert math.isnan(row.lower)
@@ -161,13 +163,13 @@ def test_few_slices_have_no_interval_and_few_voxels_no_value():
 
 def test_effects_are_smoothed_before_they_are_compared():
     truth = true_effect()
-    acquired, rebuilt = effects_of("raw", truth), effects_of("sbl", 0.5 * truth)
+    acquired, rebuilt = effects_of("acquired", truth), effects_of("sbl", 0.5 * truth)
     rows = [row for row in rows_of(rebuilt, acquired, widths=(0.0, 6.0)) if row.statistic == "ev"]
     assert [row.fwhm_mm for row in rows] == [0.0, 6.0]
     assert [row.value for row in rows] == pytest.approx([0.75, 0.75], abs=0.02)
 
 
 def test_a_contrast_that_cannot_be_split_is_skipped():
-    acquired = effects_of("raw", true_effect())
+    acquired = effects_of("acquired", true_effect())
     missing = {"foot": {"foot": 1.0}}
     assert not list(iterate_tested_detail(acquired, acquired, {0.0: {}}, missing, FACTOR))

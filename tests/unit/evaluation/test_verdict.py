@@ -565,8 +565,10 @@ def test_participant_specific_detail_requires_gains_over_negative_controls():
 
 
 def test_raised_flags_are_limitations():
-    rows = [MetricRow(series="raw", statistic="flag_task_not_done", value=1.0, contrast="thumb")]
-    rows += [MetricRow(series="raw", statistic="flag_broad", value=0.0, contrast="thumb")]
+    rows = [
+        MetricRow(series="acquired", statistic="flag_task_not_done", value=1.0, contrast="thumb")
+    ]
+    rows += [MetricRow(series="acquired", statistic="flag_broad", value=0.0, contrast="thumb")]
     verdict = judge(rows)
     failed = FLAGS["task_not_done"].failed
     assert limits_of(verdict)[Statement.CHECKS_FAILED].values["checks"] == failed

@@ -67,7 +67,10 @@ def simulated_maps(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
         for smoothing in smoothings:
             coarse, fine = rng.standard_normal((6, 6, 5)), rng.standard_normal((12, 12, 5))
             fine[2, 3, 4] = coarse[1, 1, 4] = value
-            maps[contrast, smoothing] = {"raw": Volume(coarse, COARSE), "sbl": Volume(fine, FINE)}
+            maps[contrast, smoothing] = {
+                "acquired": Volume(coarse, COARSE),
+                "sbl": Volume(fine, FINE),
+            }
     return maps
 
 
@@ -96,15 +99,17 @@ def test_a_map_is_recovered_in_ras_order_within_half_a_step():
 
 def test_maps_stay_on_their_grids_and_small_values_are_set_to_0():
     content = content_of_viewer(viewer_html(simulated_maps(), Volume(100 * MASK, FINE), BRAIN))
-    raw, fine = (decode_map(content["maps"][f"all|none|{name}"]) for name in ("raw", "sbl"))
-    assert raw.shape == (6, 6, 5)
+    acquired, fine = (
+        decode_map(content["maps"][f"all|none|{name}"]) for name in ("acquired", "sbl")
+    )
+    assert acquired.shape == (6, 6, 5)
     assert fine.shape == (12, 12, 5)
     values = np.abs(fine.get_fdata())
     assert values.max() == pytest.approx(8.0, abs=0.05)
     assert not ((values > 0) & (values < content["least"] - 0.1)).any()
     # a voxel of the peak of the first map
     assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]
-    assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "raw"}
+    assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "acquired"}
 
 
 def test_maps_that_exceed_the_page_size_are_omitted_and_named():
@@ -133,7 +138,7 @@ def test_at_most_two_contrasts_are_in_memory():
             return Volume(data, FINE)
 
     maps = {
-        (contrast, smoothing): _LazyVolumes({"raw": Stored(), "sbl": Stored()})
+        (contrast, smoothing): _LazyVolumes({"acquired": Stored(), "sbl": Stored()})
         for contrast in "abc"
         for smoothing in ("none", "5 mm")
     }
@@ -180,7 +185,7 @@ def test_runs_share_the_size_limit_of_a_page():
 
 
 SERIES = {
-    "raw": (COARSE, (6, 6, 5)),
+    "acquired": (COARSE, (6, 6, 5)),
     **dict.fromkeys(("bspline", "srgan", "sbl"), (FINE, (12, 12, 5))),
 }
 BRAIN = Volume(MASK > 0, FINE)
@@ -253,7 +258,7 @@ def test_the_viewer_starts_with_method_and_contrast_of_the_verdict(best, judged,
     )
     content = viewer_of(maps_of_run(), [row, replace(row, series="srgan")], best)
     assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
-    assert content["series"] == ["raw", "bspline", "srgan", "sbl"]
+    assert content["series"] == ["acquired", "bspline", "srgan", "sbl"]
     assert content["smoothings"] == ["none", "5 mm"]
     assert len(content["maps"]) == 16
 

@@ -95,7 +95,7 @@ def test_regions_are_drawn_in_three_colors_with_their_dice(scene: Scene) -> None
         block(slice(4, 7), slice(12, 15), slice(10, 12), low=True),
         block(slice(6, 9), slice(12, 15), slice(10, 12), low=True),
     )
-    regions = {"raw": acquired, "bspline": overlapping, "srgan": disjoint}
+    regions = {"acquired": acquired, "bspline": overlapping, "srgan": disjoint}
     fig = overlap_figure(regions, scene, PAIR, n_slices=2)
     texts = sheet_texts(fig)
     assert {"acquired\nDice 0.33", "bspline\nDice 0.33", "srgan\nDice 0.00"} <= set(texts)
@@ -122,7 +122,7 @@ def test_planes_are_chosen_from_the_first_series(scene: Scene) -> None:
     second_place = (slice(8, 14), slice(24, 30), slice(14, 15))
     fig = overlap_figure(
         {
-            "raw": (block(*first_place), block(*first_place)),
+            "acquired": (block(*first_place), block(*first_place)),
             "srgan": (block(*second_place), block(*second_place)),
         },
         scene,
@@ -136,12 +136,12 @@ def test_planes_are_chosen_from_the_first_series(scene: Scene) -> None:
 
 def test_empty_regions_raise_an_error(scene: Scene) -> None:
     empty = block(slice(0, 0))
-    with pytest.raises(FigureInputError, match="regions of thumb and little are empty in raw"):
-        overlap_figure({"raw": (empty, empty)}, scene, PAIR)
+    with pytest.raises(FigureInputError, match="thumb and little are empty in acquired"):
+        overlap_figure({"acquired": (empty, empty)}, scene, PAIR)
     with pytest.raises(FigureInputError, match="no series has regions"):
         overlap_figure({}, scene, PAIR)
     full = block(slice(8, 14), slice(24, 30), slice(7, 8))
-    fig = overlap_figure({"raw": (full, empty)}, scene, PAIR)
+    fig = overlap_figure({"acquired": (full, empty)}, scene, PAIR)
     assert "acquired\nDice n/a" in sheet_texts(fig)
 
 
@@ -153,7 +153,7 @@ def maps(scene: Scene) -> list[Derivative]:
     rng = np.random.default_rng(5)
     grid = np.moveaxis(np.indices(SHAPE), 0, -1)
     derivatives = []
-    for series in ("raw", "bspline", "zerofill", "srgan"):
+    for series in ("acquired", "bspline", "zerofill", "srgan"):
         for fwhm in ("", "Fwhm50"):
             values = {
                 name: 0.8 * np.exp(-(((grid - center) / 5) ** 2).sum(-1))
@@ -166,7 +166,7 @@ def maps(scene: Scene) -> list[Derivative]:
             }
             affine, mask, roi = AFFINE, scene.mask.data, scene.roi.data
             entities_of_grid = {"res": "hr"}
-            if series == "raw":  # every second voxel in-plane
+            if series == "acquired":  # every second voxel in-plane
                 data = {name: values_of_map[::2, ::2] for name, values_of_map in data.items()}
                 affine, mask, roi, entities_of_grid = COARSE, mask[::2, ::2], roi[::2, ::2], {}
             by_stat = {(name, "cc"): values_of_map for name, values_of_map in data.items()}
@@ -253,7 +253,7 @@ def test_planes_pass_through_the_peak_of_the_first_map(scene: Scene) -> None:
     first, second = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
     first[12, 28, 10], first[40, 28, 10], first[12, 24, 10] = 0.7, 0.95, -0.9
     second[16, 30, 8] = 0.9  # outside these planes
-    maps = {"raw": Volume(first, AFFINE), "srgan": Volume(second, AFFINE)}
+    maps = {"acquired": Volume(first, AFFINE), "srgan": Volume(second, AFFINE)}
     fig = correlation_figure(maps, scene)
     texts = sheet_texts(fig)
     # the stronger voxel is outside the region of interest
@@ -276,7 +276,7 @@ def test_planes_pass_through_the_peak_of_the_first_map(scene: Scene) -> None:
 def test_seed_maps_are_drawn_completely_and_thresholded_at_half(scene: Scene) -> None:
     first, second = np.zeros(SHAPE, np.float32), np.full(SHAPE, 0.3, np.float32)
     first[20, 28, 10], first[24, 28, 10], first[20, 24, 10] = 0.9, 0.4, -0.7
-    maps = {"raw": Volume(first, AFFINE), "bspline": Volume(second, AFFINE)}
+    maps = {"acquired": Volume(first, AFFINE), "bspline": Volume(second, AFFINE)}
     fig = network_figure(maps, scene)
     inside = int((scene.mask.data > 0).sum())
     assert {f"acquired\n{100 / inside:.1f} % at .5", "bspline\n0.0 % at .5"} <= set(

@@ -389,7 +389,11 @@ def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
 
 def series_of(image: Volume) -> dict[str, Volume]:
     low = image.data.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
-    return {"raw": Volume(low, COARSE), "bspline": image, "srgan": image.like(image.data + 20)}
+    return {
+        "acquired": Volume(low, COARSE),
+        "bspline": image,
+        "srgan": image.like(image.data + 20),
+    }
 
 
 def test_slice_figure_shows_differences_to_the_reference(head, scene):
@@ -418,12 +422,16 @@ def maps_of(peak: float) -> dict[str, Volume]:
     t = np.zeros(SHAPE)
     t[6:10, 14:20, 3] = peak
     low = t.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
-    return {"raw": Volume(low, COARSE), "bspline": Volume(t * 0.5, FINE), "srgan": Volume(t, FINE)}
+    return {
+        "acquired": Volume(low, COARSE),
+        "bspline": Volume(t * 0.5, FINE),
+        "srgan": Volume(t, FINE),
+    }
 
 
 def test_activation_maps_share_scale_threshold_and_planes(scene):
     maps = maps_of(9.0)
-    significant = {"raw": maps["raw"].like(maps["raw"].data > 4)}
+    significant = {"acquired": maps["acquired"].like(maps["acquired"].data > 4)}
     fig = map_figures.activation_figure(maps, scene, n_slices=1, significant=significant)
     overlays = [
         image_artist
@@ -441,7 +449,7 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
 
 def test_planes_are_chosen_from_the_first_map(scene):
     # plane 3 of 3 mm
-    assert map_figures._informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]
+    assert map_figures._informative_planes(scene, maps_of(9.0)["acquired"], 1) == [10.5]
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
     assert map_figures._informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]

@@ -22,7 +22,7 @@ def rows_of(name):
         ("sbl", "The stat-sd map contains the standard deviation"),
         ("bspline", f"Maps of bspline {NO_ERROR}"),
         ("srgan", f"Maps of srgan {NO_ERROR}"),
-        ("raw", None),
+        ("acquired", None),
         ("measured", None),
     ],
 )

@@ -130,7 +130,7 @@ def test_all_statistics_have_a_unit_and_a_description(maps, tmp_path):
     assert statistic("volume").unit == "mm^3"
     assert statistic("psnr").unit == "dB"
     with pytest.raises(KeyError, match="nonsense"):
-        table_text(metric_rows("raw", {"nonsense": 1.0}))
+        table_text(metric_rows("acquired", {"nonsense": 1.0}))
     with pytest.raises(KeyError):
         statistic("zzz_volume")
 
@@ -218,7 +218,7 @@ def test_acquired_maps_are_upsampled_to_the_high_resolution_grid(maps):
     )
     values = {(r.series, r.contrast, measure_of(r)): cell_number(r.value) for r in rows}
     assert (
-        float(values["rawSpline", "thumb", "quarter_paper"])
-        == float(values["rawSpline", "thumb", "quarter_voxels"]) / 4
+        float(values["acquiredSpline", "thumb", "quarter_paper"])
+        == float(values["acquiredSpline", "thumb", "quarter_voxels"]) / 4
     )
-    assert {series for series, *_ in values} == {"rawSpline"}
+    assert {series for series, *_ in values} == {"acquiredSpline"}

@@ -124,7 +124,7 @@ def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_pat
     blocks = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
     assert len(blocks.blocks) == 2 * glm_seeds.segment_count(T - 2, 2, TR)
     with SeriesReader(path) as reader:
-        effects = block_effects(reader, mask, blocks, series="raw")
+        effects = block_effects(reader, mask, blocks, series="acquired")
     weights = half_weights(effects.blocks, {"left": 1.0}, effects.leak)
     assert weights is not None
     for half in weights:

@@ -11,7 +11,7 @@ from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.input_maps import DerivativeMaps, find_maps, group_by_participant
 from bids_sr.io.nifti import save_image
 
-KEY = ("all", "raw", 0.0, "effect")
+KEY = ("all", "acquired", 0.0, "effect")
 
 
 def write_map(root: Path, run: str, zooms: float = 4.0, **about: object) -> Path:
@@ -19,7 +19,7 @@ def write_map(root: Path, run: str, zooms: float = 4.0, **about: object) -> Path
     session = next((part for part in run.split("_") if part.startswith("ses-")), "")
     func = root / run.split("_")[0] / session / "func"
     func.mkdir(parents=True, exist_ok=True)
-    path = func / f"{run}_contrast-all_stat-effect_desc-raw_statmap.nii.gz"
+    path = func / f"{run}_contrast-all_stat-effect_desc-acquired_statmap.nii.gz"
     save_image(np.ones((4, 4, 2), np.float32), np.diag([zooms, zooms, 4.0, 1.0]), path)
     if about:
         path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(about))
@@ -160,7 +160,7 @@ def test_folders_are_not_searched_for_inherited_sidecars_of_every_map(
         write_map(tmp_path, f"sub-01_task-tap_{run}")
     for contrast in "abcdefgh":
         combined_of(tmp_path, "run-1", "run-2")
-        stem = "sub-01_task-tap_space-boldref_contrast-{}_stat-effect_desc-raw_statmap"
+        stem = "sub-01_task-tap_space-boldref_contrast-{}_stat-effect_desc-acquired_statmap"
         for ending in (".nii.gz", ".json"):
             func = tmp_path / "sub-01" / "func"
             (func / (stem.format("all") + ending)).rename(func / (stem.format(contrast) + ending))

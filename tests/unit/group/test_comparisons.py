@@ -46,7 +46,7 @@ def by_participant(values: list[float]) -> dict[str, float]:
 
 
 def test_primary_comparison_uses_the_strongest_reference_of_the_participant() -> None:
-    """Baselines, controls and arithmetic series are references; measured and raw are not."""
+    """Baselines, controls and arithmetic series are references; measured and acquired are not."""
     series = {
         "sbl": by_participant([0.3, 0.3, 0.3, math.nan, 0.3]),
         "bspline": by_participant([0.1, 0.2, 0.0, 0.1, math.nan]),
@@ -55,7 +55,7 @@ def test_primary_comparison_uses_the_strongest_reference_of_the_participant() ->
         "sdmod": {"sub-01": 0.35},
         "srgan": by_participant([0.9] * 5),
         "measured": by_participant([1.0] * 5),
-        "raw": by_participant([0.9] * 5),
+        "acquired": by_participant([0.9] * 5),
     }
     (comparison,) = primary(values_of(series))
     assert (comparison.series, comparison.minus, comparison.role) == (

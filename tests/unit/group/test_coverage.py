@@ -103,7 +103,7 @@ def test_maps_contain_the_participants_that_are_left_after_leaving_out_by_hand(
     rng = np.random.default_rng(seed)
     voxels: dict[str, dict[str, set[int]]] = {}
     for number, share in enumerate(shares):
-        series = ("raw",) if number in without_sbl else ("raw", "sbl")
+        series = ("acquired",) if number in without_sbl else ("acquired", "sbl")
         inside = rng.random(N_VOXELS) < share
         maps = {name: inside & (rng.random(N_VOXELS) < 0.98) for name in series}
         voxels[f"sub-{number:02d}"] = {
@@ -114,13 +114,15 @@ def test_maps_contain_the_participants_that_are_left_after_leaving_out_by_hand(
         patch.setattr(group_maps, "load_target", lambda space: TARGET)
         patch.setattr(group_maps, "CHUNK", chunk)
         write_maps(Path(folder), voxels, effects)
-        plan = plan_of(find_maps(Path(folder)), ("raw", "sbl"))
+        plan = plan_of(find_maps(Path(folder)), ("acquired", "sbl"))
         assert plan.space == SPACE
         result = group_maps.compute_group_maps(plan, Path(folder))
         records = {record.key[1]: record for record in result.records}
         rows = {row.series: row for row in result.maps.itertuples()}
         mapped = [
-            name for name in ("raw", "sbl") if sum(name in maps for maps in voxels.values()) >= 3
+            name
+            for name in ("acquired", "sbl")
+            if sum(name in maps for maps in voxels.values()) >= 3
         ]
         assert set(rows) <= set(mapped)
         for series in mapped:

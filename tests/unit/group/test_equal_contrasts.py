@@ -20,7 +20,7 @@ def write_participant(root: Path, label: str, weights: dict[str, dict[str, float
     """Write the metrics table of a participant with one value per contrast."""
     stem = root / f"sub-{label}" / "func" / f"sub-{label}_task-tap_desc-activation_metrics"
     stem.parent.mkdir(parents=True)
-    cells = dict.fromkeys(COLUMNS, "n/a") | {"series": "raw", "statistic": "peak_z"}
+    cells = dict.fromkeys(COLUMNS, "n/a") | {"series": "acquired", "statistic": "peak_z"}
     cells |= {"fwhm_mm": "0", "value": "3", "n": "1", "unit": "1"}
     rows = [cells | {"contrast": contrast} for contrast in ("all", "a")]
     lines = ["\t".join(COLUMNS), *("\t".join(row[name] for name in COLUMNS) for row in rows)]
@@ -68,7 +68,7 @@ def test_scaled_and_unrecorded_weights_are_combined(tmp_path: Path) -> None:
 
 
 def test_maps_of_an_excluded_contrast_are_dropped() -> None:
-    maps = {"": {("all", "raw", 0.0, "t"): "x", ("a", "raw", 0.0, "t"): "y"}}
+    maps = {"": {("all", "acquired", 0.0, "t"): "x", ("a", "acquired", 0.0, "t"): "y"}}
     run = RunMaps(
         participant="sub-02",
         task="tap",
@@ -81,7 +81,7 @@ def test_maps_of_an_excluded_contrast_are_dropped() -> None:
         boldref2t1w=None,
         t1w2std={},
     )
-    assert run.drop_contrasts({"all"}).map_keys() == {("a", "raw", 0.0, "t")}
+    assert run.drop_contrasts({"all"}).map_keys() == {("a", "acquired", 0.0, "t")}
     assert run.drop_contrasts(()).map_keys() == run.map_keys()
 
 

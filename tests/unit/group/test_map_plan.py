@@ -243,14 +243,14 @@ def test_a_participant_with_a_damaged_run_is_not_in_the_map(tmp_path: Path) -> N
     for number in range(1, 5):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    (path,) = tmp_path.glob("sub-02/func/*run-2*stat-effect_desc-raw*.nii.gz")
+    (path,) = tmp_path.glob("sub-02/func/*run-2*stat-effect_desc-acquired*.nii.gz")
     data, affine = load_image(path)
     data[3] = np.nan
     save_image(data, affine, path)
-    result = compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
+    result = compute_group_maps(plan_of(find_maps(tmp_path), ("acquired", "sbl")), tmp_path)
     records = {record.key[1]: record for record in result.records}
-    assert records["raw"].participants == ("sub-01", "sub-03", "sub-04")
-    assert str(path) in records["raw"].excluded["sub-02"].reason
+    assert records["acquired"].participants == ("sub-01", "sub-03", "sub-04")
+    assert str(path) in records["acquired"].excluded["sub-02"].reason
     assert records["sbl"].participants == ("sub-01", "sub-02", "sub-03", "sub-04")
     assert list(result.maps["participants"].map(len)) == [3, 4]
 
@@ -261,7 +261,7 @@ def test_a_participant_with_a_damaged_map_of_all_runs_is_not_in_the_map(tmp_path
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    (path,) = tmp_path.glob("sub-03/func/*space-boldref*stat-effect_desc-raw*.nii.gz")
+    (path,) = tmp_path.glob("sub-03/func/*space-boldref*stat-effect_desc-acquired*.nii.gz")
     data, affine = load_image(path)
     data[3] = np.inf
     save_image(data, affine, path)

@@ -145,7 +145,7 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
     first, second, *_ = find_maps(cohort).runs
     assert first.maps is second.maps
     assert first.map_keys() == {
-        ("all", series, 5.0, stat) for series in ("raw", "sbl") for stat in ("effect", "t")
+        ("all", series, 5.0, stat) for series in ("acquired", "sbl") for stat in ("effect", "t")
     }
     stem = "sub-02_task-tap_res-hr_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
     assert second.map_file(("all", "sbl", 5.0, "t")) == cohort / "sub-02" / "func" / stem
@@ -154,10 +154,12 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
 
 
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
-    result = group_maps.compute_group_maps(plan_of(find_maps(cohort), ("raw", "sbl")), cohort)
-    assert list(result.maps["series"]) == ["raw", "sbl"]
+    result = group_maps.compute_group_maps(plan_of(find_maps(cohort), ("acquired", "sbl")), cohort)
+    assert list(result.maps["series"]) == ["acquired", "sbl"]
     assert result.exclusions == ()
-    stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
+    stem = (
+        f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-acquiredFwhm50_statmap"
+    )
     effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
     header = SeriesReader(cohort / "group" / f"{stem}.nii.gz").header
     assert (header["qform_code"], header["sform_code"]) == (4, 4)
@@ -255,10 +257,12 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
         folder = tmp_path / f"sub-{number:02d}" / "func"
         (folder / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
         values = np.full(target.shape, 5.0 * number, dtype=np.float32)
-        name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
-        save_image(values, target.affine, folder / name)
-    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
-    assert list(result.maps["series"]) == ["raw"]
+        map_entities = f"space-{SPACE}_res-2_contrast-all_stat-effect_desc-acquiredFwhm50"
+        save_image(values, target.affine, folder / f"{name}_{map_entities}_statmap.nii.gz")
+    result = group_maps.compute_group_maps(
+        plan_of(find_maps(tmp_path), ("acquired", "sbl")), tmp_path
+    )
+    assert list(result.maps["series"]) == ["acquired"]
     effect, _ = load_image(result.maps["effect"][0])
     # mean of 5, 10, 15 over a brain of 500
     assert np.unique(np.round(effect[result.mask.data], 4)).tolist() == [2.0]
@@ -278,7 +282,7 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
 def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path: Path) -> None:
     """Results do not depend on the number of threads."""
     runs = [run for run in find_maps(cohort).runs if run.participant != "sub-09"]
-    plan = plan_of(DerivativeMaps(runs=runs), ("raw", "sbl"))
+    plan = plan_of(DerivativeMaps(runs=runs), ("acquired", "sbl"))
     notices: list[str] = []
     results = [
         group_maps.compute_group_maps(
@@ -354,7 +358,7 @@ def test_combined_maps_that_lack_a_later_run_are_recomputed(tmp_path: Path) -> N
     collected = find_maps(tmp_path)
     assert not collected.combined
     ((person,),) = group_by_participant(collected).values()
-    assert person.origin(("all", "raw", 5.0, "effect")) == "computed"
+    assert person.origin(("all", "acquired", 5.0, "effect")) == "computed"
     # the run was excluded on purpose
     for sidecar in tmp_path.glob("sub-01/func/*space-boldref*.json"):
         fields = json.loads(sidecar.read_text()) | {"RunsLeftOut": {"run-3": "other voxels"}}
@@ -377,7 +381,7 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
     computed = group_maps.compute_group_maps(
-        plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path
+        plan_of(find_maps(tmp_path), ("acquired", "sbl")), tmp_path
     )
     before = [load_image(path)[0] for path in computed.maps["effect"]]
     sidecar = json.loads(
@@ -389,7 +393,9 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    stored = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
+    stored = group_maps.compute_group_maps(
+        plan_of(find_maps(tmp_path), ("acquired", "sbl")), tmp_path
+    )
     for path, values in zip(stored.maps["effect"], before, strict=True):
         assert np.ptp(values) > 1
         assert np.abs(load_image(path)[0] - values).max() < 1e-4
@@ -414,12 +420,12 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
     effect = load_image(result.maps["effect"][0])[0][result.mask.data]
     assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
     # a contrast that only has maps of runs is computed
-    for path in tmp_path.glob("sub-02/func/*run*raw*statmap.nii.gz"):
+    for path in tmp_path.glob("sub-02/func/*run*acquired*statmap.nii.gz"):
         path.with_name(path.name.replace("contrast-all", "contrast-rare")).write_bytes(
             path.read_bytes()
         )
     person = group_by_participant(find_maps(tmp_path))["tap", "n/a"][1]
-    keys = [(name, "raw", 5.0, "effect") for name in ("all", "rare")]
+    keys = [(name, "acquired", 5.0, "effect") for name in ("all", "rare")]
     assert [person.origin(key) for key in keys] == ["stored", "computed"]
     target = template_sampling.load_target(SPACE)
     transforms = template_sampling.prepare_participant_sampling(
@@ -437,7 +443,7 @@ def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
     full_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
-    (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-raw*.nii.gz")
+    (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-acquired*.nii.gz")
     data, affine = load_image(file)
     data[: SHAPE[0] // 2] = 0
     save_image(data, affine, file)
@@ -529,7 +535,7 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     assert [run.name.split("-")[-1] for run in sort_runs(collected.runs)] == ["2", "10"]
     ((person,),) = group_by_participant(collected).values()
     target = template_sampling.load_target(SPACE)
-    keys = [("all", "raw", 5.0, "effect")]
+    keys = [("all", "acquired", 5.0, "effect")]
     transforms = template_sampling.prepare_participant_sampling(
         person, target, np.ones(len(target.points), bool), keys
     )

@@ -17,7 +17,7 @@ FILES = {
     "group_metrics.tsv": ALL,
     "group_stats_columns.json": ALL,
     "group/group_inputs.tsv": ALL,
-    "group/group_task-pre_space-A_res-2_contrast-a_stat-t_desc-raw_statmap.nii.gz": ALL,
+    "group/group_task-pre_space-A_res-2_contrast-a_stat-t_desc-acquired_statmap.nii.gz": ALL,
     "group/figures/group_task-scans_contrast-a_desc-maps.svg": ALL,
     "group_ses-pre.html": PRE,
     "group_ses-pre_metrics.tsv": PRE,

@@ -35,7 +35,7 @@ def compare_cohort(folder: Path, margin: float | None = None) -> pd.DataFrame:
 
 def test_tables_of_all_runs_are_found_and_named(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)], run="ses-a_task-tap_dir-AP_run-2")
-    write_tables(tmp_path, "02", activation=sizes("raw", 1, 2, 0.5))
+    write_tables(tmp_path, "02", activation=sizes("acquired", 1, 2, 0.5))
     tables = input_tables.find_tables(tmp_path)
     first, second = tables.itertuples()
     assert tables.loc[0, list(group_values.RUN)].tolist() == [
@@ -97,7 +97,7 @@ def test_mixed_versions_and_settings_are_named(tmp_path: Path) -> None:
 
 def test_missing_participants_and_tables_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 2)
-    write_tables(tmp_path, "03", activation=sizes("raw", 1, 2, 0.5))
+    write_tables(tmp_path, "03", activation=sizes("acquired", 1, 2, 0.5))
     participants = ["sub-01", "sub-02", "sub-03", "sub-04"]
     absent = input_tables.missing_lines(participants, input_tables.find_tables(tmp_path))
     assert absent == [
@@ -107,8 +107,8 @@ def test_missing_participants_and_tables_are_named(tmp_path: Path) -> None:
 
 
 def test_runs_of_the_dataset_without_tables_are_named(tmp_path: Path) -> None:
-    write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-tap_run-01")
-    write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-rest")
+    write_tables(tmp_path, "01", activation=sizes("acquired", 1, 1, 1.0), run="task-tap_run-01")
+    write_tables(tmp_path, "01", activation=sizes("acquired", 1, 1, 1.0), run="task-rest")
     tables = input_tables.find_tables(tmp_path)
     rest, tap = ({"subject": "01", "task": task} for task in ("rest", "tap"))
     runs = [rest | {"echo": "1"}, rest | {"echo": "2"}, tap | {"run": "1"}, tap | {"run": "2"}]
@@ -128,7 +128,7 @@ def test_regions_of_seeds_are_not_compared_with_regions_of_conditions(tmp_path: 
         write_tables(
             tmp_path,
             label,
-            activation=sizes("raw", size, size, 1.0),
+            activation=sizes("acquired", size, size, 1.0),
             facts={**FACTS, "MappedBy": mapped_by},
         )
         (tmp_path / f"sub-{label}/func/sub-{label}_task-tap_desc-seeds_timeseries.tsv").write_text(
@@ -155,7 +155,7 @@ def test_words_of_comparisons_follow_from_the_tests(tmp_path: Path) -> None:
     placebo = one(table, "sbl", "sblMirror")
     assert (placebo.role, placebo.family, placebo.word) == ("placebo", 1, "better")
     assert "sblMirror" not in set(table["series"])
-    smaller = one(table, "bspline", "raw", **SIZE, contrast="thumb")
+    smaller = one(table, "bspline", "acquired", **SIZE, contrast="thumb")
     assert (smaller.word, smaller.median_series, smaller.median_minus) == ("smaller", 85.5, 105.5)
 
 
@@ -223,10 +223,10 @@ def test_identical_and_undefined_values_are_reported(tmp_path: Path) -> None:
     cohort(tmp_path, 6)
     table = compare_cohort(tmp_path)
     overlap = SIZE | {"statistic": "dice", "contrast": "thumb+little"}
-    dice = one(table, "bspline", "raw", **overlap)
+    dice = one(table, "bspline", "acquired", **overlap)
     assert (dice.n, dice.n_undefined) == (6, 0)
     assert dice.difference == pytest.approx(-0.1)
-    incomplete = one(table, "sbl", "raw", **overlap)
+    incomplete = one(table, "sbl", "acquired", **overlap)
     assert (incomplete.n, incomplete.n_undefined) == (5, 1)
     assert "1 participant(s) were excluded" in incomplete.note
     values = {"sub-01": 0.1, "sub-02": 0.2}
@@ -345,14 +345,14 @@ def test_the_table_of_published_values_has_our_values_next_to_them(tmp_path: Pat
         if "scope='row'>" in line and "paper:" not in line
     ]
     assert [line[0].rpartition(">")[2] for line in rows] == ["acquired", "bspline", "sbl"]
-    raw, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in rows)
+    acquired, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in rows)
     assert (sbl[2], sbl[3], sbl[5][:4]) == ("73.5 (71.8–75.2)", ".008", "88.5")
     assert sbl[8] == "0.4 (0.4–0.4)<br><small>defined in 7 of 8 participants</small>"
-    assert raw[3] == "–"  # the acquired series against itself
+    assert acquired[3] == "–"  # the acquired series against itself
 
 
 def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
-    for label, names in (("01", ("raw", "srgan", "sbl")), ("02", ("raw", "sbl"))):
+    for label, names in (("01", ("acquired", "srgan", "sbl")), ("02", ("acquired", "sbl"))):
         write_tables(tmp_path, label, rows=[detail(name, 0.1) for name in names])
     content = SimpleNamespace(absent=["who"], joined_tables=joined(tmp_path))
     assert _missing_lines(content) == ["who", "no srgan: sub-02 task-tap"]

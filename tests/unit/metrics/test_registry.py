@@ -78,7 +78,7 @@ def test_tables_are_read_back_as_written(tmp_path):
             fwhm_mm=5.0,
             contrast="a+b",
         ),
-        row("raw", 120.0, "volume", threshold="fdr"),
+        row("acquired", 120.0, "volume", threshold="fdr"),
         row("NA", -2.5e-7, "r", band="beyond"),
     ]
     text = table_text(rows)

@@ -162,7 +162,7 @@ def test_links_of_the_readme_are_absolute_on_the_package_index(
     assert None not in matches
     targets = {(match[1], match[2]) for match in matches if match}
     assert all((ROOT / name).is_file() for _, name in targets)
-    pictures = {name for kind, name in targets if kind == "raw"}
+    pictures = {name for kind, name in targets if kind == "acquired"}
     assert pictures == {"docs/figures/example.png", "docs/figures/people.svg"}
 
 

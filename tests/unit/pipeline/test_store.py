@@ -37,10 +37,10 @@ COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
                 "space": "MNI152NLin2009aSym",
                 "contrast": "all",
                 "stat": "z",
-                "desc": "raw",
+                "desc": "acquired",
                 "suffix": "statmap",
             },
-            "sub-01/ses-a/func/sub-01_ses-a_task-tap_run-1_space-MNI152NLin2009aSym_contrast-all_stat-z_desc-raw_statmap.nii.gz",
+            "sub-01/ses-a/func/sub-01_ses-a_task-tap_run-1_space-MNI152NLin2009aSym_contrast-all_stat-z_desc-acquired_statmap.nii.gz",
         ),
     ],
 )
@@ -216,16 +216,16 @@ def test_files_for_other_programs_are_stored_only_in_their_datasets(tmp_path: Pa
     ("entities", "reference"),
     [
         ({"desc": "hmc", "suffix": "boldref"}, "bids::sub-01/func/x_boldref.nii.gz"),
-        ({"space": "T1w", "desc": "raw", "suffix": "bold"}, "bids::sub-01/anat/x_T1w.nii.gz"),
+        ({"space": "T1w", "desc": "acquired", "suffix": "bold"}, "bids::sub-01/anat/x_T1w.nii.gz"),
         (
-            {"space": "MNI152NLin6Asym", "desc": "raw", "suffix": "bold"},
+            {"space": "MNI152NLin6Asym", "desc": "acquired", "suffix": "bold"},
             "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-01_T1w.nii.gz",
         ),
         (
-            {"space": "MNI152NLin6Asym", "res": "2", "desc": "raw", "suffix": "bold"},
+            {"space": "MNI152NLin6Asym", "res": "2", "desc": "acquired", "suffix": "bold"},
             "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz",
         ),
-        ({"space": "MyOwn", "desc": "raw", "suffix": "bold"}, None),
+        ({"space": "MyOwn", "desc": "acquired", "suffix": "bold"}, None),
     ],
 )
 def test_the_sidecar_contains_the_spatial_reference(tmp_path, entities, reference):

@@ -85,7 +85,7 @@ def remove_pair(maker: BidsMaker) -> None:
 def test_plan_of_a_valid_dataset(maker: BidsMaker, planned: Planned) -> None:
     plan = planned()
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
+    assert plan.series == ("acquired", "bspline", "zerofill", "srgan", "sbl")
     (run,) = plan.subjects[0].runs
     assert plan.list_series(run) == plan.series
     assert list(plan.contrasts[run.bold]) == ["little", "thumb", "all", "littleMinusThumb"]
@@ -98,15 +98,15 @@ def test_series_that_require_a_pair_are_not_planned_without_a_pair(
     plan = planned(superres=SuperRes(method=("all",), factor=2.0))
     assert plan.problems == ()
     assert not {"inject", "ratio"} & set(plan.series)
-    assert plan.series[:2] == ("raw", "bspline")
+    assert plan.series[:2] == ("acquired", "bspline")
 
 
 def test_series_of_a_run_without_a_pair(planned: Planned) -> None:
     plan = planned()
     run = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
-    assert series_of_run(run, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
+    assert series_of_run(run, SuperRes()) == ("acquired", "bspline", "zerofill", "sbl")
     requested = SuperRes(method=("srgan", "sbl"))
-    assert series_of_run(run, requested) == ("raw", "bspline", "zerofill", "srgan", "sbl")
+    assert series_of_run(run, requested) == ("acquired", "bspline", "zerofill", "srgan", "sbl")
 
 
 def test_baselines_from_the_pair_require_a_reference_or_a_request(planned: Planned) -> None:
@@ -499,7 +499,7 @@ def test_the_dry_run_prints_the_plan(maker: BidsMaker, planned: Planned) -> None
             "without a high-resolution reference, only the self-test at half the resolution can"
             " be performed. To measure accuracy, use --retro"
         ),
-        "series: raw bspline zerofill srgan sbl",
+        "series: acquired bspline zerofill srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk space for intermediate files and",
     ):

@@ -79,7 +79,7 @@ def test_thinner_slices_make_tv_the_default_with_the_reason_on_the_console(
     (run,) = plan.subjects[0].runs
     assert run.factor == (2.0, 2.0, 2.0)
     assert plan.list_series(run) == (
-        *("raw", "bspline", "zerofill", "nearest", "linear", "lanczos", "tv"),
+        *("acquired", "bspline", "zerofill", "nearest", "linear", "lanczos", "tv"),
     )
     text = _describe_method(run, settings)
     assert text == (

@@ -87,7 +87,7 @@ def test_sbl_does_not_require_a_pair(maker: BidsMaker) -> None:
     remove_pair(maker)
     plan = plan_call(maker, "--sr-method", "sbl", "--sr-factor", "2")
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sbl")
+    assert plan.series == ("acquired", "bspline", "zerofill", "sbl")
 
 
 def test_auto_without_a_pair_chooses_methods_that_require_only_the_run(maker: BidsMaker) -> None:
@@ -95,7 +95,7 @@ def test_auto_without_a_pair_chooses_methods_that_require_only_the_run(maker: Bi
     settings = settings_for(maker)
     plan = check(settings)
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sbl")
+    assert plan.series == ("acquired", "bspline", "zerofill", "sbl")
     text = _describe_method(plan.subjects[0].runs[0], settings)
     assert text == (
         "sbl by 2×2×1 (srgan requires a T2*w pair, but no pair was found; default in-plane"
@@ -120,7 +120,7 @@ def test_contrasts_of_many_conditions_are_printed_before_processing(maker: BidsM
 def test_auto_with_a_pair_chooses_both_methods(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
-    assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
+    assert plan.series == ("acquired", "bspline", "zerofill", "srgan", "sbl")
     text = _describe_method(plan.subjects[0].runs[0], settings)
     assert text == "srgan, sbl by 2×2×1 (factor from the T2*w pair)"
 

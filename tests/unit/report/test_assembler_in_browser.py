@@ -96,7 +96,7 @@ def overview() -> Markup:
 def page(tmp_path_factory) -> Path:
     maps = {
         (contrast, smoothing): {
-            "raw": map_with_peaks((10, 12, 8), COARSE, 3),
+            "acquired": map_with_peaks((10, 12, 8), COARSE, 3),
             "sbl": map_with_peaks((20, 24, 8), FINE, 3 + shift),
         }
         for shift, contrast in enumerate(("all", "faces"))
@@ -104,7 +104,7 @@ def page(tmp_path_factory) -> Path:
     }
     x, y, z = np.indices((20, 24, 8))
     background = Volume((10.0 * x + 20 * y + 30 * z), FINE)
-    files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
+    files = {"all|none|acquired": "sub-01/func/all_acquired.nii.gz"}
     mni = np.add(make_mni_nodes((20, 24, 8), FINE), [10, 0, -5])
     viewer = viewer_html(
         maps, background, background.like(np.ones((20, 24, 8))), files=files, mni=mni
@@ -318,7 +318,7 @@ def test_blink_switches_between_the_last_two_series(tab_of_page):
     tab_of_page.get_by_role("button", name="sbl", exact=True).click()
     tab_of_page.wait_for_selector("[data-viewer][data-series=sbl]")
     tab_of_page.get_by_role("button", name="Blink").click()
-    assert tab_of_page.wait_for_selector("[data-viewer][data-series=raw]", timeout=3000)
+    assert tab_of_page.wait_for_selector("[data-viewer][data-series=acquired]", timeout=3000)
     assert tab_of_page.wait_for_selector("[data-viewer][data-series=sbl]", timeout=3000)
 
 
@@ -339,12 +339,12 @@ def test_a_thresholded_preview_is_named_as_preview_and_links_the_full_map(tab_of
     target = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(target)
     assert nib.load(target).shape == (10, 12, 8)
-    assert target.name == "sub-01-Task-tap-run-1_all_raw_none_t_thresholded2.5-preview.nii.gz"
+    assert target.name == "sub-01-Task-tap-run-1_all_acquired_none_t_thresholded2.5-preview.nii.gz"
     assert b"preview" in nib.load(target).header["descrip"].item()
     link = tab_of_page.locator("[data-viewer] .whole a")
     assert (link.inner_text(), link.get_attribute("href")) == (
-        "all_raw.nii.gz",
-        "sub-01/func/all_raw.nii.gz",
+        "all_acquired.nii.gz",
+        "sub-01/func/all_acquired.nii.gz",
     )
 
 
@@ -431,7 +431,7 @@ def test_the_view_is_saved_with_its_map_and_threshold(tab_of_page, tmp_path):
     )
     assert "bids-sr: sub-01, Task tap, run 1. acquired, all, unsmoothed" in text
     assert [file.name for file in tmp_path.iterdir()] == [
-        "sub-01-Task-tap-run-1_all_raw_none_t.svg"
+        "sub-01-Task-tap-run-1_all_acquired_none_t.svg"
     ]
     assert "shown where |t| >" in text
 

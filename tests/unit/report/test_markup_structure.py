@@ -142,7 +142,7 @@ VERDICT = {
 
 def group_pages() -> dict[str, str]:
     participants = [f"sub-{n}" for n in range(9)]
-    levels = {"raw": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
+    levels = {"acquired": 0.5, "bspline": 0.4, "srgan": 0.3, "sbl": 0.2}
     cells = {
         "table": "activation",
         "band": "n/a",

@@ -64,7 +64,7 @@ def table_cells(html: str, caption: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("series", "kind"),
     [
-        ("raw", "baseline"),
+        ("acquired", "baseline"),
         ("bspline", "baseline"),
         ("inject", "baseline"),
         ("bsplinePca", "control"),
@@ -88,13 +88,13 @@ def test_series_are_sorted_by_kind_then_in_the_requested_order():
         "bsplinePca",
         "inject",
         "srgan",
-        "raw",
+        "acquired",
         "sblMirror",
         "bspline",
     ]
     rows = [row(name, "truth_ap", 1.0) for name in names]
     assert evaluation_rows.list_series(rows, ["srgan", "sbl", "bspline", "inject"]) == [
-        "raw",
+        "acquired",
         "bspline",
         "inject",
         "bsplinePca",
@@ -192,7 +192,10 @@ def test_a_denoised_b_spline_is_not_a_negative_control():
 
 
 def test_the_acquired_series_is_called_acquired():
-    assert [evaluation_rows.series_text(name) for name in ("raw", "sbl")] == ["acquired", "sbl"]
+    assert [evaluation_rows.series_text(name) for name in ("acquired", "sbl")] == [
+        "acquired",
+        "sbl",
+    ]
 
 
 VERDICT = {
@@ -327,7 +330,7 @@ def test_an_empty_verdict_is_shown_as_no_verdict():
 
 def test_names_of_series_are_explained() -> None:
     html = verdict_html._legend_html(
-        ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "measured", "nobody"]
+        ["acquired", "zerofill", "bsplinePca", "sbl", "sblMirror", "measured", "nobody"]
     )
     shown = " ".join(re.sub("<[^>]+>", " ", html).split())
     for words in (
@@ -344,8 +347,8 @@ def test_names_of_series_are_explained() -> None:
 def test_raised_flags_warn_once_and_passed_ones_are_listed():
     rows = [
         row("run", "flag_distortion", 1),
-        row("raw", "flag_broad", 0, contrast="thumb"),
-        row("raw", "flag_task_not_done", math.nan),
+        row("acquired", "flag_broad", 0, contrast="thumb"),
+        row("acquired", "flag_task_not_done", math.nan),
         row("sbl", "flag_harm", 1),
     ]
     flags = [

@@ -308,7 +308,7 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
     rows = [
         row("run", "flag_distortion", 1.0),
         row("run", "flag_broad", 0.0),
-        row("raw", "flag_task_not_done", math.nan),
+        row("acquired", "flag_task_not_done", math.nan),
         row("srgan", "flag_harm", 1.0),
         row("sbl", "flag_harm", 0.0),
     ]
@@ -348,7 +348,7 @@ def test_facts_without_a_registration_are_not_a_check():
 def test_large_motion_is_named_first_and_as_the_next_step():
     moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
     verdict, rows = judge(evaluation_rows(), displacement=moving.displacement)
-    html = overview_html(verdict, [*rows, row("raw", "flag_broad", 1.0)], {}, moving)
+    html = overview_html(verdict, [*rows, row("acquired", "flag_broad", 1.0)], {}, moving)
     assert html.index("0.5 mm in 89 % of the volumes") < html.index("class='headline'")
     assert "<strong>Next:</strong> Check head motion first" in html
 

@@ -25,10 +25,10 @@ def cells_of(html):
 def test_each_contrast_and_series_has_its_mean_with_both_errors():
     rows = [
         *rows_of("sbl", error_sd=4.0, error_dof=64.0),
-        *rows_of("raw"),
+        *rows_of("acquired"),
         *rows_of("zerofill"),
         *rows_of("sbl", "left", error_sd=0.0, error_dof=64.0),
-        *rows_of("raw", fwhm_mm=5.0),
+        *rows_of("acquired", fwhm_mm=5.0),
     ]
     html = region_table_html(rows, "v1.nii.gz", 0.1, ["sbl"])
     assert cells_of(html) == [

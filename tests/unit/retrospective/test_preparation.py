@@ -462,7 +462,7 @@ def test_a_dry_run_reports_the_copies_and_writes_nothing(maker: BidsMaker) -> No
     text = dry_run_text(plan, settings)
     assert "downsampled by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
     assert "easier to super-resolve than a separately acquired pair" in text
-    assert "series: raw bspline zerofill sdmod inject ratio srgan sbl" in text
+    assert "series: acquired bspline zerofill sdmod inject ratio srgan sbl" in text
     assert plan.estimate.sizes.high == pytest.approx(24 * 24 * 6 / 1e6), "of the copy"
     assert stage_minutes(settings)["training"] > 0, "of the pair that will be made"
     assert snapshot(maker.root.parent) == before

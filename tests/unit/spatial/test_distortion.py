@@ -95,7 +95,7 @@ def super_resolved(
     volumes,
     poses,
     distortion,
-    name="raw",
+    name="acquired",
     factor=(1.0, 1.0, 1.0),
     shape=SHAPE,
     affine=AFFINE,

@@ -93,8 +93,8 @@ def run(tmp_path_factory):
         }
     )
     return {
-        "series": {"raw": folder / "raw.nii", "fine": folder / "fine.nii"},
-        "mask": {"raw": mask_of(SHAPE, AFFINE), "fine": mask_of(HIGH_SHAPE, HIGH_AFFINE)},
+        "series": {"acquired": folder / "raw.nii", "fine": folder / "fine.nii"},
+        "mask": {"acquired": mask_of(SHAPE, AFFINE), "fine": mask_of(HIGH_SHAPE, HIGH_AFFINE)},
         "regressors": Events(pd.DataFrame(rows)),
         "confounds": confounds,
     }
@@ -129,7 +129,7 @@ def maps_of(
     zerofilled_maps=None,
     **changes,
 ):
-    grid = "raw" if series == "raw" else "fine"
+    grid = "acquired" if series == "acquired" else "fine"
     model = LinearModel(
         inputs=DesignInputs(
             regressors=run["regressors"],
@@ -174,9 +174,11 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
 
 def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
     options = {"nuisance": ["trans_[xy]"], "correlation_confounds": True}
-    name = "contrast-thumb_stat-cc_desc-rawFwhm50_statmap"
-    cc = by_name(maps_of(run, "raw", tmp_path, **options)[0])[name]
-    without_confounds = by_name(maps_of(run, "raw", tmp_path, nuisance=["trans_[xy]"])[0])[name]
+    name = "contrast-thumb_stat-cc_desc-acquiredFwhm50_statmap"
+    cc = by_name(maps_of(run, "acquired", tmp_path, **options)[0])[name]
+    without_confounds = by_name(maps_of(run, "acquired", tmp_path, nuisance=["trans_[xy]"])[0])[
+        name
+    ]
     assert cc.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     assert "Confounds" not in without_confounds.sidecar["Model"]
     assert not np.allclose(cc.volume.data, without_confounds.volume.data, equal_nan=True)
@@ -188,14 +190,14 @@ def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
 def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
     """Check the model, the sidecars of maps, and the methods text."""
     confounds = ["trans_[xy]", "csf"]
-    maps, *_ = maps_of(run, "raw", tmp_path, nuisance=confounds)
+    maps, *_ = maps_of(run, "acquired", tmp_path, nuisance=confounds)
     [message] = caplog.messages
     assert "confounds of this run do not include csf" in message
-    t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
+    t = by_name(maps)["contrast-thumb_stat-t_desc-acquiredFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     for selected_map, default_map in zip(
-        maps_of(run, "raw", tmp_path, nuisance=list(MOTION))[0],
-        maps_of(run, "raw", tmp_path)[0],
+        maps_of(run, "acquired", tmp_path, nuisance=list(MOTION))[0],
+        maps_of(run, "acquired", tmp_path)[0],
         strict=True,
     ):
         assert selected_map.sidecar == default_map.sidecar
@@ -254,24 +256,29 @@ def test_maps_are_named_and_described(run, tmp_path):
     assert not list(tmp_path.glob("*.raw"))
 
 
-def test_raw_maps_have_no_resolution_and_volumes_in_acquired_voxels(run, tmp_path):
-    maps, rows, *_ = maps_of(run, "raw", tmp_path, smoothing=[0.0])
+def test_acquired_maps_have_no_resolution_and_volumes_in_acquired_voxels(run, tmp_path):
+    maps, rows, *_ = maps_of(run, "acquired", tmp_path, smoothing=[0.0])
     assert all("res" not in map_.entities for map_ in maps)
     assert all("Resolution" not in map_.sidecar for map_ in maps)
-    assert {map_.entities["desc"] for map_ in maps} == {"raw", "rawQuarter", "rawFdr", "rawZ31"}
-    raw_values = values(rows)
-    assert raw_values["thumb", "quarter_paper"] == raw_values["thumb", "quarter_voxels"]
+    assert {map_.entities["desc"] for map_ in maps} == {
+        "acquired",
+        "acquiredQuarter",
+        "acquiredFdr",
+        "acquiredZ31",
+    }
+    acquired_values = values(rows)
+    assert acquired_values["thumb", "quarter_paper"] == acquired_values["thumb", "quarter_voxels"]
     upsampled_values = values(maps_of(run, "bspline", tmp_path, smoothing=[0.0])[1])
     assert (
         upsampled_values["thumb", "quarter_paper"]
         == upsampled_values["thumb", "quarter_voxels"] / 4
     )
-    assert [raw_values["thumb", f"peak_at_{axis}"] for axis in "xyz"] == [-12, -6, -4]
+    assert [acquired_values["thumb", f"peak_at_{axis}"] for axis in "xyz"] == [-12, -6, -4]
 
 
 def test_the_sidecar_describes_the_fitted_noise_model(run, tmp_path):
     """Fewer degrees of freedom allow fewer lags; the sidecar states their number."""
-    maps, *_ = maps_of(run, "raw", tmp_path, n_dummy=44, design=DesignSettings(high_pass=0.0))
+    maps, *_ = maps_of(run, "acquired", tmp_path, n_dummy=44, design=DesignSettings(high_pass=0.0))
     models = [
         map_.sidecar["Model"]
         for map_ in maps
@@ -326,7 +333,7 @@ def test_maps_of_a_zero_filled_series_are_renamed_without_fitting_again(
 
 
 def test_options_change_the_maps(run, tmp_path):
-    default_maps, *_ = maps_of(run, "raw", tmp_path)
+    default_maps, *_ = maps_of(run, "acquired", tmp_path)
     for name, changes in {
         "fwhm": {"smoothing": [8.0]},
         "low": {"low_pass": None},
@@ -335,29 +342,31 @@ def test_options_change_the_maps(run, tmp_path):
         "stc": {"design": DesignSettings(start_time=0.0)},
         "conf": {"confounds": False},
     }.items():
-        changed_maps, *_ = maps_of(run, "raw", tmp_path, **changes)
+        changed_maps, *_ = maps_of(run, "acquired", tmp_path, **changes)
         stat = 0 if name == "low" else 2  # order: cc, effect, t, z of the first contrast
         assert not np.allclose(default_maps[stat].volume.data, changed_maps[stat].volume.data), (
             name
         )
     correlation_maps, rows, *_ = maps_of(
-        run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"]
+        run, "acquired", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"]
     )
     assert {map_.entities.get("stat") for map_ in correlation_maps} == {"cc", None}
     assert {map_.entities["desc"] for map_ in correlation_maps} == {
-        "rawFwhm50",
-        "rawFwhm50Quarter",
+        "acquiredFwhm50",
+        "acquiredFwhm50Quarter",
     }
     assert ("n/a", "dof") not in values(rows)
 
 
 def test_a_series_is_read_once_for_all_smoothings_and_its_quality(run, tmp_path, monkeypatch):
-    separate_results = [maps_of(run, "raw", tmp_path, smoothing=[width]) for width in (0.0, 5.0)]
+    separate_results = [
+        maps_of(run, "acquired", tmp_path, smoothing=[width]) for width in (0.0, 5.0)
+    ]
     volumes_read, read_volume = [], SeriesReader.volume
     monkeypatch.setattr(
         SeriesReader, "volume", lambda self, t: volumes_read.append(t) or read_volume(self, t)
     )
-    maps, rows, quality, *_ = maps_of(run, "raw", tmp_path, smoothing=[0.0, 5.0])
+    maps, rows, quality, *_ = maps_of(run, "acquired", tmp_path, smoothing=[0.0, 5.0])
     assert volumes_read == [40, *range(2, 80)], "the middle one for figures, then each once"
     assert [map_.entities for map_ in maps] == [
         separate_map.entities
@@ -375,11 +384,11 @@ def test_a_series_is_read_once_for_all_smoothings_and_its_quality(run, tmp_path,
 
 
 def test_maps_of_series_are_compared(run, tmp_path):
-    results = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
+    results = [maps_of(run, name, tmp_path) for name in ("acquired", "bspline", "srgan")]
     rows, columns = compare_maps(
         [map_ for maps, *_ in results for map_ in maps],
         [rows for _, rows, *_ in results],
-        run["mask"]["raw"],
+        run["mask"]["acquired"],
         run["mask"]["fine"],
         run["mask"]["fine"],
         contrasts=CONTRASTS,
@@ -387,20 +396,20 @@ def test_maps_of_series_are_compared(run, tmp_path):
         factor=(2.0, 2.0, 1.0),
     )
     row_by_key = {(row.series, row.contrast, measure_of(row)): row for row in rows}
-    assert row_by_key["rawSpline", "thumb", "quarter_volume"].fwhm_mm == 5
+    assert row_by_key["acquiredSpline", "thumb", "quarter_volume"].fwhm_mm == 5
     # Foci are 16 mm apart.
-    assert row_by_key["rawSpline", "thumb+little", "quarter_dice"].value < 0.05
+    assert row_by_key["acquiredSpline", "thumb+little", "quarter_dice"].value < 0.05
     # The table also contains the values of each series.
-    assert row_by_key["raw", "thumb", "quarter_voxels"].value > 0
+    assert row_by_key["acquired", "thumb", "quarter_voxels"].value > 0
     assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
 
 
 def test_quality_of_all_series_is_in_one_table(run, tmp_path):
-    tables = [maps_of(run, name, tmp_path, kinds=["cc"])[2] for name in ("raw", "fine")]
+    tables = [maps_of(run, name, tmp_path, kinds=["cc"])[2] for name in ("acquired", "fine")]
     rows, columns = join_quality(tables)
     value_by_key = {(row.series, measure_of(row)): row.value for row in rows}
-    assert value_by_key["raw", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
-    assert value_by_key["raw", "volumes"] == 78
+    assert value_by_key["acquired", "tsnr_median"] == pytest.approx(1000 / 8, rel=0.05)
+    assert value_by_key["acquired", "volumes"] == 78
     assert value_by_key["fine", "volumes"] == 78
     assert tuple(columns) == tuple(COLUMNS)
     assert set(columns["statistic"]["Levels"]) == {row.statistic for row in rows}
@@ -413,17 +422,17 @@ def save_mask(image: Volume, path: Path) -> Path:
 
 def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
     """Maps have names and sidecars, and the table has six digits."""
-    mask = save_mask(run["mask"]["raw"], tmp_path / "mask.nii")
+    mask = save_mask(run["mask"]["acquired"], tmp_path / "mask.nii")
     blocks = ("8\t16\tthumb", "40\t16\tlittle", "72\t16\tthumb")
     (tmp_path / "events.tsv").write_text(
         "\n".join(["onset\tduration\ttrial_type", *blocks]) + "\n"
     )
     inputs = {
-        "series": run["series"]["raw"],
+        "series": run["series"]["acquired"],
         "mask": mask,
         "roi": mask,
         "regressors": tmp_path / "events.tsv",
-        "series_name": "raw",
+        "series_name": "acquired",
         "contrasts": CONTRASTS,
         "n_dummy": 2,
         **asdict(SETTINGS),
@@ -436,17 +445,17 @@ def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
         files = sorted([*listed(outputs.maps), Path(outputs.map_metrics)])
         texts.append({file.name: file.read_bytes() for file in files})
     assert texts[0] == texts[1]
-    sidecar = json.loads(texts[0]["contrast-thumb_stat-z_desc-rawFwhm50_statmap.json"])
+    sidecar = json.loads(texts[0]["contrast-thumb_stat-z_desc-acquiredFwhm50_statmap.json"])
     assert sidecar["ContrastWeights"] == {"thumb": 1.0}
     rows = read_frame(tmp_path / "one" / "map_metrics.tsv")
     assert set(rows["fwhm_mm"]) == {5.0}
     events = read_events(tmp_path / "events.tsv")
-    inside = run["mask"]["raw"]
-    with SeriesReader(run["series"]["raw"]) as reader:
+    inside = run["mask"]["acquired"]
+    with SeriesReader(run["series"]["acquired"]) as reader:
         inputs = DesignInputs(regressors=events, n_dummy=2, design=DesignSettings())
         model = LinearModel(inputs=inputs, contrasts=CONTRASTS)
         maps = map_series(
-            reader, inside, inside, model, tmp_path, series_name="raw", settings=SETTINGS
+            reader, inside, inside, model, tmp_path, series_name="acquired", settings=SETTINGS
         ).maps
     stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii")
     assert stored.get_data_dtype() == np.float32, "not compressed, as not all is stored"
@@ -489,7 +498,7 @@ def test_the_methods_text_states_the_fitted_model(run, tmp_path) -> None:
     """Take dummies, degrees of freedom and confounds from the maps of finished steps."""
     folders = []
     for nuisance in (["trans_x"], ["trans_x", "trans_y"]):
-        maps, *_ = maps_of(run, "raw", tmp_path, nuisance=nuisance)
+        maps, *_ = maps_of(run, "acquired", tmp_path, nuisance=nuisance)
         folder = tmp_path / "_".join(nuisance)
         folder.mkdir()
         for statmap in maps:

@@ -149,7 +149,7 @@ def test_maps_are_compared_with_measured_and_known_activation(effects_files):
     rng = np.random.default_rng(0)
     maps = [
         make_statmap(5 * rng.normal(size=SHAPE), f"{series}Fwhm35", stat)
-        for series in ("measured", "bspline", "sbl", "raw")
+        for series in ("measured", "bspline", "sbl", "acquired")
         for stat in ("t", "effect", "z")
     ]
     rows = compare_with_truth(

@@ -148,7 +148,7 @@ def maps_on_both_grids(effects, **options):
     low_res, high_res = effects
     return (
         maps_of("sbl", high_res, HIGH_AFFINE, **options),
-        maps_of("raw", low_res, AFFINE, **options),
+        maps_of("acquired", low_res, AFFINE, **options),
     )
 
 
@@ -296,7 +296,7 @@ def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draw
     maps, acquired_maps = [], []
     for name, (low_res_noise, high_res_noise) in noise.items():
         maps += maps_of("sbl", {name: high_res[name]}, HIGH_AFFINE, variance=high_res_noise)
-        acquired_maps += maps_of("raw", {name: low_res[name]}, AFFINE, variance=low_res_noise)
+        acquired_maps += maps_of("acquired", {name: low_res[name]}, AFFINE, variance=low_res_noise)
     with np.errstate(all="raise", under="ignore"):
         error_maps, table = measure(
             maps, acquired_maps, draws, tmp_path, coverage_rows(hand=0.95, foot=0.95)
@@ -552,7 +552,7 @@ ROI = region_of((slice(8, 13), slice(5, 8), slice(1, 3)))
 
 
 def measure_region(effects, draws, roi=ROI, **changes):
-    maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
+    maps = maps_of("acquired", effects[0], AFFINE, variance=0.01)
     with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
         arguments = {"error_draws": error_draws, "acquired_draws": acquired_draws} | changes
         return measure_region_error(
@@ -561,7 +561,7 @@ def measure_region(effects, draws, roi=ROI, **changes):
 
 
 def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draws):
-    maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
+    maps = maps_of("acquired", effects[0], AFFINE, variance=0.01)
     with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
         samples_of_run = ErrorSamples(
             errors=error_draws, acquired=acquired_draws, brain=BRAIN, brain_hr=BRAIN_HR

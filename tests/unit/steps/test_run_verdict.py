@@ -70,20 +70,20 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("in")
     write_series(folder / "lr.nii", SHAPE, AFFINE, 1)
     write_series(folder / "hr.nii", HIGH_SHAPE, HIGH_AFFINE, 2)
-    return {"raw": folder / "lr.nii", "bspline": folder / "hr.nii"}
+    return {"acquired": folder / "lr.nii", "bspline": folder / "hr.nii"}
 
 
 def mask_of(series: str) -> Volume:
     return (
         Volume(np.ones(SHAPE, bool), AFFINE)
-        if series == "raw"
+        if series == "acquired"
         else Volume(np.ones(HIGH_SHAPE, bool), HIGH_AFFINE)
     )
 
 
 def roi_of(series: str) -> Volume:
     """Return a region of interest whose border cuts both activations."""
-    mask, scale = mask_of(series), 1 if series == "raw" else 2
+    mask, scale = mask_of(series), 1 if series == "acquired" else 2
     roi = np.zeros(mask.data.shape, bool)
     roi[3 * scale : 7 * scale, 2 * scale : 8 * scale, 1:3] = True
     return Volume(roi, mask.affine)
@@ -91,14 +91,14 @@ def roi_of(series: str) -> Volume:
 
 @pytest.fixture(scope="module")
 def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]]:
-    with SeriesReader(files["raw"]) as reader:
+    with SeriesReader(files["acquired"]) as reader:
         results = map_series(
             reader,
-            mask_of("raw"),
-            roi_of("raw"),
+            mask_of("acquired"),
+            roi_of("acquired"),
             LinearModel(inputs=INPUTS, contrasts=CONTRASTS),
-            tmp_path_factory.mktemp("raw"),
-            series_name="raw",
+            tmp_path_factory.mktemp("acquired"),
+            series_name="acquired",
             settings=MapSettings(
                 smoothing=[0.0],
                 kinds=["cc", "glm"],
@@ -119,12 +119,12 @@ def test_correlation_maps_are_the_acquired_maps_with_the_largest_smoothing():
         )
 
     maps = [
-        statmap("raw"),
-        statmap("rawFwhm50"),
+        statmap("acquired"),
+        statmap("acquiredFwhm50"),
         statmap("bsplineFwhm132"),
-        statmap("rawFwhm50", stat="t"),
-        statmap("raw", "all"),
-        mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
+        statmap("acquiredFwhm50", stat="t"),
+        statmap("acquired", "all"),
+        mapped("region", {"label": "thumb", "desc": "acquiredQuarter", "suffix": "mask"}),
     ]
     correlation_maps = _select_acquired_maps(sort_maps_of_run(maps)[0], "cc", ["thumb"])
     assert list(correlation_maps) == ["thumb"]
@@ -132,11 +132,11 @@ def test_correlation_maps_are_the_acquired_maps_with_the_largest_smoothing():
 
 
 def grow(files, tmp_path, roi=None, smoothing=(0.0,)):
-    with SeriesReader(files["raw"]) as reader:
+    with SeriesReader(files["acquired"]) as reader:
         return grow_region(
             reader,
-            mask_of("raw"),
-            roi or roi_of("raw"),
+            mask_of("acquired"),
+            roi or roi_of("acquired"),
             mask_of("bspline"),
             roi_of("bspline"),
             replace(INPUTS, design=DesignSettings(high_pass=0.0)),
@@ -149,7 +149,7 @@ def grow(files, tmp_path, roi=None, smoothing=(0.0,)):
 
 def test_the_grown_region_includes_the_cut_activation(files, tmp_path):
     roi, high_res_roi, facts = grow(files, tmp_path)
-    added_voxels = np.argwhere(roi.data & ~roi_of("raw").data)
+    added_voxels = np.argwhere(roi.data & ~roi_of("acquired").data)
     assert {tuple(voxel) for voxel in added_voxels} == {
         (7, 3, 1),
         (7, 4, 1),
@@ -164,11 +164,11 @@ def test_the_grown_region_includes_the_cut_activation(files, tmp_path):
     assert facts["roi_grown_voxels"] == len(added_voxels)
     # The largest smoothing is used.
     smoothed_roi, _, _ = grow(files, tmp_path, smoothing=(0.0, 4.0))
-    assert smoothed_roi.data.sum() > roi_of("raw").data.sum()
+    assert smoothed_roi.data.sum() > roi_of("acquired").data.sum()
 
 
 def test_an_empty_region_names_reason_and_remedy(files, tmp_path):
-    empty = mask_of("raw").like(np.zeros(SHAPE, bool))
+    empty = mask_of("acquired").like(np.zeros(SHAPE, bool))
     with pytest.raises(ValueError, match=r"region of interest.*does not overlap the brain.*--roi"):
         grow(files, tmp_path, roi=empty)
 
@@ -177,7 +177,7 @@ OPTIONS = {"contrasts": CONTRASTS, "factor": FACTOR, "method_names": (), "at_res
 
 
 def flags_of(raw_maps, *tables, pair=None, cards=None, **changes):
-    brain, roi = mask_of("raw"), roi_of("raw")
+    brain, roi = mask_of("acquired"), roi_of("acquired")
     summary, rows = raise_flags(
         list(tables), raw_maps[0], brain, roi, pair, card_file=cards, **OPTIONS | changes
     )

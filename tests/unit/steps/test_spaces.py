@@ -210,12 +210,12 @@ def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
     maps = [
         Derivative(
             scene.boldref,
-            {"res": "hr", "contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"},
+            {"res": "hr", "contrast": "a", "stat": "t", "desc": "acquired", "suffix": "statmap"},
             {"A": 1},
         ),
         Derivative(
             scene.boldref.like(scene.boldref.data > 0.5),
-            {"label": "a", "desc": "raw", "suffix": "mask"},
+            {"label": "a", "desc": "acquired", "suffix": "mask"},
         ),
     ]
     resampled = spaces.maps_to_spaces(
@@ -228,7 +228,7 @@ def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
             1.0 if derivative.entities.get("stat") else 2.5
         )
     assert resampled[0].sidecar["A"] == 1
-    entities = {"contrast": "a", "stat": "t", "desc": "raw", "suffix": "statmap"}
+    entities = {"contrast": "a", "stat": "t", "desc": "acquired", "suffix": "statmap"}
     assert resampled[0].entities == {**entities, "space": "T1w"}, (
         "the resolution is no longer that of the run"
     )
@@ -266,7 +266,7 @@ def test_distortion_is_corrected_at_the_same_points(tmp_path: Path) -> None:
     )
     assert placed_grid.inside.all()
     distortion = Distortion(shift=shift, affine=affine, axis=1)
-    upsampler = make_upsampler("raw", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
+    upsampler = make_upsampler("acquired", UpsamplerInputs(factor=(1.0, 1.0, 1.0)))
     with SeriesReader(tmp_path / "in.nii") as reader:
         write_series(
             reader,

@@ -73,7 +73,7 @@ def resolve(files, folder, series, *, bold=None, settings=None, **inputs):
     data, poses = files
     boldref, mask = volume(data / "boldref.nii"), volume(data / "mask.nii")
     with SeriesReader(bold or data / "bold.nii") as stc:
-        if series == "raw":
+        if series == "acquired":
             result = correct_motion(stc, boldref, poses, here=folder)
         else:
             inference = Inference(**settings or {})
@@ -104,7 +104,7 @@ def test_training_writes_model_card_and_log(model):
     assert model.model_file.suffix == ".safetensors"
 
 
-@pytest.mark.parametrize("series", ["raw", "bspline", "zerofill", "inject", "ratio", "dcnet"])
+@pytest.mark.parametrize("series", ["acquired", "bspline", "zerofill", "inject", "ratio", "dcnet"])
 def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model, series):
     inputs = {"model_file": model.model_file} if series == "dcnet" else {}
     if series in ("inject", "ratio"):
@@ -112,19 +112,19 @@ def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model
         inputs = {"guide": Guide(highres_file=highres, highres2boldref_xfm=np.eye(4)[None])}
     path = resolve(files, tmp_path / series, series, **inputs)
     image, source = nib.load(path), nib.load(files[0] / "bold.nii")
-    assert image.shape == ((12, 12, 6, 4) if series == "raw" else (24, 24, 6, 4))
+    assert image.shape == ((12, 12, 6, 4) if series == "acquired" else (24, 24, 6, 4))
     assert image.get_data_dtype() == np.float32
     assert image.header["pixdim"][4] == 2.0
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
-    expected = source if series == "raw" else nib.load(files[0] / "highres.nii")
+    expected = source if series == "acquired" else nib.load(files[0] / "highres.nii")
     np.testing.assert_allclose(image.affine, expected.affine, atol=1e-5)
     inside = np.asarray(nib.load(files[0] / "mask.nii").dataobj) > 0
-    inside = inside if series == "raw" else np.kron(inside, np.ones((2, 2, 1))) > 0
+    inside = inside if series == "acquired" else np.kron(inside, np.ones((2, 2, 1))) > 0
     brightness = (
         np.asarray(image.dataobj)[inside].mean() / np.asarray(expected.dataobj)[inside].mean()
     )
-    assert brightness == pytest.approx(1.0 if series == "raw" else 1.5, rel=0.05)
-    if series in ("raw", "zerofill", "inject", "dcnet"):
+    assert brightness == pytest.approx(1.0 if series == "acquired" else 1.5, rel=0.05)
+    if series in ("acquired", "zerofill", "inject", "dcnet"):
         first = np.asarray(source.dataobj)[..., 0]  # The first volume has no motion to correct.
         assert inconsistency(np.asarray(image.dataobj)[..., 0], first) < 1e-5
 

@@ -55,7 +55,7 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
     assert not any("srgan" in path or "train" in path for path in first)
     if has_reference:
         # regions of the comparison are active voxels of the acquired series
-        assert [path for path in first if path.endswith("map_series")] == ["raw.map_series"]
+        assert [path for path in first if path.endswith("map_series")] == ["acquired.map_series"]
     assert {"srgan.super_resolve", "srgan.map_series"} <= before_verdict
     stored = [str(node) for node in graph.nodes if node.step is graph.scope.store]
     assert not [name for name in stored if "first_verdict" in name]

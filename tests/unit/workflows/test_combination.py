@@ -55,7 +55,7 @@ def test_the_level_only_affects_which_results_are_stored(graphs_by_level):
     ]
     assert placed_steps[0] == placed_steps[1] == placed_steps[2]
     assert [scope.rpartition(".")[2] for scope, _, _ in placed_steps[0]] == [
-        "raw",
+        "acquired",
         "bspline",
         "zerofill",
     ]
@@ -71,7 +71,7 @@ def test_combined_maps_are_stored_like_the_maps_of_runs(graphs_by_level):
         assert {"t", "effect", "personsd"} <= stats
         assert "z" not in stats
     full = stored_maps(graphs_by_level["full"])[0]["among"]
-    assert {"suffix": "mask", "desc": "rawFdr"} in full
+    assert {"suffix": "mask", "desc": "acquiredFdr"} in full
     assert "z" in {choice.get("stat") for choice in full}
 
 
@@ -93,7 +93,7 @@ def test_effects_of_several_sessions_are_in_percent(tmp_path):
         maker.events(f"sub-01_{name}")
     graph = planned_graph(maker, tmp_path, *PLAIN)
     raw_nodes = [
-        node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".raw")
+        node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".acquired")
     ]
     assert [node.settings["percent"] for node in raw_nodes] == [False, True]
     assert [list(node.settings["runs"]) for node in raw_nodes] == [

@@ -94,10 +94,10 @@ def test_maps_of_a_baseline_are_stored_at_the_standard_level_only_if_it_is_reque
         return {name.partition(".")[0] for name in _stored(graph) if name.endswith(".maps")}
 
     assert mapped(graphs_by_level["minimal"]) == set()
-    assert mapped(graphs_by_level["standard"]) == {"raw", "bspline", "sbl"}
-    assert mapped(graphs_by_level["full"]) == {"raw", "bspline", "sbl", "zerofill"}
+    assert mapped(graphs_by_level["standard"]) == {"acquired", "bspline", "sbl"}
+    assert mapped(graphs_by_level["full"]) == {"acquired", "bspline", "sbl", "zerofill"}
     with_baseline = _graph(tmp_path, "--level", "standard", "--sr-method", "sbl", "zerofill")
-    assert mapped(with_baseline) == {"raw", "bspline", "sbl", "zerofill"}
+    assert mapped(with_baseline) == {"acquired", "bspline", "sbl", "zerofill"}
 
 
 def test_maps_are_selected_by_statistic_and_smoothing(

@@ -149,7 +149,7 @@ def test_maps_of_other_runs_are_transformed(tmp_path):
 
 @pytest.mark.parametrize(
     ("series", "slices", "share"),
-    [("raw", 3, "50 %"), ("raw", 0, " 0 %"), ("raw", 5, ""), ("sbl", 3, "")],
+    [("acquired", 3, "50 %"), ("acquired", 0, " 0 %"), ("acquired", 5, ""), ("sbl", 3, "")],
 )
 @pytest.mark.parametrize("first_is_larger", [False, True])
 def test_a_small_overlap_of_masks_is_reported_once(
@@ -495,7 +495,7 @@ def test_brains_without_a_common_voxel_have_no_map_and_a_warning(tmp_path, two_r
         data = run_map.volume.data.copy()
         data[halves[run_map.sidecar["Run"]]] = 0
         apart.append(replace(run_map, content=Volume(data, AFFINE)))
-    maps, space_maps, rows = combine(tmp_path, apart, series_name="raw")
+    maps, space_maps, rows = combine(tmp_path, apart, series_name="acquired")
     assert (maps, space_maps, list(rows)) == ([], [], [])
     (record,) = caplog.records
     assert "run-1 and run-2: after registration" in record.getMessage()
@@ -575,9 +575,9 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
             maps = [
                 Derivative(
                     Volume(np.where(mask, values[stat], 0).astype(np.float32), affine),
-                    {"contrast": "hand", "stat": stat, "desc": "raw", "suffix": "statmap"},
+                    {"contrast": "hand", "stat": stat, "desc": "acquired", "suffix": "statmap"},
                     {
-                        "SourceSeries": "raw",
+                        "SourceSeries": "acquired",
                         "SmoothingFWHM": 0.0,
                         "Model": {"DegreesOfFreedom": dof},
                     },
@@ -600,7 +600,7 @@ def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion
                 percent=False,
             )
         (folder := tmp_path / str(number)).mkdir()
-        maps, _, _ = combine(folder, run_maps, series_name="raw")
+        maps, _, _ = combine(folder, run_maps, series_name="acquired")
         z = by_stat(maps)["z"].volume.data[inside]
         above += np.count_nonzero(np.abs(z) > stats.norm.isf(0.001)) / 2
         size += z.size

@@ -85,7 +85,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
 MAPS = [
     *(
         statmap(name, stat, np.where(ACTIVE, 20, 1))
-        for name in ("raw", "bspline")
+        for name in ("acquired", "bspline")
         for stat in ("effect", "t")
     ),
     *combined_maps("sbl"),

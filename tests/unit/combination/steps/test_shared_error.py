@@ -145,9 +145,9 @@ def simulate_runs(simulation, effect, noise_sds, folder, seed=0):
         observed = acquired + variance**0.5 * torch.randn(acquired.shape, generator=generator)
         reconstructed = to_volume(simulation.reconstruct(observed[None])[0])
         run_maps = make_maps("sbl", reconstructed, variance * simulation.noise_power, HIGH_AFFINE)
-        raw_maps = make_maps("raw", to_volume(observed), np.full(SHAPE, variance), AFFINE)
+        raw_maps = make_maps("acquired", to_volume(observed), np.full(SHAPE, variance), AFFINE)
         maps += resample(run_maps, HIGH_BRAIN, run, folder / run / "sbl")
-        acquired_maps += resample(raw_maps, BRAIN, run, folder / run / "raw")
+        acquired_maps += resample(raw_maps, BRAIN, run, folder / run / "acquired")
     return maps, acquired_maps
 
 

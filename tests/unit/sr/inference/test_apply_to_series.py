@@ -209,7 +209,7 @@ def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
     [
         ("dcnet", {}, "no model was specified. .* only baselines"),
         ("inject", {}, "requires the high-resolution image"),
-        ("raw", {}, "not upsampled"),
+        ("acquired", {}, "not upsampled"),
         ("dcnet", {"scale": 0.0}, "intensity scale must be positive"),
     ],
 )

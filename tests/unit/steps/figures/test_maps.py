@@ -42,7 +42,7 @@ SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
     np.diag([-6.0, 6, 4, 1]),
 )
 LOW_AFFINE[:3, 3] = [-1.5, 1.5, 0]
-SERIES = ("raw", "bspline", "srgan")
+SERIES = ("acquired", "bspline", "srgan")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def series(images, tmp_path_factory) -> dict[str, SeriesReader]:
     high_res = np.kron(acquired, np.ones((2, 2, 1, 1)))
     readers = {}
     for name, data, affine in (
-        ("raw", acquired, LOW_AFFINE),
+        ("acquired", acquired, LOW_AFFINE),
         ("bspline", high_res, HIGH_AFFINE),
         ("srgan", high_res + 5, HIGH_AFFINE),
     ):
@@ -98,8 +98,8 @@ def maps() -> list[Derivative]:
     rng = np.random.default_rng(4)
     derivatives = []
     for name in SERIES:
-        shape, affine = (LOW, LOW_AFFINE) if name == "raw" else (SHAPE, HIGH_AFFINE)
-        resolution = {} if name == "raw" else {"res": "hr"}
+        shape, affine = (LOW, LOW_AFFINE) if name == "acquired" else (SHAPE, HIGH_AFFINE)
+        resolution = {} if name == "acquired" else {"res": "hr"}
         for fwhm in ("", "Fwhm50"):
             for contrast in ("thumb", "little", "thumbMinusLittle"):
                 t = 3 * rng.standard_normal(shape)
@@ -290,7 +290,7 @@ def test_motion_and_carpet_are_drawn(images, series, tmp_path):
     )
     tpms = [images[name] for name in ("gm", "wm", "csf")]
     drawings = motion_figures.draw_motion(
-        confounds, series["raw"], images["mask"], tpms, n_dummy=2
+        confounds, series["acquired"], images["mask"], tpms, n_dummy=2
     )
     assert descs(kept(motion_figures.draw_motion, drawings, tmp_path)) == ["motion", "carpet"]
 
@@ -299,12 +299,14 @@ def test_the_carpet_is_subsampled_and_grouped_by_tissue(images, series, monkeypa
     monkeypatch.setattr(motion_figures, "_MAX_CARPET_ROWS", 20)
     tissues = {name: images[name].data for name in ("gm", "wm", "csf")}
     mask = images["mask"].data
-    rows, groups = motion_figures.sample_carpet(series["raw"], mask, tissues)
+    rows, groups = motion_figures.sample_carpet(series["acquired"], mask, tissues)
     assert rows.shape == (sum(count for _, count in groups), 30)
     assert 10 < len(rows) <= 22
     assert [name for name, _ in groups] == ["gm", "wm"]
     first = np.flatnonzero((mask > 0) & (tissues["gm"] > 0.5))[0]
-    assert rows[0].tolist() == [volume.reshape(-1)[first] for volume in series["raw"].volumes()]
+    assert rows[0].tolist() == [
+        volume.reshape(-1)[first] for volume in series["acquired"].volumes()
+    ]
 
 
 def test_one_slice_of_acquired_series_and_methods_is_drawn(images, series, tmp_path):
@@ -492,7 +494,7 @@ def test_maps_in_a_template_space_are_skipped(images):
         "space": "MNI",
         "contrast": "thumb",
         "stat": "t",
-        "desc": "raw",
+        "desc": "acquired",
         "suffix": "statmap",
     }
     assert not run_maps_figures.sort_maps([Derivative(images["image"], entities)]).stats
