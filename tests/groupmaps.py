@@ -105,7 +105,8 @@ def write_combined(
     for series, res in (("acquired", ""), ("sbl", "_res-hr")):
         for stat in ("effect", "t"):
             ending = f"{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap"
-            paths = [next(root.glob(f"{sub}/**/{run}{ending}.nii.gz")) for run in runs]
+            names = [f"{run}_space-boldref{ending}.nii.gz" for run in runs]
+            paths = [next(root.glob(f"{sub}/**/{name}")) for name in names]
             images = [load_image(path) for path in paths]
             values = np.mean([data for data, _ in images], axis=0) + shift
             name = f"{sub}_task-tap_space-firstBoldref{ending}"
@@ -118,7 +119,8 @@ def write_combined(
                 "RunsLeftOut": dict.fromkeys(left_out, "other contrast weights"),
                 "Units": "percent" if percent else "arbitrary",
             }
-            (func / f"{name}.json").write_text(json.dumps(sidecar))
+            shared_name = f"{sub}_task-tap_space-firstBoldref{res}_desc-{series}Fwhm50_statmap"
+            (func / f"{shared_name}.json").write_text(json.dumps(sidecar))
 
 
 def small_target(space: str = SPACE) -> Target:

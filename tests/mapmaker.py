@@ -8,5 +8,7 @@ from bids_sr.series import parse_map_label
 def mapped(content: object, entities: dict[str, str]) -> Derivative:
     """Return a map or region whose sidecar agrees with its label."""
     series, fwhm_mm, region = parse_map_label(entities["desc"])
-    about = {"SourceSeries": series, "SmoothingFWHM": fwhm_mm}
-    return Derivative(content, {"space": BOLDREF, **entities}, about | ({"ThresholdLabel": region} if region else {}))
+    about: dict[str, object] = {"SourceSeries": series, "SmoothingFWHM": fwhm_mm}
+    if region:
+        about["ThresholdLabel"] = region
+    return Derivative(content, {"space": BOLDREF, **entities}, about)

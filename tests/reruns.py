@@ -179,7 +179,7 @@ CASES: Mapping[str, Case] = {
             "--set anat.scale=range",
             "--sr-method auto all",
             "--set anat.lesion_template={root}/lesions.nii.gz",
-            "--output-spaces MNI152NLin2009aSym",
+            "--output-spaces MNI152NLin2009cAsym",
         ),
     ),
 }

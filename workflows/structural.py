@@ -11,9 +11,9 @@ from bids_sr.bids import (
     Subject,
     input_of_models,
 )
-from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
+from bids_sr.io.template_cache import DEFAULT_SPACE
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.nodes import scope_name
@@ -104,7 +104,7 @@ def _make_outputs(
 
 def _choose_template_space(settings: Settings) -> str:
     """Return the first requested template, or the default template."""
-    return next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
+    return next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
 
 
 def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:

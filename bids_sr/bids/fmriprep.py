@@ -40,14 +40,10 @@ from bids_sr.bids.precomputed import (
 )
 from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
 from bids_sr.config.spaces import FSAVERAGE, Space
-from bids_sr.io.template_cache import PACKAGED_TEMPLATES
+from bids_sr.io.template_cache import DEFAULT_SPACE, INSTALLED_TEMPLATES
 
 _KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
 _TISSUES = ("GM", "WM", "CSF")
-INSTALLED_TEMPLATES = tuple(PACKAGED_TEMPLATES)
-"""Templates whose images are installed with a dependency, so that transforms to them can be used
-without a download.
-"""
 _ANAT_SPACES = ("T1w", "anat")  # spaces that a boldref may be registered to
 _OTHER_TARGETS = (*_ANAT_SPACES, "T2w", "session", "subject")
 _HMC_NAMES = (
@@ -175,7 +171,7 @@ def _note_missing_anatomy(
     else:
         has_any = any(space in anat.spaces for space in INSTALLED_TEMPLATES)
         missing_spaces = [] if has_any else list(INSTALLED_TEMPLATES)
-        output_spaces = "MNI152NLin2009cAsym"
+        output_spaces = DEFAULT_SPACE
     if missing_spaces:
         missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
             f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"

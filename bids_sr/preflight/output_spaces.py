@@ -22,12 +22,12 @@ from bids_sr.config.spaces import FUNC, T1W, Space
 from bids_sr.io.installed_files import templateflow_home
 from bids_sr.io.template_cache import (
     available_templates,
-    cached_file,
     find_missing_image,
     is_available,
     list_templates,
     load_grid,
     read_resolutions,
+    template_file,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
                 _truncate(path)
             _refuse_download(missing_files or files, error, space.name, option_text, findings)
             return
-    if cached_file(space.template, "T1w.nii.gz") is None:
+    if template_file(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(
             option_text,
             f"the T1w image of the template was not found in {templateflow_home()}",

@@ -7,13 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from bids_sr.bids import Findings, Subject, parse_entities
-from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.bids.headers import read_header, squeezed_shape
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
 from bids_sr.io.region_spaces import BOLDREF, T1W, TEMPLATE, Grid, RegionSpace, find_space
-from bids_sr.io.template_cache import load_grid, read_resolutions
+from bids_sr.io.template_cache import (
+    DEFAULT_SPACE,
+    INSTALLED_TEMPLATES,
+    load_grid,
+    read_resolutions,
+)
 from bids_sr.spatial.transforms import hr_grid
 
 
@@ -43,7 +47,7 @@ def choose_template(settings: Settings, subject: Subject) -> str:
         for space in INSTALLED_TEMPLATES
         if precomputed is not None and space in precomputed.spaces
     ]
-    candidates = (*settings.preprocessing.templates, *imported_spaces, INSTALLED_TEMPLATES[0])
+    candidates = (*settings.preprocessing.templates, *imported_spaces, DEFAULT_SPACE)
     return candidates[0]
 
 

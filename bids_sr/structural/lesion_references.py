@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids.entities import SHORT_NAMES, parse_entities
-from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
+from bids_sr.io.template_cache import DEFAULT_SPACE
 
 _MASK_ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
 """End of the file name of a stored mask, and of an edited copy."""
@@ -32,7 +32,7 @@ def entities_of_scans(
     if len(sessions) == 1 and (session := sessions.pop()):
         entities["session"] = session
     if settings.anat.aligns_to_template:
-        template = next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
+        template = next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
         entities |= Space(name=template).entities
     return entities
 

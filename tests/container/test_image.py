@@ -246,7 +246,7 @@ def test_whole_run_as_an_unknown_user_without_network_or_a_writable_root(
         "--set",
         "run.sloppy=true",
         "--output-spaces",
-        "MNI152NLin2009aSym",
+        "MNI152NLin2009cAsym",
         flags=flags,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

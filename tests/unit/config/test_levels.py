@@ -21,8 +21,11 @@ def _stored(
     thresholds=THRESHOLDS,
     kinds=BOTH,
     correlation=False,
+    series="sbl",
 ):
+    """Return the stored statistics and thresholds of a series by width; `sbl` is exported."""
     maps = StoredMaps(
+        primary="sbl",
         level=level,
         smoothing=smoothing,
         thresholds=thresholds,
@@ -31,7 +34,7 @@ def _stored(
     )
     return {
         width: (tuple(stored_maps.stats), tuple(stored_maps.thresholds))
-        for width, stored_maps in maps.outputs_of("sbl").items()
+        for width, stored_maps in maps.outputs_of(series).items()
     }
 
 
@@ -42,6 +45,15 @@ def test_the_standard_level_stores_maps_of_the_report_and_the_group_level() -> N
     }
 
 
+def test_of_other_series_the_standard_level_stores_one_statistic_per_width() -> None:
+    for series in ("acquired", "bspline", "srgan", "measured"):
+        assert _stored(series=series) == {0.0: (("t",), ()), 5.0: (("effect",), ())}
+        assert _stored(series=series, smoothing=(0.0, 4.0)) == {
+            0.0: (("t", "effect"), ()),
+            4.0: (("t", "effect"), ()),
+        }
+
+
 def test_correlation_maps_are_stored_with_their_region_on_request() -> None:
     assert _stored(correlation=True) == {
         0.0: (("cc", "t", "effect", "variance"), ("quarter",)),
@@ -49,7 +61,7 @@ def test_correlation_maps_are_stored_with_their_region_on_request() -> None:
     }
 
 
-def test_automatic_contrasts_are_stored_only_for_raw_and_primary_series() -> None:
+def test_automatic_contrasts_are_stored_only_for_acquired_and_exported_series() -> None:
     maps_by_level = {
         level: StoredMaps(level=level, primary="sbl", minus_others=["aMinusOthers"])
         for level in ("standard", "full")

@@ -399,9 +399,12 @@ def test_the_viewer_shows_all_maps_and_names_stored_files():
     )
     assert content_by_level["minimal"]["files"] == {}
     assert {*content_by_level["standard"]["maps"]} - {*content_by_level["standard"]["files"]} == {
-        f"{contrast}|{smoothing}|zerofill"
+        f"{contrast}|{smoothing_and_series}"
         for contrast in ("all", "faces")
-        for smoothing in ("none", "5 mm")
+        for smoothing_and_series in (
+            "none|zerofill",
+            *(f"5 mm|{series}" for series in ("zerofill", "acquired", "bspline", "srgan")),
+        )
     }
     assert "a link to the file is shown below the viewer" in fragment_of(
         maps, [], "sbl", level="standard"

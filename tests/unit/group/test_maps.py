@@ -443,7 +443,9 @@ def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
     full_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
-    (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-acquired*.nii.gz")
+    (file,) = tmp_path.glob(
+        "sub-02/func/*space-firstBoldref_contrast-all_stat-effect_desc-acquired*.nii.gz"
+    )
     data, affine = load_image(file)
     data[: SHAPE[0] // 2] = 0
     save_image(data, affine, file)

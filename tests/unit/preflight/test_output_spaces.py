@@ -78,6 +78,8 @@ def test_bundled_templates_have_the_grids_of_templateflow() -> None:
     shape, affine = template_cache.load_grid("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
     assert shape == (97, 115, 97)
     assert affine.tolist() == [[2, 0, 0, -96.5], [0, 2, 0, -132.5], [0, 0, 2, -78.5], [0, 0, 0, 1]]
+    shape, affine = template_cache.load_grid("MNI152NLin2009cAsym", "1") or ((), np.eye(4))
+    assert (shape, affine[:3, 3].tolist()) == ((193, 229, 193), [-96, -132, -78])
     shape, affine = template_cache.load_grid("MNI152NLin6Asym", "1") or ((), np.eye(4))
     assert (shape, affine[:3, 3].tolist()) == ((182, 218, 182), [-91, -126, -72]), (
         "left is at lower numbers"

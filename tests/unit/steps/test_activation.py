@@ -250,6 +250,7 @@ def test_maps_are_named_and_described(run, tmp_path):
     np.testing.assert_allclose(effect[inside] / np.sqrt(variance[inside]), t[inside], rtol=1e-4)
     region = by_name(maps)["space-boldref_res-hr_label-little_desc-srganFwhm50Fdr_mask"]
     assert region.entities == {
+        "space": "boldref",
         "res": "hr",
         "label": "little",
         "desc": "srganFwhm50Fdr",

@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import save_image
 from bids_sr.io.region_spaces import T1W, TEMPLATE, RegionSpace
-from bids_sr.io.template_cache import available_templates
+from bids_sr.io.template_cache import DEFAULT_SPACE, available_templates
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
 from bids_sr.registration import templates
@@ -85,8 +85,9 @@ def grid_around(
     return size, grid_affine
 
 
-def test_the_bundled_template_is_complete() -> None:
-    t1, mask, (gray, white) = anatomy.load_template(template_space="MNI152NLin2009aSym")
+@pytest.mark.parametrize("space", ["MNI152NLin2009cAsym", "MNI152NLin2009aSym"])
+def test_installed_templates_with_tissue_maps_are_complete(space: str) -> None:
+    t1, mask, (gray, white) = anatomy.load_template(template_space=space)
     assert 1.7e6 < mask.data.sum() * abs(np.linalg.det(t1.affine[:3, :3])) < 2.0e6
     assert not t1.data[~mask.data].any()
     assert 0.9 < np.percentile(t1.data[mask.data], 99) <= 1.2
@@ -94,12 +95,38 @@ def test_the_bundled_template_is_complete() -> None:
     assert gray.data.max() <= 1 + 1e-6
 
 
+def test_the_default_template_does_not_depend_on_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file in the cache replaces other installed templates, but not the default template."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    spaces = (DEFAULT_SPACE, "MNI152NLin2009aSym")
+    loaded = [templates.load_template(space) for space in spaces]
+    cube = np.random.default_rng(0).integers(1, 250, (20, 20, 20)).astype(np.uint8)
+    for space in spaces:
+        (folder := tmp_path / f"tpl-{space}").mkdir()
+        for ending in ("T1w", "desc-brain_mask", "label-GM_probseg", "label-WM_probseg"):
+            save_image(cube, np.eye(4), folder / f"tpl-{space}_res-01_{ending}.nii.gz")
+    default, other = (templates.load_template(space) for space in spaces)
+    for image, before in zip(
+        (default.t1, default.mask, *default.tissues),
+        (loaded[0].t1, loaded[0].mask, *loaded[0].tissues),
+        strict=True,
+    ):
+        assert np.array_equal(image.data, before.data)
+        assert np.array_equal(image.affine, before.affine)
+    assert other.t1.data.shape == cube.shape != loaded[1].t1.data.shape
+
+
 def test_template_spaces_are_listed_and_an_unknown_one_is_rejected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
-    assert available_templates()[0] == "MNI152NLin2009aSym"
-    assert "MNI152NLin2009cAsym" in available_templates()
+    assert available_templates() == (
+        "MNI152NLin2009cAsym",
+        "MNI152NLin2009aSym",
+        "MNI152NLin6Asym",
+    )
     with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
         templates.load_template("MNIColin27")
 

@@ -162,11 +162,11 @@ def test_surface_maps_are_stored_with_their_entities_and_sidecars(maps, surfaces
         sources=["bids::map"],
         references={"": "bids::boldref"},
     )
-    stem = "hemi-{}_space-fsaverage_den-10k_contrast-thumb_stat-t_desc-sbl_statmap"
+    stem = "sub-01_task-tap_hemi-{}_space-fsaverage_den-10k"
     assert sorted(path.name for path in tmp_path.glob("out/sub-01/func/*")) == sorted(
-        f"sub-01_task-tap_{stem.format(side)}.{extension}"
+        f"{stem.format(side)}_{ending}"
         for side in "LR"
-        for extension in ("func.gii", "json")
+        for ending in ("contrast-thumb_stat-t_desc-sbl_statmap.func.gii", "desc-sbl_statmap.json")
     )
     sidecar = json.loads(next(tmp_path.glob("out/sub-01/func/*hemi-R*.json")).read_text())
     assert sidecar["SpatialReference"] == "bids::right"

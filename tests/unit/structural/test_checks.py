@@ -180,7 +180,7 @@ def test_invalid_edited_masks_are_rejected(maker: BidsMaker, tmp_path: Path) -> 
         (
             ("--set", "anat.align=template"),
             "",
-            "sub-01_space-MNI152NLin2009aSym_res-hr_label-WMH_desc-measured_mask.nii.gz",
+            "sub-01_space-MNI152NLin2009cAsym_res-hr_label-WMH_desc-measured_mask.nii.gz",
         ),
     ],
 )

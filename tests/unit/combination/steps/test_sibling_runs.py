@@ -33,7 +33,8 @@ def acquired_maps(factors):
     for seed, (run, factor) in enumerate(factors.items(), 1):
         values = {"effect": effect(seed, factor), "variance": np.ones(SHAPE)}
         for stat, data in values.items():
-            entities = {"space": "firstBoldref", "contrast": "tap", "stat": stat, "suffix": "statmap"}
+            labels = {"space": "firstBoldref", "contrast": "tap", "stat": stat}
+            entities = {**labels, "suffix": "statmap"}
             sidecar = {"Run": run, "SmoothingFWHM": 0.0, "ContrastWeights": {"tap": 1.0}}
             inside = np.where(MASK, data, 0).astype(np.float32)
             maps.append(Derivative(Volume(inside, AFFINE), entities, sidecar))
