@@ -64,16 +64,15 @@ def _origin(handle: Handle, scope: Scope) -> str:
 
 def _stored(graph: Graph, store: Node, node: Node, provenance: Provenance) -> Iterator[str]:
     """Yield the path of a stored output, and the data sets that contain it."""
-    (handle,) = graph.wires[store]["files"].handles
-    if handle.node is not node:
-        return
     settings = graph.settings[store]
-    path = provenance.stored_uris.get(handle, "names of files").removeprefix("bids::")
     exported = settings["exported_as"]
     places = ["stored"] if settings["in_output"] else []
     if exported is not None and settings["datasets"]:
         places.append(f"exported as {exported}" if exported else "exported")
-    yield f"    {handle.name}: {path} ({', '.join(places)})"
+    for handle in graph.wires[store]["files"].handles:
+        if handle.node is node:
+            path = provenance.stored_uris.get(handle, "names of files").removeprefix("bids::")
+            yield f"    {handle.name}: {path} ({', '.join(places)})"
 
 
 def _text_lines(graph: Graph) -> Iterator[str]:

@@ -127,7 +127,7 @@ def combine_runs(
         Mask of the voxels to combine, on the grid of the maps. If None, all voxels with a positive
         variance in every run.
     smoothing_fwhm : float, optional
-        FWHM (mm) with which the maps were smoothed, such as the `smoothing_fwhm` of the linear
+        FWHM (mm) of the smoothing of the maps, such as the `smoothing_fwhm` of the linear
         models in nilearn. It determines how much of the reconstruction error repeats; the maps are
         not smoothed again. If None, the maps are unsmoothed.
     calibrated : bool, default=False

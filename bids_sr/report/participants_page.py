@@ -89,7 +89,7 @@ def _render_version(log_dir: Path, *, command: str | None) -> Markup:
 def _render_places(root: Path, label: str) -> Markup:
     """Render the directories of a participant's results, relative to the page.
 
-    `label` is without ``sub-``. The markup is empty without a data set for other programs.
+    `label` is without ``sub-``. "" if there is no data set for other programs.
     """
     datasets = [path.relative_to(root).as_posix() for path in list_series_datasets(root, label)]
     if not datasets:

@@ -590,7 +590,8 @@ def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     written: Counter[str] = Counter()
     for node, settings in _stores(graph):
-        own_entities, [maker] = settings["own_entities"], graph.wires[node]["files"].handles
+        # maps of the reconstruction error are stored with the maps of their series
+        own_entities, [maker, *_] = settings["own_entities"], graph.wires[node]["files"].handles
         labels = (
             {}
             if own_entities is not None
@@ -832,7 +833,7 @@ def _labels(graph: Graph, node: Node) -> list[str]:
 def test_every_stored_file_lists_its_sources(graph: Graph) -> None:
     """Sources are input files or stored results, and each is listed once."""
     for node, settings in _stores(graph):
-        [maker] = graph.wires[node]["files"].handles
+        maker, *_ = graph.wires[node]["files"].handles
         if maker.port is None or maker.port.kind.is_figure:
             continue
         assert settings["sources"], str(node)
