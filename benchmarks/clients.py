@@ -53,7 +53,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("acquired", type=Path)
+    parser.add_argument("raw", type=Path)
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for what the clients make"
     )
