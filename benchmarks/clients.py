@@ -268,7 +268,7 @@ def _denoised(out: Path, primary: Path) -> str:
     share = float(np.median(after_sd[before_sd > 0] ** 2 / before_sd[before_sd > 0] ** 2))
     qc = len(list(out.rglob("*linc_qc.tsv")))
     return (
-        f"; {' x '.join(map(str, image.shape))} denoised, {share:.2f} of the variance left (median"
+        f"; {' x '.join(map(str, image.shape))} denoised, {share:.2g} of the variance left (median"
         f" voxel), {qc} linc_qc"
     )
 
@@ -283,7 +283,8 @@ def fitlins_rows(
         .name.split("_task-")[1]
         .split("_")[0]
     )
-    motion = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    confounds = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    confounds.append("non_steady_state_outlier*")
     conditions = sorted(
         pd.read_csv(next(raw.rglob(f"*_task-{task}_*events.tsv")), sep="\t")
         .trial_type.dropna()
@@ -306,7 +307,7 @@ def fitlins_rows(
                         {"Name": "Convolve", "Input": named, "Model": "spm"},
                     ],
                 },
-                "Model": {"X": [1, *named, *motion], "Type": "glm"},
+                "Model": {"X": [1, *named, *confounds], "Type": "glm"},
                 "Contrasts": [
                     {
                         "Name": f"{first}Minus{second.capitalize()}",
