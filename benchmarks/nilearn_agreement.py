@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("acquired", type=Path)
+    parser.add_argument("raw", type=Path)
     parser.add_argument("derivatives", type=Path)
     parser.add_argument("task")
     parser.add_argument("--spaces", nargs="+", default=["func"], help="func is that of the run")

@@ -16,14 +16,19 @@ _BIDS_VERSION = "1.11.1"
 `tests/contracts/test_validated.py` checks it.
 """
 _NON_DATA_PATTERNS = (
-    "*.html",
-    "CITATION.*",
-    "group",
-    "group_*.tsv",
-    "group_*.json",
+    "/*.html",
+    "/CITATION.bib",
+    "/CITATION.html",
+    "/CITATION.md",
+    "/group",
+    "/group_*.tsv",
+    "/group_*.json",
     "**/figures",
 )
-"""Pages, citations and group results, which are not data of a participant."""
+"""Pages, citations and group results, which are not data of a participant.
+
+BIDS knows CITATION.cff, which a user may add.
+"""
 _UNKNOWN_SUFFIXES = ("boldref", "xfm", "timeseries", "statmap", "metrics")
 """Suffixes that are not in the validator's schema: the first three are from fMRIPrep, the others
 are specific to bids-sr.

@@ -6,6 +6,7 @@ If a newer schema accepts one of these kinds, remove it from the list.
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +15,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.boilerplate import data_of
-from bids_sr.io.dataset_description import (
-    _BIDS_VERSION,
-    _IGNORED_PATTERNS,
-    _NON_DATA_PATTERNS,
-    _UNKNOWN_SUFFIXES,
-    write_atlas,
-    write_dataset,
-)
+from bids_sr.io.dataset_description import _BIDS_VERSION, write_atlas, write_dataset
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.region_names import find_atlas
@@ -73,11 +68,22 @@ OTHERS = (
     "sourcedata/models/sub-01/sub-01_desc-srgan_model.safetensors",
     "sub-01.html",
     "CITATION.md",
+    "CITATION.bib",
+    "CITATION.html",
     "logs/x/settings.toml",
     "group/group_task-tap_stat-effect_statmap.nii.gz",
     "group_stats.tsv",
     "group_stats_columns.json",
 )
+EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
+ADDED = (
+    "CITATION.cff",
+    "LICENSE",
+    "participants.tsv",
+    "phenotype/group_a.tsv",
+    "code/group/a.html",
+)
+"""Names that a user may add to the output."""
 TABLES = {"dseg": "index\tname\n1\ta\n", "events": "onset\tduration\n1.5\t0.5\n"}
 """Tables whose columns BIDS specifies, by suffix."""
 
@@ -138,26 +144,42 @@ def test_the_validator_reports_no_issue_with_bidsignore(dataset):
     ] == []
 
 
-def test_every_pattern_of_bidsignore_is_needed(dataset):
-    ignored = dataset / ".bidsignore"
-    text = ignored.read_text()
-    ignored.unlink()
-    try:
-        wrong = {issue["location"].strip("/") for issue in _issues(dataset, "--ignoreWarnings")}
-    finally:
-        ignored.write_text(text)
-    for kind in _UNKNOWN_SUFFIXES:
-        assert any(f"_{kind}." in name for name in wrong), (
-            f"the validator knows {kind} now: take it from the list"
-        )
-    as_regex = {
-        name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*")
-        for name in _NON_DATA_PATTERNS
-    }
-    for name, pattern in as_regex.items():
-        assert any(re.match(rf"(.*/)?{pattern}(/|$)", location) for location in wrong), (
-            f"nothing is left out by {name}"
-        )
+@pytest.fixture(scope="module")
+def unknown(dataset, tmp_path_factory) -> dict[str, bool]:
+    """Return file names, and whether BIDS does not know them.
+
+    Names are those of `dataset`, of a complete run, and files that a user may add. The validator
+    does not check directories for other data sets, so that names of the data set for other tools
+    are checked below the root. ``/dataset_description.json`` is read by the validator.
+    """
+    root = tmp_path_factory.mktemp("names")
+    names = {path.relative_to(dataset).as_posix() for path in dataset.rglob("*")}
+    names |= set(EXPECTED.read_text().split()) | set(ADDED)
+    names = {name.removeprefix("derivatives/bids-sr-sbl/") for name in names}
+    names -= {path.relative_to(dataset).as_posix() for path in dataset.rglob("*/")}
+    for name in names - {".bidsignore"}:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    shutil.copy(dataset / "dataset_description.json", root)
+    codes = ("NOT_INCLUDED", "ALL_FILENAME_RULES_HAVE_ISSUES")
+    found = {issue["location"].strip("/") for issue in _issues(root) if issue["code"] in codes}
+    return {name: name in found for name in names}
+
+
+def test_bidsignore_lists_exactly_the_files_that_bids_does_not_know(dataset, unknown):
+    patterns = read_patterns(dataset)
+    ignored = {name: is_ignored(dataset / name, dataset, patterns) for name in unknown}
+    assert {name for name in unknown if ignored[name] > unknown[name]} == set(), "known to BIDS"
+    assert {name for name in unknown if ignored[name] < unknown[name]} == set(), "unknown to BIDS"
+
+
+def test_every_pattern_of_bidsignore_is_needed(dataset, unknown):
+    names = [dataset / name for name in unknown if unknown[name]]
+    assert [
+        pattern
+        for pattern in read_patterns(dataset)
+        if not any(is_ignored(name, dataset, [pattern]) for name in names)
+    ] == []
 
 
 def test_every_suffix_of_the_patterns_is_validated(dataset):
@@ -187,7 +209,3 @@ def test_the_bids_version_is_the_newest_of_the_validator():
         encoding="utf-8"
     )
     assert re.findall(r'bids_version: "([0-9.]+)"', script) == [_BIDS_VERSION]
-
-
-def test_bidsignore_has_the_patterns_of_the_list(dataset):
-    assert tuple((dataset / ".bidsignore").read_text().split()) == _IGNORED_PATTERNS

@@ -88,8 +88,7 @@ def copied(finished, tmp_path_factory) -> Path:
 
     The second participant is a copy of the first with other noise and without dummy volumes.
     Images in template space only keep the center of the brain, because the whole brain takes other
-    programs twenty times as long. sbl is not applied to the phantom, so variance maps stand in for
-    maps of its error.
+    programs twenty times as long.
     """
     root = tmp_path_factory.mktemp("two")
     primary = "derivatives/bids-sr-sbl"
@@ -115,8 +114,6 @@ def copied(finished, tmp_path_factory) -> Path:
                 shutil.copy(path, copy)
     shutil.copy(finished.out / "dataset_description.json", root / "OUT")
     shutil.copytree(finished.out / "sub-01", root / "OUT" / "sub-01")
-    for path in (root / "OUT" / "sub-01").rglob("*_stat-variance_desc-sbl_statmap.nii.gz"):
-        shutil.copy(path, str(path).replace("stat-variance", "stat-sd"))
     (second := root / "OUT" / "sub-02" / "func").mkdir(parents=True)
     shutil.copy(func / "sub-01_task-tap_events.tsv", second / "sub-02_task-tap_events.tsv")
     bold = Path(str(stem).replace("sub-01", "sub-02") + "_desc-preproc_bold.nii.gz")

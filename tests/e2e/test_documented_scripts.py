@@ -61,11 +61,11 @@ def test_nilearn_and_pybids_read_the_output_as_documented():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("two_participants")
-def test_nilearn_opens_a_map_its_error_the_mask_and_the_confounds():
-    """Map, error and mask are on one grid, and the confounds have a row per volume."""
+def test_nilearn_opens_a_map_its_variance_the_mask_and_the_confounds():
+    """Map, variance and mask are on one grid, and the confounds have a row per volume."""
     namespace = run("downstream.md", ("load_img",))
     effect, brain = namespace["effect"], namespace["brain"]
-    for image in (namespace["error"], brain):
+    for image in (namespace["variance"], brain):
         assert image.shape == effect.shape
         np.testing.assert_array_equal(image.affine, effect.affine)
     np.testing.assert_array_equal(effect.get_fdata() != 0, brain.get_fdata() > 0)
@@ -75,7 +75,9 @@ def test_nilearn_opens_a_map_its_error_the_mask_and_the_confounds():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("two_participants")
 def test_pybids_accepts_the_stats_model_for_fitlins():
-    """Columns of the design and conditions of the contrast are as specified."""
+    """Columns of the design and conditions of the contrast are as specified, with the
+    non-steady-state volumes of each run.
+    """
     from bids.layout import BIDSLayout
     from bids.modeling import BIDSStatsModelsGraph
 
@@ -86,9 +88,17 @@ def test_pybids_accepts_the_stats_model_for_fitlins():
     graph.load_collections(space="MNI152NLin2009cAsym", desc="preproc")
     outputs = graph.root_node.run(force_dense=False)
     columns = [
-        str(regressor).replace("1", "intercept") for regressor in graph.root_node.model["x"]
+        str(regressor).replace("1", "intercept") for regressor in graph.root_node.model["x"][:-1]
     ]
-    assert [list(output.X.columns) for output in outputs] == [columns] * 2
+    tables = sorted(Path("OUT/derivatives").rglob("*_desc-confounds_timeseries.tsv"))
+    outliers = [
+        list(pd.read_csv(table, sep="\t").filter(like="non_steady_state_outlier"))
+        for table in tables
+    ]
+    assert any(outliers)
+    assert [list(output.X.columns) for output in outputs] == [
+        [*columns, *names] for names in outliers
+    ]
     assert [output.contrasts[0].name for output in outputs] == ["thumbVersusLittle"] * 2
 
 

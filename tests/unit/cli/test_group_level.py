@@ -123,7 +123,7 @@ def test_columns_of_group_tables_are_described_and_complete(
     assert words == dict.fromkeys(
         ("strongest", "bspline", "zerofill", "inject", "srgan", "sblMirror"), "better"
     )
-    assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
+    assert "/group" in (places[1] / ".bidsignore").read_text().splitlines()
     assert list((places[1] / "logs").glob("*/settings.toml"))
     assert not list(places[1].glob(".*partial*"))
 
