@@ -53,7 +53,7 @@ def rested(tmp_path_factory) -> Path:
         ]
     )
     assert code == 0, text
-    assert "the seed visual is left out" in text
+    assert "The seed visual is skipped" in text
     return out
 
 

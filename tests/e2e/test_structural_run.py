@@ -171,7 +171,7 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     assert "Attention gates of the network and Grad-CAM of its critic" in page
     text = (fused.out / "CITATION.md").read_text()
     assert "attention_unet" in text
-    assert "series" not in text, "none was made"
+    assert "BOLD" not in text
 
 
 def test_the_model_super_resolves_a_participant_without_high_resolution_scans(fused, tmp_path):
