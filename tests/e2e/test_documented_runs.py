@@ -58,11 +58,12 @@ class Runs:
         output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None
         shape = self._shape(call, box)
         if output_dir is not None and "participant" in words:
-            if self.data_of.setdefault(output_dir, words[1]) != words[1]:
+            data = shape[1]
+            if self.data_of.setdefault(output_dir, data) != data:
                 shutil.rmtree(
                     output_dir, ignore_errors=True
                 )  # the page refers to another output with the same name
-                self.data_of[output_dir] = words[1]
+                self.data_of[output_dir] = data
             if shape in self.finished:
                 if not output_dir.exists():
                     shutil.copytree(self.finished[shape], output_dir)
