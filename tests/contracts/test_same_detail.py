@@ -55,7 +55,7 @@ def func(program: GraphRunner) -> Path:
         *(files_of(graph, name) for name in ("boldref", "hmc_xfms", "bold_mask", "confounds")),
         files_of(graph, "preproc"),
         files_of(graph, "maps", "acquired"),
-        files_of(graph, "error_maps", "sbl"),
+        files_of(graph, "maps", "sbl"),
     )
     (boldref,) = Path(slice_timed.path).parents[2].rglob("*_desc-hmc_boldref.nii.gz")
     copy_series(Path(slice_timed.path), boldref.parent / "slicetimed.nii")
