@@ -59,7 +59,7 @@ STAGES: Mapping[str, str] = {
     "quality": "evaluation",
     "reconstruction_error": "evaluation",
     "region_effects": "evaluation",
-    "task_events": "files for other software",
+    "task_events": "evaluation",
     "average_series": "files for other software",
     "mask_in_template": "files for other software",
     "invert_coreg": "files for other software",

@@ -63,7 +63,7 @@ class StoredMaps:
     the maps to compute: ``cc`` (correlation) and ``glm`` (linear model). `correlation` is whether
     correlation is stored in addition to the linear model at the standard level. `primary` is the
     name of the exported series. `minus_others` are default contrasts that the standard level only
-    stores for the acquired and the exported series.
+    stores for the exported series.
     """
 
     level: StorageLevel
@@ -78,10 +78,9 @@ class StoredMaps:
     def outputs_of(self, series: str) -> Mapping[float, _StoredStats]:
         """Return the outputs stored for every contrast of a series, by FWHM (mm).
 
-        At the full level, everything is stored. At the standard level, these are, for the exported
-        series, t, effect and variance at the smallest width, and t and effect at the smallest
-        width above 0; for all other series, t at the smallest width, and the effect, which the
-        group level reads, at the smallest width above 0. Correlation, with the region of the first
+        At the full level, everything is stored. At the standard level, these are t at the smallest
+        width, with effect and variance of the exported series, and the effect, which the group
+        level reads, at the smallest width above 0. Correlation, with the region of the first
         threshold, is stored if no linear model is mapped or if `correlation` is true. Requested
         widths get all these statistics, and requested thresholds get their regions.
         """
@@ -98,12 +97,10 @@ class StoredMaps:
         if self.level == "full":
             full_outputs = _StoredStats(stats=all_stats, thresholds=mapped_thresholds)
             return dict.fromkeys(self.smoothing, full_outputs)
-        is_exported = series == self.primary
-        smallest_stats = _MODEL_STATS if is_exported else _MAP
-        larger_stats = (*(_MAP if is_exported else ()), *_GROUP_LEVEL_STATS)
+        smallest_stats = _MODEL_STATS if series == self.primary else _MAP
         has_default_widths = tuple(sorted(self.smoothing)) == SMOOTHING
         if not has_default_widths:
-            smallest_stats = tuple(dict.fromkeys((*smallest_stats, *larger_stats)))
+            smallest_stats = tuple(dict.fromkeys((*smallest_stats, *_GROUP_LEVEL_STATS)))
         stores_correlation = has_correlation and (self.correlation or not has_model)
         if tuple(self.thresholds) != THRESHOLDS:
             stored_thresholds = mapped_thresholds
@@ -121,12 +118,12 @@ class StoredMaps:
         smallest, larger = sorted(self.smoothing)
         return {
             smallest: smallest_outputs,
-            larger: _StoredStats(stats=larger_stats if has_model else _CORRELATION_STATS),
+            larger: _StoredStats(stats=_GROUP_LEVEL_STATS if has_model else _CORRELATION_STATS),
         }
 
     def omitted_contrasts(self, series: str) -> Collection[str]:
         """Return the contrasts without any stored output for a series."""
-        has_all = self.level == "full" or series in (ACQUIRED, self.primary)
+        has_all = self.level == "full" or series == self.primary
         return () if has_all else self.minus_others
 
     def includes(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:

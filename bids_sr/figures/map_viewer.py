@@ -42,7 +42,7 @@ and smoothing widths are included, and the names of the others are listed. The r
 _GZIP_LEVEL = 6  # gzip level; level 9 takes several times as long and saves few bytes
 _TALLEST_PX = 400  # pixels, largest height of a plane
 _MARGIN_MM = 9.0  # mm, margin around the brain
-SERIES_TITLES = {"acquired": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
+SERIES_TITLES = {"bspline": "B-spline", "measured": "measured (reference)"}
 
 _ViewerMaps = Mapping[tuple[str, str], Mapping[str, Volume]]
 """Maps of one run by contrast and smoothing (in words), for each series in display order."""

@@ -4,6 +4,9 @@ import importlib.util
 import os
 from pathlib import Path
 
+PACKAGED_TEMPLATES = Path(__file__).parents[1] / "boilerplate"
+"""Folder with images of the default template, named as in the TemplateFlow cache."""
+
 
 def package_file(package: str, relative_path: str) -> Path | None:
     """Return a file in an installed package, or None if the package or file does not exist."""

@@ -22,7 +22,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 from bids_sr.io.grids import Shape
-from bids_sr.io.installed_files import package_file, templateflow_home
+from bids_sr.io.installed_files import PACKAGED_TEMPLATES, package_file, templateflow_home
 from bids_sr.io.uris import SKELETON, list_templateflow_files, template_files
 
 DEFAULT_SPACE = "MNI152NLin2009cAsym"
@@ -34,8 +34,6 @@ _BRAINS_IN_PACKAGES = {
 """Skull-stripped T1w images in other packages: package and path in it by template."""
 INSTALLED_TEMPLATES = (DEFAULT_SPACE, *_BRAINS_IN_PACKAGES)
 """Templates that need no download, the default template first."""
-_PACKAGED_FOLDER = Path(__file__).parents[1] / "boilerplate"
-"""Folder with images of the default template, named as in the TemplateFlow cache."""
 _MIN_BYTES = 352  # bytes of an image header, the smallest size of a downloaded file
 _ZOOM_TOLERANCE_MM = 1e-3  # mm, difference between voxel sizes that count as equal
 
@@ -66,7 +64,7 @@ def template_file(template: str, ending: str, resolution: str = "") -> Path | No
     `resolution` is the label of the resolution (``res``); if "", the file with label 1, then 2, or
     without a label is returned.
     """
-    folder = _PACKAGED_FOLDER if template == DEFAULT_SPACE else templateflow_home()
+    folder = PACKAGED_TEMPLATES if template == DEFAULT_SPACE else templateflow_home()
     for name in template_files(template, ending, [resolution] if resolution else ["1", "2", ""]):
         path = folder / name
         if path.is_file() and path.stat().st_size >= _MIN_BYTES:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from bids_sr.io.installed_files import package_file, templateflow_home
+from bids_sr.io.installed_files import PACKAGED_TEMPLATES, package_file, templateflow_home
 
 SKELETON = ("templateflow", "conf/templateflow-skel.zip")
 """Package, and path in it of an archive with an empty file for each file of TemplateFlow."""
@@ -15,6 +15,8 @@ _TEMPLATEFLOW_URL = "https://templateflow.s3.amazonaws.com"
 
 def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     """Return the BIDS URI of a file, or a URI of TemplateFlow, a package or the local file system.
+
+    Packaged images of the default template have the URI of their originals at TemplateFlow.
 
     `roots` are data sets by their names in URIs; "" is the data set that contains the URI.
 
@@ -26,9 +28,10 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
         # a data set may be inside another data set
         root, name = max(data_sets, key=lambda data_set: len(data_set[0].parts))
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
-    template_dir = templateflow_home()
-    if template_dir in path.parents:
-        return f"{_TEMPLATEFLOW_URL}/{path.relative_to(template_dir).as_posix()}"
+    for folder in (templateflow_home(), PACKAGED_TEMPLATES):
+        # the second folder also contains other files
+        if folder in path.parents and path.relative_to(folder).parts[0].startswith("tpl-"):
+            return f"{_TEMPLATEFLOW_URL}/{path.relative_to(folder).as_posix()}"
     return _make_package_url(path) or path.absolute().as_uri()
 
 

@@ -185,14 +185,16 @@ class _StoredFile:
 def _write_sidecars(root: Path, files: Sequence[_StoredFile]) -> list[Path]:
     """Write the sidecars of files in a data set, and return their paths.
 
-    Statistical maps of a series share a sidecar (`bids_sr.io.map_metadata`).
+    Statistical maps of a series share a sidecar (`bids_sr.io.map_metadata`), and so do its
+    regions by a threshold.
     """
     maps: dict[str, dict[tuple[str, str], Mapping[str, object]]] = {}
     contents: dict[str, Mapping[str, object]] = {}
     for file in files:
         entities = {**file.entities, "extension": ".json"}
-        if entities["suffix"] == "statmap":
-            labels = entities.pop("contrast"), entities.pop("stat")
+        if entities["suffix"] == "statmap" or "ThresholdLabel" in file.metadata:
+            contrast = entities.pop("contrast", "") or entities.pop("label", "")
+            labels = contrast, entities.pop("stat", "")
             maps.setdefault(derivative_path(entities), {})[labels] = file.metadata
         elif _is_described(file.entities):
             contents[derivative_path(entities)] = file.metadata

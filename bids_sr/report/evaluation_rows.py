@@ -26,9 +26,9 @@ KIND_TEXT: Mapping[KindOfSeries, str] = {
     "placebo": "negative controls",
     "run": "the run",
 }
-_ACQUIRED_TEXT: Mapping[str, str] = {
-    registry.ACQUIRED: "acquired",
+_SERIES_TEXT: Mapping[str, str] = {
     registry.ACQUIRED_SPLINE: "acquired (interpolated maps)",
+    **CONTROLS,
 }
 
 
@@ -43,7 +43,7 @@ def series_text(series: str) -> str:
     parsed_name = registry.parse_series_name(series)
     if parsed_name.variant == registry.SAME:
         return f"acquired, smoothed to the resolution of {parsed_name.method}"
-    return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
+    return _SERIES_TEXT.get(series, series)
 
 
 def list_contrasts(rows: Iterable[MetricRow]) -> list[str]:

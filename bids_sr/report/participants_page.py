@@ -206,8 +206,8 @@ def _build_report(
         *_list_unrecorded_crashes(log_dir, all_notices),
     ]
     custom = {
-        "overview": messages_html("warning", messages["warning"]) + _render_places(root, label),
-        "summary": messages_html("note", messages["note"]),
+        "overview": messages_html("warning", messages["warning"]),
+        "summary": messages_html("note", messages["note"]) + _render_places(root, label),
         "methods": _render_methods(next(methods_texts, "")),
         "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),

@@ -273,7 +273,7 @@ def _list_names(names: Sequence[str]) -> str:
     return enumerate_words(names)
 
 
-_ERROR_STATS = {"t": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
+_ERROR_STATS = {"effect": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
 """Statistics of `steps.error_maps`, by the statistic whose storage includes them."""
 
 

@@ -11,6 +11,8 @@ import pytest
 from manyruns import write_runs
 from simulatedrun import Scene, blocks
 
+from bids_sr.io.map_metadata import select_map_metadata
+
 from .conftest import BIN, call
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -39,6 +41,7 @@ def combined(tmp_path_factory):
         "--skip-bids-validation",
     ]
     command += ["--contrasts", "thumb", "little", "-w", str(base / "work")]
+    command += ["--level", "full"]  # variance maps of the acquired series
     code, text, _ = call(command)
     assert code == 0, text
     return base / "out" / "sub-01", scene, command, text
@@ -46,16 +49,15 @@ def combined(tmp_path_factory):
 
 def maps_of(folder, stem, contrast, label):
     """Return effect, variance and sidecar of combined maps."""
-    resolution = "" if label == "acquired" else "_res-hr"
-    names = [
-        folder
-        / f"{stem}_space-firstBoldref{resolution}_contrast-{contrast}_stat-{stat}_desc-{label}"
-        "_statmap.nii.gz"
+    space = "space-firstBoldref" if label == "acquired" else "space-firstBoldref_res-hr"
+    effect, variance = (
+        nib.load(
+            folder / f"{stem}_{space}_contrast-{contrast}_stat-{stat}_desc-{label}_statmap.nii.gz"
+        ).get_fdata()
         for stat in ("effect", "variance")
-    ]
-    effect, variance = (nib.load(name).get_fdata() for name in names)
-    sidecar = names[0].with_name(names[0].name.replace(".nii.gz", ".json"))
-    return effect, variance, json.loads(sidecar.read_text())
+    )
+    shared = json.loads((folder / f"{stem}_{space}_desc-{label}_statmap.json").read_text())
+    return effect, variance, select_map_metadata(shared, contrast, "effect")
 
 
 @pytest.mark.parametrize("contrast", ["thumb", "little"])
@@ -156,6 +158,8 @@ def combine_altered(base, kind, *options, names=("run-1", "run-2", "run-3")):
     command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
     command += ["--sr-method", "bspline", "--smoothing", "0", "--set", "activation.kinds=glm"]
     command += [
+        "--level",
+        "full",  # variance maps of the acquired series
         "--set",
         "run.sloppy=true",
         "--skip-bids-validation",

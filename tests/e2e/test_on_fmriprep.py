@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from fmriprepmaker import of_phantom
 
+from bids_sr.bids.inheritance import find_sidecars
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.spatial.itk_files import read_itk
 
@@ -155,7 +156,8 @@ def test_nilearn_plots_the_surface_maps(on_top, space):
             assert np.nanmax(np.abs(values)) > 2
         assert plot_surf_stat_map(stat_map=image, hemi="left") is not None
         plt.close("all")
-        sidecar = json.loads(left.with_name(left.name.replace(".func.gii", ".json")).read_text())
+        (file,) = find_sidecars(left, on_top.out)
+        sidecar = json.loads(file.read_text())
         assert sidecar["SpatialReference"].endswith("_white.surf.gii")
         assert sidecar["Sources"]
 

@@ -43,6 +43,7 @@ def six_runs(tmp_path_factory):
     command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
     command += ["--sr-method", "bspline", "--sr-factor", "2", "--set", "run.sloppy=true"]
     command += ["--skip-bids-validation", "--contrasts", *EFFECTS, "-w", str(base / "work")]
+    command += ["--level", "full"]  # variance maps of the acquired series
     code, text, _ = call(command)
     assert code == 0, text
     return base / "out" / "sub-01" / "func", scene

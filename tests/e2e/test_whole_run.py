@@ -123,7 +123,7 @@ def test_the_resampled_series_agrees_with_the_stored_transforms(finished, space,
     are kept.
     """
     stem = finished.out / "derivatives/bids-sr-sbl/sub-01/func/sub-01_task-tap"
-    func, boldref = (load(f"{stem}_{label}boldref.nii.gz") for label in ("", f"space-{space}_"))
+    func, boldref = (load(f"{stem}_space-{name}_boldref.nii.gz") for name in ("boldref", space))
     inside = load(f"{stem}_space-{space}_desc-brain_mask.nii.gz").data > 0.5
     with SeriesReader(Path(f"{stem}_space-{space}_desc-preproc_bold.nii.gz")) as series:
         mean = np.mean(list(series.volumes(3)), axis=0)
@@ -163,6 +163,24 @@ def test_every_image_is_finite_and_has_a_sidecar(finished):
             assert sidecar["SpatialReference"], path.name
         if not path.name.endswith(("_mask.nii.gz", "_dseg.nii.gz", "_probseg.nii.gz")):
             assert "SkullStripped" in sidecar, path.name
+
+
+@pytest.mark.parametrize("root", ["", "derivatives/bids-sr-sbl"])
+def test_pybids_without_a_configuration_finds_the_content_of_exactly_one_sidecar(finished, root):
+    """Statistical maps have the content of the sidecar that they share."""
+    from bids import BIDSLayout
+
+    folder = finished.out / root
+    layout = BIDSLayout(folder, validate=False, is_derivative=True)
+    files = [
+        path
+        for path in sorted((folder / "sub-01" / "func").iterdir())
+        if path.name.endswith((".nii.gz", ".tsv", "_xfm.txt"))
+    ]
+    assert len(files) > 10
+    for path in files:
+        (sidecar,) = find_sidecars(path, folder)
+        assert layout.get_file(str(path)).get_metadata() == json.loads(sidecar.read_text())
 
 
 def test_high_resolution_grid_covers_the_same_field_of_view(finished):

@@ -41,7 +41,7 @@ def _stored(
 def test_the_standard_level_stores_maps_of_the_report_and_the_group_level() -> None:
     assert _stored() == {
         0.0: (("t", "effect", "variance"), ()),
-        5.0: (("t", "effect"), ()),
+        5.0: (("effect",), ()),
     }
 
 
@@ -57,11 +57,11 @@ def test_of_other_series_the_standard_level_stores_one_statistic_per_width() -> 
 def test_correlation_maps_are_stored_with_their_region_on_request() -> None:
     assert _stored(correlation=True) == {
         0.0: (("cc", "t", "effect", "variance"), ("quarter",)),
-        5.0: (("t", "effect"), ()),
+        5.0: (("effect",), ()),
     }
 
 
-def test_automatic_contrasts_are_stored_only_for_acquired_and_exported_series() -> None:
+def test_automatic_contrasts_are_stored_only_for_the_exported_series() -> None:
     maps_by_level = {
         level: StoredMaps(level=level, primary="sbl", minus_others=["aMinusOthers"])
         for level in ("standard", "full")
@@ -70,7 +70,7 @@ def test_automatic_contrasts_are_stored_only_for_acquired_and_exported_series() 
         name
         for name in ("acquired", "sbl", "srgan", "measured")
         if maps_by_level["standard"].includes(name, "aMinusOthers", 0.0, "t")
-    ] == ["acquired", "sbl"]
+    ] == ["sbl"]
     assert maps_by_level["standard"].includes("srgan", "a", 0.0, "t")
     assert maps_by_level["full"].includes("srgan", "aMinusOthers", 0.0, "t")
 
@@ -96,7 +96,7 @@ def test_regions_are_stored_for_thresholds_of_the_user() -> None:
     ("kinds", "unsmoothed", "smoothed"),
     [
         (("cc",), (("cc",), ("quarter",)), (("cc",), ())),
-        (("glm",), (("t", "effect", "variance"), ()), (("t", "effect"), ())),
+        (("glm",), (("t", "effect", "variance"), ()), (("effect",), ())),
     ],
 )
 def test_stored_regions_depend_on_the_kinds_of_maps(kinds, unsmoothed, smoothed) -> None:

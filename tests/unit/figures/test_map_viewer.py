@@ -403,7 +403,7 @@ def test_the_viewer_shows_all_maps_and_names_stored_files():
         for contrast in ("all", "faces")
         for smoothing_and_series in (
             "none|zerofill",
-            *(f"5 mm|{series}" for series in ("zerofill", "acquired", "bspline", "srgan")),
+            *(f"5 mm|{series}" for series in ("zerofill", "acquired", "bspline", "srgan", "sbl")),
         )
     }
     assert "a link to the file is shown below the viewer" in fragment_of(

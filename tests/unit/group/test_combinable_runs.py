@@ -159,6 +159,17 @@ def test_only_the_maps_that_do_not_match_are_computed_again(tmp_path: Path) -> N
     assert "the stored maps of all runs of left were not used" in found.outdated[0][1]
 
 
+def test_a_map_that_its_sidecar_does_not_describe_is_computed_again(tmp_path: Path) -> None:
+    """A later call with other contrasts writes the shared sidecar again."""
+    for run in ("run-1", "run-2"):
+        write_map(tmp_path, f"sub-01_task-tap_{run}")
+    weights = {"RunWeights": {"run-1": 0.5, "run-2": 0.5}}
+    write_map(tmp_path, "sub-01_task-tap_space-firstBoldref", Contrasts={"left": weights})
+    found = find_maps(tmp_path)
+    assert not found.combined
+    assert "does not list its runs" in found.outdated[0][1]
+
+
 def test_folders_are_not_searched_for_inherited_sidecars_of_every_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ INVENTED = {  # files that readers of docs/extending.md write
 }
 HISTORY = {"archive.md"}  # removed modules under their former names
 
-FULL = re.compile(r"\bbids_sr(?:\.[A-Za-z]\w*)+")
+FULL = re.compile(r"(?<![\w/])bids_sr(?:\.[A-Za-z]\w*)+")
 SHORT = re.compile(r"`((?:[a-z]\w*\.)+[A-Za-z]\w*)`")
 FILE = re.compile(
     r"(?<![\w/.-])(?:bids_sr|workflows|boilerplate|benchmarks|docker|tests)/[\w./-]+\.py\b"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_sr.io.template_cache import template_file
 from bids_sr.io.uris import file_uri, template_uri
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
 from bids_sr.pipeline.flow import Flow, read_events
@@ -76,14 +77,14 @@ def store_settings() -> dict[str, dict[str, object]]:
     with Flow(root):
         bold, n_dummy = copy_series(func / "sub-01_task-tap_bold.nii.gz")
         boldref = average(bold, n_dummy=n_dummy)
-        outputs = outputs.with_references(own=boldref)
+        outputs = outputs.with_references(boldref=boldref)
         outputs.store(boldref, {"desc": "hmc", "suffix": "boldref"})
         mask, mask_hr = find_brain(boldref)
         outputs.store(mask, {"desc": "brain", "suffix": "mask"})
         model_file = train(mask, Path("/data/out/sourcedata/weights.bin"))
         outputs.store(model_file, MODEL)
         series = resolve(bold, boldref, model_file, n_dummy=n_dummy)
-        outputs.store(series, {"res": "hr", "desc": "sbl", "suffix": "bold"})
+        outputs.store(series, {"space": "boldref", "res": "hr", "desc": "sbl", "suffix": "bold"})
         events = read_events(func / "sub-01_task-tap_events.tsv")
         maps, measured = map_series(series, mask_hr, events, n_dummy=n_dummy)
         outputs.store(maps)
@@ -122,7 +123,9 @@ def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
 
 
 def test_images_have_the_reference_of_their_scope_and_tables_have_none(store_settings):
-    assert store_settings["store_series"]["references"] == {"": f"{RUN}_desc-hmc_boldref.nii.gz"}
+    assert store_settings["store_series"]["references"] == {
+        "boldref": f"{RUN}_desc-hmc_boldref.nii.gz"
+    }
     assert (
         store_settings["store_boldref"]["references"]
         == store_settings["store_measured"]["references"]
@@ -154,6 +157,13 @@ def test_the_uri_of_a_package_file_contains_its_version_and_no_local_path():
     assert (
         file_uri(package_file, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
     )
+
+
+def test_the_packaged_template_has_the_uri_of_its_original():
+    packaged_file = template_file("MNI152NLin2009cAsym", "T1w.nii.gz")
+    assert file_uri(packaged_file, {}) == template_uri("MNI152NLin2009cAsym", "2")
+    model_file = packaged_file.parents[1] / "models" / "srgan_phantom.json"
+    assert "templateflow" not in file_uri(model_file, {})
 
 
 def test_uris_of_templates_are_templateflow_urls():

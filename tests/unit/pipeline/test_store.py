@@ -346,3 +346,22 @@ def test_only_selected_files_are_stored(tmp_path: Path) -> None:
     assert _names(tmp_path / "out", "*.nii.gz") == [
         MAP.format(contrast=name, stat=stat) for name, stat in expected
     ]
+
+
+def test_regions_by_a_threshold_share_a_sidecar_and_other_masks_do_not(tmp_path: Path) -> None:
+    (node := tmp_path / "node").mkdir()
+    files = []
+    for label in ("thumb", "little"):
+        for desc, content in (("sblFdr", {"ThresholdLabel": "Fdr"}), ("tool", {"Type": "ROI"})):
+            stem = node / f"res-hr_label-{label}_desc-{desc}_mask"
+            image = nib.Nifti1Image(np.ones((2, 2, 2), "uint8"), np.eye(4))
+            image.to_filename(path := stem.with_suffix(".nii"))
+            stem.with_suffix(".json").write_text(json.dumps(content))
+            files += [path, stem.with_suffix(".json")]
+    store(node, files, output_dir=tmp_path / "out", entities=COMMON)
+    stem = "sub-01/func/sub-01_task-tap_run-1_res-hr"
+    assert _names(tmp_path / "out", "*.json") == [
+        f"{stem}_desc-sblFdr_mask.json",
+        f"{stem}_label-little_desc-tool_mask.json",
+        f"{stem}_label-thumb_desc-tool_mask.json",
+    ]

@@ -362,15 +362,15 @@ def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
     assert "No errors" in text
 
 
-def test_the_overview_states_the_data_set_for_other_programs_if_it_has_the_participant(
+def test_the_summary_states_the_data_set_for_other_programs_if_it_has_the_participant(
     tmp_path,
 ):
     (logs := tmp_path / "logs" / "run").mkdir(parents=True)
     for series, participant in (("sbl", "01"), ("srgan", "02")):
         (tmp_path / "derivatives" / f"bids-sr-{series}" / f"sub-{participant}").mkdir(parents=True)
     _, text = page_of(tmp_path, logs)
-    overview = text[text.index('<section id="overview"') : text.index('<section id="maps"')]
-    assert "For XCP-D, fitlins, nilearn: <code>derivatives/bids-sr-sbl</code>" in overview
+    summary = text[text.index('<section id="summary"') :]
+    assert "For XCP-D, fitlins, nilearn: <code>derivatives/bids-sr-sbl</code>" in summary
     assert "bids-sr-srgan" not in text
 
 
