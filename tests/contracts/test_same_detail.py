@@ -41,7 +41,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> GraphRunner:
     (func / f"{RUN}_bold.nii").symlink_to(images / "bold.nii")
     (func / f"{RUN}_bold.json").write_text(json.dumps(sidecar))
     EVENTS.to_csv(func / f"{RUN}_events.tsv", sep="\t", index=False)
-    graph = planned_graph(maker, root, "--sr-method", "sbl", "--random-seed", str(SEED))
+    options = ("--sr-method", "sbl", "--random-seed", str(SEED), "--level", "full")
+    graph = planned_graph(maker, root, *options)
     (root / "steps").mkdir()
     return GraphRunner(graph, root / "steps")
 
