@@ -151,7 +151,7 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     )
     assert "structural" in sections
     assert sections[0] == "result"
-    assert "PSNR" in page.split("headline")[1]
+    assert "PSNR" in page.split("class='headline'>")[1]
     assert "motion" not in sections
     figures = {
         drawing.figure: drawing.path
