@@ -55,8 +55,8 @@ class Activation(OptionSection):
     smoothing: tuple[float, ...] = option(
         SMOOTHING,
         "--smoothing MM",
-        "FWHM in mm of the kernels that smooth the volumes before maps are computed, in addition"
-        " to 0, no smoothing (paper: 3.5 and 13.2)",
+        "FWHM in mm of the kernels that smooth the volumes, in addition to 0, no smoothing"
+        " (paper: 3.5 and 13.2)",
         type=readers.parse_widths,
         action=readers.StoreWidths,
         least=0,
