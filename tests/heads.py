@@ -14,7 +14,7 @@ from bids_sr.spatial.transforms import hr_grid
 
 @cache
 def template() -> Template:
-    return load_template()
+    return load_template("MNI152NLin2009aSym")  # at 1 mm
 
 
 @cache

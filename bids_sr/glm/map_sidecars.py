@@ -74,8 +74,8 @@ def common_sidecar(
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
         common["ErrorOfReconstruction"] = (
-            "The stat-sd map contains the standard deviation of the reconstruction error, if "
-            "sbl was applied to this run"
+            "If sbl was applied to this run, the stat-sd map contains the standard deviation of"
+            " the reconstruction error, and tTotal accounts for it"
         )
     elif series not in ("acquired", "measured"):
         common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"

@@ -69,9 +69,10 @@ series per run and space, whereas this directory contains all series. Files that
 directories are hard links and take no further space.
 
 If a participant has no report, or a report that begins with *not finished*, processing of this
-participant was not finished. The field `Sources` in the JSON sidecar of a file lists its input
-files (`bids:raw:` is {name}). `.bidsignore` lists files that are not data, or are unknown to the
-BIDS validator.
+participant was not finished. The maps of a series, such as `desc-sbl`, share the sidecar
+`*_desc-sbl_statmap.json`, which describes their statistics and contrasts. The field `Sources` in
+the JSON sidecar of a file lists its input files (`bids:raw:` is {name}). `.bidsignore` lists files
+that are not data, or are unknown to the BIDS validator.
 """
 _SERIES_README = """\
 # {about}

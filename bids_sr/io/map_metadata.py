@@ -14,10 +14,11 @@ CONTRASTS, STATISTICS = "Contrasts", "Statistics"
 SHARED_ENTITIES = ("contrast", "stat")
 """Entities that names of shared sidecars do not contain."""
 _SOURCES = "Sources"
-_BY_STATISTIC = frozenset({"Description", "Units"})
-_BY_CONTRAST = frozenset({"ContrastWeights"})
+_WEIGHTS = "ContrastWeights"
+_NESTED_KEYS = frozenset({"Description", "Units", _WEIGHTS})
+"""Keys of maps that are never at the top level, so that their place does not depend on values."""
 _Maps = Mapping[tuple[str, str], Mapping[str, object]]
-"""Metadata of maps by labels of contrast and statistic."""
+"""Metadata of maps or regions by labels of contrast and statistic."""
 
 
 def join_map_metadata(maps: _Maps) -> Metadata:
@@ -26,8 +27,10 @@ def join_map_metadata(maps: _Maps) -> Metadata:
     Entries that all maps have with the same value are at the top level, and ``Sources`` are the
     sources of all maps. Other entries are listed by statistic if their values only depend on the
     statistic, otherwise by contrast. Entries that depend on both are listed by statistic, and by
-    contrast within it.
+    contrast within it. Regions have the statistic "".
     """
+    has_statistics = any(statistic for _, statistic in maps)
+    nested_keys = _NESTED_KEYS if has_statistics else frozenset()
     common: Metadata = {}
     by_contrast: dict[str, Metadata] = {}
     by_statistic: dict[str, Metadata] = {}
@@ -35,11 +38,9 @@ def join_map_metadata(maps: _Maps) -> Metadata:
         values = {labels: content[key] for labels, content in maps.items() if key in content}
         if key == _SOURCES:
             common[key] = _join_lists(values.values())
-        elif (
-            len(values) == len(maps) and key not in _BY_STATISTIC | _BY_CONTRAST and _agree(values)
-        ):
+        elif len(values) == len(maps) and key not in nested_keys and _agree(values):
             common[key] = next(iter(values.values()))
-        elif key not in _BY_CONTRAST and _agree_within(values, 1):
+        elif has_statistics and key != _WEIGHTS and _agree_within(values, 1):
             for (_, statistic), value in values.items():
                 by_statistic.setdefault(statistic, {})[key] = value
         elif _agree_within(values, 0):

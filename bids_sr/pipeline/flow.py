@@ -139,7 +139,7 @@ class Flow(Caller):
         node = Node(
             store,
             source.scope,
-            f"store_{artifacts[-1].name}",
+            f"store_{artifacts[0].name}",
             settings,
             wires,
             is_light=all(

@@ -16,9 +16,10 @@ RELIABLE = "Reliable"
 # description and unit, by statistic
 _STAT_TEXT = {
     "sd": (
-        "Standard deviation of the reconstruction error. This error is identical in all"
-        " blocks, so it is not part of the residuals of the linear model. Thermal and"
-        " physiological noise are described by the variance map",
+        "Standard deviation (SD) of the reconstruction error, without thermal and physiological"
+        " noise: this error is identical in all blocks and not part of the residuals of the"
+        " linear model. The total SD of the effect is the square root of variance + SD^2, with"
+        " the variance map",
         "arbitrary",
     ),
     "wrongsign": (

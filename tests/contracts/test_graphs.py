@@ -595,7 +595,11 @@ def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
         labels = (
             {}
             if own_entities is not None
-            else {"by": maker.name, "of": _labels(graph, maker.source)}
+            # all maps of a series and space share a sidecar, so one step must store them
+            else {
+                "by": maker.name.replace("error_maps", "maps"),
+                "of": _labels(graph, maker.source),
+            }
         )
         # a model card has the name of its model with another extension
         card = (
@@ -644,10 +648,9 @@ def test_a_name_in_the_output_and_in_an_exported_data_set_is_one_file(graph: Gra
     assert {name: len(handles) for name, handles in makers.items() if len(handles) > 1} == {}
 
 
+IN_FUNC = {f"space-boldref_{kind}" for kind in ("desc-preproc_bold", "desc-brain_mask", "boldref")}
 OF_RUN = {
-    "desc-preproc_bold",
-    "desc-brain_mask",
-    "boldref",
+    *IN_FUNC,
     "desc-confounds_timeseries",
     "from-orig_to-boldref_mode-image_desc-hmc_xfm",
 }
@@ -655,7 +658,6 @@ OF_RUN_WITH_T1W = {
     f"from-{a}_to-{b}_mode-image_desc-coreg_xfm"
     for a, b in (("T1w", "boldref"), ("boldref", "T1w"))
 }
-IN_FUNC = {"desc-preproc_bold", "desc-brain_mask", "boldref"}
 OF_T1W = {"desc-preproc_T1w", "desc-brain_mask", "dseg", "tissue_maps"}
 
 

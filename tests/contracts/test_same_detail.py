@@ -41,7 +41,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> GraphRunner:
     (func / f"{RUN}_bold.nii").symlink_to(images / "bold.nii")
     (func / f"{RUN}_bold.json").write_text(json.dumps(sidecar))
     EVENTS.to_csv(func / f"{RUN}_events.tsv", sep="\t", index=False)
-    graph = planned_graph(maker, root, "--sr-method", "sbl", "--random-seed", str(SEED))
+    options = ("--sr-method", "sbl", "--random-seed", str(SEED), "--level", "full")
+    graph = planned_graph(maker, root, *options)
     (root / "steps").mkdir()
     return GraphRunner(graph, root / "steps")
 
@@ -55,7 +56,7 @@ def func(program: GraphRunner) -> Path:
         *(files_of(graph, name) for name in ("boldref", "hmc_xfms", "bold_mask", "confounds")),
         files_of(graph, "preproc"),
         files_of(graph, "maps", "acquired"),
-        files_of(graph, "error_maps", "sbl"),
+        files_of(graph, "maps", "sbl"),
     )
     (boldref,) = Path(slice_timed.path).parents[2].rglob("*_desc-hmc_boldref.nii.gz")
     copy_series(Path(slice_timed.path), boldref.parent / "slicetimed.nii")

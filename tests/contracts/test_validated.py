@@ -162,8 +162,10 @@ def unknown(dataset, tmp_path_factory) -> dict[str, bool]:
         (root / name).write_text("")
     shutil.copy(dataset / "dataset_description.json", root)
     codes = ("NOT_INCLUDED", "ALL_FILENAME_RULES_HAVE_ISSUES")
-    found = {issue["location"].strip("/") for issue in _issues(root) if issue["code"] in codes}
-    return {name: name in found for name in names}
+    unknown_names = {
+        issue["location"].strip("/") for issue in _issues(root) if issue["code"] in codes
+    }
+    return {name: name in unknown_names for name in names}
 
 
 def test_bidsignore_lists_exactly_the_files_that_bids_does_not_know(dataset, unknown):

@@ -55,8 +55,8 @@ class Activation(OptionSection):
     smoothing: tuple[float, ...] = option(
         SMOOTHING,
         "--smoothing MM",
-        "FWHM in mm of the Gaussian kernels that smooth the volumes before maps are computed"
-        " (paper: 3.5 and 13.2 mm). The option always adds 0, no smoothing",
+        "FWHM in mm of the kernels that smooth the volumes, in addition to 0, no smoothing"
+        " (paper: 3.5 and 13.2)",
         type=readers.parse_widths,
         action=readers.StoreWidths,
         least=0,
@@ -130,7 +130,7 @@ class Activation(OptionSection):
         "--roi {auto,brain,NAMES,FILE}",
         "region of interest for measuring activated regions: auto (determined from the"
         " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
-        " mask image, whose name states its space: space-T1w, space-boldref, or the template",
+        " mask image with space-T1w, space-boldref or the template in its name",
         common="region of interest (default: auto, by the task name)",
     )
     combine_weights: Literal["equal", "precision"] = option(

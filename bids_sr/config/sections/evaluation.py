@@ -38,10 +38,10 @@ class Evaluation(OptionSection):
     compare: tuple[str, ...] = option(
         (),
         "--compare NAME=FILE",
-        "evaluate a series that another program computed from the run, in the space of the run"
-        " (space-boldref), to test whether it is more accurate than the acquired series:"
-        " NORDIC=FILE, or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives. Append"
-        " :corrected if the series was corrected for head motion: fMRIPrep=FILE:corrected",
+        "evaluate a series of another program in the space of the run (space-boldref), to test"
+        " whether it is more accurate than the acquired series: NORDIC=FILE, or tedana=DIR or"
+        " tedana=DIR:desc-LABEL for BIDS derivatives. Append :corrected if the series was"
+        " corrected for head motion: fMRIPrep=FILE:corrected",
         affects_results=False,
         type=readers.parse_named_file,
     )

@@ -27,9 +27,8 @@ class Run(OptionSection):
     level: StorageLevel = option(
         "standard",
         "--level",
-        "files to save: minimal (series, confounds, report, tables), standard (also maps of"
-        " acquired, bspline, the methods and measured), or full (also maps and series of all"
-        " baselines)",
+        "files to save: minimal (series, confounds, report, tables), standard (also the maps to"
+        " look at and for the group level), or full (all maps and series)",
         affects_results=False,
     )
     boilerplate_only: bool = option(

@@ -19,7 +19,7 @@ def rows_of(name):
 @pytest.mark.parametrize(
     ("series", "description"),
     [
-        ("sbl", "The stat-sd map contains the standard deviation"),
+        ("sbl", "If sbl was applied to this run, the stat-sd map"),
         ("bspline", f"Maps of bspline {NO_ERROR}"),
         ("srgan", f"Maps of srgan {NO_ERROR}"),
         ("acquired", None),

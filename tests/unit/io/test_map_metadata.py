@@ -6,7 +6,7 @@ from hypothesis import given
 from bids_sr.io.map_metadata import join_map_metadata, select_map_metadata
 
 LABELS = st.sampled_from(["thumb", "little", "all"])
-STATISTICS = st.sampled_from(["t", "effect"])
+STATISTICS = st.sampled_from(["t", "effect", ""])
 ENTRIES = st.dictionaries(
     st.sampled_from(["Units", "ContrastWeights", "SmoothingFWHM", "RunWeights"]),
     st.integers(0, 2),
@@ -49,4 +49,14 @@ def test_units_and_weights_have_one_place_also_for_a_single_map():
     assert shared == {
         "Statistics": {"t": {"Units": "1"}},
         "Contrasts": {"all": {"ContrastWeights": {"a": 1.0}}},
+    }
+
+
+def test_entries_of_regions_are_listed_by_contrast_if_they_differ():
+    maps = {
+        (name, ""): {"Description": "reliable", "Threshold": len(name)} for name in ("a", "bc")
+    }
+    assert join_map_metadata(maps) == {
+        "Description": "reliable",
+        "Contrasts": {"a": {"Threshold": 1}, "bc": {"Threshold": 2}},
     }

@@ -122,7 +122,7 @@ def test_calls_in_a_flow_become_nodes_whose_results_are_stored(bold: Path, tmp_p
     maps = [f"contrast-tap_stat-{stat}_desc-sbl_statmap.nii.gz" for stat in "tz"]
     stored = sorted(path.name for path in func.glob("*.nii.gz"))
     assert stored == [f"sub-01_task-tap_{name}" for name in (*maps, "desc-hmc_boldref.nii.gz")]
-    sidecar = (func / f"sub-01_task-tap_{maps[1]}").with_suffix("").with_suffix(".json")
+    sidecar = func / "sub-01_task-tap_desc-sbl_statmap.json"
     assert '"Units": "z"' in sidecar.read_text()
     assert "desc-hmc_boldref" in sidecar.read_text(), "the reference image of the map"
 

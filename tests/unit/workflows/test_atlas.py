@@ -50,7 +50,7 @@ def test_the_default_is_aal2_with_its_license(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("space", "space_kind"), [("T1w", "T1w"), ("MNI152NLin2009aSym", "template")]
+    ("space", "space_kind"), [("T1w", "T1w"), ("MNI152NLin2009cAsym", "template")]
 )
 def test_an_atlas_file_of_the_user_has_its_own_name_and_no_implied_region(
     tmp_path: Path, space: str, space_kind: str
