@@ -58,12 +58,13 @@ class Runs:
         output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None
         shape = self._shape(call, box)
         if output_dir is not None and "participant" in words:
-            data = shape[1]
-            if self.data_of.setdefault(output_dir, data) != data:
+            if self.data_of.setdefault(output_dir, words[1]) != words[1]:
                 shutil.rmtree(
                     output_dir, ignore_errors=True
                 )  # the page refers to another output with the same name
-                self.data_of[output_dir] = data
+                self.data_of[output_dir] = words[1]
+                if self.finished.get(shape) == output_dir:
+                    del self.finished[shape]
             if shape in self.finished:
                 if not output_dir.exists():
                     shutil.copytree(self.finished[shape], output_dir)
@@ -71,7 +72,7 @@ class Runs:
             if box.page != LITERAL:
                 words += ["--dry-run"] if "--use-plugin" in words else ["--set", "run.sloppy=true"]
         elif output_dir is not None and "group" in words:
-            _complete(output_dir)
+            _complete(output_dir, call.folder / words[1])
         done = subprocess.run(
             [str(BIN / words[0]), *words[1:]],
             cwd=call.folder,
@@ -103,19 +104,20 @@ def runs(tiny: Path) -> Runs:
     return Runs(tiny)
 
 
-def _complete(output_dir: Path) -> None:
-    """Add participants for the group level: made-up metrics, or a copy of the first
-    participant.
+def _complete(output_dir: Path, data: Path) -> None:
+    """Add participants for the group level: made-up metrics, or a copy of the first participant,
+    also in the data set.
     """
     if not output_dir.exists():
         finish(output_dir)
     if (output_dir / "sub-02").exists():
         return
-    for path in sorted((output_dir / "sub-01").rglob("*")):
-        copy = output_dir / str(path.relative_to(output_dir)).replace("sub-01", "sub-02")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            shutil.copy(path, copy)
+    for root in (output_dir, data):
+        for path in sorted((root / "sub-01").rglob("*")):
+            copy = root / str(path.relative_to(root)).replace("sub-01", "sub-02")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                shutil.copy(path, copy)
 
 
 def is_long(text: str) -> bool:
