@@ -344,10 +344,9 @@ def written_maps(out: Path) -> Maps:
     """Read the effect maps of the acquired series, its mask and its reference."""
     maps, labels = Maps(), {}
     weights: dict[str, Mapping[str, float]] = {}
-    for path in out.rglob("*contrast-*_statmap.json"):
-        contrast_weights = json.loads(path.read_text(encoding="utf-8")).get("ContrastWeights")
-        if contrast_weights:
-            weights[path.name.split("contrast-")[1].split("_")[0]] = contrast_weights
+    for path in out.glob("sub-01/**/*_desc-acquired_statmap.json"):
+        for label, entries in json.loads(path.read_text(encoding="utf-8"))["Contrasts"].items():
+            weights[label] = entries["ContrastWeights"]
     for path in sorted(out.glob("sub-01/**/*_stat-effect_desc-acquired_statmap.nii.gz")):
         label = path.name.split("contrast-")[1].split("_")[0]
         if list(weights.get(label, {}).values()) == [1.0]:

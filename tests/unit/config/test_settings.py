@@ -285,7 +285,7 @@ def test_limits_of_censoring_are_the_same_in_any_notation() -> None:
 def test_an_error_describes_accepted_values() -> None:
     with pytest.raises(UsageError) as refusal:
         Activation(smoothing=(51.0,))
-    expected = "Description: FWHM in mm of the Gaussian kernels"
+    expected = "Description: FWHM in mm of the kernels"
     assert expected in refusal.value.notice.remedy
 
 
