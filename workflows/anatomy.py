@@ -7,7 +7,8 @@ from bids_sr.bids import Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
-from bids_sr.io.region_spaces import BOLDREF, RegionSpace
+from bids_sr.io.grids import BOLDREF
+from bids_sr.io.region_spaces import RegionSpace
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.flow import add_methods_text, subworkflow

@@ -7,8 +7,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun
 from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
-from bids_sr.io.region_spaces import BOLDREF
+from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import (
     Distortion,
     Facts,

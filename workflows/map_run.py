@@ -6,7 +6,7 @@ from functools import partial
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.io.region_spaces import BOLDREF
+from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs

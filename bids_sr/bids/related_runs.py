@@ -27,9 +27,8 @@ from bids_sr.bids.pairs import (
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
 from bids_sr.io.fields_of_view import find_grid_problems
-from bids_sr.io.grids import highres_size, mm_text, size_text
+from bids_sr.io.grids import BOLDREF, highres_size, mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
-from bids_sr.io.region_spaces import BOLDREF
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]

@@ -488,12 +488,17 @@ def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
     labels = parse_entities(image)
     shared_name = _LABELS_IN_NAME.sub("", f"{file_stem(image)}_{parse_suffix(image)}.json")
     shared_sidecar = image.with_name(shared_name)
-    content = (
-        read_json(shared_sidecar)
-        if shared_sidecar.exists()
-        else merge_sidecars(find_sidecars(image, root))
-    )
+    if shared_sidecar.exists():
+        content = _read_shared_sidecar(shared_sidecar, shared_sidecar.stat().st_mtime_ns)
+    else:
+        content = merge_sidecars(find_sidecars(image, root))
     return select_map_metadata(content, labels["contrast"], labels["stat"])
+
+
+@lru_cache(maxsize=64)
+def _read_shared_sidecar(path: Path, modified_ns: int) -> Mapping[str, object]:
+    """Read a sidecar once for all maps that share it; `modified_ns` is its modification time."""
+    return read_json(path)
 
 
 def _read_settings_digests(run: RunMaps) -> set[str]:

@@ -7,7 +7,7 @@ never flipped, and no value is interpolated; the affine contains the directions.
 
 from collections.abc import Iterable, Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ Shape = tuple[int, int, int]
 """Number of voxels of a grid along each axis."""
 Factor = tuple[float, float, float]
 """Ratio of low- to high-resolution voxel size along each axis."""
-BOLDREF, FIRST_BOLDREF = "boldref", "firstBoldref"
-"""Labels (``space``) of the boldref of a run, and of the first of several combined runs."""
+BOLDREF: Final = "boldref"
+FIRST_BOLDREF: Final = "firstBoldref"
+"""Labels (``space``) of the boldref of a run, and of the first run in combined maps."""
 LARGE_SERIES_BYTES = 500_000_000
 """Bytes of a series in single precision above which it is stored in half precision in the working
 directory."""

@@ -12,7 +12,6 @@ from bids_sr.io.orientation import storage_order
 
 RegionSpace = Literal["T1w", "boldref", "template"]
 T1W: RegionSpace = "T1w"
-BOLDREF: RegionSpace = "boldref"
 TEMPLATE: RegionSpace = "template"
 
 

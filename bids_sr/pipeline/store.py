@@ -252,9 +252,8 @@ def store(
         values = _read_json(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
         content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
         images.append(_StoredFile(source=source, entities=name_entities, metadata=content))
-    export_roots = [dataset_root(output_dir, series) for series in datasets]
-    if exported_as is None:
-        export_roots = []
+    is_exported = exported_as is not None
+    export_roots = [dataset_root(output_dir, series) for series in datasets if is_exported]
     sidecar_files = _write_sidecars(output_dir, images) if in_output else []
     exported_images = [image.rename(exported_as or {}) for image in images]
     for root in export_roots:

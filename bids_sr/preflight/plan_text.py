@@ -20,7 +20,7 @@ from bids_sr.bids.retrospective_plan import (
 from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.region_spaces import BOLDREF
+from bids_sr.io.grids import BOLDREF
 from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.pace import measure_slowdown

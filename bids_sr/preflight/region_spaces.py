@@ -9,9 +9,9 @@ import numpy as np
 from bids_sr.bids import Findings, Subject, parse_entities
 from bids_sr.bids.headers import read_header, squeezed_shape
 from bids_sr.config import Settings
-from bids_sr.io.grids import size_text
+from bids_sr.io.grids import BOLDREF, size_text
 from bids_sr.io.image_header import Header
-from bids_sr.io.region_spaces import BOLDREF, T1W, TEMPLATE, Grid, RegionSpace, find_space
+from bids_sr.io.region_spaces import T1W, TEMPLATE, Grid, RegionSpace, find_space
 from bids_sr.io.template_cache import (
     DEFAULT_SPACE,
     INSTALLED_TEMPLATES,
@@ -122,7 +122,8 @@ def _find_space(
     label = _read_space(image.path)
     space = find_space(label, image.grid, grids)
     if space is not None:
-        return space if space in (T1W, BOLDREF) else TEMPLATE
+        known_spaces: dict[str, RegionSpace] = {T1W: T1W, BOLDREF: BOLDREF}
+        return known_spaces.get(space, TEMPLATE)
     reason = f"the space {label} in the file name is not a space of sub-{subject.label}"
     if not label:
         reason = (

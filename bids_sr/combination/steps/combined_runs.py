@@ -54,8 +54,6 @@ _LOGGER = logging.getLogger(__name__)
 
 RunWeighting = Literal["equal", "precision"]
 """Weights of runs in maps of all runs."""
-FRAME = FIRST_BOLDREF
-"""Label of the space of combined maps: the boldref of the first run."""
 LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
 _COMBINED_STATS = ("effect", "variance")
@@ -278,7 +276,7 @@ def resample_run_maps(
                 np.where(inside, values, 0),
                 scale,
                 first_mask.affine,
-                {**statmap.entities, "space": FRAME},
+                {**statmap.entities, "space": FIRST_BOLDREF},
                 metadata,
                 folder=here,
             )
@@ -559,7 +557,7 @@ def combine_maps(
             wide=is_wide(fwhm_mm, bold_mask.zooms),
         )
         stored_maps = _store_images(images, combined.first_effect.volume.affine, here)
-        if space == FRAME:
+        if space == FIRST_BOLDREF:
             combined_maps += stored_maps
             rows += region_rows
         else:
@@ -766,8 +764,8 @@ def maps_by_run(
     for statmap in maps:
         entities = statmap.entities
         space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
-        if entities.get("space") == FRAME:
-            space = FRAME
+        if entities.get("space") == FIRST_BOLDREF:
+            space = FIRST_BOLDREF
         key = space, entities["contrast"], as_number(statmap.sidecar["SmoothingFWHM"])
         run_maps = sorted_maps.setdefault(key, {}).setdefault(str(statmap.sidecar["Run"]), {})
         run_maps[entities["stat"]] = statmap
@@ -945,7 +943,9 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
     """
     weights = combined.sidecar["RunWeights"]
     assert isinstance(weights, Mapping)
-    run_entities = {key: BOLDREF if label == FRAME else label for key, label in entities.items()}
+    run_entities = dict(entities)
+    if entities["space"] == FIRST_BOLDREF:
+        run_entities["space"] = BOLDREF
     run_entities["stat"] = "effect" if entities["stat"] == "personsd" else entities["stat"]
     paths = (
         derivative_path(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.combination.steps.combined_runs import (
-    FRAME,
     LEAST_SHARED_BRAIN,
     grid_differences,
     maps_by_run,
@@ -18,7 +17,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.contrasts import ALL
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import BOLDREF
+from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -183,10 +182,10 @@ def draw_participant(
     file_pattern = ""
     if stored.includes(series, contrast, fwhm_mm, "effect"):
         effect = shown_maps.stats[contrast, "effect", fwhm_mm][series]
-        file_pattern = _make_file_pattern({**entities, **effect.entities, "space": FRAME})
+        file_pattern = _make_file_pattern({**entities, **effect.entities, "space": FIRST_BOLDREF})
     participant_map = _summarize_map(
         shown_effect,
-        by_contrast[FRAME, contrast, fwhm_mm],
+        by_contrast[FIRST_BOLDREF, contrast, fwhm_mm],
         rows=[row for row in rows if row.series == series],
         run_rows=run_rows or {},
         entities=entities,
@@ -202,7 +201,7 @@ def draw_participant(
         spaces_apart={
             space: grids
             for (space, *_), by_run in by_contrast.items()
-            if space != FRAME and (grids := grid_differences(by_run))
+            if space != FIRST_BOLDREF and (grids := grid_differences(by_run))
         },
     )
     yield FigureDrawing("participant", participant_html(participant_map))

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.combination.run_combination import RunEstimate, combine_estimates, weigh_runs
-from bids_sr.combination.steps.combined_runs import FRAME, make_run_estimate, maps_by_run
+from bids_sr.combination.steps.combined_runs import make_run_estimate, maps_by_run
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.io.json_values import as_number
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Transforms
@@ -89,7 +90,7 @@ def scale_run_error(
     sd_maps: list[Derivative] = []
     for (space, contrast, width), by_run in maps_by_run(resampled_maps).items():
         effect = by_run.get(run, {}).get("effect")
-        if space != FRAME or effect is None or contrast not in scales:
+        if space != FIRST_BOLDREF or effect is None or contrast not in scales:
             continue
         variance = scale_variance(scales[contrast], power_by_width[width], width, first_mask)
         derivative = Derivative(None, {**effect.entities, "stat": "sd"}, effect.sidecar)
@@ -126,5 +127,5 @@ def _iterate_acquired(
             and name not in left_out
             and {"effect", "variance"} <= run_maps.keys()
         ]
-        if (space, width) == (FRAME, least_width) and estimates:
+        if (space, width) == (FIRST_BOLDREF, least_width) and estimates:
             yield contrast, estimates

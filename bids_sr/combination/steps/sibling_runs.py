@@ -8,9 +8,10 @@ from operator import attrgetter
 import numpy as np
 
 from bids_sr.combination.run_agreement import EffectAgreement, compare_effects, find_agreeing_runs
-from bids_sr.combination.steps.combined_runs import FRAME, MapsByStatistic, maps_by_run
+from bids_sr.combination.steps.combined_runs import MapsByStatistic, maps_by_run
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
+from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Transforms
 from bids_sr.pipeline.step import step
@@ -238,7 +239,7 @@ def _compare_run_effects(
     frame_maps = {
         (contrast, fwhm_mm): by_run
         for (space, contrast, fwhm_mm), by_run in maps_by_run(maps).items()
-        if space == FRAME
+        if space == FIRST_BOLDREF
     }
     least_fwhm_mm = min((fwhm_mm for _, fwhm_mm in frame_maps), default=0.0)
     for (contrast, fwhm_mm), by_run in frame_maps.items():
