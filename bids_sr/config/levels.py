@@ -82,7 +82,8 @@ class StoredMaps:
         width, with effect and variance of the exported series, and the effect, which the group
         level reads, at the smallest width above 0. Correlation, with the region of the first
         threshold, is stored if no linear model is mapped or if `correlation` is true. Requested
-        widths get all these statistics, and requested thresholds get their regions.
+        widths get all these statistics, and requested thresholds get their regions, with the
+        effect.
         """
         if not reaches(self.level, _maps_level(series, series_names(self.methods))):
             return {}
@@ -99,13 +100,15 @@ class StoredMaps:
             return dict.fromkeys(self.smoothing, full_outputs)
         smallest_stats = _MODEL_STATS if series == self.primary else _MAP
         has_default_widths = tuple(sorted(self.smoothing)) == SMOOTHING
-        if not has_default_widths:
+        has_default_thresholds = tuple(self.thresholds) == THRESHOLDS
+        if not (has_default_widths and has_default_thresholds):
+            # regions of all runs list the effects of the runs as sources
             smallest_stats = tuple(dict.fromkeys((*smallest_stats, *_GROUP_LEVEL_STATS)))
         stores_correlation = has_correlation and (self.correlation or not has_model)
-        if tuple(self.thresholds) != THRESHOLDS:
-            stored_thresholds = mapped_thresholds
-        else:
+        if has_default_thresholds:
             stored_thresholds = mapped_thresholds[:1] if stores_correlation else []
+        else:
+            stored_thresholds = mapped_thresholds
         smallest_outputs = _StoredStats(
             stats=[
                 *(_CORRELATION_STATS if stores_correlation else ()),

@@ -90,6 +90,8 @@ def test_every_smoothing_width_of_the_user_is_stored_in_full(smoothing) -> None:
 
 def test_regions_are_stored_for_thresholds_of_the_user() -> None:
     assert _stored(thresholds=("fdr", "3.1"))[0.0][1] == ("fdr", "3.1")
+    acquired = _stored(thresholds=("fdr", "3.1"), series="acquired")
+    assert acquired[0.0] == (("t", "effect"), ("fdr", "3.1"))
 
 
 @pytest.mark.parametrize(
