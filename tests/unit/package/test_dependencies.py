@@ -20,7 +20,6 @@ TOOLS = {"docs", "tests"}
 """Extras for developers."""
 NOT_IMPORTED = {
     "bids-validator-deno": "a program, which bids_sr/preflight/validator.py starts",
-    "nitime": "imported by compute_dvars of nipype, which declares it only as an extra",
     "six": "imported by the bibliography style of tedana, which does not declare it",
     "tensorboard": "imported by torch.utils.tensorboard; torch does not declare it",
 }
