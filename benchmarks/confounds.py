@@ -112,7 +112,7 @@ def compare_run(folder: Path) -> Iterator[dict[str, object]]:
             **{name: f"{values[name].max():.1e}" for name in values},
         }
     sys.stderr.write(
-        f"{folder.name}: {own_seconds:.1f} s of processor time, libraries {library_seconds:.1f} s\n"
+        f"{folder.name}: processor time {own_seconds:.1f} s, libraries {library_seconds:.1f} s\n"
     )
 
 
