@@ -104,10 +104,11 @@ def measure_changes(
         median.collect(series)
         deviations.append(regress_poly(2, series[:, n_dummy:])[0].std(axis=1))
         lower, upper = np.percentile(series, [25, 75], axis=1, method="lower")
-        varying = series[upper > lower].astype(np.float64)
+        varies = upper > lower
+        varying = series[varies].astype(np.float64)
         n_varying += len(varying)
         power += (np.diff(varying, axis=1) ** 2).sum(axis=0)
-        sd = (upper - lower)[upper > lower] / _IQR_PER_SD
+        sd = (upper - lower)[varies] / _IQR_PER_SD
         expected_sum += float((np.sqrt(2 * (1 - first_autocorrelation(varying))) * sd).sum())
     most_variable = np.zeros_like(mask)
     deviation = np.concatenate(deviations)

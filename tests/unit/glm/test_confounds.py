@@ -9,7 +9,6 @@ import pytest
 from bids_sr.glm.confound_table import build_confound_table
 from bids_sr.glm.confounds import (
     MOTION,
-    framewise_displacement,
     principal_components,
     rms_displacement,
     tissue_masks,
@@ -17,16 +16,6 @@ from bids_sr.glm.confounds import (
 from bids_sr.glm.drift import drift_basis
 from bids_sr.glm.nonsteady import _count_nonsteady
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-
-
-def test_framewise_displacement_of_a_known_motion() -> None:
-    params = np.zeros((4, 6))
-    params[1] = [0.1, -0.2, 0.3, 0, 0, 0]
-    params[2] = [0.1, -0.2, 0.3, 0.01, 0, -0.02]
-    fd = framewise_displacement(params)
-    assert np.isnan(fd[0])
-    # 0.6 mm; then (0.01 + 0.02) rad at a radius of 50 mm; then back to the start
-    np.testing.assert_allclose(fd[1:], [0.6, 1.5, 2.1])
 
 
 def test_rms_displacement_is_the_mean_over_a_ball() -> None:
