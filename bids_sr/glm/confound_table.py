@@ -4,16 +4,15 @@ Programs that read the table of fMRIPrep can therefore read this table unchanged
 motion outliers are computed by niworkflows (ExpandModel, SpikeRegressors), and polynomials and
 cosines by nipype. DVARS and CompCor have nipype's definitions but are computed in slabs
 (`glm.confounds`): for a series of 84 x 84 x 56 x 300 values, both libraries need 1.5 GB and 21 s,
-and this table .2 GB and 2.5 s. DVARS is summed in double precision; nipype's single precision
+and this table .2 GB and 2.8 s. DVARS is summed in double precision; nipype's single precision
 changes it by up to 5e-5. `rmsd` and the least number of five components are ours.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import (
     HEAD_RADIUS_MM,
     MOTION,
@@ -30,7 +29,6 @@ from bids_sr.glm.confounds import (
     tissue_masks,
 )
 from bids_sr.glm.drift import CUTOFF_S
-from bids_sr.glm.streamed_median import StreamedMedian
 from bids_sr.glm.temporal_regressors import censor_columns
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
@@ -42,20 +40,14 @@ _SIGNALS = ("global_signal", "csf", "white_matter")
 _COLUMN_OF_TISSUE = {"csf": "csf", "white_matter": "white_matter", "deep": "csf_wm"}
 # fraction of variance that the components of a mask explain together, unless all are requested
 _EXPLAINED_FRACTION = 0.5
-
-
-@frozen
-class _NoiseMask:
-    """Mask of a component analysis.
-
-    `prefix` is the prefix of component names, `location` describes the voxels in words, and
-    `metadata` are entries of the sidecar. `voxels` are (X, Y, Z, boolean).
-    """
-
-    prefix: str
-    location: str
-    metadata: dict[str, object]
-    voxels: MaskArray
+_MOST_VARIABLE = "most_variable"
+_NOISE_MASKS = {
+    "a": ("deep", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
+    "w": ("deep_white_matter", "WM", "voxels deep inside white matter"),
+    "c": ("deep_csf", "CSF", "voxels deep inside cerebrospinal fluid"),
+    "t": (_MOST_VARIABLE, "", "the voxels with the highest temporal variance"),
+}
+"""Masks of CompCor by prefix of the components: name here, name in fMRIPrep, and description."""
 
 
 def build_confound_table(
@@ -117,9 +109,8 @@ def build_confound_table(
         for name, tissue_mask in tissues.items()
         if name in _COLUMN_OF_TISSUE
     }
-    median = StreamedMedian()
-    signals = mean_signals(reader, {"global_signal": mask, **tissue_signals}, median)
-    changes = measure_changes(reader, mask, n_dummy, median)
+    signals = mean_signals(reader, {"global_signal": mask, **tissue_signals})
+    changes = measure_changes(reader, mask, n_dummy)
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
     six = motion[list(MOTION)].astype(np.float64).reset_index(drop=True)
     summary = pd.DataFrame(
@@ -136,10 +127,17 @@ def build_confound_table(
     columns: dict[str, Float] = {}
     if n_volumes - n_dummy > 2:
         columns |= _make_drift_columns(n_volumes, n_dummy, reader.tr, descriptions)
-        for noise_mask in _iterate_noise_masks(tissues, changes.most_variable):
-            columns |= _compute_components(
-                reader, noise_mask, n_dummy, descriptions, all_components=all_components
-            )
+        noise_masks = {**tissues, _MOST_VARIABLE: changes.most_variable}
+        for prefix, (name, *_) in _NOISE_MASKS.items():
+            if name in noise_masks:
+                columns |= _compute_components(
+                    reader,
+                    prefix,
+                    noise_masks[name],
+                    n_dummy,
+                    descriptions,
+                    all_components=all_components,
+                )
     spikes = _make_outlier_columns(table, descriptions, fd_mm, std_dvars, outliers or {})
     table = pd.concat([table, pd.DataFrame(columns, index=table.index), spikes], axis=1)
     mark_nonsteady(table, descriptions, n_dummy)
@@ -175,11 +173,16 @@ def censor_outliers(
 
 
 def _expand_signals(table: pd.DataFrame) -> pd.DataFrame:
-    """Add squares, backward differences and squared differences of motion and mean signals."""
+    """Add squares, backward differences and squared differences of motion and mean signals.
+
+    They follow their signal in a fixed order, whereas niworkflows orders them at random.
+    """
     from niworkflows.interfaces.confounds import parse_formula
 
     names = " + ".join(name for name in (*MOTION, *_SIGNALS) if name in table)
-    return parse_formula(f"(dd1({names}))^^2 + others", table, unscramble=True)[1]
+    _, expanded = parse_formula(f"(dd1({names}))^^2 + others", table)
+    suffixes = ("", "_derivative1", "_power2", "_derivative1_power2")
+    return expanded.filter([f"{name}{suffix}" for name in table for suffix in suffixes])
 
 
 def _make_outlier_columns(
@@ -250,34 +253,10 @@ def _make_drift_columns(
     return regressors
 
 
-def _iterate_noise_masks(
-    tissues: Mapping[str, MaskArray], most_variable: MaskArray
-) -> Iterator[_NoiseMask]:
-    """Yield the nonempty masks of CompCor: deep tissue voxels, and the most variable voxels."""
-    deep_masks = {
-        "deep": ("a", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
-        "deep_white_matter": ("w", "WM", "voxels deep inside white matter"),
-        "deep_csf": ("c", "CSF", "voxels deep inside cerebrospinal fluid"),
-    }
-    for tissue, (prefix, mask_name, location) in deep_masks.items():
-        if tissue in tissues:
-            yield _NoiseMask(
-                prefix=prefix,
-                location=location,
-                metadata={"Method": "aCompCor", "Mask": mask_name},
-                voxels=tissues[tissue],
-            )
-    yield _NoiseMask(
-        prefix="t",
-        location="the voxels with the highest temporal variance",
-        metadata={"Method": "tCompCor"},
-        voxels=most_variable,
-    )
-
-
 def _compute_components(
     reader: SeriesReader,
-    noise_mask: _NoiseMask,
+    prefix: str,
+    voxels: MaskArray,
     n_dummy: int,
     descriptions: ColumnDescriptions,
     *,
@@ -285,28 +264,30 @@ def _compute_components(
 ) -> dict[str, Float]:
     """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
 
-    Descriptions are added to `descriptions`.
+    `prefix` is the prefix of their names. Descriptions are added to `descriptions`.
     """
     components, singular_values, fractions = principal_components(
-        iterate_slabs(reader, noise_mask.voxels, n_dummy), reader.tr
+        iterate_slabs(reader, voxels, n_dummy), reader.tr
     )
     cumulative_fractions = np.cumsum(fractions)
     n_components = len(fractions)
     if not all_components:
         n_required = int(np.searchsorted(cumulative_fractions, _EXPLAINED_FRACTION)) + 1
         n_components = min(max(n_required, _MIN_COMPONENTS), n_components)
-    metadata, n_voxels = noise_mask.metadata, int(noise_mask.voxels.sum())
+    _, mask_name, location = _NOISE_MASKS[prefix]
+    method = "aCompCor" if mask_name else "tCompCor"
     regressors: dict[str, Float] = {}
     for k in range(n_components):
-        name = f"{noise_mask.prefix}_comp_cor_{k:02d}"
+        name = f"{prefix}_comp_cor_{k:02d}"
         regressors[name] = prepend_dummies(components[:, k], n_dummy)
         descriptions[name] = {
             **describe_regressor(
-                f"Component {k} of {metadata['Method']}, computed from {noise_mask.location} "
-                f"({n_voxels} voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0"
-                " in non-steady-state volumes"
+                f"Component {k} of {method}, computed from {location} "
+                f"({int(voxels.sum())} voxels) after high-pass filtering (cut-off period "
+                f"{CUTOFF_S:g} s); 0 in non-steady-state volumes"
             ),
-            **metadata,
+            "Method": method,
+            **({"Mask": mask_name} if mask_name else {}),
             "Retained": True,
             "SingularValue": float(singular_values[k]),
             "VarianceExplained": float(fractions[k]),

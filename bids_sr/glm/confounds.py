@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.drift import CUTOFF_S
-from bids_sr.glm.streamed_median import StreamedMedian
+from bids_sr.glm.streamed_median import streamed_median
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.reproducible_numbers import fix_signs
@@ -86,22 +86,19 @@ class SignalChanges:
     most_variable: MaskArray
 
 
-def measure_changes(
-    reader: SeriesReader, mask: MaskArray, n_dummy: int, median: StreamedMedian
-) -> SignalChanges:
-    """Return signal changes in the mask, in one pass in slabs.
+def measure_changes(reader: SeriesReader, mask: MaskArray, n_dummy: int) -> SignalChanges:
+    """Return signal changes in the mask, in slabs.
 
     Source: power2012, DVARS; nichols2017, standardized DVARS; behzadi2007, tCompCor. As in nipype
     and fMRIPrep, voxels with equal quartiles are excluded from DVARS, and all volumes are included
     in its standardization. The voxels of tCompCor are the 2 % with the largest standard deviation
-    around a parabola in the steady state. `median` has counted the values of the mask.
+    around a parabola in the steady state.
     """
     from nipype.algorithms.confounds import regress_poly
 
     power, expected_sum, n_varying = np.zeros(reader.shape[3] - 1), 0.0, 0
     deviations = []
     for series in iterate_slabs(reader, mask, 0):
-        median.collect(series)
         deviations.append(regress_poly(2, series[:, n_dummy:])[0].std(axis=1))
         lower, upper = np.percentile(series, [25, 75], axis=1, method="lower")
         varies = upper > lower
@@ -116,10 +113,11 @@ def measure_changes(
     most_variable.transpose(2, 0, 1)[by_slice] = deviation >= np.percentile(
         deviation, _VARIABLE_PERCENTILE
     )
+    median = streamed_median(lambda: iterate_slabs(reader, mask, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.concatenate([[np.nan], np.sqrt(power / n_varying)])
         return SignalChanges(
-            dvars=change / median.compute() * _SCALED_MEDIAN,
+            dvars=change / median * _SCALED_MEDIAN,
             std_dvars=change * n_varying / expected_sum,
             most_variable=most_variable,
         )
@@ -249,21 +247,13 @@ def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator
             yield slab[tuple(voxels[begin : begin + _VOXELS_PER_SLAB].T)]
 
 
-def mean_signals(
-    reader: SeriesReader, masks: Mapping[str, MaskArray], median: StreamedMedian
-) -> dict[str, Float]:
-    """Return the mean signal of each mask, in one pass; `median` counts the first mask's values.
-
-    `masks` are nonempty voxel sets (X, Y, Z, boolean) by name.
-    """
-    means: dict[str, list[float]] = {name: [] for name in masks}
-    for volume in reader.volumes():
-        for number, (name, mask) in enumerate(masks.items()):
-            values = volume[mask]
-            means[name].append(float(values.mean(dtype=np.float64)))
-            if not number:
-                median.count(values)
-    return {name: np.array(values) for name, values in means.items()}
+def mean_signals(reader: SeriesReader, masks: Mapping[str, MaskArray]) -> dict[str, Float]:
+    """Return the mean signal (T,) of each mask (X, Y, Z; nonempty), in one pass."""
+    means = [
+        [float(volume[mask].mean(dtype=np.float64)) for mask in masks.values()]
+        for volume in reader.volumes()
+    ]
+    return dict(zip(masks, np.array(means).T, strict=True))
 
 
 def motion_table(params: Array, residual: Array) -> pd.DataFrame:
