@@ -263,12 +263,11 @@ def motion_table(params: Array, residual: Array) -> pd.DataFrame:
 
 
 def motion_columns(motion: pd.DataFrame) -> pd.DataFrame:
-    """Return the six motion parameters, their backward differences and FD."""
-    from niworkflows.interfaces.confounds import parse_formula
-
+    """Return the six motion parameters, their backward differences and FD, without nipype."""
     six = motion[list(MOTION)].astype(np.float64)
-    _, columns = parse_formula("dd1(rps)", six, unscramble=True)
-    return columns.assign(framewise_displacement=framewise_displacement(six.to_numpy()))
+    return six.join(six.diff().add_suffix("_derivative1")).assign(
+        framewise_displacement=framewise_displacement(six.to_numpy())
+    )
 
 
 def is_complete(values: pd.Series) -> bool:
