@@ -1,15 +1,7 @@
 """Nodes in local worker processes (nipype's MultiProc), with recovery from killed workers.
 
-Defects of nipype, as they would be reported:
-
-- When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken
-  and every pending future raises `BrokenProcessPool`. `_async_callback` raises it within a done
-  callback, which only logs it. No task is marked as done, and `run` polls forever. When the
-  scheduler is killed, its workers continue to run.
-- `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s
-  that `execute` sets). `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of
-  dependencies and calls `gc.collect()`, whether or not a node has ended. With thousands of nodes,
-  an idle scheduler uses a quarter of a core.
+nipype's plugin waits for ever if a worker was killed, and works while it waits
+(`benchmarks/upstream/nipype_killed_worker.md` and `nipype_idle_scheduler.md`).
 
 Here a task whose worker was killed is run again in a separate pool, so that the other tasks of the
 broken pool can finish. If it is killed again, the node is reported as crashed with a remedy, and

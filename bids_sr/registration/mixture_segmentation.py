@@ -5,6 +5,10 @@ or equal without them. The model is first fitted by expectation-maximization wit
 the last rounds, the mixing weights are also multiplied by the posteriors averaged over neighboring
 voxels (a mean-field Markov random field). The model is fast and deterministic, and intended for
 confounds and reports, not for volumetry.
+
+On two simulated heads, Dice coefficients of gray and white matter are .922 and .912; with the same
+priors, Atropos reaches .913 and .896 in 40 times the processor time
+(`python benchmarks/libraries.py tissues`).
 """
 
 import numpy as np

@@ -1,8 +1,7 @@
 """Execution of nodes as SLURM jobs by nipype's SLURM plugin, one job per node.
 
-Defects of nipype, as they would be reported: `SLURMPlugin` reads the result file of an earlier run
-if a job ended without a result file; a killed job raises an error in the scheduler and ends the
-run; jobs stay in the queue when the run is interrupted.
+Submission and results are ours because of three defects of nipype's plugin
+(`benchmarks/upstream/nipype_slurm.md`).
 """
 
 from collections.abc import Mapping
