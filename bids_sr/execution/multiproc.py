@@ -1,6 +1,6 @@
 """Nodes in local worker processes (nipype's MultiProc), with recovery from killed workers.
 
-nipype's plugin waits for ever if a worker was killed, and works while it waits
+nipype's plugin waits for ever if a worker was killed, and uses processor time while it waits
 (`benchmarks/upstream/nipype_killed_worker.md` and `nipype_idle_scheduler.md`).
 
 Here a task whose worker was killed is run again in a separate pool, so that the other tasks of the

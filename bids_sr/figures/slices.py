@@ -9,8 +9,8 @@ along the axes of the field of view in RAS order, relative to its lower corner. 
 valid for all grids, including oblique grids.
 
 In `plot_epi` of nilearn, which resamples oblique slices, 40 % of the pixels have a value of the
-image, here all; the mosaic of nireports places overlays by voxel index, and its page loads three
-files from other hosts (`python benchmarks/libraries.py figures`).
+image, instead of all here; the mosaic of nireports places overlays by voxel index, and its page
+loads three files from other hosts (`python benchmarks/libraries.py figures`).
 """
 
 from collections.abc import Mapping, Sequence
