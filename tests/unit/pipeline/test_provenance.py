@@ -56,8 +56,8 @@ def map_series(
     raise NotImplementedError
 
 
-def _files_of_template(atlas: Path) -> list[Path | str]:
-    return [atlas, "https://somewhere/T1w"]
+def _files_of_template(atlas: Path) -> list[Path]:
+    return [atlas, Path("/mine/T1w.nii")]
 
 
 @step(makes="std_maps", reads=_files_of_template)
@@ -117,7 +117,7 @@ def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
     assert store_settings["store_measured"]["sources"] == series
     assert set(store_settings["store_std_maps"]["sources"]) == {
         "file:///mine/atlas.nii",
-        "https://somewhere/T1w",
+        "file:///mine/T1w.nii",
         *series,
     }
 
