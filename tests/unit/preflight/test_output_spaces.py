@@ -155,10 +155,18 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "get", get)
 
 
+def download(root: Path, space: str) -> Findings:
+    """Download a template that is known to exist."""
+    findings = Findings()
+    settings = settings_for(root, space)
+    output_spaces.check_spaces(settings, findings, labels=["01"], without_anat=[])
+    return findings
+
+
 def test_uncached_templates_are_rejected_without_a_network(
     tmp_path: Path, home: Path, offline: None
 ) -> None:
-    (problem,) = check_spaces(tmp_path, COLIN).problems
+    (problem,) = download(tmp_path, COLIN).problems
     assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded (Conn" in problem.why
     assert "TEMPLATEFLOW_HOME" in problem.remedy
     assert f"api.get('{COLIN}')" in problem.remedy
@@ -168,11 +176,15 @@ def test_uncached_templates_are_rejected_without_a_network(
 
 
 def test_the_dry_run_only_reports_a_download(tmp_path: Path, home: Path, offline: None) -> None:
-    settings = replace(settings_for(tmp_path, COLIN), run=Run(dry_run=True))
+    spaces = ("MNI152NLin6Asym:res-2", "MNIInfant:cohort-11", "PNC", "OASIS30ANTs", COLIN)
+    settings = replace(settings_for(tmp_path, *spaces), run=Run(dry_run=True))
     findings = Findings()
     output_spaces.check_templates(settings, findings)
     output_spaces.check_spaces(settings, findings, labels=["01"], without_anat=[])
     assert findings.problems == []
+    assert [notice.what for notice in findings.notices] == [
+        f"--output-spaces {space}" for space in spaces
+    ]
     assert "will be downloaded when processing starts" in findings.notices[0].why
 
 
@@ -205,15 +217,6 @@ def test_spaces_that_do_not_exist_are_rejected_before_the_data_set_is_read(
         assert advice in problem.remedy
 
 
-def test_templates_of_every_kind_are_accepted_without_a_network(
-    tmp_path: Path, offline: None
-) -> None:
-    findings = Findings()
-    spaces = ("MNI152NLin6Asym:res-2", "MNIInfant:cohort-11", "PNC", "OASIS30ANTs", COLIN)
-    output_spaces.check_templates(settings_for(tmp_path, *spaces), findings)
-    assert findings.problems == []
-
-
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder from which the client of TemplateFlow downloads."""
@@ -243,7 +246,7 @@ def test_templates_are_downloaded_if_there_is_a_network(
     save_image(IMAGE[:6], np.eye(4), folder / f"{stem}_res-2_T1w.nii.gz")
     for tissue in ("GM", "WM"):
         save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")
-    assert check_spaces(tmp_path, "MNIPediatricAsym:cohort-2:res-2").problems == []
+    assert download(tmp_path, "MNIPediatricAsym:cohort-2:res-2").problems == []
     assert {path.relative_to(home / "tpl-MNIPediatricAsym") for path in filled_files(home)} >= {
         Path("template_description.json"),
         *(path.relative_to(folder.parent) for path in filled_files(server)),
@@ -264,7 +267,7 @@ def test_a_failed_download_leaves_no_file(tmp_path: Path, home: Path, server: Pa
     stem = f"tpl-{COLIN}/tpl-{COLIN}"
     (server / f"tpl-{COLIN}").mkdir(parents=True)
     save_image(IMAGE, np.eye(4), server / f"{stem}_T1w.nii.gz")
-    (problem,) = check_spaces(tmp_path, COLIN).problems
+    (problem,) = download(tmp_path, COLIN).problems
     assert f"{stem}_desc-brain_mask.nii.gz could not be downloaded" in problem.why
     assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size]
 
@@ -275,6 +278,6 @@ def test_a_directory_that_is_not_writable_is_reported(
     write_template(server / f"tpl-{COLIN}", f"tpl-{COLIN}")
     home.mkdir()
     (home / f"tpl-{COLIN}").touch()  # a file instead of a folder
-    (problem,) = check_spaces(tmp_path, COLIN).problems
+    (problem,) = download(tmp_path, COLIN).problems
     assert f"the TemplateFlow directory {home} is not writable" in problem.why
     assert "TEMPLATEFLOW_HOME" in problem.remedy
