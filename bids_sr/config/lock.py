@@ -21,12 +21,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-
-from filelock import LeaseCompromise, SoftFileLease
+from typing import TYPE_CHECKING
 
 from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.io import atomic_files
+from bids_sr.io.atomic_files import read_json, write_json
+
+if TYPE_CHECKING:
+    from filelock import LeaseCompromise, SoftFileLease
 
 _LOGGER = logging.getLogger(__name__)
 _BEAT_S = 2.0  # interval at which the holder of a lease updates it
@@ -121,7 +123,7 @@ def _start(folders: Sequence[Path], run: _Run, stack: contextlib.ExitStack) -> N
             lease, record = (folder / f"{run.run}{suffix}" for suffix in (".lease", ".json"))
             stack.enter_context(_make_lease(lease).acquire(blocking=False))
             stack.callback(record.unlink, missing_ok=True)
-            atomic_files.write_json(record, asdict(run))
+            write_json(record, asdict(run))
 
 
 def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
@@ -132,8 +134,10 @@ def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
             return _make_lease(folder / "start.lease").acquire(timeout=_START_S)
 
 
-def _make_lease(path: Path) -> SoftFileLease:
+def _make_lease(path: Path) -> "SoftFileLease":
     """Return a lease that is not held yet."""
+    from filelock import SoftFileLease
+
     return SoftFileLease(
         path,
         lease_duration=_LEASE_S,
@@ -143,7 +147,7 @@ def _make_lease(path: Path) -> SoftFileLease:
     )
 
 
-def _stop_this_run(loss: LeaseCompromise) -> None:
+def _stop_this_run(loss: "LeaseCompromise") -> None:
     """Interrupt this process after the loss of its lease; called by the thread of the lease."""
     _LOGGER.error(
         "%s: this run has lost its lock (%s), so it stops. Run the command again to resume.",
@@ -158,7 +162,7 @@ def _read_runs(folder: Path) -> dict[Path, _Run]:
     runs = {}
     for path in sorted(folder.glob("*.json")):
         with contextlib.suppress(TypeError):  # just removed, or damaged
-            runs[path.with_suffix(".lease")] = _Run(**atomic_files.read_json(path))
+            runs[path.with_suffix(".lease")] = _Run(**read_json(path))
     return runs
 
 
