@@ -31,7 +31,7 @@ RUN torch() { build=$1; shift; /build/bin/pip --python /opt/bids-sr install --no
        esac \
     || { echo "torch (${TORCH}) was not installed; TORCH=cuda takes it from the Python package index" >&2; exit 1; }
 
-# as wheels first: what has none is built with the locked setuptools, not with whatever is newest
+# with the extra multi-echo; as wheels first: what has none is built with the locked setuptools, not with whatever is newest
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --require-hashes --requirement /locks/requirements.lock --wheel-dir /wheels \
     && /build/bin/pip --python /opt/bids-sr install --no-deps --no-index /wheels/*.whl \
     && rm -r /wheels

@@ -104,10 +104,17 @@ def codemeta(
         "operatingSystem": "Linux",
         "developmentStatus": "active",
         "softwareRequirements": lines(setup, "options", "install_requires"),
+        "softwareSuggestions": lines(setup, "options.extras_require", "multi-echo"),
         "referencePublication": [
             f"https://doi.org/{each['doi']}" for each in citation["references"]
         ],
     }
+
+
+def conda(requirements: list[str]) -> list[str]:
+    """Requirements under their names in conda-forge."""
+    pairs = (line.partition(" ") for line in requirements)
+    return [f"{CONDA.get(name, name)} {bound}" for name, _, bound in pairs]
 
 
 def recipe(
@@ -115,10 +122,6 @@ def recipe(
 ) -> dict[str, Any]:
     """Content of conda/recipe.yaml, for rattler-build."""
     python = f"python {setup['options']['python_requires']}"
-    needed = []
-    for line in lines(setup, "options", "install_requires"):
-        name, _, bound = line.partition(" ")
-        needed.append(f"{CONDA.get(name, name)} {bound}".strip())
     programs = lines(setup, "options.entry_points", "console_scripts")
     names = [line.partition(" = ")[0] for line in programs]
     return {
@@ -134,7 +137,8 @@ def recipe(
         },
         "requirements": {
             "host": [python, "pip", "setuptools >=77"],
-            "run": ["__linux", python, *needed],
+            "run": ["__linux", python, *conda(lines(setup, "options", "install_requires"))],
+            "run_constraints": conda(lines(setup, "options.extras_require", "multi-echo")),
         },
         "tests": [
             {"python": {"imports": ["bids_sr", "bids_sr.workflows"], "pip_check": True}},

@@ -11,11 +11,11 @@ from _papers_heads import CONTRASTS, noisy_scans
 from _papers_portions import Curve, Portion
 from _papers_training import downsample, head_mask, image_of, scores, short_recipe, upsample
 from _table import keep
+from statsmodels.stats.oneway import anova_oneway
 
 from bids_sr.evaluation.voxel_correlation import correlate_voxels
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.model_commands.method_scores import welch_anova
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
@@ -208,9 +208,9 @@ def resolutions(data_set: Path, portion: Portion) -> None:
                     "SSIM − cubic": spread(value["ssim"] - base["ssim"], 4),
                 }
             )
-        anova = welch_anova(list(gains.values()))
+        anova = anova_oneway(list(gains.values()), use_var="unequal")
         for row in rows[-len(networks) :]:
-            row["Welch F (p) of the three gains"] = f"{anova.f:.2g} ({anova.p:.2g})"
+            row["Welch F (p) of the three gains"] = f"{anova.statistic:.2g} ({anova.pvalue:.2g})"
     remark = (
         "The data and the training are the same as for figure 4A, with"
         f" {PATCHES['20,000']} patches at all resolutions. Figure 5 of the paper does not report"

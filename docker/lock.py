@@ -8,7 +8,7 @@ Versions that are locked stay, unless setup.cfg forbids them or `--upgrade` is g
 into the files. Each requirement carries the SHA-256 of every wheel that Python 3.11 on x86-64
 Linux can take, or of the source where there is no such wheel:
 
-- requirements.lock: everything but torch
+- requirements.lock: everything but torch, with the extra multi-echo
 - docker/torch-cuda.lock: torch as the package index has it, with the CUDA packages that it asks
   for
 - docker/torch-cpu.lock: the CPU build of the same torch, which the package index does not have: it
@@ -47,11 +47,13 @@ HEAD = "# Made by docker/lock.py for Python 3.11 on x86-64 Linux; not to be edit
 
 
 def requirements() -> list[str]:
-    """What setup.cfg asks for."""
+    """Requirements in setup.cfg, with the extra multi-echo, which the image installs."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(ROOT / "setup.cfg")
-    lines = parser["options"]["install_requires"].strip().splitlines()
-    return [line for line in lines if not line.startswith("#")]
+    return [
+        *parser["options"]["install_requires"].split("\n"),
+        *parser["options.extras_require"]["multi-echo"].split("\n"),
+    ]
 
 
 def locked(*paths: Path) -> list[str]:

@@ -1,8 +1,8 @@
 """Write fMRIPrep derivatives (versions 20.0 to 26) of a data set.
 
-Transforms and motion parameters are written by nitransforms and h5py rather than by this program,
-so that tests read files of another program. File names are from the lists of outputs in the tests
-of each fMRIPrep version.
+Transforms and motion parameters are written by nitransforms and antspyx rather than by this
+program, so that tests read files of another program. File names are from the lists of outputs in
+the tests of each fMRIPrep version.
 """
 
 from __future__ import annotations
@@ -76,23 +76,17 @@ def fsl_parameters(motion: np.ndarray, reference: np.ndarray, image: Any) -> np.
 
 def write_composite(path: Path, matrix: np.ndarray) -> None:
     """Write an affine as a composite ITK transform in HDF5, as antsRegistration does."""
-    import h5py
+    import ants
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    itk, text = LPS @ matrix @ LPS, h5py.string_dtype("ascii")
-    with h5py.File(path, "w") as file:
-        for name in ("HDFVersion", "ITKVersion", "OSName", "OSVersion"):
-            file.create_dataset(name, data=["5.1.0"], dtype=text)
-        group = file.create_group("TransformGroup")
-        group.create_group("0").create_dataset(
-            "TransformType", data=["CompositeTransform_double_3_3"], dtype=text
-        )
-        affine = group.create_group("1")
-        affine.create_dataset("TransformType", data=["AffineTransform_double_3_3"], dtype=text)
-        affine.create_dataset(
-            "TransformParameters", data=np.concatenate([itk[:3, :3].ravel(), itk[:3, 3]])
-        )
-        affine.create_dataset("TransformFixedParameters", data=np.zeros(3))
+    itk = LPS @ matrix @ LPS
+    affine = ants.create_ants_transform(
+        transform_type="AffineTransform",
+        precision="double",
+        matrix=itk[:3, :3],
+        translation=itk[:3, 3],
+    )
+    ants.write_transform(ants.compose_ants_transforms([affine]), str(path))
 
 
 def _json(path: Path, content: object) -> None:

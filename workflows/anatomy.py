@@ -427,7 +427,6 @@ def _process_spaces(
     white_and_pial = [
         path for name in ("white", "pial") for path in precomputed_surfaces.get(name, ())
     ]
-    seed = analysis.settings.resources.random_seed
     output_surfaces = []
     for space in analysis.settings.preprocessing.spaces:
         if space.name in (FUNC, T1W):
@@ -435,13 +434,18 @@ def _process_spaces(
         template = templates.get(space.template, default)
         with subworkflow("_".join(["anat_in", *space.entities.values()]) + "_wf"):
             if space.is_template:
-                _store_template_mask(t1w_mask, template, space, outputs, random_seed=seed)
+                _store_template_mask(
+                    t1w_mask,
+                    template,
+                    space,
+                    outputs,
+                    random_seed=analysis.settings.resources.random_seed,
+                )
             elif space == FSAVERAGE:
                 surfaces = steps_surfaces.transform_fsaverage(
                     template.t1w2std_xfm,
                     white_and_pial if _has_spheres(subject) else None,
                     list(precomputed_surfaces["sphere"]) if _has_spheres(subject) else None,
-                    random_seed=seed,
                 )
                 add_methods_text(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
                 uris = [

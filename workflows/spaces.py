@@ -36,7 +36,6 @@ def make_output_grids(
                     template_space=space.template,
                     resolution=space.resolution,
                     space_entities=space.entities,
-                    random_seed=plan.analysis.settings.resources.random_seed,
                 )
             else:
                 grids[space] = spaces.grid_in_t1w(

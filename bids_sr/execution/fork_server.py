@@ -21,7 +21,7 @@ _PRELOADED_MODULES = (
     "nilearn.glm.first_level",
     "ants",
     "matplotlib.pyplot",
-    "skimage.metrics",
+    "skimage.filters",
 )
 """Modules that are loaded before the first worker, which saves 0.4 GB and 3 s per worker."""
 _MAX_TEMP_DIR_LENGTH = (

@@ -1,36 +1,34 @@
 """Confounds table of a BOLD run, with the names, definitions and descriptions of fMRIPrep.
 
-Programs that read the table of fMRIPrep can therefore read this table unchanged. Columns are
-defined by ExpandModel and SpikeRegressors of niworkflows and by CompCor of nipype; tests compare
-each column with theirs. The code of these packages is not used, because CompCor keeps the complete
-series and its decomposition in memory. Here, voxels are processed in slabs, which are summed to a
-matrix of volumes x volumes.
+Programs that read the table of fMRIPrep can therefore read this table unchanged. Expansions and
+motion outliers are computed by niworkflows (ExpandModel, SpikeRegressors), and polynomials and
+cosines by nipype. DVARS and CompCor have nipype's definitions but are computed in slabs
+(`glm.confounds`): for a series of 84 x 84 x 56 x 300 values, both libraries need 1.5 GB and 21 s,
+and this table .2 GB and 2.8 s. DVARS is summed in double precision; nipype's single precision
+changes it by up to 5e-5. `rmsd` and the least number of five components are ours.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import (
     HEAD_RADIUS_MM,
     MOTION,
     ColumnDescriptions,
-    compute_expected_change,
-    derivative,
     describe_regressor,
+    framewise_displacement,
     indicate_volume,
     iterate_slabs,
     mean_signals,
-    motion_columns,
+    measure_changes,
     prepend_dummies,
     principal_components,
     rms_displacement,
-    select_most_variable,
     tissue_masks,
 )
-from bids_sr.glm.drift import CUTOFF_S, drift_basis, slow_cosines
+from bids_sr.glm.drift import CUTOFF_S
 from bids_sr.glm.temporal_regressors import censor_columns
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
@@ -42,20 +40,14 @@ _SIGNALS = ("global_signal", "csf", "white_matter")
 _COLUMN_OF_TISSUE = {"csf": "csf", "white_matter": "white_matter", "deep": "csf_wm"}
 # fraction of variance that the components of a mask explain together, unless all are requested
 _EXPLAINED_FRACTION = 0.5
-
-
-@frozen
-class _NoiseMask:
-    """Mask of a component analysis.
-
-    `prefix` is the prefix of component names, `location` describes the voxels in words, and
-    `metadata` are entries of the sidecar. `voxels` are (X, Y, Z, boolean).
-    """
-
-    prefix: str
-    location: str
-    metadata: dict[str, object]
-    voxels: MaskArray
+_MOST_VARIABLE = "most_variable"
+_NOISE_MASKS = {
+    "a": ("deep", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
+    "w": ("deep_white_matter", "WM", "voxels deep inside white matter"),
+    "c": ("deep_csf", "CSF", "voxels deep inside cerebrospinal fluid"),
+    "t": (_MOST_VARIABLE, "", "the voxels with the highest temporal variance"),
+}
+"""Masks of CompCor by prefix of the components: name here, name in fMRIPrep, and description."""
 
 
 def build_confound_table(
@@ -117,21 +109,37 @@ def build_confound_table(
         for name, tissue_mask in tissues.items()
         if name in _COLUMN_OF_TISSUE
     }
-    signals, change = mean_signals(reader, {"global_signal": mask, **tissue_signals})
+    signals = mean_signals(reader, {"global_signal": mask, **tissue_signals})
+    changes = measure_changes(reader, mask, n_dummy)
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
-    columns: dict[str, Float] = {**signals, "dvars": change}
-    columns["std_dvars"] = change / compute_expected_change(iterate_slabs(reader, mask, n_dummy))
-    columns |= motion_columns(motion) | {"rmsd": rms_displacement(np.asarray(matrices), center)}
-    columns |= _expand_signals(columns)
-    descriptions = describe_columns(columns)
+    six = motion[list(MOTION)].astype(np.float64).reset_index(drop=True)
+    summary = pd.DataFrame(
+        {
+            **signals,
+            "dvars": changes.dvars,
+            "std_dvars": changes.std_dvars,
+            "framewise_displacement": framewise_displacement(six.to_numpy()),
+            "rmsd": rms_displacement(np.asarray(matrices), center),
+        }
+    )
+    table = _expand_signals(summary.join(six))
+    descriptions = describe_columns(table)
+    columns: dict[str, Float] = {}
     if n_volumes - n_dummy > 2:
         columns |= _make_drift_columns(n_volumes, n_dummy, reader.tr, descriptions)
-        for noise_mask in _iterate_noise_masks(reader, mask, tissues, n_dummy):
-            columns |= _compute_components(
-                reader, noise_mask, n_dummy, descriptions, all_components=all_components
-            )
-    columns |= _make_outlier_columns(columns, descriptions, fd_mm, std_dvars, outliers or {})
-    table = pd.DataFrame(columns)
+        noise_masks = {**tissues, _MOST_VARIABLE: changes.most_variable}
+        for prefix, (name, *_) in _NOISE_MASKS.items():
+            if name in noise_masks:
+                columns |= _compute_components(
+                    reader,
+                    prefix,
+                    noise_masks[name],
+                    n_dummy,
+                    descriptions,
+                    all_components=all_components,
+                )
+    spikes = _make_outlier_columns(table, descriptions, fd_mm, std_dvars, outliers or {})
+    table = pd.concat([table, pd.DataFrame(columns, index=table.index), spikes], axis=1)
     mark_nonsteady(table, descriptions, n_dummy)
     return censor_outliers(table, descriptions, outliers or {})
 
@@ -164,48 +172,52 @@ def censor_outliers(
     return table.assign(**columns), {**column_descriptions, **descriptions}
 
 
-def _expand_signals(columns: Mapping[str, Array]) -> dict[str, Float]:
-    """Return squares, differences and squared differences of motion and mean signals.
+def _expand_signals(table: pd.DataFrame) -> pd.DataFrame:
+    """Add squares, backward differences and squared differences of motion and mean signals.
 
-    Differences are backward. Signals that are missing in `columns` are skipped.
+    They follow their signal in a fixed order, whereas niworkflows orders them at random.
     """
-    expansions: dict[str, Float] = {}
-    for name in (*MOTION, *_SIGNALS):
-        if name in columns:
-            change = derivative(columns[name])
-            expansions[f"{name}_derivative1"] = change
-            expansions[f"{name}_power2"] = np.asarray(columns[name]) ** 2
-            expansions[f"{name}_derivative1_power2"] = change**2
-    return expansions
+    from niworkflows.interfaces.confounds import parse_formula
+
+    names = " + ".join(name for name in (*MOTION, *_SIGNALS) if name in table)
+    _, expanded = parse_formula(f"(dd1({names}))^^2 + others", table)
+    suffixes = ("", "_derivative1", "_power2", "_derivative1_power2")
+    return expanded.filter([f"{name}{suffix}" for name in table for suffix in suffixes])
 
 
 def _make_outlier_columns(
-    columns: Mapping[str, Array],
+    table: pd.DataFrame,
     descriptions: ColumnDescriptions,
     fd_mm: float,
     std_dvars: float,
     replaced: Mapping[int, str],
-) -> dict[str, Float]:
+) -> pd.DataFrame:
     """Return one column per outlier volume (1 in this volume, else 0), and describe them.
 
     A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
     threshold, or if it is one of the volumes that were replaced. Descriptions are added to
     `descriptions`.
     """
-    is_outlier = columns["framewise_displacement"] > fd_mm
-    is_outlier |= columns["std_dvars"] > std_dvars
-    is_outlier[list(replaced)] = True
-    outliers: dict[str, Float] = {}
-    for k, volume in enumerate(map(int, np.flatnonzero(is_outlier))):
-        name = f"motion_outlier{k:02d}"
-        outliers[name] = indicate_volume(volume, len(is_outlier))
+    from niworkflows.interfaces.confounds import spike_regressors
+
+    spikes = spike_regressors(
+        table.assign(replaced=table.index.isin(list(replaced))),
+        {
+            "framewise_displacement": (">", fd_mm),
+            "std_dvars": (">", std_dvars),
+            "replaced": (">", 0),
+        },
+        concatenate=False,
+    )
+    for name, values in spikes.items():
+        volume = int(values.argmax())
         reason = replaced.get(
             volume,
             f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
             f"{std_dvars:g}",
         )
         descriptions[name] = describe_regressor(f"1 in volume {volume} and 0 elsewhere; {reason}")
-    return outliers
+    return spikes
 
 
 def mark_nonsteady(table: pd.DataFrame, descriptions: ColumnDescriptions, n_dummy: int) -> None:
@@ -226,9 +238,11 @@ def _make_drift_columns(
 
     Descriptions are added to `descriptions`.
     """
+    from nipype.algorithms.confounds import cosine_filter
+
     regressors: dict[str, Float] = {}
-    cosines = slow_cosines(n_volumes - n_dummy, tr)[:, 1:]
-    for k, values in enumerate((cosines / np.linalg.norm(cosines, axis=0)).T):
+    _, cosines = cosine_filter(np.zeros((1, n_volumes - n_dummy)), tr, CUTOFF_S)
+    for k, values in enumerate(cosines.T):
         period_s = 2 * (n_volumes - n_dummy) * tr / (k + 1)
         name = f"cosine{k:02d}"
         regressors[name] = prepend_dummies(values, n_dummy)
@@ -239,34 +253,10 @@ def _make_drift_columns(
     return regressors
 
 
-def _iterate_noise_masks(
-    reader: SeriesReader, mask: MaskArray, tissues: Mapping[str, MaskArray], n_dummy: int
-) -> Iterator[_NoiseMask]:
-    """Yield the nonempty masks of CompCor: deep tissue voxels, and the most variable voxels."""
-    deep_masks = {
-        "deep": ("a", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
-        "deep_white_matter": ("w", "WM", "voxels deep inside white matter"),
-        "deep_csf": ("c", "CSF", "voxels deep inside cerebrospinal fluid"),
-    }
-    for tissue, (prefix, mask_name, location) in deep_masks.items():
-        if tissue in tissues:
-            yield _NoiseMask(
-                prefix=prefix,
-                location=location,
-                metadata={"Method": "aCompCor", "Mask": mask_name},
-                voxels=tissues[tissue],
-            )
-    yield _NoiseMask(
-        prefix="t",
-        location="the voxels with the highest temporal variance",
-        metadata={"Method": "tCompCor"},
-        voxels=select_most_variable(reader, mask, n_dummy),
-    )
-
-
 def _compute_components(
     reader: SeriesReader,
-    noise_mask: _NoiseMask,
+    prefix: str,
+    voxels: MaskArray,
     n_dummy: int,
     descriptions: ColumnDescriptions,
     *,
@@ -274,29 +264,30 @@ def _compute_components(
 ) -> dict[str, Float]:
     """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
 
-    Descriptions are added to `descriptions`.
+    `prefix` is the prefix of their names. Descriptions are added to `descriptions`.
     """
-    basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
     components, singular_values, fractions = principal_components(
-        iterate_slabs(reader, noise_mask.voxels, n_dummy), basis
+        iterate_slabs(reader, voxels, n_dummy), reader.tr
     )
     cumulative_fractions = np.cumsum(fractions)
     n_components = len(fractions)
     if not all_components:
         n_required = int(np.searchsorted(cumulative_fractions, _EXPLAINED_FRACTION)) + 1
         n_components = min(max(n_required, _MIN_COMPONENTS), n_components)
-    metadata, n_voxels = noise_mask.metadata, int(noise_mask.voxels.sum())
+    _, mask_name, location = _NOISE_MASKS[prefix]
+    method = "aCompCor" if mask_name else "tCompCor"
     regressors: dict[str, Float] = {}
     for k in range(n_components):
-        name = f"{noise_mask.prefix}_comp_cor_{k:02d}"
+        name = f"{prefix}_comp_cor_{k:02d}"
         regressors[name] = prepend_dummies(components[:, k], n_dummy)
         descriptions[name] = {
             **describe_regressor(
-                f"Component {k} of {metadata['Method']}, computed from {noise_mask.location} "
-                f"({n_voxels} voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0"
-                " in non-steady-state volumes"
+                f"Component {k} of {method}, computed from {location} "
+                f"({int(voxels.sum())} voxels) after high-pass filtering (cut-off period "
+                f"{CUTOFF_S:g} s); 0 in non-steady-state volumes"
             ),
-            **metadata,
+            "Method": method,
+            **({"Mask": mask_name} if mask_name else {}),
             "Retained": True,
             "SingularValue": float(singular_values[k]),
             "VarianceExplained": float(fractions[k]),
@@ -349,8 +340,8 @@ def _define_summaries() -> dict[str, tuple[str, str]]:
         "csf_wm": ("Mean signal deep inside white matter and cerebrospinal fluid", signal_unit),
         "dvars": (
             "Root mean square change in signal from the previous volume, computed across the "
-            "brain mask",
-            signal_unit,
+            "brain mask from the series scaled to a median of 1000",
+            "0.1 % of the median signal",
         ),
         "std_dvars": (
             "DVARS divided by the value that is expected for a stationary AR(1) series with "

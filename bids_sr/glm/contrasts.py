@@ -179,8 +179,9 @@ def read_modulation(
 def camel_case(name: str) -> str:
     """Return a name in letters and digits, as for the entity ``contrast-``.
 
-    Other scripts are transliterated. The sidecar of every map lists the weights, so that trial
-    types can be identified.
+    Other scripts are transliterated. The normalization of `unicodedata` would drop their letters
+    and letters such as ø and ß, so that "рука 1" and "нога 1" would have the same label, 1. The
+    sidecar of every map lists the weights, so that trial types can be identified.
 
     >>> tuple(map(camel_case, ["left hand", "-1", "1.5", "левая рука", "%"]))
     ('leftHand', 'minus1', '1dot5', 'levayaRuka', 'percent')

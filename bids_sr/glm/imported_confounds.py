@@ -130,8 +130,7 @@ def _describe_imported(
 
     Motion parameters are always described here. `origin` is as in `import_confound_columns`.
     """
-    # DVARS of fMRIPrep is computed from a series scaled to a median of 1000.
-    common_descriptions = describe_columns(name for name in table if name != "dvars")
+    common_descriptions = describe_columns(table)
     descriptions: ColumnDescriptions = {
         name: {**common_descriptions.get(name, {}), **entries.get(name, {})} for name in table
     }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
+from scipy import special, stats
 
 from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
@@ -37,7 +37,6 @@ from bids_sr.series import (
     same_name,
 )
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.statistics import paired_tests
 from bids_sr.statistics.comparisons import (
     PairedComparison,
     compare_pairs,
@@ -172,7 +171,7 @@ def _compare_question(
     series_names = [
         series for series in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS, *methods) if series in values
     ]
-    p_friedman = paired_tests.friedman([values[series] for series in series_names])
+    p_friedman = _test_all_series(np.array([values[series] for series in series_names]))
     roles = {
         (series, reference): role
         for series in (*BASELINES, *methods)
@@ -184,6 +183,22 @@ def _compare_question(
         pair = comparison.series, comparison.minus
         limit = _limit_of_series(name, values[pair[0]], values[pair[1]])
         yield {**question, **limit, "role": roles[pair], "p_friedman": p_friedman}, comparison
+
+
+def _test_all_series(values: Float) -> float:
+    """Return Friedman's p value for differences between series, (series, participants).
+
+    Participants with a non-finite value are excluded. The p value is computed from the chi-square
+    distribution, a rough approximation for fewer than about ten participants. It is NaN if there
+    are fewer than two series or participants, or if all values of each participant are equal.
+    """
+    values = values[:, np.isfinite(values).all(axis=0)]
+    if min(values.shape) < 2 or (values == values[0]).all():
+        return math.nan
+    if len(values) == 2:  # not supported by scipy; Friedman's test is then the sign test
+        above, below = (values[0] > values[1]).sum(), (values[0] < values[1]).sum()
+        return float(stats.chisquare([above, below]).pvalue)
+    return float(stats.friedmanchisquare(*values).pvalue)
 
 
 def _limit_of_series(name: str, values: Float, reference_values: Float) -> dict[str, float]:

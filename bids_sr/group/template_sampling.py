@@ -22,9 +22,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.head_comparison import signal_ratio
-from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.masks import percent_scale
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.resampling import interpolate_linearly, sample_volume
 from bids_sr.spatial.transforms import apply_matrix, voxel_centers
 
 
@@ -113,7 +112,7 @@ def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
 
 
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
-"""Errors of damaged images and transforms (NiBabel, h5py and ANTs)."""
+"""Errors of damaged images and transforms (NiBabel and ANTs)."""
 
 
 class UnusableMapError(ValueError):
@@ -173,9 +172,9 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
         transforms = run.transforms_from(target.space)
         points, inside = None, selection[selection]
         if transforms:
-            from bids_sr.registration.ants import map_points_with_ants
+            from bids_sr.registration.ants import apply_to_points
 
-            points = map_points_with_ants(target.points[selection], transforms, seed=1)
+            points = apply_to_points(target.points[selection], transforms)
             inside = _sample_nearest(mask, apply_matrix(np.linalg.inv(affine), points).T) > 0.5
     except _READ_ERRORS as error:
         reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"

@@ -455,7 +455,9 @@ def _convert_for_disk(
 def _make_compressor() -> Any:
     """Return an ISA-L gzip stream.
 
-    It is three times as fast as the fastest level of zlib, and files are not larger.
+    Super-resolved series are compressed about 15 times as fast as by the fastest level of zlib
+    (0.7 instead of 11 s for 0.5 GB), and files are at most 2 % larger
+    (`benchmarks/gzip_speed.py`).
     """
     # training on a computer that only reads images does not require this package
     from isal import isal_zlib

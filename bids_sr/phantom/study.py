@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from bids_sr.config.section import OptionSection, option
+from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
 from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ class Study(OptionSection):
             return
         reason = "a multi-echo run must have at least 2 echoes. For a single echo, omit --echoes"
         self._need(len(self.echoes) > 1, "echoes", reason)
+        reason = f"simulating several echoes requires tedana. {INSTALL_TEDANA}"
+        self._need(is_tedana_installed(), "echoes", reason)
         is_ascending = list(self.echoes) == sorted(set(self.echoes))
         self._need(is_ascending, "echoes", "the echo times must be in ascending order")
         reason = f"echo times must be between {_MIN_ECHO_MS:g} and {_MAX_ECHO_MS:g} ms"

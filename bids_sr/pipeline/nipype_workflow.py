@@ -5,7 +5,6 @@ from pathlib import Path
 
 from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
-from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
@@ -24,14 +23,14 @@ def make_workflow(
     base_dir: Path,
     need_gb: Callable[[Need], float],
     seconds: Callable[[Node], float] = lambda node: node.cost.always,
-) -> LiterateWorkflow:
+) -> pe.Workflow:
     """Return the nipype workflow of a graph, with a nested workflow per inner scope.
 
     `need_gb` returns the memory (GB) to declare for the need of a step. `seconds` returns the
     processor time of a node, which becomes the attribute ``seconds`` of the nipype node.
     """
     workflows = {
-        scope: LiterateWorkflow(name=scope.name)
+        scope: pe.Workflow(name=scope.name)
         for scope in graph.scope.inward()
         if any(inner_scope.nodes for inner_scope in scope.inward())
     }
@@ -81,7 +80,7 @@ class _Connections:
     `workflows`: workflow of each scope. `nipype_nodes`: nipype node of each node.
     """
 
-    workflows: Mapping[Scope, LiterateWorkflow]
+    workflows: Mapping[Scope, pe.Workflow]
     nipype_nodes: Mapping[Node, pe.Node]
 
     def connect(self, wire: Wire, node: Node, name: str) -> None:
@@ -120,7 +119,7 @@ class _Connections:
 
     def _find_endpoint(
         self, common_scope: Scope, scope: Scope, nipype_node: pe.Node, name: str
-    ) -> tuple[pe.Node | LiterateWorkflow, str]:
+    ) -> tuple[pe.Node | pe.Workflow, str]:
         """Return (node or inner workflow, dotted field name) for an edge in the common scope."""
         enclosing_scopes = set(common_scope.outward())
         inner_scopes = [outer for outer in scope.outward() if outer not in enclosing_scopes][::-1]

@@ -25,6 +25,7 @@ from bids_sr.combination import warn_of_left_out, warn_of_separate_runs
 from bids_sr.compared_series import add_compared_series
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
+from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrast, Contrasts, order_types
 from bids_sr.io.image_header import Header
@@ -107,6 +108,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     note_missing_features(settings, findings)
     _note_excess_processes(settings, findings)
     _check_headers(data_set, findings)
+    _check_tedana(data_set.runs, findings)
     models = _resolve_models(data_set, settings, findings)
     processed_subjects = as_downsampled(data_set.subjects, settings)
     estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
@@ -147,6 +149,22 @@ def _check_headers(data_set: Survey, findings: Findings) -> None:
             for series in filter(None, (run, run.calibration)):
                 refuse_phase(series, findings)
                 warn_of_header(series, findings)
+
+
+def _check_tedana(runs: Sequence[BoldRun], findings: Findings) -> None:
+    """Stop the call if echoes are combined but tedana is not installed.
+
+    Only the first multi-echo run is named, and the problem is not attributed to it: otherwise, the
+    run would be skipped.
+    """
+    first_run = next((run for run in runs if run.echoes), None)
+    if first_run is not None and not is_tedana_installed():
+        findings.add_problem(
+            first_run.bold,
+            f"the {len(first_run.echoes)} echoes cannot be combined because tedana is not"
+            " installed",
+            f"{INSTALL_TEDANA}, or select a single echo with --echo-idx N.",
+        )
 
 
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:

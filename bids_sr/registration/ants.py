@@ -21,10 +21,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, nearest_axis_order, reorder, reorder_affine
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.composites import map_points
 from bids_sr.spatial.itk_files import LPS, make_matrix, write_itk
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.transforms import UnsupportedTransformError
+from bids_sr.spatial.transforms import TransformError
 
 if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
@@ -287,34 +286,35 @@ def apply(
     return np.asarray(resampled.numpy(), dtype=np.float32)
 
 
-def map_points_with_ants(points: Array, transforms: Sequence[Path], *, seed: int) -> Array:
-    """Map reference points to the image, like `apply_to_points` but about ten times faster.
-
-    Points are (N, 3; RAS+ mm). Points of the reference go through the last transform file first.
-    Types that `bids_sr.spatial.composites` does not support are applied by antspyx. `seed` is the
-    seed of the random samples of ANTs. Raises `TransformError` if a file cannot be read, because
-    ANTs would end the process.
-    """
-    try:
-        return map_points(points, transforms)
-    except UnsupportedTransformError:
-        return apply_to_points(points, transforms, seed=seed)
-
-
 def apply_to_points(
-    points: Sequence[Sequence[float]] | Array, transforms: Sequence[Path], *, seed: int
+    points: Sequence[Sequence[float]] | Array, transforms: Sequence[Path]
 ) -> Array:
     """Map reference points to the image through a chain of transform files.
 
     The chain is the same as in `apply`, which resamples the image to the reference. Points are (N,
-    3; RAS+ mm), and points of the reference go through the last file first. `seed` is the seed of
-    the random samples of ANTs.
+    3; RAS+ mm), and points of the reference go through the last file first. Raises
+    `TransformError` if a file is not a readable transform in 3D, because the program of ANTs would
+    end the process.
     """
     import pandas as pd
 
-    ants = load_ants(seed)
+    ants = load_ants(0)  # no random numbers are used
+    for path in transforms:
+        try:
+            dimension = ants.read_transform(str(path)).dimension
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise TransformError(
+                f"{path}: the file cannot be read as an ITK transform. Replace it with an intact"
+                " file."
+            ) from error
+        if dimension != 3:
+            raise TransformError(f"{path}: expected a transform in 3D, found one in {dimension}D")
     ras_lps_signs = np.diag(LPS)[:3]
     table = pd.DataFrame(np.asarray(points, dtype=float) * ras_lps_signs, columns=["x", "y", "z"])
-    for path in reversed(transforms):
-        table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
-    return table[["x", "y", "z"]].to_numpy(dtype=float) * ras_lps_signs
+    mapped_table = ants.apply_transforms_to_points(
+        3,
+        table,
+        [str(path) for path in reversed(transforms)],
+        whichtoinvert=[False] * len(transforms),
+    )
+    return mapped_table[["x", "y", "z"]].to_numpy(dtype=float) * ras_lps_signs

@@ -13,10 +13,11 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from pybtex.database import Entry, Person
 from pybtex.database.input.bibtex import Parser
 from pybtex.richtext import Text
+from pybtex.style.formatting.unsrt import Style
 
 from bids_sr.boilerplate import bibliography, path as boilerplate_path, split_bibtex
 from bids_sr.io import atomic_files
@@ -27,7 +28,6 @@ _CITATION = re.compile(r"\[((?:\s*@[\w:.+-]+\s*;?)+)\]")
 _CITATION_KEY = re.compile(r"@([\w:.+-]*\w)")
 _WEB_SCHEMES = ("https://", "http://")
 _DOI_ADDRESS = "https://doi.org/"
-_MAX_LISTED_AUTHORS = 6
 
 
 @cache
@@ -46,26 +46,12 @@ def _get_field(entry: Entry, *names: str) -> str:
     return next((plain_text(entry.fields[name]) for name in names if name in entry.fields), "")
 
 
-def list_authors(entry: Entry) -> list[tuple[str, str]]:
-    """Return last and first names of the authors, or of the editors if there are no authors.
-
-    The first name of an organization is "". The list is empty if the entry has neither.
-    """
-    people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
-    return [
-        (
-            plain_text(" ".join(person.prelast_names + person.last_names)),
-            plain_text(" ".join(person.first_names + person.middle_names)),
-        )
-        for person in people
-    ]
-
-
 def _short_reference(entry: Entry) -> str:
-    """Return authors and year for a citation in running text."""
-    last_names = [last for last, _ in list_authors(entry)] or [
-        _get_field(entry, "title") or "anonymous"
-    ]
+    """Return authors, or editors if there are no authors, and year for a citation in the text."""
+    people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
+    last_names = [
+        plain_text(" ".join(person.prelast_names + person.last_names)) for person in people
+    ] or [_get_field(entry, "title") or "anonymous"]
     author_text = (
         f"{last_names[0]} et al."
         if len(last_names) > 2 or last_names[-1] == "others"
@@ -74,43 +60,15 @@ def _short_reference(entry: Entry) -> str:
     return f"{author_text}, {_get_field(entry, 'year') or 'n.d.'}"
 
 
-def _reference_html(entry: Entry) -> Markup:
-    """Render a full reference; its DOI or URL is the only kind of external link in a report."""
-    author_names = list_authors(entry)
-    listed_names = [
-        "et al." if last == "others" else f"{last} {_get_initials(first)}".strip()
-        for last, first in author_names[:_MAX_LISTED_AUTHORS]
-    ]
-    remark = " et al." if len(author_names) > _MAX_LISTED_AUTHORS else ""
-    author_text = ", ".join(listed_names) + remark
-    publication = _get_field(entry, "journal", "booktitle", "publisher", "howpublished")
-    fragments = [
-        escape(f"{author_text} ({_get_field(entry, 'year') or 'n.d.'})."),
-        escape(f"{_get_field(entry, 'title')}."),
-    ]
-    if publication:
-        fragments.append(Markup("<em>{}</em>{}.").format(publication, _volume_text(entry)))
-    if address := _get_web_address(entry):
-        fragments.append(
-            Markup('<a href="{}">{}</a>').format(address, address.replace(_DOI_ADDRESS, "doi:"))
-        )
-    return Markup(" ").join(fragments)
+@cache
+def _make_style() -> Style:
+    """Return the style of references, with initials in place of first names."""
+    return Style(abbreviate_names=True)
 
 
-def _volume_text(entry: Entry) -> str:
-    """Return volume, number and pages, such as `` 12(3):45-67``; without a volume, the pages."""
-    volume, pages = _get_field(entry, "volume"), _get_field(entry, "pages")
-    if not volume:
-        return pages
-    issue = _get_field(entry, "number")
-    issue_text = f"({issue})" if issue else ""
-    pages_text = f":{pages}" if pages else ""
-    return f" {volume}{issue_text}{pages_text}"
-
-
-def _get_initials(first_names: str) -> str:
-    """Return the initials of first names without separators."""
-    return "".join(name[0] for name in re.split(r"[ .-]+", first_names) if name)
+def _reference_html(key: str, entry: Entry) -> Markup:
+    """Render a full reference; its addresses are the only external links in a report."""
+    return Markup(_make_style().format_entry(key, entry).text.render_as("html"))
 
 
 def _get_web_address(entry: Entry) -> str:
@@ -195,7 +153,7 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     if not references:
         return body
     sorted_keys = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
-    reference_list = [(key, _reference_html(entries[key])) for key in sorted_keys]
+    reference_list = [(key, _reference_html(key, entries[key])) for key in sorted_keys]
     return join([body, render("references", reference_list)]) if reference_list else body
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float
-from bids_sr.spatial.transforms import TransformError, UnsupportedTransformError
+from bids_sr.spatial.transforms import TransformError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AFFINE_TYPES = (
@@ -99,9 +99,8 @@ def read_itk(path: Path) -> Float:
     Raises
     ------
     TransformError
-        The file is not an ITK text file, or is damaged.
-    UnsupportedTransformError
-        The file contains transforms that are not affine in 3D.
+        The file is not an ITK text file, is damaged, or contains transforms that are not affine in
+        3D.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
@@ -116,7 +115,7 @@ def read_itk(path: Path) -> Float:
             " per transform"
         )
     if set(types) - {*_AFFINE_TYPES, *_EULER_TYPES}:
-        raise UnsupportedTransformError(
+        raise TransformError(
             f"{path}: expected only affine transforms, found {sorted(set(types))}"
         )
     matrices = [

@@ -62,11 +62,8 @@ def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.
         return n_used
     brain_means = np.stack([mean.ravel()[is_brain] for mean in means], axis=1)[..., None]
     if len(brain_means):
-        adaptive_mask = make_adaptive_mask(brain_means, threshold=1, methods=["dropout"])
-        n_used[is_brain] = np.maximum(
-            adaptive_mask[1] if isinstance(adaptive_mask, tuple) else adaptive_mask,
-            min(2, len(means)),
-        )
+        _, adaptive_mask = make_adaptive_mask(brain_means, threshold=1, methods=["dropout"])
+        n_used[is_brain] = np.maximum(adaptive_mask, min(2, len(means)))
     return n_used
 
 

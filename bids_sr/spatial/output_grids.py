@@ -15,10 +15,14 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.grids import Shape
-from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.resampling import Shift, evaluate_spline, spline_coefficients
+from bids_sr.spatial.resampling import (
+    Shift,
+    evaluate_spline,
+    interpolate_linearly,
+    spline_coefficients,
+)
 from bids_sr.spatial.transforms import apply_matrix
 
 _MARGIN_VOXELS = 2  # voxels added around the brain

@@ -111,6 +111,24 @@ def _sample_at_points(coefficients_zyx: Float32, points: Array) -> Float32:
     return values
 
 
+def interpolate_linearly(maps: Array, coordinates: Array) -> Float32:
+    """Interpolate maps linearly at voxel coordinates.
+
+    Points up to half a voxel beyond the outermost samples take the edge values; points farther out
+    get 0.
+
+    `maps` are on one grid (X, Y, Z, K), and `coordinates` in voxels (3, N). Returns the value of
+    each map at each point (N, K).
+    """
+    from bids_sr.spatial.spline_kernels import sample_linear
+
+    values = np.empty((coordinates.shape[1], maps.shape[3]), dtype=np.float32)
+    contiguous_maps = np.ascontiguousarray(maps, dtype=np.float32)
+    points = np.ascontiguousarray(coordinates, dtype=np.float64)
+    sample_linear(contiguous_maps, points, values)
+    return values
+
+
 def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     """Sample the cubic spline of a volume on a grid.
 

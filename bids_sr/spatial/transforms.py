@@ -20,10 +20,6 @@ class TransformError(ValueError):
     """Error for a transform file or matrix that cannot be used."""
 
 
-class UnsupportedTransformError(TransformError):
-    """Error for a readable transform file of a type that only ANTs can apply."""
-
-
 def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:
     """Return a 4x4 rigid matrix from three translations and a rotation vector.
 

@@ -11,13 +11,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 from bids_sr.statistics.multiple_comparisons import holm
-from bids_sr.statistics.paired_tests import differences, equivalence, paired_t
-from bids_sr.statistics.summaries import quartiles
+from bids_sr.statistics.summaries import compute_half_width, quartiles
 from bids_sr.statistics.wilcoxon import hodges_lehmann, signed_rank
+
+# relative to the largest value, difference between equal values (tables have six digits)
+_TOLERANCE = 1e-9
 
 
 @frozen
@@ -131,21 +134,65 @@ def _compare_pair(
     if not n:
         return comparison
     changes = compute_differences(first, second, optimum)
+    mean, half_width = float(changes.mean()), compute_half_width(changes)
+    t, p_t = _test_mean(changes)
     return replace(
         comparison,
         n_above=int((changes > 0).sum()),
-        p_equivalence=equivalence(changes, margin),
+        mean_difference=mean,
+        mean_lower=mean - half_width,
+        mean_upper=mean + half_width,
+        t=t,
+        dof=n - 1,
+        p_t=p_t,
+        p_equivalence=_test_equivalence(changes, margin),
         **asdict(signed_rank(changes)),
         **asdict(hodges_lehmann(changes)),
-        **asdict(paired_t(changes)),
     )
 
 
 def compute_differences(values: Float, references: Float, optimum: float | None = None) -> Float:
-    """Return paired differences (n,) of finite values, see `compare_pairs` for the optimum."""
-    if optimum is None:
-        return differences(values, references)
-    return differences(np.abs(values - optimum), np.abs(references - optimum))
+    """Return paired differences (n,) of finite values (n,), zero if within rounding error.
+
+    See `compare_pairs` for the optimum.
+    """
+    first, second = (
+        (values, references)
+        if optimum is None
+        else (np.abs(values - optimum), np.abs(references - optimum))
+    )
+    step = _TOLERANCE * max(float(np.abs(first).max()), float(np.abs(second).max()))
+    # equal differences must have equal ranks
+    return np.round((first - second) / step) * step if step > 0 else first - second
+
+
+def _test_mean(changes: Float) -> tuple[float, float]:
+    """Return t and p of Student's t test; NaN if the differences (n,) do not vary."""
+    if _is_constant(changes):
+        return math.nan, math.nan
+    test = stats.ttest_1samp(changes, 0.0)
+    return float(test.statistic), float(test.pvalue)
+
+
+def _test_equivalence(changes: Float, margin: float) -> float:
+    """Return the TOST p value for a mean difference within ±margin (Schuirmann 1987).
+
+    TOST are two one-sided t tests of the differences (n,). If the differences are all equal, the p
+    value is 0 for a mean inside the margin and 1 otherwise. It is NaN if there are fewer than two
+    differences or the margin is not positive.
+    """
+    if len(changes) < 2 or not margin > 0:
+        return math.nan
+    if _is_constant(changes):
+        return 0.0 if abs(float(changes.mean())) < margin else 1.0
+    from statsmodels.stats.weightstats import DescrStatsW  # takes .1 s
+
+    return float(DescrStatsW(changes).ttost_mean(-margin, margin)[0])
+
+
+def _is_constant(changes: Float) -> bool:
+    """Return whether differences vary by no more than rounding error, as a single one."""
+    return len(changes) < 2 or not changes.std(ddof=1) > _TOLERANCE * abs(changes.mean())
 
 
 def correct(

@@ -14,8 +14,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p_values : Sequence[float]
         Uncorrected p values; NaN are ignored and stay NaN.
     """
-    # `statsmodels.stats.multitest.multipletests` collects garbage in each call, which takes half a
-    # second per family
+    # `multipletests` of statsmodels collects garbage in each call: .11 s instead of 16 µs, three
+    # times for each of the hundreds of families of the group level
     corrected = np.array(p_values, dtype=np.float64)
     finite = np.flatnonzero(np.isfinite(corrected))
     order = finite[np.argsort(corrected[finite], kind="stable")]

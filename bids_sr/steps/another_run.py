@@ -168,9 +168,7 @@ def _join_confounds(
     motion: pd.DataFrame, outliers: Facts | None, time_columns: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Return columns of head motion, outlier volumes and the temporal model of a run."""
-    confounds, _ = censor_outliers(
-        pd.DataFrame(motion_columns(motion)), {}, reasons_by_volume(outliers)
-    )
+    confounds, _ = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
     return confounds if time_columns is None else pd.concat([confounds, time_columns], axis=1)
 
 

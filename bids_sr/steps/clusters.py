@@ -111,10 +111,7 @@ def _add_peak_coordinates(
     """
     if not mni_chain:
         return add_coordinates(rows, points, points, "scanner")
-    mni_points = (
-        apply_to_points(points.tolist(), mni_chain, seed=_ANTS_SEED) if len(points) else points
-    )
-    return add_coordinates(rows, mni_points, points, "MNI")
+    return add_coordinates(rows, apply_to_points(points, mni_chain), points, "MNI")
 
 
 class _ResampledAtlas:

@@ -1,7 +1,5 @@
 """Confounds of a run: head motion, tissue signals and CompCor."""
 
-import pandas as pd
-
 from bids_sr.glm import confound_table
 from bids_sr.glm.confounds import motion_columns
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
@@ -20,7 +18,7 @@ def motion_confounds(
     volumes of the run, which get a column each. The table has motion parameters, their backward
     differences and framewise displacement, one row per volume.
     """
-    table = pd.DataFrame(motion_columns(motion))
+    table = motion_columns(motion)
     if known_confounds is not None:
         table = table.assign(**dict(known_confounds.items()))
     censored_table, _ = confound_table.censor_outliers(table, {}, reasons_by_volume(outliers))

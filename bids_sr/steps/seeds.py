@@ -299,7 +299,7 @@ def _transform_centers(
     write_itk(here / "boldref2t1w.txt", boldref2t1w)
     # Points are transformed in the direction opposite to images.
     chain = [here / "boldref2t1w.txt", t1w2std]
-    return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
+    return apply_to_points([seed.center for seed in seeds], chain)
 
 
 def _place_seeds(

@@ -13,7 +13,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.ants import map_points_with_ants
+from bids_sr.registration.ants import apply_to_points
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.output_grids import grid_around, make_output_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
@@ -63,7 +63,6 @@ def grid_in_template(
     template_space: str,
     resolution: str,
     space_entities: Mapping[str, str],
-    random_seed: int,
 ) -> SpaceGrid:
     """Return a grid in template space.
 
@@ -94,18 +93,15 @@ def grid_in_template(
             _map_to_boldref,
             t1w2std=t1w2std_xfm,
             boldref2t1w=boldref2t1w_xfm[0],
-            random_seed=random_seed,
         ),
         boldref.data.shape,
         boldref.affine,
     )
 
 
-def _map_to_boldref(
-    points: Array, *, t1w2std: Path, boldref2t1w: Array, random_seed: int
-) -> Array:
+def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Array:
     """Map points of the template to points of the boldref (N, 3; RAS mm)."""
-    t1w_points = map_points_with_ants(points, [t1w2std], seed=random_seed)
+    t1w_points = apply_to_points(points, [t1w2std])
     return apply_affine(boldref2t1w, t1w_points)
 
 

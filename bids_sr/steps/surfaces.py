@@ -11,7 +11,7 @@ from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.ants import map_points_with_ants
+from bids_sr.registration.ants import apply_to_points
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import invert
@@ -47,7 +47,6 @@ def transform_fsaverage(
     given_spheres: list[File] | None = None,
     *,
     here: Path = HERE,
-    random_seed: int,
 ) -> list[File]:
     """Place the vertices of fsaverage in a participant, with registered spheres if available.
 
@@ -74,7 +73,7 @@ def transform_fsaverage(
             )
         else:
             mni_points = apply_affine(_MNI305_TO_152, fsaverage_points)
-            points = map_points_with_ants(mni_points, [t1w2std_xfm], seed=random_seed)
+            points = apply_to_points(mni_points, [t1w2std_xfm])
         surface_file = here / f"{name}.surf.gii"
         mesh_to_gifti(points.astype("float32"), faces, surface_file)
         surface_files.append(surface_file)

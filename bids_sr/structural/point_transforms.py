@@ -14,7 +14,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.composites import map_points
+from bids_sr.registration.ants import apply_to_points
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.spatial.windowed_sinc import resample_sinc
@@ -121,7 +121,7 @@ def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -
     """
     sample_grid = _make_sample_grid(frame)
     points = sample_grid.points
-    displacement = map_points(points, [composite]) - apply_affine(xfm, points)
+    displacement = apply_to_points(points, [composite]) - apply_affine(xfm, points)
     return _from_displacements(xfm, displacement, sample_grid)
 
 

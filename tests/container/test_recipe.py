@@ -44,10 +44,14 @@ def locked_versions(name: str) -> dict[str, str]:
 
 
 def required() -> list[Requirement]:
+    """Return the requirements of the package and of the extra that the image installs."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
-    lines = setup["options"]["install_requires"].strip().splitlines()
-    return [Requirement(line) for line in lines if not line.startswith("#")]
+    lists = (
+        setup["options"]["install_requires"],
+        setup["options.extras_require"]["multi-echo"],
+    )
+    return [Requirement(line) for text in lists for line in text.strip().splitlines()]
 
 
 @pytest.mark.parametrize("torch", ["cpu", "cuda"])

@@ -19,8 +19,6 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.figures.run_maps import ShownMaps
 
-_ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for points
-
 
 class _LazyVolumes(UserDict[str, Any]):
     """Mapping of names to volumes, which are only read on access."""
@@ -155,4 +153,4 @@ def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array
 
     with TemporaryDirectory() as folder:
         chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
-        return apply_to_points(points.tolist(), chain, seed=_ANTS_SEED)
+        return apply_to_points(points, chain)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.api.task_inputs import load_confounds
-from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
+from bids_sr.glm.confounds import MOTION, framewise_displacement
 from bids_sr.glm.imported_confounds import (
     convert_to_numbers,
     import_confound_columns,
@@ -49,7 +49,7 @@ def test_missing_derivatives_and_fd_are_computed_from_the_motion_parameters(tmp_
     six = table()[list(MOTION)].to_numpy()
     for k, name in enumerate(MOTION):
         np.testing.assert_allclose(
-            confounds[f"{name}_derivative1"], derivative(six[:, k]), atol=1e-9
+            confounds[f"{name}_derivative1"][1:], np.diff(six[:, k]), atol=1e-9
         )
     np.testing.assert_allclose(
         confounds["framewise_displacement"], framewise_displacement(six), atol=1e-9

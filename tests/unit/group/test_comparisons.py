@@ -108,6 +108,29 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     )
 
 
+def _test_all_series(*series: list[float]) -> float:
+    """Return Friedman's p value of values of participants, by series."""
+    values = dict(zip(("sbl", *RIVALS), map(by_participant, series), strict=False))
+    return pc.compare(values_of(values), ["sbl"])["p_friedman"].iloc[0]
+
+
+def test_friedmans_test_compares_all_series_of_a_question() -> None:
+    # all four participants order three series alike: chi-square of n (k - 1) = 8
+    same_order = [[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.5], [0.3, 0.4, 0.5, 0.6]]
+    assert _test_all_series(*same_order) == pytest.approx(math.exp(-4))
+    missing = [[*values, math.nan if n == 1 else 0.0] for n, values in enumerate(same_order)]
+    assert _test_all_series(*missing) == _test_all_series(*same_order)
+    tied = np.random.default_rng(5).integers(0, 5, (4, 15)) / 10
+    assert _test_all_series(*tied.tolist()) == pytest.approx(
+        scipy_stats.friedmanchisquare(*tied).pvalue
+    )
+    # statistic of the sign test: (3 - 1)^2 / 4
+    two = [[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.3]]
+    assert _test_all_series(*two) == pytest.approx(scipy_stats.chi2.sf(1.0, 1))
+    assert math.isnan(_test_all_series([0.1, 0.2], [0.1, 0.2], [0.1, 0.2]))
+    assert math.isnan(_test_all_series([0.1], [0.2], [0.3]))
+
+
 def test_six_participants_can_be_enough_and_five_cannot() -> None:
     """Without Holm correction over five references, six participants can reach significance."""
 

@@ -13,7 +13,6 @@ from bids_sr.model_commands.method_scores import (
     compare_models,
     compare_pairs,
     summarize,
-    welch_anova,
 )
 from bids_sr.statistics.multiple_comparisons import holm
 
@@ -76,8 +75,11 @@ def test_without_trained_methods_all_pairs_are_tested() -> None:
 
 def test_models_are_compared_by_an_analysis_of_variance() -> None:
     [row] = compare_models(BY_METRIC, ["a", "b"])
-    expected = welch_anova([VALUES["a"], VALUES["b"]])
-    assert (row["f"], row["p"]) == (expected.f, expected.p)
+    # for two groups, F is the square of Welch's t
+    test = stats.ttest_ind(VALUES["a"], VALUES["b"], equal_var=False)
+    assert (row["f"], row["dof_between"], row["dof_within"], row["p"]) == pytest.approx(
+        (test.statistic**2, 1, test.df, test.pvalue)
+    )
     assert row["groups"] == "a (n = 7); b (n = 7)"
     assert compare_models(BY_METRIC, ["a"]) == []
 
@@ -87,6 +89,35 @@ def test_participants_are_grouped_by_their_labels() -> None:
         participant: "low" if k < 3 else "high" for k, participant in enumerate(PARTICIPANTS)
     }
     rows = {row["name"]: row for row in compare_groups(BY_METRIC, group_of)}
-    expected = welch_anova([VALUES["a"][:3], VALUES["a"][3:]])
-    assert (rows["a"]["f"], rows["a"]["p"]) == (expected.f, expected.p)
+    test = stats.ttest_ind(VALUES["a"][:3], VALUES["a"][3:], equal_var=False)
+    assert rows["a"]["p"] == pytest.approx(test.pvalue)
+    assert rows["a"]["groups"] == "low (n = 3); high (n = 4)"
     assert compare_groups(BY_METRIC, dict.fromkeys(PARTICIPANTS, "one")) == []
+
+
+def _compare_samples(*samples: list[float]) -> dict[str, str | float]:
+    """Return the analysis of variance of groups of values."""
+    labeled = [(f"g{k}", value) for k, sample in enumerate(samples) for value in sample]
+    scores = {f"p{n}": value for n, (_, value) in enumerate(labeled)}
+    group_of = {f"p{n}": label for n, (label, _) in enumerate(labeled)}
+    (row,) = compare_groups({"psnr": {"a": scores}}, group_of)
+    return row
+
+
+def test_unequal_variances_of_several_groups_follow_the_formula_of_welch() -> None:
+    row = _compare_samples([1, 2, 3], [2, 4, 6], [0, 5, 1, 7])
+    w = np.array([3 / 1, 3 / 4, 4 / stats.tvar([0, 5, 1, 7])])
+    means = np.array([2, 4, 3.25])
+    shares = w / w.sum()
+    between = (w * (means - (shares * means).sum()) ** 2).sum() / 2
+    imbalance = ((1 - shares) ** 2 / [2, 2, 3]).sum()
+    f, dof = between / (1 + 2 / 8 * imbalance), 8 / (3 * imbalance)
+    assert (row["f"], row["dof_between"], row["dof_within"], row["p"]) == pytest.approx(
+        (f, 2, dof, stats.f.sf(f, 2, dof))
+    )
+
+
+@pytest.mark.parametrize("last", [[3.0], [3.0, 3.0], [3.0, math.nan]])
+def test_groups_without_variance_are_not_compared(last: list[float]) -> None:
+    row = _compare_samples([1.0, 2.0], last)
+    assert np.isnan([row[name] for name in ("f", "dof_between", "dof_within", "p")]).all()

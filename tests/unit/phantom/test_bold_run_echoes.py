@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -235,3 +236,10 @@ def test_invalid_echo_times_are_rejected(
 def test_a_study_with_a_single_echo_is_rejected() -> None:
     with pytest.raises(UsageError, match="omit --echoes"):
         Study(echoes=(30.0,))
+
+
+def test_echoes_are_only_simulated_if_tedana_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tedana", None)
+    assert Study().echoes == ()
+    with pytest.raises(UsageError, match=r"pip install \"bids-sr\[multi-echo\]\""):
+        Study(echoes=(14.0, 30.0))

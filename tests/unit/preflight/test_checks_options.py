@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -569,6 +570,26 @@ def test_a_single_echo_can_be_selected(maker: BidsMaker) -> None:
     assert run.entities["echo"] == "2"
     (problem,) = plan_call(maker, "--echo-idx", "4").problems
     assert "echo 4 was not found" in problem.why
+
+
+def test_echoes_are_only_combined_if_tedana_is_installed(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refuse the call rather than skip runs; a single echo does not require tedana."""
+    monkeypatch.setitem(sys.modules, "tedana", None)
+    output_dir = maker.root.parent / "out"
+    line = [str(maker.root), str(output_dir), "participant", "--skip-bids-validation"]
+    assert main([*line, "--dry-run"]) == 0
+    make_echoes(maker)
+    assert main([*line, "--echo-idx", "2", "--dry-run"]) == 0
+    maker.subject("02")
+    for extra in (["--dry-run"], []):
+        capsys.readouterr()
+        assert main([*line, *extra]) == 2
+        message = capsys.readouterr().err
+        assert "sub-01_task-tap_echo-1_bold.nii.gz" in message
+        assert 'pip install "bids-sr[multi-echo]"' in message
+        assert not output_dir.exists()
 
 
 def test_a_dry_run_creates_no_database(maker: BidsMaker) -> None:

@@ -1,6 +1,7 @@
 """Test the methods text: citations resolve, HTML is escaped, BibTeX is parsed."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,6 @@ def test_entries_are_split_and_read():
     raw = boilerplate.split_bibtex(BIB)
     assert list(raw) == ["power2017", "tool", "many"]
     entry = text._read_entry(raw["power2017"])
-    assert text.list_authors(entry) == [("Power", "Jonathan D."), ("Müller", "Józef")]
     fields = {name: text.plain_text(value) for name, value in entry.fields.items()}
     assert fields["title"] == "A fMRI <look> at &"
     assert (fields["journal"], fields["volume"], fields["pages"]) == (
@@ -45,10 +45,18 @@ def test_in_text_citations_list_authors_and_year(key, citation):
 
 
 def test_a_reference_links_only_to_its_doi():
-    html = text._reference_html(text._read_entry(boilerplate.split_bibtex(BIB)["power2017"]))
-    assert html.startswith("Power JD, Müller J (2017). A fMRI &lt;look&gt; at &amp;.")
-    assert re.findall(r'href="([^"]+)"', html) == ["https://doi.org/10.1/x"]
-    assert "<em>NeuroImage</em> 154(2):150–158." in html
+    html = text.methods_html("[@power2017]", BIB)
+    assert re.findall(r'href="([^#"]+)"', html) == ["https://doi.org/10.1/x"]
+    assert "&lt;look&gt;" in html
+    assert (
+        "J. D. Power and J. Müller. A fMRI <look> at &. NeuroImage, 154(2):150–158, 2017."
+        in _read_text(html)
+    )
+
+
+def _read_text(html: str) -> str:
+    """Return the visible text of HTML in one line."""
+    return " ".join(unescape(re.sub("<[^>]*>", "", html)).split())
 
 
 def test_only_cited_works_are_listed_as_references():
@@ -98,12 +106,14 @@ def test_unsafe_links_and_images_are_not_rendered(markdown, expected_html):
 
 def test_names_with_particles_and_non_ascii_letters_stay_complete():
     raw = (
-        r"@book{x, author = {van der Walt, St{\'e}fan and {\O}rsted, Hans C. and others}, title ="
+        r"@misc{x, author = {van der Walt, St{\'e}fan and {\O}rsted, Hans C. and others}, title ="
         r" {T}, year = 1820}"
     )
     entry = text._read_entry(raw)
-    assert text.list_authors(entry)[:2] == [("van der Walt", "Stéfan"), ("Ørsted", "Hans C.")]
-    assert text._reference_html(entry).startswith("van der Walt S, Ørsted HC, et al. (1820).")
+    assert text._short_reference(entry) == "van der Walt et al., 1820"
+    assert _read_text(text._reference_html("x", entry)).startswith(
+        "S. van der Walt, H. C. Ørsted, and others. T."
+    )
 
 
 def test_three_files_are_written_and_not_rewritten_without_changes(tmp_path):
@@ -127,10 +137,11 @@ def test_the_bibliography_is_readable_and_its_keys_are_unique():
     assert len(keys) == len(set(keys)) == len(entries) > 0
     for key, raw in entries.items():
         entry = text._read_entry(raw)
-        assert text.plain_text(entry.fields["title"])
         is_unreleased = key == "bids_sr" and ".dev" in RELEASE
         assert is_unreleased or entry.fields["year"].isdigit()
-        assert text.list_authors(entry)
+        reference = _read_text(text._reference_html(key, entry)).casefold()
+        assert text.plain_text(entry.fields["title"]).casefold() in reference
+        assert entry.persons["author"]
 
 
 def test_packaged_files_are_found_and_missing_ones_are_named():

@@ -127,6 +127,12 @@ def test_the_brain_mask_is_the_bright_part_without_holes_or_scalp() -> None:
     assert mask[15, 15, 10]
 
 
+def test_the_brain_mask_includes_the_edge_slices_of_a_slab() -> None:
+    slab = ball(24.0)[:, :, 7:14]
+    volume = np.where(slab, 100.0, 0) + np.random.default_rng(3).normal(5, 2, slab.shape)
+    assert similarity.dice(masks.brain_mask(volume, AFFINE), slab) > 0.99
+
+
 def _shift(mm: float) -> np.ndarray:
     out = np.zeros((4, 4))
     out[:3, 3] = mm

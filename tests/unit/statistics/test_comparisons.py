@@ -50,6 +50,37 @@ def test_differences_from_an_optimum_are_differences_between_distances() -> None
     assert pair.median_series == 1.0
 
 
+def _compare(differences: list[float], margin: float) -> PairedComparison:
+    """Compare a series with zeros."""
+    values = {"a": np.array(differences), "b": np.zeros(len(differences))}
+    return compare_pairs(values, [("a", "b")], margin=margin)[0]
+
+
+def test_equivalence_is_tested_within_the_margin() -> None:
+    # mean 0, standard error 1 / sqrt(3), margin 2: t = 2 sqrt(3) on two degrees of freedom
+    p = _compare([-1, 0, 1], 2).p_equivalence
+    assert p == pytest.approx(stats.t.sf(2 * math.sqrt(3), 2))
+    assert _compare([-0.5, 0.5, 1.5], 2).p_equivalence > p
+    assert math.isnan(_compare([-1, 0, 1], math.nan).p_equivalence)
+    assert math.isnan(_compare([-1, 0, 1], 0).p_equivalence)
+
+
+def test_equal_differences_have_no_t_but_an_interval_and_a_decided_equivalence() -> None:
+    inside, outside = _compare([0.1, 0.1, 0.1], 0.2), _compare([0.3, 0.3, 0.3], 0.2)
+    assert math.isnan(inside.t)
+    assert math.isnan(inside.p_t)
+    assert (inside.mean_difference, inside.mean_lower, inside.mean_upper) == pytest.approx(
+        [0.1] * 3
+    )
+    assert (inside.p_equivalence, outside.p_equivalence) == (0, 1)
+    # 0.2 three times, up to rounding
+    rounded = {"a": np.array([0.3, 0.7, 1.2]), "b": np.array([0.1, 0.5, 1.0])}
+    assert math.isnan(compare_pairs(rounded, [("a", "b")])[0].p_t)
+    single = _compare([0.3], 0.2)
+    assert (single.n, single.dof, single.mean_difference) == (1, 0, 0.3)
+    assert np.isnan([single.t, single.p_t, single.p_equivalence, single.mean_lower]).all()
+
+
 def test_p_values_are_corrected_within_families() -> None:
     comparisons = compare_pairs(VALUES, PAIRS, margin=2.0)
     corrected = correct(comparisons, ["x", "y", "x"], least_n=2)
@@ -107,3 +138,8 @@ def test_summaries_skip_undefined_values() -> None:
     assert (summary.q1, summary.median, summary.q3) == (1.5, 2.0, 4.0)
     assert math.isnan(summaries.summarize([5.0]).sd)
     assert math.isnan(summaries.summarize([]).mean)
+
+
+def test_quartiles_skip_missing_values() -> None:
+    assert summaries.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
+    assert np.isnan(summaries.quartiles([math.nan])).all()

@@ -79,7 +79,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
 def test_points_and_images_are_transformed_alike(run: dict[str, Any], tmp_path: Path) -> None:
     write_itk(tmp_path / "boldref2t1w.txt", run["template"].boldref2t1w_xfm)
     chain = [tmp_path / "boldref2t1w.txt", run["template"].t1w2std_xfm]
-    (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain, seed=1)
+    (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain)
     expected = (
         shift_xfm(2.0, -4.0, 0.0, 0.1)
         @ shift_xfm(-6.0, 0.0, 4.0)
@@ -274,7 +274,7 @@ def test_an_atlas_region_is_placed_like_a_sphere_at_its_center(tmp_path: Path) -
     x, y, z = map(float, center)
     seeds = [Seed("sphere", (x, y, z), 6.0), Seed("region", labels=("Precentral_L",))]
     chain = [tmp_path / "boldref2t1w.txt", tmp_path / "t1w2std.txt"]
-    points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
+    points = apply_to_points([seed.center for seed in seeds], chain)
     to_template = chain_through_t1w(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
     brain = Volume(np.ones(shape, dtype=bool), affine)
     voxels, _ = _place_seeds(

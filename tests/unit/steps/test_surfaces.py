@@ -200,7 +200,7 @@ def test_fsaverage_placed_through_mni152_is_in_gray_matter(tmp_path):
     from bids_sr.registration.templates import load_template
 
     write_itk(tmp_path / "t1w2std.txt", TO_BOLD)
-    surface_files = transform_fsaverage(tmp_path / "t1w2std.txt", here=tmp_path, random_seed=1)
+    surface_files = transform_fsaverage(tmp_path / "t1w2std.txt", here=tmp_path)
     gray = load_template("MNI152NLin2009aSym").tissues[0]
 
     def share(points: list[np.ndarray]) -> float:
@@ -252,9 +252,7 @@ def test_vertices_are_placed_by_spherical_registration(tmp_path):
     turns = [np.eye(3), TO_BOLD[:3, :3]]
     spheres = [write_surface(100 * unit @ turns[n].T, f"s{n}.surf.gii") for n in range(2)]
     (here := tmp_path / "here").mkdir()
-    placed_files = transform_fsaverage(
-        tmp_path / "none", surface_files, spheres, here=here, random_seed=1
-    )
+    placed_files = transform_fsaverage(tmp_path / "none", surface_files, spheres, here=here)
     for file, parameters, name in zip(placed_files, surface_parameters, RIBBON, strict=True):
         target = load_surf_mesh(FSAVERAGE[f"sphere_{name.partition('_')[2]}"]).coordinates
         target = target / np.linalg.norm(target, axis=1, keepdims=True) @ turns[parameters[0] > 0]

@@ -1,17 +1,16 @@
-"""Paired statistics compared with scipy, statsmodels (if installed) and examples by hand."""
+"""Signed-rank test and Hodges–Lehmann estimate compared with scipy and examples by hand."""
 
 import math
 import tracemalloc
 from itertools import product
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from bids_sr.statistics import multiple_comparisons, paired_tests, summaries, wilcoxon
+from bids_sr.statistics import wilcoxon
+from bids_sr.statistics.comparisons import compute_differences
 
 # Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric
 # Statistical Methods, table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 %
@@ -32,7 +31,7 @@ def by_enumeration(d: np.ndarray) -> float:
 
 
 def test_signed_rank_and_hodges_lehmann_equal_the_textbook_example() -> None:
-    d = paired_tests.differences(AFTER, BEFORE)
+    d = compute_differences(np.array(AFTER), np.array(BEFORE))
     test = wilcoxon.signed_rank(d)
     assert (test.n_nonzero, test.w_plus, test.method) == (9, 5.0, "exact")
     assert test.p_wilcoxon == pytest.approx(20 / 512)
@@ -73,21 +72,19 @@ def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy()
 
 
 def test_identical_values_are_reported_and_do_not_crash() -> None:
-    d = paired_tests.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
+    d = compute_differences(np.array([0.4, 0.4, 0.2]), np.array([0.4, 0.4, 0.2]))
     test = wilcoxon.signed_rank(d)
     assert (test.method, test.n_nonzero, test.p_wilcoxon) == ("identical", 0, 1.0)
     assert math.isnan(test.effect_size)
     assert test.p_smallest == 1
-    assert math.isnan(paired_tests.paired_t(d).p_t)
     assert wilcoxon.hodges_lehmann(d).difference == 0
 
 
 def test_differences_that_differ_by_rounding_are_ties() -> None:
     # 0.2 three times, up to rounding
-    d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
+    d = compute_differences(np.array([0.3, 0.7, 1.2]), np.array([0.1, 0.5, 1.0]))
     assert len(set(np.abs(d))) == 1
     assert wilcoxon.signed_rank(d).w_plus == 6
-    assert math.isnan(paired_tests.paired_t(d).p_t)  # no variance
 
 
 def test_the_smallest_p_value_and_the_interval_of_few_participants() -> None:
@@ -135,106 +132,6 @@ def test_many_differences_have_a_large_sample_interval() -> None:
     assert interval.upper - interval.lower == pytest.approx(
         2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
     )
-
-
-def test_paired_t_equals_scipy() -> None:
-    a, b = RNG.normal(0, 1, 9), RNG.normal(0.4, 1, 9)
-    expected = stats.ttest_rel(a, b)
-    test = paired_tests.paired_t(a - b)
-    interval = expected.confidence_interval()
-    assert (test.t, test.dof, test.p_t) == pytest.approx((expected.statistic, 8, expected.pvalue))
-    assert (test.mean_difference, test.mean_lower, test.mean_upper) == pytest.approx(
-        ((a - b).mean(), interval.low, interval.high)
-    )
-
-
-def test_equivalence_equals_statsmodels() -> None:
-    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
-    a, b = RNG.normal(0, 1, 14), RNG.normal(0.1, 1, 14)
-    expected = weightstats.ttost_paired(a, b, -0.6, 0.6)[0]
-    assert paired_tests.equivalence(a - b, 0.6) == pytest.approx(expected)
-
-
-def test_equivalence_by_hand() -> None:
-    # mean 0, standard error 1 / sqrt(3), margin 2: t = 2 sqrt(3) on two degrees of freedom
-    assert paired_tests.equivalence([-1, 0, 1], 2) == pytest.approx(
-        float(stats.t.sf(2 * math.sqrt(3), 2))
-    )
-    assert paired_tests.equivalence([0.1, 0.1, 0.1], 0.2) == 0
-    assert paired_tests.equivalence([0.3, 0.3, 0.3], 0.2) == 1
-    assert math.isnan(paired_tests.equivalence([0.3], 0.2))
-
-
-def test_friedman_by_hand_and_compared_with_scipy() -> None:
-    """If all four participants order three series alike, the statistic is n (k - 1)."""
-    same_order = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
-    # chi-square of 8, two degrees of freedom
-    assert paired_tests.friedman(same_order) == pytest.approx(math.exp(-4))
-    series = RNG.integers(0, 5, (4, 15)).astype(float)  # with ties
-    expected = stats.friedmanchisquare(*series)
-    assert paired_tests.friedman(series) == pytest.approx(expected.pvalue)
-    # differences between participants do not matter; Welch's test would not detect the effect
-    assert paired_tests.friedman(series + 1000 * np.arange(15)) == pytest.approx(expected.pvalue)
-
-
-def test_friedman_skips_participants_with_missing_series() -> None:
-    series = np.array([[1.0, 2, 3, math.nan], [2, 4, 3.5, 0], [3, 5, 9, 1]])
-    assert paired_tests.friedman(series) == paired_tests.friedman(series[:, :3])
-    assert math.isnan(paired_tests.friedman([[1, 2, 3]]))
-    assert math.isnan(paired_tests.friedman([[1, 2], [1, 2], [1, 2]]))
-    assert math.isnan(paired_tests.friedman([[1], [2], [3]]))
-    assert math.isnan(paired_tests.friedman([[], []]))
-    # statistic of the sign test: (3 - 1)^2 / 4
-    p_of_two_series = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])
-    assert p_of_two_series == pytest.approx(stats.chi2.sf(1.0, 1))
-
-
-def test_corrections_by_hand() -> None:
-    assert multiple_comparisons.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx(
-        [0.03, 0.06, 0.06, math.nan], nan_ok=True
-    )
-    assert multiple_comparisons.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx(
-        [0.03, 0.04, 0.04]
-    )
-    assert multiple_comparisons.holm([]) == []
-
-
-@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
-@settings(max_examples=60, deadline=None)
-def test_false_discovery_rates_follow_the_definition(p: list[float]) -> None:
-    """Compare with Benjamini and Hochberg (1995).
-
-    The rate is the lowest m p / rank among p values at least as large, at most 1; m counts the p
-    values that are not NaN.
-    """
-    valid = [value for value in p if not math.isnan(value)]
-    scaled = {p_j: len(valid) * p_j / sum(value <= p_j for value in valid) for p_j in valid}
-    expected = [min([1.0, *(q for p_j, q in scaled.items() if p_j >= value)]) for value in valid]
-    rates = multiple_comparisons.benjamini_hochberg(p)
-    assert [math.isnan(rate) for rate in rates] == [math.isnan(value) for value in p]
-    np.testing.assert_allclose([q for q in rates if not math.isnan(q)], expected, 0, 1e-12)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
-def test_corrections_equal_statsmodels(p: list[float]) -> None:
-    for corrected, method in (
-        (multiple_comparisons.holm, "holm"),
-        (multiple_comparisons.benjamini_hochberg, "fdr_bh"),
-    ):
-        with patch("gc.collect"):  # statsmodels calls it every time
-            assert corrected(p) == pytest.approx(list(multipletests(p, method=method)[1]))
-
-
-def test_quartiles_skip_missing_values() -> None:
-    assert summaries.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
-    assert np.isnan(summaries.quartiles([math.nan])).all()
-
-
-@pytest.mark.parametrize(("a", "b"), [([1, 2], [1]), ([], []), ([1, math.nan], [1, 2])])
-def test_unpaired_values_are_rejected(a: list[float], b: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"paired values are required|defined"):
-        paired_tests.differences(a, b)
 
 
 @pytest.mark.parametrize("kind", ["continuous", "rounded", "few values", "equal", "far from zero"])
