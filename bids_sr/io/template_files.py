@@ -73,19 +73,13 @@ def find_t1w(template: str) -> Path | None:
     return nilearn_image("t1") if path is None and template == NILEARN_SPACE else path
 
 
-def find_brain_mask(template: str) -> Path | None:
-    """Return the brain mask of a template, or None if it is not on this computer."""
-    return template_file(template, _MASK)
-
-
 def is_available(template: str) -> bool:
     """Return whether a template can be loaded on this computer.
 
     A T1w image with a brain mask or a skull-stripped image is required.
     """
-    return template == NILEARN_SPACE or bool(
-        template_file(template, _T1W) and find_brain_mask(template)
-    )
+    has_mask = template_file(template, _T1W) and template_file(template, _MASK)
+    return template == NILEARN_SPACE or bool(has_mask)
 
 
 def available_templates() -> tuple[str, ...]:

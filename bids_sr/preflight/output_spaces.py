@@ -37,6 +37,7 @@ _REQUIRED_IMAGES: Mapping[str, _Query] = {
     "brain mask": {**_VOLUME, "suffix": "mask", "desc": "brain"},
 }
 _TISSUES: _Query = {**_VOLUME, "suffix": "probseg", "label": ["GM", "WM"]}
+_OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
 def check_spaces(
@@ -83,9 +84,9 @@ def check_templates(settings: Settings, findings: Findings) -> None:
 def _open_templateflow(spaces: Sequence[Space], findings: Findings) -> Iterator[Any]:
     """Provide a client of TemplateFlow whose folder has an empty file for each existing file.
 
-    The folder is temporary, because the client only lists the files in its folder, and the cache
-    may contain some templates only and may be read-only. The client is None, with a problem, if an
-    empty cache is read-only, in which the import writes files.
+    The folder is temporary: the client lists the files of its folder, but the cache may be
+    read-only or contain only some templates. The client is None, with a problem, if the cache is
+    empty and read-only, because importing the client writes files to an empty cache.
     """
     try:
         with warnings.catch_warnings():
@@ -111,7 +112,7 @@ def _check_with_templateflow(space: Space, client: Any, findings: Findings) -> N
             findings.refuse_option(
                 option_text,
                 f"the template does not include a {name}, which is required for registration",
-                "Choose another output space, or omit this space.",
+                _OTHER_SPACE_FIX,
             )
             return
     if space.resolution:
@@ -142,6 +143,9 @@ def _describe_unknown(space: Space, client: Any) -> tuple[str, str]:
     names = sorted({*client.templates(**t1w)} & {*client.templates(**mask)})
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
+    own_folder = templateflow_home() / f"tpl-{space.name}"
+    if own_folder.is_dir():
+        return f"{own_folder} does not contain a T1w image and a brain mask", _OTHER_SPACE_FIX
     names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
     similar_names = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
     hint = f"Did you mean {names_by_lowercase[similar_names[0]]}? " if similar_names else ""

@@ -197,6 +197,7 @@ NONEXISTENT_SPACES = {
     "MNI152Lin:cohort-1": ("has no cohorts", "Use MNI152Lin without a cohort"),
     "MNI152Lin:res-5": ("5 is not available for this template (available: res-1 (1 mm)", "Lin w"),
     "UNCInfant:cohort-1": ("does not include a brain mask", "Choose another"),
+    "Own": ("tpl-Own does not contain a T1w image and a brain mask", "Choose another"),
     "WHS": ("does not include a T1w image", "Choose another"),
 }
 
@@ -206,6 +207,7 @@ def test_spaces_that_do_not_exist_are_rejected_before_the_data_set_is_read(
 ) -> None:
     """The list of templates is complete, also if the cache only contains some templates."""
     write_template(home / f"tpl-{COLIN}", f"tpl-{COLIN}")
+    (home / "tpl-Own").mkdir()
     monkeypatch.setattr("bids_sr.preflight.checks.survey", lambda _: pytest.fail("data set read"))
     BidsMaker(tmp_path / "bids").subject()
     problems = check(settings_for(tmp_path, "func", *NONEXISTENT_SPACES)).problems
