@@ -24,6 +24,7 @@ from bids_sr.pipeline.step import Step
 
 FOLDER = Path(bids_sr.__file__).parent
 DYNAMIC_IMPORTS = {
+    ("bids_sr.config.tedana", "find_spec('tedana')"): "another package",
     ("bids_sr.io.template_files", "find_spec('nilearn')"): "another package",
     ("bids_sr.lazy", "import_module(f'{package}.{module_by_name[name]}')"): (
         "the digests read the table of names"
