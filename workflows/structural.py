@@ -13,7 +13,7 @@ from bids_sr.bids import (
 )
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
-from bids_sr.io.template_cache import DEFAULT_SPACE
+from bids_sr.io.template_files import DEFAULT_SPACE
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.nodes import scope_name

@@ -40,7 +40,7 @@ from bids_sr.bids.precomputed import (
 )
 from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
 from bids_sr.config.spaces import FSAVERAGE, Space
-from bids_sr.io.template_cache import DEFAULT_SPACE, INSTALLED_TEMPLATES
+from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
 
 _KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
 _TISSUES = ("GM", "WM", "CSF")
@@ -110,8 +110,8 @@ def find_anatomy(
     """Return the anatomical derivatives of a participant from the first directory that has them.
 
     The session of the first of the `images`, the T1w images of the data set, is preferred.
-    `spaces` are the requested templates; if empty, the first supported template that has
-    transforms is taken. Returns None if no directory has a preprocessed T1w image with a brain
+    `spaces` are the requested templates; if empty, the first template on this computer that
+    has transforms is taken. Returns None if no directory has a preprocessed T1w image with a brain
     mask.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
@@ -122,7 +122,7 @@ def find_anatomy(
         anat = _collect_anatomy(origin, label, session, findings)
         if anat is not None:
             available_spaces = [
-                space for space in spaces or INSTALLED_TEMPLATES if space in anat.spaces
+                space for space in spaces or available_templates() if space in anat.spaces
             ]
             _check_anatomy(anat, available_spaces if spaces else available_spaces[:1], findings)
             _note_missing_anatomy(label, anat, spaces, findings)
@@ -162,17 +162,21 @@ def _note_missing_anatomy(
 ) -> None:
     """Report the tissue maps and transforms that anatomical derivatives lack.
 
-    `spaces` are the requested templates; if empty, one supported template suffices.
+    `spaces` are the requested templates; if empty, one template on this computer
+    suffices.
     """
     missing_outputs = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
-    if spaces:
-        missing_spaces = [space for space in spaces if space not in anat.spaces]
-        output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
-    else:
-        has_any = any(space in anat.spaces for space in INSTALLED_TEMPLATES)
-        missing_spaces = [] if has_any else list(INSTALLED_TEMPLATES)
-        output_spaces = DEFAULT_SPACE
+    missing_spaces = [space for space in spaces if space not in anat.spaces]
+    advice = ""
+    if not spaces and not any(space in anat.spaces for space in available_templates()):
+        missing_spaces = [DEFAULT_SPACE]
+        if other_templates := " or ".join(sorted(anat.spaces.keys() - {"fsnative"})):
+            advice = (
+                f" To use the transforms to {other_templates}, which is not available on this"
+                " machine, request it with --output-spaces."
+            )
     if missing_spaces:
+        output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
         missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
             f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
         )
@@ -180,7 +184,7 @@ def _note_missing_anatomy(
         findings.note(
             f"sub-{label}",
             f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
-            " Missing outputs are computed by bids-sr.",
+            f" Missing outputs are computed by bids-sr.{advice}",
         )
 
 

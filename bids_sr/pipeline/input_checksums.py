@@ -22,7 +22,7 @@ def list_input_files(graph: Graph, node: Node) -> list[Path]:
         for handle in wire.handles
         if handle.node is None
     ]
-    files = [path for path in map(Path, node.reads) if path.is_file()]
+    files = [path for path in node.reads if path.is_file()]
     return [*_iterate_files([external_artifacts, graph.settings[node]]), *files]
 
 

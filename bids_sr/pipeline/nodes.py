@@ -111,8 +111,8 @@ class Node:
         return cost if isinstance(cost, RunTime) else self._evaluate(cost)
 
     @property
-    def reads(self) -> Sequence[Path | str]:
-        """Files, or their URIs, that the step reads because its settings name them."""
+    def reads(self) -> Sequence[Path]:
+        """Files that the step reads because its settings name them."""
         reads = self.step.reads
         return () if reads is None else self._evaluate(reads)
 

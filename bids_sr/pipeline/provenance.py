@@ -105,7 +105,7 @@ class Provenance:
 
     def _find_sources(self, node: Node) -> dict[str, bool]:
         """Return the inputs of a node by URI, and whether they are direct sources."""
-        uris = {path if isinstance(path, str) else self.uri(path): True for path in node.reads}
+        uris = {self.uri(path): True for path in node.reads}
         for name in (
             input_name for input_name in node.step.inputs if input_name not in node.step.monitored
         ):

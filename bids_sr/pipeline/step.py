@@ -184,7 +184,7 @@ class Step(Generic[_P, _R]):
         cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
         small: bool = False,
         resumes: bool = False,
-        reads: Callable[..., Sequence[Path | str]] | None = None,
+        reads: Callable[..., Sequence[Path]] | None = None,
         monitored: Sequence[str] = (),
         awaited: bool = False,
     ) -> None:
@@ -379,7 +379,7 @@ def step(
     cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
     small: bool = False,
     resumes: bool = False,
-    reads: Callable[..., Sequence[Path | str]] | None = None,
+    reads: Callable[..., Sequence[Path]] | None = None,
     monitored: Sequence[str] = (),
     awaited: bool = False,
 ) -> Callable[[Callable[_P, _R]], Step[_P, _R]]:
@@ -398,9 +398,9 @@ def step(
         Whether the step only handles small tables, in less time than a cluster job needs to start.
     resumes : bool, optional
         Whether the folder of a killed step remains, and the step resumes from the files in it.
-    reads : Callable[..., Sequence[Path | str]] | None, optional
-        Returns files, or their URIs, that the step reads because its settings name them; its
-        parameters are settings of the step.
+    reads : Callable[..., Sequence[Path]] | None, optional
+        Returns files that the step reads because its settings name them; its parameters are
+        settings of the step.
     monitored : Sequence[str], optional
         Artifacts that only appear in a log, such as a held-out pair; they are not sources of the
         outputs.

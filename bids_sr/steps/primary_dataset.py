@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.config.memory import Need
-from bids_sr.io import template_cache
+from bids_sr.io import template_files
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -110,7 +110,7 @@ def mask_in_template(
     named as in TemplateFlow, with the cohort after a plus sign. `resolution` is a resolution label
     of the template; "" for the grid of the template in the registration.
     """
-    resolution_grid = template_cache.load_grid(template_space, resolution) if resolution else None
+    resolution_grid = template_files.load_grid(template_space, resolution) if resolution else None
     shape, affine = resolution_grid or (template.data.shape, template.affine)
     grid = Volume(np.zeros(shape, dtype=np.float32), affine)
     brain = t1w_mask.like(t1w_mask.data.astype(np.float32))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nibabel.affines import apply_affine
 
-from bids_sr.io import template_cache
+from bids_sr.io import template_files
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
@@ -73,7 +73,7 @@ def grid_in_template(
     super-resolved series.
     """
     grid = (
-        template_cache.load_grid(template_space, resolution)
+        template_files.load_grid(template_space, resolution)
         if resolution
         else grid_around(
             template_mask.data, template_mask.affine, _compute_series_zooms(boldref, factor)

@@ -10,7 +10,7 @@ from bids_sr.bids import Findings, Subject
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
-from bids_sr.io.template_cache import DEFAULT_SPACE
+from bids_sr.io.template_files import DEFAULT_SPACE
 from bids_sr.notices import UsageError
 from bids_sr.structural.lesion_references import (
     automatic_mask_path,

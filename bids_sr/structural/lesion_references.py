@@ -11,7 +11,7 @@ from bids_sr.bids.entities import SHORT_NAMES, parse_entities
 from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
-from bids_sr.io.template_cache import DEFAULT_SPACE
+from bids_sr.io.template_files import DEFAULT_SPACE
 
 _MASK_ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
 """End of the file name of a stored mask, and of an edited copy."""

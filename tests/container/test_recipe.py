@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bids_sr
+from bids_sr.region_names import find_atlas
 
 ROOT = Path(__file__).parents[2]
 LOCKS = (
@@ -374,6 +375,8 @@ def test_available_templates_are_kept_with_all_files(templates) -> None:
     }
 
 
-def test_the_image_states_the_license_of_the_atlas() -> None:
+def test_the_license_of_the_atlas_is_stated_and_included() -> None:
     assert 'licenses="Apache-2.0 AND GPL-1.0-or-later"' in DOCKERFILE
     assert "GNU General Public License" in (ROOT / "NOTICE").read_text()
+    license_file = find_atlas().image.with_name("LICENSE")
+    assert "GNU GENERAL PUBLIC LICENSE" in license_file.read_text()

@@ -24,11 +24,11 @@ from bids_sr.pipeline.step import Step
 
 FOLDER = Path(bids_sr.__file__).parent
 DYNAMIC_IMPORTS = {
-    ("bids_sr.io.installed_files", "find_spec(package)"): "other packages",
+    ("bids_sr.config.tedana", "find_spec('tedana')"): "another package",
+    ("bids_sr.io.template_files", "find_spec('nilearn')"): "another package",
     ("bids_sr.lazy", "import_module(f'{package}.{module_by_name[name]}')"): (
         "the digests read the table of names"
     ),
-    ("bids_sr.preflight.output_spaces", "import_module('templateflow.api')"): "another package",
     ("bids_sr.sr.method", "import_module(_list_module_names()[name])"): "found by `__path__`",
     ("bids_sr.sr.method", "walk_packages(methods.__path__, f'{methods.__name__}.')"): (
         "found by `__path__`"

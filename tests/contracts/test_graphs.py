@@ -298,7 +298,7 @@ def _echoes(maker: BidsMaker) -> None:
 
 TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
 PREPARED = ["-d", "fmriprep={root}/prep"]
-SPACES = ["MNI152NLin2009cAsym:res-2:res-1", "T1w", "MNI152NLin6Asym"]
+SPACES = ["MNI152NLin2009cAsym:res-2:res-1", "T1w", "MNI152NLin2009aSym"]
 SURFACES = ["fsnative", "fsaverage:den-10k"]
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
@@ -754,7 +754,7 @@ def test_only_maps_are_projected_to_surfaces(tmp_path: Path, spheres: bool) -> N
     for sphere in () if spheres else prep.root.rglob("*_sphere.surf.gii"):
         sphere.unlink()
     for path in [*prep.root.rglob("*MNI152NLin2009cAsym*_xfm.h5")]:
-        path.rename(str(path).replace("NLin2009cAsym", "NLin6Asym"))
+        path.rename(str(path).replace("NLin2009cAsym", "NLin2009aSym"))
     options = [
         option.format(root=tmp_path) for option in (*PREPARED, "--output-spaces", *SURFACES)
     ]

@@ -135,7 +135,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 EVERYWHERE = {
     "io.atomic_files",
-    "io.installed_files",
+    "io.data_folders",
     "io.json_values",
     "io.tables",
     "series",

@@ -152,7 +152,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/group/input_maps.py::*": FILES,
     "bids_sr/structural/group/volume_change.py::sort_times.*": FILES,
     "bids_sr/cli/console.py::_make_file_lines": FILES,
-    "bids_sr/io/template_cache.py::*": FILES,
+    "bids_sr/io/template_files.py::*": FILES,
     "bids_sr/io/tables.py::*": FORMAT,
     "bids_sr/preflight/checks.py::is_rest": FILES,
     "bids_sr/pipeline/artifacts.py::*": FILES,

@@ -22,6 +22,7 @@ from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.dataset_description import dataset_root, write_dataset
 from bids_sr.preflight import check_data
+from bids_sr.preflight.region_spaces import choose_template
 
 STEM = "sub-01/func/sub-01_task-tap"
 HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
@@ -145,6 +146,32 @@ def test_missing_transforms_are_reported_for_the_requested_space(data):
     assert "transforms between T1w and MNI152NLin2009aSym" in "\n".join(
         map(str, planned(data, *options).warnings)
     )
+
+
+def test_transforms_to_a_template_are_used_if_the_template_is_on_this_computer(
+    data, tmp_path, monkeypatch
+):
+    """Otherwise, the T1w image is registered to the default template, which needs no network."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "flow"))
+    other = "MNI152NLin6Asym"
+    for path in [*prepared(data).root.rglob(f"*{SPACE}*_xfm.*")]:
+        path.rename(str(path).replace(SPACE, other))
+
+    def choose() -> tuple[str, str]:
+        plan = planned(data)
+        assert plan.problems == ()
+        return choose_template(settings_of(data), plan.subjects[0]), str(plan.warnings)
+
+    template, warnings = choose()
+    assert template == SPACE
+    assert f"not include transforms between T1w and {SPACE} (" in warnings
+    assert f"To use the transforms to {other}, which is not available on this mac" in warnings
+    (folder := tmp_path / "flow" / f"tpl-{other}").mkdir(parents=True)
+    for ending in ("T1w", "desc-brain_mask"):
+        (folder / f"tpl-{other}_res-01_{ending}.nii.gz").write_bytes(bytes(400))
+    template, warnings = choose()
+    assert template == other
+    assert "transforms" not in warnings
 
 
 def test_derivatives_are_part_of_the_settings_digest(data):

@@ -234,7 +234,7 @@ def test_a_concurrent_run_on_the_same_participant_is_rejected(
         )
         assert call("--dry-run") == 0
     assert call() == 0
-    assert not list(tmp_path.rglob("*.lock"))
+    assert not list(tmp_path.rglob("*.lease"))
 
 
 def test_partial_files_of_a_killed_run_are_removed(

@@ -16,7 +16,6 @@ import pytest
 
 from bids_sr.config import UsageError, lock
 from bids_sr.config.lock import find_running, output_lock
-from bids_sr.io import atomic_files
 
 _LEASE_S = 1.5  # in all processes of these tests
 _PROGRAM = """
@@ -165,7 +164,7 @@ def test_a_full_disk_is_reported_and_nothing_is_left(
     def fail(path: Path, _content: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(atomic_files, "write_json", fail)
+    monkeypatch.setattr(lock, "write_json", fail)
     with pytest.raises(UsageError, match="No space left"), _hold_lock(tmp_path, "01"):
         pytest.fail("locked")
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from groupmaps import (
     write_run,
 )
 
-from bids_sr.config import UsageError
+from bids_sr.config import UsageError, lock
 from bids_sr.config.lock import output_lock
 from bids_sr.group.input_maps import find_maps
 from bids_sr.group.map_records import GroupMapRecord
@@ -271,7 +271,10 @@ def test_a_participant_with_a_damaged_map_of_all_runs_is_not_in_the_map(tmp_path
     assert str(path) in record.excluded["sub-03"].reason
 
 
-def test_running_participants_are_refused_unless_others_are_requested(study: Study) -> None:
+def test_running_participants_are_refused_unless_others_are_requested(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_BEAT_S", 0.2)
     uuid = "20260101-000000_other"
     with output_lock(study.out, None, participants=["03"], run_uuid=uuid):
         with pytest.raises(UsageError, match="sub-03") as raised:
@@ -286,7 +289,10 @@ def test_running_participants_are_refused_unless_others_are_requested(study: Stu
     assert study.find().plan.records[0].participants == tuple(study.participants)
 
 
-def test_running_participants_who_left_the_data_set_do_not_matter(study: Study) -> None:
+def test_running_participants_who_left_the_data_set_do_not_matter(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_BEAT_S", 0.2)
     with output_lock(study.out, None, participants=["09"], run_uuid="x"):
         assert len(study.find().participants) == 4
 

