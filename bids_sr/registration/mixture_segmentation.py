@@ -6,9 +6,9 @@ the last rounds, the mixing weights are also multiplied by the posteriors averag
 voxels (a mean-field Markov random field). The model is fast and deterministic, and intended for
 confounds and reports, not for volumetry.
 
-On two simulated heads, Dice coefficients of gray and white matter are .922 and .912; with the same
-priors, Atropos reaches .913 and .896 in 40 times the processor time
-(`python benchmarks/libraries.py tissues`).
+On two simulated heads, mean Dice coefficients of gray and white matter are .922 and .912; given
+the same priors, Atropos reaches .913 and .896 in 40 times the processor time, or .922 and .917
+with more weight of the priors in 67 times (`python benchmarks/libraries.py tissues`).
 """
 
 import numpy as np
