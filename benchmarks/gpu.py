@@ -17,9 +17,9 @@ slices. `scored on` describes these slices: held-out slices, or, if the paper ho
 training slices, whose scores are not an accuracy on new slices. Scores of `tv` use all slices of
 the high-resolution image, which its training has not seen.
 
-The machine needs torch, numpy, scipy, nibabel, safetensors and the source tree, which need not be
-installed. The images are used as they are: both images of this pair have the same frame. The mask
-is computed from the low-resolution image.
+The machine needs torch, numpy, scipy, scikit-image, nibabel, safetensors and the source tree,
+which need not be installed. The images are used as they are: both images of this pair have the
+same frame. The mask is computed from the low-resolution image.
 
 It has not been run to its end: no GPU was available when it was written. It was tested on a CPU
 with --steps, which shortens each training and marks the table.

@@ -14,7 +14,8 @@ python benchmarks/posterior.py cost OUT BIDS_DIR ...
     processor time and memory of the posterior, and of the whole program
 
 DATA is the folder of `people.py`, ONLY is RUN or RUN:KIND, such as B2 or B2:blind. The output of
-each call stays in OUT/RUN/KIND, its values in OUT/RUN/KIND.json; existing results are reused.
+each call stays in OUT/RUN/blind or OUT/RUN/calibrated, its values in OUT/RUN/KIND.json; existing
+results are reused.
 
 Truth is the same run as measured. Coverage: of effect +- 1.96 sqrt(SD^2 + SE^2), with the SE of
 the linear model of the difference of both series, so that measured noise counts once. Wrong:
@@ -200,7 +201,7 @@ def measure(tested: Tested, data: Path, out: Path, only: Sequence[str]) -> None:
             continue
         low, truth = make_tested(tested, data, out)
         calibration = "none" if kind == "blind" else str(make_calibration(kind, tested, data, out))
-        place, more = out / tested.name / kind, ["--truth", str(truth)]
+        place, more = out / tested.name / LABELS[kind], ["--truth", str(truth)]
         stored = call(low, place, CONTRASTS[tested.name], *more, "--calibration", calibration)
         figures: dict[str, Any] = {"applied": stored.applied}
         if stored.applied:

@@ -291,10 +291,24 @@ def apply_to_points(
 ) -> Array:
     """Map reference points to the image through a chain of transform files.
 
-    The chain is the same as in `apply`, which resamples the image to the reference. Points are (N,
-    3; RAS+ mm), and points of the reference go through the last file first. Raises
-    `TransformError` if a file is not a readable transform in 3D, because the program of ANTs would
-    end the process.
+    The chain is the same as in `apply`, which resamples the image to the reference.
+
+    Parameters
+    ----------
+    points : Sequence[Sequence[float]] | Array
+        Points of the reference (N, 3; RAS+ mm).
+    transforms : Sequence[Path]
+        ITK transform files; the last file is applied first.
+
+    Returns
+    -------
+    Array
+        Points of the image (N, 3; RAS+ mm).
+
+    Raises
+    ------
+    TransformError
+        A file is not a readable transform in 3D. ANTs itself would end the process.
     """
     import pandas as pd
 

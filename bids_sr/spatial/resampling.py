@@ -5,11 +5,9 @@ zeros would blank the edge slices of every volume that moves at all, and add jum
 series there. Masks exclude voxels outside the acquired field of view.
 
 The cubic spline (`spline_kernels`) and linear interpolation (`linear_kernels`) are compiled; less
-common orders use scipy.
-
-The values of the cubic spline equal those of `scipy.ndimage.affine_transform` to 4e-6 SD, in a
-tenth of the processor time on a turned grid and a seventeenth on a parallel grid
-(`python benchmarks/libraries.py resampling`).
+common orders use scipy. The cubic spline gives the values of `scipy.ndimage.affine_transform`
+within 4e-6 SD, in a tenth of the processor time on a turned grid and a seventeenth on a parallel
+grid (`python benchmarks/libraries.py resampling`).
 """
 
 from collections.abc import Callable, Iterator, Sequence

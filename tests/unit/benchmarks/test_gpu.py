@@ -24,9 +24,10 @@ FEW_PACKAGES = (
     "scipy",
     "nibabel",
     "safetensors",
+    "skimage",
     # imported by the packages above
     *("torchgen", "functorch", "triton", "typing_extensions", "packaging", "sympy", "mpmath"),
-    *("networkx", "jinja2", "markupsafe", "fsspec", "filelock", "cython_runtime"),
+    *("networkx", "jinja2", "markupsafe", "fsspec", "filelock", "cython_runtime", "lazy_loader"),
 )
 
 
