@@ -202,12 +202,12 @@ def panels(out: Path, best: str) -> dict[str, tuple[nb.Nifti1Image, nb.Nifti1Ima
     high = {"B-spline": "bspline", f"super-resolved ({best})": best, "measured": "measured"}
     found = {
         ACQUIRED: (
-            load(out, "desc-acquired_bold"),
+            load(out, "space-boldref_desc-acquired_bold"),
             load(out, f"space-boldref_contrast-{CONTRAST}_stat-t_desc-acquired_statmap"),
         ),
         **{
             title: (
-                load(out, f"res-hr_desc-{name}_bold"),
+                load(out, f"space-boldref_res-hr_desc-{name}_bold"),
                 load(out, f"space-boldref_res-hr_contrast-{CONTRAST}_stat-t_desc-{name}_statmap"),
             )
             for title, name in high.items()
