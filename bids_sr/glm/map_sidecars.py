@@ -10,8 +10,8 @@ from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
 
 Sidecar = dict[str, object]
 NO_ERROR = (
-    "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 11 to"
-    " 15 % of the most active voxels in B-spline maps had the wrong sign."
+    "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 10 to"
+    " 16 % of the most active voxels in B-spline maps had the wrong sign."
 )
 """Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without calibration,
 all events, FDR region).
