@@ -87,7 +87,9 @@ def coverage(stored: Stored) -> Iterator[dict[str, Any]]:
             yield row | {
                 "one level down": below.get(contrast, "") if width == 0 else "",
                 "r(SD, error)": float(np.corrcoef(sd[mask], np.abs(error[mask]))[0, 1]),
-                "rms error / SD": rms((error**2 - noise)[mask]) / max(1e-9, rms(sd[mask] ** 2)),
+                # "" if the error is not above the measured noise
+                "rms error / SD": rms((error**2 - noise)[mask]) / max(1e-9, rms(sd[mask] ** 2))
+                or "",
             }
 
 

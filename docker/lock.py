@@ -51,8 +51,8 @@ def requirements() -> list[str]:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(ROOT / "setup.cfg")
     return [
-        *parser["options"]["install_requires"].split("\n"),
-        *parser["options.extras_require"]["multi-echo"].split("\n"),
+        *parser["options"]["install_requires"].strip().split("\n"),
+        *parser["options.extras_require"]["multi-echo"].strip().split("\n"),
     ]
 
 

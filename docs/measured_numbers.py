@@ -155,7 +155,9 @@ def numbers() -> dict[str, str]:
             )
         ),
         "coverage_active": span(float(row["active in the truth"]) for row in blind),
-        "error_people": span(float(row["rms error / SD"]) for row in blind),
+        "error_people": span(
+            float(row["rms error / SD"]) for row in blind if row["rms error / SD"] != ""
+        ),
         **{
             f"error_{re.sub(r'[^a-z0-9]+', '_', effect)}": span(found)
             for effect, found in errors.items()

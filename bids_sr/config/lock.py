@@ -80,6 +80,12 @@ def output_lock(
         stack.callback(_remove_empty, (*folders, *deepest_first))
         try:
             _start(folders, run, stack)
+        except TimeoutError as error:
+            raise UsageError(
+                f"too many runs start at the same time in {output_dir}",
+                f"Other runs have been starting for {_START_S:g} s.",
+                "run the command again",
+            ) from error
         except OSError as error:
             raise UsageError(
                 f"cannot write to {' or '.join(map(str, folders))}",
@@ -104,26 +110,36 @@ def _start(folders: Sequence[Path], run: _Run, stack: contextlib.ExitStack) -> N
 
     Raises `UsageError` if another run with a common name is running.
     """
+    # Stopped runs on other machines take `_LEASE_S` to find, and must not delay other starts.
+    _take_over(folders, run)
     with contextlib.ExitStack() as start:  # simultaneous runs start one after the other
         for folder in folders:
             start.enter_context(_acquire_start(folder))
-        others = {
-            lease: other
-            for folder in folders
-            for lease, other in _read_runs(folder).items()
-            if {*other.names} & {*run.names}
-        }
-        if running := _select_running(others):
-            raise _make_lock_error(running, run.names)
-        for lease, other in others.items():
-            _LOGGER.warning(
-                "%s: taking over the lock of %s, which is no longer running.", lease, other
-            )
+        _take_over(folders, run)
         for folder in folders:
             lease, record = (folder / f"{run.run}{suffix}" for suffix in (".lease", ".json"))
             stack.enter_context(_make_lease(lease).acquire(blocking=False))
             stack.callback(record.unlink, missing_ok=True)
             write_json(record, asdict(run))
+
+
+def _take_over(folders: Sequence[Path], run: _Run) -> None:
+    """Remove the records of stopped runs with a common name.
+
+    Raises `UsageError` if such a run is running.
+    """
+    others = {
+        lease: other
+        for folder in folders
+        for lease, other in _read_runs(folder).items()
+        if {*other.names} & {*run.names}
+    }
+    if running := _select_running(others):
+        raise _make_lock_error(running, run.names)
+    for lease, other in others.items():
+        _LOGGER.warning(
+            "%s: taking over the lock of %s, which is no longer running.", lease, other
+        )
 
 
 def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
@@ -178,7 +194,11 @@ def _select_running(runs: Mapping[Path, _Run]) -> dict[Path, _Run]:
 
 
 def _is_running(path: Path) -> bool:
-    """Return whether a run updates its lease; remove its record if it has stopped."""
+    """Return whether a run updates its lease; remove its record if it has stopped.
+
+    In a directory that is not writable, the record remains.
+    """
+    deadline = time.monotonic() + _LEASE_S
     first_inode, first_beat = _read_beat(path)
 
     def has_beaten() -> bool:
@@ -192,7 +212,9 @@ def _is_running(path: Path) -> bool:
             path.with_suffix(".json").unlink(missing_ok=True)
             return False
     except OSError:  # another process holds the lease, or the directory is not writable
-        return path.exists()
+        while path.exists() and not has_beaten() and time.monotonic() < deadline:
+            time.sleep(_BEAT_S / 20)
+        return has_beaten()
 
 
 def _read_beat(path: Path) -> tuple[int, int]:

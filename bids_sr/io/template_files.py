@@ -5,7 +5,7 @@ voxel, also if the cache contains the template. Default results therefore do not
 cache. Other templates are read from the cache; MNI152NLin2009aSym otherwise from nilearn.
 
 A template has the same name as in transforms, with its cohort after a plus sign. Files are located
-by their names: the first query of the client of TemplateFlow takes 2.1 s and would be repeated in
+by their names: the first query of the client of TemplateFlow takes 2.3 s and would be repeated in
 the process of each step. Only `bids_sr.preflight.output_spaces` uses the client.
 """
 
@@ -69,8 +69,10 @@ def _template_folder(template: str) -> Path:
 
 def find_t1w(template: str) -> Path | None:
     """Return the T1w image of a template, or None if it is not on this computer."""
-    path = template_file(template, _T1W)
-    return nilearn_image("t1") if path is None and template == NILEARN_SPACE else path
+    t1w = template_file(template, _T1W)
+    if template == NILEARN_SPACE and not (t1w and template_file(template, _MASK)):
+        return nilearn_image("t1")
+    return t1w
 
 
 def is_available(template: str) -> bool:

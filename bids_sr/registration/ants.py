@@ -313,7 +313,7 @@ def apply_to_points(
     import pandas as pd
 
     ants = load_ants(0)  # no random numbers are used
-    for path in transforms:
+    for path in transforms:  # read once more below, where ANTs would end the process
         try:
             dimension = ants.read_transform(str(path)).dimension
         except (IndexError, RuntimeError, ValueError) as error:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,23 @@ def test_a_second_run_is_refused_soon_and_the_lock_of_a_killed_run_is_taken_over
             assert "taking over the lock of run theirs" in caplog.text
             assert list(find_running(tmp_path / "out")) == ["sub-01"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_run_stopped_on_another_host_does_not_delay_other_participants(tmp_path: Path) -> None:
+    def hold_same_participant() -> float:
+        start = time.monotonic()
+        with _hold_lock(tmp_path, "01"):
+            return time.monotonic() - start
+
+    with _hold_elsewhere(tmp_path, host="other") as child, ThreadPoolExecutor(1) as pool:
+        child.send_signal(signal.SIGSTOP)
+        waiting = pool.submit(hold_same_participant)
+        time.sleep(_LEASE_S / 3)
+        start = time.monotonic()
+        with _hold_lock(tmp_path, "02", run="second"):
+            assert time.monotonic() - start < _LEASE_S / 3
+            assert not waiting.done()
+        assert waiting.result() >= _LEASE_S
 
 
 def test_a_run_stopped_on_another_host_loses_its_lock_and_ends(tmp_path: Path) -> None:
