@@ -50,7 +50,7 @@ def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
     """Return the plan of each BOLD run by its name."""
     analysis = Analysis(settings=settings, plan=plan, version=VERSION)
     return {
-        run.stem: plan_run(analysis, run, with_anat=bool(subject.t1w))
+        run.stem: plan_run(analysis, subject, run)
         for subject in plan.subjects
         if not subject.has_scans
         for run in subject.runs

@@ -30,8 +30,8 @@ from bids_sr.series import ACQUIRED, MEASURED, map_label, series_names
 from bids_sr.steps import activation, spaces
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, MappedSeries, make_storage_rules
+from bids_sr.workflows.map_run import MappedRun, MappedSeries
+from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.report_run import make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import Analysis
@@ -56,7 +56,7 @@ class ProcessedRun:
 
     plan: RunPlan
     fitted_run: FittedRun
-    series: RunSeries
+    model: RunModel
     maps: MappedRun
 
 
@@ -116,7 +116,7 @@ def combine_participant(
             Part.MAPS,
             combined_runs.describe_combination(
                 over_sessions=any(maps.group.over_sessions for maps in combined_maps),
-                in_spaces=any(bool(run.series.grids) for run in processed_runs),
+                in_spaces=any(bool(run.model.grids) for run in processed_runs),
                 with_spread=any(
                     len(maps.group.runs) >= LEAST_RUNS_OF_SPREAD for maps in combined_maps
                 ),
@@ -186,6 +186,7 @@ def _combine_group(
                     series, runs_with_series, contrasts, registered_runs, agreement, outputs
                 )
                 combined_series[series] = _combine_series(
+                    analysis,
                     series,
                     group,
                     runs_with_series,
@@ -283,6 +284,7 @@ def _test_series(
 
 
 def _combine_series(
+    analysis: Analysis,
     series: str,
     group: RunGroup,
     runs: Mapping[str, ProcessedRun],
@@ -302,7 +304,7 @@ def _combine_series(
     prior. `agreement` compares the runs.
     """
     run_maps = [run.maps.series[series] for run in runs.values()]
-    settings = next(iter(runs.values())).plan.analysis.settings.activation
+    settings = analysis.settings.activation
     missing_series = {
         name: f"the run has no series {series}" for name in group.runs if name not in runs
     }
@@ -336,7 +338,7 @@ def _combine_series(
     expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
     stored_entities = _select_stored(series, [run.plan for run in runs.values()])
     outputs.store(maps, provenance=True, among=stored_entities)
-    if any(bool(run.series.grids) for run in runs.values()):
+    if any(bool(run.model.grids) for run in runs.values()):
         outputs.store(space_maps, provenance=True, among=stored_entities)
     return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs)
 
@@ -364,7 +366,7 @@ def _register_run(
             first.fitted_run.motion.boldref,
             run.fitted_run.registration.bold_mask,
             first.fitted_run.registration.bold_mask,
-            random_seed=run.plan.analysis.settings.resources.random_seed,
+            random_seed=run.plan.random_seed,
         )
         resampled_boldref, scale = sibling_runs.compare_with_first_run(
             run.fitted_run.motion.boldref,
@@ -449,9 +451,7 @@ def _resample_run(
             contrasts=contrasts,
             percent=group.over_sessions,
         )
-        n_maps = (
-            _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.analysis.settings.activation.smoothing)
-        )
+        n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
         seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
         expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
         return resampled
@@ -484,7 +484,7 @@ def _scale_errors(
         if mapped_series.error_powers is None:
             continue
         registered_run = registered_runs.get(name)
-        n_widths = len(run.plan.analysis.settings.activation.smoothing)
+        n_widths = len(run.plan.maps.smoothing)
         with (
             subworkflow(series, high_resolution=True),
             subworkflow(scope_name(f"{name}_error")),
@@ -505,9 +505,9 @@ def _scale_errors(
             seconds = _SCALING_S * len(contrasts) * n_widths
             expect_cost(sd_maps, RunTime(always=0.3, high=seconds))
             error_maps.append(sd_maps)
-            if first.series.grids:
+            if first.model.grids:
                 error_maps.append(
-                    spaces.maps_to_spaces(sd_maps, frame_mask, list(first.series.grids))
+                    spaces.maps_to_spaces(sd_maps, frame_mask, list(first.model.grids.values()))
                 )
     return concatenate(error_maps)
 
@@ -528,7 +528,7 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """
     names: dict[str, None] = {}
     for run in runs:
-        method_series = series_names(run.plan.analysis.settings.superres.method)
+        method_series = series_names(run.plan.stored.methods)
         series_order = (
             ACQUIRED,
             _INTERPOLATION,
@@ -550,9 +550,7 @@ def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]
     """
     run_entities: list[dict[str, str]] = []
     for plan in plans:
-        for map_entities in activation.select_stored_maps(
-            series, make_storage_rules(plan), plan.contrasts
-        ):
+        for map_entities in activation.select_stored_maps(series, plan.stored, plan.contrasts):
             if map_entities not in run_entities:
                 run_entities.append(map_entities)
     spread_entities = [
@@ -620,7 +618,7 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                 concatenate(combined_maps.maps.values()),
                 combined_maps.resampled[series],
                 combined_maps.rows[series],
-                make_scene_images(first.fitted_run, first.maps),
+                make_scene_images(first.fitted_run, first.model),
                 first.fitted_run.registration.bold_mask,
                 {
                     name: rows
@@ -631,7 +629,7 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                 entities=combined_maps.group.entities,
                 percent=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,
-                stored=replace(make_storage_rules(plan), primary=series),
+                stored=replace(plan.stored, primary=series),
                 uncombined=list_uncombined_contrasts(combined_maps.group),
                 tested_mm=_list_tested_sizes(plan),
             )

@@ -3,13 +3,8 @@
 from bids_sr.compared_series import steps
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.step import Part
-from bids_sr.workflows.fit_run import (
-    FittedRun,
-    SeriesCorrection,
-    SeriesFile,
-    correct_acquired,
-)
-from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.fit_run import FittedRun, correct_acquired
+from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection, SeriesFile
 from bids_sr.workflows.series_requests import ComputedSeries
 
 
@@ -22,7 +17,8 @@ def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, Com
     add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names, corrected_names))
     for name, run in plan.bold.compared.items():
         correction = SeriesCorrection(
-            slice_times=None if run.is_corrected else plan.slice_times, start_time=plan.start_time
+            slice_times=None if run.is_corrected else plan.correction.slice_times,
+            start_time=plan.correction.start_time,
         )
         file = SeriesFile(
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction

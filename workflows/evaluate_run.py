@@ -26,7 +26,8 @@ from bids_sr.steps.quality import (
 )
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, list_mapped_series
+from bids_sr.workflows.map_run import MappedRun
+from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries, list_methods
@@ -80,6 +81,7 @@ class _MethodTests:
 def evaluate_run(
     plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     series: RunSeries,
     maps: MappedRun,
     pair: RegisteredPair | None,
@@ -89,18 +91,17 @@ def evaluate_run(
 
     `pair` is the T2*-weighted pair of the run; None if missing.
     """
-    settings = plan.analysis.settings
     comparison = EffectsComparison(
         bold_mask_hr=fitted_run.registration.bold_mask_hr,
-        roi_hr=maps.roi_hr,
+        roi_hr=run_model.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
-        random_seed=settings.resources.random_seed,
+        random_seed=plan.random_seed,
     )
-    series_effects, halves_figures = _measure_run_effects(plan, series, comparison)
+    series_effects, halves_figures = _measure_run_effects(plan, run_model, series, comparison)
     activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activation_files.items()}
-    with_models = "glm" in settings.activation.kinds
+    with_models = "glm" in plan.maps.kinds
     reference_tables = _compare_run(
         plan,
         series,
@@ -114,9 +115,10 @@ def evaluate_run(
         plan, series_effects, has_known_activation=with_models and bool(known_activation)
     )
     method_tests = _gather_method_tests(plan, series, maps)
-    quality_tables = check_quality(plan, fitted_run, series, series_effects)
+    quality_tables = check_quality(plan, fitted_run, run_model, series_effects)
     _evaluate_early(
         plan,
+        run_model,
         series,
         maps,
         series_effects,
@@ -143,7 +145,12 @@ def evaluate_run(
         at_rest=plan.at_rest,
     )
     verdict, verdict_rows = _decide_verdict(
-        plan, series, series_effects, [*model_tables, *metric_tables, flag_rows], method_tests
+        plan,
+        run_model,
+        series,
+        series_effects,
+        [*model_tables, *metric_tables, flag_rows],
+        method_tests,
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     all_metrics, columns = evaluation.join_evaluation(
@@ -177,13 +184,12 @@ def _compare_run(
     n_dummy: int,
 ) -> list[Rows]:
     """Compare all mapped series of a run with its references; see `compare_with_references`."""
-    _, *highres_series = list_mapped_series(series)
     return compare_with_references(
-        {computed_series.name: computed_series for computed_series in highres_series},
+        {name: mapped for name, mapped in series.mapped.items() if name != ACQUIRED},
         series_effects,
         comparison,
         acquired_maps=maps.series[ACQUIRED].maps,
-        maps=maps.maps if "glm" in plan.analysis.settings.activation.kinds else None,
+        maps=maps.maps if "glm" in plan.maps.kinds else None,
         known=known,
         other_effects=series.other_effects,
         at_rest=plan.at_rest,
@@ -202,6 +208,7 @@ def _list_error_tables(maps: MappedRun) -> list[Rows]:
 
 def _decide_verdict(
     plan: RunPlan,
+    run_model: RunModel,
     series: RunSeries,
     series_effects: SeriesEffects | None,
     tables: Sequence[Rows],
@@ -211,13 +218,13 @@ def _decide_verdict(
     return run_verdict.decide_verdict(
         [*tables, *method_tests.coverage_tables],
         method_tests.self_test_facts,
-        series.confounds,
+        run_model.confounds,
         card_file=method_tests.cards,
         compared_facts=_gather_compared_facts(series.high_resolution),
         same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
-        margin=plan.analysis.settings.evaluation.margin,
+        margin=plan.margin,
         compared_names=plan.compared_names,
     )
 
@@ -239,7 +246,7 @@ def _store_evaluation(
 
 
 def _measure_run_effects(
-    plan: RunPlan, series: RunSeries, comparison: EffectsComparison
+    plan: RunPlan, run_model: RunModel, series: RunSeries, comparison: EffectsComparison
 ) -> tuple[SeriesEffects | None, File | None]:
     """Measure the block effects of all series, and gather the inputs of their figures.
 
@@ -247,13 +254,15 @@ def _measure_run_effects(
     """
     if not plan.can_split:
         return None, None
-    series_effects = measure_all_effects(series.high_resolution, series.model.inputs, comparison)
+    series_effects = measure_all_effects(
+        series.high_resolution, run_model.linear.inputs, comparison
+    )
     halves_figures = evaluation.gather_fine_effects(
         series_effects.effects,
         comparison.bold_mask_hr,
         comparison.roi_hr,
-        contrasts=comparison.contrasts,
-        factor=comparison.factor,
+        contrasts=plan.contrasts,
+        factor=plan.bold.factor,
     )
     return series_effects, halves_figures
 
@@ -287,6 +296,7 @@ def _list_model_tables(series: RunSeries) -> list[Rows]:
 
 def _evaluate_early(
     plan: RunPlan,
+    run_model: RunModel,
     series: RunSeries,
     maps: MappedRun,
     series_effects: SeriesEffects | None,
@@ -336,14 +346,14 @@ def _evaluate_early(
                 *reference_tables,
             ],
             method_tests.self_test_facts,
-            series.confounds,
+            run_model.confounds,
             card_file={
                 name: method_tests.cards[name] for name in methods if name in method_tests.cards
             },
             same_widths=None if early_effects is None else early_effects.same_widths,
             method_names=methods,
             series_names=series_names,
-            margin=plan.analysis.settings.evaluation.margin,
+            margin=plan.margin,
         )
 
 
@@ -484,7 +494,7 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
 
 
 def check_quality(
-    plan: RunPlan, fitted_run: FittedRun, series: RunSeries, series_effects: SeriesEffects | None
+    plan: RunPlan, fitted_run: FittedRun, run_model: RunModel, series_effects: SeriesEffects | None
 ) -> list[Rows]:
     """Compare brain coverage of series, and measure distortion relative to the pair.
 
@@ -495,7 +505,7 @@ def check_quality(
     if series_effects is not None:
         tables.append(
             mask_comparison.compare_masks(
-                series.acquired.series,
+                run_model.preproc,
                 series_effects.effects,
                 registration.bold_mask_hr,
                 n_dummy=fitted_run.n_dummy,

@@ -1,13 +1,13 @@
 """Head motion and registration of a BOLD run."""
 
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun
 from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, Factor
+from bids_sr.io.grids import BOLDREF, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import (
     Distortion,
     Facts,
@@ -38,44 +38,10 @@ from bids_sr.steps import (
     registration,
 )
 from bids_sr.steps.calibration_run import Calibration
-from bids_sr.steps.super_resolution import AlignedSeries
+from bids_sr.steps.super_resolution import AlignedSeries, Guide
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.pair import RegisteredPair
-from bids_sr.workflows.run_plan import RunPlan
-
-
-@frozen
-class SeriesCorrection:
-    """Correction of an acquired series before super-resolution.
-
-    Slice times are in s; if None, slice timing is not corrected. `start_time` is the target time
-    of the slice-timing correction (s after the start of a volume). `input_smoothing` is FWHM in
-    mm; 0 to disable.
-    """
-
-    slice_times: Sequence[float] | None = None
-    start_time: float = 0.0
-    input_smoothing: float = 0.0
-
-
-@frozen
-class SeriesFile:
-    """File of a BOLD series that is measured or computed with a run, and its correction.
-
-    The series (4D) is as stored, and `tr` is in s. `axis_order` is the axis of the file that
-    corresponds to each axis of the series. `correction` is slice timing and smoothing.
-    """
-
-    bold_file: File
-    tr: float
-    axis_order: AxisOrder = AS_STORED
-    correction: SeriesCorrection = field(default_factory=SeriesCorrection)
-
-    def import_series(self) -> Series:
-        """Call the step that imports the file."""
-        return acquired_series.import_series(
-            self.bold_file, tr=self.tr, axis_order=self.axis_order
-        )
+from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection, SeriesFile
 
 
 @frozen
@@ -106,7 +72,8 @@ class Registration:
     """Brain, tissues and region of interest on the grids of a run, with its transforms.
 
     If there is no T1w image, `roi_bold` and `roi_bold_hr` are brain masks, and `tpms_bold` and
-    `boldref2t1w_xfm` are None. If there is no pair, `highres2boldref_xfm` and `guide_hr` are None.
+    `boldref2t1w_xfm` are None. `guide` is the high-resolution image of the pair, and `guide_hr` is
+    this image on the high-resolution grid; both are None if there is no pair.
     """
 
     bold_mask: Mask
@@ -116,7 +83,7 @@ class Registration:
     facts: Facts
     tpms_bold: list[Image] | None = None
     boldref2t1w_xfm: Transforms | None = None
-    highres2boldref_xfm: Transforms | None = None
+    guide: Guide | None = None
     guide_hr: Image | None = None
 
 
@@ -183,11 +150,11 @@ def fit_run(
 
     `anat` and `pair`, the T2*-weighted pair of the run, are None if missing.
     """
-    run, preprocessing = plan.bold, plan.analysis.settings.preprocessing
+    run = plan.bold
     steady_run = find_steady_state(
         import_bold(run),
         dummy_scans=plan.dummy_scans,
-        search_outliers="outliers" not in preprocessing.ignore,
+        search_outliers=plan.searches_outliers,
     )
     bold, n_dummy = steady_run.bold, steady_run.n_dummy
     distortion = None
@@ -196,7 +163,7 @@ def fit_run(
     head_motion = _find_motion(plan, steady_run, distortion)
     outputs = outputs.with_references(boldref=head_motion.boldref)
     store_motion(head_motion, outputs)
-    stc = correct_acquired(bold, n_dummy, make_correction(plan))
+    stc = correct_acquired(bold, n_dummy, plan.correction)
     _add_correction_text(plan)
     run_registration = register_run(plan, head_motion.boldref, anat, pair, outputs)
     calibration = None
@@ -241,13 +208,13 @@ def _find_motion(
 
 def _add_correction_text(plan: RunPlan) -> None:
     """Add methods text on slice-timing correction and smoothing of the acquired series."""
-    preprocessing = plan.analysis.settings.preprocessing
+    correction = plan.correction
     if plan.corrects_slice_timing:
         add_methods_text(
-            Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time)
+            Part.PREPROCESSING, acquired_series.describe_slice_timing(correction.start_time)
         )
-    if preprocessing.input_smoothing:
-        text = acquired_series.describe_input_smoothing(preprocessing.input_smoothing)
+    if correction.input_smoothing:
+        text = acquired_series.describe_input_smoothing(correction.input_smoothing)
         add_methods_text(Part.PREPROCESSING, text)
     if plan.bold.is_corrected and not plan.corrects_slice_timing:
         text = "Slice-timing correction had already been applied to the input series."
@@ -383,15 +350,6 @@ def store_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
     )
 
 
-def make_correction(plan: RunPlan) -> SeriesCorrection:
-    """Return the correction of the acquired series of a run."""
-    return SeriesCorrection(
-        slice_times=plan.slice_times,
-        start_time=plan.start_time,
-        input_smoothing=plan.analysis.settings.preprocessing.input_smoothing,
-    )
-
-
 def correct_acquired(bold: Series, n_dummy: int, correction: SeriesCorrection) -> Series:
     """Correct slice timing of an acquired series and smooth it, as requested.
 
@@ -425,7 +383,7 @@ def register_run(
     coreg_file = None if precomputed is None else precomputed.coreg
     mask_file = None if precomputed is None else precomputed.mask
     origin = "" if precomputed is None else precomputed.origin.text
-    seed = plan.analysis.settings.resources.random_seed
+    seed = plan.random_seed
     registration_text = registration.describe_registration(
         to_t1w=anat is not None and coreg_file is None, to_pair=pair is not None
     )
@@ -443,21 +401,21 @@ def register_run(
     tpms_bold = region_facts = None
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
-    own_region = _find_own_region(plan)
-    if own_region is not None:
+    if plan.region.own_mask is not None:
         roi_bold, roi_bold_hr, region_facts = _resample_region(
-            own_region, None, brain, outputs, random_seed=seed
+            read_mask(plan.region.own_mask), None, brain, outputs, random_seed=seed
         )
     elif anat is not None and boldref2t1w_xfm is not None:
         roi_bold, roi_bold_hr, region_facts = _resample_region(
             anat.roi_source, boldref2t1w_xfm, brain, outputs, anat.roi_xfms, random_seed=seed
         )
-    highres2boldref_xfm = guide_hr = guide_facts = None
+    guide = guide_hr = guide_facts = None
     if pair is not None:
         highres2boldref_xfm, guide_hr, guide_facts = registration.register_to_pair(
             boldref, pair.highres_file, pair.highres2lowres_xfm, factor=factor, random_seed=seed
         )
         outputs.store(highres2boldref_xfm, _make_coreg_entities("highres", "boldref"))
+        guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=highres2boldref_xfm)
     facts = registration.gather_registration(
         brain.mask_facts,
         None if anat is None else anat.brain_facts,
@@ -488,7 +446,7 @@ def register_run(
         facts=facts,
         tpms_bold=tpms_bold,
         boldref2t1w_xfm=boldref2t1w_xfm,
-        highres2boldref_xfm=highres2boldref_xfm,
+        guide=guide,
         guide_hr=guide_hr,
     )
 
@@ -527,12 +485,6 @@ def _register_to_t1w(
         exported_only=True,
     )
     return xfm, facts
-
-
-def _find_own_region(plan: RunPlan) -> Mask | None:
-    """Return the mask of the region of interest if it is in the space of the run."""
-    space = plan.analysis.plan.find_region_space(plan.bold.entities["subject"])
-    return read_mask(Path(plan.analysis.settings.activation.roi)) if space == BOLDREF else None
 
 
 def _resample_region(
@@ -616,12 +568,11 @@ def _fit_calibration_run(
     add_methods_text(
         Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None)
     )
-    settings = plan.analysis.settings
     with subworkflow("calibration_wf"):
         file = SeriesFile(bold_file=run.bold, tr=run.tr, axis_order=run.axis_order)
         steady_run = find_steady_state(
             file.import_series(),
-            dummy_scans=settings.preprocessing.dummy_scans,
+            dummy_scans=plan.dummy_scans_option,
             search_outliers=False,
         )
         return fit_calibration(
@@ -633,7 +584,7 @@ def _fit_calibration_run(
             events=run.events,
             tr=run.tr,
             factor=plan.bold.factor,
-            random_seed=settings.resources.random_seed,
+            random_seed=plan.random_seed,
             outputs=replace(outputs, axis_order=run.axis_order),
         )
 

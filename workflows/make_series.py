@@ -4,19 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bids_sr.bids import BoldRun
 from bids_sr.config.levels import series_level
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import BOLDREF
-from bids_sr.pipeline.artifacts import (
-    Confounds,
-    Effects,
-    Facts,
-    File,
-    Regressors,
-    Series,
-    SpaceGrid,
-)
+from bids_sr.pipeline.artifacts import Effects, Facts, File, Series, SpaceGrid
 from bids_sr.pipeline.flow import add_methods_text, expect_cost, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -34,51 +25,48 @@ from bids_sr.steps import (
     training,
     training_texts,
 )
-from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
-from bids_sr.workflows.confounds import RunConfounds, prepare_confounds
-from bids_sr.workflows.fit_run import (
-    FittedRun,
-    SeriesFile,
-    correct_acquired,
-    make_correction,
-)
+from bids_sr.workflows.fit_run import FittedRun, correct_acquired
+from bids_sr.workflows.model_run import RunModel, make_seed_template, make_series_sidecar
 from bids_sr.workflows.other_run import measure_another_run
-from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, store_model
-from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.seeds import extract_own_seeds, find_regressors
+from bids_sr.workflows.pair import TrainedNetwork, store_model
+from bids_sr.workflows.run_plan import RunPlan, SeriesFile
 from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
-from bids_sr.workflows.spaces import make_output_grids, show_spaces
+from bids_sr.workflows.spaces import show_spaces
 
 
 @frozen
 class RunSeries:
-    """All series of a run, with regressors and confounds.
+    """All series of a run by name, with results that only the evaluation uses.
 
-    `acquired` is the motion-corrected acquired series on the acquired grid. `high_resolution` are
-    series on the high-resolution grid by name, in the order of computation: stored series, the
-    measured series, series of other programs, and series that are only evaluated. `self_tests` are
-    self-tests at reduced resolution by series, including the control method, which may not have a
-    series.
-
-    `model` is the linear model of the run, with events, or time series of seeds or components.
-    `confounds` have one row per volume. `censoring` has the censored volumes; None if there is no
-    temporal model. `grids` are in other spaces. `other_effects` are block effects of another run
-    of the task, for the evaluation of compared series; None if either is missing.
+    `computed` begins with the acquired series. The others are on the high-resolution grid, in the
+    order of computation: stored series, the measured series, series of other programs, and series
+    that are only evaluated. `self_tests` are self-tests at reduced resolution by series, including
+    the control method, which may not have a series. `other_effects` are block effects of another
+    run of the task, for the evaluation of compared series; None if either is missing.
     """
 
-    acquired: ComputedSeries
-    high_resolution: Mapping[str, ComputedSeries]
+    computed: Mapping[str, ComputedSeries]
     self_tests: Mapping[str, Facts]
-    model: LinearModel
-    confounds: Confounds
-    censoring: Facts | None = None
-    grids: Sequence[SpaceGrid] = ()
     other_effects: Effects | None = None
+
+    @property
+    def high_resolution(self) -> dict[str, ComputedSeries]:
+        """Series on the high-resolution grid."""
+        return {name: series for name, series in self.computed.items() if name != ACQUIRED}
+
+    @property
+    def mapped(self) -> dict[str, ComputedSeries]:
+        """Series that are mapped: all except those that are only evaluated."""
+        return {
+            name: series
+            for name, series in self.computed.items()
+            if series.request is None or series.request.is_stored
+        }
 
 
 _PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"}
@@ -89,21 +77,20 @@ _PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"
 class SeriesSources:
     """Inputs that all series of a run share.
 
-    `acquired`: motion-corrected acquired series; None if no variance maps are estimated. `guide`:
+    `preproc`: motion-corrected acquired series; None if no variance maps are estimated. `guide`:
     None if there is no pair.
     """
 
     fitted_run: FittedRun
-    acquired: Series | None = None
+    preproc: Series | None = None
     guide: Guide | None = None
 
 
 @frozen
 class PlannedSources(SeriesSources):
-    """Inputs that all series of a planned run share, with its linear model."""
+    """Inputs that all series of a planned run share."""
 
     plan: RunPlan
-    model: LinearModel
 
 
 def train_model(
@@ -143,9 +130,9 @@ def train_on_run(
     `interpolations`: plain interpolations that are self-tested together with the series.
     """
     fitted_run = sources.fitted_run
-    assert sources.acquired is not None
+    assert sources.preproc is not None
     return training.estimate_variance(
-        sources.acquired,
+        sources.preproc,
         fitted_run.registration.bold_mask,
         fitted_run.motion.hmc_xfms,
         None if request.is_control else fitted_run.calibration,
@@ -187,90 +174,49 @@ def compute_series(
 def make_series(
     plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     anat: Anatomy | None,
-    pair: RegisteredPair | None,
-    models: Mapping[str, TrainedNetwork],
+    networks: Mapping[str, TrainedNetwork],
     outputs: Outputs,
 ) -> RunSeries:
     """Compute all series of a run.
 
-    `anat` and `pair`, the T2*-weighted pair of the run, are None if missing. `models` are networks
-    trained on the pair, by series. Returns the acquired, stored, measured and compared series, and
-    series that are only evaluated.
+    `anat` is None if missing. `networks` were trained on the pair of the run, by series. Returns
+    the acquired, stored, measured and compared series, and series that are only evaluated.
     """
-    grids = {} if anat is None else make_output_grids(plan, fitted_run, anat)
-    acquired = make_acquired(plan, fitted_run, outputs)
-    confounds = prepare_confounds(plan, fitted_run, acquired.series, outputs)
-    regressors = find_regressors(plan, fitted_run, anat, acquired.series, confounds, outputs)
+    registration, grids = fitted_run.registration, run_model.grids
     sources = PlannedSources(
-        plan=plan,
-        fitted_run=fitted_run,
-        acquired=acquired.series,
-        guide=_find_guide(fitted_run, pair),
-        model=_make_linear_model(plan, fitted_run, regressors, confounds),
+        plan=plan, fitted_run=fitted_run, preproc=run_model.preproc, guide=registration.guide
     )
-    highres_series, self_tests = _make_all_stored(sources, models, list(grids.values()), outputs)
+    highres_series, self_tests = _make_all_stored(sources, networks, list(grids.values()), outputs)
     show_spaces(plan, fitted_run, highres_series[plan.primary].series, grids, outputs)
-    truth = plan.bold.truth
-    if truth is not None and truth.series is not None:
+    if plan.measured is not None:
         with subworkflow(MEASURED, high_resolution=True):
-            highres_series[MEASURED] = make_measured(plan, fitted_run, truth.series, outputs)
+            highres_series[MEASURED] = make_measured(plan, fitted_run, plan.measured, outputs)
     highres_series |= resample_all_compared(plan, fitted_run)
-    other_effects = measure_another_run(plan, fitted_run) if plan.bold.compared else None
+    other_effects = None
+    if plan.other_run is not None:
+        other_effects = measure_another_run(plan, fitted_run, plan.other_run)
     for request in plan.requested_series:
         if not request.is_stored:
             with subworkflow(request.name, high_resolution=True, stored=False, described=False):
                 highres_series[request.name] = make_unstored(
-                    sources, request, models.get(request.name), highres_series, anat
+                    sources, request, networks.get(request.name), highres_series, anat
                 )
-    if plan.analysis.settings.activation.seed_series == "own" and plan.seeds:
+    acquired = ComputedSeries(name=ACQUIRED, series=run_model.preproc, mask=registration.bold_mask)
+    computed = {ACQUIRED: acquired, **highres_series}
+    if plan.uses_own_seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
-        acquired, *own_seed_series = [
-            _add_own_seeds(sources, computed_series, anat, outputs)
-            for computed_series in (acquired, *highres_series.values())
-        ]
-        highres_series = {
-            computed_series.name: computed_series for computed_series in own_seed_series
+        computed = {
+            name: _add_own_seeds(plan, fitted_run, run_model, computed_series, anat, outputs)
+            for name, computed_series in computed.items()
         }
-    return RunSeries(
-        acquired=acquired,
-        high_resolution=highres_series,
-        self_tests=self_tests,
-        model=sources.model,
-        confounds=confounds.confounds,
-        censoring=confounds.censoring,
-        grids=list(grids.values()),
-        other_effects=other_effects,
-    )
-
-
-def _make_linear_model(
-    plan: RunPlan, fitted_run: FittedRun, regressors: Regressors, confounds: RunConfounds
-) -> LinearModel:
-    """Return the linear model of a run."""
-    return LinearModel(
-        inputs=DesignInputs(
-            regressors=regressors,
-            confounds=confounds.confounds,
-            n_dummy=fitted_run.n_dummy,
-            design=plan.design,
-        ),
-        contrasts=plan.contrasts,
-        nuisance=plan.nuisance,
-    )
-
-
-def _find_guide(fitted_run: FittedRun, pair: RegisteredPair | None) -> Guide | None:
-    """Return the high-resolution image of a pair in the frame of a run, if there is a pair."""
-    xfm = fitted_run.registration.highres2boldref_xfm
-    if pair is None or xfm is None:
-        return None
-    return Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
+    return RunSeries(computed=computed, self_tests=self_tests, other_effects=other_effects)
 
 
 def _make_all_stored(
     sources: PlannedSources,
-    models: Mapping[str, TrainedNetwork],
+    networks: Mapping[str, TrainedNetwork],
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
 ) -> tuple[dict[str, ComputedSeries], dict[str, Facts]]:
@@ -293,7 +239,7 @@ def _make_all_stored(
             computed_series = make_stored(
                 sources,
                 request,
-                models.get(request.name),
+                networks.get(request.name),
                 highres_series,
                 self_tests,
                 grids if request.name == plan.primary else [],
@@ -306,55 +252,35 @@ def _make_all_stored(
 
 
 def _add_own_seeds(
-    sources: PlannedSources,
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
     computed_series: ComputedSeries,
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> ComputedSeries:
-    """Return a series with the time series of the seeds in this series."""
-    plan, name = sources.plan, computed_series.name
+    """Return a series with time series of the seeds in it, one per smoothing width of the maps.
+
+    The regressors of `run_model` are time series of the same seeds in the acquired series, without
+    smoothing.
+    """
+    name = computed_series.name
     is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
     with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
-        own_regressors = extract_own_seeds(
-            plan, sources.fitted_run, anat, computed_series, sources.model.inputs, outputs
+        own_regressors, table, columns = seeds.own_seed_series(
+            computed_series.series,
+            computed_series.mask,
+            run_model.linear.inputs.regressors,
+            run_model.confounds,
+            template=make_seed_template(plan, fitted_run, anat),
+            seeds=plan.seeds,
+            n_dummy=fitted_run.n_dummy,
+            design=plan.design,
+            nuisance=plan.nuisance,
+            smoothing=plan.maps.smoothing,
         )
+        outputs.store(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
     return replace(computed_series, own_regressors=own_regressors)
-
-
-def make_acquired(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> ComputedSeries:
-    """Correct head motion of the acquired series on the acquired grid, and store the result."""
-    preproc = resample_acquired(fitted_run)
-    outputs.store(
-        preproc,
-        {"space": BOLDREF, "desc": ACQUIRED, "suffix": "bold"},
-        sidecar=_make_sidecar(plan, ACQUIRED),
-        facts=fitted_run.outliers,
-        level="minimal",
-    )
-    return ComputedSeries(name=ACQUIRED, series=preproc, mask=fitted_run.registration.bold_mask)
-
-
-def resample_acquired(fitted_run: FittedRun) -> Series:
-    """Correct head motion of the acquired series of a run."""
-    return resampled_series.correct_motion(
-        fitted_run.stc,
-        fitted_run.motion.boldref,
-        fitted_run.motion.hmc_xfms,
-        fitted_run.distortion,
-    )
-
-
-def _make_sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
-    """Return the sidecar of a series of a run."""
-    return series_description.series_sidecar(
-        name,
-        task_name=plan.task_name,
-        tr=plan.bold.tr,
-        start_time=plan.start_time,
-        slice_timing_corrected=plan.corrects_slice_timing or plan.bold.is_corrected,
-        input_smoothing=plan.analysis.settings.preprocessing.input_smoothing,
-        resolution=resolution,
-    )
 
 
 def make_stored(
@@ -390,7 +316,7 @@ def make_stored(
             inference, with_error_samples=request.method is not None and request.method.has_prior
         ),
     )
-    _expect_cost(plan, request.name, super_resolved)
+    _expect_cost(plan, request, super_resolved)
     add_methods_text(Part.SERIES, series_description.describe_series(request.name))
     _store_series(plan, request.name, super_resolved, outputs)
     return ComputedSeries(
@@ -410,7 +336,8 @@ def make_stored(
 
 def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
     """Train the network of a series on volumes of the run, and store and describe it."""
-    settings = sources.plan.analysis.make_training(request)
+    assert request.method is not None
+    settings = sources.plan.training[request.method.name]
     files = train_model(sources, request, settings)
     add_methods_text(
         Part.SERIES,
@@ -434,7 +361,8 @@ def estimate_variance_maps(
     self-tests by series; if empty, plain interpolations are also tested.
     """
     plan = sources.plan
-    settings = plan.analysis.make_training(request)
+    assert request.method is not None
+    settings = plan.training[request.method.name]
     interpolations = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
@@ -455,15 +383,9 @@ def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
 
     A series without a method is computed on one CPU thread.
     """
-    superres, resources = plan.analysis.settings.superres, plan.analysis.settings.resources
-    is_baseline = request.method is None
-    return Inference(
-        data_consistency=superres.data_consistency,
-        force=superres.force,
-        omp_nthreads=1 if is_baseline else resources.omp_nthreads or 1,
-        device="cpu" if is_baseline else resources.device,
-        random_seed=resources.random_seed,
-    )
+    if request.method is None:
+        return replace(plan.inference, omp_nthreads=1, device="cpu")
+    return plan.inference
 
 
 def _find_zerofilled(
@@ -480,15 +402,16 @@ def _find_zerofilled(
     return zerofilled.series
 
 
-def _expect_cost(plan: RunPlan, name: str, super_resolved: SuperResolvedSeries) -> None:
-    """Set the expected processing time of a series.
-
-    The expectation depends on the training recipe of its model.
-    """
-    superres = plan.analysis.settings.superres
+def _expect_cost(
+    plan: RunPlan, request: SeriesRequest, super_resolved: SuperResolvedSeries
+) -> None:
+    """Set the expected processing time of a series, which depends on the recipe of its model."""
+    if request.method is None:
+        return
+    settings = plan.training[request.method.name]
     expect_cost(
         super_resolved.series,
-        super_resolution.cost_of_series(name, superres.recipe, superres.recipe_changes),
+        super_resolution.cost_of_series(request.source, settings.recipe, settings.recipe_changes),
     )
 
 
@@ -502,7 +425,7 @@ def _store_series(
     outputs.store(
         super_resolved.series,
         {"space": BOLDREF, "res": "hr", "desc": name, "suffix": "bold"},
-        sidecar=_make_sidecar(plan, name, resolution),
+        sidecar=make_series_sidecar(plan, name, resolution),
         facts=super_resolved.series_facts,
         exported_as={"res": "", "desc": "preproc"} if is_primary and plan.in_func else None,
         level=series_level(name, _list_always_stored(plan)),
@@ -510,7 +433,9 @@ def _store_series(
     if is_primary and plan.in_other_spaces:
         outputs.store(
             super_resolved.space_series,
-            sidecar=_make_sidecar(plan, name, series_description.describe_space_resolution(name)),
+            sidecar=make_series_sidecar(
+                plan, name, series_description.describe_space_resolution(name)
+            ),
             facts=super_resolved.series_facts,
             exported_only=True,
         )
@@ -518,26 +443,14 @@ def _store_series(
 
 def _list_always_stored(plan: RunPlan) -> list[str]:
     """Return names of series that are stored at every storage level."""
-    return [*series_names(plan.analysis.settings.superres.method), plan.primary]
+    return [*series_names(plan.stored.methods), plan.primary]
 
 
 def make_measured(
-    plan: RunPlan, fitted_run: FittedRun, measured: BoldRun, outputs: Outputs
+    plan: RunPlan, fitted_run: FittedRun, measured: SeriesFile, outputs: Outputs
 ) -> ComputedSeries:
     """Resample the measured high-resolution reference series to the grid of the run."""
-    corrects_slice_timing = "slicetiming" not in plan.analysis.settings.preprocessing.ignore
-    correction = replace(
-        make_correction(plan), slice_times=measured.slice_timing if corrects_slice_timing else None
-    )
-    measured_series = _resample_measured(
-        fitted_run,
-        SeriesFile(
-            bold_file=measured.bold,
-            tr=plan.bold.tr,
-            axis_order=measured.axis_order,
-            correction=correction,
-        ),
-    )
+    measured_series = _resample_measured(fitted_run, measured)
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
     resolution = series_description.describe_hr_resolution(
         MEASURED, plan.bold.factor, plan.bold.axis_order
@@ -545,7 +458,7 @@ def make_measured(
     outputs.store(
         measured_series.series,
         {"space": BOLDREF, "res": "hr", "desc": MEASURED, "suffix": "bold"},
-        sidecar=_make_sidecar(plan, MEASURED, resolution),
+        sidecar=make_series_sidecar(plan, MEASURED, resolution),
         level=series_level(MEASURED, _list_always_stored(plan)),
     )
     return measured_series
@@ -591,7 +504,8 @@ def make_unstored(
         model_file, card_file = request.model, None
     elif request.placebo == "T1w":
         assert anat is not None, "a placebo of the T1w image needs one"
-        files = _train_on_t1w(sources, plan.analysis.make_training(request), anat)
+        assert request.method is not None
+        files = _train_on_t1w(sources, plan.training[request.method.name], anat)
         model_file, card_file = files.model_file, files.card_file
     super_resolved = compute_series(
         sources,
@@ -600,7 +514,7 @@ def make_unstored(
         _find_zerofilled(plan, request, highres_series),
         inference=replace(inference, placebo=_PLACEBO_OF_GUIDE.get(request.placebo, "")),
     )
-    _expect_cost(plan, request.source, super_resolved)
+    _expect_cost(plan, request, super_resolved)
     return ComputedSeries(
         name=request.name,
         series=super_resolved.series,

@@ -1,13 +1,11 @@
 """Activation maps of all series of a run, comparison of the maps, and clusters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import BOLDREF
-from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Series, Table
+from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -20,15 +18,15 @@ from bids_sr.steps import (
     map_comparison,
     reconstruction_error,
     region_effects,
-    region_growth,
     spaces,
     surfaces as steps_surfaces,
 )
-from bids_sr.steps.activation import DescribedMaps, MapSettings, SeriesMaps
+from bids_sr.steps.activation import DescribedMaps, SeriesMaps
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
+from bids_sr.workflows.model_run import RunModel
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries
 
@@ -70,13 +68,9 @@ class MappedSeries:
 
 @frozen
 class MappedRun:
-    """Maps of a run: maps by series, starting with the acquired series, and summary tables."""
+    """Maps of a run by series, starting with the acquired series, and the table of clusters."""
 
     series: Mapping[str, MappedSeries]
-    roi: Mask
-    roi_hr: Mask
-    activation: Rows
-    image_metrics: Rows
     clusters: Table
 
     @property
@@ -95,53 +89,39 @@ class MappedRun:
 
 
 def map_run(
-    plan: RunPlan, fitted_run: FittedRun, series: RunSeries, anat: Anatomy | None, outputs: Outputs
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    series: RunSeries,
+    anat: Anatomy | None,
+    outputs: Outputs,
 ) -> MappedRun:
     """Map all series of a run with one model, compare the maps, and list their clusters.
 
     `anat` is None if missing. Returns maps of the acquired, stored, measured and compared series.
     """
-    settings = make_map_settings(plan)
-    roi, roi_hr = find_region(plan, fitted_run, series, settings, outputs)
     mapped_by_name: dict[str, MappedSeries] = {}
-    all_series = list_mapped_series(series)
-    for computed_series in all_series:
-        is_highres = computed_series.name != ACQUIRED
-        with subworkflow(computed_series.name, high_resolution=is_highres):
-            mapped_by_name[computed_series.name] = _map_series(
-                plan,
-                fitted_run,
-                series,
-                computed_series,
-                roi_hr if is_highres else roi,
-                mapped_by_name,
-                settings,
-                anat,
-                outputs,
+    for name, computed_series in series.mapped.items():
+        with subworkflow(name, high_resolution=name != ACQUIRED):
+            mapped_by_name[name] = _map_series(
+                plan, fitted_run, run_model, computed_series, mapped_by_name, anat, outputs
             )
-        if not is_highres:
-            names = [mapped_series.name for mapped_series in all_series]
-            _add_model_text(plan, mapped_by_name[ACQUIRED].maps, names, settings)
+        if name == ACQUIRED:
+            _add_model_text(plan, mapped_by_name[ACQUIRED].maps, list(series.mapped))
     all_mapped = list(mapped_by_name.values())
-    return MappedRun(
-        series=mapped_by_name,
-        roi=roi,
-        roi_hr=roi_hr,
-        activation=_compare_maps(plan, fitted_run, all_mapped, roi_hr, settings, outputs),
-        image_metrics=_join_image_metrics(all_mapped, outputs),
-        clusters=_list_clusters(plan, fitted_run, all_mapped, anat, outputs),
-    )
+    _compare_maps(plan, fitted_run, run_model, all_mapped, outputs)
+    _join_image_metrics(all_mapped, outputs)
+    clusters = _list_clusters(plan, fitted_run, all_mapped, anat, outputs)
+    return MappedRun(series=mapped_by_name, clusters=clusters)
 
 
-def _add_model_text(
-    plan: RunPlan, acquired_maps: list[Map], names: Sequence[str], settings: MapSettings
-) -> None:
+def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str]) -> None:
     """Add methods text of excluded volumes, models, contrasts and thresholds of a run.
 
     `acquired_maps`: maps of the acquired series. `names`: names of all mapped series.
     """
     maps = DescribedMaps(
-        settings=settings,
+        settings=plan.maps,
         design=plan.design,
         nuisance=plan.nuisance,
         at_rest=plan.at_rest,
@@ -153,8 +133,8 @@ def _add_model_text(
         output=acquired_maps,
         describe=partial(activation.describe_excluded, plan.dummy_scans),
     )
-    add_methods_text(Part.MAPS, activation.describe_maps(settings, at_rest=plan.at_rest))
-    if "glm" in settings.kinds:
+    add_methods_text(Part.MAPS, activation.describe_maps(plan.maps, at_rest=plan.at_rest))
+    if "glm" in plan.maps.kinds:
         if not plan.at_rest:
             add_methods_text(Part.MAPS, activation.RESPONSE_TEXT)
         add_methods_text(
@@ -172,36 +152,30 @@ def _add_model_text(
         add_methods_text(
             Part.MAPS, activation.describe_contrasts(maps, plan.contrasts, plan.minus_others)
         )
-    if "cc" in settings.kinds and _stores_correlation(plan, names):
-        add_methods_text(Part.MAPS, activation.describe_correlation(maps))
-
-
-def _stores_correlation(plan: RunPlan, names: Iterable[str]) -> bool:
-    """Return whether correlation maps of any of the series are stored or drawn."""
-    rules = make_storage_rules(plan)
-    return plan.analysis.settings.activation.draws_cc or any(
-        "cc" in stored.stats for name in names for stored in rules.outputs_of(name).values()
+    is_stored = any(
+        "cc" in kind_maps.stats
+        for name in names
+        for kind_maps in plan.stored.outputs_of(name).values()
     )
+    if "cc" in plan.maps.kinds and (plan.requests_correlation or is_stored):
+        add_methods_text(Part.MAPS, activation.describe_correlation(maps))
 
 
 def _map_series(
     plan: RunPlan,
     fitted_run: FittedRun,
-    series: RunSeries,
+    run_model: RunModel,
     computed_series: ComputedSeries,
-    roi: Mask,
     mapped_by_name: Mapping[str, MappedSeries],
-    settings: MapSettings,
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> MappedSeries:
     """Map a series of a run, with its reconstruction error and in the requested spaces.
 
-    `roi`: region of interest on the grid of the series. `mapped_by_name`: series that are already
-    mapped. See `map_run` for other parameters.
+    `mapped_by_name`: series that are already mapped. See `map_run` for other parameters.
     """
     stored_entities = activation.select_stored_maps(
-        computed_series.name, make_storage_rules(plan), plan.contrasts
+        computed_series.name, plan.stored, plan.contrasts
     )
     # If the estimated variances are not applied, the series equals the zero-filled series, and the
     # existing maps are reused.
@@ -209,35 +183,35 @@ def _map_series(
     results = activation.map_series(
         computed_series.series,
         computed_series.mask,
-        roi,
-        series.model,
+        run_model.roi if computed_series.name == ACQUIRED else run_model.roi_hr,
+        run_model.linear,
         own_regressors=computed_series.own_regressors,
         zerofilled=None if zerofilled is None else zerofilled.series.series,
         zerofilled_maps=None if zerofilled is None else zerofilled.results,
         series_name=computed_series.name,
-        settings=settings,
+        settings=plan.maps,
     )
     mapped_series = MappedSeries(series=computed_series, results=results)
-    if has_error(computed_series, settings):
+    method = None if computed_series.request is None else computed_series.request.method
+    if method is not None and method.has_prior and "glm" in plan.maps.kinds:
         acquired = mapped_by_name[ACQUIRED]
-        mapped_series = add_error_maps(plan, fitted_run, series, mapped_series, acquired, settings)
-        if has_named_region(plan, anat):
-            mapped_series = add_region_error(fitted_run, mapped_series, acquired, roi, settings)
+        mapped_series = _add_error_maps(plan, fitted_run, run_model, mapped_series, acquired)
+        if plan.region.own_mask is not None or (anat is not None and anat.roi != BRAIN):
+            mapped_series = _add_region_error(plan, fitted_run, run_model, mapped_series, acquired)
             # a region that follows from the name of the task is not part of the report of a study
-            if plan.analysis.settings.activation.roi != AUTO:
+            if plan.region.name != AUTO:
                 add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
-    outputs.store(list_maps(mapped_series), among=stored_entities)
-    return resample_maps(mapped_series, fitted_run, series, anat, stored_entities, outputs)
+    outputs.store(_list_maps(mapped_series), among=stored_entities)
+    return _resample_maps(mapped_series, fitted_run, run_model, anat, stored_entities, outputs)
 
 
 def _compare_maps(
     plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     all_mapped: Sequence[MappedSeries],
-    roi_hr: Mask,
-    settings: MapSettings,
     outputs: Outputs,
-) -> Rows:
+) -> None:
     """Compare the maps of all series of a run, and store the metrics."""
     registration = fitted_run.registration
     activation_metrics, columns = map_comparison.compare_maps(
@@ -245,10 +219,10 @@ def _compare_maps(
         [mapped_series.results.map_metrics for mapped_series in all_mapped],
         registration.bold_mask,
         registration.bold_mask_hr,
-        roi_hr,
+        run_model.roi_hr,
         contrasts=plan.contrasts,
-        thresholds=settings.thresholds,
-        factor=settings.factor,
+        thresholds=plan.maps.thresholds,
+        factor=plan.bold.factor,
     )
     add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
     outputs.store(
@@ -258,10 +232,9 @@ def _compare_maps(
         provenance=True,
         level="minimal",
     )
-    return activation_metrics
 
 
-def _join_image_metrics(all_mapped: Sequence[MappedSeries], outputs: Outputs) -> Rows:
+def _join_image_metrics(all_mapped: Sequence[MappedSeries], outputs: Outputs) -> None:
     """Join the image quality metrics of all series, and store the table."""
     image_metrics, columns = activation.join_quality(
         [mapped_series.results.quality for mapped_series in all_mapped]
@@ -273,7 +246,6 @@ def _join_image_metrics(all_mapped: Sequence[MappedSeries], outputs: Outputs) ->
         provenance=True,
         level="minimal",
     )
-    return image_metrics
 
 
 def _list_clusters(
@@ -298,120 +270,36 @@ def _list_clusters(
         ),
         method_names=plan.methods,
     )
-    atlas = plan.analysis.settings.activation.atlas
-    add_methods_text(Part.MAPS, active_regions.describe_clusters(None if anat is None else atlas))
+    atlas = None if anat is None else plan.atlas
+    add_methods_text(Part.MAPS, active_regions.describe_clusters(atlas))
     outputs.store(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
     return clusters
 
 
-def make_map_settings(plan: RunPlan) -> MapSettings:
-    """Return the settings of the maps of a run."""
-    activation_settings = plan.analysis.settings.activation
-    return MapSettings(
-        kinds=activation_settings.kinds,
-        thresholds=activation_settings.thresholds,
-        smoothing=activation_settings.smoothing,
-        factor=plan.bold.factor,
-        axis_order=plan.bold.axis_order,
-        low_pass=activation_settings.correlation_cutoff,
-        input_smoothing=plan.analysis.settings.preprocessing.input_smoothing,
-        correlation_confounds=plan.at_rest and bool(activation_settings.confounds),
-    )
-
-
-def make_storage_rules(plan: RunPlan) -> StoredMaps:
-    """Return the rules that determine which maps of a run are stored."""
-    settings = plan.analysis.settings
-    return StoredMaps(
-        level=settings.run.level,
-        methods=settings.superres.method,
-        smoothing=settings.activation.smoothing,
-        thresholds=settings.activation.thresholds,
-        kinds=settings.activation.kinds,
-        correlation=plan.at_rest or settings.superres.recipe != "fast",
-        primary=plan.primary,
-        minus_others=plan.minus_others,
-    )
-
-
-def list_mapped_series(series: RunSeries) -> list[ComputedSeries]:
-    """Return the acquired series, followed by high-resolution series that are mapped.
-
-    Series that are only evaluated, such as negative controls, are not mapped.
-    """
-    highres_series = [
-        computed_series
-        for computed_series in series.high_resolution.values()
-        if computed_series.request is None or computed_series.request.is_stored
-    ]
-    return [series.acquired, *highres_series]
-
-
-def find_region(
+def _add_error_maps(
     plan: RunPlan,
     fitted_run: FittedRun,
-    series: RunSeries,
-    settings: MapSettings,
-    outputs: Outputs,
-) -> tuple[Mask, Mask]:
-    """Return the region of interest on both grids of a run, after region growing if requested."""
-    registration, inputs = fitted_run.registration, series.model.inputs
-    if not plan.analysis.settings.evaluation.roi_grow or plan.at_rest:
-        return registration.roi_bold, registration.roi_bold_hr
-    roi, roi_hr, grown_facts = region_growth.grow_region(
-        series.acquired.series,
-        registration.bold_mask,
-        registration.roi_bold,
-        registration.bold_mask_hr,
-        registration.roi_bold_hr,
-        # correlations only use the conditions, so that growth does not depend on drift
-        replace(inputs, design=replace(inputs.design, high_pass=0.0)),
-        contrasts=plan.contrasts,
-        smoothing=settings.smoothing,
-        low_pass=settings.low_pass,
-    )
-    add_methods_text(Part.MAPS, region_growth.describe_growth(settings.smoothing))
-    outputs.store(
-        roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
-    )
-    return roi, roi_hr
-
-
-def has_error(computed_series: ComputedSeries, settings: MapSettings) -> bool:
-    """Return whether the reconstruction error of a series is mapped.
-
-    The method must have a prior, and the linear model must be mapped.
-    """
-    method = None if computed_series.request is None else computed_series.request.method
-    return method is not None and method.has_prior and "glm" in settings.kinds
-
-
-def add_error_maps(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    series: RunSeries,
+    run_model: RunModel,
     mapped_series: MappedSeries,
     acquired: MappedSeries,
-    settings: MapSettings,
 ) -> MappedSeries:
     """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
     The series of `mapped_series` has a prior, and `acquired` are maps of the acquired series.
-    `settings` are of both maps. Returns the maps of the series, including error maps.
+    Returns the maps of the series, including error maps.
     """
-    resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
     coverage_rows, half_resolution_maps = check_run_intervals(
         fitted_run,
-        series.acquired.series,
+        run_model.preproc,
         mapped_series.series.model_file,
-        series.model,
+        run_model.linear,
         series_name=mapped_series.series.name,
-        smoothing=settings.smoothing,
-        random_seed=resources.random_seed,
-        omp_nthreads=resources.omp_nthreads or 1,
+        smoothing=plan.maps.smoothing,
+        random_seed=plan.random_seed,
+        omp_nthreads=plan.inference.omp_nthreads,
     )
     add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
     if plan.can_split:
@@ -427,12 +315,12 @@ def add_error_maps(
         mapped_series.series.error_draws,
         mapped_series.series.acquired_draws,
         series_name=mapped_series.series.name,
-        smoothing=settings.smoothing,
+        smoothing=plan.maps.smoothing,
     )
     name = mapped_series.series.name
     error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
     add_methods_text(Part.MAPS, error_text)
-    reliable_text = reconstruction_error.describe_reliable(settings.smoothing, plan.bold.zooms)
+    reliable_text = reconstruction_error.describe_reliable(plan.maps.smoothing, plan.bold.zooms)
     add_methods_text(Part.MAPS, reliable_text)
     return replace(
         mapped_series,
@@ -444,39 +332,33 @@ def add_error_maps(
     )
 
 
-def has_named_region(plan: RunPlan, anat: Anatomy | None) -> bool:
-    """Return whether the region of interest of a run is a region other than the brain."""
-    space = plan.analysis.plan.find_region_space(plan.bold.entities["subject"])
-    return space == BOLDREF or (anat is not None and anat.roi != BRAIN)
-
-
-def add_region_error(
+def _add_region_error(
+    plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     mapped_series: MappedSeries,
     acquired: MappedSeries,
-    roi_hr: Mask,
-    settings: MapSettings,
 ) -> MappedSeries:
     """Compute the reconstruction error of the mean effects of the region of interest.
 
-    `roi_hr`: region on the grid of the series. See `add_error_maps` for other parameters.
+    See `_add_error_maps` for parameters.
     """
     region_error_rows = region_effects.measure_region_error(
         mapped_series.results.region_rows,
         acquired.maps,
         mapped_series.series.mask,
-        roi_hr,
+        run_model.roi_hr,
         fitted_run.registration.bold_mask,
         mapped_series.series.error_draws,
         mapped_series.series.acquired_draws,
-        smoothing=settings.smoothing,
+        smoothing=plan.maps.smoothing,
     )
     return replace(mapped_series, region_error_rows=region_error_rows)
 
 
 def check_run_intervals(
     fitted_run: FittedRun,
-    acquired: Series,
+    preproc: Series,
     model_file: File,
     model: LinearModel,
     *,
@@ -487,12 +369,12 @@ def check_run_intervals(
 ) -> tuple[Rows, File]:
     """Test the effects of a series at half the resolution; see the step `check_intervals`.
 
-    `acquired` is the motion-corrected acquired series, and `model_file` has the variance maps of
+    `preproc` is the motion-corrected acquired series, and `model_file` has the variance maps of
     the run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of
     its samples.
     """
     return reconstruction_error.check_intervals(
-        acquired,
+        preproc,
         fitted_run.registration.bold_mask,
         fitted_run.motion.hmc_xfms,
         model_file,
@@ -507,31 +389,31 @@ def check_run_intervals(
     )
 
 
-def list_maps(mapped_series: MappedSeries) -> list[Map]:
+def _list_maps(mapped_series: MappedSeries) -> list[Map]:
     """Return the maps of a series, including maps of the reconstruction error if there are any."""
     error_maps = mapped_series.error_maps
     return concatenate([mapped_series.maps, *([] if error_maps is None else [error_maps])])
 
 
-def resample_maps(
+def _resample_maps(
     mapped_series: MappedSeries,
     fitted_run: FittedRun,
-    series: RunSeries,
+    run_model: RunModel,
     anat: Anatomy | None,
     stored: Sequence[Mapping[str, str]],
     outputs: Outputs,
 ) -> MappedSeries:
     """Resample the maps of a series to the requested spaces and surfaces.
 
-    `series` has grids in other spaces, and `anat` has surfaces; None if missing. `stored` are the
-    entities of the maps to store, one mapping per kind of map. Returns the maps of the series,
-    including maps in other spaces and on surfaces.
+    `anat` has surfaces; None if missing. `stored` are the entities of the maps to store, one
+    mapping per kind of map. Returns the maps of the series, including maps in other spaces and on
+    surfaces.
     """
     mask = mapped_series.series.mask
-    maps = list_maps(mapped_series)
+    maps = _list_maps(mapped_series)
     space_maps: list[Map] | None = None
-    if series.grids:
-        space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
+    if run_model.grids:
+        space_maps = spaces.maps_to_spaces(maps, mask, list(run_model.grids.values()))
         outputs.store(space_maps, among=stored)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}

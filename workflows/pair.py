@@ -225,7 +225,8 @@ def _train_pair_model(
     `held_out_pair`: pair for the test; None if there is no held-out pair. `is_only_method`:
     whether exactly one stored method is trained on the pair.
     """
-    settings = analysis.make_training(request)
+    assert request.method is not None
+    settings = analysis.make_training(request.method.name)
     factor = pair.factor
     second_pair = None
     if request.is_stored and held_out_pair is not None and held_out_pair.factor == factor:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from bids_sr.bids import BoldRun, Subject
-from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
 from bids_sr.config.sections.paths import WORKFLOW
@@ -38,7 +37,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
     template = choose_template(analysis.settings, subject)
     roi = choose_region(analysis.settings, subject)
-    plans = [plan_run(analysis, run, with_anat=bool(subject.t1w)) for run in subject.runs]
+    plans = [plan_run(analysis, subject, run) for run in subject.runs]
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         anat = _fit_anatomy(analysis, subject, template, roi) if subject.t1w else None
         pair_requests = {
@@ -53,11 +52,14 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
         }
         processed_runs = []
         for plan in plans:
-            pair, models = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
-            only_run = is_only_run(plan.bold, subject.runs)
-            processed_runs.append(
-                process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
+            pair, networks = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
+            outputs = analysis.outputs(
+                plan.entities,
+                datasets=(plan.primary,),
+                provenance=plan.provenance,
+                axis_order=plan.bold.axis_order,
             )
+            processed_runs.append(process_run(plan, anat, pair, networks, outputs))
         all_combined = combine_participant(analysis, processed_runs, anat)
         report_participant(analysis, subject.runs, all_combined)
         facts = make_subject_facts(

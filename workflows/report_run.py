@@ -33,11 +33,11 @@ from bids_sr.steps.figures import (
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.evaluate_run import RunEvaluation
-from bids_sr.workflows.fit_run import FittedCalibration, FittedRun
+from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, list_mapped_series, make_storage_rules
-from bids_sr.workflows.pair import RegisteredPair
-from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.map_run import MappedRun
+from bids_sr.workflows.model_run import RunModel
+from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection
 
 _ReportFacts = dict[str, object]
 
@@ -45,65 +45,45 @@ _ReportFacts = dict[str, object]
 def report_run(
     plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     series: RunSeries,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
     anat: Anatomy | None,
-    pair: RegisteredPair | None,
     outputs: Outputs,
-    *,
-    n_runs: int,
-    only_run: bool,
 ) -> None:
-    """Draw all figures of a run.
-
-    `anat` and `pair`, the T2*-weighted pair of the run, are None if missing. `n_runs` is the
-    number of runs of the participant, which share the space of a report. `only_run` states whether
-    the task has only this run, whose map is then also the map of the participant.
-    """
-    facts = make_run_facts(
-        plan.analysis.settings, plan.bold, has_slice_timing=plan.corrects_slice_timing
-    )
-    draw_preprocessing(plan, fitted_run, series, anat, pair, facts, outputs)
-    draw_series(plan, fitted_run, series, maps, run_evaluation, outputs)
-    draw_run_maps(plan, fitted_run, series, maps, run_evaluation, anat, outputs)
-    draw_evaluation_figures(
-        plan,
-        fitted_run,
-        series,
-        maps,
-        run_evaluation,
-        anat,
-        facts,
-        outputs,
-        n_runs=n_runs,
-        only_run=only_run,
-    )
+    """Draw all figures of a run; `anat` is None if missing."""
+    draw_preprocessing(plan, fitted_run, run_model, series, anat, outputs)
+    draw_series(plan, fitted_run, run_model, series, maps, run_evaluation, outputs)
+    draw_run_maps(plan, fitted_run, run_model, maps, run_evaluation, anat, outputs)
+    draw_evaluation_figures(plan, fitted_run, run_model, maps, run_evaluation, anat, outputs)
 
 
 def draw_preprocessing(
     plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     series: RunSeries,
     anat: Anatomy | None,
-    pair: RegisteredPair | None,
-    facts: Mapping[str, object],
     outputs: Outputs,
 ) -> None:
     """Draw input summary, head motion, registration and linear model of a run.
 
-    `facts`: input summary of the run. See `report_run` for other parameters.
+    See `report_run` for parameters.
     """
     registration, boldref = fitted_run.registration, fitted_run.motion.boldref
     outputs.store_figures(
         motion_figures.summarize_run(
-            series.censoring, fitted_run.outliers, run_facts=facts, n_dummy=fitted_run.n_dummy
+            run_model.censoring,
+            fitted_run.outliers,
+            run_facts=make_run_facts(plan.bold, plan.correction),
+            n_dummy=fitted_run.n_dummy,
         )
     )
     outputs.store_figures(
         motion_figures.draw_motion(
-            series.confounds,
-            series.acquired.series,
+            run_model.confounds,
+            run_model.preproc,
             registration.bold_mask,
             registration.tpms_bold,
             fitted_run.acquired,
@@ -113,9 +93,7 @@ def draw_preprocessing(
     )
     outputs.store_figures(registration_figures.show_registration(registration.facts))
     outputs.store_figures(
-        maps_figures.draw_design(
-            series.acquired.series, series.model, kinds=plan.analysis.settings.activation.kinds
-        )
+        maps_figures.draw_design(run_model.preproc, run_model.linear, kinds=plan.maps.kinds)
     )
     if anat is not None:
         assert registration.boldref2t1w_xfm is not None
@@ -128,50 +106,41 @@ def draw_preprocessing(
                 anat.t1w_tpms,
             )
         )
-    if pair is not None:
+    if registration.guide is not None:
         assert registration.guide_hr is not None
         outputs.store_figures(
             registration_figures.draw_guide(
                 boldref,
                 registration.guide_hr,
-                read_image(pair.highres_file),
+                read_image(registration.guide.highres_file),
                 registration.bold_mask_hr,
             )
         )
     if fitted_run.calibration is not None:
-        _draw_calibration(plan, fitted_run, fitted_run.calibration, series, outputs)
-
-
-def _draw_calibration(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    calibration: FittedCalibration,
-    series: RunSeries,
-    outputs: Outputs,
-) -> None:
-    """Draw the calibration run with the self-test of the first method that uses it."""
-    calibrated_series = next(
-        request.name
-        for request in plan.stored_series
-        if request.learned_from == "run"
-        and request.method is not None
-        and request.method.uses_calibration
-    )
-    outputs.store_figures(
-        registration_figures.draw_calibration(
-            fitted_run.motion.boldref,
-            fitted_run.registration.bold_mask,
-            calibration.calibration_ref,
-            calibration.boldref2calibration_xfm,
-            calibration.calibration_facts,
-            series.self_tests[calibrated_series],
+        # with the self-test of the first method that uses the calibration run
+        calibrated_series = next(
+            request.name
+            for request in plan.stored_series
+            if request.learned_from == "run"
+            and request.method is not None
+            and request.method.uses_calibration
         )
-    )
+        outputs.store_figures(
+            registration_figures.draw_calibration(
+                boldref,
+                registration.bold_mask,
+                fitted_run.calibration.calibration_ref,
+                fitted_run.calibration.boldref2calibration_xfm,
+                fitted_run.calibration.calibration_facts,
+                series.self_tests[calibrated_series],
+            )
+        )
 
 
 def draw_series(
     plan: RunPlan,
     fitted_run: FittedRun,
+    run_model: RunModel,
     series: RunSeries,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
@@ -188,14 +157,12 @@ def draw_series(
     outputs.store_figures(
         series_figures.draw_slice(
             middle_volumes,
-            maps.roi_hr,
+            run_model.roi_hr,
             registration.bold_mask_hr,
             series_names=plan.stored_names,
         )
     )
-    series_names = plan.methods or [
-        computed_series.name for computed_series in list_mapped_series(series)[1:2]
-    ]
+    series_names = plan.methods or list(series.mapped)[1:2]
     outputs.store_figures(
         series_figures.draw_output(
             {name: series.high_resolution[name].series for name in series_names},
@@ -239,12 +206,12 @@ def _draw_models(
         )
 
 
-def make_scene_images(fitted_run: FittedRun, maps: MappedRun) -> SceneImages:
+def make_scene_images(fitted_run: FittedRun, run_model: RunModel) -> SceneImages:
     """Return the images that the maps of a run are drawn on."""
     registration = fitted_run.registration
     return SceneImages(
         bold_mask_hr=registration.bold_mask_hr,
-        roi_hr=maps.roi_hr,
+        roi_hr=run_model.roi_hr,
         boldref=fitted_run.motion.boldref,
         guide_hr=registration.guide_hr,
     )
@@ -253,14 +220,14 @@ def make_scene_images(fitted_run: FittedRun, maps: MappedRun) -> SceneImages:
 def draw_run_maps(
     plan: RunPlan,
     fitted_run: FittedRun,
-    series: RunSeries,
+    run_model: RunModel,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> None:
     """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
-    all_maps, images = maps.maps, make_scene_images(fitted_run, maps)
+    all_maps, images = maps.maps, make_scene_images(fitted_run, run_model)
     activation_drawings = maps_figures.draw_activation(
         all_maps,
         images,
@@ -276,7 +243,7 @@ def draw_run_maps(
             maps.clusters, run_evaluation.evaluation, run_evaluation.verdict
         )
     )
-    if draws_correlation(plan):
+    if _draws_correlation(plan):
         outputs.store_figures(
             correlation_figures.draw_correlation(
                 all_maps,
@@ -285,8 +252,7 @@ def draw_run_maps(
                 contrasts=plan.contrasts,
             )
         )
-    activation = plan.analysis.settings.activation
-    if plan.at_rest and "cc" in activation.kinds:
+    if plan.at_rest and "cc" in plan.maps.kinds:
         network_drawings = networks_figures.draw_networks(
             all_maps,
             images,
@@ -294,8 +260,9 @@ def draw_run_maps(
         )
         expect_cost(network_drawings, networks_figures.networks_cost(plan.contrasts))
         outputs.store_figures(network_drawings)
-    conditions = single_conditions(plan.analysis.plan.contrasts[plan.bold.bold])
-    if len(conditions) == 2 and activation.maps_quarter and not plan.at_rest:
+    conditions = single_conditions(plan.contrasts)
+    has_quarter = "cc" in plan.maps.kinds and "quarter" in plan.maps.thresholds
+    if len(conditions) == 2 and has_quarter and not plan.at_rest:
         outputs.store_figures(
             overlap_figures.draw_overlap(
                 all_maps,
@@ -328,24 +295,18 @@ def _draw_surface_maps(plan: RunPlan, maps: MappedRun, anat: Anatomy, outputs: O
 def draw_evaluation_figures(
     plan: RunPlan,
     fitted_run: FittedRun,
-    series: RunSeries,
+    run_model: RunModel,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
     anat: Anatomy | None,
-    facts: Mapping[str, object],
     outputs: Outputs,
-    *,
-    n_runs: int,
-    only_run: bool,
 ) -> None:
     """Draw overview, map viewer, evaluation and quality control of a run.
 
-    `facts`: input summary of the run. See `report_run` for other parameters.
+    See `report_run` for parameters.
     """
-    _draw_viewer(plan, fitted_run, maps, run_evaluation, anat, outputs, n_runs=n_runs)
-    _draw_overview(
-        plan, fitted_run, series, maps, run_evaluation, facts, outputs, only_run=only_run
-    )
+    _draw_viewer(plan, fitted_run, maps, run_evaluation, anat, outputs)
+    _draw_overview(plan, fitted_run, run_model, maps, run_evaluation, outputs)
     registration, boldref = fitted_run.registration, fitted_run.motion.boldref
     outputs.store_figures(
         evaluation_figures.draw_evaluation(
@@ -379,8 +340,6 @@ def _draw_viewer(
     run_evaluation: RunEvaluation,
     anat: Anatomy | None,
     outputs: Outputs,
-    *,
-    n_runs: int,
 ) -> None:
     """Draw the map viewer of a run; see `report_run` for parameters."""
     registration = fitted_run.registration
@@ -394,9 +353,9 @@ def _draw_viewer(
         registration.boldref2t1w_xfm,
         None if anat is None else anat.template.std2t1w_xfm,
         series_names=plan.stored_names,
-        n_runs=n_runs,
+        n_runs=plan.n_runs,
         entities=plan.entities,
-        stored=make_storage_rules(plan),
+        stored=plan.stored,
     )
     expect_cost(viewer, draw_map_viewer.viewer_cost(plan.contrasts))
     outputs.store_figures(viewer)
@@ -405,15 +364,12 @@ def _draw_viewer(
 def _draw_overview(
     plan: RunPlan,
     fitted_run: FittedRun,
-    series: RunSeries,
+    run_model: RunModel,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
-    facts: Mapping[str, object],
     outputs: Outputs,
-    *,
-    only_run: bool,
 ) -> None:
-    """Draw the first screen of a run; see `draw_evaluation_figures` for parameters."""
+    """Draw the first screen of a run; see `report_run` for parameters."""
     registration = fitted_run.registration
     activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
     outputs.store_figures(
@@ -421,9 +377,9 @@ def _draw_overview(
             run_evaluation.evaluation,
             run_evaluation.verdict,
             registration.facts,
-            series.confounds,
+            run_model.confounds,
             maps.maps,
-            make_scene_images(fitted_run, maps),
+            make_scene_images(fitted_run, run_model),
             registration.bold_mask,
             run_evaluation.self_test,
             {name: read_image(file) for name, file in activation_files.items()},
@@ -431,31 +387,27 @@ def _draw_overview(
             entities=plan.entities,
             calibrated=plan.uses_calibration,
             at_rest=plan.at_rest,
-            run_facts=facts,
-            stored=make_storage_rules(plan),
-            only_run=only_run,
+            description=str(plan.bold.sidecar.get("Description", "")),
+            stored=plan.stored,
+            only_run=plan.is_only_run,
         )
     )
 
 
-def draws_correlation(plan: RunPlan) -> bool:
+def _draws_correlation(plan: RunPlan) -> bool:
     """Return whether correlation maps of a task run are drawn.
 
     This requires correlation maps and one of three conditions: the user named ``cc``, t maps were
     not requested, or the training recipe is not ``fast``.
     """
-    settings = plan.analysis.settings
-    activation = settings.activation
-    is_requested = (
-        activation.draws_cc or "glm" not in activation.kinds or settings.superres.recipe != "fast"
-    )
-    return "cc" in activation.kinds and not plan.at_rest and is_requested
+    kinds = plan.maps.kinds
+    is_requested = plan.requests_correlation or "glm" not in kinds or plan.stored.correlation
+    return "cc" in kinds and not plan.at_rest and is_requested
 
 
 def _name_region(plan: RunPlan, anat: Anatomy | None) -> str:
     """Return the name of the region of interest, or of its file."""
-    roi = plan.analysis.settings.activation.roi if anat is None else anat.roi
-    return Path(roi).name
+    return Path(plan.region.name if anat is None else anat.roi).name
 
 
 def make_subject_facts(
@@ -497,13 +449,9 @@ def make_subject_facts(
     }
 
 
-def make_run_facts(settings: Settings, run: BoldRun, *, has_slice_timing: bool) -> _ReportFacts:
-    """Return the input summary of a run, by label of the report line.
-
-    `has_slice_timing`: whether slice timing is corrected.
-    """
+def make_run_facts(run: BoldRun, correction: SeriesCorrection) -> _ReportFacts:
+    """Return the input summary of a run, by label of the report line."""
     calibration, precomputed = run.calibration, run.precomputed
-    input_smoothing = settings.preprocessing.input_smoothing
     facts: _ReportFacts = {"Run": run.stem}
     if "Description" in run.sidecar:
         facts["Description"] = run.sidecar["Description"]
@@ -512,10 +460,10 @@ def make_run_facts(settings: Settings, run: BoldRun, *, has_slice_timing: bool) 
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel size (mm)": size_text(run.zooms, unit=""),
-        "Slice timing": "corrected" if has_slice_timing else "not corrected",
+        "Slice timing": "not corrected" if correction.slice_times is None else "corrected",
     }
-    if input_smoothing:
-        facts["Smoothing before super-resolution (mm FWHM)"] = input_smoothing
+    if correction.input_smoothing:
+        facts["Smoothing before super-resolution (mm FWHM)"] = correction.input_smoothing
     factor_text = " × ".join(f"{axis_factor:g}" for axis_factor in run.factor)
     facts |= {
         "Super-resolution factor": factor_text

@@ -1,46 +1,159 @@
-"""Processing plan of a BOLD run."""
+"""Processing plan of a BOLD run: everything that is known before its first step.
+
+`plan_run` is the only place where a workflow of runs reads the settings of the call and the plan
+of the data set. All later functions take the `RunPlan`.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from pathlib import Path
 
-from bids_sr.bids import BoldRun
+from bids_sr.bids import BoldRun, Subject
+from bids_sr.combination import is_only_run
+from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import Seed, choose_seeds, seed_names
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import COMPCOR_VOLUMES
-from bids_sr.preflight.run_model import design_settings
+from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder
+from bids_sr.pipeline.artifacts import File, Series
+from bids_sr.preflight.run_model import design_settings, time_model
+from bids_sr.series import SDMOD
+from bids_sr.sr.models.request import TrainingSettings
+from bids_sr.steps import acquired_series
+from bids_sr.steps.activation import MapSettings
+from bids_sr.steps.run_confounds import ConfoundSettings
+from bids_sr.steps.super_resolution import Inference
+from bids_sr.steps.temporal_model import TemporalModel
 from bids_sr.workflows.series_requests import Analysis, SeriesRequest, list_methods
 
 
 @frozen
-class RunPlan:
-    """Inputs of a run, requested series, and settings that depend on both.
+class SeriesCorrection:
+    """Correction of an acquired series before super-resolution.
 
-    `requested_series` are all series except the acquired series, in the order of computation, and
-    `primary` is the name of the exported series. `spaces` are of the results. `slice_times` are in
-    s; if None, slice timing is not corrected. `dummy_scans` is the number of non-steady-state
-    volumes at the start; if None, the number is estimated.
-
-    `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
-    that compare one condition with all others. `seeds` are for a run without events. If empty,
-    temporal components of the run are used instead. `with_anat` states whether a T1w image exists,
-    and `uses_calibration` whether a method uses the calibration run.
+    Slice times are in s; if None, slice timing is not corrected. `start_time` is the target time
+    of the slice-timing correction (s after the start of a volume). `input_smoothing` is FWHM in
+    mm; 0 to disable.
     """
 
-    analysis: Analysis
+    slice_times: Sequence[float] | None = None
+    start_time: float = 0.0
+    input_smoothing: float = 0.0
+
+
+@frozen
+class SeriesFile:
+    """File of a BOLD series that is measured or computed with a run, and its correction.
+
+    The series (4D) is as stored, and `tr` is in s. `axis_order` is the axis of the file that
+    corresponds to each axis of the series. `correction` is slice timing and smoothing.
+    """
+
+    bold_file: File
+    tr: float
+    axis_order: AxisOrder = AS_STORED
+    correction: SeriesCorrection = field(default_factory=SeriesCorrection)
+
+    def import_series(self) -> Series:
+        """Call the step that imports the file."""
+        return acquired_series.import_series(
+            self.bold_file, tr=self.tr, axis_order=self.axis_order
+        )
+
+
+@frozen
+class OtherRun:
+    """Another acquired run of the same task, as a reference of compared series."""
+
+    file: SeriesFile
+    events: Path
+    design: DesignSettings
+
+
+@frozen
+class PlannedRegion:
+    """Region of interest of a run.
+
+    `name` is the value of the option. `own_mask` is the mask file if the region is in the space of
+    the run, else None. `is_grown` states whether the region is grown around active voxels.
+    """
+
+    name: str
+    own_mask: Path | None
+    is_grown: bool
+
+
+@frozen
+class RunPlan:
+    """Inputs of a run, requested series, and settings of all steps of the run.
+
+    `requested_series` are all series except the acquired series, in the order of computation, and
+    `primary` is the name of the exported series. `spaces` are of the results. `n_runs` is the
+    number of runs of the participant, and `is_only_run` states whether the task has only this run,
+    whose map is then also the map of the participant. `with_anat` states whether a T1w image
+    exists. `provenance` is metadata for sidecars of tables.
+
+    `dummy_scans` is the number of non-steady-state volumes at the start; if None, the number is
+    estimated. `dummy_scans_option` is the value of the option, for the calibration run and the
+    other run. `searches_outliers` states whether outlier volumes are searched and replaced.
+    `measured` and `other_run` are references of the run; None if missing, or if the other run
+    cannot be compared.
+
+    `training` are settings of the models by method, including the control method of self-tests.
+    `inference` applies to networks; series without a method only use its seed and data
+    consistency. `uses_calibration` states whether a method uses the calibration run.
+
+    `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
+    that compare one condition with all others. `nuisance` are the columns of the confounds in the
+    linear models; None for motion and aCompCor. `temporal` is None without a temporal model.
+    `seeds` are for a run without events. If empty, temporal components of the run are used
+    instead. With `uses_own_seeds`, each series has its own time series of the seeds. `can_split`
+    states whether the run has enough task blocks to be split into halves.
+
+    `stored` determines which maps become files. `requests_correlation` states whether the user
+    named correlation maps. `margin` is the equivalence margin of the verdict; None for the default
+    of each metric.
+    """
+
     bold: BoldRun
     requested_series: tuple[SeriesRequest, ...]
     primary: str
     spaces: tuple[Space, ...]
-    slice_times: Sequence[float] | None
-    design: DesignSettings
+    n_runs: int
+    is_only_run: bool
+    with_anat: bool
+    provenance: Mapping[str, object]
+
+    correction: SeriesCorrection
     dummy_scans: int | None
+    dummy_scans_option: int | None
+    searches_outliers: bool
+    measured: SeriesFile | None
+    other_run: OtherRun | None
+
+    training: Mapping[str, TrainingSettings]
+    inference: Inference
+    uses_calibration: bool
+
+    design: DesignSettings
     contrasts: Contrasts
     minus_others: Sequence[str]
+    confounds: ConfoundSettings
+    nuisance: list[str] | None
+    temporal: TemporalModel | None
     seeds: tuple[Seed, ...]
-    with_anat: bool
-    uses_calibration: bool
+    uses_own_seeds: bool
+    can_split: bool
+
+    region: PlannedRegion
+    atlas: str
+    maps: MapSettings
+    stored: StoredMaps
+    requests_correlation: bool
+    margin: float | None
 
     @property
     def at_rest(self) -> bool:
@@ -85,17 +198,12 @@ class RunPlan:
     @property
     def corrects_slice_timing(self) -> bool:
         """Whether slice timing is corrected."""
-        return self.slice_times is not None
+        return self.correction.slice_times is not None
 
     @property
-    def start_time(self) -> float:
-        """Reference time of the volumes (s after the start of a volume)."""
-        return self.bold.start_time(self.analysis.settings.preprocessing.slice_time_ref)
-
-    @property
-    def can_split(self) -> bool:
-        """Whether the run has enough task blocks to be split into halves."""
-        return self.bold.bold not in self.analysis.plan.unsplit
+    def random_seed(self) -> int:
+        """Seed of all random numbers."""
+        return self.inference.random_seed
 
     @property
     def task_name(self) -> str:
@@ -106,11 +214,6 @@ class RunPlan:
     def phase_encoding(self) -> str:
         """Phase-encoding direction as in BIDS; "" if unknown."""
         return str(self.bold.sidecar.get("PhaseEncodingDirection", ""))
-
-    @property
-    def nuisance(self) -> list[str] | None:
-        """Columns of the confounds in the linear models; None: motion and aCompCor."""
-        return self.analysis.plan.nuisance
 
     @property
     def has_components(self) -> bool:
@@ -136,64 +239,174 @@ class RunPlan:
         }
         return {**labels, "datatype": "func"}
 
-    @property
-    def provenance(self) -> Mapping[str, object]:
-        """Provenance metadata for sidecars of tables."""
-        width = self.analysis.settings.preprocessing.input_smoothing
-        return {
-            **self.analysis.provenance,
-            "MappedBy": "seeds" if self.at_rest else "events",
-            **({"InputSmoothingFWHM": width} if width else {}),
-            "ContrastWeights": {
-                name: dict(weights)
-                for name, weights in self.analysis.plan.contrasts[self.bold.bold].items()
-            },
-        }
 
-
-def plan_run(analysis: Analysis, bold: BoldRun, *, with_anat: bool) -> RunPlan:
-    """Gather the plan of a run.
-
-    `with_anat`: whether the participant has a T1w image.
-    """
-    preprocessing, activation = analysis.settings.preprocessing, analysis.settings.activation
+def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
+    """Make the plan of a run from the settings of the call and the plan of the data set."""
+    settings = analysis.settings
+    preprocessing, activation = settings.preprocessing, settings.activation
+    with_anat, at_rest = bool(subject.t1w), bold.events is None
     requests = analysis.requested_series(bold, with_anat=with_anat)
-    precomputed = bold.precomputed
+    primary = analysis.primary(bold)
     dummy_scans = preprocessing.dummy_scans
-    if dummy_scans is None and precomputed is not None:
-        dummy_scans = precomputed.n_dummy
-    has_slice_timing = bold.slice_timing is not None and "slicetiming" not in preprocessing.ignore
-    at_rest = bold.events is None
+    if dummy_scans is None and bold.precomputed is not None:
+        dummy_scans = bold.precomputed.n_dummy
     seeds = (
         tuple(choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas))
         if at_rest
         else ()
     )
-    contrasts = {
-        name: dict(weights) for name, weights in analysis.plan.contrasts[bold.bold].items()
-    }
+    resolved_contrasts = analysis.plan.contrasts[bold.bold]
+    contrasts = {name: dict(weights) for name, weights in resolved_contrasts.items()}
     if at_rest:
         # temporal components replace the seeds if no seed is inside the field of view
         contrasts |= {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
-    method_uses_calibration = any(
-        request.method is not None and request.method.uses_calibration
-        for request in requests
-        if request.learned_from == "run"
+    other_contrasts = (
+        () if activation.contrasts or activation.model else minus_others(resolved_contrasts)
     )
+    correction = _plan_correction(analysis, bold)
+    design = design_settings(bold, settings)
+    methods = [request.method for request in requests if request.method is not None]
     return RunPlan(
-        analysis=analysis,
         bold=bold,
         requested_series=requests,
-        primary=analysis.primary(bold),
+        primary=primary,
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
-        slice_times=bold.slice_timing if has_slice_timing else None,
-        design=design_settings(bold, analysis.settings),
-        dummy_scans=dummy_scans,
-        contrasts=contrasts,
-        minus_others=()
-        if activation.contrasts or activation.model
-        else minus_others(analysis.plan.contrasts[bold.bold]),
-        seeds=seeds,
+        n_runs=len(subject.runs),
+        is_only_run=is_only_run(bold, subject.runs),
         with_anat=with_anat,
-        uses_calibration=bold.calibration is not None and method_uses_calibration,
+        provenance=_make_provenance(analysis, bold),
+        correction=correction,
+        dummy_scans=dummy_scans,
+        dummy_scans_option=preprocessing.dummy_scans,
+        searches_outliers="outliers" not in preprocessing.ignore,
+        measured=_plan_measured(analysis, bold, correction),
+        other_run=_plan_other_run(analysis, bold, correction),
+        training={
+            name: analysis.make_training(name)
+            for name in (SDMOD, *(method.name for method in methods))
+        },
+        inference=Inference(
+            data_consistency=settings.superres.data_consistency,
+            force=settings.superres.force,
+            omp_nthreads=settings.resources.omp_nthreads or 1,
+            device=settings.resources.device,
+            random_seed=settings.resources.random_seed,
+        ),
+        uses_calibration=bold.calibration is not None
+        and any(
+            request.method is not None and request.method.uses_calibration
+            for request in requests
+            if request.learned_from == "run"
+        ),
+        design=design,
+        contrasts=contrasts,
+        minus_others=other_contrasts,
+        confounds=ConfoundSettings(
+            fd_spike_threshold=preprocessing.fd_spike_threshold,
+            dvars_spike_threshold=preprocessing.dvars_spike_threshold,
+            return_all_components=preprocessing.return_all_components,
+        ),
+        nuisance=analysis.plan.nuisance,
+        temporal=TemporalModel(
+            model=time_model(settings),
+            high_pass=design.high_pass,
+            at_rest=at_rest,
+            contrasts=contrasts,
+            nuisance=analysis.plan.nuisance,
+        )
+        if activation.models_time
+        else None,
+        seeds=seeds,
+        uses_own_seeds=activation.seed_series == "own" and bool(seeds),
+        can_split=bold.bold not in analysis.plan.unsplit,
+        region=_plan_region(analysis, bold),
+        atlas=activation.atlas,
+        maps=MapSettings(
+            kinds=activation.kinds,
+            thresholds=activation.thresholds,
+            smoothing=activation.smoothing,
+            factor=bold.factor,
+            axis_order=bold.axis_order,
+            low_pass=activation.correlation_cutoff,
+            input_smoothing=preprocessing.input_smoothing,
+            correlation_confounds=at_rest and bool(activation.confounds),
+        ),
+        stored=settings.select_stored_maps(
+            at_rest=at_rest, primary=primary, minus_others=other_contrasts
+        ),
+        requests_correlation=activation.draws_cc,
+        margin=settings.evaluation.margin,
+    )
+
+
+def _make_provenance(analysis: Analysis, bold: BoldRun) -> Mapping[str, object]:
+    """Return provenance metadata for sidecars of tables."""
+    width = analysis.settings.preprocessing.input_smoothing
+    return {
+        **analysis.provenance,
+        "MappedBy": "seeds" if bold.events is None else "events",
+        **({"InputSmoothingFWHM": width} if width else {}),
+        "ContrastWeights": {
+            name: dict(weights) for name, weights in analysis.plan.contrasts[bold.bold].items()
+        },
+    }
+
+
+def _plan_correction(analysis: Analysis, bold: BoldRun) -> SeriesCorrection:
+    """Return the correction of an acquired series."""
+    preprocessing = analysis.settings.preprocessing
+    return SeriesCorrection(
+        slice_times=None if "slicetiming" in preprocessing.ignore else bold.slice_timing,
+        start_time=bold.start_time(preprocessing.slice_time_ref),
+        input_smoothing=preprocessing.input_smoothing,
+    )
+
+
+def _plan_measured(
+    analysis: Analysis, bold: BoldRun, correction: SeriesCorrection
+) -> SeriesFile | None:
+    """Return the measured high-resolution reference series, with the time frame of the run."""
+    measured = None if bold.truth is None else bold.truth.series
+    if measured is None:
+        return None
+    slice_times = _plan_correction(analysis, measured).slice_times
+    return SeriesFile(
+        bold_file=measured.bold,
+        tr=bold.tr,
+        axis_order=measured.axis_order,
+        correction=replace(correction, slice_times=slice_times),
+    )
+
+
+def _plan_other_run(
+    analysis: Analysis, bold: BoldRun, correction: SeriesCorrection
+) -> OtherRun | None:
+    """Return another run of the task with events, if both runs can be split into halves."""
+    other = bold.same_task_run
+    events = None if other is None else other.events
+    if other is None or events is None or {bold.bold, other.bold} & analysis.plan.unsplit:
+        return None
+    if correction.slice_times is None:
+        # both runs are compared with the same correction
+        other = replace(other, slice_timing=None)
+    return OtherRun(
+        file=SeriesFile(
+            bold_file=other.bold,
+            tr=other.tr,
+            axis_order=other.axis_order,
+            correction=_plan_correction(analysis, other),
+        ),
+        events=events,
+        design=design_settings(other, analysis.settings),
+    )
+
+
+def _plan_region(analysis: Analysis, bold: BoldRun) -> PlannedRegion:
+    """Return the region of interest of a run."""
+    name = analysis.settings.activation.roi
+    is_own = analysis.plan.find_region_space(bold.entities["subject"]) == BOLDREF
+    return PlannedRegion(
+        name=name,
+        own_mask=Path(name) if is_own else None,
+        is_grown=analysis.settings.evaluation.roi_grow and bold.events is not None,
     )

@@ -273,12 +273,7 @@ class Analysis:
         roots = {source.name: source.root for source in self.plan.sources}
         return file_uri(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
-    def make_training(self, request: SeriesRequest) -> TrainingSettings:
-        """Return the training settings of a series, including any existing model to use."""
-        assert request.method is not None
-        return self.make_method_training(request.method.name)
-
-    def make_method_training(self, method: str) -> TrainingSettings:
+    def make_training(self, method: str) -> TrainingSettings:
         """Return the training settings of a method, including any existing model to use."""
         superres, resources = self.settings.superres, self.settings.resources
         return TrainingSettings(

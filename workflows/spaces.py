@@ -1,53 +1,15 @@
-"""Grids in further output spaces, and reference images of the primary series on these grids."""
+"""Reference images of the primary series in the output spaces."""
 
 from collections.abc import Mapping
 
-from bids_sr.config.spaces import FUNC, Space
+from bids_sr.config.spaces import Space
 from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import Series, SpaceGrid
-from bids_sr.pipeline.flow import add_methods_text, subworkflow
+from bids_sr.pipeline.flow import subworkflow
 from bids_sr.pipeline.outputs import Outputs
-from bids_sr.pipeline.step import Part
-from bids_sr.steps import primary_dataset, spaces
-from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.steps import primary_dataset
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
-
-
-def make_output_grids(
-    plan: RunPlan, fitted_run: FittedRun, anat: Anatomy
-) -> dict[Space, SpaceGrid]:
-    """Compute the grids of a run in the requested volumetric spaces, except its own space."""
-    boldref, xfm = fitted_run.motion.boldref, fitted_run.registration.boldref2t1w_xfm
-    assert xfm is not None, "with a T1w image, the run is registered to it"
-    grids: dict[Space, SpaceGrid] = {}
-    for space in plan.spaces:
-        if space.name == FUNC or space.is_surface:
-            continue
-        with subworkflow("_".join(["space", *space.entities.values()]) + "_wf"):
-            if space.is_template:
-                template = anat.templates[space.template]
-                grids[space] = spaces.grid_in_template(
-                    boldref,
-                    template.template_mask,
-                    xfm,
-                    template.t1w2std_xfm,
-                    factor=plan.bold.factor,
-                    template_space=space.template,
-                    resolution=space.resolution,
-                    space_entities=space.entities,
-                )
-            else:
-                grids[space] = spaces.grid_in_t1w(
-                    boldref,
-                    anat.t1w_mask,
-                    xfm,
-                    factor=plan.bold.factor,
-                    space_entities=space.entities,
-                )
-    if grids:
-        add_methods_text(Part.SERIES, spaces.describe_spaces([str(space) for space in grids]))
-    return grids
 
 
 def show_spaces(

@@ -285,7 +285,7 @@ def _apply_method(
     `_apply_methods` for other parameters.
     """
     settings = analysis.settings
-    training_settings = analysis.make_method_training(method)
+    training_settings = analysis.make_training(method)
     trains_on_others = settings.anat.train_on == "others"
     scans = prepared_head.scans
     training_scans = _gather_training_scans(training_heads)

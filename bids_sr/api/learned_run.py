@@ -46,14 +46,15 @@ from bids_sr.steps.super_resolution import Guide
 from bids_sr.steps.training import VarianceModel
 from bids_sr.workflows.fit_run import (
     FittedCalibration,
-    SeriesFile,
     find_steady_state,
     fit_calibration,
     fit_motion,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import SeriesSources, resample_acquired, train_model
+from bids_sr.workflows.make_series import SeriesSources, train_model
+from bids_sr.workflows.model_run import resample_acquired
 from bids_sr.workflows.pair import register_scans
+from bids_sr.workflows.run_plan import SeriesFile
 from bids_sr.workflows.series_requests import SeriesRequest
 
 
@@ -183,9 +184,9 @@ def learn_run(
     model = weight = self_test = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
-        acquired = resample_acquired(fitted_run) if request.learned_from == "run" else None
+        preproc = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = train_model(
-            SeriesSources(fitted_run=fitted_run, acquired=acquired),
+            SeriesSources(fitted_run=fitted_run, preproc=preproc),
             request,
             fit_settings.training,
             registered_pair,

@@ -43,8 +43,8 @@ from bids_sr.steps import run_confounds, self_test
 from bids_sr.steps.block_effects import check_blocks
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.workflows.fit_run import FittedRun
-from bids_sr.workflows.make_series import resample_acquired
 from bids_sr.workflows.map_run import check_run_intervals
+from bids_sr.workflows.model_run import resample_acquired
 
 _NOT_APPLIED = "the method was not applied to this run"
 

@@ -64,7 +64,8 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.steps.error_samples import ErrorSamples
 from bids_sr.steps.super_resolution import Inference, SuperResolvedSeries
 from bids_sr.workflows.fit_run import FittedRun, fit_motion
-from bids_sr.workflows.make_series import SeriesSources, compute_series, resample_acquired
+from bids_sr.workflows.make_series import SeriesSources, compute_series
+from bids_sr.workflows.model_run import resample_acquired
 from bids_sr.workflows.series_requests import request_series
 
 if TYPE_CHECKING:

@@ -14,8 +14,6 @@ from bids_sr.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_
 StorageLevel = Literal["minimal", "standard", "full"]
 _LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
 """Levels by ascending number of files."""
-SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
-"""Default smoothing widths (mm FWHM) and thresholds."""
 _CORRELATION_STATS = ("cc",)
 _MODEL_STATS = ("t", "effect", "variance")
 _MAP, _GROUP_LEVEL_STATS = ("t",), ("effect",)
@@ -64,12 +62,18 @@ class StoredMaps:
     correlation is stored in addition to the linear model at the standard level. `primary` is the
     name of the exported series. `minus_others` are default contrasts that the standard level only
     stores for the exported series.
+
+    `requests_widths` and `requests_thresholds` state whether the user chose other widths and
+    thresholds than the defaults. The standard level stores requested maps and regions in full, and
+    of the defaults a selection; see `outputs_of`.
     """
 
     level: StorageLevel
+    smoothing: Sequence[float]
+    thresholds: Sequence[str]
+    requests_widths: bool = False
+    requests_thresholds: bool = False
     methods: Collection[str] = ()
-    smoothing: Sequence[float] = SMOOTHING
-    thresholds: Sequence[str] = THRESHOLDS
     kinds: Sequence[str] = ("cc", "glm")
     correlation: bool = False
     primary: str = ""
@@ -99,16 +103,14 @@ class StoredMaps:
             full_outputs = _StoredStats(stats=all_stats, thresholds=mapped_thresholds)
             return dict.fromkeys(self.smoothing, full_outputs)
         smallest_stats = _MODEL_STATS if series == self.primary else _MAP
-        has_default_widths = tuple(sorted(self.smoothing)) == SMOOTHING
-        has_default_thresholds = tuple(self.thresholds) == THRESHOLDS
-        if not (has_default_widths and has_default_thresholds):
+        if self.requests_widths or self.requests_thresholds:
             # regions of all runs list the effects of the runs as sources
             smallest_stats = tuple(dict.fromkeys((*smallest_stats, *_GROUP_LEVEL_STATS)))
         stores_correlation = has_correlation and (self.correlation or not has_model)
-        if has_default_thresholds:
-            stored_thresholds = mapped_thresholds[:1] if stores_correlation else []
-        else:
+        if self.requests_thresholds:
             stored_thresholds = mapped_thresholds
+        else:
+            stored_thresholds = mapped_thresholds[:1] if stores_correlation else []
         smallest_outputs = _StoredStats(
             stats=[
                 *(_CORRELATION_STATS if stores_correlation else ()),
@@ -116,7 +118,7 @@ class StoredMaps:
             ],
             thresholds=stored_thresholds,
         )
-        if not has_default_widths:
+        if self.requests_widths:
             return dict.fromkeys(self.smoothing, smallest_outputs)
         smallest, larger = sorted(self.smoothing)
         return {

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_type_hints
 
 from bids_sr.config import machine
+from bids_sr.config.levels import StoredMaps
 from bids_sr.config.presets import preset_names
 from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, get_option
 from bids_sr.config.sections.activation import Activation
@@ -107,6 +108,27 @@ class Settings:
         if self.anat.scale != "auto":
             return self.anat.scale
         return "percentile" if self.superres.recipe == "fast" else "range"
+
+    def select_stored_maps(
+        self, *, at_rest: bool = False, primary: str = "", minus_others: Sequence[str] = ()
+    ) -> StoredMaps:
+        """Return the rules that determine which maps of a run are stored.
+
+        `at_rest` states whether the run has no events. For the other parameters, see `StoredMaps`.
+        """
+        activation = self.activation
+        return StoredMaps(
+            level=self.run.level,
+            smoothing=activation.smoothing,
+            thresholds=activation.thresholds,
+            requests_widths=activation.requests_widths,
+            requests_thresholds=activation.requests_thresholds,
+            methods=self.superres.method,
+            kinds=activation.kinds,
+            correlation=at_rest or self.superres.recipe != "fast",
+            primary=primary,
+            minus_others=minus_others,
+        )
 
     def resolve(self, *, run_uuid: str) -> Self:
         """Return settings with absolute paths and all machine-dependent values filled in."""

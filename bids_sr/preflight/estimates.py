@@ -15,7 +15,7 @@ from bids_sr.bids import BoldRun, Findings, LowresScan, Pair, Subject, input_of_
 from bids_sr.bids.headers import read_header
 from bids_sr.combination import group_runs
 from bids_sr.config import Settings, machine
-from bids_sr.config.levels import StoredMaps, reaches, series_level
+from bids_sr.config.levels import reaches, series_level
 from bids_sr.config.memory import (
     BASE_GB,
     WORKER_GB,
@@ -243,15 +243,8 @@ def _count_contrasts(plan: Plan, run: BoldRun) -> int:
 
 def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of outputs (GB) at the storage level; links to files take no space."""
-    superres, activation, level = settings.superres, settings.activation, settings.run.level
-    stored = StoredMaps(
-        level=level,
-        methods=superres.method,
-        smoothing=activation.smoothing,
-        thresholds=activation.thresholds,
-        kinds=activation.kinds,
-        correlation=superres.recipe != "fast",
-    )
+    superres, level = settings.superres, settings.run.level
+    stored = settings.select_stored_maps()
     compression = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total_gb = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * _FLOAT_GB) * n_with_t1w

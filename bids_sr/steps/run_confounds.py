@@ -1,11 +1,26 @@
 """Confounds of a run: head motion, tissue signals and CompCor."""
 
+from bids_sr.frozen import frozen
 from bids_sr.glm import confound_table
 from bids_sr.glm.confounds import motion_columns
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
 from bids_sr.steps.outlier_volumes import reasons_by_volume
+
+
+@frozen
+class ConfoundSettings:
+    """Settings of the confounds of a run.
+
+    A volume above `fd_spike_threshold` (framewise displacement, mm) or `dvars_spike_threshold`
+    (standardized DVARS) is a motion outlier. Without `return_all_components`, the first CompCor
+    components that explain half of the variance are included.
+    """
+
+    fd_spike_threshold: float
+    dvars_spike_threshold: float
+    return_all_components: bool
 
 
 @step(makes="confounds")
@@ -36,9 +51,7 @@ def gather_confounds(
     outliers: Facts | None = None,
     *,
     n_dummy: int,
-    fd_spike_threshold: float,
-    dvars_spike_threshold: float,
-    return_all_components: bool,
+    settings: ConfoundSettings,
 ) -> tuple[Confounds, Facts]:
     """Compute motion, tissue-signal and CompCor confounds, named and described as in fMRIPrep.
 
@@ -47,10 +60,7 @@ def gather_confounds(
     boldref points to points of each volume (RAS mm). `tpms_bold` are tissue probabilities on the
     acquired grid; None if there is no T1w image. They are not used if, according to
     `registration`, the brain mask of the T1w image is implausible. `outliers` were replaced; None
-    if they were not searched. A volume above `fd_spike_threshold` (framewise displacement, mm) or
-    `dvars_spike_threshold` (standardized DVARS) is a motion outlier. Without
-    `return_all_components`, the first CompCor components that explain half of the variance are
-    included.
+    if they were not searched.
 
     Returns confounds, one row per volume; and description and unit of each column.
     """
@@ -63,9 +73,9 @@ def gather_confounds(
         hmc_xfms,
         tpms=tpms or None,
         n_dummy=n_dummy,
-        fd_mm=fd_spike_threshold,
-        std_dvars=dvars_spike_threshold,
-        all_components=return_all_components,
+        fd_mm=settings.fd_spike_threshold,
+        std_dvars=settings.dvars_spike_threshold,
+        all_components=settings.return_all_components,
         outliers=reasons_by_volume(outliers),
     )
     if tpms:

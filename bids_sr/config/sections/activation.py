@@ -7,13 +7,14 @@ from typing import Literal
 
 from bids_sr import region_names
 from bids_sr.config import readers
-from bids_sr.config.levels import SMOOTHING, THRESHOLDS
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds, seed_names
 from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.frozen import frozen
 
+_SMOOTHING, _THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
+"""Default smoothing widths (mm FWHM) and thresholds."""
 COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
 NO_CONFOUNDS = "none"  # value of --confounds
@@ -53,7 +54,7 @@ class Activation(OptionSection):
         ),
     )
     smoothing: tuple[float, ...] = option(
-        SMOOTHING,
+        _SMOOTHING,
         "--smoothing MM",
         "FWHM in mm of the kernels that smooth the volumes, in addition to 0, no smoothing"
         " (paper: 3.5 and 13.2)",
@@ -154,7 +155,7 @@ class Activation(OptionSection):
         is_internal=True,
     )
     thresholds: tuple[str, ...] = option(
-        THRESHOLDS,
+        _THRESHOLDS,
         help=(
             "thresholds that define activated regions: upper quarter of the range (quarter), false"
             " discovery rate of .05 (fdr), or a z value"
@@ -284,9 +285,14 @@ class Activation(OptionSection):
         return None if self.band_pass else self.low_pass
 
     @property
-    def maps_quarter(self) -> bool:
-        """Whether regions in the upper quarter of the range of cross-correlation are computed."""
-        return "cc" in self.kinds and "quarter" in self.thresholds
+    def requests_widths(self) -> bool:
+        """Whether the widths differ from the default, so that their maps are stored in full."""
+        return tuple(sorted(self.smoothing)) != _SMOOTHING
+
+    @property
+    def requests_thresholds(self) -> bool:
+        """Whether the thresholds differ from the default, so that their regions are stored."""
+        return tuple(self.thresholds) != _THRESHOLDS
 
 
 def _are_distinct(values: Iterable[float]) -> bool:

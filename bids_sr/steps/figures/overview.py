@@ -91,7 +91,7 @@ def draw_overview(
     entities: Mapping[str, str],
     calibrated: bool,
     at_rest: bool,
-    run_facts: Mapping[str, object],
+    description: str,
     stored: StoredMaps,
     only_run: bool = False,
 ) -> Iterator[FigureDrawing]:
@@ -101,9 +101,9 @@ def draw_overview(
     are results of the self-tests at reduced resolution. `truth_maps` are known activation by
     contrast; None if unknown. `error_maps` are maps of the reconstruction error. `entities` are
     labels by long entity name. `calibrated` states whether a method used a calibration run. If
-    `at_rest`, maps show seeds instead of conditions. `run_facts` is the input summary of the run.
-    `stored` determines which maps are stored. `only_run` states whether the task has only this
-    run, whose map is then also the map of the participant.
+    `at_rest`, maps show seeds instead of conditions. `description` of the run is from its
+    sidecar. `stored` determines which maps are stored. `only_run` states whether the task has only
+    this run, whose map is then also the map of the participant.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview import RunFacts, overview_html
@@ -120,7 +120,7 @@ def draw_overview(
         super_resolved_mm=images.bold_mask_hr.zooms.tolist(),
         calibrated=calibrated,
         at_rest=at_rest,
-        described=str(run_facts.get("Description", "")),
+        described=description,
         maps=maps_pattern,
         masks=masks_pattern,
         only_run=only_run,

@@ -1,0 +1,320 @@
+"""Linear model of a BOLD run, with its region of interest and output grids."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bids_sr.config.spaces import FUNC, Space
+from bids_sr.frozen import frozen
+from bids_sr.io.grids import BOLDREF
+from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, SpaceGrid
+from bids_sr.pipeline.flow import add_methods_text, read_events, subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.series import ACQUIRED
+from bids_sr.steps import (
+    imported,
+    region_growth,
+    resampled_series,
+    run_confounds,
+    seeds,
+    series_description,
+    spaces,
+    task_events,
+    temporal_model,
+)
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.steps.seeds import SeedTemplate
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.run_plan import RunPlan
+
+_SERIES_ENTITIES = frozenset({"echo", "part", "chunk"})
+"""Entities of series that BIDS does not allow in names of events tables."""
+
+
+@frozen
+class RunModel:
+    """Result of `model_run`: everything that all series of a run are mapped with.
+
+    `preproc` is the motion-corrected acquired series, from which the model is made. `linear` is
+    the linear model, with events, or time series of seeds or components. `censoring` has the
+    censored volumes; None if there is no temporal model. `roi` and `roi_hr` are the region of
+    interest on the acquired and on the high-resolution grid, after region growing if requested.
+    `grids` are in other spaces.
+    """
+
+    preproc: Series
+    linear: LinearModel
+    roi: Mask
+    roi_hr: Mask
+    grids: Mapping[Space, SpaceGrid]
+    censoring: Facts | None = None
+
+    @property
+    def confounds(self) -> Confounds:
+        """Confounds of the run, one row per volume."""
+        confounds = self.linear.inputs.confounds
+        assert confounds is not None, "the program always computes or imports confounds"
+        return confounds
+
+
+def model_run(
+    plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None, outputs: Outputs
+) -> RunModel:
+    """Make the linear model, the region of interest and the output grids of a run.
+
+    `anat` is None if missing.
+    """
+    grids = {} if anat is None else _make_output_grids(plan, fitted_run, anat)
+    preproc = _preprocess_acquired(plan, fitted_run, outputs)
+    confounds, censoring = _prepare_confounds(plan, fitted_run, preproc, outputs)
+    regressors = _find_regressors(plan, fitted_run, anat, preproc, confounds, outputs)
+    linear_model = LinearModel(
+        inputs=DesignInputs(
+            regressors=regressors,
+            confounds=confounds,
+            n_dummy=fitted_run.n_dummy,
+            design=plan.design,
+        ),
+        contrasts=plan.contrasts,
+        nuisance=plan.nuisance,
+    )
+    roi, roi_hr = _find_region(plan, fitted_run, preproc, linear_model, outputs)
+    return RunModel(
+        preproc=preproc,
+        linear=linear_model,
+        roi=roi,
+        roi_hr=roi_hr,
+        grids=grids,
+        censoring=censoring,
+    )
+
+
+def _make_output_grids(
+    plan: RunPlan, fitted_run: FittedRun, anat: Anatomy
+) -> dict[Space, SpaceGrid]:
+    """Compute the grids of a run in the requested volumetric spaces, except its own space."""
+    boldref, xfm = fitted_run.motion.boldref, fitted_run.registration.boldref2t1w_xfm
+    assert xfm is not None, "with a T1w image, the run is registered to it"
+    grids: dict[Space, SpaceGrid] = {}
+    for space in plan.spaces:
+        if space.name == FUNC or space.is_surface:
+            continue
+        with subworkflow("_".join(["space", *space.entities.values()]) + "_wf"):
+            if space.is_template:
+                template = anat.templates[space.template]
+                grids[space] = spaces.grid_in_template(
+                    boldref,
+                    template.template_mask,
+                    xfm,
+                    template.t1w2std_xfm,
+                    factor=plan.bold.factor,
+                    template_space=space.template,
+                    resolution=space.resolution,
+                    space_entities=space.entities,
+                )
+            else:
+                grids[space] = spaces.grid_in_t1w(
+                    boldref,
+                    anat.t1w_mask,
+                    xfm,
+                    factor=plan.bold.factor,
+                    space_entities=space.entities,
+                )
+    if grids:
+        add_methods_text(Part.SERIES, spaces.describe_spaces([str(space) for space in grids]))
+    return grids
+
+
+def _preprocess_acquired(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> Series:
+    """Correct head motion of the acquired series on the acquired grid, and store the result."""
+    preproc = resample_acquired(fitted_run)
+    outputs.store(
+        preproc,
+        {"space": BOLDREF, "desc": ACQUIRED, "suffix": "bold"},
+        sidecar=make_series_sidecar(plan, ACQUIRED),
+        facts=fitted_run.outliers,
+        level="minimal",
+    )
+    return preproc
+
+
+def resample_acquired(fitted_run: FittedRun) -> Series:
+    """Correct head motion of the acquired series of a run."""
+    return resampled_series.correct_motion(
+        fitted_run.stc,
+        fitted_run.motion.boldref,
+        fitted_run.motion.hmc_xfms,
+        fitted_run.distortion,
+    )
+
+
+def make_series_sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
+    """Return the sidecar of a series of a run."""
+    return series_description.series_sidecar(
+        name,
+        task_name=plan.task_name,
+        tr=plan.bold.tr,
+        start_time=plan.correction.start_time,
+        slice_timing_corrected=plan.corrects_slice_timing or plan.bold.is_corrected,
+        input_smoothing=plan.correction.input_smoothing,
+        resolution=resolution,
+    )
+
+
+def _prepare_confounds(
+    plan: RunPlan, fitted_run: FittedRun, preproc: Series, outputs: Outputs
+) -> tuple[Confounds, Facts | None]:
+    """Compute or import the confounds of a run, and add the columns of a temporal model.
+
+    Returns the confounds and the censored volumes; None if the run has no temporal model.
+    """
+    confounds, columns = _gather_confounds(plan, fitted_run, preproc)
+    censoring = None
+    if plan.temporal is not None:
+        confounds, columns, _, censoring = temporal_model.add_temporal_regressors(
+            confounds, columns, temporal=plan.temporal, tr=plan.bold.tr, n_dummy=fitted_run.n_dummy
+        )
+        add_methods_text(
+            Part.PREPROCESSING,
+            temporal_model.describe_time_model(plan.temporal.model),
+            output=confounds,
+            describe=partial(temporal_model.describe_censored, plan.temporal.model),
+        )
+        outputs.store(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
+    outputs.store(
+        confounds,
+        {"desc": "confounds", "suffix": "timeseries"},
+        facts=columns,
+        exported_as={},
+        level="minimal",
+    )
+    return confounds, censoring
+
+
+def _gather_confounds(
+    plan: RunPlan, fitted_run: FittedRun, preproc: Series
+) -> tuple[Confounds, Facts]:
+    """Compute or import the confounds of a run, with the description of their columns."""
+    precomputed = plan.bold.precomputed
+    if precomputed is not None and precomputed.confounds is not None:
+        origin = precomputed.origin.text
+        add_methods_text(Part.PREPROCESSING, imported.describe_confounds(origin))
+        return imported.import_confounds(
+            precomputed.confounds, fitted_run.outliers, origin=origin, n_dummy=fitted_run.n_dummy
+        )
+    registration, head_motion = fitted_run.registration, fitted_run.motion
+    return run_confounds.gather_confounds(
+        preproc,
+        registration.bold_mask,
+        head_motion.motion,
+        head_motion.hmc_xfms,
+        registration.tpms_bold,
+        registration.facts,
+        fitted_run.outliers,
+        n_dummy=fitted_run.n_dummy,
+        settings=plan.confounds,
+    )
+
+
+def _find_regressors(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    anat: Anatomy | None,
+    preproc: Series,
+    confounds: Confounds,
+    outputs: Outputs,
+) -> Regressors:
+    """Return the events of a task run, or seed or component time series of a resting-state run."""
+    if plan.bold.events is not None:
+        _store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
+        return read_events(plan.bold.events)
+    if plan.seeds:
+        regressors, columns = seeds.seed_series(
+            preproc,
+            fitted_run.registration.bold_mask,
+            confounds,
+            template=make_seed_template(plan, fitted_run, anat),
+            seeds=plan.seeds,
+            n_dummy=fitted_run.n_dummy,
+            design=plan.design,
+            nuisance=plan.nuisance,
+        )
+        add_methods_text(
+            Part.PREPROCESSING,
+            seeds.describe_seeds(plan.seeds, plan.atlas),
+            output=regressors,
+            describe=partial(seeds.describe_seeds, plan.seeds, plan.atlas),
+        )
+    else:
+        regressors, columns = seeds.component_series(
+            preproc,
+            fitted_run.registration.bold_mask,
+            confounds=confounds,
+            n_dummy=fitted_run.n_dummy,
+        )
+        add_methods_text(Part.PREPROCESSING, seeds.COMPONENTS_TEXT)
+    outputs.store(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
+    return regressors
+
+
+def _store_events(events: Path, sidecar: Mapping[str, object], outputs: Outputs) -> None:
+    """Store the events of a run, which other programs search next to the series.
+
+    `sidecar`: metadata of the events table of the data set.
+    """
+    outputs.store(
+        task_events.copy_events(events),
+        {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
+        sidecar={"Description": "Events of the run, as in the linear model"} | dict(sidecar),
+        exported_as={},
+        level="minimal",
+    )
+
+
+def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None) -> SeedTemplate:
+    """Return the transforms from a run to the template, and the atlas if seeds have labels."""
+    if anat is None:
+        return SeedTemplate()
+    xfm, template = fitted_run.registration.boldref2t1w_xfm, anat.template.t1w2std_xfm
+    if not any(seed.labels for seed in plan.seeds):
+        return SeedTemplate(boldref2t1w_xfm=xfm, t1w2std_xfm=template)
+    return SeedTemplate(
+        boldref2t1w_xfm=xfm,
+        t1w2std_xfm=template,
+        atlas_source=anat.atlas.atlas_source,
+        atlas_labels=anat.atlas.atlas_labels,
+        atlas_xfms=anat.atlas.atlas_xfms,
+    )
+
+
+def _find_region(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    preproc: Series,
+    linear_model: LinearModel,
+    outputs: Outputs,
+) -> tuple[Mask, Mask]:
+    """Return the region of interest on both grids of a run, after region growing if requested."""
+    registration, inputs = fitted_run.registration, linear_model.inputs
+    if not plan.region.is_grown:
+        return registration.roi_bold, registration.roi_bold_hr
+    roi, roi_hr, grown_facts = region_growth.grow_region(
+        preproc,
+        registration.bold_mask,
+        registration.roi_bold,
+        registration.bold_mask_hr,
+        registration.roi_bold_hr,
+        # correlations only use the conditions, so that growth does not depend on drift
+        replace(inputs, design=replace(inputs.design, high_pass=0.0)),
+        contrasts=plan.contrasts,
+        smoothing=plan.maps.smoothing,
+        low_pass=plan.maps.low_pass,
+    )
+    add_methods_text(Part.MAPS, region_growth.describe_growth(plan.maps.smoothing))
+    outputs.store(
+        roi, {"space": BOLDREF, "label": "roigrown", "suffix": "mask"}, facts=grown_facts
+    )
+    return roi, roi_hr
