@@ -479,8 +479,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ):
             poses = self._find_poses(reader, None)
             target = check_target(out_file, reader)
-            acquired = resample_acquired(self._align(reader, poses))
-            return to_series_image(convert_to_plain(acquired, folder), target, is_volume=False)
+            preproc = resample_acquired(self._align(reader, poses))
+            return to_series_image(convert_to_plain(preproc, folder), target, is_volume=False)
 
     def effect_sd(
         self,

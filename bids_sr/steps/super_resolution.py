@@ -133,7 +133,7 @@ class SuperResolvedSeries:
 
 @step(memory=SUPER_RESOLVE, cost=_INTERPOLATION)
 def super_resolve(
-    acquired: AlignedSeries,
+    aligned: AlignedSeries,
     model_file: File | None = None,
     zerofilled: Series | None = None,
     guide: Guide | None = None,
@@ -159,16 +159,16 @@ def super_resolve(
     """
     model = None if model_file is None else load_model(model_file)
     if model is not None:
-        check_model(model.card, acquired.stc.affine, "bold", factor, force=inference.force)
+        check_model(model.card, aligned.stc.affine, "bold", factor, force=inference.force)
     run_model = model if model is not None and model.card.trained_on == "series" else None
     inputs = _make_upsampler_inputs(
-        acquired,
-        _pose_guide(series_name, guide, acquired.distortion, run_model),
+        aligned,
+        _pose_guide(series_name, guide, aligned.distortion, run_model),
         factor=factor,
         device="cpu" if model is None else choose_device(inference.device),
         inference=inference,
     )
-    run_writer = _RunWriter(acquired=acquired, factor=factor, threads=inference.omp_nthreads)
+    run_writer = _RunWriter(aligned=aligned, factor=factor, threads=inference.omp_nthreads)
     target = here / "series.nii"
     space_files = [_locate_space_series(space_grid, here) for space_grid in space_grids]
     space_targets = dict(zip(space_files, space_grids, strict=True))
@@ -187,14 +187,14 @@ def super_resolve(
             Derivative(space_file, _make_space_entities(space_grid))
             for space_file, space_grid in zip(space_files, space_grids, strict=True)
         ],
-        series_facts={**application_entries, **(acquired.outliers or {})},
+        series_facts={**application_entries, **(aligned.outliers or {})},
         error_draws=_open_if_written(here / _ERROR_SAMPLES_FILE),
         acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES_FILE),
     )
 
 
 def _make_upsampler_inputs(
-    acquired: AlignedSeries,
+    aligned: AlignedSeries,
     guide: PosedImage | None,
     *,
     factor: Factor,
@@ -204,15 +204,15 @@ def _make_upsampler_inputs(
     """Return the inputs of the upsampler of a series."""
     inputs = UpsamplerInputs(
         factor=factor,
-        affine=acquired.stc.affine,
+        affine=aligned.stc.affine,
         guide=guide,
-        distortion=acquired.distortion,
+        distortion=aligned.distortion,
         placebo=inference.placebo,
         device=device,
         threads=inference.omp_nthreads,
     )
     return inputs.with_boldref(
-        acquired.boldref.data, acquired.boldref.affine, acquired.bold_mask.data
+        aligned.boldref.data, aligned.boldref.affine, aligned.bold_mask.data
     )
 
 
@@ -260,7 +260,7 @@ def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Path:
 class _RunWriter:
     """Writer of the upsampled series of a run."""
 
-    acquired: AlignedSeries
+    aligned: AlignedSeries
     factor: Factor
     threads: int
 
@@ -282,14 +282,14 @@ class _RunWriter:
         image added to a volume in other spaces, on the high-resolution grid.
         """
         write_series(
-            self.acquired.stc,
+            self.aligned.stc,
             target,
             upsampler,
-            self.acquired.hmc_xfms,
-            self.acquired.boldref.affine,
+            self.aligned.hmc_xfms,
+            self.aligned.boldref.affine,
             factor=self.factor,
             consistency=consistency,
-            distortion=self.acquired.distortion,
+            distortion=self.aligned.distortion,
             threads=self.threads,
             other_spaces=space_targets,
             add_volume=add_volume,
@@ -320,7 +320,7 @@ def _write_with_detail(
     consistency: Consistency = (
         "enforce" if run_writer.factor[2] != 1 else inference.data_consistency
     )
-    detail = make_detail(run_model, inputs, run_writer.acquired.stc.shape[:3])
+    detail = make_detail(run_model, inputs, run_writer.aligned.stc.shape[:3])
     temporary_file = target.with_name("zerofilled.nii")
     if zerofilled is None:
         run_writer.write(temporary_file, upsampler, consistency)

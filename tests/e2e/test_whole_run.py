@@ -230,7 +230,12 @@ def test_the_shared_sidecar_of_maps_describes_each_map(finished):
 
 
 STORED = StoredMaps(
-    level="standard", methods=["srgan", "sbl"], smoothing=[0.0, 5.0], kinds=["glm"], primary="sbl"
+    level="standard",
+    smoothing=[0.0, 5.0],
+    thresholds=["quarter", "fdr"],
+    methods=["srgan", "sbl"],
+    kinds=["glm"],
+    primary="sbl",
 )
 
 

@@ -1,37 +1,34 @@
 """Test the maps and series stored at each level, as determined by the settings."""
 
+from pathlib import Path
+
 import pytest
 
-from bids_sr.config.levels import (
-    SMOOTHING,
-    THRESHOLDS,
-    StoredMaps,
-    _maps_level,
-    reaches,
-    series_level,
-)
+from bids_sr.config import Paths
+from bids_sr.config.levels import _maps_level, reaches, series_level
+from bids_sr.config.sections.activation import Activation
+from bids_sr.config.sections.run import Run
 from bids_sr.config.settings import Settings, analysis_digest
 
 BOTH = ("cc", "glm")
+PATHS = Paths(bids_dir=Path("in"), output_dir=Path("out"))
 
 
 def _stored(
     level="standard",
-    smoothing=SMOOTHING,
-    thresholds=THRESHOLDS,
+    smoothing=(0.0, 5.0),
+    thresholds=("quarter", "fdr"),
     kinds=BOTH,
     correlation=False,
     series="sbl",
 ):
     """Return the stored statistics and thresholds of a series by width; `sbl` is exported."""
-    maps = StoredMaps(
-        primary="sbl",
-        level=level,
-        smoothing=smoothing,
-        thresholds=thresholds,
-        kinds=kinds,
-        correlation=correlation,
+    settings = Settings(
+        paths=PATHS,
+        activation=Activation(smoothing=smoothing, thresholds=thresholds, kinds=kinds),
+        run=Run(level=level),
     )
+    maps = settings.select_stored_maps(at_rest=correlation, primary="sbl")
     return {
         width: (tuple(stored_maps.stats), tuple(stored_maps.thresholds))
         for width, stored_maps in maps.outputs_of(series).items()
@@ -63,7 +60,9 @@ def test_correlation_maps_are_stored_with_their_region_on_request() -> None:
 
 def test_automatic_contrasts_are_stored_only_for_the_exported_series() -> None:
     maps_by_level = {
-        level: StoredMaps(level=level, primary="sbl", minus_others=["aMinusOthers"])
+        level: Settings(paths=PATHS, run=Run(level=level)).select_stored_maps(
+            primary="sbl", minus_others=["aMinusOthers"]
+        )
         for level in ("standard", "full")
     }
     assert [
@@ -77,7 +76,7 @@ def test_automatic_contrasts_are_stored_only_for_the_exported_series() -> None:
 
 def test_the_minimal_level_stores_no_maps_and_the_full_level_all_maps() -> None:
     assert _stored("minimal") == {}
-    all_maps = (("cc", "t", "effect", "variance", "z"), THRESHOLDS)
+    all_maps = (("cc", "t", "effect", "variance", "z"), ("quarter", "fdr"))
     assert _stored("full") == {0.0: all_maps, 5.0: all_maps}
 
 

@@ -55,7 +55,6 @@ def test_a_preset_sets_all_unspecified_options() -> None:
     assert (activation.kinds, activation.low_pass, activation.roi) == (("cc",), 0.1, "motor")
     assert (settings.preprocessing.input_smoothing, activation.smoothing) == (13.2, (0.0,))
     assert activation.thresholds == ("quarter",)
-    assert activation.maps_quarter
 
 
 def test_options_override_the_preset_in_any_order() -> None:

@@ -44,6 +44,7 @@ STORED = StoredMaps(
     level="standard",
     methods=["srgan", "sbl"],
     smoothing=[0.0, 5.0],
+    thresholds=["quarter", "fdr"],
     kinds=["glm"],
     primary="sbl",
 )
@@ -288,7 +289,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
         entities={"subject": "01", "task": "a"},
         calibrated=False,
         at_rest=False,
-        run_facts={"Description": "simulated 6 mm"},
+        description="simulated 6 mm",
         stored=STORED,
     )
     html = str(
@@ -355,7 +356,7 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
         entities={"subject": "01", "task": "a"},
         calibrated=False,
         at_rest=False,
-        run_facts={},
+        description="",
         stored=STORED,
     )
     (figure,) = (item for item in drawn if item.entities["desc"] == "reliable")

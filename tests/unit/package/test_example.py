@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 import make_studyforrest as maker  # noqa: E402
 
 from bids_sr.workflows.report_run import make_run_facts  # noqa: E402
+from bids_sr.workflows.run_plan import SeriesCorrection  # noqa: E402
 
 
 def test_the_example_is_small_and_names_license_and_source() -> None:
@@ -54,12 +55,10 @@ def test_the_reference_of_the_example_is_found_without_options(
     assert (
         check_data(plan) == ()
     )  # includes the check for equal intensity units, stored with different quantization steps
-    facts = make_run_facts(settings, run, has_slice_timing=False)
+    facts = make_run_facts(run, SeriesCorrection())
     assert "mean of 20 earlier volumes of the same run" in str(facts["T2* pair"])
     assert facts["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
-    assert "Description" not in make_run_facts(
-        settings, replace(run, sidecar={}), has_slice_timing=False
-    )
+    assert "Description" not in make_run_facts(replace(run, sidecar={}), SeriesCorrection())
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:

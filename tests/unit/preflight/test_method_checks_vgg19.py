@@ -11,8 +11,7 @@ from bids_sr.bids import find_vgg_weights
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.preflight import check
-from bids_sr.sr.method import get_method
-from bids_sr.workflows.series_requests import Analysis, SeriesRequest
+from bids_sr.workflows.series_requests import Analysis
 
 
 @pytest.fixture
@@ -83,10 +82,5 @@ def test_training_settings_contain_the_weights_file(
 ) -> None:
     settings = settings_for(maker, "--sr-method", "srgan", "unet", "--recipe", "paper")
     planned_call = Analysis(settings=settings, plan=check(settings), version="0")
-    files = {
-        name: planned_call.make_training(
-            SeriesRequest(name=name, method=get_method(name))
-        ).vgg_weights
-        for name in ("srgan", "unet")
-    }
+    files = {name: planned_call.make_training(name).vgg_weights for name in ("srgan", "unet")}
     assert files == {"srgan": installed_weights, "unet": None}

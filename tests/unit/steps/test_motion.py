@@ -28,14 +28,17 @@ from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.steps import acquired_series, bold_reference, motion, run_confounds, temporal_model
 from bids_sr.steps.resampled_series import correct_motion
-from bids_sr.workflows.fit_run import SeriesCorrection, correct_acquired, fit_motion
+from bids_sr.workflows.fit_run import correct_acquired, fit_motion
+from bids_sr.workflows.run_plan import SeriesCorrection
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
 AFFINE[:3, 3] = [69, -75, -39]
 
 
-OPTIONS = {"fd_spike_threshold": 0.5, "dvars_spike_threshold": 1.5, "return_all_components": False}
+SETTINGS = run_confounds.ConfoundSettings(
+    fd_spike_threshold=0.5, dvars_spike_threshold=1.5, return_all_components=False
+)
 """Options of the confounds table."""
 
 
@@ -292,7 +295,7 @@ def test_identity_transforms_return_the_series(
 def test_the_confounds_table_and_its_sidecar(results: MotionResults, tmp_path: Path) -> None:
     port = run_confounds.gather_confounds.outputs["confounds"]
     table, columns = run_confounds.gather_confounds(
-        results.stc, results.mask, results.motion, results.xfms, n_dummy=2, **OPTIONS
+        results.stc, results.mask, results.motion, results.xfms, n_dummy=2, settings=SETTINGS
     )
     rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
     names = rows[0].split("\t")
@@ -319,7 +322,7 @@ def test_tissue_signals_are_omitted_if_the_brain_mask_is_doubtful(results: Motio
             tpms,
             facts,
             n_dummy=2,
-            **OPTIONS,
+            settings=SETTINGS,
         )
         assert ("white_matter" in table) == (not doubts)
         assert (
@@ -337,7 +340,7 @@ def test_confounds_require_a_mask_on_the_same_grid(results: MotionResults) -> No
     small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
     with pytest.raises(ValueError, match=r"stc\.nii"):
         run_confounds.gather_confounds(
-            results.stc, small, results.motion, results.xfms, n_dummy=2, **OPTIONS
+            results.stc, small, results.motion, results.xfms, n_dummy=2, settings=SETTINGS
         )
 
 

@@ -92,9 +92,9 @@ def test_an_outlier_has_a_column_in_all_confounds_and_in_every_model(
         np.tile(np.eye(4), (VOLUMES, 1, 1)),
         outliers=FACTS,
         n_dummy=2,
-        fd_spike_threshold=0.5,
-        dvars_spike_threshold=100.0,
-        return_all_components=False,
+        settings=run_confounds.ConfoundSettings(
+            fd_spike_threshold=0.5, dvars_spike_threshold=100.0, return_all_components=False
+        ),
     )
     pd.DataFrame(dict.fromkeys(MOTION, np.zeros(VOLUMES))).to_csv(
         tmp_path / "theirs_timeseries.tsv", sep="\t", index=False

@@ -16,13 +16,13 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
     Registration,
-    SeriesCorrection,
     correct_acquired,
     find_brain,
     fit_motion,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import resample_acquired
+from bids_sr.workflows.model_run import resample_acquired
+from bids_sr.workflows.run_plan import SeriesCorrection
 
 FACTOR = (2.0, 2.0, 1.0)
 SHAPE, VOLUMES = (24, 26, 12), 6

@@ -65,7 +65,14 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         "entities": {"subject": "01", "task": "tap", "datatype": "func"},
         "percent": False,
         "at_rest": False,
-        "stored": StoredMaps(level="standard", methods=["sbl"], kinds=("glm",), primary="sbl"),
+        "stored": StoredMaps(
+            level="standard",
+            smoothing=(0.0, 5.0),
+            thresholds=("quarter", "fdr"),
+            methods=["sbl"],
+            kinds=("glm",),
+            primary="sbl",
+        ),
     }
     rows = changes.pop("rows", None) or metric_rows(
         "sbl", {"voxels": 20}, threshold="reliable", contrast="all"
