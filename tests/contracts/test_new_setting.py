@@ -68,6 +68,7 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
         "bids_sr/config/sections/activation.py",
         "bids_sr/steps/clusters.py",
         "workflows/map_run.py",
+        "workflows/run_plan.py",
     }
     assert "--set activation.n_clusters: 0\n  why: expected at least 1" in told_by(
         copy_with(TITLE, tmp_path), SCRIPT
@@ -104,7 +105,7 @@ assert not any("Fwhm50" in desc for desc in stored), stored
 def test_the_default_of_the_page_reaches_help_maps_methods_text_and_names_of_files(
     tmp_path: Path,
 ) -> None:
-    assert files_of(DEFAULT) == {"bids_sr/config/levels.py"}
+    assert files_of(DEFAULT) == {"bids_sr/config/sections/activation.py"}
     told_by(copy_with(DEFAULT, tmp_path), DEFAULT_SCRIPT)
 
 

@@ -47,7 +47,7 @@ print(stored.name, stored.with_suffix(".json").read_text())
 
 def test_the_step_of_the_page_is_placed_connected_and_kept(tmp_path: Path) -> None:
     title = "Add a step with a table that is kept"
-    assert files_of(title) == {"bids_sr/steps/signal_drift.py", "workflows/make_series.py"}
+    assert files_of(title) == {"bids_sr/steps/signal_drift.py", "workflows/model_run.py"}
     output = told_by(copy_with(title, tmp_path), SCRIPT)
     assert "sub-01_task-tap_desc-drift_timeseries.tsv {" in output
     assert '"Units": "%"' in output
