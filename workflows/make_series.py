@@ -201,7 +201,7 @@ def make_series(
         if not request.is_stored:
             with subworkflow(request.name, high_resolution=True, stored=False, described=False):
                 highres_series[request.name] = make_unstored(
-                    sources, request, networks.get(request.name), highres_series, anat
+                    sources, request, highres_series, anat
                 )
     acquired = ComputedSeries(name=ACQUIRED, series=run_model.preproc, mask=registration.bold_mask)
     computed = {ACQUIRED: acquired, **highres_series}
@@ -336,8 +336,7 @@ def make_stored(
 
 def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
     """Train the network of a series on volumes of the run, and store and describe it."""
-    assert request.method is not None
-    settings = sources.plan.training[request.method.name]
+    settings = sources.plan.get_training(request)
     files = train_model(sources, request, settings)
     add_methods_text(
         Part.SERIES,
@@ -361,8 +360,7 @@ def estimate_variance_maps(
     self-tests by series; if empty, plain interpolations are also tested.
     """
     plan = sources.plan
-    assert request.method is not None
-    settings = plan.training[request.method.name]
+    settings = plan.get_training(request)
     interpolations = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
@@ -408,7 +406,7 @@ def _expect_cost(
     """Set the expected processing time of a series, which depends on the recipe of its model."""
     if request.method is None:
         return
-    settings = plan.training[request.method.name]
+    settings = plan.get_training(request)
     expect_cost(
         super_resolved.series,
         super_resolution.cost_of_series(request.source, settings.recipe, settings.recipe_changes),
@@ -486,15 +484,12 @@ def _resample_measured(fitted_run: FittedRun, file: SeriesFile) -> ComputedSerie
 def make_unstored(
     sources: PlannedSources,
     request: SeriesRequest,
-    model: TrainedNetwork | None,
     highres_series: Mapping[str, ComputedSeries],
     anat: Anatomy | None,
 ) -> ComputedSeries:
     """Compute a negative control, for the evaluation only.
 
-    `model` is the network trained on the pair of the run; None if the series does not use such a
-    network. `highres_series` already exist, including the series of the method. `anat` is None if
-    missing.
+    `highres_series` already exist, including the series of the method. `anat` is None if missing.
     """
     plan, fitted_run = sources.plan, sources.fitted_run
     source = highres_series[request.source]
@@ -504,8 +499,7 @@ def make_unstored(
         model_file, card_file = request.model, None
     elif request.placebo == "T1w":
         assert anat is not None, "a placebo of the T1w image needs one"
-        assert request.method is not None
-        files = _train_on_t1w(sources, plan.training[request.method.name], anat)
+        files = _train_on_t1w(sources, plan.get_training(request), anat)
         model_file, card_file = files.model_file, files.card_file
     super_resolved = compute_series(
         sources,

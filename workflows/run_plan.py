@@ -239,6 +239,11 @@ class RunPlan:
         }
         return {**labels, "datatype": "func"}
 
+    def get_training(self, request: SeriesRequest) -> TrainingSettings:
+        """Return the settings of the model of a series with a method."""
+        assert request.method is not None
+        return self.training[request.method.name]
+
 
 def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
     """Make the plan of a run from the settings of the call and the plan of the data set."""
