@@ -112,11 +112,12 @@ class SteadyRun:
 class FittedRun:
     """Result of `fit_run`: a run with estimated head motion and registration.
 
-    `factor`: ratio of acquired to high-resolution voxel size, per axis. `acquired`: series with
-    all volumes as acquired. `bold`: series without outlier volumes, which were replaced. `stc`:
-    series after slice-timing correction and requested smoothing, without motion correction.
-    `outliers`: outlier volumes; None if they were not searched. `distortion`: None if there is no
-    field map. `calibration`: None if no calibration run is used.
+    `factor`: ratio of acquired to high-resolution voxel size, per axis, as in the plan, which
+    Python does not have. `acquired`: series with all volumes as acquired. `bold`: series without
+    outlier volumes, which were replaced. `stc`: series after slice-timing correction and requested
+    smoothing, without motion correction. `outliers`: outlier volumes; None if they were not
+    searched. `distortion`: None if there is no field map. `calibration`: None if no calibration
+    run is used.
     """
 
     factor: Factor

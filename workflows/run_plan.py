@@ -66,7 +66,10 @@ class SeriesFile:
 
 @frozen
 class OtherRun:
-    """Another acquired run of the same task, as a reference of compared series."""
+    """Another acquired run of the same task, as a reference of compared series.
+
+    `design` are the options of its linear models.
+    """
 
     file: SeriesFile
     events: Path
@@ -103,8 +106,8 @@ class RunPlan:
     cannot be compared.
 
     `training` are settings of the models by method, including the control method of self-tests.
-    `inference` applies to networks; series without a method only use its seed and data
-    consistency. `uses_calibration` states whether a method uses the calibration run.
+    `inference` are settings of their application. `uses_calibration` states whether a method uses
+    the calibration run.
 
     `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
     that compare one condition with all others. `nuisance` are the columns of the confounds in the
