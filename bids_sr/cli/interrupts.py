@@ -40,7 +40,7 @@ def interruptible() -> Iterator[None]:
     os.set_blocking(write_end, False)
     received_signals: list[int] = []
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(signum: int, _frame: FrameType | None) -> None:
         received_signals.append(signum)
         if len(received_signals) > 1:
             _end_now(_IMMEDIATE_END)

@@ -42,7 +42,7 @@ class StoreMemory(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,
+        _parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: object,
         option_string: str | None = None,
@@ -148,10 +148,10 @@ class StoreWidths(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,
+        _parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: object,
-        option_string: str | None = None,
+        _option_string: str | None = None,
     ) -> None:
         assert isinstance(values, list)  # of the results of `parse_widths`
         earlier_widths = getattr(namespace, self.dest, ())

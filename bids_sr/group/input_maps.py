@@ -496,8 +496,8 @@ def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
 
 
 @lru_cache(maxsize=64)
-def _read_shared_sidecar(path: Path, modified_ns: int) -> Mapping[str, object]:
-    """Read a sidecar once for all maps that share it; `modified_ns` is its modification time."""
+def _read_shared_sidecar(path: Path, _modified_ns: int) -> Mapping[str, object]:
+    """Read a sidecar once for all maps that share it, and again after it was modified."""
     return read_json(path)
 
 

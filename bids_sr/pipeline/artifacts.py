@@ -92,14 +92,14 @@ class ArtifactKind(Generic[_T]):
         """Return the value of a file."""
         return cast("_T", path)
 
-    def save(self, value: _T, stem: Path) -> Path | list[Path]:
-        """Save a value under `stem` and the extension of its kind, and return its file(s).
+    def save(self, value: _T, _stem: Path) -> Path | list[Path]:
+        """Save a value under a stem and the extension of its kind, and return its file(s).
 
         For a plain file, `value` is its path.
         """
         return Path(str(value))
 
-    def is_sidecar(self, path: Path) -> bool:
+    def is_sidecar(self, _path: Path) -> bool:
         """Return whether a saved file only accompanies another file, and is not a value."""
         return False
 
@@ -114,7 +114,7 @@ class _SeriesKind(ArtifactKind["SeriesReader"]):
 
         return SeriesReader(path)
 
-    def save(self, value: "SeriesReader", stem: Path) -> Path:
+    def save(self, value: "SeriesReader", _stem: Path) -> Path:
         value.close()
         return Path(value.path)
 

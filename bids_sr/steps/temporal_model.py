@@ -42,7 +42,7 @@ def describe_time_model(model: temporal_regressors.TimeModel) -> str:
 
 
 def describe_censored(
-    model: temporal_regressors.TimeModel, folders: Sequence[Path], unfinished: int
+    model: temporal_regressors.TimeModel, folders: Sequence[Path], _unfinished: int
 ) -> str:
     """Return methods text with the numbers of censored volumes.
 

@@ -133,7 +133,7 @@ def test_self_supervision_compares_the_downsampled_output():
     assert nets.generator.value.item() == pytest.approx(2.01)
 
 
-def test_a_replacement_loss_is_only_used_without_vgg_weights(monkeypatch):
+def test_a_replacement_loss_is_only_used_without_vgg_weights():
     replacement = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     changed_recipe = recipe(losses=(CONTENT, replacement))
     terms = Networks(changed_recipe, CUBE, ndim=3).terms
