@@ -89,7 +89,7 @@ _PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"
 class SeriesSources:
     """Inputs that all series of a run share.
 
-    `acquired`: motion-corrected acquired series; None if no variance maps are estimated. `guide`:
+    `acquired`: motion-corrected acquired series; None if no prior SD maps are estimated. `guide`:
     None if there is no pair.
     """
 
@@ -106,19 +106,19 @@ class PlannedSources(SeriesSources):
     model: LinearModel
 
 
-def train_model(
+def make_model(
     sources: SeriesSources,
     request: SeriesRequest,
     settings: TrainingSettings,
     pair: TrainingPair | None = None,
 ) -> ModelFiles:
-    """Train the model of a series: variance maps, or a network on volumes of the run or on a pair.
+    """Make the model of a series: prior SD maps, or a network on volumes of the run or on a pair.
 
     `pair`: training data of the network; None if the request does not name a pair.
     """
     fitted_run = sources.fitted_run
     if request.learned_from == "run":
-        return train_on_run(sources, request, settings)
+        return estimate_from_run(sources, request, settings)
     if request.learned_from == "pair":
         assert pair is not None
         return training.train_on_pair(pair, training=settings, factor=fitted_run.factor)
@@ -131,14 +131,14 @@ def train_model(
     )
 
 
-def train_on_run(
+def estimate_from_run(
     sources: SeriesSources,
     request: SeriesRequest,
     settings: TrainingSettings,
     *,
     interpolations: Sequence[str] = (),
 ) -> VarianceModel:
-    """Estimate the variance maps of a series from its run.
+    """Estimate the prior SD maps of a series from its run.
 
     `interpolations`: plain interpolations that are self-tested together with the series.
     """
@@ -168,7 +168,7 @@ def compute_series(
 ) -> SuperResolvedSeries:
     """Compute a requested series from the acquired series of a run.
 
-    `model_file` has weights or variance maps; None for a baseline. `zerofilled` is the zero-filled
+    `model_file` has weights or prior SD maps; None for a baseline. `zerofilled` is the zero-filled
     series that detail is added to; None to compute it. `grids` are further target grids in other
     spaces.
     """
@@ -287,7 +287,7 @@ def _make_all_stored(
             # Self-tests are compared with this control method, even if its series is not computed.
             control = replace(request, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
-                variance = estimate_variance_maps(sources, control, self_tests, outputs)
+                variance = estimate_prior_sd_maps(sources, control, self_tests, outputs)
             self_tests[SDMOD] = variance.tested
         with subworkflow(request.name, high_resolution=True):
             computed_series = make_stored(
@@ -378,7 +378,7 @@ def make_stored(
     if request.learned_from == "volumes":
         files = network_files = _train_stored(sources, request, outputs)
     elif request.learned_from == "run":
-        files = variance = estimate_variance_maps(sources, request, self_tests, outputs)
+        files = variance = estimate_prior_sd_maps(sources, request, self_tests, outputs)
     inference = _make_inference(plan, request)
     super_resolved = compute_series(
         sources,
@@ -411,7 +411,7 @@ def make_stored(
 def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
     """Train the network of a series on volumes of the run, and store and describe it."""
     settings = sources.plan.analysis.make_training(request)
-    files = train_model(sources, request, settings)
+    files = make_model(sources, request, settings)
     add_methods_text(
         Part.SERIES,
         training_texts.describe_planned(settings, "volumes"),
@@ -422,13 +422,13 @@ def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outp
     return files
 
 
-def estimate_variance_maps(
+def estimate_prior_sd_maps(
     sources: PlannedSources,
     request: SeriesRequest,
     self_tests: Mapping[str, Facts],
     outputs: Outputs,
 ) -> VarianceModel:
-    """Estimate the variance maps of a run.
+    """Estimate the prior SD maps of a run.
 
     The maps are stored and described unless the method is a control. `self_tests`: existing
     self-tests by series; if empty, plain interpolations are also tested.
@@ -438,7 +438,7 @@ def estimate_variance_maps(
     interpolations = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
-    variance = train_on_run(
+    variance = estimate_from_run(
         sources, request, settings, interpolations=() if self_tests else interpolations
     )
     if not request.is_control:
@@ -471,7 +471,7 @@ def _find_zerofilled(
 ) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
-    None if the series uses no variance maps, if no zero-filled series exists, or if the slice
+    None if the series uses no prior SD maps, if no zero-filled series exists, or if the slice
     direction is also super-resolved.
     """
     zerofilled = highres_series.get(ACQUIRED_BAND)

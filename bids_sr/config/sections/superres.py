@@ -76,7 +76,7 @@ class SuperRes(OptionSection):
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
-        "short high-resolution BOLD run that is used to estimate the variance map for the other"
+        "short high-resolution BOLD run that is used to estimate the prior SD map for the other"
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
         common="high-resolution BOLD run for calibration (default: by voxel size)",
     )
@@ -247,7 +247,7 @@ class SuperRes(OptionSection):
 
     @property
     def run_trained(self) -> tuple[str, ...]:
-        """Requested methods and controls that estimate variance maps for each run."""
+        """Requested methods and controls that estimate prior SD maps for each run."""
         series_methods = methods_trained_on("series")
         return tuple(
             name for name in dict.fromkeys((*self.learned, *self.series)) if name in series_methods

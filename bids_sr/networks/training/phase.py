@@ -19,7 +19,7 @@ from bids_sr.networks.data.examples import Batch, Examples, Region
 from bids_sr.networks.data.validation import ScoredWindow, interpolate_windows, validation_windows
 from bids_sr.networks.training.update_steps import ActiveTerm, Networks, get_memory_format
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
 from bids_sr.sr.recipe import Recipe
 
@@ -255,7 +255,7 @@ class Phase:
     """
 
     name: ClassVar[str] = "search"  # of the training in files, logs and cards
-    training: TrainingRequest
+    training: ModelRequest
     examples: Examples
     regions: tuple[Region, ...]
     windows: tuple[ScoredWindow, ...]

@@ -25,14 +25,14 @@ from bids_sr.sr.models.card import (
     source_path,
     weights_path,
 )
-from bids_sr.sr.models.model import TrainedModel, load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.model import NewModel, load_model, save_model
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
-from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.run_data import RunData
+from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 
 _LOG = logging.getLogger(__name__)
-TrainingData = RunData | TrainingImages
+ModelData = RunData | TrainingImages
 
 
 class _ModelFiles(NamedTuple):
@@ -43,7 +43,7 @@ class _ModelFiles(NamedTuple):
     log: Path
 
 
-def _compute_checksums(data: TrainingData) -> dict[str, str]:
+def _compute_checksums(data: ModelData) -> dict[str, str]:
     """Return the checksum of each data array, by name."""
     return data.checksums() if isinstance(data, RunData) else checksums(data)
 
@@ -69,7 +69,7 @@ def _get_log_path(weights: Path) -> Path:
     return weights.with_name(f"{weights.stem}.tsv")
 
 
-def _is_same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
+def _is_same_training(card: ModelCard, training: ModelRequest, data: ModelData) -> bool:
     """Return whether the requested training would result in the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
     vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
@@ -87,9 +87,11 @@ def _is_same_training(card: ModelCard, training: TrainingRequest, data: Training
     )
 
 
-def _digest_training_code(data: TrainingData) -> str:
+def _digest_training_code(data: ModelData) -> str:
     """Return the digest of the code that trains a model on data."""
-    return compute_code_digest(fit_variance if isinstance(data, RunData) else train_network)
+    return compute_code_digest(
+        estimate_tested_prior if isinstance(data, RunData) else train_network
+    )
 
 
 def _get_vgg_checksum(card: ModelCard) -> str | None:
@@ -106,7 +108,7 @@ def _has_begun_mixed(card: ModelCard) -> bool:
     return bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
 
 
-def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
+def _find_model(training: ModelRequest, data: ModelData | None) -> Path | None:
     """Return the weights of a model that can replace the training, or None.
 
     Raises `ModelError` if only reuse is allowed, and there is no suitable model.
@@ -126,8 +128,8 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
 
 
 def _find_reusable_model(
-    training: TrainingRequest,
-    data: TrainingData | None,
+    training: ModelRequest,
+    data: ModelData | None,
     models: Sequence[tuple[Path, ModelCard]],
 ) -> Path:
     """Return the weights of a model with the requested recipe, preferably for the same data.
@@ -168,13 +170,13 @@ def _find_reusable_model(
     )
 
 
-def obtain_model(
-    training: TrainingRequest,
-    data: TrainingData | None,
+def make_or_reuse_model(
+    training: ModelRequest,
+    data: ModelData | None,
     out_dir: Path,
     second_images: TrainingImages = (),
 ) -> _ModelFiles:
-    """Provide the requested model in a directory.
+    """Make the requested model in a directory, or copy a suitable model.
 
     Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
     directory when a setting changes. Thus, a training stopped by its time limit can continue with
@@ -193,7 +195,7 @@ def obtain_model(
     source = _find_model(training, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
-        model = _train_model(training, data, checkpoint_dir(out_dir), second_images)
+        model = _make_model(training, data, checkpoint_dir(out_dir), second_images)
         card = _complete_card(model.card, training)
         json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -212,7 +214,7 @@ def obtain_model(
     return _ModelFiles(target, card_path(target), log)
 
 
-def _complete_card(card: Mapping[str, object], training: TrainingRequest) -> dict[str, object]:
+def _complete_card(card: Mapping[str, object], training: ModelRequest) -> dict[str, object]:
     """Return a card with the entries that depend on the caller of the training, if they apply."""
     entries = {
         "sloppy": training.sloppy or None,
@@ -227,13 +229,13 @@ def checkpoint_dir(out_dir: Path) -> Path:
     return out_dir.with_name(f"{out_dir.name}_checkpoints")
 
 
-def _train_model(
-    training: TrainingRequest,
-    data: TrainingData | None,
+def _make_model(
+    training: ModelRequest,
+    data: ModelData | None,
     work_dir: Path,
     second_images: TrainingImages,
-) -> TrainedModel:
-    """Train a model and warn if the time limit stopped the training."""
+) -> NewModel:
+    """Make a model from data, and warn if the time limit stopped the training."""
     if data is None:
         name, trained_on = training.method, training.definition.trained_on
         raise ModelError(
@@ -241,7 +243,7 @@ def _train_model(
             f"{trained_on}). Specify a trained model with --pretrained."
         )
     if isinstance(data, RunData):
-        return fit_variance(training, data)
+        return estimate_tested_prior(training, data)
     model = train_network(training, data, work_dir, second_images=second_images)
     if steps_text := steps_at_stop(model.card):
         _LOG.warning(

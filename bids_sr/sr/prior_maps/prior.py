@@ -9,8 +9,8 @@ The conditional mean is
 
 which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8).
 Only its part above the acquired Nyquist frequency is used. The covariance of two k-space samples
-is a Fourier coefficient of the prior variance map at their *difference*. Fluctuations thus encode
-this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
+is a Fourier coefficient of the squared prior SD map at their *difference*. Fluctuations thus
+encode this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
 
 Slices are independent. If the factor is above 1 across slices, they are interpolated in advance
 (`ResolutionLevel.upsample_slices`), and the model applies to each plane. Large slices are divided
@@ -482,7 +482,7 @@ class Prior:
     def __post_init__(self) -> None:
         if len(self.fwhm) != len(self.weight):
             raise ValueError(
-                f"the prior has {len(self.weight)} variance maps but {len(self.fwhm)} "
+                f"the prior has {len(self.weight)} maps but {len(self.fwhm)} "
                 "correlation widths; both numbers must be equal"
             )
 
@@ -634,7 +634,7 @@ class PriorMaps(nn.Module):
         like = torch.zeros(1, 1, 1, 1) if like is None else like
         if like.ndim != 4:
             raise ValueError(
-                "expected variance maps with 4 axes (map, Z, X, Y), got an array of shape "
+                "expected prior SD maps with 4 axes (map, Z, X, Y), got an array of shape "
                 f"{tuple(like.shape)}"
             )
         self.register_buffer("weight", torch.zeros_like(like))
