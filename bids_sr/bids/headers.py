@@ -19,10 +19,10 @@ READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, Memor
 """Exceptions raised for a truncated or corrupt file, gzipped or not."""
 COLOR_REASON = "the image contains RGB colors instead of a measured signal"
 _VOXEL_SIZES_MM = (0.02, 50.0)  # smallest and largest voxel size of scans of animals and humans
+# unit of lengths in a header that is not mm → its length in mm
 _UNITS_MM = {"meter": 1e3, "micron": 1e-3}
-"""Unit of lengths in a header that is not mm → its length in mm."""
+# unit of times in a header → its duration in s
 _UNITS_S = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-"""Unit of times in a header → its duration in s."""
 _UNIT_CORNERS = np.array([*np.ndindex(2, 2, 2)])
 _NIFTI2_STARTS = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))  # size of the header
 _START_BYTES = 1024  # bytes that nibabel has to read when it opens the file

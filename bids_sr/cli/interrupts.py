@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = 130
+# Seconds that a run has to stop by itself; SLURM and containers often allow 10 s.
 _GRACE_S = 8.0
-"""Seconds that a run has to stop by itself; SLURM and containers often allow 10 s."""
 
 _IMMEDIATE_END = "stopped immediately, as requested"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _NO_STAGE = ""
+# steps that run as soon as possible, in between, and do not start a stage
 _UNANNOUNCED_STAGES = frozenset(
     {
         _NO_STAGE,
@@ -40,7 +41,6 @@ _UNANNOUNCED_STAGES = frozenset(
         "store",
     }
 )
-"""Steps that run as soon as possible, in between, and do not start a stage."""
 
 
 _UPDATE_INTERVAL_S = 2.0  # s

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
 
 _LOGGER = logging.getLogger(__name__)
+# function that is called with a node and "start", "end" or "exception"
 _StatusCallback = Callable[["pe.Node", str], None]
-"""Function that is called with a node and "start", "end" or "exception"."""
+# Level of nipype's loggers. Reasons of failures are in the crash files and reported once.
 _SILENT_LEVEL = logging.CRITICAL + 1
-"""Level of nipype's loggers. Reasons of failures are in the crash files and reported once."""
 
 
 @frozen

@@ -40,8 +40,8 @@ _LARGE_BYTES = LARGE_SERIES_BYTES // 2
 _IGNORED_NAMES = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED_MARK}
 _HASH_PATTERN = "_0x*.json"
 
+# size (bytes) and time of the last change (ns) of a file; only the size of stored files
 _Stamp = list[int]
-"""Size (bytes) and time of the last change (ns) of a file; only the size of stored files."""
 
 
 def record_files(folder: Path) -> None:

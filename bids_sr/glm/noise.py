@@ -51,8 +51,7 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.reproducible_numbers import fix_signs
 
 _Labels = npt.NDArray[np.intp]
-_SignalBlocks = Iterable[tuple[slice, Real]]
-"""Range of voxels, and their time series (T, n)."""
+_SignalBlocks = Iterable[tuple[slice, Real]]  # range of voxels, and their time series (T, n)
 VOXELS_PER_BATCH = 256
 """Number of voxels whose time series fit in the CPU cache in double precision."""
 ORDER = 6

@@ -15,8 +15,8 @@ from bids_sr.frozen import frozen
 from bids_sr.group.run_names import run_columns
 from bids_sr.metrics.rows import MISSING
 
+# session, task and number of a run; n/a for each that the name does not contain
 _RunName = tuple[str, str, str]
-"""Session, task and number of a run; n/a for each that the name does not contain."""
 
 
 @frozen

@@ -26,9 +26,9 @@ from bids_sr.series import parse_map_label
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
+# file names of maps without the participant label, by template space ("" for the space of the
+# boldref) and key
 _MapsBySpace = Mapping[str, Mapping[MapKey, str]]
-"""File names of maps without the participant label, by template space ("" for the space of the
-boldref) and key."""
 
 Origin = Literal["stored", "computed", "single"]
 """Whether the map of a participant is a stored map of all runs, computed from the maps of several

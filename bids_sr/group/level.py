@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_LISTED_RUNS = 5  # runs, most that a message lists
+# settings that affect results of the group level
 _GROUP_SETTINGS = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
-"""Settings that affect results of the group level."""
 _RUN_PARTICIPANT_LEVEL = (
     "run the participant level first (not all participants need to be finished)"
 )

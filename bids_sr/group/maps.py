@@ -51,10 +51,8 @@ FDR = 0.05  # false discovery rate
 CHUNK = 50  # participants, smallest number that one process accumulates
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
 _LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
-_MapMetadata = Mapping[str, float | None]
-"""Entries of a sidecar that only some statistics have."""
-_Labels = Mapping[MapKey, frozenset[str]]
-"""Labels of the participants in each map."""
+_MapMetadata = Mapping[str, float | None]  # entries of a sidecar that only some statistics have
+_Labels = Mapping[MapKey, frozenset[str]]  # labels of the participants in each map
 _Result = TypeVar("_Result")
 
 

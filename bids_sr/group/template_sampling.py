@@ -111,8 +111,8 @@ def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
     return values
 
 
+# errors of damaged images and transforms (NiBabel and ANTs)
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
-"""Errors of damaged images and transforms (NiBabel and ANTs)."""
 
 
 class UnusableMapError(ValueError):

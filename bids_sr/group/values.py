@@ -40,10 +40,9 @@ QUESTION = [
     "fwhm_mm",
 ]
 """Columns that identify a measured quantity, without the series and the participant."""
+# values that are reported but not compared: a method was not applied, or a flag is raised
 _REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
-"""Values that are reported but not compared: a method was not applied, or a flag is raised."""
-_ValueKey = tuple[str | float, ...]
-"""Values of `QUESTION`, and the series."""
+_ValueKey = tuple[str | float, ...]  # values of `QUESTION`, and the series
 
 
 class TableError(ValueError):

@@ -29,8 +29,8 @@ _DISTORTION_MM = 2.0  # mm, largest displacement along phase encoding inside the
 _MIN_CALIBRATION_TR_S = 2.0
 # head motion of the calibration run relative to the BOLD run, as it is shorter
 _CALIBRATION_MOTION = 0.5
+# fraction of a condition's signal change at given times (s)
 _Responses = Callable[[str, Array], Array]
-"""Fraction of a condition's signal change at given times (s)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,12 @@ from bids_sr.config import UsageError
 from bids_sr.config.memory import SHARED_GB
 from bids_sr.frozen import frozen
 
+# Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin, and
+# shared memory is added for each processor.
 _MEMORY_MARGIN, _PRIVATE_MEMORY_MARGIN = 1.3, 1.15
-"""Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin,
-and shared memory is added for each processor.
-"""
+# Margins of time (a factor, and min). The error is larger than for memory, because nodes differ
+# and file systems are shared.
 _TIME_MARGIN, _EXTRA_MINUTES = 2.0, 10
-"""Margins of time (a factor, and min). The error is larger than for memory, because nodes differ
-and file systems are shared.
-"""
 # fraction of a job's memory for the program; the rest is for the shell and unexpected use
 _PROGRAM_SHARE = 0.9
 _SHARED_GIB = SHARED_GB * 1e9 / 2**30

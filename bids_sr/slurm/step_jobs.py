@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
+# reasons of pending jobs that will never start
 _PERMANENT_REASONS = {
     "DependencyNeverSatisfied",
     "BadConstraints",
@@ -44,11 +45,10 @@ _PERMANENT_REASONS = {
     "QOSNotAllowed",
     "JobHoldMaxRequeue",
 }
-"""Reasons of pending jobs that will never start."""
 
 _CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
+# time (s) for cancelled jobs to end, of this run and of an earlier run
 _CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
-"""Time (s) for cancelled jobs to end, of this run and of an earlier run."""
 _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
 
 
@@ -355,8 +355,8 @@ def _read_log_end(log: Path) -> list[str]:
     return [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in lines)]
 
 
+# variables that are set in a job even if sbatch exports no environment
 _EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
-"""Variables that are set in a job even if sbatch exports no environment."""
 
 
 def _make_sbatch_arguments(node: "Node", folder: Path, options: Plugin) -> list[str]:

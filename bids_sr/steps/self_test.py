@@ -21,8 +21,8 @@ SELF_TEST_TEXT = (
 """Methods text of a run with a method that estimates prior SD maps."""
 
 
+# entries of a self-test result that are reported once for the run
 _RUN_KEYS = ("stretches", "stretch_volumes", "thermal_noise")
-"""Entries of a self-test result that are reported once for the run."""
 
 
 @step(makes=("tested_shares", "one_level_down"), small=True)

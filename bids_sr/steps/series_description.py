@@ -108,6 +108,7 @@ MEASURED_TEXT = (
 """Methods text of the measured series."""
 
 
+# changed input of negative controls, by suffix of the name of the series
 _CONTROL_CHANGES = {
     "Mirror": "left-right mirrored prior SD maps",
     "Shift": "shifted prior SD maps",
@@ -115,7 +116,6 @@ _CONTROL_CHANGES = {
         "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
     ),
 }
-"""Changed input of negative controls, by suffix of the name of the series."""
 
 
 def describe_negative_controls(names: Sequence[str]) -> str:

@@ -55,23 +55,21 @@ Scale = Literal["percentile", "range"]
 high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
 minimum to its maximum.
 """
+# transform types between scans, and from frame to template, for alignments to the template
 _TEMPLATE_TRANSFORMS: dict[str, _Transform] = {
     "template-rigid": "rigid",
     "template": "affine",
     "template-warp": "nonlinear",
 }
-"""Transform types between scans, and from frame to template, for alignments to the template."""
+# distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
+# space and dura with its sinuses and ends in the inner table of the skull
 _INTRACRANIAL_MM = 6.0
-"""Distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
-space and dura with its sinuses and ends in the inner table of the skull."""
 _REGISTRATION_MM = 2.0  # voxel size for registration; twice as large if sloppy
 _EQUAL_VOLUMES = 1.01  # largest ratio of voxel volumes of two images with equal voxels
 _POINT_STEP = 7  # of the brain voxels, every seventh serves to measure transforms
+# interpolations from a low-resolution scan to the high-resolution grid, with their spline order
 _ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
-"""Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
-"""
-_ScanKey = tuple[str, str]
-"""Contrast, and "highres" or "lowres"."""
+_ScanKey = tuple[str, str]  # contrast, and "highres" or "lowres"
 CorrectBias = Callable[[Volume, str], Volume]
 """Function that corrects the bias field of a scan, given its contrast."""
 ExtractBrain = Callable[[Volume], Array]

@@ -41,8 +41,7 @@ _TILE_SIDE = 12  # acquired voxels
 _HALO_WIDTH = 6  # acquired voxels, width of the data around a tile
 _MIN_BRAIN_FRACTION = 0.6  # smallest fraction of brain voxels in a tile
 
-_SliceTile = tuple[int, Tile]
-"""Index of a selected slice, and tile in this slice."""
+_SliceTile = tuple[int, Tile]  # index of a selected slice, and tile in this slice
 
 
 @dataclass(frozen=True, kw_only=True)

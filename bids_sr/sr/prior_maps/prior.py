@@ -59,8 +59,7 @@ _BLOCK_ROWS = 16  # rows of high-resolution voxels processed together
 # voxels need more products with zero, and fewer voxels more small products.
 _BAND_WIDTH = 20
 
-_Matrices = tuple[Tensor, Tensor]
-"""Matrices along x and along y."""
+_Matrices = tuple[Tensor, Tensor]  # matrices along x and along y
 
 
 def _compute_reach(fwhm: float) -> int:

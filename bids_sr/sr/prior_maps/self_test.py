@@ -33,8 +33,8 @@ from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 
+# function from data (C, z, x, y) to the images (Z, X, Y) added to each zero-filled image
 _DetailFunction = Callable[[Tensor], Iterable[Tensor]]
-"""Function from data (C, z, x, y) to the images (Z, X, Y) added to each zero-filled image."""
 # factor that widens the interval, because the spread of segments does not include the error of the
 # map
 _INTERVAL_FACTOR = 1.7

@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from bids_sr.group import GroupPage
 
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
+# settings that affect results of this level
 _GROUP_SETTINGS = (
     "superres.target",
     "anat.protocol",
     "anat.months",
     "resources.random_seed",
 )
-"""Settings that affect results of this level."""
 _RAW_URI = "bids:raw:"
 
 

@@ -55,8 +55,8 @@ QUESTION = ["contrast", "statistic", "region"]
 """Columns that identify a metric, without the series and the participant."""
 _SUMMARY_COLUMNS = ("n", "mean", "sd", "median", "minimum", "maximum")
 _NO_VALUES = pd.Series(dtype=float)
+# columns that identify a volume, without the participant and the session
 _VOLUME_KEY = ["contrast", "region", "series"]
-"""Columns that identify a volume, without the participant and the session."""
 
 
 @frozen

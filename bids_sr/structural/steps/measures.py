@@ -28,9 +28,8 @@ from bids_sr.structural.steps.scans import (
 )
 
 _LOGGER = logging.getLogger(__name__)
+# masks (3D, boolean) by contrast (``all`` for all contrasts together, ``FLAIR``), series and class
 _ClassMasks = dict[str, dict[str, dict[str, Array]]]
-"""Masks (3D, boolean) by contrast (``all`` for all contrasts together, ``FLAIR``), series and
-class."""
 CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
 """Labels of classes that are segmented from all contrasts together; 0 is background."""
 

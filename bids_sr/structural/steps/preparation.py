@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bids_sr.structural.preparation import AlignLinear, CorrectBias, ExtractBrain
 
 _LOGGER = logging.getLogger(__name__)
+# descriptions of intensities in sidecars
 _INTENSITY_DESCRIPTIONS = {
     "percentile": (
         "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
@@ -37,7 +38,8 @@ _INTENSITY_DESCRIPTIONS = {
         " maximum of the brain-extracted scan"
     ),
 }
-"""Descriptions of intensities in sidecars."""
+# processor time relative to a rigid alignment; the value for affine was measured, the others are
+# estimated from numbers of iterations
 _RELATIVE_DURATIONS = {
     "rigid": 1.0,
     "affine": 1.5,
@@ -46,11 +48,8 @@ _RELATIVE_DURATIONS = {
     "template": 1.5,
     "template-warp": 2.5,
 }
-"""Processor time relative to a rigid alignment; the value for affine was measured, the others are
-estimated from numbers of iterations.
-"""
+# descriptions of the mask in sidecars
 _MASK_DESCRIPTIONS = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
-"""Descriptions of the mask in sidecars."""
 _MAX_CROPPED_PERCENT = 1.0  # of the brain, largest cropped part without a warning
 
 
