@@ -13,7 +13,8 @@ from bids_sr.io.image_header import Header
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-MIN_MATRIX = 4  # voxels, smallest in-plane matrix of a series that is super-resolved
+MIN_MATRIX = 4
+"""Smallest in-plane matrix of a series that is super-resolved (voxels)."""
 _ORIENTATION_TOLERANCE_MM = 1.0  # mm; a sform may contain shears that a qform cannot represent
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """Exceptions raised for a truncated or corrupt file, gzipped or not."""

@@ -46,8 +46,8 @@ _MAX_GAP_S = 3.0  # s, largest gap between events of a block
 _MAX_UNITS = 40
 MIN_BLOCKS = 2
 """Smallest number of blocks of a condition that can be split into halves."""
-# fraction of a block's response (squared and summed over time) that must be inside the run
 MIN_SHARE = 0.5
+"""Fraction of a block's response (squared and summed over time) that must be inside the run."""
 _RESPONSE_S = 40.0  # s, duration of the response after a block
 _MIN_ENERGY = 1e-300  # avoids division by 0 for responses that are 0 throughout
 

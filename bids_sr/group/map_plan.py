@@ -25,7 +25,8 @@ from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
 from bids_sr.group.output_files import GroupNames
 from bids_sr.metrics.rows import MISSING
 
-LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
+LEAST_PARTICIPANTS = 3
+"""Smallest number of participants in a test, because two leave one degree of freedom."""
 Task = tuple[str, str]
 """Task label, and the entities of the runs other than session, task and run."""
 

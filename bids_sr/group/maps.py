@@ -47,8 +47,10 @@ from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 
 _LOGGER = logging.getLogger(__name__)
-FDR = 0.05  # false discovery rate
-CHUNK = 50  # participants, smallest number that one process accumulates
+FDR = 0.05
+"""False discovery rate."""
+CHUNK = 50
+"""Smallest number of participants that one process accumulates."""
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
 _LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
 _MapMetadata = Mapping[str, float | None]  # entries of a sidecar that only some statistics have

@@ -13,8 +13,10 @@ from scipy import special
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, iterate_parts
 
-Z_SHOWN = 3.1  # smallest z in figures and in reported volumes; p < .001, one-sided
-FWE = 0.05  # family-wise error rate
+Z_SHOWN = 3.1
+"""Smallest z in figures and in reported volumes; p < .001, one-sided."""
+FWE = 0.05
+"""Family-wise error rate."""
 _SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
 # Relative difference below which two values of t are equal. It covers rounding of flips with the
 # same abs(t), and of t maps (float32).

@@ -23,7 +23,8 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
-BOLD_BRAIN_SIGNAL = 800.0  # mean of the brain in the written images
+BOLD_BRAIN_SIGNAL = 800.0
+"""Mean of the brain in the written images."""
 _DISTORTION_MM = 2.0  # mm, largest displacement along phase encoding inside the head
 # s, shortest TR of the calibration run, which has four times as many voxels
 _MIN_CALIBRATION_TR_S = 2.0

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from bids_sr.spatial.output_grids import OutputGrid
 
 _T = TypeVar("_T")
-Content = Mapping[str, object]  # content of a JSON file
+Content = Mapping[str, object]
+"""Content of a JSON file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,7 +27,8 @@ from bids_sr.spatial.resampling import sample_volume
 
 # The following values are our choices; docs/methods.md describes them, and
 # benchmarks/results/outlier_volumes.md shows the volumes of the example and of other runs.
-LEAST_VOLUMES = 10  # steady-state volumes; the spread of a shorter run is unknown
+LEAST_VOLUMES = 10
+"""Smallest number of steady-state volumes; the spread of a shorter run is unknown."""
 # A change cuts the run if it exceeds the median change by this ratio (whole volume or one slice),
 _CHANGE_RATIO, _SLICE_CHANGE_RATIO = 2.5, 5.0
 # or if it changes the mean signal by this share and by this number of robust standard deviations.

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from bids_sr.networks.architectures.blocks import init_zero
 
-# number of filters in each feature block of `CircleNet`
 WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
-SLOPE = 0.1  # slope of the leaky ReLU for negative values
+"""Number of filters in each feature block of `CircleNet`."""
+SLOPE = 0.1
+"""Slope of the leaky ReLU for negative values."""
 
 
 def decreasing_widths(first: int, last: int, count: int, gamma: float = 1.5) -> tuple[int, ...]:

@@ -21,8 +21,8 @@ OutputLayer = Literal["plain", "sigmoid", "residual"]
 _ImageSizes = Literal["power of two", "multiple"]
 _BlockFactory = Callable[[int, int], nn.Module]
 _GateFactory = Callable[[int], nn.Module]
-# channels of each level of the published network, from high to low resolution
 WIDTHS = (64, 128, 256, 512, 1024)
+"""Channels of each level of the published network, from high to low resolution."""
 
 
 def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:

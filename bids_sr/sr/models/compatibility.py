@@ -12,8 +12,8 @@ from bids_sr.io.grids import Factor, highres_size, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
-# largest relative difference of voxel sizes between a network's training data and an image
 MAX_SIZE_DIFFERENCE = 0.1
+"""Largest relative difference of voxel sizes between a network's training data and an image."""
 # largest relative difference for prior SD maps of another run, which are resampled
 _MAX_SERIES_DIFFERENCE = 0.5
 _ROUNDING = 1e-6  # largest difference between equal factors

@@ -20,7 +20,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
-MIN_VOLUMES = 8  # smallest number of volumes for a variance estimate
+MIN_VOLUMES = 8
+"""Smallest number of volumes for a variance estimate."""
 # The following values are our choices.
 _MAX_FD_MM = 0.5  # mm, framewise displacement above which a volume is excluded
 # A volume is excluded if its rms residual, or the residual of one of its slices, exceeds the

@@ -30,7 +30,8 @@ from bids_sr.sr.prior_maps.prior import Prior, Tile, covariance
 from bids_sr.sr.threads import map_in_threads
 
 _KEPT_FRACTION = 0.8  # fraction of the acquired k-space that is kept along each axis
-MIN_STANDARD_ERRORS = 2.0  # smallest improvement of a prediction, in standard errors
+MIN_STANDARD_ERRORS = 2.0
+"""Smallest improvement of a prediction, in standard errors."""
 MIN_IMPROVEMENT = 0.003
 """Smallest relevant improvement of the predicted fraction.
 
