@@ -89,7 +89,7 @@ _OWN_ATLAS_FIX = (
 class _AtlasLabels:
     """Label image of an atlas, and numbers of its labels by name.
 
-    `desc`: entity of the parcellation; "" if the atlas has only one.
+    `desc` is the entity of the parcellation; "" if the atlas has only one.
     """
 
     name: str

@@ -87,9 +87,9 @@ _LABEL_PATTERN = re.compile(
 class SeriesLabel:
     """Name of a series with its parts.
 
-    `method`: original series of a variant, otherwise the name. `variant`: ``Phantom``, ``Other``,
-    ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for a control of a compared series; ""
-    for other series.
+    `method` is the original series of a variant, otherwise the name. `variant` is ``Phantom``,
+    ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for a control of a compared
+    series, and "" for other series.
     """
 
     name: str

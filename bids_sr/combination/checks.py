@@ -89,9 +89,12 @@ _Group = TypeVar("_Group", RunGroup, UncombinedRuns)
 
 
 class _PreventingRun(NamedTuple):
-    """Run that keeps the runs of its task from being combined."""
+    """Run that keeps the runs of its task from being combined.
 
-    name: str  # short name in the group
+    `name` is its short name in the group.
+    """
+
+    name: str
     run: BoldRun
     reason: str
 

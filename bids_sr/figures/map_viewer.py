@@ -219,8 +219,8 @@ def _threshold_text(display: Display, minimum: float) -> str:
 class _EncodedMaps(NamedTuple):
     """Maps that fit into the limit.
 
-    `volumes`: encoded maps by `map_key`. `limits`: ends of the color scales by contrast and
-    smoothing. `omitted_names`: contrasts and smoothing widths that were omitted.
+    `volumes` are encoded maps by `map_key`, and `limits` the ends of the color scales by contrast
+    and smoothing. `omitted_names` are contrasts and smoothing widths that were omitted.
     """
 
     volumes: dict[str, str]

@@ -195,8 +195,8 @@ class RunMaps:
 class DerivativeMaps:
     """Maps in a derivatives folder (single runs, and combined maps), sorted by name.
 
-    `outdated`: participant label (``sub-…``) and a sentence for each task with stored combined
-    maps that no longer match the runs.
+    `outdated` has the participant label (``sub-…``) and a sentence for each task with stored
+    combined maps that no longer match the runs.
     """
 
     runs: Sequence[RunMaps] = ()

@@ -78,7 +78,7 @@ class MapMember:
 class Exclusion:
     """Reason why a participant is not in a group map, which continues "… is not in the map: ".
 
-    `is_listed`: whether the missing participants and runs already contain the reason.
+    It `is_listed` if the missing participants and runs already contain the reason.
     """
 
     reason: str

@@ -60,11 +60,14 @@ _Result = TypeVar("_Result")
 
 @dataclass(slots=True)
 class _MapSums:
-    """Running sums of one map over some participants, over the selected n voxels."""
+    """Running sums of one map over some participants, over the selected n voxels.
+
+    `common` are voxels that all participants so far have (n,). `gains` are the largest possible
+    numbers of further common voxels without a participant, by participant.
+    """
 
     sums: RunningSums
-    common: Array  # (n,) boolean; voxels that all participants so far have
-    # voxels that the participants added so far have in common without the participant, at most
+    common: Array
     gains: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: Array, inside: Array, participant: str) -> None:
@@ -109,12 +112,17 @@ class _MapSums:
 
 @dataclass(slots=True)
 class _TaskSums:
-    """Running sums of the maps of one task over some participants."""
+    """Running sums of the maps of one task over some participants.
 
-    selection: Array  # (N,) boolean over the target's mask; the n voxels of the sums
+    `selection` is a mask (N,) over the target's mask; its n voxels are summed. `unusable` are
+    reasons by map and participant, and `checksums` the SHA-256 of the files that were read, by
+    map.
+    """
+
+    selection: Array
     maps: dict[MapKey, _MapSums]
-    unusable: dict[MapKey, dict[str, str]]  # reasons by map and participant
-    checksums: dict[MapKey, dict[Path, str]]  # SHA-256 of the files that were read, by map
+    unusable: dict[MapKey, dict[str, str]]
+    checksums: dict[MapKey, dict[Path, str]]
 
     @classmethod
     def empty(cls, keys: Iterable[MapKey], voxels: int) -> _TaskSums:
@@ -368,12 +376,17 @@ def compute_group_maps(
 
 
 class _TaskMaps(NamedTuple):
-    """Result of one task."""
+    """Result of one task.
 
-    rows: list[dict[str, Any]]  # rows of `GroupMaps.maps`
-    records: list[GroupMapRecord]  # of all maps, also of those without a test
-    exclusions: list[str]  # sentences on maps that were not tested
-    tested: Array  # (N,) boolean over the target's mask
+    `rows` are rows of `GroupMaps.maps`. `records` are of all maps, also of those without a test.
+    `exclusions` are sentences on maps that were not tested, and `tested` is a mask (N,) over the
+    target's mask.
+    """
+
+    rows: list[dict[str, Any]]
+    records: list[GroupMapRecord]
+    exclusions: list[str]
+    tested: Array
 
 
 def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMaps:
@@ -619,10 +632,14 @@ def _test_map(
 
 
 class _CorrectedMap(NamedTuple):
-    """Result of the correction by sign flips."""
+    """Result of the correction by sign flips.
 
-    logp: Array  # (voxels inside,) −log10 of the corrected p values
-    threshold: float  # abs(t) above which p <= .05
+    `logp` is −log10 of the corrected p values in the voxels inside; p <= .05 if abs(t) is above
+    `threshold`.
+    """
+
+    logp: Array
+    threshold: float
     metadata: _MapMetadata
 
 

@@ -78,10 +78,10 @@ class _TableLine(NamedTuple):
 class _ParsedTables:
     """Labels of lines that were already parsed, because most lines differ only in their numbers.
 
-    Keys of values are numbered, because looking up a number is faster than looking up a key.
+    `labels` are by task, variant and table, and by the text before the value. Keys of values are
+    numbered, because looking up a number is faster than looking up a key.
     """
 
-    # by task, variant and table, and by the text before the value
     labels: dict[tuple[str, ...], dict[str, _LineLabel]] = field(
         default_factory=lambda: defaultdict(dict)
     )
@@ -93,18 +93,22 @@ class _ParsedTables:
 
 
 class _TableContents(NamedTuple):
-    """Contents of one table."""
+    """Names of all series of a table, and lines whose values are compared or may be reported."""
 
-    series: dict[str, None]  # names of all series
-    lines: list[_TableLine]  # lines whose values are compared or may be reported
+    series: dict[str, None]
+    lines: list[_TableLine]
 
 
 class _RunContents(NamedTuple):
-    """Contents of all tables of one run."""
+    """Contents of all tables of one run.
 
-    series: list[str]  # names of all series
-    reported: list[_LineLabel]  # labels of reported values
-    compared: list[_TableLine]  # values of the series that were applied
+    `series` are the names of all series, `reported` the labels of reported values, and `compared`
+    the values of the series that were applied.
+    """
+
+    series: list[str]
+    reported: list[_LineLabel]
+    compared: list[_TableLine]
 
 
 @frozen

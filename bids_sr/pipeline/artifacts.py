@@ -77,12 +77,15 @@ def read_entities(path: Path) -> dict[str, str]:
 
 
 class ArtifactKind(Generic[_T]):
-    """Storage of values in files; this base class stores a file whose path is the value."""
+    """Storage of values in files; this base class stores a file whose path is the value.
 
-    is_light: ClassVar[bool] = False  # whether its files are small
-    # extension of a stored derivative; "" if it depends on the value
+    A kind `is_light` if its files are small, and `is_figure` if they are figures, not data.
+    `stored_extension` is the extension of a stored derivative; "" if it depends on the value.
+    """
+
+    is_light: ClassVar[bool] = False
     stored_extension: ClassVar[str] = ""
-    is_figure: ClassVar[bool] = False  # whether its files are figures, not data
+    is_figure: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -122,10 +125,13 @@ class _SeriesKind(ArtifactKind["SeriesReader"]):
 
 @dataclass(frozen=True)
 class _VolumeKind(ArtifactKind[Volume]):
-    """Image, saved without compression."""
+    """Image, saved without compression.
+
+    Files in the folders of steps have another `extension`, because compression takes longer than
+    writing.
+    """
 
     stored_extension: ClassVar[str] = ".nii.gz"
-    # files in the folders of steps are uncompressed, because compression takes longer than writing
     extension: str = ".nii"
 
     def load(self, path: Path) -> Volume:

@@ -54,13 +54,17 @@ _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file c
 
 @dataclass(kw_only=True, slots=True)
 class _NodeJob:
-    """Job of one step, with its SLURM ID (empty if not accepted)."""
+    """Job of one step, with its SLURM ID (empty if not accepted).
+
+    `blocked_reason` is the reason why the job will never start. `absence_time` is the monotonic
+    time (s) when the job was first found out of the queue, and `answer_time` when its answer was
+    found.
+    """
 
     node: "Node"
     folder: Path
     slurm_id: str = ""
-    blocked_reason: str = ""  # reason why the job will never start
-    # s (monotonic), when the job was first found out of the queue, and when its answer was found
+    blocked_reason: str = ""
     absence_time: float | None = None
     answer_time: float | None = None
     outcome: NodeOutcome | None = None

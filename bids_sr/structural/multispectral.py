@@ -38,19 +38,26 @@ CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 
 
 class _Component(NamedTuple):
-    """Component of the mixture, with its starting values."""
+    """Component of the mixture, with its starting values.
 
-    label: str  # class of the component
-    mean: tuple[float, float, float]  # T1w, T2w, FLAIR; robust SD from the median of the brain
+    `label` is the class of the component. `mean` is the difference from the median of the brain in
+    T1w, T2w and FLAIR, in robust SD.
+    """
+
+    label: str
+    mean: tuple[float, float, float]
     weight: float
 
 
 class _Mixture(NamedTuple):
-    """Parameters of a mixture of normal distributions."""
+    """Parameters of a mixture of normal distributions.
 
-    means: Array  # (components, contrasts)
-    covariances: Array  # (components, contrasts, contrasts)
-    weights: Array  # (components,)
+    `means` are (components, contrasts), and `covariances` (components, contrasts, contrasts).
+    """
+
+    means: Array
+    covariances: Array
+    weights: Array
 
 
 _COMPONENTS = (

@@ -140,11 +140,14 @@ def compose(frame: Volume, first: PointTransform, second: PointTransform) -> Poi
 
 
 class _SampleGrid(NamedTuple):
-    """Grid over a frame on which displacements are sampled."""
+    """Grid over a frame on which displacements are sampled.
+
+    `affine` transforms voxel indices to RAS+ mm, and `points` are (N, 3) in RAS+ mm.
+    """
 
     shape: tuple[int, int, int]
-    affine: Array  # (4, 4), voxel indices to RAS+ mm
-    points: Array  # (N, 3) in RAS+ mm
+    affine: Array
+    points: Array
 
 
 def _make_sample_grid(frame: Volume) -> _SampleGrid:

@@ -30,10 +30,13 @@ def slice_orientation(affine: Array) -> str:
 
 @frozen
 class _Mismatch:
-    """Mismatch between a model and an image."""
+    """Mismatch between a model and an image.
 
-    kind: str  # name for ``--allow``
-    text: str  # sentence that begins with the property
+    `kind` is the name for ``--allow``, and `text` a sentence that begins with the property.
+    """
+
+    kind: str
+    text: str
 
 
 def describe_grids(

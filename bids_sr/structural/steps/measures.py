@@ -306,11 +306,15 @@ def _list_parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRo
 
 
 class _Measures(NamedTuple):
-    """Measures of the scans of one head."""
+    """Measures of the scans of one head.
+
+    `labels` are tissue labels (X, Y, Z) of the measured scans: 1 GM, 2 WM, 3 CSF. `classes` are
+    masks of all series; empty for contrasts that are missing.
+    """
 
     rows: list[MetricRow]
-    labels: Array  # (X, Y, Z) tissue labels of the measured scans: 1 GM, 2 WM, 3 CSF
-    classes: _ClassMasks  # of all series; empty for contrasts that are missing
+    labels: Array
+    classes: _ClassMasks
 
 
 def _measure_rows(
