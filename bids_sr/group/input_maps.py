@@ -41,35 +41,17 @@ _BOLDREF_ENDING = "desc-hmc_boldref.nii.gz"
 
 @frozen
 class RunMaps:
-    """Effect and t maps of one run, or combined maps of all runs of a participant.
+    """Effect and t maps of one run, or combined maps of all runs of a `participant` (``sub-…``).
 
-    Attributes
-    ----------
-    participant : str
-        Label of the participant, such as ``sub-01``.
-    task, variant : str
-        Task label, and the entities other than session, task and run; n/a if there are none.
-    name : str
-        Start of the file names of the maps.
-    folder : Path
-        Folder of the maps.
-    maps : Mapping[str, Mapping[MapKey, str]]
-        File names, by template space ("" for the space of the boldref) and key. The names do not
-        contain the participant label, so that many participants share them.
-    mask, boldref : Path or None
-        Images on the acquired grid; combined maps have the images of the first run.
-    boldref2t1w : Path or None
-        ITK file that maps T1w points to boldref points.
-    t1w2std : Mapping[str, Path]
-        Files that map template points to T1w points, by space.
-    session : str
-        Session label; n/a if there are no sessions, or for maps of all sessions.
-    in_percent : bool
-        Whether effects are already in percent of the mean brain signal.
-    is_combined : bool
-        Whether the maps are combined maps of several runs.
-    negated : frozenset[str]
-        Contrasts whose files contain the effects with the opposite sign.
+    `variant` are the entities other than session, task and run; n/a if there are none. `name` is
+    the start of the file names of the maps. `maps` are file names by template space ("" for the
+    space of the boldref) and key. The names do not contain the participant label, so that many
+    participants share them. `mask` and `boldref` are images on the acquired grid; combined maps
+    have the images of the first run. `boldref2t1w` is an ITK file that maps T1w points to boldref
+    points, and `t1w2std` files that map template points to T1w points, by space. `session` is n/a
+    if there are no sessions, or for maps of all sessions. Effects are `in_percent` if their unit
+    is already percent of the mean brain signal. The files of `negated` contrasts contain the
+    effects with the opposite sign.
     """
 
     participant: str
@@ -278,18 +260,9 @@ def find_maps(
 class _MapFiles:
     """Map files of a run, or combined map files of several runs.
 
-    Attributes
-    ----------
-    stem : Path
-        Folder and common start of the file names.
-    maps : _MapsBySpace
-        File names by space and key.
-    columns : Mapping[str, str]
-        Cells of `run_columns`.
-    is_combined : bool
-        Whether the maps are combined maps of several runs.
-    is_selected : bool
-        Whether maps with these entities were requested.
+    `stem` is the folder and common start of the file names. `maps` are file names by space and
+    key, and `columns` cells of `run_columns`. They are `is_selected` if maps with these entities
+    were requested.
     """
 
     stem: Path

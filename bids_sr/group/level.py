@@ -72,22 +72,9 @@ _RUN_PARTICIPANT_LEVEL = (
 class RunsGroup:
     """Inputs of the group level: metrics tables, planned maps, and missing participants.
 
-    Attributes
-    ----------
-    tables : pd.DataFrame
-        Tables from `find_tables`.
-    names : GroupNames
-        Names of the files of the call.
-    plan : MapPlan
-        Planned group maps.
-    stored_series : frozenset[str]
-        Series with stored maps.
-    participants : tuple[str, ...]
-        Labels (``sub-…``) of participants with tables.
-    absent : tuple[str, ...]
-        Sentences on missing participants and runs.
-    leftovers : tuple[str, ...]
-        Sentences on results that do not belong to the data set.
+    `tables` are from `find_tables`. `stored_series` are series with stored maps, and
+    `participants` labels (``sub-…``) of participants with tables. `absent` are sentences on
+    missing participants and runs, and `leftovers` on results that do not belong to the data set.
     """
 
     tables: "pd.DataFrame"

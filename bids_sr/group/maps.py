@@ -246,22 +246,9 @@ def _pack_coverage(
 class _Computation:
     """Settings of the group maps of all tasks.
 
-    Attributes
-    ----------
-    target : Target
-        Template.
-    output_dir : Path
-        Folder of the maps.
-    flips : int
-        Number of sign flips; 0 for no correction.
-    seed : int
-        Seed of the sign flips.
-    threads : int
-        Number of maps that are tested at the same time.
-    pool : Executor | None
-        Accumulates chunks of participants in parallel; None for one chunk after the other.
-    print_line : Callable[[str], None]
-        Receives progress messages.
+    `flips` is the number of sign flips; 0 for no correction. `threads` is the number of maps that
+    are tested at the same time. `pool` accumulates chunks of participants in parallel; None for
+    one chunk after the other. `print_line` receives progress messages.
     """
 
     target: Target
@@ -275,16 +262,9 @@ class _Computation:
 
 @frozen
 class _MapTest:
-    """Inputs of the test of one map.
+    """Sums of one map over the participants, at the voxels `inside`.
 
-    Attributes
-    ----------
-    record : GroupMapRecord
-        Record of the map.
-    sums : RunningSums
-        Sums over the participants at the voxels inside.
-    inside : Array
-        Voxels of the target's mask that all participants have, (N,) boolean.
+    These are the voxels of the target's mask that all participants have, (N,) boolean.
     """
 
     record: GroupMapRecord
@@ -294,14 +274,9 @@ class _MapTest:
 
 @frozen
 class _FlipInputs:
-    """Samplings of participants for sign flips.
+    """Samplings of participants for sign flips, by label.
 
-    Attributes
-    ----------
-    samplings : Mapping[str, ParticipantSampling]
-        Sampling of each participant at the selected voxels, by label.
-    selection : Array
-        Voxels of the target's mask that are sampled, (N,) boolean.
+    `selection` are the voxels of the target's mask that are sampled, (N,) boolean.
     """
 
     samplings: Mapping[str, ParticipantSampling]

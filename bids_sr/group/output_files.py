@@ -28,12 +28,9 @@ _MANIFEST = "complete.json"
 class GroupNames:
     """Names of the files of a call.
 
-    Attributes
-    ----------
-    session : str
-        Label of the only selected session; "" if several or all sessions are combined.
-    kind : str
-        ``scans`` for results of structural scans, "" for results of functional runs.
+    `session` is the label of the only selected session; "" if several or all sessions are
+    combined. `kind` is ``scans`` for results of structural scans, "" for results of functional
+    runs.
     """
 
     session: str = ""

@@ -97,26 +97,9 @@ _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 class RunsContent:
     """Contents of the page.
 
-    Attributes
-    ----------
-    names : GroupNames
-        Names of the files of the call.
-    tables : pd.DataFrame
-        Included tables.
-    joined_tables : JoinedTables
-        Combined contents of the tables.
-    comparisons : pd.DataFrame
-        All comparisons.
-    maps : GroupMaps
-        Group maps with the template.
-    absent : Sequence[str]
-        Lines on missing participants and runs.
-    method : str
-        Method of the primary comparisons.
-    margin : float or None
-        Requested equivalence margin; None if none was requested.
-    about : Mapping[str, str]
-        Facts about the call.
+    `absent` are lines on missing participants and runs. `method` is the method of the primary
+    comparisons, and `margin` the requested equivalence margin; None if none was requested. `about`
+    are facts about the call.
     """
 
     names: GroupNames

@@ -115,20 +115,12 @@ class _RunContents(NamedTuple):
 class JoinedTables:
     """Combined contents of the tables of all participants.
 
-    Attributes
-    ----------
-    values : pd.DataFrame
-        Compared values with runs combined: columns `QUESTION` and series, and one column per
-        participant (NaN: no value; infinite: not defined).
-    reported : pd.DataFrame
-        Columns task, name (the run as text), series and statistic: raised flags, and methods that
-        were not applied (`APPLIED`), whose values are not compared in these runs.
-    series : pd.DataFrame
-        Columns name (the run as text) and series: all series of each run.
-    statistics : tuple[str, ...]
-        Names of the statistics.
-    methods : tuple[str, ...]
-        Methods under test, followed by the series of other programs.
+    `values` are compared values with runs combined: columns `QUESTION` and series, and one column
+    per participant (NaN: no value; infinite: not defined). `reported` has the columns task, name
+    (the run as text), series and statistic: raised flags, and methods that were not applied
+    (`APPLIED`), whose values are not compared in these runs. `series` has the columns name and
+    series: all series of each run. `methods` are the methods under test, followed by the series of
+    other programs.
     """
 
     values: pd.DataFrame

@@ -86,14 +86,9 @@ _SAMPLE_SIZE = 100_000  # voxels to which the mixture is fitted
 class ClassModel:
     """Intensities of the classes in one head.
 
-    Attributes
-    ----------
-    scales : tuple[tuple[float, float], ...]
-        Median and robust standard deviation of each contrast in the brain.
-    brain : _Mixture
-        Components in the brain, in these standard deviations from the median.
-    around : _Mixture | None
-        Components around the brain; None if veins are only searched in the brain.
+    `scales` are the median and robust standard deviation of each contrast in the brain. `brain`
+    and `around` are the components in the brain and around it, in these standard deviations from
+    the median; `around` is None if veins are only searched in the brain.
     """
 
     scales: tuple[tuple[float, float], ...]

@@ -210,24 +210,11 @@ def _measure_transform(
 class _PreparedContrasts:
     """Scans of all contrasts on one grid, from 0 to 1 and 0 outside the mask.
 
-    Attributes
-    ----------
-    highres : Mapping[str, Array]
-        High-resolution scans by contrast.
-    lowres : Mapping[str, Mapping[str, Array]]
-        Interpolated low-resolution scans by interpolation and contrast.
-    mask : Array
-        Voxels with data: the brain or the intracranial volume (3D, boolean).
-    brain : Array
-        Brain voxels (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    units : Mapping[str, float]
-        Intensity that is scaled to 1, by contrast.
-    facts : dict[str, dict[str, float]]
-        Displacements by scan.
-    to_template : Array
-        Transform of a point of the grid to its template point (4 x 4, RAS+ mm; affine).
+    `highres` are scans by contrast, and `lowres` interpolated scans by interpolation and contrast.
+    `mask` are voxels with data: the brain or the intracranial volume (3D, boolean). `affine` is
+    the voxel-to-world matrix of the grid, and `to_template` transforms a point of the grid to its
+    template point (4 x 4, RAS+ mm; affine). `units` are the intensities that are scaled to 1, by
+    contrast, and `facts` displacements by scan.
     """
 
     highres: Mapping[str, Array]
@@ -392,20 +379,10 @@ def _correct_scans(
 class _Alignment:
     """Frame, brain and point transforms of the scans of one head.
 
-    Attributes
-    ----------
-    frame : Volume
-        Image that defines the grid.
-    brain : Array
-        Brain voxels on this grid (3D, boolean).
-    transforms : Mapping[_ScanKey, PointTransform]
-        Transforms of the frame's points to points of each scan.
-    trilinear : Mapping[_ScanKey, PointTransform]
-        Other transforms for trilinear interpolation of low-resolution scans; may be empty.
-    facts : dict[str, dict[str, float]]
-        Displacements by scan.
-    to_template : Array
-        Transform of a point of the frame to its template point (4 x 4, RAS+ mm; affine).
+    `frame` defines the grid, on which `brain` are the brain voxels (3D, boolean). `transforms` map
+    the frame's points to points of each scan, and `trilinear` replaces them for trilinear
+    interpolation of low-resolution scans; it may be empty. `facts` are displacements by scan.
+    `to_template` transforms a point of the frame to its template point (4 x 4, RAS+ mm; affine).
     """
 
     frame: Volume

@@ -251,10 +251,13 @@ class Phase:
     and `folder` contains checkpoints and log. `second_windows` are windows of a second image pair,
     scored for the log. `deadline` is the value of `clock` (s) that stops the training; None if
     there is no limit. `progress` is called with phase, iteration and number of iterations. `mixed`
-    uses bf16 until it affects the score. `clock` returns a monotonic time (s).
+    uses bf16 until it affects the score. `clock` returns a monotonic time (s). `name` is the name
+    of the training in files, logs and cards. `training_windows` are windows of training regions,
+    scored for the log, and `losses` the training losses since the last validation step. `rng` is
+    not used by torch, which has its own random state.
     """
 
-    name: ClassVar[str] = "search"  # of the training in files, logs and cards
+    name: ClassVar[str] = "search"
     training: ModelRequest
     examples: Examples
     regions: tuple[Region, ...]
@@ -267,13 +270,11 @@ class Phase:
     progress: TrainingProgress | None = None
     mixed: bool = False
     clock: Clock = time.monotonic
-    # windows of training regions, scored for the log
     training_windows: tuple[ScoredWindow, ...] = field(init=False)
     nets: Networks = field(init=False)
-    rng: np.random.Generator = field(init=False)  # torch has its own random state
+    rng: np.random.Generator = field(init=False)
     counters: _Counters = field(init=False, default_factory=_Counters)
     best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
-    # training losses since the last validation step
     losses: list[float] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:

@@ -76,19 +76,11 @@ def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) ->
 class PreparedScans:
     """Scans of one head in a common frame, on a common grid and from 0 to 1.
 
-    Attributes
-    ----------
-    coarse_scans : list[Map]
-        Low-resolution scans, interpolated by cubic splines; empty if there are none.
-    other_scans : list[Map]
-        Low-resolution scans by further interpolations, in order; empty if there are none.
-    scan_mask : Mask
-        Voxels that are used (`anat_mask`).
-    scan_facts : Facts
-        Alignment and position of each scan, intensities that were scaled to 1, and the transform
-        to the template.
-    fine_scans, scan_brain : list[Map] | None, Mask | None
-        High-resolution scans and brain mask; None if there are no high-resolution scans.
+    `coarse_scans` are low-resolution scans, interpolated by cubic splines, and `other_scans` are
+    interpolated otherwise, in order; empty if there are none. `scan_mask` are the voxels that are
+    used (`anat_mask`). `scan_facts` are alignment and position of each scan, intensities that were
+    scaled to 1, and the transform to the template. `fine_scans` and `scan_brain` are
+    high-resolution scans and brain mask; None if there are no high-resolution scans.
     """
 
     coarse_scans: list[Map]
