@@ -11,7 +11,6 @@ in strong components. The noise variance is the mean eigenvalue of the weaker ha
 This single value for the brain shows whether the calibration run is mainly noise.
 """
 
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -211,7 +210,13 @@ def _find_steady_volumes(
     for _ in range(_MAX_ITERATIONS):
         if steady.sum() < MIN_VOLUMES:
             break
-        outliers = _find_outliers(voxel_series, drift, steady, tested_slices)
+        # residuals of the drift that exceed those of the steady volumes, as a whole or in a slice
+        coefficients = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
+        squared_residual = np.square(voxel_series - drift @ coefficients)
+        outliers = _exceeds_spread(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
+        for voxels in tested_slices:
+            mean_square = squared_residual[:, voxels].mean(axis=1)
+            outliers |= _exceeds_spread(mean_square, steady, _MAX_SLICE_RATIO)
         if not (outliers & steady).any():
             break
         steady &= ~outliers
@@ -221,23 +226,6 @@ def _find_steady_volumes(
             f"of the calibration run; at least {MIN_VOLUMES} unaffected volumes are required"
         )
     return steady
-
-
-def _find_outliers(
-    voxel_series: Array, drift: Array, steady: Array, tested_slices: Sequence[Array]
-) -> Array:
-    """Return which volumes have an outlying residual of the drift (T,), as a whole or in a slice.
-
-    `steady` (T,) are the volumes that determine the drift and are compared with. `tested_slices`
-    contains the voxel numbers of each slice.
-    """
-    coefficients = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
-    squared_residual = np.square(voxel_series - drift @ coefficients)
-    outliers = _exceeds_spread(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
-    for voxels in tested_slices:
-        mean_square = squared_residual[:, voxels].mean(axis=1)
-        outliers |= _exceeds_spread(mean_square, steady, _MAX_SLICE_RATIO)
-    return outliers
 
 
 def _exceeds_spread(mean_square: Array, steady: Array, max_ratio: float) -> Array:
