@@ -201,8 +201,6 @@ def find_maps(
 
     Parameters
     ----------
-    output_dir : Path
-        Derivatives folder.
     is_selected : RunFilter
         Filter of runs by their entities.
     dataset : DatasetContents or None
@@ -634,8 +632,6 @@ def exclude_contrasts(
 
     Parameters
     ----------
-    output_dir : Path
-        Derivatives folder.
     collected : DerivativeMaps
         Maps in the folder.
     unequal : Mapping[str, Collection[str]]

@@ -205,8 +205,6 @@ def _sum_participants(
     ----------
     participants : Sequence[ParticipantMaps]
         Participants of a task.
-    target : Target
-        Template.
     sampled_labels : _Labels
         Participants whose maps are sampled, by map. A participant has the voxels with values in
         all sampled maps of a contrast.

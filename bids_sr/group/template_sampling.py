@@ -136,8 +136,6 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     ----------
     run : RunMaps
         Run with a brain mask and a boldref.
-    target : Target
-        Template.
     selection : Array
         Selected voxels of the target's mask, (N,) boolean.
 
@@ -369,8 +367,6 @@ def prepare_participant_sampling(
     ----------
     participant : ParticipantMaps
         Maps of the participant.
-    target : Target
-        Template.
     selection : Array
         Selected voxels of the target's mask, (N,) boolean.
     keys : Sequence[MapKey]

@@ -69,9 +69,8 @@ class TemporalModel:
 
     `model` defines censoring, band-pass filter and Legendre polynomials. `high_pass` is the
     cut-off of the cosines that model drift (Hz); 0 if the added columns model drift. `at_rest`
-    states whether the run has no events. `contrasts` are weights of conditions, or of seeds, by
-    contrast. `nuisance` are the columns of the confounds in the linear models; None for motion and
-    aCompCor.
+    states whether the run has no events. `nuisance` are the columns of the confounds in the linear
+    models; None for motion and aCompCor.
     """
 
     model: temporal_regressors.TimeModel

@@ -102,10 +102,6 @@ def _register_to(
         Brain voxels of the frame (3D, boolean), over which the displacement is measured.
     align : _Transform, optional
         Transform type.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
     mm : float, optional
         Voxel size for registration (mm); larger voxels are not resampled. The image with larger
         voxels is the fixed image.

@@ -45,10 +45,9 @@ class CircleResamplingNet(nn.Module):
     from the code of the CT paper. There, dropout has a rate of .8 but is never active; the rate of
     .2 is our choice. Images with an odd side are padded with zeros.
 
-    `channels` is the number of contrasts. `widths` are the numbers of filters in the feature
-    blocks (128 to 16 in twelve blocks), and `branches` the numbers of filters in the first branch
-    and in both layers of the second branch. `dropout` is the fraction of features dropped in each
-    training step.
+    `widths` are the numbers of filters in the feature blocks (128 to 16 in twelve blocks), and
+    `branches` the numbers of filters in the first branch and in both layers of the second branch.
+    `dropout` is the fraction of features dropped in each training step.
     """
 
     def __init__(
@@ -110,10 +109,9 @@ class CircleNet(nn.Module):
     two branches, whose outputs are joined. The last layer is zero at first, so that the untrained
     network returns its input.
 
-    `channels` is the number of contrasts. `widths` are the numbers of filters in the feature
-    blocks, `branches` those in the first branch and in both layers of the second branch, and
-    `joined` those in both convolutions after the branches. `dropout` is the fraction of features
-    dropped in each training step.
+    `widths` are the numbers of filters in the feature blocks, `branches` those in the first branch
+    and in both layers of the second branch, and `joined` those in both convolutions after the
+    branches. `dropout` is the fraction of features dropped in each training step.
     """
 
     def __init__(

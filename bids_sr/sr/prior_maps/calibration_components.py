@@ -11,7 +11,6 @@ in strong components. The noise variance is the mean eigenvalue of the weaker ha
 This single value for the brain shows whether the calibration run is mainly noise.
 """
 
-
 import numpy as np
 
 from bids_sr.frozen import frozen
