@@ -1,8 +1,8 @@
 """Effective resolution of a single image by image decorrelation analysis, without a reference.
 
-Source: Descloux, Grussmayer and Radenovic 2019 (Nature Methods 16:918), cited and used by
-mouse-sr; implemented from the description. The Fourier transform I of an image is correlated with
-its own phase, I/|I|, inside a growing circle:
+Source: Descloux, Grussmayer and Radenovic 2019 (https://doi.org/10.1038/s41592-019-0515-7), cited
+and used by mouse-sr; implemented from the description. The Fourier transform I of an image is
+correlated with its own phase, I/|I|, inside a growing circle:
 
     d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
 

@@ -2,8 +2,9 @@
 
 The maps increase the marginal likelihood of the acquired components,
 ``y_c ~ N(0, D C D' + s2 I)``. This is the model of sparse Bayesian learning (Tipping 2001; Wipf
-and Rao 2004): all components share the prior variance. Because the iteration is stopped after a
-few smoothed steps, w is neither sparse nor a maximum of the likelihood.
+and Rao 2004, https://doi.org/10.1109/TSP.2004.831016): all components share the prior variance.
+Because the iteration is stopped after a few smoothed steps, w is neither sparse nor a maximum of
+the likelihood.
 
 An update compares the data with samples from the current prior. With ``a = (D C D' + s2 I)^-1 y``
 and ``b = D' a``, the derivative of the log likelihood with respect to log w_q is

@@ -7,10 +7,11 @@ The conditional mean is
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
-which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8).
-Only its part above the acquired Nyquist frequency is used. The covariance of two k-space samples
-is a Fourier coefficient of the squared prior SD map at their *difference*. Fluctuations thus
-encode this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
+which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8;
+https://doi.org/10.1109/78.558475). Only its part above the acquired Nyquist frequency is used. The
+covariance of two k-space samples is a Fourier coefficient of the squared prior SD map at their
+*difference*. Fluctuations thus encode this map up to twice the acquired Nyquist frequency
+(Dertinger et al. 2009, https://doi.org/10.1073/pnas.0907866106).
 
 Slices are independent. If the factor is above 1 across slices, they are interpolated in advance
 (`ResolutionLevel.upsample_slices`), and the model applies to each plane. Large slices are divided
