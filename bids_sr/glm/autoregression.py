@@ -12,7 +12,8 @@ two quadratic forms in normal variables. Its mean differs from the ratio of the 
 and its scatter over voxels are known to second order for a given design. For noise with an
 autocorrelation of .35 in 60 volumes with 17 confounds, the estimated autocorrelation is too low by
 .02 without this correction and by .002 with the correction, and t exceeds its threshold a tenth
-too often without it. """
+too often without it.
+"""
 
 from collections.abc import Sequence
 
