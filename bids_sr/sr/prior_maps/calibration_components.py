@@ -209,7 +209,7 @@ def _find_steady_volumes(
     for _ in range(_MAX_ITERATIONS):
         if steady.sum() < MIN_VOLUMES:
             break
-        # residuals of the drift that exceed those of the steady volumes, as a whole or in a slice
+        # volumes with larger residuals of the drift than steady volumes, as a whole or in a slice
         coefficients = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
         squared_residual = np.square(voxel_series - drift @ coefficients)
         outliers = _exceeds_spread(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
