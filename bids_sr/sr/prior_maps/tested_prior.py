@@ -40,23 +40,23 @@ _ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card
 _CONTROL_TEXT = "this control is always applied, without an applicability test"
 
 
-def estimate_tested_prior(training: ModelRequest, data: RunData) -> NewModel:
+def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
     """Estimate the prior SD maps of a run, and decide by a self-test whether they are used.
 
     `data` has statistics and mask of the run, and patterns of a calibration. The maps are 0 if
     they are not used. Raises `SeriesError` or `ResolutionError` if the run cannot be used.
     """
-    method, recipe, seed = training.definition, training.variance, training.random_seed
+    method, recipe, seed = request.definition, request.variance, request.random_seed
     if recipe is None:
         raise SeriesError(f"the method {method.name} does not estimate prior SD maps")
     start_time = time.monotonic()
     log: list[LogRow] = []
-    with torch_threads(training.omp_nthreads):
+    with torch_threads(request.omp_nthreads):
         decision = _run_self_test(method, recipe, data, seed)
         prior = _make_prior(decision, recipe, data, seed, log)
     duration = time.monotonic() - start_time
     _LOG.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
-    card = card_entries(training, data.describe()) | {
+    card = card_entries(request, data.describe()) | {
         "code_sha256": compute_code_digest(estimate_tested_prior),
         "applied": decision.is_applied,
         "held_out": decision.held_out,
