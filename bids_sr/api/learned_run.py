@@ -184,16 +184,16 @@ def learn_run(
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
         acquired = resample_acquired(fitted_run) if request.learned_from == "run" else None
-        model_files = make_model(
+        trained_model = make_model(
             SeriesSources(fitted_run=fitted_run, acquired=acquired),
             request,
             fit_settings.training,
             registered_pair,
         )
-        model = FileContents.read(model_files.model_file, card_path(model_files.model_file))
-        if isinstance(model_files, VarianceModel):
-            weight = model_files.weight
-            self_test = cast("Facts | None", model_files.tested.get(request.name))
+        model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
+        if isinstance(trained_model, VarianceModel):
+            weight = trained_model.weight
+            self_test = cast("Facts | None", trained_model.tested.get(request.name))
     highres = None
     if registered_guide is not None:
         highres = FileContents.read(registered_guide.guide.highres_file)

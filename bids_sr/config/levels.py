@@ -12,13 +12,14 @@ from bids_sr.frozen import frozen
 from bids_sr.series import ACQUIRED, ALL_BASELINES, BASELINES, MEASURED, series_names
 
 StorageLevel = Literal["minimal", "standard", "full"]
-_LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)  # levels by ascending number of files
+_LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
+"""Levels by ascending number of files."""
 SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Default smoothing widths (mm FWHM) and thresholds."""
 _CORRELATION_STATS = ("cc",)
 _MODEL_STATS = ("t", "effect", "variance")
-# statistics of a map to look at, and those that the group level reads
 _MAP, _GROUP_LEVEL_STATS = ("t",), ("effect",)
+"""Statistics of a map to look at, and those that the group level reads."""
 
 
 def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
