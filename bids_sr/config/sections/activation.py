@@ -17,7 +17,8 @@ _SMOOTHING, _THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Default smoothing widths (mm FWHM) and thresholds."""
 COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
-NO_CONFOUNDS = "none"  # value of --confounds
+NO_CONFOUNDS = "none"
+"""Value of --confounds."""
 _CENSORING_KINDS = ("fd", "enorm")
 
 
