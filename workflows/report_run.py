@@ -322,14 +322,7 @@ def draw_evaluation_figures(
         )
     )
     outputs.store_figures(
-        quality_figures.draw_quality(
-            run_evaluation.evaluation,
-            run_evaluation.flags,
-            boldref,
-            registration.bold_mask,
-            registration.bold_mask_hr,
-            registration.guide_hr,
-        )
+        quality_figures.draw_quality(run_evaluation.evaluation, run_evaluation.flags)
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bids_sr.pipeline.artifacts import Facts, Image, Mask, Rows
+from bids_sr.pipeline.artifacts import Facts, Rows
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -18,19 +18,8 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
         tables=("evaluation",),
     ),
 )
-def draw_quality(
-    evaluation: Rows,
-    flags: Facts,
-    boldref: Image,
-    bold_mask: Mask,
-    bold_mask_hr: Mask,
-    guide_hr: Image | None = None,
-) -> Iterator[FigureDrawing]:
-    """Draw flags and metrics of the quality control.
-
-    `boldref` and `bold_mask`, the brain on its grid, are used for effects in percent. `guide_hr`
-    is a high-resolution T2*w image as background (3D); None for the boldref.
-    """
+def draw_quality(evaluation: Rows, flags: Facts) -> Iterator[FigureDrawing]:
+    """Draw flags and metrics of the quality control."""
     from bids_sr.report.verdict_html import guards_html
 
     if text := guards_html(evaluation, run_maps_figures.flag_entries(flags)):

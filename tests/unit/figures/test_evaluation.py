@@ -393,9 +393,8 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
     )
 
 
-def quality_derivatives(images) -> list[Derivative]:
-    boldref, mask = images["guide"], images["mask"]
-    return draw_quality(evaluation(), FLAGS, boldref, mask, mask)
+def quality_derivatives() -> list[Derivative]:
+    return draw_quality(evaluation(), FLAGS)
 
 
 def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):
@@ -437,8 +436,8 @@ def test_an_empty_table_gives_only_the_verdict(images):
     ] == ["verdict"]
 
 
-def test_figures_of_guards(images, tmp_path):
-    drawn = quality_derivatives(images)
+def test_figures_of_guards(tmp_path):
+    drawn = quality_derivatives()
     assert kept(draw_quality, drawn, tmp_path / "work") == [("guards", "guards.html")]
     assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
 
