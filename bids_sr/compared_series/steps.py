@@ -117,8 +117,8 @@ def align_compared(
 
 @step(makes=("series", "compared_mask"), memory=SERIES, cost=RunTime(volumes=0.05))
 def resample_compared(
+    compared_stc: Series,
     stc: Series,
-    acquired: Series,
     bold_mask_hr: Mask,
     hmc_xfms: Transforms,
     compared_xfms: Transforms,
@@ -135,7 +135,7 @@ def resample_compared(
     The result is in signal units of the run. Voxels without signal take the signal of the acquired
     series, because filters need complete slices.
 
-    `stc` is the compared series and `acquired` the acquired series after slice-timing correction.
+    `compared_stc` and `stc` are the compared and acquired series after slice-timing correction.
     `bold_mask_hr` is the brain on the high-resolution grid. `hmc_xfms` and `compared_xfms` map
     boldref points to points of each volume of the run, and of the compared series (T, 4, 4; RAS
     mm). `compared_facts` and `compared_signal` are results of `align_compared`. `factor` is
@@ -148,7 +148,7 @@ def resample_compared(
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
     is_as_acquired = facts["frame"] == AS_ACQUIRED
-    series_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
+    series_factor = factor if compared_stc.shape[:3] == stc.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(
         UPSAMPLING if series_factor == factor else "acquired",
         UpsamplerInputs(factor=series_factor),
@@ -158,8 +158,8 @@ def resample_compared(
     if facts["left_out"]:
         middle_xfm = compared_xfms[len(compared_xfms) // 2]
         mask = _restrict_to_signal(bold_mask_hr, compared_signal, middle_xfm)
-    signal_fill = _make_signal_fill(stc, acquired, facts)
-    acquired_volumes = zip(acquired.volumes(), hmc_xfms, strict=True)
+    signal_fill = _make_signal_fill(compared_stc, stc, facts)
+    acquired_volumes = zip(stc.volumes(), hmc_xfms, strict=True)
 
     def upsample_filled(volume: Array, pose: Array) -> Array:
         """Upsample the next volume, scaled to the run and with empty voxels filled."""
@@ -171,11 +171,15 @@ def resample_compared(
     with (
         threadpool_limits(1),
         SeriesWriter(
-            target, (*shape, stc.shape[3]), affine, stc.tr, header_like=acquired.header
+            target,
+            (*shape, compared_stc.shape[3]),
+            affine,
+            compared_stc.tr,
+            header_like=stc.header,
         ) as writer,
     ):
         super_resolve_series(
-            stc,
+            compared_stc,
             writer,
             PlainUpsampler(function=upsample_filled),
             compared_xfms,
