@@ -217,6 +217,7 @@ def _read_requests(
         activation.model,
         {bold: run_types.modeled for bold, run_types in types.items()},
         findings,
+        hrf=run_model.hemodynamic_response(settings),
         levels=levels,
         unmodeled={
             name: reason
@@ -278,7 +279,8 @@ def _has_estimable_model(
     if not confound_checks.are_usable(run, models.nuisance, findings):
         return False
     run_types = models.types.get(run.bold) or estimability.TypesOfRun.all_described(())
-    n_regressors = len(run_types.modeled) + len(models.seeds.get(run.bold, ()))
+    n_task_regressors = len(run_types.modeled) * run_model.hemodynamic_response(settings).n_columns
+    n_regressors = n_task_regressors + len(models.seeds.get(run.bold, ()))
     n_confounds = confound_checks.count_confounds(run, models.nuisance)
     return run_model.is_long_enough(
         run, n_regressors, settings, findings, n_confounds=n_confounds

@@ -1,7 +1,8 @@
 """BIDS Stats Model at the run level, read by pybids: contrasts and confounds.
 
-The rest of the model is fixed: trial types convolved with the response of SPM, drift and mean,
-fitted to each run separately. A model with other components is rejected as a whole.
+The rest of the model is fixed: trial types convolved with the response of
+``activation.hrf_model``, drift and mean, fitted to each run separately. A model with other
+components is rejected as a whole.
 """
 
 import fnmatch
@@ -17,6 +18,7 @@ from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
 from bids_sr.config import suggest_name
 from bids_sr.glm.contrasts import Contrast, camel_case, order_types
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_text
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
@@ -54,18 +56,20 @@ def read_model(
     types: Mapping[Path, Iterable[str]],
     findings: Findings,
     *,
+    hrf: HemodynamicResponse,
     levels: Sequence[str] = (),
     unmodeled: Mapping[str, str] = {},
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
     Columns may contain wildcards. Both lists are empty if the model is rejected. `types` maps BOLD
-    files to modeled trial types. `levels` are trial types in the order of ``Levels`` at the root
-    of the data set, which is also the order of dummy contrasts of all trial types. `unmodeled`
-    maps types of events tables to the reason why they are not modeled.
+    files to modeled trial types. `hrf` is the response of all models. `levels` are trial types in
+    the order of ``Levels`` at the root of the data set, which is also the order of dummy contrasts
+    of all trial types. `unmodeled` maps types of events tables to the reason why they are not
+    modeled.
     """
     try:
-        model = _parse_model(json.loads(read_text(path)), types, levels, unmodeled)
+        model = _parse_model(json.loads(read_text(path)), types, hrf, levels, unmodeled)
         reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
@@ -94,6 +98,7 @@ def read_model(
 def _parse_model(
     content: Any,
     types: Mapping[Path, Iterable[str]],
+    hrf: HemodynamicResponse,
     levels: Sequence[str],
     unmodeled: Mapping[str, str],
 ) -> _ParsedModel:
@@ -119,7 +124,7 @@ def _parse_model(
         for name in dummy_names
     ] + run_node.contrasts
     model_input = document.get("input", {})
-    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types)]
+    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, hrf)]
     if types:
         reasons += _list_unusable_contrasts(contrasts, all_types, unmodeled)
     if reasons:
@@ -155,6 +160,7 @@ def _list_unsupported_features(
     model_input: Mapping[str, Any],
     bolds: Iterable[Path],
     all_types: Set[str],
+    hrf: HemodynamicResponse,
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
@@ -185,9 +191,18 @@ def _list_unsupported_features(
         )
     instructions = node.transformations["instructions"]
     for instruction in instructions:
-        if instruction != _FACTOR and not _is_convolution(instruction):
-            name = instruction["name"]
-            yield f"the transformation {name} is not supported, or not supported with these inputs"
+        if not _is_convolution(instruction):
+            if instruction != _FACTOR:
+                name = instruction["name"]
+                yield (
+                    f"the transformation {name} is not supported, or not supported with these"
+                    " inputs"
+                )
+        elif not _has_response(instruction, hrf):
+            yield (
+                "Convolve has another response than the models of bids-sr"
+                f" (activation.hrf_model is {hrf.hrf_model!r})"
+            )
     columns = list(map(str, node.model["x"]))
     yield from _list_missing_types("X", columns, all_types)
     yield from _list_missing_types("Convolve", _list_convolved(node), all_types)
@@ -216,7 +231,7 @@ def _list_unusable_contrasts(
 
 
 def _list_convolved(node: Any) -> list[str]:
-    """Return the patterns of trial types that a node convolves as in SPM."""
+    """Return the patterns of trial types that a node convolves."""
     instructions = node.transformations["instructions"]
     return [
         str(name)
@@ -258,10 +273,21 @@ def _describe_unknown(term: object, all_types: Set[str], unmodeled: Mapping[str,
 
 
 def _is_convolution(instruction: Mapping[str, Any]) -> bool:
-    """Return whether a transformation convolves trial types, and nothing else, as in SPM."""
-    types = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
-    convolution = {"name": "Convolve", "input": types, "model": "spm"}
-    return {"model": "spm", **instruction} == convolution
+    """Return whether a transformation convolves trial types, and nothing else."""
+    return instruction["name"] == "Convolve" and all(
+        name.startswith(_TYPE_PREFIX) for name in instruction["input"]
+    )
+
+
+def _has_response(convolution: Mapping[str, Any], hrf: HemodynamicResponse) -> bool:
+    """Return whether a convolution has the response of all models; SPM's if it names none."""
+    fields = {name: value for name, value in convolution.items() if value is not False}
+    return {"model": "spm", **fields} == {
+        "name": fields["name"],
+        "input": fields["input"],
+        "model": hrf.main.hrf_model,
+        **dict.fromkeys(hrf.derivatives, True),
+    }
 
 
 def _list_missing_types(field: str, patterns: Sequence[str], all_types: Set[str]) -> Iterator[str]:

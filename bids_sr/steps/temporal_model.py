@@ -10,6 +10,7 @@ from bids_sr.config.seeds import count_mapped
 from bids_sr.frozen import frozen
 from bids_sr.glm import temporal_regressors
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.json_values import as_number
@@ -71,7 +72,7 @@ class TemporalModel:
     cut-off of the cosines that model drift (Hz); 0 if the added columns model drift. `at_rest`
     states whether the run has no events. `contrasts` are weights of conditions, or of seeds, by
     contrast. `nuisance` are the columns of the confounds in the linear models; None for motion and
-    aCompCor.
+    aCompCor. `hrf` is the response to events.
     """
 
     model: temporal_regressors.TimeModel
@@ -79,6 +80,7 @@ class TemporalModel:
     at_rest: bool
     contrasts: Contrasts
     nuisance: list[str] | None
+    hrf: HemodynamicResponse
 
 
 @step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
@@ -131,7 +133,9 @@ def _count_regressors(table: pd.DataFrame, temporal: TemporalModel, *, duration_
         for name, weight in weights.items()
         if weight
     }
-    n_conditions = count_mapped(conditions) if temporal.at_rest else len(conditions)
+    n_conditions = (
+        count_mapped(conditions) if temporal.at_rest else len(conditions) * temporal.hrf.n_columns
+    )
     confound_names = [
         name
         for name in model_confounds(table, temporal.nuisance)

@@ -12,6 +12,7 @@ from shortnames import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.design import DesignSettings, frame_times
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -64,7 +65,8 @@ def files(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("in")
     rng = np.random.default_rng(0)
-    regressors = EVENTS.time_series(frame_times(N, 2.0))
+    responses = EVENTS.responses(frame_times(N, 2.0), HemodynamicResponse())
+    regressors = {name: columns[:, 0] for name, columns in responses.items()}
     data = (
         500
         + rng.normal(0, 2, (*SHAPE, N))

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from bids_sr.config.memory import Sizes
 from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.temporal_regressors import TimeModel, TooFewVolumes
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
@@ -379,6 +380,7 @@ TEMPORAL = temporal_model.TemporalModel(
     at_rest=True,
     contrasts={"s": {"s": 1.0}},
     nuisance=None,
+    hrf=HemodynamicResponse(),
 )
 
 

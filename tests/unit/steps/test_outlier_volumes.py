@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.glm.confounds import MOTION, motion_table
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.temporal_regressors import TimeModel
 from bids_sr.io.atomic_files import write_json
@@ -124,6 +125,7 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
             at_rest=False,
             contrasts={"a": {"a": 1.0}},
             nuisance=None,
+            hrf=HemodynamicResponse(),
         ),
         tr=TR,
         n_dummy=0,

@@ -6,6 +6,7 @@ import pytest
 from shortnames import measure_of
 
 from bids_sr.glm.design import DesignSettings, frame_times
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -52,7 +53,8 @@ COMPARISON = EffectsComparison(
 def series(tmp_path):
     """Yield a measured series and a noisier series with the same effects."""
     rng = np.random.default_rng(0)
-    regressors = EVENTS.time_series(frame_times(N, TR))
+    responses = EVENTS.responses(frame_times(N, TR), HemodynamicResponse())
+    regressors = {name: columns[:, 0] for name, columns in responses.items()}
     effects = {name: 20 * rng.random(SHAPE) for name in CONTRASTS}
     series_by_name = {}
     for name, noise in (("bspline", 4.0), ("measured", 1.0)):
