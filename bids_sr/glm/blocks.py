@@ -36,10 +36,10 @@ from bids_sr.glm.design import (
     frame_times,
 )
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns, Trial
 from bids_sr.glm.seeds import segment_regressor
 from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -337,7 +337,7 @@ def block_design(
     n_dummy: int = 0,
     min_share: float = MIN_SHARE,
     confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION,
+    confound_names: Sequence[str] = MOTION_REGRESSORS,
 ) -> BlockDesign:
     """Return the model of a run with one regressor per block.
 

@@ -19,10 +19,10 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 
 _LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
@@ -198,7 +198,7 @@ def build_design(
     tr: float,
     n_dummy: int = 0,
     confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION,
+    confound_names: Sequence[str] = MOTION_REGRESSORS,
 ) -> Design:
     """Return the model of a run.
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from bids_sr.glm.activation_regions import Threshold
 from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
-from bids_sr.glm.temporal_regressors import CENSORED, time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
+from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
 
 Sidecar = dict[str, object]
@@ -103,7 +104,8 @@ def model_text(
     `correlation_confounds` states whether confounds were regressed out of time series before the
     correlation.
     """
-    common: Sidecar = {"HRF": design.settings.hrf.hrf_model, "DummyVolumes": design.n_dummy}
+    hrf = design.settings.hrf.main if stat == "cc" else design.settings.hrf
+    common: Sidecar = {"HRF": hrf.hrf_model, "DummyVolumes": design.n_dummy}
     time_columns = time_column_names(design.columns)
     if time_columns:
         common["CensoredVolumes"] = list(design.censored)

@@ -172,8 +172,10 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     types = _assess_trial_types(data_set, settings, findings)
     seeds = _list_seed_names(data_set, settings, findings)
     levels = tuple(chain.from_iterable(data_set.type_order.values()))
-    requested_contrasts, model_confounds = _read_requests(types, levels, settings, findings)
-    nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
+    requested_contrasts, model_confounds = _read_requests(
+        types, data_set.runs, levels, settings, findings
+    )
+    nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
@@ -199,6 +201,7 @@ def _find_estimable_runs(
 
 def _read_requests(
     types: Mapping[Path, estimability.TypesOfRun],
+    runs: Sequence[BoldRun],
     levels: Sequence[str],
     settings: Settings,
     findings: Findings,
@@ -218,6 +221,7 @@ def _read_requests(
         {bold: run_types.modeled for bold, run_types in types.items()},
         findings,
         hrf=run_model.hemodynamic_response(settings),
+        confound_columns=confound_checks.list_known_columns(runs, settings),
         levels=levels,
         unmodeled={
             name: reason

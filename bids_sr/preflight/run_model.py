@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
+from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 from bids_sr.preflight.rough_model import approximate_responses
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _MIN_HALF_AT_REST_S = 5.0
-MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MAX_NONSTEADY_AT_REST = 10
@@ -85,7 +85,7 @@ def is_long_enough(
     settings: Settings,
     findings: Findings,
     *,
-    n_confounds: int = MOTION_REGRESSORS,
+    n_confounds: int = len(MOTION_REGRESSORS),
 ) -> bool:
     """Return whether a run has enough volumes for its linear model, and report a problem if not.
 
@@ -142,7 +142,6 @@ def _has_enough_uncensored_volumes(
 
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
-    from bids_sr.glm.confounds import MOTION
     from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.glm.temporal_regressors import (
         LEAST_AT_REST_S,
@@ -157,7 +156,7 @@ def _has_enough_uncensored_volumes(
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
         confounds = read_confounds(table)
-        if {*MOTION} <= set(confounds):
+        if {*MOTION_PARAMETERS} <= set(confounds):
             is_censored = select_censored_volumes(convert_to_numbers(confounds)[0], model)
             n_remaining -= int(is_censored[run.n_volumes - rows :].sum())
     all_columns = columns + column_count(rows, run.tr, model)
@@ -299,7 +298,7 @@ def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int
     """
     from bids_sr.glm.temporal_regressors import column_count
 
-    rows, columns = _count_rows_and_columns(run, dummies, MOTION_REGRESSORS, settings)
+    rows, columns = _count_rows_and_columns(run, dummies, len(MOTION_REGRESSORS), settings)
     if settings.activation.models_time:
         columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
     return rows - columns - 1

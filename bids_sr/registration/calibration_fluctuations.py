@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.glm.confounds import HEAD_RADIUS_MM, framewise_displacement
 from bids_sr.glm.design import frame_times
 from bids_sr.glm.drift import drift_basis
+from bids_sr.glm.head_motion import HEAD_RADIUS_MM, framewise_displacement
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, read_events
 from bids_sr.io.arrays import Array

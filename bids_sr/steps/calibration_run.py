@@ -13,8 +13,8 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
-from bids_sr.glm.confounds import MOTION
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
@@ -174,7 +174,7 @@ def measure_calibration(
                 bold,
                 head_mask.data,
                 hmc_xfms,
-                motion[list(MOTION)].to_numpy(),
+                motion[list(MOTION_PARAMETERS)].to_numpy(),
                 facts,
                 n_dummy=n_dummy,
                 tr=tr,

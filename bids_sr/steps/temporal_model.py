@@ -13,6 +13,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Confounds, Facts
 from bids_sr.pipeline.step import step
@@ -137,9 +138,7 @@ def _count_regressors(table: pd.DataFrame, temporal: TemporalModel, *, duration_
         count_mapped(conditions) if temporal.at_rest else len(conditions) * temporal.hrf.n_columns
     )
     confound_names = [
-        name
-        for name in model_confounds(table, temporal.nuisance)
-        if not name.startswith(temporal_regressors.CENSORED)
+        name for name in model_confounds(table, temporal.nuisance) if not name.startswith(CENSORED)
     ]
     n_cosines = max(1, int(2 * duration_s * temporal.high_pass))
     return n_conditions + len(confound_names) + 1 + n_cosines

@@ -13,8 +13,9 @@ from bids_sr.glm.design import (
     scale_weights,
 )
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.model_confounds import MOTION, model_confounds
+from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 
 
 def predict(table: Events, times: np.ndarray) -> dict[str, np.ndarray]:
@@ -157,12 +158,14 @@ def test_a_contrast_collinear_with_a_confound_is_rejected():
 
 def test_motion_and_its_derivatives_enter_by_default():
     rng = np.random.default_rng(1)
-    confounds = pd.DataFrame({name: rng.standard_normal(60) for name in MOTION})
+    confounds = pd.DataFrame({name: rng.standard_normal(60) for name in MOTION_REGRESSORS})
     confounds.loc[0, "trans_x_derivative1"] = np.nan
     confounds["rot_z"] = 0.0  # without rotation no column of zeros is added to the model
     design = build_design(events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=confounds)
-    assert len(MOTION) == 12
-    assert [c for c in design.columns if c in MOTION] == [c for c in MOTION if c != "rot_z"]
+    assert len(MOTION_REGRESSORS) == 12
+    assert [c for c in design.columns if c in MOTION_REGRESSORS] == [
+        c for c in MOTION_REGRESSORS if c != "rot_z"
+    ]
     np.testing.assert_allclose(design.matrix[:, 1:12].mean(axis=0), 0, atol=1e-12)
 
 
@@ -180,7 +183,7 @@ def test_further_columns_of_the_table_do_not_change_the_model():
     default.
     """
     rng = np.random.default_rng(1)
-    names = [*MOTION, *(f"a_comp_cor_{k:02d}" for k in range(5))]
+    names = [*MOTION_REGRESSORS, *(f"a_comp_cor_{k:02d}" for k in range(5))]
     default_table = pd.DataFrame({name: rng.standard_normal(60) for name in names})
     further_names = (
         "csf",
@@ -208,7 +211,7 @@ def test_further_columns_of_the_table_do_not_change_the_model():
     assert model_confounds(wide_table) == tuple(names)
     assert default_design.columns == wide_design.columns
     np.testing.assert_array_equal(default_design.matrix, wide_design.matrix)
-    assert model_confounds(wide_table[:49]) == MOTION
+    assert model_confounds(wide_table[:49]) == MOTION_REGRESSORS
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_further_columns_of_the_table_do_not_change_the_model():
     ],
 )
 def test_error_of_invalid_confounds_names_the_problem(change, message):
-    confounds = pd.DataFrame({name: np.arange(60.0) for name in MOTION})
+    confounds = pd.DataFrame({name: np.arange(60.0) for name in MOTION_REGRESSORS})
     with pytest.raises(DesignError, match=message):
         build_design(events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=change(confounds))
 

@@ -99,6 +99,7 @@ def test_contrasts_and_nuisance_exclude_derivatives() -> None:
     trend, _ = filter_of_design(model, 0.1, with_confounds=True)
     np.testing.assert_allclose(trend, filter_of_design(plain, 0.1, with_confounds=True)[0])
     assert model_text("t", model)["HRF"] == "spm + derivative"
+    assert model_text("cc", model)["HRF"] == "spm"
     assert model_text("t", model)["Confounds"] == ["trans_x"]
 
 

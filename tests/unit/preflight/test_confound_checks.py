@@ -8,7 +8,7 @@ import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import planned, prepared, refusals
 
-from bids_sr.glm.confounds import MOTION
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 
 N = 60  # volumes
 
@@ -57,7 +57,7 @@ def test_components_with_gaps_are_skipped_with_a_note_if_they_are_modeled(data):
 def test_missing_derivatives_are_computed_with_a_note(data):
     maker, path = data
     frame = pd.read_csv(path, sep="\t", na_values="n/a")
-    frame[list(MOTION)].to_csv(path, sep="\t", index=False)
+    frame[list(MOTION_PARAMETERS)].to_csv(path, sep="\t", index=False)
     plan = planned(maker)
     assert plan.problems == ()
     assert (

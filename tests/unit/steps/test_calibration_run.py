@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_sr.glm.confounds import MOTION
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -62,7 +62,7 @@ class CalibrationRun:
         image.header.set_xyzt_units("mm", "sec")
         image.header["pixdim"][4] = 2.0
         nb.save(image, self.folder / "bold.nii")
-        motion = pd.DataFrame(self.params, columns=list(MOTION))
+        motion = pd.DataFrame(self.params, columns=list(MOTION_PARAMETERS))
         options = {"n_dummy": 0, "tr": 2.0, "hrf": HemodynamicResponse(), **self.more}
         with SeriesReader(self.folder / "bold.nii") as bold:
             self.patterns, facts = measure_calibration(
