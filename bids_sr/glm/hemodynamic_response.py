@@ -89,29 +89,50 @@ class HemodynamicResponse:
 class _DoubleGamma:
     """Difference of two gamma densities, with the parameters of nilearn.
 
-    `peak` and `undershoot` are times (s), `dispersion` is the scale of both densities (s), and
-    `ratio` the weight of the undershoot. `words` is the source in the methods text.
+    `peak` and `undershoot` are times of the densities, and `peak_dispersion` and
+    `undershoot_dispersion` their scales (s). `ratio` is the weight of the undershoot, and `words`
+    the source of the function in the methods text.
     """
 
     words: str
     peak: float
     undershoot: float
-    dispersion: float
+    peak_dispersion: float
+    undershoot_dispersion: float
     ratio: float
 
     def integrate(self, seconds_after_onset: Float) -> Float:
         """Return the response to a block without end, relative to its plateau."""
         from scipy.special import gammainc
 
-        elapsed = np.maximum(seconds_after_onset, 0.0) / self.dispersion
-        peak = gammainc(self.peak / self.dispersion, elapsed)
-        undershoot = gammainc(self.undershoot / self.dispersion, elapsed)
+        elapsed = np.maximum(seconds_after_onset, 0.0)
+        peak, undershoot = (
+            gammainc(time / dispersion, elapsed / dispersion)
+            for time, dispersion in (
+                (self.peak, self.peak_dispersion),
+                (self.undershoot, self.undershoot_dispersion),
+            )
+        )
         return np.asarray((peak - self.ratio * undershoot) / (1 - self.ratio))
 
 
 _FUNCTIONS = {
-    "spm": _DoubleGamma(words="SPM", peak=6, undershoot=16, dispersion=1, ratio=1 / 6),
-    "glover": _DoubleGamma(words="Glover", peak=6, undershoot=12, dispersion=0.9, ratio=0.48),
+    "spm": _DoubleGamma(
+        words="SPM",
+        peak=6,
+        undershoot=16,
+        peak_dispersion=1,
+        undershoot_dispersion=1,
+        ratio=1 / 6,
+    ),
+    "glover": _DoubleGamma(
+        words="Glover",
+        peak=6,
+        undershoot=12,
+        peak_dispersion=0.9,
+        undershoot_dispersion=0.9,
+        ratio=0.48,
+    ),
 }
 """Response functions by name."""
 _DELAY_S = 0.1  # s, step of nilearn's derivative in time
@@ -124,7 +145,9 @@ def _differentiate_in_time(function: _DoubleGamma, seconds_after_onset: Float) -
 
 
 _DERIVATIVES: dict[str, Callable[[_DoubleGamma, Float], Float]] = {
-    "derivative": _differentiate_in_time
+    "derivative": _differentiate_in_time,
 }
 """Derivative of the response to a block without end, by name."""
-_DERIVATIVE_WORDS = {"derivative": "derivative in time"}
+_DERIVATIVE_WORDS = {
+    "derivative": "derivative in time",
+}

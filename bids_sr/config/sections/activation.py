@@ -80,7 +80,12 @@ class Activation(OptionSection):
         " in the cross-correlation, instead of high_pass and low_pass",
         above=0,
     )
-    hrf_model: Literal["spm", "glover", "spm + derivative", "glover + derivative"] = option(
+    hrf_model: Literal[
+        "spm",
+        "glover",
+        "spm + derivative",
+        "glover + derivative",
+    ] = option(
         "spm",
         help=(
             "hemodynamic response to events, with the names of nilearn: the function of SPM or"
