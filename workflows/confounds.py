@@ -96,6 +96,7 @@ def make_temporal_model(plan: RunPlan) -> TemporalModel | None:
     return TemporalModel(
         model=time_model(settings),
         high_pass=plan.design.high_pass,
+        hrf=plan.design.hrf,
         at_rest=plan.at_rest,
         contrasts=plan.contrasts,
         nuisance=plan.nuisance,

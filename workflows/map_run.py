@@ -156,7 +156,7 @@ def _add_model_text(
     add_methods_text(Part.MAPS, activation.describe_maps(settings, at_rest=plan.at_rest))
     if "glm" in settings.kinds:
         if not plan.at_rest:
-            add_methods_text(Part.MAPS, activation.RESPONSE_TEXT)
+            add_methods_text(Part.MAPS, activation.describe_responses(maps))
         add_methods_text(
             Part.MAPS,
             activation.describe_nuisance(maps),

@@ -33,6 +33,7 @@ from bids_sr.api.run_basics import (
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Facts, Image
@@ -275,6 +276,7 @@ def _fit_calibration(
             run_basics.brain.bold_mask,
             events=events_file,
             tr=file.tr,
+            hrf=HemodynamicResponse(),
             factor=fit_settings.factor,
             random_seed=fit_settings.training.random_seed,
             outputs=Outputs(output_dir=folder),
