@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ from bids_sr.group.output_files import (
     make_group_names,
     replace_group_files,
 )
-from bids_sr.notices import read_failed_steps
+from bids_sr.notices import Notice, read_failed_steps, record
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
@@ -116,17 +117,22 @@ class RunsGroup:
         """Combine, test and map the metrics, and replace the results of an earlier call.
 
         The results are ``group_metrics``, ``group_stats``, ``group.html`` and the folder
-        ``group``.
+        ``group``. They do not change if a process was killed; the crash is then in the outcome.
         """
+        from bids_sr.execution.execute import RunOutcome
+
         missing = absence_lines(self.absent, self.leftovers)
         announce_inputs(settings, _GROUP_SETTINGS, (*missing, *self.plan.notes), print_line)
         print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
             " participants"
         )
-        return write_group_results(
-            settings, self.names, partial(self._compute, settings, print_line), print_line
-        )
+        compute = partial(self._compute, settings, print_line)
+        try:
+            return write_group_results(settings, self.names, compute, print_line)
+        except _KilledError as error:
+            record(settings.paths.output_dir / "logs" / settings.run.run_uuid, [error.notice])
+            return RunOutcome(crashes=(error.notice,))
 
     def _compute(
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
@@ -149,16 +155,19 @@ class RunsGroup:
                 method=default_method,
                 margin=settings.evaluation.margin,
             )
-            maps = compute_group_maps(
-                self.plan,
-                folder,
-                print_line=print_line,
-                pool=pool,
-                flips=settings.evaluation.group_permutations,
-                seed=settings.resources.random_seed,
-                threads=processes,
-            )
-            joined_tables, comparisons = tables.result()
+            with _report_killed("group maps", pool):
+                maps = compute_group_maps(
+                    self.plan,
+                    folder,
+                    print_line=print_line,
+                    pool=pool,
+                    flips=settings.evaluation.group_permutations,
+                    seed=settings.resources.random_seed,
+                    threads=processes,
+                )
+            table_step = f"tables and tests of metrics ({self.names.tables}_stats.tsv)"
+            with _report_killed(table_step, pool):
+                joined_tables, comparisons = tables.result()
         if maps.records:
             records = [record for record in maps.records if record.n_voxels]
             write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
@@ -189,6 +198,37 @@ class RunsGroup:
         )
         print_line("Writing the group report")
         return describe_runs(folder, content)
+
+
+class _KilledError(Exception):
+    """Error of a step of the group level that did not end because a process was killed."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__(str(notice))
+        self.notice = notice
+
+
+@contextmanager
+def _report_killed(step: str, pool: "Executor") -> Iterator[None]:
+    """Raise `_KilledError` with the name of a step if a process of the pool was killed.
+
+    The other processes are then killed.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        yield
+    except BrokenProcessPool as error:
+        from bids_sr.execution.multiproc import kill_pool
+        from bids_sr.execution.outcomes import make_killed_notice
+
+        kill_pool(pool)
+        event = "a process of the group level was killed"
+        remedy = (
+            "Use fewer parallel processes (--nprocs), or a computer or a job with more memory,"
+            " then rerun the same command."
+        )
+        raise _KilledError(make_killed_notice(event, step=step, remedy=remedy)) from error
 
 
 def announce_inputs(
