@@ -44,7 +44,6 @@ from bids_sr.group.output_files import (
     GroupNames,
     list_group_files,
     list_other_sessions,
-    make_group_names,
     replace_group_files,
 )
 from bids_sr.notices import Notice, read_failed_steps, record
@@ -138,22 +137,20 @@ class RunsGroup:
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
     ) -> "GroupPage":
         """Compute and write the tables and the maps, and return the contents of the page."""
-        from bids_sr.group.comparisons import primary_method
         from bids_sr.group.maps import compute_group_maps
         from bids_sr.group.report import RunsContent, describe_runs
         from bids_sr.group.tables import write_inputs, write_tables
 
-        # determined in advance: the last of the default methods
-        default_method = SuperRes().learned[-1]
         processes = settings.resources.nprocs or 1
         with _make_pool(processes, len(self.participants)) as pool:
-            tables = pool.submit(
+            pending_tables = pool.submit(
                 write_tables,
                 folder,
                 self.names,
                 self.tables,
-                method=default_method,
-                margin=settings.evaluation.margin,
+                # determined in advance: the last of the default methods
+                default_method=SuperRes().learned[-1],
+                requested_margin=settings.evaluation.margin,
             )
             with _report_killed("group maps", pool):
                 maps = compute_group_maps(
@@ -167,7 +164,7 @@ class RunsGroup:
                 )
             table_step = f"tables and tests of metrics ({self.names.tables}_stats.tsv)"
             with _report_killed(table_step, pool):
-                joined_tables, comparisons = tables.result()
+                tables = pending_tables.result()
         if maps.records:
             records = [record for record in maps.records if record.n_voxels]
             write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
@@ -180,7 +177,7 @@ class RunsGroup:
         ]
         unstored: list[str] = []
         if len(self.participants) >= LEAST_PARTICIPANTS:
-            available_series = set(joined_tables.series["series"])
+            available_series = set(tables.joined_tables.series["series"])
             series = [name for name in _list_series() if name in available_series]
             unstored = list_unstored_series(series, self.stored_series)
         for line in (*lines, *unstored):
@@ -189,11 +186,11 @@ class RunsGroup:
             names=self.names,
             tables=self.tables,
             absent=(*self.absent, *self.leftovers),
-            joined_tables=joined_tables,
-            comparisons=comparisons,
+            joined_tables=tables.joined_tables,
+            comparisons=tables.comparisons,
             maps=replace(maps, exclusions=(*self.plan.notes, *lines, *unstored)),
-            method=primary_method(default_method, joined_tables.methods),
-            margin=settings.evaluation.margin,
+            method=tables.method,
+            requested_margin=settings.evaluation.margin,
             about=describe_call(settings),
         )
         print_line("Writing the group report")
@@ -368,7 +365,7 @@ def find_runs_group(
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     usable = uncombined.exclude(exclude_contrasts(output_dir, collected, unequal))
     outsiders = {label for label, _ in leftovers if not dataset.lists(label)}
-    names = make_group_names(selection.session_label)
+    names = GroupNames(sessions=selection.session_label)
     plan = plan_maps(
         collected,
         usable,
@@ -384,7 +381,6 @@ def find_runs_group(
         ),
         series=_list_series(),
         names=names,
-        selected_sessions=selection.session_label,
     )
     require_readable(
         tables=tables["path"], images=plan.list_images(), transforms=plan.list_transforms()

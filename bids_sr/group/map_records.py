@@ -93,8 +93,6 @@ class GroupMapRecord:
     ----------
     names : GroupNames
         Names of the files of the call.
-    selected_sessions : tuple[str, ...]
-        Labels of the sessions that were requested; () for all.
     task, variant : str
         Task label, and the entities other than session, task and run; n/a if there are none.
     key : MapKey
@@ -114,7 +112,6 @@ class GroupMapRecord:
     """
 
     names: GroupNames
-    selected_sessions: tuple[str, ...]
     task: str
     variant: str
     key: MapKey
@@ -163,8 +160,8 @@ class GroupMapRecord:
             entries["SessionsPerParticipant"] = {
                 member.participant: len(member.sessions) for member in self.members
             }
-        if self.selected_sessions:
-            entries["SelectedSessions"] = list(self.selected_sessions)
+        if self.names.sessions:
+            entries["SelectedSessions"] = list(self.names.sessions)
         if negated := [member.participant for member in self.members if member.is_negated]:
             entries["ParticipantsWithOppositeSign"] = negated
         if self.weights:

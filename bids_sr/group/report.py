@@ -113,8 +113,8 @@ class RunsContent:
         Lines on missing participants and runs.
     method : str
         Method of the primary comparisons.
-    margin : float or None
-        Requested equivalence margin; None if none was requested.
+    requested_margin : float or None
+        Equivalence margin of the settings; None if none was requested.
     about : Mapping[str, str]
         Facts about the call.
     """
@@ -126,7 +126,7 @@ class RunsContent:
     maps: GroupMaps
     absent: Sequence[str]
     method: str
-    margin: float | None
+    requested_margin: float | None
     about: Mapping[str, str]
 
 
@@ -167,9 +167,9 @@ def _methods_text(content: RunsContent) -> str:
         _SIGN_FLIPS_TEXT if "fwe_t" in group_maps.maps else "",
     ]
     margin = _DEFAULT_MARGIN_TEXT
-    if content.margin is not None:
+    if content.requested_margin is not None:
         margin = (
-            f"{content.margin:g} for dimensionless values; for other values,"
+            f"{content.requested_margin:g} for dimensionless values; for other values,"
             f" {_DEFAULT_MARGIN_TEXT}"
         )
     return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
