@@ -80,7 +80,7 @@ class _MapSums:
         self.gains[participant] = n_lost if self.gains else 0
         if n_lost:
             self.common = self.common & inside
-        self.sums.add(values, participant)
+        self.sums.add(values)
 
     @property
     def possible(self) -> Array:
