@@ -16,26 +16,20 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import put_in_place, read_json, write_text
 
-_FOLDER = "group"
-"""Folder of group maps and figures."""
+_FOLDER = "group"  # folder of group maps and figures
+# names of the tables of functional runs and structural scans
 _TABLES = "metrics|stats|methods|protocols|agreement|variability|change"
-"""Names of the tables of functional runs and structural scans."""
-_STAGING = ".group"
-"""Folder of files that are not complete yet."""
+_STAGING = ".group"  # folder of files that are not complete yet
+# list of all files of a complete call, in the folder of incomplete files
 _MANIFEST = "complete.json"
-"""List of all files of a complete call, in the folder of incomplete files."""
 
 
 @frozen
 class GroupNames:
     """Names of the files of a call.
 
-    Attributes
-    ----------
-    sessions : tuple[str, ...]
-        Labels of the requested sessions; () for all.
-    kind : str
-        ``scans`` for results of structural scans, "" for results of functional runs.
+    `sessions` are the labels of the requested sessions; () for all. `kind` is ``scans`` for
+    results of structural scans, "" for results of functional runs.
     """
 
     sessions: tuple[str, ...] = ()

@@ -15,22 +15,15 @@ from bids_sr.io.atomic_files import atomic_file, write_json, write_text
 from bids_sr.metrics.rows import MISSING, columns_json
 from bids_sr.statistics.comparison_table import write_comparisons
 
+# suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``
 _SIDECAR_SUFFIX = "_columns"
-"""Suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``."""
 
 
 @frozen
 class GroupTables:
-    """Contents of the group tables.
+    """Contents of the group tables, in `comparisons` with the primary comparisons first.
 
-    Attributes
-    ----------
-    joined_tables : JoinedTables
-        Combined contents of the participants' tables.
-    comparisons : pd.DataFrame
-        All comparisons, with the primary comparisons first.
-    method : str
-        Method of the primary comparisons.
+    `method` is the method of the primary comparisons.
     """
 
     joined_tables: JoinedTables
