@@ -89,7 +89,7 @@ def _get_optimum(name: str) -> float | None:
     return 1.0 if statistic(name).better == ONE else None
 
 
-def get_margin(name: str, values: Mapping[str, Float], requested: float | None) -> float:
+def get_margin(name: str, values: Mapping[str, Float], requested_margin: float | None) -> float:
     """Return the equivalence margin of a statistic.
 
     A requested margin applies only to statistics that are pure numbers. Otherwise, the margin is a
@@ -102,8 +102,8 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
     margin has the unit of the statistic, and is NaN if nothing was measured or the gap is not
     positive.
     """
-    if requested is not None and statistic(name).unit == "1":
-        return requested
+    if requested_margin is not None and statistic(name).unit == "1":
+        return requested_margin
     if MEASURED not in values or "bspline" not in values:
         return math.nan
     is_defined = np.isfinite(values[MEASURED]) & np.isfinite(values["bspline"])
@@ -119,19 +119,21 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
 
 
 def compare(
-    values: pd.DataFrame, methods: Sequence[str], margin: float | None = None
+    values: pd.DataFrame, methods: Sequence[str], requested_margin: float | None = None
 ) -> pd.DataFrame:
     """Run all exploratory comparisons of the methods under test, with corrections and decisions.
 
-    `values` are values of `bids_sr.group.values.JoinedTables`, and `margin` is the requested
-    equivalence margin (`get_margin`). Columns are ``stats`` of ``columns.json`` and
-    ``lower_of_series``, the lower limit of the confidence interval of the series' explained
+    `values` are values of `bids_sr.group.values.JoinedTables`, and `requested_margin` is the
+    equivalence margin of the settings (`get_margin`). Columns are ``stats`` of ``columns.json``
+    and ``lower_of_series``, the lower limit of the confidence interval of the series' explained
     variance.
     """
     questions: list[_Question] = []
     comparisons: list[PairedComparison] = []
     for _, question in values[QUESTION].groupby(QUESTION, sort=False):
-        for cells, comparison in _compare_question(values.loc[question.index], methods, margin):
+        for cells, comparison in _compare_question(
+            values.loc[question.index], methods, requested_margin
+        ):
             questions.append(cells)
             comparisons.append(comparison)
     families = [

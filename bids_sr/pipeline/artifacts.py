@@ -196,7 +196,7 @@ class _TableKind(ArtifactKind["pd.DataFrame"]):
 
 
 class _DistortionKind(ArtifactKind["_ShiftMap"]):
-    """Signal displacement in a field map; see `bids_sr.spatial.resampling`."""
+    """Signal displacement in a field map; see `bids_sr.spatial.distortion`."""
 
     def load(self, path: Path) -> "_ShiftMap":
         from bids_sr.spatial.distortion import load_distortion

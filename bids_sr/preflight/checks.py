@@ -80,8 +80,8 @@ class _LinearModels:
 def check(settings: Settings) -> Plan:
     """Plan a call and collect all problems, reading only headers, sidecars and tables.
 
-    Nothing is written, except that a missing template is downloaded to the TemplateFlow directory
-    unless the call is a dry run.
+    Unless the call is a dry run, a missing template is downloaded to the TemplateFlow directory,
+    and the index of the data set is written to ``--bids-database-dir``. Nothing else is written.
     """
     findings = Findings()
     directories.check_directories(settings, findings)

@@ -78,7 +78,7 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     tmp_path: Path,
 ) -> None:
     cohort(tmp_path, 12)
-    comparisons = tables._list_comparisons(joined(tmp_path), "sbl")
+    comparisons = tables._list_comparisons(joined(tmp_path), "sbl", None)
     first = next(comparisons.itertuples())
     assert {name: getattr(first, name) for name in BEYOND} == BEYOND
     assert set(first.rivals) == {"inject"}
@@ -288,9 +288,9 @@ def test_the_primary_comparison_uses_the_only_method_of_a_cohort(
     for n in range(6):
         rows = [detail("srgan", 0.3 + 0.01 * n), detail("bspline", 0.1), detail("zerofill", 0.15)]
         write_tables(tmp_path, f"{n:02d}", rows=rows)
-    _, comparisons = tables.write_tables(
-        tmp_path, GroupNames(), find_tables(tmp_path), method="sbl"
-    )
+    comparisons = tables.write_tables(
+        tmp_path, GroupNames(), find_tables(tmp_path), default_method="sbl"
+    ).comparisons
     (row,) = comparisons[comparisons["part"] == "primary"].itertuples()
     assert (row.series, row.n, row.n_above) == ("srgan", 6, 6)
     html = group_answer_html(comparisons, {"tap": {f"sub-{n:02d}": 1 for n in range(6)}})

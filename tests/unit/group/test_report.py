@@ -56,11 +56,11 @@ def content(folder: Path, count: int, **overrides: object) -> RunsContent:
         "names": GroupNames(),
         "tables": find_tables(folder),
         "joined_tables": group_values,
-        "comparisons": tables._list_comparisons(group_values, "sbl"),
+        "comparisons": tables._list_comparisons(group_values, "sbl", None),
         "maps": GroupMaps(),
         "absent": [],
         "method": "sbl",
-        "margin": None,
+        "requested_margin": None,
         "about": {"Command": "bids-sr"},
     }
     return RunsContent(**{**defaults, **overrides})
