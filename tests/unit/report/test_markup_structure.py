@@ -5,13 +5,16 @@ elements, classes and words.
 """
 
 import os
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 from grouptables import values_of
 from shortnames import named_row
+from verdicts import judge_rows
 
+from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.group.comparisons import compare
 from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.metrics.rows import MetricRow
@@ -210,14 +213,16 @@ def pages() -> dict[str, str]:
             "bspline": {"psnr": 30.0, "ssim": 0.8},
         },
     }
-    flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
+    evidence = judge_rows(rows, ["srgan", "sbl"], ()).evidence
+    flag = Flag(name="broad", raised=True, text="Told <so>.")
+    evidence = replace(evidence, flags=(flag,))
     return {
         "holdout": tables_html([HELD_OUT], rows),
         "images": tables_html([IMAGES], rows),
-        "placebo": negative_control_html(rows),
-        "verdict": verdict_html(VERDICT, rows, flags),
-        "guards": guards_html(rows, flags),
-        "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
+        "placebo": negative_control_html(evidence, rows),
+        "verdict": verdict_html(VERDICT, evidence, rows),
+        "guards": guards_html(evidence, rows),
+        "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}, evidence),
         "structural": tables_html(SCANS, scans),
         "summary": messages_html("warning", ["<w>"])
         + messages_html("note", ["n"])
