@@ -78,7 +78,7 @@ def test_the_detail_of_a_calibrated_run_is_equal(
 ) -> None:
     table = recovered_detail(images / "bold.nii", images / "events.tsv", resolver=resolver)
     (rows,) = program.load(handle_of(program.graph, "check_intervals", "coverage_rows"))
-    (facts,) = program.load(handle_of(program.graph, "gather_tested", "one_level_down"))
+    (facts,) = program.load(handle_of(program.graph, "gather_self_tests", "self_test_facts"))
     contrasts = ["little", "thumb", "all", "littleMinusThumb"]
     expected = tabulate_support(rows, {"sbl": ""}, contrasts, self_test=facts)
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=0)
@@ -90,7 +90,7 @@ STEPS_OF_THE_INTERFACE = {
     "mask_head": "head of a calibration run whose motion was corrected",
     "register_to_pair": "the guide is registered without the other registrations of a run",
     "motion_confounds": "confounds are arguments, otherwise only head motion is modeled",
-    "gather_tested": "self-tests of fitted estimators, without control methods",
+    "gather_self_tests": "self-tests of fitted estimators, without control methods",
 }
 """Steps that `bids_sr.api` calls itself, with the reason."""
 

@@ -5,7 +5,6 @@ elements, classes and words.
 """
 
 import os
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from shortnames import named_row
 from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.group.comparisons import compare
 from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.metrics.rows import MetricRow
@@ -214,15 +214,20 @@ def pages() -> dict[str, str]:
         },
     }
     evidence = judge_rows(rows, ["srgan", "sbl"], ()).evidence
-    flag = Flag(name="broad", raised=True, text="Told <so>.")
-    evidence = replace(evidence, flags=(flag,))
+    flags = (
+        Flag(name="broad", raised=True, text="Told <so>."),
+        Flag(name="artifact", raised=False, text=""),
+    )
+    flagged = RunEvidence(flags=flags)
     return {
         "holdout": tables_html([HELD_OUT], rows),
         "images": tables_html([IMAGES], rows),
         "placebo": negative_control_html(evidence, rows),
-        "verdict": verdict_html(VERDICT, evidence, rows),
-        "guards": guards_html(evidence, rows),
-        "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}, evidence),
+        "verdict": verdict_html(VERDICT, flagged, rows),
+        "guards": guards_html(flagged, rows),
+        "many": verdict_html(
+            {**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}, RunEvidence()
+        ),
         "structural": tables_html(SCANS, scans),
         "summary": messages_html("warning", ["<w>"])
         + messages_html("note", ["n"])
