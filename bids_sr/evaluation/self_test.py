@@ -59,8 +59,8 @@ class SelfTestResults:
 
     `scores` are reductions of squared error relative to zero filling, by series. `reasons` are why
     series have no score. `sizes` has the voxel sizes of the self-test and of the acquisition as
-    text; None if they are unknown. `thermal_noise` is the standard deviation over the mean signal of the brain; 0 if it
-    is unknown.
+    text; None if they are unknown. `thermal_noise` is the standard deviation over the mean signal
+    of the brain; 0 if it is unknown.
     """
 
     scores: Mapping[str, MetricRow] = field(default_factory=dict)

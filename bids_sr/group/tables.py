@@ -94,7 +94,7 @@ def _list_comparisons(
     `margin` is the equivalence margin; None for a tenth of the gap between B-spline and measured.
     """
     exploratory = compare(joined_tables.values, joined_tables.methods, margin)
-    prespecified = compare_primary(joined_tables.values, method)
+    prespecified = compare_primary(joined_tables.values, method, joined_tables.contrasts)
     return (
         pd.concat([prespecified, exploratory], ignore_index=True)
         if len(prespecified)
