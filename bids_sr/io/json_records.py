@@ -31,7 +31,7 @@ def record_from_json(content: Any, kind: Any) -> Any:
     if origin in (UnionType, Union):  # optional
         (inner_kind,) = (argument for argument in arguments if argument is not type(None))
         return None if content is None else record_from_json(content, inner_kind)
-    if is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         hints = _get_hints(kind)
         return kind(
             **{name: record_from_json(item, hints[name]) for name, item in content.items()}
