@@ -199,6 +199,19 @@ def test_p_values_are_corrected_for_the_number_of_tasks() -> None:
     assert "corrected for 2 tasks" in _primary_sentence(comparisons[0])
 
 
+def test_the_contrast_is_the_contrast_of_the_runs() -> None:
+    series = {"sbl": by_participant([0.3] * 7), "bspline": by_participant([0.1] * 7)}
+    values = pd.concat(
+        [values_of(series, contrast=name) for name in ("default", "motor")], ignore_index=True
+    )
+    for contrasts, expected in (({}, "default"), ({("tap", "n/a"): ["motor"]}, "motor")):
+        (row,) = pc.compare_primary(values, "sbl", contrasts).itertuples()
+        (finding,) = select_findings(compare_methods(values), ["sbl"], contrasts)
+        assert [row.contrast, finding[0].contrast] == [expected] * 2
+    other = {("tap", "n/a"): ["all"]}
+    assert pc.compare_primary(values, "sbl", other).empty, "the method has no value for it"
+
+
 def test_negative_explained_variance_is_not_called_more_accurate() -> None:
     series = {
         "sbl": by_participant([-0.1 + 0.01 * k for k in range(8)]),
