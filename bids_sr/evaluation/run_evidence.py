@@ -45,8 +45,7 @@ class RunEvidence:
     is no reference. `margins` are equivalence margins by region, and `claims` are three per
     method. `lost` are methods that lost the activation of the acquired run. `results` are for the
     detail of each contrast, by method and contrast. `brain_rows` are finite explained variances in
-    the brain, by method and contrast.
-    `flags` are all quality-control flags of the run.
+    the brain, by method and contrast. `flags` are all quality-control flags of the run.
     """
 
     methods: tuple[str, ...] = ()
@@ -101,8 +100,8 @@ def gather_evidence(
     and `baselines` are the series under evaluation. A method must exceed all baselines and
     controls for a claim of function. Differences within ± `margin` count as equivalent, in the
     unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
-    `not_applied` are methods that fell back to zero filling. These methods, their placebos and
-    their members are not compared. `self_test_facts` are as in
+    `not_applied` are methods that fell back to zero filling. These methods and their placebos are
+    not compared. `self_test_facts` are as in
     `bids_sr.evaluation.self_test.parse_self_test`. `flags` are those that do not depend on the
     evidence.
     """
