@@ -194,7 +194,7 @@ def learn_run(
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         if isinstance(trained_model, VarianceModel):
             weight = trained_model.weight
-            self_test = cast("Facts | None", trained_model.tested.get(request.name))
+            self_test = cast("Facts | None", trained_model.self_tests.get(request.name))
     highres = None
     if registered_guide is not None:
         highres = FileContents.read(registered_guide.guide.highres_file)

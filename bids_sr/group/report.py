@@ -117,7 +117,9 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     """Return the contents of the page, and write its figures below a folder."""
     methods = content.joined_tables.methods
     figures = GroupFigures(folder=folder, start=content.names.tables)
-    findings = verdicts.select_findings(content.comparisons, methods)
+    findings = verdicts.select_findings(
+        content.comparisons, methods, content.joined_tables.contrasts
+    )
     comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figures)]
     )

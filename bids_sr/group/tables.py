@@ -98,7 +98,7 @@ def _list_comparisons(
 ) -> pd.DataFrame:
     """Return the primary comparisons of a method, followed by all exploratory comparisons."""
     exploratory = compare(joined_tables.values, joined_tables.methods, requested_margin)
-    prespecified = compare_primary(joined_tables.values, method)
+    prespecified = compare_primary(joined_tables.values, method, joined_tables.contrasts)
     return (
         pd.concat([prespecified, exploratory], ignore_index=True)
         if len(prespecified)

@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {
         "boilerplate",
         "config",
+        "evaluation",
         "figures",
         "glm",
         "io",

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from bids_sr.pipeline.artifacts import Facts, Image, Mask, Rows
+from bids_sr.pipeline.artifacts import Evidence, Image, Mask, Rows
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
-from bids_sr.steps.figures import run_maps as run_maps_figures
 
 
 @figure(
@@ -20,7 +19,7 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 )
 def draw_quality(
     evaluation: Rows,
-    flags: Facts,
+    evidence: Evidence,
     boldref: Image,
     bold_mask: Mask,
     bold_mask_hr: Mask,
@@ -33,5 +32,5 @@ def draw_quality(
     """
     from bids_sr.report.verdict_html import guards_html
 
-    if text := guards_html(evaluation, run_maps_figures.flag_entries(flags)):
+    if text := guards_html(evidence, evaluation):
         yield FigureDrawing("guards", text)

@@ -28,7 +28,7 @@ from bids_sr.steps.evaluation import (
     gather_fine_effects,
 )
 from bids_sr.steps.linear_models import DesignInputs
-from bids_sr.steps.self_test import gather_tested
+from bids_sr.steps.self_test import gather_self_tests
 
 SHAPE, N = (16, 14, 3), 100
 AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0, 1]])
@@ -249,7 +249,7 @@ def test_self_test_scores_are_gathered_with_reasons_for_missing_ones():
         },
         {"sdmod": {"share": 0.1, "stretches": 0, "stretch_volumes": 0}},
     ]
-    rows, summary = gather_tested(
+    rows, summary = gather_self_tests(
         cards,
         series_names=["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"],
         network_names=["srgan"],
