@@ -29,6 +29,7 @@ from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings, contrast_vector
 from bids_sr.glm.halves import half_weights, select_split_conditions
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.map_metadata import select_map_metadata
@@ -185,7 +186,9 @@ class Stored:
         model = self._about["Model"]
         return ActivationSettings(
             design=DesignSettings(
-                high_pass=model["HighPassHz"], start_time=self._about["StartTime"]
+                hrf=HemodynamicResponse(hrf_model=model["HRF"]),
+                high_pass=model["HighPassHz"],
+                start_time=self._about["StartTime"],
             ),
             n_dummy=model["DummyVolumes"],
             smoothing=tuple(smoothing),

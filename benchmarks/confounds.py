@@ -22,8 +22,8 @@ import pandas as pd
 from _table import keep
 from nipype.algorithms.confounds import is_outlier
 
-from bids_sr.glm.confounds import MOTION
 from bids_sr.glm.nonsteady import _count_nonsteady, count_nonsteady_volumes
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -77,7 +77,7 @@ def read_run(folder: Path, copy: Path) -> RunFiles:
     tpms = sorted((folder / "tissues_to_bold").glob("tpms_bold*.nii"))
     return make_run_files(
         copy,
-        confounds[list(MOTION)],
+        confounds[list(MOTION_PARAMETERS)],
         mask,
         [np.asarray(nib.load(tpm).dataobj) for tpm in tpms],
         sum(name.startswith("non_steady_state_outlier") for name in confounds),

@@ -264,8 +264,8 @@ def memory(matrix: Matrix) -> list[Row]:
     run.wait_for(r"training|motion and slice")
     _kill_workers(run, seconds=20)
     code = run.end()
-    named = sorted(set(re.findall(r"The worker that ran (\S+) was killed twice", run.text)))
-    remedy = "larger memory limit (--mem)" in run.text
+    named = sorted(set(re.findall(r"killed: (\S+)\n  why: .* killed twice", run.text)))
+    remedy = "Request more memory (--mem" in run.text
     first = f"{code}, {len(named)} steps named, remedy {'named' if remedy else 'NOT named'}"
     right = code == 1 and bool(named) and remedy
     rows.append(

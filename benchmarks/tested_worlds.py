@@ -38,6 +38,7 @@ from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TaskBlock, block_design
 from bids_sr.glm.design import DesignSettings, build_design
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -206,7 +207,7 @@ def add_activity(person: Person, world: str, seed: int) -> tuple[Array, Array]:
 def make_regressor(person: Person) -> Array:
     """Return the response to the events at the middle of each volume (T,)."""
     times = (np.arange(person.series.shape[3]) + 0.5) * person.tr
-    return np.asarray(person.events.time_series(times)["stimulus"])
+    return np.asarray(person.events.responses(times, HemodynamicResponse())["stimulus"][:, 0])
 
 
 def make_design(person: Person) -> BlockDesign:

@@ -93,21 +93,22 @@ def explained_beyond(
     }
 
 
-def best_method(table: pd.DataFrame) -> str:
-    """The method that explains most of the measured detail beyond the acquired Nyquist limit."""
-    return max(METHODS, key=lambda name: explained_beyond(table, name)["value"] or -np.inf)
+def read_verdict(out: Path) -> dict[str, Any]:
+    """Return the verdict of the run."""
+    file = out / f"sub-01/func/{STEM}_desc-verdict_metrics.json"
+    return dict(json.loads(file.read_text()))
 
 
 def numbers(out: Path) -> dict[str, Any]:
     """What README quotes, by a name each."""
     table = rows(out)
-    best = best_method(table)
+    verdict = read_verdict(out)
+    best = verdict["best"]
     explained = {
         region: {name: explained_beyond(table, name, region) for name in (*SERIES,)}
         for region in ("brain", "acquired40")
     }
     images = table.query("statistic == 'psnr' and reference == 'measured' and minus == 'n/a'")
-    verdict = json.loads((out / f"sub-01/func/{STEM}_desc-verdict_metrics.json").read_text())
     flags = table[table.statistic.str.startswith("flag_") & (table.value > 0)]
     return {
         "command": (
@@ -223,7 +224,7 @@ def draw_example(out: Path, path: Path) -> None:
     """The same slice and map as acquired, by B-spline, super-resolved and as measured; below, the
     marked square.
     """
-    shown = panels(out, best_method(rows(out)))
+    shown = panels(out, read_verdict(out)["best"])
     truth = shown["measured"][1]
     t = np.nan_to_num(truth.get_fdata())
     strong = np.where(t > THRESHOLD, t, 0)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.confound_table import build_confound_table
-from bids_sr.glm.confounds import MOTION, tissue_masks
+from bids_sr.glm.confound_table import build_confound_table, tissue_masks
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader
 
 _SIGNAL_MASKS = {"csf": "csf", "white_matter": "white_matter", "csf_wm": "deep"}
@@ -21,8 +21,8 @@ _COMPONENT_MASKS = {"a": "deep", "w": "deep_white_matter", "c": "deep_csf"}
 class RunFiles:
     """Motion-corrected series (uncompressed) of a run, and what confounds are computed from.
 
-    `motion` has the columns MOTION, `masks` are brain (``brain``) and tissue masks by name, and
-    `tpms` the probabilities from which the tissue masks were made.
+    `motion` has the columns MOTION_PARAMETERS, `masks` are brain (``brain``) and tissue masks by
+    name, and `tpms` the probabilities from which the tissue masks were made.
     """
 
     series: Path
@@ -112,7 +112,7 @@ def _compute_changes(run: RunFiles, mask_file: str) -> pd.DataFrame:
     """Return DVARS and framewise displacement, NaN in the first volume."""
     from nipype.algorithms.confounds import ComputeDVARS, FramewiseDisplacement
 
-    np.savetxt("motion.txt", run.motion[list(MOTION)].to_numpy())
+    np.savetxt("motion.txt", run.motion[list(MOTION_PARAMETERS)].to_numpy())
     dvars = ComputeDVARS(
         in_file=str(run.series),
         in_mask=mask_file,

@@ -105,6 +105,7 @@ _RUN = (
     "--set activation.kinds=glm",
     "--smoothing 0 4",
     "--set activation.low_pass=0.2",
+    "--set activation.hrf_model=glover",
     "--set activation.high_pass=0.01",
     "--set activation.drift=legendre:2",
     "--censor fd:0.9",

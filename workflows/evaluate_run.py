@@ -5,7 +5,17 @@ from dataclasses import replace
 
 from bids_sr import compared_series
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Rows, Verdict
+from bids_sr.pipeline.artifacts import (
+    Effects,
+    Evidence,
+    Facts,
+    File,
+    Flags,
+    Image,
+    Map,
+    Rows,
+    Verdict,
+)
 from bids_sr.pipeline.flow import add_methods_text, concatenate, read_image, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -51,15 +61,14 @@ class SeriesEffects:
 
 @frozen
 class RunEvaluation:
-    """Metrics of a run, flags, verdict and inputs of figures.
+    """Metrics of a run, verdict with its evidence, and inputs of figures.
 
     `halves_figures`: None if the run cannot be split into halves.
     """
 
     evaluation: Rows
     verdict: Verdict
-    flags: Facts
-    self_test: Facts
+    evidence: Evidence
     halves_figures: File | None = None
 
 
@@ -132,25 +141,24 @@ def evaluate_run(
         method_tests.self_test_rows,
         *quality_tables,
     ]
-    flags, flag_rows = run_verdict.raise_flags(
+    flags, activation_rows = run_verdict.raise_flags(
         [*model_tables, *metric_tables],
         maps.maps,
         fitted_run.registration.bold_mask,
         fitted_run.registration.roi_bold,
         pair=pair,
-        card_file=method_tests.cards,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
-        method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    verdict, verdict_rows = _decide_verdict(
+    verdict, verdict_rows, evidence = _decide_verdict(
         plan,
         run_model,
         series,
         series_effects,
-        [*model_tables, *metric_tables, flag_rows],
+        [*model_tables, *metric_tables, activation_rows],
         method_tests,
+        flags,
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     all_metrics, columns = evaluation.join_evaluation(
@@ -159,7 +167,7 @@ def evaluate_run(
             *_list_error_tables(maps),
             *(mapped_series.region_rows for mapped_series in maps.series.values()),
             *metric_tables,
-            flag_rows,
+            activation_rows,
         ],
         verdict_rows,
     )
@@ -167,8 +175,7 @@ def evaluate_run(
     return RunEvaluation(
         evaluation=all_metrics,
         verdict=verdict,
-        flags=flags,
-        self_test=method_tests.self_test_facts,
+        evidence=evidence,
         halves_figures=halves_figures,
     )
 
@@ -213,12 +220,14 @@ def _decide_verdict(
     series_effects: SeriesEffects | None,
     tables: Sequence[Rows],
     method_tests: _MethodTests,
-) -> tuple[Verdict, Rows]:
-    """Reach the verdict on a run from its metrics (`tables`) and the tests of its methods."""
+    flags: Flags,
+) -> tuple[Verdict, Rows, Evidence]:
+    """Reach the verdict on a run from its metrics (`tables`), tests of its methods, and flags."""
     return run_verdict.decide_verdict(
         [*tables, *method_tests.coverage_tables],
         method_tests.self_test_facts,
         run_model.confounds,
+        flags=flags,
         card_file=method_tests.cards,
         compared_facts=_gather_compared_facts(series.high_resolution),
         same_widths=None if series_effects is None else series_effects.same_widths,
@@ -484,7 +493,7 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     Tests of negative controls are omitted.
     """
     unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
-    return self_test.gather_tested(
+    return self_test.gather_self_tests(
         [facts for name, facts in series.self_tests.items() if name not in unstored_names],
         series_names=plan.stored_names,
         network_names=[request.name for request in plan.stored_series if request.uses_network],

@@ -7,6 +7,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun
 from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.frozen import frozen
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.grids import BOLDREF, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import (
     Distortion,
@@ -584,6 +585,7 @@ def _fit_calibration_run(
             run_registration.bold_mask,
             events=run.events,
             tr=run.tr,
+            hrf=plan.design.hrf,
             factor=plan.bold.factor,
             random_seed=plan.random_seed,
             outputs=replace(outputs, axis_order=run.axis_order),
@@ -599,6 +601,7 @@ def fit_calibration(
     *,
     events: Path | None,
     tr: float,
+    hrf: HemodynamicResponse,
     factor: Factor,
     random_seed: int,
     outputs: Outputs,
@@ -608,9 +611,10 @@ def fit_calibration(
 
     `bold`, `head_motion`, `n_dummy` (non-steady-state volumes at the start), `events` and `tr` (s)
     are of the calibration run; `boldref` and `bold_mask` are of the run to be super-resolved. If
-    `events` is None, no task effects are regressed out. `factor` is the ratio of the voxel sizes
-    of the run and of the calibration run, per axis. `boldref2calibration_xfm` maps points of the
-    boldref to points of the calibration run; if None, the transform is estimated.
+    `events` is None, no task effects are regressed out, else their response `hrf`. `factor` is the
+    ratio of the voxel sizes of the run and of the calibration run, per axis.
+    `boldref2calibration_xfm` maps points of the boldref to points of the calibration run; if None,
+    the transform is estimated.
     """
     head_mask = head_motion.head_mask
     if head_mask is None:
@@ -638,6 +642,7 @@ def fit_calibration(
         events,
         n_dummy=n_dummy,
         tr=tr,
+        hrf=hrf,
     )
     outputs.store(calibration_facts, {"desc": "calibration", "suffix": "metrics"})
     return FittedCalibration(

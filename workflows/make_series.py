@@ -234,7 +234,7 @@ def _make_all_stored(
             control = replace(request, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
                 variance = estimate_prior_sd_maps(sources, control, self_tests, outputs)
-            self_tests[SDMOD] = variance.tested
+            self_tests[SDMOD] = variance.self_tests
         with subworkflow(request.name, high_resolution=True):
             computed_series = make_stored(
                 sources,
@@ -247,7 +247,7 @@ def _make_all_stored(
             )
         highres_series[request.name] = computed_series
         if computed_series.variance is not None:
-            self_tests[request.name] = computed_series.variance.tested
+            self_tests[request.name] = computed_series.variance.self_tests
     return highres_series, self_tests
 
 

@@ -136,7 +136,7 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
     add_methods_text(Part.MAPS, activation.describe_maps(plan.maps, at_rest=plan.at_rest))
     if "glm" in plan.maps.kinds:
         if not plan.at_rest:
-            add_methods_text(Part.MAPS, activation.RESPONSE_TEXT)
+            add_methods_text(Part.MAPS, activation.describe_responses(maps))
         add_methods_text(
             Part.MAPS,
             activation.describe_nuisance(maps),

@@ -168,7 +168,7 @@ def draw_series(
             {name: series.high_resolution[name].series for name in series_names},
             {name: maps.series[name].results.tsnr for name in (ACQUIRED, *series_names)},
             registration.bold_mask_hr,
-            run_evaluation.verdict,
+            run_evaluation.evidence,
             registration.tpms_bold,
             n_dummy=fitted_run.n_dummy,
         )
@@ -198,7 +198,7 @@ def _draw_models(
         outputs.store_figures(
             fluctuations_figures.draw_variance(
                 variance.weight,
-                variance.tested,
+                variance.self_tests,
                 fitted_run.registration.bold_mask_hr,
                 fitted_run.motion.boldref,
                 fitted_run.registration.guide_hr,
@@ -238,11 +238,7 @@ def draw_run_maps(
     outputs.store_figures(activation_drawings)
     if anat is not None:
         _draw_surface_maps(plan, maps, anat, outputs)
-    outputs.store_figures(
-        maps_figures.show_clusters(
-            maps.clusters, run_evaluation.evaluation, run_evaluation.verdict
-        )
-    )
+    outputs.store_figures(maps_figures.show_clusters(maps.clusters, run_evaluation.evidence))
     if _draws_correlation(plan):
         outputs.store_figures(
             correlation_figures.draw_correlation(
@@ -312,7 +308,7 @@ def draw_evaluation_figures(
         evaluation_figures.draw_evaluation(
             run_evaluation.evaluation,
             run_evaluation.verdict,
-            run_evaluation.flags,
+            run_evaluation.evidence,
             boldref,
             registration.bold_mask,
             run_evaluation.halves_figures,
@@ -322,7 +318,7 @@ def draw_evaluation_figures(
         )
     )
     outputs.store_figures(
-        quality_figures.draw_quality(run_evaluation.evaluation, run_evaluation.flags)
+        quality_figures.draw_quality(run_evaluation.evaluation, run_evaluation.evidence)
     )
 
 
@@ -339,8 +335,8 @@ def _draw_viewer(
     viewer = draw_map_viewer.show_viewer(
         maps.maps,
         registration.bold_mask_hr,
-        run_evaluation.evaluation,
         run_evaluation.verdict,
+        run_evaluation.evidence,
         fitted_run.motion.boldref,
         registration.guide_hr,
         registration.boldref2t1w_xfm,
@@ -369,12 +365,12 @@ def _draw_overview(
         overview_figures.draw_overview(
             run_evaluation.evaluation,
             run_evaluation.verdict,
+            run_evaluation.evidence,
             registration.facts,
             run_model.confounds,
             maps.maps,
             make_scene_images(fitted_run, run_model),
             registration.bold_mask,
-            run_evaluation.self_test,
             {name: read_image(file) for name, file in activation_files.items()},
             maps.error_maps,
             entities=plan.entities,

@@ -318,6 +318,7 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         temporal=TemporalModel(
             model=time_model(settings),
             high_pass=design.high_pass,
+            hrf=design.hrf,
             at_rest=at_rest,
             contrasts=contrasts,
             nuisance=analysis.plan.nuisance,

@@ -33,6 +33,7 @@ from bids_sr.api.run_basics import (
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Facts, Image
@@ -194,7 +195,7 @@ def learn_run(
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         if isinstance(trained_model, VarianceModel):
             weight = trained_model.weight
-            self_test = cast("Facts | None", trained_model.tested.get(request.name))
+            self_test = cast("Facts | None", trained_model.self_tests.get(request.name))
     highres = None
     if registered_guide is not None:
         highres = FileContents.read(registered_guide.guide.highres_file)
@@ -276,6 +277,7 @@ def _fit_calibration(
             run_basics.brain.bold_mask,
             events=events_file,
             tr=file.tr,
+            hrf=HemodynamicResponse(),
             factor=fit_settings.factor,
             random_seed=fit_settings.training.random_seed,
             outputs=Outputs(output_dir=folder),

@@ -282,7 +282,7 @@ def _test_detail(
     if learned_run.self_test is None:
         return rows, {}
     x, y, z = fitted_run.registration.bold_mask.zooms
-    self_test_rows, facts = self_test.gather_tested(
+    self_test_rows, facts = self_test.gather_self_tests(
         [{name: learned_run.self_test}],
         series_names=[name],
         network_names=(),

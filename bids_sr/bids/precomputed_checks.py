@@ -11,14 +11,13 @@ import numpy as np
 
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.label_lists import list_some
-from bids_sr.io.confound_names import find_renamed_columns
+from bids_sr.io.confound_names import MOTION_PARAMETERS, find_renamed_columns
 from bids_sr.io.fields_of_view import REORDER_FIX, corner_distance, turned_corner_distance
 from bids_sr.io.image_header import Header
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
-_MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 # Largest distance between copies of one grid. Rounding of the float32 quaternion of a qform can
 # rotate an oblique grid by 1e-3 rad.
 _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
@@ -156,7 +155,7 @@ def _find_table_fault(
 
     `names` are the columns, `rows` the cells of all rows.
     """
-    missing_columns = [name for name in _MOTION if name not in names]
+    missing_columns = [name for name in MOTION_PARAMETERS if name not in names]
     if missing_columns:
         return (
             f"the table does not contain the columns {', '.join(missing_columns)} (existing"
@@ -174,7 +173,7 @@ def _find_table_fault(
             "the rows of the table do not all have the same number of columns as the header",
             _COPY_AGAIN,
         )
-    for name in _MOTION:
+    for name in MOTION_PARAMETERS:
         column = names.index(name)
         if not all(_is_finite(row[column]) for row in rows):
             return f"the column {name} contains non-numeric values", _COPY_AGAIN

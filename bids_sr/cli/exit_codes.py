@@ -67,7 +67,7 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
         settings_hint = ""
         if prog in _PROGRAMS_WITH_SETTINGS:
             settings_hint = (
-                " Include the settings in your report (logs/*/settings.toml in the output"
+                " Include the settings in your report (settings.toml below logs in the output"
                 " directory, or the output of --verbose)."
             )
         print_error(

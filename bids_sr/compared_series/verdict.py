@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from bids_sr.evaluation.acquired_activation import lost_sentences
+from bids_sr.evaluation.acquired_activation import find_lost_activation, write_lost_activation
 from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
@@ -257,7 +257,10 @@ def decide_compared_verdict(
         status=status,
         headline_sentences=(
             Sentence(_HEADLINES[status], {"series": name}, series=name),
-            *lost_sentences(rows, [name]).values(),
+            *(
+                write_lost_activation(name, lost)
+                for lost in find_lost_activation(rows, [name]).values()
+            ),
         ),
         sentences=(
             *_describe_bands(claims, fwhm_mm, finer=finer),

@@ -97,17 +97,31 @@ def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[Metri
     ]
 
 
-def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str, Sentence]:
-    """Return a sentence per series that lost the activation of the acquired run.
+@frozen
+class LostActivation:
+    """Slope and correlation of a series that lost the activation of the acquired run.
+
+    They are those of the contrast with the smallest slope, at its best smoothing.
+    """
+
+    contrast: str
+    slope: float
+    r: float
+
+
+def find_lost_activation(
+    rows: Sequence[MetricRow], series: Sequence[str]
+) -> dict[str, LostActivation]:
+    """Return the series that lost the activation of the acquired run.
 
     `rows` are rows of the evaluation, including flags.
     """
     flagged_series = {row.series for row in rows if row.statistic == FLAG and row.value > 0}
-    return {name: _write_lost_sentence(rows, name) for name in series if name in flagged_series}
+    return {name: _find_worst_contrast(rows, name) for name in series if name in flagged_series}
 
 
-def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> Sentence:
-    """Return a sentence on the contrast with the smallest slope, at its best smoothing."""
+def _find_worst_contrast(rows: Sequence[MetricRow], series: str) -> LostActivation:
+    """Return the contrast with the smallest slope, at its best smoothing."""
     best_slopes: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
     correlations: dict[tuple[str, float], float] = {}
     for row in rows:
@@ -119,11 +133,19 @@ def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> Sentence:
         if row.statistic == SLOPE and not (best_slope and best_slope.value >= row.value):
             best_slopes[row.contrast] = row
     worst = min(best_slopes.values(), key=lambda row: row.value)
-    r = correlations[worst.contrast, worst.fwhm_mm]
+    return LostActivation(
+        contrast=worst.contrast,
+        slope=worst.value,
+        r=correlations[worst.contrast, worst.fwhm_mm],
+    )
+
+
+def write_lost_activation(series: str, lost: LostActivation) -> Sentence:
+    """Return a sentence on a series that lost the activation of the acquired run."""
     values = {
         "series": series,
-        "kept": kept_text(worst.value, r),
-        "contrast": worst.contrast,
+        "kept": kept_text(lost.slope, lost.r),
+        "contrast": lost.contrast,
     }
     return Sentence(Statement.LOST, values, series=series)
 

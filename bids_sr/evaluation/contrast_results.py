@@ -30,20 +30,20 @@ class RegionResult:
     """Result for the detail of one contrast in one region.
 
     `state` is the result of the measurement or, if nothing was measured, of the test at half the
-    resolution, `tested`. `measured` is the explained variance of the reference's detail; None if
+    resolution, `test`. `measured` is the explained variance of the reference's detail; None if
     it was not measured. `reason` is a clause: why the detail is not testable, or another remark on
     the value; "" if the value and its interval are the reason.
     """
 
     state: SupportState
-    tested: DetailSupport
+    test: DetailSupport
     measured: MetricRow | None = None
     reason: str = ""
 
     @property
     def row(self) -> MetricRow | None:
         """Explained variance that decided; None if there is none."""
-        return self.tested.row if self.measured is None else self.measured
+        return self.test.row if self.measured is None else self.measured
 
 
 @frozen
@@ -153,35 +153,35 @@ def _select_measured(
     return selected
 
 
-def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionResult:
+def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionResult:
     """Return the result in one region; `measured` is None if the detail was not measured."""
     if measured is None:
-        return RegionResult(state=tested.state, tested=tested, reason=explain_test(tested))
+        return RegionResult(state=test.state, test=test, reason=explain_test(test))
     state: SupportState
     reason = ""
     if not math.isfinite(measured.value):
-        state = "not supported" if tested.state == "not supported" else "not testable"
+        state = "not supported" if test.state == "not supported" else "not testable"
         reason = Statement.NO_REFERENCE_DETAIL
     elif measured.has_interval:
         state = "recovered" if measured.lower > 0 else "not supported"
     elif measured.value <= 0:
         state = "not supported"
     else:
-        state = tested.state
+        state = test.state
         if state != "recovered":
-            test = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
-            reason = Statement.UNCONFIRMED.format(test=test)
-    return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
+            test_text = Statement.NOT_RECOVERED_IN_TEST.format(state=state)
+            reason = Statement.UNCONFIRMED.format(test=test_text)
+    return RegionResult(state=state, test=test, measured=measured, reason=reason)
 
 
-def explain_test(tested: DetailSupport) -> str:
+def explain_test(test: DetailSupport) -> str:
     """Return the reason for the result of a test; "" if the value and its interval are the reason.
 
     Detail with a value above 0 is not supported if the effect is smooth, or if its highest spatial
     frequencies are not recovered.
     """
-    if tested.state != "not supported" or tested.row is None or not tested.row.lower > 0:
-        return tested.reason
-    if tested.is_smooth:
+    if test.state != "not supported" or test.row is None or not test.row.lower > 0:
+        return test.reason
+    if test.is_smooth:
         return Statement.FADES
     return Statement.NOT_AT_LIMIT

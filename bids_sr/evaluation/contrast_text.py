@@ -196,7 +196,7 @@ def _convert_region(region: RegionResult) -> dict[str, object]:
     """
     facts = _convert_values(region.state, region.row, region.reason)
     if region.measured is not None:
-        facts["test"] = _convert_support(region.tested)
+        facts["test"] = _convert_support(region.test)
     return facts
 
 

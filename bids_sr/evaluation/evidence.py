@@ -361,25 +361,19 @@ def find_strongest(
     if kind != "function":
         return next(iter([*with_values, *candidates]))
     is_noisy = any(
-        evidence.reference is HALVES for evidence in candidates if not evidence.has_values(series)
+        evidence.reference == HALVES for evidence in candidates if not evidence.has_values(series)
     )
     usable = [
-        evidence for evidence in with_values if not (is_noisy and evidence.reference is MAPS)
+        evidence for evidence in with_values if not (is_noisy and evidence.reference == MAPS)
     ]
     with_intervals = [evidence for evidence in usable if evidence.has_intervals()]
     strongest = next(iter([*with_intervals, *usable, *candidates]))
-    return replace(strongest, no_detail=is_noisy and strongest.reference is not KNOWN)
+    return replace(strongest, no_detail=is_noisy and strongest.reference != KNOWN)
 
 
 def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
     """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
     return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
-
-
-def accuracy_evidence(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
-    """Return the strongest evidence on the methods' function; None if accuracy is unknown."""
-    evidence = find_strongest("function", rows, methods)
-    return None if evidence is None or evidence.no_detail else evidence
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
@@ -398,17 +392,21 @@ def derives_from(series: str, not_applied: Sequence[str]) -> bool:
 
 
 def select_applied(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:
-    """Return the methods that were applied or, with ``applied=False``, were not applied."""
+    """Return the methods that were applied or, with ``applied=False``, were not applied.
+
+    `rows` are rows of the evaluation, including the verdict.
+    """
     return [row.series for row in rows if row.statistic == APPLIED and (row.value > 0) == applied]
 
 
-def select_compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Remove differences from rows if either series is from a method that was not applied."""
-    rows = list(rows)
-    unapplied_methods = select_applied(rows, applied=False)
+def select_compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str]) -> list[MetricRow]:
+    """Remove differences from rows if either series is from a method that was not applied.
+
+    `not_applied` are the names of these methods.
+    """
     return [
         row
         for row in rows
         if row.minus == MISSING
-        or not any(derives_from(name, unapplied_methods) for name in (row.series, row.minus))
+        or not any(derives_from(name, not_applied) for name in (row.series, row.minus))
     ]

@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from bids_sr.evaluation.acquired_activation import KeptByWidth, find_clearest, kept_text
-from bids_sr.evaluation.evidence import MAPS, accuracy_evidence, is_below_zero
-from bids_sr.evaluation.self_test import TESTED
+from bids_sr.evaluation.evidence import MAPS, Evidence, derives_from, is_below_zero
+from bids_sr.evaluation.self_test import SELF_TEST_SCORE
 from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
 from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, select_ring
@@ -43,6 +43,9 @@ _SD_PER_MAD = 1.4826  # of a normal distribution
 _MAX_GHOST_SHARE = 0.1
 _MIN_SLICES = 5  # slices with a known residual that are required to find outlying slices
 _MIN_VOXELS = 20  # voxels of a mean or of a slice residual
+
+LOST_ACTIVATION = "lost_activation"
+"""Name of the flag of series that lost the activation of the acquired run."""
 
 
 @frozen
@@ -72,19 +75,37 @@ class Flag:
         )
 
 
-def find_raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
+def find_raised_flags(
+    flags: Iterable[Flag], not_applied: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """Return the series that raised each flag, in the order of `FLAGS`.
 
     Flags that were evaluated but not raised have an empty list; flags that were not evaluated are
-    omitted.
+    omitted. `not_applied` are methods whose series are zero filled; their flags are ignored.
     """
-    flag_names = {f"flag_{name}": name for name in FLAGS}
-    flag_rows = [row for row in rows if row.statistic in flag_names and math.isfinite(row.value)]
-    raised_series = {flag_names[row.statistic]: list[str]() for row in flag_rows}
-    for row in flag_rows:
-        if row.value > 0:
-            raised_series[flag_names[row.statistic]].append(row.series)
+    raised_series: dict[str, list[str]] = {}
+    for flag in flags:
+        if flag.raised is not None and not derives_from(flag.series, not_applied):
+            names = raised_series.setdefault(flag.name, [])
+            if flag.raised:
+                names.append(flag.series)
     return {name: raised_series[name] for name in FLAGS if name in raised_series}
+
+
+def read_flags(rows: Iterable[MetricRow]) -> list[Flag]:
+    """Return the flags in rows of the evaluation, which have no texts."""
+    flag_names = {f"flag_{name}": name for name in FLAGS}
+    return [
+        Flag(
+            name=flag_names[row.statistic],
+            raised=row.value > 0 if math.isfinite(row.value) else None,
+            text="",
+            contrast=row.contrast,
+            series=row.series,
+        )
+        for row in rows
+        if row.statistic in flag_names
+    ]
 
 
 def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag:
@@ -300,24 +321,25 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     )
 
 
-def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
+def harm_flags(
+    evidence: Evidence | None, scores: Mapping[str, MetricRow], methods: Sequence[str]
+) -> list[Flag]:
     """Flag methods whose added detail is wrong.
 
     The flag is raised if a method's explained variance of a reference or its self-test score is
-    below 0. Methods without a known value have no flag.
+    below 0. Methods without a known value have no flag. `evidence` is None if accuracy is unknown,
+    and `scores` are self-test scores by series.
     """
-    evidence = accuracy_evidence(rows, methods)
-    if evidence is not None and evidence.reference is MAPS:
+    if evidence is not None and evidence.reference == MAPS:
         evidence = None  # correlations of maps do not show whether detail is wrong
     flags = []
     for method in methods:
-        method_rows = [row for row in rows if row.statistic == TESTED and row.series == method]
+        rows = [scores[method]] if method in scores else []
         if evidence is not None:
-            method_rows = [*evidence.select_finite_rows(method).values(), *method_rows]
-        finite_rows = [row for row in method_rows if math.isfinite(row.value)]
-        if not finite_rows:
+            rows = [*evidence.select_finite_rows(method).values(), *rows]
+        if not rows:
             continue
-        wrong_values = [_describe_wrong_detail(row) for row in finite_rows if is_below_zero(row)]
+        wrong_values = [_describe_wrong_detail(row) for row in rows if is_below_zero(row)]
         text = (
             f"The detail added by {method} is wrong ({'; '.join(wrong_values)})."
             if wrong_values
@@ -351,14 +373,14 @@ def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]
                 f" is preserved in {series}."
             )
         raised = bool(losses) if by_contrast else None
-        flags.append(Flag(name="lost_activation", raised=raised, text=text, series=series))
+        flags.append(Flag(name=LOST_ACTIVATION, raised=raised, text=text, series=series))
     return flags
 
 
 def _describe_wrong_detail(row: MetricRow) -> str:
     """Return the value that is below 0, with its region and contrast or the name of its test."""
     share = number(row.value, ".0%")
-    if row.statistic == TESTED:
+    if row.statistic == SELF_TEST_SCORE:
         return f"reduction in squared error in the self-test: {share}"
     region_name = region_text(row.region)
     return f"explained variance {share} in the contrast {row.contrast}, {region_name}"

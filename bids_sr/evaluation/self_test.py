@@ -20,7 +20,8 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.rows import MetricRow
 
-TESTED = "tested_share"
+SELF_TEST_SCORE = "tested_share"
+"""Statistic of the self-test score in the table of the evaluation."""
 MAX_THERMAL_NOISE = 0.0105
 """Largest thermal noise over mean signal in acquired runs
 (``benchmarks/results/gate.md``).
@@ -54,14 +55,15 @@ UNCALIBRATED_RANGE = "47 to 56 %"
 
 @frozen
 class SelfTestResults:
-    """Results of the self-test: reductions of squared error relative to zero filling.
+    """Results of the self-test.
 
-    `sizes` has the voxel sizes of the self-test and of the acquisition as text; None if they are
-    unknown. `thermal_noise` is the standard deviation over the mean signal of the brain; 0 if it
-    is unknown.
+    `scores` are reductions of squared error relative to zero filling, by series. `reasons` are why
+    series have no score. `sizes` has the voxel sizes of the self-test and of the acquisition as
+    text; None if they are unknown. `thermal_noise` is the standard deviation over the mean signal
+    of the brain; 0 if it is unknown.
     """
 
-    tested: Mapping[str, MetricRow] = field(default_factory=dict)
+    scores: Mapping[str, MetricRow] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     sizes: tuple[str, str] | None = None
     calibrated: bool = False
@@ -85,18 +87,18 @@ class SelfTestResults:
 
     def is_harmful(self, method: str) -> bool:
         """Return whether a method was less accurate than zero filling."""
-        return method in self.tested and is_below_zero(self.tested[method])
+        return method in self.scores and is_below_zero(self.scores[method])
 
     def best(self, methods: Sequence[str]) -> str:
         """Return the method with the highest self-test score.
 
-        The last method, the default, is returned if no method was tested; "" if `methods` is
+        The last method, the default, is returned if no method has a score; "" if `methods` is
         empty.
         """
-        tested = [name for name in methods if name in self.tested]
-        if not tested:
+        scored = [name for name in methods if name in self.scores]
+        if not scored:
             return next(reversed(methods), "")
-        return max(tested, key=lambda name: self.tested[name].value)
+        return max(scored, key=lambda name: self.scores[name].value)
 
 
 def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
@@ -126,24 +128,22 @@ def _select_texts(facts_by_series: Mapping[str, Mapping[str, object]], key: str)
 
 def parse_self_test(
     rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None
-) -> SelfTestResults | None:
+) -> SelfTestResults:
     """Return the self-test results of a run.
 
-    Rows of other statistics are ignored. `facts` is the content of ``one_level_down.json``; None
-    if the file does not exist. None is returned if neither rows nor facts contain results.
+    Rows of other statistics are ignored. `facts` are those of
+    `bids_sr.steps.self_test.gather_self_tests`; None if there are none.
     """
     facts = facts or {}
-    rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]
+    rows = [row for row in rows if row.statistic == SELF_TEST_SCORE and math.isfinite(row.value)]
     series = cast("Mapping[str, object]", facts.get("series", {}))
     facts_by_series = {
         name: series_facts
         for name, series_facts in series.items()
         if isinstance(series_facts, Mapping)
     }
-    if not rows and not facts_by_series:
-        return None
     return SelfTestResults(
-        tested={row.series: row for row in rows},
+        scores={row.series: row for row in rows},
         reasons=_select_texts(facts_by_series, "reason"),
         calibrations=_select_texts(facts_by_series, "calibration"),
         sizes=_describe_sizes(facts),

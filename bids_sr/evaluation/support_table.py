@@ -14,7 +14,7 @@ from bids_sr.evaluation.detail_support import (
     classify_detail,
 )
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+from bids_sr.evaluation.self_test import parse_self_test
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.glm.contrasts import ALL
@@ -53,7 +53,7 @@ def tabulate_support(
     The table has one row per series, smoothing, contrast and region (active voxels, brain). An
     explained variance and its 95 % interval are NaN if they are undefined.
     """
-    acquired_text = (parse_self_test((), self_test) or SelfTestResults()).acquired_text
+    acquired_text = parse_self_test((), self_test).acquired_text
     ordered_contrasts = sorted(contrasts, key=lambda name: name != ALL)
     cells = [
         row_cells

@@ -1,7 +1,7 @@
 """Sentences that support a verdict: values, comparisons, negative controls and the self-test."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from itertools import combinations
 
 from bids_sr.evaluation.evidence import (
@@ -13,6 +13,7 @@ from bids_sr.evaluation.evidence import (
     is_below_zero,
 )
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence
 from bids_sr.evaluation.statements import Statement
@@ -27,36 +28,28 @@ _FURTHER_STATISTICS = ("r", "amplitude", "correct_fraction")
 """Statistics that are given next to explained variance."""
 
 
-def write_support(
-    claims: Sequence[Claim],
-    evidence: Evidence | None,
-    methods: Sequence[str],
-    self_test: SelfTestResults,
-    margins: Mapping[str, float],
-) -> list[Sentence]:
-    """Return definitions, values, comparisons (also between methods), and the self-test.
-
-    `margins` are the equivalence margins by region.
-    """
-    sentences = []
-    if evidence is not None:
+def write_support(evidence: RunEvidence) -> list[Sentence]:
+    """Return definitions, values, comparisons (also between methods), and the self-test."""
+    sentences: list[Sentence] = []
+    accuracy, methods = evidence.accuracy, evidence.methods
+    if accuracy is not None:
         sentences = [
-            *define_accuracy(evidence),
-            *_write_values(evidence, (*methods, "bspline", "measured")),
+            *define_accuracy(accuracy),
+            *_write_values(accuracy, (*methods, "bspline", "measured")),
         ]
-    for claim in claims:
+    for claim in evidence.claims:
         sentences += map(write_comparison, claim.comparisons)
         if claim.kind == "specific":
             sentences += write_controls(claim)
-    if evidence is not None:
+    if accuracy is not None:
         compared_methods = [name for name in methods if name not in SIMPLE_BASELINES]
         sentences += [
-            write_comparison(evidence.compare(method, other, region, margins[region]))
-            for region in evidence.regions
+            write_comparison(accuracy.compare(method, other, region, evidence.margins[region]))
+            for region in accuracy.regions
             for method, other in combinations(compared_methods, 2)
-            if evidence.row(method, region, other) is not None
+            if accuracy.row(method, region, other) is not None
         ]
-    return [*sentences, *write_self_test(self_test, methods)]
+    return [*sentences, *write_self_test(evidence.self_test, methods)]
 
 
 def define_accuracy(evidence: Evidence) -> list[Sentence]:
@@ -68,7 +61,7 @@ def define_accuracy(evidence: Evidence) -> list[Sentence]:
         "smoothing": f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else "",
     }
     sentences = [Sentence(Statement.REFERENCE, values)]
-    if evidence.reference is HALVES:
+    if evidence.reference == HALVES:
         sentences.append(Sentence(Statement.HALVES, {"unit": "the task blocks"}))
     if evidence.reference.statistic == "ev":
         sentences += [Sentence(Statement.DETAIL), Sentence(Statement.EXPLAINED)]
@@ -169,7 +162,7 @@ def write_controls(claim: Claim) -> list[Sentence]:
 def write_self_test(self_test: SelfTestResults, methods: Collection[str]) -> list[Sentence]:
     """Return sentences on the self-test of methods and on their calibrations."""
     sentences = [
-        describe_self_test(self_test, name) for name in self_test.tested if name in methods
+        describe_self_test(self_test, name) for name in self_test.scores if name in methods
     ]
     for name, result in self_test.calibrations.items():
         if name in methods:
@@ -193,7 +186,7 @@ def list_untested(self_test: SelfTestResults, methods: Iterable[str]) -> list[Se
 
 def describe_self_test(self_test: SelfTestResults, method: str) -> Sentence:
     """Return whether a tested method reduced the squared error relative to zero filling."""
-    row = self_test.tested[method]
+    row = self_test.scores[method]
     ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
     decision: Decision = "unclear" if row.lower <= 0 else "better"
     if is_below_zero(row):

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from bids_sr.evaluation.acquired_activation import LostActivation, write_lost_activation
 from bids_sr.evaluation.contrast_results import ContrastResult
 from bids_sr.evaluation.contrast_text import write_contrast_lines
 from bids_sr.evaluation.evidence import Claim, Evidence, is_below_zero, list_series
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.sentences import Sentence, VerdictLine
 from bids_sr.evaluation.statements import Statement
@@ -21,11 +23,14 @@ _MAX_LISTED_BASELINES = 2
 """Number of baselines in a line: the strongest that the method does not exceed."""
 
 
-def write_lost_lines(lost_by_series: Mapping[str, Sentence]) -> list[VerdictLine]:
+def write_lost_lines(lost: Mapping[str, LostActivation]) -> list[VerdictLine]:
     """Return one line per method that lost the activation of the acquired run."""
     return [
-        VerdictLine(sentences=(_warn(name), sentence), status="less accurate")
-        for name, sentence in lost_by_series.items()
+        VerdictLine(
+            sentences=(_warn(name), write_lost_activation(name, activation)),
+            status="less accurate",
+        )
+        for name, activation in lost.items()
     ]
 
 
@@ -34,31 +39,23 @@ def _warn(series: str) -> Sentence:
     return Sentence(Statement.DO_NOT_USE, {"series": series})
 
 
-def write_lines(
-    claims: Sequence[Claim],
-    evidence: Evidence | None,
-    self_test: SelfTestResults,
-    results: Mapping[str, Mapping[str, ContrastResult]],
-    best: str = "",
-    *,
-    lost_series: Sequence[str] = (),
-) -> list[VerdictLine]:
+def write_lines(evidence: RunEvidence) -> list[VerdictLine]:
     """Return the verdict of a run: recovered contrasts, and one line per method.
 
-    `evidence` is the agreement with the strongest reference; None if there is no reference.
-    `results` are by method and contrast. If accuracy was measured, only contrasts of the `best`
-    method are described. `lost_series` lost the acquired activation and have lines of their own.
+    If accuracy was measured, only contrasts of the best method are described. Methods that lost
+    the acquired activation have lines of their own (`write_lost_lines`).
     """
+    claims, self_test = evidence.claims, evidence.self_test
     function_claims = [claim for claim in claims if claim.kind == "function"]
-    if evidence is None or evidence.no_detail:
-        methods = [claim.series for claim in function_claims if claim.series not in lost_series]
+    if evidence.accuracy is None:
+        methods = [name for name in evidence.methods if name not in evidence.lost]
         lines = _write_unmeasured_lines(
-            methods, self_test, results, no_detail=evidence is not None
+            methods, self_test, evidence.results, no_detail=evidence.agreement is not None
         )
     else:
         lines = [
-            *_write_result_lines(best, results.get(best, {}), self_test),
-            *_write_comparison_lines(function_claims, evidence, claims),
+            *_write_result_lines(evidence.best, evidence.best_results, self_test),
+            *_write_comparison_lines(function_claims, evidence.accuracy, claims),
         ]
     if better_series := list_series(claims, "image", holds=True):
         values = {"series": enumerate_unique(better_series)}

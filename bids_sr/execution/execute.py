@@ -16,7 +16,6 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.store import store
-from bids_sr.slurm import ResilientSLURM
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
@@ -86,18 +85,23 @@ def _make_plugin(
     mem_gb: float,
     has_gpu: bool,
 ) -> "PluginBase":
-    """Return the nipype plugin for execution; only the selected plugin is imported."""
-    if not plugin.is_cluster:
-        from bids_sr.execution.multiproc import ResilientMultiProc
+    """Return the nipype plugin for execution on this computer or as SLURM jobs.
 
-        return ResilientMultiProc(
-            n_procs=nprocs,
-            memory_gb=mem_gb,
-            has_gpu=has_gpu,
-            status_callback=progress,
-            raise_insufficient=False,
-        )
-    return ResilientSLURM(options=plugin, status_callback=progress)
+    Only the module of this plugin is imported.
+    """
+    if plugin.is_cluster:
+        from bids_sr.slurm import ResilientSLURM
+
+        return ResilientSLURM(options=plugin, status_callback=progress)
+    from bids_sr.execution.multiproc import ResilientMultiProc
+
+    return ResilientMultiProc(
+        n_procs=nprocs,
+        memory_gb=mem_gb,
+        has_gpu=has_gpu,
+        status_callback=progress,
+        raise_insufficient=False,
+    )
 
 
 @contextlib.contextmanager

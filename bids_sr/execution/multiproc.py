@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_connections
 from pathlib import Path
@@ -31,7 +31,7 @@ from scipy.sparse import lil_matrix
 
 from bids_sr.execution.crash import report_crash
 from bids_sr.execution.fork_server import start_fork_server
-from bids_sr.execution.outcomes import NodeOutcome
+from bids_sr.execution.outcomes import NodeOutcome, make_killed_notice
 from bids_sr.execution.records import StepRecordMixin, record_files
 from bids_sr.execution.step_warnings import save_warnings
 from bids_sr.execution.usage import release_memory, retain_freed_memory, set_torch_threads
@@ -110,7 +110,7 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
     return outcome
 
 
-def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
+def kill_pool(pool: Executor, *, wait: bool = False) -> None:
     """Kill all workers of a pool, and optionally wait until they have ended.
 
     Workers that were starting when the pool broke are included.
@@ -300,7 +300,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             super().run(graph, config_without_sleep, updatehash=updatehash)
         except BaseException:
             for pool in (self.pool, *self._retry_pools.values()):
-                _kill_pool(pool)
+                kill_pool(pool)
             raise
         finally:
             gc.unfreeze()
@@ -455,23 +455,17 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         node, _ = self._node_by_task[taskid]
         if taskid not in self._retried_tasks:
             _LOGGER.warning(
-                (
-                    "%s: the process of this step was killed. The step is run again while no"
-                    " other steps are running."
-                ),
+                "%s: the process of this step was killed. The step is run again.",
                 node.fullname,
             )
             self._retry_task(taskid)
             return None
-        message = (
-            f"{node.fullname}: the process of this step was killed twice, most likely because of"
-            f" insufficient memory (memory declared by the step: {node.mem_gb:.2f} GB)."
-        )
+        notice = make_killed_notice("the process of this step was killed twice")
         return {
             "result": None,
-            "traceback": [message],
+            "traceback": [f"{node.fullname}: {notice.why}."],
             "taskid": taskid,
-            "notice": Notice(what="", why=message, code="killed"),
+            "notice": notice,
         }
 
     def _retry_task(self, taskid: int) -> None:
@@ -479,7 +473,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         self._retried_tasks.add(taskid)
         self._taskresult.pop(taskid, None)
         # a worker that was starting would run the same step at the same time
-        _kill_pool(self._pool_by_task[taskid], wait=True)
+        kill_pool(self._pool_by_task[taskid], wait=True)
         pool = self._retry_pools[taskid] = self._make_pool(1)
         self._submit_to(pool, taskid)
 

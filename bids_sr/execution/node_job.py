@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.execution.multiproc import run_node, start_worker
-
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
@@ -45,6 +43,8 @@ def _run_step(folder: Path, order: Mapping[str, Any]) -> dict[str, object]:
     node = None
     try:
         from nipype.utils.filemanip import loadpkl
+
+        from bids_sr.execution.multiproc import run_node, start_worker
 
         start_worker(str(folder), order["level"])
         node = loadpkl(folder / "node.pklz")

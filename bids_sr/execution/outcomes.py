@@ -1,4 +1,4 @@
-"""Outcome of a node, as reported by the process that ran it."""
+"""Outcome of a node, as reported by the process that ran it, and notice on a killed process."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
@@ -37,3 +37,12 @@ def get_step_function(node: "Node") -> str:
     interface = node.interface
     target = getattr(interface, "step", type(interface))
     return f"{target.__module__}.{target.__qualname__}"
+
+
+def make_killed_notice(event: str, *, step: str = "", remedy: str = "") -> Notice:
+    """Return the notice on a step that did not end because a process was killed.
+
+    `event` is the beginning of the reason. Without a remedy, the notice has that of its code.
+    """
+    reason = f"{event}, most likely because of insufficient memory"
+    return Notice(what=step, why=reason, remedy=remedy, code="killed")

@@ -2,9 +2,9 @@
 
 Nipype considers a step done if there is a result file and a hash of the inputs, whatever the state
 of its other files. Files truncated by a power failure or modified by hand would not be noticed.
-Therefore size and time stamp of all files of a step are recorded at its end, in the process that
-ran it, and compared before its results are used again. Time stamps are only compared for equality,
-so changes of the clock do not matter.
+Therefore size and time stamp of all files of a step, and the size of the derivatives that it has
+stored, are recorded at its end, in the process that ran it, and compared before its results are
+used again. Time stamps are only compared for equality, so changes of the clock do not matter.
 """
 
 import contextlib
@@ -282,7 +282,7 @@ def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
 
 
 class StepRecordMixin:
-    """Mixin for nipype plugins that records the files of steps in the scheduler's process.
+    """Mixin for nipype plugins that records the files of steps that the scheduler runs itself.
 
     Large images are dropped after the last step that reads them. Attributes of nipype: `proc_done`
     are done flags of the steps (N,), and `refidx` is a sparse matrix (N, N) of the steps that have

@@ -167,6 +167,8 @@ def _column_group(column: str, design: Design) -> str:
     """Return the label of the group of a column; the column's name if it has no group."""
     if column in design.conditions:
         return "conditions"
+    if column in design.derivatives:
+        return "derivatives"
     return next(
         (kind for start, kind in _COLUMN_GROUPS.items() if column.startswith(start)), column
     )

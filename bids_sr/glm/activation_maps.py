@@ -21,7 +21,6 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design, temporal_filter
 from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.region_means import MeanEffect, fit_mean_series
 from bids_sr.glm.regressors import Regressors
@@ -33,6 +32,7 @@ from bids_sr.glm.time_series import (
     positions_in_volume,
 )
 from bids_sr.io.arrays import Float, Float32, MaskArray, iterate_parts
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ActivationSettings:
     design: DesignSettings = DesignSettings()
     n_dummy: int = 0
     smoothing: tuple[float, ...] = (0.0,)
-    confound_names: tuple[str, ...] = MOTION
+    confound_names: tuple[str, ...] = MOTION_REGRESSORS
     block_bytes: int = BLOCK_BYTES
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
     low_pass: float | None = 0.1

@@ -35,10 +35,11 @@ from bids_sr.glm.design import (
     find_uncensored_volumes,
     frame_times,
 )
-from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns, Trial
 from bids_sr.glm.seeds import segment_regressor
 from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -229,7 +230,10 @@ def response_shares(
     blocks: Sequence[TaskBlock],
     times: Float,
     tr: float,
-    predict: Callable[[Events, Float], Mapping[str, Float]] = Events.time_series,
+    hrf: HemodynamicResponse,
+    predict: Callable[
+        [Events, Float, HemodynamicResponse], Mapping[str, Float]
+    ] = Events.responses,
 ) -> list[float]:
     """Return the fraction of each block's squared response that is inside the run.
 
@@ -244,7 +248,9 @@ def response_shares(
         Times of the volumes that are used (s).
     tr : float
         Repetition time, TR (s).
-    predict : Callable[[Events, Float], Mapping[str, Float]], optional
+    hrf : HemodynamicResponse
+        Response to events; only its main column is used.
+    predict : Callable[[Events, Float, HemodynamicResponse], Mapping[str, Float]], optional
         Function that returns the responses at given times.
 
     Returns
@@ -271,9 +277,9 @@ def response_shares(
     n_after = max(0, int(np.ceil((last_response - times[-1]) / tr)))
     extended_times = times[0] + tr * np.arange(-n_before, len(times) + n_after)
     in_run = slice(n_before, n_before + len(times))
-    responses = predict(_build_block_events(blocks_near_ends), extended_times)
+    responses = predict(_build_block_events(blocks_near_ends), extended_times, hrf.main)
     for index, response in zip(near_ends, responses.values(), strict=True):
-        energy = response**2
+        energy = response[:, 0] ** 2
         shares[index] = float(energy[in_run].sum() / max(energy.sum(), _MIN_ENERGY))
     return shares
 
@@ -285,6 +291,7 @@ def _compute_uncensored_shares(
     uncensored: MaskArray,
     tr: float,
     n_dummy: int,
+    hrf: HemodynamicResponse,
 ) -> list[float]:
     """Return the fraction of each block's squared response in volumes that are not censored.
 
@@ -298,8 +305,8 @@ def _compute_uncensored_shares(
             first, stop = round(start / tr), round((start + length) / tr)
             shares.append(float(uncensored[first:stop].mean()))
         return shares
-    for response in _build_block_events(blocks).time_series(times).values():
-        energy = response[n_dummy:] ** 2
+    for response in _build_block_events(blocks).responses(times, hrf.main).values():
+        energy = response[n_dummy:, 0] ** 2
         shares.append(float(energy[uncensored[n_dummy:]].sum() / max(energy.sum(), _MIN_ENERGY)))
     return shares
 
@@ -313,12 +320,13 @@ def block_design(
     n_dummy: int = 0,
     min_share: float = MIN_SHARE,
     confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION,
+    confound_names: Sequence[str] = MOTION_REGRESSORS,
 ) -> BlockDesign:
     """Return the model of a run with one regressor per block.
 
     If the run has too few volumes for a regressor per block, consecutive blocks of a condition are
-    joined until one degree of freedom remains, with at least two units per condition.
+    joined until one degree of freedom remains, with at least two units per condition. Blocks have
+    no derivatives of their response.
 
     Parameters
     ----------
@@ -358,7 +366,9 @@ def block_design(
     max_units: int | None = None
     while True:
         units = _find_units(events, tr, n_dummy, max_units)
-        blocks = _select_blocks(events, units, times, uncensored, tr, n_dummy, min_share)
+        blocks = _select_blocks(
+            events, units, times, uncensored, tr, n_dummy, min_share, settings.hrf
+        )
         regressors = (
             _build_segment_regressors(blocks, events, tr)
             if isinstance(events, Seeds)
@@ -367,7 +377,7 @@ def block_design(
         try:
             design = build_design(
                 regressors,
-                settings,
+                replace(settings, hrf=settings.hrf.main),
                 n_volumes=n_volumes,
                 tr=tr,
                 n_dummy=n_dummy,
@@ -414,6 +424,7 @@ def _select_blocks(
     tr: float,
     n_dummy: int,
     min_share: float,
+    hrf: HemodynamicResponse,
 ) -> list[TaskBlock]:
     """Return blocks or segments with their halves and their shares of used volumes.
 
@@ -423,12 +434,12 @@ def _select_blocks(
     shares = (
         [1.0] * len(candidates)
         if isinstance(events, Seeds)
-        else response_shares(candidates, times[n_dummy:], tr)
+        else response_shares(candidates, times[n_dummy:], tr, hrf)
     )
     has_censoring = not uncensored[n_dummy:].all()
     if has_censoring:
         uncensored_shares = _compute_uncensored_shares(
-            candidates, events, times, uncensored, tr, n_dummy
+            candidates, events, times, uncensored, tr, n_dummy, hrf
         )
         shares = [
             share * uncensored_share

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bids_sr.glm.autoregression import orthonormal
-from bids_sr.glm.design import Design, nuisance_columns
+from bids_sr.glm.design import Design
 from bids_sr.glm.drift import slow_cosines
 from bids_sr.glm.temporal_regressors import cosines_outside, time_column_names
 from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE, find_largest_size
@@ -52,9 +52,7 @@ def filter_of_design(
     filtering. If `with_confounds`, the confounds of the design are also regressed out.
     """
     removed_names = (
-        nuisance_columns(design.columns, design.conditions)
-        if with_confounds
-        else time_column_names(design.columns)
+        design.nuisance_columns if with_confounds else time_column_names(design.columns)
     )
     n, tr = len(design.matrix), design.tr
     columns = [np.ones(n), np.linspace(-1, 1, n)]

@@ -2,9 +2,9 @@
 
 The paper leaves these choices open:
 
-- The response is SPM's canonical double gamma (the paper used SPM12), without derivatives. It sums
-  to one, so that the plateau of a sustained block is one. An effect is therefore the signal change
-  of a sustained block, in the unit of the series, also for shorter events.
+- The default response is SPM's canonical double gamma (the paper used SPM12), without derivatives.
+  It sums to one, so that the plateau of a sustained block is one. An effect is therefore the
+  signal change of a sustained block, in the unit of the series, also for shorter events.
 - The time of volume t is t·TR + start_time in all series of a run: the reference time of
   slice-timing correction, or else the middle of the acquisition of a volume.
 - Dummy volumes are removed from the matrix, but not from the time axis.
@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.model_confounds import MOTION
-from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, TooManyColumns
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 
 _LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
@@ -37,24 +38,27 @@ _MAX_DEVIATION = 1e-6
 class DesignSettings:
     """Options of the design matrix, which all linear models of a run share.
 
-    Drift is modeled by cosines up to the cut-off frequency `high_pass` (Hz), or by a straight line
-    if it is 0. `start_time` is the reference time of a volume (s after its start), such as the
-    reference time of slice-timing correction; None for the middle of TR.
+    `hrf` is the response to events. Drift is modeled by cosines up to the cut-off frequency
+    `high_pass` (Hz), or by a straight line if it is 0. `start_time` is the reference time of a
+    volume (s after its start), such as the reference time of slice-timing correction; None for the
+    middle of TR.
     """
 
     high_pass: float = 1 / 128
     start_time: float | None = None
+    hrf: HemodynamicResponse = HemodynamicResponse()
 
 
 @frozen
 class Design:
     """Model of one run, without rows of dummy volumes.
 
-    The columns of `matrix` (rows, columns; read-only) are conditions, confounds, drift and
-    constant; the plateau of a sustained block is one. `conditions` are the names of the columns
-    that are conditions. `tr` is in s. `rank` is below the number of columns if columns are
-    collinear. `censored` lists the volumes that the model does not use, counted from 0 including
-    dummies; the matrix has a column for each of them (`bids_sr.glm.temporal_regressors`).
+    The columns of `matrix` (rows, columns; read-only) are conditions, derivatives of their
+    responses, confounds, drift and constant; the plateau of a sustained block is one. `conditions`
+    and `derivatives` are the names of these columns. `tr` is in s. `rank` is below the number of
+    columns if columns are collinear. `censored` lists the volumes that the model does not use,
+    counted from 0 including dummies; the matrix has a column for each of them
+    (`bids_sr.glm.temporal_regressors`).
     """
 
     matrix: Float
@@ -64,7 +68,17 @@ class Design:
     tr: float
     settings: DesignSettings
     rank: int
+    derivatives: tuple[str, ...] = ()
     censored: tuple[int, ...] = ()
+
+    @property
+    def nuisance_columns(self) -> tuple[str, ...]:
+        """Names of the columns that are confounds or belong to the temporal model."""
+        return tuple(
+            name
+            for name in self.columns[len(self.conditions) + len(self.derivatives) :]
+            if not name.startswith(("drift", "constant"))
+        )
 
     @property
     def dof(self) -> int:
@@ -159,7 +173,7 @@ def _standardize(values: Float) -> Float | None:
     return None
 
 
-def _make_drift(times: Float, high_pass: float) -> pd.DataFrame:
+def _make_drift(times: Float, high_pass: float) -> dict[str, Float]:
     """Return the columns of drift and constant at given times (s); `high_pass` is in Hz."""
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -167,12 +181,13 @@ def _make_drift(times: Float, high_pass: float) -> pd.DataFrame:
         # A cut-off above the Nyquist frequency is reported by `build_design`, because it leaves
         # no degrees of freedom.
         warnings.simplefilter("ignore", UserWarning)
-        return make_first_level_design_matrix(
+        table = make_first_level_design_matrix(
             times,
             drift_model="cosine" if high_pass > 0 else "polynomial",
             high_pass=high_pass,
             drift_order=1,
         )
+    return {str(name): values.to_numpy(dtype=np.float64) for name, values in table.items()}
 
 
 def build_design(
@@ -183,7 +198,7 @@ def build_design(
     tr: float,
     n_dummy: int = 0,
     confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION,
+    confound_names: Sequence[str] = MOTION_REGRESSORS,
 ) -> Design:
     """Return the model of a run.
 
@@ -221,21 +236,35 @@ def build_design(
             "volumes; at least 3 steady-state volumes are required"
         )
     times = frame_times(n_volumes, tr, start_time=settings.start_time)
-    responses = {name: values[n_dummy:] for name, values in events.time_series(times).items()}
+    hrf_columns = (
+        {name: values[:, None] for name, values in events.time_series(times).items()}
+        if isinstance(events, Seeds)
+        else events.responses(times, settings.hrf)
+    )
+    responses = {name: values[n_dummy:, 0] for name, values in hrf_columns.items()}
     uncensored = find_uncensored_volumes(confounds, confound_names, n_volumes)[n_dummy:]
     if not uncensored.any():
         raise DesignError("all volumes of the run are censored, so no model can be fitted")
     silent_conditions = _find_silent_conditions(events, responses, uncensored)
     conditions = tuple(name for name in responses if name not in silent_conditions)
     regressors = {name: responses[name] for name in conditions}
+    derivatives = {
+        f"{name}_{derivative}": hrf_columns[name][n_dummy:, column]
+        for column, derivative in enumerate(settings.hrf.derivatives, 1)
+        for name in conditions
+        if not isinstance(events, Seeds)
+    }
+    nuisance = dict[str, Float]()
     for name, values in _read_confound_columns(confounds, confound_names, n_volumes).items():
         standardized = _standardize(values[n_dummy:])
         if standardized is not None:
             # A trial type may have the name of a confound, such as trans_x.
-            regressors[f"{name}_confound" if name in responses else name] = standardized
-    drift = _make_drift(times[n_dummy:], settings.high_pass)
-    matrix = np.column_stack([*regressors.values(), drift.to_numpy(dtype=np.float64)])
-    columns = (*regressors, *(str(name) for name in drift.columns))
+            is_taken = name in responses or name in derivatives
+            nuisance[f"{name}_confound" if is_taken else name] = standardized
+    nuisance |= _make_drift(times[n_dummy:], settings.high_pass)
+    # A trial type may have the name of the derivative of another type.
+    columns = (*regressors, *derivatives, *nuisance)
+    matrix = np.column_stack([*regressors.values(), *derivatives.values(), *nuisance.values()])
     rank = _compute_rank(matrix, n_censored=int((~uncensored).sum()))
     matrix.setflags(write=False)
     return Design(
@@ -246,6 +275,7 @@ def build_design(
         tr=tr,
         settings=settings,
         rank=rank,
+        derivatives=tuple(derivatives),
         censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~uncensored)),
     )
 
@@ -271,17 +301,6 @@ def _compute_rank(matrix: Float, *, n_censored: int) -> int:
             rank,
         )
     return rank
-
-
-def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of a design that are confounds or belong to the temporal model.
-
-    Conditions, cosine drift and the constant are excluded.
-    """
-    drift_prefixes = ("drift", "constant")
-    return tuple(
-        name for name in columns if name not in conditions and not name.startswith(drift_prefixes)
-    )
 
 
 def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Import of confounds from fMRIPrep."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm.confound_table import censor_outliers, describe_columns, mark_nonsteady
-from bids_sr.glm.confounds import MOTION, ColumnDescriptions, is_complete, motion_columns
+from bids_sr.glm.confound_table import censor_outliers, mark_nonsteady
+from bids_sr.glm.head_motion import motion_columns
+from bids_sr.glm.model_confounds import is_complete
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.confound_names import find_renamed_columns
+from bids_sr.io.confound_names import (
+    MOTION_PARAMETERS,
+    NONSTEADY,
+    ColumnDescriptions,
+    describe_columns,
+    find_renamed_columns,
+)
 from bids_sr.io.tables import read_frame
 
 
@@ -61,7 +67,7 @@ def import_confound_columns(
         If a column of head motion is missing.
     """
     frame = read_confounds(path)
-    missing_names = [name for name in MOTION if name not in frame]
+    missing_names = [name for name in MOTION_PARAMETERS if name not in frame]
     if missing_names:
         raise ValueError(
             f"{path}: the confounds table lacks required columns: {', '.join(missing_names)}"
@@ -70,12 +76,10 @@ def import_confound_columns(
     sidecar = read_json(path.with_suffix(".json"))
     entries = {name: entry for name, entry in sidecar.items() if isinstance(entry, dict)}
     components = _sort_components(
-        [name for name in imported if re.fullmatch(r"a_comp_cor_\d+", name)], entries
+        [name for name in imported if name.startswith("a_comp_cor_")], entries
     )
     other_columns = [
-        name
-        for name in imported
-        if name not in components and not name.startswith("non_steady_state_outlier")
+        name for name in imported if name not in components and not name.startswith(NONSTEADY)
     ]
     table = imported[[*other_columns, *components]]
     descriptions = _describe_imported(table, entries, origin)
@@ -116,7 +120,7 @@ def convert_to_numbers(frame: pd.DataFrame) -> _NumericConfounds:
     table = pd.DataFrame(columns, index=frame.index)
     computed = []
     for name, values in motion_columns(table).items():
-        if name not in MOTION and not (name in table and is_complete(table[name])):
+        if name not in MOTION_PARAMETERS and not (name in table and is_complete(table[name])):
             table[name] = values
             computed.append(name)
     dropped = [name for name in text_columns if name not in computed]
@@ -137,7 +141,7 @@ def _describe_imported(
     for name, description in descriptions.items():
         description.setdefault("Description", f"{name}, taken from {origin}")
         description.setdefault("Units", "arbitrary")
-    for name in MOTION:
+    for name in MOTION_PARAMETERS:
         kind, axis = name.split("_")
         movement = f"rotation about {axis}" if kind == "rot" else f"translation along {axis}"
         descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"

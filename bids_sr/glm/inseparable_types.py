@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.design import Design, nuisance_columns
+from bids_sr.glm.design import Design
 from bids_sr.glm.type_information import LARGEST_INFLATION, TypeInformation
 from bids_sr.io.arrays import Float
 
@@ -72,13 +72,15 @@ def find_inseparable_types(
 def _add_columns(design: Design) -> Iterator[tuple[Partner, Float]]:
     """Yield each partner with all columns (rows, columns) of the partners up to it.
 
-    The first columns have a width of zero.
+    The first columns are derivatives of the responses to all types.
     """
+    n_derivatives = len(design.derivatives)
     names = np.array(design.columns[len(design.conditions) :])
     columns = design.matrix[:, len(design.conditions) :]
-    is_confound = np.isin(names, nuisance_columns(tuple(names), ()))
-    yield "types", columns[:, :0]
-    yield "mean", columns[:, names == "constant"]
+    is_derivative = np.arange(len(names)) < n_derivatives
+    is_confound = ~is_derivative & np.isin(names, design.nuisance_columns)
+    yield "types", columns[:, is_derivative]
+    yield "mean", columns[:, is_derivative | (names == "constant")]
     yield "drift", columns[:, ~is_confound]
     yield "confounds", columns
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.glm.activation_regions import Threshold
-from bids_sr.glm.design import Design, nuisance_columns
+from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
-from bids_sr.glm.temporal_regressors import CENSORED, time_column_names
+from bids_sr.glm.temporal_regressors import time_column_names
+from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.grids import AS_STORED, BOLDREF, inverse_order, size_text
 
 Sidecar = dict[str, object]
@@ -103,17 +104,14 @@ def model_text(
     `correlation_confounds` states whether confounds were regressed out of time series before the
     correlation.
     """
-    common: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
+    hrf = design.settings.hrf.main if stat == "cc" else design.settings.hrf
+    common: Sidecar = {"HRF": hrf.hrf_model, "DummyVolumes": design.n_dummy}
     time_columns = time_column_names(design.columns)
     if time_columns:
         common["CensoredVolumes"] = list(design.censored)
     filter_columns = sorted({name.rstrip("0123456789") for name in time_columns} - {CENSORED})
     filters = f"columns {', '.join(f'{name}*' for name in filter_columns)} of the confounds table"
-    nuisance = [
-        name
-        for name in nuisance_columns(design.columns, design.conditions)
-        if name not in time_columns
-    ]
+    nuisance = [name for name in design.nuisance_columns if name not in time_columns]
     if stat == "cc":
         return {
             **common,

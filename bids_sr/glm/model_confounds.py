@@ -1,22 +1,19 @@
 """Confounds in the linear model of a run, selected from its table by name or by set."""
 
-import fnmatch
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from bids_sr.glm.confounds import is_complete
 from bids_sr.glm.temporal_regressors import time_column_names
-
-MOTION = tuple(
-    f"{kind}_{axis}{suffix}"
-    for suffix in ("", "_derivative1")
-    for kind in ("trans", "rot")
-    for axis in "xyz"
+from bids_sr.io.confound_names import (
+    COMPONENTS_SET,
+    CONFOUND_SETS,
+    MOTION_REGRESSORS,
+    MOTION_SET,
+    match_columns,
 )
-MOTION_SET, COMPONENTS_SET = "motion", "acompcor"
-CONFOUND_SETS = (MOTION_SET, COMPONENTS_SET)
-"""Names of predefined sets of confounds."""
+
 COMPCOR_VOLUMES = 50  # volumes; shorter runs have no components in their model
 N_COMPONENTS = 5
 
@@ -41,11 +38,11 @@ def model_confounds(
     """
     if table is None:
         return ()
-    sets = {MOTION_SET: MOTION, COMPONENTS_SET: _select_components(table)}
+    sets = {MOTION_SET: MOTION_REGRESSORS, COMPONENTS_SET: _select_components(table)}
     columns = [
         column
         for name in (CONFOUND_SETS if selected is None else selected)
-        for column in sets.get(name, fnmatch.filter(table, name))
+        for column in sets.get(name, match_columns(table, [name]))
     ]
     return tuple(dict.fromkeys((*columns, *time_column_names(table))))
 
@@ -56,3 +53,11 @@ def _select_components(table: pd.DataFrame) -> tuple[str, ...]:
         return ()
     names = [name for name in table if name.startswith("a_comp_cor") and is_complete(table[name])]
     return tuple(names[:N_COMPONENTS])
+
+
+def is_complete(values: pd.Series) -> bool:
+    """Return True if a confound has a number in every volume after the first.
+
+    Derivatives are undefined in the first volume.
+    """
+    return bool(np.isfinite(values.to_numpy(dtype=np.float64)[1:]).all())

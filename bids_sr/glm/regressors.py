@@ -19,6 +19,7 @@ from bids_sr.glm.contrasts import (
     parse_seconds,
     read_modulation,
 )
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.arrays import Float
@@ -204,18 +205,17 @@ class Events:
             modulations[trial.condition].append(trial.modulation)
         return {name: np.array(values) for name, values in modulations.items()}
 
-    def time_series(self, times: Float) -> dict[str, Float]:
-        """Return the convolved on/off time series of each condition at given times (s).
+    def responses(self, times: Float, hrf: HemodynamicResponse) -> dict[str, Float]:
+        """Return the response to each condition and its derivatives at given times (s).
 
         Events are weighted by their modulation. With a modulation of 1, the plateau of a sustained
         block is one. The area of a shorter event is its duration; an event of duration 0 is an
         impulse with an area of 1 s, as in SPM. (nilearn samples the stimulus at 1/50 of TR and
         extends shorter events, including events of duration 0, to one sample.) The response to
         events before the run is included in the model, however early they are. Events that begin
-        after the last volume are not included. A time series (T,) is 0 if no event has begun.
+        after the last volume are not included. The main column of a condition precedes its
+        derivatives (T, columns); all are 0 if no event has begun.
         """
-        from nilearn.glm.first_level import compute_regressor
-
         responses = {}
         first_onset = float(self.table["onset"].min())
         min_onset = min(_MIN_ONSET_S, first_onset - float(times[0]) - 1.0)
@@ -227,16 +227,15 @@ class Events:
         for name in self.conditions:
             events = self.table.loc[(self.table["trial_type"] == name) & begins_before_end]
             if events.empty:
-                responses[name] = np.zeros(len(times))
+                responses[name] = np.zeros((len(times), hrf.n_columns))
                 continue
             amplitudes = _compute_amplitudes(events, grid)
             if MODULATION in events:
                 amplitudes = amplitudes * events[MODULATION].to_numpy(dtype=np.float64)
             stimulus = np.vstack([events["onset"], events["duration"], amplitudes])
-            regressors, _ = compute_regressor(
-                stimulus, "spm", times, oversampling=_OVERSAMPLING, min_onset=min_onset
+            responses[name] = hrf.convolve(
+                stimulus, times, oversampling=_OVERSAMPLING, min_onset=min_onset
             )
-            responses[name] = regressors[:, 0]
         return responses
 
 

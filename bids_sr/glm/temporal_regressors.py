@@ -26,19 +26,20 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.confounds import (
-    MOTION,
+from bids_sr.io.arrays import Array, Float, MaskArray
+from bids_sr.io.confound_names import (
+    BAND_STOP,
+    CENSORED,
+    LEGENDRE,
+    MOTION_PARAMETERS,
+    TIME_PREFIXES,
     ColumnDescriptions,
     describe_regressor,
-    indicate_volume,
-    prepend_dummies,
+    name_time_column,
 )
-from bids_sr.io.arrays import Array, Float, MaskArray
 
-CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
 LEAST_AT_REST_S = 10.0
 """Smallest duration of a run without events (s), which preflight also requires."""
-_COLUMN_PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
 
 
 class TooFewVolumes(ValueError):
@@ -71,6 +72,15 @@ class TimeModel:
     def censors(self) -> bool:
         """Whether volumes with head motion are censored."""
         return self.fd_censor is not None or self.enorm_censor is not None
+
+    @property
+    def column_prefixes(self) -> tuple[str, ...]:
+        """Beginnings of the columns that a confounds table can have, also without censoring.
+
+        Outlier volumes have a column in every model.
+        """
+        filters = {BAND_STOP: self.band_pass, LEGENDRE: self.legendre}
+        return (CENSORED, *(prefix for prefix, option in filters.items() if option))
 
     @property
     def words(self) -> str:
@@ -120,7 +130,7 @@ def select_censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskAr
             confounds["framewise_displacement"].to_numpy(dtype=np.float64) > model.fd_censor
         )
     if model.enorm_censor is not None:
-        norm = motion_norm(confounds[list(MOTION)].to_numpy(dtype=np.float64))
+        norm = motion_norm(confounds[list(MOTION_PARAMETERS)].to_numpy(dtype=np.float64))
         censored |= norm >= model.enorm_censor
     return censored
 
@@ -154,7 +164,7 @@ def censor_columns(
     columns: dict[str, Float] = {}
     descriptions: ColumnDescriptions = {}
     for volume, reason in reasons.items():
-        name = f"{CENSORED}{volume:04d}"
+        name = name_time_column(CENSORED, volume)
         columns[name] = indicate_volume(volume, n_volumes)
         descriptions[name] = describe_regressor(
             f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
@@ -202,14 +212,14 @@ def _iterate_filter_columns(n: int, tr: float, model: TimeModel) -> Iterator[_Fi
         cosines, frequencies = cosines_outside(n, tr, low, high)
         for cosine, frequency in zip(cosines.T, frequencies, strict=True):
             yield _FilterColumn(
-                f"{BAND_STOP}{round(2 * n * tr * frequency):04d}",
+                name_time_column(BAND_STOP, round(2 * n * tr * frequency)),
                 cosine,
                 f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
                 f"from {low:g} to {high:g} Hz",
             )
     for order in range(1, 1 + (model.legendre or 0)):
         yield _FilterColumn(
-            f"{LEGENDRE}{order:02d}",
+            name_time_column(LEGENDRE, order),
             np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, n)),
             f"Legendre polynomial of order {order} across the run",
         )
@@ -219,7 +229,7 @@ def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[st
     """Return the names of columns that belong to the temporal model; () if `names` is None."""
     if names is None:
         return ()
-    return tuple(str(name) for name in names if str(name).startswith(_COLUMN_PREFIXES))
+    return tuple(str(name) for name in names if str(name).startswith(TIME_PREFIXES))
 
 
 def uncensored_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
@@ -292,3 +302,13 @@ def censoring_facts(uncensored: MaskArray, model: TimeModel) -> Mapping[str, obj
         "steady": len(uncensored),
         "share": round(n_censored / max(len(uncensored), 1), 4),
     }
+
+
+def indicate_volume(volume: int, n_volumes: int) -> Float:
+    """Return a column (n_volumes,) that is 1 in one volume, counted from 0, and 0 elsewhere."""
+    return (np.arange(n_volumes) == volume).astype(np.float64)
+
+
+def prepend_dummies(values: Array, n_dummy: int) -> Float:
+    """Return a column with 0 in the non-steady-state volumes, followed by the values (T,)."""
+    return np.concatenate([np.zeros(n_dummy), values])

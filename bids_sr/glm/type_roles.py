@@ -10,6 +10,7 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import (
     LARGEST_INFLATION,
@@ -47,7 +48,7 @@ def assign_roles(
     `types` are in the order of contrasts. The design may lack head motion, and `n_volumes`
     includes dummies.
     """
-    outside = _compute_energy_outside(events, n_volumes, design.tr)
+    outside = _compute_energy_outside(events, n_volumes, design.tr, design.settings.hrf)
     information = measure_information(design.matrix, design.conditions, outside)
     silent = tuple(name for name in types if name not in design.conditions)
     faint = {name: share for name, share in information.faint_types().items() if name in types}
@@ -72,7 +73,9 @@ def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) ->
     )
 
 
-def _compute_energy_outside(events: Events, n_volumes: int, tr: float) -> dict[str, float]:
+def _compute_energy_outside(
+    events: Events, n_volumes: int, tr: float, hrf: HemodynamicResponse
+) -> dict[str, float]:
     """Return the sum of squares of the response to each type before and after a run."""
     rows = [
         (*span, name)
@@ -87,5 +90,6 @@ def _compute_energy_outside(events: Events, n_volumes: int, tr: float) -> dict[s
     n_outside = math.ceil(RESPONSE_S / tr)
     volumes = np.arange(-n_outside, n_volumes + n_outside)
     is_outside = (volumes < 0) | (volumes >= n_volumes)
-    responses = nearby_events.time_series(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
+    times = np.asarray((volumes + 0.5) * tr, dtype=np.float64)
+    responses = nearby_events.responses(times, hrf.main)
     return {name: float((values[is_outside] ** 2).sum()) for name, values in responses.items()}

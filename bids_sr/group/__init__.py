@@ -29,10 +29,7 @@ if TYPE_CHECKING:
         too_few_error as too_few_error,
         write_group_results as write_group_results,
     )
-    from bids_sr.group.output_files import (
-        GroupNames as GroupNames,
-        make_group_names as make_group_names,
-    )
+    from bids_sr.group.output_files import GroupNames as GroupNames
     from bids_sr.group.page import (
         GroupFigures as GroupFigures,
         GroupPage as GroupPage,
@@ -58,7 +55,7 @@ else:
                 "too_few_error",
                 "write_group_results",
             ],
-            "output_files": ["GroupNames", "make_group_names"],
+            "output_files": ["GroupNames"],
             "page": ["GroupFigures", "GroupPage", "GroupSection"],
             "paired_values_figure": ["choose_color", "plot_paired_values"],
             "values": ["TableError"],

@@ -20,12 +20,13 @@ from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.group.values import (
     QUESTION,
+    EvidenceContrasts,
     participant_columns,
     participants_by_series,
     question_rows,
+    rank_question,
 )
 from bids_sr.io.arrays import Float
-from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import (
     ACQUIRED_NAMES,
@@ -89,7 +90,7 @@ def _get_optimum(name: str) -> float | None:
     return 1.0 if statistic(name).better == ONE else None
 
 
-def get_margin(name: str, values: Mapping[str, Float], requested: float | None) -> float:
+def get_margin(name: str, values: Mapping[str, Float], requested_margin: float | None) -> float:
     """Return the equivalence margin of a statistic.
 
     A requested margin applies only to statistics that are pure numbers. Otherwise, the margin is a
@@ -102,8 +103,8 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
     margin has the unit of the statistic, and is NaN if nothing was measured or the gap is not
     positive.
     """
-    if requested is not None and statistic(name).unit == "1":
-        return requested
+    if requested_margin is not None and statistic(name).unit == "1":
+        return requested_margin
     if MEASURED not in values or "bspline" not in values:
         return math.nan
     is_defined = np.isfinite(values[MEASURED]) & np.isfinite(values["bspline"])
@@ -119,19 +120,21 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
 
 
 def compare(
-    values: pd.DataFrame, methods: Sequence[str], margin: float | None = None
+    values: pd.DataFrame, methods: Sequence[str], requested_margin: float | None = None
 ) -> pd.DataFrame:
     """Run all exploratory comparisons of the methods under test, with corrections and decisions.
 
-    `values` are values of `bids_sr.group.values.JoinedTables`, and `margin` is the requested
-    equivalence margin (`get_margin`). Columns are ``stats`` of ``columns.json`` and
-    ``lower_of_series``, the lower limit of the confidence interval of the series' explained
+    `values` are values of `bids_sr.group.values.JoinedTables`, and `requested_margin` is the
+    equivalence margin of the settings (`get_margin`). Columns are ``stats`` of ``columns.json``
+    and ``lower_of_series``, the lower limit of the confidence interval of the series' explained
     variance.
     """
     questions: list[_Question] = []
     comparisons: list[PairedComparison] = []
     for _, question in values[QUESTION].groupby(QUESTION, sort=False):
-        for cells, comparison in _compare_question(values.loc[question.index], methods, margin):
+        for cells, comparison in _compare_question(
+            values.loc[question.index], methods, requested_margin
+        ):
             questions.append(cells)
             comparisons.append(comparison)
     families = [
@@ -278,9 +281,12 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
     return run[0] if len(run) == 1 else default
 
 
-def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
+def compare_primary(
+    values: pd.DataFrame, method: str, contrasts: EvidenceContrasts
+) -> pd.DataFrame:
     """Return the prespecified comparison of each task: a method minus its strongest competitor.
 
+    The comparison is about a contrast of the runs' evidence (`contrasts`), if it is known.
     The strongest reference is determined per participant; participants without any reference are
     excluded. Holm's procedure is applied if several tasks have a primary comparison.
 
@@ -293,11 +299,18 @@ def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
     questions: list[_Question] = []
     comparisons: list[PairedComparison] = []
     primary_values = values[is_primary_metric(values)]
-    for _, task_values in primary_values.groupby(["task", "variant"], sort=False):
-        is_defined = np.isfinite(participant_columns(task_values)).any(axis=1)
-        candidates = task_values.loc[(task_values["series"] == method) & is_defined, QUESTION]
+    for key, task_values in primary_values.groupby(["task", "variant"], sort=False):
+        is_candidate = (task_values["series"] == method) & np.isfinite(
+            participant_columns(task_values)
+        ).any(axis=1)
+        if key in contrasts:
+            is_candidate &= task_values["contrast"].isin(contrasts[key])
+        candidates = task_values.loc[is_candidate, QUESTION]
         if len(candidates):
-            question = min((row for _, row in candidates.iterrows()), key=_question_rank)
+            question = min(
+                (row for _, row in candidates.iterrows()),
+                key=lambda row: _question_rank(row, contrasts),
+            )
             cells, comparison = _compare_with_strongest(
                 question_rows(task_values, question), method
             )
@@ -307,14 +320,16 @@ def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
     return _make_table(questions, comparisons, [()] * len(comparisons), PRIMARY)
 
 
-def _question_rank(question: pd.Series) -> tuple[int, int, float, str]:
+def _question_rank(
+    question: pd.Series, contrasts: EvidenceContrasts
+) -> tuple[int, tuple[int, int], float, str]:
     """Return the sort key of a question, the quantity that a comparison is about.
 
     The primary comparison of a task is on the question with the smallest key.
     """
     return (
         _REFERENCES.index(question["reference"]),
-        rank_contrast(question["contrast"]),
+        rank_question(question["task"], question["variant"], question["contrast"], contrasts),
         question["fwhm_mm"],
         question["contrast"],
     )

@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,10 +44,9 @@ from bids_sr.group.output_files import (
     GroupNames,
     list_group_files,
     list_other_sessions,
-    make_group_names,
     replace_group_files,
 )
-from bids_sr.notices import read_failed_steps
+from bids_sr.notices import Notice, read_failed_steps, record
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
@@ -103,49 +103,55 @@ class RunsGroup:
         """Combine, test and map the metrics, and replace the results of an earlier call.
 
         The results are ``group_metrics``, ``group_stats``, ``group.html`` and the folder
-        ``group``.
+        ``group``. They do not change if a process was killed; the crash is then in the outcome.
         """
+        from bids_sr.execution.execute import RunOutcome
+
         missing = absence_lines(self.absent, self.leftovers)
         announce_inputs(settings, _GROUP_SETTINGS, (*missing, *self.plan.notes), print_line)
         print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
             " participants"
         )
-        return write_group_results(
-            settings, self.names, partial(self._compute, settings, print_line), print_line
-        )
+        compute = partial(self._compute, settings, print_line)
+        try:
+            return write_group_results(settings, self.names, compute, print_line)
+        except _KilledError as error:
+            record(settings.paths.output_dir / "logs" / settings.run.run_uuid, [error.notice])
+            return RunOutcome(crashes=(error.notice,))
 
     def _compute(
         self, settings: Settings, print_line: Callable[[str], None], folder: Path
     ) -> "GroupPage":
         """Compute and write the tables and the maps, and return the contents of the page."""
-        from bids_sr.group.comparisons import primary_method
         from bids_sr.group.maps import compute_group_maps
         from bids_sr.group.report import RunsContent, describe_runs
         from bids_sr.group.tables import write_inputs, write_tables
 
-        # determined in advance: the last of the default methods
-        default_method = SuperRes().learned[-1]
         processes = settings.resources.nprocs or 1
         with _make_pool(processes, len(self.participants)) as pool:
-            tables = pool.submit(
+            pending_tables = pool.submit(
                 write_tables,
                 folder,
                 self.names,
                 self.tables,
-                method=default_method,
-                margin=settings.evaluation.margin,
+                # determined in advance: the last of the default methods
+                default_method=SuperRes().learned[-1],
+                requested_margin=settings.evaluation.margin,
             )
-            maps = compute_group_maps(
-                self.plan,
-                folder,
-                print_line=print_line,
-                pool=pool,
-                flips=settings.evaluation.group_permutations,
-                seed=settings.resources.random_seed,
-                threads=processes,
-            )
-            joined_tables, comparisons = tables.result()
+            with _report_killed("group maps", pool):
+                maps = compute_group_maps(
+                    self.plan,
+                    folder,
+                    print_line=print_line,
+                    pool=pool,
+                    flips=settings.evaluation.group_permutations,
+                    seed=settings.resources.random_seed,
+                    threads=processes,
+                )
+            table_step = f"tables and tests of metrics ({self.names.tables}_stats.tsv)"
+            with _report_killed(table_step, pool):
+                tables = pending_tables.result()
         if maps.records:
             records = [record for record in maps.records if record.n_voxels]
             write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
@@ -158,7 +164,7 @@ class RunsGroup:
         ]
         unstored: list[str] = []
         if len(self.participants) >= LEAST_PARTICIPANTS:
-            available_series = set(joined_tables.series["series"])
+            available_series = set(tables.joined_tables.series["series"])
             series = [name for name in _list_series() if name in available_series]
             unstored = list_unstored_series(series, self.stored_series)
         for line in (*lines, *unstored):
@@ -167,15 +173,46 @@ class RunsGroup:
             names=self.names,
             tables=self.tables,
             absent=(*self.absent, *self.leftovers),
-            joined_tables=joined_tables,
-            comparisons=comparisons,
+            joined_tables=tables.joined_tables,
+            comparisons=tables.comparisons,
             maps=replace(maps, exclusions=(*self.plan.notes, *lines, *unstored)),
-            method=primary_method(default_method, joined_tables.methods),
-            margin=settings.evaluation.margin,
+            method=tables.method,
+            requested_margin=settings.evaluation.margin,
             about=describe_call(settings),
         )
         print_line("Writing the group report")
         return describe_runs(folder, content)
+
+
+class _KilledError(Exception):
+    """Error of a step of the group level that did not end because a process was killed."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__(str(notice))
+        self.notice = notice
+
+
+@contextmanager
+def _report_killed(step: str, pool: "Executor") -> Iterator[None]:
+    """Raise `_KilledError` with the name of a step if a process of the pool was killed.
+
+    The other processes are then killed.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        yield
+    except BrokenProcessPool as error:
+        from bids_sr.execution.multiproc import kill_pool
+        from bids_sr.execution.outcomes import make_killed_notice
+
+        kill_pool(pool)
+        event = "a process of the group level was killed"
+        remedy = (
+            "Use fewer parallel processes (--nprocs), or a computer or a job with more memory,"
+            " then rerun the same command."
+        )
+        raise _KilledError(make_killed_notice(event, step=step, remedy=remedy)) from error
 
 
 def announce_inputs(
@@ -315,7 +352,7 @@ def find_runs_group(
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     usable = uncombined.exclude(exclude_contrasts(output_dir, collected, unequal))
     outsiders = {label for label, _ in leftovers if not dataset.lists(label)}
-    names = make_group_names(selection.session_label)
+    names = GroupNames(sessions=selection.session_label)
     plan = plan_maps(
         collected,
         usable,
@@ -331,7 +368,6 @@ def find_runs_group(
         ),
         series=_list_series(),
         names=names,
-        selected_sessions=selection.session_label,
     )
     require_readable(
         tables=tables["path"], images=plan.list_images(), transforms=plan.list_transforms()

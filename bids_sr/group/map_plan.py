@@ -153,7 +153,6 @@ def plan_maps(
     *,
     series: Sequence[str],
     names: GroupNames,
-    selected_sessions: Sequence[str] = (),
 ) -> MapPlan:
     """Plan the group maps of every task, contrast and series.
 
@@ -170,8 +169,6 @@ def plan_maps(
         Series to test, in the order of the result.
     names : GroupNames
         Names of the files of the call.
-    selected_sessions : Sequence[str]
-        Labels of the requested sessions. If there are none, all sessions are used.
     """
     effects = _drop_components(usable, members)
     all_maps = [*effects.runs, *effects.combined]
@@ -206,7 +203,7 @@ def plan_maps(
             members=members,
         )
         records = [
-            _make_record(context, key, joined, names, selected_sessions)
+            _make_record(context, key, joined, names)
             for key in list_effect_keys(joined, series, fwhm_mm)
         ]
         if len(participants) >= LEAST_PARTICIPANTS:
@@ -367,7 +364,6 @@ def _make_record(
     key: MapKey,
     participants: Sequence[ParticipantMaps],
     names: GroupNames,
-    selected_sessions: Sequence[str],
 ) -> GroupMapRecord:
     """Return the record of a map with all participants who have it."""
     map_members = tuple(
@@ -378,7 +374,6 @@ def _make_record(
     included = {member.participant for member in map_members}
     return GroupMapRecord(
         names=names,
-        selected_sessions=tuple(selected_sessions),
         task=context.task[0],
         variant=context.task[1],
         key=key,

@@ -80,18 +80,16 @@ class Exclusion:
 class GroupMapRecord:
     """Group map of one contrast and series.
 
-    `selected_sessions` are labels of the sessions that were requested; () for all. `variant` are
-    the entities other than session, task and run; n/a if there are none. `key` has contrast,
-    series, FWHM (mm) and statistic of the participants' maps. `space` is the TemplateFlow name of
-    the template, with the cohort after a plus sign. `weights` are the weights of the trial types
-    in the contrast; empty if they are not recorded. `excluded` has a reason for each other
-    participant, by label. `checksums` are the SHA-256 of the members' files; empty before the
-    files are read. `n_voxels` is the number of voxels with values; 0 before the map is computed,
-    and if it cannot be computed.
+    `variant` are the entities other than session, task and run; n/a if there are none. `key` has
+    contrast, series, FWHM (mm) and statistic of the participants' maps. `space` is the
+    TemplateFlow name of the template, with the cohort after a plus sign. `weights` are the weights
+    of the trial types in the contrast; empty if they are not recorded. `excluded` has a reason for
+    each other participant, by label. `checksums` are the SHA-256 of the members' files; empty
+    before the files are read. `n_voxels` is the number of voxels with values; 0 before the map is
+    computed, and if it cannot be computed.
     """
 
     names: GroupNames
-    selected_sessions: tuple[str, ...]
     task: str
     variant: str
     key: MapKey
@@ -140,8 +138,8 @@ class GroupMapRecord:
             entries["SessionsPerParticipant"] = {
                 member.participant: len(member.sessions) for member in self.members
             }
-        if self.selected_sessions:
-            entries["SelectedSessions"] = list(self.selected_sessions)
+        if self.names.sessions:
+            entries["SelectedSessions"] = list(self.names.sessions)
         if negated := [member.participant for member in self.members if member.is_negated]:
             entries["ParticipantsWithOppositeSign"] = negated
         if self.weights:

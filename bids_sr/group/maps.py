@@ -83,7 +83,7 @@ class _MapSums:
         self.gains[participant] = n_lost if self.gains else 0
         if n_lost:
             self.common = self.common & inside
-        self.sums.add(values, participant)
+        self.sums.add(values)
 
     @property
     def possible(self) -> Array:
@@ -416,7 +416,10 @@ def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapT
     labels = {key: frozenset(record.participants) for key, record in records.items()}
     if not labels:
         return []
-    total = _sum_in_chunks(task.participants, labels, labels, computation)
+    chunks = _ParticipantChunks(
+        participants=task.participants, target=computation.target, pool=computation.pool
+    )
+    total = _sum_in_chunks(chunks, labels, labels)
     for key, reasons in total.unusable.items():
         records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
     doubtful = {
@@ -425,7 +428,7 @@ def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapT
         if may_leave_out(map_sums.gains.values(), int(map_sums.common.sum()))
     }
     tests = {key: _make_test(records[key], total) for key in records}
-    left_out = _leave_out(computation, task.participants, labels, doubtful) if doubtful else {}
+    left_out = _leave_out(chunks, labels, doubtful) if doubtful else {}
     reduced = {
         key: records[key].exclude({left.participant: left.reason for left in exclusions})
         for key, exclusions in left_out.items()
@@ -433,10 +436,9 @@ def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapT
     }
     if reduced:
         total = _sum_in_chunks(
-            task.participants,
+            chunks,
             _select_contrasts(labels, reduced),
             {key: frozenset(record.participants) for key, record in reduced.items()},
-            computation,
         )
         tests |= {key: _make_test(record, total) for key, record in reduced.items()}
     return [*tests.values()]
@@ -465,56 +467,51 @@ def _select_contrasts(labels: _Labels, keys: Collection[MapKey]) -> _Labels:
 
 
 def _leave_out(
-    computation: _Computation,
-    participants: Sequence[ParticipantMaps],
-    labels: _Labels,
-    doubtful: _Labels,
+    chunks: _ParticipantChunks, labels: _Labels, doubtful: _Labels
 ) -> dict[MapKey, list[CoverageExclusion]]:
     """Return the participants whose coverage is too different, by map.
 
-    Parameters
-    ----------
-    computation : _Computation
-        Settings of the group maps.
-    participants : Sequence[ParticipantMaps]
-        Participants of a task.
-    labels : _Labels
-        Participants in each map of the task.
-    doubtful : _Labels
-        Participants in each map whose participants may have too different voxels.
+    `labels`: participants in each map of the task; `doubtful`: participants in each map whose
+    participants may have too different voxels.
     """
     pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
     coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}
-    for chunk in _iterate_chunks(pack, participants, computation):
+    for chunk in chunks.process(pack):
         for key in doubtful:
             coverage[key] |= chunk[key]
     return {key: leave_out_by_coverage(covered) for key, covered in coverage.items()}
 
 
-def _iterate_chunks(
-    function: Callable[..., _Result],
-    participants: Sequence[ParticipantMaps],
-    computation: _Computation,
-) -> Iterable[_Result]:
-    """Return the result of a function for each chunk of participants, in their order."""
-    size = max(CHUNK, len(participants) // _N_CHUNKS)
-    chunks = [participants[start : start + size] for start in range(0, len(participants), size)]
-    process_chunk = partial(function, target=computation.target)
-    return (computation.pool.map if computation.pool else map)(process_chunk, chunks)
+@frozen
+class _ParticipantChunks:
+    """Participants of a task, which are processed chunk by chunk.
+
+    `target` is the template. `pool` processes chunks in parallel; None for one chunk after the
+    other.
+    """
+
+    participants: Sequence[ParticipantMaps]
+    target: Target
+    pool: Executor | None
+
+    def process(self, function: Callable[..., _Result]) -> Iterator[_Result]:
+        """Return the result of a function for each chunk, in the order of the participants."""
+        size = max(CHUNK, len(self.participants) // _N_CHUNKS)
+        starts = range(0, len(self.participants), size)
+        chunks = [self.participants[start : start + size] for start in starts]
+        process_chunk = partial(function, target=self.target)
+        return (self.pool.map if self.pool else map)(process_chunk, chunks)
 
 
 def _sum_in_chunks(
-    participants: Sequence[ParticipantMaps],
-    sampled_labels: _Labels,
-    labels: _Labels,
-    computation: _Computation,
+    chunks: _ParticipantChunks, sampled_labels: _Labels, labels: _Labels
 ) -> _TaskSums:
     """Accumulate participants of a task, chunk by chunk; see `_sum_participants`."""
     add_up = partial(_sum_participants, sampled_labels=sampled_labels, labels=labels)
     # the sums of one chunk are in memory at a time
-    chunks = iter(_iterate_chunks(add_up, participants, computation))
-    total = next(chunks)
-    for addition in chunks:
+    sums = chunks.process(add_up)
+    total = next(sums)
+    for addition in sums:
         total.join(addition)
     return total
 

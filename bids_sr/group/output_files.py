@@ -9,7 +9,7 @@ while files were moved is completed by the next call.
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,13 +28,17 @@ _MANIFEST = "complete.json"
 class GroupNames:
     """Names of the files of a call.
 
-    `session` is the label of the only selected session; "" if several or all sessions are
-    combined. `kind` is ``scans`` for results of structural scans, "" for results of functional
-    runs.
+    `sessions` are the labels of the requested sessions; () for all. `kind` is ``scans`` for
+    results of structural scans, "" for results of functional runs.
     """
 
-    session: str = ""
+    sessions: tuple[str, ...] = ()
     kind: str = ""
+
+    @property
+    def session(self) -> str:
+        """Label of the only requested session; "" if several or all sessions are combined."""
+        return self.sessions[0] if len(self.sessions) == 1 else ""
 
     @property
     def start(self) -> str:
@@ -67,14 +71,6 @@ class GroupNames:
             del patterns[_FOLDER]  # only functional runs have group maps
         folder = "" if path.parent == Path() else path.parent.as_posix()
         return folder in patterns and re.fullmatch(patterns[folder], path.name) is not None
-
-
-def make_group_names(sessions: Sequence[str], kind: str = "") -> GroupNames:
-    """Return the names of a call, which contain the session if exactly one is selected.
-
-    `sessions` are the labels of the selected sessions.
-    """
-    return GroupNames(session=sessions[0] if len(sessions) == 1 else "", kind=kind)
 
 
 def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
@@ -111,7 +107,7 @@ def replace_group_files(output_dir: Path, names: GroupNames) -> Iterator[Path]:
     try:
         yield staging
         files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
-        content = {"session": names.session, "kind": names.kind, "files": [*map(str, files)]}
+        content = {"sessions": names.sessions, "kind": names.kind, "files": [*map(str, files)]}
         write_text(staging / _MANIFEST, json.dumps(content))
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -128,7 +124,7 @@ def complete_interrupted_call(output_dir: Path) -> None:
     content = read_json(staging / _MANIFEST)
     if not content:
         return
-    names = GroupNames(session=content["session"], kind=content["kind"])
+    names = GroupNames(sessions=tuple(content["sessions"]), kind=content["kind"])
     files = [Path(name) for name in content["files"]]
     for path in list_group_files(output_dir, names):
         if path not in files:

@@ -98,8 +98,8 @@ class RunsContent:
     """Contents of the page.
 
     `absent` are lines on missing participants and runs. `method` is the method of the primary
-    comparisons, and `margin` the requested equivalence margin; None if none was requested. `about`
-    are facts about the call.
+    comparisons, and `requested_margin` the equivalence margin of the settings; None if none was
+    requested. `about` are facts about the call.
     """
 
     names: GroupNames
@@ -109,7 +109,7 @@ class RunsContent:
     maps: GroupMaps
     absent: Sequence[str]
     method: str
-    margin: float | None
+    requested_margin: float | None
     about: Mapping[str, str]
 
 
@@ -117,7 +117,9 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     """Return the contents of the page, and write its figures below a folder."""
     methods = content.joined_tables.methods
     figures = GroupFigures(folder=folder, start=content.names.tables)
-    findings = verdicts.select_findings(content.comparisons, methods)
+    findings = verdicts.select_findings(
+        content.comparisons, methods, content.joined_tables.contrasts
+    )
     comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figures)]
     )
@@ -150,9 +152,9 @@ def _methods_text(content: RunsContent) -> str:
         _SIGN_FLIPS_TEXT if "fwe_t" in group_maps.maps else "",
     ]
     margin = _DEFAULT_MARGIN_TEXT
-    if content.margin is not None:
+    if content.requested_margin is not None:
         margin = (
-            f"{content.margin:g} for dimensionless values; for other values,"
+            f"{content.requested_margin:g} for dimensionless values; for other values,"
             f" {_DEFAULT_MARGIN_TEXT}"
         )
     return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare, compare_primary, primary_method
 from bids_sr.group.map_records import INPUT_COLUMNS, GroupMapRecord, input_rows
@@ -18,14 +19,26 @@ from bids_sr.statistics.comparison_table import write_comparisons
 _SIDECAR_SUFFIX = "_columns"
 
 
+@frozen
+class GroupTables:
+    """Contents of the group tables, in `comparisons` with the primary comparisons first.
+
+    `method` is the method of the primary comparisons.
+    """
+
+    joined_tables: JoinedTables
+    comparisons: pd.DataFrame
+    method: str
+
+
 def write_tables(
     folder: Path,
     names: GroupNames,
     tables: pd.DataFrame,
     *,
-    method: str,
-    margin: float | None = None,
-) -> tuple[JoinedTables, pd.DataFrame]:
+    default_method: str,
+    requested_margin: float | None = None,
+) -> GroupTables:
     """Write ``group_metrics`` and ``group_stats``, and return their contents.
 
     Parameters
@@ -36,15 +49,10 @@ def write_tables(
         Names of the files of the call.
     tables : pandas.DataFrame
         Tables of the participants, from `bids_sr.group.input_tables.find_tables`.
-    method : str
+    default_method : str
         Default method; the method of the primary comparison is selected by `primary_method`.
-    margin : float, optional
+    requested_margin : float, optional
         Equivalence margin, see `bids_sr.group.comparisons.get_margin`.
-
-    Returns
-    -------
-    JoinedTables, pandas.DataFrame
-        Values, and all comparisons with the primary comparisons first.
 
     Raises
     ------
@@ -54,9 +62,8 @@ def write_tables(
     with atomic_file(folder / f"{names.tables}_metrics.tsv") as temporary:
         with temporary.open("w", encoding="utf-8") as stream:
             joined_tables = group_values.join_tables(tables, stream)
-        comparisons = _list_comparisons(
-            joined_tables, primary_method(method, joined_tables.methods), margin
-        )
+        method = primary_method(default_method, joined_tables.methods)
+        comparisons = _list_comparisons(joined_tables, method, requested_margin)
     write_json(
         folder / f"{names.tables}_metrics{_SIDECAR_SUFFIX}.json",
         {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)},
@@ -67,7 +74,7 @@ def write_tables(
         "stats",
         comparisons.to_dict("records"),
     )
-    return joined_tables, comparisons
+    return GroupTables(joined_tables=joined_tables, comparisons=comparisons, method=method)
 
 
 def write_inputs(
@@ -87,14 +94,11 @@ def write_inputs(
 
 
 def _list_comparisons(
-    joined_tables: JoinedTables, method: str, margin: float | None = None
+    joined_tables: JoinedTables, method: str, requested_margin: float | None
 ) -> pd.DataFrame:
-    """Return the primary comparisons of a method, followed by all exploratory comparisons.
-
-    `margin` is the equivalence margin; None for a tenth of the gap between B-spline and measured.
-    """
-    exploratory = compare(joined_tables.values, joined_tables.methods, margin)
-    prespecified = compare_primary(joined_tables.values, method)
+    """Return the primary comparisons of a method, followed by all exploratory comparisons."""
+    exploratory = compare(joined_tables.values, joined_tables.methods, requested_margin)
+    prespecified = compare_primary(joined_tables.values, method, joined_tables.contrasts)
     return (
         pd.concat([prespecified, exploratory], ignore_index=True)
         if len(prespecified)

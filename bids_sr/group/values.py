@@ -21,6 +21,7 @@ from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 from bids_sr.metrics import flags
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import COLUMNS, MISSING
 from bids_sr.sr.method import method_names_without_controls
@@ -42,6 +43,8 @@ QUESTION = [
 """Columns that identify a measured quantity, without the series and the participant."""
 # values that are reported but not compared: a method was not applied, or a flag is raised
 _REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
+EvidenceContrasts = Mapping[tuple[str, str], Sequence[str]]
+"""Contrasts of the runs' evidence by task and variant, `all` first; none for older outputs."""
 _ValueKey = tuple[str | float, ...]  # values of `QUESTION`, and the series
 
 
@@ -56,7 +59,8 @@ class _LineLabel(NamedTuple):
     """Parsed label of a line: the cells before its value.
 
     `number` is the number of the key in `_ParsedTables.keys`, None if the value is not compared;
-    `reported_value` is None if no value is reported.
+    `reported_value` is None if no value is reported. `evidence_contrast` is the contrast of a
+    run's evidence; "" in lines that do not record it.
     """
 
     series: str
@@ -64,6 +68,7 @@ class _LineLabel(NamedTuple):
     number: int | None
     is_quarter: bool
     reported_value: float | None
+    evidence_contrast: str
 
 
 class _TableLine(NamedTuple):
@@ -120,7 +125,7 @@ class JoinedTables:
     (the run as text), series and statistic: raised flags, and methods that were not applied
     (`APPLIED`), whose values are not compared in these runs. `series` has the columns name and
     series: all series of each run. `methods` are the methods under test, followed by the series of
-    other programs.
+    other programs. `contrasts` are the contrasts of the runs' evidence.
     """
 
     values: pd.DataFrame
@@ -128,6 +133,17 @@ class JoinedTables:
     series: pd.DataFrame
     statistics: tuple[str, ...]
     methods: tuple[str, ...]
+    contrasts: EvidenceContrasts
+
+
+def rank_question(
+    task: str, variant: str, contrast: str, contrasts: EvidenceContrasts
+) -> tuple[int, int]:
+    """Return the sort key of a contrast of a task: contrasts of the runs' evidence come first."""
+    known_contrasts = contrasts.get((task, variant), ())
+    if contrast in known_contrasts:
+        return 0, known_contrasts.index(contrast)
+    return 1, rank_contrast(contrast)
 
 
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
@@ -189,7 +205,18 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
         series=pd.DataFrame(run_series, columns=["name", "series"]),
         statistics=tuple(sorted({label.statistic for label in labels} & set(STATISTICS))),
         methods=(*methods, *sorted(compared_series)),
+        contrasts=_find_evidence_contrasts(parsed),
     )
+
+
+def _find_evidence_contrasts(parsed: _ParsedTables) -> EvidenceContrasts:
+    """Return the contrasts of the runs' evidence by task and variant, `all` first."""
+    contrasts: dict[tuple[str, str], dict[str, None]] = {}
+    for (task, variant, _), labels in parsed.labels.items():
+        for label in labels.values():
+            if label.evidence_contrast:
+                contrasts.setdefault((task, variant), {})[label.evidence_contrast] = None
+    return {key: sorted(names, key=rank_contrast) for key, names in contrasts.items()}
 
 
 def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _RunContents:
@@ -295,6 +322,7 @@ def _parse_label(
         number=keys.setdefault(key, len(keys)) if is_compared else None,
         is_quarter="quarter" in key,
         reported_value=_REPORTED_VALUES.get(name),
+        evidence_contrast=levels[-1] if name == "verdict_margin" else "",
     )
 
 

@@ -25,7 +25,12 @@ from bids_sr.evaluation.words import (
     region_text,
 )
 from bids_sr.group.comparisons import EXPLORATORY, PRIMARY, is_primary_metric
-from bids_sr.group.values import QUESTION, participant_columns
+from bids_sr.group.values import (
+    QUESTION,
+    EvidenceContrasts,
+    participant_columns,
+    rank_question,
+)
 from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
@@ -79,12 +84,13 @@ _NO_DATA = "no reference data"
 
 
 def select_findings(
-    comparisons: pd.DataFrame, methods: Sequence[str]
+    comparisons: pd.DataFrame, methods: Sequence[str], contrasts: EvidenceContrasts
 ) -> list[list[ComparisonRow]]:
     """Return the findings worth reporting, strongest evidence first.
 
     Each metric is reported for one contrast and the smallest smoothing: sizes for each condition
-    of a pair, as in the paper, and other metrics for the brain and the active region.
+    of a pair, as in the paper, and other metrics for the brain and the active region. Contrasts of
+    the runs' evidence (`contrasts`) come first.
 
     Returns
     -------
@@ -108,7 +114,12 @@ def select_findings(
     is_unpaired = is_size & ~candidates["contrast"].isin(paired_contrasts)
     eligible = candidates[candidates["region"].isin(_REGIONS) & ~is_unpaired]
     ranked = eligible.assign(
-        contrast_rank=eligible["contrast"].map(rank_contrast),
+        contrast_rank=[
+            rank_question(task, variant, contrast, contrasts)
+            for task, variant, contrast in zip(
+                eligible["task"], eligible["variant"], eligible["contrast"], strict=True
+            )
+        ],
         size_contrast=eligible["contrast"].where(eligible["kind"] == SIZE, ""),
         region_rank=eligible["region"].map(_REGIONS.index),
         method_rank=eligible["series"].map(list(methods).index),

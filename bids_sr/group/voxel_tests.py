@@ -5,7 +5,7 @@ in memory. Its permutation test draws sign flips with repetition, so that p valu
 participants can be smaller than possible.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
@@ -160,22 +160,22 @@ def _convert_sums_to_t(sums: Array, n: int) -> Array:
 
 @dataclass(slots=True)
 class RunningSums:
-    """Running mean and sum of squared deviations of maps (Welford), (voxels,) each."""
+    """Running mean and sum of squared deviations of n maps (Welford), (voxels,) each."""
 
     mean: Array
     squared_deviations: Array
-    participants: list[str] = field(default_factory=list)
+    n: int = 0
 
     @classmethod
     def empty(cls, voxels: int) -> "RunningSums":
         """Return sums without participants."""
         return cls(mean=np.zeros(voxels), squared_deviations=np.zeros(voxels))
 
-    def add(self, values: Array, participant: str) -> None:
+    def add(self, values: Array) -> None:
         """Add the values (voxels,) of one participant."""
-        self.participants.append(participant)
+        self.n += 1
         deviation = values - self.mean
-        self.mean += deviation / len(self.participants)
+        self.mean += deviation / self.n
         deviation *= values - self.mean
         self.squared_deviations += deviation
 
@@ -186,14 +186,14 @@ class RunningSums:
 
     def join(self, addition: "RunningSums") -> None:
         """Add the sums of other participants over the same voxels (Chan)."""
-        n, n_added = len(self.participants), len(addition.participants)
-        if not n_added:
+        if not addition.n:
             return
+        n = self.n + addition.n
         deviation = addition.mean - self.mean
-        self.mean += deviation * (n_added / (n + n_added))
-        between = deviation**2 * (n * n_added / (n + n_added))
+        self.mean += deviation * (addition.n / n)
+        between = deviation**2 * (self.n * addition.n / n)
         self.squared_deviations += addition.squared_deviations + between
-        self.participants += addition.participants
+        self.n = n
 
     def statistics(self) -> dict[str, Array]:
         """Return the mean effect, its variance, t and z of each voxel, float32.
@@ -205,15 +205,14 @@ class RunningSums:
         ValueError
             If there are fewer than two participants.
         """
-        n = len(self.participants)
-        if n < 2:
-            raise ValueError(f"a group analysis requires at least 2 participants, got {n}")
-        variance = self.squared_deviations / (n - 1) / n
+        if self.n < 2:
+            raise ValueError(f"a group analysis requires at least 2 participants, got {self.n}")
+        variance = self.squared_deviations / (self.n - 1) / self.n
         standard_error = np.sqrt(variance)
         t = np.divide(
             self.mean, standard_error, out=np.zeros_like(self.mean), where=standard_error > 0
         )
-        p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
+        p = np.clip(special.stdtr(self.n - 1, -np.abs(t)), _SMALLEST_P, None)
         z = -np.sign(t) * special.ndtri(p)
         statistics = {"effect": self.mean, "variance": variance, "t": t, "z": z}
         return {stat: values.astype(np.float32) for stat, values in statistics.items()}

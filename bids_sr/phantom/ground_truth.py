@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.phantom.bold_run import BOLD_BRAIN_SIGNAL, SimulatedRun
 from bids_sr.phantom.files import write_image, write_transform, write_tsv
 from bids_sr.phantom.lesions import TEMPLATE, map_lesion_locations
@@ -199,7 +200,7 @@ def write_truth(
 
 def _write_motion_table(run: SimulatedRun, path: Path) -> None:
     """Write translations and rotation vectors of the volumes with their description."""
-    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    columns = list(MOTION_PARAMETERS)
     rotation_text = (
         f"rotation vector (axis times angle) about {ROTATION_CENTER} mm (RAS) of the transform"
         " that maps points of the reference volume to the volume"

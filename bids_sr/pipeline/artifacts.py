@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
-from bids_sr.io.atomic_files import write_json
+from bids_sr.io.atomic_files import write_json, write_text
+from bids_sr.io.json_records import record_from_json, record_to_json
 from bids_sr.io.tables import read_frame
 from bids_sr.io.volume import Volume
 from bids_sr.metrics import rows
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as MplFigure
 
+    from bids_sr.evaluation.qc_flags import Flag
+    from bids_sr.evaluation.run_evidence import RunEvidence
     from bids_sr.glm.block_effects import Effects as _BlockEffects
     from bids_sr.glm.regressors import Events as _Events, Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
@@ -196,7 +199,7 @@ class _TableKind(ArtifactKind["pd.DataFrame"]):
 
 
 class _DistortionKind(ArtifactKind["_ShiftMap"]):
-    """Signal displacement in a field map; see `bids_sr.spatial.resampling`."""
+    """Signal displacement in a field map; see `bids_sr.spatial.distortion`."""
 
     def load(self, path: Path) -> "_ShiftMap":
         from bids_sr.spatial.distortion import load_distortion
@@ -286,6 +289,42 @@ class _FactsKind(ArtifactKind[Content]):
         return write_json(stem.with_suffix(".json"), value)
 
 
+class _RecordKind(ArtifactKind[_T]):
+    """Frozen record, or records in a tuple, as JSON."""
+
+    is_light = True
+
+    def load(self, path: Path) -> _T:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cast("_T", record_from_json(content, self._get_type()))
+
+    def save(self, value: _T, stem: Path) -> Path:
+        text = json.dumps(record_to_json(value), ensure_ascii=False)
+        return write_text(stem.with_suffix(".json"), text)
+
+    def _get_type(self) -> object:
+        """Return the type of the value."""
+        raise NotImplementedError
+
+
+class _EvidenceKind(_RecordKind["RunEvidence"]):
+    """Evidence of a run; see `bids_sr.evaluation.run_evidence`."""
+
+    def _get_type(self) -> object:
+        from bids_sr.evaluation.run_evidence import RunEvidence
+
+        return RunEvidence
+
+
+class _FlagsKind(_RecordKind["tuple[Flag, ...]"]):
+    """Quality-control flags; see `bids_sr.evaluation.qc_flags`."""
+
+    def _get_type(self) -> object:
+        from bids_sr.evaluation.qc_flags import Flag
+
+        return tuple[Flag, ...]
+
+
 class _DerivativesKind(ArtifactKind[Derivative]):
     """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
 
@@ -346,5 +385,7 @@ Confounds = Annotated["pd.DataFrame", _TableKind(digits="%.9g")]
 Rows = Annotated[list["MetricRow"], _MetricsKind()]
 Facts = Annotated[Content, _FactsKind()]
 Verdict = Annotated[VerdictFacts, _FactsKind()]
+Evidence = Annotated["RunEvidence", _EvidenceKind()]
+Flags = Annotated["tuple[Flag, ...]", _FlagsKind()]
 Map = Annotated[Derivative, _DerivativesKind()]
 Figure = Annotated[Derivative, _FiguresKind()]

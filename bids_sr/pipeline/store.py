@@ -234,7 +234,7 @@ def store(
     are alternative sets of entities that select the files to store. If None, all files are stored.
 
     `references` are URIs of the image with the grid or frame of an image, by the entity ``space``,
-    which may be "". `output_dtype` is the data type of stored uncompressed series. `datasets` are
+    which may be "". `output_dtype` is the data type of stored series. `datasets` are
     series whose data sets for other programs may contain the files. `exported_as` are entities
     that differ in these data sets, "" to omit an entity. If None, the files are not exported.
     Stored files are returned, including files in data sets for other programs.

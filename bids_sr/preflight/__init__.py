@@ -1,9 +1,9 @@
 """Checks of a call before its processing: design, options, models, memory and voxel values.
 
 `check` reads headers, sidecars and tables, returns the plan of the call with all problems that
-were found, and writes nothing but missing templates. `check_machine` checks memory and device of
-the machine that processes the data. `check_data` reads voxels once processing starts; files of the
-data set are located and checked in `bids_sr.bids`.
+were found, and writes nothing but missing templates and the index of ``--bids-database-dir``.
+`check_machine` checks memory and device of the machine that processes the data. `check_data` reads
+voxels once processing starts; files of the data set are located and checked in `bids_sr.bids`.
 """
 
 from typing import TYPE_CHECKING

@@ -80,8 +80,8 @@ class _LinearModels:
 def check(settings: Settings) -> Plan:
     """Plan a call and collect all problems, reading only headers, sidecars and tables.
 
-    Nothing is written, except that a missing template is downloaded to the TemplateFlow directory
-    unless the call is a dry run.
+    Unless the call is a dry run, a missing template is downloaded to the TemplateFlow directory,
+    and the index of the data set is written to ``--bids-database-dir``. Nothing else is written.
     """
     findings = Findings()
     directories.check_directories(settings, findings)
@@ -172,8 +172,10 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     types = _assess_trial_types(data_set, settings, findings)
     seeds = _list_seed_names(data_set, settings, findings)
     levels = tuple(chain.from_iterable(data_set.type_order.values()))
-    requested_contrasts, model_confounds = _read_requests(types, levels, settings, findings)
-    nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
+    requested_contrasts, model_confounds = _read_requests(
+        types, data_set.runs, levels, settings, findings
+    )
+    nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
@@ -199,6 +201,7 @@ def _find_estimable_runs(
 
 def _read_requests(
     types: Mapping[Path, estimability.TypesOfRun],
+    runs: Sequence[BoldRun],
     levels: Sequence[str],
     settings: Settings,
     findings: Findings,
@@ -217,6 +220,8 @@ def _read_requests(
         activation.model,
         {bold: run_types.modeled for bold, run_types in types.items()},
         findings,
+        hrf=run_model.hemodynamic_response(settings),
+        confound_columns=confound_checks.list_known_columns(runs, settings),
         levels=levels,
         unmodeled={
             name: reason
@@ -278,7 +283,8 @@ def _has_estimable_model(
     if not confound_checks.are_usable(run, models.nuisance, findings):
         return False
     run_types = models.types.get(run.bold) or estimability.TypesOfRun.all_described(())
-    n_regressors = len(run_types.modeled) + len(models.seeds.get(run.bold, ()))
+    n_task_regressors = len(run_types.modeled) * run_model.hemodynamic_response(settings).n_columns
+    n_regressors = n_task_regressors + len(models.seeds.get(run.bold, ()))
     n_confounds = confound_checks.count_confounds(run, models.nuisance)
     return run_model.is_long_enough(
         run, n_regressors, settings, findings, n_confounds=n_confounds

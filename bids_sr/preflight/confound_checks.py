@@ -4,51 +4,53 @@ Confounds of another program are read before processing, so that an unusable tab
 changed with a note, at once.
 """
 
-import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
-from bids_sr.config import Settings
+from bids_sr.config import Settings, suggest_name
 from bids_sr.config.sections.activation import NO_CONFOUNDS
-from bids_sr.preflight.run_model import MOTION_REGRESSORS
-from bids_sr.preflight.stats_model import is_confound
+from bids_sr.io.confound_names import (
+    COMPONENTS_SET,
+    CONFOUND_SETS,
+    MOTION_REGRESSORS,
+    MOTION_SET,
+    list_columns,
+    match_columns,
+    select_tissue_columns,
+)
+from bids_sr.io.tables import TABLE_ERRORS
+from bids_sr.preflight.run_model import time_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# columns that are computed from tissue maps
-_TISSUE_COLUMNS = (
-    *(
-        f"{name}{suffix}"
-        for name in ("csf", "white_matter")
-        for suffix in ("", "_derivative1", "_power2", "_derivative1_power2")
-    ),
-    "csf_wm",
-    *(f"{tissue}_comp_cor_{number:02}" for tissue in "acw" for number in range(10)),
-)
 _N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
 
 
 def select_confounds(
-    settings: Settings, model_confounds: Sequence[str] | None, findings: Findings
+    runs: Sequence[BoldRun],
+    settings: Settings,
+    model_confounds: Sequence[str] | None,
+    findings: Findings,
 ) -> list[str] | None:
     """Return the selected confounds as `model_confounds` takes them; None for the default.
 
-    ``--confounds`` takes precedence over the confounds of a BIDS Stats Model.
+    ``--confounds`` takes precedence over the confounds of a BIDS Stats Model. A name that no
+    confounds table of the runs can have is refused.
 
     `model_confounds` are the confounds of the model, None if no model was given.
     """
-    from bids_sr.glm.model_confounds import CONFOUND_SETS
-
     names = settings.activation.confounds
     if not names:
         return None if model_confounds is None else list(model_confounds)
     if names == (NO_CONFOUNDS,):
         return []
+    known_names = [*CONFOUND_SETS, *list_known_columns(runs, settings)]
     for name in names:
-        if name not in CONFOUND_SETS and not is_confound(name):
+        if not match_columns(known_names, [name]):
             reason = (
                 "this name is neither a predefined set of confounds nor a column of the confounds"
                 " table"
@@ -57,8 +59,31 @@ def select_confounds(
                 f"Predefined sets are {' and '.join(CONFOUND_SETS)}. Columns are listed in"
                 " docs/outputs.md; wildcards such as csf* are allowed."
             )
-            findings.refuse_option(f"--confounds {name}", reason, fix)
+            suggestion = suggest_name(name, known_names)
+            findings.refuse_option(
+                f"--confounds {name}",
+                reason,
+                f"{suggestion[0].upper()}{suggestion[1:]} {fix}" if suggestion else fix,
+            )
     return list(names)
+
+
+def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]:
+    """Return all columns that the confounds tables of the runs can have.
+
+    Tables of other programs are read, with the names since fMRIPrep 1.2.
+    """
+    from bids_sr.glm.imported_confounds import read_confounds
+
+    imported_columns = dict[str, None]()
+    for run in runs:
+        path = None if run.precomputed is None else run.precomputed.confounds
+        if path is not None and path.exists():
+            with suppress(*TABLE_ERRORS):  # reported by `check_confounds`
+                imported_columns |= dict.fromkeys(map(str, read_confounds(path)))
+    n_volumes = max((run.n_volumes for run in runs), default=0)
+    columns = list_columns(n_volumes, time_model(settings).column_prefixes)
+    return [*columns, *(name for name in imported_columns if name not in columns)]
 
 
 def warn_of_missing(
@@ -75,7 +100,6 @@ def warn_of_missing(
     if confound_names is None:
         return
     from bids_sr.glm.imported_confounds import read_confounds
-    from bids_sr.glm.model_confounds import COMPONENTS_SET, CONFOUND_SETS
 
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None:
@@ -83,14 +107,15 @@ def warn_of_missing(
         missing_names = [
             name
             for name in confound_names
-            if name not in CONFOUND_SETS and not fnmatch.filter(columns, name)
+            if name not in CONFOUND_SETS and not match_columns(columns, [name])
         ]
         reason = "the confounds table of the derivatives has no such column"
     elif not with_anat:
+        tissue_columns = select_tissue_columns(list_columns(run.n_volumes))
         missing_names = [
             name
             for name in confound_names
-            if name == COMPONENTS_SET or fnmatch.filter(_TISSUE_COLUMNS, name)
+            if name == COMPONENTS_SET or match_columns(tissue_columns, [name])
         ]
         reason = "these confounds are computed from tissue maps, and no T1w image was found"
     else:
@@ -115,9 +140,8 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is None or not path.exists():
         return True
-    from bids_sr.glm.confounds import is_complete
     from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
-    from bids_sr.glm.model_confounds import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
+    from bids_sr.glm.model_confounds import COMPCOR_VOLUMES, is_complete
 
     if any(problem.what == str(path) for problem in findings.problems):
         return False  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
@@ -133,7 +157,7 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
         return False
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
         _note_incomplete_components(path, table, findings)
-    columns = _match_columns(map(str, table), names)
+    columns = match_columns(map(str, table), names)
     incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
         reason = (
@@ -156,7 +180,7 @@ def _are_numeric(
     `selected_names` may contain wildcards; text in other columns is a note.
     """
     if unusable_columns := [
-        name for name in text_columns if _match_columns([name], selected_names)
+        name for name in text_columns if match_columns([name], selected_names)
     ]:
         findings.add_problem(
             path,
@@ -175,7 +199,7 @@ def _are_numeric(
 
 def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Findings) -> None:
     """Report aCompCor components with missing values in a confounds table at `path`."""
-    from bids_sr.glm.confounds import is_complete
+    from bids_sr.glm.model_confounds import is_complete
 
     components = [name for name in table if str(name).startswith("a_comp_cor")]
     incomplete = [name for name in components if not is_complete(table[name])]
@@ -192,14 +216,6 @@ def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Fin
         )
 
 
-def _match_columns(columns: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Return the columns that match any of the names, which may contain wildcards, once each."""
-    names = list(columns)
-    return list(
-        dict.fromkeys(name for pattern in patterns for name in fnmatch.filter(names, pattern))
-    )
-
-
 def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     """Return the minimum number of confounds in the linear model of a run.
 
@@ -208,7 +224,7 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
 
     `confound_names` is the result of `select_confounds`.
     """
-    from bids_sr.glm.model_confounds import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
+    from bids_sr.glm.model_confounds import model_confounds
 
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None and path.exists():
@@ -216,11 +232,11 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
 
         return len(model_confounds(convert_to_numbers(read_confounds(path))[0], confound_names))
     if confound_names is None:
-        return MOTION_REGRESSORS
+        return len(MOTION_REGRESSORS)
     names = [name for name in confound_names if name not in (MOTION_SET, COMPONENTS_SET)]
-    columns = set(_match_columns((*MOTION, *names), names))
+    columns = set(match_columns((*MOTION_REGRESSORS, *names), names))
     if MOTION_SET in confound_names:
-        columns |= set(MOTION)
+        columns |= set(MOTION_REGRESSORS)
     return len(columns)
 
 

@@ -78,7 +78,7 @@ def assess_types(
     if len(times) < 2 or run.n_volumes > _MAX_VOLUMES:
         return types_of_run
     if not _has_time_columns(settings) and is_clearly_informative(
-        events, times, run.duration, run.tr, model.high_pass
+        events, times, run.duration, run.tr, model
     ):
         return replace(types_of_run, is_clear=True)
     try:

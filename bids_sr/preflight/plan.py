@@ -24,7 +24,7 @@ class StageCost:
 
 @frozen
 class Estimate:
-    """Cost of a call; `cli.progress` adds the time, which is declared by the steps.
+    """Cost of a call; `cli.stages` adds the time, which is declared by the steps.
 
     `minutes` is wall-clock time on idle processors of 2024. `processors` is the average number of
     busy processors. `memory_gb` is the peak of all processes, and `sizes` are the largest images,

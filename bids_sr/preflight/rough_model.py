@@ -13,6 +13,8 @@ from bids_sr.glm.contrasts import MODULATION
 from bids_sr.io.arrays import Float
 
 if TYPE_CHECKING:
+    from bids_sr.glm.design import DesignSettings
+    from bids_sr.glm.hemodynamic_response import HemodynamicResponse
     from bids_sr.glm.regressors import Events
 
 _MIN_DURATION_S = 0.5  # nilearn may sample shorter events too weakly
@@ -23,31 +25,37 @@ _MIN_RANGE = 0.05  # smallest range of a response during the run, relative to it
 _SAFETY_FACTOR = 1.3  # of limits in the approximate model
 
 
-def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
-    """Return the response of SPM to each condition, integrated in closed form.
+def approximate_responses(
+    events: "Events", times: Float, hrf: "HemodynamicResponse"
+) -> dict[str, Float]:
+    """Return the response to each condition and its derivatives, integrated in closed form.
 
-    `times` of the volumes are in s. The time series (T,) by condition are within about .01 of
-    `Events.time_series` for sustained blocks.
+    `times` of the volumes are in s. The columns (T, columns) by condition are within about .01 of
+    `Events.responses` for sustained blocks, from which the main column has been removed.
     """
     modulations = events.modulations()
     return {
-        name: _compute_response(spans, times, modulations[name])
+        name: _compute_columns(spans, times, hrf, modulations[name])
         for name, spans in events.spans().items()
     }
 
 
-def _compute_response(
-    spans: Sequence[tuple[float, float]], times: Float, modulations: Float | None = None
+def _compute_columns(
+    spans: Sequence[tuple[float, float]],
+    times: Float,
+    hrf: "HemodynamicResponse",
+    modulations: Float | None = None,
 ) -> Float:
-    """Return the response to events, given as onset and duration (s), at `times` (T,).
+    """Return the response to events and its derivatives at `times` (T,), as (T, columns).
 
-    `modulations` are the amplitudes of the events; None if all are 1.
+    `spans` are onsets and durations (s), and `modulations` the amplitudes of the events; None if
+    all are 1.
     """
     onsets, durations = np.array(spans).T
     seconds_after_onset = times[:, None] - onsets
     since_end = seconds_after_onset - np.maximum(durations, _MIN_DURATION_S)
-    shares = _step_response(seconds_after_onset) - _step_response(since_end)
-    return np.asarray(shares.sum(axis=1) if modulations is None else shares @ modulations)
+    shares = hrf.integrate(seconds_after_onset) - hrf.integrate(since_end)
+    return np.asarray(shares.sum(axis=2) if modulations is None else shares @ modulations).T
 
 
 def _are_separable(matrix: Float) -> bool:
@@ -58,7 +66,7 @@ def _are_separable(matrix: Float) -> bool:
 
 
 def is_clearly_informative(
-    events: "Events", times: Float, end: float, tr: float, high_pass: float
+    events: "Events", times: Float, end: float, tr: float, model: "DesignSettings"
 ) -> bool:
     """Return whether the approximate model shows that no default contrast must be left out.
 
@@ -71,7 +79,7 @@ def is_clearly_informative(
     if MODULATION in events.table:
         return False
     spans = events.spans()
-    matrix = _build_approximate_matrix(spans, times, tr, high_pass)
+    matrix = _build_approximate_matrix(spans, times, tr, model)
     if matrix is None or not _are_separable(matrix):
         return False
     from bids_sr.glm.type_information import (
@@ -85,7 +93,7 @@ def is_clearly_informative(
 
     outside = times_outside_run(float(times[0]), end, tr)
     energy = {
-        name: float((_compute_response(nearby_spans, outside) ** 2).sum())
+        name: float((_compute_columns(nearby_spans, outside, model.hrf.main) ** 2).sum())
         for name, nearby_spans in spans_near_run(spans, end).items()
         if nearby_spans
     }
@@ -105,29 +113,20 @@ def _build_approximate_matrix(
     spans: Mapping[str, Sequence[tuple[float, float]]],
     times: Float,
     tr: float,
-    high_pass: float,
+    model: "DesignSettings",
 ) -> Float | None:
-    """Return conditions, drift and mean (rows, columns); None if the approximation may be poor."""
+    """Return conditions, derivatives, drift and mean (rows, columns).
+
+    None if the approximation may be poor.
+    """
     if any(duration < _MIN_DURATION_S for events in spans.values() for _, duration in events):
         return None
-    responses = {name: _compute_response(events, times) for name, events in spans.items()}
+    columns = np.stack([_compute_columns(events, times, model.hrf) for events in spans.values()])
+    responses, derivatives = columns[:, :, 0], np.concatenate(columns[:, :, 1:], axis=1)
     volumes = np.arange(len(times)) + 0.5
-    waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
+    waves = np.arange(int(2 * len(times) * tr * model.high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
-    matrix = np.column_stack([*responses.values(), drift])
-    if matrix.shape[1] >= len(times) or any(
-        np.ptp(response) < _MIN_RANGE for response in responses.values()
-    ):
+    matrix = np.column_stack([responses.T, derivatives, drift])
+    if matrix.shape[1] >= len(times) or (np.ptp(responses, axis=1) < _MIN_RANGE).any():
         return None
     return matrix
-
-
-def _step_response(seconds_after_onset: Float) -> Float:
-    """Return the response to a long block after its onset, relative to its plateau.
-
-    The response is the integral of the double gamma function of SPM.
-    """
-    from scipy.special import gammainc
-
-    elapsed = np.maximum(seconds_after_onset, 0.0)
-    return np.asarray((gammainc(6, elapsed) - gammainc(16, elapsed) / 6) / (1 - 1 / 6))

@@ -8,20 +8,27 @@ from typing import TYPE_CHECKING
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
-from bids_sr.preflight.rough_model import approximate_regressors
+from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
+from bids_sr.preflight.rough_model import approximate_responses
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import DesignSettings
+    from bids_sr.glm.hemodynamic_response import HemodynamicResponse
     from bids_sr.glm.temporal_regressors import TimeModel
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _MIN_HALF_AT_REST_S = 5.0
-MOTION_REGRESSORS = 12
-"""Six parameters and their derivatives."""
 _MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MAX_NONSTEADY_AT_REST = 10
 _MAX_SHARE_ERROR = 0.1  # largest error of a share that is computed from the approximate response
+
+
+def hemodynamic_response(settings: Settings) -> "HemodynamicResponse":
+    """Return the response to events in all models."""
+    from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+
+    return HemodynamicResponse(hrf_model=settings.activation.hrf_model)
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
@@ -31,6 +38,7 @@ def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
     return DesignSettings(
         high_pass=settings.activation.cosine_cutoff,
         start_time=run.start_time(settings.preprocessing.slice_time_ref),
+        hrf=hemodynamic_response(settings),
     )
 
 
@@ -73,23 +81,24 @@ def count_dummies(run: BoldRun, settings: Settings) -> int:
 
 def is_long_enough(
     run: BoldRun,
-    n_types: int,
+    n_regressors: int,
     settings: Settings,
     findings: Findings,
     *,
-    n_confounds: int = MOTION_REGRESSORS,
+    n_confounds: int = len(MOTION_REGRESSORS),
 ) -> bool:
     """Return whether a run has enough volumes for its linear model, and report a problem if not.
 
-    The model consists of trial types or seeds (`n_types`), confounds, drift and mean. It is also
-    fitted to runs without events, to remove confounds before connectivity is computed, and these
-    runs must last long enough for slow fluctuations.
+    The model consists of regressors of interest (trial types with their derivatives, or seeds;
+    `n_regressors`), confounds, drift and mean. It is also fitted to runs without events, to remove
+    confounds before connectivity is computed, and these runs must last long enough for slow
+    fluctuations.
     """
     dummies = settings.preprocessing.dummy_scans or 0
-    rows, columns = _count_rows_and_columns(run, dummies, n_types + n_confounds, settings)
+    rows, columns = _count_rows_and_columns(run, dummies, n_regressors + n_confounds, settings)
     if rows - _MAX_NONSTEADY <= columns:
         dummies = count_dummies(run, settings)
-        rows, columns = _count_rows_and_columns(run, dummies, n_types + n_confounds, settings)
+        rows, columns = _count_rows_and_columns(run, dummies, n_regressors + n_confounds, settings)
     if settings.activation.models_time:
         return _has_enough_uncensored_volumes(run, columns, rows, settings, findings)
     n_needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
@@ -133,7 +142,6 @@ def _has_enough_uncensored_volumes(
 
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
-    from bids_sr.glm.confounds import MOTION
     from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.glm.temporal_regressors import (
         LEAST_AT_REST_S,
@@ -148,7 +156,7 @@ def _has_enough_uncensored_volumes(
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
         confounds = read_confounds(table)
-        if {*MOTION} <= set(confounds):
+        if {*MOTION_PARAMETERS} <= set(confounds):
             is_censored = select_censored_volumes(convert_to_numbers(confounds)[0], model)
             n_remaining -= int(is_censored[run.n_volumes - rows :].sum())
     all_columns = columns + column_count(rows, run.tr, model)
@@ -191,11 +199,11 @@ def can_be_split(
     events = read_events(run.events)
     blocks = find_blocks(events)
     conditions = [block.condition for block in blocks]
-    start_time = design_settings(run, settings).start_time
-    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    shares = response_shares(blocks, times, run.tr, approximate_regressors)
+    model = design_settings(run, settings)
+    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
+    shares = response_shares(blocks, times, run.tr, model.hrf, approximate_responses)
     if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
-        shares = response_shares(blocks, times, run.tr)
+        shares = response_shares(blocks, times, run.tr, model.hrf)
     n_modeled = sum(share > 0 for share in shares)
     max_blocks = _find_block_limit(run, n_modeled, settings)
     if n_modeled > max_blocks:
@@ -209,7 +217,7 @@ def can_be_split(
             f"{text}. Split halves are composed of groups of consecutive blocks instead.",
         )
         blocks = find_blocks(events, max_units)
-        shares = response_shares(blocks, times, run.tr)
+        shares = response_shares(blocks, times, run.tr, model.hrf)
     counts = dict.fromkeys(conditions, 0)
     for block, share in zip(blocks, shares, strict=True):
         if share >= MIN_SHARE:
@@ -290,7 +298,7 @@ def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int
     """
     from bids_sr.glm.temporal_regressors import column_count
 
-    rows, columns = _count_rows_and_columns(run, dummies, MOTION_REGRESSORS, settings)
+    rows, columns = _count_rows_and_columns(run, dummies, len(MOTION_REGRESSORS), settings)
     if settings.activation.models_time:
         columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
     return rows - columns - 1

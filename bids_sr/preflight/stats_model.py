@@ -1,13 +1,13 @@
 """BIDS Stats Model at the run level, read by pybids: contrasts and confounds.
 
-The rest of the model is fixed: trial types convolved with the response of SPM, drift and mean,
-fitted to each run separately. A model with other components is rejected as a whole.
+The rest of the model is fixed: trial types convolved with the response of
+``activation.hrf_model``, drift and mean, fitted to each run separately. A model with other
+components is rejected as a whole.
 """
 
 import fnmatch
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,18 +17,13 @@ from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
 from bids_sr.config import suggest_name
 from bids_sr.glm.contrasts import Contrast, camel_case, order_types
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_text
+from bids_sr.io.confound_names import COSINE, match_columns
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
-# valid columns of X; wildcards select columns of the run
-_COLUMN = re.compile(
-    r"1|intercept|trial_type\..+|csf_wm|rmsd|(std_)?dvars|framewise_displacement|\w+[*?\[].*"
-    r"|((trans|rot)_[xyz]|global_signal|csf|white_matter)(_derivative1)?(_power2)?"
-    r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
-)
-_TYPE_COLUMN = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
-# beginnings of columns that are part of every model: mean, trial types and drift
-_FIXED_COLUMNS = ("1", "intercept", _TYPE_PREFIX, "cosine")
+# beginnings of columns that are not confounds: mean and trial types
+_MODEL_COLUMNS = ("1", "intercept", _TYPE_PREFIX)
 _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
 
 
@@ -44,28 +39,29 @@ class _ParsedModel(NamedTuple):
     ignored: list[str]
 
 
-def is_confound(name: str) -> bool:
-    """Return whether a name, possibly with wildcards, can refer to a column of confounds."""
-    return bool(_COLUMN.fullmatch(name)) and not _TYPE_COLUMN.fullmatch(name)
-
-
 def read_model(
     path: Path,
     types: Mapping[Path, Iterable[str]],
     findings: Findings,
     *,
+    hrf: HemodynamicResponse,
+    confound_columns: Collection[str],
     levels: Sequence[str] = (),
     unmodeled: Mapping[str, str] = {},
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
     Columns may contain wildcards. Both lists are empty if the model is rejected. `types` maps BOLD
-    files to modeled trial types. `levels` are trial types in the order of ``Levels`` at the root
-    of the data set, which is also the order of dummy contrasts of all trial types. `unmodeled`
-    maps types of events tables to the reason why they are not modeled.
+    files to modeled trial types. `hrf` is the response of all models, and
+    `confound_columns` are all columns that confounds tables can have. `levels` are trial types in
+    the order of ``Levels`` at the root of the data set, which is also the order of dummy contrasts
+    of all trial types. `unmodeled` maps types of events tables to the reason why they are not
+    modeled.
     """
     try:
-        model = _parse_model(json.loads(read_text(path)), types, levels, unmodeled)
+        model = _parse_model(
+            json.loads(read_text(path)), types, hrf, confound_columns, levels, unmodeled
+        )
         reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
@@ -94,6 +90,8 @@ def read_model(
 def _parse_model(
     content: Any,
     types: Mapping[Path, Iterable[str]],
+    hrf: HemodynamicResponse,
+    confound_columns: Collection[str],
     levels: Sequence[str],
     unmodeled: Mapping[str, str],
 ) -> _ParsedModel:
@@ -119,21 +117,28 @@ def _parse_model(
         for name in dummy_names
     ] + run_node.contrasts
     model_input = document.get("input", {})
-    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types)]
+    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, hrf)]
+    columns = list(map(str, run_node.model["x"]))
+    confounds = [name for name in columns if not name.startswith(_MODEL_COLUMNS)]
+    unknown_columns = [name for name in confounds if not match_columns(confound_columns, [name])]
+    if unknown_columns:
+        reasons.append(
+            "X contains columns that are neither trial types nor confounds:"
+            f" {', '.join(unknown_columns)}"
+        )
     if types:
         reasons += _list_unusable_contrasts(contrasts, all_types, unmodeled)
     if reasons:
         return _ParsedModel(contrasts=[], confounds=[], reasons=reasons, ignored=[])
-    columns = list(map(str, run_node.model["x"]))
     ignored = [
         f"{field} contains {_describe_unknown(name, all_types, unmodeled)}. The entry is ignored."
         for field, names in (("X", columns), ("Convolve", _list_convolved(run_node)))
         for name in _find_unknown_types(names, all_types)
     ]
-    confounds = [name for name in columns if not name.startswith(_FIXED_COLUMNS)]
     return _ParsedModel(
         contrasts=list(map(_parse_contrast, contrasts)),
-        confounds=confounds,
+        # Cosines are part of every model.
+        confounds=[name for name in confounds if not name.startswith(COSINE)],
         reasons=[],
         ignored=ignored,
     )
@@ -155,6 +160,7 @@ def _list_unsupported_features(
     model_input: Mapping[str, Any],
     bolds: Iterable[Path],
     all_types: Set[str],
+    hrf: HemodynamicResponse,
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
@@ -185,17 +191,21 @@ def _list_unsupported_features(
         )
     instructions = node.transformations["instructions"]
     for instruction in instructions:
-        if instruction != _FACTOR and not _is_convolution(instruction):
-            name = instruction["name"]
-            yield f"the transformation {name} is not supported, or not supported with these inputs"
+        if not _is_convolution(instruction):
+            if instruction != _FACTOR:
+                name = instruction["name"]
+                yield (
+                    f"the transformation {name} is not supported, or not supported with these"
+                    " inputs"
+                )
+        elif not _has_response(instruction, hrf):
+            yield (
+                "Convolve has another response than the models of bids-sr"
+                f" (activation.hrf_model is {hrf.hrf_model!r})"
+            )
     columns = list(map(str, node.model["x"]))
     yield from _list_missing_types("X", columns, all_types)
     yield from _list_missing_types("Convolve", _list_convolved(node), all_types)
-    if unknown_columns := [name for name in columns if not _COLUMN.fullmatch(name)]:
-        yield (
-            "X contains columns that are neither trial types nor confounds:"
-            f" {', '.join(unknown_columns)}"
-        )
 
 
 def _list_unusable_contrasts(
@@ -216,7 +226,7 @@ def _list_unusable_contrasts(
 
 
 def _list_convolved(node: Any) -> list[str]:
-    """Return the patterns of trial types that a node convolves as in SPM."""
+    """Return the patterns of trial types that a node convolves."""
     instructions = node.transformations["instructions"]
     return [
         str(name)
@@ -258,10 +268,21 @@ def _describe_unknown(term: object, all_types: Set[str], unmodeled: Mapping[str,
 
 
 def _is_convolution(instruction: Mapping[str, Any]) -> bool:
-    """Return whether a transformation convolves trial types, and nothing else, as in SPM."""
-    types = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
-    convolution = {"name": "Convolve", "input": types, "model": "spm"}
-    return {"model": "spm", **instruction} == convolution
+    """Return whether a transformation convolves trial types, and nothing else."""
+    return instruction["name"] == "Convolve" and all(
+        name.startswith(_TYPE_PREFIX) for name in instruction["input"]
+    )
+
+
+def _has_response(convolution: Mapping[str, Any], hrf: HemodynamicResponse) -> bool:
+    """Return whether a convolution has the response of all models; SPM's if it names none."""
+    fields = {name: value for name, value in convolution.items() if value is not False}
+    return {"model": "spm", **fields} == {
+        "name": fields["name"],
+        "input": fields["input"],
+        "model": hrf.main.hrf_model,
+        **dict.fromkeys(hrf.derivatives, True),
+    }
 
 
 def _list_missing_types(field: str, patterns: Sequence[str], all_types: Set[str]) -> Iterator[str]:

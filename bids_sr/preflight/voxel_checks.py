@@ -1,6 +1,6 @@
-"""Voxel checks: one pass through each image, and comparison of references with their runs.
+"""Voxel checks: a pass through all volumes of each image, and comparison of references with runs.
 
-One volume is held in memory at a time.
+The pass holds one volume in memory; later checks read some volumes of a run again.
 
 Downsampled to the resolution of the run, a reference must resemble the run, and its changes
 between successive volumes must correlate with the changes in the run. Noise and physiology differ
@@ -54,7 +54,7 @@ _Voxels = npt.NDArray[np.float64]
 def check_data(
     plan: Plan, *, forced: bool = False, search_outliers: bool = True
 ) -> tuple[Notice, ...]:
-    """Check the voxels of all images, reading each image once and writing nothing.
+    """Check the voxels of all images.
 
     Damaged, constant and non-finite images are reported, as well as implausible brain masks of
     other programs, and runs whose k-space ends below the Nyquist limit of the voxels.

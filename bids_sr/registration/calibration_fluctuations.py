@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.glm.confounds import HEAD_RADIUS_MM, framewise_displacement
 from bids_sr.glm.design import frame_times
 from bids_sr.glm.drift import drift_basis
+from bids_sr.glm.head_motion import HEAD_RADIUS_MM, framewise_displacement
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, read_events
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
@@ -38,14 +39,14 @@ def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array
     return volumes
 
 
-def _task_regressors(events: Path, tr: float, n_volumes: int) -> Array:
-    """Return the predicted response of each condition with events (T, C).
+def _task_regressors(events: Path, tr: float, n_volumes: int, hrf: HemodynamicResponse) -> Array:
+    """Return the response of each condition with events, and its derivatives (T, C).
 
     Raises `DesignError` if the events file cannot be used.
     """
-    responses = read_events(events).time_series(frame_times(n_volumes, tr))
-    regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
-    return np.stack(regressors, axis=1) if regressors else np.zeros((n_volumes, 0))
+    responses = read_events(events).responses(frame_times(n_volumes, tr), hrf)
+    regressors = [columns for columns in responses.values() if np.abs(columns[:, 0]).max() > 1e-3]
+    return np.concatenate([np.zeros((n_volumes, 0)), *regressors], axis=1)
 
 
 def rejection_reason(facts: Mapping[str, float]) -> str:
@@ -85,6 +86,7 @@ def calibration_patterns(
     *,
     n_dummy: int,
     tr: float,
+    hrf: HemodynamicResponse,
     events: Path | None = None,
 ) -> tuple[Array, dict[str, object]]:
     """Estimate the spatial patterns of fluctuations in a calibration run.
@@ -106,6 +108,8 @@ def calibration_patterns(
         Number of non-steady-state volumes at the start, which are excluded.
     tr : float
         Repetition time (s).
+    hrf : HemodynamicResponse
+        Response to the events.
     events : Path | None, optional
         BIDS events of the calibration run, whose task effects are regressed out; None if there is
         no task.
@@ -131,7 +135,7 @@ def calibration_patterns(
     used_volumes = slice(n_dummy, n_dummy + series.shape[3])
     fd = framewise_displacement(params[used_volumes])
     displacements = compute_displacement_mm(matrices[used_volumes], mask, reader.affine)
-    task_regressors, run_facts = _read_task(events, tr, reader.shape[3])
+    task_regressors, run_facts = _read_task(events, tr, reader.shape[3], hrf)
     # Rotations (rad) are converted to displacements (mm) at the radius of the head.
     motion = np.asarray(params[used_volumes], dtype=np.float64) * (
         [1.0] * 3 + [HEAD_RADIUS_MM] * 3
@@ -161,13 +165,13 @@ def calibration_patterns(
 
 
 def _read_task(
-    events: Path | None, tr: float, n_volumes: int
+    events: Path | None, tr: float, n_volumes: int, hrf: HemodynamicResponse
 ) -> tuple[Array | None, dict[str, object]]:
     """Return task regressors (None if there are none), and a fact for the report."""
     if events is None:
         return None, {"task": "no events file"}
     try:
-        return _task_regressors(events, tr, n_volumes), {"task": Path(events).name}
+        return _task_regressors(events, tr, n_volumes, hrf), {"task": Path(events).name}
     except DesignError as error:
         _LOGGER.warning(
             "The task effects could not be removed from the calibration run: %s", error

@@ -107,9 +107,9 @@ def render_contrasts(
         return Markup("")
     is_measured = _is_measured(results)
     tests = [
-        region.tested for result in results.values() for region in (result.active, result.brain)
+        region.test for result in results.values() for region in (result.active, result.brain)
     ]
-    has_second_result = is_measured and any(tested.row is not None for tested in tests)
+    has_second_result = is_measured and any(test.row is not None for test in tests)
     counts = {
         contrast: count_error_voxels(rows, method, result.map_contrast)
         for contrast, result in results.items()
@@ -134,7 +134,7 @@ def render_contrasts(
             cells.append(_Cell(describe_reliable(result, counts[contrast])))
         if has_second_result:
             cells += [
-                _Cell(state_text(region.tested.state, region.tested.row), region.tested.reason)
+                _Cell(state_text(region.test.state, region.test.row), region.test.reason)
                 for region in (result.active, result.brain)
             ]
         is_renamed = result.map_contrast != contrast
@@ -180,7 +180,7 @@ def describe_reliable(result: ContrastResult, counts: ErrorCounts | None) -> str
     if result.state != "recovered":
         return _NO_RELIABLE[result.state]
     if counts.n_reliable is None:
-        return _NO_RELIABLE[result.active.tested.state]
+        return _NO_RELIABLE[result.active.test.state]
     return f"{counts.n_reliable:,.0f} of {counts.n_significant:,.0f}"
 
 
@@ -243,7 +243,7 @@ def _explain_missing_reliable(
             or contrast_counts.n_reliable is not None
         ):
             continue
-        state = result.active.tested.state
+        state = result.active.test.state
         reason = (
             Statement.NOT_COVERED if state == "recovered" else Statement.NOT_RECOVERED_IN_TEST
         ).format(share=number(coverages.get(result.map_contrast, math.nan), ".0%"), state=state)

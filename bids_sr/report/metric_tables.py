@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import find_strongest, main_regions, parse_tenths
+from bids_sr.evaluation.evidence import main_regions, parse_tenths
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.supporting_sentences import write_controls
-from bids_sr.evaluation.verdict import claim_specific
 from bids_sr.evaluation.words import BANDS, region_text
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import interval, number
@@ -209,18 +209,16 @@ def tables_html(
     )
 
 
-def negative_control_html(rows: Sequence[MetricRow]) -> Markup:
+def negative_control_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
     """Render the gains of methods over their placebos (negative controls), with a sentence each.
 
     A gain over a placebo is attributable to the participant's own data that the placebo replaces.
     """
     gains = evaluation_rows.negative_control_gains(rows)
-    methods = list(dict.fromkeys(row.series for row in gains))
-    evidence = find_strongest("function", rows, methods)
     texts = [
         " ".join(sentence.text for sentence in sentences)
-        for method in methods
-        if (sentences := write_controls(claim_specific(evidence, method)))
+        for claim in evidence.claims
+        if claim.kind == "specific" and (sentences := write_controls(claim))
     ]
     regions = main_regions(row.region for row in gains)
     tables = render_tables(_CONTROL_GAINS, [row for row in gains if row.region in regions])

@@ -11,25 +11,11 @@ from markupsafe import Markup
 
 from bids_sr.combination import ONLY_RUN
 from bids_sr.evaluation import series_text, words
-from bids_sr.evaluation.contrast_results import ContrastResult, collect_results
 from bids_sr.evaluation.contrast_text import quote_contrast
-from bids_sr.evaluation.evidence import (
-    HALVES,
-    Evidence,
-    accuracy_evidence,
-    derives_from,
-    find_strongest,
-    is_below_zero,
-    select_applied,
-)
+from bids_sr.evaluation.evidence import HALVES, Evidence, is_below_zero
 from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
-from bids_sr.evaluation.qc_flags import find_raised_flags
-from bids_sr.evaluation.self_test import (
-    EARLIER_ACCURACY,
-    UNCALIBRATED_RANGE,
-    SelfTestResults,
-    parse_self_test,
-)
+from bids_sr.evaluation.run_evidence import RunEvidence
+from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.supporting_sentences import list_untested
 from bids_sr.evaluation.verdict_lines import leading_sentences
@@ -38,7 +24,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import size_text
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
-from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
+from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.report.contrast_table import render_contrasts
 from bids_sr.report.markup import render
 from bids_sr.report.registration_facts import registration_warnings
@@ -119,138 +105,97 @@ class _Check(NamedTuple):
 
 def overview_html(
     verdict: VerdictFacts,
+    evidence: RunEvidence,
     rows: Sequence[MetricRow],
     registration: Mapping[str, object],
     run: RunFacts,
-    one_level: Mapping[str, object] | None = None,
 ) -> Markup:
-    """Render the first screen of a run.
+    """Render the first screen of a run from its verdict, and the evidence for the verdict.
 
-    `one_level` are self-test results from JSON; None if the self-test was not run.
+    `rows` are rows of the evaluation, and `registration` are facts of the registration.
     """
-    status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    applied_methods = select_applied(rows)
-    unapplied_methods = verdict.get("not_applied", [])
-    detail = find_strongest("function", rows, applied_methods)
-    evidence = accuracy_evidence(rows, applied_methods)
-    self_test = parse_self_test(rows, one_level)
-    has_self_test_only = evidence is None and self_test is not None
+    status, best, results = verdict["status"], evidence.best, evidence.best_results
+    agreement, accuracy = evidence.agreement, evidence.accuracy
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
-        *flag_checks(rows, unapplied_methods, best=best, self_test=has_self_test_only),
+        *flag_checks(evidence),
     ]
-    results = _collect_results(verdict, rows, evidence, self_test)
-    if evidence is not None:
-        cards = _make_measured_cards(evidence, best, applied_methods, run, results)
-    else:
-        cards = _make_unmeasured_cards(best, results, self_test, no_detail=detail is not None)
     # The warning above the headline contains the results of methods that were not applied.
     basis = [
-        *(_describe_reference(detail, run) if detail is not None and best else ()),
-        *(_explain_untested(self_test, applied_methods) if detail is None or not best else ()),
+        *(_describe_reference(agreement, run) if agreement is not None and best else ()),
+        *(_explain_untested(evidence) if agreement is None or not best else ()),
         _define_methods(
-            [name for name in [best, *applied_methods] if name != best or not results]
+            [name for name in [best, *evidence.methods] if name != best or not results]
         ),
         ONLY_RUN if run.only_run else "",
     ]
+    cards = (
+        _make_unmeasured_cards(evidence)
+        if accuracy is None
+        else _make_measured_cards(evidence, accuracy, run)
+    )
     # Lines on the contrasts precede the table; comparisons with other series follow it.
     has_table = any(result.has_values for result in results.values())
-    lines = verdict.get("lines") or [
-        {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
-    ]
-    further_lines = [line for line in lines if has_table and line.get("topic") != "contrasts"]
-    has_no_detail = detail is not None and detail.no_detail
+    lines = verdict["lines"]
+    further_lines = [line for line in lines if has_table and line["topic"] != "contrasts"]
     return render(
         "overview",
         _header_text(run),
         words.capitalize(run.described),
         _mark_lines([line for line in lines if line not in further_lines]),
-        MARKS.get(status, MARKS["not assessed"]).css_class,
-        _name_basis(detail, results, self_test, run),
+        MARKS[status].css_class,
+        _name_basis(evidence, run),
         _mark_lines(further_lines),
         Markup(" ").join(filter(None, basis)),
         leading_sentences(verdict),
-        [*cards, _make_check_card(checks, measured=evidence is not None)],
-        render_contrasts(results, rows, best, self_test or SelfTestResults(), at_rest=run.at_rest),
+        [*cards, _make_check_card(checks, measured=accuracy is not None)],
+        render_contrasts(results, rows, best, evidence.self_test, at_rest=run.at_rest),
         checks,
-        _write_cautions(rows, evidence, best),
+        _write_cautions(evidence),
         _choose_next_steps(
             verdict,
-            _list_remedies(rows, unapplied_methods),
+            _list_remedies(evidence),
             run,
-            undecided=bool(applied_methods) and not has_no_detail,
+            undecided=bool(evidence.methods) and (agreement is None or accuracy is not None),
             recovered=[name for name, result in results.items() if result.state == "recovered"],
         ),
     )
 
 
-def _collect_results(
-    verdict: VerdictFacts,
-    rows: Sequence[MetricRow],
-    evidence: Evidence | None,
-    self_test: SelfTestResults | None,
-) -> dict[str, ContrastResult]:
-    """Return the results for the contrasts of the best method, {} if its maps cannot be used."""
-    if not verdict.get("contrasts"):
-        return {}
-    best = verdict["best"]
-    reasons = {} if self_test is None else self_test.reasons
-    return collect_results(rows, best, evidence, reasons.get(best, "").rstrip("."))
-
-
-def _name_basis(
-    detail: Evidence | None,
-    results: Mapping[str, ContrastResult],
-    self_test: SelfTestResults | None,
-    run: RunFacts,
-) -> str:
-    """Return a short sentence on the basis of the headline, "" if there are no results.
-
-    `detail` is the agreement with the strongest reference; None if there is no reference.
-    """
-    if detail is not None and not detail.no_detail:
-        return f"Basis: comparison with {_name_reference(detail, run)}."
-    if not any(result.has_values for result in results.values()):
+def _name_basis(evidence: RunEvidence, run: RunFacts) -> str:
+    """Return a short sentence on the basis of the headline, "" if there are no results."""
+    if evidence.accuracy is not None:
+        return f"Basis: comparison with {_name_reference(evidence.accuracy, run)}."
+    if not any(result.has_values for result in evidence.best_results.values()):
         return ""
-    levels_text = (self_test or SelfTestResults()).levels_text
-    test_text = Statement.SINGLE_RUN_TEST.format(sizes=levels_text)
+    test_text = Statement.SINGLE_RUN_TEST.format(sizes=evidence.self_test.levels_text)
     return f"Basis: {test_text}. Accuracy at the final resolution was not measured."
 
 
-def _make_measured_cards(
-    evidence: Evidence,
-    best: str,
-    applied_methods: Sequence[str],
-    run: RunFacts,
-    results: Mapping[str, ContrastResult],
-) -> list[Card]:
+def _make_measured_cards(evidence: RunEvidence, accuracy: Evidence, run: RunFacts) -> list[Card]:
     """Return cards with the measured accuracy of the best method."""
     unit = "segments" if run.at_rest else "blocks"
-    result = results.get(evidence.contrast)
+    result = evidence.best_results.get(accuracy.contrast)
     state = "" if result is None else result.state
     return [
-        _make_level_card(evidence, best, unit, applied_methods, state),
-        *_make_correct_cards(evidence, best, unit),
+        _make_level_card(accuracy, evidence.best, unit, evidence.methods, state),
+        *_make_correct_cards(accuracy, evidence.best, unit),
     ]
 
 
-def _make_unmeasured_cards(
-    best: str,
-    results: Mapping[str, ContrastResult],
-    self_test: SelfTestResults | None,
-    *,
-    no_detail: bool,
-) -> list[Card]:
+def _make_unmeasured_cards(evidence: RunEvidence) -> list[Card]:
     """Return a card with the accuracy in earlier runs if the run was neither measured nor tested.
 
-    The list is empty if contrasts were tested or no method was applied. `no_detail` is True if
-    the run has a reference without reproducible detail.
+    The list is empty if contrasts were tested or no method was applied.
     """
-    if any(result.has_values for result in results.values()):
+    if any(result.has_values for result in evidence.best_results.values()):
         return []
-    is_calibrated = self_test is not None and self_test.calibrated
-    return _make_earlier_cards(best, calibrated=is_calibrated, no_detail=no_detail)
+    return _make_earlier_cards(
+        evidence.best,
+        calibrated=evidence.self_test.calibrated,
+        no_detail=evidence.agreement is not None,
+    )
 
 
 class _MarkedLine(NamedTuple):
@@ -265,11 +210,10 @@ def _mark_lines(lines: Iterable[Mapping[str, str]]) -> list[_MarkedLine]:
     return [_MarkedLine(_get_status_symbol(line["status"]), line["text"]) for line in lines]
 
 
-def _explain_untested(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
-    """Return the reasons why methods were not tested, [] without a self-test."""
-    if self_test is None:
-        return []
-    return [sentence.text for sentence in list_untested(self_test, methods)]
+def _explain_untested(evidence: RunEvidence) -> list[str]:
+    """Return the reasons why methods have no self-test."""
+    untested = list_untested(evidence.self_test, evidence.methods)
+    return [sentence.text for sentence in untested]
 
 
 def _define_methods(methods: Sequence[str]) -> str:
@@ -315,7 +259,7 @@ def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
             smoothing="",
         ),
     ]
-    if evidence.reference is HALVES:
+    if evidence.reference == HALVES:
         unit = "the run" if run.at_rest else "the task blocks"
         sentences.append(Statement.HALVES.format(unit=unit))
     return sentences
@@ -478,43 +422,33 @@ def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
     return [_Check(not n_warnings, text, "registration")]
 
 
-def flag_checks(
-    rows: Sequence[MetricRow],
-    not_applied: Sequence[str] = (),
-    *,
-    best: str = "",
-    self_test: bool = False,
-) -> list[_Check]:
+def flag_checks(evidence: RunEvidence) -> list[_Check]:
     """Return one check per flag, failed checks first.
 
     The check of added detail also fails if the best method's detail is worse than no detail in any
-    contrast. `not_applied` are methods whose series are zero filled; their flags are ignored.
-    `best` is the best method of the verdict; "" if there is none. `self_test` states whether added
-    detail was only assessed by the self-test.
+    contrast.
     """
-    checks = []
-    applied_rows = [row for row in rows if not derives_from(row.series, not_applied)]
-    evidence = accuracy_evidence(applied_rows, select_applied(applied_rows))
-    contrast_text = f" (contrast {evidence.contrast})" if evidence is not None else ""
-    brain_rows = _select_brain_rows(applied_rows, evidence, best)
+    accuracy = evidence.accuracy
+    harm_basis = " (self-test)" if accuracy is None else f" (contrast {accuracy.contrast})"
+    brain_rows = evidence.brain_rows.get(evidence.best, {})
     n_wrong = sum(is_below_zero(row) for row in brain_rows.values())
-    for name, raised_by in find_raised_flags(applied_rows).items():
+    checks = []
+    for name, raised_by in evidence.raised_flags.items():
         if name == "harm" and not raised_by and n_wrong:
             text = Statement.WRONG_IN_BRAIN.format(
-                series=best, n=n_wrong, total=len(brain_rows), names=""
+                series=evidence.best, n=n_wrong, total=len(brain_rows), names=""
             )
             checks.append(_Check(False, text, _FLAG_SECTION))
             continue
-        basis_text = (" (self-test)" if self_test else contrast_text) if name == "harm" else ""
         series_texts = [
-            _name_wrong_series(series, evidence) if name == "harm" else series
+            _name_wrong_series(series, accuracy) if name == "harm" else series
             for series in dict.fromkeys(raised_by)
         ]
         raised_text = (
             f": {', '.join(series_texts)}" if name in _FLAGS_WITH_SERIES and raised_by else ""
         )
         outcome = FLAGS[name].failed if raised_by else FLAGS[name].passed
-        text = f"{outcome}{basis_text}{raised_text}"
+        text = f"{outcome}{harm_basis if name == 'harm' else ''}{raised_text}"
         checks.append(_Check(not raised_by, text, _FLAG_SECTION))
     return sorted(checks, key=lambda check: check.passed)
 
@@ -528,17 +462,16 @@ def _name_wrong_series(series: str, evidence: Evidence | None) -> str:
     return f"{series} in {' and '.join(regions)}" if regions else series
 
 
-def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
+def _write_cautions(evidence: RunEvidence) -> str:
     """Name the contrasts with wrong detail in the whole brain, per method other than the best.
 
     Results of the best method are in the table of contrasts. The text is empty if no explained
     variance is below 0.
     """
     cautions = []
-    for method in select_applied(rows):
-        brain_rows = _select_brain_rows(rows, evidence, method)
+    for method, brain_rows in evidence.brain_rows.items():
         wrong_values = {name: row.value for name, row in brain_rows.items() if is_below_zero(row)}
-        if method != best and wrong_values:
+        if method != evidence.best and wrong_values:
             contrasts = _name_contrasts(
                 wrong_values, [name for name in brain_rows if name not in wrong_values]
             )
@@ -551,22 +484,6 @@ def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: 
                 )
             )
     return Markup(" ").join(cautions)
-
-
-def _select_brain_rows(
-    rows: Sequence[MetricRow], evidence: Evidence | None, method: str
-) -> dict[str, MetricRow]:
-    """Return a method's explained variance in the brain by contrast, {} if not evaluated."""
-    if evidence is None or evidence.reference.statistic != "ev":
-        return {}
-    return {
-        row.contrast: row
-        for row in rows
-        if (row.series, row.statistic, row.band) == (method, "ev", evidence.band)
-        and (row.region, row.minus) == ("brain", MISSING)
-        and row.reference == evidence.reference.name
-        and math.isfinite(row.value)
-    }
 
 
 def _name_contrasts(wrong_values: Mapping[str, float], other_contrasts: Sequence[str]) -> str:
@@ -593,16 +510,12 @@ def with_non_breaking_spaces(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _list_remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
-    """Return advice for each raised quality-control flag.
-
-    `not_applied` are methods whose series are zero filled; their flags are ignored.
-    """
+def _list_remedies(evidence: RunEvidence) -> list[str]:
+    """Return advice for each raised quality-control flag."""
     remedies = (
         FLAGS[name].remedy.format(series=series)
-        for name, raised_by in find_raised_flags(rows).items()
+        for name, raised_by in evidence.raised_flags.items()
         for series in raised_by
-        if not derives_from(series, not_applied)
     )
     return list(filter(None, remedies))
 

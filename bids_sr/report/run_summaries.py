@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from bids_sr.evaluation.evidence import APPLIED, Evidence, accuracy_evidence, select_applied
+from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.motion_summary import MOVED_MM, motion_summary
+from bids_sr.evaluation.run_evidence import RunEvidence, read_stored_evidence
 from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.atomic_files import read_json
@@ -116,21 +117,16 @@ def _read_cached_summary(
     verdict = _read_verdict(verdict_file)
     rows = _read_rows(table_file)
     displacement = _read_displacement(confounds_file)
-    unapplied_methods = verdict.get("not_applied", [])
-    evidence = accuracy_evidence(rows, select_applied(rows))
+    evidence = read_stored_evidence(verdict, rows)
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
-    checks += flag_checks(
-        rows, unapplied_methods, best=verdict.get("best", ""), self_test=evidence is None
-    )
+    checks += flag_checks(evidence)
     failed_checks = [check.text for check in checks if not check.passed]
     motion = motion_summary(displacement)
     mean_text, moved_text = (f"{motion[0]:.2f}", number(motion[1], ".0%")) if motion else ("", "")
     return {
         "run": strip_participant(stem, label),
-        "not applied": ", ".join(unapplied_methods),
-        ACCURACY_COLUMN: (
-            "" if evidence is None else _accuracy_text(evidence, verdict.get("best", ""))
-        ),
+        "not applied": ", ".join(evidence.not_applied),
+        ACCURACY_COLUMN: _accuracy_text(evidence),
         _MEAN_MOTION_COLUMN: mean_text,
         _MOVED_COLUMN: moved_text,
         "failed checks": "; ".join(failed_checks) or ("none" if checks else ""),
@@ -138,9 +134,12 @@ def _read_cached_summary(
     }
 
 
-def _accuracy_text(evidence: Evidence, best: str) -> str:
+def _accuracy_text(evidence: RunEvidence) -> str:
     """Return the accuracy of the best method as text; "" if it is unknown."""
-    if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
+    accuracy, best = evidence.accuracy, evidence.best
+    if accuracy is None:
+        return ""
+    if (row := accuracy.select_finite_rows(best).get(accuracy.regions[0])) is None:
         return ""
     region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
     symbol = "r " if row.statistic == "r" else ""

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import Evidence, accuracy_evidence, select_applied
-from bids_sr.evaluation.qc_flags import find_raised_flags
+from bids_sr.evaluation.evidence import Evidence
+from bids_sr.evaluation.qc_flags import Flag, find_raised_flags
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.series_text import describe_series
 from bids_sr.evaluation.supporting_sentences import list_further_values
 from bids_sr.evaluation.verdict_lines import leading_sentences
@@ -20,7 +21,6 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
-from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report import evaluation_rows
 from bids_sr.report.facts import messages_html
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
@@ -28,13 +28,12 @@ from bids_sr.report.metric_tables import ACQUIRED_ACTIVATION, QUALITY, render_ce
 
 
 def verdict_html(
-    verdict: VerdictFacts,
-    rows: Sequence[MetricRow] = (),
-    flags: Sequence[Mapping[str, object]] = (),
+    verdict: VerdictFacts, evidence: RunEvidence, rows: Sequence[MetricRow] = ()
 ) -> Markup:
     """Render the verdict: headline, evidence table, limitations and warnings.
 
-    Large motion and methods that were not applied precede the headline.
+    Large motion and methods that were not applied precede the headline. `rows` are rows of the
+    evaluation, whose series are defined.
     """
     lines = verdict.get("lines") or [
         {"text": verdict.get("headline", "No verdict."), "status": verdict.get("status", "")}
@@ -43,17 +42,17 @@ def verdict_html(
         (MARKS[line["status"]].symbol if line["status"] in MARKS else "", line["text"])
         for line in lines
     ]
-    best = verdict.get("best", "")
-    evidence = accuracy_evidence(rows, [best]) if best else None
+    best, accuracy = evidence.best, evidence.accuracy
     decisions: list[str] = []
     for sentence in verdict.get("sentences", []):
         subject = sentence.get("series", MISSING)
-        in_table = evidence is not None and sentence.get("band") == evidence.band
+        in_table = accuracy is not None and sentence.get("band") == accuracy.band
         if subject in (best or subject, MISSING) and not in_table:
             decisions.append(_decision_html(sentence))
-    margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
-    evidence_markup = _evidence_html(evidence, best, margins) if evidence else Markup("")
-    warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(rows, flags)
+    evidence_markup = (
+        Markup("") if accuracy is None else _evidence_html(accuracy, best, evidence.margins)
+    )
+    warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(evidence.flags)
     defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method", "placebo"))
     verdict_markup = render(
         "verdict",
@@ -121,8 +120,8 @@ def _difference_html(
     evidence: Evidence, best: str, series: str, region: str, margins: Mapping[str, float]
 ) -> Markup:
     """Render the gain of the best method over a series in a region, after its sign."""
-    margin = margins.get(region, evidence.margin(region))
-    sign = DECISIONS[evidence.compare(best, series, region, margin).decision].symbol
+    comparison = evidence.compare(best, series, region, margins[region])
+    sign = DECISIONS[comparison.decision].symbol
     row = evidence.row(best, region, series)
     return join([f"{sign} " if row else "", render_cell(row)])
 
@@ -156,44 +155,29 @@ def _legend_html(series: Iterable[str]) -> Markup:
     )
 
 
-def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Render a warning per raised flag: from `flags` with values, otherwise from the `rows`."""
-    warnings = [
-        f"{flag.get('text', '')} {flag.get('remedy') or ''}".strip()
-        for flag in flags
-        if flag.get("raised")
-    ]
-    names_in_flags = {flag.get("name") for flag in flags}
-    for name, raised_series in find_raised_flags(rows).items():
-        if raised_series and name not in names_in_flags:
-            warnings.append(_flag_warning(name, raised_series))
-    return messages_html("warning", warnings)
-
-
-def _flag_warning(name: str, raised_series: Sequence[str]) -> str:
-    """Return a sentence on a raised flag with its series, followed by the remedy or the rule."""
-    flag = FLAGS[name]
-    named_series = [series for series in raised_series if series != "run"]
-    series_suffix = f" ({enumerate_unique(named_series)})" if named_series else ""
-    advice = (
-        flag.remedy.format(series=enumerate_unique(raised_series)) or f"{capitalize(flag.rule)}."
+def _flags_html(flags: Iterable[Flag]) -> Markup:
+    """Render a warning per raised flag."""
+    return messages_html(
+        "warning", [f"{flag.text} {flag.remedy}".strip() for flag in flags if flag.raised]
     )
-    return f"{capitalize(flag.failed)}{series_suffix}. {advice}"
 
 
-def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Render raised flags, passed checks and quality-control metrics; see `_flags_html`."""
-    evidence = accuracy_evidence(rows, select_applied(rows))
-    evidence_texts = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
+def guards_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
+    """Render raised flags, passed checks and quality-control metrics.
+
+    `rows` are rows of the evaluation.
+    """
+    accuracy = evidence.accuracy
+    basis_texts = {} if accuracy is None else {"harm": f" (contrast {accuracy.contrast})"}
     passed_text = "; ".join(
-        FLAGS[name].passed + evidence_texts.get(name, "")
-        for name, raised_series in find_raised_flags(rows).items()
+        FLAGS[name].passed + basis_texts.get(name, "")
+        for name, raised_series in find_raised_flags(evidence.flags).items()
         if not raised_series
     )
     passed_html = render("note", "fine", f"Passed: {passed_text}.") if passed_text else ""
     return join(
         [
-            _flags_html(rows, flags),
+            _flags_html(evidence.flags),
             passed_html,
             *(
                 html

@@ -24,16 +24,16 @@ _CODE_BY_STATE = {
 _CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
 
 
-def get_code(state: str, exit_code: int | None = None) -> str:
+def get_code(state: str, exit_code: int) -> str:
     """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
 
     `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
     ended by a signal.
 
-    >>> get_code("CANCELLED+"), get_code("FAILED", 137), get_code("FAILED")
+    >>> get_code("CANCELLED+", 0), get_code("FAILED", 137), get_code("FAILED", 1)
     ('cancelled', 'killed', 'crashed')
     """
-    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code or 1, "crashed")
+    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code, "crashed")
 
 
 QUEUE_FORMAT = "%i|%T|%r"

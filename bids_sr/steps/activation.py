@@ -176,11 +176,9 @@ def describe_correlation(maps: DescribedMaps) -> str:
     )
 
 
-RESPONSE_TEXT = (
-    "Events were convolved with the canonical double-gamma hemodynamic response function (HRF) of"
-    " SPM, without derivatives [@nilearn]."
-)
-"""Methods text of the predicted responses of a run with events."""
+def describe_responses(maps: DescribedMaps) -> str:
+    """Return methods text of the predicted responses of a run with events."""
+    return f"Events were convolved with {maps.design.hrf.words} [@nilearn]."
 
 
 def describe_nuisance(maps: DescribedMaps, folders: Sequence[Path] = (), _: int = 0) -> str:

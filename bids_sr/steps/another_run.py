@@ -17,11 +17,11 @@ from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import make_other_run_reference
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.confound_table import censor_outliers
-from bids_sr.glm.confounds import motion_columns
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
+from bids_sr.glm.head_motion import motion_columns
 from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.io.arrays import Array
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
@@ -117,7 +117,7 @@ def measure_other_run(
     with threadpool_limits(1):
         resampled_file = _upsample_series(stc, bold_mask_hr, hmc_xfms @ xfm, factor, here)
         blocks = inputs.build_block_design(
-            stc, (*MODEL_MOTION, *time_column_names(inputs.confounds))
+            stc, (*MOTION_REGRESSORS, *time_column_names(inputs.confounds))
         )
         with SeriesReader(resampled_file) as resampled:
             effects = block_effects(

@@ -9,8 +9,8 @@ from threadpoolctl import threadpool_limits
 from bids_sr.glm.block_effects import block_effects, save_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.temporal_regressors import time_column_names
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.pipeline.artifacts import File, Mask, Regressors, Series
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
@@ -42,7 +42,7 @@ def measure_effects(
     """
     series_inputs = replace(inputs, regressors=own_regressors[0]) if own_regressors else inputs
     design = series_inputs.build_block_design(
-        series, (*MOTION, *time_column_names(inputs.confounds))
+        series, (*MOTION_REGRESSORS, *time_column_names(inputs.confounds))
     )
     with threadpool_limits(1):
         effects = block_effects(

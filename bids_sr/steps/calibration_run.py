@@ -13,7 +13,8 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
-from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
@@ -145,13 +146,14 @@ def measure_calibration(
     *,
     n_dummy: int,
     tr: float,
+    hrf: HemodynamicResponse,
 ) -> tuple[Image, Facts]:
     """Return the fluctuations of a calibration run, or the reason why they cannot be used.
 
     `bold`, `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` (s) belong to the calibration
     run. `calibration_registration` contains size and quality of the registration, or ``reason`` if
     it failed. `calibration_events` are BIDS events of the calibration run; None if no task is
-    regressed out.
+    regressed out. `hrf` is the response to the events.
 
     Returns principal components of the fluctuations on the grid of the calibration run (X, Y, Z,
     C) in signal units, the strongest first, or one map of zeros if they cannot be used; and facts
@@ -172,10 +174,11 @@ def measure_calibration(
                 bold,
                 head_mask.data,
                 hmc_xfms,
-                motion[list(MOTION)].to_numpy(),
+                motion[list(MOTION_PARAMETERS)].to_numpy(),
                 facts,
                 n_dummy=n_dummy,
                 tr=tr,
+                hrf=hrf,
                 events=calibration_events,
             )
             facts |= pattern_facts

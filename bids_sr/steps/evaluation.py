@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
-from bids_sr.evaluation.evidence import select_compared_rows
+from bids_sr.evaluation.evidence import select_applied, select_compared_rows
 from bids_sr.evaluation.reference_maps import reference_map_rows, replace_rows
 from bids_sr.evaluation.references import (
     make_half_reference,
@@ -264,9 +264,9 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
     The verdict does not depend on rows that it does not require and is therefore available
     earlier.
 
-    `rows` are tables in the order of the result, flags last; `verdict_rows` follow. Returns all
+    `rows` are tables in the order of the result; `verdict_rows`, with flags, follow. Returns all
     rows, without comparisons with methods that were not applied; and descriptions of the columns.
     """
     all_rows = [row for table in [*rows, verdict_rows] for row in table]
-    compared_rows = select_compared_rows(all_rows)
+    compared_rows = select_compared_rows(all_rows, select_applied(verdict_rows, applied=False))
     return compared_rows, columns_json(row.statistic for row in compared_rows)

@@ -21,9 +21,9 @@ from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, count_used_blocks
 from bids_sr.glm.contrast_effects import compute_contrast_effects
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -382,7 +382,9 @@ def _build_block_design(
     the reason.
     """
     confounds = inputs.confounds
-    motion_names = [name for name in MOTION if confounds is not None and name in confounds]
+    motion_names = [
+        name for name in MOTION_REGRESSORS if confounds is not None and name in confounds
+    ]
     try:
         design = inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
     except TooFewBlocks as error:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.config.memory import Need
-from bids_sr.glm.confounds import MOTION, motion_table
+from bids_sr.glm.head_motion import motion_table
 from bids_sr.glm.imported_confounds import import_confound_columns, rename_old_columns
 from bids_sr.io.arrays import Array
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order, reorder, reorder_affine
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -161,7 +162,9 @@ def rebuild_motion(
     is the shift of the signal along the phase-encoding axis of the run. `axis_order` is the axis
     of the file for each axis of the series; the parameters refer to the axes of the file.
     """
-    motion_parameters = rename_old_columns(given_confounds)[list(MOTION)].to_numpy(np.float64)
+    motion_parameters = rename_old_columns(given_confounds)[list(MOTION_PARAMETERS)].to_numpy(
+        np.float64
+    )
     uncorrected_mean = average_realigned_volumes(
         bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.glm.confounds import motion_table
+from bids_sr.glm.head_motion import motion_table
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime

@@ -2,7 +2,7 @@
 
 from bids_sr.frozen import frozen
 from bids_sr.glm import confound_table
-from bids_sr.glm.confounds import motion_columns
+from bids_sr.glm.head_motion import motion_columns
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -19,9 +18,9 @@ from bids_sr.evaluation.qc_flags import (
     activation_flags,
     artifact_flag,
     distortion_flag,
-    harm_flags,
     lost_activation_flags,
 )
+from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
@@ -30,7 +29,9 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
+    Evidence,
     Facts,
+    Flags,
     Map,
     Mask,
     Rows,
@@ -48,36 +49,27 @@ from bids_sr.steps.region_growth import select_contrasts
 from bids_sr.steps.registration import TrainingPair
 
 
-def _select_applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
-    """Return the methods that were applied; other methods were replaced by zero filling."""
-    cards = card_file or {}
-    return [name for name in methods if name not in cards or was_applied(cards[name])]
-
-
-@step(makes=("flags", "flag_rows"), small=True)
+@step(makes=("flags", "activation_rows"), small=True)
 def raise_flags(
     rows: list[Rows],
     maps: Sequence[Map],
     bold_mask: Mask,
     roi_bold: Mask,
     pair: TrainingPair | None = None,
-    card_file: dict[str, Facts] | None = None,
     *,
     contrasts: Contrasts,
     factor: Factor,
-    method_names: Sequence[str],
     at_rest: bool,
-) -> tuple[Facts, Rows]:
+) -> tuple[Flags, Rows]:
     """Check for known reasons of failure of the paper's method.
 
     `rows` are the tables of metrics that flags are based on. `bold_mask` and `roi_bold`, the
     registered region of interest, are on the acquired grid. `pair` is the T2* pair in one frame;
-    None if there is none. `card_file` has model cards by method. `contrasts` are weights of
-    conditions, or of seeds, by contrast. `method_names` are evaluated methods. `at_rest` states
-    whether the run has no events.
+    None if there is none. `contrasts` are weights of conditions, or of seeds, by contrast.
+    `at_rest` states whether the run has no events.
 
-    Returns flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows
-    of flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
+    Returns all flags except those on wrong detail, which depend on the evidence; and rows of the
+    activation that is kept in each series.
     """
     condition_names = select_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
@@ -98,19 +90,11 @@ def raise_flags(
         flags.append(_make_pair_flag(pair, factor))
     if distortion := distortion_flag(all_rows, acquired_mm):
         flags.append(distortion)
-    flags += harm_flags(all_rows, _select_applied(method_names, card_file))
     flags += lost_activation_flags(kept_activation)
-    reported_flags = {(row.series, row.statistic, row.contrast) for row in all_rows}
-    flag_rows = [
-        row
-        for row in (flag.row() for flag in flags)
-        if (row.series, row.statistic, row.contrast) not in reported_flags
-    ]
     activation_rows: list[MetricRow] = []
     for series, kept_by_contrast in kept_activation.items():
         activation_rows += kept_rows(series, kept_by_contrast)
-    facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
-    return facts, [*activation_rows, *flag_rows]
+    return tuple(flags), activation_rows
 
 
 def _compare_activation(
@@ -183,11 +167,12 @@ def _make_pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
     return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
 
 
-@step(makes=("verdict", "verdict_rows"), small=True, awaited=True)
+@step(makes=("verdict", "verdict_rows", "evidence"), small=True, awaited=True)
 def decide_verdict(
     rows: list[Rows],
-    one_level_down: Facts,
+    self_test_facts: Facts,
     confounds: Confounds,
+    flags: Flags | None = None,
     card_file: dict[str, Facts] | None = None,
     compared_facts: Sequence[Facts] = (),
     same_widths: Facts | None = None,
@@ -196,29 +181,37 @@ def decide_verdict(
     series_names: Sequence[str],
     margin: float | None,
     compared_names: Sequence[str] = (),
-) -> tuple[Verdict, Rows]:
-    """Return the verdict on a run: its headline, sentences and limitations.
+) -> tuple[Verdict, Rows, Evidence]:
+    """Gather the evidence of a run, and return the verdict: headline, sentences and limitations.
 
-    `rows` are the tables that the verdict requires, including flags. `one_level_down` are results
-    of the self-test. `confounds` are used for framewise displacement. `card_file` has model cards
-    by method. `compared_facts` are facts on series of other programs, by name, and
-    `compared_names` the names of these series. `same_widths` is the smoothing (mm) that gives the
-    acquired series their smoothness, by name. `method_names` are the evaluated methods, and
-    `series_names` all series of the plan; a method must exceed all others. Differences within ±
-    `margin` count as equivalent; None to derive the margin from the measured series.
+    `rows` are the tables that the verdict requires. `confounds` are used for framewise
+    displacement. `flags` are flags that do not depend on the evidence; None if they were not
+    raised. `card_file` has model cards by method; methods whose card records zero filling were not
+    applied. `compared_facts` are facts on series of other programs, by name, and `compared_names`
+    the names of these series. `same_widths` is the smoothing (mm) that gives the acquired series
+    their smoothness, by name. `method_names` are the evaluated methods, and `series_names` all
+    series of the plan; a method must exceed all others. Differences within ± `margin` count as
+    equivalent; None to derive the margin from the measured series.
 
-    Returns headline, sentences and limitations; and decisions as rows of the evaluation.
+    Returns headline, sentences and limitations; flags and decisions as rows of the evaluation; and
+    the evidence.
     """
-    all_rows = [row for table in rows for row in table]
-    applied = _select_applied(method_names, card_file)
-    verdict = make_verdict(
+    table_rows = [row for table in rows for row in table]
+    all_rows = [*table_rows, *_list_flag_rows(flags or (), table_rows)]
+    cards = card_file or {}
+    evidence = gather_evidence(
         all_rows,
         methods=method_names,
         baselines=[name for name in series_names if name not in method_names],
         margin=margin,
-        not_applied=[name for name in method_names if name not in applied],
-        displacement=[float(mm) for mm in confounds["framewise_displacement"]],
-        one_level=one_level_down,
+        not_applied=[
+            name for name in method_names if name in cards and not was_applied(cards[name])
+        ],
+        self_test_facts=self_test_facts,
+        flags=flags or (),
+    )
+    verdict = make_verdict(
+        evidence, displacement=[float(mm) for mm in confounds["framewise_displacement"]]
     )
     facts_by_series: dict[str, Mapping[str, object]] = {}
     for table in compared_facts:
@@ -239,7 +232,17 @@ def decide_verdict(
     verdict_facts = verdict.to_json()
     if compared_verdicts:
         verdict_facts["compared"] = [compared.to_json() for compared in compared_verdicts]
-    verdict_rows = [*verdict.rows]
+    verdict_rows = [*_list_flag_rows(evidence.flags, table_rows), *verdict.rows]
     for compared in compared_verdicts:
         verdict_rows += compared.rows
-    return verdict_facts, verdict_rows
+    return verdict_facts, verdict_rows, evidence
+
+
+def _list_flag_rows(flags: Sequence[Flag], rows: Sequence[MetricRow]) -> list[MetricRow]:
+    """Return rows of flags that the tables (`rows`) lack: 1, 0, or n/a if not evaluated."""
+    reported_flags = {(row.series, row.statistic, row.contrast) for row in rows}
+    return [
+        row
+        for row in (flag.row() for flag in flags)
+        if (row.series, row.statistic, row.contrast) not in reported_flags
+    ]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bids_sr.evaluation.self_test import TESTED
+from bids_sr.evaluation.self_test import SELF_TEST_SCORE
 from bids_sr.io.grids import Factor, mm_text, size_text
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Facts, Rows
@@ -25,9 +25,9 @@ SELF_TEST_TEXT = (
 _RUN_KEYS = ("stretches", "stretch_volumes", "thermal_noise")
 
 
-@step(makes=("tested_shares", "one_level_down"), small=True)
-def gather_tested(
-    tested: Sequence[Facts] = (),
+@step(makes=("self_test_rows", "self_test_facts"), small=True)
+def gather_self_tests(
+    self_tests: Sequence[Facts] = (),
     *,
     series_names: Sequence[str],
     network_names: Sequence[str],
@@ -36,7 +36,7 @@ def gather_tested(
 ) -> tuple[Rows, Facts]:
     """Combine the self-test results of all series, with reasons for series that were not tested.
 
-    `tested` are self-test results of `estimate_variance`, by series. `series_names` are all series
+    `self_tests` are results of `estimate_variance`, by series. `series_names` are all series
     of the run, and `network_names` the series of networks. `voxel` is the acquired voxel size
     (mm).
 
@@ -44,7 +44,7 @@ def gather_tested(
     missing, by series. The score of zero filling is 0.
     """
     results: dict[str, dict[str, Any]] = {}
-    for table in tested:
+    for table in self_tests:
         results |= {name: result for name, result in table.items() if isinstance(result, dict)}
     result_by_series = {
         name: results.get(name)
@@ -74,7 +74,7 @@ def _make_row(series: str, result: Mapping[str, Any]) -> MetricRow:
     """Return the self-test score of a series as a row of the evaluation."""
     return MetricRow(
         series=series,
-        statistic=TESTED,
+        statistic=SELF_TEST_SCORE,
         reference="oneLevelDown",
         value=result["share"],
         region="brain",

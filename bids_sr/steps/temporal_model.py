@@ -10,8 +10,10 @@ from bids_sr.config.seeds import count_mapped
 from bids_sr.frozen import frozen
 from bids_sr.glm import temporal_regressors
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.confound_names import CENSORED
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Confounds, Facts
 from bids_sr.pipeline.step import step
@@ -70,7 +72,7 @@ class TemporalModel:
     `model` defines censoring, band-pass filter and Legendre polynomials. `high_pass` is the
     cut-off of the cosines that model drift (Hz); 0 if the added columns model drift. `at_rest`
     states whether the run has no events. `nuisance` are the columns of the confounds in the linear
-    models; None for motion and aCompCor.
+    models; None for motion and aCompCor. `hrf` is the response to events.
     """
 
     model: temporal_regressors.TimeModel
@@ -78,6 +80,7 @@ class TemporalModel:
     at_rest: bool
     contrasts: Contrasts
     nuisance: list[str] | None
+    hrf: HemodynamicResponse
 
 
 @step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
@@ -130,11 +133,11 @@ def _count_regressors(table: pd.DataFrame, temporal: TemporalModel, *, duration_
         for name, weight in weights.items()
         if weight
     }
-    n_conditions = count_mapped(conditions) if temporal.at_rest else len(conditions)
+    n_conditions = (
+        count_mapped(conditions) if temporal.at_rest else len(conditions) * temporal.hrf.n_columns
+    )
     confound_names = [
-        name
-        for name in model_confounds(table, temporal.nuisance)
-        if not name.startswith(temporal_regressors.CENSORED)
+        name for name in model_confounds(table, temporal.nuisance) if not name.startswith(CENSORED)
     ]
     n_cosines = max(1, int(2 * duration_s * temporal.high_pass))
     return n_conditions + len(confound_names) + 1 + n_cosines

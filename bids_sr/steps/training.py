@@ -76,11 +76,11 @@ class VarianceModel(ModelFiles):
     """Prior SD maps of a run, with their self-test at reduced resolution.
 
     `weight` is the standard deviation of the fluctuations on the high-resolution grid (signal
-    units). `tested` are self-test results of each series, or reasons why they are missing.
+    units). `self_tests` are results of each series, or reasons why they are missing.
     """
 
     weight: Image
-    tested: Facts
+    self_tests: Facts
 
 
 def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
@@ -253,7 +253,7 @@ def estimate_variance(
         )
         files = provide_model(request, estimation_data, here, estimation_data.affine)
         model = load_model(files.model_file)
-        tested = _collect_self_tests(
+        self_tests = _collect_self_tests(
             request.definition, model.card, estimation_data, interpolations
         )
     return VarianceModel(
@@ -261,7 +261,7 @@ def estimate_variance(
         card_file=files.card_file,
         log_file=files.log_file,
         weight=_compute_prior_sd_map(model, estimation_data),
-        tested=tested,
+        self_tests=self_tests,
     )
 
 

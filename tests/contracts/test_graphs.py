@@ -1084,8 +1084,8 @@ def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_reque
     }
     assert where["estimate_variance"] == {"sdmod", "sbl"}
     assert ("sdmod" in where["super_resolve"] & where["map_series"]) == bool(options)
-    [gathered] = nodes_of(graph, "gather_tested")
-    assert [node.scope.name for node in made_by(graph, gathered, "tested")] == ["sdmod", "sbl"]
+    [gathered] = nodes_of(graph, "gather_self_tests")
+    assert [node.scope.name for node in made_by(graph, gathered, "self_tests")] == ["sdmod", "sbl"]
 
 
 def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> None:

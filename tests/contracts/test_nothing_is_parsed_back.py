@@ -112,6 +112,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/config/*": USERS,
     "bids_sr/cli/options.py::Parser.error": FOREIGN,
     "bids_sr/cli/options.py::normalize_flags": USERS,
+    "bids_sr/glm/hemodynamic_response.py::HemodynamicResponse._parts": USERS,
     "bids_sr/glm/temporal_regressors.py::time_model": USERS,
     "bids_sr/preflight/checks.py::check": FOREIGN,
     "bids_sr/preflight/output_spaces.py::_describe_unknown": USERS,

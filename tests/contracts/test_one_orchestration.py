@@ -7,7 +7,8 @@ steps the interface calls itself, instead of a function of `workflows` that call
 import ast
 import importlib
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from graphrunner import GraphRunner, handle_of
 from shortrun import EVENTS, TR, make_run
 
 from bids_sr import SuperResolver, recovered_detail
+from bids_sr.evaluation import contrast_results, evidence, run_evidence
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.io.nifti import load_image, save_image
+from bids_sr.pipeline.nodes import Handle
 from bids_sr.pipeline.step import Step
 
 RUN = "sub-01_task-tap"
@@ -78,10 +81,63 @@ def test_the_detail_of_a_calibrated_run_is_equal(
 ) -> None:
     table = recovered_detail(images / "bold.nii", images / "events.tsv", resolver=resolver)
     (rows,) = program.load(handle_of(program.graph, "check_intervals", "coverage_rows"))
-    (facts,) = program.load(handle_of(program.graph, "gather_tested", "one_level_down"))
+    (facts,) = program.load(handle_of(program.graph, "gather_self_tests", "self_test_facts"))
     contrasts = ["little", "thumb", "all", "littleMinusThumb"]
     expected = tabulate_support(rows, {"sbl": ""}, contrasts, self_test=facts)
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=0)
+
+
+READERS_OF_THE_EVIDENCE = (
+    "draw_overview",
+    "draw_evaluation",
+    "draw_quality",
+    "draw_output",
+    "show_clusters",
+    "show_viewer",
+)
+"""Steps of figures with the best method of the evidence, or its contrast."""
+
+
+def test_the_evidence_of_a_run_is_gathered_once(
+    program: GraphRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [
+        count_calls(monkeypatch, function, *arguments)
+        for function, *arguments in (
+            (run_evidence.gather_evidence,),
+            (evidence.find_strongest, "function"),
+            (contrast_results.collect_results,),
+        )
+    ]
+    graph = program.graph
+    nodes = {node.step.__name__: node for node in graph.nodes}
+    for name in READERS_OF_THE_EVIDENCE:
+        inputs = graph.wires[nodes[name]]
+        assert [str(handle.node) for handle in inputs["evidence"].handles] == [
+            str(nodes["decide_verdict"])
+        ]
+        program.load(*(Handle(nodes[name], output) for output in nodes[name].step.outputs))
+    assert [len(arguments) for arguments in calls] == [1, 1, 1]
+
+
+def count_calls(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[..., object], *first_arguments: object
+) -> list[tuple[object, ...]]:
+    """Return a list that gets the arguments of each call of a function, in whichever module.
+
+    If there are `first_arguments`, only calls that begin with them are counted.
+    """
+    calls = []
+
+    def counted(*arguments: object, **options: object) -> object:
+        if arguments[: len(first_arguments)] == first_arguments:
+            calls.append(arguments)
+        return function(*arguments, **options)
+
+    for module in [*sys.modules.values()]:
+        if getattr(module, function.__name__, None) is function:
+            monkeypatch.setattr(module, function.__name__, counted)
+    return calls
 
 
 STEPS_OF_THE_INTERFACE = {
@@ -90,7 +146,7 @@ STEPS_OF_THE_INTERFACE = {
     "mask_head": "head of a calibration run whose motion was corrected",
     "register_to_pair": "the guide is registered without the other registrations of a run",
     "motion_confounds": "confounds are arguments, otherwise only head motion is modeled",
-    "gather_tested": "self-tests of fitted estimators, without control methods",
+    "gather_self_tests": "self-tests of fitted estimators, without control methods",
 }
 """Steps that `bids_sr.api` calls itself, with the reason."""
 

@@ -226,7 +226,7 @@ def _describe_test(
         return SelfTestResults()
     downsampled_mm, acquired_mm = tested_mm
     facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
-    return parse_self_test((), facts) or SelfTestResults()
+    return parse_self_test((), facts)
 
 
 def _choose_effect(

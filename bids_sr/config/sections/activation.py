@@ -82,6 +82,18 @@ class Activation(OptionSection):
         " in the cross-correlation, instead of high_pass and low_pass",
         above=0,
     )
+    hrf_model: Literal[
+        "spm",
+        "glover",
+        "spm + derivative",
+        "glover + derivative",
+    ] = option(
+        "spm",
+        help=(
+            "hemodynamic response to events, with the names of nilearn: the function of SPM or"
+            " Glover, optionally with its derivative in time as a further regressor of the GLM"
+        ),
+    )
     drift: str = option(
         COSINE,
         help=(

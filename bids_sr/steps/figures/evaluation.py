@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.evaluation.evidence import main_regions
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.words import region_text
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Verdict, Volume
+from bids_sr.pipeline.artifacts import Evidence, File, Image, Mask, Rows, Verdict, Volume
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.evaluation_rows import (
     list_contrasts,
@@ -17,7 +18,6 @@ from bids_sr.report.evaluation_rows import (
     select_shown_series,
 )
 from bids_sr.report.sections import FigureSpec
-from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 
 MAX_CONTRASTS = 4
@@ -186,7 +186,7 @@ _VALUE_TABLES = ("evaluation",)
 def draw_evaluation(
     evaluation: Rows,
     verdict: Verdict,
-    flags: Facts,
+    evidence: Evidence,
     boldref: Image,
     bold_mask: Mask,
     halves_figures: File | None = None,
@@ -205,9 +205,7 @@ def draw_evaluation(
     from bids_sr.report.region_table import region_table_html
     from bids_sr.report.verdict_html import verdict_html
 
-    yield FigureDrawing(
-        "verdict", verdict_html(verdict, evaluation, run_maps_figures.flag_entries(flags))
-    )
+    yield FigureDrawing("verdict", verdict_html(verdict, evidence, evaluation))
     if has_truth:
         yield from _draw_agreement(evaluation, series_names)
     percent = compute_percent_factor(boldref, bold_mask)
@@ -217,7 +215,7 @@ def draw_evaluation(
         statistics = _SCORE_STATISTICS if has_truth else ()
         yield from _draw_beyond(evaluation, halves_figures, statistics, percent)
     yield from _draw_truth(evaluation, series_names)
-    yield from _draw_negative_controls(evaluation)
+    yield from _draw_negative_controls(evidence, evaluation)
     yield from _show_tables(evaluation, series_names)
 
 
@@ -334,7 +332,9 @@ def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Fig
         return
 
 
-def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[FigureDrawing]:
+def _draw_negative_controls(
+    evidence: RunEvidence, rows: Sequence[MetricRow]
+) -> Iterator[FigureDrawing]:
     """Draw and list the gains of methods over their negative controls, if there are any."""
     from bids_sr.figures.evaluation import negative_control_figure
     from bids_sr.report.metric_tables import negative_control_html
@@ -342,4 +342,4 @@ def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[FigureDrawing
     if gains := negative_control_gains(rows):
         first_contrast, *_ = list_contrasts(gains)
         yield FigureDrawing("placebo", negative_control_figure(gains, contrast=first_contrast))
-        yield FigureDrawing("placebo", negative_control_html(rows))
+        yield FigureDrawing("placebo", negative_control_html(evidence, rows))

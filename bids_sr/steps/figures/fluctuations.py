@@ -27,12 +27,16 @@ from bids_sr.steps.figures.display_grids import binarize, read_grid, resample_to
     ),
 )
 def draw_variance(
-    weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
+    weight: Image,
+    self_tests: Facts,
+    bold_mask_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
 ) -> FigureContent:
     """Draw the prior SD map of a run on the high-resolution grid, below an anatomical image.
 
     `weight` is the temporal standard deviation on the high-resolution grid (3D, signal units).
-    `tested` are self-test results by series; they record whether a calibration run was used.
+    `self_tests` are results by series; they record whether a calibration run was used.
     `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.maps import variance_figure
@@ -40,7 +44,7 @@ def draw_variance(
     grid = read_grid(weight)
     anatomy = resample_to(guide_hr or boldref, *grid)
     calibrated = any(
-        isinstance(result, Mapping) and result.get("calibrated") for result in tested.values()
+        isinstance(result, Mapping) and result.get("calibrated") for result in self_tests.values()
     )
     source = f"the acquired series{' and the calibration' if calibrated else ''}"
     return variance_figure(

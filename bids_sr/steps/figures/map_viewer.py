@@ -11,7 +11,16 @@ from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.metrics.rows import VerdictFacts
-from bids_sr.pipeline.artifacts import File, Image, Map, Mask, Rows, Transforms, Verdict, Volume
+from bids_sr.pipeline.artifacts import (
+    Evidence,
+    File,
+    Image,
+    Map,
+    Mask,
+    Transforms,
+    Verdict,
+    Volume,
+)
 from bids_sr.pipeline.figure import FigureContent, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
@@ -38,8 +47,8 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,
-    evaluation: Rows,
     verdict: Verdict,
+    evidence: Evidence,
     boldref: Image,
     guide_hr: Image | None = None,
     boldref2t1w_xfm: Transforms | None = None,
@@ -52,7 +61,7 @@ def show_viewer(
 ) -> FigureContent | None:
     """Create the HTML viewer of all maps of a run.
 
-    The viewer initially shows the best series of the verdict. MNI coordinates are only shown if
+    The viewer initially shows the best method of the evidence. MNI coordinates are only shown if
     both transforms exist.
 
     `guide_hr` is a high-resolution T2*w image as background (3D); None for the boldref.
@@ -66,12 +75,10 @@ def show_viewer(
     from bids_sr.figures.map_viewer import bytes_per_run, map_key, viewer_html
 
     shown_maps = run_maps_figures.sort_maps(maps)
-    verdict_contrast = shown_maps.choose_contrast(
-        run_maps_figures.find_verdict_contrast(evaluation, verdict)
-    )
+    first_contrast = shown_maps.choose_contrast(evidence.contrast)
     viewer_maps: dict[tuple[str, str], _LazyVolumes] = {}
     files: dict[str, str] = {}
-    for contrast, fwhm_mm in _sort_contrasts(shown_maps, verdict_contrast):
+    for contrast, fwhm_mm in _sort_contrasts(shown_maps, first_contrast):
         maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
         sorted_names = run_maps_figures.sort_series(maps_by_series, series_names)
         smoothing = f"{fwhm_mm:g} mm" if fwhm_mm else "none"
@@ -91,7 +98,7 @@ def show_viewer(
         bold_mask_hr,
         display=shown_maps.display,
         files=files,
-        first_series=verdict["best"],
+        first_series=evidence.best,
         max_bytes=bytes_per_run(n_runs),
         mni=mni_coordinates,
         definitions=_define_series(viewer_maps),
@@ -100,17 +107,17 @@ def show_viewer(
     return viewer or None
 
 
-def _sort_contrasts(shown_maps: ShownMaps, verdict_contrast: str) -> list[tuple[str, float]]:
+def _sort_contrasts(shown_maps: ShownMaps, first_contrast: str) -> list[tuple[str, float]]:
     """Return contrast and smoothing (FWHM, mm) of the displayed maps in the order of the viewer.
 
-    The contrast of the verdict comes first, followed by the contrast of all conditions.
+    `first_contrast` comes first, followed by the contrast of all conditions.
     """
     statistic = shown_maps.display.statistic
     contrasts = [
         (contrast, fwhm_mm) for contrast, stat, fwhm_mm in shown_maps.stats if stat == statistic
     ]
     return sorted(
-        contrasts, key=lambda item: (item[0] != verdict_contrast, item[0] != "all", item[1])
+        contrasts, key=lambda item: (item[0] != first_contrast, item[0] != "all", item[1])
     )
 
 

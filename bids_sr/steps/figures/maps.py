@@ -6,7 +6,7 @@ from typing import Literal
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.json_values import as_number
-from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table, Verdict
+from bids_sr.pipeline.artifacts import Evidence, File, Map, Series, Table
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
@@ -216,12 +216,11 @@ def draw_surfaces(
         tables=("clusters",),
     ),
 )
-def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> FigureContent:
+def show_clusters(clusters: Table, evidence: Evidence) -> FigureContent:
     """Show the largest clusters of the best method with atlas labels.
 
-    The contrast of the verdict is shown first.
+    The contrast of the evidence is shown first.
     """
     from bids_sr.report.cluster_tables import clusters_html
 
-    verdict_contrast = run_maps_figures.find_verdict_contrast(evaluation, verdict)
-    return clusters_html(clusters, verdict["best"] or "bspline", first=verdict_contrast)
+    return clusters_html(clusters, evidence.best or "bspline", first=evidence.contrast)

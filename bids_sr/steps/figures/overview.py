@@ -9,6 +9,7 @@ from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
+    Evidence,
     Facts,
     Image,
     Map,
@@ -79,12 +80,12 @@ _SD_CAPTION = (
 def draw_overview(
     evaluation: Rows,
     verdict: Verdict,
+    evidence: Evidence,
     registration: Facts,
     confounds: Confounds,
     maps: list[Map],
     images: SceneImages,
     bold_mask: Mask,
-    one_level_down: Facts | None = None,
     truth_maps: dict[str, Image] | None = None,
     error_maps: list[Map] | None = None,
     *,
@@ -97,22 +98,19 @@ def draw_overview(
 ) -> Iterator[FigureDrawing]:
     """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
 
-    `bold_mask` is the brain on the grid of the boldref, for effects in percent. `one_level_down`
-    are results of the self-tests at reduced resolution. `truth_maps` are known activation by
-    contrast; None if unknown. `error_maps` are maps of the reconstruction error. `entities` are
-    labels by long entity name. `calibrated` states whether a method used a calibration run. If
-    `at_rest`, maps show seeds instead of conditions. `description` of the run is from its
-    sidecar. `stored` determines which maps are stored. `only_run` states whether the task has only
-    this run, whose map is then also the map of the participant.
+    `bold_mask` is the brain on the grid of the boldref, for effects in percent. `truth_maps` are
+    known activation by contrast; None if unknown. `error_maps` are maps of the reconstruction
+    error. `entities` are labels by long entity name. `calibrated` states whether a method used a
+    calibration run. If `at_rest`, maps show seeds instead of conditions. `description` of the run
+    is from its sidecar. `stored` determines which maps are stored. `only_run` states whether the
+    task has only this run, whose map is then also the map of the participant.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview import RunFacts, overview_html
 
     shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
-    contrast = shown_maps.choose_contrast(
-        run_maps_figures.find_verdict_contrast(evaluation, verdict)
-    )
-    maps_pattern, masks_pattern = file_patterns(shown_maps, verdict["best"], stored, entities)
+    contrast = shown_maps.choose_contrast(evidence.contrast)
+    maps_pattern, masks_pattern = file_patterns(shown_maps, evidence.best, stored, entities)
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -125,8 +123,7 @@ def draw_overview(
         masks=masks_pattern,
         only_run=only_run,
     )
-    one_level = one_level_down or {}
-    cards = overview_html(verdict, evaluation, registration, run, one_level)
+    cards = overview_html(verdict, evidence, evaluation, registration, run)
     yield FigureDrawing("overview", cards)
     contrast_maps = _ContrastMaps(
         shown_maps=shown_maps,
@@ -136,9 +133,10 @@ def draw_overview(
         effect_unit=units_text(compute_percent_factor(images.boldref, bold_mask)),
     )
     known_activation = (truth_maps or {}).get(contrast)
-    yield FigureDrawing("overview", _draw_zoomed(contrast_maps, verdict["best"], known_activation))
-    state = _find_state(verdict, contrast)
-    reliable_drawing = _draw_reliable(contrast_maps, verdict["best"], state)
+    yield FigureDrawing("overview", _draw_zoomed(contrast_maps, evidence.best, known_activation))
+    states = {result.map_contrast: result.state for result in evidence.best_results.values()}
+    state = states.get(contrast, "")
+    reliable_drawing = _draw_reliable(contrast_maps, evidence.best, state)
     if reliable_drawing:
         caption = _SD_CAPTION.format(outline=_describe_outline(contrast, state))
         yield FigureDrawing("reliable", reliable_drawing, caption=caption)
@@ -265,15 +263,6 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
         f" axial slice. The reliable voxels are {'not ' if region is None else ''}outlined."
     )
     return drawing
-
-
-def _find_state(verdict: Verdict, contrast: str) -> str:
-    """Return the result for the detail of a map in active voxels, "" if there is none.
-
-    `contrast` is the contrast of the map.
-    """
-    states = {result["map"]: result["active"]["state"] for result in verdict.get("contrasts", ())}
-    return str(states.get(contrast, ""))
 
 
 def _describe_outline(contrast: str, state: str) -> str:

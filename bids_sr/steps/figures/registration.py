@@ -146,13 +146,13 @@ def draw_calibration(
     calibration_ref: Image,
     boldref2calibration_xfm: Transforms,
     calibration_facts: Facts,
-    tested: Facts,
+    self_tests: Facts,
 ) -> Iterator[FigureDrawing]:
     """Draw the registration of a calibration run, and the result of the calibration.
 
     `calibration_ref` is the mean of the calibration run, and `boldref2calibration_xfm` the
     transform of boldref points to calibration points (1, 4, 4; RAS mm). `calibration_facts` are
-    measurements of the calibration run. `tested` are self-test results of `estimate_variance`,
+    measurements of the calibration run. `self_tests` are results of `estimate_variance`,
     which record the use of the calibration run.
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
@@ -172,7 +172,7 @@ def draw_calibration(
         images, make_isolines(reference, brain), mask=brain, views=AXIAL_VIEWS
     )
     yield FigureDrawing("calibrationreg", drawing)
-    results = (result for result in tested.values() if isinstance(result, Mapping))
+    results = (result for result in self_tests.values() if isinstance(result, Mapping))
     calibration_use = next((result.get("calibration") for result in results), None)
     facts = {**calibration_facts, "use": calibration_use}
     voxel_mm = float(boldref.zooms[:2].max())

@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.frozen import frozen
-from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask, Volume
+from bids_sr.pipeline.artifacts import Derivative, Image, Mask, Volume
 from bids_sr.series import ACQUIRED, MEASURED, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
@@ -37,14 +35,14 @@ class ShownMaps:
 
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
-    def choose_contrast(self, verdict_contrast: str) -> str:
+    def choose_contrast(self, evidence_contrast: str) -> str:
         """Return the name of the contrast to show first, or "" if there are no maps.
 
-        This is the contrast of the verdict's evidence (`verdict_contrast`, "" if there is none),
+        This is the contrast of the run's evidence (`evidence_contrast`, "" if there is none),
         otherwise the contrast of all conditions, otherwise the first contrast.
         """
         contrasts = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
-        preferred = (verdict_contrast, "all", *contrasts)
+        preferred = (evidence_contrast, "all", *contrasts)
         return next((contrast for contrast in preferred if contrast in contrasts), "")
 
     def find_least_smoothing(self, contrast: str, stat: str) -> float:
@@ -61,12 +59,6 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
     """
     stats, regions = sort_maps_of_run(maps)
     return ShownMaps(stats=stats, regions=regions)
-
-
-def find_verdict_contrast(rows: Sequence[MetricRow], verdict: VerdictFacts) -> str:
-    """Return the contrast of the evidence for a verdict, or "" if there is no such evidence."""
-    evidence = find_strongest("function", rows, [verdict["best"]]) if verdict["best"] else None
-    return "" if evidence is None else evidence.contrast
 
 
 def list_names(series_names: Sequence[str]) -> tuple[str, ...]:
@@ -168,9 +160,3 @@ def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: "Scene") -> tu
     maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
     peak_map = maps_by_series.get(ACQUIRED) or next(iter(maps_by_series.values()))
     return peak_voxel(peak_map.volume, scene.mask)
-
-
-def flag_entries(flags: Facts) -> list[Mapping[str, object]]:
-    """Return the quality-control flags of a run as text entries."""
-    entries = flags["flags"]
-    return entries if isinstance(entries, list) else []

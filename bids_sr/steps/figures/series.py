@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
+from bids_sr.pipeline.artifacts import Evidence, Image, Mask, Series
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
@@ -80,7 +80,7 @@ def draw_output(
     series: dict[str, Series],
     tsnr: dict[str, Image],
     bold_mask_hr: Mask,
-    verdict: Verdict,
+    evidence: Evidence,
     tpms_bold: list[Image] | None = None,
     *,
     n_dummy: int = 0,
@@ -88,15 +88,14 @@ def draw_output(
     """Draw tSNR maps, and a carpet plot of the super-resolved series.
 
     The tSNR maps show the acquired and the super-resolved series. The super-resolved series is the
-    best method of the verdict, or else the last of `series`. `series` and `tsnr` contain the
+    best method of the evidence, or else the last of `series`. `series` and `tsnr` contain the
     methods, or B-spline if there are none; `tsnr` also contains the acquired series.
     """
     from bids_sr.figures.maps import overlay_figure
     from bids_sr.figures.motion import carpet_figure, carpet_rows
     from bids_sr.report.evaluation_rows import series_text
 
-    best_name = verdict["best"]
-    drawn_name = best_name if best_name in series else next(reversed(series))
+    drawn_name = evidence.best if evidence.best in series else next(reversed(series))
     grid = read_grid(bold_mask_hr)
     ratios = {
         series_text(name): resample_to(tsnr[name], *grid, order=0)

@@ -23,7 +23,6 @@ from bids_sr.group import (
     announce_inputs,
     describe_call,
     iter_func_folders,
-    make_group_names,
     mixed_settings_error,
     mixed_settings_lines,
     require_readable,
@@ -199,7 +198,7 @@ def find_scans_group(
     }
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.anat.months)
     return ScansGroup(
-        names=make_group_names(settings.selection.session_label, kind="scans"),
+        names=GroupNames(sessions=settings.selection.session_label, kind="scans"),
         tables=tables,
         protocols=protocols,
         months=months,

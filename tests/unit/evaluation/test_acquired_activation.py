@@ -6,8 +6,9 @@ import pytest
 from bids_sr.evaluation.acquired_activation import (
     active_voxels,
     compare_with_acquired,
+    find_lost_activation,
     kept_rows,
-    lost_sentences,
+    write_lost_activation,
 )
 from bids_sr.evaluation.qc_flags import lost_activation_flags
 from bids_sr.metrics.rows import MetricRow
@@ -118,7 +119,7 @@ def test_flags_name_contrasts_lost_at_every_smoothing_and_sentences_the_worst() 
     thumb = by_contrast["thumb"][5.0]
     assert values["srgan", "acquired_slope", "thumb", 5.0].value == thumb.slope
     assert values["srgan", "acquired_r", "thumb", 5.0].n == thumb.voxels
-    sentences = lost_sentences(rows, ["sbl", "srgan"])
-    assert list(sentences) == ["srgan"]
-    assert sentences["srgan"].values["contrast"] == "thumb"
-    assert "10 %" in sentences["srgan"].text
+    lost = find_lost_activation(rows, ["sbl", "srgan"])
+    assert list(lost) == ["srgan"]
+    assert lost["srgan"].contrast == "thumb"
+    assert "10 %" in write_lost_activation("srgan", lost["srgan"]).text

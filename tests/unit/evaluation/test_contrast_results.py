@@ -14,7 +14,7 @@ from bids_sr.evaluation.contrast_text import (
     state_text,
     write_contrast_lines,
 )
-from bids_sr.evaluation.evidence import accuracy_evidence
+from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.statements import Statement
@@ -48,7 +48,7 @@ def test_what_may_be_interpreted_follows_from_both_states(active, brain):
 
 
 def collect(rows):
-    return collect_results(rows, "sbl", accuracy_evidence(rows, ["sbl"]))
+    return collect_results(rows, "sbl", find_strongest("function", rows, ["sbl"]))
 
 
 def states_of(rows):
@@ -104,7 +104,7 @@ def test_a_measured_value_decides(measured, half, tested, expected):
     result = collect([*rows, *make_measured_rows(estimates)])["all"]
     assert (result.active.state, result.brain.state) == (expected, expected)
     tested_states = {None: "not testable", (0.1, 0.2): "not supported", (0.5, 0.1): "recovered"}
-    assert result.active.tested.state == tested_states[tested]
+    assert result.active.test.state == tested_states[tested]
 
 
 def test_without_active_voxels_the_measured_value_of_the_brain_decides():

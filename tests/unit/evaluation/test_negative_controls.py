@@ -4,15 +4,14 @@ import math
 
 import pytest
 
-from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
+from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.supporting_sentences import (
     write_comparison,
     write_controls,
     write_specificity,
 )
-from bids_sr.evaluation.verdict import claim_specific
 from bids_sr.evaluation.words import DECISIONS
 from bids_sr.metrics.rows import MetricRow
 
@@ -62,7 +61,8 @@ def test_negative_controls_are_named_after_their_method():
 
 def specific_claim(*rows):
     """Return the claim about sbl."""
-    return claim_specific(find_strongest("function", rows, ["sbl"]), "sbl")
+    claims = gather_evidence(rows, methods=["sbl"], baselines=()).claims
+    return next(claim for claim in claims if claim.kind == "specific")
 
 
 def test_an_interval_above_zero_supports_the_claim():

@@ -16,8 +16,8 @@ from bids_sr.evaluation.qc_flags import (
     activation_flags,
     artifact_flag,
     distortion_flag,
-    harm_flags,
 )
+from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.metrics.rows import MetricRow
 
 SHAPE = (20, 20, 8)
@@ -190,6 +190,10 @@ def level(
     )
 
 
+def flag_harm(rows, methods):
+    return gather_evidence(rows, methods=methods, baselines=()).flags
+
+
 def test_added_detail_worse_than_none_is_flagged():
     rows = [
         level("srgan", -1.64, 0.3, "acquired40"),
@@ -197,7 +201,7 @@ def test_added_detail_worse_than_none_is_flagged():
         level("sbl", 0.5, 0.02, "acquired40"),
     ]
     rows += [level("ratio", -0.5, 0.1), level("focuss", -0.05, 0.1)]
-    flags = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
+    flags = {flag.series: flag for flag in flag_harm(rows, ["srgan", "sbl", "focuss", "tv"])}
     assert {name: flag.raised for name, flag in flags.items()} == {
         "srgan": True,
         "sbl": False,
@@ -212,6 +216,6 @@ def test_added_detail_worse_than_none_is_flagged():
     self_test = [
         level("srgan", -0.2, 0.1, statistic="tested_share", band="n/a", reference="oneLevelDown")
     ]
-    assert [(flag.series, flag.raised) for flag in harm_flags(self_test, ["srgan", "sbl"])] == [
+    assert [(flag.series, flag.raised) for flag in flag_harm(self_test, ["srgan", "sbl"])] == [
         ("srgan", True)
     ]

@@ -8,10 +8,10 @@ import sys
 from dataclasses import replace
 
 import pytest
+from verdicts import judge_rows
 
 from bids_sr.evaluation.evidence import Evidence, _decide, find_strongest, main_regions
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow, read_table, table_text
@@ -74,7 +74,7 @@ def reference_map_rows(**changes):
 
 
 def judge(rows, methods=("srgan", "sbl"), **options):
-    return make_verdict(rows, methods=methods, baselines=BASELINES, **options)
+    return judge_rows(rows, methods, BASELINES, **options)
 
 
 def limits_of(verdict):
@@ -136,7 +136,11 @@ def test_a_method_better_than_all_references_is_more_accurate():
     comparison = "better than interpolation and denoising (contrast all, whole brain)"
     assert comparison in verdict.lines[1].text
     assert "7 % [6, 8] in the whole brain" in verdict.lines[2].text
-    assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
+    assert (verdict.status, verdict.evidence.best, verdict.evidence.not_applied) == (
+        "more accurate",
+        "sbl",
+        (),
+    )
     expected_limits = {Statement.ONLY_DETAIL, Statement.MAPS_WITHOUT_ERROR, Statement.SRGAN}
     assert limits_of(verdict).keys() >= expected_limits
     sentences = {
@@ -152,7 +156,7 @@ def test_a_method_better_than_all_references_is_more_accurate():
     )
     claim = next(
         line_or_text
-        for line_or_text in verdict.claims
+        for line_or_text in verdict.evidence.claims
         if (line_or_text.kind, line_or_text.series) == ("function", "srgan")
     )
     assert (claim.holds, claim.unbeaten) == (False, ["inject"])
@@ -224,9 +228,9 @@ def test_zerofill_and_sdmod_must_be_exceeded_if_computed(plain):
     ]
     rows = [r for r in rows if not (r.minus == plain and r.value > 0.05)]
     options = {"methods": ("sbl",), "baselines": [name for name in BASELINES if name != plain]}
-    assert verdict_values(make_verdict(rows, **options), "function")["sbl"] == 0.0
+    assert verdict_values(judge_rows(rows, **options), "function")["sbl"] == 0.0
     rows = [gain("sbl", plain, 0.05, region=r.region) if r.minus == plain else r for r in rows]
-    assert verdict_values(make_verdict(rows, **options), "function")["sbl"] == 1.0
+    assert verdict_values(judge_rows(rows, **options), "function")["sbl"] == 1.0
 
 
 def test_methods_not_applied_are_named_first_and_not_compared():
@@ -242,14 +246,14 @@ def test_methods_not_applied_are_named_first_and_not_compared():
     )
     calibrated = {"series": {"sbl": {"calibration": "it was not used: another field of view"}}}
     explained = judge(
-        [*reference_map_rows(), share], not_applied=["sbl"], one_level=calibrated
+        [*reference_map_rows(), share], not_applied=["sbl"], self_test_facts=calibrated
     ).to_json()
     text = str(explained["not_applied_text"])
     assert "In the self-test, sbl is less accurate than zero filling" in text
     assert "reduction in squared error: −3 %" in text
     assert "over 6 segments of the run: −5 to −1 %" in text
     assert text.endswith(" of sbl: it was not used: another field of view.")
-    assert (verdict.best, verdict.not_applied) == ("srgan", ("sbl",))
+    assert (verdict.evidence.best, verdict.evidence.not_applied) == ("srgan", ("sbl",))
     assert verdict_values(verdict, "applied") == {"srgan": 1.0, "sbl": 0.0}
     assert set(verdict_values(verdict, "function")) == {"srgan"}
     assert not any("sbl" in (s.row.series, s.row.minus) for s in verdict.sentences if s.row)
@@ -257,7 +261,7 @@ def test_methods_not_applied_are_named_first_and_not_compared():
     assert neither_applied.to_json()["not_applied_text"].startswith(
         "srgan and sbl were not applied (zero filled)."
     )
-    assert (neither_applied.status, neither_applied.best) == ("not applied", "")
+    assert (neither_applied.status, neither_applied.evidence.best) == ("not applied", "")
     assert neither_applied.headline == Statement.NOTHING_APPLIED
 
 
@@ -367,14 +371,14 @@ def test_without_a_reference_accuracy_is_not_assessed():
 
 @pytest.mark.parametrize(("noise", "expected"), [(0.005, False), (0.0105, False), (0.014, True)])
 def test_high_thermal_noise_is_reported_as_a_limitation(noise, expected):
-    verdict = judge([share("sbl", 0.27)], one_level={**ONE_LEVEL, "thermal_noise": noise})
+    verdict = judge([share("sbl", 0.27)], self_test_facts={**ONE_LEVEL, "thermal_noise": noise})
     limit = limits_of(verdict).get(Statement.THERMAL_NOISE)
     assert (limit is not None and limit.values["noise"] == f"{noise:.1%}") is expected
 
 
 def test_without_a_reference_the_self_test_is_reported():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
-    verdict = judge(rows, one_level=ONE_LEVEL)
+    verdict = judge(rows, self_test_facts=ONE_LEVEL)
     assert Statement.AS_INTERPOLATED in states_of(verdict)[0]
     assert verdict.headline.endswith("nothing finer than 6 mm.")
     assert Statement.NOT_ACCURACY in limits_of(verdict)
@@ -387,27 +391,29 @@ def test_without_a_reference_the_self_test_is_reported():
     assert verdict.status == "not assessed"
     assert not any(s.decision for s in verdict.sentences)
     assert {s.row.series for s in verdict.sentences if s.row} == {"sbl"}
-    both_tested = judge([*rows, share("srgan", 0.31)], one_level={**ONE_LEVEL, "series": {}})
-    assert both_tested.best == "srgan"
-    harmful = judge([*rows, share("srgan", -0.2)], one_level={**ONE_LEVEL, "series": {}})
+    both_tested = judge([*rows, share("srgan", 0.31)], self_test_facts={**ONE_LEVEL, "series": {}})
+    assert both_tested.evidence.best == "srgan"
+    harmful = judge([*rows, share("srgan", -0.2)], self_test_facts={**ONE_LEVEL, "series": {}})
     assert states_of(harmful)[-1] == [Statement.DO_NOT_USE, Statement.SELF_TEST]
     assert harmful.lines[-1].sentences[1] == self_test_of(harmful, "srgan")
     assert "self-test (12 → 6 mm)" in harmful.lines[-1].text
     assert [line.status for line in harmful.lines] == ["not assessed", "not more accurate"]
     assert "is less accurate than zero filling" in harmful.lines[-1].text
     assert self_test_of(harmful, "srgan").values["value"] == "−20 %"
-    very_harmful = judge([*rows, share("srgan", -156.2)], one_level={**ONE_LEVEL, "series": {}})
+    very_harmful = judge(
+        [*rows, share("srgan", -156.2)], self_test_facts={**ONE_LEVEL, "series": {}}
+    )
     values = self_test_of(very_harmful, "srgan").values
     assert values["value"] == "below −100 %"
     assert values["interval"].endswith("below −100 to below −100 %")
-    unclear = judge([*rows, share("srgan", -0.02)], one_level={**ONE_LEVEL, "series": {}})
+    unclear = judge([*rows, share("srgan", -0.02)], self_test_facts={**ONE_LEVEL, "series": {}})
     assert Statement.DO_NOT_USE not in states_of(unclear)[-1]
     values = self_test_of(unclear, "srgan").values
     assert values["decision"] == "does not differ detectably from"
     assert values["value"] == "−2 %"
     assert values["interval"].endswith("−6 to 2 %")
     # with a reference, the self-test is reported but does not decide
-    with_reference = judge([*reference_map_rows(), *rows], one_level=ONE_LEVEL)
+    with_reference = judge([*reference_map_rows(), *rows], self_test_facts=ONE_LEVEL)
     assert not any(Statement.AS_INTERPOLATED in states for states in states_of(with_reference))
     assert self_test_of(with_reference, "sbl").values["decision"] == "is more accurate than"
     assert self_test_of(with_reference, "sbl").values["value"] == "27 %"
@@ -415,7 +421,7 @@ def test_without_a_reference_the_self_test_is_reported():
 
 def test_calibrated_maps_have_a_warning():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
-    verdict = judge(rows, one_level={**ONE_LEVEL, "calibrated": True})
+    verdict = judge(rows, self_test_facts={**ONE_LEVEL, "calibrated": True})
     assert "27 %" not in verdict.headline
     assert Statement.CALIBRATED in limits_of(verdict)
     assert Statement.NOT_ACCURACY not in limits_of(verdict)
@@ -426,7 +432,8 @@ def test_calibrated_maps_have_a_warning():
         "series": {"sbl": {"share": 0.27, "calibration": text}},
     }
     assert any(
-        s.text == f"Calibration of sbl: {text}." for s in judge(rows, one_level=facts).sentences
+        s.text == f"Calibration of sbl: {text}."
+        for s in judge(rows, self_test_facts=facts).sentences
     )
     assert self_test_of(verdict, "sbl").values["value"] == "27 %"
 
@@ -587,10 +594,10 @@ def test_methods_that_lost_the_acquired_activation_are_named_first_and_not_recom
     assert first.status == "less accurate"
     assert second.sentences[1].state is Statement.AS_INTERPOLATED
     assert second.sentences[1].values["series"] == "sbl"
-    assert verdict.best == "sbl"
-    assert judge(lost, ("sbl", "srgan")).best == "sbl"
+    assert verdict.evidence.best == "sbl"
+    assert judge(lost, ("sbl", "srgan")).evidence.best == "sbl"
     assert Statement.CHECKS_FAILED in limits_of(verdict)
-    assert judge(lost, ("srgan",)).best == "srgan", "no other method can be shown"
+    assert judge(lost, ("srgan",)).evidence.best == "srgan", "no other method can be shown"
     assert not any("srgan" in line.text for line in judge(lost[:2]).lines[:-1])
 
 
@@ -656,9 +663,11 @@ def test_a_reference_without_reproducible_detail_is_not_assessed():
     ]
     assert not any(s.decision for s in verdict.sentences)
     assert math.isnan(verdict_values(verdict, "function")["sbl"])
-    assert verdict.best == "sbl"  # neither method was assessed: the default method, which is last
+    assert (
+        verdict.evidence.best == "sbl"
+    )  # neither method was assessed: the default method, which is last
     with_self_test = judge(
-        [*rows, *maps, share("sbl", 0.27)], methods=("sbl",), one_level=ONE_LEVEL
+        [*rows, *maps, share("sbl", 0.27)], methods=("sbl",), self_test_facts=ONE_LEVEL
     )
     assert states_of(with_self_test) == states_of(verdict)
     assert with_self_test.headline.endswith("finer than 6 mm.")

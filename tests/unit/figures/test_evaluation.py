@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from figure_helpers import content_of, kept
+from verdicts import judge_rows
 
+from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.figures import (
     canvas,
     evaluation as evaluation_figures,
@@ -19,6 +21,7 @@ from bids_sr.figures.forest import forest_figure
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.report.evaluation_rows import negative_control_gains
+from bids_sr.series import get_kind
 from bids_sr.steps.figures.evaluation import draw_evaluation
 from bids_sr.steps.figures.fluctuations import draw_variance
 from bids_sr.steps.figures.quality import draw_quality
@@ -376,7 +379,12 @@ def halves(images, tmp_path):
 
 
 VERDICT = {"headline": BAD, "sentences": [], "limits": []}
-FLAGS = {"flags": [{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]}
+FLAG = Flag(name="broad", raised=True, text=BAD)
+
+
+def gather(rows):
+    methods = [name for name in LEVELS if get_kind(name) == "method"]
+    return replace(judge_rows(rows, methods).evidence, flags=(FLAG,))
 
 
 def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
@@ -384,7 +392,7 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
     return draw_evaluation(
         rows,
         VERDICT,
-        FLAGS,
+        gather(rows),
         *boldref_and_mask,
         halves,
         has_truth=has_truth,
@@ -394,7 +402,7 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
 
 
 def quality_derivatives() -> list[Derivative]:
-    return draw_quality(evaluation(), FLAGS)
+    return draw_quality(evaluation(), gather(evaluation()))
 
 
 def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):

@@ -18,8 +18,12 @@ from mapmaker import mapped
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch
 from scipy import ndimage
+from verdicts import judge_rows
 
 from bids_sr.config.levels import StoredMaps
+from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.detail_support import DetailSupport
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
@@ -218,13 +222,16 @@ def maps_of_run(
     return derivatives
 
 
-def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
-    """Return the viewer of a run whose verdict is about one method."""
+BEST = RunEvidence(best="sbl")
+
+
+def fragment_of(maps, evidence, brain=BRAIN, level="full") -> str:
+    """Return the viewer of a run."""
     drawn = show_viewer(
         maps,
         brain,
-        rows,
-        {"best": best},
+        {},
+        evidence,
         brain.like(brain.data.astype(np.float32)),
         series_names=["bspline", "srgan", "sbl"],
         n_runs=1,
@@ -234,9 +241,9 @@ def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
     return content_of(drawn, "viewer", html=True)
 
 
-def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
+def viewer_of(maps, evidence=BEST, brain=BRAIN) -> dict:
     """Return the content of the viewer."""
-    return content_of_viewer(fragment_of(maps, rows, best, brain))
+    return content_of_viewer(fragment_of(maps, evidence, brain))
 
 
 @pytest.mark.parametrize(
@@ -257,11 +264,19 @@ def test_the_viewer_starts_with_method_and_contrast_of_the_verdict(best, judged,
         value=0.2,
         contrast=judged,
     )
-    content = viewer_of(maps_of_run(), [row, replace(row, series="srgan")], best)
+    methods = [best] if best else []
+    evidence = judge_rows([row, replace(row, series="srgan")], methods).evidence
+    content = viewer_of(maps_of_run(), evidence)
     assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
     assert content["series"] == ["acquired", "bspline", "srgan", "sbl"]
     assert content["smoothings"] == ["none", "5 mm"]
     assert len(content["maps"]) == 16
+
+
+def judge_nothing():
+    """Return verdict and evidence of a run without any metrics."""
+    verdict = judge_rows([], ["sbl"])
+    return verdict.to_json(), verdict.evidence
 
 
 def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
@@ -280,7 +295,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
     drawn = draw_overview(
         [],
-        {"best": "sbl"},
+        *judge_nothing(),
         {},
         pd.DataFrame({"framewise_displacement": [0.1]}),
         maps,
@@ -304,7 +319,7 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
         if (figure_derivative.entities["desc"], figure_derivative.entities["contrast"])
         == ("activation", "all")
     )
-    content = viewer_of(maps, [], "sbl", brain)
+    content = viewer_of(maps, brain=brain)
     ends = {
         ax.images[-1].get_clim()[1]
         for figure in (overview, activation)
@@ -340,14 +355,13 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
     images = SceneImages(
         bold_mask_hr=BRAIN, roi_hr=BRAIN, boldref=BRAIN.like(MASK.astype(np.float32))
     )
+    verdict, evidence = judge_nothing()
+    test = RegionResult(state=state, test=DetailSupport(state=state))
+    result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
     drawn = draw_overview(
         [],
-        {
-            "best": "sbl",
-            "contrasts": [
-                {"contrast": "allWithoutFace", "map": "all", "active": {"state": state}}
-            ],
-        },
+        verdict,
+        replace(evidence, results={"sbl": {"allWithoutFace": result}}),
         {},
         pd.DataFrame({"framewise_displacement": [0.1]}),
         maps,
@@ -368,7 +382,7 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
 
 
 def test_a_preview_is_described_as_such_and_names_its_file():
-    content = viewer_of(maps_of_run(), [], "sbl")
+    content = viewer_of(maps_of_run())
     description = decode_map(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
     assert description == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
     name = "sub-01_ses-b_task-a_space-boldref_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
@@ -390,7 +404,7 @@ def test_the_viewer_shows_all_maps_and_names_stored_files():
         if derivative.entities["desc"].startswith("sbl")
     ]
     content_by_level = {
-        level: content_of_viewer(fragment_of(maps, [], "sbl", level=level))
+        level: content_of_viewer(fragment_of(maps, BEST, level=level))
         for level in ("minimal", "standard", "full")
     }
     assert (
@@ -408,9 +422,9 @@ def test_the_viewer_shows_all_maps_and_names_stored_files():
         )
     }
     assert "a link to the file is shown below the viewer" in fragment_of(
-        maps, [], "sbl", level="standard"
+        maps, BEST, level="standard"
     )
-    assert "maps are not stored" in fragment_of(maps, [], "sbl", level="minimal")
+    assert "maps are not stored" in fragment_of(maps, BEST, level="minimal")
 
 
 def test_mni_coordinates_cover_the_whole_field_of_view():

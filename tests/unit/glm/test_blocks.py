@@ -17,9 +17,10 @@ from bids_sr.glm.blocks import (
 )
 from bids_sr.glm.design import frame_times
 from bids_sr.glm.halves import half_weights
-from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 SHAPE, N, TR = (9, 8, 3), 120, 2.0
@@ -55,14 +56,14 @@ def test_events_of_different_modulation_are_different_blocks_with_effects_per_un
     blocks = find_blocks(events)
     assert [b.modulations for b in blocks] == [(), (3.0,), (2.0,), (2.0,), ()]
     design = block_design(events, n_volumes=N, tr=TR)
-    signal = 5 * events.time_series(frame_times(N, TR))["a"]
+    signal = 5 * events.responses(frame_times(N, TR), HemodynamicResponse())["a"][:, 0]
     np.testing.assert_allclose(design.weights.T @ signal, 5, atol=1e-6)
 
 
 def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits():
     events = table(*[(2.2 * k, 0.5, "ab"[k % 2]) for k in range(38)])
     rng = np.random.default_rng(0)
-    motion = pd.DataFrame(rng.normal(size=(46, 12)), columns=list(MODEL_MOTION))
+    motion = pd.DataFrame(rng.normal(size=(46, 12)), columns=list(MOTION_REGRESSORS))
     design = block_design(events, n_volumes=46, tr=TR, confounds=motion)
     assert design.dof >= 1
     assert (
@@ -77,7 +78,9 @@ def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits(
 
 def test_a_run_without_room_for_two_units_of_each_condition_is_not_split():
     events = table(*[(2.2 * k, 0.5, f"c{k % 17}") for k in range(38)])
-    motion = pd.DataFrame(np.random.default_rng(0).normal(size=(46, 12)), columns=[*MODEL_MOTION])
+    motion = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(46, 12)), columns=[*MOTION_REGRESSORS]
+    )
     with pytest.raises(TooFewBlocks, match="more volumes than the rank are required"):
         block_design(events, n_volumes=46, tr=TR, confounds=motion)
 
@@ -311,7 +314,10 @@ def test_a_block_whose_response_is_cut_off_is_used_if_half_of_it_is_in_the_run(
     assert all(block.used and block.share == 1 for block in complete)
     assert ("the a block at 170.0 s is excluded" in caplog.text) != used
     # An unused block remains in the model, so its response does not bias the other effects.
-    signal = 7 * events.time_series(frame_times(len(design.matrix), TR))["a"] + 100
+    signal = (
+        7 * events.responses(frame_times(len(design.matrix), TR), HemodynamicResponse())["a"][:, 0]
+        + 100
+    )
     np.testing.assert_allclose(design.weights.T @ signal, 7, atol=1e-6)
     halves = half_weights(design.blocks, {"a": 1.0}, design.leak)
     np.testing.assert_allclose(halves @ design.weights.T @ signal, 7, atol=1e-6)

@@ -15,12 +15,8 @@ from fmriprepconfounds import (
 )
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.confound_table import build_confound_table
-from bids_sr.glm.confounds import (
-    MOTION,
-    first_autocorrelation,
-    measure_changes,
-)
+from bids_sr.glm.confound_table import build_confound_table, first_autocorrelation, measure_changes
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
@@ -66,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     gm, wm, csf = (np.zeros(SHAPE, np.float32) for _ in range(3))
     gm[:5], wm[5:11], csf[11:] = 1, 1, 1
     six = rng.normal(size=(VOLUMES, 6)).cumsum(axis=0) * [0.05, 0.05, 0.05, 5e-4, 5e-4, 5e-4]
-    motion = pd.DataFrame(six, columns=list(MOTION))
+    motion = pd.DataFrame(six, columns=list(MOTION_PARAMETERS))
     files = make_run_files(folder / "bold.nii", motion, mask, [gm, wm, csf], DUMMIES)
     table, described = compute_own_confounds(files)
     library = compute_library_confounds(files, folder)

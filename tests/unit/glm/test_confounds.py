@@ -6,15 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.glm.confound_table import build_confound_table
-from bids_sr.glm.confounds import (
-    MOTION,
-    principal_components,
-    rms_displacement,
-    tissue_masks,
-)
+from bids_sr.glm.confound_table import build_confound_table, principal_components, tissue_masks
 from bids_sr.glm.drift import drift_basis
+from bids_sr.glm.head_motion import rms_displacement
 from bids_sr.glm.nonsteady import _count_nonsteady
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 
@@ -118,7 +114,7 @@ def test_confounds_table_of_a_series(tmp_path: Path) -> None:
     mask = np.zeros(shape, bool)
     mask[:, 1:-1] = True
     motion, still = (
-        pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION)),
+        pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION_PARAMETERS)),
         np.tile(np.eye(4), (volumes, 1, 1)),
     )
     with SeriesReader(tmp_path / "a.nii") as reader:
@@ -165,7 +161,7 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     shape, volumes = (8, 8, 4), 30
     data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
-    motion = pd.DataFrame(np.zeros((volumes, 6)), columns=list(MOTION))
+    motion = pd.DataFrame(np.zeros((volumes, 6)), columns=list(MOTION_PARAMETERS))
     tables = []
     for number, factor in enumerate((1.0, 3.0)):
         data[..., :3] *= factor
@@ -196,7 +192,7 @@ def test_components_read_only_the_rows_of_their_mask(
             writer.append(data[..., t])
     mask = np.zeros(shape, bool)
     mask[2:8, 8:16, 1:5] = True
-    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION))
+    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION_PARAMETERS))
     values: list[int] = []
     read = SeriesReader._read
 

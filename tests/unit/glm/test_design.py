@@ -12,8 +12,16 @@ from bids_sr.glm.design import (
     frame_times,
     scale_weights,
 )
-from bids_sr.glm.model_confounds import MOTION, model_confounds
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.io.confound_names import MOTION_REGRESSORS
+
+
+def predict(table: Events, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the response to each condition (T,)."""
+    responses = table.responses(times, HemodynamicResponse())
+    return {name: columns[:, 0] for name, columns in responses.items()}
 
 
 def events(**blocks: list[tuple[float, float]]) -> Events:
@@ -24,7 +32,7 @@ def events(**blocks: list[tuple[float, float]]) -> Events:
 def test_a_sustained_block_has_plateau_1_at_any_tr():
     for tr in (0.5, 2.0):
         times = frame_times(int(200 / tr), tr)
-        course = events(a=[(20.0, 100.0)]).time_series(times)["a"]
+        course = predict(events(a=[(20.0, 100.0)]), times)["a"]
         plateau = course[(times > 60) & (times < 115)]
         np.testing.assert_allclose(plateau, 1.0, atol=2e-3)
         np.testing.assert_allclose(course[times < 20], 0.0, atol=1e-9)
@@ -32,8 +40,8 @@ def test_a_sustained_block_has_plateau_1_at_any_tr():
 
 def test_an_event_before_the_run_affects_the_first_volumes():
     times = frame_times(100, 2.0)
-    early = events(a=[(-60.0, 58.0)]).time_series(times)["a"]
-    late = events(a=[(40.0, 58.0)]).time_series(times)["a"]
+    early = predict(events(a=[(-60.0, 58.0)]), times)["a"]
+    late = predict(events(a=[(40.0, 58.0)]), times)["a"]
     # tail of the same block 100 s (50 volumes) later
     np.testing.assert_allclose(early[:20], late[50:70], atol=5e-3)
     assert early[0] > 0.9
@@ -92,8 +100,8 @@ def test_an_event_after_the_last_volume_changes_nothing():
     times = frame_times(40, 1.0)
     inside = pd.DataFrame({"onset": [5.0], "duration": [4.0], "trial_type": ["a"]})
     late = pd.DataFrame({"onset": [41.0, 50.0], "duration": [4.0, 4.0], "trial_type": ["a", "b"]})
-    regressors = Events(pd.concat([inside, late])).time_series(times)
-    assert np.array_equal(regressors["a"], Events(inside).time_series(times)["a"])
+    regressors = predict(Events(pd.concat([inside, late])), times)
+    assert np.array_equal(regressors["a"], predict(Events(inside), times)["a"])
     assert not regressors["b"].any()
 
 
@@ -139,7 +147,7 @@ def test_degrees_of_freedom_count_collinear_columns_once(caplog):
 
 def test_a_contrast_collinear_with_a_confound_is_rejected():
     table = events(a=[(20.0, 20.0)])
-    course = table.time_series(frame_times(80, 2.0))["a"]
+    course = predict(table, frame_times(80, 2.0))["a"]
     confounds = pd.DataFrame({"copy": course})
     design = build_design(
         table, n_volumes=80, tr=2.0, confounds=confounds, confound_names=("copy",)
@@ -150,12 +158,14 @@ def test_a_contrast_collinear_with_a_confound_is_rejected():
 
 def test_motion_and_its_derivatives_enter_by_default():
     rng = np.random.default_rng(1)
-    confounds = pd.DataFrame({name: rng.standard_normal(60) for name in MOTION})
+    confounds = pd.DataFrame({name: rng.standard_normal(60) for name in MOTION_REGRESSORS})
     confounds.loc[0, "trans_x_derivative1"] = np.nan
     confounds["rot_z"] = 0.0  # without rotation no column of zeros is added to the model
     design = build_design(events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=confounds)
-    assert len(MOTION) == 12
-    assert [c for c in design.columns if c in MOTION] == [c for c in MOTION if c != "rot_z"]
+    assert len(MOTION_REGRESSORS) == 12
+    assert [c for c in design.columns if c in MOTION_REGRESSORS] == [
+        c for c in MOTION_REGRESSORS if c != "rot_z"
+    ]
     np.testing.assert_allclose(design.matrix[:, 1:12].mean(axis=0), 0, atol=1e-12)
 
 
@@ -173,7 +183,7 @@ def test_further_columns_of_the_table_do_not_change_the_model():
     default.
     """
     rng = np.random.default_rng(1)
-    names = [*MOTION, *(f"a_comp_cor_{k:02d}" for k in range(5))]
+    names = [*MOTION_REGRESSORS, *(f"a_comp_cor_{k:02d}" for k in range(5))]
     default_table = pd.DataFrame({name: rng.standard_normal(60) for name in names})
     further_names = (
         "csf",
@@ -201,7 +211,7 @@ def test_further_columns_of_the_table_do_not_change_the_model():
     assert model_confounds(wide_table) == tuple(names)
     assert default_design.columns == wide_design.columns
     np.testing.assert_array_equal(default_design.matrix, wide_design.matrix)
-    assert model_confounds(wide_table[:49]) == MOTION
+    assert model_confounds(wide_table[:49]) == MOTION_REGRESSORS
 
 
 @pytest.mark.parametrize(
@@ -213,7 +223,7 @@ def test_further_columns_of_the_table_do_not_change_the_model():
     ],
 )
 def test_error_of_invalid_confounds_names_the_problem(change, message):
-    confounds = pd.DataFrame({name: np.arange(60.0) for name in MOTION})
+    confounds = pd.DataFrame({name: np.arange(60.0) for name in MOTION_REGRESSORS})
     with pytest.raises(DesignError, match=message):
         build_design(events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=change(confounds))
 
@@ -261,7 +271,7 @@ def modulated(*rows: tuple[float, float, str, str]) -> Events:
 def test_modulation_is_the_amplitude_of_events_as_in_nilearn():
     times = frame_times(100, 2.0)
     rows = [(10, 8, "go", 2), (60, 8, "go", 0.5), (110, 8, "go", -1), (35, 8, "stop", 3)]
-    found = modulated(*rows).time_series(times)
+    found = predict(modulated(*rows), times)
     table = pd.DataFrame(rows, columns=["onset", "duration", "trial_type", "modulation"])
     expected = make_first_level_design_matrix(times, table, hrf_model="spm", drift_model=None)
     for name in ("go", "stop"):
@@ -271,13 +281,13 @@ def test_modulation_is_the_amplitude_of_events_as_in_nilearn():
 
 def test_a_type_without_modulation_has_amplitude_1_and_text_is_not_used():
     times = frame_times(100, 2.0)
-    plain = events(go=[(10, 8), (60, 8)], stop=[(35, 8)]).time_series(times)
+    plain = predict(events(go=[(10, 8), (60, 8)], stop=[(35, 8)]), times)
     partly = modulated((10, 8, "go", "2"), (60, 8, "go", "2"), (35, 8, "stop", "n/a"))
-    np.testing.assert_allclose(partly.time_series(times)["go"], 2 * plain["go"])
-    np.testing.assert_allclose(partly.time_series(times)["stop"], plain["stop"])
+    np.testing.assert_allclose(predict(partly, times)["go"], 2 * plain["go"])
+    np.testing.assert_allclose(predict(partly, times)["stop"], plain["stop"])
     for odd in ("high", "n/a", "inf"):
         table = modulated((10, 8, "go", "2"), (60, 8, "go", odd), (35, 8, "stop", "1"))
-        np.testing.assert_allclose(table.time_series(times)["go"], plain["go"])
+        np.testing.assert_allclose(predict(table, times)["go"], plain["go"])
 
 
 def test_weak_modulation_is_modeled_and_a_modulation_of_0_is_not():

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from bids_sr.api.task_inputs import load_confounds
-from bids_sr.glm.confounds import MOTION, framewise_displacement
+from bids_sr.glm.head_motion import framewise_displacement
 from bids_sr.glm.imported_confounds import (
     convert_to_numbers,
     import_confound_columns,
     read_confounds,
 )
-from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION, model_confounds
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 
 N = 60
 
@@ -23,7 +24,7 @@ OLD_MOTION = ("X", "Y", "Z", "RotX", "RotY", "RotZ")  # names before fMRIPrep 1.
 
 def with_old_names(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table with the column names of fMRIPrep 1.0 and 1.1."""
-    old_names = dict(zip(MOTION, OLD_MOTION, strict=True)) | {"csf": "CSF"}
+    old_names = dict(zip(MOTION_PARAMETERS, OLD_MOTION, strict=True)) | {"csf": "CSF"}
     old_names |= {f"a_comp_cor_{k:02d}": f"aCompCor{k:02d}" for k in range(7)}
     old_names |= {"framewise_displacement": "FramewiseDisplacement"}
     return frame.rename(columns=old_names)
@@ -31,7 +32,7 @@ def with_old_names(frame: pd.DataFrame) -> pd.DataFrame:
 
 def table() -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    names = (*MOTION, "csf", *(f"a_comp_cor_{k:02d}" for k in range(7)))
+    names = (*MOTION_PARAMETERS, "csf", *(f"a_comp_cor_{k:02d}" for k in range(7)))
     return pd.DataFrame({name: rng.normal(0, 0.1, N) for name in names})
 
 
@@ -46,8 +47,8 @@ def test_missing_derivatives_and_fd_are_computed_from_the_motion_parameters(tmp_
     confounds, described = import_confound_columns(
         write_table(table(), tmp_path), n_dummy=0, origin="fMRIPrep"
     )
-    six = table()[list(MOTION)].to_numpy()
-    for k, name in enumerate(MOTION):
+    six = table()[list(MOTION_PARAMETERS)].to_numpy()
+    for k, name in enumerate(MOTION_PARAMETERS):
         np.testing.assert_allclose(
             confounds[f"{name}_derivative1"][1:], np.diff(six[:, k]), atol=1e-9
         )
@@ -89,14 +90,14 @@ def test_the_first_five_components_without_gaps_enter_the_model():
     frame.loc[40:, ["a_comp_cor_00", "a_comp_cor_03"]] = np.nan
     frame.loc[0, "a_comp_cor_01"] = np.nan  # the first volume may lack a value
     components = [f"a_comp_cor_0{k}" for k in (1, 2, 4, 5, 6)]
-    assert model_confounds(frame) == (*MODEL_MOTION, *components)
-    assert model_confounds(frame.assign(**dict.fromkeys(components, np.nan))) == MODEL_MOTION
+    assert model_confounds(frame) == (*MOTION_REGRESSORS, *components)
+    assert model_confounds(frame.assign(**dict.fromkeys(components, np.nan))) == MOTION_REGRESSORS
 
 
 def test_sets_of_confounds_can_be_chosen_by_name():
     frame = convert_to_numbers(table())[0]
     five = tuple(f"a_comp_cor_0{k}" for k in range(5))
-    assert model_confounds(frame, ["motion"]) == MODEL_MOTION
+    assert model_confounds(frame, ["motion"]) == MOTION_REGRESSORS
     assert model_confounds(frame, ["acompcor", "csf"]) == (*five, "csf")
     assert model_confounds(frame, ["motion", "acompcor"]) == model_confounds(frame)
     assert model_confounds(frame, []) == ()
@@ -106,7 +107,7 @@ def test_sets_of_confounds_can_be_chosen_by_name():
 def test_the_evaluation_reads_motion_from_a_table_with_text():
     frame = convert_to_numbers(table())[0].assign(remark="ok")
     expected = {"framewise_displacement", *model_confounds(frame)}
-    assert set(MODEL_MOTION) < expected
+    assert set(MOTION_REGRESSORS) < expected
     assert set(load_confounds(frame, N)) == expected
 
 
@@ -132,5 +133,5 @@ def test_the_evaluation_reads_motion_from_a_table_of_fmriprep_1():
     frame = with_old_names(convert_to_numbers(table())[0])
     assert "FramewiseDisplacement" in frame
     columns = set(load_confounds(frame, N))
-    assert {*MOTION, "framewise_displacement"} <= columns
-    assert columns - {*MODEL_MOTION} <= {"framewise_displacement", *model_confounds(table())}
+    assert {*MOTION_PARAMETERS, "framewise_displacement"} <= columns
+    assert columns - {*MOTION_REGRESSORS} <= {"framewise_displacement", *model_confounds(table())}

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.glm.design import DesignSettings, build_design
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.inseparable_types import find_inseparable_types
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import measure_information
@@ -77,6 +78,8 @@ def test_types_that_vary_slowly_cannot_be_separated_from_drift() -> None:
 
 def test_types_that_a_confound_repeats_cannot_be_separated_from_confounds() -> None:
     table = pd.DataFrame(SPACED, columns=["onset", "duration", "trial_type"])
-    response = Events(table).time_series(np.arange(N_VOLUMES) * TR + TR / 2)["thumb"]
+    response = Events(table).responses(np.arange(N_VOLUMES) * TR + TR / 2, HemodynamicResponse())[
+        "thumb"
+    ][:, 0]
     confounds = pd.DataFrame({"trans_x": 3 * response - 1})
     assert groups(SPACED, confounds) == [("confounds", ("thumb",))]

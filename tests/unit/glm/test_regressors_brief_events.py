@@ -6,6 +6,7 @@ import pytest
 from scipy.special import gammainc
 
 from bids_sr.glm.design import build_design, contrast_vector, frame_times
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 
 N_VOLUMES = 100
@@ -23,7 +24,7 @@ def test_the_response_is_proportional_to_the_duration(tr: float, duration: float
     onsets = np.arange(5, 60, 9.37)
     table = pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": "flash"})
     times = frame_times(N_VOLUMES, tr)
-    course = Events(table).time_series(times)["flash"]
+    course = Events(table).responses(times, HemodynamicResponse())["flash"][:, 0]
     length, area = max(duration, 1e-3), duration or 1.0
     since = times[:, None] - onsets
     expected = ((plateau_share(since) - plateau_share(since - length)) / length * area).sum(axis=1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.summed_types import TimedEvent, find_summed_types
 
@@ -49,7 +50,10 @@ def test_a_summed_type_has_no_regressor_and_the_others_do_not_change() -> None:
         return Events.from_rows(["onset", "duration", "trial_type"], rows, "table")
 
     times = np.arange(60) * 2.0
-    plain, summed = read(BLOCKS).time_series(times), read(BLOCKS + BOTH).time_series(times)
+    plain, summed = (
+        read(BLOCKS).responses(times, HemodynamicResponse()),
+        read(BLOCKS + BOTH).responses(times, HemodynamicResponse()),
+    )
     assert list(plain) == list(summed) == ["little", "thumb"]
     for name, course in plain.items():
         np.testing.assert_array_equal(course, summed[name])

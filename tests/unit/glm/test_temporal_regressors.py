@@ -12,9 +12,9 @@ from scipy.linalg import toeplitz
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.block_effects import block_effects, temporal_components
 from bids_sr.glm.blocks import TooFewBlocks, block_design
-from bids_sr.glm.confounds import MOTION, framewise_displacement
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design
 from bids_sr.glm.design import DesignSettings, build_design
+from bids_sr.glm.head_motion import framewise_displacement
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import NoiseModel
@@ -29,6 +29,7 @@ from bids_sr.glm.temporal_regressors import (
     time_columns,
     uncensored_volumes,
 )
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader
 
 N, TR = 80, 2.0
@@ -41,8 +42,8 @@ def head_motion(spikes: tuple[int, ...] = SPIKES, n: int = N, size: float = 1.0)
     params = np.random.default_rng(0).normal(0, 0.01, (n, 6)) * [1, 1, 1, 0.01, 0.01, 0.01]
     for volume in spikes:
         params[volume:, 0] += size
-    table = pd.DataFrame(params, columns=list(MOTION))
-    for name in MOTION:
+    table = pd.DataFrame(params, columns=list(MOTION_PARAMETERS))
+    for name in MOTION_PARAMETERS:
         table[f"{name}_derivative1"] = table[name].diff()
     return table.assign(framewise_displacement=framewise_displacement(params))
 
@@ -89,7 +90,7 @@ def test_norm_of_the_derivatives_is_in_mm_and_degrees_and_its_threshold_is_inclu
     params[2:, 4] = np.radians(4.0)
     params[2:, 1] = 3.0
     np.testing.assert_allclose(motion_norm(params), [np.nan, 3.0, 5.0, 0.0])
-    table = pd.DataFrame(params, columns=list(MOTION))
+    table = pd.DataFrame(params, columns=list(MOTION_PARAMETERS))
     mask = uncensored_volumes(add_time_columns(TimeModel(enorm_censor=3.0), table), 4)
     assert mask.tolist() == [True, False, False, True]
 

@@ -38,7 +38,7 @@ def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def primary(values: pd.DataFrame, method: str = "sbl") -> list[Any]:
-    return list(pc.compare_primary(values, method).itertuples())
+    return list(pc.compare_primary(values, method, {}).itertuples())
 
 
 def by_participant(values: list[float]) -> dict[str, float]:
@@ -78,7 +78,7 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     tmp_path: Path,
 ) -> None:
     cohort(tmp_path, 12)
-    comparisons = tables._list_comparisons(joined(tmp_path), "sbl")
+    comparisons = tables._list_comparisons(joined(tmp_path), "sbl", None)
     first = next(comparisons.itertuples())
     assert {name: getattr(first, name) for name in BEYOND} == BEYOND
     assert set(first.rivals) == {"inject"}
@@ -103,7 +103,7 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     ]
     assert not any(
         row.part == "primary"
-        for finding in select_findings(comparisons, METHODS)
+        for finding in select_findings(comparisons, METHODS, {})
         for row in finding
     )
 
@@ -199,6 +199,19 @@ def test_p_values_are_corrected_for_the_number_of_tasks() -> None:
     assert "corrected for 2 tasks" in _primary_sentence(comparisons[0])
 
 
+def test_the_contrast_is_the_contrast_of_the_runs() -> None:
+    series = {"sbl": by_participant([0.3] * 7), "bspline": by_participant([0.1] * 7)}
+    values = pd.concat(
+        [values_of(series, contrast=name) for name in ("default", "motor")], ignore_index=True
+    )
+    for contrasts, expected in (({}, "default"), ({("tap", "n/a"): ["motor"]}, "motor")):
+        (row,) = pc.compare_primary(values, "sbl", contrasts).itertuples()
+        (finding,) = select_findings(compare_methods(values), ["sbl"], contrasts)
+        assert [row.contrast, finding[0].contrast] == [expected] * 2
+    other = {("tap", "n/a"): ["all"]}
+    assert pc.compare_primary(values, "sbl", other).empty, "the method has no value for it"
+
+
 def test_negative_explained_variance_is_not_called_more_accurate() -> None:
     series = {
         "sbl": by_participant([-0.1 + 0.01 * k for k in range(8)]),
@@ -216,7 +229,7 @@ def test_tasks_without_reference_data_are_named() -> None:
     }
     html = group_answer_html(pd.DataFrame(), {"tap": {"sub-01": 1}})
     assert "Accuracy not assessed: no reference data." in html
-    comparisons = pc.compare_primary(values_of(series), "sbl")
+    comparisons = pc.compare_primary(values_of(series), "sbl", {})
     html_of_two_tasks = group_answer_html(
         comparisons, {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)}
     )
@@ -288,9 +301,9 @@ def test_the_primary_comparison_uses_the_only_method_of_a_cohort(
     for n in range(6):
         rows = [detail("srgan", 0.3 + 0.01 * n), detail("bspline", 0.1), detail("zerofill", 0.15)]
         write_tables(tmp_path, f"{n:02d}", rows=rows)
-    _, comparisons = tables.write_tables(
-        tmp_path, GroupNames(), find_tables(tmp_path), method="sbl"
-    )
+    comparisons = tables.write_tables(
+        tmp_path, GroupNames(), find_tables(tmp_path), default_method="sbl"
+    ).comparisons
     (row,) = comparisons[comparisons["part"] == "primary"].itertuples()
     assert (row.series, row.n, row.n_above) == ("srgan", 6, 6)
     html = group_answer_html(comparisons, {"tap": {f"sub-{n:02d}": 1 for n in range(6)}})
@@ -396,13 +409,13 @@ def test_the_verdict_is_qualified_if_explained_variance_does_not_differ_from_0()
         "sbl": by_participant(list(0.02 * rng.normal(size=12))),
         "zerofill": by_participant(low),
     }
-    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"])
+    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"], {})
     assert list_claims(method_findings, ["sbl"])[0].startswith(
         "sbl has a higher explained variance than every baseline, but its explained variance does"
         " not differ from 0"
     )
     series["sbl"] = by_participant(list(0.3 + 0.02 * rng.normal(size=12)))
-    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"])
+    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"], {})
     assert list_claims(method_findings, ["sbl"])[0].startswith(
         "sbl is more accurate than every baseline"
     )

@@ -11,7 +11,11 @@ from bids_sr.group import output_files
 from bids_sr.group.output_files import GroupNames, list_group_files, replace_group_files
 from bids_sr.metrics.rows import MetricRow, table_text
 
-ALL, PRE, SCANS = GroupNames(), GroupNames(session="pre"), GroupNames(session="pre", kind="scans")
+ALL, PRE, SCANS = (
+    GroupNames(),
+    GroupNames(sessions=("pre",)),
+    GroupNames(sessions=("pre",), kind="scans"),
+)
 FILES = {
     "group.html": ALL,
     "group_metrics.tsv": ALL,
@@ -25,7 +29,7 @@ FILES = {
     "group_ses-pre_scans.html": SCANS,
     "group_ses-pre_scans_methods.tsv": SCANS,
     "group/figures/group_ses-pre_scans_desc-change.svg": SCANS,
-    "group_ses-pre2_metrics.tsv": GroupNames(session="pre2"),
+    "group_ses-pre2_metrics.tsv": GroupNames(sessions=("pre2",)),
     "group_scans.html": GroupNames(kind="scans"),
     "group_scans_methods.tsv": GroupNames(kind="scans"),
 }

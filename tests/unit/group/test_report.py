@@ -56,11 +56,11 @@ def content(folder: Path, count: int, **overrides: object) -> RunsContent:
         "names": GroupNames(),
         "tables": find_tables(folder),
         "joined_tables": group_values,
-        "comparisons": tables._list_comparisons(group_values, "sbl"),
+        "comparisons": tables._list_comparisons(group_values, "sbl", None),
         "maps": GroupMaps(),
         "absent": [],
         "method": "sbl",
-        "margin": None,
+        "requested_margin": None,
         "about": {"Command": "bids-sr"},
     }
     return RunsContent(**{**defaults, **overrides})
@@ -68,7 +68,7 @@ def content(folder: Path, count: int, **overrides: object) -> RunsContent:
 
 def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> None:
     comparisons, _ = make_comparisons(tmp_path, 12)
-    method_findings = group_verdicts.select_findings(comparisons, NAMES)
+    method_findings = group_verdicts.select_findings(comparisons, NAMES, {})
     lines = group_verdicts.list_claims(method_findings, NAMES)
     assert lines[0].startswith("sbl is more accurate than every baseline")
     assert lines[0].endswith("better than srgan.")
@@ -94,7 +94,7 @@ def test_a_less_accurate_method_is_called_worse() -> None:
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
     }
     comparisons = group_comparisons.compare(values_of(values), ["sbl"])
-    method_findings = group_verdicts.select_findings(comparisons, ["sbl"])
+    method_findings = group_verdicts.select_findings(comparisons, ["sbl"], {})
     assert group_verdicts.list_claims(method_findings, ["sbl"])[0].startswith(
         "sbl is worse than bspline (explained variance above the acquired Nyquist frequency"
     )
@@ -104,10 +104,14 @@ def test_the_sentence_states_that_participants_are_too_few_for_significance(
     tmp_path: Path,
 ) -> None:
     comparisons, _ = make_comparisons(tmp_path, 3)
-    text = group_verdicts.finding_sentence(group_verdicts.select_findings(comparisons, NAMES)[0])
+    text = group_verdicts.finding_sentence(
+        group_verdicts.select_findings(comparisons, NAMES, {})[0]
+    )
     assert "does not differ detectably from bspline" in text
     assert text.endswith(" With 3 non-zero differences, the smallest attainable p value is .25.")
-    lines = group_verdicts.list_claims(group_verdicts.select_findings(comparisons, NAMES), NAMES)
+    lines = group_verdicts.list_claims(
+        group_verdicts.select_findings(comparisons, NAMES, {}), NAMES
+    )
     assert lines[0].startswith(
         "No difference between sbl and a baseline could reach significance (with 3 non-zero"
     )
@@ -117,7 +121,9 @@ def test_the_sentence_reports_intervals_above_zero_that_are_not_significant(
     tmp_path: Path,
 ) -> None:
     comparisons, _ = make_comparisons(tmp_path, 6)
-    text = group_verdicts.finding_sentence(group_verdicts.select_findings(comparisons, NAMES)[0])
+    text = group_verdicts.finding_sentence(
+        group_verdicts.select_findings(comparisons, NAMES, {})[0]
+    )
     assert "above bspline, zerofill, inject and srgan by at least +0.0" in text
     assert "not significant after correction" in text
     assert "detectably" not in text
@@ -155,7 +161,7 @@ def test_all_participants_are_plotted(tmp_path: Path) -> None:
 
 def test_a_figure_of_thousands_shows_evenly_spaced_ranks(tmp_path: Path) -> None:
     (row,) = group_comparisons.compare_primary(
-        make_comparisons(tmp_path, 5)[1], "sbl"
+        make_comparisons(tmp_path, 5)[1], "sbl", {}
     ).itertuples()
     count = 2001
     row = row._replace(
@@ -243,7 +249,7 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
     assert is_inside(plot_paired_values([("", series), ("", series)]))
     rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
     assert is_inside(group_figures.differences_figure(rows))
-    (primary,) = group_comparisons.compare_primary(values, "sbl").itertuples()
+    (primary,) = group_comparisons.compare_primary(values, "sbl", {}).itertuples()
     primary = primary._replace(
         participants=participants,
         differences=np.fromiter(long.values(), float),

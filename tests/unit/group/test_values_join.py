@@ -134,7 +134,7 @@ def test_series_of_other_programs_are_compared_with_their_own_control(
     assert one(comparisons, "NORDIC", "NORDICSame", **keys_of_other_run).word == "better"
     assert one(comparisons, "NORDIC", "NORDICSame", **keys_of_other_run).role == "control"
     assert not ((comparisons["series"] == "NORDIC") & (comparisons["minus"] == "tedanaSame")).any()
-    method_findings = select_findings(comparisons, result.methods)
+    method_findings = select_findings(comparisons, result.methods, result.contrasts)
     assert {finding[0].series for finding in method_findings} == {"NORDIC", "tedana"}
     lines = list_claims(method_findings, result.methods)
     assert any(line.startswith("NORDIC is more accurate than every baseline") for line in lines)

@@ -16,10 +16,10 @@ from bids_sr.group.voxel_tests import (
 RNG = np.random.default_rng(5)
 
 
-def accumulate(values: np.ndarray, first: int = 0) -> RunningSums:
+def accumulate(values: np.ndarray) -> RunningSums:
     sums = RunningSums.empty(values.shape[1])
-    for number, row in enumerate(values, start=first):
-        sums.add(row, f"sub-{number}")
+    for row in values:
+        sums.add(row)
     return sums
 
 
@@ -58,9 +58,9 @@ def test_running_sums_equal_the_second_level_model_of_nilearn() -> None:
 def test_joined_parts_equal_a_single_sum() -> None:
     values = RNG.normal(3, 1, (7, 40))
     single, joined = accumulate(values), accumulate(values[:3])
-    joined.join(accumulate(values[3:], 3))
+    joined.join(accumulate(values[3:]))
     joined.join(RunningSums.empty(40))
-    assert joined.participants == single.participants
+    assert joined.n == single.n
     assert joined.mean == pytest.approx(single.mean, rel=1e-12)
     assert joined.squared_deviations == pytest.approx(single.squared_deviations, rel=1e-10)
 
@@ -71,7 +71,7 @@ def test_sums_can_be_restricted_to_some_voxels() -> None:
     sums = accumulate(values[:2])
     sums.restrict(restrict)
     for row in values[2:]:
-        sums.add(row[restrict], "x")
+        sums.add(row[restrict])
     assert sums.statistics()["t"] == pytest.approx(
         accumulate(values).statistics()["t"][restrict], rel=1e-6
     )

@@ -247,8 +247,7 @@ def test_the_figure_of_the_readme_labels_left_and_right(tmp_path, monkeypatch, f
     figures = []
     names = ("acquired", "B-spline", "super-resolved (sbl)", "measured")
     monkeypatch.setattr(drawing, "panels", lambda *_: dict.fromkeys(names, (image, image)))
-    monkeypatch.setattr(drawing, "best_method", lambda _: "sbl")
-    monkeypatch.setattr(drawing, "rows", lambda _: None)
+    monkeypatch.setattr(drawing, "read_verdict", lambda _: {"best": "sbl"})
     monkeypatch.setattr(drawing, "save", lambda figure, _: figures.append(figure))
     drawing.draw_example(tmp_path, tmp_path / "example.png")
     for axis in figures[0].axes[:4]:

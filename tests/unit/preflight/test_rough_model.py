@@ -6,10 +6,16 @@ import pytest
 
 from bids_sr.glm.blocks import find_blocks, response_shares
 from bids_sr.glm.design import DesignSettings, build_design, contrast_vector, frame_times
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, Events
-from bids_sr.preflight.rough_model import approximate_regressors, is_clearly_informative
+from bids_sr.preflight.rough_model import approximate_responses, is_clearly_informative
 
-N_DUMMY, HIGH_PASS = 2, 1 / 128
+N_DUMMY = 2
+HRF_MODELS = ("spm", "glover + derivative")
+
+
+def _model(hrf_model: str) -> DesignSettings:
+    return DesignSettings(hrf=HemodynamicResponse(hrf_model=hrf_model))
 
 
 def _events(rng: np.random.Generator, *, duration: float, length: float) -> Events:
@@ -23,11 +29,11 @@ def _events(rng: np.random.Generator, *, duration: float, length: float) -> Even
     return Events(pd.DataFrame(sorted(rows), columns=["onset", "duration", "trial_type"]))
 
 
-def _is_estimable(events: Events, n_volumes: int, tr: float) -> bool:
+def _is_estimable(events: Events, n_volumes: int, tr: float, model: DesignSettings) -> bool:
     try:
         design = build_design(
             events,
-            DesignSettings(high_pass=HIGH_PASS),
+            model,
             n_volumes=n_volumes,
             tr=tr,
             n_dummy=N_DUMMY,
@@ -39,7 +45,9 @@ def _is_estimable(events: Events, n_volumes: int, tr: float) -> bool:
     return True
 
 
-def test_designs_accepted_by_the_rough_model_are_estimable() -> None:
+@pytest.mark.parametrize("hrf_model", HRF_MODELS)
+def test_designs_accepted_by_the_rough_model_are_estimable(hrf_model: str) -> None:
+    model = _model(hrf_model)
     rng = np.random.default_rng(0)
     outcomes = []
     for _ in range(80):
@@ -47,23 +55,31 @@ def test_designs_accepted_by_the_rough_model_are_estimable() -> None:
         duration = float(rng.choice([0.0, 1.0, 4.0, 16.0]))
         events = _events(rng, duration=duration, length=n_volumes * tr)
         times = frame_times(n_volumes, tr)[N_DUMMY:]
-        accepted = is_clearly_informative(events, times, n_volumes * tr, tr, HIGH_PASS)
+        accepted = is_clearly_informative(events, times, n_volumes * tr, tr, model)
         assert not (accepted and duration == 0)
-        outcomes.append((accepted, _is_estimable(events, n_volumes, tr)))
+        outcomes.append((accepted, _is_estimable(events, n_volumes, tr, model)))
     assert (True, False) not in outcomes
     assert outcomes.count((True, True)) > 30
     assert outcomes.count((False, False)) > 5
 
 
+@pytest.mark.parametrize("hrf_model", HRF_MODELS)
 @pytest.mark.parametrize("duration", [4.0, 16.0])
-def test_rough_regressors_and_response_shares_approximate_nilearn(duration: float) -> None:
+def test_rough_regressors_and_response_shares_approximate_nilearn(
+    duration: float, hrf_model: str
+) -> None:
+    hrf = HemodynamicResponse(hrf_model=hrf_model)
     rng = np.random.default_rng(1)
     for _ in range(10):
         events = _events(rng, duration=duration, length=200.0)
         times = frame_times(100, 2.0)
-        exact = events.time_series(times)
-        for name, regressor in approximate_regressors(events, times).items():
-            np.testing.assert_allclose(regressor, exact[name], atol=0.03)
+        exact = events.responses(times, hrf)
+        for name, columns in approximate_responses(events, times, hrf).items():
+            # nilearn removes the main column from the derivative.
+            columns[:, 1:] -= columns[:, :1] * (
+                columns[:, :1].T @ columns[:, 1:] / (columns[:, 0] ** 2).sum().clip(1e-9)
+            )
+            np.testing.assert_allclose(columns, exact[name], atol=0.05)
         blocks = find_blocks(events)
-        rough = response_shares(blocks, times, 2.0, approximate_regressors)
-        np.testing.assert_allclose(rough, response_shares(blocks, times, 2.0), atol=0.05)
+        rough = response_shares(blocks, times, 2.0, hrf, approximate_responses)
+        np.testing.assert_allclose(rough, response_shares(blocks, times, 2.0, hrf), atol=0.05)

@@ -16,16 +16,20 @@ from bids_sr.bids import Findings
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.io.confound_names import list_columns
 from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.preflight import check
 from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.run_contrasts import resolve_run_contrasts
-from bids_sr.preflight.stats_model import _COLUMN, read_model
+from bids_sr.preflight.stats_model import read_model
 
 DOCS = Path(__file__).parents[3] / "docs"
 BOLD = Path("sub-01_task-tap_bold.nii.gz")
 TYPES = {BOLD: ("thumb", "little")}
+COLUMNS = list_columns(60)
+OPTIONS: dict[str, Any] = {"hrf": HemodynamicResponse(), "confound_columns": COLUMNS}
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 
@@ -67,7 +71,7 @@ def test_models_of_the_documentation_are_accepted(
     """Includes the model for fitlins."""
     findings = Findings()
     contrast_texts, confound_names = read_model(
-        write_model(documented(page), tmp_path), TYPES, findings
+        write_model(documented(page), tmp_path), TYPES, findings, **OPTIONS
     )
     assert not findings.problems
     assert resolve_contrasts(TYPES[BOLD], contrast_texts) == contrasts
@@ -121,7 +125,7 @@ REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a transformation": (_instruction(Name="Scale", Input=["trans_x"]), "transformation Scale"),
     "a derivative": (
         _instruction(Name="Convolve", Input=["trial_type.*"], Derivative=True),
-        "transformation Convolve",
+        "activation.hrf_model is 'spm'",
     ),
     "a convolved confound": (
         _instruction(Name="Convolve", Input=["trans_x"]),
@@ -177,6 +181,38 @@ REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("hrf_model", "fields", "accepted"),
+    [
+        ("spm", {}, True),
+        ("spm", {"Model": "glover"}, False),
+        ("glover", {}, False),
+        ("glover", {"Model": "glover", "Derivative": False}, True),
+        ("glover + derivative", {"Model": "glover", "Derivative": True}, True),
+        (
+            "glover + derivative",
+            {"Model": "glover", "Derivative": True, "Dispersion": True},
+            False,
+        ),
+        ("spm + derivative", {"Model": "spm"}, False),
+    ],
+)
+def test_the_convolution_must_have_the_response_of_the_settings(
+    hrf_model: str, fields: dict[str, Any], accepted: bool, tmp_path: Path
+) -> None:
+    model, findings = documented("recipes/stats_model.md"), Findings()
+    (convolution,) = [
+        instruction
+        for instruction in _node(model)["Transformations"]["Instructions"]
+        if instruction["Name"] == "Convolve"
+    ]
+    del convolution["Model"]
+    convolution.update(fields)
+    hrf = HemodynamicResponse(hrf_model=hrf_model)
+    read_model(write_model(model, tmp_path), TYPES, findings, hrf=hrf, confound_columns=COLUMNS)
+    assert [hrf_model in problem.why for problem in findings.problems] == [True] * (not accepted)
+
+
 @pytest.mark.parametrize("case", REJECTED)
 def test_unsupported_models_are_rejected_with_the_reason(case: str, tmp_path: Path) -> None:
     """Neither contrasts nor confounds of such a model are used."""
@@ -185,7 +221,7 @@ def test_unsupported_models_are_rejected_with_the_reason(case: str, tmp_path: Pa
     spoil(model)
     runs = {Path(f"sub-01_task-tap_run-{run}_bold.nii.gz"): TYPES[BOLD] for run in (1, 2)}
     path = write_model(model, tmp_path)
-    assert read_model(path, runs, findings) == ([], [])
+    assert read_model(path, runs, findings, **OPTIONS) == ([], [])
     (problem,) = findings.problems
     assert message in problem.why
     assert problem.what == f"--model {path}"
@@ -211,7 +247,7 @@ def test_a_trial_type_that_no_run_has_is_named_and_ignored(
     """A model may be written for participants, although some of them lack a type."""
     model, findings = documented("recipes/stats_model.md"), Findings()
     change(model)
-    contrasts, _ = read_model(write_model(model, tmp_path), TYPES, findings)
+    contrasts, _ = read_model(write_model(model, tmp_path), TYPES, findings, **OPTIONS)
     assert not findings.problems
     assert [name for name, _ in contrasts] == ["little", "thumb", "thumbVsLittle"]
     (notice,) = findings.notices
@@ -241,14 +277,14 @@ def test_a_contrast_of_a_type_that_is_not_modeled_has_its_reason(maker: BidsMake
 
 
 def test_a_missing_model_file_is_reported(tmp_path: Path) -> None:
-    read_model(tmp_path / "model.json", {}, findings := Findings())
+    read_model(tmp_path / "model.json", {}, findings := Findings(), **OPTIONS)
     assert findings.problems[0].why == "the model file cannot be read (No such file or directory)"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])
 def test_files_that_are_not_models_are_rejected(text: str, tmp_path: Path) -> None:
     findings = Findings()
-    assert read_model(write_model(text, tmp_path), TYPES, findings) == ([], [])
+    assert read_model(write_model(text, tmp_path), TYPES, findings, **OPTIONS) == ([], [])
     (problem,) = findings.problems
     assert "not a valid BIDS Stats Model" in problem.why
 
@@ -260,7 +296,7 @@ def test_weights_may_be_fractions_and_run_labels_may_have_leading_zeros(tmp_path
     model["Input"] = {"task": ["tap"], "run": [1, 2]}
     runs = {Path(f"sub-01_task-tap_run-{run}_bold.nii.gz"): TYPES[BOLD] for run in ("01", "02")}
     findings = Findings()
-    contrast_texts, _ = read_model(write_model(model, tmp_path), runs, findings)
+    contrast_texts, _ = read_model(write_model(model, tmp_path), runs, findings, **OPTIONS)
     assert not findings.problems
     weights = resolve_contrasts(TYPES[BOLD], contrast_texts)["2Of3"]
     assert weights == pytest.approx({"thumb": 2 / 3, "little": -0.25})
@@ -271,7 +307,7 @@ def test_weights_may_be_small_and_trial_types_repeated(tmp_path: Path) -> None:
     model, findings = documented("recipes/stats_model.md"), Findings()
     terms = [f"trial_type.{name}" for name in ("thumb", "little", "thumb")]
     _contrast(ConditionList=terms, Weights=[1e-05, -1, 2])(model)
-    contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, findings)
+    contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, findings, **OPTIONS)
     assert not findings.problems
     weights = resolve_contrasts(TYPES[BOLD], contrast_texts)["thumbVsLittle"]
     assert weights == {"thumb": 2.00001, "little": -1.0}
@@ -281,7 +317,7 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
     """Notices must not name an option that was not used."""
     types = {**TYPES, Path("sub-01_task-tap_run-2_bold.nii.gz"): ("thumb",)}
     contrast_texts, _ = read_model(
-        write_model(documented("recipes/stats_model.md"), tmp_path), types, Findings()
+        write_model(documented("recipes/stats_model.md"), tmp_path), types, Findings(), **OPTIONS
     )
     findings = Findings()
     roles = {bold: TypesOfRun.all_described(names) for bold, names in types.items()}
@@ -300,7 +336,7 @@ def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path
     _node(model)["DummyContrasts"] = {"Contrasts": [], "Test": "t"}
     first = _node(model)["Contrasts"][0] | {"Name": "thumb-little"}
     _node(model)["Contrasts"] = [first, first | {"Name": "thumb+little", "Weights": [1, 1]}]
-    contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, Findings())
+    contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, Findings(), **OPTIONS)
     assert resolve_contrasts(TYPES[BOLD], contrast_texts) == {
         "thumbLittle": {"thumb": 1.0, "little": -1.0},
         "thumbLittle2": {"thumb": 1.0, "little": 1.0},
@@ -318,25 +354,6 @@ def test_wildcards_of_confounds_match_columns_of_the_table() -> None:
     )
     assert model_confounds(table, []) == ()
     assert len(model_confounds(table.assign(**{f"{n}_derivative1": 0.0 for n in MOTION}))) == 13
-
-
-def test_all_columns_of_our_tables_can_be_named() -> None:
-    """Names of confounds are taken from `describe_columns` and the e2e tests."""
-    from bids_sr.glm.confound_table import _SIGNALS, describe_columns
-    from bids_sr.glm.confounds import MOTION as SIX
-
-    names = [
-        *("csf_wm", "rmsd", "dvars", "std_dvars", "framewise_displacement"),
-        *(
-            f"{name}{end}"
-            for name in (*SIX, *_SIGNALS)
-            for end in ("", "_derivative1", "_power2", "_derivative1_power2")
-        ),
-    ]
-    assert set(describe_columns(names)) == set(names)
-    numbered = ["t_comp_cor_00", "cosine03", "motion_outlier12", "non_steady_state_outlier00"]
-    assert all(_COLUMN.fullmatch(name) for name in (*names, *numbered))
-    assert not any(map(_COLUMN.fullmatch, ("trans_w", "csf_power3", "a_comp_cor_", "trial_type.")))
 
 
 def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) -> None:

@@ -17,14 +17,13 @@ import pytest
 from contrastrows import make_measured_rows, make_tested_rows
 from markupsafe import Markup
 from PIL import Image
+from verdicts import judge_rows
 
-from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.figures import canvas
 from bids_sr.figures.map_viewer import make_mni_nodes, viewer_html
 from bids_sr.figures.maps import MAP_COLORS
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.assembler import _embed, _PanelGroup, _Reportlet, _Section, write_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
@@ -75,9 +74,8 @@ def overview() -> Markup:
         *make_tested_rows(estimates),
         *make_measured_rows(estimates),
         *make_measured_rows(estimates, series="srgan"),
-        MetricRow(series="srgan", statistic="verdict_applied", value=1.0),
     ]
-    verdict = make_verdict(rows, methods=["sbl"], baselines=[], margin=0.0)
+    verdict = judge_rows(rows, ["sbl", "srgan"], (), margin=0.0)
     stem = "sub-01/ses-2/func/sub-01_ses-2_task-localizerOfHigherVisualAreas_run-1_res-hr"
     run = RunFacts(
         entities={"subject": "01", "session": "2", "task": "localizerOfHigherVisualAreas"},
@@ -89,7 +87,9 @@ def overview() -> Markup:
         masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
     )
     verdict_dict = {**verdict.to_json(), "status": "more accurate"}
-    return overview_html(verdict_dict, [*rows, *verdict.rows], {"bold_t1w_poor": True}, run)
+    return overview_html(
+        verdict_dict, verdict.evidence, [*rows, *verdict.rows], {"bold_t1w_poor": True}, run
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 from contrastrows import TESTED, make_measured_rows, make_tested_rows
+from verdicts import judge_rows
 
-from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.overview import RunFacts, overview_html
 
@@ -33,14 +33,8 @@ MEASURED = {
 
 
 def render_page(rows, methods=("sbl",), displacement=RUN.displacement):
-    verdict = make_verdict(
-        rows,
-        methods=methods,
-        baselines=["bspline"],
-        one_level=ONE_LEVEL,
-        displacement=displacement,
-    )
-    html = overview_html(verdict.to_json(), [*rows, *verdict.rows], {}, RUN, ONE_LEVEL)
+    verdict = judge_rows(rows, methods, displacement=displacement, self_test_facts=ONE_LEVEL)
+    html = overview_html(verdict.to_json(), verdict.evidence, [*rows, *verdict.rows], {}, RUN)
     return str(html).replace("\N{NO-BREAK SPACE}", " ")
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import pandas as pd
 from grouptables import values_of
 from shortnames import named_row
+from verdicts import judge_rows
 
+from bids_sr.evaluation.qc_flags import Flag
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.group.comparisons import compare
 from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.metrics.rows import MetricRow
@@ -210,14 +213,21 @@ def pages() -> dict[str, str]:
             "bspline": {"psnr": 30.0, "ssim": 0.8},
         },
     }
-    flags = [{"name": "task", "raised": True, "text": "Told <so>.", "remedy": "Do it."}]
+    evidence = judge_rows(rows, ["srgan", "sbl"], ()).evidence
+    flags = (
+        Flag(name="broad", raised=True, text="Told <so>."),
+        Flag(name="artifact", raised=False, text=""),
+    )
+    flagged = RunEvidence(flags=flags)
     return {
         "holdout": tables_html([HELD_OUT], rows),
         "images": tables_html([IMAGES], rows),
-        "placebo": negative_control_html(rows),
-        "verdict": verdict_html(VERDICT, rows, flags),
-        "guards": guards_html(rows, flags),
-        "many": verdict_html({**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}),
+        "placebo": negative_control_html(evidence, rows),
+        "verdict": verdict_html(VERDICT, flagged, rows),
+        "guards": guards_html(flagged, rows),
+        "many": verdict_html(
+            {**VERDICT, "sentences": [VERDICT["sentences"][0]] * 8}, RunEvidence()
+        ),
         "structural": tables_html(SCANS, scans),
         "summary": messages_html("warning", ["<w>"])
         + messages_html("note", ["n"])

@@ -10,9 +10,11 @@ from html import unescape
 import pytest
 from hypothesis import given, strategies as st
 from shortnames import named_row
+from verdicts import judge_rows
 
+from bids_sr.evaluation.qc_flags import Flag
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MetricRow
@@ -163,16 +165,21 @@ def test_single_volumes_are_compared_with_the_reference_and_with_baselines():
     assert line == ["srgan", "31.2 [1.00, 1.50]", "1.38 [1.00, 1.50]", "1.25 [1.00, 1.50]"]
 
 
+def show_controls(rows):
+    methods = list(dict.fromkeys(cells.series for cells in rows))
+    return tables.negative_control_html(judge_rows(rows, methods, ()).evidence, rows)
+
+
 def test_a_gain_is_called_specific_only_if_every_negative_control_is_beaten():
     beaten = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
-    html = unescape(tables.negative_control_html(beaten))
+    html = unescape(show_controls(beaten))
     assert "sbl is specific to this participant's own data." in html
     assert Statement.CONTROLS_MISSING.format(controls="sblShift") in html
     one_reached = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
     assert "pattern of the fluctuations in this run: the gain of sblOther" in (
-        tables.negative_control_html(one_reached)
+        show_controls(one_reached)
     )
-    html = tables.negative_control_html(
+    html = show_controls(
         [*one_reached, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
     )
     lines = table_cells(html, "Method − negative control: all, above")
@@ -188,7 +195,7 @@ def test_a_gain_is_called_specific_only_if_every_negative_control_is_beaten():
 def test_a_denoised_b_spline_is_not_a_negative_control():
     rows = [gain("sbl", "bsplinePca", 0.05), gain("sbl", "bsplineSmooth", 0.05)]
     assert evaluation_rows.negative_control_gains(rows) == []
-    assert "Method − negative control" not in tables.negative_control_html(rows)
+    assert "Method − negative control" not in show_controls(rows)
 
 
 def test_the_acquired_series_is_called_acquired():
@@ -230,7 +237,7 @@ VERDICT = {
 
 
 def test_the_verdict_begins_with_its_headline():
-    html = verdict_html.verdict_html(VERDICT)
+    html = verdict_html.verdict_html(VERDICT, RunEvidence())
     order = [
         html.index(part)
         for part in ("more true detail", "Measured: halves", "better than bspline", "One run")
@@ -270,9 +277,9 @@ def evidence_rows() -> list[MetricRow]:
 
 def test_the_evidence_is_one_table_of_the_best_method():
     rows = evidence_rows()
-    verdict = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
-    assert verdict["best"] == "sbl"
-    html = verdict_html.verdict_html(verdict, rows)
+    verdict = judge_rows(rows, ["srgan", "sbl"])
+    assert verdict.evidence.best == "sbl"
+    html = verdict_html.verdict_html(verdict.to_json(), verdict.evidence, rows)
     assert html.count("<table") == 1
     lines = table_cells(html, "Detail above the acquired Nyquist frequency, contrast all")
     assert "active voxels: |t| &gt; 4 in the acquired run" in html
@@ -304,28 +311,26 @@ def test_the_evidence_is_one_table_of_the_best_method():
 def test_the_mark_of_a_difference_follows_from_its_interval():
     """Ignore a sentence on images of the same two series."""
     rows = evidence_rows()
-    verdict = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
+    evidence = judge_rows(rows, ["srgan", "sbl"]).evidence
+    verdict = judge_rows(rows, ["srgan", "sbl"]).to_json()
     images = {"series": "sbl", "minus": "bspline", "region": "brain", "statistic": "psnr"}
     verdict["sentences"].append({**images, "text": "Images alike.", "decision": "unclear"})
     lines = table_cells(
-        verdict_html.verdict_html(verdict, rows),
+        verdict_html.verdict_html(verdict, evidence, rows),
         "Detail above the acquired Nyquist frequency, contrast all",
     )
     assert lines[1][7] == "▲ 0.200 [0.180, 0.220]"
     # The margin of the verdict makes all series equivalent.
-    margins = [
-        MetricRow(series="run", statistic="verdict_margin", value=0.5, region=region)
-        for region in ("acquired40", "brain")
-    ]
+    evidence = judge_rows(rows, ["srgan", "sbl"], margin=0.5).evidence
     lines = table_cells(
-        verdict_html.verdict_html(verdict, [*rows, *margins]),
+        verdict_html.verdict_html(verdict, evidence, rows),
         "Detail above the acquired Nyquist frequency, contrast all",
     )
     assert [line[7][:1] for line in lines[1:]] == ["=", "=", "=", "–", "–"]
 
 
 def test_an_empty_verdict_is_shown_as_no_verdict():
-    assert "No verdict" in verdict_html.verdict_html({})
+    assert "No verdict" in verdict_html.verdict_html({}, RunEvidence())
 
 
 def test_names_of_series_are_explained() -> None:
@@ -345,29 +350,15 @@ def test_names_of_series_are_explained() -> None:
 
 
 def test_raised_flags_warn_once_and_passed_ones_are_listed():
-    rows = [
-        row("run", "flag_distortion", 1),
-        row("acquired", "flag_broad", 0, contrast="thumb"),
-        row("acquired", "flag_task_not_done", math.nan),
-        row("sbl", "flag_harm", 1),
-    ]
-    flags = [
-        {
-            "name": "distortion",
-            "raised": True,
-            "text": "Edges lie 2 mm apart.",
-            "remedy": "Correct it.",
-        },
-        {"name": "broad", "raised": False, "text": "1 % of the brain.", "remedy": "Look."},
-    ]
-    html = verdict_html.guards_html(rows, flags)
-    assert html.count("class='warning'") == 2
-    assert "Edges lie 2 mm apart. Correct it." in html
-    assert "(sbl)" in html
+    flags = (
+        Flag(name="distortion", raised=True, text="Edges lie 2 mm apart."),
+        Flag(name="broad", raised=False, text="1 % of the brain.", contrast="thumb"),
+        Flag(name="task_not_done", raised=None, text="Unknown."),
+    )
+    html = verdict_html.guards_html(RunEvidence(flags=flags), [])
+    assert html.count("class='warning'") == 1
+    assert f"Edges lie 2 mm apart. {FLAGS['distortion'].remedy}" in html
     assert f"Passed: {FLAGS['broad'].passed}." in html
-    assert verdict_html._flags_html(rows).count("class='warning'") == 2
-    flag = FLAGS["distortion"]
-    assert f"{flag.failed}. {flag.remedy}" in verdict_html._flags_html(rows)
     assert "1 % of the brain" not in html
 
 
@@ -376,7 +367,7 @@ def test_quality_checks_show_unit_interval_and_region():
         row("sbl", "edge_mismatch_p90", 0.4, contrast="all", region="brain", lower=0.3, upper=0.5),
         row("run", "edge_mismatch", 1.9),
     ]
-    lines = table_cells(verdict_html.guards_html(rows), "Quality check values")
+    lines = table_cells(verdict_html.guards_html(RunEvidence(), rows), "Quality check values")
     assert lines[1] == ["distance between BOLD and T2* edges, median", "run", "–", "1.90 mm"]
     assert lines[2][1:] == ["sbl", "whole brain", "0.400 mm [0.300, 0.500], all"]
 
@@ -386,7 +377,9 @@ def test_a_quality_check_shows_its_largest_value():
         row("sbl", "edge_mismatch", value, region="brain", contrast=name)
         for name, value in (("faces", 0.01), ("all", 0.04), ("houses", 0.0))
     ]
-    html = verdict_html.guards_html([*rows, *(replace(cells, series="srgan") for cells in rows)])
+    html = verdict_html.guards_html(
+        RunEvidence(), [*rows, *(replace(cells, series="srgan") for cells in rows)]
+    )
     lines = table_cells(html, "Quality check values")
     assert [line[1:] for line in lines[1:]] == [
         [name, "whole brain", "0.040 mm all (largest of 3)"] for name in ("sbl", "srgan")
@@ -401,8 +394,8 @@ def test_external_text_is_escaped_everywhere():
         row(BAD, "gain_split_ev_beyond", 0.5, against="sblMirror", **share),
         row(BAD, "truth_ap", 0.5, against=BAD, **share),
         row(BAD, "pair_psnr", 30.0, **share),
-        row(BAD, "flag_broad", 1, **share),
     ]
+    flags = (Flag(name="broad", raised=True, text=BAD),)
     verdict = {
         "headline": BAD,
         "limits": [BAD],
@@ -410,12 +403,14 @@ def test_external_text_is_escaped_everywhere():
         * 9,
     }
     pages = [
-        tables.negative_control_html(rows),
+        show_controls(rows),
         tables.tables_html([tables.HELD_OUT], rows),
         tables.tables_html([tables.IMAGES], [row(BAD, "truth_psnr", 0.5, **share)]),
-        verdict_html.guards_html(rows, [{"raised": True, "text": BAD}]),
-        verdict_html.verdict_html(verdict, rows),
-        verdict_html.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
+        verdict_html.guards_html(RunEvidence(flags=flags), rows),
+        verdict_html.verdict_html(verdict, RunEvidence(), rows),
+        verdict_html.verdict_html(
+            {**verdict, "sentences": verdict["sentences"][:1]}, RunEvidence()
+        ),
     ]
     for html in pages:
         assert "&lt;script&gt;" in html
@@ -425,7 +420,7 @@ def test_external_text_is_escaped_everywhere():
 @pytest.mark.parametrize(
     "render",
     [
-        lambda: tables.negative_control_html([]),
+        lambda: show_controls([]),
         lambda: tables.tables_html([tables.HELD_OUT, tables.IMAGES], []),
     ],
 )
@@ -439,11 +434,13 @@ def test_imported_series_have_their_verdicts_in_the_box() -> None:
         "status": "more accurate",
         "text": f"NORDIC is more accurate. {BAD}",
     }
-    html = str(verdict_html.verdict_html({**VERDICT, "compared": [imported_verdict]}))
+    html = str(
+        verdict_html.verdict_html({**VERDICT, "compared": [imported_verdict]}, RunEvidence())
+    )
     assert "Series of other programs, compared with the acquired series" in html
     assert "NORDIC is more accurate." in html
     assert "<script>" not in html
-    assert "other programs" not in str(verdict_html.verdict_html(VERDICT))
+    assert "other programs" not in str(verdict_html.verdict_html(VERDICT, RunEvidence()))
 
 
 def test_series_are_described_by_the_right_kind():

@@ -7,11 +7,13 @@ import re
 from dataclasses import replace
 
 import pytest
+from verdicts import judge_rows
 
-from bids_sr.evaluation.evidence import accuracy_evidence
+from bids_sr.evaluation.evidence import find_strongest
+from bids_sr.evaluation.qc_flags import read_flags
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
 from bids_sr.evaluation.statements import Statement
-from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.overview import (
@@ -23,7 +25,6 @@ from bids_sr.report.overview import (
     _make_check_card,
     _make_correct_cards,
     _make_level_card,
-    _select_brain_rows,
     _write_cautions,
     flag_checks,
     motion_checks,
@@ -62,10 +63,12 @@ def evaluation_rows(gain=0.1):
 
 
 def judge(rows, **options):
-    verdict = make_verdict(
-        rows, methods=["srgan", "sbl"], baselines=["bspline"], margin=0.0, **options
-    )
-    return verdict.to_json(), [*rows, *verdict.rows]
+    verdict = judge_rows(rows, ["srgan", "sbl"], margin=0.0, **options)
+    return verdict.to_json(), verdict.evidence, [*rows, *verdict.rows]
+
+
+def gather(rows, methods=("srgan", "sbl")):
+    return judge_rows(rows, methods).evidence
 
 
 def test_the_header_names_run_resolution_and_volumes():
@@ -86,7 +89,7 @@ def facts_of(card):
 def test_the_best_method_leads_with_active_voxels_next_to_b_spline():
     methods = ["sbl", "srgan"]
     card = _make_level_card(
-        accuracy_evidence(evaluation_rows(), methods), "sbl", "blocks", methods
+        find_strongest("function", evaluation_rows(), methods), "sbl", "blocks", methods
     )
     assert card.value == "40 %"
     assert "explained by sbl" in card.label
@@ -106,7 +109,7 @@ def test_the_strongest_baseline_is_shown_next_to_the_method():
             for name, value in (("zerofill", 0.05), ("sdmod", 0.37), ("bsplinePca", 0.1))
         ),
     ]
-    card = _make_level_card(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks", ["sbl"])
+    card = _make_level_card(find_strongest("function", rows, ["sbl"]), "sbl", "blocks", ["sbl"])
     assert facts_of(card)[2:4] == [
         "B-spline interpolation: 2 %",
         "Strongest baseline (sdmod): 37 %",
@@ -125,7 +128,9 @@ def test_values_below_zero_are_numbers_with_the_state():
         for cells in low_rows
     ]
     facts = facts_of(
-        _make_level_card(accuracy_evidence(low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"])
+        _make_level_card(
+            find_strongest("function", low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"]
+        )
     )
     assert facts[2] == "B-spline interpolation: −30 %"
     assert facts[3].startswith("Whole brain: below −100 %")
@@ -133,7 +138,11 @@ def test_values_below_zero_are_numbers_with_the_state():
         replace(cells, value=-1.64, lower=-1.9, upper=-1.4) for cells in evaluation_rows()
     ]
     card = _make_level_card(
-        accuracy_evidence(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"], "not supported"
+        find_strongest("function", harmful_rows, ["srgan"]),
+        "srgan",
+        "blocks",
+        ["srgan"],
+        "not supported",
     )
     assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "not supported")
 
@@ -152,9 +161,7 @@ def overview_without_reference(**changes):
         row("sbl", "tested_share", 0.27, 0.04, n=8),
         row("sdmod", "tested_share", 0.1, 0.03, n=8),
     ]
-    return overview_html(
-        *judge(rows, one_level={**ONE_LEVEL, **changes}), {}, RUN, {**ONE_LEVEL, **changes}
-    )
+    return overview_html(*judge(rows, self_test_facts={**ONE_LEVEL, **changes}), {}, RUN)
 
 
 def test_a_run_without_a_reference_gets_advice_on_its_maps_and_on_acquisition():
@@ -183,7 +190,7 @@ def test_a_calibrated_run_shows_results_of_calibrated_runs_and_no_advice_to_cali
     for calibrated in (True, False):  # A calibration run that did not help was not used.
         facts = {**ONE_LEVEL, "calibrated": calibrated}
         html = overview_html(
-            *judge(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
+            *judge(rows, self_test_facts=facts), {}, replace(RUN, calibrated=True)
         )
         assert EARLIER_ACCURACY[calibrated].active in html
         assert EARLIER_ACCURACY[not calibrated].active not in html
@@ -194,21 +201,21 @@ def test_a_calibrated_run_shows_results_of_calibrated_runs_and_no_advice_to_cali
 @pytest.mark.parametrize("measured", [True, False])
 def test_the_check_of_added_detail_names_its_basis(measured):
     basis = "contrast all" if measured else "self-test"
-    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
-    rows = [*(evaluation_rows() if measured else []), *applied]
+    rows = evaluation_rows() if measured else []
     for series, value in (("sbl", 0.0), ("srgan", 1.0)):
-        (check,) = flag_checks([*rows, row(series, "flag_harm", value)], self_test=not measured)
+        flags = read_flags([row(series, "flag_harm", value)])
+        (check,) = flag_checks(replace(gather(rows), flags=tuple(flags)))
         assert check.passed is not bool(value)
         assert f"({basis})" in check.text
         assert ("srgan" in check.text) is bool(value)
-    verdict, rows = judge([*(evaluation_rows() if measured else []), row("sbl", "flag_harm", 0.0)])
-    assert f"({basis})</a>" in overview_html(verdict, rows, {}, RUN, ONE_LEVEL)
+    html = overview_html(*judge([*rows, row("sbl", "tested_share", 0.2)]), {}, RUN)
+    assert f"({basis})</a>" in html
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
 def test_each_method_has_a_sentence_and_a_mark(gain, kind):
-    verdict, rows = judge(evaluation_rows(gain=gain))
-    html = overview_html(verdict, rows, {}, RUN)
+    verdict, evidence, rows = judge(evaluation_rows(gain=gain))
+    html = overview_html(verdict, evidence, rows, {}, RUN)
     assert verdict["headline"] == " ".join(line["text"] for line in verdict["lines"])
     assert f"class='answer {kind}'" in html
     headlines = re.findall(
@@ -230,22 +237,15 @@ def test_method_names_are_defined_at_first_use():
     assert html.index("sbl: sparse") < html.index("srgan: SRGAN")
 
 
-def test_a_verdict_without_lines_shows_its_headline():
-    verdict, rows = judge(evaluation_rows())
-    del verdict["lines"]
-    html = overview_html(verdict, rows, {}, RUN)
-    assert f"<span class='mark' aria-hidden='true'>✓</span> {verdict['headline']}" in html
-
-
 def test_the_reference_is_named_with_its_voxel_size():
-    verdict, rows = judge(evaluation_rows())
-    html = overview_html(verdict, rows, {}, RUN)
+    verdict, evidence, rows = judge(evaluation_rows())
+    html = overview_html(verdict, evidence, rows, {}, RUN)
     assert (
         "The reference is the same run measured at 3 mm, and the contrast is <em>all</em>." in html
     )
     assert "half of the task blocks" in html
     assert "Detail is the part of the effect" in html
-    at_rest = overview_html(verdict, rows, {}, replace(RUN, at_rest=True))
+    at_rest = overview_html(verdict, evidence, rows, {}, replace(RUN, at_rest=True))
     assert "the seed is <em>all</em>." in at_rest
     assert "blocks" not in at_rest
     reference_map_rows = [replace(cells, reference="truth") for cells in evaluation_rows()]
@@ -255,28 +255,27 @@ def test_the_reference_is_named_with_its_voxel_size():
 
 
 def test_a_method_that_was_not_applied_is_named_first_and_has_no_number():
-    verdict, rows = judge(evaluation_rows(), not_applied=["sbl"])
-    html = overview_html(verdict, rows, {}, RUN)
+    verdict, evidence, rows = judge(evaluation_rows(), not_applied=["sbl"])
+    html = overview_html(verdict, evidence, rows, {}, RUN)
     assert html.index("sbl was not applied") < html.index("class='headline'")
     assert "<strong>10 %</strong>" in html
     assert "<strong>40 %</strong>" not in html
     assert "Acquire a calibration run" in html
-    verdict, rows = judge(evaluation_rows(), not_applied=["sbl", "srgan"])
-    html = overview_html(verdict, rows, {}, RUN)
+    verdict, evidence, rows = judge(evaluation_rows(), not_applied=["sbl", "srgan"])
+    html = overview_html(verdict, evidence, rows, {}, RUN)
     assert "class='answer idle'" in html
     assert "No method was applied" in html
     assert not any(word in html for word in ("40 %", "not measured"))
     self_test_rows = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
     page = overview_html(
-        *judge(self_test_rows, not_applied=["sbl", "srgan"], one_level=ONE_LEVEL),
+        *judge(self_test_rows, not_applied=["sbl", "srgan"], self_test_facts=ONE_LEVEL),
         {},
         RUN,
-        ONE_LEVEL,
     )
     assert page.count("reduction in squared error: 1 %") == 1
     assert page.count("no network was trained for this resolution.") == 1
     assert "Acquire a calibration run" not in overview_html(
-        verdict, rows, {}, replace(RUN, calibrated=True)
+        verdict, evidence, rows, {}, replace(RUN, calibrated=True)
     )
 
 
@@ -289,13 +288,16 @@ def test_the_correct_fraction_is_shown_after_the_explained_detail():
             for region, value in (("brain", 0.34), ("acquired40", 0.5))
         ),
     ]
-    (card,) = _make_correct_cards(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks")
+    (card,) = _make_correct_cards(find_strongest("function", rows, ["sbl"]), "sbl", "blocks")
     assert card.value == "50 %"
     assert "in the sbl map is correct" in card.label
     assert facts_of(card)[1].endswith("[49, 51] %")
     assert facts_of(card)[-1] == "Whole brain: 34 % [33, 35]"
     assert (
-        _make_correct_cards(accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl", "blocks") == []
+        _make_correct_cards(
+            find_strongest("function", evaluation_rows(), ["sbl"]), "sbl", "blocks"
+        )
+        == []
     )
     html = overview_html(
         *judge([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
@@ -312,24 +314,26 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
         row("srgan", "flag_harm", 1.0),
         row("sbl", "flag_harm", 0.0),
     ]
+    evidence = RunEvidence(flags=tuple(read_flags(rows)))
     checks = [
         *motion_checks(RUN.displacement),
         *registration_checks({"bold_t1w_poor": True}),
-        *flag_checks(rows, ["tv"]),
+        *flag_checks(evidence),
     ]
     failed = [
         "Registration: 1 warning",
         FLAGS["distortion"].failed,
-        f"{FLAGS['harm'].failed}: srgan",
+        f"{FLAGS['harm'].failed} (self-test): srgan",
     ]
     assert [check.text for check in checks if not check.passed] == failed
     card = _make_check_card(checks, measured=True)
     assert (card.value, card.label) == ("2 of 5", "checks passed")
     assert card.facts == tuple(f"Failed: {text}" for text in failed)
     html = overview_html(*judge(evaluation_rows()), {"bold_t1w_poor": True}, RUN)
-    assert "<strong>1 of 2</strong><span>checks passed</span>" in html
-    assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
-    assert "wrong detail of the srgan maps" in _list_remedies(rows, ["tv"])[1]
+    assert "<strong>2 of 3</strong><span>checks passed</span>" in html
+    assert (html.count("chip passed"), html.count("chip failed")) == (2, 1)
+    assert "wrong detail of the srgan maps" in _list_remedies(evidence)[1]
+    assert len(_list_remedies(replace(evidence, not_applied=("srgan",)))) == 1
 
 
 def test_facts_without_a_registration_are_not_a_check():
@@ -341,14 +345,16 @@ def test_facts_without_a_registration_are_not_a_check():
     )
     assert (
         overview_html(*judge(evaluation_rows()), {"roi_voxels": 900}, RUN).count("class='chip ")
-        == 1
+        == 2
     )
 
 
 def test_large_motion_is_named_first_and_as_the_next_step():
     moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
-    verdict, rows = judge(evaluation_rows(), displacement=moving.displacement)
-    html = overview_html(verdict, [*rows, row("acquired", "flag_broad", 1.0)], {}, moving)
+    verdict, evidence, rows = judge(
+        [*evaluation_rows(), row("acquired", "flag_broad", 1.0)], displacement=moving.displacement
+    )
+    html = overview_html(verdict, evidence, rows, {}, moving)
     assert html.index("0.5 mm in 89 % of the volumes") < html.index("class='headline'")
     assert "<strong>Next:</strong> Check head motion first" in html
 
@@ -415,8 +421,8 @@ def test_a_reference_without_reproducible_detail_shows_no_number():
     rows = [
         replace(row, value=math.nan, lower=math.nan, upper=math.nan) for row in evaluation_rows()
     ]
-    verdict, rows = judge(rows)
-    html = overview_html(verdict, rows, {}, RUN)
+    verdict, evidence, rows = judge(rows)
+    html = overview_html(verdict, evidence, rows, {}, RUN)
     assert Statement.NO_DETAIL in verdict["headline"]
     assert "class='answer open'" in html
     assert "<strong>not measured</strong>" in html
@@ -431,8 +437,7 @@ def test_the_failed_check_of_added_detail_names_its_regions():
         else cells
         for cells in evaluation_rows()
     ]
-    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
-    (check,) = flag_checks([*rows, *applied, row("sbl", "flag_harm", 1.0)], best="sbl")
+    (check,) = flag_checks(gather(rows))
     assert check.text.endswith("(contrast all): sbl in whole brain")
 
 
@@ -453,7 +458,6 @@ def below_rows(**levels):
             for method, by_contrast in levels.items()
             for contrast, value in by_contrast.items()
         ),
-        *(row(method, "verdict_applied", 1.0) for method in levels),
     ]
 
 
@@ -470,28 +474,21 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
     rows += [
         row("sbl", "ev", -0.5, contrast="y", region="brain", reference="truth", band="beyond")
     ]
-    text = _write_cautions(rows, accuracy_evidence(rows, ["srgan", "sbl"]), "sbl").replace(
-        "\xa0", " "
-    )
+    evidence = gather(rows)
+    text = _write_cautions(evidence).replace("\xa0", " ")
     assert "by sbl" not in text, "results of the best method are in the table"
     assert "added by srgan" in text
     assert "9 of 10 contrasts: every contrast other than <em>all</em>." in text
-    flagged_rows = [*rows, row("sbl", "flag_harm", 0.0)]
-    (check,) = flag_checks(flagged_rows, best="sbl")
+    (check,) = flag_checks(evidence)
     assert (check.passed, "sbl" in check.text, "1 of 3 contrasts" in check.text) == (
         False,
         True,
         True,
     )
-    assert flag_checks(flagged_rows)[0].passed
-    assert (
-        _write_cautions(evaluation_rows(), accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl")
-        == ""
-    )
-    assert _write_cautions(rows, None, "sbl") == ""
-    brain_rows = _select_brain_rows(rows, accuracy_evidence(rows, ["sbl"]), "sbl")
+    assert flag_checks(replace(evidence, best=""))[0].passed
+    assert _write_cautions(gather(evaluation_rows())) == ""
+    brain_rows = evidence.brain_rows["sbl"]
     assert {name for name, cells in brain_rows.items() if cells.value < 0} == {"faceMinusOthers"}
-    assert _select_brain_rows(rows, None, "sbl") == {}
     html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert "Caution" not in html
     html = overview_html(*judge(rows), {}, RUN)
@@ -500,9 +497,11 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
 
 
 def test_the_map_of_a_single_run_is_the_map_of_the_participant():
-    verdict, _ = judge([])
+    verdict, evidence, rows = judge([])
     sentence = "This is the only run of its task, so its map is the map of the participant."
     for described in ("", "simulated"):
         run = replace(RUN, described=described, only_run=True)
-        assert sentence in overview_html(verdict, [], {}, run)
-        assert sentence not in overview_html(verdict, [], {}, replace(run, only_run=False))
+        assert sentence in overview_html(verdict, evidence, rows, {}, run)
+        assert sentence not in overview_html(
+            verdict, evidence, rows, {}, replace(run, only_run=False)
+        )

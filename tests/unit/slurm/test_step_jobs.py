@@ -499,9 +499,9 @@ def test_small_steps_run_in_the_driver(tmp_path: Path) -> None:
     from bids_sr.steps.activation import join_quality
     from bids_sr.steps.map_comparison import compare_maps
     from bids_sr.steps.run_verdict import decide_verdict, raise_flags
-    from bids_sr.steps.self_test import gather_tested
+    from bids_sr.steps.self_test import gather_self_tests
 
-    for small_step in (join_quality, gather_tested, decide_verdict, raise_flags):
+    for small_step in (join_quality, gather_self_tests, decide_verdict, raise_flags):
         assert is_small(pe.Node(small_step.interface(), name="m")), small_step.__name__
     assert not is_small(pe.Node(compare_maps.interface(), name="m"))
     assert not is_small(node(tmp_path))

@@ -16,8 +16,9 @@ from shortnames import measure_of
 
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import MOTION, model_confounds
+from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import Events, read_events
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import COLUMNS, read_frame
@@ -89,7 +90,7 @@ def run(tmp_path_factory):
                 np.nan if t == 0 and "der" in name else round(rng.standard_normal(), 5)
                 for t in range(80)
             ]
-            for name in MOTION
+            for name in MOTION_REGRESSORS
         }
     )
     return {
@@ -196,7 +197,7 @@ def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
     t = by_name(maps)["space-boldref_contrast-thumb_stat-t_desc-acquiredFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     for selected_map, default_map in zip(
-        maps_of(run, "acquired", tmp_path, nuisance=list(MOTION))[0],
+        maps_of(run, "acquired", tmp_path, nuisance=list(MOTION_REGRESSORS))[0],
         maps_of(run, "acquired", tmp_path)[0],
         strict=True,
     ):
@@ -236,7 +237,7 @@ def test_maps_are_named_and_described(run, tmp_path):
     sidecar = statmap.sidecar
     assert sidecar["SkullStripped"] is True
     assert "2 x 2 x 4 mm" in sidecar["Resolution"]
-    assert sidecar["Model"]["Confounds"] == list(MOTION)
+    assert sidecar["Model"]["Confounds"] == list(MOTION_REGRESSORS)
     assert sidecar["Model"]["DegreesOfFreedom"] == 78 - sidecar["Model"]["DesignRank"]
     assert sidecar["Model"]["NoiseModel"].startswith("autoregressive of order 6")
     json.dumps([dict(map_.sidecar) for map_ in maps])
@@ -523,8 +524,11 @@ def test_the_methods_text_states_the_fitted_model(run, tmp_path) -> None:
 
 
 def test_acompcor_is_used_if_the_run_has_enough_volumes():
-    columns = ["global_signal", *MOTION, "a_comp_cor_00", "a_comp_cor_01"]
-    for volumes, expected in ((49, MOTION), (50, (*MOTION, "a_comp_cor_00", "a_comp_cor_01"))):
+    columns = ["global_signal", *MOTION_REGRESSORS, "a_comp_cor_00", "a_comp_cor_01"]
+    for volumes, expected in (
+        (49, MOTION_REGRESSORS),
+        (50, (*MOTION_REGRESSORS, "a_comp_cor_00", "a_comp_cor_01")),
+    ):
         assert (
             model_confounds(pd.DataFrame(0.0, index=range(volumes), columns=columns)) == expected
         )

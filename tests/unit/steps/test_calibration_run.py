@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -61,8 +62,8 @@ class CalibrationRun:
         image.header.set_xyzt_units("mm", "sec")
         image.header["pixdim"][4] = 2.0
         nb.save(image, self.folder / "bold.nii")
-        motion = pd.DataFrame(self.params, columns=list(MOTION))
-        options = {"n_dummy": 0, "tr": 2.0, **self.more}
+        motion = pd.DataFrame(self.params, columns=list(MOTION_PARAMETERS))
+        options = {"n_dummy": 0, "tr": 2.0, "hrf": HemodynamicResponse(), **self.more}
         with SeriesReader(self.folder / "bold.nii") as bold:
             self.patterns, facts = measure_calibration(
                 bold, Volume(brain(), AFFINE), self.matrices, motion, self.facts, **options
@@ -135,7 +136,9 @@ def test_the_task_is_regressed_out_if_there_is_an_events_file(
 ) -> None:
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n8\t10\ttap\n28\t10\trest\n")
-    task_regressor = calibration_fluctuations._task_regressors(events, 2.0, 20)
+    task_regressor = calibration_fluctuations._task_regressors(
+        events, 2.0, 20, HemodynamicResponse()
+    )
     assert task_regressor.shape == (20, 1)  # Rest is not a condition.
     calibration_run.data[brain()] += 120 * task_regressor[:, 0]
     with_task, before = calibration_run.measure()
@@ -343,6 +346,7 @@ def test_the_calibration_run_has_its_own_head_motion() -> None:
             read_image(Path("mask.nii")),
             events=None,
             tr=3.0,
+            hrf=HemodynamicResponse(),
             factor=(2.0, 2.0, 1.0),
             random_seed=1,
             outputs=Outputs(output_dir=Path("out")),

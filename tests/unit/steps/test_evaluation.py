@@ -12,8 +12,9 @@ from shortnames import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.design import DesignSettings, frame_times
-from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
@@ -27,7 +28,7 @@ from bids_sr.steps.evaluation import (
     gather_fine_effects,
 )
 from bids_sr.steps.linear_models import DesignInputs
-from bids_sr.steps.self_test import gather_tested
+from bids_sr.steps.self_test import gather_self_tests
 
 SHAPE, N = (16, 14, 3), 100
 AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0, 1]])
@@ -64,7 +65,8 @@ def files(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("in")
     rng = np.random.default_rng(0)
-    regressors = EVENTS.time_series(frame_times(N, 2.0))
+    responses = EVENTS.responses(frame_times(N, 2.0), HemodynamicResponse())
+    regressors = {name: columns[:, 0] for name, columns in responses.items()}
     data = (
         500
         + rng.normal(0, 2, (*SHAPE, N))
@@ -112,7 +114,9 @@ def test_options_change_the_effects(files, effects_files, tmp_path):
     assert effects(files, "bspline", tmp_path, has_measured=False).ranks == ()
     assert len(sbl_effects.blocks) == 8
     rng = np.random.default_rng(1)
-    table = pd.DataFrame({name: rng.standard_normal(N) for name in (*MOTION, "a_comp_cor_00")})
+    table = pd.DataFrame(
+        {name: rng.standard_normal(N) for name in (*MOTION_REGRESSORS, "a_comp_cor_00")}
+    )
     with_confounds = effects(files, "sbl", tmp_path, table)
     # motion and its derivatives
     assert with_confounds.leak.shape[1] == sbl_effects.leak.shape[1] + 12
@@ -245,7 +249,7 @@ def test_self_test_scores_are_gathered_with_reasons_for_missing_ones():
         },
         {"sdmod": {"share": 0.1, "stretches": 0, "stretch_volumes": 0}},
     ]
-    rows, summary = gather_tested(
+    rows, summary = gather_self_tests(
         cards,
         series_names=["bspline", "zerofill", "sdmod", "inject", "ratio", "srgan", "sbl"],
         network_names=["srgan"],

@@ -11,8 +11,8 @@ import pytest
 from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid, write_linear
 from nitransforms.resampling import apply as their_resampling
 
-from bids_sr.glm.confounds import MOTION as NAMES
-from bids_sr.glm.model_confounds import MOTION as IN_MODEL, model_confounds
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -196,7 +196,10 @@ def test_the_model_uses_the_same_confounds_of_fmriprep_as_of_our_table(tmp_path)
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     FmriprepMaker.confounds(path, np.tile(SIX, (3, 1)), 0)
     table, _ = imported.import_confounds(path, origin="x", n_dummy=0)
-    assert model_confounds(table) == (*IN_MODEL, *(f"a_comp_cor_{k:02d}" for k in range(5)))
+    assert model_confounds(table) == (
+        *MOTION_REGRESSORS,
+        *(f"a_comp_cor_{k:02d}" for k in range(5)),
+    )
 
 
 def test_non_steady_state_outliers_follow_the_dummies_of_this_run(tmp_path):
@@ -227,7 +230,7 @@ def test_components_of_fmriprep_20_enter_the_model_in_numerical_order(tmp_path):
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     names = [f"a_comp_cor_{k:02d}" for k in range(95, 105)]
     columns = [
-        *(f"{name}{suffix}" for suffix in ("", "_derivative1") for name in NAMES),
+        *(f"{name}{suffix}" for suffix in ("", "_derivative1") for name in MOTION_PARAMETERS),
         *names,
     ]
     path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 50)

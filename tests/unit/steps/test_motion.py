@@ -13,10 +13,11 @@ from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.config.memory import Sizes
-from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.temporal_regressors import TimeModel, TooFewVolumes
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
@@ -346,10 +347,14 @@ def test_confounds_require_a_mask_on_the_same_grid(results: MotionResults) -> No
 
 def test_motion_confounds_are_added_to_known_confounds() -> None:
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.normal(size=(6, 6)), columns=list(MOTION)).assign(residual=np.nan)
+    table = pd.DataFrame(rng.normal(size=(6, 6)), columns=list(MOTION_PARAMETERS)).assign(
+        residual=np.nan
+    )
     motion_only = run_confounds.motion_confounds(table)
-    assert {f"{name}_derivative1" for name in MOTION} < {*motion_only}
-    change = np.abs(np.diff(table[list(MOTION)].to_numpy(), axis=0)) * ([1.0] * 3 + [50.0] * 3)
+    assert {f"{name}_derivative1" for name in MOTION_PARAMETERS} < {*motion_only}
+    change = np.abs(np.diff(table[list(MOTION_PARAMETERS)].to_numpy(), axis=0)) * (
+        [1.0] * 3 + [50.0] * 3
+    )
     np.testing.assert_allclose(motion_only.framewise_displacement[1:], change.sum(1))
     other_confounds = pd.DataFrame({"trans_x": np.arange(6.0), "csf": np.ones(6)})
     combined = run_confounds.motion_confounds(table, other_confounds)
@@ -367,8 +372,8 @@ def test_the_methods_text_describes_the_combination_of_echoes() -> None:
 
 
 def _moving_table(n: int = 60) -> pd.DataFrame:
-    table = pd.DataFrame(0.0, index=range(n), columns=list(MOTION))
-    for name in MOTION:
+    table = pd.DataFrame(0.0, index=range(n), columns=list(MOTION_PARAMETERS))
+    for name in MOTION_PARAMETERS:
         table[name] = np.random.default_rng(0).normal(0, 1e-3, n)
         table[f"{name}_derivative1"] = table[name].diff()
     displacement = np.full(n, 0.1)
@@ -382,6 +387,7 @@ TEMPORAL = temporal_model.TemporalModel(
     at_rest=True,
     contrasts={"s": {"s": 1.0}},
     nuisance=None,
+    hrf=HemodynamicResponse(),
 )
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.glm.confounds import MOTION, motion_table
+from bids_sr.glm.head_motion import motion_table
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.temporal_regressors import TimeModel
 from bids_sr.io.atomic_files import write_json
+from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.steps import imported, outlier_volumes, run_confounds, temporal_model
@@ -96,7 +98,7 @@ def test_an_outlier_has_a_column_in_all_confounds_and_in_every_model(
             fd_spike_threshold=0.5, dvars_spike_threshold=100.0, return_all_components=False
         ),
     )
-    pd.DataFrame(dict.fromkeys(MOTION, np.zeros(VOLUMES))).to_csv(
+    pd.DataFrame(dict.fromkeys(MOTION_PARAMETERS, np.zeros(VOLUMES))).to_csv(
         tmp_path / "theirs_timeseries.tsv", sep="\t", index=False
     )
     write_json(tmp_path / "theirs_timeseries.json", {})
@@ -124,6 +126,7 @@ def test_an_outlier_with_head_motion_has_one_column_and_counts_once() -> None:
             at_rest=False,
             contrasts={"a": {"a": 1.0}},
             nuisance=None,
+            hrf=HemodynamicResponse(),
         ),
         tr=TR,
         n_dummy=0,

@@ -173,16 +173,31 @@ def test_an_empty_region_names_reason_and_remedy(files, tmp_path):
         grow(files, tmp_path, roi=empty)
 
 
-OPTIONS = {"contrasts": CONTRASTS, "factor": FACTOR, "method_names": (), "at_rest": False}
+OPTIONS = {"contrasts": CONTRASTS, "factor": FACTOR, "at_rest": False}
 
 
-def flags_of(raw_maps, *tables, pair=None, cards=None, **changes):
-    brain, roi = mask_of("acquired"), roi_of("acquired")
-    summary, rows = raise_flags(
-        list(tables), raw_maps[0], brain, roi, pair, card_file=cards, **OPTIONS | changes
+def flags_of(raw_maps, *tables, pair=None, cards=None, methods=(), **changes):
+    """Return all flags of a run, and the rows that the flags add to its evaluation."""
+    flags, activation_rows = raise_flags(
+        list(tables),
+        raw_maps[0],
+        mask_of("acquired"),
+        roi_of("acquired"),
+        pair,
+        **OPTIONS | changes,
     )
-    json.dumps(summary)
-    return summary["flags"], rows
+    _, rows, evidence = decide_verdict(
+        [*tables, activation_rows],
+        {},
+        NO_MOTION,
+        flags,
+        cards,
+        method_names=methods,
+        series_names=methods,
+        margin=None,
+    )
+    flag_rows = [row for row in rows if row.statistic.startswith("flag_")]
+    return evidence.flags, [*activation_rows, *flag_rows]
 
 
 def test_flags_are_rows_and_sentences(raw_maps):
@@ -207,9 +222,9 @@ def test_flags_are_rows_and_sentences(raw_maps):
     assert rows["flag_artifact", "n/a"] == 1.0
     assert rows["flag_distortion", "n/a"] == 1.0
     assert len(rows) == 8
-    words = {flag["name"]: flag for flag in flags}
-    assert "slices 3 " in words["artifact"]["text"]
-    assert words["distortion"]["remedy"]
+    flags_by_name = {flag.name: flag for flag in flags}
+    assert "slices 3 " in flags_by_name["artifact"].text
+    assert flags_by_name["distortion"].remedy
 
 
 @pytest.mark.parametrize("at_rest", [False, True])
@@ -230,9 +245,7 @@ def test_lost_activation_is_detected_without_a_reference(raw_maps, at_rest):
             entities = {**derivative.entities, "desc": name, "res": "hr"}
             maps.append(mapped(Volume(values.astype(np.float32), HIGH_AFFINE), entities))
     flags, rows = flags_of((maps, []), at_rest=at_rest)
-    raised = {
-        flag["series"]: flag["raised"] for flag in flags if flag["name"] == "lost_activation"
-    }
+    raised = {flag.series: flag.raised for flag in flags if flag.name == "lost_activation"}
     assert raised == {"bspline": False, "srgan": True, "tv": True}
     slopes = {
         row.series: row.value
@@ -251,7 +264,7 @@ def test_flags_without_a_pair_and_tables(raw_maps):
         "flag_roi_misplaced",
     }
     # Correlation with a seed does not show that the task was done.
-    assert flags_of(raw_maps, [], at_rest=True) == ([], [])
+    assert flags_of(raw_maps, [], at_rest=True) == ((), [])
 
 
 def test_a_flag_raised_in_a_table_is_not_repeated(raw_maps):
@@ -261,7 +274,7 @@ def test_a_flag_raised_in_a_table_is_not_repeated(raw_maps):
     ]
     flags, rows = flags_of(raw_maps, edges)
     assert "flag_distortion" not in {measure_of(row) for row in rows}
-    assert {flag["name"]: flag["raised"] for flag in flags}["distortion"] is True
+    assert {flag.name: flag.raised for flag in flags}["distortion"] is True
 
 
 def test_a_harmful_method_is_flagged_unless_it_was_not_applied(raw_maps):
@@ -280,29 +293,29 @@ def test_a_harmful_method_is_flagged_unless_it_was_not_applied(raw_maps):
         for series in ("srgan", "sbl")
     ]
     flags, rows = flags_of(
-        raw_maps, halves, cards={"sbl": {"applied": False}}, method_names=("srgan", "sbl")
+        raw_maps, halves, cards={"sbl": {"applied": False}}, methods=("srgan", "sbl")
     )
     assert [(row.series, row.value) for row in rows if measure_of(row) == "flag_harm"] == [
         ("srgan", 1.0)
     ]
-    (flag,) = [listed_flag for listed_flag in flags if listed_flag["name"] == "harm"]
-    assert flag["raised"]
-    assert "detail added by srgan is wrong" in flag["text"]
+    (flag,) = [listed_flag for listed_flag in flags if listed_flag.name == "harm"]
+    assert flag.raised
+    assert "detail added by srgan is wrong" in flag.text
 
 
 def judge_tables(
     *tables,
     cards=None,
     confounds=NO_MOTION,
-    one_level=None,
+    self_test_facts=None,
     methods=("sbl",),
     baselines=("bspline",),
 ):
-    verdict, verdict_rows = decide_verdict(
+    verdict, verdict_rows, _ = decide_verdict(
         list(tables),
-        one_level or {},
+        self_test_facts or {},
         confounds,
-        cards,
+        card_file=cards,
         method_names=methods,
         series_names=(*baselines, *methods),
         margin=None,
@@ -317,7 +330,7 @@ def test_large_motion_and_the_self_test_affect_the_verdict():
         "to_mm": [6, 6, 3],
         "series": {"sbl": {"reason": "the matrix is too small"}},
     }
-    _, _, verdict = judge_tables([], confounds=confounds, one_level=facts)
+    _, _, verdict = judge_tables([], confounds=confounds, self_test_facts=facts)
     assert "100 %" in verdict["motion_text"]
     assert verdict["headline"].startswith(Statement.NOT_MEASURED)
     assert Statement.AS_INTERPOLATED.format(series="sbl") in verdict["headline"]
@@ -366,6 +379,7 @@ def test_verdict_and_all_tables_form_one_table():
         "truth_ap",
     ]
     assert {measure_of(row) for row in rows[4:]} == {
+        "flag_harm",
         "verdict",
         "verdict_margin",
         "verdict_function",

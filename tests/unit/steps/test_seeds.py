@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_sr.config.seeds import Seed
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import MOTION
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
@@ -61,7 +61,9 @@ def run(tmp_path: Path) -> dict[str, Any]:
     return {
         "preproc": SeriesReader(tmp_path / "bold.nii"),
         "bold_mask": Volume(np.ones(SHAPE, dtype=bool), AFFINE),
-        "confounds": pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION)),
+        "confounds": pd.DataFrame(
+            rng.normal(size=(T, len(MOTION_REGRESSORS))), columns=list(MOTION_REGRESSORS)
+        ),
         "template": SeedTemplate(
             boldref2t1w_xfm=shift_xfm(2.0, -4.0, 0.0, 0.1)[None],
             t1w2std_xfm=tmp_path / "t1w2std.txt",

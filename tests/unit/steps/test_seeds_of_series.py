@@ -11,8 +11,8 @@ import pytest
 from bids_sr.config.seeds import Seed
 from bids_sr.evaluation.reference_maps import reference_map_rows
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Seeds
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.steps.activation import map_contrasts
@@ -35,7 +35,9 @@ def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray
     cosines = np.cos(np.pi / T * (np.arange(T) + 0.5)[:, None] * np.arange(8, 81))
     time_courses = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))[0] * np.sqrt(T)
     mask = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
-    confounds = pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION))
+    confounds = pd.DataFrame(
+        rng.normal(size=(T, len(MOTION_REGRESSORS))), columns=list(MOTION_REGRESSORS)
+    )
     maps_by_seed: dict[str, dict[str, dict[tuple[str, str], np.ndarray]]] = {}
     acquired = None
     for name, time_course in zip(("sbl", "measured"), time_courses.T, strict=True):

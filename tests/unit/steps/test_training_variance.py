@@ -25,7 +25,7 @@ from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.add_detail import _displace
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.steps import training
-from bids_sr.steps.self_test import gather_tested
+from bids_sr.steps.self_test import gather_self_tests
 from bids_sr.steps.super_resolution import AlignedSeries, Guide, Inference, super_resolve
 from bids_sr.steps.training import estimate_variance
 
@@ -185,15 +185,15 @@ def test_an_estimation_writes_model_card_log_and_map(files, estimation):
 
 
 def test_series_are_tested_at_half_the_resolution_or_have_a_reason(files, tmp_path, estimation):
-    tested = estimate(files, tmp_path / "own", interpolations=("bspline",)).tested
-    tested_control = estimate(files, tmp_path / "control", "sdmod").tested
+    tested = estimate(files, tmp_path / "own", interpolations=("bspline",)).self_tests
+    tested_control = estimate(files, tmp_path / "control", "sdmod").self_tests
     card = card_of(estimation)
-    assert tested["sbl"] == estimation.tested["sbl"]
+    assert tested["sbl"] == estimation.self_tests["sbl"]
     assert tested["sbl"]["share"] == card["held_out"]["explained_over_zerofill"], (
         "the gate's figure"
     )
     assert tested["sbl"]["lower"] < tested["sbl"]["share"] < tested["sbl"]["upper"]
-    rows, summary = gather_tested(
+    rows, summary = gather_self_tests(
         [tested, tested_control],
         series_names=["bspline", "sdmod", "inject", "srgan", "sbl"],
         network_names=["srgan"],
@@ -234,7 +234,7 @@ def test_maps_of_another_run_are_not_tested_on_this_run(files, tmp_path, estimat
     estimation_of_another_run = estimate(
         files, tmp_path / "node", pretrained=estimation.model_file, n_dummy=DUMMIES + 2
     )
-    assert "another run" in estimation_of_another_run.tested["sbl"]["reason"]
+    assert "another run" in estimation_of_another_run.self_tests["sbl"]["reason"]
 
 
 def test_known_head_motion_is_regressed_out(files, tmp_path, estimation):

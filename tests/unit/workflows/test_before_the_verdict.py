@@ -51,7 +51,7 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
     assert before_tables >= before_verdict | {"decide_verdict", "sbl.measure_error"}
     # With a network, there is a first verdict without the network.
     first = before(graph, "first_verdict.decide_verdict")
-    assert {"sbl.estimate_variance", "gather_tested"} <= first
+    assert {"sbl.estimate_variance", "gather_self_tests"} <= first
     assert not any("srgan" in path or "train" in path for path in first)
     if has_reference:
         # regions of the comparison are active voxels of the acquired series

@@ -6,8 +6,9 @@ import pytest
 from shortnames import measure_of
 
 from bids_sr.glm.design import DesignSettings, frame_times
-from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.flow import Eager
@@ -33,7 +34,8 @@ BRAIN = Volume(np.arange(SHAPE[0])[:, None, None] < np.full(SHAPE, SHAPE[0] - 1)
 INPUTS = DesignInputs(
     regressors=EVENTS,
     confounds=pd.DataFrame(
-        np.random.default_rng(1).normal(0, 1, (N, len(MOTION))), columns=MOTION
+        np.random.default_rng(1).normal(0, 1, (N, len(MOTION_REGRESSORS))),
+        columns=MOTION_REGRESSORS,
     ),
     n_dummy=2,
     design=DesignSettings(start_time=1.0),
@@ -52,7 +54,8 @@ COMPARISON = EffectsComparison(
 def series(tmp_path):
     """Yield a measured series and a noisier series with the same effects."""
     rng = np.random.default_rng(0)
-    regressors = EVENTS.time_series(frame_times(N, TR))
+    responses = EVENTS.responses(frame_times(N, TR), HemodynamicResponse())
+    regressors = {name: columns[:, 0] for name, columns in responses.items()}
     effects = {name: 20 * rng.random(SHAPE) for name in CONTRASTS}
     series_by_name = {}
     for name, noise in (("bspline", 4.0), ("measured", 1.0)):
@@ -109,7 +112,7 @@ def test_nothing_is_compared_without_a_reference(series, tmp_path):
 
 
 def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):
-    model = LinearModel(inputs=INPUTS, contrasts=CONTRASTS, nuisance=list(MOTION))
+    model = LinearModel(inputs=INPUTS, contrasts=CONTRASTS, nuisance=list(MOTION_REGRESSORS))
     settings = MapSettings(
         kinds=["glm"],
         thresholds=["fdr"],

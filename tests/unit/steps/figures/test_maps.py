@@ -13,6 +13,7 @@ import pytest
 from figure_helpers import content_of, kept
 from mapmaker import mapped
 
+from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import Seeds, read_events
@@ -354,7 +355,13 @@ def test_the_exported_series_has_a_tsnr_map_next_to_the_acquired_one_and_a_carpe
 ):
     tpms = [images[name] for name in ("gm", "wm", "csf")]
     tsnr = {name: Volume(reader.volume(15), reader.affine) for name, reader in series.items()}
-    arguments = ({"srgan": series["srgan"]}, tsnr, images["mask_hr"], {"best": "srgan"}, tpms)
+    arguments = (
+        {"srgan": series["srgan"]},
+        tsnr,
+        images["mask_hr"],
+        RunEvidence(best="srgan"),
+        tpms,
+    )
     drawings = series_figures.draw_output(*arguments, n_dummy=2)
     assert kept(series_figures.draw_output, drawings, tmp_path) == [
         ("superres", "madetsnr.svg"),

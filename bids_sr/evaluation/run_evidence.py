@@ -1,0 +1,349 @@
+"""Evidence of a run: what its metrics show about the methods, before it is put into words.
+
+The evidence is gathered once per run, in the step that reaches the verdict. Verdict, figures, page
+and JSON read it, so that all of them are about the same contrast, reference and method.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, replace
+
+from bids_sr.evaluation.acquired_activation import LostActivation, find_lost_activation
+from bids_sr.evaluation.contrast_results import ContrastResult, collect_results
+from bids_sr.evaluation.evidence import (
+    MAPS,
+    Claim,
+    Comparison,
+    Decision,
+    Evidence,
+    find_strongest,
+    select_applied,
+    select_compared_rows,
+)
+from bids_sr.evaluation.negative_controls import list_negative_controls
+from bids_sr.evaluation.qc_flags import (
+    LOST_ACTIVATION,
+    Flag,
+    find_raised_flags,
+    harm_flags,
+    read_flags,
+)
+from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+from bids_sr.frozen import frozen
+from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
+
+
+@frozen
+class RunEvidence:
+    """Evidence of a run.
+
+    `methods` were applied; `not_applied` fell back to zero filling and are not compared. `best` is
+    the applied method with the highest explained variance or, without a reference, the highest
+    self-test score; "" if no method was applied. `agreement` is the agreement of all series with
+    the strongest reference, for the one contrast that verdict and report are about; None if there
+    is no reference. `margins` are equivalence margins by region, and `claims` are three per
+    method. `lost` are methods that lost the activation of the acquired run. `results` are for the
+    detail of each contrast, by method and contrast. `brain_rows` are finite explained variances in
+    the brain, by method and contrast. `flags` are all quality-control flags of the run.
+    """
+
+    methods: tuple[str, ...] = ()
+    not_applied: tuple[str, ...] = ()
+    best: str = ""
+    agreement: Evidence | None = None
+    margins: Mapping[str, float] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    lost: Mapping[str, LostActivation] = field(default_factory=dict)
+    results: Mapping[str, Mapping[str, ContrastResult]] = field(default_factory=dict)
+    brain_rows: Mapping[str, Mapping[str, MetricRow]] = field(default_factory=dict)
+    self_test: SelfTestResults = field(default_factory=SelfTestResults)
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def accuracy(self) -> Evidence | None:
+        """Agreement with the strongest reference; None if the accuracy is unknown."""
+        if self.agreement is None or self.agreement.no_detail:
+            return None
+        return self.agreement
+
+    @property
+    def contrast(self) -> str:
+        """Contrast of the agreement; "" if there is no reference."""
+        return "" if self.agreement is None else self.agreement.contrast
+
+    @property
+    def best_results(self) -> Mapping[str, ContrastResult]:
+        """Results for the detail of the best method by contrast; {} if its maps are not usable."""
+        return self.results.get(self.best, {})
+
+    @property
+    def raised_flags(self) -> dict[str, list[str]]:
+        """Series that raised each evaluated flag; see `find_raised_flags`."""
+        return find_raised_flags(self.flags, self.not_applied)
+
+
+def gather_evidence(
+    rows: Sequence[MetricRow],
+    *,
+    methods: Sequence[str],
+    baselines: Sequence[str],
+    margin: float | None = None,
+    not_applied: Sequence[str] = (),
+    self_test_facts: Mapping[str, object] | None = None,
+    flags: Sequence[Flag] = (),
+) -> RunEvidence:
+    """Gather the evidence that the metric rows of a run support.
+
+    The deciding region is the brain or, if the reference has no reproducible detail there, active
+    voxels. To claim function, a method may be undecided in active voxels, but not worse. `methods`
+    and `baselines` are the series under evaluation. A method must exceed all baselines and
+    controls for a claim of function. Differences within ± `margin` count as equivalent, in the
+    unit of the evidence; None for a tenth of the gap between `bspline` and `measured`.
+    `not_applied` are methods that fell back to zero filling. These methods and their placebos are
+    not compared. `self_test_facts` are as in
+    `bids_sr.evaluation.self_test.parse_self_test`. `flags` are those that do not depend on the
+    evidence.
+    """
+    applied_methods = [name for name in methods if name not in not_applied]
+    unapplied_methods = [name for name in methods if name in not_applied]
+    compared_rows = select_compared_rows(rows, unapplied_methods)
+    agreement = find_strongest("function", compared_rows, applied_methods)
+    evidence = RunEvidence(
+        methods=tuple(applied_methods),
+        not_applied=tuple(unapplied_methods),
+        agreement=agreement,
+        self_test=parse_self_test(rows, self_test_facts),
+    )
+    accuracy, self_test = evidence.accuracy, evidence.self_test
+    margins = _find_margins(accuracy, margin)
+    references = _list_references(accuracy, baselines, unapplied_methods)
+    claims = _make_claims(compared_rows, applied_methods, accuracy, references, margins)
+    lost = find_lost_activation(rows, applied_methods)
+    candidates = [name for name in applied_methods if name not in lost]
+    return replace(
+        evidence,
+        best=_find_best_method(accuracy, claims, candidates or applied_methods, self_test),
+        margins=margins,
+        claims=tuple(claims),
+        lost=lost,
+        results={
+            name: _collect_results(compared_rows, name, accuracy, self_test) for name in candidates
+        },
+        brain_rows=_select_brain_rows(compared_rows, accuracy, applied_methods),
+        flags=_add_harm_flags(flags, harm_flags(accuracy, self_test.scores, applied_methods)),
+    )
+
+
+def read_stored_evidence(verdict: VerdictFacts, rows: Sequence[MetricRow]) -> RunEvidence:
+    """Return the evidence of a finished run from its stored verdict and its evaluation.
+
+    The evidence has neither claims nor results. The reference and the contrast are those of the
+    comparisons in the verdict; if it has no comparisons, they are found in the same way as in the
+    run.
+    """
+    methods = select_applied(rows)
+    agreement_rows = rows
+    for sentence in verdict.get("sentences", ()):
+        if sentence.get("band") == "beyond":
+            columns = ("reference", "contrast", "fwhm_mm")
+            cells = tuple(sentence[name] for name in columns)
+            agreement_rows = [
+                row for row in rows if (row.reference, row.contrast, row.fwhm_mm) == cells
+            ]
+            break
+    evidence = RunEvidence(
+        methods=tuple(methods),
+        not_applied=tuple(verdict.get("not_applied", ())),
+        best=verdict.get("best", ""),
+        agreement=find_strongest("function", agreement_rows, methods),
+        flags=tuple(read_flags(rows)),
+    )
+    return replace(evidence, brain_rows=_select_brain_rows(rows, evidence.accuracy, methods))
+
+
+def _find_margins(evidence: Evidence | None, margin: float | None) -> dict[str, float]:
+    """Return the equivalence margin in each region; `margin` is used in all regions if given."""
+    if evidence is None:
+        return {}
+    return {name: evidence.margin(name) if margin is None else margin for name in evidence.regions}
+
+
+def _list_references(
+    evidence: Evidence | None, baselines: Sequence[str], not_applied: Sequence[str]
+) -> list[str]:
+    """Return the series that a method must exceed: baselines, and compared plain controls."""
+    if evidence is None:
+        return list(baselines)
+    compared_series = evidence.series()
+    controls = [
+        name
+        for name in (*SIMPLE_BASELINES, *CONTROLS)
+        if name in compared_series and name not in not_applied
+    ]
+    return list(dict.fromkeys([*baselines, *controls]))
+
+
+def _make_claims(
+    rows: Sequence[MetricRow],
+    methods: Sequence[str],
+    evidence: Evidence | None,
+    references: Sequence[str],
+    margins: Mapping[str, float],
+) -> list[Claim]:
+    """Return the three claims on each method: function, specific and image."""
+    claims = []
+    for method in methods:
+        other_series = [name for name in references if name != method]
+        claims.append(_claim_function(evidence, method, other_series, margins))
+        claims += [_claim_specific(evidence, method), _claim_image(rows, method)]
+    return claims
+
+
+def _claim_function(
+    evidence: Evidence | None, method: str, references: Sequence[str], margins: Mapping[str, float]
+) -> Claim:
+    """Return the claim that a method shows true detail.
+
+    The claim holds if the method exceeds all references in the deciding region, is not worse than
+    any of them in the others, and has explained variance above 0 (not required of map
+    correlations).
+    """
+    if evidence is None:
+        return Claim(kind="function", series=method, decision=None)
+    comparisons = [
+        evidence.compare(method, reference, region, margins[region])
+        for region in reversed(evidence.regions)  # the deciding region first
+        for reference in references
+    ]
+    deciding_comparisons = comparisons[: len(references)]
+    row = evidence.row(method, evidence.brain)
+    has_true_detail = evidence.reference == MAPS or (row is not None and row.lower > 0)
+    is_worse = any(comparison.decision == "worse" for comparison in comparisons)
+    decision = _combine(deciding_comparisons) or "unclear"
+    if decision == "better" and (is_worse or not has_true_detail):
+        decision = "unclear"
+    return Claim(
+        kind="function",
+        series=method,
+        decision=decision,
+        comparisons=tuple(comparisons),
+    )
+
+
+def _claim_specific(evidence: Evidence | None, method: str) -> Claim:
+    """Return the claim that a method's gain is specific to this participant's data.
+
+    The claim holds if the method exceeds every placebo that was run. It is undecided if no placebo
+    was compared. `evidence` is the agreement with the strongest reference; None if there is no
+    reference.
+    """
+    comparisons: list[Comparison] = []
+    if evidence is not None and evidence.reference != MAPS:
+        placebos = [
+            name
+            for name in list_negative_controls(method)
+            if evidence.row(method, evidence.brain, name) is not None
+        ]
+        comparisons = [evidence.compare(method, name, evidence.brain) for name in placebos]
+    return Claim(
+        kind="specific",
+        series=method,
+        decision=_combine(comparisons),
+        comparisons=tuple(comparisons),
+    )
+
+
+def _claim_image(rows: Sequence[MetricRow], method: str) -> Claim:
+    """Return the claim on image quality, from measured volumes or else from a held-out pair.
+
+    The claim is undecided if neither reference is available, or if the method exceeds only some of
+    the baselines because the others were not compared.
+    """
+    evidence = find_strongest("image", rows, [method])
+    if evidence is None:
+        return Claim(kind="image", series=method, decision=None)
+    baselines = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
+    comparisons = tuple(evidence.compare(method, name) for name in baselines)
+    decision = _combine(comparisons)
+    is_incomplete = decision == "better" and len(comparisons) < len(IMAGE_REFERENCES)
+    return Claim(
+        kind="image",
+        series=method,
+        decision=None if is_incomplete else decision,
+        comparisons=comparisons,
+    )
+
+
+def _combine(comparisons: Iterable[Comparison]) -> Decision | None:
+    """Combine decisions: better if all are better, worse if any is worse, None if empty."""
+    decisions = {comparison.decision for comparison in comparisons}
+    if not decisions:
+        return None
+    if decisions == {"better"}:
+        return "better"
+    return "worse" if "worse" in decisions else "unclear"
+
+
+def _find_best_method(
+    evidence: Evidence | None,
+    claims: Sequence[Claim],
+    methods: Sequence[str],
+    self_test: SelfTestResults,
+) -> str:
+    """Return the most accurate method in active voxels (else in the first region).
+
+    Methods with a confirmed claim are preferred; among equal methods, the last is chosen. Without
+    a reference, the method with the highest self-test score is returned, or the last method (the
+    default) if there is no self-test. "" if there are no methods.
+    """
+    confirmed_methods = [
+        claim.series for claim in claims if claim.kind == "function" and claim.holds
+    ]
+    candidates = confirmed_methods or list(methods)
+    if evidence is None:
+        return self_test.best(candidates)
+    values = {name: evidence.value(name) for name in candidates}
+    return max(
+        reversed(candidates),
+        key=lambda name: values[name] if math.isfinite(values[name]) else -math.inf,
+        default="",
+    )
+
+
+def _collect_results(
+    rows: Sequence[MetricRow],
+    method: str,
+    evidence: Evidence | None,
+    self_test: SelfTestResults,
+) -> dict[str, ContrastResult]:
+    """Return the results for the contrasts of a method.
+
+    The results are {} if only correlations of maps were measured, which do not show how much
+    detail is recovered, and if the self-test alone shows that the method is harmful.
+    """
+    if evidence is not None and evidence.reference == MAPS:
+        return {}
+    if evidence is None and self_test.is_harmful(method):
+        return {}
+    return collect_results(rows, method, evidence, self_test.reasons.get(method, "").rstrip("."))
+
+
+def _select_brain_rows(
+    rows: Iterable[MetricRow], evidence: Evidence | None, methods: Sequence[str]
+) -> dict[str, dict[str, MetricRow]]:
+    """Return the finite explained variances in the brain, by method and contrast."""
+    brain_rows: dict[str, dict[str, MetricRow]] = {name: {} for name in methods}
+    if evidence is None or evidence.reference.statistic != "ev":
+        return brain_rows
+    cells = ("ev", evidence.band, "brain", MISSING, evidence.reference.name)
+    for row in rows:
+        is_in_brain = (row.statistic, row.band, row.region, row.minus, row.reference) == cells
+        if is_in_brain and row.series in brain_rows and math.isfinite(row.value):
+            brain_rows[row.series][row.contrast] = row
+    return brain_rows
+
+
+def _add_harm_flags(flags: Sequence[Flag], wrong_detail: Sequence[Flag]) -> tuple[Flag, ...]:
+    """Return all flags in the order of the report: wrong detail, then lost activation, last."""
+    return tuple(sorted([*flags, *wrong_detail], key=lambda flag: flag.name == LOST_ACTIVATION))
