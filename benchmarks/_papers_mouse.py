@@ -228,7 +228,7 @@ def resolutions(data_set: Path, portion: Portion) -> None:
     )
 
 
-def transfer(data_set: Path, portion: Portion) -> None:
+def transfer(_data_set: Path, portion: Portion) -> None:
     """Figures 6 and 7: a T1w network on other contrasts, as it is and after tuning."""
     heads = [noisy_scans(number) for number in range(6)]
     trained, tuned, tested = heads[:2], heads[2:3], heads[3:]

@@ -21,7 +21,7 @@ from bids_sr.networks.training.card_entries import steps_at_stop
 from bids_sr.networks.training.phase import read_checkpoint
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import change_of_method
@@ -75,7 +75,7 @@ class Portion:
         name : str
             Name of the training, unique in the work folder.
         method, recipe, images, factor
-            As in `TrainingRequest` and `train_network`; seed `SEED`, one thread.
+            As in `ModelRequest` and `train_network`; seed `SEED`, one thread.
         score : Score | None
             Function that scores the current weights at each validation step. With None, the curve
             is empty.
@@ -95,7 +95,7 @@ class Portion:
             return replace(load_model(weights), recipe=recipe), read_curve(curve_file)
         if (left := self.minutes_left) is not None and left <= 0:
             raise PortionEnded(name)
-        request = TrainingRequest(
+        request = ModelRequest(
             method=method,
             replacement_recipe=recipe,
             factor=factor,
@@ -134,7 +134,7 @@ class Portion:
 
     @staticmethod
     def _first_model(
-        request: TrainingRequest, images: Sequence[TrainingImage], folder: Path
+        request: ModelRequest, images: Sequence[TrainingImage], folder: Path
     ) -> LoadedModel:
         """Return a model after one step, with the card that scoring a network requires."""
         assert isinstance(request.replacement_recipe, Recipe)

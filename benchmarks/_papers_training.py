@@ -19,7 +19,7 @@ from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
@@ -42,7 +42,7 @@ def save(
     method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor, stem: Path
 ) -> Path:
     """Train a model with seed `SEED` on one thread; write STEM.safetensors, card and log."""
-    request = TrainingRequest(
+    request = ModelRequest(
         method=method, replacement_recipe=recipe, factor=factor, random_seed=SEED, omp_nthreads=1
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -54,7 +54,7 @@ from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.recipe import Recipe
 from bids_sr.version import __version__
@@ -197,7 +197,7 @@ class Work:
         if minutes <= 0 or finished.get("state") == "finished":
             return finished
         before = finished.get("seconds", 0.0)
-        request = TrainingRequest(
+        request = ModelRequest(
             method=method,
             recipe=recipe,
             replacement_recipe=shortened(

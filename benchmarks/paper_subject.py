@@ -48,7 +48,7 @@ SERIES, TRAINING = "super-resolution: ", "training"
 MAPS, EVALUATION, REGISTRATION = "activation maps", "evaluation", "registration of run and pair"
 STAGES = {
     **dict.fromkeys(("join_quality", "compare_maps"), EVALUATION),
-    "estimate_variance": "variance maps of the run",
+    "estimate_variance": "prior SD maps of the run",
     "figures": "figures and reports",
     **dict.fromkeys(("store", "primary_dataset"), "writing the results"),
     "training": TRAINING,

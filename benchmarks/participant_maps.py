@@ -338,11 +338,11 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
     onto = [registered(first, run) for run in runs]
     each_run = list(zip(runs, onto, strict=True))
 
-    def moved(run: Run, xfm: Array, maps: Array, grid: Array, order: int) -> Array:
+    def moved(xfm: Array, maps: Array, grid: Array, order: int) -> Array:
         return at(maps, grid, shape, affine, xfm, order)
 
     masks = [
-        moved(run, xfm, run.stored.mask()[None].astype(np.float32), run.affine, 1)[0]
+        moved(xfm, run.stored.mask()[None].astype(np.float32), run.affine, 1)[0]
         for run, xfm in each_run
     ]
     mask = np.min(masks, axis=0) > 0.5
@@ -357,7 +357,7 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
         # the detail of sbl is computed in the frame of its run, and interpolated from there
         detail = [run.own_effects["sbl"] - run.own_effects["zerofill"] for run in runs]
         resampled["sbl"] = [
-            filled + moved(run, xfm, more, run.affine, 3)
+            filled + moved(xfm, more, run.affine, 3)
             for (run, xfm), filled, more in zip(
                 each_run, resampled["zerofill"], detail, strict=True
             )
@@ -372,13 +372,11 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
                 blocks[way, name] = []
                 for run, xfm in each_run:
                     maps = smoothed(run.own_effects[name], run.grid(name), width)
-                    blocks[way, name].append(moved(run, xfm, maps, run.grid(name), order)[:, mask])
+                    blocks[way, name].append(moved(xfm, maps, run.grid(name), order)[:, mask])
 
         def stored(contrast: str, stat: str, name: str, fwhm: float = width) -> list[Array]:
             return [
-                moved(run, xfm, run.map(contrast, stat, name, fwhm)[None], run.grid(name), 1)[0][
-                    mask
-                ]
+                moved(xfm, run.map(contrast, stat, name, fwhm)[None], run.grid(name), 1)[0][mask]
                 for run, xfm in each_run
             ]
 

@@ -23,7 +23,7 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.models.model import save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 
 FACTOR = (2.0, 2.0, 1.0)
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     about = json.loads((arguments.phantom / "dataset_description.json").read_text())["Name"]
-    request = TrainingRequest(method="srgan", factor=FACTOR, omp_nthreads=1)
+    request = ModelRequest(method="srgan", factor=FACTOR, omp_nthreads=1)
     work = arguments.out.with_name(
         f"{arguments.out.name}.work"
     )  # a stopped training resumes from there

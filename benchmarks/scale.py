@@ -185,7 +185,7 @@ def inner(task: str, data: str, place: str) -> int:
     from bids_sr.cli.main import main as bids_sr
 
     usage = namedtuple("usage", "total used free")
-    shutil.disk_usage = lambda path: usage(10**18, 0, 10**18)
+    shutil.disk_usage = lambda _path: usage(10**18, 0, 10**18)
     return bids_sr([data, place, "participant", "--dry-run"])
 
 

@@ -23,7 +23,7 @@ from _table import keep
 from bids_sr.networks.data.images import TrainingImage, pair_image
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe import Recipe
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -52,7 +52,7 @@ def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
     method = get_method("dcnet" if name == "dcnet" else "srgan")
     start_s = time.process_time()
     with tempfile.TemporaryDirectory() as work:
-        request = TrainingRequest(
+        request = ModelRequest(
             method=method.name,
             replacement_recipe=VARIANTS[name],
             factor=FACTOR,

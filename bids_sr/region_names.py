@@ -49,15 +49,13 @@ def is_file(roi: str) -> bool:
 
 AAL2 = "AAL2"
 _AAL2_FILES = ("atlas_aal.nii.gz", "labels_aal.csv")
+# Atlases whose licenses prohibit commercial use → normalized names of the atlas. These atlases are
+# neither included nor read from TemplateFlow.
 _RESTRICTED_ATLASES = {
     "Harvard-Oxford": ("harvardoxford", "hocpa", "hocpal", "hospa", "hocpath25", "ho"),
     "AICHA": ("aicha",),
     "Brainnetome": ("brainnetome", "bn246", "bna"),
 }
-"""Atlases whose licenses prohibit commercial use → normalized names of the atlas.
-
-These atlases are neither included nor read from TemplateFlow.
-"""
 _LICENSES = {
     AAL2: (
         "GNU General Public License, as stated in the AAL2 archive; copied from the Python"
@@ -91,7 +89,7 @@ _OWN_ATLAS_FIX = (
 class _AtlasLabels:
     """Label image of an atlas, and numbers of its labels by name.
 
-    `desc`: entity of the parcellation; "" if the atlas has only one.
+    `desc` is the entity of the parcellation; "" if the atlas has only one.
     """
 
     name: str

@@ -9,23 +9,12 @@ from bids_sr.frozen import frozen
 class RunTime:
     """Processor time in seconds of a step (see ``benchmarks/resources.py``), or of a method.
 
-    Parameters
-    ----------
-    always : float
-        Time regardless of the grid.
-    low, high : float
-        Time per million voxels of one volume on the acquired grid and on the high-resolution grid.
-    most : float
-        Millions of high-resolution voxels above which training time no longer increases.
-    volumes : float
-        Time per million voxels of all volumes on the high-resolution grid.
-    series : float
-        Time for applying a network per million voxels of all volumes on the high-resolution grid,
-        without interpolation.
-    t1w : float
-        Time per million voxels of the T1w image.
-    limit : float
-        Time limit that stops the step.
+    `always` does not depend on the grid. `low` and `high` are per million voxels of one volume on
+    the acquired and on the high-resolution grid, `volumes` per million voxels of all volumes on
+    the high-resolution grid, and `t1w` per million voxels of the T1w image. `series` is the time
+    for applying a network per million voxels of all volumes on the high-resolution grid, without
+    interpolation. `most` is the number of high-resolution voxels (millions) above which training
+    time no longer increases, and `limit` a time limit that stops the step.
     """
 
     always: float = 0.0

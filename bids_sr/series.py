@@ -13,10 +13,12 @@ from typing import Literal, NamedTuple
 
 KindOfSeries = Literal["acquired", "baseline", "control", "method", "placebo", "measured", "run"]
 
-# acquired series, and its maps interpolated by cubic splines to the high-resolution grid
 ACQUIRED, ACQUIRED_SPLINE = "acquired", "acquiredSpline"
-MEASURED = "measured"  # high-resolution reference that was acquired in the same run
-OTHER_RUN = "otherRun"  # another acquired run of the same task, used as a reference
+"""Acquired series, and its maps interpolated by cubic splines to the high-resolution grid."""
+MEASURED = "measured"
+"""High-resolution reference that was acquired in the same run."""
+OTHER_RUN = "otherRun"
+"""Another acquired run of the same task, used as a reference."""
 _RUN = "run"  # in tables: rows about the run as a whole
 ACQUIRED_NAMES = (ACQUIRED, ACQUIRED_SPLINE)
 _DEFAULT_BASELINES = {
@@ -45,19 +47,22 @@ BASELINES: Mapping[str, str] = MappingProxyType(
 )
 """Description of each baseline, in the order of the tables. Only `sdmod` estimates a model."""
 DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
-ALL_BASELINES = "all"  # request for all baselines
+ALL_BASELINES = "all"
+"""Request for all baselines."""
 SDMOD = "sdmod"
 SIMPLE_BASELINES = ("zerofill", SDMOD)
 """Simple baselines that every method is compared with if the run has their series."""
-# baselines that add detail of the high-resolution T2*-weighted image
 PAIR_BASELINES = ("inject", "ratio")
-# linear operators on a single volume
+"""Baselines that add detail of the high-resolution T2*-weighted image."""
 INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")
-# baselines that networks are compared with on held-out patches and images
+"""Linear operators on a single volume."""
 VALIDATION_BASELINES = ("bspline", "zerofill")
-IMAGE_REFERENCES = ("bspline", "inject")  # series that images are compared with
-# series that series of other programs are compared with; it only contains acquired frequencies
+"""Baselines that networks are compared with on held-out patches and images."""
+IMAGE_REFERENCES = ("bspline", "inject")
+"""Series that images are compared with."""
 ACQUIRED_BAND = "zerofill"
+"""Series that series of other programs are compared with; it only contains acquired frequencies.
+"""
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType(
     {
@@ -82,9 +87,9 @@ _LABEL_PATTERN = re.compile(
 class SeriesLabel:
     """Name of a series with its parts.
 
-    `method`: original series of a variant, otherwise the name. `variant`: ``Phantom``, ``Other``,
-    ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for a control of a compared series; ""
-    for other series.
+    `method` is the original series of a variant, otherwise the name. `variant` is ``Phantom``,
+    ``Other``, ``T1w``, ``Mirror`` or ``Shift`` for a placebo, `SAME` for a control of a compared
+    series, and "" for other series.
     """
 
     name: str

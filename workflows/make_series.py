@@ -106,7 +106,7 @@ class PlannedSources(SeriesSources):
     model: LinearModel
 
 
-def train_model(
+def make_model(
     sources: SeriesSources,
     request: SeriesRequest,
     settings: TrainingSettings,
@@ -118,7 +118,7 @@ def train_model(
     """
     fitted_run = sources.fitted_run
     if request.learned_from == "run":
-        return train_on_run(sources, request, settings)
+        return estimate_from_run(sources, request, settings)
     if request.learned_from == "pair":
         assert pair is not None
         return training.train_on_pair(pair, training=settings, factor=fitted_run.factor)
@@ -131,7 +131,7 @@ def train_model(
     )
 
 
-def train_on_run(
+def estimate_from_run(
     sources: SeriesSources,
     request: SeriesRequest,
     settings: TrainingSettings,
@@ -287,7 +287,7 @@ def _make_all_stored(
             # Self-tests are compared with this control method, even if its series is not computed.
             control = replace(request, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
-                variance = estimate_variance_maps(sources, control, self_tests, outputs)
+                variance = estimate_prior_sd_maps(sources, control, self_tests, outputs)
             self_tests[SDMOD] = variance.tested
         with subworkflow(request.name, high_resolution=True):
             computed_series = make_stored(
@@ -378,7 +378,7 @@ def make_stored(
     if request.learned_from == "volumes":
         files = network_files = _train_stored(sources, request, outputs)
     elif request.learned_from == "run":
-        files = variance = estimate_variance_maps(sources, request, self_tests, outputs)
+        files = variance = estimate_prior_sd_maps(sources, request, self_tests, outputs)
     inference = _make_inference(plan, request)
     super_resolved = compute_series(
         sources,
@@ -411,7 +411,7 @@ def make_stored(
 def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
     """Train the network of a series on volumes of the run, and store and describe it."""
     settings = sources.plan.analysis.make_training(request)
-    files = train_model(sources, request, settings)
+    files = make_model(sources, request, settings)
     add_methods_text(
         Part.SERIES,
         training_texts.describe_planned(settings, "volumes"),
@@ -422,7 +422,7 @@ def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outp
     return files
 
 
-def estimate_variance_maps(
+def estimate_prior_sd_maps(
     sources: PlannedSources,
     request: SeriesRequest,
     self_tests: Mapping[str, Facts],
@@ -438,7 +438,7 @@ def estimate_variance_maps(
     interpolations = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
-    variance = train_on_run(
+    variance = estimate_from_run(
         sources, request, settings, interpolations=() if self_tests else interpolations
     )
     if not request.is_control:

@@ -52,7 +52,7 @@ from bids_sr.workflows.fit_run import (
     fit_motion,
     reuse_motion,
 )
-from bids_sr.workflows.make_series import SeriesSources, resample_acquired, train_model
+from bids_sr.workflows.make_series import SeriesSources, make_model, resample_acquired
 from bids_sr.workflows.pair import register_scans
 from bids_sr.workflows.series_requests import SeriesRequest
 
@@ -82,7 +82,7 @@ class FileContents:
 class LearnedRun:
     """Results of an estimator's fit to a run.
 
-    `model` contains weights or variance maps with their model card; None for a baseline without a
+    `model` contains weights or prior SD maps with their model card; None for a baseline without a
     model. `highres` is the high-resolution image of the pair, if its detail is used, and
     `registered_guide` is this image in the frame of the run; its path is only valid during the
     fit. `weight` is the prior SD map, if the method estimates it. `self_test` is None if the
@@ -184,7 +184,7 @@ def learn_run(
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
         acquired = resample_acquired(fitted_run) if request.learned_from == "run" else None
-        trained_model = train_model(
+        trained_model = make_model(
             SeriesSources(fitted_run=fitted_run, acquired=acquired),
             request,
             fit_settings.training,

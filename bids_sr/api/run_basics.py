@@ -35,8 +35,8 @@ from bids_sr.workflows.fit_run import (
     reuse_motion,
 )
 
+# mm, RMS displacement of the brain above which a warning about realigned series is issued
 _MAX_RESIDUAL_MM = 0.5
-"""mm, RMS displacement of the brain above which a warning about realigned series is issued."""
 
 
 @frozen

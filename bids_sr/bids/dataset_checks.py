@@ -9,13 +9,13 @@ from bids_sr.bids.inheritance import parse_suffix, read_object
 from bids_sr.bids.run_names import entity_folders
 
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
+# BIDS suffix of a field map → description
 _FIELD_MAPS = {
     "epi": "EPI with opposite phase encoding",
     "phasediff": "phase differences",
     "phase1": "phase images of two echoes",
     "fieldmap": "direct field mapping",
 }
-"""BIDS suffix of a field map → description."""
 
 
 def check_dataset(bids_dir: Path) -> None:

@@ -9,16 +9,16 @@ from bids_sr.bids.layout import KINDS
 from bids_sr.io.atomic_files import read_text
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
+# value in a filter → member of pybids' ``Query``; null becomes NONE
 _QUERIES = {
     "*": "ANY",
     "query.any": "ANY",
     "query.none": "NONE",
     "query.optional": "OPTIONAL",
 }
-"""Value in a filter → member of pybids' ``Query``; null becomes NONE."""
 _EXAMPLE = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
+# image types in filter files of other programs that are not used here
 _UNUSED_KINDS = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
-"""Image types in filter files of other programs that are not used here."""
 
 
 def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, object]]:

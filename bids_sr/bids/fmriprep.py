@@ -62,6 +62,7 @@ _CONFOUNDS_NAMES = (
 _FIELD_MAP_XFM = re.compile(
     r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )
+# end of a file name, and the name of the surface; later files take precedence
 _SURFACES = (
     ("smoothwm", "white"),  # versions before 23.2 only write the smoothed white surface
     ("white", "white"),
@@ -69,7 +70,6 @@ _SURFACES = (
     ("desc-reg_sphere", "sphere"),
     ("space-fsaverage_desc-reg_sphere", "sphere"),
 )
-"""End of a file name, and the name of the surface; later files take precedence."""
 _BOLDREF_STEMS = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 _MASK = "brain mask on the BOLD grid"
 _COREGISTRATION = "registration to T1w"
@@ -77,6 +77,8 @@ _TABLE = "confounds"
 _ANATOMY = "T1w image with a brain mask"
 _MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
 _MOTION = "head motion"
+# Output that may be missing → how to make fMRIPrep write it. Sources are the documentation of
+# fMRIPrep and the lists of outputs in its tests.
 _OPTIONS = {
     _MASK: (
         "fMRIPrep writes this file with `--output-spaces func`, and by default since version"
@@ -94,10 +96,6 @@ _OPTIONS = {
     _ANATOMY: "fMRIPrep always writes this file to the anat directory",
     _MAPS: "fMRIPrep always writes these files to the anat directory",
 }
-"""Output that may be missing → how to make fMRIPrep write it.
-
-Sources are the documentation of fMRIPrep and the lists of outputs in its tests.
-"""
 
 
 def find_anatomy(

@@ -13,16 +13,17 @@ from bids_sr.io.image_header import Header
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-MIN_MATRIX = 4  # voxels, smallest in-plane matrix of a series that is super-resolved
+MIN_MATRIX = 4
+"""Smallest in-plane matrix of a series that is super-resolved (voxels)."""
 _ORIENTATION_TOLERANCE_MM = 1.0  # mm; a sform may contain shears that a qform cannot represent
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """Exceptions raised for a truncated or corrupt file, gzipped or not."""
 COLOR_REASON = "the image contains RGB colors instead of a measured signal"
 _VOXEL_SIZES_MM = (0.02, 50.0)  # smallest and largest voxel size of scans of animals and humans
+# unit of lengths in a header that is not mm → its length in mm
 _UNITS_MM = {"meter": 1e3, "micron": 1e-3}
-"""Unit of lengths in a header that is not mm → its length in mm."""
+# unit of times in a header → its duration in s
 _UNITS_S = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-"""Unit of times in a header → its duration in s."""
 _UNIT_CORNERS = np.array([*np.ndindex(2, 2, 2)])
 _NIFTI2_STARTS = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))  # size of the header
 _START_BYTES = 1024  # bytes that nibabel has to read when it opens the file

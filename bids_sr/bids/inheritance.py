@@ -14,8 +14,8 @@ from bids_sr.io.checksums import checksum
 
 
 @lru_cache(maxsize=4096)
-def _read_text(path: Path, content: str) -> str:
-    """Read a text file once per content; `content` is the checksum of the file."""
+def _read_text(path: Path, _checksum: str) -> str:
+    """Read a text file once per content."""
     return read_text(path, encoding="utf-8-sig")
 
 

@@ -15,8 +15,8 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, Shape, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 
-# fallback if no pair, option or model determines the factor
 DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)
+"""Factors if no pair, option or model determines the factor."""
 
 
 @frozen

@@ -21,12 +21,15 @@ from bids_sr.io.grids import mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.series import PAIR_BASELINES
 
-# largest relative difference between the voxel sizes of the low-resolution image and the BOLD run
 SIZE_TOLERANCE = 0.10
+"""Largest relative difference between the voxel sizes of the low-resolution image and the BOLD
+run.
+"""
 # largest relative difference between a ratio of voxel sizes and a simple fraction
 _RATIO_TOLERANCE = 0.02
 _MAX_DENOMINATOR = 4
-MIN_OVERLAP = 0.10  # smallest share of the BOLD field of view that an image must cover
+MIN_OVERLAP = 0.10
+"""Smallest share of the BOLD field of view that an image must cover."""
 _NOTED_OVERLAP = 0.60  # a smaller share is noted
 _MAX_DEFAULT_FACTOR = 4  # largest factor that is derived from a pair by default
 _MAX_FACTOR = 8  # largest factor of --sr-factor

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 
+# name of a replaced output → its description for users
 _DESCRIPTIONS = {
     "hmc_xfms": "head motion",
     "bold_mask": "brain mask",
@@ -15,7 +16,6 @@ _DESCRIPTIONS = {
     "confounds_tsv": "confounds",
     "fieldmap": "field map",
 }
-"""Name of a replaced output → its description for users."""
 
 
 @frozen

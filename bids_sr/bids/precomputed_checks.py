@@ -19,11 +19,9 @@ from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+# Largest distance between copies of one grid. Rounding of the float32 quaternion of a qform can
+# rotate an oblique grid by 1e-3 rad.
 _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
-"""Largest distance between copies of one grid.
-
-Rounding of the float32 quaternion of a qform can rotate an oblique grid by 1e-3 rad.
-"""
 _N_LISTED_COLUMNS = 8  # largest number of columns that a message lists
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 

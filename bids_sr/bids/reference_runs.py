@@ -18,15 +18,14 @@ from bids_sr.bids.related_runs import (
 )
 
 _RUN_KEYS = ("subject", "session", "task", "run")
+# folders of references in a data set: a measured reference, and the known one of simulated data
 _REFERENCE_FOLDERS = ("derivatives/highres-reference", "derivatives/ground-truth")
-"""Folders of references in a data set: a measured reference, and the known one of simulated data.
-"""
 _FOUND_IN_DATASET = (
     "this high-resolution reference was found in the dataset and is used to measure accuracy. To"
     " ignore it, specify --truth none."
 )
+# file pattern of maps of known activation
 _EFFECT_MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
-"""File pattern of maps of known activation."""
 _NAMING = (
     "A reference is a high-resolution series named sub-…/func/sub-…_task-…_bold.nii.gz, or a set"
     " of effect maps named"

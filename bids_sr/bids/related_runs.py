@@ -42,18 +42,22 @@ _MIN_VOLUMES = 8  # steady-state volumes of a calibration run
 
 @frozen
 class _Requirement:
-    """Properties that a kind of companion shares with its run."""
+    """Properties that a kind of companion shares with its run.
 
-    is_derived: bool = False  # computed from the run: same number of volumes at the same times
-    # "high": high-resolution grid of the run; "between": any grid from the acquired to the
-    # high-resolution grid; "factor": voxels smaller by the factor, same slice thickness,
-    # overlapping field of view; "acquired": acquired matrix
+    A companion that `is_derived` is computed from the run, with the same number of volumes at the
+    same times. Its `grid` is the "high"-resolution grid of the run, any grid from the acquired to
+    the high-resolution grid ("between"), a grid with voxels smaller by the "factor", the same
+    slice thickness and an overlapping field of view, or has the "acquired" matrix. `events` are
+    "same" if both series have the same events, or "types" if the companion has at least the same
+    trial types. `timing` is the source of the slice times for slice timing correction, and
+    `identity_fix` the remedy if the file is the run itself.
+    """
+
+    is_derived: bool = False
     grid: Literal["high", "between", "factor", "acquired"]
-    # "same": same events (if both series have events); "types": at least the same trial types
     events: Literal["", "same", "types"] = ""
-    # source of the slice times for slice timing correction
     timing: Literal["", "own", "own, else of the run"] = ""
-    identity_fix: str = ""  # remedy if the file is the run itself
+    identity_fix: str = ""
 
 
 _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 INTERRUPTED = 130
+# Seconds that a run has to stop by itself; SLURM and containers often allow 10 s.
 _GRACE_S = 8.0
-"""Seconds that a run has to stop by itself; SLURM and containers often allow 10 s."""
 
 _IMMEDIATE_END = "stopped immediately, as requested"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -40,7 +40,7 @@ def interruptible() -> Iterator[None]:
     os.set_blocking(write_end, False)
     received_signals: list[int] = []
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(signum: int, _frame: FrameType | None) -> None:
         received_signals.append(signum)
         if len(received_signals) > 1:
             _end_now(_IMMEDIATE_END)

@@ -46,10 +46,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr`` and return its exit code.
-
-    `argv` contains the command-line arguments; None means the arguments of the process.
-    """
+    """Run ``bids-sr`` and return its exit code."""
     if argv is None:
         restart_in_utf8()
     return run_program(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _NO_STAGE = ""
+# steps that run as soon as possible, in between, and do not start a stage
 _UNANNOUNCED_STAGES = frozenset(
     {
         _NO_STAGE,
@@ -40,7 +41,6 @@ _UNANNOUNCED_STAGES = frozenset(
         "store",
     }
 )
-"""Steps that run as soon as possible, in between, and do not start a stage."""
 
 
 _UPDATE_INTERVAL_S = 2.0  # s
@@ -71,7 +71,7 @@ class _TimeLeft:
         """Record the start of a step."""
         self._start_times[name] = time
 
-    def end(self, name: str, time: float) -> None:
+    def end(self, name: str) -> None:
         """Record the end of a step."""
         self._declared_s.pop(name, None)
         self._start_times.pop(name, None)
@@ -169,7 +169,7 @@ class Progress:
                 self._record_start(node, label, find_stage(step))
                 return
             was_running = self._running.pop(node.fullname, None) is not None
-            self._time_left.end(node.fullname, self._clock())
+            self._time_left.end(node.fullname)
             if was_running and status == "end" and step is decide_verdict:
                 self._print_verdict(node, label)
             self._update_bar()

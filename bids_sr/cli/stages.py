@@ -40,7 +40,7 @@ STAGES: Mapping[str, str] = {
     "component_series": "seed time series",
     "register_calibration": "calibration",
     "measure_calibration": "calibration",
-    "estimate_variance": "prior variance maps",
+    "estimate_variance": "prior SD maps",
     "training": "training",
     "t1w_pair": "super-resolution and baseline methods",
     "resampled_series": "super-resolution and baseline methods",

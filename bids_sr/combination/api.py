@@ -33,10 +33,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 
+# names of maps in the result of nilearn's ``compute_contrast(output_type="all")``
 _EFFECT, _VARIANCE = "effect_size", "effect_variance"
-"""Names of maps in the result of nilearn's ``compute_contrast(output_type="all")``."""
-_DEFAULT_DOF = 100.0
-"""Default degrees of freedom per run, as in nilearn's `compute_fixed_effects`."""
+_DEFAULT_DOF = 100.0  # default degrees of freedom per run, as in nilearn's `compute_fixed_effects`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,8 +26,7 @@ from bids_sr.io.grids import size_text
 from bids_sr.preflight.plan import Plan
 
 _T = TypeVar("_T")
-_EntityKey = tuple[tuple[str, str], ...]
-"""Entities of a run: long names and labels."""
+_EntityKey = tuple[tuple[str, str], ...]  # entities of a run: long names and labels
 _FILE_ENTITIES = ("suffix", "extension", "datatype")
 WITHOUT_RUN = (
     "the name has no run- entity, but other runs of this task have one, so it is not combined with"
@@ -90,9 +89,12 @@ _Group = TypeVar("_Group", RunGroup, UncombinedRuns)
 
 
 class _PreventingRun(NamedTuple):
-    """Run that keeps the runs of its task from being combined."""
+    """Run that keeps the runs of its task from being combined.
 
-    name: str  # short name in the group
+    `name` is its short name in the group.
+    """
+
+    name: str
     run: BoldRun
     reason: str
 

@@ -15,18 +15,14 @@ from scipy.linalg import toeplitz
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.spatial.transforms import apply_matrix
 
-_MAX_LAG = 4
-"""Largest estimated lag (voxels); the autocorrelation at larger lags is extrapolated."""
+_MAX_LAG = 4  # largest estimated lag (voxels); the autocorrelation at larger lags is extrapolated
+# upper limit of |t| in voxels that serve to estimate the autocorrelation of noise
 _MAX_NOISE_T = 2.5
-"""Upper limit of \\|t\\| in voxels that serve to estimate the autocorrelation of noise."""
-_MIN_PAIRS = 200
-"""Smallest number of voxel pairs for an estimate of the autocorrelation."""
+_MIN_PAIRS = 200  # smallest number of voxel pairs for an estimate of the autocorrelation
+# voxels with a weight in the interpolation, relative to the voxel below the point
 _TAP_OFFSETS = np.arange(-5, 7)
-"""Voxels with a weight in the interpolation, relative to the voxel below the point."""
-_FRACTIONS = np.linspace(0, 1, 41)
-"""Positions between two voxels, for the variance factor."""
-_MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0
-"""Limits of the variance factor along one axis."""
+_FRACTIONS = np.linspace(0, 1, 41)  # positions between two voxels, for the variance factor
+_MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0  # limits of the variance factor along one axis
 
 
 def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:

@@ -35,8 +35,8 @@ MIN_CHECKED_VOXELS = 50
 """Smallest number of significant voxels of a run that is compared with the combined map."""
 COVERAGE_OF_TWO = (0.94, 0.95)
 """Measured coverage of 95 % intervals of two unsmoothed runs (`participant_maps.py pairs`)."""
+# difference between two intervals, relative to their width, that counts as small
 _SIMILAR_SHARE = 0.1
-"""Difference between two intervals, relative to their width, that counts as small."""
 _CM3_PER_MM3 = 1e-3
 
 

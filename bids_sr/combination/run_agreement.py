@@ -18,18 +18,15 @@ from bids_sr.io.arrays import Array, MaskArray
 
 ACTIVE_T = 4.0
 """Absolute t above which a voxel is active."""
-_MIN_VOXELS = 20
-"""Smallest number of active voxels for a comparison."""
+_MIN_VOXELS = 20  # smallest number of active voxels for a comparison
 MIN_SLOPE = 0.25
 """Smallest effect, relative to another run, of a contrast without negative weights."""
 MIN_SLOPE_OF_DIFFERENCE = -0.25
 """The same for a difference between conditions, which may vary from run to run: only a reversed
 difference shows that conditions were confused.
 """
-_MIN_STANDARD_ERRORS = 3.0
-"""Smallest distance of a slope below its limit, in standard errors."""
-_MAX_DISAGREEING_RUNS = 12
-"""Largest number of disagreeing runs for which all sets are compared."""
+_MIN_STANDARD_ERRORS = 3.0  # smallest distance of a slope below its limit, in standard errors
+_MAX_DISAGREEING_RUNS = 12  # largest number of disagreeing runs for which all sets are compared
 
 
 @frozen

@@ -16,10 +16,10 @@ from bids_sr.io.earlier_files import run_prefix
 
 _MAX_RUNS = 6  # number of runs in a message
 _FUNC_FOLDERS = ("func", "ses-*/func")
+# entities that may differ between runs of a task
 _RUN_ENTITIES = ("session", "run", "echo", "part", "suffix", "extension", "datatype")
-"""Entities that may differ between runs of a task."""
+# entities that the runs of a task have in common: long names and labels
 _TaskKey = tuple[tuple[str, str], ...]
-"""Entities that the runs of a task have in common: long names and labels."""
 
 
 def warn_of_separate_runs(

@@ -17,8 +17,8 @@ from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, MaskArray
 
+# candidate widths of a compared series' smoothed control, relative to its estimated width
 _WIDTH_RATIOS = (1 / 1.5, 1.0, 1.5)
-"""Candidate widths of a compared series' smoothed control, relative to its estimated width."""
 _MAX_FWHM_MM = 20.0  # widest smoothing
 _TOLERANCE_MM = 0.02  # of the estimated width
 _SMOOTHNESS_TOLERANCE = 1e-3  # difference of correlations that counts as equal smoothness

@@ -47,8 +47,7 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
 
-_MARGIN = 0.02
-"""Smallest difference of explained variance that counts as a difference."""
+_MARGIN = 0.02  # smallest difference of explained variance that counts as a difference
 ON_ACQUIRED = "acquired"
 """Value of ``grid`` in the facts of a series on the acquired grid."""
 AS_ACQUIRED = "as acquired"

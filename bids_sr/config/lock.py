@@ -39,12 +39,15 @@ _FOLDER = "locks"
 
 @frozen
 class _Run:
-    """Run that processes participants or the group level, by `names`: ``sub-…`` or ``group``."""
+    """Process of bids-sr, with the `names` that it processes: ``sub-…`` or ``group``.
 
-    run: str  # identifier, the name of the log directory
+    `run` is its identifier, the name of the log directory. `began` is a text for users.
+    """
+
+    run: str
     host: str
     pid: int
-    began: str  # as text for users; never compared
+    began: str
     names: Sequence[str]
 
     def __str__(self) -> str:

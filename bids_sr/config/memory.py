@@ -20,14 +20,13 @@ SHARED_GB = 0.45
 process.
 """
 
-_HEADROOM = 1.15
-"""Safety factor for other data sets and for memory retained by the allocator."""
+_HEADROOM = 1.15  # safety factor for other data sets and for memory retained by the allocator
 
+# largest number of patterns of a calibration run, and values (millions) in matrices of a tile
 _MAX_PATTERNS, _TILE_MILLIONS = 40, 60
-"""Largest number of patterns of a calibration run, and values (millions) in matrices of a tile."""
 
+# millions of voxels above which a volume passes the network of the `tv` paper in parts
 _MAX_DENSE_MILLIONS = 0.52
-"""Millions of voxels above which a volume passes the network of the `tv` paper in parts."""
 
 
 @frozen

@@ -16,6 +16,7 @@ from bids_sr.frozen import frozen
 
 _PLUGIN_NAMES = ("MultiProc", "SLURM")
 _MULTIPROC_SETTINGS = {"n_procs", "memory_gb"}
+# arguments of the schedulers of Nipype, which plugin files for other programs may contain
 _IGNORED_ARGUMENTS = {
     "dont_resubmit_completed_jobs",
     "maxtasksperchild",
@@ -23,7 +24,7 @@ _IGNORED_ARGUMENTS = {
     "raise_insufficient",
     "scheduler",
 }
-"""Arguments of the schedulers of Nipype, which plugin files for other programs may contain."""
+# short → long options of sbatch that the plugin sets, or that would make it wait in vain
 _SHORT_OPTIONS = {
     "-a": "--array",
     "-d": "--dependency",
@@ -37,7 +38,6 @@ _SHORT_OPTIONS = {
     "-Q": "--quiet",
     "-H": "--hold",
 }
-"""Short → long options of sbatch that the plugin sets, or that would make it wait in vain."""
 _REFUSED_OPTIONS = {
     *_SHORT_OPTIONS.values(),
     "--wrap",

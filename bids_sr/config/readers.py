@@ -9,8 +9,8 @@ from bids_sr.config.values import split_named
 
 # full width at half maximum of sigma = 1.5, in mm or in pixels of 3.75 mm
 _PAPER_SMOOTHING_MM = (3.5, 13.2)
+# prefix of a unit of memory → its size in GB
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
-"""Prefix of a unit of memory → its size in GB."""
 _ID = "participant_id"  # column of the labels in a table of participants
 _MAX_BARE_GB = 2000  # a larger number without a unit is probably in MB
 
@@ -42,7 +42,7 @@ class StoreMemory(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,
+        _parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: object,
         option_string: str | None = None,
@@ -148,10 +148,10 @@ class StoreWidths(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,
+        _parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: object,
-        option_string: str | None = None,
+        _option_string: str | None = None,
     ) -> None:
         assert isinstance(values, list)  # of the results of `parse_widths`
         earlier_widths = getattr(namespace, self.dest, ())

@@ -18,25 +18,28 @@ _T = TypeVar("_T")
 
 @frozen
 class _Option:
-    """Properties of a setting other than its default and type."""
+    """Properties of a setting other than its default and type.
 
-    # flags with the name of the value, as in the help. A name without a dash is a positional
-    # argument, and "" means that only `--set` sets the option
+    `flags` are the flags with the name of the value, as in the help. A name without a dash is a
+    positional argument, and "" means that only `--set` sets the option. `common` is the short help
+    of an option that --help lists; --help-all lists all. `affects_results` states whether a result
+    depends on the option. If `per_call` is set, the option applies to a single call and is not
+    read from an earlier settings file; if `is_internal` is set, users cannot choose the value.
+    `among` is the heading in the help, if not the heading of the group. `above`, `least` and
+    `most` are bounds of a number, or of all numbers in a tuple. `parser_settings` are further
+    arguments for `argparse`.
+    """
+
     flags: str = ""
     help: str = ""
-    common: str = ""  # short help text of an option that --help lists; --help-all lists all
-    affects_results: bool = True  # whether a result depends on the option
-    # whether the option applies to a single call and is not read from an earlier settings file
+    common: str = ""
+    affects_results: bool = True
     per_call: bool = False
-    # whether users cannot choose the value
     is_internal: bool = False
-    # heading in the help, if not the heading of the group
     among: str = ""
-    # bounds of a number, or of all numbers in a tuple
     above: float | None = None
     least: float | None = None
     most: float | None = None
-    # further arguments for `argparse`
     parser_settings: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -17,7 +17,8 @@ from bids_sr.region_names import AAL2, atlas_labels, region_labels
 _DEFAULT_RADIUS_MM = 6.0  # mm; the 3 mm in the paper are less than a voxel of most runs
 _MAX_RADIUS_MM = 30.0
 _MAX_COORDINATE_MM = 150.0  # largest distance of a center from the origin along each axis
-COMPONENTS = "components"  # leading temporal components of the run, instead of seeds
+COMPONENTS = "components"
+"""Leading temporal components of the run, instead of seeds."""
 _SPHERE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 _SeedPoint = tuple[float, float, float]

@@ -13,6 +13,7 @@ from bids_sr.frozen import frozen
 FUNC, T1W = "func", "T1w"
 _SURFACE_NAMES = ("fsaverage", "fsnative", "fsLR", "onavg")
 _NATIVE_RESOLUTION, _MNI152 = "native", "MNI152NLin2009cAsym"
+# names of other programs for spaces that are not templates
 _SYNONYMS = {
     "anat": T1W,
     "run": FUNC,
@@ -20,7 +21,6 @@ _SYNONYMS = {
     "boldref": FUNC,
     "fsaverage5": "fsaverage:den-10k",
 }
-"""Names of other programs for spaces that are not templates."""
 
 
 @frozen

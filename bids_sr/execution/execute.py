@@ -23,20 +23,24 @@ if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
 
 _LOGGER = logging.getLogger(__name__)
+# function that is called with a node and "start", "end" or "exception"
 _StatusCallback = Callable[["pe.Node", str], None]
-"""Function that is called with a node and "start", "end" or "exception"."""
+# Level of nipype's loggers. Reasons of failures are in the crash files and reported once.
 _SILENT_LEVEL = logging.CRITICAL + 1
-"""Level of nipype's loggers. Reasons of failures are in the crash files and reported once."""
 
 
 @frozen
 class RunOutcome:
-    """Outcome of a run."""
+    """Outcome of a run.
 
-    crashes: tuple[Notice, ...] = ()  # notice of each failed step
-    missing: tuple[str, ...] = ()  # full names of storing steps with missing files
+    `crashes` has a notice per failed step, and `missing` the full names of storing steps with
+    missing files. `reported_runs` are runs whose verdict was reported during the run.
+    """
+
+    crashes: tuple[Notice, ...] = ()
+    missing: tuple[str, ...] = ()
     reports: tuple[Path, ...] = ()
-    reported_runs: frozenset[str] = frozenset()  # runs whose verdict was reported during the run
+    reported_runs: frozenset[str] = frozenset()
 
 
 def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:

@@ -6,6 +6,7 @@ from multiprocessing import forkserver, get_context, util
 
 from bids_sr.execution.usage import limit_threads
 
+# modules that are loaded before the first worker, which saves 0.4 GB and 3 s per worker
 _PRELOADED_MODULES = (
     "nipype.pipeline.engine",
     "bids_sr.pipeline.nipype_interface",
@@ -23,7 +24,6 @@ _PRELOADED_MODULES = (
     "matplotlib.pyplot",
     "skimage.filters",
 )
-"""Modules that are loaded before the first worker, which saves 0.4 GB and 3 s per worker."""
 _MAX_TEMP_DIR_LENGTH = (
     64  # characters of the temporary directory; the whole path of a socket may have 107
 )

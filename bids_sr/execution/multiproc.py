@@ -365,7 +365,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
     def depidx(self, matrix: lil_matrix | None) -> None:
         self._dependencies = None if matrix is None else _DependencyMatrix(matrix)
 
-    def _sort_jobs(self, jobids: Sequence[int], scheduler: str = "tsort") -> list[int]:
+    def _sort_jobs(self, jobids: Sequence[int], **_scheduler: object) -> list[int]:
         # Steps that run in this process run first, because the steps that they make ready may
         # precede the other steps: the comparison before a verdict precedes a training.
         scheduler_jobs = [job for job in jobids if self.procs[job].run_without_submitting]

@@ -10,18 +10,23 @@ if TYPE_CHECKING:
 
 
 class NodeOutcome(TypedDict, total=False):
-    """Outcome of a node or a job, as reported by the process that ran it."""
+    """Outcome of a node or a job, as reported by the process that ran it.
+
+    `traceback` has the lines of a failed node; it is a single text from nipype if the driver
+    failed. `failed` is the full name of the failed node of a job, and `host` the host of the
+    process. `peak_gb` is the peak memory (GB) of a failed process, if known. `notice` is the
+    reason, if the caller knows it or the error contains a remedy; `error` is the error of the
+    process itself.
+    """
 
     result: object
-    # lines of the traceback of a failed node; a single text from nipype if the driver failed
     traceback: Sequence[str] | None
-    failed: str | None  # full name of the failed node of a job
+    failed: str | None
     taskid: int
-    host: str  # host of the process
-    peak_gb: float | None  # GB, peak memory of a failed process, if known
-    # reason, if the caller knows it or the error contains a remedy
+    host: str
+    peak_gb: float | None
     notice: Notice | None
-    error: BaseException  # error of the process itself
+    error: BaseException
 
 
 def get_step_function(node: "Node") -> str:

@@ -40,8 +40,8 @@ _LARGE_BYTES = LARGE_SERIES_BYTES // 2
 _IGNORED_NAMES = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED_MARK}
 _HASH_PATTERN = "_0x*.json"
 
+# size (bytes) and time of the last change (ns) of a file; only the size of stored files
 _Stamp = list[int]
-"""Size (bytes) and time of the last change (ns) of a file; only the size of stored files."""
 
 
 def record_files(folder: Path) -> None:
@@ -284,13 +284,15 @@ def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
 class StepRecordMixin:
     """Mixin for nipype plugins that records the files of steps in the scheduler's process.
 
-    Large images are dropped after the last step that reads them.
+    Large images are dropped after the last step that reads them. Attributes of nipype: `proc_done`
+    are done flags of the steps (N,), and `refidx` is a sparse matrix (N, N) of the steps that have
+    yet to read the results of a step.
     """
 
     procs: "list[NipypeNode]"
-    proc_done: Any  # done flags of the steps (N,)
+    proc_done: Any
     proc_pending: Any
-    refidx: Any  # sparse (N, N), steps that have yet to read the results of a step
+    refidx: Any
 
     def _generate_dependency_list(self, graph: object) -> None:
         from nipype.interfaces.utility import Merge

@@ -11,8 +11,8 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Outline
 from bids_sr.io.volume import Volume
 
+# pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes along this axis
 _Views = Sequence[tuple[int, int]]
-"""Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes along this axis."""
 _MIXED_VIEWS: _Views = ((2, 4), (1, 3), (0, 2))
 _MOSAIC_VIEWS: _Views = ((2, 9), (1, 9), (0, 9))
 AXIAL_VIEWS: _Views = ((2, 10),)

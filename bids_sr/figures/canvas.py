@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
 """Colors of text and main lines, of secondary text, and of light lines."""
-# palette of Okabe and Ito, which color-blind readers can distinguish
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072b2",
     "#e69f00",
@@ -21,6 +20,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#56b4e9",
     "#f0e442",
 )
+"""Palette of Okabe and Ito, which color-blind readers can distinguish."""
 ROI_COLOR, FRAME_COLOR = "#00e5ff", YELLOW
 """Colors of the outline of the region of interest (light blue), and of the frame around an
 enlarged part (yellow).

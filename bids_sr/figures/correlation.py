@@ -20,8 +20,7 @@ from bids_sr.report.evaluation_rows import series_text
 _COLORS = LinearSegmentedColormap.from_list("bids-sr-cc", MAP_COLORS[len(MAP_COLORS) // 2 :])
 _MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _MIN_SCALE_RANGE = 0.2  # smallest range of the color scale
-_ENLARGED_SIZE_MM = (64.0, 56.0)
-"""mm, width and height of the enlarged part of a plane"""
+_ENLARGED_SIZE_MM = (64.0, 56.0)  # mm, width and height of the enlarged part of a plane
 
 
 def correlation_figure(

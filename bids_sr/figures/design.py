@@ -13,8 +13,9 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
 from bids_sr.metrics.number_text import number
 
+# onset and duration (s) of each event by condition; empty for seeds
 _Intervals = Mapping[str, Sequence[tuple[float, float]]]
-"""Onset and duration (s) of each event by condition; empty for seeds."""
+# label of a group of columns of the design, by the beginning of the column name
 _COLUMN_GROUPS = {
     "trans_": "head motion",
     "rot_": "head motion",
@@ -22,7 +23,6 @@ _COLUMN_GROUPS = {
     "drift": "drift",
     "constant": "drift",
 }
-"""Label of a group of columns of the design, by the beginning of the column name."""
 _MIN_COLUMNS = 4  # columns; labels of smaller groups are slanted, because they are not wide enough
 _ROW_HEIGHT_INCH, _MIN_HEIGHT_INCH = 0.27, 1.9  # inches: height of a row, least height of a panel
 

@@ -29,8 +29,8 @@ _KIND_STYLE: Mapping[KindOfSeries, tuple[str, str]] = {
     "measured": (canvas.INK, "^"),
     "run": (canvas.SOFT, "o"),
 }
+# key of a column of panels: statistic and band, or the value of another column of the table
 _ColumnKey = Any
-"""Key of a column of panels: statistic and band, or the value of another column of the table."""
 _Columns = Mapping[_ColumnKey, str]
 _EXPLAINED_COLUMNS: _Columns = {
     ("ev", "beyond"): "explained variance above Nyquist",

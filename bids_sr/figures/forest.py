@@ -20,10 +20,9 @@ from bids_sr.frozen import frozen
 
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and alternating lengths of dashes and gaps."""
+# Lower limit of the value axis. Explained variance has no lower bound, and a single series with
+# very wrong detail would compress the axis.
 _LOWEST_VALUE = -1.5
-"""Lower limit of the value axis. Explained variance has no lower bound, and a single series with
-very wrong detail would compress the axis.
-"""
 
 
 @frozen

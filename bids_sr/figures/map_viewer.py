@@ -24,16 +24,14 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.report.markup import render
 
-_N_STEPS = 127
-"""Number of steps of the color scale on each side of 0."""
+_N_STEPS = 127  # number of steps of the color scale on each side of 0
+# smallest absolute value in the viewer, by statistic; smaller values are set to 0
 _SMALLEST_VALUES = {"t": 2.5, "cc": 0.15, "effect": 0.0}
-"""Smallest absolute value in the viewer, by statistic; smaller values are set to 0."""
+# upper end of the threshold slider, by statistic
 _LARGEST_THRESHOLDS = {"t": 12.0, "cc": 1.0, "effect": 1.0}
-"""Upper end of the threshold slider, by statistic."""
+# number of decimals of values and of the threshold, by statistic; the step of the slider is one
+# unit of the last decimal
 _N_DECIMALS = {"t": 1, "cc": 2}
-"""Number of decimals of values and of the threshold, by statistic; the step of the slider is one
-unit of the last decimal.
-"""
 MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
 """Bytes of base64: limits for the maps of one run, and of all runs on a page. The first contrasts
 and smoothing widths are included, and the names of the others are listed. The rest of a page of
@@ -44,10 +42,10 @@ _TALLEST_PX = 400  # pixels, largest height of a plane
 _MARGIN_MM = 9.0  # mm, margin around the brain
 SERIES_TITLES = {"bspline": "B-spline", "measured": "measured (reference)"}
 
+# maps of one run by contrast and smoothing (in words), for each series in display order
 _ViewerMaps = Mapping[tuple[str, str], Mapping[str, Volume]]
-"""Maps of one run by contrast and smoothing (in words), for each series in display order."""
+# mm, distance between points with MNI coordinates; the viewer interpolates between points
 _MNI_STEP_MM = 10.0
-"""mm, distance between points with MNI coordinates; the viewer interpolates between points."""
 
 
 def make_mni_nodes(shape: Sequence[int], affine: Array) -> Array:
@@ -221,8 +219,8 @@ def _threshold_text(display: Display, minimum: float) -> str:
 class _EncodedMaps(NamedTuple):
     """Maps that fit into the limit.
 
-    `volumes`: encoded maps by `map_key`. `limits`: ends of the color scales by contrast and
-    smoothing. `omitted_names`: contrasts and smoothing widths that were omitted.
+    `volumes` are encoded maps by `map_key`, and `limits` the ends of the color scales by contrast
+    and smoothing. `omitted_names` are contrasts and smoothing widths that were omitted.
     """
 
     volumes: dict[str, str]

@@ -65,12 +65,9 @@ _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
 ZOOM_SIZE_MM = (72.0, 62.0)
 """mm, size (x, y) of the enlarged part on the first screen"""
-_ENLARGED_WIDTH_MM = 64.0
-"""mm, width of the enlarged part beside maps"""
-_PART_SIZE_MM = (110.0, 80.0)
-"""mm, size (x, y) of a part of a slice"""
-_TALLEST_INCH = 3.2
-"""inches, largest height of a panel in figures of a part of a slice"""
+_ENLARGED_WIDTH_MM = 64.0  # mm, width of the enlarged part beside maps
+_PART_SIZE_MM = (110.0, 80.0)  # mm, size (x, y) of a part of a slice
+_TALLEST_INCH = 3.2  # inches, largest height of a panel in figures of a part of a slice
 
 
 @frozen

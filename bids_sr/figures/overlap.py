@@ -17,12 +17,11 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
 
+# colors of voxels of the first condition, of the second condition, and of both
 _FIRST_COLOR, _SECOND_COLOR, _OVERLAP_COLOR = canvas.ORANGE, canvas.BLUE, canvas.PURPLE
-"""Colors of voxels of the first condition, of the second condition, and of both."""
+# mm: margin around the regions of the first series in the enlarged part, smallest width of this
+# part, and smallest distance between planes
 _MARGIN_MM, _MIN_WIDTH_MM, _MIN_PLANE_DISTANCE_MM = 14.0, 64.0, 4.0
-"""mm: margin around the regions of the first series in the enlarged part, smallest width of this
-part, and smallest distance between planes.
-"""
 _MAX_WIDTH_FRACTION = 0.6  # fraction of the brain width, largest width of the enlarged part
 _TALLEST_INCH = 3.0  # inches, largest height of a panel
 

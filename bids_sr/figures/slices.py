@@ -53,10 +53,9 @@ _SCALE_LEFT, _SCALE_WIDTH = 0.36, 0.28  # fractions of the width of a figure
 _SCALE_BOTTOM_INCH, _SCALE_HEIGHT_INCH = 0.4, 0.09  # inches, position and height of the scale
 # labels at the left and right edge of a plane perpendicular to x, y or z
 _EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
+# mm; if the coordinate varies by more than this over a slice, it is labeled as the coordinate of
+# the center
 _OBLIQUE_MM = 5.0
-"""mm; if the coordinate varies by more than this over a slice, it is labeled as the coordinate of
-the center.
-"""
 # mm, tolerance of simplified outlines: an invisible change that saves half of the points
 _OUTLINE_TOLERANCE_MM = 0.3
 

@@ -13,12 +13,11 @@ from PIL import Image
 from bids_sr.figures.canvas import DARK, FLICKER, style
 from bids_sr.io import atomic_files
 
+# gray images with more pixels (anatomy, carpets) are encoded as JPEG at a fifth of the size; maps
+# are lossless
 _MIN_JPEG_PIXELS, _JPEG_QUALITY = 15_000, 88
-"""Gray images with more pixels (anatomy, carpets) are encoded as JPEG at a fifth of the size; maps
-are lossless.
-"""
+# fonts of the text in a figure; layout is computed with the first font
 _FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
-"""Fonts of the text in a figure; layout is computed with the first font."""
 _FLICKER_CSS = (
     "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}svg:hover"
     f" [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}@media"

@@ -5,13 +5,14 @@ covariance V, lag products have the expectation
 
     E[sum_t e_t e_(t+l)] = tr(R S_l R V),  S_l the shift by l
 
-which is linear in the autocovariances of the noise (Worsley et al. 2002). Here V extends beyond
-the estimated lags, as the covariance of an autoregressive process does. The ratio r_l of lag
-product and power is a ratio of two quadratic forms in normal variables. Its mean differs from the
-ratio of the means; this bias and its scatter over voxels are known to second order for a given
-design. For noise with an autocorrelation of .35 in 60 volumes with 17 confounds, the estimated
-autocorrelation is too low by .02 without this correction and by .002 with the correction, and t
-exceeds its threshold a tenth too often without it.
+which is linear in the autocovariances of the noise (Worsley et al. 2002,
+https://doi.org/10.1006/nimg.2001.0933). Here V extends beyond the estimated lags, as the
+covariance of an autoregressive process does. The ratio r_l of lag product and power is a ratio of
+two quadratic forms in normal variables. Its mean differs from the ratio of the means; this bias
+and its scatter over voxels are known to second order for a given design. For noise with an
+autocorrelation of .35 in 60 volumes with 17 confounds, the estimated autocorrelation is too low by
+.02 without this correction and by .002 with the correction, and t exceeds its threshold a tenth
+too often without it.
 """
 
 from collections.abc import Sequence

@@ -46,8 +46,8 @@ _MAX_GAP_S = 3.0  # s, largest gap between events of a block
 _MAX_UNITS = 40
 MIN_BLOCKS = 2
 """Smallest number of blocks of a condition that can be split into halves."""
-# fraction of a block's response (squared and summed over time) that must be inside the run
 MIN_SHARE = 0.5
+"""Fraction of a block's response (squared and summed over time) that must be inside the run."""
 _RESPONSE_S = 40.0  # s, duration of the response after a block
 _MIN_ENERGY = 1e-300  # avoids division by 0 for responses that are 0 throughout
 
@@ -114,28 +114,9 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
     `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
     more.
     """
-    joined_events = _join_trials(sorted(events.trials(), key=lambda trial: trial.onset))
-    n_blocks = sum(map(len, joined_events.values()))
-    # an even number, so that both halves have equally many units
-    max_chunks = max(2, max_blocks // len(joined_events) // 2 * 2)
-    units = [
-        (name, chunk)
-        for name, condition_blocks in joined_events.items()
-        for chunk in _split_into_chunks(
-            condition_blocks, max_chunks if n_blocks > max_blocks else len(condition_blocks)
-        )
-    ]
-    units.sort(key=lambda unit: unit[1][0].onset)
-    return [_make_block(name, unit_trials) for name, unit_trials in units]
-
-
-def _join_trials(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
-    """Join consecutive trials of one type and modulation; return the blocks of each type.
-
-    `trials` are in order of onset.
-    """
+    # blocks of each type, of consecutive trials
     spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
-    for trial in trials:
+    for trial in sorted(events.trials(), key=lambda trial: trial.onset):
         kind = trial.condition, trial.modulation
         start, end = trial.onset, trial.onset + trial.duration
         if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
@@ -145,23 +126,25 @@ def _join_trials(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     blocks_by_type: dict[str, list[Trial]] = {}
     for (name, modulation), start, end in spans:
         blocks_by_type.setdefault(name, []).append(Trial(name, start, end - start, modulation))
-    return blocks_by_type
 
+    # chunks of about equal length; an even number, so that both halves have equally many
+    max_chunks = max(2, max_blocks // len(blocks_by_type) // 2 * 2)
+    units = []
+    for blocks in blocks_by_type.values():
+        n_chunks = min(max_chunks, len(blocks)) if len(spans) > max_blocks else len(blocks)
+        edges = np.linspace(0, len(blocks), n_chunks + 1).round().astype(int)
+        units += [blocks[first:last] for first, last in pairwise(edges)]
 
-def _make_block(condition: str, trials: Sequence[Trial]) -> TaskBlock:
-    """Return a block of trials."""
-    modulations = tuple(trial.modulation for trial in trials)
-    return TaskBlock(
-        condition=condition,
-        events=tuple((trial.onset, trial.duration) for trial in trials),
-        modulations=() if set(modulations) == {1.0} else modulations,
-    )
-
-
-def _split_into_chunks(trials: Sequence[Trial], count: int) -> list[list[Trial]]:
-    """Return at most `count` lists of consecutive trials of about equal length."""
-    edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
-    return [list(trials[start:stop]) for start, stop in pairwise(edges)]
+    units.sort(key=lambda unit: unit[0].onset)
+    modulations = [tuple(trial.modulation for trial in unit) for unit in units]
+    return [
+        TaskBlock(
+            condition=unit[0].condition,
+            events=tuple((trial.onset, trial.duration) for trial in unit),
+            modulations=() if set(unit_modulations) == {1.0} else unit_modulations,
+        )
+        for unit, unit_modulations in zip(units, modulations, strict=True)
+    ]
 
 
 def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:

@@ -40,7 +40,7 @@ compared with the mean of the others.
 Contrast = dict[str, float]
 """Weight of each trial type; other types have weight 0."""
 Contrasts = Mapping[str, Mapping[str, float]]
-"""Contrasts by name."""
+"""Weights of conditions, or of seeds, by contrast."""
 
 ComparableWeights = tuple[tuple[str, float], ...]
 """Trial types with weights, scaled so that the positive or the negative weights sum to one."""

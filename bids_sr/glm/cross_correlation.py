@@ -9,8 +9,8 @@ from bids_sr.glm.temporal_regressors import cosines_outside, time_column_names
 from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE, find_largest_size
 from bids_sr.io.arrays import Float, Real
 
+# Trend that is regressed out (T, K), and cosines of the pass band or None; `temporal_filter`.
 _Filter = tuple[Float, Float | None]
-"""Trend that is regressed out (T, K), and cosines of the pass band or None; `temporal_filter`."""
 
 
 def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:

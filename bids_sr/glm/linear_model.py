@@ -37,12 +37,13 @@ class _Precisions:
     """Inverse covariances of series, each of an autoregressive process of order p.
 
     The unit is the variance that a process cannot predict. All diagonals of a matrix are constant
-    except in two corners of p rows, which are mirror images of each other.
+    except in two corners of p rows, which are mirror images of each other. `diagonals` are the
+    values of the main diagonal and of p diagonals on either side (M, p + 1), and `corners`
+    corrections of the diagonals in the first corner of each matrix (M, p, p).
     """
 
-    # (M, p + 1) values of the main diagonal and of p diagonals on either side
     diagonals: Float
-    corners: Float  # (M, p, p) corrections of the diagonals in the first corner of each matrix
+    corners: Float
 
     @classmethod
     def from_autocorrelations(cls, rho: Float) -> "_Precisions":
@@ -116,14 +117,19 @@ class _WhitenedModel:
 
 @frozen
 class _WhitenedCell:
-    """Whitened least squares for the K noise models of a cell, see `_WhitenedModel`."""
+    """Whitened least squares for the K noise models of a cell, see `_WhitenedModel`.
 
-    projections: Float  # (K R, T)
-    weights: Float  # (K, C, R)
-    effective: Float  # (K, C)
-    log_variances: Float  # (K, C) of the effects, relative to the residual variance
-    diagonals: Float  # (K, p + 1), all but the first doubled
-    corners: Float  # (K, 1, p, p)
+    The shapes are: `projections` (K R, T), `weights` (K, C, R), `effective` (K, C),
+    `log_variances` of the effects, relative to the residual variance (K, C), `diagonals`, all but
+    the first doubled (K, p + 1), and `corners` (K, 1, p, p).
+    """
+
+    projections: Float
+    weights: Float
+    effective: Float
+    log_variances: Float
+    diagonals: Float
+    corners: Float
 
     @classmethod
     def join(cls, models: Sequence[_WhitenedModel]) -> "_WhitenedCell":

@@ -20,8 +20,7 @@ from bids_sr.metrics.rows import MISSING, MetricRow, metric_rows
 from bids_sr.series import ACQUIRED_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 
-_MapArrays = Mapping[tuple[str, str], Float32]
-"""Maps (X, Y, Z) by (contrast, stat)."""
+_MapArrays = Mapping[tuple[str, str], Float32]  # maps (X, Y, Z) by (contrast, stat)
 Regions = Mapping[tuple[str, str], tuple[MaskArray, float | None]]
 """Voxels (X, Y, Z, boolean) and threshold of each region, by (contrast, threshold label)."""
 

@@ -6,7 +6,8 @@ estimates, t passes p < .001 in twice as many voxels as nominal, whatever the nu
 
 1. The residuals of each voxel give the ratios r_l of lag products to power, l = 1 … 6.
 2. Ratios are averaged over the neighborhood with a Gaussian in mm within the mask (as in FILM,
-   Woolrich et al. 2001), so that all series of a run are treated alike on any grid.
+   Woolrich et al. 2001, https://doi.org/10.1006/nimg.2001.0931), so that all series of a run are
+   treated alike on any grid.
 3. Tissues differ, and are closer to each other than the width of the Gaussian. One regression
    over the run predicts r_l from the mean signal relative to the neighborhood; the prediction is
    added.
@@ -14,7 +15,7 @@ estimates, t passes p < .001 in twice as many voxels as nominal, whatever the nu
    largest variance of r_l (`_build_lattice`). The result of a voxel is the mean over the three
    surrounding nodes, weighted by proximity. The model of a node is the autoregressive process of
    order 6 whose residuals have the r_l of that node. Many voxels thus share a model, as the whole
-   brain does in SPM's FAST (Corbin et al. 2018).
+   brain does in SPM's FAST (Corbin et al. 2018, https://doi.org/10.1002/hbm.24218).
 5. If voxels scatter more around these expectations than noise would, the r_l of each voxel is
    mixed in accordingly (best linear prediction, empirical Bayes), and step 4 is repeated.
 
@@ -51,8 +52,7 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.reproducible_numbers import fix_signs
 
 _Labels = npt.NDArray[np.intp]
-_SignalBlocks = Iterable[tuple[slice, Real]]
-"""Range of voxels, and their time series (T, n)."""
+_SignalBlocks = Iterable[tuple[slice, Real]]  # range of voxels, and their time series (T, n)
 VOXELS_PER_BATCH = 256
 """Number of voxels whose time series fit in the CPU cache in double precision."""
 ORDER = 6

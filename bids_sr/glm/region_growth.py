@@ -7,8 +7,10 @@ from bids_sr.glm.activation_regions import quarter_region
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial.masks import grow
 
-ACTIVE_CC = 0.5  # limit of the paper for voxels that follow the task
-REACH_MM = 10.0  # mm, largest distance of added voxels from the region
+ACTIVE_CC = 0.5
+"""Limit of the paper for voxels that follow the task."""
+REACH_MM = 10.0
+"""Largest distance of added voxels from the region (mm)."""
 _BORDER_OFFSET = 1e-6  # low-resolution voxels
 
 

@@ -28,7 +28,8 @@ _Weights = Mapping[str, float]
 _TIME_COLUMNS = ("onset", "duration")
 _OVERSAMPLING = 50  # samples of the stimulus per TR, the default of nilearn
 _MIN_ONSET_S = -24.0  # s before the first volume, start of the stimulus in nilearn by default
-IMPULSE_S = 1.0  # s, area of an event of duration 0, as in SPM
+IMPULSE_S = 1.0
+"""Area of an event of duration 0, as in SPM (s)."""
 
 
 class DesignError(ValueError):

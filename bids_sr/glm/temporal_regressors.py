@@ -36,7 +36,8 @@ from bids_sr.glm.confounds import (
 from bids_sr.io.arrays import Array, Float, MaskArray
 
 CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
-LEAST_AT_REST_S = 10.0  # s, the limit that preflight also requires of every run without events
+LEAST_AT_REST_S = 10.0
+"""Smallest duration of a run without events (s), which preflight also requires."""
 _COLUMN_PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
 
 

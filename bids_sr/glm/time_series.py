@@ -31,9 +31,10 @@ def positions_in_volume(mask: MaskArray) -> NDArray[np.intp]:
     return np.arange(mask.size).reshape(mask.shape, order="F")[mask]
 
 
-# Smallest change of a time series relative to its largest value. Smaller changes are rounding
-# errors, because the resolution of float32 is 1.2e-7.
 MIN_RELATIVE_CHANGE = 1e-6
+"""Smallest change of a time series relative to its largest value. Smaller changes are rounding
+errors, because the resolution of float32 is 1.2e-7.
+"""
 BLOCK_BYTES = 64 * 2**20
 # bytes per value: the block as read, and its copies in single and double precision during the fit
 _BYTES_PER_VALUE = 4 + 4 + 8

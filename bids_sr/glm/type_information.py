@@ -16,7 +16,8 @@ from bids_sr.io.arrays import Float
 TimeSpan = tuple[float, float]
 """Onset and duration of an event (s)."""
 
-RESPONSE_S = 32.0  # s after the end of an event; the hemodynamic response has then faded
+RESPONSE_S = 32.0
+"""Time after the end of an event until the hemodynamic response has faded (s)."""
 LEAST_SHARE = 0.1
 """Smallest share of the response that is observed, relative to the type with the largest share."""
 LARGEST_RATIO = 2.0

@@ -37,12 +37,8 @@ class _VoxelSizes(NamedTuple):
 class UncombinableRuns:
     """Runs that the participant level would not combine with the other runs of their task.
 
-    Attributes
-    ----------
-    runs : frozenset[str]
-        Names of the runs.
-    reasons : Mapping[tuple[str, tuple[str, str]], str]
-        Sentence by participant (``sub-…``), and task and variant.
+    `runs` are their names, and `reasons` sentences by participant (``sub-…``), and task and
+    variant.
     """
 
     runs: frozenset[str]

@@ -50,10 +50,10 @@ from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
 _SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
+# statistic, band and region of the primary comparison
 _ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
-"""Statistic, band and region of the primary comparison."""
+# references of the primary comparison, the strongest first
 _REFERENCES = tuple(item.name for item in STRONGEST["function"] if item.statistic == "ev")
-"""References of the primary comparison, the strongest first."""
 _POWER = 0.8
 # efficiency of the signed-rank test relative to the t test for normal differences (Hodges and
 # Lehmann 1956)
@@ -62,8 +62,8 @@ _MIN_PARTICIPANTS = 6  # smallest sample with which the signed-rank test can rea
 _MAX_PARTICIPANTS = 100_000
 _MAX_EFFECT = 20  # standard deviations, far above the effect that needs the smallest sample
 _LEAST_N = 2  # participants, smallest sample whose p value is corrected
+# values of `QUESTION` by column, and other cells that do not depend on the comparison
 _Question = dict[str, Any]
-"""Values of `QUESTION` by column, and other cells that do not depend on the comparison."""
 
 
 def references(series: str, available: Sequence[str], methods: Sequence[str]) -> dict[str, str]:

@@ -20,16 +20,8 @@ _LARGEST_GAIN = 0.2  # share of the voxels that the others have in common
 class CoverageExclusion:
     """Participant who is left out of a group map because of the voxels of the others.
 
-    Attributes
-    ----------
-    participant : str
-        Label of the participant, such as ``sub-01``.
-    n_others : int
-        Number of the other participants.
-    n_common : int
-        Number of voxels that all participants have in common.
-    gain : int
-        Number of voxels that only this participant lacks.
+    `n_common` is the number of voxels that all participants have in common, and `gain` the number
+    of voxels that only this `participant` (``sub-…``) lacks.
     """
 
     participant: str

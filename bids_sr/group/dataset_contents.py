@@ -15,27 +15,17 @@ from bids_sr.frozen import frozen
 from bids_sr.group.run_names import run_columns
 from bids_sr.metrics.rows import MISSING
 
+# session, task and number of a run; n/a for each that the name does not contain
 _RunName = tuple[str, str, str]
-"""Session, task and number of a run; n/a for each that the name does not contain."""
 
 
 @frozen
 class DatasetContents:
     """Contents of a data set, by the names of its folders and files.
 
-    Attributes
-    ----------
-    folder : Path
-        Root of the data set.
-    table : ParticipantsTable
-        Participants in ``participants.tsv``.
-    participants : frozenset[str]
-        Labels (``sub-…``) of the folders and of ``participants.tsv``; empty if there are none, so
-        that all results belong to the data set.
-    sessions : Mapping[str, frozenset[str]]
-        Labels of the sessions by participant with folders of sessions.
-    runs : Mapping[str, tuple[Mapping[str, str], ...]]
-        Entities of the BOLD runs by participant with BOLD runs.
+    `table` is ``participants.tsv``. `participants` are the labels (``sub-…``) of the folders and
+    of this table; empty if there are none, so that all results belong to the data set. `sessions`
+    are labels, and `runs` the entities of the BOLD runs, by participant who has them.
     """
 
     folder: Path

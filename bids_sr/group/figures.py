@@ -18,6 +18,7 @@ from bids_sr.series import ACQUIRED_NAMES, BASELINES, CONTROLS, MEASURED
 
 _MAX_LABELED_ROWS = 40  # participants, largest number whose rows have names
 _MAX_ROWS = 400  # participants, largest number of rows
+# colors by decision of a comparison
 _DECISION_COLORS = {
     "better": s.GREEN,
     "worse": s.RED,
@@ -25,7 +26,6 @@ _DECISION_COLORS = {
     "larger": s.INK,
     "smaller": s.INK,
 }
-"""Colors by decision of a comparison."""
 
 
 def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

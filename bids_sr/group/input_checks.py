@@ -17,14 +17,14 @@ from bids_sr.metrics.rows import COLUMNS, MISSING
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers
 _NUMBER = rf"(?:{MISSING}|nan|[-+]?(?:inf|[0-9.]+(?:e[-+]?[0-9]+)?))"
+# rows of a table: labels, then FWHM, value and interval, then number of values and unit
 _ROWS = re.compile(
     rf"(?:(?:[^\t\n]*\t){{{_N_LABELS}}}(?:{_NUMBER}\t){{4}}[^\t\n]*\t[^\t\n]*(?:\n|$))*"
 )
-"""Rows of a table: labels, then FWHM, value and interval, then number of values and unit."""
+# position of the magic string by the size of the header, which the first four bytes contain
 _NIFTI_HEADERS = {348: slice(344, 348), 540: slice(4, 8)}
-"""Position of the magic string by the size of the header, which the first four bytes contain."""
+# first bytes of composite transforms (HDF5) and of ITK text files
 _TRANSFORM_STARTS = {".h5": b"\x89HDF\r\n\x1a\n", ".txt": b"#Insight Transform File"}
-"""First bytes of composite transforms (HDF5) and of ITK text files."""
 
 
 def require_readable(

@@ -26,9 +26,9 @@ from bids_sr.series import parse_map_label
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
+# file names of maps without the participant label, by template space ("" for the space of the
+# boldref) and key
 _MapsBySpace = Mapping[str, Mapping[MapKey, str]]
-"""File names of maps without the participant label, by template space ("" for the space of the
-boldref) and key."""
 
 Origin = Literal["stored", "computed", "single"]
 """Whether the map of a participant is a stored map of all runs, computed from the maps of several
@@ -41,35 +41,17 @@ _BOLDREF_ENDING = "desc-hmc_boldref.nii.gz"
 
 @frozen
 class RunMaps:
-    """Effect and t maps of one run, or combined maps of all runs of a participant.
+    """Effect and t maps of one run, or combined maps of all runs of a `participant` (``sub-…``).
 
-    Attributes
-    ----------
-    participant : str
-        Label of the participant, such as ``sub-01``.
-    task, variant : str
-        Task label, and the entities other than session, task and run; n/a if there are none.
-    name : str
-        Start of the file names of the maps.
-    folder : Path
-        Folder of the maps.
-    maps : Mapping[str, Mapping[MapKey, str]]
-        File names, by template space ("" for the space of the boldref) and key. The names do not
-        contain the participant label, so that many participants share them.
-    mask, boldref : Path or None
-        Images on the acquired grid; combined maps have the images of the first run.
-    boldref2t1w : Path or None
-        ITK file that maps T1w points to boldref points.
-    t1w2std : Mapping[str, Path]
-        Files that map template points to T1w points, by space.
-    session : str
-        Session label; n/a if there are no sessions, or for maps of all sessions.
-    in_percent : bool
-        Whether effects are already in percent of the mean brain signal.
-    is_combined : bool
-        Whether the maps are combined maps of several runs.
-    negated : frozenset[str]
-        Contrasts whose files contain the effects with the opposite sign.
+    `variant` are the entities other than session, task and run; n/a if there are none. `name` is
+    the start of the file names of the maps. `maps` are file names by template space ("" for the
+    space of the boldref) and key. The names do not contain the participant label, so that many
+    participants share them. `mask` and `boldref` are images on the acquired grid; combined maps
+    have the images of the first run. `boldref2t1w` is an ITK file that maps T1w points to boldref
+    points, and `t1w2std` files that map template points to T1w points, by space. `session` is n/a
+    if there are no sessions, or for maps of all sessions. Effects are `in_percent` if their unit
+    is already percent of the mean brain signal. The files of `negated` contrasts contain the
+    effects with the opposite sign.
     """
 
     participant: str
@@ -195,8 +177,8 @@ class RunMaps:
 class DerivativeMaps:
     """Maps in a derivatives folder (single runs, and combined maps), sorted by name.
 
-    `outdated`: participant label (``sub-…``) and a sentence for each task with stored combined
-    maps that no longer match the runs.
+    `outdated` has the participant label (``sub-…``) and a sentence for each task with stored
+    combined maps that no longer match the runs.
     """
 
     runs: Sequence[RunMaps] = ()
@@ -219,8 +201,6 @@ def find_maps(
 
     Parameters
     ----------
-    output_dir : Path
-        Derivatives folder.
     is_selected : RunFilter
         Filter of runs by their entities.
     dataset : DatasetContents or None
@@ -278,18 +258,9 @@ def find_maps(
 class _MapFiles:
     """Map files of a run, or combined map files of several runs.
 
-    Attributes
-    ----------
-    stem : Path
-        Folder and common start of the file names.
-    maps : _MapsBySpace
-        File names by space and key.
-    columns : Mapping[str, str]
-        Cells of `run_columns`.
-    is_combined : bool
-        Whether the maps are combined maps of several runs.
-    is_selected : bool
-        Whether maps with these entities were requested.
+    `stem` is the folder and common start of the file names. `maps` are file names by space and
+    key, and `columns` cells of `run_columns`. They are `is_selected` if maps with these entities
+    were requested.
     """
 
     stem: Path
@@ -496,8 +467,8 @@ def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
 
 
 @lru_cache(maxsize=64)
-def _read_shared_sidecar(path: Path, modified_ns: int) -> Mapping[str, object]:
-    """Read a sidecar once for all maps that share it; `modified_ns` is its modification time."""
+def _read_shared_sidecar(path: Path, _modified_ns: int) -> Mapping[str, object]:
+    """Read a sidecar once for all maps that share it, and again after it was modified."""
     return read_json(path)
 
 
@@ -661,8 +632,6 @@ def exclude_contrasts(
 
     Parameters
     ----------
-    output_dir : Path
-        Derivatives folder.
     collected : DerivativeMaps
         Maps in the folder.
     unequal : Mapping[str, Collection[str]]

@@ -39,8 +39,6 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
 
     Parameters
     ----------
-    output_dir : Path
-        Derivatives folder.
     is_selected : RunFilter
         Filter of runs by their entities.
 

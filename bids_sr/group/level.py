@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_LISTED_RUNS = 5  # runs, most that a message lists
+# settings that affect results of the group level
 _GROUP_SETTINGS = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
-"""Settings that affect results of the group level."""
 _RUN_PARTICIPANT_LEVEL = (
     "run the participant level first (not all participants need to be finished)"
 )
@@ -72,22 +72,9 @@ _RUN_PARTICIPANT_LEVEL = (
 class RunsGroup:
     """Inputs of the group level: metrics tables, planned maps, and missing participants.
 
-    Attributes
-    ----------
-    tables : pd.DataFrame
-        Tables from `find_tables`.
-    names : GroupNames
-        Names of the files of the call.
-    plan : MapPlan
-        Planned group maps.
-    stored_series : frozenset[str]
-        Series with stored maps.
-    participants : tuple[str, ...]
-        Labels (``sub-…``) of participants with tables.
-    absent : tuple[str, ...]
-        Sentences on missing participants and runs.
-    leftovers : tuple[str, ...]
-        Sentences on results that do not belong to the data set.
+    `tables` are from `find_tables`. `stored_series` are series with stored maps, and
+    `participants` labels (``sub-…``) of participants with tables. `absent` are sentences on
+    missing participants and runs, and `leftovers` on results that do not belong to the data set.
     """
 
     tables: "pd.DataFrame"

@@ -25,7 +25,8 @@ from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
 from bids_sr.group.output_files import GroupNames
 from bids_sr.metrics.rows import MISSING
 
-LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
+LEAST_PARTICIPANTS = 3
+"""Smallest number of participants in a test, because two leave one degree of freedom."""
 Task = tuple[str, str]
 """Task label, and the entities of the runs other than session, task and run."""
 
@@ -34,12 +35,8 @@ Task = tuple[str, str]
 class PlannedTask:
     """Maps of one task that will be computed.
 
-    Attributes
-    ----------
-    participants : Sequence[ParticipantMaps]
-        Maps of the participants, sorted by label.
-    records : Sequence[GroupMapRecord]
-        Records of all group maps, by contrast and then by series.
+    `participants` are sorted by label, and `records` of all group maps by contrast and then by
+    series.
     """
 
     participants: Sequence[ParticipantMaps]
@@ -64,15 +61,8 @@ class PlannedTask:
 class MapPlan:
     """Group maps that will be computed.
 
-    Attributes
-    ----------
-    space : str or None
-        TemplateFlow name of the template, with the cohort after a plus sign; None if no maps can
-        be computed.
-    tasks : Sequence[PlannedTask]
-        All tasks.
-    notes : tuple[str, ...]
-        Sentences on maps that will not be computed.
+    `space` is the TemplateFlow name of the template, with the cohort after a plus sign; None if no
+    maps can be computed. `notes` are sentences on maps that will not be computed.
     """
 
     space: str | None = None
@@ -117,24 +107,12 @@ class MapPlan:
 class GroupMembers:
     """Participants and runs of the group, as far as they are known from names and tables.
 
-    Attributes
-    ----------
-    labels : Sequence[str]
-        All participants (``sub-…``) that belong to the group, and those that were left out.
-    outsiders : Collection[str]
-        Labels of participants whose results do not belong to the data set.
-    with_tables : Collection[str]
-        Labels of participants with metrics tables.
-    runs_at_rest : Collection[str]
-        Names of runs at rest.
-    component_names : Sequence[str]
-        Names of the maps of independent components of runs at rest.
-    unequal : Mapping[str, Collection[str]]
-        Contrasts with other weights than in most participants, by name of the run.
-    weights : Mapping[tuple[Task, str], Mapping[str, float]]
-        Weights of the trial types by task and contrast.
-    uncombined : Mapping[tuple[str, Task], str]
-        Reason by participant and task for runs that are not combined.
+    `labels` are all participants (``sub-…``) that belong to the group, and those that were left
+    out. `outsiders` are participants whose results do not belong to the data set.
+    `component_names` are the names of the maps of independent components of runs at rest.
+    `unequal` are contrasts with other weights than in most participants, by name of the run.
+    `weights` are the weights of the trial types by task and contrast. `uncombined` is the reason
+    by participant and task for runs that are not combined.
     """
 
     labels: Sequence[str]

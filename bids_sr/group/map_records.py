@@ -48,22 +48,13 @@ INPUT_COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 @frozen
 class MapMember:
-    """Participant in a group map.
+    """Participant (``sub-…``) in a group map.
 
-    Attributes
-    ----------
-    participant : str
-        Label of the participant, such as ``sub-01``.
-    origin : Origin
-        How the map of the participant was computed from the runs.
-    is_negated : bool
-        Whether the participant has the contrast with the opposite sign, which is turned.
-    runs : tuple[str, ...]
-        Start of the file names of the runs in the participant's map.
-    sessions : tuple[str, ...]
-        Labels of the sessions of these runs; () without sessions.
-    files : tuple[Path, ...]
-        Effect map of the participant, or the effect maps of the runs.
+    `origin` states how the map of the participant was computed from the runs. A participant who
+    `is_negated` has the contrast with the opposite sign, which is turned. `runs` are the starts of
+    the file names of the runs in the participant's map, and `sessions` the labels of their
+    sessions; () without sessions. `files` are the effect map of the participant, or the effect
+    maps of the runs.
     """
 
     participant: str
@@ -78,7 +69,7 @@ class MapMember:
 class Exclusion:
     """Reason why a participant is not in a group map, which continues "… is not in the map: ".
 
-    `is_listed`: whether the missing participants and runs already contain the reason.
+    It `is_listed` if the missing participants and runs already contain the reason.
     """
 
     reason: str
@@ -89,28 +80,14 @@ class Exclusion:
 class GroupMapRecord:
     """Group map of one contrast and series.
 
-    Attributes
-    ----------
-    names : GroupNames
-        Names of the files of the call.
-    selected_sessions : tuple[str, ...]
-        Labels of the sessions that were requested; () for all.
-    task, variant : str
-        Task label, and the entities other than session, task and run; n/a if there are none.
-    key : MapKey
-        Contrast, series, FWHM (mm) and statistic of the participants' maps.
-    space : str
-        TemplateFlow name of the template, with the cohort after a plus sign.
-    weights : Mapping[str, float]
-        Weights of the trial types in the contrast; empty if they are not recorded.
-    members : tuple[MapMember, ...]
-        Participants in the map.
-    excluded : Mapping[str, Exclusion]
-        Reason for each other participant, by label.
-    checksums : Mapping[Path, str]
-        SHA-256 of the members' files; empty before the files are read.
-    n_voxels : int
-        Number of voxels with values; 0 before the map is computed, and if it cannot be computed.
+    `selected_sessions` are labels of the sessions that were requested; () for all. `variant` are
+    the entities other than session, task and run; n/a if there are none. `key` has contrast,
+    series, FWHM (mm) and statistic of the participants' maps. `space` is the TemplateFlow name of
+    the template, with the cohort after a plus sign. `weights` are the weights of the trial types
+    in the contrast; empty if they are not recorded. `excluded` has a reason for each other
+    participant, by label. `checksums` are the SHA-256 of the members' files; empty before the
+    files are read. `n_voxels` is the number of voxels with values; 0 before the map is computed,
+    and if it cannot be computed.
     """
 
     names: GroupNames
@@ -176,19 +153,10 @@ class GroupMapRecord:
 class GroupMaps:
     """Group maps, and reasons for exclusions.
 
-    Attributes
-    ----------
-    space : str or None
-        Template space; None if no map could be computed.
-    maps : pd.DataFrame
-        One row per map (see `bids_sr.group.maps.compute_group_maps`), sorted by task, contrast and
-        series.
-    exclusions : tuple[str, ...]
-        Sentences on excluded runs and maps.
-    records : Sequence[GroupMapRecord]
-        Participants of each planned map, and the reasons for exclusions.
-    background, mask : Volume or None
-        Template and tested voxels on the grid of the maps; None if no map could be computed.
+    `maps` has one row per map (see `bids_sr.group.maps.compute_group_maps`), sorted by task,
+    contrast and series. `exclusions` are sentences on excluded runs and maps, and `records` the
+    participants of each planned map. `background` and `mask` are the template and the tested
+    voxels on the grid of the maps. Without any map, `space` and images are None.
     """
 
     space: str | None = None

@@ -47,24 +47,27 @@ from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
 
 _LOGGER = logging.getLogger(__name__)
-FDR = 0.05  # false discovery rate
-CHUNK = 50  # participants, smallest number that one process accumulates
+FDR = 0.05
+"""False discovery rate."""
+CHUNK = 50
+"""Smallest number of participants that one process accumulates."""
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
 _LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
-_MapMetadata = Mapping[str, float | None]
-"""Entries of a sidecar that only some statistics have."""
-_Labels = Mapping[MapKey, frozenset[str]]
-"""Labels of the participants in each map."""
+_MapMetadata = Mapping[str, float | None]  # entries of a sidecar that only some statistics have
+_Labels = Mapping[MapKey, frozenset[str]]  # labels of the participants in each map
 _Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
 class _MapSums:
-    """Running sums of one map over some participants, over the selected n voxels."""
+    """Running sums of one map over some participants, over the selected n voxels.
+
+    `common` are voxels that all participants so far have (n,). `gains` are the largest possible
+    numbers of further common voxels without a participant, by participant.
+    """
 
     sums: RunningSums
-    common: Array  # (n,) boolean; voxels that all participants so far have
-    # voxels that the participants added so far have in common without the participant, at most
+    common: Array
     gains: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: Array, inside: Array, participant: str) -> None:
@@ -109,12 +112,17 @@ class _MapSums:
 
 @dataclass(slots=True)
 class _TaskSums:
-    """Running sums of the maps of one task over some participants."""
+    """Running sums of the maps of one task over some participants.
 
-    selection: Array  # (N,) boolean over the target's mask; the n voxels of the sums
+    `selection` is a mask (N,) over the target's mask; its n voxels are summed. `unusable` are
+    reasons by map and participant, and `checksums` the SHA-256 of the files that were read, by
+    map.
+    """
+
+    selection: Array
     maps: dict[MapKey, _MapSums]
-    unusable: dict[MapKey, dict[str, str]]  # reasons by map and participant
-    checksums: dict[MapKey, dict[Path, str]]  # SHA-256 of the files that were read, by map
+    unusable: dict[MapKey, dict[str, str]]
+    checksums: dict[MapKey, dict[Path, str]]
 
     @classmethod
     def empty(cls, keys: Iterable[MapKey], voxels: int) -> _TaskSums:
@@ -197,8 +205,6 @@ def _sum_participants(
     ----------
     participants : Sequence[ParticipantMaps]
         Participants of a task.
-    target : Target
-        Template.
     sampled_labels : _Labels
         Participants whose maps are sampled, by map. A participant has the voxels with values in
         all sampled maps of a contrast.
@@ -238,22 +244,9 @@ def _pack_coverage(
 class _Computation:
     """Settings of the group maps of all tasks.
 
-    Attributes
-    ----------
-    target : Target
-        Template.
-    output_dir : Path
-        Folder of the maps.
-    flips : int
-        Number of sign flips; 0 for no correction.
-    seed : int
-        Seed of the sign flips.
-    threads : int
-        Number of maps that are tested at the same time.
-    pool : Executor | None
-        Accumulates chunks of participants in parallel; None for one chunk after the other.
-    print_line : Callable[[str], None]
-        Receives progress messages.
+    `flips` is the number of sign flips; 0 for no correction. `threads` is the number of maps that
+    are tested at the same time. `pool` accumulates chunks of participants in parallel; None for
+    one chunk after the other. `print_line` receives progress messages.
     """
 
     target: Target
@@ -267,16 +260,9 @@ class _Computation:
 
 @frozen
 class _MapTest:
-    """Inputs of the test of one map.
+    """Sums of one map over the participants, at the voxels `inside`.
 
-    Attributes
-    ----------
-    record : GroupMapRecord
-        Record of the map.
-    sums : RunningSums
-        Sums over the participants at the voxels inside.
-    inside : Array
-        Voxels of the target's mask that all participants have, (N,) boolean.
+    These are the voxels of the target's mask that all participants have, (N,) boolean.
     """
 
     record: GroupMapRecord
@@ -286,14 +272,9 @@ class _MapTest:
 
 @frozen
 class _FlipInputs:
-    """Samplings of participants for sign flips.
+    """Samplings of participants for sign flips, by label.
 
-    Attributes
-    ----------
-    samplings : Mapping[str, ParticipantSampling]
-        Sampling of each participant at the selected voxels, by label.
-    selection : Array
-        Voxels of the target's mask that are sampled, (N,) boolean.
+    `selection` are the voxels of the target's mask that are sampled, (N,) boolean.
     """
 
     samplings: Mapping[str, ParticipantSampling]
@@ -368,12 +349,17 @@ def compute_group_maps(
 
 
 class _TaskMaps(NamedTuple):
-    """Result of one task."""
+    """Result of one task.
 
-    rows: list[dict[str, Any]]  # rows of `GroupMaps.maps`
-    records: list[GroupMapRecord]  # of all maps, also of those without a test
-    exclusions: list[str]  # sentences on maps that were not tested
-    tested: Array  # (N,) boolean over the target's mask
+    `rows` are rows of `GroupMaps.maps`. `records` are of all maps, also of those without a test.
+    `exclusions` are sentences on maps that were not tested, and `tested` is a mask (N,) over the
+    target's mask.
+    """
+
+    rows: list[dict[str, Any]]
+    records: list[GroupMapRecord]
+    exclusions: list[str]
+    tested: Array
 
 
 def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMaps:
@@ -619,10 +605,14 @@ def _test_map(
 
 
 class _CorrectedMap(NamedTuple):
-    """Result of the correction by sign flips."""
+    """Result of the correction by sign flips.
 
-    logp: Array  # (voxels inside,) −log10 of the corrected p values
-    threshold: float  # abs(t) above which p <= .05
+    `logp` is −log10 of the corrected p values in the voxels inside; p <= .05 if abs(t) is above
+    `threshold`.
+    """
+
+    logp: Array
+    threshold: float
     metadata: _MapMetadata
 
 

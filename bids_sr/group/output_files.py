@@ -16,26 +16,21 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import put_in_place, read_json, write_text
 
-_FOLDER = "group"
-"""Folder of group maps and figures."""
+_FOLDER = "group"  # folder of group maps and figures
+# names of the tables of functional runs and structural scans
 _TABLES = "metrics|stats|methods|protocols|agreement|variability|change"
-"""Names of the tables of functional runs and structural scans."""
-_STAGING = ".group"
-"""Folder of files that are not complete yet."""
+_STAGING = ".group"  # folder of files that are not complete yet
+# list of all files of a complete call, in the folder of incomplete files
 _MANIFEST = "complete.json"
-"""List of all files of a complete call, in the folder of incomplete files."""
 
 
 @frozen
 class GroupNames:
     """Names of the files of a call.
 
-    Attributes
-    ----------
-    session : str
-        Label of the only selected session; "" if several or all sessions are combined.
-    kind : str
-        ``scans`` for results of structural scans, "" for results of functional runs.
+    `session` is the label of the only selected session; "" if several or all sessions are
+    combined. `kind` is ``scans`` for results of structural scans, "" for results of functional
+    runs.
     """
 
     session: str = ""

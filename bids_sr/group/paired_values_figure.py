@@ -18,6 +18,7 @@ _BOX_HALF_WIDTH = 0.32  # relative to the distance between boxes
 _MARGIN_INCH = 0.05  # inches, distance between the edge of a figure and its labels
 # participants; larger groups are rasterized, because their paths would take many megabytes
 _MAX_VECTOR_PARTICIPANTS = 100
+# colors by kind of series
 _SERIES_COLORS = {
     "acquired": s.SOFT,
     "baseline": s.BLUE,
@@ -25,7 +26,6 @@ _SERIES_COLORS = {
     "method": s.ORANGE,
     "measured": s.GREEN,
 }
-"""Colors by kind of series."""
 
 
 def plot_paired_values(panels: Sequence[tuple[str, pd.DataFrame]], label: str = "") -> Figure:

@@ -18,12 +18,15 @@ from bids_sr.statistics.summaries import quartiles
 
 
 class _PublishedRow(NamedTuple):
-    """Row of the published table: sizes of both conditions and their Dice overlap."""
+    """Row of the published table: sizes of both conditions and their Dice overlap.
+
+    `medians` have quartiles, and `p_values` are of comparisons with the acquired series.
+    """
 
     name: str
     smoothing: str
-    medians: tuple[str, str, str]  # with quartiles
-    p_values: tuple[str, str, str]  # compared with the acquired series
+    medians: tuple[str, str, str]
+    p_values: tuple[str, str, str]
 
 
 # values published for 30 participants; the unit of the smoothing (sigma 1.5) is not reported and

@@ -89,34 +89,17 @@ _DEFAULT_MARGIN_TEXT = (
     "one tenth of the median difference between bspline and the measured series, if this"
     " difference is available"
 )
+# description of a raised flag, by the statistic of the flag
 _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
-"""Description of a raised flag, by the statistic of the flag."""
 
 
 @frozen
 class RunsContent:
     """Contents of the page.
 
-    Attributes
-    ----------
-    names : GroupNames
-        Names of the files of the call.
-    tables : pd.DataFrame
-        Included tables.
-    joined_tables : JoinedTables
-        Combined contents of the tables.
-    comparisons : pd.DataFrame
-        All comparisons.
-    maps : GroupMaps
-        Group maps with the template.
-    absent : Sequence[str]
-        Lines on missing participants and runs.
-    method : str
-        Method of the primary comparisons.
-    margin : float or None
-        Requested equivalence margin; None if none was requested.
-    about : Mapping[str, str]
-        Facts about the call.
+    `absent` are lines on missing participants and runs. `method` is the method of the primary
+    comparisons, and `margin` the requested equivalence margin; None if none was requested. `about`
+    are facts about the call.
     """
 
     names: GroupNames

@@ -14,8 +14,8 @@ from bids_sr.io.atomic_files import atomic_file, write_json, write_text
 from bids_sr.metrics.rows import MISSING, columns_json
 from bids_sr.statistics.comparison_table import write_comparisons
 
+# suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``
 _SIDECAR_SUFFIX = "_columns"
-"""Suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``."""
 
 
 def write_tables(

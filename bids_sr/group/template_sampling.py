@@ -31,18 +31,9 @@ from bids_sr.spatial.transforms import apply_matrix, voxel_centers
 class Target:
     """Usable voxels of a template.
 
-    Attributes
-    ----------
-    space : str
-        TemplateFlow name of the template, with the cohort after a plus sign.
-    shape, affine
-        Grid.
-    mask : Array
-        Brain mask on the grid, boolean.
-    background : Array
-        T1w template on the grid.
-    points : Array
-        Coordinates of the mask's voxels, (N, 3) in RAS mm.
+    `space` is the TemplateFlow name of the template, with the cohort after a plus sign.
+    `background` is the T1w template, and `points` are coordinates of the mask's voxels, (N, 3) in
+    RAS mm.
     """
 
     space: str
@@ -111,8 +102,8 @@ def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
     return values
 
 
+# errors of damaged images and transforms (NiBabel and ANTs)
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
-"""Errors of damaged images and transforms (NiBabel and ANTs)."""
 
 
 class UnusableMapError(ValueError):
@@ -121,23 +112,13 @@ class UnusableMapError(ValueError):
 
 @frozen
 class RunSampling:
-    """Positions of template voxels in a run, with the scale of its effects.
+    """Positions of template voxels in a run or its stored maps, and the scale of the effects.
 
-    Attributes
-    ----------
-    run : RunMaps
-        Run, or stored maps of all runs.
-    target : Target
-        Template.
-    selection : Array
-        The n selected voxels of the template's mask, (N,) boolean.
-    points : Array or None
-        Positions in boldref space, (n, 3) in RAS mm; None if the run has no transforms, so that
-        its maps in template space are used.
-    inside : Array
-        Voxels inside the brain mask of the run, (n,) boolean.
-    scale : float
-        Factor from the units of the maps to percent of the run's mean brain signal.
+    `selection` are the n selected voxels of the template's mask, (N,) boolean. `points` are
+    positions in boldref space, (n, 3) in RAS mm; None if the run has no transforms, so that its
+    maps in template space are used. `inside` are voxels inside the brain mask of the run, (n,)
+    boolean. `scale` is the factor from the units of the maps to percent of the run's mean brain
+    signal.
     """
 
     run: RunMaps
@@ -155,8 +136,6 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     ----------
     run : RunMaps
         Run with a brain mask and a boldref.
-    target : Target
-        Template.
     selection : Array
         Selected voxels of the target's mask, (N,) boolean.
 
@@ -201,17 +180,10 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
 class SampledMaps:
     """Effects of a run or participant at the n selected template voxels.
 
-    Attributes
-    ----------
-    effects : Mapping[MapKey, Array]
-        Effects (n,) in percent of the mean brain signal, by map. The sign of contrasts that the
-        participant level stored with the opposite sign is turned.
-    inside : Mapping[str, Array]
-        Voxels (n,) inside the brain and with a value in all of these maps, by contrast.
-    unusable : Mapping[MapKey, str]
-        Reason by map that cannot be used.
-    files : Mapping[MapKey, tuple[Path, ...]]
-        Files that were read, by map.
+    `effects` are (n,) in percent of the mean brain signal, by map. The sign of contrasts that the
+    participant level stored with the opposite sign is turned. `inside` are voxels (n,) inside the
+    brain and with a value in all of these maps, by contrast. `unusable` has a reason by map that
+    cannot be used, and `files` the files that were read, by map.
     """
 
     effects: Mapping[MapKey, Array]
@@ -349,12 +321,8 @@ def _average(effects: Sequence[Array]) -> Array:
 class ParticipantSampling:
     """Sampling of a participant's maps at template voxels.
 
-    Attributes
-    ----------
-    combined : RunSampling or None
-        Sampling of the stored maps of all runs; None if no such map is used.
-    runs : Sequence[RunSampling]
-        Samplings of the runs; empty if all requested maps of all runs are stored.
+    `combined` is the sampling of the stored maps of all runs; None if no such map is used. `runs`
+    are empty if all requested maps of all runs are stored.
     """
 
     combined: RunSampling | None
@@ -399,8 +367,6 @@ def prepare_participant_sampling(
     ----------
     participant : ParticipantMaps
         Maps of the participant.
-    target : Target
-        Template.
     selection : Array
         Selected voxels of the target's mask, (N,) boolean.
     keys : Sequence[MapKey]

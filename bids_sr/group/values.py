@@ -40,10 +40,9 @@ QUESTION = [
     "fwhm_mm",
 ]
 """Columns that identify a measured quantity, without the series and the participant."""
+# values that are reported but not compared: a method was not applied, or a flag is raised
 _REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
-"""Values that are reported but not compared: a method was not applied, or a flag is raised."""
-_ValueKey = tuple[str | float, ...]
-"""Values of `QUESTION`, and the series."""
+_ValueKey = tuple[str | float, ...]  # values of `QUESTION`, and the series
 
 
 class TableError(ValueError):
@@ -79,10 +78,10 @@ class _TableLine(NamedTuple):
 class _ParsedTables:
     """Labels of lines that were already parsed, because most lines differ only in their numbers.
 
-    Keys of values are numbered, because looking up a number is faster than looking up a key.
+    `labels` are by task, variant and table, and by the text before the value. Keys of values are
+    numbered, because looking up a number is faster than looking up a key.
     """
 
-    # by task, variant and table, and by the text before the value
     labels: dict[tuple[str, ...], dict[str, _LineLabel]] = field(
         default_factory=lambda: defaultdict(dict)
     )
@@ -94,38 +93,34 @@ class _ParsedTables:
 
 
 class _TableContents(NamedTuple):
-    """Contents of one table."""
+    """Names of all series of a table, and lines whose values are compared or may be reported."""
 
-    series: dict[str, None]  # names of all series
-    lines: list[_TableLine]  # lines whose values are compared or may be reported
+    series: dict[str, None]
+    lines: list[_TableLine]
 
 
 class _RunContents(NamedTuple):
-    """Contents of all tables of one run."""
+    """Contents of all tables of one run.
 
-    series: list[str]  # names of all series
-    reported: list[_LineLabel]  # labels of reported values
-    compared: list[_TableLine]  # values of the series that were applied
+    `series` are the names of all series, `reported` the labels of reported values, and `compared`
+    the values of the series that were applied.
+    """
+
+    series: list[str]
+    reported: list[_LineLabel]
+    compared: list[_TableLine]
 
 
 @frozen
 class JoinedTables:
     """Combined contents of the tables of all participants.
 
-    Attributes
-    ----------
-    values : pd.DataFrame
-        Compared values with runs combined: columns `QUESTION` and series, and one column per
-        participant (NaN: no value; infinite: not defined).
-    reported : pd.DataFrame
-        Columns task, name (the run as text), series and statistic: raised flags, and methods that
-        were not applied (`APPLIED`), whose values are not compared in these runs.
-    series : pd.DataFrame
-        Columns name (the run as text) and series: all series of each run.
-    statistics : tuple[str, ...]
-        Names of the statistics.
-    methods : tuple[str, ...]
-        Methods under test, followed by the series of other programs.
+    `values` are compared values with runs combined: columns `QUESTION` and series, and one column
+    per participant (NaN: no value; infinite: not defined). `reported` has the columns task, name
+    (the run as text), series and statistic: raised flags, and methods that were not applied
+    (`APPLIED`), whose values are not compared in these runs. `series` has the columns name and
+    series: all series of each run. `methods` are the methods under test, followed by the series of
+    other programs.
     """
 
     values: pd.DataFrame

@@ -69,13 +69,12 @@ _EVIDENCE = (
     .rename_axis("strength")
     .reset_index()
 )
+# predicate of a better method, and topic of a missing assessment, by kind of evidence
 _CLAIMS = {
     FUNCTION: ("is more accurate", "Accuracy"),
     IMAGE: ("has better image quality", "Image quality"),
 }
-"""Predicate of a better method, and topic of a missing assessment, by kind of evidence."""
-_REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
-"""Regions of findings, in the order of the report."""
+_REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)  # regions of findings, in the order of the report
 _NO_DATA = "no reference data"
 
 

@@ -13,8 +13,10 @@ from scipy import special
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, iterate_parts
 
-Z_SHOWN = 3.1  # smallest z in figures and in reported volumes; p < .001, one-sided
-FWE = 0.05  # family-wise error rate
+Z_SHOWN = 3.1
+"""Smallest z in figures and in reported volumes; p < .001, one-sided."""
+FWE = 0.05
+"""Family-wise error rate."""
 _SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
 # Relative difference below which two values of t are equal. It covers rounding of flips with the
 # same abs(t), and of t maps (float32).
@@ -29,14 +31,9 @@ _BLOCK_FLIPS = 512
 class CorrectedPValues:
     """P values with family-wise error correction across voxels.
 
-    Attributes
-    ----------
-    logp : Array
-        −log10 of the two-sided p values, float32 (N,); 0 in voxels without variance.
-    threshold : float
-        The abs(t) above which p <= .05; inf if .05 cannot be reached.
-    flips : int
-        Number of sign flips that were used, including the identity; p cannot be below 1 / flips.
+    `logp` is −log10 of the two-sided p values, float32 (N,); 0 in voxels without variance. p <=
+    .05 if abs(t) is above `threshold`; inf if .05 cannot be reached. `flips` is the number of sign
+    flips that were used, including the identity; p cannot be below 1 / flips.
     """
 
     logp: Array
@@ -48,12 +45,8 @@ class CorrectedPValues:
 class SignFlipStatistics:
     """One-sample t tests of data whose signs were flipped.
 
-    Attributes
-    ----------
-    t : Array
-        t of the first flip, (N,); 0 in voxels without variance.
-    largest_t : Array
-        Largest abs(t) across voxels of each flip, (flips,); 0 if no voxel varies.
+    `t` is t of the first flip, (N,); 0 in voxels without variance. `largest_t` is the largest
+    abs(t) across voxels of each flip, (flips,); 0 if no voxel varies.
     """
 
     t: Array

@@ -11,11 +11,11 @@ ImportStatement = ast.Import | ast.ImportFrom
 ALL_NAMES = ("*",)
 """Name that stands for all names of a module."""
 
+# arguments of decorators that determine when and where a step runs, but not its results
 _PLANNING_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "step": frozenset({"memory", "cost", "small", "awaited"}),
     "figure": frozenset({"memory", "cost"}),
 }
-"""Arguments of decorators that determine when and where a step runs, but not its results."""
 _NAMESPACES = frozenset({("globals",), ("locals",), ("vars",)})
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 

@@ -7,6 +7,7 @@ translations are in mm, rotations in rad.
 import re
 from collections.abc import Iterable
 
+# old name of each motion parameter → name since version 1.2
 _OLD_MOTION = {
     "X": "trans_x",
     "Y": "trans_y",
@@ -15,7 +16,6 @@ _OLD_MOTION = {
     "RotY": "rot_y",
     "RotZ": "rot_z",
 }
-"""Old name of each motion parameter → name since version 1.2."""
 _OLD_NAMES = {
     **_OLD_MOTION,
     "CSF": "csf",
@@ -25,6 +25,7 @@ _OLD_NAMES = {
     "stdDVARS": "std_dvars",
     "non-stdDVARS": "dvars",
 }
+# old name of a numbered column without its number → name since version 1.2
 _OLD_PREFIXES = {
     "aCompCor": "a_comp_cor_",
     "tCompCor": "t_comp_cor_",
@@ -32,7 +33,6 @@ _OLD_PREFIXES = {
     "NonSteadyStateOutlier": "non_steady_state_outlier",
     "AROMAAggrComp": "aroma_motion_",
 }
-"""Old name of a numbered column without its number → name since version 1.2."""
 
 
 def find_renamed_columns(columns: Iterable[str]) -> dict[str, str]:

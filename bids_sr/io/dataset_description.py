@@ -10,11 +10,11 @@ from bids_sr.io import atomic_files
 from bids_sr.io.json_values import as_texts
 from bids_sr.series import BASELINES
 
+# Newest BIDS version in the schema of the installed validator. `tests/contracts/test_validated.py`
+# checks it.
 _BIDS_VERSION = "1.11.1"
-"""Newest BIDS version in the schema of the installed validator.
-
-`tests/contracts/test_validated.py` checks it.
-"""
+# Pages, citations and group results, which are not data of a participant. BIDS knows CITATION.cff,
+# which a user may add.
 _NON_DATA_PATTERNS = (
     "/*.html",
     "/CITATION.bib",
@@ -25,18 +25,14 @@ _NON_DATA_PATTERNS = (
     "/group_*.json",
     "**/figures",
 )
-"""Pages, citations and group results, which are not data of a participant.
-
-BIDS knows CITATION.cff, which a user may add.
-"""
+# suffixes that are not in the validator's schema: the first three are from fMRIPrep, the others
+# are specific to bids-sr
 _UNKNOWN_SUFFIXES = ("boldref", "xfm", "timeseries", "statmap", "metrics")
-"""Suffixes that are not in the validator's schema: the first three are from fMRIPrep, the others
-are specific to bids-sr.
-"""
 _IGNORED_PATTERNS = (*_NON_DATA_PATTERNS, *(f"**/*_{kind}.*" for kind in _UNKNOWN_SUFFIXES))
 
 RESULTS = "bids-sr"
 """Name of the main results data set in BIDS URIs, and prefix of the data sets with one series."""
+# keys of a description that are preserved once filled in by the user
 _USER_KEYS = (
     "Authors",
     "Acknowledgements",
@@ -45,7 +41,6 @@ _USER_KEYS = (
     "ReferencesAndLinks",
     "DatasetDOI",
 )
-"""Keys of a description that are preserved once filled in by the user."""
 _README_MARK = (
     "*This file was written by bids-sr and is updated with the results. A README without this line"
     " is never changed.*\n"

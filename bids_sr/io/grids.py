@@ -28,7 +28,8 @@ LARGE_SERIES_BYTES = 500_000_000
 """Bytes of a series in single precision above which it is stored in half precision in the working
 directory."""
 AS_STORED: AxisOrder = (0, 1, 2)
-TURNED_DEG = 45.0  # degrees, rotation between two heads above which a header is probably wrong
+TURNED_DEG = 45.0
+"""Rotation between two heads above which a header is probably wrong (degrees)."""
 LARGEST_BRAIN_ML = 2500.0
 """Volume (ml) above which a mask cannot be a brain mask."""
 _HALF_TOLERANCE = 1e-4  # voxels, tolerance for rounding half a voxel up

@@ -15,10 +15,10 @@ SHARED_ENTITIES = ("contrast", "stat")
 """Entities that names of shared sidecars do not contain."""
 _SOURCES = "Sources"
 _WEIGHTS = "ContrastWeights"
+# keys of maps that are never at the top level, so that their place does not depend on values
 _NESTED_KEYS = frozenset({"Description", "Units", _WEIGHTS})
-"""Keys of maps that are never at the top level, so that their place does not depend on values."""
+# metadata of maps or regions by labels of contrast and statistic
 _Maps = Mapping[tuple[str, str], Mapping[str, object]]
-"""Metadata of maps or regions by labels of contrast and statistic."""
 
 
 def join_map_metadata(maps: _Maps) -> Metadata:

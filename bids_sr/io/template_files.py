@@ -28,8 +28,7 @@ DESCRIPTION = "template_description.json"
 _MIN_BYTES = 352  # bytes of an image header; the cache has empty files for what can be downloaded
 _T1W, _MASK = "T1w.nii.gz", "desc-brain_mask.nii.gz"
 
-_TemplateGrid = tuple[Shape, Float]
-"""Shape, and voxel-to-world matrix (4 x 4, RAS+ mm)."""
+_TemplateGrid = tuple[Shape, Float]  # shape, and voxel-to-world matrix (4 x 4, RAS+ mm)
 
 
 def nilearn_image(kind: str) -> Path:

@@ -13,13 +13,16 @@ from bids_sr.frozen import frozen
 
 @frozen
 class _FlagKind:
-    """Kind of flag; the metric ``flag_NAME`` is 1 if the flag is raised."""
+    """Kind of flag; the metric ``flag_NAME`` is 1 if the flag is raised.
 
-    rule: str  # description of the condition, for the table
-    # short wording for a passed and a failed check
+    `rule` describes the condition, for the table. `passed` and `failed` are short wordings of the
+    result of the check, and `remedy` is advice if the flag is raised.
+    """
+
+    rule: str
     passed: str
     failed: str
-    remedy: str = ""  # advice if the flag is raised
+    remedy: str = ""
 
 
 FLAGS: Mapping[str, _FlagKind] = {

@@ -20,15 +20,18 @@ HIGHER, LOWER, ONE, NEITHER = _Better.__args__  # type: ignore[attr-defined]
 
 @frozen
 class _Statistic:
-    """Description of a statistic in the metrics tables."""
+    """Description of a statistic in the metrics tables.
 
-    unit: str  # "1" for dimensionless values, "signal" for the unit of the series
-    description: str  # description in the sidecar
-    # Direction of merit. NEITHER if a difference is not a merit by itself (a smaller region can be
-    # a smaller part of the true region); None if groups do not compare the statistic (coordinates,
-    # counts, thresholds).
+    The `unit` is "1" for dimensionless values, and "signal" for the unit of the series.
+    `description` is for the sidecar. `better` is the direction of merit: NEITHER if a difference
+    is not a merit by itself (a smaller region can be a smaller part of the true region), None if
+    groups do not compare the statistic (coordinates, counts, thresholds). `label` is the short
+    name in tables of the report, which only contain statistics with a label.
+    """
+
+    unit: str
+    description: str
     better: _Better | None = None
-    # short name in tables of the report, which only contain statistics with a label
     label: str = ""
 
 

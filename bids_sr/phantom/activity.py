@@ -50,9 +50,6 @@ def _make_network(name: str, **points: _Point) -> dict[str, _FocusSpec]:
     }
 
 
-# Two foci are on the ribbon of the left precentral gyrus; the supplementary motor area is driven
-# by both fingers. Networks are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and
-# mirrored to the other hemisphere.
 FOCI: dict[str, _FocusSpec] = {
     "thumb": _FocusSpec(mni=(-40.0, -18.0, 54.0), conditions=("thumb",), peak=(3.0, 4.0)),
     "little": _FocusSpec(mni=(-32.0, -27.0, 59.0), conditions=("little",), peak=(3.0, 4.0)),
@@ -67,9 +64,10 @@ FOCI: dict[str, _FocusSpec] = {
     ),
     **_make_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }
-# In the scene "overlap", both fingers activate the whole hand area, as in maps with voxels of 3 mm
-# or more. The activity of one finger is weaker than the common activity; their ratio, which varies
-# between participants, determines how much the regions of the fingers overlap.
+"""Two foci are on the ribbon of the left precentral gyrus; the supplementary motor area is driven
+by both fingers. Networks are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and
+mirrored to the other hemisphere.
+"""
 OVERLAPPING_FOCI: dict[str, _FocusSpec] = {
     "thumb": replace(FOCI["thumb"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
     "little": replace(FOCI["little"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
@@ -81,6 +79,10 @@ OVERLAPPING_FOCI: dict[str, _FocusSpec] = {
         extent=(9.0, 14.0),
     ),
 }
+"""In the scene "overlap", both fingers activate the whole hand area, as in maps with voxels of 3
+mm or more. The activity of one finger is weaker than the common activity; their ratio, which
+varies between participants, determines how much the regions of the fingers overlap.
+"""
 
 
 def select_foci(scene: str) -> dict[str, _FocusSpec]:

@@ -23,14 +23,15 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
-BOLD_BRAIN_SIGNAL = 800.0  # mean of the brain in the written images
+BOLD_BRAIN_SIGNAL = 800.0
+"""Mean of the brain in the written images."""
 _DISTORTION_MM = 2.0  # mm, largest displacement along phase encoding inside the head
 # s, shortest TR of the calibration run, which has four times as many voxels
 _MIN_CALIBRATION_TR_S = 2.0
 # head motion of the calibration run relative to the BOLD run, as it is shorter
 _CALIBRATION_MOTION = 0.5
+# fraction of a condition's signal change at given times (s)
 _Responses = Callable[[str, Array], Array]
-"""Fraction of a condition's signal change at given times (s)."""
 
 
 @dataclass(frozen=True, kw_only=True)

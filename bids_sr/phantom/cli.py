@@ -31,10 +31,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr-phantom`` and return its exit code (`bids_sr.cli.exit_codes`).
-
-    `argv` contains the command-line arguments; None means the arguments of the process.
-    """
+    """Run ``bids-sr-phantom`` and return its exit code (`bids_sr.cli.exit_codes`)."""
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv

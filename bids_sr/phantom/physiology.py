@@ -17,8 +17,8 @@ from bids_sr.phantom.presets import Preset
 from bids_sr.phantom.scanner import Scanner
 from bids_sr.spatial.resampling import sample_volume
 
-# approximate peak, as a fraction of the signal
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02
+"""Approximate peak, as a fraction of the signal."""
 _BAND_HZ = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
 _STEP_S = 0.1  # s, sampling interval of the fluctuations of networks
 _PHYSIOLOGY_STEP_S = 0.05  # s, sampling interval of drift, breathing and heartbeat

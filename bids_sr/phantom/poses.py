@@ -10,7 +10,8 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
-ROTATION_CENTER = (0.0, -18.0, 20.0)  # mm, center of head rotations
+ROTATION_CENTER = (0.0, -18.0, 20.0)
+"""Center of head rotations (mm)."""
 
 
 def draw_pose(

@@ -23,10 +23,11 @@ from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 ScanGrid = tuple[Shape, Array]
 _SAMPLES_PER_VOXEL = 4  # samples of the scene per low-resolution voxel, in-plane
-# samples of the scene above and below the field of view, needed for head motion
 MARGIN_SAMPLES = 10
+"""Samples of the scene above and below the field of view, needed for head motion."""
 BOLD_FRAME_TEXT = "This transform is rigid. The EPI distortion is saved in a separate file."
-READOUT_S = 0.028  # s, time from the first to the last line of the EPI
+READOUT_S = 0.028
+"""Time from the first to the last line of the EPI (s)."""
 _READOUT_T2STAR_S = 0.045  # s, mean T2* decay time during the readout
 _PHASE_RAD = 2.0  # rad, phase of the coil
 

@@ -23,7 +23,8 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
-BRAIN_SIGNAL, PAIR_BRAIN_SIGNAL = 500.0, 900.0  # mean of the brain in the written images
+BRAIN_SIGNAL, PAIR_BRAIN_SIGNAL = 500.0, 900.0
+"""Mean of the brain in the written images."""
 # mean of the brain over the standard deviation of each complex noise component
 _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
 _RECEIVE_FIELD_SIZE = 0.15  # relative size of the receive field

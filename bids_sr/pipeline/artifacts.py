@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from bids_sr.spatial.output_grids import OutputGrid
 
 _T = TypeVar("_T")
-Content = Mapping[str, object]  # content of a JSON file
+Content = Mapping[str, object]
+"""Content of a JSON file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,12 +77,15 @@ def read_entities(path: Path) -> dict[str, str]:
 
 
 class ArtifactKind(Generic[_T]):
-    """Storage of values in files; this base class stores a file whose path is the value."""
+    """Storage of values in files; this base class stores a file whose path is the value.
 
-    is_light: ClassVar[bool] = False  # whether its files are small
-    # extension of a stored derivative; "" if it depends on the value
+    A kind `is_light` if its files are small, and `is_figure` if they are figures, not data.
+    `stored_extension` is the extension of a stored derivative; "" if it depends on the value.
+    """
+
+    is_light: ClassVar[bool] = False
     stored_extension: ClassVar[str] = ""
-    is_figure: ClassVar[bool] = False  # whether its files are figures, not data
+    is_figure: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -92,14 +96,14 @@ class ArtifactKind(Generic[_T]):
         """Return the value of a file."""
         return cast("_T", path)
 
-    def save(self, value: _T, stem: Path) -> Path | list[Path]:
-        """Save a value under `stem` and the extension of its kind, and return its file(s).
+    def save(self, value: _T, _stem: Path) -> Path | list[Path]:
+        """Save a value under a stem and the extension of its kind, and return its file(s).
 
         For a plain file, `value` is its path.
         """
         return Path(str(value))
 
-    def is_sidecar(self, path: Path) -> bool:
+    def is_sidecar(self, _path: Path) -> bool:
         """Return whether a saved file only accompanies another file, and is not a value."""
         return False
 
@@ -114,17 +118,20 @@ class _SeriesKind(ArtifactKind["SeriesReader"]):
 
         return SeriesReader(path)
 
-    def save(self, value: "SeriesReader", stem: Path) -> Path:
+    def save(self, value: "SeriesReader", _stem: Path) -> Path:
         value.close()
         return Path(value.path)
 
 
 @dataclass(frozen=True)
 class _VolumeKind(ArtifactKind[Volume]):
-    """Image, saved without compression."""
+    """Image, saved without compression.
+
+    Files in the folders of steps have another `extension`, because compression takes longer than
+    writing.
+    """
 
     stored_extension: ClassVar[str] = ".nii.gz"
-    # files in the folders of steps are uncompressed, because compression takes longer than writing
     extension: str = ".nii"
 
     def load(self, path: Path) -> Volume:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
+# name of the innermost subworkflow of calls that compute
 _SUBWORKFLOW_NAME: ContextVar[str] = ContextVar("subworkflow_name", default="")
-"""Name of the innermost subworkflow of calls that compute."""
 
 
 class Flow(Caller):

@@ -75,10 +75,7 @@ def _make_nipype_node(node: Node, graph: Graph, need_gb: Callable[[Need], float]
 
 @frozen
 class _Connections:
-    """Connections between nipype nodes.
-
-    `workflows`: workflow of each scope. `nipype_nodes`: nipype node of each node.
-    """
+    """Connections between the nipype nodes of each node, in the workflow of each scope."""
 
     workflows: Mapping[Scope, pe.Workflow]
     nipype_nodes: Mapping[Node, pe.Node]

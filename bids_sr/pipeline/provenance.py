@@ -15,11 +15,11 @@ from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF
 from bids_sr.pipeline.nodes import Handle, Node, Wire
 from bids_sr.pipeline.store import derivative_path
 
+# extensions of files without a sidecar; their sources are listed in addition to them
 _EXTENSIONS_WITHOUT_SIDECAR = frozenset({".safetensors"})
-"""Extensions of files without a sidecar; their sources are listed in addition to them."""
 _SERIES_ENDING = "_bold.nii.gz"  # the parent of a series is always listed
+# spaces of images in the graph; images in template space are not part of it
 _SPACES = ("", BOLDREF, FIRST_BOLDREF, "T1w")
-"""Spaces of images in the graph; images in template space are not part of it."""
 
 
 class Provenance:

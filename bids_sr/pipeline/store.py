@@ -25,13 +25,13 @@ from bids_sr.run_time import RunTime
 
 RECORD = "written.json"
 _NO_ENTRIES: Mapping[str, str] = {}
+# NIfTI codes of scanner coordinates and of coordinates of a template (MNI)
 _SCANNER_XFORM_CODE, _TEMPLATE_XFORM_CODE = 1, 4
-"""NIfTI codes of scanner coordinates and of coordinates of a template (MNI)."""
+# NIfTI code by the label of the space; 2 is alignment with another image
 _XFORM_CODES = {
     **dict.fromkeys(("", BOLDREF, FIRST_BOLDREF), _SCANNER_XFORM_CODE),
     "T1w": 2,
 }
-"""NIfTI code by the label of the space; 2 is alignment with another image."""
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from bids_sr.preflight.stats_model import is_confound
 if TYPE_CHECKING:
     import pandas as pd
 
+# columns that are computed from tissue maps
 _TISSUE_COLUMNS = (
     *(
         f"{name}{suffix}"
@@ -27,7 +28,6 @@ _TISSUE_COLUMNS = (
     "csf_wm",
     *(f"{tissue}_comp_cor_{number:02}" for tissue in "acw" for number in range(10)),
 )
-"""Columns that are computed from tissue maps."""
 _N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
 
 

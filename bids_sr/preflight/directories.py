@@ -14,10 +14,8 @@ from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
 from bids_sr.version import __version__, is_compatible
 
+# folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description exists
 _OWN_FOLDERS = frozenset({"logs", "sourcedata"})
-"""Folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description
-exists.
-"""
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 

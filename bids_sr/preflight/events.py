@@ -44,7 +44,7 @@ _RESTING_STATE_FIX = (
 class _EventRow:
     """Event of a table with its line number; onset and duration in s.
 
-    `amplitude`: value of the column modulation; 1 if the column is not used.
+    `amplitude` is the value of the column modulation; 1 if the column is not used.
     """
 
     line: int

@@ -29,8 +29,8 @@ from bids_sr.io.template_files import (
 )
 
 _LOGGER = logging.getLogger(__name__)
+# Entities of files at TemplateFlow; None for an entity that the file names lack.
 _Query = Mapping[str, Any]
-"""Entities of files at TemplateFlow; None for an entity that the file names lack."""
 _VOLUME: _Query = {"atlas": None, "extension": ".nii.gz"}
 _REQUIRED_IMAGES: Mapping[str, _Query] = {
     "T1w image": {**_VOLUME, "suffix": "T1w", "desc": None},

@@ -11,8 +11,8 @@ from bids_sr.notices import UsageError
 from bids_sr.preflight.estimability import TypesOfRun, select_estimable
 from bids_sr.preflight.shared_types import share_averaged_types
 
+# contrast as written by the user, or name and weights from ``--model``
 _Request = str | tuple[str, Contrast]
-"""Contrast as written by the user, or name and weights from ``--model``."""
 
 
 def resolve_run_contrasts(

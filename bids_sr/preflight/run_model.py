@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _MIN_HALF_AT_REST_S = 5.0
-MOTION_REGRESSORS = 12  # six parameters and their derivatives
+MOTION_REGRESSORS = 12
+"""Six parameters and their derivatives."""
 _MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MAX_NONSTEADY_AT_REST = 10

@@ -15,8 +15,8 @@ from bids_sr.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.glm.contrasts import ALL
 from bids_sr.preflight.estimability import TypesOfRun, join_names
 
+# entities that differ between runs that are combined, or between their files
 _RUN_ENTITIES = ("run", "session", "echo", "suffix", "extension", "datatype")
-"""Entities that differ between runs that are combined, or between their files."""
 _MIN_TYPES = 2  # in a mean
 _MIN_SHARE = 0.5  # a mean over fewer of a run's types than this is another contrast
 

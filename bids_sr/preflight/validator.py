@@ -19,12 +19,10 @@ _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
 _MAX_FILES = 3  # number of files named per kind of error
 _MAX_LENGTH = 200  # characters of the description of an error
+# issue in the report of the validator: code, subCode, severity, location, line and so on
 _Issue = Mapping[str, str]
-"""Issue in the report of the validator: code, subCode, severity, location, line and so on."""
-_Owner = tuple[str, str]
-"""Participant and run that an issue concerns; "" if it concerns all."""
-_Runs = Mapping[str, Sequence[Path | None]]
-"""Name of a run → its BOLD file and further files."""
+_Owner = tuple[str, str]  # participant and run that an issue concerns; "" if it concerns all
+_Runs = Mapping[str, Sequence[Path | None]]  # name of a run → its BOLD file and further files
 
 
 def _find_validator() -> Path | None:

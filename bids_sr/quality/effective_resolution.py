@@ -1,8 +1,8 @@
 """Effective resolution of a single image by image decorrelation analysis, without a reference.
 
-Source: Descloux, Grussmayer and Radenovic 2019 (Nature Methods 16:918), cited and used by
-mouse-sr; implemented from the description. The Fourier transform I of an image is correlated with
-its own phase, I/|I|, inside a growing circle:
+Source: Descloux, Grussmayer and Radenovic 2019 (https://doi.org/10.1038/s41592-019-0515-7), cited
+and used by mouse-sr; implemented from the description. The Fourier transform I of an image is
+correlated with its own phase, I/|I|, inside a growing circle:
 
     d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
 
@@ -110,9 +110,17 @@ class DecorrelationAnalysis:
 
 def analyze_decorrelation(image: Real) -> DecorrelationAnalysis | None:
     """Compute the decorrelation curves of one slice (X, Y), or None if the slice is constant."""
-    frequencies, magnitudes = _sort_coefficients(_apodize(image))
+    # Fourier coefficients within the Nyquist circle, in order of their radius
+    magnitudes = np.abs(np.fft.fft2(_apodize(image))).ravel()
+    axis_frequencies = (2 * np.fft.fftfreq(n) for n in image.shape)
+    radius = np.hypot(*np.meshgrid(*axis_frequencies, indexing="ij")).ravel()
+    order = np.argsort(radius)
+    order = order[radius[order] <= 1]
+    frequencies, magnitudes = radius[order], magnitudes[order]
     if not magnitudes.any():
         return None
+
+    # curve 0 without a filter, and curve k filtered with the k-th width (pixels)
     radii = np.linspace(0, 1, _N_RADII)
     unfiltered = decorrelation(frequencies, magnitudes, radii)
     peak = find_peak(radii, unfiltered)
@@ -122,6 +130,8 @@ def analyze_decorrelation(image: Real) -> DecorrelationAnalysis | None:
     curves += [
         (radii, _filter_and_decorrelate(frequencies, magnitudes, radii, width)) for width in widths
     ]
+
+    # the same with finer radii and widths, around the curve with the largest maximum
     maxima = [
         (maximum, number)
         for number, curve in enumerate(curves)
@@ -134,36 +144,15 @@ def analyze_decorrelation(image: Real) -> DecorrelationAnalysis | None:
             min(1.0, largest_maximum + _REFINED_RANGE),
             _N_RADII,
         )
+        neighbors = widths[max(curve_number - 2, 0) : curve_number + 1]
+        narrowest = max(_NARROWEST_BLUR, neighbors.min() / 2)
         curves += [
             (fine_radii, _filter_and_decorrelate(frequencies, magnitudes, fine_radii, width))
-            for width in _refine_widths(widths, curve_number)
+            for width in np.geomspace(neighbors.max(), narrowest, _N_FILTERS)
         ]
     return DecorrelationAnalysis(
         frequencies=frequencies, magnitudes=magnitudes, radii=radii, curves=tuple(curves)
     )
-
-
-def _refine_widths(widths: Float, curve_number: int) -> Float:
-    """Return widths of blurs (pixels) around the blur of the curve with the largest maximum.
-
-    Curve 0 is without a filter, so curve k has the k-th of the `widths`.
-    """
-    neighbors = widths[max(curve_number - 2, 0) : curve_number + 1]
-    narrowest = max(_NARROWEST_BLUR, neighbors.min() / 2)
-    return np.geomspace(neighbors.max(), narrowest, _N_FILTERS)
-
-
-def _sort_coefficients(image: Float) -> tuple[Float, Float]:
-    """Return radius and magnitude of the Fourier coefficients of a slice, in order of the radius.
-
-    Coefficients outside the Nyquist circle are omitted.
-    """
-    magnitudes = np.abs(np.fft.fft2(image)).ravel()
-    axis_frequencies = (2 * np.fft.fftfreq(n) for n in image.shape)
-    radius = np.hypot(*np.meshgrid(*axis_frequencies, indexing="ij")).ravel()
-    order = np.argsort(radius)
-    order = order[radius[order] <= 1]
-    return radius[order], magnitudes[order]
 
 
 def _apodize(image: Real) -> Float:

@@ -13,10 +13,10 @@ from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
 
+# number of pairs of successive volumes, evenly spaced over the run, that are examined
 _N_PAIRS = 8
-"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
+# downsampling factors whose Nyquist frequencies limit the lower of the two compared bands
 _OUTER, _MIDDLE = (2.0, 2.0, 1.0), (4 / 3, 4 / 3, 1.0)
-"""Downsampling factors whose Nyquist frequencies limit the lower of the two compared bands."""
 _MAX_FWHM = 4.0  # voxels, above which the density at high frequencies is rounding error
 _FREQUENCY_TOLERANCE = 1e-6  # cycles per voxel, rounding of the Nyquist frequency
 

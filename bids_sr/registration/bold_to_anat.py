@@ -27,9 +27,10 @@ _POOR_DICE = 0.7
 BOLDREF_MASK = "boldref"
 """Origin of a brain mask that is only computed from the boldref, in the facts."""
 _POOR_NMI = 1.02  # normalized mutual information below which registration probably failed
-# mm, margin around the boldref mask, which may be too small because of signal loss and partial
-# volume
 MARGIN_MM = 4.0
+"""Margin around the boldref mask, which may be too small because of signal loss and partial volume
+(mm).
+"""
 
 
 def register_to_t1w(

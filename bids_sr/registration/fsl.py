@@ -22,8 +22,8 @@ PROGRAMS = ("fast", "bet", "bet2", "flirt")
 _N_CLASSES = 3  # gray matter, white matter and CSF, FAST's default
 # intensity of the brightest voxel in the input of FAST; scans are in [0, 1] before
 _MAX_INTENSITY = 1000.0
+# image type for FAST: 1 for T1-weighted; all other contrasts count as T2-weighted (2)
 _IMAGE_TYPES = {"T1w": 1}
-"""Image type for FAST: 1 for T1-weighted; all other contrasts count as T2-weighted (2)."""
 
 
 def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume:

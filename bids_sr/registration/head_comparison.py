@@ -23,12 +23,11 @@ SAME_HEAD = 0.8
 """Smallest similarity of runs of one head. Two runs of a participant have .98 to .99, heads and
 their own mirror images .43 to .73 (at 3 and 6 mm; `benchmarks/results/head_similarity.md`).
 """
+# largest 1 - r of a mirrored image, relative to 1 - r as stored, that shows that left and right
+# are swapped
 _MAX_MIRRORED_DISTANCE = 0.5
-"""Largest 1 - r of a mirrored image, relative to 1 - r as stored, that shows that left and right
-are swapped.
-"""
+# largest correction (mm) of the start for a mirrored head, whose mirror plane is estimated
 _MAX_START_ERROR_MM = 15.0
-"""Largest correction (mm) of the start for a mirrored head, whose mirror plane is estimated."""
 
 
 def signal_ratio(first: Array, other: Array, mask: MaskArray) -> float:

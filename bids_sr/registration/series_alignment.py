@@ -25,46 +25,38 @@ from bids_sr.spatial.similarity import pearson_correlation
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
-_N_PAIRS = 6
-"""Pairs of consecutive volumes, evenly spaced over the run, that are compared."""
+_N_PAIRS = 6  # pairs of consecutive volumes, evenly spaced over the run, that are compared
+# limits in mm and in acquired voxels (rms displacement) below which the motion of the run is too
+# small to find out whether it was corrected
 _MIN_MOTION_MM, _MIN_MOTION_VOXELS = 0.2, 0.05
-"""Limits in mm and in acquired voxels (rms displacement) below which the motion of the run is too
-small to find out whether it was corrected.
-"""
+# Motion of a series relative to its run. A series with less motion than the first value was
+# corrected, and a series with more motion than the second value was not.
 _MAX_CORRECTED_MOTION, _MIN_UNCORRECTED_MOTION = 0.35, 0.65
-"""Motion of a series relative to its run. A series with less motion than the first value was
-corrected, and a series with more motion than the second value was not.
-"""
+# shifts in acquired voxels along any axis: series above the first are rejected, shifts above the
+# second are reported
 _MAX_SHIFT, _REPORTED_SHIFT = 0.2, 0.1
-"""Shifts in acquired voxels along any axis: series above the first are rejected, shifts above the
-second are reported.
-"""
+# fraction of the median signal in the head; voxels with a lower mean are outside the mask of the
+# series
 _MIN_SIGNAL_FRACTION = 0.1
-"""Fraction of the median signal in the head; voxels with a lower mean are outside the mask of the
-series.
-"""
+# Fractions of the head. A series that lacks signal in a smaller part was not masked; a series with
+# signal in a smaller part has no usable mask.
 _MIN_MASKED_FRACTION, _MIN_COVERED_FRACTION = 0.05, 0.1
-"""Fractions of the head. A series that lacks signal in a smaller part was not masked; a series
-with signal in a smaller part has no usable mask.
-"""
+# fraction of an acquired voxel: less than one of its high-resolution voxels
 _MAX_ZERO_FRACTION = 0.01
-"""Fraction of an acquired voxel: less than one of its high-resolution voxels."""
+# distance (mm) from the border of the brain beyond which NaN is not accepted as a mask
 _MAX_NAN_DEPTH_MM = 10.0
-"""Distance (mm) from the border of the brain beyond which NaN is not accepted as a mask."""
+# correlation of the mean images in the head, below which the series is from another head or has
+# lost its mean
 _MIN_MEAN_CORRELATION = 0.6
-"""Correlation of the mean images in the head, below which the series is from another head or has
-lost its mean.
-"""
+# correlation of the mean images before registration, below which nothing is registered
 _MIN_START_CORRELATION = 0.2
-"""Correlation of the mean images before registration, below which nothing is registered."""
+# correlation of slightly smoothed volume-to-volume changes, below which the series is from another
+# run
 _MIN_CHANGE_CORRELATION = 0.05
-"""Correlation of slightly smoothed volume-to-volume changes, below which the series is from
-another run.
-"""
+# distance (mm) between two references of one run above which they are in different frames
 _MAX_REFERENCE_DISTANCE_MM = 5.0
-"""Distance (mm) between two references of one run above which they are in different frames."""
+# ratio of signals above which a series is scaled to the signal of its run
 _MAX_SIGNAL_RATIO = 1.05
-"""Ratio of signals above which a series is scaled to the signal of its run."""
 _CHANGE_SIGMA_VOXELS = 1.5  # voxels, smoothing of changes (sigma)
 _MEAN_FWHM_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean images (FWHM)
 

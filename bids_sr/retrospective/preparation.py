@@ -55,8 +55,8 @@ from bids_sr.sr.matrices import acquire, block_matrix
 from bids_sr.version import __version__
 
 _LOGGER = logging.getLogger(__name__)
+# directory next to the two data sets with one record per participant
 _RECORDS_FOLDER = "retrospective-records"
-"""Directory next to the two data sets with one record per participant."""
 # sidecar fields of the measured matrix; partial Fourier omits frequencies that truncation removes
 _GEOMETRY_KEYS = (
     "AcquisitionMatrixPE",
@@ -66,6 +66,7 @@ _GEOMETRY_KEYS = (
     "PartialFourier",
 )
 _THICKNESS_KEYS = ("SliceThickness", "SpacingBetweenSlices")  # mm
+# sidecar fields that the images of a pair inherit from their source
 _PAIR_KEYS = (
     "MagneticFieldStrength",
     "EchoTime",
@@ -74,9 +75,8 @@ _PAIR_KEYS = (
     "Manufacturer",
     "SliceThickness",
 )
-"""Sidecar fields that the images of a pair inherit from their source."""
+# trial types by task, in the order of ``Levels`` at the root of the original data set
 _TypeOrder = Mapping[str, Sequence[str]]
-"""Trial types by task, in the order of ``Levels`` at the root of the original data set."""
 
 
 def prepare(

@@ -8,21 +8,22 @@ from bids_sr.config import UsageError
 from bids_sr.config.memory import SHARED_GB
 from bids_sr.frozen import frozen
 
+# Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin, and
+# shared memory is added for each processor.
 _MEMORY_MARGIN, _PRIVATE_MEMORY_MARGIN = 1.3, 1.15
-"""Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin,
-and shared memory is added for each processor.
-"""
+# Margins of time (a factor, and min). The error is larger than for memory, because nodes differ
+# and file systems are shared.
 _TIME_MARGIN, _EXTRA_MINUTES = 2.0, 10
-"""Margins of time (a factor, and min). The error is larger than for memory, because nodes differ
-and file systems are shared.
-"""
 # fraction of a job's memory for the program; the rest is for the shell and unexpected use
 _PROGRAM_SHARE = 0.9
 _SHARED_GIB = SHARED_GB * 1e9 / 2**30
-MIN_MB, STEP_MB = 2048, 512  # MiB, smallest memory of a job, and step of all requests
-STEP_MIN = 5  # min, step of time limits
+MIN_MB, STEP_MB = 2048, 512
+"""Smallest memory of a job, and step of all requests (MiB)."""
+STEP_MIN = 5
+"""Step of time limits (min)."""
 DEFAULT_CPUS = 4
-GROUP_MB, GROUP_MIN = 2048, 60  # MiB and min of a group job without participants
+GROUP_MB, GROUP_MIN = 2048, 60
+"""Memory (MiB) and time (min) of a group job without participants."""
 _PARTICIPANTS_PER_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
 _TIME_PATTERN = re.compile(
     r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from networkx import DiGraph
     from nipype.pipeline.engine import Node
 
-_FOLDER = "slurm"
-"""Directory of the jobs in the working directory."""
+_FOLDER = "slurm"  # directory of the jobs in the working directory
 
 
 class ResilientSLURM(StepRecordMixin, SLURMPlugin):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
+# reasons of pending jobs that will never start
 _PERMANENT_REASONS = {
     "DependencyNeverSatisfied",
     "BadConstraints",
@@ -44,23 +45,26 @@ _PERMANENT_REASONS = {
     "QOSNotAllowed",
     "JobHoldMaxRequeue",
 }
-"""Reasons of pending jobs that will never start."""
 
 _CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
+# time (s) for cancelled jobs to end, of this run and of an earlier run
 _CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
-"""Time (s) for cancelled jobs to end, of this run and of an earlier run."""
 _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
 
 
 @dataclass(kw_only=True, slots=True)
 class _NodeJob:
-    """Job of one step, with its SLURM ID (empty if not accepted)."""
+    """Job of one step, with its SLURM ID (empty if not accepted).
+
+    `blocked_reason` is the reason why the job will never start. `absence_time` is the monotonic
+    time (s) when the job was first found out of the queue, and `answer_time` when its answer was
+    found.
+    """
 
     node: "Node"
     folder: Path
     slurm_id: str = ""
-    blocked_reason: str = ""  # reason why the job will never start
-    # s (monotonic), when the job was first found out of the queue, and when its answer was found
+    blocked_reason: str = ""
     absence_time: float | None = None
     answer_time: float | None = None
     outcome: NodeOutcome | None = None
@@ -355,8 +359,8 @@ def _read_log_end(log: Path) -> list[str]:
     return [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in lines)]
 
 
+# variables that are set in a job even if sbatch exports no environment
 _EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
-"""Variables that are set in a job even if sbatch exports no environment."""
 
 
 def _make_sbatch_arguments(node: "Node", folder: Path, options: Plugin) -> list[str]:

@@ -15,9 +15,10 @@ from bids_sr.io.arrays import Array, MaskArray
 # mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
 # equal to the limit must not be above or below it by chance.
 _DISTANCE_TOLERANCE_MM = 1e-4
-# mm, smallest extent of a human head (including infants) in a field of view, and the head size for
-# which lengths in mm are chosen
 _MIN_HUMAN_HEAD_MM, HUMAN_HEAD_MM = 60.0, 150.0
+"""Smallest extent of a human head (including infants) in a field of view, and the head size for
+which lengths are chosen (mm).
+"""
 # Largest spread (median absolute deviation) of a uniform background, relative to the difference
 # between head and background. Dark parts of a head that fills the field of view have at least .2.
 _MAX_BACKGROUND_SPREAD = 0.05

@@ -12,7 +12,6 @@ compared with them. Most runs have one segment, so that nothing is registered.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 from operator import attrgetter
 
 import numpy as np
@@ -27,7 +26,8 @@ from bids_sr.spatial.resampling import sample_volume
 
 # The following values are our choices; docs/methods.md describes them, and
 # benchmarks/results/outlier_volumes.md shows the volumes of the example and of other runs.
-LEAST_VOLUMES = 10  # steady-state volumes; the spread of a shorter run is unknown
+LEAST_VOLUMES = 10
+"""Smallest number of steady-state volumes; the spread of a shorter run is unknown."""
 # A change cuts the run if it exceeds the median change by this ratio (whole volume or one slice),
 _CHANGE_RATIO, _SLICE_CHANGE_RATIO = 2.5, 5.0
 # or if it changes the mean signal by this share and by this number of robust standard deviations.
@@ -253,17 +253,6 @@ class _OrdinarySpread:
     gain_sd: float
     slices: Float
 
-    @classmethod
-    def from_comparisons(cls, comparisons: Sequence[_Comparison]) -> "_OrdinarySpread":
-        """Summarize comparisons of ordinary volumes."""
-        gains = np.array([comparison.gain for comparison in comparisons])
-        return cls(
-            difference=float(np.median([comparison.difference for comparison in comparisons])),
-            correlation=float(np.median([comparison.correlation for comparison in comparisons])),
-            gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
-            slices=np.median([comparison.slices for comparison in comparisons], axis=0),
-        )
-
 
 def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, str]:
     """Compare the volumes of short segments with the others, and return outliers and reasons.
@@ -279,7 +268,23 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
     ]
     comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
-    spread = _measure_ordinary_spread(comparer)
+
+    # evenly spaced trusted volumes show how much ordinary volumes differ from their neighbors
+    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
+    ordinary = [
+        comparison
+        for t in comparer.trusted[np.unique(positions).astype(int)]
+        for comparison in comparer.compare(int(t), both_sides=False)
+    ]
+    gains = np.array([comparison.gain for comparison in ordinary])
+    spread = _OrdinarySpread(
+        difference=float(np.median([comparison.difference for comparison in ordinary])),
+        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
+        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
+        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
+    )
+
+    # the middle volume of each other segment decides
     reasons: dict[int, str] = {}
     for segment in segments_by_length[len(trusted_segments) :]:
         middle = int(segment[len(segment) // 2])
@@ -294,14 +299,6 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     return reasons
 
 
-def _measure_ordinary_spread(comparer: _Comparer) -> _OrdinarySpread:
-    """Summarize the comparisons of evenly spaced trusted volumes with their neighbors."""
-    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
-    ordinary_volumes = comparer.trusted[np.unique(positions).astype(int)]
-    comparisons = [comparer.compare(int(t), both_sides=False) for t in ordinary_volumes]
-    return _OrdinarySpread.from_comparisons(list(chain.from_iterable(comparisons)))
-
-
 def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
@@ -314,7 +311,11 @@ def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segm
     has_gain_change = abs(comparison.gain - 1) > gain_limit
     if has_gain_change and comparison.correlation > _GAIN_CORRELATION:
         return f"{comparison.gain:.2f} times as bright as neighboring volumes"
-    unlike_slices = _find_unlike_slices(comparison, spread)
+    with np.errstate(invalid="ignore"):
+        unlike_slices = np.flatnonzero(
+            (comparison.slices > _SLICE_RATIO * spread.slices)
+            & (comparison.slices > _MIN_SLICE_DIFFERENCE)
+        )
     n_slices = int(np.isfinite(comparison.slices).sum())
     if 0 < unlike_slices.size < n_slices:
         slice_text = (
@@ -334,12 +335,3 @@ def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segm
             f" (median of other volumes: {spread.difference:.1%})"
         )
     return ""
-
-
-def _find_unlike_slices(comparison: _Comparison, spread: _OrdinarySpread) -> Array:
-    """Return the numbers of the slices that differ more than in ordinary volumes (ascending)."""
-    with np.errstate(invalid="ignore"):
-        return np.flatnonzero(
-            (comparison.slices > _SLICE_RATIO * spread.slices)
-            & (comparison.slices > _MIN_SLICE_DIFFERENCE)
-        )

@@ -22,11 +22,12 @@ from bids_sr.spatial.reproducible_numbers import round_values
 
 Shift = tuple[Array, Float]
 """Signal shift: multiples of a step at each target voxel, and the step (3,; RAS mm)."""
-# Number of samples that repeat the edge value outward before the spline coefficients are computed.
-# The mirror boundary is then 16 samples away, and its influence on a cubic coefficient is 0.27 **
-# 16, or 1e-9 of a step at the edge. At 7 samples outside, the spline equals the edge value to 1e-4
-# of the step; points farther out take this value.
 PAD = 8
+"""Number of samples that repeat the edge value outward before the spline coefficients are
+computed. The mirror boundary is then 16 samples away, and its influence on a cubic coefficient is
+0.27 ** 16, or 1e-9 of a step at the edge. At 7 samples outside, the spline equals the edge value
+to 1e-4 of the step; points farther out take this value.
+"""
 _VOXEL_TOLERANCE = 1e-6  # voxels, tolerance for a shift by whole voxels
 _TRUNCATE_SDS = 4.0  # standard deviations, radius of a Gaussian as in scipy
 

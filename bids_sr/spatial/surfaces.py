@@ -7,10 +7,10 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float32, MaskArray
 
+# Vertices (N, 3; RAS+ mm), and the vertex numbers of each triangle (F, 3).
 _Mesh = tuple[Array, Array]
-"""Vertices (N, 3; RAS+ mm), and the vertex numbers of each triangle (F, 3)."""
+# fraction of the ribbon inside the brain mask below which a vertex has no value
 _MIN_RIBBON_FRACTION = 0.25
-"""Fraction of the ribbon inside the brain mask below which a vertex has no value."""
 
 
 def ribbon_means(

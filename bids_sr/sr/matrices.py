@@ -20,10 +20,10 @@ from bids_sr.io.grids import Factor, highres_size
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resize_affine
 
+# function that returns a matrix for the numbers of voxels before and after the operation
 _MatrixFunction = Callable[[int, int], Array]
-"""Function that returns a matrix for the numbers of voxels before and after the operation."""
+# function of the axis and the numbers of voxels before and after the operation
 _AxisMatrixFunction = Callable[[int, int, int], Array]
-"""Function of the axis and the numbers of voxels before and after the operation."""
 
 
 _N_LANCZOS_LOBES = 3  # half width of the Lanczos window (voxels)

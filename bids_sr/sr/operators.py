@@ -35,11 +35,11 @@ _MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "gauss": matrices.gaussian_matrix,
     "trilinear": matrices.linear_matrix,
 }
+# names of the matrices along x, y and across slices, by degradation
 _DEGRADATIONS: dict[str, tuple[str, str, str]] = {
     **{name: (name, name, name) for name in _MATRICES},
     MULTISLICE: ("kspace", "kspace", "block"),
 }
-"""Names of the matrices along x, y and across slices, by degradation."""
 
 
 def matrix_names(name: str) -> tuple[str, str, str]:

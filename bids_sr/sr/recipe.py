@@ -182,7 +182,7 @@ class SettingLimits:
     source: str = ""
     text_without_value: str = ""
     requires_prior: bool = True
-    is_used: Callable[[Any], bool] = lambda recipe: True
+    is_used: Callable[[Any], bool] = lambda _recipe: True
     replaced_fields: Mapping[str, object] = field(default_factory=dict)
 
 

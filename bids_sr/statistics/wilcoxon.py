@@ -150,9 +150,9 @@ def hodges_lehmann(values: npt.ArrayLike) -> Shift:
     return Shift(difference=(low + high) / 2, lower=lower, upper=upper, level=level)
 
 
+# for each bound: the number of pairwise means up to the bound and, for each value, the number of
+# smallest values whose mean with this value is up to the bound
 _Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]
-"""For each bound: the number of pairwise means up to the bound and, for each value, the number of
-smallest values whose mean with this value is up to the bound."""
 
 
 def _select_pairwise_means(ordered: Float, ranks: Sequence[int]) -> list[float]:

@@ -273,8 +273,8 @@ def _list_names(names: Sequence[str]) -> str:
     return enumerate_words(names)
 
 
+# statistics of `steps.error_maps`, by the statistic whose storage includes them
 _ERROR_STATS = {"effect": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
-"""Statistics of `steps.error_maps`, by the statistic whose storage includes them."""
 
 
 def select_stored_maps(

@@ -7,6 +7,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor, Shape, highres_size, size_text
 from bids_sr.metrics.word_lists import enumerate_words
 
+# packages whose results depend on their version, by their name in texts
 _PACKAGES = {
     "ANTsPy": "antspyx",
     "Nipype": "nipype",
@@ -16,7 +17,6 @@ _PACKAGES = {
     "PyTorch": "torch",
     "SciPy": "scipy",
 }
-"""Packages whose results depend on their version, by their name in texts."""
 
 
 @frozen

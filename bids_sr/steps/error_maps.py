@@ -10,8 +10,8 @@ from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Derivative
 
+# smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level
 _MIN_WIDE_VOXELS = 2 / 3
-"""Smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level."""
 RELIABLE = "Reliable"
 # description and unit, by statistic
 _STAT_TEXT = {

@@ -37,8 +37,7 @@ UNSPLIT_TEXT = (
 )
 """Methods text of a run without split halves, in place of the text of `compare_halves`."""
 N_BOOT = 1000
-_MAX_VOLUMES = 60
-"""Largest number of evenly spaced volumes for scores of single images."""
+_MAX_VOLUMES = 60  # largest number of evenly spaced volumes for scores of single images
 
 
 @frozen

@@ -61,8 +61,7 @@ class DesignInputs:
 class LinearModel:
     """Linear model that is fitted to all series of a run.
 
-    `contrasts` are weights of conditions, or of seeds, by contrast. `nuisance` are the columns of
-    the confounds in the model; None for motion and aCompCor.
+    `nuisance` are the columns of the confounds in the model; None for motion and aCompCor.
     """
 
     inputs: DesignInputs

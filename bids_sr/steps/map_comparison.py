@@ -15,10 +15,9 @@ from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED
 
-_COMPARED_STATS = ("cc", "effect", "t", "z")
-"""Statistics of the maps that tables compare."""
+_COMPARED_STATS = ("cc", "effect", "t", "z")  # statistics of the maps that tables compare
+# maps by smoothing width (FWHM, mm), series, and (contrast, statistic)
 _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
-"""Maps by smoothing width (FWHM, mm), series, and (contrast, statistic)."""
 SortedMaps = dict[tuple[str, str, float], dict[str, Derivative]]
 """Maps by (contrast, statistic or region kind, FWHM in mm), and by series."""
 

@@ -14,8 +14,8 @@ from bids_sr.run_time import RunTime
 from bids_sr.spatial.outlier_volumes import find_outlier_volumes, interpolation_weights
 
 _LOGGER = logging.getLogger(__name__)
+# keys of the facts on outlier volumes, which are also the keys of sidecars
 _VOLUMES_KEY, _REASONS_KEY = "OutlierVolumes", "OutlierVolumesReason"
-"""Keys of the facts on outlier volumes, which are also the keys of sidecars."""
 
 
 def reasons_by_volume(outliers: Mapping[str, object] | None) -> dict[int, str]:

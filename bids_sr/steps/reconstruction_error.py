@@ -101,7 +101,7 @@ def check_intervals(
 
     `preproc` is motion-corrected, and `bold_mask` is on the acquired grid. `hmc_xfms` are
     transforms of boldref points to points of each volume (T, 4, 4; RAS mm). `model_file` contains
-    the variance maps of the run, with the model card in the same folder. `calibration` is the
+    the prior SD maps of the run, with the model card in the same folder. `calibration` is the
     calibration run of the model; None if there is none. The prior does not use the volumes in
     `outliers`; None if they were not searched. `smoothing` is the smoothing of the maps (FWHM,
     mm). `random_seed` is the seed of the prior and of its samples.

@@ -50,9 +50,8 @@ def grow_region(
 
     `preproc` is motion-corrected. `bold_mask` and `roi_bold` are on the acquired grid, and
     `bold_mask_hr` and `roi_bold_hr` on the high-resolution grid. Only the columns of the temporal
-    model are used of the confounds. `contrasts` are weights of conditions, or of seeds, by
-    contrast. The largest width in `smoothing` (FWHM, mm) is used. `low_pass` is the cut-off of the
-    low-pass filter (Hz); None disables the filter.
+    model are used of the confounds. The largest width in `smoothing` (FWHM, mm) is used.
+    `low_pass` is the cut-off of the low-pass filter (Hz); None disables the filter.
 
     Returns the grown region on the acquired and on the high-resolution grid; and number of voxels
     added on the acquired grid, correlation threshold and largest distance (mm).

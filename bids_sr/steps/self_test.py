@@ -12,17 +12,17 @@ from bids_sr.pipeline.step import step
 from bids_sr.series import PAIR_BASELINES
 
 SELF_TEST_TEXT = (
-    "Methods that estimate variance maps were also tested without a high-resolution reference"
+    "Methods that estimate prior SD maps were also tested without a high-resolution reference"
     " (self-test). For this test, the acquired volumes were downsampled by the super-resolution"
     " factor, super-resolved to the acquired resolution and compared with the original volumes."
     " The self-test score is the reduction in squared error relative to zero filling, with a"
     " confidence interval from segments of the run. "
 )
-"""Methods text of a run with a method that estimates variance maps."""
+"""Methods text of a run with a method that estimates prior SD maps."""
 
 
+# entries of a self-test result that are reported once for the run
 _RUN_KEYS = ("stretches", "stretch_volumes", "thermal_noise")
-"""Entries of a self-test result that are reported once for the run."""
 
 
 @step(makes=("tested_shares", "one_level_down"), small=True)

@@ -42,7 +42,7 @@ def describe_series(name: str) -> str:
     """Return methods text of one series; "" if it is described elsewhere.
 
     `describe_all_series` describes baselines, and `training_texts.describe_variance` describes
-    methods with variance maps.
+    methods with prior SD maps.
     """
     if name in BASELINES or method_of_series(name).trained_on == "series":
         return ""
@@ -108,14 +108,14 @@ MEASURED_TEXT = (
 """Methods text of the measured series."""
 
 
+# changed input of negative controls, by suffix of the name of the series
 _CONTROL_CHANGES = {
-    "Mirror": "left-right mirrored variance maps",
-    "Shift": "shifted variance maps",
+    "Mirror": "left-right mirrored prior SD maps",
+    "Shift": "shifted prior SD maps",
     "T1w": (
         "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
     ),
 }
-"""Changed input of negative controls, by suffix of the name of the series."""
 
 
 def describe_negative_controls(names: Sequence[str]) -> str:

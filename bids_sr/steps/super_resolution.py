@@ -100,8 +100,8 @@ class Inference:
     With `data_consistency` "enforce", the acquired data are restored in their band of k-space.
     `force` applies a model even if its contrast or voxel size differs from the images.
     `random_seed` is the seed of the samples of the reconstruction error, which are drawn if
-    `with_error_samples`, for a method with variance maps of the run. `placebo` mirrors or shifts
-    variance maps, for a negative control.
+    `with_error_samples`, for a method with prior SD maps of the run. `placebo` mirrors or shifts
+    prior SD maps, for a negative control.
     """
 
     data_consistency: Consistency = "off"

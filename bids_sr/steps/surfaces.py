@@ -19,16 +19,14 @@ from bids_sr.spatial.transforms import invert
 _SIDES = ("left", "right")
 _N_NEAREST = 12  # number of nearest sphere vertices used to interpolate a point
 _SURFACE_NEED = Need(always=0.3, high=0.05)
+# Transform of fsaverage (MNI305) points to MNI152 points (RAS mm). The matrix is from FreeSurfer's
+# documentation of coordinate systems.
 _MNI305_TO_152 = (
     (0.9975, -0.0073, 0.0176, -0.0429),
     (0.0146, 1.0009, -0.0024, 1.5496),
     (-0.0130, -0.0093, 0.9971, 1.1840),
     (0, 0, 0, 1),
 )
-"""Transform of fsaverage (MNI305) points to MNI152 points (RAS mm).
-
-The matrix is from FreeSurfer's documentation of coordinate systems.
-"""
 
 
 FSAVERAGE_TEXT = (

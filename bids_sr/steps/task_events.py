@@ -6,8 +6,8 @@ from bids_sr.io.tables import read_rows
 from bids_sr.pipeline.artifacts import File, Table
 from bids_sr.pipeline.step import step
 
+# column of paths relative to ``stimuli/`` of the data set, which the results do not contain
 _STIMULUS_FILE = "stim_file"
-"""Column of paths relative to ``stimuli/`` of the data set, which the results do not contain."""
 
 
 @step(makes="events_table")

@@ -42,7 +42,7 @@ def describe_time_model(model: temporal_regressors.TimeModel) -> str:
 
 
 def describe_censored(
-    model: temporal_regressors.TimeModel, folders: Sequence[Path], unfinished: int
+    model: temporal_regressors.TimeModel, folders: Sequence[Path], _unfinished: int
 ) -> str:
     """Return methods text with the numbers of censored volumes.
 
@@ -69,9 +69,8 @@ class TemporalModel:
 
     `model` defines censoring, band-pass filter and Legendre polynomials. `high_pass` is the
     cut-off of the cosines that model drift (Hz); 0 if the added columns model drift. `at_rest`
-    states whether the run has no events. `contrasts` are weights of conditions, or of seeds, by
-    contrast. `nuisance` are the columns of the confounds in the linear models; None for motion and
-    aCompCor.
+    states whether the run has no events. `nuisance` are the columns of the confounds in the linear
+    models; None for motion and aCompCor.
     """
 
     model: temporal_regressors.TimeModel

@@ -1,4 +1,4 @@
-"""Steps that train on the pair or the run, estimate variance maps, and test on a second pair."""
+"""Steps that train on the pair or the run, estimate prior SD maps, and test on a second pair."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,8 +35,8 @@ from bids_sr.sr.models.card import ModelCard, mapping_entry, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.models.request import (
+    ModelRequest,
     ModelSettings,
-    TrainingRequest,
     TrainingSettings,
     request_model,
 )
@@ -49,7 +49,7 @@ from bids_sr.steps.registration import TrainingPair
 from bids_sr.steps.training_costs import model_cost, network_cost
 
 if TYPE_CHECKING:
-    from bids_sr.sr.models.model_store import TrainingData
+    from bids_sr.sr.models.model_store import ModelData
     from bids_sr.sr.prior_maps.run_data import RunData
 
 LOG_COLUMNS: Mapping[str, object] = data_of("columns.json")["training"]
@@ -57,7 +57,7 @@ LOG_COLUMNS: Mapping[str, object] = data_of("columns.json")["training"]
 
 
 @frozen
-class TrainingReport:
+class ModelReport:
     """Model card (JSON) and log of a training or estimation."""
 
     card_file: Facts
@@ -65,15 +65,15 @@ class TrainingReport:
 
 
 @frozen
-class ModelFiles(TrainingReport):
-    """Weights or variance maps (safetensors), with model card and log."""
+class ModelFiles(ModelReport):
+    """Weights or prior SD maps (safetensors), with model card and log."""
 
     model_file: File
 
 
 @frozen
 class VarianceModel(ModelFiles):
-    """Variance maps of a run, with their self-test at reduced resolution.
+    """Prior SD maps of a run, with their self-test at reduced resolution.
 
     `weight` is the standard deviation of the fluctuations on the high-resolution grid (signal
     units). `tested` are self-test results of each series, or reasons why they are missing.
@@ -96,30 +96,30 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
     return replace(method_recipe, degradation=MULTISLICE)
 
 
-def train_or_reuse(
-    training: TrainingRequest,
-    data: "TrainingData | None",
+def provide_model(
+    training: ModelRequest,
+    data: "ModelData | None",
     here: Path,
     affine: Array | None,
     contrast: str = "bold",
     second_images: TrainingImages = (),
 ) -> ModelFiles:
-    """Train or reuse the requested model, and check that it matches the images.
+    """Make or reuse the requested model, and check that it matches the images.
 
-    `data` is None if a trained model is required. `here` is the folder of the model; checkpoints
+    `data` is None if an existing model is required. `here` is the folder of the model; checkpoints
     are in a folder next to it. `affine` is the voxel-to-world matrix of the low-resolution images
     (4 x 4, RAS+ mm). If None, the model is not checked. `contrast` is the BIDS suffix of the
     images. `second_images` are images of a held-out pair, whose PSNR is logged.
 
-    Raises `ModelError` if the model does not exist and cannot be trained, and `UsageError` if the
+    Raises `ModelError` if the model does not exist and cannot be made, and `UsageError` if the
     model is for other images.
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.models.model_store import obtain_model
+    from bids_sr.sr.models.model_store import make_or_reuse_model
 
     with threadpool_limits(training.omp_nthreads):
-        model_file, card_file, log_file = obtain_model(training, data, here, second_images)
+        model_file, card_file, log_file = make_or_reuse_model(training, data, here, second_images)
     if affine is not None:
         assert training.factor is not None
         check_model(
@@ -158,11 +158,11 @@ def train_on_pair(
     `second_mask` are a held-out pair with the same factor, in its own frame, whose PSNR is logged;
     None if there is no such pair.
 
-    Raises `TrainingDataError`, or the errors of `train_or_reuse`.
+    Raises `TrainingDataError`, or the errors of `provide_model`.
     """
     request = _request_network(training, factor)
     if pair is None:
-        return train_or_reuse(request, None, here, None)
+        return provide_model(request, None, here, None)
     image = _make_training_image(pair, factor)
     second_images: TrainingImages = ()
     if second_highres is not None and second_lowres is not None and second_mask is not None:
@@ -170,12 +170,12 @@ def train_on_pair(
             train_highres=second_highres, train_lowres=second_lowres, pair_mask=second_mask
         )
         second_images = (_make_training_image(second_pair, factor),)
-    return train_or_reuse(
+    return provide_model(
         request, (image,), here, pair.train_lowres.affine, image.contrast, second_images
     )
 
 
-def _request_network(training: TrainingSettings, factor: Factor) -> TrainingRequest:
+def _request_network(training: TrainingSettings, factor: Factor) -> ModelRequest:
     """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
     recipe = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
     return replace(request_model(training, factor), replacement_recipe=recipe)
@@ -204,7 +204,7 @@ def train_on_volumes(
 ) -> ModelFiles:
     """Train a network on volumes of the run that it super-resolves, or reuse a trained network."""
     images = volumes_of_run(stc, bold_mask.data, n_dummy, training.random_seed)
-    return train_or_reuse(_request_network(training, factor), images, here, stc.affine)
+    return provide_model(_request_network(training, factor), images, here, stc.affine)
 
 
 @step(resumes=True, memory=VARIANCE, cost=model_cost)
@@ -221,7 +221,7 @@ def estimate_variance(
     factor: Factor,
     interpolations: tuple[str, ...] = (),
 ) -> VarianceModel:
-    """Estimate where a run fluctuates on the high-resolution grid, or reuse variance maps.
+    """Estimate where a run fluctuates on the high-resolution grid, or reuse prior SD maps.
 
     `preproc` is motion-corrected on its acquired grid. `hmc_xfms` are transforms of boldref points
     to points of each volume (T, 4, 4; RAS mm); fluctuations that follow head motion are regressed
@@ -236,7 +236,7 @@ def estimate_variance(
     request = request_model(training, factor)
     variance_recipe = request.variance
     if variance_recipe is None:
-        raise ValueError(f"the method {training.method} does not use variance maps")
+        raise ValueError(f"the method {training.method} does not use prior SD maps")
     with (
         threadpool_limits(training.omp_nthreads),
         open_uncompressed(preproc.path, here) as reader,
@@ -251,7 +251,7 @@ def estimate_variance(
             calibration=get_patterns(calibration),
             outliers=list(reasons_by_volume(outliers)),
         )
-        files = train_or_reuse(request, estimation_data, here, estimation_data.affine)
+        files = provide_model(request, estimation_data, here, estimation_data.affine)
         model = load_model(files.model_file)
         tested = _collect_self_tests(
             request.definition, model.card, estimation_data, interpolations
@@ -269,11 +269,11 @@ def _collect_self_tests(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
     """Return the self-test results of a method and of interpolations, by series."""
-    from bids_sr.sr.prior_maps.fit_variance import self_test_entry, untested_reason
     from bids_sr.sr.prior_maps.self_test import score_interpolation
+    from bids_sr.sr.prior_maps.tested_prior import self_test_entry, untested_reason
 
     method_result: Facts = {
-        "reason": "the variance maps were estimated from another run, or by an earlier version"
+        "reason": "the prior SD maps were estimated from another run, or by an earlier version"
         " of bids-sr"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:

@@ -1,4 +1,4 @@
-"""Methods text on the training of networks and on the estimation of variance maps."""
+"""Methods text on the training of networks and on the estimation of prior SD maps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,7 +163,7 @@ def describe_variance(
     *,
     calibrated: bool,
 ) -> str:
-    """Return methods text of the estimation and test of variance maps; "" for a control.
+    """Return methods text of the estimation and test of prior SD maps; "" for a control.
 
     `folders` are folders of the finished steps, whose model cards contain the results of the test.
     `unfinished` is the number of unfinished steps. `calibrated` states whether a calibration run
@@ -175,7 +175,7 @@ def describe_variance(
     if training.is_given:
         file = "" if training.pretrained is None else f", file {training.pretrained.name}"
         return (
-            "Super-resolution was performed with variance maps from another run"
+            "Super-resolution was performed with prior SD maps from another run"
             f" ({method.name}{file}), in the space of the boldref.\n"
         )
     cards, _ = read_cards(training.method, folders)
@@ -269,7 +269,7 @@ def _read_test(card: ModelCard) -> Mapping[str, object]:
 
 
 def _describe_applicability(training: ModelSettings, cards: Sequence[ModelCard]) -> str:
-    """Return sentences on the self-test of variance maps, and its result if there are cards."""
+    """Return sentences on the self-test of prior SD maps, and its result if there are cards."""
     least = _get_variance_recipe(training).least_explained
     name = series_name(training.method)
     text = (

@@ -100,8 +100,8 @@ _LESIONS = "hyperintensities"
 _MEASURED_LESIONS = "hyperintensities, measured scan"
 _EDITED_LESIONS = "hyperintensities, edited mask"
 _RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
+# label and color of each tissue class, as in attention_unet, figure 11
 _CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
-"""Label and color of each tissue class, as in attention_unet, figure 11."""
 
 
 def classes_figure(

@@ -1,7 +1,8 @@
 """Quality metrics of super-resolved structural scans.
 
 Source: attention-unet, section 3.8, equations 6 to 8, as implemented in MRIQC (Esteban et al.
-2017). All images of a contrast are on one grid and have the same unit, scaled to [0, 1].
+2017). All images (3D) of a contrast are on one grid and have the same unit, scaled to [0, 1].
+`zooms` are voxel sizes (mm).
 """
 
 import math
@@ -84,8 +85,6 @@ def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, di
 
     Parameters
     ----------
-    image : Real
-        Image with intensities in any unit (3D).
     masks : Mapping[str, MaskArray]
         Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
 
@@ -125,8 +124,6 @@ def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
 
     Parameters
     ----------
-    image : Real
-        Image with intensities in any unit (3D).
     gm, wm : MaskArray
         Voxels of gray and white matter (3D, boolean).
     """
@@ -144,8 +141,6 @@ def efc(image: Real, mask: MaskArray | None = None) -> float:
 
     Parameters
     ----------
-    image : Real
-        Image with intensities in any unit (3D).
     mask : MaskArray | None, optional
         Voxels to include (3D, boolean); None includes all voxels.
 
@@ -181,8 +176,6 @@ def fwhm(
     ----------
     image : Real
         Image with intensities in any unit (X, Y, Z).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
     mask : MaskArray | None, optional
         Voxels to include (3D, boolean); None includes all voxels.
 
@@ -217,8 +210,6 @@ def wm2max(image: Real, wm: MaskArray) -> float:
 
     Parameters
     ----------
-    image : Real
-        Image with intensities in any unit (3D).
     wm : MaskArray
         Voxels of white matter (3D, boolean).
 

@@ -13,8 +13,8 @@ from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
 from bids_sr.io.template_files import DEFAULT_SPACE
 
+# end of the file name of a stored mask, and of an edited copy
 _MASK_ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
-"""End of the file name of a stored mask, and of an edited copy."""
 
 
 def entities_of_scans(

@@ -1,4 +1,7 @@
-"""Lesions in structural scans: multiple sclerosis and white matter hyperintensities."""
+"""Lesions in structural scans: multiple sclerosis and white matter hyperintensities.
+
+`zooms` are voxel sizes along each axis (mm).
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -36,8 +39,6 @@ def segment_hyperintensities(
         FLAIR image with intensities in any unit (X, Y, Z).
     brain : MaskArray
         Brain voxels on the same grid (X, Y, Z).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
     lesion_locations : MaskArray | None, optional
         Voxels where lesions are likely (X, Y, Z); None uses the whole brain.
 
@@ -82,8 +83,6 @@ def segment_lesions(
         FLAIR scans (3D, 0 to 1) by series.
     mask : MaskArray
         Brain voxels (3D, boolean).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
     lesion_locations : MaskArray | None, optional
         Voxels where lesions are likely (3D, boolean); None uses the whole brain.
 

@@ -9,8 +9,8 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
+# index in RAS order of the axis across slices, by its name in model cards
 _SLICE_AXES = {"R-L": 0, "P-A": 1, "I-S": 2}
-"""Index in RAS order of the axis across slices, by its name in model cards."""
 _TOLERANCE = 1e-3  # voxels, rounding errors in the header that must not add a voxel to the grid
 
 

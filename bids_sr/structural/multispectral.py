@@ -38,19 +38,26 @@ CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 
 
 class _Component(NamedTuple):
-    """Component of the mixture, with its starting values."""
+    """Component of the mixture, with its starting values.
 
-    label: str  # class of the component
-    mean: tuple[float, float, float]  # T1w, T2w, FLAIR; robust SD from the median of the brain
+    `label` is the class of the component. `mean` is the difference from the median of the brain in
+    T1w, T2w and FLAIR, in robust SD.
+    """
+
+    label: str
+    mean: tuple[float, float, float]
     weight: float
 
 
 class _Mixture(NamedTuple):
-    """Parameters of a mixture of normal distributions."""
+    """Parameters of a mixture of normal distributions.
 
-    means: Array  # (components, contrasts)
-    covariances: Array  # (components, contrasts, contrasts)
-    weights: Array  # (components,)
+    `means` are (components, contrasts), and `covariances` (components, contrasts, contrasts).
+    """
+
+    means: Array
+    covariances: Array
+    weights: Array
 
 
 _COMPONENTS = (
@@ -79,14 +86,9 @@ _SAMPLE_SIZE = 100_000  # voxels to which the mixture is fitted
 class ClassModel:
     """Intensities of the classes in one head.
 
-    Attributes
-    ----------
-    scales : tuple[tuple[float, float], ...]
-        Median and robust standard deviation of each contrast in the brain.
-    brain : _Mixture
-        Components in the brain, in these standard deviations from the median.
-    around : _Mixture | None
-        Components around the brain; None if veins are only searched in the brain.
+    `scales` are the median and robust standard deviation of each contrast in the brain. `brain`
+    and `around` are the components in the brain and around it, in these standard deviations from
+    the median; `around` is None if veins are only searched in the brain.
     """
 
     scales: tuple[tuple[float, float], ...]

@@ -30,14 +30,9 @@ _DISPLACEMENT_MM = 4.0
 class PointTransform:
     """Mapping from points of a frame image to points of another scan.
 
-    Attributes
-    ----------
-    xfm : Array
-        Transform of a frame point to its point in the scan (4 x 4, RAS+ mm).
-    displacement : Array | None
-        Displacement that is added after the transform (3, X, Y, Z; RAS mm), or None.
-    grid : Array | None
-        Voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
+    `xfm` transforms a frame point to its point in the scan (4 x 4, RAS+ mm). `displacement` is
+    added after the transform (3, X, Y, Z; RAS mm), and `grid` is its voxel-to-world matrix (4 x 4,
+    RAS+ mm); None without displacements.
     """
 
     xfm: Array
@@ -140,11 +135,14 @@ def compose(frame: Volume, first: PointTransform, second: PointTransform) -> Poi
 
 
 class _SampleGrid(NamedTuple):
-    """Grid over a frame on which displacements are sampled."""
+    """Grid over a frame on which displacements are sampled.
+
+    `affine` transforms voxel indices to RAS+ mm, and `points` are (N, 3) in RAS+ mm.
+    """
 
     shape: tuple[int, int, int]
-    affine: Array  # (4, 4), voxel indices to RAS+ mm
-    points: Array  # (N, 3) in RAS+ mm
+    affine: Array
+    points: Array
 
 
 def _make_sample_grid(frame: Volume) -> _SampleGrid:

@@ -55,23 +55,21 @@ Scale = Literal["percentile", "range"]
 high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
 minimum to its maximum.
 """
+# transform types between scans, and from frame to template, for alignments to the template
 _TEMPLATE_TRANSFORMS: dict[str, _Transform] = {
     "template-rigid": "rigid",
     "template": "affine",
     "template-warp": "nonlinear",
 }
-"""Transform types between scans, and from frame to template, for alignments to the template."""
+# distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
+# space and dura with its sinuses and ends in the inner table of the skull
 _INTRACRANIAL_MM = 6.0
-"""Distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
-space and dura with its sinuses and ends in the inner table of the skull."""
 _REGISTRATION_MM = 2.0  # voxel size for registration; twice as large if sloppy
 _EQUAL_VOLUMES = 1.01  # largest ratio of voxel volumes of two images with equal voxels
 _POINT_STEP = 7  # of the brain voxels, every seventh serves to measure transforms
+# interpolations from a low-resolution scan to the high-resolution grid, with their spline order
 _ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
-"""Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
-"""
-_ScanKey = tuple[str, str]
-"""Contrast, and "highres" or "lowres"."""
+_ScanKey = tuple[str, str]  # contrast, and "highres" or "lowres"
 CorrectBias = Callable[[Volume, str], Volume]
 """Function that corrects the bias field of a scan, given its contrast."""
 ExtractBrain = Callable[[Volume], Array]
@@ -104,10 +102,6 @@ def _register_to(
         Brain voxels of the frame (3D, boolean), over which the displacement is measured.
     align : _Transform, optional
         Transform type.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
     mm : float, optional
         Voxel size for registration (mm); larger voxels are not resampled. The image with larger
         voxels is the fixed image.
@@ -212,24 +206,11 @@ def _measure_transform(
 class _PreparedContrasts:
     """Scans of all contrasts on one grid, from 0 to 1 and 0 outside the mask.
 
-    Attributes
-    ----------
-    highres : Mapping[str, Array]
-        High-resolution scans by contrast.
-    lowres : Mapping[str, Mapping[str, Array]]
-        Interpolated low-resolution scans by interpolation and contrast.
-    mask : Array
-        Voxels with data: the brain or the intracranial volume (3D, boolean).
-    brain : Array
-        Brain voxels (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    units : Mapping[str, float]
-        Intensity that is scaled to 1, by contrast.
-    facts : dict[str, dict[str, float]]
-        Displacements by scan.
-    to_template : Array
-        Transform of a point of the grid to its template point (4 x 4, RAS+ mm; affine).
+    `highres` are scans by contrast, and `lowres` interpolated scans by interpolation and contrast.
+    `mask` are voxels with data: the brain or the intracranial volume (3D, boolean). `affine` is
+    the voxel-to-world matrix of the grid, and `to_template` transforms a point of the grid to its
+    template point (4 x 4, RAS+ mm; affine). `units` are the intensities that are scaled to 1, by
+    contrast, and `facts` displacements by scan.
     """
 
     highres: Mapping[str, Array]
@@ -389,20 +370,10 @@ def _correct_scans(
 class _Alignment:
     """Frame, brain and point transforms of the scans of one head.
 
-    Attributes
-    ----------
-    frame : Volume
-        Image that defines the grid.
-    brain : Array
-        Brain voxels on this grid (3D, boolean).
-    transforms : Mapping[_ScanKey, PointTransform]
-        Transforms of the frame's points to points of each scan.
-    trilinear : Mapping[_ScanKey, PointTransform]
-        Other transforms for trilinear interpolation of low-resolution scans; may be empty.
-    facts : dict[str, dict[str, float]]
-        Displacements by scan.
-    to_template : Array
-        Transform of a point of the frame to its template point (4 x 4, RAS+ mm; affine).
+    `frame` defines the grid, on which `brain` are the brain voxels (3D, boolean). `transforms` map
+    the frame's points to points of each scan, and `trilinear` replaces them for trilinear
+    interpolation of low-resolution scans; it may be empty. `facts` are displacements by scan.
+    `to_template` transforms a point of the frame to its template point (4 x 4, RAS+ mm; affine).
     """
 
     frame: Volume

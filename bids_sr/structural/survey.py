@@ -17,8 +17,8 @@ from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
 from bids_sr.sr.method import list_methods, method_names
 
+# BIDS suffix → kind of image in the index, in the order of the channels
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
-"""BIDS suffix → kind of image in the index, in the order of the channels."""
 # smallest ratio of low- to high-resolution voxel volume that counts as two resolutions
 _MIN_VOLUME_RATIO = 1.5
 

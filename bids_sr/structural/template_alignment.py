@@ -90,12 +90,6 @@ def align_to_template(
         Transform type.
     grid : Volume
         Cropped grid in template space, for samples of a displacement.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    sloppy : bool
-        Whether to use a faster, less accurate registration.
 
     Returns
     -------

@@ -1038,7 +1038,7 @@ def test_the_methods_text_ends_with_the_software(graph: Graph) -> None:
     assert texts[0] in graph.methods_text().split("\n\n")[-2:]
 
 
-def test_the_variance_map_of_another_participant_is_a_placebo_if_it_exists(tmp_path: Path) -> None:
+def test_the_prior_sd_map_of_another_participant_is_a_placebo_if_it_exists(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     _two_subjects(maker)
     folder = tmp_path / "out" / "sourcedata" / "models" / "sub-02"
@@ -1089,7 +1089,7 @@ def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_reque
 
 
 def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> None:
-    """Variance maps are estimated from the run instead."""
+    """Prior SD maps are estimated from the run instead."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     maker.bold(zooms=(6.0, 6.0, 24.0))

@@ -28,11 +28,11 @@ from bids_sr.sr.method import (
     method_names_without_controls,
 )
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
+from bids_sr.sr.models.request import ModelRequest, _shorten_recipe
 from bids_sr.sr.prior_maps.add_detail import make_detail
-from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.temporal_components import TemporalStatistics
+from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 
 
 def cases(kind):
@@ -56,7 +56,7 @@ FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 def loaded(name, recipe, factor, tmp_path, shape=None):
     """Save and load an untrained model of a method.
 
-    A method of the run gets a variance map of noise for a run of `shape`.
+    A method of the run gets a prior SD map of noise for a run of `shape`.
     """
     torch.manual_seed(0)
     card = {
@@ -173,7 +173,7 @@ def test_a_method_of_the_run_is_data_consistent_for_any_size_and_factor(
 
 @pytest.mark.parametrize(("name", "recipe"), RUN_CASES)
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0), (2.0, 2.0, 2.0)])
-def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp_path):
+def test_prior_sd_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp_path):
     shape = (25, 22, 6)
     data = RunData(
         statistics=statistics(shape),
@@ -183,7 +183,9 @@ def test_variance_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         factor=factor,
     )
     method = get_method(name)
-    fitted = fit_variance(TrainingRequest(method=method.name, recipe=recipe, sloppy=True), data)
+    fitted = estimate_tested_prior(
+        ModelRequest(method=method.name, recipe=recipe, sloppy=True), data
+    )
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (
         "data_sha256",
@@ -221,7 +223,7 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
         patch=16 if short.patch else None,
     )
     vgg = WEIGHTS if short.relies_on_vgg else None
-    request = TrainingRequest(
+    request = ModelRequest(
         method=method.name,
         recipe=recipe,
         replacement_recipe=with_features(short),
@@ -264,7 +266,7 @@ def test_a_method_of_images_trains_on_a_pair_and_handles_odd_sizes(name, tmp_pat
         critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )
-    request = TrainingRequest(method=method.name, replacement_recipe=short, factor=factor)
+    request = ModelRequest(method=method.name, replacement_recipe=short, factor=factor)
     fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (

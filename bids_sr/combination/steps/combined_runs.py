@@ -56,8 +56,8 @@ RunWeighting = Literal["equal", "precision"]
 """Weights of runs in maps of all runs."""
 LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
-_COMBINED_STATS = ("effect", "variance")
-"""Maps of the linear model of a run that are combined."""
+_COMBINED_STATS = ("effect", "variance")  # maps of the linear model of a run that are combined
+# metadata of the maps of a run that also apply to the combined maps
 _RUN_KEYS = (
     "SkullStripped",
     "SourceSeries",
@@ -67,7 +67,6 @@ _RUN_KEYS = (
     "ContrastWeights",
     "ErrorOfReconstruction",
 )
-"""Metadata of the maps of a run that also apply to the combined maps."""
 _DESCRIPTIONS = {
     "effect": "Mean of the effects of several runs (fixed effects)",
     "variance": (
@@ -91,6 +90,7 @@ _DESCRIPTIONS = {
     ),
 }
 _PURE_NUMBERS = ("t", "z")
+# metadata of a combination that also apply to its regions
 _COMBINATION_KEYS = (
     "RunWeights",
     "RunScales",
@@ -102,7 +102,6 @@ _COMBINATION_KEYS = (
     "ErrorWidening",
     "Sources",
 )
-"""Metadata of a combination that also apply to its regions."""
 
 
 def describe_combination(
@@ -447,10 +446,9 @@ class _Combination:
 
 MapsByStatistic = Mapping[str, Derivative]
 """Maps of a run by statistic."""
-_MapGroup = tuple[str, str, float]
-"""Space, contrast, and smoothing (FWHM, mm)."""
+_MapGroup = tuple[str, str, float]  # space, contrast, and smoothing (FWHM, mm)
+# values of a map, and its entities and metadata without a file
 _ImageWithMetadata = tuple[Array, Derivative]
-"""Values of a map, and its entities and metadata without a file."""
 
 
 @frozen

@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from bids_sr.evaluation.self_test import SelfTestResults
     from bids_sr.figures.maps import Scene
 
-_NORMAL_95 = 1.96
-"""Half-width of the 95 % interval in standard deviations."""
+_NORMAL_95 = 1.96  # half-width of the 95 % interval in standard deviations
 
 
 @frozen

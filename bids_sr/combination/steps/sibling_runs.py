@@ -28,8 +28,8 @@ _LOGGER = logging.getLogger(__name__)
 
 MOST_NOTED_RATIO = 1.1
 """Ratio of the signals of two runs above which a notice names the factor."""
+# option that combines runs that disagree
 _COMBINE_ALL_OPTION = "--set activation.combine_all_runs=true"
-"""Option that combines runs that disagree."""
 
 
 @step(

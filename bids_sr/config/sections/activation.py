@@ -16,7 +16,8 @@ from bids_sr.frozen import frozen
 
 COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
-NO_CONFOUNDS = "none"  # value of --confounds
+NO_CONFOUNDS = "none"
+"""Value of --confounds."""
 _CENSORING_KINDS = ("fd", "enorm")
 
 

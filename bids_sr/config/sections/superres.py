@@ -17,10 +17,10 @@ from bids_sr.sr.method import (
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
+# methods that `auto` may select, by target
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("attunet",)}
-"""Methods that `auto` may select, by target."""
+# methods that `auto` selects if slices get thinner: 3D methods without high-resolution image
 _AUTO_METHODS_FOR_THINNER_SLICES = ("tv",)
-"""Methods that `auto` selects if slices get thinner: 3D methods without high-resolution image."""
 
 
 def _check_method(name: str) -> None:
@@ -76,7 +76,7 @@ class SuperRes(OptionSection):
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
-        "short high-resolution BOLD run that is used to estimate the variance map for the other"
+        "short high-resolution BOLD run that is used to estimate the prior SD map for the other"
         " runs: auto (identified by its voxel size), none, an acq- label, or a file",
         common="high-resolution BOLD run for calibration (default: by voxel size)",
     )
@@ -247,7 +247,7 @@ class SuperRes(OptionSection):
 
     @property
     def run_trained(self) -> tuple[str, ...]:
-        """Requested methods and controls that estimate variance maps for each run."""
+        """Requested methods and controls that estimate prior SD maps for each run."""
         series_methods = methods_trained_on("series")
         return tuple(
             name for name in dict.fromkeys((*self.learned, *self.series)) if name in series_methods

@@ -71,7 +71,7 @@ from bids_sr.networks import (
 from bids_sr.sr.method import get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_changes import ChangeError
 
 
@@ -87,7 +87,7 @@ class _Candidate:
 
     name: str
     settings: str
-    training: TrainingRequest
+    training: ModelRequest
     zoom_ratio: float
 
     @property
@@ -341,7 +341,7 @@ def _list_candidates(options: CompareOptions) -> list[_Candidate]:
     return candidates
 
 
-def _list_trainings(options: CompareOptions, method: str) -> Iterator[tuple[str, TrainingRequest]]:
+def _list_trainings(options: CompareOptions, method: str) -> Iterator[tuple[str, ModelRequest]]:
     """Yield the varied settings and the training of each trial of a method."""
     texts = [
         text

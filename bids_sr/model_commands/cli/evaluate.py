@@ -553,12 +553,10 @@ def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptio
     ]
     if len(options.reference) == 1:
         columns.remove("participant")
-    print(table_text([tuple(columns), *_cells(sort_by_psnr(scores.rows), columns, options)]))
+    print(table_text([tuple(columns), *_cells(sort_by_psnr(scores.rows), columns)]))
 
 
-def _cells(
-    rows: Sequence[ScoreRow], columns: Sequence[str], options: ModelEvaluationOptions
-) -> list[list[str]]:
+def _cells(rows: Sequence[ScoreRow], columns: Sequence[str]) -> list[list[str]]:
     """Return cells as text."""
     return [
         [
@@ -611,7 +609,7 @@ def _write_scores(
 ) -> None:
     """Write the rows of all references, and a JSON file that describes columns and conditions."""
     columns = data_of("columns.json")["models_apply"]
-    write_text(out, format_tsv(list(columns), _cells(rows, list(columns), options)))
+    write_text(out, format_tsv(list(columns), _cells(rows, list(columns))))
     description: Mapping[str, object] = {
         **columns,
         "DataRange": _unwrap_single([result.data_range for result in results]),

@@ -61,10 +61,7 @@ def parsers() -> dict[str, Parser]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr-models`` and return its exit code (`bids_sr.cli.exit_codes`).
-
-    `argv` contains the command-line arguments; None means the arguments of the process.
-    """
+    """Run ``bids-sr-models`` and return its exit code (`bids_sr.cli.exit_codes`)."""
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv

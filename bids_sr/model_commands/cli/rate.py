@@ -63,6 +63,7 @@ _PLANE_RULES = (
     _PlaneRule(1, 0.5),
     _PlaneRule(0, 0.4),
 )
+# columns of the comparisons that are printed; the written table has more
 _PRINTED_COLUMNS = [
     "contrast",
     "series",
@@ -74,7 +75,6 @@ _PRINTED_COLUMNS = [
     "p_wilcoxon",
     "p_holm",
 ]
-"""Columns of the comparisons that are printed; the written table has more."""
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
 _INSTRUCTIONS = """\

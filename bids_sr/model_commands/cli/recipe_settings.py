@@ -19,7 +19,7 @@ def settings_text(method: str) -> str:
         f"Settings of --recipe {name}": recipe for name, recipe in definition.recipes.items()
     }
     if definition.variance is not None:
-        recipes["Settings of the variance maps"] = definition.variance
+        recipes["Settings of the prior SD maps"] = definition.variance
     for title, recipe in recipes.items():
         rows = [_COLUMNS, *map(_make_row, variable_fields(recipe))]
         paragraphs += [f"{title} {change}", table_text(rows)]

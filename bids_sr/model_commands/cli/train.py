@@ -20,7 +20,7 @@ from bids_sr.networks import TrainingImages, missing_features_notice, steps_at_s
 from bids_sr.sr.method import Method, get_method, get_recipe
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import TENSORBOARD, log_tsv
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import (
@@ -87,7 +87,7 @@ def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
     )
 
 
-def make_request(options: TrainOptions, *, quiet: bool = False) -> TrainingRequest:
+def make_request(options: TrainOptions, *, quiet: bool = False) -> ModelRequest:
     """Return the requested training; reject options that contradict each other or the method.
 
     `quiet` suppresses the notes about weights.
@@ -103,7 +103,7 @@ def make_request(options: TrainOptions, *, quiet: bool = False) -> TrainingReque
         vgg_weights = install_vgg19(vgg_weights)
     if not quiet:
         _print_notes(options, method, recipe, start, vgg_weights)
-    return TrainingRequest(
+    return ModelRequest(
         method=method.name,
         recipe=options.recipe,
         replacement_recipe=_adapt_recipe(recipe, options),
@@ -119,14 +119,14 @@ def make_request(options: TrainOptions, *, quiet: bool = False) -> TrainingReque
 
 
 def find_recipe(method: Method, name: str) -> Recipe:
-    """Return a recipe of a method; reject methods that estimate variance maps instead."""
+    """Return a recipe of a method; reject methods that estimate prior SD maps instead."""
     if method.variance is not None:
         reason = (
-            "this method is not trained; it estimates variance maps of one run, which"
+            "this method is not trained; it estimates prior SD maps of one run, which"
             " requires a brain mask and head-motion estimates"
         )
         fix = (
-            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
+            f"use bids-sr ... --sr-method {method.name}, which estimates the prior SD maps"
             " and stores them in sourcedata/models"
         )
         raise UsageError(method.name, reason, fix)
@@ -273,8 +273,8 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
 
 
 def with_suitable_augmentation(
-    training: TrainingRequest, images: TrainingImages, *, quiet: bool = False
-) -> TrainingRequest:
+    training: ModelRequest, images: TrainingImages, *, quiet: bool = False
+) -> ModelRequest:
     """Return the training with suitable data augmentation; reject images smaller than a patch.
 
     `quiet` suppresses the note about augmentation.
@@ -295,7 +295,7 @@ def with_suitable_augmentation(
     return replace(training, replacement_recipe=replace(recipe, augmentation=augmentation))
 
 
-def _check_image_sizes(training: TrainingRequest, images: TrainingImages) -> None:
+def _check_image_sizes(training: ModelRequest, images: TrainingImages) -> None:
     """Reject images whose slices are smaller than a training patch."""
     assert training.factor is not None
     recipe = training.effective_recipe

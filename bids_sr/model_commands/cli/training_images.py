@@ -14,10 +14,10 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.model_commands.cli import image_files as files, output_files
 from bids_sr.model_commands.cli.options import TrainOptions
 from bids_sr.networks import TrainingImage, TrainingImages, check_images
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 
 
-def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
+def read_images(options: TrainOptions, training: ModelRequest) -> tuple[TrainingImages, Factor]:
     """Read images (random volumes, by the seed) with brain masks, and determine the factor."""
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _determine_factor(options, training, fine, coarse)
@@ -68,7 +68,7 @@ def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) 
 
 def _determine_factor(
     options: TrainOptions,
-    training: TrainingRequest,
+    training: ModelRequest,
     fine: Sequence[SeriesReader],
     coarse: Sequence[SeriesReader],
 ) -> Factor:

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from bids_sr.networks.architectures.blocks import init_zero
 
-# number of filters in each feature block of `CircleNet`
 WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
-SLOPE = 0.1  # slope of the leaky ReLU for negative values
+"""Number of filters in each feature block of `CircleNet`."""
+SLOPE = 0.1
+"""Slope of the leaky ReLU for negative values."""
 
 
 def decreasing_widths(first: int, last: int, count: int, gamma: float = 1.5) -> tuple[int, ...]:
@@ -44,10 +45,9 @@ class CircleResamplingNet(nn.Module):
     from the code of the CT paper. There, dropout has a rate of .8 but is never active; the rate of
     .2 is our choice. Images with an odd side are padded with zeros.
 
-    `channels` is the number of contrasts. `widths` are the numbers of filters in the feature
-    blocks (128 to 16 in twelve blocks), and `branches` the numbers of filters in the first branch
-    and in both layers of the second branch. `dropout` is the fraction of features dropped in each
-    training step.
+    `widths` are the numbers of filters in the feature blocks (128 to 16 in twelve blocks), and
+    `branches` the numbers of filters in the first branch and in both layers of the second branch.
+    `dropout` is the fraction of features dropped in each training step.
     """
 
     def __init__(
@@ -109,10 +109,9 @@ class CircleNet(nn.Module):
     two branches, whose outputs are joined. The last layer is zero at first, so that the untrained
     network returns its input.
 
-    `channels` is the number of contrasts. `widths` are the numbers of filters in the feature
-    blocks, `branches` those in the first branch and in both layers of the second branch, and
-    `joined` those in both convolutions after the branches. `dropout` is the fraction of features
-    dropped in each training step.
+    `widths` are the numbers of filters in the feature blocks, `branches` those in the first branch
+    and in both layers of the second branch, and `joined` those in both convolutions after the
+    branches. `dropout` is the fraction of features dropped in each training step.
     """
 
     def __init__(

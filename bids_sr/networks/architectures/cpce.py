@@ -24,9 +24,8 @@ class CPCENet(nn.Module):
     Sides must be at least 9 voxels. The published network has 74,817 parameters and a receptive
     field of 17 x 17 voxels.
 
-    `channels` is the number of contrasts, and `width` the number of filters. `skip` adds the input
-    to the output and initializes the network as the identity. This is used by our recipe `fast`,
-    but not in the paper.
+    `width` is the number of filters. `skip` adds the input to the output and initializes the
+    network as the identity. This is used by our recipe `fast`, but not in the paper.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:

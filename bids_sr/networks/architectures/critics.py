@@ -85,12 +85,11 @@ def srgan_critic(
     4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512 channels
     (our choice). The critic returns one score per image (N, 1).
 
-    `channels` is the number of contrasts. `widths` are the channels of the pairs of convolutions;
-    recipe `fast` has five narrower pairs. The second convolution of a pair halves the image.
-    `dense` is the number of features between the two dense layers, 1024 in SRGAN. `he` initializes
-    weights after He et al. 2015. With the default weights of torch and without batch
-    normalization, the score hardly depends on the image at first, and a critic that is trained for
-    only some hundred steps learns nothing.
+    `widths` are the channels of the pairs of convolutions; recipe `fast` has five narrower pairs.
+    The second convolution of a pair halves the image. `dense` is the number of features between
+    the two dense layers, 1024 in SRGAN. `he` initializes weights after He et al. 2015. With the
+    default weights of torch and without batch normalization, the score hardly depends on the image
+    at first, and a critic that is trained for only some hundred steps learns nothing.
     """
     critic = Critic(
         _build_stages(channels, widths, _build_convolution_pair),
@@ -119,9 +118,8 @@ def cpce_critic(
     the score, because the Wasserstein distance requires both signs. The critic returns one score
     per image (N, 1).
 
-    `channels` is the number of contrasts, `widths` are the channels of the pairs of convolutions,
-    (64, 128, 256) in the paper, and `dense` is the number of features between the two dense
-    layers, 1024 in the paper.
+    `widths` are the channels of the pairs of convolutions, (64, 128, 256) in the paper, and
+    `dense` is the number of features between the two dense layers, 1024 in the paper.
     """
     return Critic(
         _build_stages(channels, widths, _build_convolution_pair),
@@ -143,10 +141,9 @@ def circle_critic(
     voxels, so that features can be normalized at each stage. Instance normalization processes each
     image separately, as required by the gradient penalty. It has no weights (our choice).
 
-    `channels` is the number of contrasts, `widths` are the channels of the four convolutions, and
-    `dense` is the number of features between the two dense layers (our choice). `last_stride` is
-    the stride of the last convolution, 1 or 2. Features are averaged to the size that they have
-    for patches of 64 voxels.
+    `widths` are the channels of the four convolutions, and `dense` is the number of features
+    between the two dense layers (our choice). `last_stride` is the stride of the last convolution,
+    1 or 2. Features are averaged to the size that they have for patches of 64 voxels.
     """
     strides = [*[2] * (len(widths) - 1), last_stride]
     features: list[nn.Module] = []
@@ -183,11 +180,11 @@ def guiding_critic(
     precede the dense layer (our choice). Patches below 16 voxels are padded to 16, so that one
     voxel remains after four strides.
 
-    `channels` is the number of contrasts, `width` the number of channels after the first
-    convolution, and `grid` the side of the feature map before the dense layer. `dropout` is the
-    fraction of values dropped in training, and `slope` the slope of the leaky ReLU, .01 in the
-    code of the authors and .2 in DCGAN. If `activated`, a leaky ReLU follows the convolution to a
-    single channel, as in the code of the authors.
+    `width` is the number of channels after the first convolution, and `grid` the side of the
+    feature map before the dense layer. `dropout` is the fraction of values dropped in training,
+    and `slope` the slope of the leaky ReLU, .01 in the code of the authors and .2 in DCGAN. If
+    `activated`, a leaky ReLU follows the convolution to a single channel, as in the code of the
+    authors.
     """
 
     def build_stage(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -212,8 +209,7 @@ class PatchCritic(nn.Module):
     with stride 2, map images (N, C, X, Y) to scores (N, 1, X / 4, Y / 4). The critic begins with a
     stride, because the first layer at full resolution would take half of the computing time.
 
-    `channels` is the number of contrasts, and `width` the number of channels after the first
-    convolution.
+    `width` is the number of channels after the first convolution.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:

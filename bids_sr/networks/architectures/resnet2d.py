@@ -11,8 +11,8 @@ class ResNet2d(nn.Module):
     The published size, ten blocks of 64 channels, has 0.74 million parameters. As in `ResNet3d`,
     one convolution precedes the blocks and one follows them (our choice).
 
-    `channels` is the number of contrasts. `width` is 64 and `blocks` is 10 in the paper. With
-    `skip`, the input is added to the output (our choice).
+    `width` is 64 and `blocks` is 10 in the paper. With `skip`, the input is added to the output
+    (our choice).
     """
 
     def __init__(

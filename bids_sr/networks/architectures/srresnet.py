@@ -16,8 +16,7 @@ class SRResNet(nn.Module):
     figure 4). It has 1.23 million parameters. The paper does not say whether an activation follows
     the last convolution; ours has none, because intensities have no upper limit.
 
-    `channels` is the number of contrasts. `width` is 64 and `blocks`, the number of residual
-    blocks, is 16 in the paper.
+    `width` is 64 and `blocks`, the number of residual blocks, is 16 in the paper.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
@@ -43,8 +42,8 @@ class SubPixelNet(nn.Module):
     its signal changes and noise, and the few weights of the network serve only the missing band.
     On held-out slices of a T2* pair, this increased the PSNR by .2 dB.
 
-    `channels` is the number of contrasts, and `factor` the ratio of acquired to high-resolution
-    voxel size; 1 across slices. `width` is the number of channels of the residual blocks.
+    `factor` is the ratio of acquired to high-resolution voxel size; 1 across slices. `width` is
+    the number of channels of the residual blocks.
     """
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:

@@ -21,8 +21,8 @@ OutputLayer = Literal["plain", "sigmoid", "residual"]
 _ImageSizes = Literal["power of two", "multiple"]
 _BlockFactory = Callable[[int, int], nn.Module]
 _GateFactory = Callable[[int], nn.Module]
-# channels of each level of the published network, from high to low resolution
 WIDTHS = (64, 128, 256, 512, 1024)
+"""Channels of each level of the published network, from high to low resolution."""
 
 
 def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -69,13 +69,13 @@ class _Merge(nn.Module):
 class UNet(nn.Module):
     """U-Net between images of the same size (N, C, X, Y).
 
-    `channels` is the number of contrasts. `widths` are the channels of each level, from high to
-    low resolution; there is one level more than poolings. `block` returns the convolutions of a
-    level from input and output channels. `gate` returns, from channels, a module that weights the
-    skip connection, given the upsampled features and the skip connection; None leaves the skip
-    connection unchanged. The last convolution is the output if `head` is "plain". Its sigmoid is
-    the output for "sigmoid". For "residual", it is added to the input, and its weights are zero at
-    first. `sizes` is the rule for the padded image size.
+    `widths` are the channels of each level, from high to low resolution; there is one level more
+    than poolings. `block` returns the convolutions of a level from input and output channels.
+    `gate` returns, from channels, a module that weights the skip connection, given the upsampled
+    features and the skip connection; None leaves the skip connection unchanged. The last
+    convolution is the output if `head` is "plain". Its sigmoid is the output for "sigmoid". For
+    "residual", it is added to the input, and its weights are zero at first. `sizes` is the rule
+    for the padded image size.
     """
 
     def __init__(
@@ -206,11 +206,10 @@ def attention_unet(
     .01. A gate consists of two 1x1 convolutions, whose sum passes a ReLU and a third 1x1
     convolution to one channel, so that one mask applies to all channels.
 
-    `channels` is the number of contrasts, `widths` are the channels of each level, from high to
-    low resolution, and `convolutions` is the number of convolutions per level, 1 or 2.
-    `normalized_gates` normalizes the convolutions of the gates, as in the code of the authors. The
-    output layer `head` is described in `UNet`. `sizes` is the rule for the padded image size, a
-    power of two in the paper.
+    `widths` are the channels of each level, from high to low resolution, and `convolutions` is the
+    number of convolutions per level, 1 or 2. `normalized_gates` normalizes the convolutions of the
+    gates, as in the code of the authors. The output layer `head` is described in `UNet`. `sizes`
+    is the rule for the padded image size, a power of two in the paper.
     """
     return UNet(
         channels,

@@ -19,11 +19,11 @@ from bids_sr.networks.architectures.blocks import init_zero
 class VisionTransformer(nn.Module):
     """Vision transformer between images of the same size (N, C, X, Y).
 
-    `channels` is the number of contrasts, `patch` the side of a patch (voxels), `width` the number
-    of channels of a token over all heads, `heads` the number of attention heads, `depth` the
-    number of layers, and `grid` the number of patches per side for which positions are learned.
-    The patches are the output if `head` is "plain". Their sigmoid is the output for "sigmoid". For
-    "residual", they are added to the input, and are zero at first.
+    `patch` is the side of a patch (voxels), `width` the number of channels of a token over all
+    heads, `heads` the number of attention heads, `depth` the number of layers, and `grid` the
+    number of patches per side for which positions are learned. The patches are the output if
+    `head` is "plain". Their sigmoid is the output for "sigmoid". For "residual", they are added to
+    the input, and are zero at first.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ class ConventionalNet3d(nn.Module):
     The published network has 57,985 parameters, and a receptive field of 7 voxels along each axis.
     Images are (N, C, X, Y, Z).
 
-    `channels` is the number of contrasts. `widths` are the channels after the first and the second
-    convolution; (64, 32) in the paper. With `skip`, the input is added to the output (our choice).
+    `widths` are the channels after the first and the second convolution; (64, 32) in the paper.
+    With `skip`, the input is added to the output (our choice).
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class ResNet3d(nn.Module):
     voxels along each axis. One convolution precedes the blocks and one follows them, without
     activation; the paper does not mention them. Images are (N, C, X, Y, Z).
 
-    `channels` is the number of contrasts. `width` is 64 and `blocks` is 10 in the paper. With
-    `skip`, the input is added to the output (our choice).
+    `width` is 64 and `blocks` is 10 in the paper. With `skip`, the input is added to the output
+    (our choice).
     """
 
     def __init__(
@@ -83,9 +83,8 @@ class ResNetCritic3d(nn.Module):
     loss, which prevents overflow. Features are averaged over the patch before the dense layer (our
     choice), so that patches may have any size.
 
-    `channels` is the number of contrasts. `width` is 64, `blocks` is 10, and the `stride` of the
-    first convolution is 1 in the paper. A stride of 2 saves seven eighths of the computation (our
-    choice, for the recipe `fast`).
+    `width` is 64, `blocks` is 10, and the `stride` of the first convolution is 1 in the paper. A
+    stride of 2 saves seven eighths of the computation (our choice, for the recipe `fast`).
     """
 
     def __init__(
@@ -135,8 +134,7 @@ class ScaledResNet3d(nn.Module):
     The published network has 5.23 million parameters, and a receptive field of ``4 blocks + 7``
     voxels along each axis. Images are (N, C, X, Y, Z).
 
-    `channels` is the number of contrasts, and `width` the number of channels of the residual
-    blocks.
+    `width` is the number of channels of the residual blocks.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 96, blocks: int = 10) -> None:
@@ -165,8 +163,8 @@ class DenseResidualNet(nn.Module):
     The receptive field has ``2 (layers + 2) + 1`` voxels along each axis. Images are (N, C, X, Y,
     Z).
 
-    `channels` is the number of contrasts, `width` the number of channels that each layer adds, and
-    `layers` the number of layers between the first and the last convolution.
+    `width` is the number of channels that each layer adds, and `layers` the number of layers
+    between the first and the last convolution.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:

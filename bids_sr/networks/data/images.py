@@ -19,9 +19,10 @@ from bids_sr.sr.matrices import check_factor, downsample, upsample
 from bids_sr.sr.recipe import Recipe
 
 _MIN_SIDE = 8  # voxels, smallest in-plane side of an image
-# Successive volumes are almost identical. Twenty volumes, drawn from the whole run, sample its
-# head poses and noise, and fit in memory.
 N_VOLUMES = 20
+"""Number of volumes of a run in a training. Successive volumes are almost identical. Twenty
+volumes, drawn from the whole run, sample its head poses and noise, and fit in memory.
+"""
 
 
 class TrainingDataError(ValueError):

@@ -83,8 +83,8 @@ class NetworkUpsampler(Upsampler):
         torch.set_num_threads(inputs.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
-    def __call__(self, volume: Array, pose: Array) -> Array:
-        """Upsample a volume (x, y, z); the pose is not used."""
+    def __call__(self, volume: Array, _pose: Array) -> Array:
+        """Upsample a volume (x, y, z)."""
         base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
         with torch.inference_mode():
             compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume

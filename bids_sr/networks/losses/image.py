@@ -157,12 +157,8 @@ class TotalVariation(nn.Module):
     divided by the product of the three factors.
     """
 
-    def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
-        """Return the total variation of the output.
-
-        `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
-        Only `SummedVariation` uses its size.
-        """
+    def forward(self, output: Tensor, _acquired: Tensor) -> Tensor:
+        """Return the total variation of the output."""
         return compute_variation(output)
 
 
@@ -189,8 +185,8 @@ class SquaredVariation(TotalVariation):
     norm of their equation 2 (`SummedVariation`), it penalizes edges more than gradual changes.
     """
 
-    def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
-        """Return the mean of squared differences; `acquired` is not used."""
+    def forward(self, output: Tensor, _acquired: Tensor) -> Tensor:
+        """Return the mean of squared differences."""
         sums = [output.diff(dim=axis).square().sum() for axis in range(2, output.dim())]
         return torch.stack(sums).sum() / output.numel()
 

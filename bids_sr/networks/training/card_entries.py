@@ -10,11 +10,11 @@ from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.missing_features import explain_missing_features
 from bids_sr.networks.training.phase import Phase
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_settings import plain_recipe
 
 
-def make_settings_entry(training: TrainingRequest) -> dict[str, object]:
+def make_settings_entry(training: ModelRequest) -> dict[str, object]:
     """Return the settings of a training, or of an estimation of prior SD maps, for the card.
 
     ChangeError is raised if the recipe does not allow a requested change.
@@ -24,9 +24,7 @@ def make_settings_entry(training: TrainingRequest) -> dict[str, object]:
     return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
 
 
-def card_entries(
-    training: TrainingRequest, data_entries: Mapping[str, object]
-) -> dict[str, object]:
+def card_entries(training: ModelRequest, data_entries: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries that are known before training.
 
     `data_entries` contains the entries about the data.

@@ -19,7 +19,7 @@ from bids_sr.networks.data.examples import Batch, Examples, Region
 from bids_sr.networks.data.validation import ScoredWindow, interpolate_windows, validation_windows
 from bids_sr.networks.training.update_steps import ActiveTerm, Networks, get_memory_format
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
 from bids_sr.sr.recipe import Recipe
 
@@ -251,11 +251,14 @@ class Phase:
     and `folder` contains checkpoints and log. `second_windows` are windows of a second image pair,
     scored for the log. `deadline` is the value of `clock` (s) that stops the training; None if
     there is no limit. `progress` is called with phase, iteration and number of iterations. `mixed`
-    uses bf16 until it affects the score. `clock` returns a monotonic time (s).
+    uses bf16 until it affects the score. `clock` returns a monotonic time (s). `name` is the name
+    of the training in files, logs and cards. `training_windows` are windows of training regions,
+    scored for the log, and `losses` the training losses since the last validation step. `rng` is
+    not used by torch, which has its own random state.
     """
 
-    name: ClassVar[str] = "search"  # of the training in files, logs and cards
-    training: TrainingRequest
+    name: ClassVar[str] = "search"
+    training: ModelRequest
     examples: Examples
     regions: tuple[Region, ...]
     windows: tuple[ScoredWindow, ...]
@@ -267,13 +270,11 @@ class Phase:
     progress: TrainingProgress | None = None
     mixed: bool = False
     clock: Clock = time.monotonic
-    # windows of training regions, scored for the log
     training_windows: tuple[ScoredWindow, ...] = field(init=False)
     nets: Networks = field(init=False)
-    rng: np.random.Generator = field(init=False)  # torch has its own random state
+    rng: np.random.Generator = field(init=False)
     counters: _Counters = field(init=False, default_factory=_Counters)
     best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
-    # training losses since the last validation step
     losses: list[float] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:

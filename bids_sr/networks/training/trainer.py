@@ -31,8 +31,8 @@ from bids_sr.networks.training.phase import (
 from bids_sr.networks.training.update_steps import list_layers
 from bids_sr.sr.matrices import check_factor
 from bids_sr.sr.models.card import ModelError
-from bids_sr.sr.models.model import COMPANIONS, TrainedModel
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.model import COMPANIONS, NewModel
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
@@ -41,14 +41,14 @@ _LOG = logging.getLogger(__name__)
 
 
 def train_network(
-    training: TrainingRequest,
+    training: ModelRequest,
     images: TrainingImages,
     work_dir: Path,
     progress: TrainingProgress | None = None,
     *,
     second_images: TrainingImages = (),
     clock: Clock = time.monotonic,
-) -> TrainedModel:
+) -> NewModel:
     """Train a network, and return weights, card and log.
 
     `work_dir` is the folder of checkpoints and log. An interrupted training is resumed if it is
@@ -78,7 +78,7 @@ def train_network(
     return _pack_model(search, scores)
 
 
-def _check_request(training: TrainingRequest) -> None:
+def _check_request(training: ModelRequest) -> None:
     """Raise an error if the factor or required VGG-19 weights are missing."""
     if training.factor is None:
         raise TrainingDataError(
@@ -94,7 +94,7 @@ def _check_request(training: TrainingRequest) -> None:
 
 
 def _make_search(
-    training: TrainingRequest,
+    training: ModelRequest,
     images: TrainingImages,
     work_dir: Path,
     progress: TrainingProgress | None,
@@ -147,7 +147,7 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     return compare_with_interpolations(search.nets.generator, examples, windows)
 
 
-def _pack_model(search: Phase, scores: Mapping[str, object]) -> TrainedModel:
+def _pack_model(search: Phase, scores: Mapping[str, object]) -> NewModel:
     """Return weights, companions, card and log of a training."""
     card = card_entries(search.training, search.examples.describe())
     card["code_sha256"] = compute_code_digest(train_network)
@@ -158,7 +158,7 @@ def _pack_model(search: Phase, scores: Mapping[str, object]) -> TrainedModel:
         if name in search.nets.modules:
             weights = search.nets.modules[name].state_dict()
             state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
-    return TrainedModel(state=state, card=card, log=tuple(search.counters.log))
+    return NewModel(state=state, card=card, log=tuple(search.counters.log))
 
 
 def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
@@ -173,7 +173,7 @@ def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWin
     )
 
 
-def _compute_signature(training: TrainingRequest, examples: Examples) -> str:
+def _compute_signature(training: ModelRequest, examples: Examples) -> str:
     """Return a checksum that a checkpoint must share with the training that resumes it."""
     text = repr(
         (
@@ -192,7 +192,7 @@ def _compute_signature(training: TrainingRequest, examples: Examples) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_initial_model(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
+def _check_initial_model(training: ModelRequest, recipe: Recipe, examples: Examples) -> None:
     """Raise ModelError if the initial model has a different network or too few layers."""
     start = training.start_model
     if start is None:

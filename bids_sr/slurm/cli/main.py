@@ -109,10 +109,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr-slurm`` and return its exit code.
-
-    `argv` contains the command-line arguments; None means the arguments of the process.
-    """
+    """Run ``bids-sr-slurm`` and return its exit code."""
     if argv is None:
         restart_in_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -39,9 +39,9 @@ def make_upsampler(
                 "the acquired series is not upsampled, so the factor must be 1 along "
                 f"all axes (got {factor})"
             )
-        return PlainUpsampler(function=lambda volume, pose: volume)
+        return PlainUpsampler(function=lambda volume, _pose: volume)
     if name in matrices.MATRICES:
-        return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
+        return PlainUpsampler(function=lambda volume, _pose: upsample(name, volume, factor))
     if name not in PAIR_BASELINES:
         raise InferenceError(
             f"{name} requires a trained model, but no model was specified. Without a model, "

@@ -35,10 +35,10 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 
 _ALPHA = 0.01
-# millions of voxels above which the cost of `fast` no longer increases: a step uses at most 16
-# slices of 128 x 128 voxels (costs were measured with 35 slices)
 MAX_MILLION_VOXELS = 128 * 128 * 35 / 1e6
-
+"""Number of voxels (millions) above which the cost of `fast` no longer increases: a step uses at
+most 16 slices of 128 x 128 voxels (costs were measured with 35 slices).
+"""
 
 PAPER = Recipe(
     build_generator=network("volumetric.ScaledResNet3d", width=96, blocks=10),
@@ -78,8 +78,10 @@ FAST = replace(
     objective="self",
 )
 
-# recipe of the supervised versions, which compare high-resolution images and can use small patches
 FAST_ON_PATCHES = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
+"""Recipe of the supervised versions, which compare high-resolution images and can use small
+patches.
+"""
 
 METHOD = Method(
     name="tv",

@@ -12,8 +12,8 @@ from bids_sr.io.grids import Factor, highres_size, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
-# largest relative difference of voxel sizes between a network's training data and an image
 MAX_SIZE_DIFFERENCE = 0.1
+"""Largest relative difference of voxel sizes between a network's training data and an image."""
 # largest relative difference for prior SD maps of another run, which are resampled
 _MAX_SERIES_DIFFERENCE = 0.5
 _ROUNDING = 1e-6  # largest difference between equal factors
@@ -30,10 +30,13 @@ def slice_orientation(affine: Array) -> str:
 
 @frozen
 class _Mismatch:
-    """Mismatch between a model and an image."""
+    """Mismatch between a model and an image.
 
-    kind: str  # name for ``--allow``
-    text: str  # sentence that begins with the property
+    `kind` is the name for ``--allow``, and `text` a sentence that begins with the property.
+    """
+
+    kind: str
+    text: str
 
 
 def describe_grids(

@@ -37,8 +37,8 @@ They are also the prefixes of their tensors in the generator's file.
 
 
 @frozen
-class TrainedModel:
-    """Result of training: generator tensors on the CPU, JSON card and rows of the training log."""
+class NewModel:
+    """Model that is not stored yet: tensors on the CPU, JSON card and rows of the log."""
 
     state: Mapping[str, Tensor]
     card: Mapping[str, object]

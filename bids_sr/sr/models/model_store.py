@@ -1,4 +1,4 @@
-"""Trained models for a run: newly trained, reused from an equal training, or given by the user."""
+"""Models for a run: newly made, reused from an equal request, or given by the user."""
 
 import json
 import logging
@@ -25,14 +25,14 @@ from bids_sr.sr.models.card import (
     source_path,
     weights_path,
 )
-from bids_sr.sr.models.model import TrainedModel, load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.model import NewModel, load_model, save_model
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
-from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.run_data import RunData
+from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 
 _LOG = logging.getLogger(__name__)
-TrainingData = RunData | TrainingImages
+ModelData = RunData | TrainingImages
 
 
 class _ModelFiles(NamedTuple):
@@ -43,7 +43,7 @@ class _ModelFiles(NamedTuple):
     log: Path
 
 
-def _compute_checksums(data: TrainingData) -> dict[str, str]:
+def _compute_checksums(data: ModelData) -> dict[str, str]:
     """Return the checksum of each data array, by name."""
     return data.checksums() if isinstance(data, RunData) else checksums(data)
 
@@ -69,27 +69,29 @@ def _get_log_path(weights: Path) -> Path:
     return weights.with_name(f"{weights.stem}.tsv")
 
 
-def _is_same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
-    """Return whether the requested training would result in the model of this card."""
-    factor = data.factor if isinstance(data, RunData) else training.factor
-    vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
+def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) -> bool:
+    """Return whether the request would result in the model of this card."""
+    factor = data.factor if isinstance(data, RunData) else request.factor
+    vgg = None if request.vgg_weights is None else checksum(request.vgg_weights)
     return (
         card.reproducible
-        and card.settings == make_settings_entry(training)
-        and (card.method, card.recipe) == (training.method, training.recipe)
-        and card.changed_settings == training.changed_settings
-        and (card.seed, card.factor) == (training.random_seed, factor)
+        and card.settings == make_settings_entry(request)
+        and (card.method, card.recipe) == (request.method, request.recipe)
+        and card.changed_settings == request.changed_settings
+        and (card.seed, card.factor) == (request.random_seed, factor)
         and card.data_sha256 == _compute_checksums(data)
         and _get_vgg_checksum(card) == vgg
-        and card.start_sha256 == training.start_checksum
-        and (training.train_precision == "auto" or _has_begun_mixed(card) == training.mixed)
+        and card.start_sha256 == request.start_checksum
+        and (request.train_precision == "auto" or _has_begun_mixed(card) == request.mixed)
         and card.json.get("code_sha256") == _digest_training_code(data)
     )
 
 
-def _digest_training_code(data: TrainingData) -> str:
+def _digest_training_code(data: ModelData) -> str:
     """Return the digest of the code that trains a model on data."""
-    return compute_code_digest(fit_variance if isinstance(data, RunData) else train_network)
+    return compute_code_digest(
+        estimate_tested_prior if isinstance(data, RunData) else train_network
+    )
 
 
 def _get_vgg_checksum(card: ModelCard) -> str | None:
@@ -106,28 +108,28 @@ def _has_begun_mixed(card: ModelCard) -> bool:
     return bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
 
 
-def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
-    """Return the weights of a model that can replace the training, or None.
+def _find_model(request: ModelRequest, data: ModelData | None) -> Path | None:
+    """Return the weights of a model that need not be made again, or None.
 
     Raises `ModelError` if only reuse is allowed, and there is no suitable model.
     """
-    if training.pretrained is not None:
-        return training.pretrained
-    if training.model_source == "train":
+    if request.pretrained is not None:
+        return request.pretrained
+    if request.model_source == "train":
         return None
-    models = list(_iterate_models(training.model_dir))
+    models = list(_iterate_models(request.model_dir))
     if data is not None:
         for weights, card in models:
-            if _is_same_training(card, training, data):
+            if _matches_request(card, request, data):
                 return weights
-    if training.model_source == "reuse":
-        return _find_reusable_model(training, data, models)
+    if request.model_source == "reuse":
+        return _find_reusable_model(request, data, models)
     return None
 
 
 def _find_reusable_model(
-    training: TrainingRequest,
-    data: TrainingData | None,
+    request: ModelRequest,
+    data: ModelData | None,
     models: Sequence[tuple[Path, ModelCard]],
 ) -> Path:
     """Return the weights of a model with the requested recipe, preferably for the same data.
@@ -138,8 +140,8 @@ def _find_reusable_model(
 
     ModelError is raised if there is none.
     """
-    requested = (training.method, training.recipe, training.changed_settings)
-    has_features = training.vgg_weights is not None
+    requested = (request.method, request.recipe, request.changed_settings)
+    has_features = request.vgg_weights is not None
     suitable_models = [
         (weights, card)
         for weights, card in models
@@ -158,23 +160,23 @@ def _find_reusable_model(
             ),
             any_weights,
         )
-    changes = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
+    changes = " ".join(f"{key}={value!r}" for key, value in request.changed_settings.items())
     features_text = " with VGG-19 features" if has_features else ""
     raise ModelError(
-        f"{training.model_dir}: superres.model_source=reuse was specified, but the directory "
-        f"contains no model for {training.method} ({training.recipe}{changes and f', {changes}'})"
+        f"{request.model_dir}: superres.model_source=reuse was specified, but the directory "
+        f"contains no model for {request.method} ({request.recipe}{changes and f', {changes}'})"
         f"{features_text}. Train a model with --set superres.model_source=auto, or specify "
         "a model file with --pretrained."
     )
 
 
-def obtain_model(
-    training: TrainingRequest,
-    data: TrainingData | None,
+def make_or_reuse_model(
+    request: ModelRequest,
+    data: ModelData | None,
     out_dir: Path,
     second_images: TrainingImages = (),
 ) -> _ModelFiles:
-    """Provide the requested model in a directory.
+    """Make the requested model in a directory, or copy a suitable model.
 
     Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
     directory when a setting changes. Thus, a training stopped by its time limit can continue with
@@ -188,13 +190,13 @@ def obtain_model(
     `TrainingDiverged` or `TrainingDataError` if training fails (see
     `bids_sr.networks.train_network`).
     """
-    name = training.method
+    name = request.method
     log = out_dir / f"{name}.tsv"
-    source = _find_model(training, data)
+    source = _find_model(request, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
-        model = _train_model(training, data, checkpoint_dir(out_dir), second_images)
-        card = _complete_card(model.card, training)
+        model = _make_model(request, data, checkpoint_dir(out_dir), second_images)
+        card = _complete_card(model.card, request)
         json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
@@ -212,12 +214,12 @@ def obtain_model(
     return _ModelFiles(target, card_path(target), log)
 
 
-def _complete_card(card: Mapping[str, object], training: TrainingRequest) -> dict[str, object]:
-    """Return a card with the entries that depend on the caller of the training, if they apply."""
+def _complete_card(card: Mapping[str, object], request: ModelRequest) -> dict[str, object]:
+    """Return a card with the entries that depend on the caller, if they apply."""
     entries = {
-        "sloppy": training.sloppy or None,
-        "anat_align": training.anat_align,
-        "anat_scale": training.anat_scale,
+        "sloppy": request.sloppy or None,
+        "anat_align": request.anat_align,
+        "anat_scale": request.anat_scale,
     }
     return {**card, **{name: entry for name, entry in entries.items() if entry is not None}}
 
@@ -227,27 +229,27 @@ def checkpoint_dir(out_dir: Path) -> Path:
     return out_dir.with_name(f"{out_dir.name}_checkpoints")
 
 
-def _train_model(
-    training: TrainingRequest,
-    data: TrainingData | None,
+def _make_model(
+    request: ModelRequest,
+    data: ModelData | None,
     work_dir: Path,
     second_images: TrainingImages,
-) -> TrainedModel:
-    """Train a model and warn if the time limit stopped the training."""
+) -> NewModel:
+    """Make a model from data, and warn if the time limit stopped the training."""
     if data is None:
-        name, trained_on = training.method, training.definition.trained_on
+        name, trained_on = request.method, request.definition.trained_on
         raise ModelError(
             f"{name}: no training data are available for this participant (required: "
             f"{trained_on}). Specify a trained model with --pretrained."
         )
     if isinstance(data, RunData):
-        return fit_variance(training, data)
-    model = train_network(training, data, work_dir, second_images=second_images)
+        return estimate_tested_prior(request, data)
+    model = train_network(request, data, work_dir, second_images=second_images)
     if steps_text := steps_at_stop(model.card):
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "
             "training, rerun the same command with a longer time limit or without a limit.",
-            training.method,
+            request.method,
             steps_text,
         )
     return model

@@ -26,7 +26,7 @@ ModelSource = Literal["auto", "train", "reuse"]
 
 @frozen
 class ModelSettings:
-    """Settings of every model, including variance maps.
+    """Settings of every model, including prior SD maps.
 
     `recipe_changes` are changed settings of the recipe; changes of other methods are ignored. The
     `model_source` "train" always trains and "reuse" never trains; "auto" reuses a model that was
@@ -79,7 +79,7 @@ class TrainingSettings(ModelSettings):
 
 
 @frozen
-class TrainingRequest(TrainingSettings):
+class ModelRequest(TrainingSettings):
     """Settings of a model together with the values that depend on its data and caller.
 
     `replacement_recipe` replaces the method's recipe of this name; None if there is none.
@@ -146,14 +146,14 @@ class TrainingRequest(TrainingSettings):
         return None if self.start_model is None else self.start_model.card.weights_sha256
 
 
-def request_model(settings: ModelSettings, factor: Factor) -> TrainingRequest:
+def request_model(settings: ModelSettings, factor: Factor) -> ModelRequest:
     """Return the request for a model with these settings, on an available device.
 
     `factor` is the ratio of low-resolution to high-resolution voxel size. RuntimeError is raised
     if a device was requested that cannot be used.
     """
     setting_values = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    request = TrainingRequest(**setting_values, factor=factor)
+    request = ModelRequest(**setting_values, factor=factor)
     return replace(request, device=choose_device(request.device))
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter as Board
 
 LogRow = Mapping[str, str | float]
-TENSORBOARD = "tensorboard"  # folder of TensorBoard files, next to the log
+TENSORBOARD = "tensorboard"
+"""Folder of TensorBoard files, next to the log."""
 _LOG_COLUMNS = (
     "phase",
     "iteration",

@@ -180,7 +180,7 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
             f"the method {model.card.method} requires the brain mask and the affine of the run"
         )
     if not isinstance(model.recipe, VarianceRecipe):
-        raise InferenceError(f"the recipe of {model.card.method} does not specify variance maps")
+        raise InferenceError(f"the recipe of {model.card.method} does not specify prior SD maps")
     torch.set_num_threads(acquired.threads)
     level = level_above(shape, factor)
     static_image = None

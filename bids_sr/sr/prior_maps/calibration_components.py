@@ -11,8 +11,6 @@ in strong components. The noise variance is the mean eigenvalue of the weaker ha
 This single value for the brain shows whether the calibration run is mainly noise.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from bids_sr.frozen import frozen
@@ -20,7 +18,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
-MIN_VOLUMES = 8  # smallest number of volumes for a variance estimate
+MIN_VOLUMES = 8
+"""Smallest number of volumes for a variance estimate."""
 # The following values are our choices.
 _MAX_FD_MM = 0.5  # mm, framewise displacement above which a volume is excluded
 # A volume is excluded if its rms residual, or the residual of one of its slices, exceeds the
@@ -210,7 +209,13 @@ def _find_steady_volumes(
     for _ in range(_MAX_ITERATIONS):
         if steady.sum() < MIN_VOLUMES:
             break
-        outliers = _find_outliers(voxel_series, drift, steady, tested_slices)
+        # volumes with larger residuals of the drift than steady volumes, as a whole or in a slice
+        coefficients = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
+        squared_residual = np.square(voxel_series - drift @ coefficients)
+        outliers = _exceeds_spread(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
+        for voxels in tested_slices:
+            mean_square = squared_residual[:, voxels].mean(axis=1)
+            outliers |= _exceeds_spread(mean_square, steady, _MAX_SLICE_RATIO)
         if not (outliers & steady).any():
             break
         steady &= ~outliers
@@ -220,23 +225,6 @@ def _find_steady_volumes(
             f"of the calibration run; at least {MIN_VOLUMES} unaffected volumes are required"
         )
     return steady
-
-
-def _find_outliers(
-    voxel_series: Array, drift: Array, steady: Array, tested_slices: Sequence[Array]
-) -> Array:
-    """Return which volumes have an outlying residual of the drift (T,), as a whole or in a slice.
-
-    `steady` (T,) are the volumes that determine the drift and are compared with. `tested_slices`
-    contains the voxel numbers of each slice.
-    """
-    coefficients = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
-    squared_residual = np.square(voxel_series - drift @ coefficients)
-    outliers = _exceeds_spread(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
-    for voxels in tested_slices:
-        mean_square = squared_residual[:, voxels].mean(axis=1)
-        outliers |= _exceeds_spread(mean_square, steady, _MAX_SLICE_RATIO)
-    return outliers
 
 
 def _exceeds_spread(mean_square: Array, steady: Array, max_ratio: float) -> Array:

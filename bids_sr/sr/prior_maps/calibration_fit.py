@@ -24,8 +24,8 @@ from bids_sr.sr.prior_maps.outer_band import (
     OuterBand,
 )
 
+# weight of a calibration that is tested first, and used for calibrations of doubtful fit
 _CAUTIOUS_WEIGHT = 0.25
-"""Weight of a calibration that is tested first, and used for calibrations of doubtful fit."""
 _MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
 # step sizes of the parameters: high-resolution voxels, degrees and fractions
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)

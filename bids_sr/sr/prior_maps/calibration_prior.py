@@ -27,10 +27,12 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.prior import Prior
 
-FWHM = 8.0  # high-resolution voxels, FWHM of T; 5 is worse, and 12 is not better
-# fraction a of the variance due to the patterns; 0.25 and 0.6 are not better in either of two
-# participants
+FWHM = 8.0
+"""FWHM of T (high-resolution voxels); 5 is worse, and 12 is not better."""
 SHARE = 0.4
+"""Fraction a of the variance due to the patterns; 0.25 and 0.6 are not better in either of two
+participants.
+"""
 # weight of the patterns' standard deviation in the run's own maps, relative to the share
 _MAP_WEIGHT = 0.75
 _MIN_SD = 0.02  # smallest standard deviation of the patterns, relative to its median over voxels

@@ -2,8 +2,9 @@
 
 The maps increase the marginal likelihood of the acquired components,
 ``y_c ~ N(0, D C D' + s2 I)``. This is the model of sparse Bayesian learning (Tipping 2001; Wipf
-and Rao 2004): all components share the prior variance. Because the iteration is stopped after a
-few smoothed steps, w is neither sparse nor a maximum of the likelihood.
+and Rao 2004, https://doi.org/10.1109/TSP.2004.831016): all components share the prior variance.
+Because the iteration is stopped after a few smoothed steps, w is neither sparse nor a maximum of
+the likelihood.
 
 An update compares the data with samples from the current prior. With ``a = (D C D' + s2 I)^-1 y``
 and ``b = D' a``, the derivative of the log likelihood with respect to log w_q is
@@ -51,17 +52,6 @@ def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
     return (total / len(components)).sqrt()
 
 
-def _apply_floor(weight: Tensor, tile: Tile) -> Tensor:
-    """Return maps (..., Z, X, Y) with positive values around the mask, and 0 elsewhere."""
-    positive_values = weight[weight > 0]
-    if not len(positive_values):
-        raise ValueError("the components of the series are zero in all voxels")
-    floor = _MIN_RELATIVE_MAP * float(positive_values.median())
-    maps = torch.zeros_like(weight)
-    maps[:, *tile.highres_range] = weight[:, *tile.highres_range].clamp_min(floor)
-    return maps
-
-
 def estimate_prior(
     components: Tensor,
     tile: Tile,
@@ -94,32 +84,49 @@ def _maximize_likelihood(
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
+    # components of more equal size, and the first map: their SD with positive values around the
+    # mask, and 0 elsewhere
     total_variance = float(components[:, :, *tile.data_range].square().sum(0).mean())
     sizes = components[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt().clamp_min(_MIN_SIZE)
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
     variance = float(data[:, :, *tile.data_range].square().mean())
-    first_map = _apply_floor(compute_filled_sd(data, tile), tile)
+    filled_sd = compute_filled_sd(data, tile)
+    positive_values = filled_sd[filled_sd > 0]
+    if not len(positive_values):
+        raise ValueError("the components of the series are zero in all voxels")
+    floor = _MIN_RELATIVE_MAP * float(positive_values.median())
+    first_map = torch.zeros_like(filled_sd)
+    first_map[:, *tile.highres_range] = filled_sd[:, *tile.highres_range].clamp_min(floor)
     prior = Prior(
         region=tile,
         weight=first_map.expand(len(recipe.fwhm), -1, -1, -1),
         fwhm=recipe.fwhm,
         noise=recipe.noise * variance,
     ).scale(variance)
+
+    # updates by the smoothed ratio of data to samples
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.make_tiles()
     around_mask = (slice(None), *tile.highres_range)
+    ratio_sigma = (recipe.across, recipe.smooth, recipe.smooth)
+    log_map_sigma = (recipe.across, _LOG_MAP_SD, _LOG_MAP_SD)
     for n_done in range(1, recipe.rounds + 1):
-        observed, sampled = _compare_with_samples(prior, data, tiles, recipe.draws, generator)
+        responses = _compare_with_samples(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        for new_map, old_map, data_response, sample_response in zip(
-            weight, prior.weight, observed, sampled, strict=True
-        ):
-            new_map[around_mask] = _update_map(
-                old_map[around_mask],
-                data_response[around_mask],
-                sample_response[around_mask],
-                recipe,
+        for number, old_map in enumerate(prior.weight):
+            observed, sampled = (
+                torch.from_numpy(
+                    gaussian_filter(response[number][around_mask].numpy(), ratio_sigma)
+                )
+                for response in responses
             )
+            is_positive = (observed > 0) & (sampled > 0)
+            ratio = torch.where(
+                is_positive, observed / sampled.clamp_min(1e-30), torch.ones(())
+            ).clamp(1 / _MAX_RATIO, _MAX_RATIO)
+            log_map = (old_map[around_mask] * ratio**recipe.step).log()
+            smoothed_log_map = torch.from_numpy(gaussian_filter(log_map.numpy(), log_map_sigma))
+            weight[number][around_mask] = torch.lerp(log_map, smoothed_log_map, recipe.pull).exp()
         prior = replace(prior, weight=weight)
         if progress is not None:
             progress(n_done, recipe.rounds)
@@ -171,25 +178,3 @@ def _draw_white_noise(
             white_noise = torch.randn(n_acquired, n_samples, generator=generator)
             if tile.has_mask_voxels(z):
                 yield z, tile, white_noise
-
-
-def _update_map(
-    prior_map: Tensor, observed: Tensor, sampled: Tensor, recipe: VarianceRecipe
-) -> Tensor:
-    """Return a prior SD map (Z, X, Y) after one update.
-
-    `observed` and `sampled` are the responses of this map, see `_compare_with_samples`.
-    """
-    ratio_sigma = (recipe.across, recipe.smooth, recipe.smooth)
-    smooth_observed, smooth_sampled = (
-        torch.from_numpy(gaussian_filter(response.numpy(), ratio_sigma))
-        for response in (observed, sampled)
-    )
-    is_positive = (smooth_observed > 0) & (smooth_sampled > 0)
-    ratio = torch.where(
-        is_positive, smooth_observed / smooth_sampled.clamp_min(1e-30), torch.ones(())
-    ).clamp(1 / _MAX_RATIO, _MAX_RATIO)
-    log_map = (prior_map * ratio**recipe.step).log()
-    log_map_sigma = (recipe.across, _LOG_MAP_SD, _LOG_MAP_SD)
-    smoothed_log_map = torch.from_numpy(gaussian_filter(log_map.numpy(), log_map_sigma))
-    return torch.lerp(log_map, smoothed_log_map, recipe.pull).exp()

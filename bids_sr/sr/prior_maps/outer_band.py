@@ -30,7 +30,8 @@ from bids_sr.sr.prior_maps.prior import Prior, Tile, covariance
 from bids_sr.sr.threads import map_in_threads
 
 _KEPT_FRACTION = 0.8  # fraction of the acquired k-space that is kept along each axis
-MIN_STANDARD_ERRORS = 2.0  # smallest improvement of a prediction, in standard errors
+MIN_STANDARD_ERRORS = 2.0
+"""Smallest improvement of a prediction, in standard errors."""
 MIN_IMPROVEMENT = 0.003
 """Smallest relevant improvement of the predicted fraction.
 
@@ -41,8 +42,7 @@ _TILE_SIDE = 12  # acquired voxels
 _HALO_WIDTH = 6  # acquired voxels, width of the data around a tile
 _MIN_BRAIN_FRACTION = 0.6  # smallest fraction of brain voxels in a tile
 
-_SliceTile = tuple[int, Tile]
-"""Index of a selected slice, and tile in this slice."""
+_SliceTile = tuple[int, Tile]  # index of a selected slice, and tile in this slice
 
 
 @dataclass(frozen=True, kw_only=True)

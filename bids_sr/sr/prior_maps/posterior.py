@@ -22,7 +22,8 @@ from torch import Tensor
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.sr.prior_maps.prior import Prior, gaussian_correlation
 
-N_SAMPLES = 64  # number of samples; the relative error of their standard deviation is 9 %
+N_SAMPLES = 64
+"""Number of samples; the relative error of their standard deviation is 9 %."""
 _LOCAL_SD = 0.75  # acquired voxels in plane, standard deviation of the local average
 
 

@@ -7,10 +7,11 @@ The conditional mean is
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
-which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8).
-Only its part above the acquired Nyquist frequency is used. The covariance of two k-space samples
-is a Fourier coefficient of the prior variance map at their *difference*. Fluctuations thus encode
-this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
+which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8;
+https://doi.org/10.1109/78.558475). Only its part above the acquired Nyquist frequency is used. The
+covariance of two k-space samples is a Fourier coefficient of the squared prior SD map at their
+*difference*. Fluctuations thus encode this map up to twice the acquired Nyquist frequency
+(Dertinger et al. 2009, https://doi.org/10.1073/pnas.0907866106).
 
 Slices are independent. If the factor is above 1 across slices, they are interpolated in advance
 (`ResolutionLevel.upsample_slices`), and the model applies to each plane. Large slices are divided
@@ -59,8 +60,7 @@ _BLOCK_ROWS = 16  # rows of high-resolution voxels processed together
 # voxels need more products with zero, and fewer voxels more small products.
 _BAND_WIDTH = 20
 
-_Matrices = tuple[Tensor, Tensor]
-"""Matrices along x and along y."""
+_Matrices = tuple[Tensor, Tensor]  # matrices along x and along y
 
 
 def _compute_reach(fwhm: float) -> int:
@@ -482,7 +482,7 @@ class Prior:
     def __post_init__(self) -> None:
         if len(self.fwhm) != len(self.weight):
             raise ValueError(
-                f"the prior has {len(self.weight)} variance maps but {len(self.fwhm)} "
+                f"the prior has {len(self.weight)} maps but {len(self.fwhm)} "
                 "correlation widths; both numbers must be equal"
             )
 
@@ -634,7 +634,7 @@ class PriorMaps(nn.Module):
         like = torch.zeros(1, 1, 1, 1) if like is None else like
         if like.ndim != 4:
             raise ValueError(
-                "expected variance maps with 4 axes (map, Z, X, Y), got an array of shape "
+                "expected prior SD maps with 4 axes (map, Z, X, Y), got an array of shape "
                 f"{tuple(like.shape)}"
             )
         self.register_buffer("weight", torch.zeros_like(like))

@@ -6,7 +6,7 @@ super-resolution factor, super-resolved with the prior SD map of the *other* hal
 with the acquired components. The self-test score is 1 - |series - acquired|^2 / |zero filling -
 acquired|^2: 1 means no error, 0 the error of zero filling, and negative values a larger error. It
 is averaged over components and both halves, and decides whether a map is applied
-(`bids_sr.sr.prior_maps.fit_variance`).
+(`bids_sr.sr.prior_maps.tested_prior`).
 
 The confidence interval is computed from segments of the run: the map of the other half is tested
 on the components of each segment, and the spread of scores gives the standard error of their mean.
@@ -33,8 +33,8 @@ from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 
+# function from data (C, z, x, y) to the images (Z, X, Y) added to each zero-filled image
 _DetailFunction = Callable[[Tensor], Iterable[Tensor]]
-"""Function from data (C, z, x, y) to the images (Z, X, Y) added to each zero-filled image."""
 # factor that widens the interval, because the spread of segments does not include the error of the
 # map
 _INTERVAL_FACTOR = 1.7

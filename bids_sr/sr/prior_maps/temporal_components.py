@@ -157,7 +157,14 @@ class _ComponentAnalysis:
 
     def compute_time_series(self) -> None:
         """Compute the time series of the components, after the first pass."""
-        bases = [_make_slow_cosines(len(gram), self._tr) for gram in self._gram_matrices]
+        # Orthonormal cosines up to `_MAX_HZ`, including a constant (T, K). Higher frequencies are
+        # included if there would be fewer cosines than the smallest number of components, and all
+        # frequencies if the TR is 0, which means unknown.
+        bases = []
+        for count in map(len, self._gram_matrices):
+            n_slow = 1 + max(int(2 * count * self._tr * _MAX_HZ), _MIN_COMPONENTS)
+            n_cosines = min(n_slow, count) if self._tr else count
+            bases.append(np.asarray(idct(np.eye(count, n_cosines), axis=0, norm="ortho")))
         bases[0] = np.linalg.qr(_regress_out(bases[0], self._nuisance_basis))[0]
         spectra = [
             np.linalg.eigh(basis.T @ gram @ basis)
@@ -166,34 +173,32 @@ class _ComponentAnalysis:
         eigenvalues = spectra[0][0]
         if eigenvalues[-1] <= 0:
             raise SeriesError("the series is constant over time within the mask")
-        # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
+
+        # The number of components that are neither noise nor rounding errors. Noise is estimated
+        # from all frequencies; the first eigenvalue belongs to the removed mean.
         self._noise_eigenvalue = float(np.median(np.linalg.eigvalsh(self._gram_matrices[0])[1:]))
-        n_components = self._count_components(eigenvalues)
+        n_above_noise = int((eigenvalues > self._noise_ratio * self._noise_eigenvalue).sum())
+        dof = _count_volumes(self.volumes) - 1 - self._nuisance_basis.shape[1]
+        n_components = min(
+            self._max_components,
+            len(eigenvalues) - 1,
+            dof,
+            max(n_above_noise, _MIN_COMPONENTS),
+        )
+
+        # Time series (number, T; float32), strongest first. Projections of the signal change on
+        # them have the scale of a standard deviation.
         component_counts = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
-        self._time_series = [
-            _find_strongest_time_series(basis, vectors, count)
-            for basis, (_, vectors), count in zip(bases, spectra, component_counts, strict=True)
-        ]
-        self._images = [
-            np.empty((len(time_series), *self._mean.shape), np.float32)
-            for time_series in self._time_series
-        ]
+        for basis, (_, vectors), count in zip(bases, spectra, component_counts, strict=True):
+            strongest_vectors = fix_signs(vectors)[:, ::-1][:, :count]
+            time_series = ((basis @ strongest_vectors) / np.sqrt(len(basis))).T.astype(np.float32)
+            self._time_series.append(time_series)
+            self._images.append(np.empty((len(time_series), *self._mean.shape), np.float32))
         fraction = float(eigenvalues[::-1][:n_components].sum() / np.trace(self._gram_matrices[0]))
         _LOG.info(
             "%d temporal components explain %.0f %% of the signal variance within the mask.",
             n_components,
             100 * fraction,
-        )
-
-    def _count_components(self, eigenvalues: Array) -> int:
-        """Return the number of components that are neither noise nor rounding errors."""
-        n_above_noise = int((eigenvalues > self._noise_ratio * self._noise_eigenvalue).sum())
-        dof = _count_volumes(self.volumes) - 1 - self._nuisance_basis.shape[1]
-        return min(
-            self._max_components,
-            len(eigenvalues) - 1,
-            dof,
-            max(n_above_noise, _MIN_COMPONENTS),
         )
 
     def project_slice(self, z: int, slab: Array) -> None:
@@ -310,27 +315,6 @@ def _compute_nuisance_basis(
     left_vectors, singular_values, _ = np.linalg.svd(regressors / norms, full_matrices=False)
     independent_vectors = left_vectors[:, singular_values > 1e-6]
     return independent_vectors[:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
-
-
-def _find_strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Array:
-    """Return the time series of the strongest components (number, T; float32), strongest first.
-
-    `eigenvectors` are coefficients of the columns of `basis` (T, K), in ascending order of their
-    eigenvalues. Projections of the signal change on the time series have the scale of a standard
-    deviation.
-    """
-    strongest_vectors = fix_signs(eigenvectors)[:, ::-1][:, :number]
-    return ((basis @ strongest_vectors) / np.sqrt(len(basis))).T.astype(np.float32)
-
-
-def _make_slow_cosines(count: int, tr: float) -> Array:
-    """Return orthonormal cosines up to `_MAX_HZ`, including a constant (T, K).
-
-    Higher frequencies are included if there would be fewer cosines than the smallest number of
-    components, and all frequencies if the TR (s) is 0, which means unknown.
-    """
-    n_cosines = 1 + max(int(2 * count * tr * _MAX_HZ), _MIN_COMPONENTS) if tr else count
-    return np.asarray(idct(np.eye(count, min(n_cosines, count)), axis=0, norm="ortho"))
 
 
 def _regress_out(slab: Array, regressors: Array) -> Array:

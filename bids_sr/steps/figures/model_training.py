@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import MODEL, PAIR, FigureSpec
-from bids_sr.steps.training import TrainingReport
+from bids_sr.steps.training import ModelReport
 
 
 @figure(
@@ -24,7 +24,7 @@ from bids_sr.steps.training import TrainingReport
     ),
     FigureSpec("card", "superres-training", suffix=PAIR, html=True),
 )
-def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator[FigureDrawing]:
+def draw_training(report: ModelReport, *, method_label: str = "") -> Iterator[FigureDrawing]:
     """Draw the training curve with the PSNR of interpolation, and the model card."""
     yield from _draw_curve_and_card(report, "training", "card", label=method_label)
 
@@ -44,13 +44,13 @@ def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator
     ),
     FigureSpec("volumecard", "superres", html=True, place=-1),
 )
-def draw_volume_training(report: TrainingReport, *, series_name: str) -> Iterator[FigureDrawing]:
+def draw_volume_training(report: ModelReport, *, series_name: str) -> Iterator[FigureDrawing]:
     """Draw training curve and model card of a network that was trained on volumes of the run."""
     yield from _draw_curve_and_card(report, "volumetraining", "volumecard", label=series_name)
 
 
 def _draw_curve_and_card(
-    report: TrainingReport, curve_name: str, card_name: str, *, label: str
+    report: ModelReport, curve_name: str, card_name: str, *, label: str
 ) -> Iterator[FigureDrawing]:
     """Draw the training curve and the model card with the given names of figures.
 

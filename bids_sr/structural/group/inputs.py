@@ -22,8 +22,6 @@ def find_scan_tables(
 
     Parameters
     ----------
-    output_dir : Path
-        Derivatives folder.
     is_selected : Callable[[Mapping[str, str]], bool]
         Filter of tables by their entities (pybids names).
 

@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from bids_sr.group import GroupPage
 
 _RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
+# settings that affect results of this level
 _GROUP_SETTINGS = (
     "superres.target",
     "anat.protocol",
     "anat.months",
     "resources.random_seed",
 )
-"""Settings that affect results of this level."""
 _RAW_URI = "bids:raw:"
 
 
@@ -56,20 +56,10 @@ _RAW_URI = "bids:raw:"
 class ScansGroup:
     """Inputs of the group level of structural scans.
 
-    Attributes
-    ----------
-    names : GroupNames
-        Names of the files of the call.
-    tables : pd.DataFrame
-        Tables from `find_scan_tables`.
-    protocols : Mapping[str, str]
-        Acquisition protocol by name of a table.
-    months : Mapping[tuple[str, str], float]
-        Months since the first session, by participant and session label.
-    absent : tuple[str, ...]
-        Sentences on missing participants.
-    leftovers : tuple[str, ...]
-        Sentences on results that do not belong to the data set.
+    `tables` are from `find_scan_tables`. `protocols` are acquisition protocols by name of a table,
+    and `months` the months since the first session, by participant and session label. `absent` are
+    sentences on missing participants, and `leftovers` on results that do not belong to the data
+    set.
     """
 
     names: GroupNames

@@ -72,18 +72,8 @@ of the participant at baseline, and summarized by the median and quartiles acros
 class ScansContent:
     """Contents of the page.
 
-    Attributes
-    ----------
-    names : GroupNames
-        Names of the files of the call.
-    tables : StructuralTables
-        Tables of the group level.
-    protocol : str
-        Column or sidecar key with the protocols; "" if none was specified.
-    absent : Sequence[str]
-        Lines on missing participants.
-    about : Mapping[str, object]
-        Facts about the call.
+    `protocol` is the column or sidecar key with the protocols; "" if none was specified. `absent`
+    are lines on missing participants, and `about` facts about the call.
     """
 
     names: GroupNames

@@ -55,29 +55,19 @@ QUESTION = ["contrast", "statistic", "region"]
 """Columns that identify a metric, without the series and the participant."""
 _SUMMARY_COLUMNS = ("n", "mean", "sd", "median", "minimum", "maximum")
 _NO_VALUES = pd.Series(dtype=float)
+# columns that identify a volume, without the participant and the session
 _VOLUME_KEY = ["contrast", "region", "series"]
-"""Columns that identify a volume, without the participant and the session."""
 
 
 @frozen
 class StructuralTables:
     """Group tables of structural scans.
 
-    Attributes
-    ----------
-    values : pd.DataFrame
-        Metrics, one row per participant, session and value.
-    methods : pd.DataFrame
-        Series by metric across participants.
-    comparisons : pd.DataFrame
-        Comparisons of methods with the better interpolation.
-    protocols : pd.DataFrame
-        Errors of quality metrics by protocol.
-    agreement : pd.DataFrame
-        Bias and limits of agreement of volumes.
-    variability, change : pd.DataFrame
-        Volumes over sessions, and their change from baseline by month; empty if no participant has
-        two sessions.
+    `values` are metrics, one row per participant, session and value, and `methods` series by
+    metric across participants. `comparisons` compare methods with the better interpolation.
+    `protocols` are errors of quality metrics by protocol, and `agreement` bias and limits of
+    agreement of volumes. `variability` and `change` are volumes over sessions, and their change
+    from baseline by month; empty if no participant has two sessions.
     """
 
     values: pd.DataFrame

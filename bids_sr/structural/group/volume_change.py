@@ -14,8 +14,8 @@ from bids_sr.metrics.rows import MISSING
 
 BASELINE = "0"
 """Time label of the baseline, in months."""
+# columns that identify a volume, without the participant and the time
 _VOLUME_COLUMNS = ["contrast", "region", "series"]
-"""Columns that identify a volume, without the participant and the time."""
 
 
 def has_months(values: pd.DataFrame) -> bool:

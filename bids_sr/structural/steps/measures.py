@@ -28,9 +28,8 @@ from bids_sr.structural.steps.scans import (
 )
 
 _LOGGER = logging.getLogger(__name__)
+# masks (3D, boolean) by contrast (``all`` for all contrasts together, ``FLAIR``), series and class
 _ClassMasks = dict[str, dict[str, dict[str, Array]]]
-"""Masks (3D, boolean) by contrast (``all`` for all contrasts together, ``FLAIR``), series and
-class."""
 CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
 """Labels of classes that are segmented from all contrasts together; 0 is background."""
 
@@ -307,11 +306,15 @@ def _list_parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRo
 
 
 class _Measures(NamedTuple):
-    """Measures of the scans of one head."""
+    """Measures of the scans of one head.
+
+    `labels` are tissue labels (X, Y, Z) of the measured scans: 1 GM, 2 WM, 3 CSF. `classes` are
+    masks of all series; empty for contrasts that are missing.
+    """
 
     rows: list[MetricRow]
-    labels: Array  # (X, Y, Z) tissue labels of the measured scans: 1 GM, 2 WM, 3 CSF
-    classes: _ClassMasks  # of all series; empty for contrasts that are missing
+    labels: Array
+    classes: _ClassMasks
 
 
 def _measure_rows(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bids_sr.structural.preparation import AlignLinear, CorrectBias, ExtractBrain
 
 _LOGGER = logging.getLogger(__name__)
+# descriptions of intensities in sidecars
 _INTENSITY_DESCRIPTIONS = {
     "percentile": (
         "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
@@ -37,7 +38,8 @@ _INTENSITY_DESCRIPTIONS = {
         " maximum of the brain-extracted scan"
     ),
 }
-"""Descriptions of intensities in sidecars."""
+# processor time relative to a rigid alignment; the value for affine was measured, the others are
+# estimated from numbers of iterations
 _RELATIVE_DURATIONS = {
     "rigid": 1.0,
     "affine": 1.5,
@@ -46,11 +48,8 @@ _RELATIVE_DURATIONS = {
     "template": 1.5,
     "template-warp": 2.5,
 }
-"""Processor time relative to a rigid alignment; the value for affine was measured, the others are
-estimated from numbers of iterations.
-"""
+# descriptions of the mask in sidecars
 _MASK_DESCRIPTIONS = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
-"""Descriptions of the mask in sidecars."""
 _MAX_CROPPED_PERCENT = 1.0  # of the brain, largest cropped part without a warning
 
 
@@ -77,19 +76,11 @@ def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) ->
 class PreparedScans:
     """Scans of one head in a common frame, on a common grid and from 0 to 1.
 
-    Attributes
-    ----------
-    coarse_scans : list[Map]
-        Low-resolution scans, interpolated by cubic splines; empty if there are none.
-    other_scans : list[Map]
-        Low-resolution scans by further interpolations, in order; empty if there are none.
-    scan_mask : Mask
-        Voxels that are used (`anat_mask`).
-    scan_facts : Facts
-        Alignment and position of each scan, intensities that were scaled to 1, and the transform
-        to the template.
-    fine_scans, scan_brain : list[Map] | None, Mask | None
-        High-resolution scans and brain mask; None if there are no high-resolution scans.
+    `coarse_scans` are low-resolution scans, interpolated by cubic splines, and `other_scans` are
+    interpolated otherwise, in order; empty if there are none. `scan_mask` are the voxels that are
+    used (`anat_mask`). `scan_facts` are alignment and position of each scan, intensities that were
+    scaled to 1, and the transform to the template. `fine_scans` and `scan_brain` are
+    high-resolution scans and brain mask; None if there are no high-resolution scans.
     """
 
     coarse_scans: list[Map]

@@ -10,6 +10,7 @@ _TEMPLATE_ALIGNMENT_TEXT = (
     " maximize mutual information in ANTs [@ants]; cropped to the intracranial volume of the"
     " template;"
 )
+# Alignment by transform type; ``scan`` is the scan that defines the frame.
 _ALIGNMENT_TEXTS = {
     "rigid": (
         "aligned to the {scan} scan with a rigid transform that maximizes mutual"
@@ -32,7 +33,6 @@ _ALIGNMENT_TEXTS = {
         " volume of the template;"
     ),
 }
-"""Alignment by transform type; ``scan`` is the scan that defines the frame."""
 _SCALING_TEXTS = {
     "percentile": (
         "were scaled linearly to the range from 0 to 1, such that the mean intensity in the brain"

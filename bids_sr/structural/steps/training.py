@@ -13,7 +13,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.models.request import TrainingSettings, request_model
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
-from bids_sr.steps.training import ModelFiles, train_or_reuse
+from bids_sr.steps.training import ModelFiles, provide_model
 from bids_sr.steps.training_costs import training_work
 from bids_sr.steps.training_texts import describe_network, read_cards
 from bids_sr.structural.steps.scans import (
@@ -116,7 +116,7 @@ def train_on_scans(
     request = replace(
         request_model(training, SAME_GRID), anat_align=anat_align, anat_scale=anat_scale
     )
-    return train_or_reuse(
+    return provide_model(
         request, tuple(heads) or None, here, scan_mask.affine, joined_contrasts(suffixes)
     )
 

@@ -16,7 +16,7 @@ RUN, SUBJECT = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf", "bids_sr_wf.sub_01_wf"
         (f"{RUN}.srgan.super_resolve", "super-resolution: srgan"),
         (f"{RUN}.correct_motion", "super-resolution: acquired"),
         (f"{SUBJECT}.pair_1_wf.srgan.train_on_pair", "training"),
-        (f"{RUN}.sdmod.estimate_variance", "variance maps of the run"),
+        (f"{RUN}.sdmod.estimate_variance", "prior SD maps of the run"),
         (f"{RUN}.draw_variance", "figures and reports"),
         (f"{RUN}.inject.map_series", "activation maps"),
         (f"{RUN}.compare_halves", "evaluation"),

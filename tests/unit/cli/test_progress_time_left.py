@@ -69,7 +69,7 @@ def replay(
             running[name] -= step * speed
             if running[name] < 1e-9:
                 del running[name]
-                left.end(name, now)
+                left.end(name)
                 for dependent in steps[name].then:
                     open_inputs[dependent] -= 1
                     if not open_inputs[dependent]:

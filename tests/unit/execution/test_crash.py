@@ -60,7 +60,7 @@ def test_a_crash_file_describes_the_crash(node: pe.Node, tmp_path: Path) -> None
     assert text.endswith("".join(TRACEBACK))
 
 
-def test_a_reason_without_traceback_is_shown(node: pe.Node, tmp_path: Path) -> None:
+def test_a_reason_without_traceback_is_shown(node: pe.Node) -> None:
     notice = report_crash(
         node,
         {

@@ -307,7 +307,7 @@ def test_carpet_rows_are_detrended_with_unit_sd():
     assert rows[0, 0] > 5
 
 
-def test_motion_figure_names_missing_columns(tmp_path):
+def test_motion_figure_names_missing_columns():
     table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {
         "framewise_displacement": np.r_[np.nan, np.ones(9)]
     }

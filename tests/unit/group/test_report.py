@@ -88,7 +88,7 @@ def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> Non
     assert all("not necessarily an improvement" in text for text in sizes)
 
 
-def test_a_less_accurate_method_is_called_worse(tmp_path: Path) -> None:
+def test_a_less_accurate_method_is_called_worse() -> None:
     values = {
         "sbl": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},

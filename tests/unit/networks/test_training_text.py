@@ -19,7 +19,7 @@ from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.models import training_record
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe import LossTerm, loss
 from bids_sr.sr.recipe_settings import plain_recipe
 
@@ -50,7 +50,7 @@ def train(monkeypatch, tmp_path):
             **request_fields.pop("about", {}),
         )
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
-        training = TrainingRequest(
+        training = ModelRequest(
             method="tiny",
             unregistered_method=tiny,
             recipe=name,

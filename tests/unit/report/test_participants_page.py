@@ -468,7 +468,7 @@ def test_the_methods_text_of_the_run_is_shown(outputs):
     assert "Made with" not in text
 
 
-def test_the_page_does_not_depend_on_the_working_directory(outputs, tmp_path, monkeypatch):
+def test_the_page_does_not_depend_on_the_working_directory(outputs, monkeypatch):
     out, logs = outputs
     _, expected = page_of(out, logs)
     monkeypatch.chdir(out.parent)

@@ -388,9 +388,7 @@ def _submit_and_interrupt(plugin: Any, step: Any, slurm: FakeSlurm) -> int:
     return int(number)
 
 
-def test_jobs_of_an_interrupted_submission_are_cancelled(
-    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
-) -> None:
+def test_jobs_of_an_interrupted_submission_are_cancelled(slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.add(f"wf.first.1.{jobs.token}")
     other_job = slurm.add("somebody.elses")
     jobs.cancel_all()

@@ -8,7 +8,7 @@ from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.losses.image import MSE
 from bids_sr.networks.training.trainer import train_network as fit_images
 from bids_sr.sr import method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe import LossTerm, Recipe
 
 AFFINE = np.diag([1.0, 1, 1, 1])
@@ -96,7 +96,7 @@ def a_method(ndim=3, **fields):
 def fit(images, changed_recipe, work_dir, ndim=3, progress=None, **fields):
     """Train the tiny method with factor 2, in plane (2D) or along all axes (3D)."""
     factor = (2.0, 2.0, 2.0) if ndim == 3 else (2.0, 2.0, 1.0)
-    request = TrainingRequest(
+    request = ModelRequest(
         method="tiny",
         unregistered_method=a_method(ndim),
         replacement_recipe=changed_recipe,

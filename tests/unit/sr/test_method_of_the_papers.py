@@ -25,7 +25,7 @@ from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import get_operator
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
@@ -194,7 +194,7 @@ def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(Examples, "cut_windows", record_factor)
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     train_network(
-        TrainingRequest(
+        ModelRequest(
             method="li-agnostic",
             recipe="fast",
             replacement_recipe=recipe,

@@ -88,7 +88,7 @@ def expected(prior, images):
 
 
 def patchy(tile, seed=0, contrast=1.0):
-    """Return a variance map (Z, X, Y) with structure smaller than a voxel, like veins and
+    """Return a prior SD map (Z, X, Y) with structure smaller than a voxel, like veins and
     cortex.
     """
     rng = np.random.default_rng(seed)

@@ -310,7 +310,7 @@ def test_another_head_is_recognized(heads: Any, tmp_path: Path) -> None:
     ) or "covers only" in calibration_fluctuations.rejection_reason(facts)
 
 
-def test_a_calibration_run_without_overlap_is_recognized(heads: Any, tmp_path: Path) -> None:
+def test_a_calibration_run_without_overlap_is_recognized(heads: Any) -> None:
     """Keep only half of the slices: the brain reaches into the field of view, but most of it is
     outside.
     """

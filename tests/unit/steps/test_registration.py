@@ -231,9 +231,7 @@ def test_pair_and_bold_are_registered_across_contrasts(tmp_path: Path) -> None:
     assert np.corrcoef(guide.data[truth.data > 300], truth.data[truth.data > 300])[0, 1] > 0.95
 
 
-def test_the_bold_mask_is_limited_to_brain_and_signal_and_ignores_a_failed_registration(
-    tmp_path: Path,
-) -> None:
+def test_the_bold_mask_is_limited_to_brain_and_signal_and_ignores_a_failed_registration() -> None:
     t1w, t1w_mask = brain(2.0)
     boldref = seen(t2star(), SMALL, np.eye(4), noise=15)
     dropout = boldref.data.copy()

@@ -46,7 +46,7 @@ def test_negative_controls_are_described_by_method_and_kind():
     assert text.startswith(
         "As negative controls, srgan was repeated with a model that was not trained on this"
     )
-    assert "instead of the T2* pair; sbl was repeated with left-right mirrored variance" in text
+    assert "instead of the T2* pair; sbl was repeated with left-right mirrored prior" in text
     assert text.endswith(
-        "with shifted variance maps and with a model that was not trained on this participant. "
+        "with shifted prior SD maps and with a model that was not trained on this participant. "
     )

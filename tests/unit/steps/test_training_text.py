@@ -162,7 +162,7 @@ def test_the_text_on_structural_networks_names_the_training_participants(tmp_pat
     assert "A critic was trained together with attunet for inspection only" in text
 
 
-def test_the_text_on_variance_maps_describes_their_inputs():
+def test_the_text_on_prior_sd_maps_describes_their_inputs():
     sbl = TrainingSettings(method="sbl")
     uncalibrated, calibrated = (
         describe_variance(sbl, calibrated=is_calibrated) for is_calibrated in (False, True)
@@ -184,11 +184,11 @@ def test_the_text_on_variance_maps_describes_their_inputs():
     assert describe_variance(TrainingSettings(method="sdmod"), calibrated=False) == ""
     pretrained = TrainingSettings(method="sbl", pretrained=Path("models/of-run-2.safetensors"))
     text = describe_variance(pretrained, calibrated=False)
-    assert "variance maps from another run (sbl, file of-run-2.safetensors)" in text
+    assert "prior SD maps from another run (sbl, file of-run-2.safetensors)" in text
     assert "updates" not in text
 
 
-def test_the_text_on_variance_maps_states_the_result_of_the_self_test(tmp_path):
+def test_the_text_on_prior_sd_maps_states_the_result_of_the_self_test(tmp_path):
     sbl = TrainingSettings(method="sbl")
     good, better, bad = (
         _variance_folder(tmp_path / name, **entries)
@@ -211,7 +211,7 @@ def test_the_text_on_variance_maps_states_the_result_of_the_self_test(tmp_path):
 
 
 def _variance_folder(folder: Path, *, applied: bool, components: int, score: float) -> Path:
-    """Write the card of a finished estimation of variance maps and return its folder."""
+    """Write the card of a finished estimation of prior SD maps and return its folder."""
     card = {"card_version": 1, "method": "sbl", "recipe": "fast", "contrast": "bold"}
     card |= {"orientation": "I-S", "factor": [2, 2, 1], "resolution": {"lowres_mm": [6, 6, 4]}}
     card |= {"weights_sha256": 64 * "0", "applied": applied, "components": components}

@@ -1,4 +1,4 @@
-"""Test the estimation of variance maps of a run, and their use."""
+"""Test the estimation of prior SD maps of a run, and their use."""
 
 import json
 from dataclasses import fields
@@ -257,8 +257,8 @@ def test_a_series_has_the_right_grid_and_is_consistent_with_the_data(files, tmp_
     assert np.abs(np.asarray(image.dataobj) - zero_filled_series)[..., DUMMIES:].std() > 0.3
 
 
-def test_a_network_without_variance_maps_is_rejected_by_name(files, tmp_path):
-    with pytest.raises(ValueError, match="srgan does not use variance maps"):
+def test_a_network_without_prior_sd_maps_is_rejected_by_name(files, tmp_path):
+    with pytest.raises(ValueError, match="srgan does not use prior SD maps"):
         estimate(files, tmp_path / "node", "srgan")
 
 
@@ -328,7 +328,7 @@ def test_a_run_with_too_few_volumes_is_zero_filled(files, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["sbl", "sdmod"])
-def test_a_run_of_five_volumes_has_no_variance_map(files, tmp_path, method):
+def test_a_run_of_five_volumes_has_no_prior_sd_map(files, tmp_path, method):
     bold = nib.load(files / "bold.nii")
     save_image(np.asarray(bold.dataobj)[..., :5], bold.affine, tmp_path / "five.nii", tr=2.0)
     estimation = estimate(files, tmp_path / "node", method, bold=tmp_path / "five.nii", n_dummy=0)
@@ -391,14 +391,15 @@ def test_only_maps_of_the_same_run_and_settings_are_reused(
 ):
     from bids_sr.sr.models import model_store
 
-    folder, fit_variance, fits = estimation.model_file.parent, model_store.fit_variance, []
+    folder, fits = estimation.model_file.parent, []
+    estimate_tested_prior = model_store.estimate_tested_prior
 
-    @wraps(fit_variance)  # counts as the same code
+    @wraps(estimate_tested_prior)  # counts as the same code
     def record_fit(*arguments, **options):
         fits.append(1)
-        return fit_variance(*arguments, **options)
+        return estimate_tested_prior(*arguments, **options)
 
-    monkeypatch.setattr(model_store, "fit_variance", record_fit)
+    monkeypatch.setattr(model_store, "estimate_tested_prior", record_fit)
     reused = estimate(files, tmp_path / "same", model_dir=folder)
     assert not fits
     assert reused.model_file.read_bytes() == estimation.model_file.read_bytes()

@@ -72,7 +72,7 @@ def test_invalid_changes_are_rejected_with_option_reason_and_fix(
         ("sdmod.rounds=3", "expected one of components", "Choose one"),
     ],
 )
-def test_invalid_changes_of_variance_maps_are_rejected_like_those_of_networks(
+def test_invalid_changes_of_prior_sd_maps_are_rejected_like_those_of_networks(
     change: str, reason: str, fix: str
 ) -> None:
     call = ["in", "out", "participant", "--sr-method", "sbl", "sdmod"]
@@ -107,7 +107,7 @@ def test_changes_reach_the_training_step_and_the_methods_text(tmp_path: Path) ->
     assert "settings of the recipe were changed" not in unchanged.methods_text()
 
 
-def test_changes_of_variance_maps_reach_their_estimation_and_the_methods_text(
+def test_changes_of_prior_sd_maps_reach_their_estimation_and_the_methods_text(
     tmp_path: Path,
 ) -> None:
     maker = BidsMaker(tmp_path / "data")

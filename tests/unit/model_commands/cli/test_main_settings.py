@@ -130,7 +130,7 @@ def test_list_shows_the_settings_of_a_method(capsys: pytest.CaptureFixture[str])
     assert all("0.01" in row and "0 to 0.1, equation 2" in row for row in rows)
     assert "sbl: sparse Bayesian learning" in text
     assert (
-        "Settings of the variance maps (change a setting with bids-sr ... --set sbl.SETTING=VALUE)"
+        "Settings of the prior SD maps (change a setting with bids-sr ... --set sbl.SETTING=VALUE)"
         in text
     )
     assert "number of updates of the prior SD maps" in text

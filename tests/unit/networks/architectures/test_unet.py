@@ -27,7 +27,7 @@ from bids_sr.networks.losses.adversarial import CriticScore
 from bids_sr.networks.losses.image import SSIMLoss
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_changes import apply_changes, change_of_method
 
 SMALL = (4, 6, 8)
@@ -509,6 +509,6 @@ def test_setting_a_number_of_patches_replaces_epochs_of_slices(text, count):
 
 def test_sloppy_trainings_are_short():
     method = get_method("attunet")
-    recipe = TrainingRequest(method=method.name, recipe="paper", sloppy=True).effective_recipe
+    recipe = ModelRequest(method=method.name, recipe="paper", sloppy=True).effective_recipe
     assert recipe.steps == 12
     assert not recipe.epochs_of_slices

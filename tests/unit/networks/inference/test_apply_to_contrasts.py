@@ -19,7 +19,7 @@ from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -132,7 +132,7 @@ def test_training_on_two_contrasts_improves_them_and_keeps_the_critic(tmp_path):
     )
     images = contrast_image(high_res, low_res, mask, AFFINE, ("T1w", "T2w"), "sub-01")
     result = train_network(
-        TrainingRequest(
+        ModelRequest(
             method=method.name, recipe="fast", replacement_recipe=recipe, factor=SAME_GRID
         ),
         (images,),

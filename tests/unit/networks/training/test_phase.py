@@ -15,7 +15,7 @@ from bids_sr.networks.training import phase, trainer
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr import method
 from bids_sr.sr.matrices import kspace_crop
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -36,7 +36,7 @@ class Killed(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     """Train briefly with the defaults of these tests."""
-    request = TrainingRequest(
+    request = ModelRequest(
         method=DCNET.name, replacement_recipe=recipe, factor=FACTOR, **{"random_seed": 3} | fields
     )
     return trainer.train_network(request, (pair,), work_dir, progress)

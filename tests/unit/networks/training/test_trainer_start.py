@@ -17,7 +17,7 @@ from bids_sr.networks.training import trainer
 from bids_sr.networks.training.phase import compare_with_interpolations
 from bids_sr.sr import method
 from bids_sr.sr.models import card as cards, model, model_store
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 
 DCNET = method.get_method("dcnet")
 WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.safetensors"
@@ -30,7 +30,7 @@ SHORT = replace(
     hold_out=3,
     patience=None,
 )
-COLD = TrainingRequest(method=DCNET.name, factor=(2.0, 2.0, 1.0), sloppy=True)
+COLD = ModelRequest(method=DCNET.name, factor=(2.0, 2.0, 1.0), sloppy=True)
 WARM = replace(COLD, start_model=model.load_model(WEIGHTS))
 
 
@@ -41,7 +41,7 @@ def start():
 
 def fit(pair, work_dir, changed=SHORT, **fields):
     return trainer.train_network(
-        TrainingRequest(
+        ModelRequest(
             method=DCNET.name,
             replacement_recipe=changed,
             factor=(2.0, 2.0, 1.0),
@@ -110,7 +110,7 @@ def test_models_are_reused_only_with_the_same_start(small_pair, tmp_path):
     for name, request in (("warm", WARM), ("cold", COLD)):
         (tmp_path / name).mkdir()
         card = json.loads(
-            model_store.obtain_model(request, (small_pair,), tmp_path / name)[1].read_text()
+            model_store.make_or_reuse_model(request, (small_pair,), tmp_path / name)[1].read_text()
         )
         assert ("started_from" in card) == (name == "warm")
     for request, matching_folder in ((WARM, "warm"), (COLD, "cold")):

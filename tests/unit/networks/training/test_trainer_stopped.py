@@ -12,7 +12,7 @@ from torch import nn
 
 from bids_sr.networks.training import card_entries, phase as loop, trainer
 from bids_sr.networks.training.phase import read_checkpoint
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.recipe import LossTerm
 
@@ -40,7 +40,7 @@ class Clock:
 def fit(images, changed_recipe, folder, clock=None, minutes=None, **fields):
     """Train the tiny method with a test clock; `minutes` limits the training time."""
     clock = clock or Clock()
-    request = TrainingRequest(
+    request = ModelRequest(
         method="tiny",
         unregistered_method=a_method(),
         replacement_recipe=changed_recipe,
@@ -241,7 +241,7 @@ def test_methods_without_high_resolution_images_have_no_score_of_training_slices
 
 def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_path):
     changed_recipe = recipe(**OBJECTIVES["bce"])
-    request = TrainingRequest(
+    request = ModelRequest(
         method="tiny",
         unregistered_method=a_method(),
         replacement_recipe=changed_recipe,
@@ -353,7 +353,7 @@ def test_a_checkpoint_of_another_precision_is_not_continued(tmp_path):
     ],
 )
 def test_auto_precision_is_mixed_on_a_gpu(precision, device, mixed):
-    request = TrainingRequest(
+    request = ModelRequest(
         method="tiny",
         unregistered_method=a_method(),
         replacement_recipe=recipe(),

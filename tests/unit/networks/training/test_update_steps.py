@@ -20,7 +20,7 @@ from bids_sr.networks.training.phase import Phase
 from bids_sr.networks.training.update_steps import Networks, _freeze_but_last
 from bids_sr.sr import method
 from bids_sr.sr.matrices import upsample
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.recipe_settings import plain_recipe
@@ -133,7 +133,7 @@ def test_self_supervision_compares_the_downsampled_output():
     assert nets.generator.value.item() == pytest.approx(2.01)
 
 
-def test_a_replacement_loss_is_only_used_without_vgg_weights(monkeypatch):
+def test_a_replacement_loss_is_only_used_without_vgg_weights():
     replacement = LossTerm(kind="content", build=MAE, weight=0.5, stands_in=True)
     changed_recipe = recipe(losses=(CONTENT, replacement))
     terms = Networks(changed_recipe, CUBE, ndim=3).terms
@@ -218,7 +218,7 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
     """Return a phase that is not run."""
     phase_examples = examples(changed_recipe, images, ndim, factor)
     return Phase(
-        training=TrainingRequest(
+        training=ModelRequest(
             method="tiny",
             unregistered_method=a_method(ndim),
             replacement_recipe=changed_recipe,

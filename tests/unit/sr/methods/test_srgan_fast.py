@@ -18,7 +18,7 @@ from bids_sr.networks.training import phase, trainer
 from bids_sr.networks.training.trainer import plain_recipe
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN, DCNET = get_method("srgan"), get_method("dcnet")
@@ -28,7 +28,7 @@ UP_SAMPLING = (nn.PixelShuffle, nn.Upsample, nn.ConvTranspose2d)
 
 
 def fit(pair, work_dir, recipe=SHORT, **fields):
-    request = TrainingRequest(
+    request = ModelRequest(
         method=SRGAN.name, replacement_recipe=recipe, factor=FACTOR, random_seed=3, **fields
     )
     return trainer.train_network(request, (pair,), work_dir)

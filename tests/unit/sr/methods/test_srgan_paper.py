@@ -15,7 +15,7 @@ from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models import card as cards, model, model_store
 from bids_sr.sr.models.card import ModelCard
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.recipe_settings import plain_recipe
 
@@ -29,7 +29,7 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     fields = {"recipe": "paper", "random_seed": 3, "vgg_weights": WEIGHTS} | fields
     return trainer.train_network(
-        TrainingRequest(method=SRGAN.name, replacement_recipe=recipe, factor=FACTOR, **fields),
+        ModelRequest(method=SRGAN.name, replacement_recipe=recipe, factor=FACTOR, **fields),
         (pair,),
         work_dir,
         progress,
@@ -209,7 +209,7 @@ def test_a_model_is_only_reused_for_a_training_with_the_same_loss(
     weights_file = WEIGHTS if has_features else None
     result = fit(small_pair, tmp_path / "work", vgg_weights=weights_file)
     weights, _ = model.save_model(tmp_path / "srgan", result.state, result.card)
-    request = TrainingRequest(
+    request = ModelRequest(
         method=SRGAN.name,
         recipe="paper",
         replacement_recipe=SHORT,

@@ -20,7 +20,7 @@ from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards, compatibility, model, model_store
 from bids_sr.sr.models.card import source_path
-from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
+from bids_sr.sr.models.request import ModelRequest, _shorten_recipe
 
 DCNET = get_method("dcnet")
 
@@ -161,7 +161,7 @@ def test_the_orientation_is_the_axis_across_slices(axes, name):
 
 
 FACTOR = (2.0, 2.0, 1.0)
-REQUEST = TrainingRequest(method=DCNET.name, sloppy=True, factor=FACTOR)
+REQUEST = ModelRequest(method=DCNET.name, sloppy=True, factor=FACTOR)
 
 
 def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
@@ -180,7 +180,7 @@ def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
-    first = model_store.obtain_model(REQUEST, (small_pair,), tmp_path / "kept")
+    first = model_store.make_or_reuse_model(REQUEST, (small_pair,), tmp_path / "kept")
     card = json.loads(first[1].read_text())
     assert card["sloppy"] is True
     card["versions"]["bids_sr"] = "0.0.1"  # A new version does not require another training.
@@ -192,7 +192,7 @@ def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
 
     monkeypatch.setattr(model_store, "train_network", train_again)
     request = replace(REQUEST, model_dir=tmp_path / "kept")
-    reused = model_store.obtain_model(request, (small_pair,), make(tmp_path / "new"))
+    reused = model_store.make_or_reuse_model(request, (small_pair,), make(tmp_path / "new"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, reused, strict=True))
 
 
@@ -212,14 +212,16 @@ def make(path):
     ],
 )
 def test_auto_trains_if_anything_differs(small_pair, tmp_path, change, monkeypatch):
-    model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    model_store.make_or_reuse_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     monkeypatch.setattr(model_store, "checksum", str)  # The weights file does not exist.
     request = replace(REQUEST, model_dir=tmp_path / "kept", **change)
     assert model_store._find_model(request, (small_pair,)) is None
 
 
 def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
-    _, card_file, *_ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    _, card_file, *_ = model_store.make_or_reuse_model(
+        REQUEST, (small_pair,), make(tmp_path / "kept")
+    )
     vgg = tmp_path / "vgg19.safetensors"
     vgg.write_bytes(b"first")
     perceptual_entry = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
@@ -244,7 +246,7 @@ def test_the_card_records_whether_training_began_in_mixed_precision(entry, mixed
 
 
 def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):
-    model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    model_store.make_or_reuse_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     other_data = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
     request = replace(REQUEST, model_dir=tmp_path / "kept")
     assert model_store._find_model(request, other_data) is None
@@ -263,13 +265,15 @@ def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair,
     ):
         stem = f"sub-{label}_desc-dcnet_"
         for source_file, name in zip(
-            model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)),
+            model_store.make_or_reuse_model(REQUEST, (pair,), make(tmp_path / label)),
             ("model", "model", "log"),
             strict=True,
         ):
             shutil.copy(source_file, folder / f"{stem}{name}{source_file.suffix}")
     request = replace(REQUEST, model_dir=folder, model_source="reuse", random_seed=7)
-    weights, card, log = model_store.obtain_model(request, (small_pair,), make(tmp_path / "new"))
+    weights, card, log = model_store.make_or_reuse_model(
+        request, (small_pair,), make(tmp_path / "new")
+    )
     assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
@@ -281,18 +285,20 @@ def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair,
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     request = replace(REQUEST, model_dir=tmp_path, model_source="reuse")
     with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
-        model_store.obtain_model(request, (small_pair,), tmp_path)
+        model_store.make_or_reuse_model(request, (small_pair,), tmp_path)
 
 
 def test_a_pretrained_file_requires_no_pair(small_pair, tmp_path):
-    weights, _, _ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
-    target, _, log = model_store.obtain_model(
+    weights, _, _ = model_store.make_or_reuse_model(
+        REQUEST, (small_pair,), make(tmp_path / "kept")
+    )
+    target, _, log = model_store.make_or_reuse_model(
         replace(REQUEST, pretrained=weights), None, make(tmp_path / "new")
     )
     assert target.read_bytes() == weights.read_bytes()
     assert log.read_text().startswith("phase\titeration")
     with pytest.raises(cards.ModelError, match="no training data"):
-        model_store.obtain_model(REQUEST, None, tmp_path)
+        model_store.make_or_reuse_model(REQUEST, None, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -306,7 +312,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
     recipe = _shorten_recipe(DCNET.recipes["fast"])
-    request = TrainingRequest(
+    request = ModelRequest(
         method=DCNET.name, recipe="fast", replacement_recipe=recipe, factor=FACTOR
     )
     result = trainer.train_network(request, (small_pair,), tmp_path / "work")

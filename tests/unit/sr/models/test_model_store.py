@@ -14,7 +14,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
+from bids_sr.sr.models.request import ModelRequest, _shorten_recipe
 from bids_sr.sr.recipe_changes import RecipeChange
 
 CUBE = (2.0, 2.0, 2.0)
@@ -23,8 +23,8 @@ CUBE = (2.0, 2.0, 2.0)
 def obtain(data, out, method="resnet3d", **fields):
     """Obtain a sloppy model; return (weights, card)."""
     out.mkdir(exist_ok=True)
-    request = TrainingRequest(method=method, sloppy=True, **fields)
-    weights, card, _ = model_store.obtain_model(request, data, out)
+    request = ModelRequest(method=method, sloppy=True, **fields)
+    weights, card, _ = model_store.make_or_reuse_model(request, data, out)
     return weights, json.loads(card.read_text())
 
 

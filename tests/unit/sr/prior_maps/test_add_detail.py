@@ -1,4 +1,4 @@
-"""Test series with added detail from variance maps, and negative controls."""
+"""Test series with added detail from prior SD maps, and negative controls."""
 
 import numpy as np
 import pytest

@@ -20,9 +20,9 @@ from variance_helpers import (
 )
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import level_above
-from bids_sr.sr.prior_maps import fit_variance as fitting
+from bids_sr.sr.prior_maps import tested_prior
 from bids_sr.sr.prior_maps.calibration_fit import (
     _CAUTIOUS_WEIGHT,
     _compute_weight,
@@ -90,7 +90,9 @@ def data_of(series, patterns=None, moved=None):
 
 
 def fit(data):
-    return fitting.fit_variance(TrainingRequest(method="sbl", replacement_recipe=RECIPE), data)
+    return tested_prior.estimate_tested_prior(
+        ModelRequest(method="sbl", replacement_recipe=RECIPE), data
+    )
 
 
 def shifted(x_mm):
@@ -125,7 +127,9 @@ def test_a_displaced_calibration_run_is_realigned(participant, moved):
     series, patterns = participant
     displacement = np.eye(4)
     displacement[:2, 3] = moved
-    fitted = fitting._fit_calibration(data_of(series, patterns, moved=displacement), RECIPE, 0)
+    fitted = tested_prior._fit_calibration(
+        data_of(series, patterns, moved=displacement), RECIPE, 0
+    )
     assert fitted.weight == SHARE
     assert fitted.displacement_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)

@@ -1,4 +1,4 @@
-"""Test variance maps estimated from acquired data with a known map."""
+"""Test prior SD maps estimated from acquired data with a known map."""
 
 from dataclasses import replace
 

@@ -283,7 +283,7 @@ def test_a_slice_without_maps_gets_no_detail():
 
 def test_the_number_of_maps_must_equal_the_number_of_correlation_widths():
     grid = whole_of((4, 4, 1), FACTOR)
-    with pytest.raises(ValueError, match="2 variance maps but 1 correlation widths"):
+    with pytest.raises(ValueError, match="2 maps but 1 correlation widths"):
         Prior(region=grid, weight=torch.ones(2, *sizes(grid)), fwhm=(2.0,), noise=0.1)
 
 

@@ -36,7 +36,7 @@ def mask_of(shape=SHAPE):
 
 
 def run_of(seed, volumes, memory, noise):
-    """Return one of many runs of a participant: one variance map, autocorrelated fluctuations, and
+    """Return one of many runs of a participant: one prior SD map, autocorrelated fluctuations, and
     noise.
     """
     x, y, z = SHAPE

@@ -33,7 +33,7 @@ from bids_sr.steps.figures import (
 from bids_sr.steps.figures.display_grids import resample_to
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.steps.training import TrainingReport
+from bids_sr.steps.training import ModelReport
 
 SHAPE, LOW, HIGH_AFFINE, LOW_AFFINE = (
     (24, 24, 6),
@@ -210,7 +210,7 @@ CARD = {"method": "srgan", "held_out": {"iteration": 50, "network": {"psnr": 31.
 
 
 def report_of(log):
-    return TrainingReport(card_file=CARD, log_file=log)
+    return ModelReport(card_file=CARD, log_file=log)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from bids_sr.networks import card_entries
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.model import TrainedModel
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.model import NewModel
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import LogRow
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
@@ -40,24 +40,24 @@ _ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card
 _CONTROL_TEXT = "this control is always applied, without an applicability test"
 
 
-def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
+def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
     """Estimate the prior SD maps of a run, and decide by a self-test whether they are used.
 
     `data` has statistics and mask of the run, and patterns of a calibration. The maps are 0 if
     they are not used. Raises `SeriesError` or `ResolutionError` if the run cannot be used.
     """
-    method, recipe, seed = training.definition, training.variance, training.random_seed
+    method, recipe, seed = request.definition, request.variance, request.random_seed
     if recipe is None:
-        raise SeriesError(f"the method {method.name} does not estimate variance maps")
+        raise SeriesError(f"the method {method.name} does not estimate prior SD maps")
     start_time = time.monotonic()
     log: list[LogRow] = []
-    with torch_threads(training.omp_nthreads):
+    with torch_threads(request.omp_nthreads):
         decision = _run_self_test(method, recipe, data, seed)
         prior = _make_prior(decision, recipe, data, seed, log)
     duration = time.monotonic() - start_time
     _LOG.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
-    card = card_entries(training, data.describe()) | {
-        "code_sha256": compute_code_digest(fit_variance),
+    card = card_entries(request, data.describe()) | {
+        "code_sha256": compute_code_digest(estimate_tested_prior),
         "applied": decision.is_applied,
         "held_out": decision.held_out,
         "components": len(data.statistics.components),
@@ -72,7 +72,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         "weight": prior.weight.half() if is_half else prior.weight,
         "noise": torch.tensor(prior.noise),
     }
-    return TrainedModel(state=state, card=card, log=tuple(log))
+    return NewModel(state=state, card=card, log=tuple(log))
 
 
 def _stack_slices(statistics: TemporalStatistics) -> Tensor:

@@ -1,4 +1,4 @@
-"""Test the self-test of variance maps: noise fails, and fluctuations with a reproducible
+"""Test the self-test of prior SD maps: noise fails, and fluctuations with a reproducible
 map pass.
 """
 
@@ -10,14 +10,14 @@ import torch
 from variance_helpers import acquired, patchy, statistics_of, whole_of
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.prior_maps import lower_resolution_errors, self_test
-from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_test import SelfTest, score_interpolation, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
+from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
@@ -70,7 +70,7 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, recipe=RECIPE, method=METHOD):
-    return fit_variance(TrainingRequest(method=method.name, replacement_recipe=recipe), data)
+    return estimate_tested_prior(ModelRequest(method=method.name, replacement_recipe=recipe), data)
 
 
 def test_a_calibrated_run_has_fewer_and_larger_updates_unless_they_were_chosen():
