@@ -102,7 +102,7 @@ def _run_participant_level(settings: Settings) -> int:
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsample_dataset(settings, plan)
-        record(log_dir, _initial_record(plan))
+        record(log_dir, (*_skip_reasons(plan.skipped), *plan.warnings))
         from bids_sr.cli.participant_level import run_participants
 
         try:
@@ -206,12 +206,6 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     return remaining
 
 
-def _initial_record(plan: "Plan") -> "Iterator[Notice]":
-    """Yield the initial record of a run: skipped runs with reasons, and notices of the checks."""
-    yield from _skip_reasons(plan.skipped)
-    yield from plan.warnings
-
-
 def _skip_reasons(skipped_runs: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
     """Yield the reasons why runs are skipped."""
     for run, problems in skipped_runs.items():
@@ -273,16 +267,15 @@ def _run_group_level(settings: Settings) -> int:
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
-        record(output_dir / "logs" / run, map(_make_absence_notice, inputs.absent))
+        absence_notices = (
+            Notice(what="group level", why=sentence, level="warning", code="left-out")
+            for sentence in inputs.absent
+        )
+        record(output_dir / "logs" / run, absence_notices)
         write_bidsignore(output_dir)
         with report_running(print_line, "Group-level analysis"):
             outcome = inputs.run(settings, print_line)
     return _report_outcome(outcome, settings)
-
-
-def _make_absence_notice(sentence: str) -> Notice:
-    """Return the notice on a participant or run that is missing at the group level."""
-    return Notice(what="group level", why=sentence, level="warning", code="left-out")
 
 
 @collect_rarely()

@@ -242,11 +242,6 @@ def _voxels_text(facts: ParticipantMap) -> str:
     return "the brain (because no voxel is significant at FDR .05)"
 
 
-def _short_voxels_text(facts: ParticipantMap) -> str:
-    """Return the voxels of the medians as text."""
-    return "the significant voxels of all runs together" if facts.in_region else "the brain"
-
-
 def _error_sentence(facts: ParticipantMap) -> str:
     """Return a sentence on the error of the map and its components."""
     combined = facts.combined
@@ -446,9 +441,10 @@ def _error_table(facts: ParticipantMap) -> Markup:
     has_values = [
         any(cell != MISSING for cell in column) for column in zip(*run_rows, strict=True)
     ]
+    voxels = "the significant voxels of all runs together" if facts.in_region else "the brain"
     return table(
-        f"Error of the {facts.series} map (medians over {_short_voxels_text(facts)}, in percent of"
-        " the mean brain signal), and volumes",
+        f"Error of the {facts.series} map (medians over {voxels}, in percent of the mean brain"
+        " signal), and volumes",
         list(compress(heads, has_values)),
         [list(compress(row, has_values)) for row in (combined_row, *run_rows)],
     )

@@ -86,7 +86,8 @@ def forest_figure(
     body_inch = len(labels) * row_inch
     gap_inch = 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
-    text_width = max(map(_measure_texts, panels), default=0)
+    panel_points = [points for panel in panels for points in panel.points.values()]
+    text_width = max((len(point.text) for points in panel_points for point in points), default=0)
     with canvas.style(literal=True):
         fig = canvas.new_figure(12.0, (body_inch + gap_inch) * len(grid) + 0.72)
         figure_inch = fig.get_figheight()
@@ -130,12 +131,6 @@ def forest_figure(
             _share_limits(scale_axes, includes_zero=includes_zero, lowest_value=lowest_value)
         _draw_legend(fig, legend, panels)
     return fig
-
-
-def _measure_texts(panel: ForestPanel) -> int:
-    """Return the length of the longest text in a panel (characters)."""
-    texts = [point.text for points in panel.points.values() for point in points]
-    return max(map(len, texts), default=0)
 
 
 def _draw_panel(

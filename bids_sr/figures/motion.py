@@ -84,7 +84,9 @@ def motion_figure(
                 _write_missing(ax)
             elif len(known_curves) == 1:
                 summary = _summarize(known_curves[0][is_counted], "mm" if "mm" in label else "")
-                _draw_single_curve(ax, times_s, known_curves[0], summary_heading + summary)
+                ax.plot(times_s, known_curves[0], color=canvas.INK, lw=1.0)
+                summary_text = summary_heading + summary
+                ax.text(1.01, 0.5, summary_text, transform=ax.transAxes, va="center", fontsize=8)
             else:
                 _draw_axis_curves(ax, times_s, known_curves)
             if label.startswith("FD") and known_curves:
@@ -125,12 +127,6 @@ def _write_missing(ax: Axes) -> None:
         ha="center",
         color=canvas.SOFT,
     )
-
-
-def _draw_single_curve(ax: Axes, times_s: Array, curve: Array, summary: str) -> None:
-    """Draw a curve with its summary at the right."""
-    ax.plot(times_s, curve, color=canvas.INK, lw=1.0)
-    ax.text(1.01, 0.5, summary, transform=ax.transAxes, va="center", fontsize=8)
 
 
 def _draw_axis_curves(ax: Axes, times_s: Array, curves: Sequence[Array]) -> None:

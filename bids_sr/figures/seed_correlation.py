@@ -14,7 +14,6 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import MAP_COLORS, Scene, highest_point
 from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
 from bids_sr.glm.region_growth import ACTIVE_CC
-from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
@@ -55,7 +54,9 @@ def _make_row(name: str, image: Volume, scene: Scene, cuts: Sequence[Cut]) -> Pa
     correlations = np.where(is_brain, ras_image.data, np.nan)
     brain_map = ras_image.like(correlations)
     thresholded_map = ras_image.like(np.where(correlations >= ACTIVE_CC, correlations, np.nan))
-    fraction_text = number(_active_fraction(correlations), ".1%")
+    finite = correlations[np.isfinite(correlations)]
+    active_fraction = float((finite >= ACTIVE_CC).mean()) if finite.size else float("nan")
+    fraction_text = number(active_fraction, ".1%")
     panels = [
         Panel(cut=cut, layers=scene.make_layer(_correlation_layer(panel_map)))
         for cut in cuts
@@ -67,9 +68,3 @@ def _make_row(name: str, image: Volume, scene: Scene, cuts: Sequence[Cut]) -> Pa
 def _correlation_layer(image: Volume) -> Layer:
     """Return the layer of a correlation map on the common color scale."""
     return Layer(image=image, low=-1.0, high=1.0, colors=_COLORS, alpha=0.85)
-
-
-def _active_fraction(correlations: Array) -> float:
-    """Return the fraction of finite values of at least `ACTIVE_CC`; NaN if none is finite."""
-    finite = correlations[np.isfinite(correlations)]
-    return float((finite >= ACTIVE_CC).mean()) if finite.size else float("nan")

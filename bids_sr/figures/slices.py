@@ -332,7 +332,10 @@ def image_figure(
     `note` is a text below the panels. `tallest_inch` is the largest height of a panel (inches),
     for figures with few panels. `background` is the color of panels.
     """
-    row_labels = [_wrap_label(row_label) for row_label, _ in rows]
+    row_labels = [
+        "\n".join(fill(line, _LABEL_CHARACTERS) for line in row_label.split("\n"))
+        for row_label, _ in rows
+    ]
     panel_rows = [panels for _, panels in rows]
     left_inch = _EDGE_INCH + max(map(_measure_label, row_labels))
     heights = _fit_heights(panel_rows, left_inch, tallest_inch)
@@ -381,11 +384,6 @@ def image_figure(
             color=canvas.INK,
         )
     return fig
-
-
-def _wrap_label(row_label: str) -> str:
-    """Return the label of a row with lines of limited length."""
-    return "\n".join(fill(line, _LABEL_CHARACTERS) for line in row_label.split("\n"))
 
 
 def _measure_label(row_label: str) -> float:

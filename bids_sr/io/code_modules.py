@@ -82,7 +82,7 @@ def read_module(name: str, file: Path) -> Module:
 def _iterate_statements(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Yield statements outside of functions and classes, without those for type checkers."""
     for statement in statements:
-        if isinstance(statement, ast.If) and _is_type_checking(statement.test):
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             yield from _iterate_statements(statement.orelse)
         elif not is_docstring(statement):
             yield statement
@@ -119,11 +119,6 @@ def _iterate_imports_on_use(statement: ast.stmt, package: str) -> Iterator[tuple
             for name in names:
                 yield name, Definition(f"{package}.{module}", name)
                 yield name, Definition(package, call.func.id)
-
-
-def _is_type_checking(condition: ast.expr) -> bool:
-    """Return whether a condition is only true for type checkers."""
-    return isinstance(condition, ast.Name) and condition.id == "TYPE_CHECKING"
 
 
 def _list_defined_names(statement: ast.stmt) -> list[str]:

@@ -6,7 +6,7 @@ labels. Programs that do not know the entities ``contrast`` and ``stat``, such a
 find exactly one sidecar per map.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 Metadata = dict[str, object]
 CONTRASTS, STATISTICS = "Contrasts", "Statistics"
@@ -37,7 +37,8 @@ def join_map_metadata(maps: _Maps) -> Metadata:
     for key in dict.fromkeys(key for content in maps.values() for key in content):
         values = {labels: content[key] for labels, content in maps.items() if key in content}
         if key == _SOURCES:
-            common[key] = _join_lists(values.values())
+            lists = [value for value in values.values() if isinstance(value, list)]
+            common[key] = list(dict.fromkeys(item for items in lists for item in items))
         elif len(values) == len(maps) and key not in nested_keys and _agree(values):
             common[key] = next(iter(values.values()))
         elif has_statistics and key != _WEIGHTS and _agree_within(values, 1):
@@ -72,11 +73,6 @@ def _entries_of(content: Mapping[str, object], key: str, label: str) -> Metadata
     entries = content.get(key)
     selected = entries.get(label) if isinstance(entries, Mapping) else None
     return dict(selected) if isinstance(selected, Mapping) else {}
-
-
-def _join_lists(values: Iterable[object]) -> list[object]:
-    """Return the items of lists in order, without repetition."""
-    return [*dict.fromkeys(item for value in values if isinstance(value, list) for item in value)]
 
 
 def _agree(values: Mapping[tuple[str, str], object]) -> bool:

@@ -17,13 +17,9 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     Floats have six significant digits, which removes rounding noise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    table_lines = ["\t".join(columns), *("\t".join(map(_format_cell, row)) for row in rows)]
+    texts = ([f"{x:.6g}" if isinstance(x, float) else str(x) for x in row] for row in rows)
+    table_lines = ["\t".join(columns), *map("\t".join, texts)]
     path.write_text("\n".join(table_lines) + "\n", encoding="utf-8")
-
-
-def _format_cell(cell: object) -> str:
-    """Return a cell as text; floats have six significant digits."""
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
 
 
 def write_image(

@@ -51,12 +51,6 @@ def _measure_white_matter_depth() -> tuple[Array, Array]:
     return depth * (height > _MIN_HEIGHT_MM), affine
 
 
-def _draw_radius(rng: np.random.Generator) -> float:
-    """Draw the mean radius of a lesion (mm)."""
-    radius_mm = _MEDIAN_RADIUS_MM * np.exp(_RADIUS_LOG_SD * rng.normal())
-    return float(np.clip(radius_mm, _MIN_RADIUS_MM, _MAX_RADIUS_MM))
-
-
 def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     """Return a head with lesions in place of part of the white matter.
 
@@ -70,7 +64,8 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     border = smooth_field(rng, white_matter.shape, 2.5 / voxel_mm)
     lesion = np.zeros_like(white_matter)
     for center in centers[rng.choice(len(centers), count, replace=False)]:
-        radius_mm = _draw_radius(rng)
+        radius_mm = _MEDIAN_RADIUS_MM * np.exp(_RADIUS_LOG_SD * rng.normal())
+        radius_mm = float(np.clip(radius_mm, _MIN_RADIUS_MM, _MAX_RADIUS_MM))
         axes_mm = radius_mm * np.exp(_AXIS_LOG_SD * rng.normal(size=3))
         radius_voxels = np.ceil(2 * axes_mm / voxel_mm).astype(int)
         window = tuple(

@@ -125,18 +125,6 @@ def _is_described(entities: Mapping[str, str]) -> bool:
     return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
 
 
-def _make_dataset_sidecar(content: Mapping[str, object]) -> dict[str, object]:
-    """Return a sidecar for the data set for other programs.
-
-    From this data set, the output directory is another data set.
-    """
-
-    return {
-        key: _name_dataset(value) if key in ("Sources", "SpatialReference") else value
-        for key, value in content.items()
-    }
-
-
 def _name_dataset(value: object) -> object:
     """Return URIs of files in the output directory with its name as a data set.
 
@@ -175,10 +163,13 @@ class _StoredFile:
 
     def rename(self, entities: Mapping[str, str]) -> "_StoredFile":
         """Return the file in a data set for other programs, where some entities differ."""
+        # from this data set, the output directory is another data set
+        metadata = {
+            key: _name_dataset(value) if key in ("Sources", "SpatialReference") else value
+            for key, value in self.metadata.items()
+        }
         return _StoredFile(
-            source=self.source,
-            entities={**self.entities, **entities},
-            metadata=_make_dataset_sidecar(self.metadata),
+            source=self.source, entities={**self.entities, **entities}, metadata=metadata
         )
 
 
@@ -245,7 +236,9 @@ def store(
     images: list[_StoredFile] = []
     for source in (path for path in files if path not in json_files):
         file_entities = _select_entities(source) if own_entities is None else own_entities
-        if among is not None and not _matches_any(file_entities, among):
+        if among is not None and not any(
+            alternative.items() <= file_entities.items() for alternative in among
+        ):
             continue
         name_entities = {**entities, **file_entities, "extension": _find_extension(source)}
         file_sidecar = json_by_stem.get(source.name.partition(".")[0])
@@ -274,21 +267,10 @@ def store(
             else:
                 atomic_files.link_or_copy(first_copy, target)
         if in_output and first_copy and (note_file := json_by_stem.get(image.source.name)):
-            _write_note(first_copy, entities, _read_json(note_file))
+            # the description of a figure is stored next to it
+            atomic_files.write_json(
+                first_copy.with_name(f"{first_copy.name}.json"),
+                {"entities": dict(entities), **_read_json(note_file)},
+            )
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
-
-
-def _matches_any(entities: Mapping[str, str], alternatives: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether entities include all entities of at least one alternative."""
-    return any(alternative.items() <= entities.items() for alternative in alternatives)
-
-
-def _write_note(
-    figure_file: Path, entities: Mapping[str, str], description: Mapping[str, object]
-) -> None:
-    """Write the description of a stored figure next to it, with its entities."""
-    atomic_files.write_json(
-        figure_file.with_name(f"{figure_file.name}.json"),
-        {"entities": dict(entities), **description},
-    )

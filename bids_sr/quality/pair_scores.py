@@ -80,7 +80,7 @@ def slice_scores(
     tested, measured = image.astype(np.float64), reference.astype(np.float64)
     n_voxels = np.array([float(mask[..., z].sum()) for z in slices])
     squared_error = np.array(
-        [_sum_squared_error(tested[..., z], measured[..., z], mask[..., z]) for z in slices]
+        [float(((tested[..., z] - measured[..., z])[mask[..., z]] ** 2).sum()) for z in slices]
     )
     mean_similarity = np.array(
         [
@@ -94,11 +94,6 @@ def slice_scores(
         n_voxels=n_voxels,
         data_range=data_range,
     )
-
-
-def _sum_squared_error(image: Array, reference: Array, mask: Array) -> float:
-    """Return the sum of squared errors in the mask of one slice (X, Y)."""
-    return float(((image - reference)[mask] ** 2).sum())
 
 
 def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:

@@ -306,7 +306,8 @@ def prepare(
     frame_key = (reference_contrast, "highres" if grid is None else "lowres")
     frame = corrected[frame_key]
     if grid is not None:
-        frame = _resample_to_grid(frame, grid)
+        resampled = PointTransform(xfm=np.eye(4)).resample(frame, grid, 3)
+        frame = grid.like(np.maximum(resampled, 0))
     brain, template_to_head, _ = brain_from_head(
         frame,
         template,
@@ -346,12 +347,6 @@ def prepare(
     if extraction == "intracranial":
         extraction_mask = masks.grow(alignment.brain, alignment.frame.affine, _INTRACRANIAL_MM)
     return _interpolate_scans(corrected, alignment, extraction_mask, interpolations, scale)
-
-
-def _resample_to_grid(scan: Volume, grid: Volume) -> Volume:
-    """Resample a scan to a grid in the same coordinates; negative values are set to 0."""
-    resampled = PointTransform(xfm=np.eye(4)).resample(scan, grid, 3)
-    return grid.like(np.maximum(resampled, 0))
 
 
 def _correct_scans(

@@ -165,7 +165,11 @@ def draw_participant(
         participant_html,
     )
 
-    shown_maps = run_maps_figures.sort_maps(map(_as_run_map, maps))
+    # maps are sorted as maps of a single run, which are in the space of its boldref
+    shown_maps = run_maps_figures.sort_maps(
+        replace(combined_map, entities={**combined_map.entities, "space": BOLDREF})
+        for combined_map in maps
+    )
     by_contrast = maps_by_run(resampled_maps)
     if not shown_maps.stats:
         if not by_contrast:
@@ -237,9 +241,8 @@ def _choose_effect(
     The series is the `primary` series, or else an interpolation. The contrast is the mean of all
     conditions, or else the first contrast with a value in `results`. The smoothing is the least.
     """
-    series = next(
-        name for name in (primary, "bspline", ACQUIRED) if _is_available(shown_maps, name)
-    )
+    available_series = {name for by_series in shown_maps.stats.values() for name in by_series}
+    series = next(name for name in (primary, "bspline", ACQUIRED) if name in available_series)
     with_values = [name for name, result in results.items() if result.has_values]
     contrast = shown_maps.choose_contrast(ALL if ALL in results else next(iter(with_values), ""))
     return _ShownEffect(
@@ -249,11 +252,6 @@ def _choose_effect(
         fwhm_mm=shown_maps.find_least_smoothing(contrast, "effect"),
         scale=scale,
     )
-
-
-def _as_run_map(combined_map: Derivative) -> Derivative:
-    """Return a combined map with the space of the map of a single run."""
-    return replace(combined_map, entities={**combined_map.entities, "space": BOLDREF})
 
 
 def _make_file_pattern(entities: Mapping[str, str]) -> str:
@@ -266,11 +264,6 @@ def _make_file_pattern(entities: Mapping[str, str]) -> str:
     for key in keys:
         path = path.replace(f"{key}-{ANY_LABEL}", f"{key}-*")
     return path
-
-
-def _is_available(shown_maps: ShownMaps, series: str) -> bool:
-    """Return whether any statistic of a series has a map."""
-    return any(series in by_series for by_series in shown_maps.stats.values())
 
 
 @frozen

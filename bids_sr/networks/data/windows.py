@@ -135,7 +135,8 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     lowres = _scale_lowres(grids.lowres, scale)
     source = lowres
     if recipe.upsampled_by is not None:
-        source = _interpolate(lowres, recipe.upsampled_by, factor)
+        channels = [upsample(recipe.upsampled_by, channel, factor) for channel in lowres.numpy()]
+        source = _to_tensor(np.stack(channels))
     target = lowres
     if grids.highres is not None and recipe.objective != "self":
         target = _scale_highres(grids.highres, scale, image.gain)
@@ -188,11 +189,6 @@ def _scale_highres(highres: Tensor, scale: _IntensityScale, gain: float | None) 
 def _broadcast(channel_values: NDArray[np.float64]) -> Tensor:
     """Return one value per channel as a tensor that is broadcast to images (C, 1, 1, 1)."""
     return torch.tensor(channel_values, dtype=torch.float32)[:, None, None, None]
-
-
-def _interpolate(lowres: Tensor, name: str, factor: Factor) -> Tensor:
-    """Return an image (C, x, y, z) on the high-resolution grid by the named interpolation."""
-    return _to_tensor(np.stack([upsample(name, channel, factor) for channel in lowres.numpy()]))
 
 
 def _make_grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> _Grids:

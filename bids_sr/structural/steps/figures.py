@@ -1,6 +1,6 @@
 """Figures of structural scans: super-resolved, measured, and without low-resolution scans."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -275,7 +275,9 @@ def draw_scans(
     yield FigureDrawing("scanscoronal", scans_figure(series, measured, scan_mask, None))
     if "FLAIR" in measured:
         method_names = dict.fromkeys(scan.entities["desc"] for scan in made_scans)
-        flairs = {name: series[name]["FLAIR"] for name in (_input_series(series), *method_names)}
+        # the series shown as the input: trilinear if available, as in attention_unet
+        input_series = "linear" if "linear" in series else "bspline"
+        flairs = {name: series[name]["FLAIR"] for name in (input_series, *method_names)}
         flairs["measured"] = measured["FLAIR"]
         edited = None
         if given_wmh_reference is not None:
@@ -424,11 +426,6 @@ def explain_scans(
             "scantraining", training_figure(columns, files.card_file), label=method_label
         )
     yield FigureDrawing("scancard", card_html(files.card_file), label=method_label)
-
-
-def _input_series(series: Collection[str]) -> str:
-    """Return the series shown as the input: trilinear if available, as in attention_unet."""
-    return "linear" if "linear" in series else "bspline"
 
 
 def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
