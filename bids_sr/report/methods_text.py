@@ -104,7 +104,11 @@ def _parse_citation(state: StateInline, silent: bool) -> bool:
 
 
 def _render_citation(
-    self: Any, tokens: Sequence[Any], index: int, options: Any, env: Mapping[str, tuple[str, str]]
+    _self: Any,
+    tokens: Sequence[Any],
+    index: int,
+    _options: Any,
+    env: Mapping[str, tuple[str, str]],
 ) -> str:
     """Render a citation from `env`, the short reference and address of each work by its key."""
     links = [
