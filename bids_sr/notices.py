@@ -196,6 +196,14 @@ class Notice:
         return replace(self, subject="", run="")
 
 
+def whom_text(subject: str, run: str) -> str:
+    """Return the name of a run, or else of a participant, "" if both are empty.
+
+    `subject` is the label of the participant.
+    """
+    return run or (subject and f"sub-{subject}")
+
+
 class UsageError(Exception):
     """Error that a request cannot be carried out; `notice` has the reason and a remedy.
 
@@ -213,14 +221,6 @@ class UsageError(Exception):
         return str(self.notice)
 
 
-def whom_text(subject: str, run: str) -> str:
-    """Return the name of a run, or else of a participant, "" if both are empty.
-
-    `subject` is the label of the participant.
-    """
-    return run or (subject and f"sub-{subject}")
-
-
 def record(folder: Path, notices: Iterable[Notice]) -> None:
     """Append notices to the record in an existing log directory of a run.
 
@@ -234,6 +234,21 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
         os.write(target, text.encode())
     finally:
         os.close(target)
+
+
+def read_failed_steps(logs: Path) -> dict[str, list[Notice]]:
+    """Return the failed steps of the last recorded run of each participant (label).
+
+    Errors without a participant are listed under "".
+    """
+    steps_by_participant: dict[str, list[Notice]] = {}
+    for path in sorted(logs.glob(f"*/{RECORD}")):
+        steps_of_record: dict[str, list[Notice]] = {}
+        for notice in read_record(path.parent):
+            if notice.failed:
+                steps_of_record.setdefault(notice.subject, []).append(notice)
+        steps_by_participant |= steps_of_record
+    return steps_by_participant
 
 
 def read_record(folder: Path) -> list[Notice]:
@@ -260,18 +275,3 @@ def _read_notices(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # truncated because the disk was full, or written by another version
     return tuple(notices)
-
-
-def read_failed_steps(logs: Path) -> dict[str, list[Notice]]:
-    """Return the failed steps of the last recorded run of each participant (label).
-
-    Errors without a participant are listed under "".
-    """
-    steps_by_participant: dict[str, list[Notice]] = {}
-    for path in sorted(logs.glob(f"*/{RECORD}")):
-        steps_of_record: dict[str, list[Notice]] = {}
-        for notice in read_record(path.parent):
-            if notice.failed:
-                steps_of_record.setdefault(notice.subject, []).append(notice)
-        steps_by_participant |= steps_of_record
-    return steps_by_participant

@@ -37,16 +37,6 @@ _TASK_PATTERNS = {  # group of labels → words in the names of tasks
     "visual": r"visual|vision|retino|checker|grating|face|object|scene|movie",
     "auditory": r"audit|tone|sound|speech|listen|music|voice",
 }
-
-
-def is_file(roi: str) -> bool:
-    """Return whether a region or an atlas is specified by a path, which may not exist.
-
-    Paths contain a slash or end with a NIfTI extension.
-    """
-    return "/" in roi or roi.endswith((".nii", ".nii.gz"))
-
-
 AAL2 = "AAL2"
 _AAL2_FILES = ("atlas_aal.nii.gz", "labels_aal.csv")
 # Atlases whose licenses prohibit commercial use → normalized names of the atlas. These atlases are
@@ -83,6 +73,51 @@ _OWN_ATLAS_FIX = (
     " its table must be"
     " in the same directory."
 )
+
+
+class UnknownRegion(ValueError):
+    """Name that is not a region of an atlas."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
+    """Return the atlas labels of a named region; empty for ``brain``, ``auto`` and a file.
+
+    Raises
+    ------
+    UnknownRegion
+        If a part of the name is neither a group nor a label.
+
+    Examples
+    --------
+    >>> region_labels("precentral,Heschl_L")
+    ('Precentral_L', 'Precentral_R', 'Heschl_L')
+    """
+    if roi in (AUTO, BRAIN) or is_file(roi):
+        return ()
+    known = {_normalize(name): name for name in atlas_labels(atlas)}
+    groups = GROUPS if is_aal2(atlas) else {}
+    labels: dict[str, None] = {}
+    for part in roi.split(","):
+        for name in map(_normalize, groups.get(part.strip().lower(), (part,))):
+            matching_labels = [
+                known[region] for region in (name, f"{name}l", f"{name}r") if region in known
+            ]
+            if not matching_labels:
+                raise UnknownRegion(part.strip())
+            labels.update(dict.fromkeys(matching_labels))
+    return tuple(labels)
+
+
+def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
+    """Return the numbers of the labels of an atlas; empty if the atlas does not exist."""
+    try:
+        return find_atlas(atlas).labels
+    except UsageError:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,39 +197,6 @@ def find_atlas(atlas: str = AAL2, template: str = "") -> _AtlasLabels:
     return _find_templateflow_atlas(*atlas.partition(":")[::2], template)
 
 
-def atlas_title(atlas: str) -> str:
-    """Return the name of an atlas for the methods text, with its citation."""
-    if is_file(atlas):
-        return f"user-provided atlas {_parse_atlas_name(Path(atlas))}"
-    return "AAL2 atlas [@aal2]" if is_aal2(atlas) else f"{atlas.replace(':', ', ')} atlas"
-
-
-def is_aal2(atlas: str) -> bool:
-    """Return whether an atlas is AAL2, the only atlas with groups of labels."""
-    return _normalize(atlas) == AAL2.lower()
-
-
-def _parse_atlas_name(path: Path) -> str:
-    """Return the ``atlas`` entity of a file, or else its alphanumeric name."""
-    stem = path.name.partition(".")[0]
-    match = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
-    if match:
-        return match[1]
-    return re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
-
-
-def _find_aal2() -> _AtlasLabels:
-    """Return the packaged atlas AAL2, or raise UsageError if it was removed."""
-    image, table = (PACKAGED_DATA / "atlas-AAL2" / name for name in _AAL2_FILES)
-    if not image.is_file() or not table.is_file():
-        raise UsageError(
-            "atlas",
-            f"the atlas AAL2 was removed from this installation ({image})",
-            f"Install bids-sr again. {_OWN_ATLAS_FIX}",
-        )
-    return _AtlasLabels(AAL2, "", image, table, _read_labels(table, ","))
-
-
 def _read_atlas_file(image: Path) -> _AtlasLabels:
     """Return an atlas of the user, with the label table next to the image."""
     if not image.is_file():
@@ -218,54 +220,16 @@ def _read_atlas_file(image: Path) -> _AtlasLabels:
     return _AtlasLabels(_parse_atlas_name(image), "", image, table, _read_labels(table, "\t"))
 
 
-def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
-    """Return the numbers of the labels in a table, by name."""
-    from bids_sr.io.tables import TABLE_ERRORS, read_rows
-
-    fix = (
-        "A label table must be a UTF-8 text file with the columns index (an integer) and name,"
-        " and with one row per label."
-    )
-    try:
-        rows = [row for _, row in read_rows(table, delimiter=delimiter)[1]]
-    except TABLE_ERRORS as error:
-        raise UsageError(
-            "atlas", f"the label table {table} cannot be read: {error}", fix
-        ) from error
-    if not rows:
-        raise UsageError("atlas", f"the label table {table} does not contain any labels", fix)
-    if missing_columns := [name for name in ("index", "name") if name not in rows[0]]:
+def _find_aal2() -> _AtlasLabels:
+    """Return the packaged atlas AAL2, or raise UsageError if it was removed."""
+    image, table = (PACKAGED_DATA / "atlas-AAL2" / name for name in _AAL2_FILES)
+    if not image.is_file() or not table.is_file():
         raise UsageError(
             "atlas",
-            f"the label table {table} does not have the columns {' and '.join(missing_columns)}",
-            fix,
+            f"the atlas AAL2 was removed from this installation ({image})",
+            f"Install bids-sr again. {_OWN_ATLAS_FIX}",
         )
-    labels: dict[str, int] = {}
-    for number, row in enumerate(rows, 2):
-        name = (row["name"] or "").strip()
-        try:
-            index = float(row["index"] or "")
-            label = int(index)
-        except (TypeError, ValueError, OverflowError):
-            raise UsageError(
-                "atlas",
-                f"the index in line {number} of {table} is not a number: {row['index']}",
-                fix,
-            ) from None
-        if not name or label != index:
-            raise UsageError(
-                "atlas",
-                f"line {number} of {table} must contain an integer index and a label name, but"
-                f" {'the index is not an integer' if name else 'the name is missing'}",
-                fix,
-            )
-        if name in labels:
-            raise UsageError(
-                "atlas", f"line {number} of {table} repeats the label name {name}", fix
-            )
-        if label != 0:  # background
-            labels[name] = label
-    return labels
+    return _AtlasLabels(AAL2, "", image, table, _read_labels(table, ","))
 
 
 def _find_templateflow_atlas(name: str, desc: str, template: str) -> _AtlasLabels:
@@ -330,49 +294,83 @@ def _find_table(image: Path) -> Path | None:
     return next((path for path in paths if path.is_file() and path.stat().st_size > 0), None)
 
 
-def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
-    """Return the numbers of the labels of an atlas; empty if the atlas does not exist."""
+def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
+    """Return the numbers of the labels in a table, by name."""
+    from bids_sr.io.tables import TABLE_ERRORS, read_rows
+
+    fix = (
+        "A label table must be a UTF-8 text file with the columns index (an integer) and name,"
+        " and with one row per label."
+    )
     try:
-        return find_atlas(atlas).labels
-    except UsageError:
-        return {}
+        rows = [row for _, row in read_rows(table, delimiter=delimiter)[1]]
+    except TABLE_ERRORS as error:
+        raise UsageError(
+            "atlas", f"the label table {table} cannot be read: {error}", fix
+        ) from error
+    if not rows:
+        raise UsageError("atlas", f"the label table {table} does not contain any labels", fix)
+    if missing_columns := [name for name in ("index", "name") if name not in rows[0]]:
+        raise UsageError(
+            "atlas",
+            f"the label table {table} does not have the columns {' and '.join(missing_columns)}",
+            fix,
+        )
+    labels: dict[str, int] = {}
+    for number, row in enumerate(rows, 2):
+        name = (row["name"] or "").strip()
+        try:
+            index = float(row["index"] or "")
+            label = int(index)
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(
+                "atlas",
+                f"the index in line {number} of {table} is not a number: {row['index']}",
+                fix,
+            ) from None
+        if not name or label != index:
+            raise UsageError(
+                "atlas",
+                f"line {number} of {table} must contain an integer index and a label name, but"
+                f" {'the index is not an integer' if name else 'the name is missing'}",
+                fix,
+            )
+        if name in labels:
+            raise UsageError(
+                "atlas", f"line {number} of {table} repeats the label name {name}", fix
+            )
+        if label != 0:  # background
+            labels[name] = label
+    return labels
 
 
-class UnknownRegion(ValueError):
-    """Name that is not a region of an atlas."""
+def atlas_title(atlas: str) -> str:
+    """Return the name of an atlas for the methods text, with its citation."""
+    if is_file(atlas):
+        return f"user-provided atlas {_parse_atlas_name(Path(atlas))}"
+    return "AAL2 atlas [@aal2]" if is_aal2(atlas) else f"{atlas.replace(':', ', ')} atlas"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
 
+def is_file(roi: str) -> bool:
+    """Return whether a region or an atlas is specified by a path, which may not exist.
 
-def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
-    """Return the atlas labels of a named region; empty for ``brain``, ``auto`` and a file.
-
-    Raises
-    ------
-    UnknownRegion
-        If a part of the name is neither a group nor a label.
-
-    Examples
-    --------
-    >>> region_labels("precentral,Heschl_L")
-    ('Precentral_L', 'Precentral_R', 'Heschl_L')
+    Paths contain a slash or end with a NIfTI extension.
     """
-    if roi in (AUTO, BRAIN) or is_file(roi):
-        return ()
-    known = {_normalize(name): name for name in atlas_labels(atlas)}
-    groups = GROUPS if is_aal2(atlas) else {}
-    labels: dict[str, None] = {}
-    for part in roi.split(","):
-        for name in map(_normalize, groups.get(part.strip().lower(), (part,))):
-            matching_labels = [
-                known[region] for region in (name, f"{name}l", f"{name}r") if region in known
-            ]
-            if not matching_labels:
-                raise UnknownRegion(part.strip())
-            labels.update(dict.fromkeys(matching_labels))
-    return tuple(labels)
+    return "/" in roi or roi.endswith((".nii", ".nii.gz"))
+
+
+def _parse_atlas_name(path: Path) -> str:
+    """Return the ``atlas`` entity of a file, or else its alphanumeric name."""
+    stem = path.name.partition(".")[0]
+    match = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
+    if match:
+        return match[1]
+    return re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
+
+
+def is_aal2(atlas: str) -> bool:
+    """Return whether an atlas is AAL2, the only atlas with groups of labels."""
+    return _normalize(atlas) == AAL2.lower()
 
 
 def _normalize(name: str) -> str:

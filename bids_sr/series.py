@@ -98,6 +98,16 @@ class SeriesLabel:
     variant: str = ""
 
 
+def series_names(methods: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the series of methods."""
+    return tuple(map(series_name, methods))
+
+
+def same_name(compared: str) -> str:
+    """Return the name of the acquired series smoothed to the resolution of a compared series."""
+    return series_name(compared, SAME)
+
+
 def series_name(method: str, variant: str = "") -> str:
     """Return the series name of a method or variant.
 
@@ -110,14 +120,15 @@ def series_name(method: str, variant: str = "") -> str:
     return method.replace("-", "") + variant
 
 
-def series_names(methods: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of the series of methods."""
-    return tuple(map(series_name, methods))
+def get_kind(name: str) -> KindOfSeries:
+    """Return the kind of a series from its name."""
+    return parse_series_name(name).kind
 
 
-def same_name(compared: str) -> str:
-    """Return the name of the acquired series smoothed to the resolution of a compared series."""
-    return series_name(compared, SAME)
+def is_variant_of(name: str, methods: Iterable[str]) -> bool:
+    """Return whether a series is a variant of one of some methods, such as a placebo."""
+    label = parse_series_name(name)
+    return bool(label.variant) and label.method in methods
 
 
 @cache
@@ -142,25 +153,6 @@ def parse_series_name(name: str) -> SeriesLabel:
     return SeriesLabel(name, variant_kind, match["method"], match["variant"])
 
 
-def get_kind(name: str) -> KindOfSeries:
-    """Return the kind of a series from its name."""
-    return parse_series_name(name).kind
-
-
-def is_variant_of(name: str, methods: Iterable[str]) -> bool:
-    """Return whether a series is a variant of one of some methods, such as a placebo."""
-    label = parse_series_name(name)
-    return bool(label.variant) and label.method in methods
-
-
-class _MapLabel(NamedTuple):
-    """Series, smoothing (mm FWHM) and kind of region ("" for a map) of a ``desc-`` label."""
-
-    series: str
-    fwhm_mm: float
-    region: str
-
-
 def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
     """Return the ``desc-`` label of a map.
 
@@ -172,6 +164,14 @@ def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
     """
     tenths = round(fwhm_mm * 10)
     return f"{series}Fwhm{tenths}{region}" if tenths else f"{series}{region}"
+
+
+class _MapLabel(NamedTuple):
+    """Series, smoothing (mm FWHM) and kind of region ("" for a map) of a ``desc-`` label."""
+
+    series: str
+    fwhm_mm: float
+    region: str
 
 
 def parse_map_label(label: str) -> _MapLabel:

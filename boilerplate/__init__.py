@@ -15,6 +15,13 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 
+@cache
+def data_of(name: str) -> dict[str, Any]:
+    """Read a JSON file of the package data; the content is cached."""
+    content: dict[str, Any] = json.loads(path(name).read_text(encoding="utf-8"))
+    return content
+
+
 def path(name: str) -> Path:
     """Return the absolute path of a package data file.
 
@@ -34,11 +41,13 @@ def path(name: str) -> Path:
     return file
 
 
-@cache
-def data_of(name: str) -> dict[str, Any]:
-    """Read a JSON file of the package data; the content is cached."""
-    content: dict[str, Any] = json.loads(path(name).read_text(encoding="utf-8"))
-    return content
+def bibliography() -> str:
+    """Return all references as one BibTeX text with one entry per key.
+
+    Files ``bib/*.bib`` are read in alphabetical order.
+    """
+    texts = [file.read_text(encoding="utf-8") for file in sorted((HERE / "bib").glob("*.bib"))]
+    return "\n".join(entry + "\n" for entry in split_bibtex("\n".join(texts)).values())
 
 
 def split_bibtex(text: str) -> dict[str, str]:
@@ -47,12 +56,3 @@ def split_bibtex(text: str) -> dict[str, str]:
     for entry in ("\n" + text).split("\n@")[1:]:
         entries.setdefault(entry.partition("{")[2].partition(",")[0].strip(), "@" + entry.strip())
     return entries
-
-
-def bibliography() -> str:
-    """Return all references as one BibTeX text with one entry per key.
-
-    Files ``bib/*.bib`` are read in alphabetical order.
-    """
-    texts = [file.read_text(encoding="utf-8") for file in sorted((HERE / "bib").glob("*.bib"))]
-    return "\n".join(entry + "\n" for entry in split_bibtex("\n".join(texts)).values())

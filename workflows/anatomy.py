@@ -83,19 +83,6 @@ class Anatomy:
     surfaces: Sequence[Surfaces] = ()
 
 
-@frozen
-class _ExtractedBrain:
-    """Bias-corrected T1w image with its brain mask.
-
-    `start_xfm`: initial alignment of the normalization; None if it still has to be estimated.
-    """
-
-    t1w_preproc: Image
-    t1w_mask: Mask
-    brain_facts: Facts
-    start_xfm: Transforms | None
-
-
 def fit_anatomy(
     analysis: Analysis, subject: Subject, outputs: Outputs, *, template_space: str, roi: str
 ) -> Anatomy:
@@ -170,6 +157,19 @@ def fit_anatomy(
     )
 
 
+@frozen
+class _ExtractedBrain:
+    """Bias-corrected T1w image with its brain mask.
+
+    `start_xfm`: initial alignment of the normalization; None if it still has to be estimated.
+    """
+
+    t1w_preproc: Image
+    t1w_mask: Mask
+    brain_facts: Facts
+    start_xfm: Transforms | None
+
+
 def _find_brain(
     settings: Settings, subject: Subject, template: Image, template_mask: Mask, template_space: str
 ) -> _ExtractedBrain:
@@ -218,57 +218,6 @@ def _store_brain(extracted_brain: _ExtractedBrain, outputs: Outputs) -> None:
         sidecar=anatomy.BRAIN_SIDECAR,
         exported_as={},
     )
-
-
-def _register_to_template(
-    settings: Settings,
-    subject: Subject,
-    extracted_brain: _ExtractedBrain,
-    template: Image,
-    template_mask: Mask,
-    outputs: Outputs,
-    space: str,
-) -> tuple[TemplateRegistration, Image]:
-    """Register the T1w image to a template, or import the transforms.
-
-    Returns the registration and the T1w image in template space.
-    """
-    seed, sloppy = settings.resources.random_seed, settings.run.sloppy
-    imported_xfms = {} if subject.precomputed is None else subject.precomputed.spaces
-    if space in imported_xfms:
-        t1w2std_xfm, std2t1w_xfm, std_t1w = imported.show_in_template(
-            extracted_brain.t1w_preproc, template, *imported_xfms[space], random_seed=seed
-        )
-    else:
-        start_xfm = extracted_brain.start_xfm
-        if start_xfm is None:
-            start_xfm = anatomy.find_start(
-                extracted_brain.t1w_preproc,
-                template,
-                template_mask,
-                random_seed=seed,
-                sloppy=sloppy,
-            )
-        t1w2std_xfm, std2t1w_xfm, std_t1w = anatomy.normalize_t1w(
-            extracted_brain.t1w_preproc,
-            extracted_brain.t1w_mask,
-            start_xfm,
-            template,
-            template_mask,
-            random_seed=seed,
-            sloppy=sloppy,
-        )
-    for xfm, origin, target in ((t1w2std_xfm, "T1w", space), (std2t1w_xfm, space, "T1w")):
-        entities = {"from": origin, "to": target, "mode": "image", "suffix": "xfm"}
-        outputs.store(xfm, {**entities, "extension": ".h5"}, exported_as={})
-    template_registration = TemplateRegistration(
-        space=space,
-        template=template,
-        template_mask=template_mask,
-        t1w2std_xfm=t1w2std_xfm,
-        std2t1w_xfm=std2t1w_xfm,
-    )
-    return template_registration, std_t1w
 
 
 def _find_tissues(
@@ -405,10 +354,55 @@ def _register_to_other_templates(
     return templates
 
 
-def _has_spheres(subject: Subject) -> bool:
-    """Return whether a participant has surfaces with a registration to fsaverage."""
-    surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
-    return {"white", "pial", "sphere"} <= surfaces.keys()
+def _register_to_template(
+    settings: Settings,
+    subject: Subject,
+    extracted_brain: _ExtractedBrain,
+    template: Image,
+    template_mask: Mask,
+    outputs: Outputs,
+    space: str,
+) -> tuple[TemplateRegistration, Image]:
+    """Register the T1w image to a template, or import the transforms.
+
+    Returns the registration and the T1w image in template space.
+    """
+    seed, sloppy = settings.resources.random_seed, settings.run.sloppy
+    imported_xfms = {} if subject.precomputed is None else subject.precomputed.spaces
+    if space in imported_xfms:
+        t1w2std_xfm, std2t1w_xfm, std_t1w = imported.show_in_template(
+            extracted_brain.t1w_preproc, template, *imported_xfms[space], random_seed=seed
+        )
+    else:
+        start_xfm = extracted_brain.start_xfm
+        if start_xfm is None:
+            start_xfm = anatomy.find_start(
+                extracted_brain.t1w_preproc,
+                template,
+                template_mask,
+                random_seed=seed,
+                sloppy=sloppy,
+            )
+        t1w2std_xfm, std2t1w_xfm, std_t1w = anatomy.normalize_t1w(
+            extracted_brain.t1w_preproc,
+            extracted_brain.t1w_mask,
+            start_xfm,
+            template,
+            template_mask,
+            random_seed=seed,
+            sloppy=sloppy,
+        )
+    for xfm, origin, target in ((t1w2std_xfm, "T1w", space), (std2t1w_xfm, space, "T1w")):
+        entities = {"from": origin, "to": target, "mode": "image", "suffix": "xfm"}
+        outputs.store(xfm, {**entities, "extension": ".h5"}, exported_as={})
+    template_registration = TemplateRegistration(
+        space=space,
+        template=template,
+        template_mask=template_mask,
+        t1w2std_xfm=t1w2std_xfm,
+        std2t1w_xfm=std2t1w_xfm,
+    )
+    return template_registration, std_t1w
 
 
 def _process_spaces(
@@ -483,3 +477,9 @@ def _store_template_mask(
         sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
         exported_only=True,
     )
+
+
+def _has_spheres(subject: Subject) -> bool:
+    """Return whether a participant has surfaces with a registration to fsaverage."""
+    surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
+    return {"white", "pial", "sphere"} <= surfaces.keys()

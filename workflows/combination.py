@@ -90,11 +90,6 @@ class CombinedMaps:
         return _make_scope_name(self.group)
 
 
-def _make_scope_name(group: RunGroup) -> str:
-    """Return the name of the subworkflow that combines a group of runs."""
-    return f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
-
-
 def combine_participant(
     analysis: Analysis, processed_runs: Sequence[ProcessedRun], anat: Anatomy | None
 ) -> list[CombinedMaps]:
@@ -125,6 +120,21 @@ def combine_participant(
             ),
         )
     return combined_maps
+
+
+@frozen
+class _CombinedSeries:
+    """Combined maps of one series.
+
+    `maps`, `space_maps`: maps and regions in the frame of the first run and in other spaces.
+    `rows`: size of the regions and expected share of the wrong sign. `skipped_runs`: reason by
+    name of the run.
+    """
+
+    maps: list[Map]
+    space_maps: list[Map]
+    rows: Rows
+    skipped_runs: Mapping[str, str]
 
 
 def _combine_group(
@@ -208,19 +218,146 @@ def _combine_group(
     )
 
 
-@frozen
-class _CombinedSeries:
-    """Combined maps of one series.
+def _make_scope_name(group: RunGroup) -> str:
+    """Return the name of the subworkflow that combines a group of runs."""
+    return f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
 
-    `maps`, `space_maps`: maps and regions in the frame of the first run and in other spaces.
-    `rows`: size of the regions and expected share of the wrong sign. `skipped_runs`: reason by
-    name of the run.
+
+@frozen
+class _RegisteredRun:
+    """Further run in the frame of the first run.
+
+    `first2run_xfm`: transform from points of the first boldref. `framed_boldref`: boldref on the
+    grid of the first run. `run_scale`: signal relative to the first run.
     """
 
-    maps: list[Map]
-    space_maps: list[Map]
-    rows: Rows
-    skipped_runs: Mapping[str, str]
+    first2run_xfm: Transforms
+    framed_boldref: Image
+    run_scale: Facts
+
+
+def _register_run(
+    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, percent: bool
+) -> _RegisteredRun:
+    """Register the boldref of a run to the boldref of the first run, and compare both."""
+    with subworkflow(scope_name(name)):
+        xfm = combined_runs.register_to_first_run(
+            run.fitted_run.motion.boldref,
+            first.fitted_run.motion.boldref,
+            run.fitted_run.registration.bold_mask,
+            first.fitted_run.registration.bold_mask,
+            random_seed=run.plan.random_seed,
+        )
+        resampled_boldref, scale = sibling_runs.compare_with_first_run(
+            run.fitted_run.motion.boldref,
+            first.fitted_run.motion.boldref,
+            first.fitted_run.registration.bold_mask,
+            xfm,
+            run=name,
+            first=first_name,
+            percent=percent,
+        )
+    return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
+
+
+def _resample_series(
+    series: str,
+    runs: Mapping[str, ProcessedRun],
+    first: ProcessedRun,
+    registered_runs: Mapping[str, _RegisteredRun],
+    group: RunGroup,
+    contrasts: Sequence[str],
+) -> list[Map]:
+    """Resample the maps of a series in all runs to the frame of the first run."""
+    # the acquired maps are also compared between runs before any series is combined, and nipype
+    # does not allow workflows that depend on each other
+    scope = "acquired_maps" if series == ACQUIRED else series
+    with subworkflow(scope, high_resolution=series != ACQUIRED):
+        return concatenate(
+            _resample_run(name, run, series, first, registered_runs.get(name), group, contrasts)
+            for name, run in runs.items()
+        )
+
+
+def _resample_run(
+    name: str,
+    run: ProcessedRun,
+    series: str,
+    first: ProcessedRun,
+    registered_run: _RegisteredRun | None,
+    group: RunGroup,
+    contrasts: Sequence[str],
+) -> list[Map]:
+    """Resample the maps of a series to the frame of the first run, and to its scale."""
+    mapped_series: MappedSeries = run.maps.series[series]
+    with subworkflow(scope_name(name)):
+        resampled = combined_runs.resample_run_maps(
+            mapped_series.maps,
+            mapped_series.series.mask,
+            _find_frame_mask(first, series),
+            run.fitted_run.motion.boldref,
+            run.fitted_run.registration.bold_mask,
+            space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
+            first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
+            run_scale=None if registered_run is None else registered_run.run_scale,
+            card=mapped_series.series.card_file,
+            run=name,
+            contrasts=contrasts,
+            percent=group.over_sessions,
+        )
+        n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
+        seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
+        expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
+        return resampled
+
+
+def _check_agreement(
+    analysis: Analysis,
+    group: RunGroup,
+    acquired_maps: list[Map],
+    first_name: str,
+    first: ProcessedRun,
+    registered_runs: Mapping[str, _RegisteredRun],
+) -> Facts:
+    """Compare the runs of a group, to leave out runs that do not match.
+
+    `acquired_maps`: maps of the acquired series of all runs in the frame of the first run.
+    """
+    agreement = sibling_runs.check_runs(
+        acquired_maps,
+        {name: run.framed_boldref for name, run in registered_runs.items()},
+        {name: run.run_scale for name, run in registered_runs.items()},
+        first.fitted_run.motion.boldref,
+        first.fitted_run.registration.bold_mask,
+        first=first_name,
+        combine_all=analysis.settings.activation.combine_all_runs,
+    )
+    n_pairs = len(group.runs) * (len(group.runs) - 1)
+    expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
+    return agreement
+
+
+def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
+    """Return the names of the series whose maps are combined.
+
+    These are the acquired series, the B-spline series, the methods, the measured and compared
+    series, and baselines named by the user, whether or not their maps are stored.
+    """
+    names: dict[str, None] = {}
+    for run in runs:
+        method_series = series_names(run.plan.stored.methods)
+        series_order = (
+            ACQUIRED,
+            _INTERPOLATION,
+            MEASURED,
+            *run.plan.methods,
+            *run.plan.compared_names,
+            *method_series,
+        )
+        for name in run.maps.series:
+            if name in series_order:
+                names[name] = None
+    return list(names)
 
 
 def _select_shared_contrasts(group: RunGroup, names: Collection[str]) -> dict[str, list[str]]:
@@ -230,6 +367,69 @@ def _select_shared_contrasts(group: RunGroup, names: Collection[str]) -> dict[st
         for contrast, contrast_runs in group.contrasts.items()
     }
     return {contrast: run_names for contrast, run_names in contrasts.items() if len(run_names) > 1}
+
+
+def _scale_errors(
+    series: str,
+    runs: Mapping[str, ProcessedRun],
+    first: ProcessedRun,
+    registered_runs: Mapping[str, _RegisteredRun],
+    contrasts: Mapping[str, list[str]],
+    resampled_maps: list[Map],
+    acquired_maps: list[Map],
+    agreement: Facts,
+) -> list[Map]:
+    """Estimate the reconstruction error of the runs from the mean acquired effect of all runs.
+
+    `runs` of the group have the series, by name. The boldref of the `first` run of the group is
+    the frame, and `registered_runs` are the further runs. `contrasts` are the names of the runs to
+    combine, by contrast. `resampled_maps` of the series and `acquired_maps` of the acquired series
+    are in the frame of the first run, of all runs. `agreement` compares the runs.
+
+    Returns the SD of the reconstruction error of each run and contrast, in the frame of the first
+    run and in the output spaces; empty if the method of the series has no prior.
+    """
+    frame_mask = _find_frame_mask(first, series)
+    error_maps: list[list[Map]] = []
+    for name, run in runs.items():
+        mapped_series = run.maps.series[series]
+        if mapped_series.error_powers is None:
+            continue
+        registered_run = registered_runs.get(name)
+        n_widths = len(run.plan.maps.smoothing)
+        with (
+            subworkflow(series, high_resolution=True),
+            subworkflow(scope_name(f"{name}_error")),
+        ):
+            sd_maps = shared_error.scale_run_error(
+                resampled_maps,
+                acquired_maps,
+                mapped_series.error_powers,
+                mapped_series.series.mask,
+                run.fitted_run.registration.bold_mask,
+                frame_mask,
+                first.fitted_run.registration.bold_mask,
+                agreement,
+                first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
+                run=name,
+                contrasts=contrasts,
+            )
+            seconds = _SCALING_S * len(contrasts) * n_widths
+            expect_cost(sd_maps, RunTime(always=0.3, high=seconds))
+            error_maps.append(sd_maps)
+            if first.model.grids:
+                error_maps.append(
+                    spaces.maps_to_spaces(sd_maps, frame_mask, list(first.model.grids.values()))
+                )
+    return concatenate(error_maps)
+
+
+def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
+    """Return the brain on the grid of the combined maps of a series."""
+    if series in first.maps.series:
+        return first.maps.series[series].series.mask
+    registration = first.fitted_run.registration
+    return registration.bold_mask if series == ACQUIRED else registration.bold_mask_hr
 
 
 def _test_series(
@@ -343,204 +543,11 @@ def _combine_series(
     return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs)
 
 
-@frozen
-class _RegisteredRun:
-    """Further run in the frame of the first run.
-
-    `first2run_xfm`: transform from points of the first boldref. `framed_boldref`: boldref on the
-    grid of the first run. `run_scale`: signal relative to the first run.
-    """
-
-    first2run_xfm: Transforms
-    framed_boldref: Image
-    run_scale: Facts
-
-
-def _register_run(
-    name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, percent: bool
-) -> _RegisteredRun:
-    """Register the boldref of a run to the boldref of the first run, and compare both."""
-    with subworkflow(scope_name(name)):
-        xfm = combined_runs.register_to_first_run(
-            run.fitted_run.motion.boldref,
-            first.fitted_run.motion.boldref,
-            run.fitted_run.registration.bold_mask,
-            first.fitted_run.registration.bold_mask,
-            random_seed=run.plan.random_seed,
-        )
-        resampled_boldref, scale = sibling_runs.compare_with_first_run(
-            run.fitted_run.motion.boldref,
-            first.fitted_run.motion.boldref,
-            first.fitted_run.registration.bold_mask,
-            xfm,
-            run=name,
-            first=first_name,
-            percent=percent,
-        )
-    return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
-
-
-def _check_agreement(
-    analysis: Analysis,
-    group: RunGroup,
-    acquired_maps: list[Map],
-    first_name: str,
-    first: ProcessedRun,
-    registered_runs: Mapping[str, _RegisteredRun],
-) -> Facts:
-    """Compare the runs of a group, to leave out runs that do not match.
-
-    `acquired_maps`: maps of the acquired series of all runs in the frame of the first run.
-    """
-    agreement = sibling_runs.check_runs(
-        acquired_maps,
-        {name: run.framed_boldref for name, run in registered_runs.items()},
-        {name: run.run_scale for name, run in registered_runs.items()},
-        first.fitted_run.motion.boldref,
-        first.fitted_run.registration.bold_mask,
-        first=first_name,
-        combine_all=analysis.settings.activation.combine_all_runs,
-    )
-    n_pairs = len(group.runs) * (len(group.runs) - 1)
-    expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
-    return agreement
-
-
-def _resample_series(
-    series: str,
-    runs: Mapping[str, ProcessedRun],
-    first: ProcessedRun,
-    registered_runs: Mapping[str, _RegisteredRun],
-    group: RunGroup,
-    contrasts: Sequence[str],
-) -> list[Map]:
-    """Resample the maps of a series in all runs to the frame of the first run."""
-    # the acquired maps are also compared between runs before any series is combined, and nipype
-    # does not allow workflows that depend on each other
-    scope = "acquired_maps" if series == ACQUIRED else series
-    with subworkflow(scope, high_resolution=series != ACQUIRED):
-        return concatenate(
-            _resample_run(name, run, series, first, registered_runs.get(name), group, contrasts)
-            for name, run in runs.items()
-        )
-
-
-def _resample_run(
-    name: str,
-    run: ProcessedRun,
-    series: str,
-    first: ProcessedRun,
-    registered_run: _RegisteredRun | None,
-    group: RunGroup,
-    contrasts: Sequence[str],
-) -> list[Map]:
-    """Resample the maps of a series to the frame of the first run, and to its scale."""
-    mapped_series: MappedSeries = run.maps.series[series]
-    with subworkflow(scope_name(name)):
-        resampled = combined_runs.resample_run_maps(
-            mapped_series.maps,
-            mapped_series.series.mask,
-            _find_frame_mask(first, series),
-            run.fitted_run.motion.boldref,
-            run.fitted_run.registration.bold_mask,
-            space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
-            first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
-            run_scale=None if registered_run is None else registered_run.run_scale,
-            card=mapped_series.series.card_file,
-            run=name,
-            contrasts=contrasts,
-            percent=group.over_sessions,
-        )
-        n_maps = _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.maps.smoothing)
-        seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
-        expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
-        return resampled
-
-
-def _scale_errors(
-    series: str,
-    runs: Mapping[str, ProcessedRun],
-    first: ProcessedRun,
-    registered_runs: Mapping[str, _RegisteredRun],
-    contrasts: Mapping[str, list[str]],
-    resampled_maps: list[Map],
-    acquired_maps: list[Map],
-    agreement: Facts,
-) -> list[Map]:
-    """Estimate the reconstruction error of the runs from the mean acquired effect of all runs.
-
-    `runs` of the group have the series, by name. The boldref of the `first` run of the group is
-    the frame, and `registered_runs` are the further runs. `contrasts` are the names of the runs to
-    combine, by contrast. `resampled_maps` of the series and `acquired_maps` of the acquired series
-    are in the frame of the first run, of all runs. `agreement` compares the runs.
-
-    Returns the SD of the reconstruction error of each run and contrast, in the frame of the first
-    run and in the output spaces; empty if the method of the series has no prior.
-    """
-    frame_mask = _find_frame_mask(first, series)
-    error_maps: list[list[Map]] = []
-    for name, run in runs.items():
-        mapped_series = run.maps.series[series]
-        if mapped_series.error_powers is None:
-            continue
-        registered_run = registered_runs.get(name)
-        n_widths = len(run.plan.maps.smoothing)
-        with (
-            subworkflow(series, high_resolution=True),
-            subworkflow(scope_name(f"{name}_error")),
-        ):
-            sd_maps = shared_error.scale_run_error(
-                resampled_maps,
-                acquired_maps,
-                mapped_series.error_powers,
-                mapped_series.series.mask,
-                run.fitted_run.registration.bold_mask,
-                frame_mask,
-                first.fitted_run.registration.bold_mask,
-                agreement,
-                first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
-                run=name,
-                contrasts=contrasts,
-            )
-            seconds = _SCALING_S * len(contrasts) * n_widths
-            expect_cost(sd_maps, RunTime(always=0.3, high=seconds))
-            error_maps.append(sd_maps)
-            if first.model.grids:
-                error_maps.append(
-                    spaces.maps_to_spaces(sd_maps, frame_mask, list(first.model.grids.values()))
-                )
-    return concatenate(error_maps)
-
-
-def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
-    """Return the brain on the grid of the combined maps of a series."""
-    if series in first.maps.series:
-        return first.maps.series[series].series.mask
-    registration = first.fitted_run.registration
-    return registration.bold_mask if series == ACQUIRED else registration.bold_mask_hr
-
-
-def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
-    """Return the names of the series whose maps are combined.
-
-    These are the acquired series, the B-spline series, the methods, the measured and compared
-    series, and baselines named by the user, whether or not their maps are stored.
-    """
-    names: dict[str, None] = {}
-    for run in runs:
-        method_series = series_names(run.plan.stored.methods)
-        series_order = (
-            ACQUIRED,
-            _INTERPOLATION,
-            MEASURED,
-            *run.plan.methods,
-            *run.plan.compared_names,
-            *method_series,
-        )
-        for name in run.maps.series:
-            if name in series_order:
-                names[name] = None
-    return list(names)
+def _is_calibrated(run: ProcessedRun, series: str) -> bool:
+    """Return whether a series of a run was computed with a calibration run."""
+    request = run.maps.series[series].series.request
+    method = None if request is None else request.method
+    return run.plan.uses_calibration and method is not None and method.uses_calibration
 
 
 def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
@@ -561,13 +568,6 @@ def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]
     return [*run_entities, *spread_entities]
 
 
-def _is_calibrated(run: ProcessedRun, series: str) -> bool:
-    """Return whether a series of a run was computed with a calibration run."""
-    request = run.maps.series[series].series.request
-    method = None if request is None else request.method
-    return run.plan.uses_calibration and method is not None and method.uses_calibration
-
-
 def report_participant(
     analysis: Analysis,
     runs: Sequence[BoldRun],
@@ -580,27 +580,6 @@ def report_participant(
     if "glm" in analysis.settings.activation.kinds:
         for uncombined_group in list_uncombined_runs(runs, analysis.plan):
             _report_uncombined(analysis, uncombined_group)
-
-
-def _report_uncombined(analysis: Analysis, uncombined_group: UncombinedRuns) -> None:
-    """Explain why runs of one task were not combined."""
-    outputs = analysis.outputs(uncombined_group.entities)
-    with subworkflow(scope_name(f"{uncombined_group.label}_uncombined")):
-        outputs.store_figures(
-            participant_figures.explain_missing_map(
-                entities=uncombined_group.entities,
-                names=uncombined_group.names,
-                reasons=uncombined_group.reasons,
-                over_sessions=uncombined_group.over_sessions,
-            )
-        )
-
-
-def _list_tested_sizes(plan: RunPlan) -> tuple[list[float], list[float]]:
-    """Return voxel sizes (mm) of the downsampled and of the acquired run; slices are kept."""
-    acquired_mm = [round(size, 4) for size in plan.bold.zooms]
-    factor = (*plan.bold.factor[:2], 1.0)
-    return [round(mm * f, 4) for mm, f in zip(acquired_mm, factor, strict=True)], acquired_mm
 
 
 def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
@@ -632,5 +611,26 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
                 stored=replace(plan.stored, primary=series),
                 uncombined=list_uncombined_contrasts(combined_maps.group),
                 tested_mm=_list_tested_sizes(plan),
+            )
+        )
+
+
+def _list_tested_sizes(plan: RunPlan) -> tuple[list[float], list[float]]:
+    """Return voxel sizes (mm) of the downsampled and of the acquired run; slices are kept."""
+    acquired_mm = [round(size, 4) for size in plan.bold.zooms]
+    factor = (*plan.bold.factor[:2], 1.0)
+    return [round(mm * f, 4) for mm, f in zip(acquired_mm, factor, strict=True)], acquired_mm
+
+
+def _report_uncombined(analysis: Analysis, uncombined_group: UncombinedRuns) -> None:
+    """Explain why runs of one task were not combined."""
+    outputs = analysis.outputs(uncombined_group.entities)
+    with subworkflow(scope_name(f"{uncombined_group.label}_uncombined")):
+        outputs.store_figures(
+            participant_figures.explain_missing_map(
+                entities=uncombined_group.entities,
+                names=uncombined_group.names,
+                reasons=uncombined_group.reasons,
+                over_sessions=uncombined_group.over_sessions,
             )
         )

@@ -72,21 +72,6 @@ class RunEvaluation:
     halves_figures: File | None = None
 
 
-@frozen
-class _MethodTests:
-    """Tests of the methods that do not require a reference.
-
-    `self_test_rows` and `self_test_facts` are of the self-tests at reduced resolution.
-    `coverage_tables` are tests of the confidence intervals at reduced resolution; empty if the run
-    has a reference. `cards` are model cards of methods with a self-test on the run, by series.
-    """
-
-    self_test_rows: Rows
-    self_test_facts: Facts
-    coverage_tables: Sequence[Rows]
-    cards: dict[str, Facts]
-
-
 def evaluate_run(
     plan: RunPlan,
     fitted_run: FittedRun,
@@ -180,6 +165,63 @@ def evaluate_run(
     )
 
 
+def _measure_run_effects(
+    plan: RunPlan, run_model: RunModel, series: RunSeries, comparison: EffectsComparison
+) -> tuple[SeriesEffects | None, File | None]:
+    """Measure the block effects of all series, and gather the inputs of their figures.
+
+    Both are None if the run cannot be split into halves.
+    """
+    if not plan.can_split:
+        return None, None
+    series_effects = measure_all_effects(
+        series.high_resolution, run_model.linear.inputs, comparison
+    )
+    halves_figures = evaluation.gather_fine_effects(
+        series_effects.effects,
+        comparison.bold_mask_hr,
+        comparison.roi_hr,
+        contrasts=plan.contrasts,
+        factor=plan.bold.factor,
+    )
+    return series_effects, halves_figures
+
+
+def measure_all_effects(
+    series: Mapping[str, ComputedSeries],
+    inputs: DesignInputs,
+    comparison: EffectsComparison,
+) -> SeriesEffects:
+    """Measure the effect of each block in each series.
+
+    The series, by name, are on the high-resolution grid. The zero-filled series is smoothed to
+    match series of other programs. Seeds in a series replace the regressors of `inputs`.
+    """
+    effects: dict[str, File] = {}
+    for name, computed_series in series.items():
+        with subworkflow(name, high_resolution=True):
+            effects[name] = block_effects.measure_effects(
+                computed_series.series,
+                computed_series.mask,
+                inputs,
+                own_regressors=computed_series.own_regressors,
+                series_name=name,
+                has_measured=MEASURED in series,
+            )
+    same_widths = None
+    if compared_names := list_compared(series):
+        names = [*compared_names, ACQUIRED_BAND]
+        same_widths = compared_series.match_resolution(
+            {name: series[name].series for name in names},
+            {name: effects[name] for name in names},
+            comparison.bold_mask_hr,
+            factor=comparison.factor,
+            n_dummy=inputs.n_dummy,
+            compared_names=compared_names,
+        )
+    return SeriesEffects(effects=effects, same_widths=same_widths)
+
+
 def _compare_run(
     plan: RunPlan,
     series: RunSeries,
@@ -204,76 +246,48 @@ def _compare_run(
     )
 
 
-def _list_error_tables(maps: MappedRun) -> list[Rows]:
-    """Return the metrics of the reconstruction error of the series with a prior."""
-    return [
-        mapped_series.error_rows
-        for mapped_series in maps.series.values()
-        if mapped_series.error_rows is not None
-    ]
-
-
-def _decide_verdict(
-    plan: RunPlan,
-    run_model: RunModel,
-    series: RunSeries,
-    series_effects: SeriesEffects | None,
-    tables: Sequence[Rows],
-    method_tests: _MethodTests,
-    flags: Flags,
-) -> tuple[Verdict, Rows, Evidence]:
-    """Reach the verdict on a run from its metrics (`tables`), tests of its methods, and flags."""
-    return run_verdict.decide_verdict(
-        [*tables, *method_tests.coverage_tables],
-        method_tests.self_test_facts,
-        run_model.confounds,
-        flags=flags,
-        card_file=method_tests.cards,
-        compared_facts=_gather_compared_facts(series.high_resolution),
-        same_widths=None if series_effects is None else series_effects.same_widths,
-        method_names=plan.methods,
-        series_names=plan.stored_names,
-        margin=plan.margin,
-        compared_names=plan.compared_names,
-    )
-
-
-def _store_evaluation(
-    all_metrics: Rows, columns: Facts, verdict: Verdict, outputs: Outputs
+def _add_comparisons_text(
+    plan: RunPlan, series_effects: SeriesEffects | None, *, has_known_activation: bool
 ) -> None:
-    """Store the metrics of a run with the description of their columns, and the verdict."""
-    outputs.store(
-        all_metrics,
-        {"desc": "evaluation", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
-    outputs.store(
-        verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
-    )
+    """Add methods text on references, negative controls and self-tests.
 
-
-def _measure_run_effects(
-    plan: RunPlan, run_model: RunModel, series: RunSeries, comparison: EffectsComparison
-) -> tuple[SeriesEffects | None, File | None]:
-    """Measure the block effects of all series, and gather the inputs of their figures.
-
-    Both are None if the run cannot be split into halves.
+    `series_effects`: block effects; None if the run has too few blocks.
     """
-    if not plan.can_split:
-        return None, None
-    series_effects = measure_all_effects(
-        series.high_resolution, run_model.linear.inputs, comparison
-    )
-    halves_figures = evaluation.gather_fine_effects(
-        series_effects.effects,
-        comparison.bold_mask_hr,
-        comparison.roi_hr,
-        contrasts=plan.contrasts,
-        factor=plan.bold.factor,
-    )
-    return series_effects, halves_figures
+    has_measured = series_effects is not None and MEASURED in series_effects.effects
+    if series_effects is None:
+        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT_TEXT)
+    elif has_measured:
+        add_methods_text(
+            Part.EVALUATION, evaluation.describe_halves(plan.bold.factor, at_rest=plan.at_rest)
+        )
+    _add_controls_text(plan)
+    if series_effects is not None and not has_measured and has_known_activation:
+        add_methods_text(Part.EVALUATION, evaluation.describe_known_activation(plan.bold.factor))
+
+
+def _add_controls_text(plan: RunPlan) -> None:
+    """Add methods text on negative controls and self-tests at reduced resolution."""
+    placebos = [request.name for request in plan.requested_series if request.placebo]
+    add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
+    tested = [request for request in plan.requested_series if request.learned_from == "run"]
+    if tested and all(request.is_control for request in tested):
+        # other methods are described with their self-test
+        add_methods_text(Part.EVALUATION, self_test.SELF_TEST_TEXT)
+
+
+@frozen
+class _MethodTests:
+    """Tests of the methods that do not require a reference.
+
+    `self_test_rows` and `self_test_facts` are of the self-tests at reduced resolution.
+    `coverage_tables` are tests of the confidence intervals at reduced resolution; empty if the run
+    has a reference. `cards` are model cards of methods with a self-test on the run, by series.
+    """
+
+    self_test_rows: Rows
+    self_test_facts: Facts
+    coverage_tables: Sequence[Rows]
+    cards: dict[str, Facts]
 
 
 def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _MethodTests:
@@ -297,10 +311,64 @@ def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _
     )
 
 
-def _list_model_tables(series: RunSeries) -> list[Rows]:
-    """Return the metrics on held-out pairs."""
-    tables = (computed_series.holdout for computed_series in series.high_resolution.values())
-    return [rows for rows in tables if rows is not None]
+def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
+    """Gather the results of the self-tests at reduced resolution.
+
+    Tests of negative controls are omitted.
+    """
+    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
+    return self_test.gather_self_tests(
+        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
+        series_names=plan.stored_names,
+        network_names=[request.name for request in plan.stored_series if request.uses_network],
+        voxel=plan.bold.zooms,
+        factor=plan.bold.factor,
+    )
+
+
+def _has_self_test_on_run(computed_series: ComputedSeries) -> bool:
+    """Return whether a series is from an evaluated method with a self-test on the run."""
+    request = computed_series.request
+    return (
+        request is not None
+        and request.is_stored
+        and request.is_evaluated
+        and request.learned_from == "run"
+    )
+
+
+def check_quality(
+    plan: RunPlan, fitted_run: FittedRun, run_model: RunModel, series_effects: SeriesEffects | None
+) -> list[Rows]:
+    """Compare brain coverage of series, and measure distortion relative to the pair.
+
+    `series_effects`: block effects; None if the run has too few blocks.
+    """
+    registration = fitted_run.registration
+    tables = []
+    if series_effects is not None:
+        tables.append(
+            mask_comparison.compare_masks(
+                run_model.preproc,
+                series_effects.effects,
+                registration.bold_mask_hr,
+                n_dummy=fitted_run.n_dummy,
+            )
+        )
+    if registration.guide_hr is not None:
+        tables.append(
+            edge_comparison.compare_edges(
+                fitted_run.motion.boldref,
+                registration.guide_hr,
+                registration.bold_mask_hr,
+                phase_encoding=plan.phase_encoding,
+                guided_names=[
+                    request.name for request in plan.stored_series if request.uses_guide
+                ],
+            )
+        )
+        add_methods_text(Part.EVALUATION, edge_comparison.EDGE_COMPARISON_TEXT)
+    return tables
 
 
 def _evaluate_early(
@@ -364,59 +432,6 @@ def _evaluate_early(
             series_names=series_names,
             margin=plan.margin,
         )
-
-
-def measure_all_effects(
-    series: Mapping[str, ComputedSeries],
-    inputs: DesignInputs,
-    comparison: EffectsComparison,
-) -> SeriesEffects:
-    """Measure the effect of each block in each series.
-
-    The series, by name, are on the high-resolution grid. The zero-filled series is smoothed to
-    match series of other programs. Seeds in a series replace the regressors of `inputs`.
-    """
-    effects: dict[str, File] = {}
-    for name, computed_series in series.items():
-        with subworkflow(name, high_resolution=True):
-            effects[name] = block_effects.measure_effects(
-                computed_series.series,
-                computed_series.mask,
-                inputs,
-                own_regressors=computed_series.own_regressors,
-                series_name=name,
-                has_measured=MEASURED in series,
-            )
-    same_widths = None
-    if compared_names := list_compared(series):
-        names = [*compared_names, ACQUIRED_BAND]
-        same_widths = compared_series.match_resolution(
-            {name: series[name].series for name in names},
-            {name: effects[name] for name in names},
-            comparison.bold_mask_hr,
-            factor=comparison.factor,
-            n_dummy=inputs.n_dummy,
-            compared_names=compared_names,
-        )
-    return SeriesEffects(effects=effects, same_widths=same_widths)
-
-
-def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
-    """Return the names of the series of other programs."""
-    return [
-        name
-        for name, computed_series in series.items()
-        if computed_series.compared_facts is not None
-    ]
-
-
-def _gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
-    """Return the alignment of each series of another program to the run."""
-    return [
-        computed_series.compared_facts
-        for computed_series in series.values()
-        if computed_series.compared_facts is not None
-    ]
 
 
 def compare_with_references(
@@ -487,90 +502,75 @@ def compare_with_references(
     return tables
 
 
-def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
-    """Gather the results of the self-tests at reduced resolution.
+def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
+    """Return the names of the series of other programs."""
+    return [
+        name
+        for name, computed_series in series.items()
+        if computed_series.compared_facts is not None
+    ]
 
-    Tests of negative controls are omitted.
-    """
-    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
-    return self_test.gather_self_tests(
-        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
+
+def _list_model_tables(series: RunSeries) -> list[Rows]:
+    """Return the metrics on held-out pairs."""
+    tables = (computed_series.holdout for computed_series in series.high_resolution.values())
+    return [rows for rows in tables if rows is not None]
+
+
+def _decide_verdict(
+    plan: RunPlan,
+    run_model: RunModel,
+    series: RunSeries,
+    series_effects: SeriesEffects | None,
+    tables: Sequence[Rows],
+    method_tests: _MethodTests,
+    flags: Flags,
+) -> tuple[Verdict, Rows, Evidence]:
+    """Reach the verdict on a run from its metrics (`tables`), tests of its methods, and flags."""
+    return run_verdict.decide_verdict(
+        [*tables, *method_tests.coverage_tables],
+        method_tests.self_test_facts,
+        run_model.confounds,
+        flags=flags,
+        card_file=method_tests.cards,
+        compared_facts=_gather_compared_facts(series.high_resolution),
+        same_widths=None if series_effects is None else series_effects.same_widths,
+        method_names=plan.methods,
         series_names=plan.stored_names,
-        network_names=[request.name for request in plan.stored_series if request.uses_network],
-        voxel=plan.bold.zooms,
-        factor=plan.bold.factor,
+        margin=plan.margin,
+        compared_names=plan.compared_names,
     )
 
 
-def check_quality(
-    plan: RunPlan, fitted_run: FittedRun, run_model: RunModel, series_effects: SeriesEffects | None
-) -> list[Rows]:
-    """Compare brain coverage of series, and measure distortion relative to the pair.
-
-    `series_effects`: block effects; None if the run has too few blocks.
-    """
-    registration = fitted_run.registration
-    tables = []
-    if series_effects is not None:
-        tables.append(
-            mask_comparison.compare_masks(
-                run_model.preproc,
-                series_effects.effects,
-                registration.bold_mask_hr,
-                n_dummy=fitted_run.n_dummy,
-            )
-        )
-    if registration.guide_hr is not None:
-        tables.append(
-            edge_comparison.compare_edges(
-                fitted_run.motion.boldref,
-                registration.guide_hr,
-                registration.bold_mask_hr,
-                phase_encoding=plan.phase_encoding,
-                guided_names=[
-                    request.name for request in plan.stored_series if request.uses_guide
-                ],
-            )
-        )
-        add_methods_text(Part.EVALUATION, edge_comparison.EDGE_COMPARISON_TEXT)
-    return tables
+def _gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
+    """Return the alignment of each series of another program to the run."""
+    return [
+        computed_series.compared_facts
+        for computed_series in series.values()
+        if computed_series.compared_facts is not None
+    ]
 
 
-def _has_self_test_on_run(computed_series: ComputedSeries) -> bool:
-    """Return whether a series is from an evaluated method with a self-test on the run."""
-    request = computed_series.request
-    return (
-        request is not None
-        and request.is_stored
-        and request.is_evaluated
-        and request.learned_from == "run"
-    )
+def _list_error_tables(maps: MappedRun) -> list[Rows]:
+    """Return the metrics of the reconstruction error of the series with a prior."""
+    return [
+        mapped_series.error_rows
+        for mapped_series in maps.series.values()
+        if mapped_series.error_rows is not None
+    ]
 
 
-def _add_comparisons_text(
-    plan: RunPlan, series_effects: SeriesEffects | None, *, has_known_activation: bool
+def _store_evaluation(
+    all_metrics: Rows, columns: Facts, verdict: Verdict, outputs: Outputs
 ) -> None:
-    """Add methods text on references, negative controls and self-tests.
-
-    `series_effects`: block effects; None if the run has too few blocks.
-    """
-    has_measured = series_effects is not None and MEASURED in series_effects.effects
-    if series_effects is None:
-        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT_TEXT)
-    elif has_measured:
-        add_methods_text(
-            Part.EVALUATION, evaluation.describe_halves(plan.bold.factor, at_rest=plan.at_rest)
-        )
-    _add_controls_text(plan)
-    if series_effects is not None and not has_measured and has_known_activation:
-        add_methods_text(Part.EVALUATION, evaluation.describe_known_activation(plan.bold.factor))
-
-
-def _add_controls_text(plan: RunPlan) -> None:
-    """Add methods text on negative controls and self-tests at reduced resolution."""
-    placebos = [request.name for request in plan.requested_series if request.placebo]
-    add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
-    tested = [request for request in plan.requested_series if request.learned_from == "run"]
-    if tested and all(request.is_control for request in tested):
-        # other methods are described with their self-test
-        add_methods_text(Part.EVALUATION, self_test.SELF_TEST_TEXT)
+    """Store the metrics of a run with the description of their columns, and the verdict."""
+    outputs.store(
+        all_metrics,
+        {"desc": "evaluation", "suffix": "metrics"},
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
+    outputs.store(
+        verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
+    )

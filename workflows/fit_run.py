@@ -187,6 +187,31 @@ def fit_run(
     )
 
 
+def import_bold(run: BoldRun) -> Series:
+    """Read the series of a run, and combine the echoes of a multi-echo run."""
+    bold_file: File = run.bold
+    if run.echoes:
+        files, echo_times = zip(*run.echoes, strict=True)
+        bold_file = acquired_series.combine_echoes(list(files), echo_times=list(echo_times))
+        add_methods_text(Part.PREPROCESSING, acquired_series.describe_echoes(echo_times))
+    elif echo := run.entities.get("echo"):
+        add_methods_text(
+            Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed."
+        )
+    return acquired_series.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
+
+
+def import_distortion(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
+    """Convert an imported field map to the signal displacement in a run."""
+    return imported.field_to_shift(
+        bold,
+        field.fieldmap,
+        read_transforms(field.xfm),
+        readout=field.readout,
+        phase_encoding=phase_encoding,
+    )
+
+
 def _find_motion(
     plan: RunPlan, steady_run: SteadyRun, distortion: Distortion | None
 ) -> HeadMotion:
@@ -206,83 +231,6 @@ def _find_motion(
     if distortion is not None:
         add_methods_text(Part.PREPROCESSING, imported.describe_distortion(precomputed.origin.text))
     return head_motion
-
-
-def _add_correction_text(plan: RunPlan) -> None:
-    """Add methods text on slice-timing correction and smoothing of the acquired series."""
-    correction = plan.correction
-    if plan.corrects_slice_timing:
-        add_methods_text(
-            Part.PREPROCESSING, acquired_series.describe_slice_timing(correction.start_time)
-        )
-    if correction.input_smoothing:
-        text = acquired_series.describe_input_smoothing(correction.input_smoothing)
-        add_methods_text(Part.PREPROCESSING, text)
-    if plan.bold.is_corrected and not plan.corrects_slice_timing:
-        text = "Slice-timing correction had already been applied to the input series."
-        add_methods_text(Part.PREPROCESSING, text)
-    elif not plan.corrects_slice_timing:
-        add_methods_text(Part.PREPROCESSING, "Slice-timing correction was not performed.")
-    if plan.bold.precomputed is None or plan.bold.precomputed.field is None:
-        text = "Susceptibility distortion was not corrected."
-        add_methods_text(Part.PREPROCESSING, text)
-
-
-def import_bold(run: BoldRun) -> Series:
-    """Read the series of a run, and combine the echoes of a multi-echo run."""
-    bold_file: File = run.bold
-    if run.echoes:
-        files, echo_times = zip(*run.echoes, strict=True)
-        bold_file = acquired_series.combine_echoes(list(files), echo_times=list(echo_times))
-        add_methods_text(Part.PREPROCESSING, acquired_series.describe_echoes(echo_times))
-    elif echo := run.entities.get("echo"):
-        add_methods_text(
-            Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed."
-        )
-    return acquired_series.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
-
-
-def find_steady_state(
-    acquired: Series, *, dummy_scans: int | None, search_outliers: bool = True
-) -> SteadyRun:
-    """Count the non-steady-state volumes of a run, and replace its outlier volumes.
-
-    `dummy_scans`: number of non-steady-state volumes; None to detect it.
-    """
-    n_dummy = bold_reference.count_dummies(acquired, dummy_scans=dummy_scans)
-    if not search_outliers:
-        return SteadyRun(acquired=acquired, bold=acquired, n_dummy=n_dummy)
-    bold, outliers = outlier_volumes.replace_outliers(acquired, n_dummy=n_dummy)
-    add_methods_text(
-        Part.PREPROCESSING,
-        outlier_volumes.describe_outliers(),
-        output=outliers,
-        describe=outlier_volumes.describe_outliers,
-    )
-    return SteadyRun(acquired=acquired, bold=bold, n_dummy=n_dummy, outliers=outliers)
-
-
-def import_distortion(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
-    """Convert an imported field map to the signal displacement in a run."""
-    return imported.field_to_shift(
-        bold,
-        field.fieldmap,
-        read_transforms(field.xfm),
-        readout=field.readout,
-        phase_encoding=phase_encoding,
-    )
-
-
-def fit_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> HeadMotion:
-    """Estimate head motion in every volume.
-
-    `boldref`: target of the realignment; None: the average of realigned steady-state volumes.
-    """
-    if boldref is None:
-        boldref = bold_reference.average_volumes(bold, n_dummy=n_dummy)
-    head_mask = bold_reference.mask_head(boldref)
-    hmc_xfms, parameters = motion.estimate_motion(bold, boldref, head_mask, n_dummy=n_dummy)
-    return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters, head_mask=head_mask)
 
 
 def import_motion(
@@ -370,6 +318,26 @@ def correct_acquired(bold: Series, n_dummy: int, correction: SeriesCorrection) -
     return stc
 
 
+def _add_correction_text(plan: RunPlan) -> None:
+    """Add methods text on slice-timing correction and smoothing of the acquired series."""
+    correction = plan.correction
+    if plan.corrects_slice_timing:
+        add_methods_text(
+            Part.PREPROCESSING, acquired_series.describe_slice_timing(correction.start_time)
+        )
+    if correction.input_smoothing:
+        text = acquired_series.describe_input_smoothing(correction.input_smoothing)
+        add_methods_text(Part.PREPROCESSING, text)
+    if plan.bold.is_corrected and not plan.corrects_slice_timing:
+        text = "Slice-timing correction had already been applied to the input series."
+        add_methods_text(Part.PREPROCESSING, text)
+    elif not plan.corrects_slice_timing:
+        add_methods_text(Part.PREPROCESSING, "Slice-timing correction was not performed.")
+    if plan.bold.precomputed is None or plan.bold.precomputed.field is None:
+        text = "Susceptibility distortion was not corrected."
+        add_methods_text(Part.PREPROCESSING, text)
+
+
 def register_run(
     plan: RunPlan,
     boldref: Image,
@@ -453,11 +421,6 @@ def register_run(
     )
 
 
-def _make_coreg_entities(origin: str, target: str) -> dict[str, str]:
-    """Return entities of a coregistration transform from one image to another."""
-    return {"from": origin, "to": target, "mode": "image", "desc": "coreg", "suffix": "xfm"}
-
-
 def _register_to_t1w(
     boldref: Image,
     anat: Anatomy,
@@ -489,6 +452,46 @@ def _register_to_t1w(
     return xfm, facts
 
 
+def find_brain(
+    boldref: Image,
+    anat: Anatomy | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    *,
+    mask_file: Path | None = None,
+    factor: Factor,
+    origin: str = "",
+) -> Brain:
+    """Compute or import the brain masks on both grids of a run.
+
+    The brain mask of `anat` limits the mask; if None, only the boldref determines the mask.
+    `boldref2t1w_xfm` is the registration to the T1w image. `mask_file` is a mask of another
+    program, and `origin` its origin (program and dataset), for texts; if the file is None, the
+    mask is estimated. `factor` is the ratio of acquired to high-resolution voxel size, per axis.
+    """
+    if mask_file is not None:
+        bold_mask, bold_mask_hr, mask_facts = imported.import_mask(
+            boldref, mask_file, factor=factor, origin=origin
+        )
+    else:
+        t1w_mask = None if anat is None else anat.t1w_mask
+        bold_mask, bold_mask_hr, mask_facts = registration.mask_bold(
+            boldref, t1w_mask, boldref2t1w_xfm, factor=factor
+        )
+    return Brain(bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, mask_facts=mask_facts)
+
+
+def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
+    """Store the brain masks on both grids of a run."""
+    outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
+    outputs.store(
+        brain.bold_mask_hr,
+        {"space": BOLDREF, "res": "hr", "desc": "brain", "suffix": "mask"},
+        sidecar=registration.MASK_HR_SIDECAR,
+        # The mask is exported only if the primary series is exported in the space of the run.
+        exported_as={"res": ""} if plan.in_func else None,
+    )
+
+
 def _resample_region(
     roi_source: Mask,
     boldref2t1w_xfm: Transforms | None,
@@ -517,46 +520,6 @@ def _resample_region(
         sidecar={"Description": "region of interest", "Type": "ROI"},
     )
     return roi_bold, roi_bold_hr, region_facts
-
-
-def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
-    """Store the brain masks on both grids of a run."""
-    outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
-    outputs.store(
-        brain.bold_mask_hr,
-        {"space": BOLDREF, "res": "hr", "desc": "brain", "suffix": "mask"},
-        sidecar=registration.MASK_HR_SIDECAR,
-        # The mask is exported only if the primary series is exported in the space of the run.
-        exported_as={"res": ""} if plan.in_func else None,
-    )
-
-
-def find_brain(
-    boldref: Image,
-    anat: Anatomy | None = None,
-    boldref2t1w_xfm: Transforms | None = None,
-    *,
-    mask_file: Path | None = None,
-    factor: Factor,
-    origin: str = "",
-) -> Brain:
-    """Compute or import the brain masks on both grids of a run.
-
-    The brain mask of `anat` limits the mask; if None, only the boldref determines the mask.
-    `boldref2t1w_xfm` is the registration to the T1w image. `mask_file` is a mask of another
-    program, and `origin` its origin (program and dataset), for texts; if the file is None, the
-    mask is estimated. `factor` is the ratio of acquired to high-resolution voxel size, per axis.
-    """
-    if mask_file is not None:
-        bold_mask, bold_mask_hr, mask_facts = imported.import_mask(
-            boldref, mask_file, factor=factor, origin=origin
-        )
-    else:
-        t1w_mask = None if anat is None else anat.t1w_mask
-        bold_mask, bold_mask_hr, mask_facts = registration.mask_bold(
-            boldref, t1w_mask, boldref2t1w_xfm, factor=factor
-        )
-    return Brain(bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, mask_facts=mask_facts)
 
 
 def _fit_calibration_run(
@@ -590,6 +553,26 @@ def _fit_calibration_run(
             random_seed=plan.random_seed,
             outputs=replace(outputs, axis_order=run.axis_order),
         )
+
+
+def find_steady_state(
+    acquired: Series, *, dummy_scans: int | None, search_outliers: bool = True
+) -> SteadyRun:
+    """Count the non-steady-state volumes of a run, and replace its outlier volumes.
+
+    `dummy_scans`: number of non-steady-state volumes; None to detect it.
+    """
+    n_dummy = bold_reference.count_dummies(acquired, dummy_scans=dummy_scans)
+    if not search_outliers:
+        return SteadyRun(acquired=acquired, bold=acquired, n_dummy=n_dummy)
+    bold, outliers = outlier_volumes.replace_outliers(acquired, n_dummy=n_dummy)
+    add_methods_text(
+        Part.PREPROCESSING,
+        outlier_volumes.describe_outliers(),
+        output=outliers,
+        describe=outlier_volumes.describe_outliers,
+    )
+    return SteadyRun(acquired=acquired, bold=bold, n_dummy=n_dummy, outliers=outliers)
 
 
 def fit_calibration(
@@ -651,3 +634,20 @@ def fit_calibration(
         calibration_patterns=patterns,
         calibration_facts=calibration_facts,
     )
+
+
+def _make_coreg_entities(origin: str, target: str) -> dict[str, str]:
+    """Return entities of a coregistration transform from one image to another."""
+    return {"from": origin, "to": target, "mode": "image", "desc": "coreg", "suffix": "xfm"}
+
+
+def fit_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> HeadMotion:
+    """Estimate head motion in every volume.
+
+    `boldref`: target of the realignment; None: the average of realigned steady-state volumes.
+    """
+    if boldref is None:
+        boldref = bold_reference.average_volumes(bold, n_dummy=n_dummy)
+    head_mask = bold_reference.mask_head(boldref)
+    hmc_xfms, parameters = motion.estimate_motion(bold, boldref, head_mask, n_dummy=n_dummy)
+    return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters, head_mask=head_mask)

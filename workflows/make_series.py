@@ -38,6 +38,9 @@ from bids_sr.workflows.run_plan import RunPlan, SeriesFile
 from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
 from bids_sr.workflows.spaces import show_spaces
 
+_PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"}
+"""Change of the guide, by the negative control that requests it."""
+
 
 @frozen
 class RunSeries:
@@ -69,10 +72,6 @@ class RunSeries:
         }
 
 
-_PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"}
-"""Change of the guide, by the negative control that requests it."""
-
-
 @frozen
 class SeriesSources:
     """Inputs that all series of a run share.
@@ -91,84 +90,6 @@ class PlannedSources(SeriesSources):
     """Inputs that all series of a planned run share."""
 
     plan: RunPlan
-
-
-def make_model(
-    sources: SeriesSources,
-    request: SeriesRequest,
-    settings: TrainingSettings,
-    pair: TrainingPair | None = None,
-) -> ModelFiles:
-    """Train the model of a series: variance maps, or a network on volumes of the run or on a pair.
-
-    `pair`: training data of the network; None if the request does not name a pair.
-    """
-    fitted_run = sources.fitted_run
-    if request.learned_from == "run":
-        return estimate_from_run(sources, request, settings)
-    if request.learned_from == "pair":
-        assert pair is not None
-        return training.train_on_pair(pair, training=settings, factor=fitted_run.factor)
-    return training.train_on_volumes(
-        fitted_run.stc,
-        fitted_run.registration.bold_mask,
-        n_dummy=fitted_run.n_dummy,
-        training=settings,
-        factor=fitted_run.factor,
-    )
-
-
-def estimate_from_run(
-    sources: SeriesSources,
-    request: SeriesRequest,
-    settings: TrainingSettings,
-    *,
-    interpolations: Sequence[str] = (),
-) -> VarianceModel:
-    """Estimate the variance maps of a series from its run.
-
-    `interpolations`: plain interpolations that are self-tested together with the series.
-    """
-    fitted_run = sources.fitted_run
-    assert sources.preproc is not None
-    return training.estimate_variance(
-        sources.preproc,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
-        None if request.is_control else fitted_run.calibration,
-        fitted_run.outliers,
-        n_dummy=fitted_run.n_dummy,
-        training=settings,
-        factor=fitted_run.factor,
-        interpolations=tuple(interpolations),
-    )
-
-
-def compute_series(
-    sources: SeriesSources,
-    request: SeriesRequest,
-    model_file: File | None,
-    zerofilled: Series | None = None,
-    grids: Sequence[SpaceGrid] = (),
-    *,
-    inference: Inference,
-) -> SuperResolvedSeries:
-    """Compute a requested series from the acquired series of a run.
-
-    `model_file` has weights or variance maps; None for a baseline. `zerofilled` is the zero-filled
-    series that detail is added to; None to compute it. `grids` are further target grids in other
-    spaces.
-    """
-    return super_resolution.super_resolve(
-        sources.fitted_run.aligned,
-        model_file,
-        zerofilled,
-        sources.guide if request.uses_guide else None,
-        grids,
-        series_name=request.source,
-        factor=sources.fitted_run.factor,
-        inference=inference,
-    )
 
 
 def make_series(
@@ -251,38 +172,6 @@ def _make_all_stored(
     return highres_series, self_tests
 
 
-def _add_own_seeds(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    computed_series: ComputedSeries,
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> ComputedSeries:
-    """Return a series with time series of the seeds in it, one per smoothing width of the maps.
-
-    The regressors of `run_model` are time series of the same seeds in the acquired series, without
-    smoothing.
-    """
-    name = computed_series.name
-    is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
-    with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
-        own_regressors, table, columns = seeds.own_seed_series(
-            computed_series.series,
-            computed_series.mask,
-            run_model.linear.inputs.regressors,
-            run_model.confounds,
-            template=make_seed_template(plan, fitted_run, anat),
-            seeds=plan.seeds,
-            n_dummy=fitted_run.n_dummy,
-            design=plan.design,
-            nuisance=plan.nuisance,
-            smoothing=plan.maps.smoothing,
-        )
-        outputs.store(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
-    return replace(computed_series, own_regressors=own_regressors)
-
-
 def make_stored(
     sources: PlannedSources,
     request: SeriesRequest,
@@ -348,6 +237,31 @@ def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outp
     return files
 
 
+def make_model(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    settings: TrainingSettings,
+    pair: TrainingPair | None = None,
+) -> ModelFiles:
+    """Train the model of a series: variance maps, or a network on volumes of the run or on a pair.
+
+    `pair`: training data of the network; None if the request does not name a pair.
+    """
+    fitted_run = sources.fitted_run
+    if request.learned_from == "run":
+        return estimate_from_run(sources, request, settings)
+    if request.learned_from == "pair":
+        assert pair is not None
+        return training.train_on_pair(pair, training=settings, factor=fitted_run.factor)
+    return training.train_on_volumes(
+        fitted_run.stc,
+        fitted_run.registration.bold_mask,
+        n_dummy=fitted_run.n_dummy,
+        training=settings,
+        factor=fitted_run.factor,
+    )
+
+
 def estimate_prior_sd_maps(
     sources: PlannedSources,
     request: SeriesRequest,
@@ -376,40 +290,29 @@ def estimate_prior_sd_maps(
     return variance
 
 
-def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
-    """Return the inference settings of a series.
+def estimate_from_run(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    settings: TrainingSettings,
+    *,
+    interpolations: Sequence[str] = (),
+) -> VarianceModel:
+    """Estimate the variance maps of a series from its run.
 
-    A series without a method is computed on one CPU thread.
+    `interpolations`: plain interpolations that are self-tested together with the series.
     """
-    if request.method is None:
-        return replace(plan.inference, omp_nthreads=1, device="cpu")
-    return plan.inference
-
-
-def _find_zerofilled(
-    plan: RunPlan, request: SeriesRequest, highres_series: Mapping[str, ComputedSeries]
-) -> Series | None:
-    """Return the zero-filled series that variance methods refine.
-
-    None if the series uses no variance maps, if no zero-filled series exists, or if the slice
-    direction is also super-resolved.
-    """
-    zerofilled = highres_series.get(ACQUIRED_BAND)
-    if request.learned_from != "run" or zerofilled is None or plan.bold.factor[2] != 1:
-        return None
-    return zerofilled.series
-
-
-def _expect_cost(
-    plan: RunPlan, request: SeriesRequest, super_resolved: SuperResolvedSeries
-) -> None:
-    """Set the expected processing time of a series, which depends on the recipe of its model."""
-    if request.method is None:
-        return
-    settings = plan.get_training(request)
-    expect_cost(
-        super_resolved.series,
-        super_resolution.cost_of_series(request.source, settings.recipe, settings.recipe_changes),
+    fitted_run = sources.fitted_run
+    assert sources.preproc is not None
+    return training.estimate_variance(
+        sources.preproc,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        None if request.is_control else fitted_run.calibration,
+        fitted_run.outliers,
+        n_dummy=fitted_run.n_dummy,
+        training=settings,
+        factor=fitted_run.factor,
+        interpolations=tuple(interpolations),
     )
 
 
@@ -437,11 +340,6 @@ def _store_series(
             facts=super_resolved.series_facts,
             exported_only=True,
         )
-
-
-def _list_always_stored(plan: RunPlan) -> list[str]:
-    """Return names of series that are stored at every storage level."""
-    return [*series_names(plan.stored.methods), plan.primary]
 
 
 def make_measured(
@@ -479,6 +377,11 @@ def _resample_measured(fitted_run: FittedRun, file: SeriesFile) -> ComputedSerie
         stc, mask, fitted_run.motion.hmc_xfms, fitted_run.distortion
     )
     return ComputedSeries(name=MEASURED, series=series, mask=mask)
+
+
+def _list_always_stored(plan: RunPlan) -> list[str]:
+    """Return names of series that are stored at every storage level."""
+    return [*series_names(plan.stored.methods), plan.primary]
 
 
 def make_unstored(
@@ -519,6 +422,16 @@ def make_unstored(
     )
 
 
+def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
+    """Return the inference settings of a series.
+
+    A series without a method is computed on one CPU thread.
+    """
+    if request.method is None:
+        return replace(plan.inference, omp_nthreads=1, device="cpu")
+    return plan.inference
+
+
 def _train_on_t1w(
     sources: PlannedSources, settings: TrainingSettings, anat: Anatomy
 ) -> ModelFiles:
@@ -540,3 +453,89 @@ def _train_on_t1w(
         settings, model_source="train", model_dir=None, pretrained=None, force=True
     )
     return training.train_on_pair(pair, training=new_training, factor=plan.bold.factor)
+
+
+def compute_series(
+    sources: SeriesSources,
+    request: SeriesRequest,
+    model_file: File | None,
+    zerofilled: Series | None = None,
+    grids: Sequence[SpaceGrid] = (),
+    *,
+    inference: Inference,
+) -> SuperResolvedSeries:
+    """Compute a requested series from the acquired series of a run.
+
+    `model_file` has weights or variance maps; None for a baseline. `zerofilled` is the zero-filled
+    series that detail is added to; None to compute it. `grids` are further target grids in other
+    spaces.
+    """
+    return super_resolution.super_resolve(
+        sources.fitted_run.aligned,
+        model_file,
+        zerofilled,
+        sources.guide if request.uses_guide else None,
+        grids,
+        series_name=request.source,
+        factor=sources.fitted_run.factor,
+        inference=inference,
+    )
+
+
+def _find_zerofilled(
+    plan: RunPlan, request: SeriesRequest, highres_series: Mapping[str, ComputedSeries]
+) -> Series | None:
+    """Return the zero-filled series that variance methods refine.
+
+    None if the series uses no variance maps, if no zero-filled series exists, or if the slice
+    direction is also super-resolved.
+    """
+    zerofilled = highres_series.get(ACQUIRED_BAND)
+    if request.learned_from != "run" or zerofilled is None or plan.bold.factor[2] != 1:
+        return None
+    return zerofilled.series
+
+
+def _expect_cost(
+    plan: RunPlan, request: SeriesRequest, super_resolved: SuperResolvedSeries
+) -> None:
+    """Set the expected processing time of a series, which depends on the recipe of its model."""
+    if request.method is None:
+        return
+    settings = plan.get_training(request)
+    expect_cost(
+        super_resolved.series,
+        super_resolution.cost_of_series(request.source, settings.recipe, settings.recipe_changes),
+    )
+
+
+def _add_own_seeds(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    computed_series: ComputedSeries,
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> ComputedSeries:
+    """Return a series with time series of the seeds in it, one per smoothing width of the maps.
+
+    The regressors of `run_model` are time series of the same seeds in the acquired series, without
+    smoothing.
+    """
+    name = computed_series.name
+    is_stored = name in (ACQUIRED, MEASURED, *plan.stored_names)
+    with subworkflow(name, high_resolution=name != ACQUIRED, stored=is_stored):
+        own_regressors, table, columns = seeds.own_seed_series(
+            computed_series.series,
+            computed_series.mask,
+            run_model.linear.inputs.regressors,
+            run_model.confounds,
+            template=make_seed_template(plan, fitted_run, anat),
+            seeds=plan.seeds,
+            n_dummy=fitted_run.n_dummy,
+            design=plan.design,
+            nuisance=plan.nuisance,
+            smoothing=plan.maps.smoothing,
+        )
+        outputs.store(table, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
+    return replace(computed_series, own_regressors=own_regressors)

@@ -115,6 +115,209 @@ def map_run(
     return MappedRun(series=mapped_by_name, clusters=clusters)
 
 
+def _map_series(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    computed_series: ComputedSeries,
+    mapped_by_name: Mapping[str, MappedSeries],
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> MappedSeries:
+    """Map a series of a run, with its reconstruction error and in the requested spaces.
+
+    `mapped_by_name`: series that are already mapped. See `map_run` for other parameters.
+    """
+    stored_entities = activation.select_stored_maps(
+        computed_series.name, plan.stored, plan.contrasts
+    )
+    # If the estimated variances are not applied, the series equals the zero-filled series, and the
+    # existing maps are reused.
+    zerofilled = None if computed_series.variance is None else mapped_by_name.get(ACQUIRED_BAND)
+    results = activation.map_series(
+        computed_series.series,
+        computed_series.mask,
+        run_model.roi if computed_series.name == ACQUIRED else run_model.roi_hr,
+        run_model.linear,
+        own_regressors=computed_series.own_regressors,
+        zerofilled=None if zerofilled is None else zerofilled.series.series,
+        zerofilled_maps=None if zerofilled is None else zerofilled.results,
+        series_name=computed_series.name,
+        settings=plan.maps,
+    )
+    mapped_series = MappedSeries(series=computed_series, results=results)
+    method = None if computed_series.request is None else computed_series.request.method
+    if method is not None and method.has_prior and "glm" in plan.maps.kinds:
+        acquired = mapped_by_name[ACQUIRED]
+        mapped_series = _add_error_maps(plan, fitted_run, run_model, mapped_series, acquired)
+        if plan.region.own_mask is not None or (anat is not None and anat.roi != BRAIN):
+            mapped_series = _add_region_error(plan, fitted_run, run_model, mapped_series, acquired)
+            # a region that follows from the name of the task is not part of the report of a study
+            if plan.region.name != AUTO:
+                add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
+    outputs.store(_list_maps(mapped_series), among=stored_entities)
+    return _resample_maps(mapped_series, fitted_run, run_model, anat, stored_entities, outputs)
+
+
+def _add_error_maps(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    mapped_series: MappedSeries,
+    acquired: MappedSeries,
+) -> MappedSeries:
+    """Map the reconstruction error of a series, and test the coverage of confidence intervals.
+
+    The series of `mapped_series` has a prior, and `acquired` are maps of the acquired series.
+    Returns the maps of the series, including error maps.
+    """
+    assert mapped_series.series.model_file is not None
+    coverage_rows, half_resolution_maps = check_run_intervals(
+        fitted_run,
+        run_model.preproc,
+        mapped_series.series.model_file,
+        run_model.linear,
+        series_name=mapped_series.series.name,
+        smoothing=plan.maps.smoothing,
+        random_seed=plan.random_seed,
+        omp_nthreads=plan.inference.omp_nthreads,
+    )
+    add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
+    if plan.can_split:
+        add_methods_text(
+            Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
+        )
+    error_maps, error_rows, error_powers = reconstruction_error.measure_error(
+        mapped_series.maps,
+        acquired.maps,
+        mapped_series.series.mask,
+        fitted_run.registration.bold_mask,
+        coverage_rows,
+        mapped_series.series.error_draws,
+        mapped_series.series.acquired_draws,
+        series_name=mapped_series.series.name,
+        smoothing=plan.maps.smoothing,
+    )
+    name = mapped_series.series.name
+    error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
+    add_methods_text(Part.MAPS, error_text)
+    reliable_text = reconstruction_error.describe_reliable(plan.maps.smoothing, plan.bold.zooms)
+    add_methods_text(Part.MAPS, reliable_text)
+    return replace(
+        mapped_series,
+        error_maps=error_maps,
+        error_rows=error_rows,
+        coverage_rows=coverage_rows,
+        half_resolution_maps=half_resolution_maps,
+        error_powers=error_powers,
+    )
+
+
+def check_run_intervals(
+    fitted_run: FittedRun,
+    preproc: Series,
+    model_file: File,
+    model: LinearModel,
+    *,
+    series_name: str,
+    smoothing: Sequence[float],
+    random_seed: int,
+    omp_nthreads: int,
+) -> tuple[Rows, File]:
+    """Test the effects of a series at half the resolution; see the step `check_intervals`.
+
+    `preproc` is the motion-corrected acquired series, and `model_file` has the variance maps of
+    the run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of
+    its samples.
+    """
+    return reconstruction_error.check_intervals(
+        preproc,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        model_file,
+        model,
+        fitted_run.calibration,
+        fitted_run.outliers,
+        series_name=series_name,
+        smoothing=smoothing,
+        factor=fitted_run.factor,
+        random_seed=random_seed,
+        omp_nthreads=omp_nthreads,
+    )
+
+
+def _add_region_error(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    mapped_series: MappedSeries,
+    acquired: MappedSeries,
+) -> MappedSeries:
+    """Compute the reconstruction error of the mean effects of the region of interest.
+
+    See `_add_error_maps` for parameters.
+    """
+    region_error_rows = region_effects.measure_region_error(
+        mapped_series.results.region_rows,
+        acquired.maps,
+        mapped_series.series.mask,
+        run_model.roi_hr,
+        fitted_run.registration.bold_mask,
+        mapped_series.series.error_draws,
+        mapped_series.series.acquired_draws,
+        smoothing=plan.maps.smoothing,
+    )
+    return replace(mapped_series, region_error_rows=region_error_rows)
+
+
+def _resample_maps(
+    mapped_series: MappedSeries,
+    fitted_run: FittedRun,
+    run_model: RunModel,
+    anat: Anatomy | None,
+    stored: Sequence[Mapping[str, str]],
+    outputs: Outputs,
+) -> MappedSeries:
+    """Resample the maps of a series to the requested spaces and surfaces.
+
+    `anat` has surfaces; None if missing. `stored` are the entities of the maps to store, one
+    mapping per kind of map. Returns the maps of the series, including maps in other spaces and on
+    surfaces.
+    """
+    mask = mapped_series.series.mask
+    maps = _list_maps(mapped_series)
+    space_maps: list[Map] | None = None
+    if run_model.grids:
+        space_maps = spaces.maps_to_spaces(maps, mask, list(run_model.grids.values()))
+        outputs.store(space_maps, among=stored)
+    surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
+    surface_maps: dict[str, list[Map]] = {}
+    for output_surfaces in surfaces:
+        assert fitted_run.registration.boldref2t1w_xfm is not None
+        labels = output_surfaces.space.entities
+        with subworkflow(
+            "_".join([mapped_series.series.name, "on", *labels.values()]),
+            high_resolution=mapped_series.series.name != ACQUIRED,
+        ):
+            surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
+                maps,
+                mask,
+                output_surfaces.surfaces,
+                fitted_run.registration.boldref2t1w_xfm,
+                space_entities=labels,
+                surface_uris=output_surfaces.uris,
+            )
+            add_methods_text(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
+            outputs.store(surface_maps[output_surfaces.space.name], among=stored)
+    return replace(mapped_series, space_maps=space_maps, surface_maps=surface_maps)
+
+
+def _list_maps(mapped_series: MappedSeries) -> list[Map]:
+    """Return the maps of a series, including maps of the reconstruction error if there are any."""
+    error_maps = mapped_series.error_maps
+    return concatenate([mapped_series.maps, *([] if error_maps is None else [error_maps])])
+
+
 def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str]) -> None:
     """Add methods text of excluded volumes, models, contrasts and thresholds of a run.
 
@@ -159,50 +362,6 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
     )
     if "cc" in plan.maps.kinds and (plan.requests_correlation or is_stored):
         add_methods_text(Part.MAPS, activation.describe_correlation(maps))
-
-
-def _map_series(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    computed_series: ComputedSeries,
-    mapped_by_name: Mapping[str, MappedSeries],
-    anat: Anatomy | None,
-    outputs: Outputs,
-) -> MappedSeries:
-    """Map a series of a run, with its reconstruction error and in the requested spaces.
-
-    `mapped_by_name`: series that are already mapped. See `map_run` for other parameters.
-    """
-    stored_entities = activation.select_stored_maps(
-        computed_series.name, plan.stored, plan.contrasts
-    )
-    # If the estimated variances are not applied, the series equals the zero-filled series, and the
-    # existing maps are reused.
-    zerofilled = None if computed_series.variance is None else mapped_by_name.get(ACQUIRED_BAND)
-    results = activation.map_series(
-        computed_series.series,
-        computed_series.mask,
-        run_model.roi if computed_series.name == ACQUIRED else run_model.roi_hr,
-        run_model.linear,
-        own_regressors=computed_series.own_regressors,
-        zerofilled=None if zerofilled is None else zerofilled.series.series,
-        zerofilled_maps=None if zerofilled is None else zerofilled.results,
-        series_name=computed_series.name,
-        settings=plan.maps,
-    )
-    mapped_series = MappedSeries(series=computed_series, results=results)
-    method = None if computed_series.request is None else computed_series.request.method
-    if method is not None and method.has_prior and "glm" in plan.maps.kinds:
-        acquired = mapped_by_name[ACQUIRED]
-        mapped_series = _add_error_maps(plan, fitted_run, run_model, mapped_series, acquired)
-        if plan.region.own_mask is not None or (anat is not None and anat.roi != BRAIN):
-            mapped_series = _add_region_error(plan, fitted_run, run_model, mapped_series, acquired)
-            # a region that follows from the name of the task is not part of the report of a study
-            if plan.region.name != AUTO:
-                add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
-    outputs.store(_list_maps(mapped_series), among=stored_entities)
-    return _resample_maps(mapped_series, fitted_run, run_model, anat, stored_entities, outputs)
 
 
 def _compare_maps(
@@ -276,162 +435,3 @@ def _list_clusters(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
     return clusters
-
-
-def _add_error_maps(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    mapped_series: MappedSeries,
-    acquired: MappedSeries,
-) -> MappedSeries:
-    """Map the reconstruction error of a series, and test the coverage of confidence intervals.
-
-    The series of `mapped_series` has a prior, and `acquired` are maps of the acquired series.
-    Returns the maps of the series, including error maps.
-    """
-    assert mapped_series.series.model_file is not None
-    coverage_rows, half_resolution_maps = check_run_intervals(
-        fitted_run,
-        run_model.preproc,
-        mapped_series.series.model_file,
-        run_model.linear,
-        series_name=mapped_series.series.name,
-        smoothing=plan.maps.smoothing,
-        random_seed=plan.random_seed,
-        omp_nthreads=plan.inference.omp_nthreads,
-    )
-    add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
-    if plan.can_split:
-        add_methods_text(
-            Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
-        )
-    error_maps, error_rows, error_powers = reconstruction_error.measure_error(
-        mapped_series.maps,
-        acquired.maps,
-        mapped_series.series.mask,
-        fitted_run.registration.bold_mask,
-        coverage_rows,
-        mapped_series.series.error_draws,
-        mapped_series.series.acquired_draws,
-        series_name=mapped_series.series.name,
-        smoothing=plan.maps.smoothing,
-    )
-    name = mapped_series.series.name
-    error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
-    add_methods_text(Part.MAPS, error_text)
-    reliable_text = reconstruction_error.describe_reliable(plan.maps.smoothing, plan.bold.zooms)
-    add_methods_text(Part.MAPS, reliable_text)
-    return replace(
-        mapped_series,
-        error_maps=error_maps,
-        error_rows=error_rows,
-        coverage_rows=coverage_rows,
-        half_resolution_maps=half_resolution_maps,
-        error_powers=error_powers,
-    )
-
-
-def _add_region_error(
-    plan: RunPlan,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    mapped_series: MappedSeries,
-    acquired: MappedSeries,
-) -> MappedSeries:
-    """Compute the reconstruction error of the mean effects of the region of interest.
-
-    See `_add_error_maps` for parameters.
-    """
-    region_error_rows = region_effects.measure_region_error(
-        mapped_series.results.region_rows,
-        acquired.maps,
-        mapped_series.series.mask,
-        run_model.roi_hr,
-        fitted_run.registration.bold_mask,
-        mapped_series.series.error_draws,
-        mapped_series.series.acquired_draws,
-        smoothing=plan.maps.smoothing,
-    )
-    return replace(mapped_series, region_error_rows=region_error_rows)
-
-
-def check_run_intervals(
-    fitted_run: FittedRun,
-    preproc: Series,
-    model_file: File,
-    model: LinearModel,
-    *,
-    series_name: str,
-    smoothing: Sequence[float],
-    random_seed: int,
-    omp_nthreads: int,
-) -> tuple[Rows, File]:
-    """Test the effects of a series at half the resolution; see the step `check_intervals`.
-
-    `preproc` is the motion-corrected acquired series, and `model_file` has the variance maps of
-    the run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of
-    its samples.
-    """
-    return reconstruction_error.check_intervals(
-        preproc,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
-        model_file,
-        model,
-        fitted_run.calibration,
-        fitted_run.outliers,
-        series_name=series_name,
-        smoothing=smoothing,
-        factor=fitted_run.factor,
-        random_seed=random_seed,
-        omp_nthreads=omp_nthreads,
-    )
-
-
-def _list_maps(mapped_series: MappedSeries) -> list[Map]:
-    """Return the maps of a series, including maps of the reconstruction error if there are any."""
-    error_maps = mapped_series.error_maps
-    return concatenate([mapped_series.maps, *([] if error_maps is None else [error_maps])])
-
-
-def _resample_maps(
-    mapped_series: MappedSeries,
-    fitted_run: FittedRun,
-    run_model: RunModel,
-    anat: Anatomy | None,
-    stored: Sequence[Mapping[str, str]],
-    outputs: Outputs,
-) -> MappedSeries:
-    """Resample the maps of a series to the requested spaces and surfaces.
-
-    `anat` has surfaces; None if missing. `stored` are the entities of the maps to store, one
-    mapping per kind of map. Returns the maps of the series, including maps in other spaces and on
-    surfaces.
-    """
-    mask = mapped_series.series.mask
-    maps = _list_maps(mapped_series)
-    space_maps: list[Map] | None = None
-    if run_model.grids:
-        space_maps = spaces.maps_to_spaces(maps, mask, list(run_model.grids.values()))
-        outputs.store(space_maps, among=stored)
-    surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
-    surface_maps: dict[str, list[Map]] = {}
-    for output_surfaces in surfaces:
-        assert fitted_run.registration.boldref2t1w_xfm is not None
-        labels = output_surfaces.space.entities
-        with subworkflow(
-            "_".join([mapped_series.series.name, "on", *labels.values()]),
-            high_resolution=mapped_series.series.name != ACQUIRED,
-        ):
-            surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
-                maps,
-                mask,
-                output_surfaces.surfaces,
-                fitted_run.registration.boldref2t1w_xfm,
-                space_entities=labels,
-                surface_uris=output_surfaces.uris,
-            )
-            add_methods_text(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
-            outputs.store(surface_maps[output_surfaces.space.name], among=stored)
-    return replace(mapped_series, space_maps=space_maps, surface_maps=surface_maps)

@@ -33,6 +33,57 @@ _SCANS_TEXT = (
 )
 
 
+def make_graph(
+    settings: Settings, plan: Plan, version: str, packages: Mapping[str, str] | None = None
+) -> Graph:
+    """Return the graph of all participants, without computation and without importing nipype.
+
+    For the parameters, see `make_scope`.
+    """
+    return Graph(make_scope(settings, plan, version, packages))
+
+
+def make_scope(
+    settings: Settings, plan: Plan, version: str, packages: Mapping[str, str] | None = None
+) -> Scope:
+    """Return the outermost scope with the nodes of all participants, not yet checked.
+
+    `version`: version of this program. `packages`: versions of packages by name, for the methods
+    text; None to omit them.
+    """
+    analysis = Analysis(settings=settings, plan=plan, version=version)
+    root = Scope(WORKFLOW, store=store, uri=analysis.uri)
+    scans = [subject for subject in plan.subjects if subject.has_scans]
+    runs = [run for subject in plan.subjects if subject not in scans for run in subject.runs]
+    with Flow(root):
+        if scans:
+            add_methods_text(Part.ACQUISITION, _SCANS_TEXT)
+        add_methods_text(
+            Part.ACQUISITION,
+            call_description.describe_acquisition([_read_acquisition(run) for run in runs]),
+        )
+        add_methods_text(
+            Part.SOFTWARE, call_description.describe_software(version, packages or {})
+        )
+        process_scans(analysis, scans)
+        for subject in plan.subjects:
+            if subject not in scans:
+                process_participant(analysis, subject)
+    return root
+
+
+def _read_acquisition(run: BoldRun) -> AcquiredRun:
+    """Return the header of a run for the methods text."""
+    return AcquiredRun(
+        task=run.entities.get("task", ""),
+        n_volumes=run.n_volumes,
+        tr=run.tr,
+        shape=run.shape,
+        zooms=run.zooms,
+        factor=run.factor,
+    )
+
+
 def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
     template = choose_template(analysis.settings, subject)
@@ -96,54 +147,3 @@ def stores_atlas(settings: Settings, plan: Plan) -> bool:
     """Return whether the results contain atlas labels."""
     with_anat = any(subject.t1w and not subject.has_scans for subject in plan.subjects)
     return with_anat and reaches(settings.run.level, "standard")
-
-
-def make_scope(
-    settings: Settings, plan: Plan, version: str, packages: Mapping[str, str] | None = None
-) -> Scope:
-    """Return the outermost scope with the nodes of all participants, not yet checked.
-
-    `version`: version of this program. `packages`: versions of packages by name, for the methods
-    text; None to omit them.
-    """
-    analysis = Analysis(settings=settings, plan=plan, version=version)
-    root = Scope(WORKFLOW, store=store, uri=analysis.uri)
-    scans = [subject for subject in plan.subjects if subject.has_scans]
-    runs = [run for subject in plan.subjects if subject not in scans for run in subject.runs]
-    with Flow(root):
-        if scans:
-            add_methods_text(Part.ACQUISITION, _SCANS_TEXT)
-        add_methods_text(
-            Part.ACQUISITION,
-            call_description.describe_acquisition([_read_acquisition(run) for run in runs]),
-        )
-        add_methods_text(
-            Part.SOFTWARE, call_description.describe_software(version, packages or {})
-        )
-        process_scans(analysis, scans)
-        for subject in plan.subjects:
-            if subject not in scans:
-                process_participant(analysis, subject)
-    return root
-
-
-def _read_acquisition(run: BoldRun) -> AcquiredRun:
-    """Return the header of a run for the methods text."""
-    return AcquiredRun(
-        task=run.entities.get("task", ""),
-        n_volumes=run.n_volumes,
-        tr=run.tr,
-        shape=run.shape,
-        zooms=run.zooms,
-        factor=run.factor,
-    )
-
-
-def make_graph(
-    settings: Settings, plan: Plan, version: str, packages: Mapping[str, str] | None = None
-) -> Graph:
-    """Return the graph of all participants, without computation and without importing nipype.
-
-    For the parameters, see `make_scope`.
-    """
-    return Graph(make_scope(settings, plan, version, packages))

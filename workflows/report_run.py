@@ -137,6 +137,35 @@ def draw_preprocessing(
         )
 
 
+def make_run_facts(run: BoldRun, correction: SeriesCorrection) -> _ReportFacts:
+    """Return the input summary of a run, by label of the report line."""
+    calibration, precomputed = run.calibration, run.precomputed
+    facts: _ReportFacts = {"Run": run.stem}
+    if "Description" in run.sidecar:
+        facts["Description"] = run.sidecar["Description"]
+    facts |= {
+        "Volumes": run.n_volumes,
+        "Repetition time (s)": run.tr,
+        "Matrix": " × ".join(map(str, run.shape)),
+        "Voxel size (mm)": size_text(run.zooms, unit=""),
+        "Slice timing": "not corrected" if correction.slice_times is None else "corrected",
+    }
+    if correction.input_smoothing:
+        facts["Smoothing before super-resolution (mm FWHM)"] = correction.input_smoothing
+    factor_text = " × ".join(f"{axis_factor:g}" for axis_factor in run.factor)
+    facts |= {
+        "Super-resolution factor": factor_text
+        + (" (in plane only)" if run.factor[2] == 1 else ""),
+        "T2* pair": _describe_pair(run.pair),
+        "Calibration run": f"{calibration.bold.name}, {calibration.n_volumes} volumes"
+        if calibration
+        else "none",
+    }
+    if precomputed is not None:
+        facts |= _describe_imports(precomputed, precomputed.files)
+    return facts
+
+
 def draw_series(
     plan: RunPlan,
     fitted_run: FittedRun,
@@ -204,17 +233,6 @@ def _draw_models(
                 fitted_run.registration.guide_hr,
             )
         )
-
-
-def make_scene_images(fitted_run: FittedRun, run_model: RunModel) -> SceneImages:
-    """Return the images that the maps of a run are drawn on."""
-    registration = fitted_run.registration
-    return SceneImages(
-        bold_mask_hr=registration.bold_mask_hr,
-        roi_hr=run_model.roi_hr,
-        boldref=fitted_run.motion.boldref,
-        guide_hr=registration.guide_hr,
-    )
 
 
 def draw_run_maps(
@@ -286,6 +304,17 @@ def _draw_surface_maps(plan: RunPlan, maps: MappedRun, anat: Anatomy, outputs: O
                     space_entities=labels,
                 )
             )
+
+
+def _draws_correlation(plan: RunPlan) -> bool:
+    """Return whether correlation maps of a task run are drawn.
+
+    This requires correlation maps and one of three conditions: the user named ``cc``, t maps were
+    not requested, or the training recipe is not ``fast``.
+    """
+    kinds = plan.maps.kinds
+    is_requested = plan.requests_correlation or "glm" not in kinds or plan.stored.correlation
+    return "cc" in kinds and not plan.at_rest and is_requested
 
 
 def draw_evaluation_figures(
@@ -383,15 +412,15 @@ def _draw_overview(
     )
 
 
-def _draws_correlation(plan: RunPlan) -> bool:
-    """Return whether correlation maps of a task run are drawn.
-
-    This requires correlation maps and one of three conditions: the user named ``cc``, t maps were
-    not requested, or the training recipe is not ``fast``.
-    """
-    kinds = plan.maps.kinds
-    is_requested = plan.requests_correlation or "glm" not in kinds or plan.stored.correlation
-    return "cc" in kinds and not plan.at_rest and is_requested
+def make_scene_images(fitted_run: FittedRun, run_model: RunModel) -> SceneImages:
+    """Return the images that the maps of a run are drawn on."""
+    registration = fitted_run.registration
+    return SceneImages(
+        bold_mask_hr=registration.bold_mask_hr,
+        roi_hr=run_model.roi_hr,
+        boldref=fitted_run.motion.boldref,
+        guide_hr=registration.guide_hr,
+    )
 
 
 def _name_region(plan: RunPlan, anat: Anatomy | None) -> str:
@@ -436,35 +465,6 @@ def make_subject_facts(
         "Training recipe": superres.recipe_text if superres.learned else "none",
         "Random seed": settings.resources.random_seed,
     }
-
-
-def make_run_facts(run: BoldRun, correction: SeriesCorrection) -> _ReportFacts:
-    """Return the input summary of a run, by label of the report line."""
-    calibration, precomputed = run.calibration, run.precomputed
-    facts: _ReportFacts = {"Run": run.stem}
-    if "Description" in run.sidecar:
-        facts["Description"] = run.sidecar["Description"]
-    facts |= {
-        "Volumes": run.n_volumes,
-        "Repetition time (s)": run.tr,
-        "Matrix": " × ".join(map(str, run.shape)),
-        "Voxel size (mm)": size_text(run.zooms, unit=""),
-        "Slice timing": "not corrected" if correction.slice_times is None else "corrected",
-    }
-    if correction.input_smoothing:
-        facts["Smoothing before super-resolution (mm FWHM)"] = correction.input_smoothing
-    factor_text = " × ".join(f"{axis_factor:g}" for axis_factor in run.factor)
-    facts |= {
-        "Super-resolution factor": factor_text
-        + (" (in plane only)" if run.factor[2] == 1 else ""),
-        "T2* pair": _describe_pair(run.pair),
-        "Calibration run": f"{calibration.bold.name}, {calibration.n_volumes} volumes"
-        if calibration
-        else "none",
-    }
-    if precomputed is not None:
-        facts |= _describe_imports(precomputed, precomputed.files)
-    return facts
 
 
 def _describe_pair(pair: Pair | None) -> str:

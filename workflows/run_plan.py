@@ -361,16 +361,6 @@ def _make_provenance(analysis: Analysis, bold: BoldRun) -> Mapping[str, object]:
     }
 
 
-def _plan_correction(analysis: Analysis, bold: BoldRun) -> SeriesCorrection:
-    """Return the correction of an acquired series."""
-    preprocessing = analysis.settings.preprocessing
-    return SeriesCorrection(
-        slice_times=None if "slicetiming" in preprocessing.ignore else bold.slice_timing,
-        start_time=bold.start_time(preprocessing.slice_time_ref),
-        input_smoothing=preprocessing.input_smoothing,
-    )
-
-
 def _plan_measured(
     analysis: Analysis, bold: BoldRun, correction: SeriesCorrection
 ) -> SeriesFile | None:
@@ -407,6 +397,16 @@ def _plan_other_run(
         ),
         events=events,
         design=design_settings(other, analysis.settings),
+    )
+
+
+def _plan_correction(analysis: Analysis, bold: BoldRun) -> SeriesCorrection:
+    """Return the correction of an acquired series."""
+    preprocessing = analysis.settings.preprocessing
+    return SeriesCorrection(
+        slice_times=None if "slicetiming" in preprocessing.ignore else bold.slice_timing,
+        start_time=bold.start_time(preprocessing.slice_time_ref),
+        input_smoothing=preprocessing.input_smoothing,
     )
 
 

@@ -38,16 +38,6 @@ _PLACEBO_ORDER = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
 """Order of computation of negative controls, by kind."""
 
 
-def find_training_data(method: Method, *, has_pair: bool) -> _LearnedFrom:
-    """Return which data a method learns from: a pair, volumes of the run, or the whole run.
-
-    `has_pair`: whether a pair is available; False for a trained model that is used without a pair.
-    """
-    if method.trained_on == "series":
-        return "run"
-    return "pair" if has_pair and method.trained_on != "self" else "volumes"
-
-
 @frozen
 class SeriesRequest:
     """Series that is computed from a run in addition to ``acquired``.
@@ -89,120 +79,6 @@ class SeriesRequest:
     def uses_network(self) -> bool:
         """Whether the series is computed by a network, volume by volume."""
         return self.learned_from in ("pair", "volumes")
-
-
-@frozen
-class ComputedSeries:
-    """Series of a run, with its model and test results.
-
-    Optional fields are None if they do not apply to the series.
-
-    The series are motion-corrected volumes, and `mask` is the brain on their grid. `request` is
-    None for the acquired, measured and compared series. `model_file` is the applied model, and
-    `card_file` its model card. `network_files` is the network, if it was trained on volumes of the
-    run. `variance` are variance maps, if the method estimates them. `holdout` are metrics on a
-    held-out pair.
-
-    `error_draws` are samples of the reconstruction error, and `acquired_draws` the acquired
-    (low-resolution) part of the same samples; None if the method has no prior. `own_regressors`
-    are seed time series in this series, one per smoothing width of the maps; empty if the
-    regressors of the run are used. `compared_facts` is the alignment of a series of another
-    program to the run.
-    """
-
-    name: str
-    series: Series
-    mask: Mask
-    request: SeriesRequest | None = None
-    model_file: File | None = None
-    card_file: Facts | None = None
-    network_files: ModelFiles | None = None
-    variance: VarianceModel | None = None
-    holdout: Rows | None = None
-    error_draws: Series | None = None
-    acquired_draws: Series | None = None
-    own_regressors: Sequence[Regressors] = ()
-    compared_facts: Facts | None = None
-
-
-def request_all_series(
-    settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
-) -> tuple[SeriesRequest, ...]:
-    """Return the series of a run in order of computation.
-
-    Stored series come first, then negative controls.
-
-    `names`: names of the stored series, which may include ``acquired``. `with_anat`: whether the
-    participant has a T1w image.
-    """
-    stored = [_request_stored(settings, run, name) for name in names if name != ACQUIRED]
-    trainable_requests = [request for request in stored if request.learned_from]
-    placebos = [
-        placebo
-        for request in trainable_requests
-        if not request.is_control
-        for placebo in _iterate_placebos(settings, run, request, with_anat)
-    ]
-    # Sorted by kind of control, so that the same control of all methods is computed together.
-    placebos.sort(key=lambda request: _PLACEBO_ORDER[request.placebo])
-    return (*stored, *placebos)
-
-
-def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequest:
-    """Return the request of a baseline or of the series of a method.
-
-    `has_pair` states whether networks are trained on a pair of the participant, and `uses_guide`
-    whether methods that estimate variance maps add the static detail of a guide.
-    """
-    if name in PAIR_BASELINES:
-        return SeriesRequest(name=name, uses_guide=True)
-    if name in INTERPOLATIONS:
-        return SeriesRequest(name=name)
-    method = method_of_series(name)
-    source = find_training_data(method, has_pair=has_pair)
-    return SeriesRequest(
-        name=name, method=method, learned_from=source, uses_guide=uses_guide and source == "run"
-    )
-
-
-def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
-    """Return the request of a stored series of a run."""
-    if name in (*INTERPOLATIONS, *PAIR_BASELINES):
-        return request_series(name, has_pair=False, uses_guide=False)
-    method = method_of_series(name)
-    uses_trained_model = (
-        run.pair is None and find_pretrained(settings.superres, method.name) is not None
-    )
-    return request_series(
-        name, has_pair=not uses_trained_model, uses_guide=uses_guide(settings, run)
-    )
-
-
-def _iterate_placebos(
-    settings: Settings, run: BoldRun, request: SeriesRequest, with_anat: bool
-) -> Iterator[SeriesRequest]:
-    """Yield the negative controls of a method that are requested and possible for a run."""
-    assert request.method is not None
-    if not settings.evaluation.null_checks:
-        return
-    method_placebos = {placebo.suffix for placebo in request.method.placebos}
-    phantom_model = HERE / "models" / f"{request.name}_phantom.safetensors"
-    models = {"Phantom": [phantom_model] if phantom_model.exists() else []}
-    if "Other" in method_placebos:
-        models["Other"] = other_models(
-            settings.paths.output_dir / "sourcedata" / "models",
-            request.name,
-            run.entities["subject"],
-            factor=run.factor,
-            zooms=run.zooms,
-        )
-    for placebo, model_files in models.items():
-        if placebo in method_placebos and model_files:
-            name = series_name(request.name, placebo)
-            yield replace(request, name=name, placebo=placebo, model=model_files[0])
-    for placebo in ("T1w", "Mirror", "Shift"):
-        if placebo in method_placebos and (with_anat or placebo != "T1w"):
-            yield replace(request, name=series_name(request.name, placebo), placebo=placebo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +168,130 @@ class Analysis:
             force=superres.force,
             sloppy=self.settings.run.sloppy,
         )
+
+
+def request_all_series(
+    settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
+) -> tuple[SeriesRequest, ...]:
+    """Return the series of a run in order of computation.
+
+    Stored series come first, then negative controls.
+
+    `names`: names of the stored series, which may include ``acquired``. `with_anat`: whether the
+    participant has a T1w image.
+    """
+    stored = [_request_stored(settings, run, name) for name in names if name != ACQUIRED]
+    trainable_requests = [request for request in stored if request.learned_from]
+    placebos = [
+        placebo
+        for request in trainable_requests
+        if not request.is_control
+        for placebo in _iterate_placebos(settings, run, request, with_anat)
+    ]
+    # Sorted by kind of control, so that the same control of all methods is computed together.
+    placebos.sort(key=lambda request: _PLACEBO_ORDER[request.placebo])
+    return (*stored, *placebos)
+
+
+def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
+    """Return the request of a stored series of a run."""
+    if name in (*INTERPOLATIONS, *PAIR_BASELINES):
+        return request_series(name, has_pair=False, uses_guide=False)
+    method = method_of_series(name)
+    uses_trained_model = (
+        run.pair is None and find_pretrained(settings.superres, method.name) is not None
+    )
+    return request_series(
+        name, has_pair=not uses_trained_model, uses_guide=uses_guide(settings, run)
+    )
+
+
+def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequest:
+    """Return the request of a baseline or of the series of a method.
+
+    `has_pair` states whether networks are trained on a pair of the participant, and `uses_guide`
+    whether methods that estimate variance maps add the static detail of a guide.
+    """
+    if name in PAIR_BASELINES:
+        return SeriesRequest(name=name, uses_guide=True)
+    if name in INTERPOLATIONS:
+        return SeriesRequest(name=name)
+    method = method_of_series(name)
+    source = find_training_data(method, has_pair=has_pair)
+    return SeriesRequest(
+        name=name, method=method, learned_from=source, uses_guide=uses_guide and source == "run"
+    )
+
+
+def find_training_data(method: Method, *, has_pair: bool) -> _LearnedFrom:
+    """Return which data a method learns from: a pair, volumes of the run, or the whole run.
+
+    `has_pair`: whether a pair is available; False for a trained model that is used without a pair.
+    """
+    if method.trained_on == "series":
+        return "run"
+    return "pair" if has_pair and method.trained_on != "self" else "volumes"
+
+
+def _iterate_placebos(
+    settings: Settings, run: BoldRun, request: SeriesRequest, with_anat: bool
+) -> Iterator[SeriesRequest]:
+    """Yield the negative controls of a method that are requested and possible for a run."""
+    assert request.method is not None
+    if not settings.evaluation.null_checks:
+        return
+    method_placebos = {placebo.suffix for placebo in request.method.placebos}
+    phantom_model = HERE / "models" / f"{request.name}_phantom.safetensors"
+    models = {"Phantom": [phantom_model] if phantom_model.exists() else []}
+    if "Other" in method_placebos:
+        models["Other"] = other_models(
+            settings.paths.output_dir / "sourcedata" / "models",
+            request.name,
+            run.entities["subject"],
+            factor=run.factor,
+            zooms=run.zooms,
+        )
+    for placebo, model_files in models.items():
+        if placebo in method_placebos and model_files:
+            name = series_name(request.name, placebo)
+            yield replace(request, name=name, placebo=placebo, model=model_files[0])
+    for placebo in ("T1w", "Mirror", "Shift"):
+        if placebo in method_placebos and (with_anat or placebo != "T1w"):
+            yield replace(request, name=series_name(request.name, placebo), placebo=placebo)
+
+
+@frozen
+class ComputedSeries:
+    """Series of a run, with its model and test results.
+
+    Optional fields are None if they do not apply to the series.
+
+    The series are motion-corrected volumes, and `mask` is the brain on their grid. `request` is
+    None for the acquired, measured and compared series. `model_file` is the applied model, and
+    `card_file` its model card. `network_files` is the network, if it was trained on volumes of the
+    run. `variance` are variance maps, if the method estimates them. `holdout` are metrics on a
+    held-out pair.
+
+    `error_draws` are samples of the reconstruction error, and `acquired_draws` the acquired
+    (low-resolution) part of the same samples; None if the method has no prior. `own_regressors`
+    are seed time series in this series, one per smoothing width of the maps; empty if the
+    regressors of the run are used. `compared_facts` is the alignment of a series of another
+    program to the run.
+    """
+
+    name: str
+    series: Series
+    mask: Mask
+    request: SeriesRequest | None = None
+    model_file: File | None = None
+    card_file: Facts | None = None
+    network_files: ModelFiles | None = None
+    variance: VarianceModel | None = None
+    holdout: Rows | None = None
+    error_draws: Series | None = None
+    acquired_draws: Series | None = None
+    own_regressors: Sequence[Regressors] = ()
+    compared_facts: Facts | None = None
 
 
 def select_entities(path: Path, *names: str) -> dict[str, str]:

@@ -80,33 +80,6 @@ def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
         _process_pairs(analysis, subject, prepared_head, training_heads)
 
 
-def _list_suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
-    """Return the BIDS suffix of each scan."""
-    return tuple(scan.contrast for scan in scans)
-
-
-def _make_outputs(
-    analysis: Analysis,
-    subject: Subject,
-    scans: Sequence[Pair | LowresScan],
-    *,
-    with_provenance: bool,
-) -> Outputs:
-    """Return the storage of scans.
-
-    `scans`: scans of one session and resolution, or the pairs of a participant. `with_provenance`:
-    whether the sidecars of tables contain provenance metadata.
-    """
-    entities = entities_of_scans(analysis.settings, subject, scans)
-    provenance = analysis.provenance if with_provenance else {}
-    return analysis.outputs({**entities, "datatype": "anat"}, provenance=provenance)
-
-
-def _choose_template_space(settings: Settings) -> str:
-    """Return the first requested template, or the default template."""
-    return next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
-
-
 def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
     """Bring the scans of one participant into a common frame, and store them."""
     settings, suffixes = analysis.settings, _list_suffixes(subject.structural)
@@ -134,6 +107,140 @@ def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
     return PreparedHead(suffixes=suffixes, scans=scans)
 
 
+def _process_controls(analysis: Analysis, subject: Subject) -> None:
+    """Measure each session of a participant without low-resolution scans."""
+    settings = analysis.settings
+    figures = analysis.outputs({"subject": subject.label})
+    facts = {
+        "Participant": subject.label,
+        "Target": "structural scans (high resolution only)",
+        "Scans": [scan.highres.name for scans in subject.controls for scan in scans],
+        "Alignment of the scans": settings.anat.align,
+        "Intensities": settings.scaling_of_scans,
+        "Random seed": settings.resources.random_seed,
+    }
+    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
+        for scans in subject.controls:
+            session = parse_session(scans[0].highres)
+            with subworkflow(f"control_{session}" if session else "control"):
+                _process_control_session(analysis, subject, scans, session)
+        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+
+
+def _process_control_session(
+    analysis: Analysis, subject: Subject, scans: Sequence[Pair], session: str
+) -> None:
+    """Measure the high-resolution scans of one session."""
+    settings, suffixes = analysis.settings, _list_suffixes(scans)
+    scan_settings = _make_preparation(settings)
+    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+    template, template_mask, _ = anatomy.load_template(
+        template_space=_choose_template_space(settings)
+    )
+    prepared_scans = preparation.prepare_scans(
+        template,
+        template_mask,
+        [scan.highres for scan in scans],
+        suffixes=suffixes,
+        preparation=scan_settings,
+    )
+    assert prepared_scans.fine_scans is not None
+    assert prepared_scans.scan_brain is not None
+    add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
+    outputs.store(prepared_scans.fine_scans)
+    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=False)
+    metrics, columns, dseg = measures.measure_control(
+        prepared_scans.fine_scans,
+        prepared_scans.scan_mask,
+        prepared_scans.scan_brain,
+        prepared_scans.scan_facts,
+        settings.anat.lesion_template,
+        suffixes=suffixes,
+        anat_tools=settings.anat.tools,
+        random_seed=settings.resources.random_seed,
+    )
+    add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
+    _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
+    outputs.store_figures(
+        structural_figures.draw_control(metrics, prepared_scans.scan_facts, session=session)
+    )
+
+
+def _process_lowres(analysis: Analysis, subject: Subject) -> None:
+    """Super-resolve each session of a participant without high-resolution scans."""
+    settings, superres = analysis.settings, analysis.settings.superres
+    model = input_of_models(superres)
+    assert model is not None, "participants without high-resolution scans require trained models"
+    figures = analysis.outputs({"subject": subject.label})
+    facts = {
+        "Participant": subject.label,
+        "Target": "structural scans (low resolution only)",
+        "Contrasts used together": list(model.contrasts),
+        "Scans": [scan.path.name for scans in subject.lowres for scan in scans],
+        "Alignment of the scans": settings.anat.align,
+        "Intensities": settings.scaling_of_scans,
+        "Methods": list(superres.chosen),
+        "Trained on": "other participants (see the model card)",
+        "Random seed": settings.resources.random_seed,
+    }
+    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
+        for scans in subject.lowres:
+            session = parse_session(scans[0].path)
+            with subworkflow(f"lowres_{session}" if session else "lowres"):
+                _process_lowres_session(analysis, subject, scans, model, session)
+        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+
+
+def _process_lowres_session(
+    analysis: Analysis,
+    subject: Subject,
+    scans: Sequence[LowresScan],
+    model: ModelInput,
+    session: str,
+) -> None:
+    """Super-resolve the low-resolution scans of one session with trained models.
+
+    `model`: contrasts and grid of the models.
+    """
+    settings, suffixes = analysis.settings, _list_suffixes(scans)
+    scan_settings = _make_preparation(settings)
+    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+    template, template_mask, _ = anatomy.load_template(
+        template_space=_choose_template_space(settings)
+    )
+    prepared_scans = preparation.prepare_scans(
+        template,
+        template_mask,
+        lowres_files=[scan.path for scan in scans],
+        suffixes=suffixes,
+        preparation=scan_settings,
+        all_interpolations=settings.superres.all_baselines,
+        grid_mm=model.mm,
+        grid_orientation=model.orientation,
+    )
+    add_methods_text(
+        Part.ANATOMY,
+        preparation_text.describe_lowres_preparation(suffixes, scan_settings, model.mm),
+    )
+    outputs.store(prepared_scans.coarse_scans)
+    outputs.store(prepared_scans.other_scans)
+    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=True)
+    # there are no high-resolution scans
+    prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
+    prepared_head = PreparedHead(suffixes=suffixes, scans=prepared_scans)
+    results = _apply_methods(analysis, prepared_head, {}, outputs, outputs)
+    outputs.store_figures(
+        structural_figures.draw_lowres(
+            prepared_scans.coarse_scans,
+            prepared_scans.other_scans,
+            concatenate(result.superresolved_scans for result in results),
+            prepared_scans.scan_mask,
+            prepared_scans.scan_facts,
+            session=session,
+        )
+    )
+
+
 def _make_preparation(settings: Settings) -> ScanPreparation:
     """Return the settings of the preparation of scans."""
     return ScanPreparation(
@@ -144,6 +251,11 @@ def _make_preparation(settings: Settings) -> ScanPreparation:
         random_seed=settings.resources.random_seed,
         sloppy=settings.run.sloppy,
     )
+
+
+def _choose_template_space(settings: Settings) -> str:
+    """Return the first requested template, or the default template."""
+    return next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
 
 
 def _store_mask(
@@ -218,27 +330,45 @@ def _process_pairs(
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
-def _store_measures(
-    settings: Settings,
-    suffixes: Sequence[str],
-    metrics: Rows,
-    columns: Facts,
-    dseg: Image,
-    outputs: Outputs,
-) -> None:
-    """Store metrics and tissue segmentation of measured scans."""
-    outputs.store(
-        metrics,
-        {"desc": "anat", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
-    outputs.store(
-        dseg,
-        {"res": "hr", "desc": "measured", "suffix": "dseg"},
-        sidecar=measures.describe_tissues(suffixes, settings.anat.align, settings.anat.tools),
-    )
+def _make_outputs(
+    analysis: Analysis,
+    subject: Subject,
+    scans: Sequence[Pair | LowresScan],
+    *,
+    with_provenance: bool,
+) -> Outputs:
+    """Return the storage of scans.
+
+    `scans`: scans of one session and resolution, or the pairs of a participant. `with_provenance`:
+    whether the sidecars of tables contain provenance metadata.
+    """
+    entities = entities_of_scans(analysis.settings, subject, scans)
+    provenance = analysis.provenance if with_provenance else {}
+    return analysis.outputs({**entities, "datatype": "anat"}, provenance=provenance)
+
+
+def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
+    """Return the summary of a participant with paired scans, by label of the report line."""
+    trains_on_others = settings.anat.train_on == "others"
+    return {
+        "Participant": subject.label,
+        "Target": "structural scans",
+        "Contrasts used together": list(_list_suffixes(subject.structural)),
+        "Scans": [path.name for pair in subject.structural for path in pair.images],
+        "Alignment of the scans": settings.anat.align,
+        "Intensities": settings.scaling_of_scans,
+        "Methods": list(settings.superres.chosen),
+        "Trained on": "all other participants of this command"
+        if trains_on_others
+        else "the same scans",
+        "Training recipe": settings.superres.recipe_text,
+        "Random seed": settings.resources.random_seed,
+    }
+
+
+def _list_suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
+    """Return the BIDS suffix of each scan."""
+    return tuple(scan.contrast for scan in scans)
 
 
 def _apply_methods(
@@ -360,154 +490,24 @@ def _gather_training_scans(heads: Mapping[str, PreparedHead]) -> _TrainingScans:
     )
 
 
-def _process_lowres(analysis: Analysis, subject: Subject) -> None:
-    """Super-resolve each session of a participant without high-resolution scans."""
-    settings, superres = analysis.settings, analysis.settings.superres
-    model = input_of_models(superres)
-    assert model is not None, "participants without high-resolution scans require trained models"
-    figures = analysis.outputs({"subject": subject.label})
-    facts = {
-        "Participant": subject.label,
-        "Target": "structural scans (low resolution only)",
-        "Contrasts used together": list(model.contrasts),
-        "Scans": [scan.path.name for scans in subject.lowres for scan in scans],
-        "Alignment of the scans": settings.anat.align,
-        "Intensities": settings.scaling_of_scans,
-        "Methods": list(superres.chosen),
-        "Trained on": "other participants (see the model card)",
-        "Random seed": settings.resources.random_seed,
-    }
-    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
-        for scans in subject.lowres:
-            session = parse_session(scans[0].path)
-            with subworkflow(f"lowres_{session}" if session else "lowres"):
-                _process_lowres_session(analysis, subject, scans, model, session)
-        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
-
-
-def _process_lowres_session(
-    analysis: Analysis,
-    subject: Subject,
-    scans: Sequence[LowresScan],
-    model: ModelInput,
-    session: str,
+def _store_measures(
+    settings: Settings,
+    suffixes: Sequence[str],
+    metrics: Rows,
+    columns: Facts,
+    dseg: Image,
+    outputs: Outputs,
 ) -> None:
-    """Super-resolve the low-resolution scans of one session with trained models.
-
-    `model`: contrasts and grid of the models.
-    """
-    settings, suffixes = analysis.settings, _list_suffixes(scans)
-    scan_settings = _make_preparation(settings)
-    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
-    template, template_mask, _ = anatomy.load_template(
-        template_space=_choose_template_space(settings)
+    """Store metrics and tissue segmentation of measured scans."""
+    outputs.store(
+        metrics,
+        {"desc": "anat", "suffix": "metrics"},
+        facts=columns,
+        provenance=True,
+        level="minimal",
     )
-    prepared_scans = preparation.prepare_scans(
-        template,
-        template_mask,
-        lowres_files=[scan.path for scan in scans],
-        suffixes=suffixes,
-        preparation=scan_settings,
-        all_interpolations=settings.superres.all_baselines,
-        grid_mm=model.mm,
-        grid_orientation=model.orientation,
+    outputs.store(
+        dseg,
+        {"res": "hr", "desc": "measured", "suffix": "dseg"},
+        sidecar=measures.describe_tissues(suffixes, settings.anat.align, settings.anat.tools),
     )
-    add_methods_text(
-        Part.ANATOMY,
-        preparation_text.describe_lowres_preparation(suffixes, scan_settings, model.mm),
-    )
-    outputs.store(prepared_scans.coarse_scans)
-    outputs.store(prepared_scans.other_scans)
-    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=True)
-    # there are no high-resolution scans
-    prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
-    prepared_head = PreparedHead(suffixes=suffixes, scans=prepared_scans)
-    results = _apply_methods(analysis, prepared_head, {}, outputs, outputs)
-    outputs.store_figures(
-        structural_figures.draw_lowres(
-            prepared_scans.coarse_scans,
-            prepared_scans.other_scans,
-            concatenate(result.superresolved_scans for result in results),
-            prepared_scans.scan_mask,
-            prepared_scans.scan_facts,
-            session=session,
-        )
-    )
-
-
-def _process_controls(analysis: Analysis, subject: Subject) -> None:
-    """Measure each session of a participant without low-resolution scans."""
-    settings = analysis.settings
-    figures = analysis.outputs({"subject": subject.label})
-    facts = {
-        "Participant": subject.label,
-        "Target": "structural scans (high resolution only)",
-        "Scans": [scan.highres.name for scans in subject.controls for scan in scans],
-        "Alignment of the scans": settings.anat.align,
-        "Intensities": settings.scaling_of_scans,
-        "Random seed": settings.resources.random_seed,
-    }
-    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
-        for scans in subject.controls:
-            session = parse_session(scans[0].highres)
-            with subworkflow(f"control_{session}" if session else "control"):
-                _process_control_session(analysis, subject, scans, session)
-        figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
-
-
-def _process_control_session(
-    analysis: Analysis, subject: Subject, scans: Sequence[Pair], session: str
-) -> None:
-    """Measure the high-resolution scans of one session."""
-    settings, suffixes = analysis.settings, _list_suffixes(scans)
-    scan_settings = _make_preparation(settings)
-    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
-    template, template_mask, _ = anatomy.load_template(
-        template_space=_choose_template_space(settings)
-    )
-    prepared_scans = preparation.prepare_scans(
-        template,
-        template_mask,
-        [scan.highres for scan in scans],
-        suffixes=suffixes,
-        preparation=scan_settings,
-    )
-    assert prepared_scans.fine_scans is not None
-    assert prepared_scans.scan_brain is not None
-    add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
-    outputs.store(prepared_scans.fine_scans)
-    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=False)
-    metrics, columns, dseg = measures.measure_control(
-        prepared_scans.fine_scans,
-        prepared_scans.scan_mask,
-        prepared_scans.scan_brain,
-        prepared_scans.scan_facts,
-        settings.anat.lesion_template,
-        suffixes=suffixes,
-        anat_tools=settings.anat.tools,
-        random_seed=settings.resources.random_seed,
-    )
-    add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
-    _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
-    outputs.store_figures(
-        structural_figures.draw_control(metrics, prepared_scans.scan_facts, session=session)
-    )
-
-
-def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
-    """Return the summary of a participant with paired scans, by label of the report line."""
-    trains_on_others = settings.anat.train_on == "others"
-    return {
-        "Participant": subject.label,
-        "Target": "structural scans",
-        "Contrasts used together": list(_list_suffixes(subject.structural)),
-        "Scans": [path.name for pair in subject.structural for path in pair.images],
-        "Alignment of the scans": settings.anat.align,
-        "Intensities": settings.scaling_of_scans,
-        "Methods": list(settings.superres.chosen),
-        "Trained on": "all other participants of this command"
-        if trains_on_others
-        else "the same scans",
-        "Training recipe": settings.superres.recipe_text,
-        "Random seed": settings.resources.random_seed,
-    }

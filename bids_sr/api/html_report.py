@@ -91,24 +91,6 @@ def render_page(
     return HtmlReport(content)
 
 
-def _render_figure(figure: Figure, caption: str) -> Markup:
-    """Return a figure as inline SVG with unique ids, so that a page can have several figures."""
-    svg_file = svg_text(figure)
-    svg = svg_file[svg_file.index("<svg") :]
-    prefix = f"f{zlib.crc32(svg.encode()):08x}-"
-    unique_svg = re.sub(r'( id="|url\(#|xlink:href="#)', lambda match: match[1] + prefix, svg)
-    labeled_tag = f'<svg role="img" aria-label="{escape(caption)}"'
-    return Markup(
-        f"<figure>{unique_svg.replace('<svg', labeled_tag, 1)}"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _render_details(title: str, text: str) -> Markup:
-    """Return a text that is hidden until the title is clicked."""
-    return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
-
-
 def render_resolver(
     method: str,
     volumes: Mapping[str, Volume],
@@ -157,3 +139,21 @@ def render_resolver(
         "program bids-sr.",
     ]
     return " ".join(sentences), sections
+
+
+def _render_figure(figure: Figure, caption: str) -> Markup:
+    """Return a figure as inline SVG with unique ids, so that a page can have several figures."""
+    svg_file = svg_text(figure)
+    svg = svg_file[svg_file.index("<svg") :]
+    prefix = f"f{zlib.crc32(svg.encode()):08x}-"
+    unique_svg = re.sub(r'( id="|url\(#|xlink:href="#)', lambda match: match[1] + prefix, svg)
+    labeled_tag = f'<svg role="img" aria-label="{escape(caption)}"'
+    return Markup(
+        f"<figure>{unique_svg.replace('<svg', labeled_tag, 1)}"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _render_details(title: str, text: str) -> Markup:
+    """Return a text that is hidden until the title is clicked."""
+    return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)

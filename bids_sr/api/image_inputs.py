@@ -36,11 +36,68 @@ class SuperResolutionWarning(UserWarning):
     """Warning about doubtful or omitted parts of a result."""
 
 
-def check_file(path: str | os.PathLike[str], argument: str) -> Path:
-    """Return the path of an existing file; raise ImageInputError if it does not exist."""
-    if not Path(path).is_file():
-        raise ImageInputError(f"{argument}: the file {path} does not exist. Check the path.")
-    return Path(path)
+@contextmanager
+def open_series(
+    image: ImageLike, folder: Path, *, any_order: bool = False
+) -> Iterator[SeriesReader]:
+    """Open a reader of the argument `bold`.
+
+    The repetition time of the reader is 0 if it is missing in the header. With `any_order`, a
+    compressed series is decompressed to the folder.
+    """
+    path = series_file(image, folder, "bold")
+    with SeriesReader(path) as stored_reader:
+        tr = header_tr(stored_reader.header)
+        is_compressed = stored_reader.compressed
+    if any_order and is_compressed:
+        unpacked_path = folder / "bold_unpacked.nii"
+        copy_series(path, unpacked_path)
+        path = unpacked_path
+    with SeriesReader(path) as reader:
+        reader.tr = tr
+        yield reader
+
+
+def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask_img") -> Volume:
+    """Return a mask on the grid of an image, from an image or from an array of the same shape.
+
+    The mask (X, Y, Z, boolean) has at least one voxel.
+    """
+    image = (
+        grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, argument)
+    )
+    shape = grid.data.shape
+    if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
+        raise ImageInputError(
+            f"{argument}: the image is not on the expected grid (its shape is "
+            f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
+            "for example with nilearn.image.resample_to_img(mask, image, "
+            "interpolation='nearest')."
+        )
+    is_inside = np.asarray(image.data > 0.5)
+    if not is_inside.any():
+        raise ImageInputError(
+            f"{argument}: the mask is empty. Pass another mask, or None to use the default mask."
+        )
+    return grid.like(is_inside)
+
+
+def load_volume(image: ImageLike, folder: Path, argument: str) -> Volume:
+    """Return a single image, see `volume_file`."""
+    data, affine = load_image(volume_file(image, folder, argument))
+    return Volume(data[..., 0] if data.ndim == 4 else data, affine)
+
+
+def volume_file(image: ImageLike, folder: Path, argument: str) -> Path:
+    """Return the file of a single image."""
+    path = series_file(image, folder, argument)
+    with SeriesReader(path) as reader:
+        if reader.shape[3] > 1:
+            raise ImageInputError(
+                f"{argument}: expected a single volume, got a series of shape "
+                f"{reader.shape}. Pass the mean across time."
+            )
+    return path
 
 
 def series_file(image: ImageLike, folder: Path, argument: str, *, allow_nan: bool = False) -> Path:
@@ -57,19 +114,6 @@ def series_file(image: ImageLike, folder: Path, argument: str, *, allow_nan: boo
             "affine)."
         )
     return _write_temporary(image, folder / f"{argument}.nii", argument, allow_nan=allow_nan)
-
-
-def header_tr(header: nib.Nifti1Header) -> float:
-    """Return the repetition time (s) in a header; 0 if it is missing.
-
-    The time is ignored if the header has no unit of time, because nibabel sets pixdim[4] to 1 in
-    new images.
-    """
-    if len(header.get_data_shape()) < 4:
-        return 0.0
-    return shortest_decimal(header["pixdim"][4]) * _SECONDS_PER_UNIT.get(
-        header.get_xyzt_units()[1], 0.0
-    )
 
 
 def _write_temporary(
@@ -115,6 +159,53 @@ def _to_finite(values: ArrayLike, index: int, argument: str, *, allow_nan: bool)
     return volume
 
 
+def header_tr(header: nib.Nifti1Header) -> float:
+    """Return the repetition time (s) in a header; 0 if it is missing.
+
+    The time is ignored if the header has no unit of time, because nibabel sets pixdim[4] to 1 in
+    new images.
+    """
+    if len(header.get_data_shape()) < 4:
+        return 0.0
+    return shortest_decimal(header["pixdim"][4]) * _SECONDS_PER_UNIT.get(
+        header.get_xyzt_units()[1], 0.0
+    )
+
+
+def load_transform(xfm: Motion, argument: str) -> Float:
+    """Return one 4 x 4 transform from an ITK text file or an array."""
+    matrix = np.asarray(
+        read_itk(check_file(xfm, argument)) if isinstance(xfm, (str, os.PathLike)) else xfm,
+        dtype=np.float64,
+    )
+    return load_poses(matrix[None] if matrix.ndim == 2 else matrix, 1, argument)[0]
+
+
+def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Float:
+    """Return transforms from an ITK text file or an array.
+
+    The transforms map boldref points to points of each volume (T, 4, 4; RAS mm).
+    """
+    if isinstance(motion, (str, os.PathLike)):
+        motion = read_itk(check_file(motion, argument))
+    poses = np.asarray(motion, dtype=np.float64)
+    if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
+        raise ImageInputError(
+            f"{argument}: the transforms have shape {poses.shape}; expected "
+            f"({n_volumes}, 4, 4) and finite values. Pass one transform per volume, "
+            "from a point of the boldref (RAS, mm) to its position in the volume, "
+            "or pass None to estimate head motion."
+        )
+    return poses
+
+
+def check_file(path: str | os.PathLike[str], argument: str) -> Path:
+    """Return the path of an existing file; raise ImageInputError if it does not exist."""
+    if not Path(path).is_file():
+        raise ImageInputError(f"{argument}: the file {path} does not exist. Check the path.")
+    return Path(path)
+
+
 @contextmanager
 def working_folder() -> Iterator[Path]:
     """Yield a folder for intermediate files, which is removed at the end."""
@@ -138,97 +229,6 @@ def filter_repeated_messages(logger: str) -> Iterator[None]:
         yield
     finally:
         logging.getLogger(logger).removeFilter(is_new)
-
-
-@contextmanager
-def open_series(
-    image: ImageLike, folder: Path, *, any_order: bool = False
-) -> Iterator[SeriesReader]:
-    """Open a reader of the argument `bold`.
-
-    The repetition time of the reader is 0 if it is missing in the header. With `any_order`, a
-    compressed series is decompressed to the folder.
-    """
-    path = series_file(image, folder, "bold")
-    with SeriesReader(path) as stored_reader:
-        tr = header_tr(stored_reader.header)
-        is_compressed = stored_reader.compressed
-    if any_order and is_compressed:
-        unpacked_path = folder / "bold_unpacked.nii"
-        copy_series(path, unpacked_path)
-        path = unpacked_path
-    with SeriesReader(path) as reader:
-        reader.tr = tr
-        yield reader
-
-
-def volume_file(image: ImageLike, folder: Path, argument: str) -> Path:
-    """Return the file of a single image."""
-    path = series_file(image, folder, argument)
-    with SeriesReader(path) as reader:
-        if reader.shape[3] > 1:
-            raise ImageInputError(
-                f"{argument}: expected a single volume, got a series of shape "
-                f"{reader.shape}. Pass the mean across time."
-            )
-    return path
-
-
-def load_volume(image: ImageLike, folder: Path, argument: str) -> Volume:
-    """Return a single image, see `volume_file`."""
-    data, affine = load_image(volume_file(image, folder, argument))
-    return Volume(data[..., 0] if data.ndim == 4 else data, affine)
-
-
-def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask_img") -> Volume:
-    """Return a mask on the grid of an image, from an image or from an array of the same shape.
-
-    The mask (X, Y, Z, boolean) has at least one voxel.
-    """
-    image = (
-        grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, argument)
-    )
-    shape = grid.data.shape
-    if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
-        raise ImageInputError(
-            f"{argument}: the image is not on the expected grid (its shape is "
-            f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
-            "for example with nilearn.image.resample_to_img(mask, image, "
-            "interpolation='nearest')."
-        )
-    is_inside = np.asarray(image.data > 0.5)
-    if not is_inside.any():
-        raise ImageInputError(
-            f"{argument}: the mask is empty. Pass another mask, or None to use the default mask."
-        )
-    return grid.like(is_inside)
-
-
-def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Float:
-    """Return transforms from an ITK text file or an array.
-
-    The transforms map boldref points to points of each volume (T, 4, 4; RAS mm).
-    """
-    if isinstance(motion, (str, os.PathLike)):
-        motion = read_itk(check_file(motion, argument))
-    poses = np.asarray(motion, dtype=np.float64)
-    if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
-        raise ImageInputError(
-            f"{argument}: the transforms have shape {poses.shape}; expected "
-            f"({n_volumes}, 4, 4) and finite values. Pass one transform per volume, "
-            "from a point of the boldref (RAS, mm) to its position in the volume, "
-            "or pass None to estimate head motion."
-        )
-    return poses
-
-
-def load_transform(xfm: Motion, argument: str) -> Float:
-    """Return one 4 x 4 transform from an ITK text file or an array."""
-    matrix = np.asarray(
-        read_itk(check_file(xfm, argument)) if isinstance(xfm, (str, os.PathLike)) else xfm,
-        dtype=np.float64,
-    )
-    return load_poses(matrix[None] if matrix.ndim == 2 else matrix, 1, argument)[0]
 
 
 def parse_factor(factor: object) -> Factor:

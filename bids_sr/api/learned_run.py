@@ -222,27 +222,6 @@ def _uses_calibration(request: SeriesRequest) -> bool:
     )
 
 
-def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]:
-    """Check the calibration run, and return its file with the repetition time.
-
-    The second value is the number of volumes.
-    """
-    assert inputs.calibration is not None
-    file = series_file(inputs.calibration, folder, "calibration")
-    with SeriesReader(file) as reader:
-        check_is_series(reader, "calibration")
-        check_slice_axis(reader)
-        tr = header_tr(reader.header)
-        n_volumes = reader.shape[3]
-    if not tr > 0:
-        raise ImageInputError(
-            "calibration: the image header does not specify the repetition time or its unit. "
-            "Set both, for example with image.header.set_zooms((*image.header.get_zooms()[:3], "
-            "t_r)) and image.header.set_xyzt_units('mm', 'sec')"
-        )
-    return SeriesFile(bold_file=file, tr=tr), n_volumes
-
-
 def _fit_calibration(
     run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
 ) -> FittedCalibration:
@@ -291,3 +270,24 @@ def _fit_calibration(
         )
         warnings.warn(warning_text, SuperResolutionWarning, stacklevel=6)
     return calibration
+
+
+def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]:
+    """Check the calibration run, and return its file with the repetition time.
+
+    The second value is the number of volumes.
+    """
+    assert inputs.calibration is not None
+    file = series_file(inputs.calibration, folder, "calibration")
+    with SeriesReader(file) as reader:
+        check_is_series(reader, "calibration")
+        check_slice_axis(reader)
+        tr = header_tr(reader.header)
+        n_volumes = reader.shape[3]
+    if not tr > 0:
+        raise ImageInputError(
+            "calibration: the image header does not specify the repetition time or its unit. "
+            "Set both, for example with image.header.set_zooms((*image.header.get_zooms()[:3], "
+            "t_r)) and image.header.set_xyzt_units('mm', 'sec')"
+        )
+    return SeriesFile(bold_file=file, tr=tr), n_volumes

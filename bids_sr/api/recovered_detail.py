@@ -49,6 +49,20 @@ from bids_sr.workflows.model_run import resample_acquired
 _NOT_APPLIED = "the method was not applied to this run"
 
 
+@frozen
+class _TestSettings:
+    """Settings of the test, which are equal in all runs.
+
+    `t_r` is the repetition time (s); None if the header specifies it. Default contrasts are used
+    if `contrasts` is empty. `smoothing` is the smoothing of the effects (FWHM, mm).
+    """
+
+    t_r: float | None
+    contrasts: Sequence[str]
+    design: DesignSettings
+    smoothing: Sequence[float]
+
+
 def recovered_detail(
     bold: ImageLike | Sequence[ImageLike],
     events: EventsLike | Sequence[EventsLike],
@@ -175,20 +189,6 @@ def recovered_detail(
     ]
     table = pd.concat(dict(enumerate(tables, 1)), names=["run", None])
     return table.reset_index("run").reset_index(drop=True)
-
-
-@frozen
-class _TestSettings:
-    """Settings of the test, which are equal in all runs.
-
-    `t_r` is the repetition time (s); None if the header specifies it. Default contrasts are used
-    if `contrasts` is empty. `smoothing` is the smoothing of the effects (FWHM, mm).
-    """
-
-    t_r: float | None
-    contrasts: Sequence[str]
-    design: DesignSettings
-    smoothing: Sequence[float]
 
 
 def _test_run(

@@ -101,6 +101,11 @@ def _load_poses(reader: SeriesReader, inputs: RunInputs, *, realigned: bool) -> 
     return make_identity_transforms(reader.shape[3]) if realigned else None
 
 
+def make_identity_transforms(n_volumes: int) -> Transforms:
+    """Return identity transforms (T, 4, 4) of a run without head motion."""
+    return np.repeat(np.eye(4)[None], n_volumes, 0)
+
+
 def _load_boldref(reader: SeriesReader, inputs: RunInputs, folder: Path) -> Volume | None:
     """Return the boldref of a run that was passed; None to compute it."""
     if inputs.boldref is None:
@@ -114,6 +119,11 @@ def _load_boldref(reader: SeriesReader, inputs: RunInputs, folder: Path) -> Volu
             f"{image.data.shape}; expected {reader.shape[:3]})"
         )
     return Volume(image.data, reader.affine)
+
+
+def make_empty_mask(reader: SeriesReader) -> Volume:
+    """Return an empty mask on the grid of a series (X, Y, Z, boolean)."""
+    return Volume(np.zeros(reader.shape[:3], bool), reader.affine)
 
 
 def to_fitted_run(
@@ -152,16 +162,6 @@ def to_fitted_run(
         outliers=run_basics.outliers,
         calibration=calibration,
     )
-
-
-def make_identity_transforms(n_volumes: int) -> Transforms:
-    """Return identity transforms (T, 4, 4) of a run without head motion."""
-    return np.repeat(np.eye(4)[None], n_volumes, 0)
-
-
-def make_empty_mask(reader: SeriesReader) -> Volume:
-    """Return an empty mask on the grid of a series (X, Y, Z, boolean)."""
-    return Volume(np.zeros(reader.shape[:3], bool), reader.affine)
 
 
 def warn_if_not_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int) -> None:

@@ -8,11 +8,6 @@ from typing import Any, TypeGuard
 from bids_sr.api.image_inputs import ImageInputError, ImageLike
 
 
-def is_several(value: object) -> TypeGuard[Sequence[ImageLike]]:
-    """Return True if an argument is a list or tuple with one value per run, or empty."""
-    return isinstance(value, (list, tuple))
-
-
 def split_arguments(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
     """Return the arguments of every run.
 
@@ -41,6 +36,11 @@ def check_single_run(arguments: Mapping[str, object]) -> None:
                 f"{name}: a list was passed, but there is only a single run. Pass a list of "
                 f"runs, or a single value of {name}."
             )
+
+
+def is_several(value: object) -> TypeGuard[Sequence[ImageLike]]:
+    """Return True if an argument is a list or tuple with one value per run, or empty."""
+    return isinstance(value, (list, tuple))
 
 
 def collect_attributes(

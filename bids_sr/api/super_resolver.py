@@ -300,6 +300,23 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self._example_volume = reader.volume(middle), self.motion_[middle]
         return self
 
+    def _check_parameters(self) -> None:
+        """Raise ImageInputError if a parameter is invalid."""
+        if self.data_consistency not in ("off", "enforce"):
+            raise ImageInputError(
+                f"data_consistency: expected 'off' or 'enforce', got {self.data_consistency!r}"
+            )
+        if self.device not in ("cpu", "cuda"):
+            raise ImageInputError(f"device: expected 'cpu' or 'cuda', got {self.device!r}")
+        if self.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise ImageInputError(
+                    "device: PyTorch did not find a usable CUDA device. Use device='cpu'."
+                )
+        check_method(self.method, self.recipe)
+
     def _make_fit_settings(self, *, has_guide: bool) -> FitSettings:
         """Return the settings of the fit to a run."""
         return FitSettings(
@@ -318,23 +335,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             realigned=self.realigned,
             registered=self.registered,
         )
-
-    def _check_parameters(self) -> None:
-        """Raise ImageInputError if a parameter is invalid."""
-        if self.data_consistency not in ("off", "enforce"):
-            raise ImageInputError(
-                f"data_consistency: expected 'off' or 'enforce', got {self.data_consistency!r}"
-            )
-        if self.device not in ("cpu", "cuda"):
-            raise ImageInputError(f"device: expected 'cpu' or 'cuda', got {self.device!r}")
-        if self.device == "cuda":
-            import torch
-
-            if not torch.cuda.is_available():
-                raise ImageInputError(
-                    "device: PyTorch did not find a usable CUDA device. Use device='cpu'."
-                )
-        check_method(self.method, self.recipe)
 
     def _set_attributes(self, folder: Path) -> None:
         """Set the public attributes of the fit; `folder` is for files."""
@@ -482,6 +482,35 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             preproc = resample_acquired(self._align(reader, poses))
             return to_series_image(convert_to_plain(preproc, folder), target, is_volume=False)
 
+    def _find_poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
+        """Return the head motion of a series; None if it has to be estimated.
+
+        The motion is known for the run of `fit`.
+        """
+        check_is_fitted(self)
+        boldref = self._learned.basics.motion.boldref
+        shape = boldref.data.shape
+        if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
+            raise ImageInputError(
+                f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
+                f"to fit is on a {shape} grid. Call fit with this run first."
+            )
+        same_run = compute_fingerprint(reader) == self._run_fingerprint
+        if (
+            not same_run
+            and self.method not in MODEL_FREE_BASELINES
+            and get_method(self.method).is_run_specific
+        ):
+            raise ImageInputError(
+                f"bold: {self.method} was fitted to another run and can only be applied to "
+                "that run. Call fit with this run first."
+            )
+        if motion is not None:
+            return load_poses(motion, reader.shape[3])
+        if same_run:
+            return self._learned.basics.motion.hmc_xfms
+        return make_identity_transforms(reader.shape[3]) if self.realigned else None
+
     def effect_sd(
         self,
         effect: ImageLike | Sequence[ImageLike],
@@ -628,81 +657,6 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 brain_hr=brain.bold_mask_hr,
             )
 
-    def _align(self, reader: SeriesReader, poses: Array | None) -> FittedRun:
-        """Return a run with its head motion, which is estimated if `poses` is None.
-
-        All volumes are processed, and another run may have other dummies and outliers.
-        """
-        run_basics = replace(self._learned.basics, n_dummy=0, outliers=None)
-        if poses is None:
-            head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
-        else:
-            head_motion = replace(run_basics.motion, hmc_xfms=poses)
-        return to_fitted_run(reader, replace(run_basics, motion=head_motion), self.factor_)
-
-    def _super_resolve(
-        self,
-        reader: SeriesReader,
-        poses: Array | None,
-        folder: Path,
-        print_line: Callable[[str], object] = str,
-        name: str = "",
-        *,
-        with_error_samples: bool = False,
-    ) -> SuperResolvedSeries:
-        """Return a super-resolved series, in files in a folder.
-
-        `poses` are transforms of the boldref to the volumes (T, 4, 4); None to estimate head
-        motion. `print_line` prints the current step. `name` is an interpolation that replaces the
-        method; "" for the method. `with_error_samples` is whether samples of the reconstruction
-        error are drawn.
-        """
-        learned_run = self._learned
-        with Eager(folder, print_line):
-            fitted_run = self._align(reader, poses)
-            guide = None if name else learned_run.write_guide(folder)
-            return compute_series(
-                SeriesSources(fitted_run=fitted_run, guide=guide),
-                request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
-                None if name or learned_run.model is None else learned_run.model.write(folder),
-                inference=Inference(
-                    data_consistency=self.data_consistency,
-                    omp_nthreads=self.n_jobs,
-                    device=self.device,
-                    random_seed=self.random_state,
-                    with_error_samples=with_error_samples,
-                ),
-            )
-
-    def _find_poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
-        """Return the head motion of a series; None if it has to be estimated.
-
-        The motion is known for the run of `fit`.
-        """
-        check_is_fitted(self)
-        boldref = self._learned.basics.motion.boldref
-        shape = boldref.data.shape
-        if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
-            raise ImageInputError(
-                f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
-                f"to fit is on a {shape} grid. Call fit with this run first."
-            )
-        same_run = compute_fingerprint(reader) == self._run_fingerprint
-        if (
-            not same_run
-            and self.method not in MODEL_FREE_BASELINES
-            and get_method(self.method).is_run_specific
-        ):
-            raise ImageInputError(
-                f"bold: {self.method} was fitted to another run and can only be applied to "
-                "that run. Call fit with this run first."
-            )
-        if motion is not None:
-            return load_poses(motion, reader.shape[3])
-        if same_run:
-            return self._learned.basics.motion.hmc_xfms
-        return make_identity_transforms(reader.shape[3]) if self.realigned else None
-
     def fit_transform(
         self,
         bold: ImageLike | Sequence[ImageLike],
@@ -753,6 +707,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             is_doubtful=is_doubtful,
         )
 
+    report = generate_report
+
     def _render_page(self) -> tuple[str, list[Markup]]:
         """Return the lead and parts of the page of one run."""
         from bids_sr.api.html_report import render_resolver
@@ -782,4 +738,48 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             reason="" if self.applied_ else str(self.facts_["held_out"]["model"]),
         )
 
-    report = generate_report
+    def _super_resolve(
+        self,
+        reader: SeriesReader,
+        poses: Array | None,
+        folder: Path,
+        print_line: Callable[[str], object] = str,
+        name: str = "",
+        *,
+        with_error_samples: bool = False,
+    ) -> SuperResolvedSeries:
+        """Return a super-resolved series, in files in a folder.
+
+        `poses` are transforms of the boldref to the volumes (T, 4, 4); None to estimate head
+        motion. `print_line` prints the current step. `name` is an interpolation that replaces the
+        method; "" for the method. `with_error_samples` is whether samples of the reconstruction
+        error are drawn.
+        """
+        learned_run = self._learned
+        with Eager(folder, print_line):
+            fitted_run = self._align(reader, poses)
+            guide = None if name else learned_run.write_guide(folder)
+            return compute_series(
+                SeriesSources(fitted_run=fitted_run, guide=guide),
+                request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
+                None if name or learned_run.model is None else learned_run.model.write(folder),
+                inference=Inference(
+                    data_consistency=self.data_consistency,
+                    omp_nthreads=self.n_jobs,
+                    device=self.device,
+                    random_seed=self.random_state,
+                    with_error_samples=with_error_samples,
+                ),
+            )
+
+    def _align(self, reader: SeriesReader, poses: Array | None) -> FittedRun:
+        """Return a run with its head motion, which is estimated if `poses` is None.
+
+        All volumes are processed, and another run may have other dummies and outliers.
+        """
+        run_basics = replace(self._learned.basics, n_dummy=0, outliers=None)
+        if poses is None:
+            head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
+        else:
+            head_motion = replace(run_basics.motion, hmc_xfms=poses)
+        return to_fitted_run(reader, replace(run_basics, motion=head_motion), self.factor_)

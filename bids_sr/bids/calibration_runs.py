@@ -73,6 +73,54 @@ def check_calibration_option(
         )
 
 
+def assign_calibration_runs(
+    index: Index,
+    bolds: Sequence[Path],
+    all_bolds: Sequence[Path],
+    factor: Callable[[BoldRun], Triple | None],
+    settings: Settings,
+    findings: Findings,
+) -> tuple[dict[Path, BoldRun], list[Path]]:
+    """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
+
+    Runs that serve as calibration run are not among the remaining runs. `bolds` are the selected
+    BOLD series and `all_bolds` all BOLD series of one participant. `factor` returns the
+    super-resolution factor of a run, or None if it is not known yet.
+    """
+    file = settings.superres.calibration_file
+    subject = parse_entities(all_bolds[0])["subject"]
+    paths = [*all_bolds]
+    if file is not None and parse_entities(file).get("subject") == subject:
+        paths.append(file.absolute())
+    if len(paths) == 1 and settings.superres.calibration in _KEYWORDS:
+        return {}, [*bolds]  # there is no other series
+    runs = {
+        path: candidate
+        for path in dict.fromkeys(paths)
+        if (candidate := _read_candidate(path, index)) is not None
+    }
+    calibration_runs: dict[Path, BoldRun] = {}
+    findings_by_bold: dict[Path, Findings] = {}
+    for bold in (bold for bold in bolds if bold in runs):
+        findings_by_bold[bold] = Findings()
+        calibration = _choose_calibration_run(
+            runs[bold], [*runs.values()], factor(runs[bold]), settings, findings_by_bold[bold]
+        )
+        if calibration is not None:
+            calibration_runs[bold] = calibration
+    skipped = _list_skipped_runs(bolds, runs, calibration_runs)
+    for path, reason in skipped.items():
+        findings.note(path, reason)
+    remaining_bolds = [bold for bold in bolds if bold not in skipped]
+    for bold in (bold for bold in remaining_bolds if bold in findings_by_bold):
+        with findings.about(subject, stem_of_echoes(bold)):
+            findings.add_all(findings_by_bold[bold])
+    remaining_calibration_runs = {
+        bold: calibration_runs[bold] for bold in calibration_runs if bold in remaining_bolds
+    }
+    return remaining_calibration_runs, remaining_bolds
+
+
 def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
     if not is_magnitude(path) or "echo" in parse_entities(path):
@@ -91,17 +139,6 @@ def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     events = index.events(path)
     has_own_events = events is not None and file_stem(events) == file_stem(path)
     return replace(candidate, events=events if has_own_events else None)
-
-
-def _get_acquisition_label(run: BoldRun) -> str:
-    """Return the acquisition label of a run, "" if it has none."""
-    return run.entities.get("acquisition", "")
-
-
-def _is_finer(run: BoldRun, reference: BoldRun) -> bool:
-    """Return whether a run has smaller in-plane voxels than another run, beyond the tolerance."""
-    ratio = np.asarray(reference.zooms[:2]) / np.asarray(run.zooms[:2])
-    return bool(np.all(ratio > 1 + SIZE_TOLERANCE))
 
 
 def _choose_calibration_run(
@@ -151,25 +188,6 @@ def _choose_calibration_run(
     return None
 
 
-def _report_mismatches(
-    run: BoldRun, mismatches: Mapping[Path, str], findings: Findings, *, was_requested: bool
-) -> None:
-    """Report why BOLD series cannot calibrate a run, as a problem if a series was requested."""
-    for path, reason in mismatches.items():
-        if was_requested:
-            findings.add_problem(
-                path,
-                f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
-                "Specify another run with --calibration, or use --calibration none.",
-            )
-        else:
-            text = (
-                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-                f" calibration run: {reason}."
-            )
-            findings.note(path, text)
-
-
 def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
     """Return whether ``--calibration`` names a run by file or label, or admits all runs."""
     file = settings.superres.calibration_file
@@ -192,6 +210,11 @@ def _refuse_missing_label(
         " without a calibration run, use --calibration none."
     )
     findings.refuse_option(f"--calibration {label}", reason, fix)
+
+
+def _get_acquisition_label(run: BoldRun) -> str:
+    """Return the acquisition label of a run, "" if it has none."""
+    return run.entities.get("acquisition", "")
 
 
 def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findings) -> BoldRun:
@@ -222,6 +245,25 @@ def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findi
         )
         findings.note(best.bold, text)
     return best
+
+
+def _report_mismatches(
+    run: BoldRun, mismatches: Mapping[Path, str], findings: Findings, *, was_requested: bool
+) -> None:
+    """Report why BOLD series cannot calibrate a run, as a problem if a series was requested."""
+    for path, reason in mismatches.items():
+        if was_requested:
+            findings.add_problem(
+                path,
+                f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
+                "Specify another run with --calibration, or use --calibration none.",
+            )
+        else:
+            text = (
+                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+                f" calibration run: {reason}."
+            )
+            findings.note(path, text)
 
 
 def _list_skipped_runs(
@@ -260,49 +302,7 @@ def _list_skipped_runs(
     return reasons
 
 
-def assign_calibration_runs(
-    index: Index,
-    bolds: Sequence[Path],
-    all_bolds: Sequence[Path],
-    factor: Callable[[BoldRun], Triple | None],
-    settings: Settings,
-    findings: Findings,
-) -> tuple[dict[Path, BoldRun], list[Path]]:
-    """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
-
-    Runs that serve as calibration run are not among the remaining runs. `bolds` are the selected
-    BOLD series and `all_bolds` all BOLD series of one participant. `factor` returns the
-    super-resolution factor of a run, or None if it is not known yet.
-    """
-    file = settings.superres.calibration_file
-    subject = parse_entities(all_bolds[0])["subject"]
-    paths = [*all_bolds]
-    if file is not None and parse_entities(file).get("subject") == subject:
-        paths.append(file.absolute())
-    if len(paths) == 1 and settings.superres.calibration in _KEYWORDS:
-        return {}, [*bolds]  # there is no other series
-    runs = {
-        path: candidate
-        for path in dict.fromkeys(paths)
-        if (candidate := _read_candidate(path, index)) is not None
-    }
-    calibration_runs: dict[Path, BoldRun] = {}
-    findings_by_bold: dict[Path, Findings] = {}
-    for bold in (bold for bold in bolds if bold in runs):
-        findings_by_bold[bold] = Findings()
-        calibration = _choose_calibration_run(
-            runs[bold], [*runs.values()], factor(runs[bold]), settings, findings_by_bold[bold]
-        )
-        if calibration is not None:
-            calibration_runs[bold] = calibration
-    skipped = _list_skipped_runs(bolds, runs, calibration_runs)
-    for path, reason in skipped.items():
-        findings.note(path, reason)
-    remaining_bolds = [bold for bold in bolds if bold not in skipped]
-    for bold in (bold for bold in remaining_bolds if bold in findings_by_bold):
-        with findings.about(subject, stem_of_echoes(bold)):
-            findings.add_all(findings_by_bold[bold])
-    remaining_calibration_runs = {
-        bold: calibration_runs[bold] for bold in calibration_runs if bold in remaining_bolds
-    }
-    return remaining_calibration_runs, remaining_bolds
+def _is_finer(run: BoldRun, reference: BoldRun) -> bool:
+    """Return whether a run has smaller in-plane voxels than another run, beyond the tolerance."""
+    ratio = np.asarray(reference.zooms[:2]) / np.asarray(run.zooms[:2])
+    return bool(np.all(ratio > 1 + SIZE_TOLERANCE))

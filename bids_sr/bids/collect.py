@@ -53,21 +53,6 @@ _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest amon
 _MAX_ECHO_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
 
 
-@frozen
-class _AnatomicalImages:
-    """Anatomical images of a participant.
-
-    `anat` are derivatives of another program. `t1w` are T1w images in order of preference.
-    `t2starw` are magnitude T2*-weighted images of all sessions, and `t2starw_headers` the headers
-    of the readable images among them.
-    """
-
-    anat: PrecomputedAnat | None
-    t1w: list[Path]
-    t2starw: list[Path]
-    t2starw_headers: list[Header]
-
-
 def survey(settings: Settings) -> Survey:
     """Survey the data set, and return problems instead of raising them.
 
@@ -79,32 +64,6 @@ def survey(settings: Settings) -> Survey:
     except InputError as error:
         result.add(error.problems)
     return result
-
-
-def _read_sidecar(index: Index, path: Path, findings: Findings) -> dict[str, object] | None:
-    """Return the metadata of a file, or None with a problem if they cannot be read."""
-    try:
-        return index.sidecar(path)
-    except InputError as error:
-        findings.add(error.problems)
-        return None
-
-
-def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
-    """Return the labels of the selected participants, and the index of their files.
-
-    Raises `InputError` if the data set cannot be opened.
-    """
-    bids_dir = settings.paths.bids_dir.absolute()
-    selection = settings.selection
-    existing_labels = participant_selection.list_participants(bids_dir, findings)
-    labels = participant_selection.select_participants(
-        bids_dir, existing_labels, selection, findings
-    )
-    filters = filter_file.read_filters(selection.bids_filter_file, findings)
-    # a dry run does not write
-    database = None if settings.run.dry_run else selection.bids_database_dir
-    return labels, open_index(bids_dir, labels, existing_labels, database, filters)
 
 
 def _fill_survey(settings: Settings, result: Survey) -> None:
@@ -140,6 +99,23 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     result.sidecars = index.sidecars
 
 
+def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
+    """Return the labels of the selected participants, and the index of their files.
+
+    Raises `InputError` if the data set cannot be opened.
+    """
+    bids_dir = settings.paths.bids_dir.absolute()
+    selection = settings.selection
+    existing_labels = participant_selection.list_participants(bids_dir, findings)
+    labels = participant_selection.select_participants(
+        bids_dir, existing_labels, selection, findings
+    )
+    filters = filter_file.read_filters(selection.bids_filter_file, findings)
+    # a dry run does not write
+    database = None if settings.run.dry_run else selection.bids_database_dir
+    return labels, open_index(bids_dir, labels, existing_labels, database, filters)
+
+
 def _list_valid_bolds(
     index: Index, label: str, selection: Selection, result: Survey
 ) -> list[Path]:
@@ -165,38 +141,6 @@ def _list_valid_bolds(
     return [
         path for path in valid_paths if not (index.is_ignored(path) and find_unusable_entity(path))
     ]
-
-
-def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
-    """Return the images of a kind that accompany runs, and warn of images with invalid names.
-
-    Runs are processed without an image whose name is not valid.
-    """
-    problems = Findings()
-    valid_paths = dataset_checks.select_valid_names(index.find(kind, label), problems)
-    for image in index.find_misspelled_images(kind, label):
-        problems.add_problem(image.path, image.reason, image.remedy)
-    for problem in problems.problems:
-        findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
-    return valid_paths
-
-
-def _list_requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
-    """Return the labels that the options select by entity; empty if all are selected."""
-    return {
-        "session": selection.session_label,
-        "task": selection.task_id,
-        "run": tuple(map(str, selection.run_id)),
-    }
-
-
-def _is_selected(path: Path, selection: Selection) -> bool:
-    """Return whether the labels of a series are selected by session, task and run."""
-    entities = parse_entities(path)
-    return all(
-        not labels or parse_label(entities, entity) in labels
-        for entity, labels in _list_requested_labels(selection).items()
-    )
 
 
 def _select_runs(
@@ -240,6 +184,15 @@ def _refuse_missing_labels(
             result.refuse_option(f"{options[entity]} {label}", reason, fix)
 
 
+def _is_selected(path: Path, selection: Selection) -> bool:
+    """Return whether the labels of a series are selected by session, task and run."""
+    entities = parse_entities(path)
+    return all(
+        not labels or parse_label(entities, entity) in labels
+        for entity, labels in _list_requested_labels(selection).items()
+    )
+
+
 def _report_participants_without_runs(
     selected_bolds: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
 ) -> None:
@@ -265,6 +218,15 @@ def _report_participants_without_runs(
                     f"sub-{label}",
                     "none of the requested BOLD runs were found; the participant is skipped.",
                 )
+
+
+def _list_requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Return the labels that the options select by entity; empty if all are selected."""
+    return {
+        "session": selection.session_label,
+        "task": selection.task_id,
+        "run": tuple(map(str, selection.run_id)),
+    }
 
 
 def _survey_participant(
@@ -311,6 +273,21 @@ def _survey_participant(
     return subject
 
 
+@frozen
+class _AnatomicalImages:
+    """Anatomical images of a participant.
+
+    `anat` are derivatives of another program. `t1w` are T1w images in order of preference.
+    `t2starw` are magnitude T2*-weighted images of all sessions, and `t2starw_headers` the headers
+    of the readable images among them.
+    """
+
+    anat: PrecomputedAnat | None
+    t1w: list[Path]
+    t2starw: list[Path]
+    t2starw_headers: list[Header]
+
+
 def _collect_images(
     index: Index, label: str, settings: Settings, result: Survey
 ) -> _AnatomicalImages:
@@ -329,6 +306,118 @@ def _collect_images(
         t2starw=t2starw,
         t2starw_headers=[header for header in t2starw_headers if header is not None],
     )
+
+
+def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
+    """Return the images of a kind that accompany runs, and warn of images with invalid names.
+
+    Runs are processed without an image whose name is not valid.
+    """
+    problems = Findings()
+    valid_paths = dataset_checks.select_valid_names(index.find(kind, label), problems)
+    for image in index.find_misspelled_images(kind, label):
+        problems.add_problem(image.path, image.reason, image.remedy)
+    for problem in problems.problems:
+        findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
+    return valid_paths
+
+
+def _order_t1w(
+    paths: Sequence[Path], label: str, settings: Settings, result: Survey
+) -> list[Path]:
+    """Return the T1w images of a participant in order of preference, and report if there are none.
+
+    Images of the selected sessions come first, and whole-head images before slabs. The header of
+    the first image is checked.
+    """
+    images = run_files.select_magnitudes(paths, result)
+    sessions = settings.selection.session_label
+    slabs = _select_slabs(images) if len(images) > 1 else set()
+
+    def order(path: Path) -> tuple[bool, bool]:
+        is_selected = not sessions or parse_entities(path).get("session", "") in sessions
+        return not is_selected, path in slabs
+
+    images.sort(key=order)
+    if images:
+        volume_header(images[0], result)
+    else:
+        result.note(f"sub-{label}", _describe_missing_t1w(settings))
+    if len(images) > 1:
+        result.note(images[0], f"{len(images)} T1w images were found; this image is used.")
+    return images
+
+
+def _select_slabs(images: Sequence[Path]) -> set[Path]:
+    """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
+    extents = {}
+    for path in images:
+        header = headers.read_header(path, Findings())
+        if header is not None:
+            sides = zip(header.shape[:3], header.zooms, strict=False)
+            extents[path] = min(size * zoom for size, zoom in sides)
+    return {
+        path
+        for path, extent in extents.items()
+        if extent < _MAX_SLAB_EXTENT * max(extents.values())
+    }
+
+
+def volume_header(path: Path, findings: Findings) -> Header | None:
+    """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
+    header = headers.read_header(path, findings)
+    if header is None or (
+        len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
+    ):
+        return header
+    if header.colored:
+        findings.add_problem(
+            path,
+            headers.COLOR_REASON,
+            "Convert the DICOM images of the original scan, or exclude this file.",
+        )
+        return None
+    content = f"{len(header.shape)} dimensions {header.shape}"
+    if header.complex:
+        content = "complex voxels"
+    findings.add_problem(
+        path,
+        f"the image has {content}, but a 3D magnitude image is expected",
+        "Save the magnitude as a 3D image.",
+    )
+    return None
+
+
+def _describe_missing_t1w(settings: Settings) -> str:
+    """Return a note with the consequences for a participant without a T1w image."""
+    roi = settings.activation.roi
+    sentences = [
+        "No T1w image matches the filters in --bids-filter-file."
+        if settings.selection.bids_filter_file
+        else "No T1w image was found."
+    ]
+    if roi not in ("auto", "brain"):
+        sentences.append(
+            "The ROI file can only be used if it is in the space of the BOLD series."
+            if is_file(roi)
+            else f"The region {roi} cannot be located."
+        )
+    if roi != "brain":
+        otherwise = "Otherwise, the" if is_file(roi) else "The"
+        sentences.append(f"{otherwise} whole brain is used as the region of interest.")
+    sentences.append(
+        "Results are not normalized to template space, and the confounds csf, white_matter"
+        " and their CompCor components are not computed."
+    )
+    return " ".join(sentences)
+
+
+def _find_factor(
+    t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
+) -> Triple | None:
+    """Return the factor of a run's pair, or else the factor of options and models, or None."""
+    pair, _ = _choose_pairs(run.header, t2starw_headers, settings, Findings())
+    return factor_without_pair(settings.superres) if pair is None else pair.factor
 
 
 def _survey_run(
@@ -403,207 +492,51 @@ def _open_run(
     return header, run
 
 
-def _complete_run(
-    run: BoldRun,
-    anat: PrecomputedAnat | None,
-    settings: Settings,
-    result: Survey,
-    *,
-    with_anat: bool,
-) -> BoldRun:
-    """Return a run with its slice times, derivatives and high-resolution reference.
+def _read_echoes(
+    index: Index, paths: Sequence[Path], result: Survey
+) -> tuple[tuple[Path, float], ...]:
+    """Return the echoes of a run with their echo times (ms), and report problems.
 
-    `with_anat` is whether the participant has a T1w image.
+    The result is empty if an echo cannot be read. Echoes without a valid echo time are not
+    included.
     """
-    timed_run = run
-    if "slicetiming" not in settings.preprocessing.ignore:
-        slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
-        timed_run = replace(run, slice_timing=slice_times)
-    precomputed = find_run(result.sources, timed_run, anat, result)
-    complete_run = replace(timed_run, precomputed=precomputed)
-    if precomputed is None and run.shape[2] < LEAST_SAMPLES:
-        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-        result.note(
-            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
-        )
-    truth = _find_reference(complete_run, settings, result, with_anat=with_anat)
-    return replace(complete_run, truth=truth)
+    echoes: list[tuple[Path, float]] = []
+    first: tuple[Header, Mapping[str, object]] | None = None
+    for path in paths:
+        header = headers.read_header(path, result)
+        sidecar = _read_sidecar(index, path, result)
+        if header is None or sidecar is None:
+            return ()
+        if first is None:
+            first = header, sidecar
+        else:
+            _refuse_differences(path, _list_echo_differences(header, sidecar, *first), result)
+            _note_other_order(header, first[0], result)
+        te_ms = _read_echo_time(path, sidecar, result)
+        if te_ms is not None:
+            echoes.append((path, te_ms))
+    if len(echoes) == len(paths):
+        _report_echo_times(paths, [te_ms for _, te_ms in echoes], result)
+    return tuple(echoes)
 
 
-def _find_factor(
-    t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
-) -> Triple | None:
-    """Return the factor of a run's pair, or else the factor of options and models, or None."""
-    pair, _ = _choose_pairs(run.header, t2starw_headers, settings, Findings())
-    return factor_without_pair(settings.superres) if pair is None else pair.factor
-
-
-def _choose_and_report_pairs(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, result: Survey
-) -> tuple[Pair | None, Pair | None]:
-    """Return the pairs of a run as `_choose_pairs` does, and report why it has none.
-
-    Problems of a pair become notes unless a pair is required.
-    """
-    findings = Findings()
-    pair, holdout = _choose_pairs(bold, t2starw_headers, settings, findings)
-    result.add(findings.notices)
-    if pairs.needs_pair(settings.superres):
-        result.add(findings.problems)
-    else:
-        known_problems = [problem.of_all() for problem in result.problems]
-        for problem in findings.problems:
-            if problem not in known_problems:
-                result.note(
-                    problem.what,
-                    f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
-                )
-    if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
-        result.add(findings.problems)
-    return pair, holdout
-
-
-def _choose_pairs(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, findings: Findings
-) -> tuple[Pair | None, Pair | None]:
-    """Return the pair of a run, and the held-out pair or None."""
-    superres = settings.superres
-    session = parse_entities(bold.path).get("session")
-    # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
-    if settings.evaluation.retrospective is not None:
-        superres = replace(superres, factor=())
-    pair_findings = Findings()
-    pair, holdout = pairs.choose_pairs(bold, session, t2starw_headers, superres, pair_findings)
-    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
-        return None, None
-    findings.add_all(pair_findings)
-    return pair, holdout
-
-
-def _is_pair_excluded_by_factor(
-    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
-) -> bool:
-    """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
-
-    Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
-    whatever factor is requested across slices.
-    """
-    superres = settings.superres
-    requested_factor = superres.factor_by_axis
-    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
-        return False
-    unconstrained = replace(settings, superres=replace(superres, factor=()))
-    pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
-    return pair is not None and pair.factor[:2] != requested_factor[:2]
-
-
-def _find_reference(
-    run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool
-) -> HighresReference | None:
-    """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
-    evaluation = settings.evaluation
-    is_timed = "slicetiming" not in settings.preprocessing.ignore
-    if evaluation.truth_dir is not None:
-        return find_reference_files(evaluation.truth_dir, run, result, needs_timing=is_timed)
-    if evaluation.truth == "none" or evaluation.retrospective is not None:
+def _read_sidecar(index: Index, path: Path, findings: Findings) -> dict[str, object] | None:
+    """Return the metadata of a file, or None with a problem if they cannot be read."""
+    try:
+        return index.sidecar(path)
+    except InputError as error:
+        findings.add(error.problems)
         return None
-    root = settings.paths.bids_dir.absolute()
-    activation = settings.activation
-    seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
-    strict = bool(settings.superres.factor) and not settings.superres.force
-    return find_reference_in_dataset(
-        root, run, result, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
-    )
 
 
-def _select_slabs(images: Sequence[Path]) -> set[Path]:
-    """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
-    extents = {}
-    for path in images:
-        header = headers.read_header(path, Findings())
-        if header is not None:
-            sides = zip(header.shape[:3], header.zooms, strict=False)
-            extents[path] = min(size * zoom for size, zoom in sides)
-    return {
-        path
-        for path, extent in extents.items()
-        if extent < _MAX_SLAB_EXTENT * max(extents.values())
-    }
-
-
-def _order_t1w(
-    paths: Sequence[Path], label: str, settings: Settings, result: Survey
-) -> list[Path]:
-    """Return the T1w images of a participant in order of preference, and report if there are none.
-
-    Images of the selected sessions come first, and whole-head images before slabs. The header of
-    the first image is checked.
-    """
-    images = run_files.select_magnitudes(paths, result)
-    sessions = settings.selection.session_label
-    slabs = _select_slabs(images) if len(images) > 1 else set()
-
-    def order(path: Path) -> tuple[bool, bool]:
-        is_selected = not sessions or parse_entities(path).get("session", "") in sessions
-        return not is_selected, path in slabs
-
-    images.sort(key=order)
-    if images:
-        volume_header(images[0], result)
-    else:
-        result.note(f"sub-{label}", _describe_missing_t1w(settings))
-    if len(images) > 1:
-        result.note(images[0], f"{len(images)} T1w images were found; this image is used.")
-    return images
-
-
-def _describe_missing_t1w(settings: Settings) -> str:
-    """Return a note with the consequences for a participant without a T1w image."""
-    roi = settings.activation.roi
-    sentences = [
-        "No T1w image matches the filters in --bids-filter-file."
-        if settings.selection.bids_filter_file
-        else "No T1w image was found."
-    ]
-    if roi not in ("auto", "brain"):
-        sentences.append(
-            "The ROI file can only be used if it is in the space of the BOLD series."
-            if is_file(roi)
-            else f"The region {roi} cannot be located."
-        )
-    if roi != "brain":
-        otherwise = "Otherwise, the" if is_file(roi) else "The"
-        sentences.append(f"{otherwise} whole brain is used as the region of interest.")
-    sentences.append(
-        "Results are not normalized to template space, and the confounds csf, white_matter"
-        " and their CompCor components are not computed."
-    )
-    return " ".join(sentences)
-
-
-def volume_header(path: Path, findings: Findings) -> Header | None:
-    """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
-    header = headers.read_header(path, findings)
-    if header is None or (
-        len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
-    ):
-        return header
-    if header.colored:
-        findings.add_problem(
+def _refuse_differences(path: Path, differences: Iterable[str], result: Survey) -> None:
+    """Report each difference between an echo and the first echo."""
+    for difference in differences:
+        result.add_problem(
             path,
-            headers.COLOR_REASON,
-            "Convert the DICOM images of the original scan, or exclude this file.",
+            f"the echoes cannot be combined because {difference}",
+            "Convert the DICOM images again, or select a single echo with --echo-idx N.",
         )
-        return None
-    content = f"{len(header.shape)} dimensions {header.shape}"
-    if header.complex:
-        content = "complex voxels"
-    findings.add_problem(
-        path,
-        f"the image has {content}, but a 3D magnitude image is expected",
-        "Save the magnitude as a 3D image.",
-    )
-    return None
 
 
 def _list_echo_differences(
@@ -648,34 +581,6 @@ def _list_echo_differences(
         )
 
 
-def _read_echoes(
-    index: Index, paths: Sequence[Path], result: Survey
-) -> tuple[tuple[Path, float], ...]:
-    """Return the echoes of a run with their echo times (ms), and report problems.
-
-    The result is empty if an echo cannot be read. Echoes without a valid echo time are not
-    included.
-    """
-    echoes: list[tuple[Path, float]] = []
-    first: tuple[Header, Mapping[str, object]] | None = None
-    for path in paths:
-        header = headers.read_header(path, result)
-        sidecar = _read_sidecar(index, path, result)
-        if header is None or sidecar is None:
-            return ()
-        if first is None:
-            first = header, sidecar
-        else:
-            _refuse_differences(path, _list_echo_differences(header, sidecar, *first), result)
-            _note_other_order(header, first[0], result)
-        te_ms = _read_echo_time(path, sidecar, result)
-        if te_ms is not None:
-            echoes.append((path, te_ms))
-    if len(echoes) == len(paths):
-        _report_echo_times(paths, [te_ms for _, te_ms in echoes], result)
-    return tuple(echoes)
-
-
 def _note_other_order(header: Header, first_header: Header, result: Survey) -> None:
     """Report an echo whose voxels are stored in another order than in the first echo."""
     if not storage_order(header.affine, first_header.affine).is_equal:
@@ -684,16 +589,6 @@ def _note_other_order(header: Header, first_header: Header, result: Survey) -> N
             f"the voxels are stored in the order {axes_text(header.affine)}, but the voxels of"
             f" {first_header.path.name} in the order {axes_text(first_header.affine)}. They are"
             " reordered before the echoes are combined.",
-        )
-
-
-def _refuse_differences(path: Path, differences: Iterable[str], result: Survey) -> None:
-    """Report each difference between an echo and the first echo."""
-    for difference in differences:
-        result.add_problem(
-            path,
-            f"the echoes cannot be combined because {difference}",
-            "Convert the DICOM images again, or select a single echo with --echo-idx N.",
         )
 
 
@@ -723,3 +618,108 @@ def _report_echo_times(paths: Sequence[Path], times_ms: Sequence[float], result:
             " use --echo-idx N."
         )
         result.note(stem_of_echoes(paths[0]), text)
+
+
+def _choose_and_report_pairs(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, result: Survey
+) -> tuple[Pair | None, Pair | None]:
+    """Return the pairs of a run as `_choose_pairs` does, and report why it has none.
+
+    Problems of a pair become notes unless a pair is required.
+    """
+    findings = Findings()
+    pair, holdout = _choose_pairs(bold, t2starw_headers, settings, findings)
+    result.add(findings.notices)
+    if pairs.needs_pair(settings.superres):
+        result.add(findings.problems)
+    else:
+        known_problems = [problem.of_all() for problem in result.problems]
+        for problem in findings.problems:
+            if problem not in known_problems:
+                result.note(
+                    problem.what,
+                    f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
+                )
+    if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
+        result.add(findings.problems)
+    return pair, holdout
+
+
+def _is_pair_excluded_by_factor(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
+) -> bool:
+    """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
+
+    Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
+    whatever factor is requested across slices.
+    """
+    superres = settings.superres
+    requested_factor = superres.factor_by_axis
+    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
+        return False
+    unconstrained = replace(settings, superres=replace(superres, factor=()))
+    pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
+    return pair is not None and pair.factor[:2] != requested_factor[:2]
+
+
+def _choose_pairs(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, findings: Findings
+) -> tuple[Pair | None, Pair | None]:
+    """Return the pair of a run, and the held-out pair or None."""
+    superres = settings.superres
+    session = parse_entities(bold.path).get("session")
+    # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
+    if settings.evaluation.retrospective is not None:
+        superres = replace(superres, factor=())
+    pair_findings = Findings()
+    pair, holdout = pairs.choose_pairs(bold, session, t2starw_headers, superres, pair_findings)
+    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
+        return None, None
+    findings.add_all(pair_findings)
+    return pair, holdout
+
+
+def _complete_run(
+    run: BoldRun,
+    anat: PrecomputedAnat | None,
+    settings: Settings,
+    result: Survey,
+    *,
+    with_anat: bool,
+) -> BoldRun:
+    """Return a run with its slice times, derivatives and high-resolution reference.
+
+    `with_anat` is whether the participant has a T1w image.
+    """
+    timed_run = run
+    if "slicetiming" not in settings.preprocessing.ignore:
+        slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
+        timed_run = replace(run, slice_timing=slice_times)
+    precomputed = find_run(result.sources, timed_run, anat, result)
+    complete_run = replace(timed_run, precomputed=precomputed)
+    if precomputed is None and run.shape[2] < LEAST_SAMPLES:
+        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+        result.note(
+            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
+        )
+    truth = _find_reference(complete_run, settings, result, with_anat=with_anat)
+    return replace(complete_run, truth=truth)
+
+
+def _find_reference(
+    run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool
+) -> HighresReference | None:
+    """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
+    evaluation = settings.evaluation
+    is_timed = "slicetiming" not in settings.preprocessing.ignore
+    if evaluation.truth_dir is not None:
+        return find_reference_files(evaluation.truth_dir, run, result, needs_timing=is_timed)
+    if evaluation.truth == "none" or evaluation.retrospective is not None:
+        return None
+    root = settings.paths.bids_dir.absolute()
+    activation = settings.activation
+    seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
+    strict = bool(settings.superres.factor) and not settings.superres.force
+    return find_reference_in_dataset(
+        root, run, result, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
+    )

@@ -49,14 +49,6 @@ RUN_KEYS = (
 """Entities that distinguish runs; echoes belong to one run, and only magnitude images are runs."""
 
 
-def file_stem(path: Path) -> str:
-    """Return the file name of an image without extension and BIDS suffix."""
-    name = path.name.removesuffix(".gz")
-    for extension in (".nii", ".tsv", ".json"):
-        name = name.removesuffix(extension)
-    return name.rpartition("_")[0]
-
-
 def stem_of_echoes(path: Path) -> str:
     """Return the name of the run that an echo belongs to: `file_stem` without the echo entity.
 
@@ -69,6 +61,28 @@ def stem_of_echoes(path: Path) -> str:
 def without_echo(stem: str) -> str:
     """Return a file name without the echo entity."""
     return re.sub(r"_echo-[0-9]+", "", stem)
+
+
+def file_stem(path: Path) -> str:
+    """Return the file name of an image without extension and BIDS suffix."""
+    name = path.name.removesuffix(".gz")
+    for extension in (".nii", ".tsv", ".json"):
+        name = name.removesuffix(extension)
+    return name.rpartition("_")[0]
+
+
+def applies_to(file: Path, image: Path) -> bool:
+    """Return whether a sidecar or table applies to an image (inheritance principle).
+
+    The file applies if the image has all entities of its name, with the same labels.
+    """
+    image_entities = parse_entities(image)
+    return all(image_entities.get(key) == value for key, value in parse_entities(file).items())
+
+
+def is_magnitude(path: Path) -> bool:
+    """Return whether an image is neither phase, real nor imaginary part."""
+    return parse_entities(path).get("part", "mag") == "mag"
 
 
 def parse_entities(path: Path) -> dict[str, str]:
@@ -103,20 +117,6 @@ def parse_label(entities: Mapping[str, str], key: str, numeric: tuple[str, ...] 
     """
     label = entities.get(key, "")
     return str(int(label)) if key in numeric and label.isdigit() else label
-
-
-def applies_to(file: Path, image: Path) -> bool:
-    """Return whether a sidecar or table applies to an image (inheritance principle).
-
-    The file applies if the image has all entities of its name, with the same labels.
-    """
-    image_entities = parse_entities(image)
-    return all(image_entities.get(key) == value for key, value in parse_entities(file).items())
-
-
-def is_magnitude(path: Path) -> bool:
-    """Return whether an image is neither phase, real nor imaginary part."""
-    return parse_entities(path).get("part", "mag") == "mag"
 
 
 def lack_run_number(runs: Sequence[Mapping[str, str]]) -> list[bool]:

@@ -22,56 +22,6 @@ class InputError(UsageError):
         self.problems = tuple(problems)
 
 
-def input_error(what: Path | str, why: str, remedy: str) -> InputError:
-    """Return the exception for a single problem, for the caller to raise."""
-    return InputError([Notice(what=str(what), why=why, remedy=remedy)])
-
-
-def missing_content_reason(path: Path) -> str:
-    """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
-
-    An example is ``the file is a git-annex pointer``.
-    """
-    if path.is_symlink() and not path.exists():
-        return "the symbolic link is broken"
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as stream:
-            start = stream.read(64)
-    except OSError:
-        return ""
-    if start.startswith(b"/annex/objects/"):
-        return "the file is a git-annex pointer"
-    return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
-
-
-def _describe_missing_content(path: Path, reason: str) -> Notice:
-    """Return the problem of a file without content, with the command to download it.
-
-    `reason` is the reason from `missing_content_reason`.
-    """
-    code = "lfs" if "LFS" in reason else "annex"
-    command = (
-        f"`git lfs pull -I {path.name}`"
-        if code == "lfs"
-        else f"`datalad get {path}` (or `git annex get`)"
-    )
-    return Notice(
-        what=str(path),
-        why=f"the file content has not been downloaded: {reason}",
-        remedy=f"Download it: {command}.",
-        code=code,
-    )
-
-
-def require_content(path: Path) -> None:
-    """Raise `InputError` if the content of a file was not downloaded."""
-    reason = missing_content_reason(path)
-    if reason:
-        raise InputError([_describe_missing_content(path, reason)])
-
-
 def group_problems(problems: Iterable[Notice]) -> list[Notice]:
     """Group problems for display.
 
@@ -102,20 +52,16 @@ def group_problems(problems: Iterable[Notice]) -> list[Notice]:
     return [*others[:index], group, *others[index:]]
 
 
-def group_notices(notices: Iterable[Notice]) -> list[Notice]:
-    """Group notes and warnings for display, as the first file and the number of further files.
+def input_error(what: Path | str, why: str, remedy: str) -> InputError:
+    """Return the exception for a single problem, for the caller to raise."""
+    return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
-    Order of first appearance is kept.
-    """
-    groups: dict[tuple[str, NoticeLevel], dict[str, Notice]] = {}
-    for notice in notices:
-        groups.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
-    return [
-        replace(first.of_all(), what=f"{first.what} and {len(similar_notices)} more")
-        if similar_notices
-        else first
-        for first, *similar_notices in (group.values() for group in groups.values())
-    ]
+
+def require_content(path: Path) -> None:
+    """Raise `InputError` if the content of a file was not downloaded."""
+    reason = missing_content_reason(path)
+    if reason:
+        raise InputError([_describe_missing_content(path, reason)])
 
 
 @dataclass(slots=True)
@@ -211,3 +157,57 @@ class Findings:
     def add_all(self, other: Findings) -> None:
         """Add the problems and notices of other findings."""
         self.add([*other.problems, *other.notices])
+
+
+def missing_content_reason(path: Path) -> str:
+    """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
+
+    An example is ``the file is a git-annex pointer``.
+    """
+    if path.is_symlink() and not path.exists():
+        return "the symbolic link is broken"
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError:
+        return ""
+    if start.startswith(b"/annex/objects/"):
+        return "the file is a git-annex pointer"
+    return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
+
+
+def _describe_missing_content(path: Path, reason: str) -> Notice:
+    """Return the problem of a file without content, with the command to download it.
+
+    `reason` is the reason from `missing_content_reason`.
+    """
+    code = "lfs" if "LFS" in reason else "annex"
+    command = (
+        f"`git lfs pull -I {path.name}`"
+        if code == "lfs"
+        else f"`datalad get {path}` (or `git annex get`)"
+    )
+    return Notice(
+        what=str(path),
+        why=f"the file content has not been downloaded: {reason}",
+        remedy=f"Download it: {command}.",
+        code=code,
+    )
+
+
+def group_notices(notices: Iterable[Notice]) -> list[Notice]:
+    """Group notes and warnings for display, as the first file and the number of further files.
+
+    Order of first appearance is kept.
+    """
+    groups: dict[tuple[str, NoticeLevel], dict[str, Notice]] = {}
+    for notice in notices:
+        groups.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
+    return [
+        replace(first.of_all(), what=f"{first.what} and {len(similar_notices)} more")
+        if similar_notices
+        else first
+        for first, *similar_notices in (group.values() for group in groups.values())
+    ]

@@ -155,42 +155,6 @@ def _refuse_missing_participant(
     )
 
 
-def _note_missing_anatomy(
-    label: str, anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
-) -> None:
-    """Report the tissue maps and transforms that anatomical derivatives lack.
-
-    `spaces` are the requested templates; if empty, one template on this computer
-    suffices.
-    """
-    missing_outputs = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
-    missing_spaces = [space for space in spaces if space not in anat.spaces]
-    advice = ""
-    if not spaces and not any(space in anat.spaces for space in available_templates()):
-        missing_spaces = [DEFAULT_SPACE]
-        if other_templates := " or ".join(sorted(anat.spaces.keys() - {"fsnative"})):
-            advice = (
-                f" To use the transforms to {other_templates}, which is not available on this"
-                " machine, request it with --output-spaces."
-            )
-    if missing_spaces:
-        output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
-        missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
-            f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
-        )
-    if missing_outputs:
-        findings.note(
-            f"sub-{label}",
-            f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
-            f" Missing outputs are computed by bids-sr.{advice}",
-        )
-
-
-def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
-    """Return missing outputs as text, with the way to make fMRIPrep write them."""
-    return " and ".join(f"{name} ({option})" for name, option in missing_outputs.items())
-
-
 def _collect_anatomy(
     origin: DerivativeFolder, label: str, session: str | None, findings: Findings
 ) -> PrecomputedAnat | None:
@@ -232,11 +196,6 @@ def _collect_anatomy(
     return None
 
 
-def _is_in_own_space(path: Path) -> bool:
-    """Return whether an image is a volume in its own space, and not in another ``space-``."""
-    return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
-
-
 def _find_matching(files: Sequence[Path], preproc: Path, ending: str) -> Path | None:
     """Return the file with an ending that has the entities of a preprocessed T1w image, or None.
 
@@ -270,6 +229,77 @@ def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Pa
         if len(hemispheres) == 2:
             left, right = hemispheres
             yield name, (left, right)
+
+
+def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
+    """Check that all images share one 3D grid, and that transform files have the expected format.
+
+    Only transforms to the given spaces are checked.
+    """
+    grid = headers.read_header(anat.preproc, findings)
+    if grid is not None and len(headers.squeezed_shape(grid)) != 3:
+        findings.add_problem(
+            anat.preproc,
+            f"the image shape is {grid.shape}, but a 3D image is expected",
+            "Run fMRIPrep again.",
+        )
+        grid = None
+    for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
+        header = headers.read_header(path, findings)
+        if header is not None and grid is not None:
+            fix = "Copy the directory again; all files must come from the same fMRIPrep run."
+            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
+    for path in (path for space in spaces for path in anat.spaces[space]):
+        if not findings.is_downloaded(path):
+            continue
+        if path.suffix != ".h5":
+            check_transforms(path, 1, findings)
+        elif not _is_hdf5(path):
+            findings.add_problem(
+                path,
+                "composite transforms must be HDF5 files, but this file is not an HDF5 file",
+                "Copy the file again from the fMRIPrep output directory.",
+            )
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Return whether a file starts with the signature of HDF5."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError:  # a folder, or missing read permission
+        return False
+
+
+def _note_missing_anatomy(
+    label: str, anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
+) -> None:
+    """Report the tissue maps and transforms that anatomical derivatives lack.
+
+    `spaces` are the requested templates; if empty, one template on this computer
+    suffices.
+    """
+    missing_outputs = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
+    missing_spaces = [space for space in spaces if space not in anat.spaces]
+    advice = ""
+    if not spaces and not any(space in anat.spaces for space in available_templates()):
+        missing_spaces = [DEFAULT_SPACE]
+        if other_templates := " or ".join(sorted(anat.spaces.keys() - {"fsnative"})):
+            advice = (
+                f" To use the transforms to {other_templates}, which is not available on this"
+                " machine, request it with --output-spaces."
+            )
+    if missing_spaces:
+        output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
+        missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
+            f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
+        )
+    if missing_outputs:
+        findings.note(
+            f"sub-{label}",
+            f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
+            f" Missing outputs are computed by bids-sr.{advice}",
+        )
 
 
 def check_surfaces(
@@ -313,46 +343,6 @@ def _read_vertex_count(path: Path) -> str:
             return next((tag.attrib["Dim0"] for _, tag in tags if tag.tag == "DataArray"), "")
     except (ElementTree.ParseError, OSError, KeyError):
         return ""
-
-
-def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
-    """Check that all images share one 3D grid, and that transform files have the expected format.
-
-    Only transforms to the given spaces are checked.
-    """
-    grid = headers.read_header(anat.preproc, findings)
-    if grid is not None and len(headers.squeezed_shape(grid)) != 3:
-        findings.add_problem(
-            anat.preproc,
-            f"the image shape is {grid.shape}, but a 3D image is expected",
-            "Run fMRIPrep again.",
-        )
-        grid = None
-    for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = headers.read_header(path, findings)
-        if header is not None and grid is not None:
-            fix = "Copy the directory again; all files must come from the same fMRIPrep run."
-            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
-    for path in (path for space in spaces for path in anat.spaces[space]):
-        if not findings.is_downloaded(path):
-            continue
-        if path.suffix != ".h5":
-            check_transforms(path, 1, findings)
-        elif not _is_hdf5(path):
-            findings.add_problem(
-                path,
-                "composite transforms must be HDF5 files, but this file is not an HDF5 file",
-                "Copy the file again from the fMRIPrep output directory.",
-            )
-
-
-def _is_hdf5(path: Path) -> bool:
-    """Return whether a file starts with the signature of HDF5."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(8) == b"\x89HDF\r\n\x1a\n"
-    except OSError:  # a folder, or missing read permission
-        return False
 
 
 def find_run(
@@ -418,13 +408,6 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     return files
 
 
-def _convert_name(path: Path) -> str:
-    """Return the name of a derivative in version 23.2, without the entities of its run."""
-    name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
-    short_name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
-    return re.sub("(from|to)-run_", r"\1-boldref_", short_name)
-
-
 def _differs_in_direction(run: BoldRun) -> bool:
     """Return whether the series in the folder of a run have the same names but for ``dir-``."""
     series_entities = [parse_entities(path) for path in run.bold.parent.glob("*_bold.nii*")]
@@ -435,15 +418,11 @@ def _differs_in_direction(run: BoldRun) -> bool:
     )
 
 
-def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
-    """Return the folders of a run's session (leading zeros are ignored) and participant."""
-    participant_dir = origin.root / f"sub-{run.entities['subject']}"
-    session_dirs = [
-        path
-        for path in sorted(participant_dir.glob("ses-*"))
-        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, ("session",))
-    ]
-    return [*session_dirs, participant_dir]
+def _convert_name(path: Path) -> str:
+    """Return the name of a derivative in version 23.2, without the entities of its run."""
+    name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
+    short_name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
+    return re.sub("(from|to)-run_", r"\1-boldref_", short_name)
 
 
 def _collect_run(
@@ -493,27 +472,9 @@ def _collect_run(
     )
 
 
-def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
-    """Report a downloaded confounds table without a JSON sidecar."""
-    if not (missing_content_reason(confounds) or confounds.with_suffix(".json").exists()):
-        text = (
-            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
-            " and the first components are used. Copy the sidecar as well."
-        )
-        findings.note(confounds, text)
-
-
-def _note_missing_outputs(
-    origin: DerivativeFolder, run: BoldRun, missing_outputs: Sequence[str], findings: Findings
-) -> None:
-    """Report outputs of a run (keys of `_OPTIONS`) that fMRIPrep did not write."""
-    if missing_outputs:
-        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
-        text = (
-            f"the {origin.text} output does not include {description}. Missing outputs are"
-            " computed by bids-sr."
-        )
-        findings.note(run.bold, text)
+def _find_first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
+    """Return the first of several names that exists, or None."""
+    return next((files[name] for name in names if name in files), None)
 
 
 def _check_run_grids(
@@ -563,11 +524,6 @@ def _is_registered_to(
     return False
 
 
-def _find_first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
-    """Return the first of several names that exists, or None."""
-    return next((files[name] for name in names if name in files), None)
-
-
 def _find_t1w(origin: DerivativeFolder, run: BoldRun) -> Path | None:
     """Return the preprocessed T1w image of a run's session, or else of the participant.
 
@@ -580,6 +536,39 @@ def _find_t1w(origin: DerivativeFolder, run: BoldRun) -> Path | None:
         if _is_in_own_space(path)
     )
     return next(images, None)
+
+
+def _is_in_own_space(path: Path) -> bool:
+    """Return whether an image is a volume in its own space, and not in another ``space-``."""
+    return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
+
+
+def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
+    """Report a downloaded confounds table without a JSON sidecar."""
+    if not (missing_content_reason(confounds) or confounds.with_suffix(".json").exists()):
+        text = (
+            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
+            " and the first components are used. Copy the sidecar as well."
+        )
+        findings.note(confounds, text)
+
+
+def _note_missing_outputs(
+    origin: DerivativeFolder, run: BoldRun, missing_outputs: Sequence[str], findings: Findings
+) -> None:
+    """Report outputs of a run (keys of `_OPTIONS`) that fMRIPrep did not write."""
+    if missing_outputs:
+        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
+        text = (
+            f"the {origin.text} output does not include {description}. Missing outputs are"
+            " computed by bids-sr."
+        )
+        findings.note(run.bold, text)
+
+
+def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
+    """Return missing outputs as text, with the way to make fMRIPrep write them."""
+    return " and ".join(f"{name} ({option})" for name, option in missing_outputs.items())
 
 
 def _find_field_map(
@@ -636,29 +625,6 @@ def _list_field_map_transforms(files: Mapping[str, Path]) -> dict[str, Path]:
     }
 
 
-def _find_field_map_image(folder: Path, name: str) -> Path | None:
-    """Return the image of a field map in a ``fmap`` folder, or None."""
-    images = (
-        path
-        for extension in IMAGES
-        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
-    )
-    return next(images, None)
-
-
-def _refuse_missing_metadata(run: BoldRun, key: str, field_map: str, findings: Findings) -> None:
-    """Report that the sidecar of a run lacks a field that its field map requires."""
-    reason = (
-        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
-        f" field map {field_map}"
-    )
-    fix = (
-        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the field"
-        " map."
-    )
-    findings.add_problem(run.bold, reason, fix)
-
-
 def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings: Findings) -> None:
     """Report a run that was corrected for distortion, but whose registration was not saved.
 
@@ -673,6 +639,27 @@ def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings:
             " is therefore not corrected by bids-sr."
         )
         findings.note(run.bold, text)
+
+
+def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
+    """Return the folders of a run's session (leading zeros are ignored) and participant."""
+    participant_dir = origin.root / f"sub-{run.entities['subject']}"
+    session_dirs = [
+        path
+        for path in sorted(participant_dir.glob("ses-*"))
+        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, ("session",))
+    ]
+    return [*session_dirs, participant_dir]
+
+
+def _find_field_map_image(folder: Path, name: str) -> Path | None:
+    """Return the image of a field map in a ``fmap`` folder, or None."""
+    images = (
+        path
+        for extension in IMAGES
+        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
+    )
+    return next(images, None)
 
 
 def _check_field_map(image: Path, findings: Findings) -> None:
@@ -717,3 +704,16 @@ def _find_readout_time(run: BoldRun) -> float | None:
         except ValueError:
             return None
     return float(readout) if isinstance(readout, int | float) and 0 < readout < 1 else None
+
+
+def _refuse_missing_metadata(run: BoldRun, key: str, field_map: str, findings: Findings) -> None:
+    """Report that the sidecar of a run lacks a field that its field map requires."""
+    reason = (
+        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
+        f" field map {field_map}"
+    )
+    fix = (
+        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the field"
+        " map."
+    )
+    findings.add_problem(run.bold, reason, fix)

@@ -29,25 +29,6 @@ _NIFTI2_STARTS = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))  # size
 _START_BYTES = 1024  # bytes that nibabel has to read when it opens the file
 
 
-class _Forms(NamedTuple):
-    """Positions in a header according to qform and sform.
-
-    `are_set` is whether at least one of the two is set. `distance_mm` is their largest distance at
-    the corners of the image, 0 unless both are set.
-    """
-
-    are_set: bool
-    distance_mm: float
-
-
-class _HeaderFields(NamedTuple):
-    """Header of an image, with the fields that are only checked; `length_unit` as in nibabel."""
-
-    header: Header
-    length_unit: str
-    forms: _Forms
-
-
 def read_header(path: Path, findings: Findings) -> Header | None:
     """Read the header of a NIfTI image once, with the axes as stored.
 
@@ -96,6 +77,25 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
     return header if _is_oriented(path, forms, findings) else None
 
 
+class _Forms(NamedTuple):
+    """Positions in a header according to qform and sform.
+
+    `are_set` is whether at least one of the two is set. `distance_mm` is their largest distance at
+    the corners of the image, 0 unless both are set.
+    """
+
+    are_set: bool
+    distance_mm: float
+
+
+class _HeaderFields(NamedTuple):
+    """Header of an image, with the fields that are only checked; `length_unit` as in nibabel."""
+
+    header: Header
+    length_unit: str
+    forms: _Forms
+
+
 def _read_fields(path: Path) -> _HeaderFields:
     """Read the header of an image."""
     fields = _read_nifti_header(path)
@@ -138,22 +138,16 @@ def _read_nifti_header(path: Path) -> "Nifti1Header":
     return fields
 
 
-def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
-    """Return whether qform or sform is set, and note their distance if it is too large."""
-    if not forms.are_set:
-        reason = (
-            "left and right cannot be determined because neither qform nor sform is set in the"
-            " header (both codes are 0)"
-        )
-        fix = "Convert the DICOM images again; dcm2niix sets both codes."
-        findings.add_problem(path, reason, fix)
-    elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
-        text = (
-            f"the positions according to qform and sform differ by {forms.distance_mm:.3g} mm. The"
-            " sform is used because it takes precedence when its code is set."
-        )
-        findings.note(path, text)
-    return forms.are_set
+def _compare_forms(fields: "Nifti1Header") -> _Forms:
+    """Compare the positions of the corners of an image according to qform and sform."""
+    qform, qform_code = fields.get_qform(coded=True)
+    sform, sform_code = fields.get_sform(coded=True)
+    if not (qform_code and sform_code):
+        return _Forms(are_set=bool(qform_code or sform_code), distance_mm=0.0)
+    corners = _UNIT_CORNERS * (np.array(fields.get_data_shape()[:3]) - 1)
+    difference = qform - sform
+    distances = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1)
+    return _Forms(are_set=True, distance_mm=float(distances.max()))
 
 
 def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) -> bool:
@@ -187,16 +181,22 @@ def _are_plausible_sizes(zooms: Any) -> bool:
     return bool(zooms.min() >= _VOXEL_SIZES_MM[0] and zooms.max() <= _VOXEL_SIZES_MM[1])
 
 
-def _compare_forms(fields: "Nifti1Header") -> _Forms:
-    """Compare the positions of the corners of an image according to qform and sform."""
-    qform, qform_code = fields.get_qform(coded=True)
-    sform, sform_code = fields.get_sform(coded=True)
-    if not (qform_code and sform_code):
-        return _Forms(are_set=bool(qform_code or sform_code), distance_mm=0.0)
-    corners = _UNIT_CORNERS * (np.array(fields.get_data_shape()[:3]) - 1)
-    difference = qform - sform
-    distances = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1)
-    return _Forms(are_set=True, distance_mm=float(distances.max()))
+def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
+    """Return whether qform or sform is set, and note their distance if it is too large."""
+    if not forms.are_set:
+        reason = (
+            "left and right cannot be determined because neither qform nor sform is set in the"
+            " header (both codes are 0)"
+        )
+        fix = "Convert the DICOM images again; dcm2niix sets both codes."
+        findings.add_problem(path, reason, fix)
+    elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
+        text = (
+            f"the positions according to qform and sform differ by {forms.distance_mm:.3g} mm. The"
+            " sform is used because it takes precedence when its code is set."
+        )
+        findings.note(path, text)
+    return forms.are_set
 
 
 def squeezed_shape(header: Header) -> tuple[int, ...]:

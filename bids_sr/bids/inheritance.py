@@ -13,10 +13,12 @@ from bids_sr.io.atomic_files import read_text, require_regular_file
 from bids_sr.io.checksums import checksum
 
 
-@lru_cache(maxsize=4096)
-def _read_text(path: Path, _checksum: str) -> str:
-    """Read a text file once per content."""
-    return read_text(path, encoding="utf-8-sig")
+def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:
+    """Merge the content of sidecars in ascending precedence, and drop null values."""
+    metadata: dict[str, object] = {}
+    for file in files:
+        metadata.update(read_object(file))
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
 def read_object(path: Path) -> dict[str, object]:
@@ -42,12 +44,21 @@ def read_object(path: Path) -> dict[str, object]:
     return value
 
 
-def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:
-    """Merge the content of sidecars in ascending precedence, and drop null values."""
-    metadata: dict[str, object] = {}
-    for file in files:
-        metadata.update(read_object(file))
-    return {key: value for key, value in metadata.items() if value is not None}
+@lru_cache(maxsize=4096)
+def _read_text(path: Path, _checksum: str) -> str:
+    """Read a text file once per content."""
+    return read_text(path, encoding="utf-8-sig")
+
+
+def find_sidecars(image: Path, root: Path) -> list[Path]:
+    """Return the JSON files that apply to an image in ascending precedence, from the root down."""
+    suffix = parse_suffix(image)
+
+    def list_sidecars(folder: Path) -> list[Path]:
+        paths = sorted(folder.glob(f"*{suffix}.json"))
+        return [path for path in paths if parse_suffix(path) == suffix]
+
+    return find_inherited(image, root, list_sidecars)
 
 
 def parse_suffix(path: Path) -> str:
@@ -73,14 +84,3 @@ def find_inherited(
         for file in sorted(files_in(folder), key=lambda file: len(parse_entities(file)))
         if applies_to(file, image)
     ]
-
-
-def find_sidecars(image: Path, root: Path) -> list[Path]:
-    """Return the JSON files that apply to an image in ascending precedence, from the root down."""
-    suffix = parse_suffix(image)
-
-    def list_sidecars(folder: Path) -> list[Path]:
-        paths = sorted(folder.glob(f"*{suffix}.json"))
-        return [path for path in paths if parse_suffix(path) == suffix]
-
-    return find_inherited(image, root, list_sidecars)

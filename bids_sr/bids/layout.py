@@ -136,17 +136,6 @@ class Index:
             for image in find_misspelled_images(session_dir / folder, suffix)
         ]
 
-    def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
-        """Return the metadata or events files that apply to an image."""
-        # no inheritance for images of another dataset: only the file next to the image applies
-        if self._root not in image.parents:
-            neighbor = image.with_name(f"{file_stem(image)}_{suffix}{extension}")
-            return [neighbor] if neighbor.is_file() else []
-        tables = self._tables
-        return find_inherited(
-            image, self._root, lambda folder: tables.get((folder, suffix, extension), ())
-        )
-
     def events(self, image: Path) -> Path | None:
         """Return the events table of an image, or None if there is none.
 
@@ -176,6 +165,17 @@ class Index:
     def find_sidecars(self, path: Path) -> list[Path]:
         """Return the JSON files that apply to an image or table, in ascending precedence."""
         return self._find_inherited(path, parse_suffix(path), ".json")
+
+    def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
+        """Return the metadata or events files that apply to an image."""
+        # no inheritance for images of another dataset: only the file next to the image applies
+        if self._root not in image.parents:
+            neighbor = image.with_name(f"{file_stem(image)}_{suffix}{extension}")
+            return [neighbor] if neighbor.is_file() else []
+        tables = self._tables
+        return find_inherited(
+            image, self._root, lambda folder: tables.get((folder, suffix, extension), ())
+        )
 
     def has_own_sidecar(self, path: Path) -> bool:
         """Return whether a sidecar in the directory of an image applies to the image."""
@@ -241,6 +241,57 @@ def _refuse_special_files(bids_dir: Path) -> None:
             )
 
 
+def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
+    """Open the database for the current files of the data set, built if missing.
+
+    Databases of earlier states of the data set are removed.
+    """
+    folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
+    folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
+    try:
+        if not folder.is_dir():
+            _build_database(bids_dir, folder, metadata=metadata)
+            old_folders = set(database_dir.glob(f"{folder_prefix}-*")) - {folder}
+            for old_folder in old_folders:
+                shutil.rmtree(old_folder, ignore_errors=True)
+    except OSError as error:
+        raise input_error(
+            f"--bids-database-dir {database_dir}",
+            f"the database index cannot be written to this directory ({error})",
+            "Choose a writable directory, or omit the option.",
+        ) from error
+    return _build_layout(bids_dir, None, folder, metadata=metadata)
+
+
+def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
+    """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
+    digest = hashlib.sha256(f"{_DATABASE_VERSION} {metadata}".encode())
+    for entry in _list_files(bids_dir):
+        digest.update(os.fsencode(entry.path) + b"\0")
+        if metadata and entry.name.endswith(".json"):
+            digest.update(checksum(Path(entry.path)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _build_database(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
+    """Build a database in a temporary folder, and rename the folder when complete.
+
+    If another process was faster, its database is used.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        layout = _build_layout(bids_dir, None, partial, metadata=metadata)
+        layout.session.close()
+        os.rename(partial, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _build_layout(
     bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool
 ) -> BIDSLayout:
@@ -281,13 +332,6 @@ def _build_layout(
         ) from error
 
 
-def _find_unprintable_path(bids_dir: Path) -> str:
-    """Return the first path that is not valid UTF-8, with its invalid bytes escaped."""
-    paths = (entry.path for entry in _list_files(bids_dir))
-    invalid_path = next((path for path in paths if not path.isprintable()), bids_dir)
-    return os.fsencode(invalid_path).decode(errors="backslashreplace")
-
-
 def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:
     """Return a pattern that matches the paths (relative to the root) that are not indexed.
 
@@ -308,55 +352,11 @@ def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]
     return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
 
 
-def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
-    """Open the database for the current files of the data set, built if missing.
-
-    Databases of earlier states of the data set are removed.
-    """
-    folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
-    try:
-        if not folder.is_dir():
-            _build_database(bids_dir, folder, metadata=metadata)
-            old_folders = set(database_dir.glob(f"{folder_prefix}-*")) - {folder}
-            for old_folder in old_folders:
-                shutil.rmtree(old_folder, ignore_errors=True)
-    except OSError as error:
-        raise input_error(
-            f"--bids-database-dir {database_dir}",
-            f"the database index cannot be written to this directory ({error})",
-            "Choose a writable directory, or omit the option.",
-        ) from error
-    return _build_layout(bids_dir, None, folder, metadata=metadata)
-
-
-def _build_database(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
-    """Build a database in a temporary folder, and rename the folder when complete.
-
-    If another process was faster, its database is used.
-    """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        layout = _build_layout(bids_dir, None, partial, metadata=metadata)
-        layout.session.close()
-        os.rename(partial, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
-    """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
-    digest = hashlib.sha256(f"{_DATABASE_VERSION} {metadata}".encode())
-    for entry in _list_files(bids_dir):
-        digest.update(os.fsencode(entry.path) + b"\0")
-        if metadata and entry.name.endswith(".json"):
-            digest.update(checksum(Path(entry.path)).encode())
-    return digest.hexdigest()[:16]
+def _find_unprintable_path(bids_dir: Path) -> str:
+    """Return the first path that is not valid UTF-8, with its invalid bytes escaped."""
+    paths = (entry.path for entry in _list_files(bids_dir))
+    invalid_path = next((path for path in paths if not path.isprintable()), bids_dir)
+    return os.fsencode(invalid_path).decode(errors="backslashreplace")
 
 
 def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:

@@ -19,28 +19,6 @@ def uses_guide(settings: Settings, run: BoldRun) -> bool:
     return settings.sbl.guide == "auto" and run.pair is not None
 
 
-def works_in_plane(name: str) -> bool:
-    """Return whether a method, or a control such as ``sdmod``, keeps the slice thickness.
-
-    Interpolation, ``inject`` and ``ratio`` can also reduce it; they are not methods in this sense.
-    """
-    return name in method_names() and get_method(name).ndim == 2
-
-
-def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
-    """Return the reason why an optional method or baseline is not available for a run, or ""."""
-    if name in PAIR_BASELINES:
-        return "" if run.pair is not None else "no T2*w pair"
-    if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
-        return "this slice-wise method cannot reduce the slice thickness"
-    is_optional = superres.auto and name in superres.pair_trained
-    if not is_optional or find_pretrained(superres, name) is not None:
-        return ""
-    if run.pair is None:
-        return "no T2*w pair"
-    return "a single slice" if run.shape[2] == 1 else ""
-
-
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     """Return the series that a run allows in order of computation, ``acquired`` first.
 
@@ -55,6 +33,20 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     if run.truth is None and not superres.all_baselines:
         excluded += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
     return ("acquired", *(name for name in superres.series if name not in series_names(excluded)))
+
+
+def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
+    """Return the reason why an optional method or baseline is not available for a run, or ""."""
+    if name in PAIR_BASELINES:
+        return "" if run.pair is not None else "no T2*w pair"
+    if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
+        return "this slice-wise method cannot reduce the slice thickness"
+    is_optional = superres.auto and name in superres.pair_trained
+    if not is_optional or find_pretrained(superres, name) is not None:
+        return ""
+    if run.pair is None:
+        return "no T2*w pair"
+    return "a single slice" if run.shape[2] == 1 else ""
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
@@ -77,18 +69,6 @@ def check_options(settings: Settings, findings: Findings) -> None:
     check_given_models(superres, findings)
     _check_through_slices(superres, findings)
     _check_evaluation(settings, findings)
-
-
-def _check_evaluation(settings: Settings, findings: Findings) -> None:
-    """Reject derivatives in a retrospective experiment."""
-    evaluation = settings.evaluation
-    if evaluation.retrospective is not None and settings.preprocessing.derivatives:
-        findings.add_problem(
-            "--derivatives",
-            "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
-            " output is on the grid of the original runs",
-            "Omit one of the two options.",
-        )
 
 
 def _list_structural_options(anat: Anat) -> Iterator[str]:
@@ -121,6 +101,26 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
             f" for this factor (tv).{alternative}"
         )
         findings.refuse_option(f"--sr-method {name}", reason, fix)
+
+
+def works_in_plane(name: str) -> bool:
+    """Return whether a method, or a control such as ``sdmod``, keeps the slice thickness.
+
+    Interpolation, ``inject`` and ``ratio`` can also reduce it; they are not methods in this sense.
+    """
+    return name in method_names() and get_method(name).ndim == 2
+
+
+def _check_evaluation(settings: Settings, findings: Findings) -> None:
+    """Reject derivatives in a retrospective experiment."""
+    evaluation = settings.evaluation
+    if evaluation.retrospective is not None and settings.preprocessing.derivatives:
+        findings.add_problem(
+            "--derivatives",
+            "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
+            " output is on the grid of the original runs",
+            "Omit one of the two options.",
+        )
 
 
 def find_vgg_weights(superres: SuperRes, method: str) -> Path | None:

@@ -40,74 +40,6 @@ _SELECTION_FIX = (
 )
 
 
-class _SplitImages(NamedTuple):
-    """T2*-weighted images of a session by resolution."""
-
-    high: list[Header]
-    low: list[Header]
-
-
-def nearest_simple_ratio(ratio: float) -> float | None:
-    """Return the simplest fraction within 2 % of a ratio, or None.
-
-    The denominator is at most 4.
-
-    >>> nearest_simple_ratio(1.99), nearest_simple_ratio(1.34), nearest_simple_ratio(1.41)
-    (2.0, 1.3333333333333333, None)
-    """
-    for denominator in range(1, _MAX_DENOMINATOR + 1):
-        nearest = Fraction(max(1, round(ratio * denominator)), denominator)
-        if abs(ratio / nearest - 1) <= _RATIO_TOLERANCE:
-            return float(nearest)
-    return None
-
-
-def measure_overlap(target: Header, image: Header) -> float:
-    """Return the share (0 to 1) of the field of view of `target` that another image covers.
-
-    The share is estimated from 12 x 12 x 12 sample points in the field of view of `target`.
-    """
-    ticks = [
-        (np.arange(_OVERLAP_POINTS) + 0.5) / _OVERLAP_POINTS * size - 0.5
-        for size in target.shape[:3]
-    ]
-    points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
-    target_to_image = np.linalg.inv(image.affine) @ target.affine
-    voxels = points @ target_to_image[:3, :3].T + target_to_image[:3, 3]
-    is_inside = (voxels >= -0.5) & (voxels <= np.asarray(image.shape[:3]) - 0.5)
-    return float(is_inside.all(axis=1).mean())
-
-
-def _compute_zoom_ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
-    """Return voxel sizes relative to a reference (2,), or (3,) if slices get thinner."""
-    ratios = np.asarray(header.zooms) / np.asarray(reference.zooms)
-    return ratios if superres.thins_slices else ratios[:2]
-
-
-def _has_bold_resolution(header: Header, bold: Header, superres: SuperRes) -> bool:
-    """Return whether an image has the resolution of the BOLD run, within the tolerance."""
-    return bool(np.all(np.abs(_compute_zoom_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
-
-
-def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
-    """Return whether an image has smaller voxels than the BOLD run along super-resolved axes."""
-    ratios = _compute_zoom_ratios(header, bold, superres)
-    if not superres.thins_slices:
-        return bool(np.all(ratios < 1 - SIZE_TOLERANCE))
-    # an axis may have the factor 1
-    return bool(np.all(ratios <= 1 + SIZE_TOLERANCE) and np.any(ratios < 1 - SIZE_TOLERANCE))
-
-
-def _get_acquisition_label(header: Header) -> str:
-    """Return the acquisition label of an image, "" if it has none."""
-    return parse_entities(header.path).get("acquisition", "")
-
-
-def voxel_size_text(header: Header) -> str:
-    """Return the voxel size as text."""
-    return size_text(header.zooms, "×")
-
-
 def choose_pairs(
     bold: Header,
     session: str | None,
@@ -173,96 +105,6 @@ def choose_pairs(
     return first, second if superres.pair_trained else None
 
 
-def _select_usable_sessions(
-    split_by_session: Mapping[str | None, _SplitImages], session: str | None
-) -> Mapping[str | None, _SplitImages]:
-    """Return only `session` if its images are usable, or else all sessions with usable images.
-
-    Images are usable if some have high resolution. If any session has both resolutions, sessions
-    without low-resolution images are not usable.
-    """
-    with_high = {label: images for label, images in split_by_session.items() if images.high}
-    with_both = {label: images for label, images in with_high.items() if images.low}
-    usable_sessions = with_both or with_high
-    return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
-
-
-def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
-    """Return more than two images by ``run`` label in ascending order; otherwise, one group."""
-    if len(images) < 3:
-        return [[*images]]
-    groups: dict[tuple[int, str], list[Header]] = {}
-    for header in images:
-        groups.setdefault(run_number_order(parse_entities(header.path)), []).append(header)
-    return [groups[run] for run in sorted(groups)]
-
-
-def _list_scans(high: Sequence[Header], low: Sequence[Header]) -> list[_SplitImages]:
-    """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
-
-    Each of several pairs must consist of two images.
-    """
-    if len(high) == 1 and len(low) < 2:
-        return [_SplitImages(high=[*high], low=[*low])]
-    high_paths = {header.path for header in high}
-    scans = [
-        _SplitImages(
-            high=[header for header in images if header.path in high_paths],
-            low=[header for header in images if header.path not in high_paths],
-        )
-        for images in _group_by_run([*high, *low])
-    ]
-    is_clear = all(len(scan.high) == len(scan.low) == 1 for scan in scans)
-    return scans if is_clear else []
-
-
-def _note_pairs(
-    bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes, findings: Findings
-) -> None:
-    """Note the use of several pairs of a session."""
-    pair_names, holdout_names = (
-        " and ".join(path.name for path in images) for images in (pair.images, holdout.images)
-    )
-    use_text = f"only {pair_names} is used"
-    if superres.pair_trained:
-        use_text = f"models are trained on {pair_names} and evaluated on {holdout_names}"
-    findings.note(
-        bold.path,
-        f"the session has {n_pairs} T2*-weighted pairs: {use_text}. To use another pair, select"
-        ' it with --bids-filter-file and {"t2starw": {"run": 2}}.',
-    )
-
-
-def _refuse_several_pairs(
-    bold: Header, high: Sequence[Header], low: Sequence[Header], findings: Findings
-) -> None:
-    """Report that several images of high or low resolution match a run."""
-    high_text, low_text = (
-        ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in images)
-        for images in (high, low)
-    )
-    reason = (
-        f"several T2*-weighted pairs match the run (high resolution: {high_text}; low resolution:"
-        f" {low_text or 'none'})"
-    )
-    findings.add_problem(bold.path, reason, _SELECTION_FIX)
-
-
-def _split_by_resolution(
-    images: Sequence[Header], bold: Header, superres: SuperRes
-) -> _SplitImages:
-    """Split the images of a session into high and low resolution by voxel size."""
-    return _SplitImages(
-        high=[header for header in images if _is_finer(header, bold, superres)],
-        low=[header for header in images if _has_bold_resolution(header, bold, superres)],
-    )
-
-
-def _select_labeled(images: Sequence[Header], label: str) -> list[Header]:
-    """Return the images whose acquisition label contains a text."""
-    return [header for header in images if label in _get_acquisition_label(header).lower()]
-
-
 def _refuse_contradiction(
     images: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> bool:
@@ -299,6 +141,67 @@ def _refuse_contradiction(
     return bool(findings.problems)
 
 
+def _select_labeled(images: Sequence[Header], label: str) -> list[Header]:
+    """Return the images whose acquisition label contains a text."""
+    return [header for header in images if label in _get_acquisition_label(header).lower()]
+
+
+def _get_acquisition_label(header: Header) -> str:
+    """Return the acquisition label of an image, "" if it has none."""
+    return parse_entities(header.path).get("acquisition", "")
+
+
+class _SplitImages(NamedTuple):
+    """T2*-weighted images of a session by resolution."""
+
+    high: list[Header]
+    low: list[Header]
+
+
+def _split_by_resolution(
+    images: Sequence[Header], bold: Header, superres: SuperRes
+) -> _SplitImages:
+    """Split the images of a session into high and low resolution by voxel size."""
+    return _SplitImages(
+        high=[header for header in images if _is_finer(header, bold, superres)],
+        low=[header for header in images if _has_bold_resolution(header, bold, superres)],
+    )
+
+
+def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
+    """Return whether an image has smaller voxels than the BOLD run along super-resolved axes."""
+    ratios = _compute_zoom_ratios(header, bold, superres)
+    if not superres.thins_slices:
+        return bool(np.all(ratios < 1 - SIZE_TOLERANCE))
+    # an axis may have the factor 1
+    return bool(np.all(ratios <= 1 + SIZE_TOLERANCE) and np.any(ratios < 1 - SIZE_TOLERANCE))
+
+
+def _has_bold_resolution(header: Header, bold: Header, superres: SuperRes) -> bool:
+    """Return whether an image has the resolution of the BOLD run, within the tolerance."""
+    return bool(np.all(np.abs(_compute_zoom_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
+
+
+def _compute_zoom_ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
+    """Return voxel sizes relative to a reference (2,), or (3,) if slices get thinner."""
+    ratios = np.asarray(header.zooms) / np.asarray(reference.zooms)
+    return ratios if superres.thins_slices else ratios[:2]
+
+
+def _select_usable_sessions(
+    split_by_session: Mapping[str | None, _SplitImages], session: str | None
+) -> Mapping[str | None, _SplitImages]:
+    """Return only `session` if its images are usable, or else all sessions with usable images.
+
+    Images are usable if some have high resolution. If any session has both resolutions, sessions
+    without low-resolution images are not usable.
+    """
+    with_high = {label: images for label, images in split_by_session.items() if images.high}
+    with_both = {label: images for label, images in with_high.items() if images.low}
+    usable_sessions = with_both or with_high
+    return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
+
+
 def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings) -> None:
     """Report why none of the T2*-weighted images is suitable for a run."""
     images_text = "; ".join(
@@ -322,6 +225,35 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings
         " exists, check that --bids-filter-file does not exclude it."
     )
     findings.add_problem(bold.path, reason, fix)
+
+
+def _list_scans(high: Sequence[Header], low: Sequence[Header]) -> list[_SplitImages]:
+    """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
+
+    Each of several pairs must consist of two images.
+    """
+    if len(high) == 1 and len(low) < 2:
+        return [_SplitImages(high=[*high], low=[*low])]
+    high_paths = {header.path for header in high}
+    scans = [
+        _SplitImages(
+            high=[header for header in images if header.path in high_paths],
+            low=[header for header in images if header.path not in high_paths],
+        )
+        for images in _group_by_run([*high, *low])
+    ]
+    is_clear = all(len(scan.high) == len(scan.low) == 1 for scan in scans)
+    return scans if is_clear else []
+
+
+def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
+    """Return more than two images by ``run`` label in ascending order; otherwise, one group."""
+    if len(images) < 3:
+        return [[*images]]
+    groups: dict[tuple[int, str], list[Header]] = {}
+    for header in images:
+        groups.setdefault(run_number_order(parse_entities(header.path)), []).append(header)
+    return [groups[run] for run in sorted(groups)]
 
 
 def _build_pair(
@@ -352,38 +284,6 @@ def _build_pair(
     )
 
 
-def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bool:
-    """Return whether a pair implies a factor too large for a default, and report it as a problem.
-
-    Susceptibility-weighted images have voxels of half a millimeter or less. No method was tested
-    at such factors, so the user has to request them by ``--sr-factor``.
-    """
-    is_requested = factor_without_pair(superres) is not None
-    if pair is None or is_requested or max(pair.factor) <= _MAX_DEFAULT_FACTOR:
-        return False
-    x, y, z = pair.factor
-    option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
-    reason = (
-        f"this T2*-weighted pair implies {factor_text(pair.factor)}, but factors above"
-        f" {_MAX_DEFAULT_FACTOR} are not derived from a pair by default. The high-resolution image"
-        " may be a susceptibility-weighted image"
-    )
-    fix = (
-        f"To use this image, specify --sr-factor {option}"
-        if max(pair.factor) <= _MAX_FACTOR
-        else (
-            f"Downsample the image; super-resolution factors above {_MAX_FACTOR} are not supported"
-        )
-    )
-    findings.add_problem(
-        pair.highres,
-        reason,
-        f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
-        " run; otherwise, it is 2 in-plane.",
-    )
-    return True
-
-
 def _check_overlap(bold: Header, image: Header, findings: Findings) -> None:
     """Report an image that does not cover the BOLD field of view."""
     share = measure_overlap(bold, image)
@@ -399,6 +299,22 @@ def _check_overlap(bold: Header, image: Header, findings: Findings) -> None:
         findings.add_problem(image.path, reason, fix)
     elif not findings.problems and share < _NOTED_OVERLAP:
         findings.note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
+
+
+def measure_overlap(target: Header, image: Header) -> float:
+    """Return the share (0 to 1) of the field of view of `target` that another image covers.
+
+    The share is estimated from 12 x 12 x 12 sample points in the field of view of `target`.
+    """
+    ticks = [
+        (np.arange(_OVERLAP_POINTS) + 0.5) / _OVERLAP_POINTS * size - 0.5
+        for size in target.shape[:3]
+    ]
+    points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
+    target_to_image = np.linalg.inv(image.affine) @ target.affine
+    voxels = points @ target_to_image[:3, :3].T + target_to_image[:3, 3]
+    is_inside = (voxels >= -0.5) & (voxels <= np.asarray(image.shape[:3]) - 0.5)
+    return float(is_inside.all(axis=1).mean())
 
 
 def _compute_factor(
@@ -486,6 +402,21 @@ def _find_simple_factor(ratios: np.ndarray, *, is_truncated_copy: bool) -> Tripl
     return None if x is None or y is None or z is None else (x, y, z)
 
 
+def nearest_simple_ratio(ratio: float) -> float | None:
+    """Return the simplest fraction within 2 % of a ratio, or None.
+
+    The denominator is at most 4.
+
+    >>> nearest_simple_ratio(1.99), nearest_simple_ratio(1.34), nearest_simple_ratio(1.41)
+    (2.0, 1.3333333333333333, None)
+    """
+    for denominator in range(1, _MAX_DENOMINATOR + 1):
+        nearest = Fraction(max(1, round(ratio * denominator)), denominator)
+        if abs(ratio / nearest - 1) <= _RATIO_TOLERANCE:
+            return float(nearest)
+    return None
+
+
 def _check_slice_thickness(
     lowres: Header, high: Header, factor: Triple, superres: SuperRes, findings: Findings
 ) -> None:
@@ -515,16 +446,86 @@ def _check_slice_thickness(
         findings.add_problem(high.path, reason, fix)
 
 
-def needs_pair(superres: SuperRes) -> tuple[str, ...]:
-    """Return the requested methods and guided baselines that require a T2*-weighted pair.
+def _refuse_several_pairs(
+    bold: Header, high: Sequence[Header], low: Sequence[Header], findings: Findings
+) -> None:
+    """Report that several images of high or low resolution match a run."""
+    high_text, low_text = (
+        ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in images)
+        for images in (high, low)
+    )
+    reason = (
+        f"several T2*-weighted pairs match the run (high resolution: {high_text}; low resolution:"
+        f" {low_text or 'none'})"
+    )
+    findings.add_problem(bold.path, reason, _SELECTION_FIX)
 
-    Methods with a given model are not included. With ``auto``, methods are not included either,
-    because a run without a pair is processed without these methods.
+
+def voxel_size_text(header: Header) -> str:
+    """Return the voxel size as text."""
+    return size_text(header.zooms, "×")
+
+
+def _note_pairs(
+    bold: Header, pair: Pair, holdout: Pair, n_pairs: int, superres: SuperRes, findings: Findings
+) -> None:
+    """Note the use of several pairs of a session."""
+    pair_names, holdout_names = (
+        " and ".join(path.name for path in images) for images in (pair.images, holdout.images)
+    )
+    use_text = f"only {pair_names} is used"
+    if superres.pair_trained:
+        use_text = f"models are trained on {pair_names} and evaluated on {holdout_names}"
+    findings.note(
+        bold.path,
+        f"the session has {n_pairs} T2*-weighted pairs: {use_text}. To use another pair, select"
+        ' it with --bids-filter-file and {"t2starw": {"run": 2}}.',
+    )
+
+
+def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bool:
+    """Return whether a pair implies a factor too large for a default, and report it as a problem.
+
+    Susceptibility-weighted images have voxels of half a millimeter or less. No method was tested
+    at such factors, so the user has to request them by ``--sr-factor``.
     """
-    methods = () if superres.auto else superres.pair_trained
-    to_train = (name for name in methods if find_pretrained(superres, name) is None)
-    baselines = (name for name in superres.method if name in PAIR_BASELINES)
-    return (*to_train, *baselines)
+    is_requested = factor_without_pair(superres) is not None
+    if pair is None or is_requested or max(pair.factor) <= _MAX_DEFAULT_FACTOR:
+        return False
+    x, y, z = pair.factor
+    option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    reason = (
+        f"this T2*-weighted pair implies {factor_text(pair.factor)}, but factors above"
+        f" {_MAX_DEFAULT_FACTOR} are not derived from a pair by default. The high-resolution image"
+        " may be a susceptibility-weighted image"
+    )
+    fix = (
+        f"To use this image, specify --sr-factor {option}"
+        if max(pair.factor) <= _MAX_FACTOR
+        else (
+            f"Downsample the image; super-resolution factors above {_MAX_FACTOR} are not supported"
+        )
+    )
+    findings.add_problem(
+        pair.highres,
+        reason,
+        f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
+        " run; otherwise, it is 2 in-plane.",
+    )
+    return True
+
+
+def factor_text(factor: Triple) -> str:
+    """Return a factor as text.
+
+    >>> factor_text((2.0, 2.0, 1.0)), factor_text((2.0, 2.0, 1.5))
+    ('factor 2 in plane', 'factor 2×2×1.5, averaged across slices')
+    """
+    x, y, z = factor
+    if z == 1 and x == y:
+        return f"factor {x:g} in plane"
+    slice_text = "" if z == 1 else ", averaged across slices"
+    return f"factor {x:g}×{y:g}×{z:g}{slice_text}"
 
 
 def refuse_without_pair(
@@ -557,14 +558,13 @@ def refuse_without_pair(
     findings.add_problem(f"sub-{label} ({bolds[0].name}{more_runs})", reason, fix)
 
 
-def factor_text(factor: Triple) -> str:
-    """Return a factor as text.
+def needs_pair(superres: SuperRes) -> tuple[str, ...]:
+    """Return the requested methods and guided baselines that require a T2*-weighted pair.
 
-    >>> factor_text((2.0, 2.0, 1.0)), factor_text((2.0, 2.0, 1.5))
-    ('factor 2 in plane', 'factor 2×2×1.5, averaged across slices')
+    Methods with a given model are not included. With ``auto``, methods are not included either,
+    because a run without a pair is processed without these methods.
     """
-    x, y, z = factor
-    if z == 1 and x == y:
-        return f"factor {x:g} in plane"
-    slice_text = "" if z == 1 else ", averaged across slices"
-    return f"factor {x:g}×{y:g}×{z:g}{slice_text}"
+    methods = () if superres.auto else superres.pair_trained
+    to_train = (name for name in methods if find_pretrained(superres, name) is None)
+    baselines = (name for name in superres.method if name in PAIR_BASELINES)
+    return (*to_train, *baselines)

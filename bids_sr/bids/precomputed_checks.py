@@ -103,14 +103,6 @@ def _find_transform_fault(path: Path, count: int) -> str:
     return ""
 
 
-def _is_finite(line: str) -> bool:
-    """Return whether a line consists of finite numbers, at least one."""
-    try:
-        return all(math.isfinite(float(number)) for number in line.split()) and bool(line.strip())
-    except ValueError:
-        return False
-
-
 def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | None:
     """Return the number of non-steady-state volumes of a confounds table, or None with a problem.
 
@@ -178,3 +170,11 @@ def _find_table_fault(
         if not all(_is_finite(row[column]) for row in rows):
             return f"the column {name} contains non-numeric values", _COPY_AGAIN
     return "", ""
+
+
+def _is_finite(line: str) -> bool:
+    """Return whether a line consists of finite numbers, at least one."""
+    try:
+        return all(math.isfinite(float(number)) for number in line.split()) and bool(line.strip())
+    except ValueError:
+        return False

@@ -40,39 +40,9 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         file_by_method.setdefault(method, file)
 
 
-def method_of_model(model: Path) -> str | None:
-    """Return the method of a ``.safetensors`` file from its model card, or None.
-
-    Returns None if the card next to the file does not name a method.
-    """
-    method = read_json(model.with_suffix(".json")).get("method")
-    return method if isinstance(method, str) else None
-
-
-def input_of_models(superres: SuperRes) -> ModelInput | None:
-    """Return the input of the ``--pretrained`` models of structural scans, or None.
-
-    Returns None unless every method has such a model, and the card of the first model states
-    contrasts, voxel size and slice orientation. Further models are compared with the first one
-    later.
-    """
-    models = [find_pretrained(superres, name) for name in superres.learned]
-    if not models or models[0] is None or None in models:
-        return None
-    card = read_json(models[0].with_suffix(".json"))
-    resolution = card.get("resolution")
-    mm = resolution.get("lowres_mm") if isinstance(resolution, dict) else None
-    contrast, orientation = card.get("contrast"), card.get("orientation")
-    if not isinstance(contrast, str) or orientation not in ("R-L", "P-A", "I-S"):
-        return None
-    if not isinstance(mm, list) or len(mm) != 3:
-        return None
-    if not all(isinstance(size, int | float) and 0 < size < _MAX_ZOOM_MM for size in mm):
-        return None
-    x, y, z = map(float, mm)
-    return ModelInput(
-        contrasts=tuple(contrast.split("+")), mm=(x, y, z), orientation=str(orientation)
-    )
+def factor_without_pair(superres: SuperRes) -> Triple | None:
+    """Return the factor of ``--sr-factor`` or of the given models, or None."""
+    return superres.factor_by_axis or factor_of_models(superres)
 
 
 def factor_of_models(superres: SuperRes) -> Triple | None:
@@ -106,9 +76,30 @@ def _read_factor(model: Path) -> Triple | None:
     return None if x == y == z == 1 else (x, y, z)
 
 
-def factor_without_pair(superres: SuperRes) -> Triple | None:
-    """Return the factor of ``--sr-factor`` or of the given models, or None."""
-    return superres.factor_by_axis or factor_of_models(superres)
+def input_of_models(superres: SuperRes) -> ModelInput | None:
+    """Return the input of the ``--pretrained`` models of structural scans, or None.
+
+    Returns None unless every method has such a model, and the card of the first model states
+    contrasts, voxel size and slice orientation. Further models are compared with the first one
+    later.
+    """
+    models = [find_pretrained(superres, name) for name in superres.learned]
+    if not models or models[0] is None or None in models:
+        return None
+    card = read_json(models[0].with_suffix(".json"))
+    resolution = card.get("resolution")
+    mm = resolution.get("lowres_mm") if isinstance(resolution, dict) else None
+    contrast, orientation = card.get("contrast"), card.get("orientation")
+    if not isinstance(contrast, str) or orientation not in ("R-L", "P-A", "I-S"):
+        return None
+    if not isinstance(mm, list) or len(mm) != 3:
+        return None
+    if not all(isinstance(size, int | float) and 0 < size < _MAX_ZOOM_MM for size in mm):
+        return None
+    x, y, z = map(float, mm)
+    return ModelInput(
+        contrasts=tuple(contrast.split("+")), mm=(x, y, z), orientation=str(orientation)
+    )
 
 
 def find_pretrained(superres: SuperRes, method: str) -> Path | None:
@@ -117,3 +108,12 @@ def find_pretrained(superres: SuperRes, method: str) -> Path | None:
     Methods without such a model are trained as usual.
     """
     return next((file for file in superres.pretrained if method_of_model(file) == method), None)
+
+
+def method_of_model(model: Path) -> str | None:
+    """Return the method of a ``.safetensors`` file from its model card, or None.
+
+    Returns None if the card next to the file does not name a method.
+    """
+    method = read_json(model.with_suffix(".json")).get("method")
+    return method if isinstance(method, str) else None

@@ -49,6 +49,58 @@ def check_reference_root(root: Path) -> None:
         )
 
 
+def find_reference_in_dataset(
+    root: Path,
+    run: BoldRun,
+    findings: Findings,
+    *,
+    needs_timing: bool = True,
+    seeds: Collection[str] = (),
+    strict: bool = False,
+) -> HighresReference | None:
+    """Find the reference of a run in `_REFERENCE_FOLDERS` of the data set, and report mismatches.
+
+    `findings` collects notes about references that do not fit. `seeds` are the seeds mapped in
+    runs without events; maps of known activation are only used for these seeds. `strict` states
+    whether a reference with another in-plane factor is a problem (with ``--sr-factor``) instead of
+    a note. The reference is from the first folder with a usable reference.
+    """
+    for reference_dir in (root / name for name in _REFERENCE_FOLDERS):
+        series, maps = _list_reference_files(reference_dir, run)
+        if run.events is None:
+            maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
+        if not series and not maps:
+            continue
+        reference_findings = Findings()
+        reference = find_reference_files(
+            reference_dir, run, reference_findings, needs_timing=needs_timing
+        )
+        findings.add(reference_findings.notices)
+        if reference is not None:
+            findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
+            return reference
+        if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
+            factor_text = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
+            reason = (
+                f"--sr-factor is {factor_text}, but this high-resolution reference for {run.stem}"
+                " has a different super-resolution factor"
+            )
+            fix = (
+                "Omit --sr-factor, ignore the reference with --truth none, or add"
+                " --set superres.force=true to"
+                " continue without the reference."
+            )
+            findings.add_problem([*series, *maps][0], reason, fix)
+            continue
+        for problem in reference_findings.problems:
+            findings.note(
+                problem.what,
+                f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
+                f" {problem.remedy}",
+            )
+    return None
+
+
 def find_reference_files(
     root: Path, run: BoldRun, findings: Findings, *, needs_timing: bool = True
 ) -> HighresReference | None:
@@ -109,6 +161,14 @@ def _refuse_missing_participant(folder: Path, findings: Findings) -> None:
     )
 
 
+def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
+    """Return the series and activation maps of a run in a reference directory."""
+    folder = root / f"sub-{run.entities['subject']}"
+    series = select_in_run_space(find_series_of_run(folder, run.entities, _RUN_KEYS))
+    maps = find_series_of_run(folder, run.entities, _RUN_KEYS, _EFFECT_MAPS)
+    return series, maps
+
+
 def _refuse_other_references(folder: Path, run: BoldRun, findings: Findings) -> None:
     """Report that the folder of a participant contains only references for other runs."""
     references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
@@ -137,58 +197,6 @@ def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
         findings.add_problem(path, reason, fix)
 
 
-def find_reference_in_dataset(
-    root: Path,
-    run: BoldRun,
-    findings: Findings,
-    *,
-    needs_timing: bool = True,
-    seeds: Collection[str] = (),
-    strict: bool = False,
-) -> HighresReference | None:
-    """Find the reference of a run in `_REFERENCE_FOLDERS` of the data set, and report mismatches.
-
-    `findings` collects notes about references that do not fit. `seeds` are the seeds mapped in
-    runs without events; maps of known activation are only used for these seeds. `strict` states
-    whether a reference with another in-plane factor is a problem (with ``--sr-factor``) instead of
-    a note. The reference is from the first folder with a usable reference.
-    """
-    for reference_dir in (root / name for name in _REFERENCE_FOLDERS):
-        series, maps = _list_reference_files(reference_dir, run)
-        if run.events is None:
-            maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
-        if not series and not maps:
-            continue
-        reference_findings = Findings()
-        reference = find_reference_files(
-            reference_dir, run, reference_findings, needs_timing=needs_timing
-        )
-        findings.add(reference_findings.notices)
-        if reference is not None:
-            findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
-            return reference
-        if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
-            factor_text = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
-            reason = (
-                f"--sr-factor is {factor_text}, but this high-resolution reference for {run.stem}"
-                " has a different super-resolution factor"
-            )
-            fix = (
-                "Omit --sr-factor, ignore the reference with --truth none, or add"
-                " --set superres.force=true to"
-                " continue without the reference."
-            )
-            findings.add_problem([*series, *maps][0], reason, fix)
-            continue
-        for problem in reference_findings.problems:
-            findings.note(
-                problem.what,
-                f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
-                f" {problem.remedy}",
-            )
-    return None
-
-
 def _has_other_factor(path: Path, run: BoldRun) -> bool:
     """Return whether an image has another in-plane matrix than the run's high-resolution grid."""
     header = headers.read_header(path, Findings())
@@ -197,11 +205,3 @@ def _has_other_factor(path: Path, run: BoldRun) -> bool:
     shape = slice_axis.reorder_like(header, run.affine).shape
     expected_shape = np.floor(np.multiply(run.shape, run.factor) + 0.5)
     return any(shape[axis] != expected_shape[axis] for axis in (0, 1))
-
-
-def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
-    """Return the series and activation maps of a run in a reference directory."""
-    folder = root / f"sub-{run.entities['subject']}"
-    series = select_in_run_space(find_series_of_run(folder, run.entities, _RUN_KEYS))
-    maps = find_series_of_run(folder, run.entities, _RUN_KEYS, _EFFECT_MAPS)
-    return series, maps

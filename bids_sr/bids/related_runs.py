@@ -40,63 +40,6 @@ _SPACE_FIX = (
 _MIN_VOLUMES = 8  # steady-state volumes of a calibration run
 
 
-@frozen
-class _Requirement:
-    """Properties that a kind of companion shares with its run.
-
-    A companion that `is_derived` is computed from the run, with the same number of volumes at the
-    same times. Its `grid` is the "high"-resolution grid of the run, any grid from the acquired to
-    the high-resolution grid ("between"), a grid with voxels smaller by the "factor", the same
-    slice thickness and an overlapping field of view, or has the "acquired" matrix. `events` are
-    "same" if both series have the same events, or "types" if the companion has at least the same
-    trial types. `timing` is the source of the slice times for slice timing correction, and
-    `identity_fix` the remedy if the file is the run itself.
-    """
-
-    is_derived: bool = False
-    grid: Literal["high", "between", "factor", "acquired"]
-    events: Literal["", "same", "types"] = ""
-    timing: Literal["", "own", "own, else of the run"] = ""
-    identity_fix: str = ""
-
-
-_REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
-    "reference": _Requirement(
-        is_derived=True,
-        grid="high",
-        events="same",
-        timing="own, else of the run",
-        identity_fix=(
-            "Specify another directory, such as derivatives/ground-truth of a simulated dataset"
-            " (see --truth)."
-        ),
-    ),
-    "compared": _Requirement(
-        is_derived=True,
-        grid="between",
-        identity_fix="Specify the series that another program computed from this run.",
-    ),
-    "another": _Requirement(grid="acquired", events="types", timing="own"),
-    "calibration": _Requirement(grid="factor"),
-}
-
-
-class _GridMismatch(NamedTuple):
-    """Difference between a companion and its run; `fix` is "" if there is no remedy."""
-
-    file: Path
-    reason: str
-    fix: str = ""
-
-
-class _TimedEvent(NamedTuple):
-    """Event of a table; onset and duration in s."""
-
-    trial_type: str
-    onset: float
-    duration: float
-
-
 def find_series_of_run(
     folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
 ) -> list[Path]:
@@ -115,97 +58,6 @@ def select_in_run_space(paths: Sequence[Path]) -> list[Path]:
     If the names of all files state other spaces, the first file is returned.
     """
     return [path for path in paths if _parse_space(path) in ("", BOLDREF)] or list(paths[:1])
-
-
-def _parse_space(path: Path) -> str:
-    """Return the space in a file name; "" if there is none."""
-    return parse_entities(path).get("space", "")
-
-
-def find_space_problems(
-    header: Header, tr: float, run: BoldRun, *, requires_highres: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield reason and remedy of each reason why an image is not in the space of a run.
-
-    The image is in this space if its name states the space of the boldref, or if it has no
-    ``space`` and is on the acquired or high-resolution grid. The number of volumes and the
-    repetition time (`tr`, in s) are also compared.
-
-    Image and run have the same axis order. With `requires_highres`, only the high-resolution grid
-    is accepted.
-    """
-    space = _parse_space(header.path)
-    if space not in ("", BOLDREF):
-        reason = f"space-{space} in the file name is not the space of the run, space-{BOLDREF}"
-        yield reason, _SPACE_FIX
-        return
-    shape = headers.squeezed_shape(header)
-    problems = find_grid_problems(
-        shape,
-        header.affine,
-        tr,
-        (*run.shape, run.n_volumes),
-        run.affine,
-        run.tr,
-        run.factor,
-        requires_highres=requires_highres,
-        run_name=run.bold.name,
-    )
-    yield from problems
-    highres_shape = tuple(map(highres_size, run.shape, run.factor))
-    if not space and not problems and shape[:3] not in (run.shape, highres_shape):
-        size, acquired, highres = (
-            size_text(sizes, unit="") for sizes in (shape[:3], run.shape, highres_shape)
-        )
-        reason = (
-            "the space of the image is not known: the file name does not contain space-, and the"
-            f" matrix size {size} is neither the acquired ({acquired}) nor the high-resolution"
-            f" matrix size ({highres}) of {run.bold.name}"
-        )
-        yield reason, _SPACE_FIX
-
-
-def read_run(
-    path: Path,
-    sidecar: Mapping[str, object],
-    findings: Findings,
-    *,
-    axes_run: BoldRun | None = None,
-    tr: float | None = None,
-) -> BoldRun | None:
-    """Read a BOLD series from its header, or report a problem and return None.
-
-    The series is brought to the axis order of `axes_run`. If it is None, slices become the last
-    axis. `tr` is the repetition time (s) to use if neither sidecar nor header contains a number;
-    implausible times are then not reported. If None, the repetition time is checked. The run has
-    no events and no slice times yet.
-    """
-    header, reorder_note = headers.read_header(path, findings), ""
-    if header is None or not headers.is_bold(header, findings):
-        return None
-    if axes_run is not None:
-        header = slice_axis.reorder_like(header, axes_run.affine)
-    else:
-        header, reorder_note = slice_axis.with_slices_last(header, sidecar)
-        if not headers.is_wide(header, findings):
-            return None
-    stated_tr, volume_timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
-    if volume_timing is not None:
-        stated_tr = read_spacing(path, volume_timing, header.shape[3], stated_tr, findings)
-        if stated_tr is None:
-            return None
-    if tr is None:
-        run_tr = timing.check_repetition_time(header, stated_tr, findings)
-    else:
-        known_tr = sidecar.get("RepetitionTime", header.tr)
-        run_tr = float(known_tr) if isinstance(known_tr, int | float) else tr
-    if run_tr is None:
-        return None
-    if reorder_note:
-        findings.note(path, reorder_note)
-    return BoldRun(
-        header=header, tr=run_tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
-    )
 
 
 def read_companion(
@@ -257,12 +109,63 @@ def read_companion(
     return companion
 
 
+def read_run(
+    path: Path,
+    sidecar: Mapping[str, object],
+    findings: Findings,
+    *,
+    axes_run: BoldRun | None = None,
+    tr: float | None = None,
+) -> BoldRun | None:
+    """Read a BOLD series from its header, or report a problem and return None.
+
+    The series is brought to the axis order of `axes_run`. If it is None, slices become the last
+    axis. `tr` is the repetition time (s) to use if neither sidecar nor header contains a number;
+    implausible times are then not reported. If None, the repetition time is checked. The run has
+    no events and no slice times yet.
+    """
+    header, reorder_note = headers.read_header(path, findings), ""
+    if header is None or not headers.is_bold(header, findings):
+        return None
+    if axes_run is not None:
+        header = slice_axis.reorder_like(header, axes_run.affine)
+    else:
+        header, reorder_note = slice_axis.with_slices_last(header, sidecar)
+        if not headers.is_wide(header, findings):
+            return None
+    stated_tr, volume_timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
+    if volume_timing is not None:
+        stated_tr = read_spacing(path, volume_timing, header.shape[3], stated_tr, findings)
+        if stated_tr is None:
+            return None
+    if tr is None:
+        run_tr = timing.check_repetition_time(header, stated_tr, findings)
+    else:
+        known_tr = sidecar.get("RepetitionTime", header.tr)
+        run_tr = float(known_tr) if isinstance(known_tr, int | float) else tr
+    if run_tr is None:
+        return None
+    if reorder_note:
+        findings.note(path, reorder_note)
+    return BoldRun(
+        header=header, tr=run_tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
+    )
+
+
 def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
     """Return the events table next to a companion, or the run's table if it applies, or None."""
     events = companion_file.with_name(f"{file_stem(companion_file)}_events.tsv")
     if events.is_file():
         return events.absolute()
     return run.events if run.events and applies_to(run.events, companion_file) else None
+
+
+class _GridMismatch(NamedTuple):
+    """Difference between a companion and its run; `fix` is "" if there is no remedy."""
+
+    file: Path
+    reason: str
+    fix: str = ""
 
 
 def find_mismatches(
@@ -289,79 +192,6 @@ def find_mismatches(
         ):
             yield _GridMismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)
-
-
-def _find_event_mismatches(
-    candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[_GridMismatch]:
-    """Yield a mismatch if the events of a companion do not match the run's events.
-
-    An unreadable table of the run is reported with the run, and nothing is compared with it.
-    """
-    if not requirement.events or not run.events:
-        return
-    try:
-        run_events = _read_events(run.events)
-    except TABLE_ERRORS:
-        return
-    try:
-        candidate_events = _read_events(candidate.events) if candidate.events else []
-    except TABLE_ERRORS as error:
-        assert candidate.events is not None
-        reason = f"the file cannot be read as a table ({error})"
-        fix = "Save the table as tab-separated UTF-8 text."
-        yield _GridMismatch(candidate.events, reason, fix)
-        return
-    if requirement.events == "types":
-        run_types, candidate_types = (
-            {event.trial_type for event in events} for events in (run_events, candidate_events)
-        )
-        if not run_types <= candidate_types:
-            reason = "the events table of this file lacks some trial types of the run"
-            yield _GridMismatch(candidate.bold, reason)
-    elif candidate.events and not _are_same_events(run_events, candidate_events):
-        reason = (
-            f"the {len(candidate_events)} events differ in onset, duration or trial type from"
-            f" the {len(run_events)} events in {run.events.name}"
-        )
-        fix = (
-            "Use the reference that belongs to this run. If volumes were removed, shift the"
-            " onsets in both events tables."
-        )
-        yield _GridMismatch(candidate.events, reason, fix)
-
-
-def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
-    """Return whether events agree within the rounding of tables (1 ms)."""
-    if [event.trial_type for event in first] != [event.trial_type for event in second]:
-        return False
-    first_times, second_times = (
-        [(event.onset, event.duration) for event in events] for events in (first, second)
-    )
-    return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
-
-
-def _read_events(table: Path) -> list[_TimedEvent]:
-    """Return the events of a table, sorted by trial type, onset and duration.
-
-    The errors are `TABLE_ERRORS`.
-    """
-    return sorted(
-        _TimedEvent(
-            row.get("trial_type") or "",
-            _parse_time(row.get("onset") or ""),
-            _parse_time(row.get("duration") or ""),
-        )
-        for _, row in read_rows(table)[1]
-    )
-
-
-def _parse_time(text: str) -> float:
-    """Return a time in seconds, or infinity (which can be sorted) if the text is not a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return np.inf
 
 
 def _find_calibration_mismatch(
@@ -419,6 +249,176 @@ def compute_factor(candidate: BoldRun, run: BoldRun) -> Triple | None:
     if factor is None and abs(mean_ratio / max(round(mean_ratio), 1) - 1) <= SIZE_TOLERANCE:
         factor = float(round(mean_ratio))
     return None if factor is None or factor <= 1 else (factor, factor, 1.0)
+
+
+def find_space_problems(
+    header: Header, tr: float, run: BoldRun, *, requires_highres: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield reason and remedy of each reason why an image is not in the space of a run.
+
+    The image is in this space if its name states the space of the boldref, or if it has no
+    ``space`` and is on the acquired or high-resolution grid. The number of volumes and the
+    repetition time (`tr`, in s) are also compared.
+
+    Image and run have the same axis order. With `requires_highres`, only the high-resolution grid
+    is accepted.
+    """
+    space = _parse_space(header.path)
+    if space not in ("", BOLDREF):
+        reason = f"space-{space} in the file name is not the space of the run, space-{BOLDREF}"
+        yield reason, _SPACE_FIX
+        return
+    shape = headers.squeezed_shape(header)
+    problems = find_grid_problems(
+        shape,
+        header.affine,
+        tr,
+        (*run.shape, run.n_volumes),
+        run.affine,
+        run.tr,
+        run.factor,
+        requires_highres=requires_highres,
+        run_name=run.bold.name,
+    )
+    yield from problems
+    highres_shape = tuple(map(highres_size, run.shape, run.factor))
+    if not space and not problems and shape[:3] not in (run.shape, highres_shape):
+        size, acquired, highres = (
+            size_text(sizes, unit="") for sizes in (shape[:3], run.shape, highres_shape)
+        )
+        reason = (
+            "the space of the image is not known: the file name does not contain space-, and the"
+            f" matrix size {size} is neither the acquired ({acquired}) nor the high-resolution"
+            f" matrix size ({highres}) of {run.bold.name}"
+        )
+        yield reason, _SPACE_FIX
+
+
+def _parse_space(path: Path) -> str:
+    """Return the space in a file name; "" if there is none."""
+    return parse_entities(path).get("space", "")
+
+
+@frozen
+class _Requirement:
+    """Properties that a kind of companion shares with its run.
+
+    A companion that `is_derived` is computed from the run, with the same number of volumes at the
+    same times. Its `grid` is the "high"-resolution grid of the run, any grid from the acquired to
+    the high-resolution grid ("between"), a grid with voxels smaller by the "factor", the same
+    slice thickness and an overlapping field of view, or has the "acquired" matrix. `events` are
+    "same" if both series have the same events, or "types" if the companion has at least the same
+    trial types. `timing` is the source of the slice times for slice timing correction, and
+    `identity_fix` the remedy if the file is the run itself.
+    """
+
+    is_derived: bool = False
+    grid: Literal["high", "between", "factor", "acquired"]
+    events: Literal["", "same", "types"] = ""
+    timing: Literal["", "own", "own, else of the run"] = ""
+    identity_fix: str = ""
+
+
+_REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
+    "reference": _Requirement(
+        is_derived=True,
+        grid="high",
+        events="same",
+        timing="own, else of the run",
+        identity_fix=(
+            "Specify another directory, such as derivatives/ground-truth of a simulated dataset"
+            " (see --truth)."
+        ),
+    ),
+    "compared": _Requirement(
+        is_derived=True,
+        grid="between",
+        identity_fix="Specify the series that another program computed from this run.",
+    ),
+    "another": _Requirement(grid="acquired", events="types", timing="own"),
+    "calibration": _Requirement(grid="factor"),
+}
+
+
+def _find_event_mismatches(
+    candidate: BoldRun, run: BoldRun, requirement: _Requirement
+) -> Iterator[_GridMismatch]:
+    """Yield a mismatch if the events of a companion do not match the run's events.
+
+    An unreadable table of the run is reported with the run, and nothing is compared with it.
+    """
+    if not requirement.events or not run.events:
+        return
+    try:
+        run_events = _read_events(run.events)
+    except TABLE_ERRORS:
+        return
+    try:
+        candidate_events = _read_events(candidate.events) if candidate.events else []
+    except TABLE_ERRORS as error:
+        assert candidate.events is not None
+        reason = f"the file cannot be read as a table ({error})"
+        fix = "Save the table as tab-separated UTF-8 text."
+        yield _GridMismatch(candidate.events, reason, fix)
+        return
+    if requirement.events == "types":
+        run_types, candidate_types = (
+            {event.trial_type for event in events} for events in (run_events, candidate_events)
+        )
+        if not run_types <= candidate_types:
+            reason = "the events table of this file lacks some trial types of the run"
+            yield _GridMismatch(candidate.bold, reason)
+    elif candidate.events and not _are_same_events(run_events, candidate_events):
+        reason = (
+            f"the {len(candidate_events)} events differ in onset, duration or trial type from"
+            f" the {len(run_events)} events in {run.events.name}"
+        )
+        fix = (
+            "Use the reference that belongs to this run. If volumes were removed, shift the"
+            " onsets in both events tables."
+        )
+        yield _GridMismatch(candidate.events, reason, fix)
+
+
+class _TimedEvent(NamedTuple):
+    """Event of a table; onset and duration in s."""
+
+    trial_type: str
+    onset: float
+    duration: float
+
+
+def _read_events(table: Path) -> list[_TimedEvent]:
+    """Return the events of a table, sorted by trial type, onset and duration.
+
+    The errors are `TABLE_ERRORS`.
+    """
+    return sorted(
+        _TimedEvent(
+            row.get("trial_type") or "",
+            _parse_time(row.get("onset") or ""),
+            _parse_time(row.get("duration") or ""),
+        )
+        for _, row in read_rows(table)[1]
+    )
+
+
+def _parse_time(text: str) -> float:
+    """Return a time in seconds, or infinity (which can be sorted) if the text is not a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.inf
+
+
+def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
+    """Return whether events agree within the rounding of tables (1 ms)."""
+    if [event.trial_type for event in first] != [event.trial_type for event in second]:
+        return False
+    first_times, second_times = (
+        [(event.onset, event.duration) for event in events] for events in (first, second)
+    )
+    return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _find_slice_times(

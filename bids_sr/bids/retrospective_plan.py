@@ -27,47 +27,6 @@ _SEPARATE_CALLS_FIX = (
 )
 
 
-def retrospective_factor(settings: Settings) -> Triple:
-    """Return the downsampling factor along each axis.
-
-    The factor is taken from ``--sr-factor`` or the given models, and is 2 in-plane otherwise.
-    """
-    return factor_without_pair(settings.superres) or DEFAULT_FACTORS
-
-
-def n_averaged_volumes(run: BoldRun) -> int:
-    """Return the number of volumes that are averaged as high-resolution image of a pair."""
-    return max(_MIN_AVERAGED, math.ceil(_AVERAGED_SHARE * run.n_volumes))
-
-
-def pair_labels(pair: Pair) -> tuple[str | None, str | None]:
-    """Return the ``ses`` and ``run`` labels of the high-resolution image of a pair, or None."""
-    labels = parse_entities(pair.highres)
-    return labels.get("session"), labels.get("run")
-
-
-def select_pair_sources(subject: Subject) -> dict[str | None, BoldRun]:
-    """Return, by session, the first run without a pair, which provides the session's pair.
-
-    The high-resolution image of the pair is the mean of the run's first volumes.
-    """
-    source_by_session: dict[str | None, BoldRun] = {}
-    for run in subject.runs:
-        if run.pair is None:
-            source_by_session.setdefault(run.entities.get("session"), run)
-    return source_by_session
-
-
-def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int:
-    """Return the number of initial volumes that are removed from a run.
-
-    These are dummy volumes, if their number is given, and volumes that are averaged for a pair.
-    """
-    n_dummies = settings.preprocessing.dummy_scans or 0
-    is_pair_source = any(run is source for source in select_pair_sources(subject).values())
-    return n_dummies + (n_averaged_volumes(run) if is_pair_source else 0)
-
-
 def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
     """Reject runs that become too small, and pairs that would get the same name."""
     downsampled_runs = downsampled_subject(subject, settings).runs
@@ -114,6 +73,12 @@ def _explain_too_small(run: BoldRun, downsampled: BoldRun, n_volumes: int) -> st
     return ""
 
 
+def pair_labels(pair: Pair) -> tuple[str | None, str | None]:
+    """Return the ``ses`` and ``run`` labels of the high-resolution image of a pair, or None."""
+    labels = parse_entities(pair.highres)
+    return labels.get("session"), labels.get("run")
+
+
 def _check_shared_pair(run: BoldRun, source: BoldRun, findings: Findings) -> None:
     """Reject a run that cannot share the pair computed from another run of its session."""
     if run.pair is not None:
@@ -131,6 +96,13 @@ def _check_shared_pair(run: BoldRun, source: BoldRun, findings: Findings) -> Non
             " one T2*-weighted pair"
         )
         findings.add_problem(run.bold, reason, _SEPARATE_CALLS_FIX)
+
+
+def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
+    """Return the participants as they are processed: downsampled with ``--retrospective``."""
+    if settings.evaluation.retrospective is None:
+        return tuple(subjects)
+    return tuple(downsampled_subject(subject, settings) for subject in subjects)
 
 
 def downsampled_subject(subject: Subject, settings: Settings) -> Subject:
@@ -167,11 +139,14 @@ def _downsample_run(run: BoldRun, subject: Subject, settings: Settings) -> BoldR
     )
 
 
-def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
-    """Return the participants as they are processed: downsampled with ``--retrospective``."""
-    if settings.evaluation.retrospective is None:
-        return tuple(subjects)
-    return tuple(downsampled_subject(subject, settings) for subject in subjects)
+def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int:
+    """Return the number of initial volumes that are removed from a run.
+
+    These are dummy volumes, if their number is given, and volumes that are averaged for a pair.
+    """
+    n_dummies = settings.preprocessing.dummy_scans or 0
+    is_pair_source = any(run is source for source in select_pair_sources(subject).values())
+    return n_dummies + (n_averaged_volumes(run) if is_pair_source else 0)
 
 
 def note_retrospective(
@@ -210,3 +185,28 @@ def note_retrospective(
             )
             with findings.about(subject.label):
                 findings.note(pair.highres, f"--retrospective: {text}")
+
+
+def retrospective_factor(settings: Settings) -> Triple:
+    """Return the downsampling factor along each axis.
+
+    The factor is taken from ``--sr-factor`` or the given models, and is 2 in-plane otherwise.
+    """
+    return factor_without_pair(settings.superres) or DEFAULT_FACTORS
+
+
+def select_pair_sources(subject: Subject) -> dict[str | None, BoldRun]:
+    """Return, by session, the first run without a pair, which provides the session's pair.
+
+    The high-resolution image of the pair is the mean of the run's first volumes.
+    """
+    source_by_session: dict[str | None, BoldRun] = {}
+    for run in subject.runs:
+        if run.pair is None:
+            source_by_session.setdefault(run.entities.get("session"), run)
+    return source_by_session
+
+
+def n_averaged_volumes(run: BoldRun) -> int:
+    """Return the number of volumes that are averaged as high-resolution image of a pair."""
+    return max(_MIN_AVERAGED, math.ceil(_AVERAGED_SHARE * run.n_volumes))

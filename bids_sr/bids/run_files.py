@@ -7,18 +7,6 @@ from bids_sr.bids.entities import is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings
 
 
-def select_magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
-    """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
-    for path in paths:
-        if not is_magnitude(path):
-            findings.note(
-                path,
-                f"the part-{parse_entities(path)['part']} image is ignored because only magnitude"
-                " images are used.",
-            )
-    return [path for path in paths if is_magnitude(path)]
-
-
 def group_files_by_run(
     paths: Sequence[Path], echo: int | None, findings: Findings
 ) -> list[tuple[Path, ...]]:
@@ -80,6 +68,18 @@ def _select_files_of_run(
     if len(usable_files) == 1 and echoes != [0]:
         findings.note(usable_files[0], f"only echo {echoes[0]} was found and is used.")
     return tuple(usable_files)
+
+
+def select_magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
+    """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
+    for path in paths:
+        if not is_magnitude(path):
+            findings.note(
+                path,
+                f"the part-{parse_entities(path)['part']} image is ignored because only magnitude"
+                " images are used.",
+            )
+    return [path for path in paths if is_magnitude(path)]
 
 
 def _parse_echo_number(path: Path) -> int:

@@ -26,21 +26,6 @@ _ANY_IMAGE = re.compile(
 _OTHER_SUFFIXES = ("boldref", "cbv", "sbref", "phase", "noRF", "mask")
 
 
-def _split_name(path: Path) -> list[tuple[str, str]]:
-    """Return (entity, part of the name) pairs of a file name in order, e.g. ("run", "run-1")."""
-    return [(part.partition("-")[0], part) for part in file_stem(path).split("_")]
-
-
-def entity_folders(path: Path) -> list[str]:
-    """Return the names of the participant and session directories of an image."""
-    dataset_dir = path.parent.parent
-    return (
-        [dataset_dir.parent.name, dataset_dir.name]
-        if dataset_dir.name.startswith("ses-")
-        else [dataset_dir.name]
-    )
-
-
 def label_invalid_name(path: Path, stem: str) -> str:
     """Return the name of a skipped run whose file name cannot be used.
 
@@ -53,6 +38,16 @@ def label_invalid_name(path: Path, stem: str) -> str:
     folders = entity_folders(path)
     labels = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
     return stem if labels == folders else "/".join((*folders, stem or path.name))
+
+
+def entity_folders(path: Path) -> list[str]:
+    """Return the names of the participant and session directories of an image."""
+    dataset_dir = path.parent.parent
+    return (
+        [dataset_dir.parent.name, dataset_dir.name]
+        if dataset_dir.name.startswith("ses-")
+        else [dataset_dir.name]
+    )
 
 
 def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
@@ -92,6 +87,11 @@ def find_unusable_entity(path: Path) -> str:
             )
     repeated = [key for key, count in Counter(key for key, _ in parts).items() if count > 1]
     return f"the file name contains {repeated[0]}- more than once" if repeated else ""
+
+
+def _split_name(path: Path) -> list[tuple[str, str]]:
+    """Return (entity, part of the name) pairs of a file name in order, e.g. ("run", "run-1")."""
+    return [(part.partition("-")[0], part) for part in file_stem(path).split("_")]
 
 
 def _describe_shared_name(name: str, series: Sequence[Path]) -> tuple[str, str]:

@@ -60,22 +60,6 @@ def months_of_sessions(
     return months
 
 
-def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
-    """Return columns and rows of a table, empty if it does not exist."""
-    require_content(table)
-    try:
-        columns, rows = read_rows(table)
-    except FileNotFoundError:
-        return [], []
-    except TABLE_ERRORS as error:
-        raise UsageError(
-            f"{table} cannot be read",
-            str(error),
-            "correct the table; it is used to compute the number of months between sessions",
-        ) from error
-    return columns, [row for _, row in rows]
-
-
 def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     """Return the non-empty cells of a column by session label, and all columns of the table."""
     columns, rows = _read_table_rows(table)
@@ -108,19 +92,6 @@ def _parse_number(table: Path, column: str, cell: str) -> float:
     return value
 
 
-def _parse_date(table: Path, cell: str) -> datetime:
-    """Return the date in a cell (UTC unless it has a time zone), or raise `UsageError`."""
-    try:
-        moment = datetime.fromisoformat(cell)
-    except ValueError as error:
-        raise UsageError(
-            f"{table}: {ACQ_TIME} is {cell!r}",
-            "dates must be written as 2024-05-17 or 2024-05-17T14:30:00",
-            "correct the table; it is used to compute the number of months between sessions",
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _count_months(dates: Mapping[str, datetime]) -> dict[str, float]:
     """Return the months since the earliest date, by label."""
     if not dates:
@@ -146,3 +117,32 @@ def _read_scan_dates(folder: Path, labels: Iterable[str]) -> dict[str, datetime]
         if scan_dates:
             dates[label] = min(scan_dates)
     return dates
+
+
+def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
+    """Return columns and rows of a table, empty if it does not exist."""
+    require_content(table)
+    try:
+        columns, rows = read_rows(table)
+    except FileNotFoundError:
+        return [], []
+    except TABLE_ERRORS as error:
+        raise UsageError(
+            f"{table} cannot be read",
+            str(error),
+            "correct the table; it is used to compute the number of months between sessions",
+        ) from error
+    return columns, [row for _, row in rows]
+
+
+def _parse_date(table: Path, cell: str) -> datetime:
+    """Return the date in a cell (UTC unless it has a time zone), or raise `UsageError`."""
+    try:
+        moment = datetime.fromisoformat(cell)
+    except ValueError as error:
+        raise UsageError(
+            f"{table}: {ACQ_TIME} is {cell!r}",
+            "dates must be written as 2024-05-17 or 2024-05-17T14:30:00",
+            "correct the table; it is used to compute the number of months between sessions",
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -20,6 +20,53 @@ _AXIS_NAMES = ("first", "second", "third")
 _EQUAL_ZOOMS, _DIFFERENT_ZOOMS = 0.02, 0.1
 
 
+def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Header, str]:
+    """Return the header with slices along the third axis, and a note if axes were reordered.
+
+    In-plane axes are ordered as close as possible to right and anterior. The note is "" if the
+    axes are already in this order.
+
+    `header` has the axes as stored.
+    """
+    axis, source = find_slice_axis(header, sidecar)
+    order = slices_last(header.affine, axis)
+    if order == header.order:
+        return header, ""
+    reason = (
+        "the in-plane axes are swapped"
+        if axis == 2
+        else f"the slice axis is {_AXIS_NAMES[axis]}, as determined from {source}"
+    )
+    axis_names = ", ".join(_AXIS_NAMES[axis] for axis in order)
+    text = (
+        f"{reason}. The image is processed with the axis order {axis_names}; outputs on the grids"
+        " of this run are saved in the original axis order."
+    )
+    return _reorder_header(header, order), text
+
+
+def turn_sidecar(
+    header: Header, sidecar: Mapping[str, object], order: StorageOrder
+) -> dict[str, object]:
+    """Return the metadata of a series after a turn, with times of slices in ascending position.
+
+    SliceEncodingDirection is the letter of the slice axis after the turn, without a sign, because
+    the times of slices no longer need one.
+
+    `header` and `sidecar` have the axes as stored.
+    """
+    turned = dict(sidecar)
+    stored_axis, _ = find_slice_axis(header, sidecar)
+    axis = order.axes.index(stored_axis)
+    direction = sidecar.get("SliceEncodingDirection")
+    times = sidecar.get("SliceTiming")
+    if isinstance(times, list) and order.flips[axis] != str(direction).endswith("-"):
+        turned["SliceTiming"] = times[::-1]
+    if direction is not None:
+        turned["SliceEncodingDirection"] = "ijk"[axis]
+    return turned
+
+
 def find_slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
     """Return the axis along which slices were acquired, and the source of this information.
 
@@ -52,29 +99,13 @@ def find_slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int,
     return 2, "nothing else"
 
 
-def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Header, str]:
-    """Return the header with slices along the third axis, and a note if axes were reordered.
+def reorder_like(header: Header, affine: np.ndarray) -> Header:
+    """Return a header with its axes reordered to match a grid (affine 4 x 4, RAS mm).
 
-    In-plane axes are ordered as close as possible to right and anterior. The note is "" if the
-    axes are already in this order.
-
-    `header` has the axes as stored.
+    The axes of `header` may be in any order.
     """
-    axis, source = find_slice_axis(header, sidecar)
-    order = slices_last(header.affine, axis)
-    if order == header.order:
-        return header, ""
-    reason = (
-        "the in-plane axes are swapped"
-        if axis == 2
-        else f"the slice axis is {_AXIS_NAMES[axis]}, as determined from {source}"
-    )
-    axis_names = ", ".join(_AXIS_NAMES[axis] for axis in order)
-    text = (
-        f"{reason}. The image is processed with the axis order {axis_names}; outputs on the grids"
-        " of this run are saved in the original axis order."
-    )
-    return _reorder_header(header, order), text
+    stored = _reorder_header(header, inverse_order(header.order))
+    return _reorder_header(stored, nearest_axis_order(stored.affine, affine))
 
 
 def _reorder_header(header: Header, order: AxisOrder) -> Header:
@@ -95,15 +126,6 @@ def _reorder_header(header: Header, order: AxisOrder) -> Header:
     )
 
 
-def reorder_like(header: Header, affine: np.ndarray) -> Header:
-    """Return a header with its axes reordered to match a grid (affine 4 x 4, RAS mm).
-
-    The axes of `header` may be in any order.
-    """
-    stored = _reorder_header(header, inverse_order(header.order))
-    return _reorder_header(stored, nearest_axis_order(stored.affine, affine))
-
-
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
     """Return the metadata of a reordered series, with axes named by their new positions.
 
@@ -116,25 +138,3 @@ def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[st
             axis = order.index("ijk".index(direction[0]))
             reordered[key] = "ijk"[axis] + direction[1:]
     return reordered
-
-
-def turn_sidecar(
-    header: Header, sidecar: Mapping[str, object], order: StorageOrder
-) -> dict[str, object]:
-    """Return the metadata of a series after a turn, with times of slices in ascending position.
-
-    SliceEncodingDirection is the letter of the slice axis after the turn, without a sign, because
-    the times of slices no longer need one.
-
-    `header` and `sidecar` have the axes as stored.
-    """
-    turned = dict(sidecar)
-    stored_axis, _ = find_slice_axis(header, sidecar)
-    axis = order.axes.index(stored_axis)
-    direction = sidecar.get("SliceEncodingDirection")
-    times = sidecar.get("SliceTiming")
-    if isinstance(times, list) and order.flips[axis] != str(direction).endswith("-"):
-        turned["SliceTiming"] = times[::-1]
-    if direction is not None:
-        turned["SliceEncodingDirection"] = "ijk"[axis]
-    return turned

@@ -11,29 +11,6 @@ _LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
 _TR_TOLERANCE = 1e-3  # s; headers contain float32 values, and some scanners round to milliseconds
 
 
-def guess_tr(tr: float | None) -> float | None:
-    """Return the most likely repetition time (s) for a number whose unit may be wrong, or None.
-
-    The number may be off by a factor of 1000 if the time unit of a header is wrong.
-    """
-    guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
-    return next(
-        (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
-        None,
-    )
-
-
-def _describe_header_tr(tr: float | None) -> str:
-    """Return the repetition time (s) of a header for a message, "" if it has none."""
-    likely_tr_s = guess_tr(tr)
-    if not tr:
-        return ""
-    if likely_tr_s is None or likely_tr_s == tr:
-        return f" (header: {tr:g} s)"
-    guess = f"{tr:g} ms" if tr > likely_tr_s else f"{likely_tr_s:g} s"
-    return f" (header: {tr:g} s, probably {guess})"
-
-
 def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
     """Return the repetition time (s) from the sidecar, or None with a problem.
 
@@ -58,6 +35,31 @@ def check_repetition_time(header: Header, value: object, findings: Findings) -> 
         _refuse_repetition_time(header, value, findings)
         return None
     return float(value) if _matches_header(value, header, findings) else None
+
+
+def _refuse_repetition_time(header: Header, value: object, findings: Findings) -> None:
+    """Report a RepetitionTime that is not a time in seconds."""
+    reason = (
+        "RepetitionTime must be a time in seconds, but the sidecar contains"
+        f" {value!r}{_describe_header_tr(header.tr)}"
+    )
+    fix = "Specify RepetitionTime in seconds in the sidecar."
+    if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
+        fix = (
+            f'If {value:g} is in milliseconds, replace it with "RepetitionTime": {value / 1000:g}.'
+        )
+    findings.add_problem(header.path, reason, fix)
+
+
+def _describe_header_tr(tr: float | None) -> str:
+    """Return the repetition time (s) of a header for a message, "" if it has none."""
+    likely_tr_s = guess_tr(tr)
+    if not tr:
+        return ""
+    if likely_tr_s is None or likely_tr_s == tr:
+        return f" (header: {tr:g} s)"
+    guess = f"{tr:g} ms" if tr > likely_tr_s else f"{likely_tr_s:g} s"
+    return f" (header: {tr:g} s, probably {guess})"
 
 
 def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
@@ -92,18 +94,16 @@ def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
     return True
 
 
-def _refuse_repetition_time(header: Header, value: object, findings: Findings) -> None:
-    """Report a RepetitionTime that is not a time in seconds."""
-    reason = (
-        "RepetitionTime must be a time in seconds, but the sidecar contains"
-        f" {value!r}{_describe_header_tr(header.tr)}"
+def guess_tr(tr: float | None) -> float | None:
+    """Return the most likely repetition time (s) for a number whose unit may be wrong, or None.
+
+    The number may be off by a factor of 1000 if the time unit of a header is wrong.
+    """
+    guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
+    return next(
+        (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
+        None,
     )
-    fix = "Specify RepetitionTime in seconds in the sidecar."
-    if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
-        fix = (
-            f'If {value:g} is in milliseconds, replace it with "RepetitionTime": {value / 1000:g}.'
-        )
-    findings.add_problem(header.path, reason, fix)
 
 
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:

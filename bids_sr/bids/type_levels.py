@@ -32,15 +32,6 @@ def read_type_order(index: Index, task: str, findings: Findings) -> tuple[str, .
     return tuple(names)
 
 
-def _list_shared_sidecars(index: Index) -> list[Path]:
-    """Return the sidecars of events in the root directory that all participants share."""
-    return [
-        sidecar
-        for sidecar in index.list_root_sidecars("events")
-        if not parse_entities(sidecar).keys() & {"subject", "session"}
-    ]
-
-
 def _get_precedence(sidecar: Path) -> tuple[int, str]:
     """Return the sort key of a shared sidecar: of the task, of all tasks, then others by name."""
     entities = parse_entities(sidecar).keys()
@@ -69,6 +60,15 @@ def read_unshared_levels(
                 levels_by_table[table] = Levels(sidecar=sidecar, types=types)
                 break
     return levels_by_table
+
+
+def _list_shared_sidecars(index: Index) -> list[Path]:
+    """Return the sidecars of events in the root directory that all participants share."""
+    return [
+        sidecar
+        for sidecar in index.list_root_sidecars("events")
+        if not parse_entities(sidecar).keys() & {"subject", "session"}
+    ]
 
 
 def _read_optional_levels(index: Index, sidecar: Path, findings: Findings) -> tuple[str, ...]:

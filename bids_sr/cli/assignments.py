@@ -20,25 +20,40 @@ FLAG = "--set"
 _FORM = "SECTION.FIELD=VALUE or METHOD.FIELD=VALUE"
 
 
-def list_settings() -> dict[str, "dataclasses.Field[Any]"]:
-    """Return the settings that ``--set`` accepts, by ``section.field``.
+def format_settings() -> str:
+    """Return the settings without a flag for the help, with defaults and descriptions."""
+    import textwrap
 
-    Excluded are positional arguments, identifiers and the changes of recipes, which are set by
-    ``METHOD.FIELD=VALUE``.
-    """
-    return {
-        f"{section}.{item.name}": item
-        for section, kind in get_type_hints(Settings).items()
-        for item in dataclasses.fields(kind)
-        if not get_option(item).is_internal
-        and (not (flags := get_option(item).flags) or flags.startswith("-"))
-        and not flags.startswith(FLAG)
-    }
+    lines = ["settings for --set SECTION.FIELD=VALUE, with their defaults:"]
+    section = ""
+    for name, item in list_settings_without_flag().items():
+        if name.partition(".")[0] != section:
+            section = name.partition(".")[0]
+            lines.append(f"  {section}")
+        assignment = f"    {item.name}={format_value(item.default)}"
+        # up to the first detail; the documentation contains the whole text
+        summary = re.split(r": |\. |, (?:for|such)| \(default", get_option(item).help)[0]
+        lines += textwrap.wrap(
+            f"{assignment:<29} {summary}",
+            79,
+            subsequent_indent=30 * " ",
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
 
 
 def list_settings_without_flag() -> dict[str, "dataclasses.Field[Any]"]:
     """Return the settings that only ``--set`` sets, by ``section.field``."""
     return {name: item for name, item in list_settings().items() if not get_option(item).flags}
+
+
+def format_value(value: object) -> str:
+    """Return a value as it is written on the command line."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(format_value, value))}]"
+    return value if isinstance(value, str) else as_toml(value)
 
 
 def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str]]:
@@ -77,22 +92,20 @@ def add_assignments(inputs: ParsedOptions) -> tuple[ParsedOptions, frozenset[str
     return completed, frozenset(assigned)
 
 
-def _reject(text: str, name: str, settings: Mapping[str, object]) -> NoReturn:
-    """Raise `UsageError` with the nearest name for a setting that does not exist."""
-    if name in settings:
-        raise UsageError(f"{FLAG} {text}", f"expected {_FORM}", f"write {name}=VALUE")
-    section, _, field = name.partition(".")
-    names = [*settings, *(f"{method}.{field}" for method in method_names() if method != section)]
-    fix = suggest_name(name, names)
-    sections = dict.fromkeys(setting.partition(".")[0] for setting in settings)
-    if section not in sections:
-        reason = f"expected {_FORM}, with one of the sections {', '.join(sections)}"
-    else:
-        fields = (known.partition(".")[2] for known in settings if known.startswith(f"{section}."))
-        reason = f"the section {section} has the fields {', '.join(fields)}"
-    raise UsageError(
-        f"{FLAG} {text}", reason, fix or "run bids-sr --help-all for the available settings"
-    )
+def list_settings() -> dict[str, "dataclasses.Field[Any]"]:
+    """Return the settings that ``--set`` accepts, by ``section.field``.
+
+    Excluded are positional arguments, identifiers and the changes of recipes, which are set by
+    ``METHOD.FIELD=VALUE``.
+    """
+    return {
+        f"{section}.{item.name}": item
+        for section, kind in get_type_hints(Settings).items()
+        for item in dataclasses.fields(kind)
+        if not get_option(item).is_internal
+        and (not (flags := get_option(item).flags) or flags.startswith("-"))
+        and not flags.startswith(FLAG)
+    }
 
 
 def _check_once(
@@ -137,56 +150,6 @@ def read_value(name: str, item: "dataclasses.Field[Any]", text: str) -> object:
     return flatten(values) if is_tuple else values[0]
 
 
-def _read_word(
-    name: str, item: "dataclasses.Field[Any]", word: str, reader: Callable[[str], object]
-) -> object:
-    """Return the value of one word, or raise `SettingError`."""
-    try:
-        return reader(word)
-    except argparse.ArgumentTypeError as error:
-        reason = str(error)
-    except ValueError:
-        type_name = getattr(reader, "__name__", "value")
-        reason = f"expected a value of type {type_name}"
-    raise SettingError(f"{FLAG} {name}", word, reason, _fix(item)) from None
-
-
-def _fix(item: "dataclasses.Field[Any]") -> str:
-    """Return the remedy for an invalid value: the description of the setting."""
-    return f"change the value. Description: {get_option(item).help}"
-
-
-def format_settings() -> str:
-    """Return the settings without a flag for the help, with defaults and descriptions."""
-    import textwrap
-
-    lines = ["settings for --set SECTION.FIELD=VALUE, with their defaults:"]
-    section = ""
-    for name, item in list_settings_without_flag().items():
-        if name.partition(".")[0] != section:
-            section = name.partition(".")[0]
-            lines.append(f"  {section}")
-        assignment = f"    {item.name}={format_value(item.default)}"
-        # up to the first detail; the documentation contains the whole text
-        summary = re.split(r": |\. |, (?:for|such)| \(default", get_option(item).help)[0]
-        lines += textwrap.wrap(
-            f"{assignment:<29} {summary}",
-            79,
-            subsequent_indent=30 * " ",
-            break_on_hyphens=False,
-        )
-    return "\n".join(lines)
-
-
-def format_value(value: object) -> str:
-    """Return a value as it is written on the command line."""
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(format_value, value))}]"
-    return value if isinstance(value, str) else as_toml(value)
-
-
 def split_words(text: str) -> list[str]:
     """Return the elements of a TOML list as text, or a single element.
 
@@ -213,3 +176,40 @@ def split_words(text: str) -> list[str]:
 
     words = next(csv.reader([stripped[1:-1]], skipinitialspace=True), [])
     return [word.strip().strip("'") for word in words]
+
+
+def _read_word(
+    name: str, item: "dataclasses.Field[Any]", word: str, reader: Callable[[str], object]
+) -> object:
+    """Return the value of one word, or raise `SettingError`."""
+    try:
+        return reader(word)
+    except argparse.ArgumentTypeError as error:
+        reason = str(error)
+    except ValueError:
+        type_name = getattr(reader, "__name__", "value")
+        reason = f"expected a value of type {type_name}"
+    raise SettingError(f"{FLAG} {name}", word, reason, _fix(item)) from None
+
+
+def _fix(item: "dataclasses.Field[Any]") -> str:
+    """Return the remedy for an invalid value: the description of the setting."""
+    return f"change the value. Description: {get_option(item).help}"
+
+
+def _reject(text: str, name: str, settings: Mapping[str, object]) -> NoReturn:
+    """Raise `UsageError` with the nearest name for a setting that does not exist."""
+    if name in settings:
+        raise UsageError(f"{FLAG} {text}", f"expected {_FORM}", f"write {name}=VALUE")
+    section, _, field = name.partition(".")
+    names = [*settings, *(f"{method}.{field}" for method in method_names() if method != section)]
+    fix = suggest_name(name, names)
+    sections = dict.fromkeys(setting.partition(".")[0] for setting in settings)
+    if section not in sections:
+        reason = f"expected {_FORM}, with one of the sections {', '.join(sections)}"
+    else:
+        fields = (known.partition(".")[2] for known in settings if known.startswith(f"{section}."))
+        reason = f"the section {section} has the fields {', '.join(fields)}"
+    raise UsageError(
+        f"{FLAG} {text}", reason, fix or "run bids-sr --help-all for the available settings"
+    )

@@ -18,27 +18,6 @@ _MAX_NAMES = 6
 _INDENT_WIDTH = 12
 
 
-def format_item(name: str, text: str) -> str:
-    """Format an item of a list, with its name before the text; long text is wrapped.
-
-    >>> format_item("output", "/out")
-    '  output    /out'
-    """
-    return textwrap.fill(
-        text,
-        118,
-        initial_indent=f"  {name:<{_INDENT_WIDTH - 2}}",
-        subsequent_indent=" " * _INDENT_WIDTH,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def format_notice(notice: Notice) -> str:
-    """Format a notice as an item of a list, with its level before the text."""
-    return format_item(notice.level, str(notice))
-
-
 def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
@@ -74,37 +53,6 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
             yield format_item("tip", notice.why)
         elif notice.level != "warning":
             yield format_notice(notice)
-
-
-def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text with aligned columns; the last column is not padded.
-
-    >>> print(table_text([("name", "what it is"), ("bspline", "cubic")]))
-      name     what it is
-      bspline  cubic
-    """
-    widths = [
-        max(len(row[index]) for row in rows if index < len(row))
-        for index in range(max(map(len, rows)))
-    ]
-    lines = ((cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
-    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in lines)
-
-
-def progress_line() -> Callable[[str, int, int], None]:
-    """Return a function that shows progress on a terminal line, or prints a line per minute."""
-    last_time = time.monotonic()
-
-    def show_progress(label: str, n_done: int, count: int) -> None:
-        nonlocal last_time
-        text = f"{label} {n_done}/{count}"
-        if sys.stderr.isatty():
-            print(f"\r{text}", end="" if n_done < count else "\n", file=sys.stderr, flush=True)
-        elif time.monotonic() - last_time > 60:
-            last_time = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
-
-    return show_progress
 
 
 def format_count(number: int, noun: str) -> str:
@@ -238,3 +186,55 @@ def make_warning_lines(folder: Path) -> Iterator[str]:
             f"and {len(participants_by_text) - _MAX_NAMES} more warnings, listed in"
             f" {folder / RECORD}",
         )
+
+
+def format_notice(notice: Notice) -> str:
+    """Format a notice as an item of a list, with its level before the text."""
+    return format_item(notice.level, str(notice))
+
+
+def format_item(name: str, text: str) -> str:
+    """Format an item of a list, with its name before the text; long text is wrapped.
+
+    >>> format_item("output", "/out")
+    '  output    /out'
+    """
+    return textwrap.fill(
+        text,
+        118,
+        initial_indent=f"  {name:<{_INDENT_WIDTH - 2}}",
+        subsequent_indent=" " * _INDENT_WIDTH,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def table_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as text with aligned columns; the last column is not padded.
+
+    >>> print(table_text([("name", "what it is"), ("bspline", "cubic")]))
+      name     what it is
+      bspline  cubic
+    """
+    widths = [
+        max(len(row[index]) for row in rows if index < len(row))
+        for index in range(max(map(len, rows)))
+    ]
+    lines = ((cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
+    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in lines)
+
+
+def progress_line() -> Callable[[str, int, int], None]:
+    """Return a function that shows progress on a terminal line, or prints a line per minute."""
+    last_time = time.monotonic()
+
+    def show_progress(label: str, n_done: int, count: int) -> None:
+        nonlocal last_time
+        text = f"{label} {n_done}/{count}"
+        if sys.stderr.isatty():
+            print(f"\r{text}", end="" if n_done < count else "\n", file=sys.stderr, flush=True)
+        elif time.monotonic() - last_time > 60:
+            last_time = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    return show_progress

@@ -65,6 +65,18 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
     return inputs
 
 
+def _refuse_foreign_output(settings: Settings) -> None:
+    """Raise `UsageError` if the output directory belongs to another program or data set."""
+    from bids_sr.bids.findings import Findings
+    from bids_sr.preflight.directories import check_owner
+
+    findings = Findings()
+    if (settings.paths.output_dir / "dataset_description.json").exists():
+        check_owner(settings, findings)
+    for problem in findings.problems:
+        raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
+
+
 def _refuse_running_participants(settings: Settings, dataset: DatasetContents) -> None:
     """Raise `UsageError` if a requested participant is being processed."""
     selected = settings.selection.participant_label
@@ -83,18 +95,6 @@ def _refuse_running_participants(settings: Settings, dataset: DatasetContents) -
             "wait until the participant level has finished, or select the other participants with"
             " --participant-label",
         )
-
-
-def _refuse_foreign_output(settings: Settings) -> None:
-    """Raise `UsageError` if the output directory belongs to another program or data set."""
-    from bids_sr.bids.findings import Findings
-    from bids_sr.preflight.directories import check_owner
-
-    findings = Findings()
-    if (settings.paths.output_dir / "dataset_description.json").exists():
-        check_owner(settings, findings)
-    for problem in findings.problems:
-        raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
 
 
 def _selection_filter(settings: Settings) -> Callable[[Mapping[str, str]], bool]:

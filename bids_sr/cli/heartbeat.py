@@ -10,6 +10,21 @@ INTERVAL_S = 50.0
 
 
 @contextlib.contextmanager
+def report_running(
+    print_line: Callable[[str], None], label: str, interval_s: float = INTERVAL_S
+) -> Iterator[None]:
+    """Report at regular intervals that silent work is still running."""
+    start = time.monotonic()
+    with heartbeat(
+        lambda: print_line(
+            f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"
+        ),
+        interval_s,
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def heartbeat(send_beat: Callable[[], None], interval_s: float) -> Iterator[None]:
     """Call `send_beat` at regular intervals, in a separate thread, while the context is active."""
     stop_event = threading.Event()
@@ -25,18 +40,3 @@ def heartbeat(send_beat: Callable[[], None], interval_s: float) -> Iterator[None
     finally:
         stop_event.set()
         thread.join()
-
-
-@contextlib.contextmanager
-def report_running(
-    print_line: Callable[[str], None], label: str, interval_s: float = INTERVAL_S
-) -> Iterator[None]:
-    """Report at regular intervals that silent work is still running."""
-    start = time.monotonic()
-    with heartbeat(
-        lambda: print_line(
-            f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"
-        ),
-        interval_s,
-    ):
-        yield

@@ -81,6 +81,59 @@ def _run(argv: Sequence[str]) -> int:
     return _run_participant_level(settings)
 
 
+@collect_rarely()
+def _run_group_level(settings: Settings) -> int:
+    """Run the group level, which reads outputs of the participant level but no raw images."""
+    _show_lines(
+        (
+            format_item("dataset", str(settings.paths.bids_dir)),
+            format_item("output", str(settings.paths.output_dir)),
+        )
+    )
+    print_line("Checking the metrics tables of the participants")
+    from bids_sr.cli.group_level import find_group_inputs
+    from bids_sr.config.lock import output_lock
+    from bids_sr.io.dataset_description import write_bidsignore
+
+    with report_running(print_line, "Checking the metrics tables of the participants"):
+        inputs = find_group_inputs(settings)
+    if settings.run.dry_run:
+        print_line("Plan (dry run: no files are written)")
+        show(inputs.plan_text())
+        return DONE
+    run, output_dir = settings.run.run_uuid, settings.paths.output_dir
+    with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
+        _write_settings(settings)
+        absence_notices = (
+            Notice(what="group level", why=sentence, level="warning", code="left-out")
+            for sentence in inputs.absent
+        )
+        record(output_dir / "logs" / run, absence_notices)
+        write_bidsignore(output_dir)
+        with report_running(print_line, "Group-level analysis"):
+            outcome = inputs.run(settings, print_line)
+    return _report_outcome(outcome, settings)
+
+
+def _rebuild_reports(settings: Settings) -> int:
+    """Write the reports again from stored figures, without the data set."""
+    from bids_sr.bids import Findings
+    from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
+
+    findings = Findings()
+    labels = check_stored_figures(settings, findings)
+    _raise_problems(findings.problems)
+    if settings.run.dry_run:
+        print_line("Plan (dry run: no files are written)")
+        show("\n".join(f"report of sub-{label}" for label in labels))
+        return DONE
+    with report_running(print_line, "Writing the reports"):
+        reports = rebuild_reports(settings, labels)
+    _show_lines(format_item("report", str(path)) for path in reports)
+    print_line("Finished")
+    return DONE
+
+
 def _run_participant_level(settings: Settings) -> int:
     """Run the participant level."""
     plan = _check_plan(settings)
@@ -112,25 +165,6 @@ def _run_participant_level(settings: Settings) -> int:
             _show_lines(make_warning_lines(log_dir))
             raise
     return _report_outcome(outcome, settings, plan)
-
-
-def _rebuild_reports(settings: Settings) -> int:
-    """Write the reports again from stored figures, without the data set."""
-    from bids_sr.bids import Findings
-    from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
-
-    findings = Findings()
-    labels = check_stored_figures(settings, findings)
-    _raise_problems(findings.problems)
-    if settings.run.dry_run:
-        print_line("Plan (dry run: no files are written)")
-        show("\n".join(f"report of sub-{label}" for label in labels))
-        return DONE
-    with report_running(print_line, "Writing the reports"):
-        reports = rebuild_reports(settings, labels)
-    _show_lines(format_item("report", str(path)) for path in reports)
-    print_line("Finished")
-    return DONE
 
 
 @collect_rarely()
@@ -206,24 +240,14 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
     return remaining
 
 
-def _skip_reasons(skipped_runs: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
-    """Yield the reasons why runs are skipped."""
-    for run, problems in skipped_runs.items():
-        yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
+def _write_settings(settings: Settings) -> None:
+    """Write the settings to the log directory."""
+    from bids_sr.io.atomic_files import write_text
 
-
-def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
-    """Print the skipped runs, with reason and remedy."""
-    from bids_sr.preflight import describe_skipped_runs
-
-    if skipped_runs:
-        print_error("\n".join(describe_skipped_runs(skipped_runs)))
-
-
-def _show_lines(lines: "Iterable[str]") -> None:
-    """Print the items of a list as soon as each is known."""
-    for line in lines:
-        show(line)
+    write_text(
+        settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml",
+        settings.to_toml(),
+    )
 
 
 def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
@@ -242,40 +266,6 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
     return derived_settings, dataclasses.replace(
         derived_plan, skipped=skipped_runs, warnings=(*findings.notices, *derived_plan.warnings)
     )
-
-
-@collect_rarely()
-def _run_group_level(settings: Settings) -> int:
-    """Run the group level, which reads outputs of the participant level but no raw images."""
-    _show_lines(
-        (
-            format_item("dataset", str(settings.paths.bids_dir)),
-            format_item("output", str(settings.paths.output_dir)),
-        )
-    )
-    print_line("Checking the metrics tables of the participants")
-    from bids_sr.cli.group_level import find_group_inputs
-    from bids_sr.config.lock import output_lock
-    from bids_sr.io.dataset_description import write_bidsignore
-
-    with report_running(print_line, "Checking the metrics tables of the participants"):
-        inputs = find_group_inputs(settings)
-    if settings.run.dry_run:
-        print_line("Plan (dry run: no files are written)")
-        show(inputs.plan_text())
-        return DONE
-    run, output_dir = settings.run.run_uuid, settings.paths.output_dir
-    with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
-        _write_settings(settings)
-        absence_notices = (
-            Notice(what="group level", why=sentence, level="warning", code="left-out")
-            for sentence in inputs.absent
-        )
-        record(output_dir / "logs" / run, absence_notices)
-        write_bidsignore(output_dir)
-        with report_running(print_line, "Group-level analysis"):
-            outcome = inputs.run(settings, print_line)
-    return _report_outcome(outcome, settings)
 
 
 @collect_rarely()
@@ -302,14 +292,18 @@ def _raise_problems(problems: "Sequence[Notice]") -> None:
         raise rejection
 
 
-def _write_settings(settings: Settings) -> None:
-    """Write the settings to the log directory."""
-    from bids_sr.io.atomic_files import write_text
+def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
+    """Print the skipped runs, with reason and remedy."""
+    from bids_sr.preflight import describe_skipped_runs
 
-    write_text(
-        settings.paths.output_dir / "logs" / settings.run.run_uuid / "settings.toml",
-        settings.to_toml(),
-    )
+    if skipped_runs:
+        print_error("\n".join(describe_skipped_runs(skipped_runs)))
+
+
+def _skip_reasons(skipped_runs: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
+    """Yield the reasons why runs are skipped."""
+    for run, problems in skipped_runs.items():
+        yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
 
 
 def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
@@ -350,6 +344,12 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
         return DONE
     print_line("Finished")
     return DONE
+
+
+def _show_lines(lines: "Iterable[str]") -> None:
+    """Print the items of a list as soon as each is known."""
+    for line in lines:
+        show(line)
 
 
 def _count_skipped(plan: "Plan") -> str:

@@ -25,39 +25,6 @@ _C = TypeVar("_C", bound=OptionSection)
 _READER_BY_TYPE = {Path: parse_path, int: int, float: float}
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``.
-
-    A short help text is on the line of its option, and names are not broken at hyphens.
-    """
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=10)
-
-    def _format_action(self, action: argparse.Action) -> str:
-        text = super()._format_action(action)
-        lines = text.splitlines()
-        joined = f"{lines[0]:<24} {lines[-1].strip()}" if len(lines) == 2 else ""
-        return f"{joined}\n" if joined and len(joined) <= self._width else text
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        import textwrap
-
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        default = self._get_default_metavar_for_optional(action)
-        return f"{', '.join(action.option_strings)} {self._format_args(action, default)}"
-
-    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
-        if action.nargs == "+":
-            (name,) = self._metavar_formatter(action, default_metavar)(1)
-            return f"{name} ..."
-        return super()._format_args(action, default_metavar)
-
-
 class Parser(argparse.ArgumentParser):
     """Parser that raises `UsageError` with the most similar option instead of exiting.
 
@@ -215,62 +182,37 @@ class Parser(argparse.ArgumentParser):
         return f"did you mean --set {settings[nearest[1]]}=VALUE?" if nearest else ""
 
 
-def _is_number(text: str) -> bool:
-    """Return whether a text is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Formatter that names the value of an option once, as in ``-w, --work-dir DIR``.
 
-
-def make_options(inputs: ParsedOptions, kind: type[_C]) -> _C:
-    """Return the options of a class from the values of a command line."""
-    return kind(**inputs.get(kind.__name__.lower(), {}))
-
-
-def _format_flag(action: argparse.Action) -> str:
-    """Return the name of an option as the user writes it."""
-    long_flags = (flag for flag in action.option_strings if flag.startswith("--"))
-    return next(long_flags, str(action.metavar or action.dest))
-
-
-def flatten(value: object) -> object:
-    """Return a list with nested lists flattened, because a value may stand for several values."""
-    if not isinstance(value, list):
-        return value
-    return [
-        item
-        for element in value
-        for item in (element if isinstance(element, tuple) else (element,))
-    ]
-
-
-def normalize_flags(tokens: Sequence[str]) -> Iterator[str]:
-    """Yield tokens with underscores in the names of long options replaced by hyphens.
-
-    Values are not changed.
+    A short help text is on the line of its option, and names are not broken at hyphens.
     """
-    for token in tokens:
-        name, equals, value = token.partition("=")
-        yield name.replace("_", "-") + equals + value if name.startswith("--") else token
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=10)
 
-def get_element_type(annotation: object) -> Any:
-    """Return the type of one element of a tuple, or of a value that may be None."""
-    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
-    return get_args(annotation)[0] if is_container else annotation
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        lines = text.splitlines()
+        joined = f"{lines[0]:<24} {lines[-1].strip()}" if len(lines) == 2 else ""
+        return f"{joined}\n" if joined and len(joined) <= self._width else text
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
 
-def get_reader(item: "dataclasses.Field[Any]", annotation: object) -> Callable[[str], object]:
-    """Return the function that converts the text of one element of an option to its value."""
-    settings: Mapping[str, Any] = get_option(item).parser_settings
-    if settings.get("action") is StoreMemory:  # which reads the text itself
-        return parse_gigabytes
-    reader: Callable[[str], object] = settings.get(
-        "type", _READER_BY_TYPE.get(get_element_type(annotation), str)
-    )
-    return reader
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        default = self._get_default_metavar_for_optional(action)
+        return f"{', '.join(action.option_strings)} {self._format_args(action, default)}"
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.nargs == "+":
+            (name,) = self._metavar_formatter(action, default_metavar)(1)
+            return f"{name} ..."
+        return super()._format_args(action, default_metavar)
 
 
 def _complete_keywords(
@@ -304,3 +246,61 @@ def _format_default(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(_format_default, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def normalize_flags(tokens: Sequence[str]) -> Iterator[str]:
+    """Yield tokens with underscores in the names of long options replaced by hyphens.
+
+    Values are not changed.
+    """
+    for token in tokens:
+        name, equals, value = token.partition("=")
+        yield name.replace("_", "-") + equals + value if name.startswith("--") else token
+
+
+def flatten(value: object) -> object:
+    """Return a list with nested lists flattened, because a value may stand for several values."""
+    if not isinstance(value, list):
+        return value
+    return [
+        item
+        for element in value
+        for item in (element if isinstance(element, tuple) else (element,))
+    ]
+
+
+def _format_flag(action: argparse.Action) -> str:
+    """Return the name of an option as the user writes it."""
+    long_flags = (flag for flag in action.option_strings if flag.startswith("--"))
+    return next(long_flags, str(action.metavar or action.dest))
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def make_options(inputs: ParsedOptions, kind: type[_C]) -> _C:
+    """Return the options of a class from the values of a command line."""
+    return kind(**inputs.get(kind.__name__.lower(), {}))
+
+
+def get_reader(item: "dataclasses.Field[Any]", annotation: object) -> Callable[[str], object]:
+    """Return the function that converts the text of one element of an option to its value."""
+    settings: Mapping[str, Any] = get_option(item).parser_settings
+    if settings.get("action") is StoreMemory:  # which reads the text itself
+        return parse_gigabytes
+    reader: Callable[[str], object] = settings.get(
+        "type", _READER_BY_TYPE.get(get_element_type(annotation), str)
+    )
+    return reader
+
+
+def get_element_type(annotation: object) -> Any:
+    """Return the type of one element of a tuple, or of a value that may be None."""
+    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
+    return get_args(annotation)[0] if is_container else annotation

@@ -28,6 +28,17 @@ For research use only, not for clinical use."""
 _EPILOG = "Run bids-sr --help-all to list all options and settings."
 
 
+def parse_settings(argv: Sequence[str]) -> Settings:
+    """Return the settings of a command line, which override settings of ``--config-file``.
+
+    Raises `UsageError` if the command line is invalid, and `SystemExit` after ``--help`` and
+    ``--version``.
+    """
+    if "--help-all" in normalize_flags(argv):
+        return build_parser(show_all=True).read(["--help"], make_settings)
+    return build_parser().read(argv, make_settings)
+
+
 def build_parser(*, show_all: bool = False) -> Parser:
     """Return the parser of ``bids-sr``, whose help lists the common options or all."""
     parser = Parser("bids-sr", _DESCRIPTION)
@@ -43,17 +54,6 @@ def build_parser(*, show_all: bool = False) -> Parser:
     for name, section in get_type_hints(Settings).items():
         parser.add_fields(section, title=titles[name], show_all=show_all)
     return parser
-
-
-def parse_settings(argv: Sequence[str]) -> Settings:
-    """Return the settings of a command line, which override settings of ``--config-file``.
-
-    Raises `UsageError` if the command line is invalid, and `SystemExit` after ``--help`` and
-    ``--version``.
-    """
-    if "--help-all" in normalize_flags(argv):
-        return build_parser(show_all=True).read(["--help"], make_settings)
-    return build_parser().read(argv, make_settings)
 
 
 def make_settings(inputs: ParsedOptions) -> Settings:

@@ -98,33 +98,6 @@ def run_participants(
     return dataclasses.replace(outcome, reports=reports)
 
 
-def _write_reports(
-    settings: Settings, labels: Sequence[str], digest: str, *, has_changed: bool
-) -> tuple[Path, ...]:
-    """Write the reports of participants, and the index page if necessary; return the reports.
-
-    `digest` is of the settings. `has_changed` is whether the notes on the runs have changed.
-    """
-    from bids_sr.report.index_page import INDEX, write_index
-    from bids_sr.report.participants_page import write_participants
-    from bids_sr.report.run_notes import is_last_call
-    from bids_sr.steps.figures import figure_declarations
-
-    output_dir = settings.paths.output_dir
-    reports = write_participants(
-        output_dir,
-        labels,
-        declarations=figure_declarations(),
-        log_dir=_get_log_dir(settings),
-        command=" ".join(sys.argv),
-        sessions=settings.run.aggregate_session_reports,
-    )
-    needs_index = has_changed or not (output_dir / INDEX).exists()
-    if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
-        write_index(output_dir)
-    return reports
-
-
 def _write_atlas_description(settings: Settings, plan: "Plan") -> None:
     """Write the description of the atlas, if outputs of the plan refer to it."""
     from bids_sr.io.dataset_description import write_atlas
@@ -133,11 +106,6 @@ def _write_atlas_description(settings: Settings, plan: "Plan") -> None:
     if stores_atlas(settings, plan):
         atlas = find_atlas(settings.activation.atlas)
         write_atlas(settings.paths.output_dir, atlas.name, atlas.description)
-
-
-def _get_log_dir(settings: Settings) -> Path:
-    """Return the folder of the log files of this call."""
-    return settings.paths.output_dir / "logs" / settings.run.run_uuid
 
 
 def _remove_steps(work_dir: Path, graph: "Graph") -> None:
@@ -182,49 +150,6 @@ def _run_remaining(
     if not (outcome.crashes or outcome.missing):
         record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
-
-
-def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
-    """Return methods text on runs that a method was not applied to; "" if there are none."""
-    from bids_sr.io.dataset_description import read_applied
-    from bids_sr.workflows.participant import list_primary_series
-
-    planned_names = {planned_run.stem for planned_run in plan.runs}
-    sentences: list[str] = []
-    for series in list_primary_series(settings, plan, __version__):
-        applied_by_run = read_applied(settings.paths.output_dir, series)
-        unapplied_names = [
-            name
-            for name, is_applied in applied_by_run.items()
-            if not is_applied and name in planned_names
-        ]
-        if unapplied_names:
-            sentences.append(
-                f"\n{series} was not applied to {', '.join(unapplied_names)}, which were zero"
-                " filled instead.\n"
-            )
-    return "".join(sentences)
-
-
-def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:
-    """Move outdated files of earlier calls for these runs, and return a notice per run."""
-    from bids_sr.bids.label_lists import list_some
-
-    output_dir = settings.paths.output_dir
-    names_by_run = move_earlier_files(output_dir, stored_files)
-    return [
-        Notice(
-            what=str(output_dir),
-            why="files from a previous bids-sr command with other settings were moved to"
-            f" {EARLIER}: {list_some(names, _MAX_NAMES)}. Delete these files if they are no longer"
-            " needed.",
-            level="warning",
-            subject=run.removeprefix("sub-").partition("_")[0],
-            run=run,
-            code="step",
-        )
-        for run, names in names_by_run.items()
-    ]
 
 
 def _execute_steps(
@@ -305,3 +230,78 @@ def _size_worker_pool(
             " memory"
         )
     return _WorkerPool(n_workers, for_steps_gb(memory_gb, n_workers, worker_gb))
+
+
+def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
+    """Return methods text on runs that a method was not applied to; "" if there are none."""
+    from bids_sr.io.dataset_description import read_applied
+    from bids_sr.workflows.participant import list_primary_series
+
+    planned_names = {planned_run.stem for planned_run in plan.runs}
+    sentences: list[str] = []
+    for series in list_primary_series(settings, plan, __version__):
+        applied_by_run = read_applied(settings.paths.output_dir, series)
+        unapplied_names = [
+            name
+            for name, is_applied in applied_by_run.items()
+            if not is_applied and name in planned_names
+        ]
+        if unapplied_names:
+            sentences.append(
+                f"\n{series} was not applied to {', '.join(unapplied_names)}, which were zero"
+                " filled instead.\n"
+            )
+    return "".join(sentences)
+
+
+def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:
+    """Move outdated files of earlier calls for these runs, and return a notice per run."""
+    from bids_sr.bids.label_lists import list_some
+
+    output_dir = settings.paths.output_dir
+    names_by_run = move_earlier_files(output_dir, stored_files)
+    return [
+        Notice(
+            what=str(output_dir),
+            why="files from a previous bids-sr command with other settings were moved to"
+            f" {EARLIER}: {list_some(names, _MAX_NAMES)}. Delete these files if they are no longer"
+            " needed.",
+            level="warning",
+            subject=run.removeprefix("sub-").partition("_")[0],
+            run=run,
+            code="step",
+        )
+        for run, names in names_by_run.items()
+    ]
+
+
+def _write_reports(
+    settings: Settings, labels: Sequence[str], digest: str, *, has_changed: bool
+) -> tuple[Path, ...]:
+    """Write the reports of participants, and the index page if necessary; return the reports.
+
+    `digest` is of the settings. `has_changed` is whether the notes on the runs have changed.
+    """
+    from bids_sr.report.index_page import INDEX, write_index
+    from bids_sr.report.participants_page import write_participants
+    from bids_sr.report.run_notes import is_last_call
+    from bids_sr.steps.figures import figure_declarations
+
+    output_dir = settings.paths.output_dir
+    reports = write_participants(
+        output_dir,
+        labels,
+        declarations=figure_declarations(),
+        log_dir=_get_log_dir(settings),
+        command=" ".join(sys.argv),
+        sessions=settings.run.aggregate_session_reports,
+    )
+    needs_index = has_changed or not (output_dir / INDEX).exists()
+    if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
+        write_index(output_dir)
+    return reports
+
+
+def _get_log_dir(settings: Settings) -> Path:
+    """Return the folder of the log files of this call."""
+    return settings.paths.output_dir / "logs" / settings.run.run_uuid

@@ -42,62 +42,11 @@ _UNANNOUNCED_STAGES = frozenset(
     }
 )
 
-
 _UPDATE_INTERVAL_S = 2.0  # s
 _MIN_SHARE = 0.05  # share of the work before which the remaining time is not shown
 # weight of the initial estimate relative to the observed pace, as a share of the run
 _ESTIMATE_WEIGHT = 0.1
 _MIN_STEP_SHARE = 0.1  # share of its declared time that a running step has at least left
-
-
-class _TimeLeft:
-    """Completed share of the declared processor time, and remaining time at the observed pace.
-
-    `steps` contains the declared seconds of each step. `processors` is the number of processors
-    for the initial estimate, and `slower` the expected slowdown relative to the declared time.
-    Methods take the time since the start (s) as `now`.
-    """
-
-    def __init__(
-        self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
-    ) -> None:
-        self._declared_s = dict(steps)
-        self._total = sum(steps.values())
-        self._slowdown = slower
-        self._expected_s = slower * self._total / processors
-        self._start_times: dict[str, float] = {}
-
-    def start(self, name: str, time: float) -> None:
-        """Record the start of a step."""
-        self._start_times[name] = time
-
-    def end(self, name: str) -> None:
-        """Record the end of a step."""
-        self._declared_s.pop(name, None)
-        self._start_times.pop(name, None)
-
-    def share(self, time: float) -> float:
-        """Return the completed share (0 to 1).
-
-        Running steps count by their elapsed time, but never as completed.
-        """
-        if not self._declared_s or not self._total:
-            return float(not self._declared_s)
-        seconds_left = (
-            max(
-                _MIN_STEP_SHARE * declared_s,
-                declared_s - (time - self._start_times.get(name, time)) / self._slowdown,
-            )
-            for name, declared_s in self._declared_s.items()
-        )
-        return 1 - sum(seconds_left) / self._total
-
-    def seconds(self, time: float) -> float:
-        """Return the remaining time (s)."""
-        share = self.share(time)
-        return (
-            (time + _ESTIMATE_WEIGHT * self._expected_s) / (share + _ESTIMATE_WEIGHT) * (1 - share)
-        )
 
 
 class Progress:
@@ -240,3 +189,53 @@ class Progress:
         self._exit_stack.close()
         if self._bar is not None:
             self._bar.close()
+
+
+class _TimeLeft:
+    """Completed share of the declared processor time, and remaining time at the observed pace.
+
+    `steps` contains the declared seconds of each step. `processors` is the number of processors
+    for the initial estimate, and `slower` the expected slowdown relative to the declared time.
+    Methods take the time since the start (s) as `now`.
+    """
+
+    def __init__(
+        self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
+    ) -> None:
+        self._declared_s = dict(steps)
+        self._total = sum(steps.values())
+        self._slowdown = slower
+        self._expected_s = slower * self._total / processors
+        self._start_times: dict[str, float] = {}
+
+    def start(self, name: str, time: float) -> None:
+        """Record the start of a step."""
+        self._start_times[name] = time
+
+    def end(self, name: str) -> None:
+        """Record the end of a step."""
+        self._declared_s.pop(name, None)
+        self._start_times.pop(name, None)
+
+    def share(self, time: float) -> float:
+        """Return the completed share (0 to 1).
+
+        Running steps count by their elapsed time, but never as completed.
+        """
+        if not self._declared_s or not self._total:
+            return float(not self._declared_s)
+        seconds_left = (
+            max(
+                _MIN_STEP_SHARE * declared_s,
+                declared_s - (time - self._start_times.get(name, time)) / self._slowdown,
+            )
+            for name, declared_s in self._declared_s.items()
+        )
+        return 1 - sum(seconds_left) / self._total
+
+    def seconds(self, time: float) -> float:
+        """Return the remaining time (s)."""
+        share = self.share(time)
+        return (
+            (time + _ESTIMATE_WEIGHT * self._expected_s) / (share + _ESTIMATE_WEIGHT) * (1 - share)
+        )

@@ -73,15 +73,6 @@ STAGES: Mapping[str, str] = {
 _START_STAGE, _START_S = "starting the program and writing the reports", 14.0
 
 
-def find_stage(step: "AnyStep | None") -> str:
-    """Return the key of `STAGES` for a step, "" for nodes without a step (None)."""
-    if step is None:
-        return ""
-    folders = step.__module__.split(".")[1:]
-    names = (step.__name__, *(["figures"] if "figures" in folders else folders))
-    return next((name for name in names if name in STAGES), "")
-
-
 def estimate_with_time(
     plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = None
 ) -> Estimate:
@@ -144,3 +135,12 @@ def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
         )
 
     return get_seconds
+
+
+def find_stage(step: "AnyStep | None") -> str:
+    """Return the key of `STAGES` for a step, "" for nodes without a step (None)."""
+    if step is None:
+        return ""
+    folders = step.__module__.split(".")[1:]
+    names = (step.__name__, *(["figures"] if "figures" in folders else folders))
+    return next((name for name in names if name in STAGES), "")

@@ -51,21 +51,6 @@ class TolerantStream:
         return getattr(self._stream, name)
 
 
-def _open_closed_descriptors() -> None:
-    """Open closed standard descriptors (``>&-``), so that they are not reused for other files."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            # the lowest free descriptor is used, which is this one
-            descriptor = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
-            # otherwise, another file would use it in worker processes
-            os.set_inheritable(descriptor, True)
-    # closed before Python started
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-
-
 @contextlib.contextmanager
 def tolerant_streams() -> Iterator[None]:
     """Let a program run to its end even if standard output or error are closed."""
@@ -79,3 +64,18 @@ def tolerant_streams() -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         sys.stdout, sys.stderr = streams
+
+
+def _open_closed_descriptors() -> None:
+    """Open closed standard descriptors (``>&-``), so that they are not reused for other files."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest free descriptor is used, which is this one
+            descriptor = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            # otherwise, another file would use it in worker processes
+            os.set_inheritable(descriptor, True)
+    # closed before Python started
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -50,6 +50,10 @@ def install_requested_weights(settings: Settings) -> Settings:
     return replace(settings, superres=superres)
 
 
+class _DownloadFailed(Exception):
+    """Error that the server cannot be reached, rejects the request, or ends the transfer early."""
+
+
 def install_vgg19(source: Path, *, base: str = BASE, digits: str = VGG19_DIGITS) -> Path:
     """Return the VGG-19 weights as a safetensors file, which is installed if necessary.
 
@@ -84,23 +88,6 @@ def install_vgg19(source: Path, *, base: str = BASE, digits: str = VGG19_DIGITS)
             f" --vgg-weights {VGG19_SOURCE}",
         ) from error
     return target
-
-
-class _DownloadFailed(Exception):
-    """Error that the server cannot be reached, rejects the request, or ends the transfer early."""
-
-
-def _is_installed(target: Path) -> bool:
-    """Return whether usable weights are already stored."""
-    if not target.is_file():
-        return False
-    from bids_sr.networks import load_vgg19
-
-    try:
-        load_vgg19(target)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_target(target: Path) -> None:
@@ -174,6 +161,19 @@ def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool)
         ) from error
 
 
+def _is_installed(target: Path) -> bool:
+    """Return whether usable weights are already stored."""
+    if not target.is_file():
+        return False
+    from bids_sr.networks import load_vgg19
+
+    try:
+        load_vgg19(target)
+    except ValueError:
+        return False
+    return True
+
+
 @contextmanager
 def _download_file(address: str, folder: Path) -> Iterator[Path]:
     """Download a file for the duration of the context."""
@@ -186,20 +186,6 @@ def _download_file(address: str, folder: Path) -> Iterator[Path]:
         yield temporary_file
     finally:
         temporary_file.unlink(missing_ok=True)
-
-
-def _write_response(response: BinaryIO, target: Path, size: int) -> int:
-    """Write a response to a file, show the progress, and return the number of received bytes.
-
-    `size` is the expected number of bytes.
-    """
-    n_received, show_progress = 0, progress_line()
-    with target.open("wb") as stream:
-        while chunk := response.read(_CHUNK_BYTES):
-            stream.write(chunk)
-            n_received += len(chunk)
-            show_progress("MB", n_received // _MB, size // _MB)
-    return n_received
 
 
 def _download(address: str, target: Path) -> None:
@@ -229,3 +215,17 @@ def _download(address: str, target: Path) -> None:
         raise _DownloadFailed(str(error)) from error
     if "Content-Length" in response.headers and n_received < size:
         raise _DownloadFailed(f"the download ended after {n_received} of {size} bytes")
+
+
+def _write_response(response: BinaryIO, target: Path, size: int) -> int:
+    """Write a response to a file, show the progress, and return the number of received bytes.
+
+    `size` is the expected number of bytes.
+    """
+    n_received, show_progress = 0, progress_line()
+    with target.open("wb") as stream:
+        while chunk := response.read(_CHUNK_BYTES):
+            stream.write(chunk)
+            n_received += len(chunk)
+            show_progress("MB", n_received // _MB, size // _MB)
+    return n_received

@@ -259,64 +259,6 @@ def _label_runs(names: Sequence[str] | None, n_runs: int) -> list[str]:
     return labels
 
 
-def _combine(
-    grid: Volume,
-    estimates: Mapping[str, RunEstimate],
-    run_weights: Sequence[float] | None,
-    *,
-    fwhm_mm: float,
-    calibrated: bool,
-    left_out: dict[str, str],
-    not_applied: tuple[str, ...],
-) -> CombinedRuns:
-    """Combine validated maps.
-
-    `estimates` are the maps of the runs by name, and `run_weights` their weights; None for
-    inverse-variance weights in each voxel. For the other parameters, see `combine_runs` and
-    `CombinedRuns`.
-    """
-    runs = list(estimates.values())
-    if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
-        raise ImageInputError(
-            f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
-            "that the runs are registered and that mask_img covers the brain."
-        )
-    n_used = len(runs) if run_weights is None else sum(weight > 0 for weight in run_weights)
-    shared_error = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
-    try:
-        combination = combine_estimates(
-            runs,
-            precision_weights(runs) if run_weights is None else run_weights,
-            shared=shared_error,
-            widening=widen_error(fwhm_mm, n_runs=n_used),
-        )
-    except CombinationError as error:
-        raise ImageInputError(f"weights, dofs: {error}.") from error
-    shares = None
-    if run_weights is not None:
-        total = sum(run_weights)
-        shares = {
-            label: weight / total for label, weight in zip(estimates, run_weights, strict=True)
-        }
-
-    def to_image(values: Array) -> nib.Nifti1Image:
-        return to_nibabel(grid.like(np.asarray(values, np.float32)))
-
-    return CombinedRuns(
-        effect=to_image(combination.effect),
-        variance=to_image(combination.variance),
-        t=to_image(combination.t),
-        z=to_image(combination.z),
-        sd=None if combination.sd is None else to_image(combination.sd),
-        person_sd=None if combination.person_sd is None else to_image(combination.person_sd),
-        weights=shares,
-        shared_error=shared_error,
-        dof=combination.dof,
-        left_out=left_out,
-        not_applied=not_applied,
-    )
-
-
 def _check_estimators(
     resolver: SuperResolver | Sequence[SuperResolver] | None, n_runs: int
 ) -> list[SuperResolver]:
@@ -378,26 +320,6 @@ def _load_runs(
         return replace(loaded_runs, inside=load_mask(mask_img, loaded_runs.grid, folder).data)
 
 
-def _select_weights(
-    weights: Sequence[float] | str, labels: Sequence[str], combined: Collection[str]
-) -> list[float] | None:
-    """Return the weights of the combined runs, None for inverse-variance weights in each voxel."""
-    if not isinstance(weights, str):
-        return [float(weights[index]) for index, label in enumerate(labels) if label in combined]
-    return None if weights == "precision" else [1.0] * len(combined)
-
-
-def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
-    """Load a map, which may contain NaN or infinite values outside the brain."""
-    with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
-        if reader.shape[3] > 1:
-            raise ImageInputError(
-                f"{name}: expected one map, got a series of shape {reader.shape}. Pass the effect "
-                "map of one contrast."
-            )
-        return Volume(reader.volume(0), reader.affine)
-
-
 def _select_run_images(
     index: int,
     effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
@@ -427,21 +349,15 @@ def _select_run_images(
     return maps if sd is None else {**maps, "sds": sd}
 
 
-def _make_run_estimate(
-    images: Mapping[str, Volume], dof: float, inside: Array | None
-) -> RunEstimate:
-    """Return the arrays of a run, with a variance of 0 in excluded voxels.
-
-    Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; if it is
-    None, all voxels are included.
-    """
-    included = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
-    if inside is not None:
-        included &= np.asarray(inside, bool)
-    values = {name: np.where(included, image.data, 0) for name, image in images.items()}
-    return RunEstimate(
-        effect=values["effects"], variance=values["variances"], dof=dof, sd=values.get("sds")
-    )
+def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
+    """Load a map, which may contain NaN or infinite values outside the brain."""
+    with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
+        if reader.shape[3] > 1:
+            raise ImageInputError(
+                f"{name}: expected one map, got a series of shape {reader.shape}. Pass the effect "
+                "map of one contrast."
+            )
+        return Volume(reader.volume(0), reader.affine)
 
 
 def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
@@ -462,3 +378,87 @@ def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
         f"({difference}). Register the runs, and resample all maps to one grid, for example with "
         "nilearn.image.resample_to_img."
     )
+
+
+def _make_run_estimate(
+    images: Mapping[str, Volume], dof: float, inside: Array | None
+) -> RunEstimate:
+    """Return the arrays of a run, with a variance of 0 in excluded voxels.
+
+    Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; if it is
+    None, all voxels are included.
+    """
+    included = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
+    if inside is not None:
+        included &= np.asarray(inside, bool)
+    values = {name: np.where(included, image.data, 0) for name, image in images.items()}
+    return RunEstimate(
+        effect=values["effects"], variance=values["variances"], dof=dof, sd=values.get("sds")
+    )
+
+
+def _combine(
+    grid: Volume,
+    estimates: Mapping[str, RunEstimate],
+    run_weights: Sequence[float] | None,
+    *,
+    fwhm_mm: float,
+    calibrated: bool,
+    left_out: dict[str, str],
+    not_applied: tuple[str, ...],
+) -> CombinedRuns:
+    """Combine validated maps.
+
+    `estimates` are the maps of the runs by name, and `run_weights` their weights; None for
+    inverse-variance weights in each voxel. For the other parameters, see `combine_runs` and
+    `CombinedRuns`.
+    """
+    runs = list(estimates.values())
+    if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
+        raise ImageInputError(
+            f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
+            "that the runs are registered and that mask_img covers the brain."
+        )
+    n_used = len(runs) if run_weights is None else sum(weight > 0 for weight in run_weights)
+    shared_error = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
+    try:
+        combination = combine_estimates(
+            runs,
+            precision_weights(runs) if run_weights is None else run_weights,
+            shared=shared_error,
+            widening=widen_error(fwhm_mm, n_runs=n_used),
+        )
+    except CombinationError as error:
+        raise ImageInputError(f"weights, dofs: {error}.") from error
+    shares = None
+    if run_weights is not None:
+        total = sum(run_weights)
+        shares = {
+            label: weight / total for label, weight in zip(estimates, run_weights, strict=True)
+        }
+
+    def to_image(values: Array) -> nib.Nifti1Image:
+        return to_nibabel(grid.like(np.asarray(values, np.float32)))
+
+    return CombinedRuns(
+        effect=to_image(combination.effect),
+        variance=to_image(combination.variance),
+        t=to_image(combination.t),
+        z=to_image(combination.z),
+        sd=None if combination.sd is None else to_image(combination.sd),
+        person_sd=None if combination.person_sd is None else to_image(combination.person_sd),
+        weights=shares,
+        shared_error=shared_error,
+        dof=combination.dof,
+        left_out=left_out,
+        not_applied=not_applied,
+    )
+
+
+def _select_weights(
+    weights: Sequence[float] | str, labels: Sequence[str], combined: Collection[str]
+) -> list[float] | None:
+    """Return the weights of the combined runs, None for inverse-variance weights in each voxel."""
+    if not isinstance(weights, str):
+        return [float(weights[index]) for index, label in enumerate(labels) if label in combined]
+    return None if weights == "precision" else [1.0] * len(combined)

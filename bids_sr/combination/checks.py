@@ -88,17 +88,6 @@ class UncombinedRuns:
 _Group = TypeVar("_Group", RunGroup, UncombinedRuns)
 
 
-class _PreventingRun(NamedTuple):
-    """Run that keeps the runs of its task from being combined.
-
-    `name` is its short name in the group.
-    """
-
-    name: str
-    run: BoldRun
-    reason: str
-
-
 def _format_label(entities: Mapping[str, str]) -> str:
     """Return entities as in file names, without the data type."""
     return "_".join(
@@ -108,12 +97,32 @@ def _format_label(entities: Mapping[str, str]) -> str:
     )
 
 
+def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
+    """Return a line per group of combined runs of a participant, for the dry run."""
+    group_lines = []
+    for group in group_runs(runs, plan):
+        session_text = " over sessions" if group.over_sessions else ""
+        group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
+        group_lines += [
+            f"  not combined: {sentence}" for sentence in list_uncombined_contrasts(group)
+        ]
+    return group_lines
+
+
 def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
     """Return the groups of runs of one participant that are combined.
 
     Runs of a session come before runs over sessions. Groups with fewer than two runs are left out.
     """
     return _select_combined(_sort_runs(runs, plan))
+
+
+def list_uncombined_contrasts(group: RunGroup) -> list[str]:
+    """Return a phrase per reason why contrasts of a group are not combined."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for contrast, reason in group.uncombined.items():
+        by_reason[reason].append(contrast)
+    return [f"{', '.join(contrasts)} ({reason})" for reason, contrasts in by_reason.items()]
 
 
 def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]:
@@ -148,50 +157,6 @@ def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[Uncombined
                 )
             )
     return _drop_shared_names(uncombined)
-
-
-def _select_combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
-    """Return the groups with runs to combine, without groups whose maps would share a name."""
-    return _drop_shared_names([group for group in candidates if _is_combined(group)])
-
-
-def _drop_shared_names(groups: Sequence[_Group]) -> list[_Group]:
-    """Exclude groups of runs without a session if the group over sessions has the same name."""
-    over_sessions = [group.entities for group in groups if group.over_sessions]
-    return [
-        group for group in groups if group.over_sessions or group.entities not in over_sessions
-    ]
-
-
-def _is_combined(group: RunGroup) -> bool:
-    """Return whether a group has runs to combine; over sessions, from at least two sessions."""
-    sessions = {run.entities.get("session") for run in group.runs.values()}
-    return len(sessions) > 1 if group.over_sessions else bool(group.runs)
-
-
-def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
-    """Group the runs of each session and task, and of each task over sessions.
-
-    Groups may have no run that can be combined.
-    """
-    sessions: dict[_EntityKey, list[BoldRun]] = defaultdict(list)
-    for run in runs:
-        sessions[_entity_key(run, excluded_entities=("run",))].append(run)
-    tasks: dict[_EntityKey, list[list[BoldRun]]] = defaultdict(list)
-    for session_runs in sessions.values():
-        task_key = _entity_key(session_runs[0], excluded_entities=("run", "session"))
-        tasks[task_key].append(session_runs)
-    return [
-        *(
-            _make_group(session_runs, plan, over_sessions=False)
-            for session_runs in sessions.values()
-        ),
-        *(
-            _make_group([*chain.from_iterable(task_sessions)], plan, over_sessions=True)
-            for task_sessions in tasks.values()
-            if len(task_sessions) > 1
-        ),
-    ]
 
 
 def warn_of_left_out(
@@ -247,59 +212,29 @@ def _left_out_warnings(
                 yield preventing.run, _not_combined_text(preventing.reason)
 
 
-def _not_combined_text(reason: str) -> str:
-    """Return a sentence on a run that is not combined."""
-    return f"not combined with the other runs of its task: {reason}."
+def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
+    """Group the runs of each session and task, and of each task over sessions.
 
-
-def _list_preventing_runs(
-    runs: Sequence[BoldRun], group: RunGroup, plan: Plan
-) -> list[_PreventingRun]:
-    """Return runs that keep the runs of a task from being combined at all.
-
-    The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
-    combine.
+    Groups may have no run that can be combined.
     """
-    excluded = [
-        _PreventingRun(name=name, run=run, reason=group.left_out[name])
-        for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
-        if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
+    sessions: dict[_EntityKey, list[BoldRun]] = defaultdict(list)
+    for run in runs:
+        sessions[_entity_key(run, excluded_entities=("run",))].append(run)
+    tasks: dict[_EntityKey, list[list[BoldRun]]] = defaultdict(list)
+    for session_runs in sessions.values():
+        task_key = _entity_key(session_runs[0], excluded_entities=("run", "session"))
+        tasks[task_key].append(session_runs)
+    return [
+        *(
+            _make_group(session_runs, plan, over_sessions=False)
+            for session_runs in sessions.values()
+        ),
+        *(
+            _make_group([*chain.from_iterable(task_sessions)], plan, over_sessions=True)
+            for task_sessions in tasks.values()
+            if len(task_sessions) > 1
+        ),
     ]
-    return excluded if group.runs else excluded[1:]
-
-
-def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
-    """Return a line per group of combined runs of a participant, for the dry run."""
-    group_lines = []
-    for group in group_runs(runs, plan):
-        session_text = " over sessions" if group.over_sessions else ""
-        group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
-        group_lines += [
-            f"  not combined: {sentence}" for sentence in list_uncombined_contrasts(group)
-        ]
-    return group_lines
-
-
-def list_uncombined_contrasts(group: RunGroup) -> list[str]:
-    """Return a phrase per reason why contrasts of a group are not combined."""
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for contrast, reason in group.uncombined.items():
-        by_reason[reason].append(contrast)
-    return [f"{', '.join(contrasts)} ({reason})" for reason, contrasts in by_reason.items()]
-
-
-def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
-    """Return whether no other run of the participant has the same entities but run and session.
-
-    `runs`: all runs of the participant.
-    """
-    keys = [_entity_key(any_run, excluded_entities=("run", "session")) for any_run in (run, *runs)]
-    return keys[1:].count(keys[0]) == 1
-
-
-def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
-    """Return runs without `run` in their names, beside runs of the same names with it."""
-    return list(compress(runs, lack_run_number([run.entities for run in runs])))
 
 
 def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:
@@ -342,6 +277,11 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     )
 
 
+def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
+    """Return runs without `run` in their names, beside runs of the same names with it."""
+    return list(compress(runs, lack_run_number([run.entities for run in runs])))
+
+
 def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
     """Return reasons by name of runs with another factor or voxel size than most runs."""
     sizes = {
@@ -356,11 +296,6 @@ def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
         for name, size in sizes.items()
         if size != usual_size
     }
-
-
-def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
-    """Return the entities that may differ between combined runs."""
-    return ("run", "session") if over_sessions else ("run",)
 
 
 def _find_common_contrasts(
@@ -393,6 +328,12 @@ def _find_common_contrasts(
     return contrasts, dict(missing_contrasts)
 
 
+def _find_most_frequent(values: Iterable[_T]) -> _T | None:
+    """Return the most frequent value; among equally frequent values, the first."""
+    all_values = list(values)
+    return max(all_values, key=all_values.count, default=None)
+
+
 def _explain_uncombined(
     contrast: str, weights_by_run: Mapping[str, Mapping[str, ComparableWeights]]
 ) -> str:
@@ -417,21 +358,55 @@ def _explain_uncombined(
     return f"{reason}: {', '.join(differences)}" if differences else reason
 
 
-def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
-    """Return the weights of a run's contrasts that other runs can have too."""
-    # components of one run are not the components of another run
-    components = seed_names(())
-    return {
-        contrast: comparable(weights)
-        for contrast, weights in plan.contrasts.get(run.bold, {}).items()
-        if run.events is not None or contrast not in components
-    }
+def _select_combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
+    """Return the groups with runs to combine, without groups whose maps would share a name."""
+    return _drop_shared_names([group for group in candidates if _is_combined(group)])
 
 
-def _find_most_frequent(values: Iterable[_T]) -> _T | None:
-    """Return the most frequent value; among equally frequent values, the first."""
-    all_values = list(values)
-    return max(all_values, key=all_values.count, default=None)
+def _drop_shared_names(groups: Sequence[_Group]) -> list[_Group]:
+    """Exclude groups of runs without a session if the group over sessions has the same name."""
+    over_sessions = [group.entities for group in groups if group.over_sessions]
+    return [
+        group for group in groups if group.over_sessions or group.entities not in over_sessions
+    ]
+
+
+def _is_combined(group: RunGroup) -> bool:
+    """Return whether a group has runs to combine; over sessions, from at least two sessions."""
+    sessions = {run.entities.get("session") for run in group.runs.values()}
+    return len(sessions) > 1 if group.over_sessions else bool(group.runs)
+
+
+def _not_combined_text(reason: str) -> str:
+    """Return a sentence on a run that is not combined."""
+    return f"not combined with the other runs of its task: {reason}."
+
+
+class _PreventingRun(NamedTuple):
+    """Run that keeps the runs of its task from being combined.
+
+    `name` is its short name in the group.
+    """
+
+    name: str
+    run: BoldRun
+    reason: str
+
+
+def _list_preventing_runs(
+    runs: Sequence[BoldRun], group: RunGroup, plan: Plan
+) -> list[_PreventingRun]:
+    """Return runs that keep the runs of a task from being combined at all.
+
+    The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
+    combine.
+    """
+    excluded = [
+        _PreventingRun(name=name, run=run, reason=group.left_out[name])
+        for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
+        if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
+    ]
+    return excluded if group.runs else excluded[1:]
 
 
 def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
@@ -446,10 +421,9 @@ def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRu
     return {name: run for name, run in runs_by_name.items() if name in group.left_out}
 
 
-def _entity_key(run: BoldRun, *, excluded_entities: Sequence[str]) -> _EntityKey:
-    """Return the entities of a run, without some of them, as a value that can be a key."""
-    excluded = (*_FILE_ENTITIES, *excluded_entities)
-    return tuple((key, label) for key, label in run.entities.items() if key not in excluded)
+def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
+    """Return the entities that may differ between combined runs."""
+    return ("run", "session") if over_sessions else ("run",)
 
 
 def _short_name(run: BoldRun, *, over_sessions: bool) -> str:
@@ -460,3 +434,29 @@ def _short_name(run: BoldRun, *, over_sessions: bool) -> str:
 def _run_order(run: BoldRun) -> tuple[str, int, str]:
     """Return a sort key: session, then run number."""
     return run.entities.get("session", ""), *run_number_order(run.entities)
+
+
+def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
+    """Return the weights of a run's contrasts that other runs can have too."""
+    # components of one run are not the components of another run
+    components = seed_names(())
+    return {
+        contrast: comparable(weights)
+        for contrast, weights in plan.contrasts.get(run.bold, {}).items()
+        if run.events is not None or contrast not in components
+    }
+
+
+def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
+    """Return whether no other run of the participant has the same entities but run and session.
+
+    `runs`: all runs of the participant.
+    """
+    keys = [_entity_key(any_run, excluded_entities=("run", "session")) for any_run in (run, *runs)]
+    return keys[1:].count(keys[0]) == 1
+
+
+def _entity_key(run: BoldRun, *, excluded_entities: Sequence[str]) -> _EntityKey:
+    """Return the entities of a run, without some of them, as a value that can be a key."""
+    excluded = (*_FILE_ENTITIES, *excluded_entities)
+    return tuple((key, label) for key, label in run.entities.items() if key not in excluded)

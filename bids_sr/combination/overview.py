@@ -123,12 +123,6 @@ class ParticipantMap:
     self_test: SelfTestResults = field(default_factory=SelfTestResults)
 
 
-def _format_header(entities: Mapping[str, str], subject: str) -> str:
-    """Return the heading: participant, common entities of the runs, and subject."""
-    header_parts = [f"sub-{entities['subject']}", run_text(entities), subject]
-    return " · ".join(filter(None, header_parts))
-
-
 def participant_html(facts: ParticipantMap) -> Markup:
     """Render the participant's map: combined runs, error, and excluded runs."""
     return render(
@@ -181,6 +175,29 @@ def _headline(facts: ParticipantMap) -> str:
     return f"{headline} Caution: {enumerate_words(list(facts.disagreeing_runs))} disagree."
 
 
+def _detail_sentences(facts: ParticipantMap) -> list[str]:
+    """Return sentences on the contrasts whose detail may be interpreted, [] without results."""
+    if not facts.results:
+        return []
+    lines = write_contrast_lines(facts.series, facts.results, facts.self_test)
+    return [line.text for line in lines]
+
+
+def _left_out_sentence(facts: ParticipantMap) -> str:
+    """Return a sentence on the runs that are not in the map, with the reasons."""
+    if not facts.left_out:
+        return "No run was left out."
+    reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
+    return f"Left out: {'; '.join(reasons)}."
+
+
+def _uncombined_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on contrasts that are not in the map, [] if all are."""
+    if not facts.uncombined:
+        return []
+    return [f"Contrasts without a map of all runs: {'; '.join(facts.uncombined)}."]
+
+
 def _check_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence per failed check of the combined map, [] if all checks passed."""
     sentences = [
@@ -195,51 +212,6 @@ def _check_sentences(facts: ParticipantMap) -> list[str]:
             " recorded with the right events."
         )
     return sentences
-
-
-def no_map_html(
-    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, subject: str
-) -> Markup:
-    """Render the message that there is no map of all runs.
-
-    `entities` are common entities of the runs: long names to labels. `reasons` states why runs
-    were not combined, by name of the run; a reason with the name "" applies to all runs. `subject`
-    is the part of the participant's data that the map would contain, such as ``all runs``.
-    """
-    causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
-    return render(
-        "participant",
-        _format_header(entities, f"no map of {subject}"),
-        f"There is no map of {subject} of this participant: {enumerate_words(names)} were not"
-        " combined.",
-        [f"Reason: {'; '.join(causes)}."],
-        [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
-        "",
-        "",
-        "",
-    )
-
-
-def _percent(value: float) -> str:
-    r"""Return a value in percent with two significant digits.
-
-    >>> unbroken = "\N{NO-BREAK SPACE}%"
-    >>> [_percent(value).removesuffix(unbroken) for value in (0.123, 1.26)]
-    ['0.12', '1.3']
-    """
-    return f"{number(value, '.2f' if value < 1 else '.1f')}\N{NO-BREAK SPACE}%"
-
-
-def _plus_minus(value: float) -> str:
-    """Return the half-width of an interval in percent, for the middle of a sentence."""
-    return f"±\N{NO-BREAK SPACE}{_percent(value)}"
-
-
-def _voxels_text(facts: ParticipantMap) -> str:
-    """Return the voxels of the medians with their number or the reason, as text."""
-    if facts.in_region:
-        return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
-    return "the brain (because no voxel is significant at FDR .05)"
 
 
 def _error_sentence(facts: ParticipantMap) -> str:
@@ -265,6 +237,13 @@ def _error_sentence(facts: ParticipantMap) -> str:
     )
 
 
+def _voxels_text(facts: ParticipantMap) -> str:
+    """Return the voxels of the medians with their number or the reason, as text."""
+    if facts.in_region:
+        return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
+    return "the brain (because no voxel is significant at FDR .05)"
+
+
 def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on the error of the voxels with the largest effects, [] if unknown."""
     interval = facts.combined.largest_effects_interval
@@ -274,21 +253,6 @@ def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
         f"In the {number(LARGEST_EFFECTS, '.0%')} of these voxels that have the largest effects,"
         f" the median interval is {_plus_minus(interval)}."
     ]
-
-
-def _detail_sentences(facts: ParticipantMap) -> list[str]:
-    """Return sentences on the contrasts whose detail may be interpreted, [] without results."""
-    if not facts.results:
-        return []
-    lines = write_contrast_lines(facts.series, facts.results, facts.self_test)
-    return [line.text for line in lines]
-
-
-def _uncombined_sentences(facts: ParticipantMap) -> list[str]:
-    """Return a sentence on contrasts that are not in the map, [] if all are."""
-    if not facts.uncombined:
-        return []
-    return [f"Contrasts without a map of all runs: {'; '.join(facts.uncombined)}."]
 
 
 def _repeated_error_sentences(facts: ParticipantMap) -> list[str]:
@@ -315,18 +279,6 @@ def _repeated_error_sentences(facts: ParticipantMap) -> list[str]:
     ]
 
 
-def _coverage_sentences(facts: ParticipantMap) -> list[str]:
-    """Return a sentence on the tested coverage of intervals of two unsmoothed runs."""
-    if len(facts.runs) != 2 or facts.fwhm_mm or facts.series != "sbl":
-        return []
-    low, high = COVERAGE_OF_TWO
-    return [
-        f"In tests on two runs of a participant, {number(low, '.2f')} to {number(high, '.2f')} of"
-        " such 95 % intervals contained the effect that was measured at the high resolution, in"
-        " voxels that were active in the measured maps."
-    ]
-
-
 def _unknown_error_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on why the reconstruction error is unknown.
 
@@ -347,12 +299,16 @@ def _unknown_error_sentences(facts: ParticipantMap) -> list[str]:
     ]
 
 
-def _left_out_sentence(facts: ParticipantMap) -> str:
-    """Return a sentence on the runs that are not in the map, with the reasons."""
-    if not facts.left_out:
-        return "No run was left out."
-    reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
-    return f"Left out: {'; '.join(reasons)}."
+def _coverage_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the tested coverage of intervals of two unsmoothed runs."""
+    if len(facts.runs) != 2 or facts.fwhm_mm or facts.series != "sbl":
+        return []
+    low, high = COVERAGE_OF_TWO
+    return [
+        f"In tests on two runs of a participant, {number(low, '.2f')} to {number(high, '.2f')} of"
+        " such 95 % intervals contained the effect that was measured at the high resolution, in"
+        " voxels that were active in the measured maps."
+    ]
 
 
 def _shared_brain_sentences(facts: ParticipantMap) -> list[str]:
@@ -373,28 +329,6 @@ def _space_sentences(facts: ParticipantMap) -> list[str]:
         f"There is no map of all runs in {space}, because runs are on different grids ({grids})."
         for space, grids in facts.spaces_apart.items()
     ]
-
-
-def _person_sentences(facts: ParticipantMap) -> list[str]:
-    """Return a sentence on the interval for the participant, [] if it is unknown."""
-    if facts.person_interval is None:
-        return []
-    sentences = [
-        "This interval is for the mean of these runs. For the participant in general, including"
-        " runs that were not acquired, the 95 % interval is"
-        f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
-    ]
-    interval = facts.combined.interval
-    if (
-        facts.combined.reconstruction is not None
-        and interval is not None
-        and abs(facts.person_interval - interval) <= _SIMILAR_SHARE * interval
-    ):
-        sentences.append(
-            "Both intervals are similar, because the reconstruction error is the largest part of"
-            " both, and most of this error repeats in every run."
-        )
-    return [" ".join(sentences)]
 
 
 def _scale_sentences(facts: ParticipantMap) -> list[str]:
@@ -420,6 +354,43 @@ def _noise_sentences(facts: ParticipantMap) -> list[str]:
         f" map of {best_run.name} ({_percent(best_run.noise)}). To weight runs by their noise, use"
         " --set activation.combine_weights=precision."
     ]
+
+
+def _person_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on the interval for the participant, [] if it is unknown."""
+    if facts.person_interval is None:
+        return []
+    sentences = [
+        "This interval is for the mean of these runs. For the participant in general, including"
+        " runs that were not acquired, the 95 % interval is"
+        f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
+    ]
+    interval = facts.combined.interval
+    if (
+        facts.combined.reconstruction is not None
+        and interval is not None
+        and abs(facts.person_interval - interval) <= _SIMILAR_SHARE * interval
+    ):
+        sentences.append(
+            "Both intervals are similar, because the reconstruction error is the largest part of"
+            " both, and most of this error repeats in every run."
+        )
+    return [" ".join(sentences)]
+
+
+def _plus_minus(value: float) -> str:
+    """Return the half-width of an interval in percent, for the middle of a sentence."""
+    return f"±\N{NO-BREAK SPACE}{_percent(value)}"
+
+
+def _percent(value: float) -> str:
+    r"""Return a value in percent with two significant digits.
+
+    >>> unbroken = "\N{NO-BREAK SPACE}%"
+    >>> [_percent(value).removesuffix(unbroken) for value in (0.123, 1.26)]
+    ['0.12', '1.3']
+    """
+    return f"{number(value, '.2f' if value < 1 else '.1f')}\N{NO-BREAK SPACE}%"
 
 
 def _error_table(facts: ParticipantMap) -> Markup:
@@ -464,3 +435,32 @@ def _table_row(name: str, weight: str, error: MapError) -> list[str]:
             for volume in volumes
         ),
     ]
+
+
+def no_map_html(
+    entities: Mapping[str, str], names: Sequence[str], reasons: Mapping[str, str], *, subject: str
+) -> Markup:
+    """Render the message that there is no map of all runs.
+
+    `entities` are common entities of the runs: long names to labels. `reasons` states why runs
+    were not combined, by name of the run; a reason with the name "" applies to all runs. `subject`
+    is the part of the participant's data that the map would contain, such as ``all runs``.
+    """
+    causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
+    return render(
+        "participant",
+        _format_header(entities, f"no map of {subject}"),
+        f"There is no map of {subject} of this participant: {enumerate_words(names)} were not"
+        " combined.",
+        [f"Reason: {'; '.join(causes)}."],
+        [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
+        "",
+        "",
+        "",
+    )
+
+
+def _format_header(entities: Mapping[str, str], subject: str) -> str:
+    """Return the heading: participant, common entities of the runs, and subject."""
+    header_parts = [f"sub-{entities['subject']}", run_text(entities), subject]
+    return " · ".join(filter(None, header_parts))

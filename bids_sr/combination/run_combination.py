@@ -225,44 +225,6 @@ def combine_estimates(
     )
 
 
-def _sum_weighted(
-    maps: Sequence[Array], shares: Sequence[Float], mask: MaskArray, *, power: int
-) -> Float:
-    """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
-    total = np.zeros(mask.shape)
-    for share, values in zip(shares, maps, strict=True):
-        total += np.where(mask, share**power * values, 0)
-    return total
-
-
-def _estimate_between_variance(
-    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
-) -> Float:
-    """Estimate the variance of the weighted mean from the spread of effects between runs."""
-    spread = np.zeros(mask.shape)
-    for share, run in zip(shares, runs, strict=True):
-        spread += np.where(mask, share * np.square(run.effect - effect), 0)
-    concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
-    # if one run has all the weight, the spread cannot be estimated
-    bias_correction = np.where(concentration < 1, 1 - concentration, 1)
-    return np.asarray(spread / bias_correction * concentration)
-
-
-def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
-    """Return the voxels with an estimate in every run."""
-    return np.logical_and.reduce([run.variance > 0 for run in runs])
-
-
-def _normalize_weights(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
-    """Return weights of the runs, or maps of weights, that sum to 1 over runs."""
-    arrays = [np.asarray(1.0)] * n_runs
-    if weights is not None:
-        arrays = [np.asarray(weight, dtype=float) for weight in weights]
-    total = np.sum(arrays, axis=0)
-    total = np.where(total > 0, total, 1)
-    return [weight / total for weight in arrays]
-
-
 def _check_inputs(
     runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
 ) -> None:
@@ -307,3 +269,41 @@ def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[i
             )
     if not any(weight.any() for weight in arrays):
         raise CombinationError("all weights are 0; expected at least one above 0")
+
+
+def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
+    """Return the voxels with an estimate in every run."""
+    return np.logical_and.reduce([run.variance > 0 for run in runs])
+
+
+def _normalize_weights(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
+    """Return weights of the runs, or maps of weights, that sum to 1 over runs."""
+    arrays = [np.asarray(1.0)] * n_runs
+    if weights is not None:
+        arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    total = np.sum(arrays, axis=0)
+    total = np.where(total > 0, total, 1)
+    return [weight / total for weight in arrays]
+
+
+def _sum_weighted(
+    maps: Sequence[Array], shares: Sequence[Float], mask: MaskArray, *, power: int
+) -> Float:
+    """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
+    total = np.zeros(mask.shape)
+    for share, values in zip(shares, maps, strict=True):
+        total += np.where(mask, share**power * values, 0)
+    return total
+
+
+def _estimate_between_variance(
+    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
+) -> Float:
+    """Estimate the variance of the weighted mean from the spread of effects between runs."""
+    spread = np.zeros(mask.shape)
+    for share, run in zip(shares, runs, strict=True):
+        spread += np.where(mask, share * np.square(run.effect - effect), 0)
+    concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
+    # if one run has all the weight, the spread cannot be estimated
+    bias_correction = np.where(concentration < 1, 1 - concentration, 1)
+    return np.asarray(spread / bias_correction * concentration)

@@ -24,53 +24,6 @@ _CORRECTED = ":corrected"
 _MAX_LISTED = 4  # runs or files in a message
 
 
-def _find_name_problem(name: str) -> str:
-    """Return why a name cannot be used for a compared series, or "" if it can.
-
-    >>> _find_name_problem("NORDIC")
-    ''
-    """
-    if not (name.isascii() and name.isalnum()):
-        return f"the name {name!r} contains characters other than letters and digits"
-    if get_kind(name) != "method" or name in {
-        method.replace("-", "") for method in method_names_without_controls()
-    }:
-        return f"the name {name!r} is reserved for a series computed by bids-sr"
-    return ""
-
-
-class _Source(NamedTuple):
-    """Value of ``--compare``: name of the series, its file or directory, label and mark.
-
-    `label` is the label of ``desc`` in the directory; "" if it is not specified. `is_corrected`:
-    whether the series is marked as corrected for head motion.
-    """
-
-    name: str
-    path: Path
-    label: str
-    is_corrected: bool
-
-
-def _split_option(text: str) -> _Source:
-    """Split ``NAME=PATH[:desc-LABEL][:corrected]``; the path becomes absolute.
-
-    >>> source = _split_option("tedana=out:desc-optcomDenoised:corrected")
-    >>> source.name, source.path.name, source.label, source.is_corrected
-    ('tedana', 'out', 'optcomDenoised', True)
-    """
-    name, location = split_named(text)
-    is_corrected = not Path(location).exists() and location.endswith(_CORRECTED)
-    if is_corrected:
-        location = location.removesuffix(_CORRECTED)
-    path = Path(location)
-    label = ""
-    if not path.exists() and _LABEL_SEPARATOR in location:
-        folder, _, label = location.rpartition(_LABEL_SEPARATOR)
-        path = Path(folder)
-    return _Source(name=name, path=path.absolute(), label=label, is_corrected=is_corrected)
-
-
 def add_compared_series(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> tuple[Subject, ...]:
@@ -105,57 +58,36 @@ def add_compared_series(
     return tuple(subjects_with_series)
 
 
-def _refuse_directory(source: _Source, findings: Findings) -> None:
-    """Reject a directory without a series for any run."""
-    paths = sorted(source.path.rglob("func/*_bold.nii*"))[:_MAX_LISTED]
-    series_found = ", ".join(path.name for path in paths) or "none"
-    findings.refuse_option(
-        f"--compare {source.name}={source.path}",
-        "the directory does not contain a series for any of the selected runs (series"
-        f" found: {series_found})",
-        f"Specify the file with --compare {source.name}=FILE, or the directory that contains the"
-        " sub-… directories.",
-    )
+class _Source(NamedTuple):
+    """Value of ``--compare``: name of the series, its file or directory, label and mark.
 
-
-def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
-    """Return the acquired run with the nearest number and the same task, grid and trial types.
-
-    The result is None if there is no such run, or if the run has no events or several echoes.
+    `label` is the label of ``desc`` in the directory; "" if it is not specified. `is_corrected`:
+    whether the series is marked as corrected for head motion.
     """
-    if run.events is None or run.echoes:
-        return None
-    keys = set(ENTITIES.values()) - {"run"}
-    root = settings.paths.bids_dir.absolute()
-    candidates = [
-        candidate
-        for path in find_series_of_run(run.bold.parent, run.entities, keys, "*_bold.nii*")
-        if path != run.bold
-        # problems of unsuitable runs are not reported
-        and (candidate := read_companion("another", path, root, run, Findings())) is not None
-    ]
 
-    nearest = min(
-        candidates,
-        key=lambda candidate: (
-            abs(_parse_run_number(candidate) - _parse_run_number(run)),
-            candidate.bold.name,
-        ),
-        default=None,
-    )
-    if nearest is not None:
-        note = (
-            f"series that other programs computed from {run.bold.name} are compared with this run"
-            " below the acquired Nyquist frequency."
-        )
-        findings.note(nearest.bold, note)
-    return nearest
+    name: str
+    path: Path
+    label: str
+    is_corrected: bool
 
 
-def _parse_run_number(run: BoldRun) -> int:
-    """Return the number of a run, 0 if its name has no number."""
-    label = run.entities.get("run", "0")
-    return int(label) if label.isdigit() else 0
+def _split_option(text: str) -> _Source:
+    """Split ``NAME=PATH[:desc-LABEL][:corrected]``; the path becomes absolute.
+
+    >>> source = _split_option("tedana=out:desc-optcomDenoised:corrected")
+    >>> source.name, source.path.name, source.label, source.is_corrected
+    ('tedana', 'out', 'optcomDenoised', True)
+    """
+    name, location = split_named(text)
+    is_corrected = not Path(location).exists() and location.endswith(_CORRECTED)
+    if is_corrected:
+        location = location.removesuffix(_CORRECTED)
+    path = Path(location)
+    label = ""
+    if not path.exists() and _LABEL_SEPARATOR in location:
+        folder, _, label = location.rpartition(_LABEL_SEPARATOR)
+        path = Path(folder)
+    return _Source(name=name, path=path.absolute(), label=label, is_corrected=is_corrected)
 
 
 def _check_names(sources: Sequence[_Source], settings: Settings, findings: Findings) -> bool:
@@ -196,6 +128,21 @@ def _check_name(source: _Source, names: Sequence[str], findings: Findings) -> No
         )
 
 
+def _find_name_problem(name: str) -> str:
+    """Return why a name cannot be used for a compared series, or "" if it can.
+
+    >>> _find_name_problem("NORDIC")
+    ''
+    """
+    if not (name.isascii() and name.isalnum()):
+        return f"the name {name!r} contains characters other than letters and digits"
+    if get_kind(name) != "method" or name in {
+        method.replace("-", "") for method in method_names_without_controls()
+    }:
+        return f"the name {name!r} is reserved for a series computed by bids-sr"
+    return ""
+
+
 def _check_path(source: _Source, findings: Findings) -> None:
     """Reject a path that does not exist, and a label for a file."""
     option = f"--compare {source.name}={source.path}"
@@ -207,6 +154,19 @@ def _check_path(source: _Source, findings: Findings) -> None:
             f"desc-{source.label} selects one series in a directory, but the path is a file",
             f"Remove :desc-{source.label} from the option.",
         )
+
+
+def _refuse_directory(source: _Source, findings: Findings) -> None:
+    """Reject a directory without a series for any run."""
+    paths = sorted(source.path.rglob("func/*_bold.nii*"))[:_MAX_LISTED]
+    series_found = ", ".join(path.name for path in paths) or "none"
+    findings.refuse_option(
+        f"--compare {source.name}={source.path}",
+        "the directory does not contain a series for any of the selected runs (series"
+        f" found: {series_found})",
+        f"Specify the file with --compare {source.name}=FILE, or the directory that contains the"
+        " sub-… directories.",
+    )
 
 
 def _find_compared_series(
@@ -226,16 +186,6 @@ def _find_compared_series(
         if series is not None:
             series_by_name[source.name] = replace(series, motion_corrected=source.is_corrected)
     return series_by_name
-
-
-def _find_candidates(folder: Path, run: BoldRun) -> list[Path]:
-    """Return all series of a run in a derivatives directory, whatever their processing."""
-    keys = [
-        key
-        for key in RUN_KEYS
-        if key in ("subject", "session", "task", "run") or key in run.entities
-    ]
-    return find_series_of_run(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
 def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | None:
@@ -270,6 +220,16 @@ def _find_series(source: _Source, run: BoldRun, findings: Findings) -> Path | No
     return matches[0]
 
 
+def _find_candidates(folder: Path, run: BoldRun) -> list[Path]:
+    """Return all series of a run in a derivatives directory, whatever their processing."""
+    keys = [
+        key
+        for key in RUN_KEYS
+        if key in ("subject", "session", "task", "run") or key in run.entities
+    ]
+    return find_series_of_run(folder / f"sub-{run.entities['subject']}", run.entities, keys)
+
+
 def _suggest_option(source: _Source, matches: Sequence[Path]) -> str:
     """Return an option that selects one of several series in a directory."""
     mark = _CORRECTED if source.is_corrected else ""
@@ -282,3 +242,43 @@ def _suggest_option(source: _Source, matches: Sequence[Path]) -> str:
 def _parse_desc(path: Path) -> str:
     """Return the label of ``desc`` in a file name; "" if there is none."""
     return parse_entities(path).get("desc", "")
+
+
+def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
+    """Return the acquired run with the nearest number and the same task, grid and trial types.
+
+    The result is None if there is no such run, or if the run has no events or several echoes.
+    """
+    if run.events is None or run.echoes:
+        return None
+    keys = set(ENTITIES.values()) - {"run"}
+    root = settings.paths.bids_dir.absolute()
+    candidates = [
+        candidate
+        for path in find_series_of_run(run.bold.parent, run.entities, keys, "*_bold.nii*")
+        if path != run.bold
+        # problems of unsuitable runs are not reported
+        and (candidate := read_companion("another", path, root, run, Findings())) is not None
+    ]
+
+    nearest = min(
+        candidates,
+        key=lambda candidate: (
+            abs(_parse_run_number(candidate) - _parse_run_number(run)),
+            candidate.bold.name,
+        ),
+        default=None,
+    )
+    if nearest is not None:
+        note = (
+            f"series that other programs computed from {run.bold.name} are compared with this run"
+            " below the acquired Nyquist frequency."
+        )
+        findings.note(nearest.bold, note)
+    return nearest
+
+
+def _parse_run_number(run: BoldRun) -> int:
+    """Return the number of a run, 0 if its name has no number."""
+    label = run.entities.get("run", "0")
+    return int(label) if label.isdigit() else 0

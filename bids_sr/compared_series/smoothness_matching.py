@@ -68,32 +68,6 @@ def select_control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -
     return min((ratio * fwhm_mm for ratio in _WIDTH_RATIOS), key=squared_distance)
 
 
-def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
-    """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
-
-    `changes` are differences between successive volumes (X, Y, Z), `mask` are the voxels to
-    correlate (X, Y, Z), and `step` is the distance in voxels along x and y. The correlation is NaN
-    if it is undefined along an axis.
-    """
-    correlations = []
-    for axis in (0, 1):
-        n = mask.shape[axis]
-        lower: list[slice] = [slice(None)] * 3
-        upper: list[slice] = [slice(None)] * 3
-        lower[axis], upper[axis] = slice(0, n - step[axis]), slice(step[axis], n)
-        in_both = mask[*lower] & mask[*upper]
-        covariance, lower_variance, upper_variance = 0.0, 0.0, 0.0
-        for change in changes:
-            lower_values = change[*lower][in_both]
-            upper_values = change[*upper][in_both]
-            covariance += float(lower_values @ upper_values)
-            lower_variance += float(lower_values @ lower_values)
-            upper_variance += float(upper_values @ upper_values)
-        energy = lower_variance * upper_variance
-        correlations.append(covariance / math.sqrt(energy) if energy > 0 else math.nan)
-    return sum(correlations) / len(correlations)
-
-
 def match_smoothness(
     acquired: Sequence[Array],
     other: Sequence[Array],
@@ -135,3 +109,29 @@ def match_smoothness(
     from scipy import optimize
 
     return float(optimize.brentq(smoothness_gap, 0.0, _MAX_FWHM_MM, xtol=_TOLERANCE_MM))
+
+
+def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
+    """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
+
+    `changes` are differences between successive volumes (X, Y, Z), `mask` are the voxels to
+    correlate (X, Y, Z), and `step` is the distance in voxels along x and y. The correlation is NaN
+    if it is undefined along an axis.
+    """
+    correlations = []
+    for axis in (0, 1):
+        n = mask.shape[axis]
+        lower: list[slice] = [slice(None)] * 3
+        upper: list[slice] = [slice(None)] * 3
+        lower[axis], upper[axis] = slice(0, n - step[axis]), slice(step[axis], n)
+        in_both = mask[*lower] & mask[*upper]
+        covariance, lower_variance, upper_variance = 0.0, 0.0, 0.0
+        for change in changes:
+            lower_values = change[*lower][in_both]
+            upper_values = change[*upper][in_both]
+            covariance += float(lower_values @ upper_values)
+            lower_variance += float(lower_values @ lower_values)
+            upper_variance += float(upper_values @ upper_values)
+        energy = lower_variance * upper_variance
+        correlations.append(covariance / math.sqrt(energy) if energy > 0 else math.nan)
+    return sum(correlations) / len(correlations)

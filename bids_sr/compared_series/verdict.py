@@ -74,97 +74,6 @@ _REQUIREMENTS: Mapping[AccuracyKind, Statement] = {
 }
 
 
-def _describe_band(
-    claim: Claim, evidence: Evidence, decision: Decision, fwhm_mm: float
-) -> Sentence:
-    """Describe the accuracy of another program's series in one frequency band, with values.
-
-    `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm).
-    """
-    region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
-    state = claim.why or (
-        _BEYOND_FINDINGS[decision] if claim.kind == "beyond" else Statement.WITHIN
-    )
-    if state is Statement.CONTRARY:
-        is_gain = claim.comparisons[0].row.value > 0
-        verb_phrase = DECISIONS["better" if is_gain else "worse"].verb_phrase
-    else:
-        verb_phrase = DECISIONS[decision].verb_phrase
-    finding = state.format(decision=verb_phrase, region=region_phrase)
-    if decision == "better" and claim.kind == "within" and fwhm_mm > 0:
-        finding = f"{finding}, also at the same resolution"
-    if decision == "better" and not _is_counted(claim):
-        finding = Statement.NOT_COUNTED.format(finding=finding)
-    value_texts = []
-    if (row := evidence.row(claim.series, claim.region)) is not None:
-        value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
-    value_texts += _difference_texts(claim, fwhm_mm)
-    return Sentence(
-        Statement.BAND,
-        {
-            "band": capitalize(BANDS[claim.kind]),
-            "finding": finding,
-            "values": ", ".join(value_texts),
-            "reference": evidence.reference.words,
-        },
-        series=claim.series,
-    )
-
-
-def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
-    """Yield the differences from the acquired series and from the smoothed acquired series.
-
-    `fwhm_mm` is the smoothing of the control at the same resolution; the control is omitted if it
-    is not smoothed.
-    """
-    for comparison in claim.comparisons:
-        row = comparison.row
-        difference = value_text(row, "+.2f")
-        if row.minus != same_name(claim.series):
-            place = "" if row.region == claim.region else " in the brain"
-            yield f"{difference} over the acquired series{place}"
-        elif fwhm_mm > 0:
-            yield (
-                f"{difference} over the acquired series smoothed to about its resolution"
-                f" ({fwhm_mm:.1f} mm)"
-            )
-
-
-def _describe_bands(claims: Sequence[Claim], fwhm_mm: float, *, finer: bool) -> list[Sentence]:
-    """Return a sentence per frequency band, and the data that missing assessments require.
-
-    `finer` is False if the series is on the acquired grid.
-    """
-    sentences = []
-    requirements = []
-    for claim in claims:
-        if claim.kind == "beyond" and not finer:
-            sentences.append(Sentence(Statement.ON_ACQUIRED_GRID, series=claim.series))
-            continue
-        if claim.evidence is not None and claim.decision is not None:
-            sentences.append(_describe_band(claim, claim.evidence, claim.decision, fwhm_mm))
-        if claim.decision is None or (claim.holds and not _is_counted(claim)):
-            state = _REQUIREMENTS[claim.kind]
-            requirements.append(Sentence(state, series=claim.series))
-    return sentences + requirements
-
-
-def _describe_position(facts: Mapping[str, object]) -> list[Sentence]:
-    """Return sentences on the position and coverage of another program's series."""
-    sentences = []
-    if facts.get("shift") and facts.get("frame") == AS_ACQUIRED:
-        sentences.append(Sentence(Statement.SHIFTED, {"shift": str(facts["shift"])}))
-    if excluded := int(str(facts.get("left_out", 0))):
-        total = int(str(facts["brain_voxels"]))
-        values = {
-            "excluded": f"{excluded:,}",
-            "total": f"{total:,}",
-            "share": f"{100 * excluded / total:.2g}",
-        }
-        sentences.append(Sentence(Statement.EXCLUDED, values))
-    return sentences
-
-
 @frozen
 class _ComparedVerdict:
     """Verdict on one series of another program.
@@ -323,29 +232,6 @@ def _make_claim(
     )
 
 
-def _select_region(decisions: Mapping[str, _BandDecision]) -> str:
-    """Return the first region with a difference, else with a reason, else the first region."""
-    with_difference = [
-        region for region, (decision, _) in decisions.items() if decision in ("better", "worse")
-    ]
-    with_reason = [region for region, (_, reason) in decisions.items() if reason]
-    return next(iter([*with_difference, *with_reason, *decisions]))
-
-
-def _is_counted(claim: Claim) -> bool:
-    """Return True if a gain over the acquired series counts.
-
-    A gain over a measured series of the same scan does not count because both share noise.
-    """
-    return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
-
-
-def _decide_difference(comparison: Comparison, margin: float) -> Decision:
-    """Return the decision on a difference; a detectable difference below the margin is "same"."""
-    is_small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
-    return "same" if is_small else comparison.decision
-
-
 def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> _BandDecision:
     """Decide whether a series is more accurate in the acquired band; if not, add the reason.
 
@@ -394,6 +280,21 @@ def _decide_beyond(
     return _BandDecision(band_difference)
 
 
+def _decide_difference(comparison: Comparison, margin: float) -> Decision:
+    """Return the decision on a difference; a detectable difference below the margin is "same"."""
+    is_small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
+    return "same" if is_small else comparison.decision
+
+
+def _select_region(decisions: Mapping[str, _BandDecision]) -> str:
+    """Return the first region with a difference, else with a reason, else the first region."""
+    with_difference = [
+        region for region, (decision, _) in decisions.items() if decision in ("better", "worse")
+    ]
+    with_reason = [region for region, (_, reason) in decisions.items() if reason]
+    return next(iter([*with_difference, *with_reason, *decisions]))
+
+
 def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
     """Combine the decisions on both bands into a status."""
     decided_claims = [claim for claim in claims if claim.decision is not None]
@@ -416,3 +317,102 @@ def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
     if "better" in decisions:
         return "more accurate"
     return "less accurate" if "worse" in decisions else "not more accurate"
+
+
+def _describe_bands(claims: Sequence[Claim], fwhm_mm: float, *, finer: bool) -> list[Sentence]:
+    """Return a sentence per frequency band, and the data that missing assessments require.
+
+    `finer` is False if the series is on the acquired grid.
+    """
+    sentences = []
+    requirements = []
+    for claim in claims:
+        if claim.kind == "beyond" and not finer:
+            sentences.append(Sentence(Statement.ON_ACQUIRED_GRID, series=claim.series))
+            continue
+        if claim.evidence is not None and claim.decision is not None:
+            sentences.append(_describe_band(claim, claim.evidence, claim.decision, fwhm_mm))
+        if claim.decision is None or (claim.holds and not _is_counted(claim)):
+            state = _REQUIREMENTS[claim.kind]
+            requirements.append(Sentence(state, series=claim.series))
+    return sentences + requirements
+
+
+def _describe_band(
+    claim: Claim, evidence: Evidence, decision: Decision, fwhm_mm: float
+) -> Sentence:
+    """Describe the accuracy of another program's series in one frequency band, with values.
+
+    `fwhm_mm` is the smoothing of the control at the same resolution (FWHM, mm).
+    """
+    region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
+    state = claim.why or (
+        _BEYOND_FINDINGS[decision] if claim.kind == "beyond" else Statement.WITHIN
+    )
+    if state is Statement.CONTRARY:
+        is_gain = claim.comparisons[0].row.value > 0
+        verb_phrase = DECISIONS["better" if is_gain else "worse"].verb_phrase
+    else:
+        verb_phrase = DECISIONS[decision].verb_phrase
+    finding = state.format(decision=verb_phrase, region=region_phrase)
+    if decision == "better" and claim.kind == "within" and fwhm_mm > 0:
+        finding = f"{finding}, also at the same resolution"
+    if decision == "better" and not _is_counted(claim):
+        finding = Statement.NOT_COUNTED.format(finding=finding)
+    value_texts = []
+    if (row := evidence.row(claim.series, claim.region)) is not None:
+        value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
+    value_texts += _difference_texts(claim, fwhm_mm)
+    return Sentence(
+        Statement.BAND,
+        {
+            "band": capitalize(BANDS[claim.kind]),
+            "finding": finding,
+            "values": ", ".join(value_texts),
+            "reference": evidence.reference.words,
+        },
+        series=claim.series,
+    )
+
+
+def _is_counted(claim: Claim) -> bool:
+    """Return True if a gain over the acquired series counts.
+
+    A gain over a measured series of the same scan does not count because both share noise.
+    """
+    return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
+
+
+def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
+    """Yield the differences from the acquired series and from the smoothed acquired series.
+
+    `fwhm_mm` is the smoothing of the control at the same resolution; the control is omitted if it
+    is not smoothed.
+    """
+    for comparison in claim.comparisons:
+        row = comparison.row
+        difference = value_text(row, "+.2f")
+        if row.minus != same_name(claim.series):
+            place = "" if row.region == claim.region else " in the brain"
+            yield f"{difference} over the acquired series{place}"
+        elif fwhm_mm > 0:
+            yield (
+                f"{difference} over the acquired series smoothed to about its resolution"
+                f" ({fwhm_mm:.1f} mm)"
+            )
+
+
+def _describe_position(facts: Mapping[str, object]) -> list[Sentence]:
+    """Return sentences on the position and coverage of another program's series."""
+    sentences = []
+    if facts.get("shift") and facts.get("frame") == AS_ACQUIRED:
+        sentences.append(Sentence(Statement.SHIFTED, {"shift": str(facts["shift"])}))
+    if excluded := int(str(facts.get("left_out", 0))):
+        total = int(str(facts["brain_voxels"]))
+        values = {
+            "excluded": f"{excluded:,}",
+            "total": f"{total:,}",
+            "share": f"{100 * excluded / total:.2g}",
+        }
+        sentences.append(Sentence(Statement.EXCLUDED, values))
+    return sentences

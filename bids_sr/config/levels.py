@@ -20,31 +20,6 @@ _MAP, _GROUP_LEVEL_STATS = ("t",), ("effect",)
 """Statistics of a map to look at, and those that the group level reads."""
 
 
-def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
-    """Return whether outputs stored from level `lowest` upward are stored at `level`."""
-    return _LEVELS.index(level) >= _LEVELS.index(lowest)
-
-
-def series_level(name: str, requested: Collection[str]) -> StorageLevel:
-    """Return the lowest level that stores a series.
-
-    The acquired series and the series of methods are always stored. Baselines that were not
-    requested and the measured series are only stored at the full level, because they can be
-    recomputed.
-
-    `requested` contains the names of the requested methods and baselines.
-    """
-    is_recomputable = name == MEASURED or (name in BASELINES and name not in requested)
-    return "full" if is_recomputable else "minimal"
-
-
-def _maps_level(name: str, requested: Collection[str]) -> StorageLevel:
-    """Return the lowest level that stores maps of a series; ``all`` requests all baselines."""
-    is_standard = name in (ACQUIRED, MEASURED, "bspline") or name not in BASELINES
-    is_requested = name in requested or ALL_BASELINES in requested
-    return "standard" if is_standard or is_requested else "full"
-
-
 @frozen
 class _StoredStats:
     """Statistics and thresholds (as in the settings) that are stored at a smoothing width."""
@@ -138,3 +113,28 @@ class StoredMaps:
             for width, outputs in self.outputs_of(series).items()
             if round(10 * (width - fwhm_mm)) == 0
         )
+
+
+def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
+    """Return whether outputs stored from level `lowest` upward are stored at `level`."""
+    return _LEVELS.index(level) >= _LEVELS.index(lowest)
+
+
+def _maps_level(name: str, requested: Collection[str]) -> StorageLevel:
+    """Return the lowest level that stores maps of a series; ``all`` requests all baselines."""
+    is_standard = name in (ACQUIRED, MEASURED, "bspline") or name not in BASELINES
+    is_requested = name in requested or ALL_BASELINES in requested
+    return "standard" if is_standard or is_requested else "full"
+
+
+def series_level(name: str, requested: Collection[str]) -> StorageLevel:
+    """Return the lowest level that stores a series.
+
+    The acquired series and the series of methods are always stored. Baselines that were not
+    requested and the measured series are only stored at the full level, because they can be
+    recomputed.
+
+    `requested` contains the names of the requested methods and baselines.
+    """
+    is_recomputable = name == MEASURED or (name in BASELINES and name not in requested)
+    return "full" if is_recomputable else "minimal"

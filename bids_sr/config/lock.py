@@ -98,14 +98,11 @@ def output_lock(
         yield
 
 
-def find_running(output_dir: Path) -> dict[str, str]:
-    """Return the runs that are working on an output directory, by ``sub-…`` or ``group``.
-
-    It takes `_BEAT_S` seconds if there are such runs, and `_LEASE_S` seconds if there are records
-    of stopped runs on other machines.
-    """
-    running = _select_running(_read_runs(output_dir / "logs" / _FOLDER))
-    return {name: str(run) for run in running.values() for name in run.names}
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders that are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # in use, or not empty
+            folder.rmdir()
 
 
 def _start(folders: Sequence[Path], run: _Run, stack: contextlib.ExitStack) -> None:
@@ -145,6 +142,20 @@ def _take_over(folders: Sequence[Path], run: _Run) -> None:
         )
 
 
+def _make_lock_error(runs: Mapping[Path, _Run], names: Sequence[str]) -> UsageError:
+    """Return the error that other runs process some of the names, with a remedy."""
+    common_names = [name for name in names if any(name in run.names for run in runs.values())]
+    leases = "; ".join(f"{lease}: {run}" for lease, run in runs.items())
+    return UsageError(
+        f"another run is working on {', '.join(common_names)}",
+        f"Two simultaneous runs would write to the same files. {leases}",
+        "wait until the other run has finished, or stop it, and then run the command"
+        " again. Other participants can be processed at the same time with"
+        " --participant-label. If you are sure that the other run is no longer running,"
+        " delete the lock file named above",
+    )
+
+
 def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
     """Wait until no other run is starting in this folder, and let others wait in the context."""
     while True:
@@ -153,36 +164,14 @@ def _acquire_start(folder: Path) -> contextlib.AbstractContextManager[object]:
             return _make_lease(folder / "start.lease").acquire(timeout=_START_S)
 
 
-def _make_lease(path: Path) -> "SoftFileLease":
-    """Return a lease that is not held yet."""
-    from filelock import SoftFileLease
+def find_running(output_dir: Path) -> dict[str, str]:
+    """Return the runs that are working on an output directory, by ``sub-…`` or ``group``.
 
-    return SoftFileLease(
-        path,
-        lease_duration=_LEASE_S,
-        heartbeat_interval=_BEAT_S,
-        on_compromise=_stop_this_run,
-        thread_local=False,
-    )
-
-
-def _stop_this_run(loss: "LeaseCompromise") -> None:
-    """Interrupt this process after the loss of its lease; called by the thread of the lease."""
-    _LOGGER.error(
-        "%s: this run has lost its lock (%s), so it stops. Run the command again to resume.",
-        loss.lock_file,
-        loss.reason,
-    )
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _read_runs(folder: Path) -> dict[Path, _Run]:
-    """Return the recorded runs, which may have stopped, by their leases."""
-    runs = {}
-    for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(TypeError):  # just removed, or damaged
-            runs[path.with_suffix(".lease")] = _Run(**read_json(path))
-    return runs
+    It takes `_BEAT_S` seconds if there are such runs, and `_LEASE_S` seconds if there are records
+    of stopped runs on other machines.
+    """
+    running = _select_running(_read_runs(output_dir / "logs" / _FOLDER))
+    return {name: str(run) for run in running.values() for name in run.names}
 
 
 def _select_running(runs: Mapping[Path, _Run]) -> dict[Path, _Run]:
@@ -233,22 +222,33 @@ def _read_beat(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _make_lock_error(runs: Mapping[Path, _Run], names: Sequence[str]) -> UsageError:
-    """Return the error that other runs process some of the names, with a remedy."""
-    common_names = [name for name in names if any(name in run.names for run in runs.values())]
-    leases = "; ".join(f"{lease}: {run}" for lease, run in runs.items())
-    return UsageError(
-        f"another run is working on {', '.join(common_names)}",
-        f"Two simultaneous runs would write to the same files. {leases}",
-        "wait until the other run has finished, or stop it, and then run the command"
-        " again. Other participants can be processed at the same time with"
-        " --participant-label. If you are sure that the other run is no longer running,"
-        " delete the lock file named above",
+def _make_lease(path: Path) -> "SoftFileLease":
+    """Return a lease that is not held yet."""
+    from filelock import SoftFileLease
+
+    return SoftFileLease(
+        path,
+        lease_duration=_LEASE_S,
+        heartbeat_interval=_BEAT_S,
+        on_compromise=_stop_this_run,
+        thread_local=False,
     )
 
 
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove the folders that are empty."""
-    for folder in folders:
-        with contextlib.suppress(OSError):  # in use, or not empty
-            folder.rmdir()
+def _stop_this_run(loss: "LeaseCompromise") -> None:
+    """Interrupt this process after the loss of its lease; called by the thread of the lease."""
+    _LOGGER.error(
+        "%s: this run has lost its lock (%s), so it stops. Run the command again to resume.",
+        loss.lock_file,
+        loss.reason,
+    )
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _read_runs(folder: Path) -> dict[Path, _Run]:
+    """Return the recorded runs, which may have stopped, by their leases."""
+    runs = {}
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(TypeError):  # just removed, or damaged
+            runs[path.with_suffix(".lease")] = _Run(**read_json(path))
+    return runs

@@ -70,6 +70,54 @@ def memory_gb(
     return min(gigabytes, slurm_gb)
 
 
+def _iterate_control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the control group directories of this process (both versions), from its own upward.
+
+    In a container, the path in ``/proc`` refers to the host, and only the root of the tree exists.
+    """
+    base = root / "sys/fs/cgroup"
+    for line in _read_lines(root / "proc/self/cgroup"):
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0":  # version 2
+            top = base / "unified" if (base / "unified").is_dir() else base
+        elif controller in controllers.split(","):
+            top = base / controllers if (base / controllers).is_dir() else base / controller
+        else:
+            continue
+        group = top / path.strip("/")
+        for folder in (group, *group.parents):
+            yield folder
+            if folder == top:
+                break
+
+
+def _read_numbers(path: Path, count: int) -> list[float | None]:
+    """Return the first numbers in a file; None for missing words and words such as ``max``."""
+    words = " ".join(_read_lines(path)).split()
+    return [_parse_number(words[index]) if index < len(words) else None for index in range(count)]
+
+
+def _read_page_cache(folder: Path) -> float:
+    """Return the reclaimable page cache (bytes) charged to a control group."""
+    counters = dict(
+        line.split()[:2] for line in _read_lines(folder / "memory.stat") if len(line.split()) == 2
+    )
+    for prefix in ("total_", ""):
+        if f"{prefix}inactive_file" in counters:
+            return sum(
+                float(counters.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active")
+            )
+    return 0.0
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a file, none if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether only SLURM limits the memory, so that shared memory counts for each process.
 
@@ -89,6 +137,21 @@ def _read_granted_gb(environ: Mapping[str, str]) -> float:
             or 1.0
         )
     return node_mib * 2**20 / 1e9 if node_mib else math.inf
+
+
+def _count_slurm_processors(environ: Mapping[str, str]) -> float | None:
+    """Return the processors per task of a SLURM job, or per node if unspecified."""
+    return _parse_number(environ.get("SLURM_CPUS_PER_TASK")) or _parse_number(
+        environ.get("SLURM_CPUS_ON_NODE")
+    )
+
+
+def _parse_number(text: str | None) -> float | None:
+    """Return a text as a number, None if it is not numeric."""
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
 
 
 def has_gpu(
@@ -117,66 +180,3 @@ def has_gpu(
     python = sys.executable or shutil.which("python3") or "python3"
     command = [python, "-c", _TORCH_QUERY]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _count_slurm_processors(environ: Mapping[str, str]) -> float | None:
-    """Return the processors per task of a SLURM job, or per node if unspecified."""
-    return _parse_number(environ.get("SLURM_CPUS_PER_TASK")) or _parse_number(
-        environ.get("SLURM_CPUS_ON_NODE")
-    )
-
-
-def _iterate_control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the control group directories of this process (both versions), from its own upward.
-
-    In a container, the path in ``/proc`` refers to the host, and only the root of the tree exists.
-    """
-    base = root / "sys/fs/cgroup"
-    for line in _read_lines(root / "proc/self/cgroup"):
-        hierarchy, controllers, path = line.split(":", 2)
-        if hierarchy == "0":  # version 2
-            top = base / "unified" if (base / "unified").is_dir() else base
-        elif controller in controllers.split(","):
-            top = base / controllers if (base / controllers).is_dir() else base / controller
-        else:
-            continue
-        group = top / path.strip("/")
-        for folder in (group, *group.parents):
-            yield folder
-            if folder == top:
-                break
-
-
-def _read_page_cache(folder: Path) -> float:
-    """Return the reclaimable page cache (bytes) charged to a control group."""
-    counters = dict(
-        line.split()[:2] for line in _read_lines(folder / "memory.stat") if len(line.split()) == 2
-    )
-    for prefix in ("total_", ""):
-        if f"{prefix}inactive_file" in counters:
-            return sum(
-                float(counters.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active")
-            )
-    return 0.0
-
-
-def _read_lines(path: Path) -> list[str]:
-    """Return the lines of a file, none if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
-def _read_numbers(path: Path, count: int) -> list[float | None]:
-    """Return the first numbers in a file; None for missing words and words such as ``max``."""
-    words = " ".join(_read_lines(path)).split()
-    return [_parse_number(words[index]) if index < len(words) else None for index in range(count)]
-
-
-def _parse_number(text: str | None) -> float | None:
-    """Return a text as a number, None if it is not numeric."""
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None

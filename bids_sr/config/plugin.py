@@ -127,24 +127,6 @@ class Plugin(OptionSection):
         return self.plugin != "MultiProc"
 
 
-def _split_arguments(text: str, plugin_file: Path) -> list[str]:
-    """Split arguments of sbatch as a shell does, or raise `UsageError`."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"sbatch_args in {plugin_file}: {error}") from error
-
-
-def _refuse_unknown(entries: dict[str, object], allowed: Sequence[str], path: Path) -> None:
-    """Raise `UsageError` for the first key of a plugin file that is not allowed."""
-    for name in entries:
-        if name not in allowed:
-            fix = suggest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
-            raise UsageError(
-                f"unknown key {name!r} in {path}", "the plugin does not have this setting", fix
-            )
-
-
 def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:
     """Raise `UsageError` for arguments of sbatch that the plugin sets, or that are not split."""
     for argument in arguments:
@@ -164,6 +146,24 @@ def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:
                 "each string is passed as a single argument and is not split at spaces",
                 f'write two strings, "{first_word}", "{value}"',
             )
+
+
+def _refuse_unknown(entries: dict[str, object], allowed: Sequence[str], path: Path) -> None:
+    """Raise `UsageError` for the first key of a plugin file that is not allowed."""
+    for name in entries:
+        if name not in allowed:
+            fix = suggest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
+            raise UsageError(
+                f"unknown key {name!r} in {path}", "the plugin does not have this setting", fix
+            )
+
+
+def _split_arguments(text: str, plugin_file: Path) -> list[str]:
+    """Split arguments of sbatch as a shell does, or raise `UsageError`."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"sbatch_args in {plugin_file}: {error}") from error
 
 
 def _read_template(text: str, plugin_file: Path) -> str:

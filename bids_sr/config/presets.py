@@ -13,11 +13,6 @@ from bids_sr.config.values import SettingError, suggest_name
 _PRESETS_DIR = boilerplate.HERE / "presets"
 
 
-def preset_names() -> tuple[str, ...]:
-    """Return the names of the presets in alphabetical order."""
-    return tuple(sorted(file.stem for file in _PRESETS_DIR.glob("*.toml")))
-
-
 def find_config_file(name: str) -> Path:
     """Return the file of a preset, or the path of a settings file.
 
@@ -32,3 +27,8 @@ def find_config_file(name: str) -> Path:
     reason = f"neither a file nor a preset has this name (presets: {', '.join(names)})"
     fix = suggest_name(name, names) or "check the path of the file, or choose one of the presets"
     raise SettingError("run.config_file", name, reason, fix)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the presets in alphabetical order."""
+    return tuple(sorted(file.stem for file in _PRESETS_DIR.glob("*.toml")))

@@ -15,6 +15,23 @@ _ID = "participant_id"  # column of the labels in a table of participants
 _MAX_BARE_GB = 2000  # a larger number without a unit is probably in MB
 
 
+class StoreMemory(argparse.Action):
+    """Action that stores a memory size in GB; ``--mem-mb`` takes bare numbers as MB."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        unit = "m" if option_string == "--mem-mb" else "g"
+        try:
+            setattr(namespace, self.dest, parse_gigabytes(str(values), unit))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
 def parse_gigabytes(text: str, unit: str = "g") -> float:
     """Return a memory size in GB.
 
@@ -35,23 +52,6 @@ def parse_gigabytes(text: str, unit: str = "g") -> float:
             f"{text} would be interpreted as {size:g} GB. Specify {text}M or {text}G instead."
         )
     return size
-
-
-class StoreMemory(argparse.Action):
-    """Action that stores a memory size in GB; ``--mem-mb`` takes bare numbers as MB."""
-
-    def __call__(
-        self,
-        _parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        unit = "m" if option_string == "--mem-mb" else "g"
-        try:
-            setattr(namespace, self.dest, parse_gigabytes(str(values), unit))
-        except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentError(self, str(error)) from error
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
@@ -89,6 +89,15 @@ def _read_label_file(file: str) -> str:
     return " ".join(row[column] for row in rows[1:] if len(row) > column)
 
 
+def check_folder(text: str) -> str:
+    """Return the text of a folder, or a word such as ``auto``; an empty text is an error.
+
+    ``./auto`` is a folder and not the word.
+    """
+    parse_path(text)
+    return text
+
+
 def parse_path(text: str) -> Path:
     """Return a path; an empty path is an error.
 
@@ -97,15 +106,6 @@ def parse_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the path must not be empty")
     return Path(text)
-
-
-def check_folder(text: str) -> str:
-    """Return the text of a folder, or a word such as ``auto``; an empty text is an error.
-
-    ``./auto`` is a folder and not the word.
-    """
-    parse_path(text)
-    return text
 
 
 def parse_named_file(text: str) -> str:
@@ -126,14 +126,6 @@ def parse_run_number(text: str) -> int:
             f"{text!r} is not a run number. Specify for example 1 or run-1."
         )
     return int(digits)
-
-
-def _parse_number(text: str, expected: str) -> float:
-    """Return a number, or raise `ArgumentTypeError` with a description of the valid forms."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a {expected}") from None
 
 
 def parse_widths(text: str) -> tuple[float, ...]:
@@ -172,3 +164,11 @@ def parse_fraction(text: str) -> float:
 def parse_frequency(text: str) -> float | None:
     """Return a cutoff frequency in Hz; ``none`` switches the filter off."""
     return None if text == "none" else _parse_number(text, "frequency in Hz or the word none")
+
+
+def _parse_number(text: str, expected: str) -> float:
+    """Return a number, or raise `ArgumentTypeError` with a description of the valid forms."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {expected}") from None

@@ -43,11 +43,6 @@ class _Option:
     parser_settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def _document(help: str) -> dict[str, object]:
-    """Return the field metadata that adds a help text to the docstring of the class."""
-    return {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
-
-
 def option(
     default: _T,
     flags: str = "",
@@ -130,10 +125,9 @@ def argument(flags: str, help: str, **parser_settings: object) -> Any:
     )
 
 
-def get_option(item: "Field[Any]") -> _Option:
-    """Return the properties with which a field was declared as an option."""
-    properties: _Option = item.metadata["option"]
-    return properties
+def _document(help: str) -> dict[str, object]:
+    """Return the field metadata that adds a help text to the docstring of the class."""
+    return {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
 
 
 class OptionSection:
@@ -148,26 +142,6 @@ class OptionSection:
             if "option" in item.metadata:
                 self._check_bounds(item.name, get_option(item))
         self._check()
-
-    def _where(self, name: str) -> str:
-        """Return the name of a setting in messages."""
-        return f"{type(self).__name__.lower()}.{name}"
-
-    def _set(self, name: str, value: object) -> None:
-        """Set a field of the frozen object, during initialization only."""
-        object.__setattr__(self, name, value)
-
-    def _check(self) -> None:
-        """Raise `SettingError` for invalid values of the right type; subclasses override it."""
-
-    def _need(self, condition: bool, name: str, reason: str) -> None:
-        """Raise `SettingError` for a setting unless a condition holds."""
-        if not condition:
-            value = getattr(self, name)
-            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            properties = get_option(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
-            fix = f"change the value. Description: {properties.help}"
-            raise SettingError(self._where(name), text, reason, fix)
 
     def _check_bounds(self, name: str, properties: _Option) -> None:
         """Raise `SettingError` if a number is out of bounds."""
@@ -184,10 +158,36 @@ class OptionSection:
                 are_within = all(is_within(number, bound) for number in numbers)
                 self._need(are_within, name, f"expected {relation} {bound}")
 
+    def _need(self, condition: bool, name: str, reason: str) -> None:
+        """Raise `SettingError` for a setting unless a condition holds."""
+        if not condition:
+            value = getattr(self, name)
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            properties = get_option(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
+            fix = f"change the value. Description: {properties.help}"
+            raise SettingError(self._where(name), text, reason, fix)
+
+    def _where(self, name: str) -> str:
+        """Return the name of a setting in messages."""
+        return f"{type(self).__name__.lower()}.{name}"
+
+    def _check(self) -> None:
+        """Raise `SettingError` for invalid values of the right type; subclasses override it."""
+
     def _remove_duplicates(self, *names: str) -> None:
         """Remove duplicates from settings with several values."""
         for name in names:
             self._set(name, tuple(dict.fromkeys(getattr(self, name))))
+
+    def _set(self, name: str, value: object) -> None:
+        """Set a field of the frozen object, during initialization only."""
+        object.__setattr__(self, name, value)
+
+
+def get_option(item: "Field[Any]") -> _Option:
+    """Return the properties with which a field was declared as an option."""
+    properties: _Option = item.metadata["option"]
+    return properties
 
 
 def is_label(text: str) -> bool:

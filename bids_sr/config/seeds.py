@@ -22,6 +22,8 @@ COMPONENTS = "components"
 _SPHERE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 _SeedPoint = tuple[float, float, float]
+DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
+N_COMPONENTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,6 @@ PREDEFINED = {
     )
 }
 """Predefined seeds by name."""
-DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
-N_COMPONENTS = 3
 
 
 def choose_seeds(
@@ -63,27 +63,6 @@ def choose_seeds(
     if not with_anat or texts == (COMPONENTS,):
         return ()
     return tuple(parse_seed(text, atlas) for text in texts)
-
-
-def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
-    """Return the names of the seeds of a run, or of its temporal components if there are no seeds.
-
-    >>> seed_names(choose_seeds(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
-    (('motor', 'hand'), 'component1')
-    """
-    return tuple(seed.name for seed in seeds) or tuple(
-        f"component{number}" for number in range(1, N_COMPONENTS + 1)
-    )
-
-
-def count_mapped(names: Collection[str]) -> int:
-    """Return how many contrasts of a run are mapped; components count only without others.
-
-    >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
-    (2, 1)
-    """
-    components = seed_names(())
-    return sum(name not in components for name in names) or len(names)
 
 
 @lru_cache
@@ -117,6 +96,19 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
     return seed
 
 
+def _find_atlas_seed(text: str, atlas: str) -> Seed | None:
+    """Return a seed of atlas labels, or None for text of another form."""
+    given_name, labels = split_named(text)
+    name = re.sub(r"[^A-Za-z0-9]", "", given_name or labels)
+    if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
+        return None
+    try:
+        seed_labels = region_labels(labels, atlas)
+    except ValueError:
+        return None
+    return Seed(name, labels=seed_labels) if seed_labels else None
+
+
 def _parse_sphere(text: str) -> Seed | None:
     """Return the sphere in a text ``NAME=x,y,z[,radius]`` (mm), or None for another text."""
     match = _SPHERE_FORM.fullmatch(text)
@@ -133,17 +125,25 @@ def _parse_sphere(text: str) -> Seed | None:
     return Seed(name, (x, y, z), radius[0] if radius else _DEFAULT_RADIUS_MM)
 
 
-def _find_atlas_seed(text: str, atlas: str) -> Seed | None:
-    """Return a seed of atlas labels, or None for text of another form."""
-    given_name, labels = split_named(text)
-    name = re.sub(r"[^A-Za-z0-9]", "", given_name or labels)
-    if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
-        return None
-    try:
-        seed_labels = region_labels(labels, atlas)
-    except ValueError:
-        return None
-    return Seed(name, labels=seed_labels) if seed_labels else None
+def count_mapped(names: Collection[str]) -> int:
+    """Return how many contrasts of a run are mapped; components count only without others.
+
+    >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
+    (2, 1)
+    """
+    components = seed_names(())
+    return sum(name not in components for name in names) or len(names)
+
+
+def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
+    """Return the names of the seeds of a run, or of its temporal components if there are no seeds.
+
+    >>> seed_names(choose_seeds(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
+    (('motor', 'hand'), 'component1')
+    """
+    return tuple(seed.name for seed in seeds) or tuple(
+        f"component{number}" for number in range(1, N_COMPONENTS + 1)
+    )
 
 
 def list_seed_names(atlas: str = AAL2) -> tuple[str, ...]:

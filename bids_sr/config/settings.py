@@ -174,33 +174,26 @@ class Settings:
         )
 
 
-def _resolve_resources(resources: dict[str, Any]) -> None:
-    """Fill in the values of the plugin file and of the machine."""
-    if resources["use_plugin"] is not None:
-        from bids_sr.config.plugin import Plugin
+def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
+    """Read a settings file as ``{group: {name: value}}``.
 
-        plugin = Plugin.from_file(resources["use_plugin"])
-        if not plugin.is_cluster:  # its settings are options as well
-            resources["use_plugin"] = None
-            resources["nprocs"] = resources["nprocs"] or plugin.n_procs
-            resources["mem_gb"] = resources["mem_gb"] or plugin.memory_gb
-    if resources["nprocs"] is None:
-        resources["nprocs"] = machine.processors()
-    # small batches train several times slower with two threads
-    if resources["omp_nthreads"] is None:
-        resources["omp_nthreads"] = 1
-
-
-def _sha256(content: bytes) -> str:
-    """Return the SHA-256 digest as hexadecimal digits."""
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
-
-
-def _absolute(path: Path) -> Path:
-    """Return an absolute path with the home directory expanded."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    With `reusable_only`, settings of the call that wrote the file (directories, identifier, dry
+    run) are omitted. Raises `UsageError` if the file cannot be read, is not valid TOML, or has an
+    unknown key.
+    """
+    tables = read_tables(path, "settings file")
+    for group, names in tables.items():
+        _check_keys(group, names, f"settings file {path}: ")
+    if not reusable_only:
+        return tables
+    return {
+        group: {
+            item.name: names[item.name]
+            for item in dataclasses.fields(get_type_hints(Settings)[group])
+            if item.name in names and not get_option(item).per_call
+        }
+        for group, names in tables.items()
+    }
 
 
 def _check_keys(group: str, names: object, source: str = "") -> None:
@@ -225,25 +218,55 @@ def _check_keys(group: str, names: object, source: str = "") -> None:
             raise UsageError(f"{source}{key}", "unknown setting", fix)
 
 
-def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
-    """Read a settings file as ``{group: {name: value}}``.
+def _absolute(path: Path) -> Path:
+    """Return an absolute path with the home directory expanded."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
-    With `reusable_only`, settings of the call that wrote the file (directories, identifier, dry
-    run) are omitted. Raises `UsageError` if the file cannot be read, is not valid TOML, or has an
-    unknown key.
+
+def _resolve_resources(resources: dict[str, Any]) -> None:
+    """Fill in the values of the plugin file and of the machine."""
+    if resources["use_plugin"] is not None:
+        from bids_sr.config.plugin import Plugin
+
+        plugin = Plugin.from_file(resources["use_plugin"])
+        if not plugin.is_cluster:  # its settings are options as well
+            resources["use_plugin"] = None
+            resources["nprocs"] = resources["nprocs"] or plugin.n_procs
+            resources["mem_gb"] = resources["mem_gb"] or plugin.memory_gb
+    if resources["nprocs"] is None:
+        resources["nprocs"] = machine.processors()
+    # small batches train several times slower with two threads
+    if resources["omp_nthreads"] is None:
+        resources["omp_nthreads"] = 1
+
+
+def analysis_digest(settings: Settings) -> str:
+    """Return twelve hexadecimal digits that are equal for settings with the same results.
+
+    The digits depend on methods, preprocessing, activation, evaluation, seed and `run.sloppy`, but
+    not on paths, data selection or machine. A model, weights or a region given as a file are
+    represented by their content.
     """
-    tables = read_tables(path, "settings file")
-    for group, names in tables.items():
-        _check_keys(group, names, f"settings file {path}: ")
-    if not reusable_only:
-        return tables
+    text = json.dumps(_result_settings(settings), sort_keys=True)
+    return _sha256(text.encode("utf-8"))[:12]
+
+
+def list_unused_settings(settings: Settings, used_names: Collection[str]) -> list[str]:
+    """Return changed settings of a level that uses only some settings, by section and name.
+
+    `used_names` are settings that the level uses, such as ``evaluation.margin``.
+    """
+    defaults = Settings(paths=settings.paths, selection=settings.selection)
+    return [name for name in differing_settings(defaults, settings) if name not in used_names]
+
+
+def differing_settings(settings: Settings, other_settings: Settings) -> dict[str, str]:
+    """Return the result-relevant settings that differ between two calls, as ``A and B``."""
+    first, second = _result_settings(settings), _result_settings(other_settings)
     return {
-        group: {
-            item.name: names[item.name]
-            for item in dataclasses.fields(get_type_hints(Settings)[group])
-            if item.name in names and not get_option(item).per_call
-        }
-        for group, names in tables.items()
+        key: f"{first.get(key)} and {second.get(key)}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
     }
 
 
@@ -294,31 +317,8 @@ def _to_comparable(value: object) -> Any:
     return value
 
 
-def analysis_digest(settings: Settings) -> str:
-    """Return twelve hexadecimal digits that are equal for settings with the same results.
+def _sha256(content: bytes) -> str:
+    """Return the SHA-256 digest as hexadecimal digits."""
+    import hashlib
 
-    The digits depend on methods, preprocessing, activation, evaluation, seed and `run.sloppy`, but
-    not on paths, data selection or machine. A model, weights or a region given as a file are
-    represented by their content.
-    """
-    text = json.dumps(_result_settings(settings), sort_keys=True)
-    return _sha256(text.encode("utf-8"))[:12]
-
-
-def differing_settings(settings: Settings, other_settings: Settings) -> dict[str, str]:
-    """Return the result-relevant settings that differ between two calls, as ``A and B``."""
-    first, second = _result_settings(settings), _result_settings(other_settings)
-    return {
-        key: f"{first.get(key)} and {second.get(key)}"
-        for key in sorted(first.keys() | second.keys())
-        if first.get(key) != second.get(key)
-    }
-
-
-def list_unused_settings(settings: Settings, used_names: Collection[str]) -> list[str]:
-    """Return changed settings of a level that uses only some settings, by section and name.
-
-    `used_names` are settings that the level uses, such as ``evaluation.margin``.
-    """
-    defaults = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing_settings(defaults, settings) if name not in used_names]
+    return hashlib.sha256(content).hexdigest()

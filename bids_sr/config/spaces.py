@@ -84,6 +84,21 @@ FSAVERAGE = Space(name="fsaverage", density="10k")
 _SURFACES = {str(space): space for space in (Space(name="fsnative"), FSAVERAGE)}
 
 
+def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
+    """Return all spaces in the texts of ``--output-spaces``; duplicates raise `ValueError`."""
+    spaces: list[Space] = []
+    for text in texts:
+        try:
+            spaces_of_text = list(_parse_space(text))
+        except ValueError as error:
+            raise ValueError(f"{text}: {error}") from None
+        for space in spaces_of_text:
+            if space in spaces:
+                raise ValueError(f"{text}: duplicate space {space}")
+            spaces.append(space)
+    return tuple(spaces)
+
+
 def _parse_space(text: str) -> Iterator[Space]:
     """Yield the spaces in a text, one per combination of cohort and resolution.
 
@@ -121,18 +136,3 @@ def _parse_space(text: str) -> Iterator[Space]:
     for cohort in labels["cohort"] or [""]:
         for resolution in labels["res"] or [""]:
             yield Space(name=name, resolution=resolution.lstrip("0") or resolution, cohort=cohort)
-
-
-def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
-    """Return all spaces in the texts of ``--output-spaces``; duplicates raise `ValueError`."""
-    spaces: list[Space] = []
-    for text in texts:
-        try:
-            spaces_of_text = list(_parse_space(text))
-        except ValueError as error:
-            raise ValueError(f"{text}: {error}") from None
-        for space in spaces_of_text:
-            if space in spaces:
-                raise ValueError(f"{text}: duplicate space {space}")
-            spaces.append(space)
-    return tuple(spaces)

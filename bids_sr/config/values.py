@@ -50,35 +50,6 @@ def read_tables(path: Path, kind: str, yaml: Sequence[str] = ()) -> dict[str, An
         raise UsageError(f"{kind} {path}", reason, fix) from error
 
 
-def suggest_name(name: str, names: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` with the known name most similar to `name`, or "".
-
-    >>> suggest_name("--smothing", ["--smoothing", "--roi"])
-    "did you mean '--smoothing'?"
-    >>> suggest_name("--run", ["--run-id", "--truth"])
-    "did you mean '--run-id'?"
-    >>> suggest_name("precentrla", ["Heschl_L", "Precentral_L"])
-    "did you mean 'Precentral_L'?"
-    >>> suggest_name("--notrack", ["--level", "--truth"])
-    ''
-    """
-    keyword = name.lstrip("-").lower()
-    known_names = {known_name.lstrip("-").lower(): known_name for known_name in names}
-    matches = []
-    if len(keyword) >= _MIN_KEYWORD_LENGTH:
-        endings = (f".{keyword}", f"-{keyword}")
-        matches = [
-            candidate
-            for candidate in known_names
-            if candidate.startswith(keyword) or candidate.endswith(endings)
-        ]
-    if len(matches) != 1:
-        from difflib import get_close_matches
-
-        matches = get_close_matches(keyword, list(known_names), n=1, cutoff=_MIN_SIMILARITY)
-    return f"did you mean {known_names[matches[0]]!r}?" if matches else ""
-
-
 def as_annotated(value: object, hint: object, setting: str) -> object:
     """Return `value` converted to the annotation `hint`.
 
@@ -135,6 +106,35 @@ def _as_choice(value: object, choices: Sequence[object], setting: str) -> object
     fix = suggest_name(str(value), names) or "choose one of these values"
     reason = f"the value must be one of {', '.join(names)}"
     raise SettingError(setting, repr(value), reason, fix)
+
+
+def suggest_name(name: str, names: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` with the known name most similar to `name`, or "".
+
+    >>> suggest_name("--smothing", ["--smoothing", "--roi"])
+    "did you mean '--smoothing'?"
+    >>> suggest_name("--run", ["--run-id", "--truth"])
+    "did you mean '--run-id'?"
+    >>> suggest_name("precentrla", ["Heschl_L", "Precentral_L"])
+    "did you mean 'Precentral_L'?"
+    >>> suggest_name("--notrack", ["--level", "--truth"])
+    ''
+    """
+    keyword = name.lstrip("-").lower()
+    known_names = {known_name.lstrip("-").lower(): known_name for known_name in names}
+    matches = []
+    if len(keyword) >= _MIN_KEYWORD_LENGTH:
+        endings = (f".{keyword}", f"-{keyword}")
+        matches = [
+            candidate
+            for candidate in known_names
+            if candidate.startswith(keyword) or candidate.endswith(endings)
+        ]
+    if len(matches) != 1:
+        from difflib import get_close_matches
+
+        matches = get_close_matches(keyword, list(known_names), n=1, cutoff=_MIN_SIMILARITY)
+    return f"did you mean {known_names[matches[0]]!r}?" if matches else ""
 
 
 def _parse_recipe_change(text: str, setting: str) -> RecipeChange:

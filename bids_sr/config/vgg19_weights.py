@@ -25,14 +25,6 @@ VGG19_HELP = (
 """Help of ``--vgg-weights``."""
 
 
-def installed_vgg19() -> Path:
-    """Return the path of the installed weights (.safetensors); the file need not exist."""
-    if custom_path := os.environ.get(VGG19_VARIABLE):
-        return Path(os.path.expanduser(custom_path))
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(cache), "bids-sr", VGG19_SOURCE).with_suffix(".safetensors")
-
-
 def find_vgg19(method: Method, recipe: str, user_file: Path | None) -> Path | None:
     """Return the VGG-19 weights that a training uses.
 
@@ -49,3 +41,11 @@ def find_vgg19(method: Method, recipe: str, user_file: Path | None) -> Path | No
     installed = installed_vgg19()
     is_published = recipe == "paper" and method_recipe.relies_on_vgg
     return installed if is_published and installed.is_file() else None
+
+
+def installed_vgg19() -> Path:
+    """Return the path of the installed weights (.safetensors); the file need not exist."""
+    if custom_path := os.environ.get(VGG19_VARIABLE):
+        return Path(os.path.expanduser(custom_path))
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(cache), "bids-sr", VGG19_SOURCE).with_suffix(".safetensors")

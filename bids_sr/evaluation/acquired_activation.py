@@ -34,6 +34,8 @@ _MIN_SLOPE, _MIN_R = 0.5, 0.5**0.5
 _MIN_VOXELS = 5
 _MIN_EXCESS = 10  # ratio of active voxels to the number that noise alone would make active
 _NOISE_SHARE = math.erfc(TRUE_T / math.sqrt(2))  # share of noise voxels with |t| > 4
+SLOPE, CORRELATION, FLAG = "acquired_slope", "acquired_r", "flag_lost_activation"
+"""Statistics of the comparison in the table of the evaluation."""
 
 
 @frozen
@@ -59,10 +61,6 @@ class KeptActivation:
         )
 
 
-SLOPE, CORRELATION, FLAG = "acquired_slope", "acquired_r", "flag_lost_activation"
-"""Statistics of the comparison in the table of the evaluation."""
-
-
 KeptByWidth = Mapping[float, KeptActivation]
 """Comparison of one contrast by smoothing (FWHM, mm)."""
 
@@ -70,6 +68,28 @@ KeptByWidth = Mapping[float, KeptActivation]
 def find_clearest(by_width: KeptByWidth) -> KeptActivation:
     """Return the comparison at the smoothing with the largest slope, if possible not lost."""
     return max(by_width.values(), key=lambda result: (not result.is_lost, result.slope))
+
+
+@frozen
+class LostActivation:
+    """Slope and correlation of a series that lost the activation of the acquired run.
+
+    They are those of the contrast with the smallest slope, at its best smoothing.
+    """
+
+    contrast: str
+    slope: float
+    r: float
+
+
+def write_lost_activation(series: str, lost: LostActivation) -> Sentence:
+    """Return a sentence on a series that lost the activation of the acquired run."""
+    values = {
+        "series": series,
+        "kept": kept_text(lost.slope, lost.r),
+        "contrast": lost.contrast,
+    }
+    return Sentence(Statement.LOST, values, series=series)
 
 
 def kept_text(slope: float, r: float) -> str:
@@ -95,18 +115,6 @@ def kept_rows(series: str, by_contrast: Mapping[str, KeptByWidth]) -> list[Metri
             n=activation.voxels,
         )
     ]
-
-
-@frozen
-class LostActivation:
-    """Slope and correlation of a series that lost the activation of the acquired run.
-
-    They are those of the contrast with the smallest slope, at its best smoothing.
-    """
-
-    contrast: str
-    slope: float
-    r: float
 
 
 def find_lost_activation(
@@ -138,16 +146,6 @@ def _find_worst_contrast(rows: Sequence[MetricRow], series: str) -> LostActivati
         slope=worst.value,
         r=correlations[worst.contrast, worst.fwhm_mm],
     )
-
-
-def write_lost_activation(series: str, lost: LostActivation) -> Sentence:
-    """Return a sentence on a series that lost the activation of the acquired run."""
-    values = {
-        "series": series,
-        "kept": kept_text(lost.slope, lost.r),
-        "contrast": lost.contrast,
-    }
-    return Sentence(Statement.LOST, values, series=series)
 
 
 def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:

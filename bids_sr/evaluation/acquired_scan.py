@@ -20,28 +20,6 @@ SLOPE, CORRELATION, FLAG = "acquired_scan_slope", "acquired_scan_r", "flag_alter
 """Statistics of the comparison in the table of the scans."""
 
 
-def compare_with_acquired_scan(
-    scan: Real, acquired: Real, mask: MaskArray, zooms: Sequence[float], acquired_mm: float
-) -> tuple[float, float]:
-    """Return slope and correlation of a scan with the acquired scan at the acquired resolution.
-
-    `acquired` is interpolated to the grid of `scan`, whose voxel size along each axis is `zooms`
-    (mm); `mask` selects the voxels of the comparison. All images are (X, Y, Z). `acquired_mm` is
-    the largest voxel size of the acquired scan. The slope is from the regression of the scan on
-    the acquired scan. Both values are 0 for a constant scan.
-    """
-    x, y = (
-        smooth(np.asarray(image, np.float32), zooms, acquired_mm)[mask].astype(np.float64)
-        for image in (acquired, scan)
-    )
-    x, y = x - x.mean(), y - y.mean()
-    energy = float(x @ x)
-    norm_product = float(np.sqrt(energy * (y @ y)))
-    slope = float(x @ y) / energy if energy else 0.0
-    r = float(x @ y) / norm_product if norm_product else 0.0
-    return slope, r
-
-
 def acquired_scan_rows(
     scans: Mapping[str, Mapping[str, Real]],
     acquired: Mapping[str, Real],
@@ -72,6 +50,28 @@ def acquired_scan_rows(
             )
         rows.append(MetricRow(series=series, statistic=FLAG, value=float(is_altered)))
     return rows
+
+
+def compare_with_acquired_scan(
+    scan: Real, acquired: Real, mask: MaskArray, zooms: Sequence[float], acquired_mm: float
+) -> tuple[float, float]:
+    """Return slope and correlation of a scan with the acquired scan at the acquired resolution.
+
+    `acquired` is interpolated to the grid of `scan`, whose voxel size along each axis is `zooms`
+    (mm); `mask` selects the voxels of the comparison. All images are (X, Y, Z). `acquired_mm` is
+    the largest voxel size of the acquired scan. The slope is from the regression of the scan on
+    the acquired scan. Both values are 0 for a constant scan.
+    """
+    x, y = (
+        smooth(np.asarray(image, np.float32), zooms, acquired_mm)[mask].astype(np.float64)
+        for image in (acquired, scan)
+    )
+    x, y = x - x.mean(), y - y.mean()
+    energy = float(x @ x)
+    norm_product = float(np.sqrt(energy * (y @ y)))
+    slope = float(x @ y) / energy if energy else 0.0
+    r = float(x @ y) / norm_product if norm_product else 0.0
+    return slope, r
 
 
 def altered_sentences(rows: Sequence[MetricRow]) -> list[str]:

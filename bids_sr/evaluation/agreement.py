@@ -123,14 +123,6 @@ class ComparedVoxels:
     comparisons: Sequence[BlockComparison]
 
 
-class _InnerProducts(NamedTuple):
-    """Inner products of block maps of a series and a reference: within, between, within."""
-
-    series: Float
-    cross: Float
-    target: Float
-
-
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of a method and a series that the method is compared with.
 
@@ -149,6 +141,14 @@ def _is_comparator(series: str, method: str) -> bool:
     if series == method or get_kind(series) == "measured":
         return False
     return not parse_series_name(series).variant or is_variant_of(series, (method,))
+
+
+class _InnerProducts(NamedTuple):
+    """Inner products of block maps of a series and a reference: within, between, within."""
+
+    series: Float
+    cross: Float
+    target: Float
 
 
 @frozen
@@ -211,28 +211,6 @@ class Reference:
         )
 
 
-def _compute_inner_products(first: Real, second: Real) -> Float:
-    """Return inner products (A, B) of centered maps.
-
-    Maps are the rows of `first` (A, N) and `second` (B, N); the mean over the N voxels is
-    subtracted from each map. Sums over chunks of voxels are in double precision.
-
-    >>> _compute_inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
-    array([[4.]])
-    """
-    products = np.zeros((len(first), len(second)))
-    n_voxels = first.shape[1]
-    # A rounding error of a mean only changes the products by its square.
-    first_mean, second_mean = (
-        maps @ np.full((n_voxels, 1), 1 / n_voxels, maps.dtype) for maps in (first, second)
-    )
-    for start in range(0, n_voxels, _CHUNK_VOXELS):
-        chunk = slice(start, start + _CHUNK_VOXELS)
-        centered = first[:, chunk] - first_mean
-        products += centered @ (centered if second is first else second[:, chunk] - second_mean).T
-    return products
-
-
 def _compute_statistics(
     comparison: BlockComparison,
     series_products: Float,
@@ -280,19 +258,26 @@ def _compute_statistics(
     }
 
 
-def _group_blocks(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
-    """Return groups of exchangeable blocks in one half, as indices of the blocks.
+def _compute_inner_products(first: Real, second: Real) -> Float:
+    """Return inner products (A, B) of centered maps.
 
-    Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
-    condition has a single block.
+    Maps are the rows of `first` (A, N) and `second` (B, N); the mean over the N voxels is
+    subtracted from each map. Sums over chunks of voxels are in double precision.
+
+    >>> _compute_inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
+    array([[4.]])
     """
-    by_condition: dict[str, list[int]] = {}
-    by_sign: dict[bool, list[int]] = {}
-    for index in np.flatnonzero(weights):
-        by_condition.setdefault(blocks[index].condition, []).append(int(index))
-        by_sign.setdefault(bool(weights[index] > 0), []).append(int(index))
-    has_single_block = any(len(indices) < 2 for indices in by_condition.values())
-    return list(by_sign.values()) if has_single_block else list(by_condition.values())
+    products = np.zeros((len(first), len(second)))
+    n_voxels = first.shape[1]
+    # A rounding error of a mean only changes the products by its square.
+    first_mean, second_mean = (
+        maps @ np.full((n_voxels, 1), 1 / n_voxels, maps.dtype) for maps in (first, second)
+    )
+    for start in range(0, n_voxels, _CHUNK_VOXELS):
+        chunk = slice(start, start + _CHUNK_VOXELS)
+        centered = first[:, chunk] - first_mean
+        products += centered @ (centered if second is first else second[:, chunk] - second_mean).T
+    return products
 
 
 def resample_weights(
@@ -318,66 +303,19 @@ def resample_weights(
     return resampled_weights
 
 
-def interval(values: Float) -> tuple[float, float]:
-    """Return the 95 % interval of a value (first element) from its resamples (other elements).
+def _group_blocks(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
+    """Return groups of exchangeable blocks in one half, as indices of the blocks.
 
-    Ends are NaN if there are no resamples or if a resample is not finite. See the docstring of
-    this module.
+    Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
+    condition has a single block.
     """
-    value = float(values[0])
-    samples = values[1:]
-    if not samples.size or not np.isfinite(values).all():
-        return math.nan, math.nan
-    low, high = np.quantile((samples - samples.mean()) / _BOOTSTRAP_STEP, [0.025, 0.975])
-    return value + float(low), value + float(high)
-
-
-class _ControlScores(NamedTuple):
-    """Scores of a denoised control, and the mean of the settings that were chosen, by key."""
-
-    scores: _ScoresByKey
-    mean_settings: dict[ComparisonKey, float]
-
-
-def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
-    """Score a denoised control at cross-validated settings, and return the mean settings.
-
-    Each comparison uses the setting that scores best in the *other* comparison. A control
-    therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
-    correlation for the correlation, by explained variance for statistics that depend on amplitude.
-    Scores have two ways each and are by setting (width in mm, or number of components).
-    """
-    scores: _ScoresByKey = {}
-    mean_settings: dict[ComparisonKey, float] = {}
-    settings = list(scores_by_setting)
-    for key in scores_by_setting[settings[0]]:
-        leading_key = key if key.statistic == "r" else key._replace(statistic="ev")
-        leading_scores = np.array(
-            [setting_scores[leading_key][:, 0] for setting_scores in scores_by_setting.values()]
-        )
-        if np.isfinite(leading_scores).all():
-            best_indices = leading_scores.argmax(axis=0)[::-1]
-            best_settings = [settings[index] for index in best_indices]
-            scores[key] = np.stack(
-                [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
-            )
-            mean_settings[key] = sum(best_settings) / len(best_settings)
-    return _ControlScores(scores, mean_settings)
-
-
-def _score_controls(
-    run: RunEffects, reference: Reference, bspline: Effects
-) -> dict[str, _ControlScores]:
-    """Return scores and settings of denoised controls of the B-spline series, by control."""
-    scores_by_control: dict[str, dict[float, _ScoresByKey]] = {}
-    for control, setting, betas in denoise_controls(bspline):
-        scores_by_control.setdefault(control, {})[setting] = reference.scores(
-            run.maps_by_band(betas, list(reference.targets))
-        )
-    return {
-        control: _cross_validate_settings(scores_by_setting)
-        for control, scores_by_setting in scores_by_control.items()
-    }
+    by_condition: dict[str, list[int]] = {}
+    by_sign: dict[bool, list[int]] = {}
+    for index in np.flatnonzero(weights):
+        by_condition.setdefault(blocks[index].condition, []).append(int(index))
+        by_sign.setdefault(bool(weights[index] > 0), []).append(int(index))
+    has_single_block = any(len(indices) < 2 for indices in by_condition.values())
+    return list(by_sign.values()) if has_single_block else list(by_condition.values())
 
 
 def agreement_rows(
@@ -438,19 +376,52 @@ def _add_controls(
         yield from _iterate_setting_rows(control, mean_settings)
 
 
-def _iterate_score_rows(
-    reference: Reference, scores_by_series: Mapping[str, _ScoresByKey]
-) -> Iterator[MetricRow]:
-    """Yield the scores of all series relative to a reference, and differences between series."""
-    for series, series_scores in scores_by_series.items():
-        for key, values in series_scores.items():
-            yield _make_row(reference, series, key, values.mean(axis=0))
-    for series, comparator in reference.select_pairs(list(scores_by_series)):
-        comparator_scores = scores_by_series[comparator]
-        for key, values in scores_by_series[series].items():
-            if key in comparator_scores:
-                differences = (values - comparator_scores[key]).mean(axis=0)
-                yield _make_row(reference, series, key, differences, minus=comparator)
+class _ControlScores(NamedTuple):
+    """Scores of a denoised control, and the mean of the settings that were chosen, by key."""
+
+    scores: _ScoresByKey
+    mean_settings: dict[ComparisonKey, float]
+
+
+def _score_controls(
+    run: RunEffects, reference: Reference, bspline: Effects
+) -> dict[str, _ControlScores]:
+    """Return scores and settings of denoised controls of the B-spline series, by control."""
+    scores_by_control: dict[str, dict[float, _ScoresByKey]] = {}
+    for control, setting, betas in denoise_controls(bspline):
+        scores_by_control.setdefault(control, {})[setting] = reference.scores(
+            run.maps_by_band(betas, list(reference.targets))
+        )
+    return {
+        control: _cross_validate_settings(scores_by_setting)
+        for control, scores_by_setting in scores_by_control.items()
+    }
+
+
+def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
+    """Score a denoised control at cross-validated settings, and return the mean settings.
+
+    Each comparison uses the setting that scores best in the *other* comparison. A control
+    therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
+    correlation for the correlation, by explained variance for statistics that depend on amplitude.
+    Scores have two ways each and are by setting (width in mm, or number of components).
+    """
+    scores: _ScoresByKey = {}
+    mean_settings: dict[ComparisonKey, float] = {}
+    settings = list(scores_by_setting)
+    for key in scores_by_setting[settings[0]]:
+        leading_key = key if key.statistic == "r" else key._replace(statistic="ev")
+        leading_scores = np.array(
+            [setting_scores[leading_key][:, 0] for setting_scores in scores_by_setting.values()]
+        )
+        if np.isfinite(leading_scores).all():
+            best_indices = leading_scores.argmax(axis=0)[::-1]
+            best_settings = [settings[index] for index in best_indices]
+            scores[key] = np.stack(
+                [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
+            )
+            mean_settings[key] = sum(best_settings) / len(best_settings)
+    return _ControlScores(scores, mean_settings)
 
 
 def _iterate_setting_rows(
@@ -471,6 +442,21 @@ def _iterate_setting_rows(
                 contrast=key.contrast,
                 region=key.region,
             )
+
+
+def _iterate_score_rows(
+    reference: Reference, scores_by_series: Mapping[str, _ScoresByKey]
+) -> Iterator[MetricRow]:
+    """Yield the scores of all series relative to a reference, and differences between series."""
+    for series, series_scores in scores_by_series.items():
+        for key, values in series_scores.items():
+            yield _make_row(reference, series, key, values.mean(axis=0))
+    for series, comparator in reference.select_pairs(list(scores_by_series)):
+        comparator_scores = scores_by_series[comparator]
+        for key, values in scores_by_series[series].items():
+            if key in comparator_scores:
+                differences = (values - comparator_scores[key]).mean(axis=0)
+                yield _make_row(reference, series, key, differences, minus=comparator)
 
 
 def _make_row(
@@ -501,3 +487,17 @@ def _make_row(
         upper=upper,
         n=reference.block_counts.get(key.contrast),
     )
+
+
+def interval(values: Float) -> tuple[float, float]:
+    """Return the 95 % interval of a value (first element) from its resamples (other elements).
+
+    Ends are NaN if there are no resamples or if a resample is not finite. See the docstring of
+    this module.
+    """
+    value = float(values[0])
+    samples = values[1:]
+    if not samples.size or not np.isfinite(values).all():
+        return math.nan, math.nan
+    low, high = np.quantile((samples - samples.mean()) / _BOOTSTRAP_STEP, [0.025, 0.975])
+    return value + float(low), value + float(high)

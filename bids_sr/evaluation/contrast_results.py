@@ -79,19 +79,6 @@ def has_values(results: Mapping[str, Mapping[str, ContrastResult]]) -> bool:
     )
 
 
-def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
-    """Return all contrasts of a series in the rows; `all` is first.
-
-    Pairs of contrasts, whose names are joined by +, are not contrasts.
-    """
-    contrasts = dict.fromkeys(
-        row.contrast
-        for row in rows
-        if row.series == series and row.contrast != MISSING and "+" not in row.contrast
-    )
-    return sorted(contrasts, key=rank_contrast)
-
-
 def collect_results(
     rows: Sequence[MetricRow], method: str, evidence: Evidence | None = None, reason: str = ""
 ) -> dict[str, ContrastResult]:
@@ -151,6 +138,19 @@ def _select_measured(
         ):
             selected.setdefault(row.contrast, {}).setdefault(row.region, row)
     return selected
+
+
+def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
+    """Return all contrasts of a series in the rows; `all` is first.
+
+    Pairs of contrasts, whose names are joined by +, are not contrasts.
+    """
+    contrasts = dict.fromkeys(
+        row.contrast
+        for row in rows
+        if row.series == series and row.contrast != MISSING and "+" not in row.contrast
+    )
+    return sorted(contrasts, key=rank_contrast)
 
 
 def _decide_region(test: DetailSupport, measured: MetricRow | None) -> RegionResult:

@@ -32,6 +32,27 @@ brain.
 _MAX_NAMED_CONTRASTS = 6  # contrasts that are named in a line of the verdict
 
 
+def plain_results(
+    results: Iterable[ContrastResult], acquired_text: str
+) -> list[dict[str, object]]:
+    """Return results as plain values for JSON, one mapping per contrast; None if undefined.
+
+    `acquired_text` is as in `describe_interpretation`.
+    """
+    return [
+        {
+            "contrast": result.contrast,
+            "map": result.map_contrast,
+            "interpretation": describe_interpretation(
+                result.active.state, result.brain.state, acquired_text
+            ),
+            "active": _convert_region(result.active),
+            "brain": _convert_region(result.brain),
+        }
+        for result in results
+    ]
+
+
 def describe_interpretation(active: SupportState, brain: SupportState, acquired_text: str) -> str:
     """Return in at most twelve words what may be interpreted in a contrast.
 
@@ -42,6 +63,36 @@ def describe_interpretation(active: SupportState, brain: SupportState, acquired_
         return _INTERPRETATIONS[brain]
     place = "" if brain == active else " in active voxels"
     return Statement.NO_DETAIL_FINER.format(size=acquired_text, state=active, place=place)
+
+
+def _convert_region(region: RegionResult) -> dict[str, object]:
+    """Return the result in one region as plain values for JSON.
+
+    If the detail was measured, the result of the test is included as well.
+    """
+    facts = _convert_values(region.state, region.row, region.reason)
+    if region.measured is not None:
+        facts["test"] = _convert_support(region.test)
+    return facts
+
+
+def _convert_support(support: DetailSupport) -> dict[str, object]:
+    """Return the result of the test in one region as plain values for JSON."""
+    return _convert_values(support.state, support.row, support.reason)
+
+
+def _convert_values(state: SupportState, row: MetricRow | None, reason: str) -> dict[str, object]:
+    """Return a state with its value, reference and reason as plain values for JSON."""
+    facts: dict[str, object] = {"state": state}
+    if row is not None:
+        values = {"explained_variance": row.value, "lower": row.lower, "upper": row.upper}
+        facts |= {
+            name: None if math.isnan(value) else round(value, 4) for name, value in values.items()
+        }
+        facts["reference"] = row.reference
+    if reason:
+        facts["reason"] = reason
+    return facts
 
 
 def write_contrast_lines(
@@ -166,54 +217,3 @@ def _list_places(by_contrast: Mapping[str, Sequence[str]]) -> str:
 def quote_contrast(contrast: str) -> str:
     """Return the name of a contrast for a sentence; `all` is in quotation marks."""
     return f"“{contrast}”" if contrast == "all" else contrast
-
-
-def plain_results(
-    results: Iterable[ContrastResult], acquired_text: str
-) -> list[dict[str, object]]:
-    """Return results as plain values for JSON, one mapping per contrast; None if undefined.
-
-    `acquired_text` is as in `describe_interpretation`.
-    """
-    return [
-        {
-            "contrast": result.contrast,
-            "map": result.map_contrast,
-            "interpretation": describe_interpretation(
-                result.active.state, result.brain.state, acquired_text
-            ),
-            "active": _convert_region(result.active),
-            "brain": _convert_region(result.brain),
-        }
-        for result in results
-    ]
-
-
-def _convert_region(region: RegionResult) -> dict[str, object]:
-    """Return the result in one region as plain values for JSON.
-
-    If the detail was measured, the result of the test is included as well.
-    """
-    facts = _convert_values(region.state, region.row, region.reason)
-    if region.measured is not None:
-        facts["test"] = _convert_support(region.test)
-    return facts
-
-
-def _convert_support(support: DetailSupport) -> dict[str, object]:
-    """Return the result of the test in one region as plain values for JSON."""
-    return _convert_values(support.state, support.row, support.reason)
-
-
-def _convert_values(state: SupportState, row: MetricRow | None, reason: str) -> dict[str, object]:
-    """Return a state with its value, reference and reason as plain values for JSON."""
-    facts: dict[str, object] = {"state": state}
-    if row is not None:
-        values = {"explained_variance": row.value, "lower": row.lower, "upper": row.upper}
-        facts |= {
-            name: None if math.isnan(value) else round(value, 4) for name, value in values.items()
-        }
-        facts["reference"] = row.reference
-    if reason:
-        facts["reason"] = reason
-    return facts

@@ -88,6 +88,27 @@ class ContrastSupport:
         return self.active.state
 
 
+def permits_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
+    """Return whether the tests of a run permit reliable voxels in the maps of a contrast.
+
+    Voxels can only be reliable if the detail of the contrast is recovered in active voxels, and if
+    the intervals were covered. None is returned if the coverage of the contrast was not measured.
+    For the parameters, see `classify_detail`.
+    """
+    rows = list(rows)
+    coverages = [
+        row.value for row in rows if (row.statistic, row.contrast) == (COVERAGE, contrast)
+    ]
+    if not coverages:
+        return None
+    is_recovered = any(
+        support.state == "recovered"
+        for support in classify_detail(rows, method).values()
+        if support.map_contrast == contrast
+    )
+    return min(coverages) >= MIN_COVERAGE and is_recovered
+
+
 def classify_detail(
     rows: Iterable[MetricRow], method: str, contrasts: Sequence[str] = (), fwhm_mm: float = 0.0
 ) -> dict[str, ContrastSupport]:
@@ -132,27 +153,6 @@ def classify_detail(
     return supports
 
 
-def permits_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
-    """Return whether the tests of a run permit reliable voxels in the maps of a contrast.
-
-    Voxels can only be reliable if the detail of the contrast is recovered in active voxels, and if
-    the intervals were covered. None is returned if the coverage of the contrast was not measured.
-    For the parameters, see `classify_detail`.
-    """
-    rows = list(rows)
-    coverages = [
-        row.value for row in rows if (row.statistic, row.contrast) == (COVERAGE, contrast)
-    ]
-    if not coverages:
-        return None
-    is_recovered = any(
-        support.state == "recovered"
-        for support in classify_detail(rows, method).values()
-        if support.map_contrast == contrast
-    )
-    return min(coverages) >= MIN_COVERAGE and is_recovered
-
-
 def _classify_region(
     rows: Sequence[MetricRow], region: str, smoothness: float, *, region_words: str
 ) -> DetailSupport:
@@ -186,6 +186,31 @@ def _classify_region(
     return DetailSupport(state="not testable" if reason else "recovered", row=row, reason=reason)
 
 
+def _explain_unsuitable_run(n_voxels: float, smoothness: float, region_words: str) -> str:
+    """Return why a run is not suitable for the test in a region; "" if it is suitable.
+
+    `smoothness` is the smoothness of the run (FWHM in voxels), NaN if it was not measured.
+    """
+    if smoothness > MAX_SMOOTHNESS:
+        return Statement.SMOOTH_RUN.format(fwhm=number(smoothness, ".1f"), limit=MAX_SMOOTHNESS)
+    if n_voxels < MIN_ACTIVE_VOXELS:
+        return Statement.FEW_VOXELS.format(
+            n=f"{n_voxels:.0f}", region=region_words, limit=MIN_ACTIVE_VOXELS
+        )
+    return ""
+
+
+def _is_above_0(lower: float, upper: float) -> bool | None:
+    """Return whether an interval of explained variance is above 0.
+
+    None is returned for a wide interval that contains 0, and for NaN, because data are missing.
+    """
+    if lower > 0:
+        return True
+    is_precise = upper <= 0 or (upper - lower) / 2 <= _MAX_HALF_WIDTH
+    return False if is_precise else None
+
+
 def _decide_in_region(
     rows: Sequence[MetricRow],
     statistic: str,
@@ -216,28 +241,3 @@ def _is_fine(lower: float, upper: float) -> bool | None:
     if lower > MIN_FINENESS:
         return True
     return False if upper < MIN_FINENESS else None
-
-
-def _is_above_0(lower: float, upper: float) -> bool | None:
-    """Return whether an interval of explained variance is above 0.
-
-    None is returned for a wide interval that contains 0, and for NaN, because data are missing.
-    """
-    if lower > 0:
-        return True
-    is_precise = upper <= 0 or (upper - lower) / 2 <= _MAX_HALF_WIDTH
-    return False if is_precise else None
-
-
-def _explain_unsuitable_run(n_voxels: float, smoothness: float, region_words: str) -> str:
-    """Return why a run is not suitable for the test in a region; "" if it is suitable.
-
-    `smoothness` is the smoothness of the run (FWHM in voxels), NaN if it was not measured.
-    """
-    if smoothness > MAX_SMOOTHNESS:
-        return Statement.SMOOTH_RUN.format(fwhm=number(smoothness, ".1f"), limit=MAX_SMOOTHNESS)
-    if n_voxels < MIN_ACTIVE_VOXELS:
-        return Statement.FEW_VOXELS.format(
-            n=f"{n_voxels:.0f}", region=region_words, limit=MIN_ACTIVE_VOXELS
-        )
-    return ""

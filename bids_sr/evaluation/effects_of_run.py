@@ -172,6 +172,68 @@ class RunEffects:
         return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
 
+def _make_signature(block: TaskBlock) -> tuple[object, ...]:
+    """Return properties that identify the same block in two files.
+
+    Times are rounded to milliseconds.
+    """
+    return (
+        block.condition,
+        block.half,
+        block.used,
+        tuple((round(onset, 3), round(duration, 3)) for onset, duration in block.events),
+    )
+
+
+def save_fine_effects(run: RunEffects, path: Path) -> Path:
+    """Write effects of all series beyond the acquired Nyquist frequency, cropped to the brain.
+
+    The contrast is ``all``, or ``all`` without conditions that cannot be split into halves, or
+    else the first that can. Effects are from all blocks of the run, in signal units.
+
+    Keys of the file are ``contrast``; ``affine`` of the crop; ``mask``; ``series``, the names of
+    all series; and ``beyond_NAME`` (X, Y, Z) for each of these series.
+    ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
+    """
+    mask = run.mask
+    contrast, block_weights = _select_contrast(run)
+    box = bounding_box(mask if mask.any() else np.ones_like(mask))
+    crop_affine = np.array(run.affine, dtype=np.float64)
+    crop_affine[:3, 3] += crop_affine[:3, :3] @ [extent.start for extent in box]
+    arrays: dict[str, Any] = {
+        "contrast": np.array(contrast),
+        "affine": crop_affine,
+        "mask": mask[box],
+    }
+    series_names = []
+    if block_weights is not None and max(run.factor) > 1:
+        files = list(run.files.values())
+        for file in files:
+            name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
+            effect = betas @ block_weights.astype(np.float32)
+            series_names.append(name)
+            arrays[f"beyond_{name}"] = beyond_nyquist(effect, run.factor)[box]
+    arrays["series"] = np.array(series_names, dtype=str)
+    with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
+        np.savez(stream, **arrays)
+    return path
+
+
+def _select_contrast(run: RunEffects) -> tuple[str, Float | None]:
+    """Return the split contrast of most conditions, or else the first, with block weights.
+
+    The weights are (B,). ("", None) is returned if no contrast can be split and estimated.
+    """
+    effects = run.load_first()
+    weights_by_contrast = {
+        name: block_weights
+        for name, split in split_contrasts(effects.blocks, run.contrasts).items()
+        if (block_weights := effects.run_weights(split.weights)) is not None
+    }
+    contrast = min(weights_by_contrast, key=rank_contrast, default="")
+    return contrast, weights_by_contrast.get(contrast)
+
+
 def resample_effects(
     effects: Effects, shape: tuple[int, ...], affine: Float
 ) -> tuple[str, Float32]:
@@ -211,65 +273,3 @@ def smooth_maps(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float
     return np.stack(
         [smooth(block_map, zooms, fwhm_mm) for block_map in np.moveaxis(betas, -1, 0)], axis=-1
     )
-
-
-def _make_signature(block: TaskBlock) -> tuple[object, ...]:
-    """Return properties that identify the same block in two files.
-
-    Times are rounded to milliseconds.
-    """
-    return (
-        block.condition,
-        block.half,
-        block.used,
-        tuple((round(onset, 3), round(duration, 3)) for onset, duration in block.events),
-    )
-
-
-def _select_contrast(run: RunEffects) -> tuple[str, Float | None]:
-    """Return the split contrast of most conditions, or else the first, with block weights.
-
-    The weights are (B,). ("", None) is returned if no contrast can be split and estimated.
-    """
-    effects = run.load_first()
-    weights_by_contrast = {
-        name: block_weights
-        for name, split in split_contrasts(effects.blocks, run.contrasts).items()
-        if (block_weights := effects.run_weights(split.weights)) is not None
-    }
-    contrast = min(weights_by_contrast, key=rank_contrast, default="")
-    return contrast, weights_by_contrast.get(contrast)
-
-
-def save_fine_effects(run: RunEffects, path: Path) -> Path:
-    """Write effects of all series beyond the acquired Nyquist frequency, cropped to the brain.
-
-    The contrast is ``all``, or ``all`` without conditions that cannot be split into halves, or
-    else the first that can. Effects are from all blocks of the run, in signal units.
-
-    Keys of the file are ``contrast``; ``affine`` of the crop; ``mask``; ``series``, the names of
-    all series; and ``beyond_NAME`` (X, Y, Z) for each of these series.
-    ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
-    """
-    mask = run.mask
-    contrast, block_weights = _select_contrast(run)
-    box = bounding_box(mask if mask.any() else np.ones_like(mask))
-    crop_affine = np.array(run.affine, dtype=np.float64)
-    crop_affine[:3, 3] += crop_affine[:3, :3] @ [extent.start for extent in box]
-    arrays: dict[str, Any] = {
-        "contrast": np.array(contrast),
-        "affine": crop_affine,
-        "mask": mask[box],
-    }
-    series_names = []
-    if block_weights is not None and max(run.factor) > 1:
-        files = list(run.files.values())
-        for file in files:
-            name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
-            effect = betas @ block_weights.astype(np.float32)
-            series_names.append(name)
-            arrays[f"beyond_{name}"] = beyond_nyquist(effect, run.factor)[box]
-    arrays["series"] = np.array(series_names, dtype=str)
-    with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
-        np.savez(stream, **arrays)
-    return path

@@ -42,6 +42,31 @@ _ACTIVE = "active"
 _MAIN_TENTHS = 40  # ten times the preferred |t| threshold of active voxels
 ACQUIRED_ACTIVE = "acquired40"
 """Region of voxels active in the acquired run, |t| > 4, on the high-resolution grid."""
+_BANDS: Mapping[AccuracyKind, str] = {
+    "function": "beyond",
+    "image": MISSING,
+    "within": "within",
+    "beyond": "beyond",
+}
+
+
+def is_below_zero(row: MetricRow) -> bool:
+    """Return whether an explained fraction is below 0, including its interval if there is one.
+
+    NaN is not below 0.
+    """
+    return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
+
+
+@frozen
+class Comparison:
+    """Difference between two series, and whether the first is better.
+
+    `decision` is "better", "same", "worse" or "unclear".
+    """
+
+    row: MetricRow
+    decision: Decision
 
 
 @frozen
@@ -72,81 +97,6 @@ STRONGEST: Mapping[AccuracyKind, tuple[_ReferenceKind, ...]] = {
     "beyond": (KNOWN, HALVES),
 }
 """References that can support a claim, the strongest first."""
-_BANDS: Mapping[AccuracyKind, str] = {
-    "function": "beyond",
-    "image": MISSING,
-    "within": "within",
-    "beyond": "beyond",
-}
-
-
-def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
-    """Return the decision that the 95 % interval of a difference supports; larger is better.
-
-    The decision is ``same`` if the interval lies within ± margin, even if it excludes 0; otherwise
-    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``. `lower` and `upper`
-    are NaN if there is no interval, and `margin`, the equivalence margin, is NaN if it is unknown.
-    """
-    if not (math.isfinite(lower) and math.isfinite(upper)):
-        return "unclear"
-    if -margin <= lower and upper <= margin:  # False if the margin is NaN
-        return "same"
-    if lower > 0:
-        return "better"
-    return "worse" if upper < 0 else "unclear"
-
-
-def is_below_zero(row: MetricRow) -> bool:
-    """Return whether an explained fraction is below 0, including its interval if there is one.
-
-    NaN is not below 0.
-    """
-    return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
-
-
-def parse_tenths(region: str) -> int:
-    """Return ten times the |t| threshold of an active region; 0 for other regions.
-
-    >>> parse_tenths("active40"), parse_tenths("active"), parse_tenths("brain")
-    (40, 0, 0)
-    """
-    prefix, tenths = region[: len(_ACTIVE)], region[len(_ACTIVE) :]
-    return int(tenths) if prefix == _ACTIVE and tenths.isdigit() else 0
-
-
-def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
-    """Return the region of active voxels and the brain, whichever are available.
-
-    Truly active voxels are preferred, then voxels active in the acquired run, then voxels with a
-    measured |t| above the threshold closest to 4. Active voxels come first because most of the
-    brain contains only noise. If neither is available, the first region is returned.
-
-    >>> main_regions(["brain", "roi", "active25", "active50"]), main_regions(["roi"])
-    (('active50', 'brain'), ('roi',))
-    >>> main_regions(["brain", "active40", "acquired40"])
-    ('acquired40', 'brain')
-    """
-    available = list(dict.fromkeys(regions))
-    active_regions = [
-        *(name for name in (_ACTIVE, ACQUIRED_ACTIVE) if name in available),
-        *sorted(
-            filter(parse_tenths, available),
-            key=lambda name: abs(parse_tenths(name) - _MAIN_TENTHS),
-        ),
-    ]
-    brain = [name for name in available if name == "brain"]
-    return tuple([*active_regions[:1], *brain] or available[:1])
-
-
-@frozen
-class Comparison:
-    """Difference between two series, and whether the first is better.
-
-    `decision` is "better", "same", "worse" or "unclear".
-    """
-
-    row: MetricRow
-    decision: Decision
 
 
 @frozen
@@ -259,37 +209,50 @@ class Evidence:
         return Comparison(row=row, decision=_decide(row.lower, row.upper, margin))
 
 
-@frozen
-class Claim:
-    """Claim about one series, and the decision that the evidence supports.
+def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
+    """Return the decision that the 95 % interval of a difference supports; larger is better.
 
-    `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
-    None if there is no reference. `why` is the reason why a difference does not count, or None.
+    The decision is ``same`` if the interval lies within ± margin, even if it excludes 0; otherwise
+    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``. `lower` and `upper`
+    are NaN if there is no interval, and `margin`, the equivalence margin, is NaN if it is unknown.
     """
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        return "unclear"
+    if -margin <= lower and upper <= margin:  # False if the margin is NaN
+        return "same"
+    if lower > 0:
+        return "better"
+    return "worse" if upper < 0 else "unclear"
 
-    kind: AccuracyKind
-    series: str
-    decision: Decision | None
-    comparisons: tuple[Comparison, ...] = ()
-    evidence: Evidence | None = None
-    region: str = MISSING
-    why: Statement | None = None
 
-    @property
-    def holds(self) -> bool | None:
-        """Whether the claim holds; None if it could not be decided."""
-        return None if self.decision is None else self.decision == "better"
+def find_strongest(
+    kind: AccuracyKind, rows: Sequence[MetricRow], series: Sequence[str]
+) -> Evidence | None:
+    """Return the evidence from the strongest available reference; None if there is no reference.
 
-    @property
-    def unbeaten(self) -> list[str]:
-        """Names of series that this series does not exceed."""
-        return list(
-            dict.fromkeys(
-                comparison.row.minus
-                for comparison in self.comparisons
-                if comparison.decision != "better"
-            )
-        )
+    For claims of function, evidence with intervals is preferred. A measured reference whose halves
+    share no detail has no values. Maps of this reference are then not used either, because their
+    detail is noise (`Evidence.no_detail`).
+    """
+    candidates = [
+        evidence
+        for reference in STRONGEST[kind]
+        if (evidence := _gather_evidence(kind, reference, rows, series)) is not None
+    ]
+    if not candidates:
+        return None
+    with_values = [evidence for evidence in candidates if evidence.has_values(series)]
+    if kind != "function":
+        return next(iter([*with_values, *candidates]))
+    is_noisy = any(
+        evidence.reference == HALVES for evidence in candidates if not evidence.has_values(series)
+    )
+    usable = [
+        evidence for evidence in with_values if not (is_noisy and evidence.reference == MAPS)
+    ]
+    with_intervals = [evidence for evidence in usable if evidence.has_intervals()]
+    strongest = next(iter([*with_intervals, *usable, *candidates]))
+    return replace(strongest, no_detail=is_noisy and strongest.reference != KNOWN)
 
 
 def _gather_evidence(
@@ -341,34 +304,71 @@ def _prefer_finite(rows: Sequence[MetricRow]) -> Sequence[MetricRow]:
     return [row for row in rows if math.isfinite(row.value)] or rows
 
 
-def find_strongest(
-    kind: AccuracyKind, rows: Sequence[MetricRow], series: Sequence[str]
-) -> Evidence | None:
-    """Return the evidence from the strongest available reference; None if there is no reference.
+def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
+    """Return the region of active voxels and the brain, whichever are available.
 
-    For claims of function, evidence with intervals is preferred. A measured reference whose halves
-    share no detail has no values. Maps of this reference are then not used either, because their
-    detail is noise (`Evidence.no_detail`).
+    Truly active voxels are preferred, then voxels active in the acquired run, then voxels with a
+    measured |t| above the threshold closest to 4. Active voxels come first because most of the
+    brain contains only noise. If neither is available, the first region is returned.
+
+    >>> main_regions(["brain", "roi", "active25", "active50"]), main_regions(["roi"])
+    (('active50', 'brain'), ('roi',))
+    >>> main_regions(["brain", "active40", "acquired40"])
+    ('acquired40', 'brain')
     """
-    candidates = [
-        evidence
-        for reference in STRONGEST[kind]
-        if (evidence := _gather_evidence(kind, reference, rows, series)) is not None
+    available = list(dict.fromkeys(regions))
+    active_regions = [
+        *(name for name in (_ACTIVE, ACQUIRED_ACTIVE) if name in available),
+        *sorted(
+            filter(parse_tenths, available),
+            key=lambda name: abs(parse_tenths(name) - _MAIN_TENTHS),
+        ),
     ]
-    if not candidates:
-        return None
-    with_values = [evidence for evidence in candidates if evidence.has_values(series)]
-    if kind != "function":
-        return next(iter([*with_values, *candidates]))
-    is_noisy = any(
-        evidence.reference == HALVES for evidence in candidates if not evidence.has_values(series)
-    )
-    usable = [
-        evidence for evidence in with_values if not (is_noisy and evidence.reference == MAPS)
-    ]
-    with_intervals = [evidence for evidence in usable if evidence.has_intervals()]
-    strongest = next(iter([*with_intervals, *usable, *candidates]))
-    return replace(strongest, no_detail=is_noisy and strongest.reference != KNOWN)
+    brain = [name for name in available if name == "brain"]
+    return tuple([*active_regions[:1], *brain] or available[:1])
+
+
+def parse_tenths(region: str) -> int:
+    """Return ten times the |t| threshold of an active region; 0 for other regions.
+
+    >>> parse_tenths("active40"), parse_tenths("active"), parse_tenths("brain")
+    (40, 0, 0)
+    """
+    prefix, tenths = region[: len(_ACTIVE)], region[len(_ACTIVE) :]
+    return int(tenths) if prefix == _ACTIVE and tenths.isdigit() else 0
+
+
+@frozen
+class Claim:
+    """Claim about one series, and the decision that the evidence supports.
+
+    `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
+    None if there is no reference. `why` is the reason why a difference does not count, or None.
+    """
+
+    kind: AccuracyKind
+    series: str
+    decision: Decision | None
+    comparisons: tuple[Comparison, ...] = ()
+    evidence: Evidence | None = None
+    region: str = MISSING
+    why: Statement | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the claim holds; None if it could not be decided."""
+        return None if self.decision is None else self.decision == "better"
+
+    @property
+    def unbeaten(self) -> list[str]:
+        """Names of series that this series does not exceed."""
+        return list(
+            dict.fromkeys(
+                comparison.row.minus
+                for comparison in self.comparisons
+                if comparison.decision != "better"
+            )
+        )
 
 
 def list_series(claims: Iterable[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
@@ -381,6 +381,19 @@ def was_applied(card: Mapping[str, object]) -> bool:
     held_out = card.get("held_out")
     model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
+
+
+def select_compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str]) -> list[MetricRow]:
+    """Remove differences from rows if either series is from a method that was not applied.
+
+    `not_applied` are the names of these methods.
+    """
+    return [
+        row
+        for row in rows
+        if row.minus == MISSING
+        or not any(derives_from(name, not_applied) for name in (row.series, row.minus))
+    ]
 
 
 def derives_from(series: str, not_applied: Sequence[str]) -> bool:
@@ -397,16 +410,3 @@ def select_applied(rows: Iterable[MetricRow], *, applied: bool = True) -> list[s
     `rows` are rows of the evaluation, including the verdict.
     """
     return [row.series for row in rows if row.statistic == APPLIED and (row.value > 0) == applied]
-
-
-def select_compared_rows(rows: Iterable[MetricRow], not_applied: Sequence[str]) -> list[MetricRow]:
-    """Remove differences from rows if either series is from a method that was not applied.
-
-    `not_applied` are the names of these methods.
-    """
-    return [
-        row
-        for row in rows
-        if row.minus == MISSING
-        or not any(derives_from(name, not_applied) for name in (row.series, row.minus))
-    ]

@@ -15,24 +15,6 @@ from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.resampling import sample_volume
 
 
-def jaccard(first: MaskArray, second: MaskArray) -> float:
-    """Return the Jaccard index of two masks of one shape; NaN if both are empty.
-
-    >>> jaccard(np.array([True, True, False]), np.array([False, True, True]))
-    0.3333333333333333
-    """
-    union_size = int((first | second).sum())
-    return int((first & second).sum()) / union_size if union_size else math.nan
-
-
-def mask_of_mean(mean: Real, affine: Float) -> MaskArray | None:
-    """Return the brain mask of a temporal mean image (X, Y, Z); None if no brain is found."""
-    try:
-        return brain_mask(np.asarray(mean), affine)
-    except MaskError:
-        return None
-
-
 def mask_rows(
     masks: Mapping[str, MaskArray | None], references: Mapping[str, Volume]
 ) -> list[MetricRow]:
@@ -51,6 +33,24 @@ def mask_rows(
                     series, {"mask_jaccard": value}, reference=reference, region="brain"
                 )
     return rows
+
+
+def jaccard(first: MaskArray, second: MaskArray) -> float:
+    """Return the Jaccard index of two masks of one shape; NaN if both are empty.
+
+    >>> jaccard(np.array([True, True, False]), np.array([False, True, True]))
+    0.3333333333333333
+    """
+    union_size = int((first | second).sum())
+    return int((first & second).sum()) / union_size if union_size else math.nan
+
+
+def mask_of_mean(mean: Real, affine: Float) -> MaskArray | None:
+    """Return the brain mask of a temporal mean image (X, Y, Z); None if no brain is found."""
+    try:
+        return brain_mask(np.asarray(mean), affine)
+    except MaskError:
+        return None
 
 
 def resample_mask(mask: MaskArray, affine: Float, grid: Volume) -> Volume:

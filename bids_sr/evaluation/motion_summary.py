@@ -12,23 +12,6 @@ large if its mean displacement or its share of moved volumes is at least this va
 """
 
 
-def motion_summary(displacement: Sequence[float]) -> tuple[float, float] | None:
-    """Return the mean framewise displacement (mm) and the share of volumes that moved.
-
-    >>> motion_summary([float("nan"), 0.2, 0.8])
-    (0.5, 0.5)
-
-    NaN values of `displacement` (framewise displacement in mm, per volume) are ignored. None is
-    returned if no value is finite.
-    """
-    finite = [value for value in displacement if math.isfinite(value)]
-    return (
-        (sum(finite) / len(finite), sum(value > MOVED_MM for value in finite) / len(finite))
-        if finite
-        else None
-    )
-
-
 def is_motion_large(displacement: Sequence[float]) -> bool:
     """Return True if the head moved so much that the verdict starts with it.
 
@@ -56,4 +39,21 @@ def describe_motion(displacement: Sequence[float], *, subject: str = "Head motio
         mean=f"{mean:.2f}",
         limit=f"{MOVED_MM:g}",
         share=number(share, ".0%"),
+    )
+
+
+def motion_summary(displacement: Sequence[float]) -> tuple[float, float] | None:
+    """Return the mean framewise displacement (mm) and the share of volumes that moved.
+
+    >>> motion_summary([float("nan"), 0.2, 0.8])
+    (0.5, 0.5)
+
+    NaN values of `displacement` (framewise displacement in mm, per volume) are ignored. None is
+    returned if no value is finite.
+    """
+    finite = [value for value in displacement if math.isfinite(value)]
+    return (
+        (sum(finite) / len(finite), sum(value > MOVED_MM for value in finite) / len(finite))
+        if finite
+        else None
     )

@@ -108,6 +108,231 @@ def read_flags(rows: Iterable[MetricRow]) -> list[Flag]:
     ]
 
 
+def artifact_flag(lowres: Real, degraded: Real, mask: MaskArray, head: MaskArray) -> Flag:
+    """Flag ghosts and disagreeing slices in the images of a pair.
+
+    Parameters
+    ----------
+    lowres : Real
+        Low-resolution image of the pair (3D).
+    degraded : Real
+        High-resolution image of the pair, downsampled to the same grid (3D).
+    mask : MaskArray
+        Voxels to compare, on that grid (3D, boolean).
+    head : MaskArray
+        Voxels with signal on that grid (3D, boolean).
+
+    Returns
+    -------
+    Flag
+        Flag of the pair; its text lists slices and ghosts.
+    """
+    reasons = []
+    if slices := _find_outlying_slices(_compute_slice_residuals(lowres, degraded, mask)):
+        reasons.append(
+            f"the images disagree in slices {', '.join(map(str, slices))} (numbered from 0)"
+        )
+    for name, image in (("low-resolution", lowres), ("high-resolution", degraded)):
+        share = _compute_ghost_share(image, head)
+        if share > _MAX_GHOST_SHARE:
+            reasons.append(f"the {name} image has a ghost with {100 * share:.0f} % of the signal")
+    text = (
+        f"In the T2* pair, {'; '.join(reasons)}."
+        if reasons
+        else "The images of the T2* pair agree in all slices, and no ghosts were detected."
+    )
+    return Flag(name="artifact", raised=bool(reasons), text=text)
+
+
+def _find_outlying_slices(residuals: Float) -> list[int]:
+    """Return the slices whose residual is far above the median residual of all slices.
+
+    `residuals` are relative to the mean signal, one value per slice; NaN if unknown. Slice numbers
+    are counted from 0. The result is empty if fewer than five residuals are known.
+    """
+    finite = residuals[np.isfinite(residuals)]
+    if len(finite) < _MIN_SLICES:
+        return []
+    median = float(np.median(finite))
+    robust_sd = _SD_PER_MAD * float(np.median(np.abs(finite - median)))
+    limit = max(median + _MAX_SLICE_SD * robust_sd, _MAX_SLICE_RATIO * median, _MIN_SLICE_LIMIT)
+    return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
+
+
+def _compute_slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
+    """Return the RMS difference between the images of a pair, per slice, over the mean signal.
+
+    The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
+    bad slice. `degraded` is the high-resolution image, downsampled to the grid of the
+    low-resolution image (X, Y, Z), and `mask` selects the voxels to compare on this grid. There is
+    one value per slice (Z,); NaN in slices with fewer than 20 voxels of the mask.
+    """
+    low, high = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
+    power = float((high[mask] ** 2).sum())
+    gain = float((low[mask] * high[mask]).sum()) / power if power else 0.0
+    difference = low - gain * high
+    mean = float(low[mask].mean())
+    residuals = np.full(low.shape[2], np.nan)
+    for k in range(low.shape[2]):
+        slice_mask = mask[:, :, k]
+        if slice_mask.sum() >= _MIN_VOXELS and mean > 0:
+            residuals[k] = np.sqrt(np.mean(difference[:, :, k][slice_mask] ** 2)) / mean
+    return residuals
+
+
+def _compute_ghost_share(image: Real, head: MaskArray) -> float:
+    """Return the amplitude of a ghost at half a field of view, relative to the head.
+
+    The amplitude is the mean background signal at half a field of view from the head minus the
+    mean of the remaining background, over the mean signal in the head. Because the phase-encoding
+    direction may be unknown, both in-plane axes are examined. The larger value of both axes is
+    returned. It is below 0 if the remaining background is brighter, and NaN if there is too little
+    background. The magnitude of `image` (X, Y, Z) is used, which must include background. `head`
+    selects the voxels of the head.
+    """
+    magnitude = np.abs(np.asarray(image, dtype=np.float64))
+    head_mean = float(magnitude[head].mean()) if head.any() else 0.0
+    shares = []
+    for axis in (0, 1):
+        shifted_head = np.roll(head, head.shape[axis] // 2, axis=axis)
+        ghost, background = shifted_head & ~head, ~shifted_head & ~head
+        if min(int(ghost.sum()), int(background.sum())) >= _MIN_VOXELS and head_mean > 0:
+            ghost_mean = float(magnitude[ghost].mean())
+            background_mean = float(magnitude[background].mean())
+            shares.append((ghost_mean - background_mean) / head_mean)
+    return max(shares, default=math.nan)
+
+
+def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
+    """Flag distortion: edges of boldref and high-resolution image are over half a voxel apart.
+
+    The limit is half an acquired voxel. If the rows already contain the flag, its value is kept
+    and only its text is regenerated. None if the distance was not measured.
+    """
+    values = {row.statistic: row.value for row in rows}
+    distance_mm = values.get("edge_mismatch", math.nan)
+    if not math.isfinite(distance_mm):
+        return None
+    limit_mm = acquired_mm / 2
+    text = (
+        f"The edges in the boldref and in the T2*-weighted image are {distance_mm:.1f} mm apart"
+        f" (limit: half an acquired voxel, {limit_mm:.1f} mm)."
+    )
+    return Flag(
+        name="distortion",
+        raised=bool(values.get("flag_distortion", distance_mm > limit_mm)),
+        text=text,
+    )
+
+
+def harm_flags(
+    evidence: Evidence | None, scores: Mapping[str, MetricRow], methods: Sequence[str]
+) -> list[Flag]:
+    """Flag methods whose added detail is wrong.
+
+    The flag is raised if a method's explained variance of a reference or its self-test score is
+    below 0. Methods without a known value have no flag. `evidence` is None if accuracy is unknown,
+    and `scores` are self-test scores by series.
+    """
+    if evidence is not None and evidence.reference == MAPS:
+        evidence = None  # correlations of maps do not show whether detail is wrong
+    flags = []
+    for method in methods:
+        rows = [scores[method]] if method in scores else []
+        if evidence is not None:
+            rows = [*evidence.select_finite_rows(method).values(), *rows]
+        if not rows:
+            continue
+        wrong_values = [_describe_wrong_detail(row) for row in rows if is_below_zero(row)]
+        text = (
+            f"The detail added by {method} is wrong ({'; '.join(wrong_values)})."
+            if wrong_values
+            else f"The detail added by {method} was not found to be wrong."
+        )
+        flags.append(Flag(name="harm", raised=bool(wrong_values), text=text, series=method))
+    return flags
+
+
+def _describe_wrong_detail(row: MetricRow) -> str:
+    """Return the value that is below 0, with its region and contrast or the name of its test."""
+    share = number(row.value, ".0%")
+    if row.statistic == SELF_TEST_SCORE:
+        return f"reduction in squared error in the self-test: {share}"
+    region_name = region_text(row.region)
+    return f"explained variance {share} in the contrast {row.contrast}, {region_name}"
+
+
+def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:
+    """Flag series that lost the activation of the acquired run.
+
+    The comparison with the acquired effect is by series, contrast and smoothing. The flag of a
+    series without contrasts is not evaluated.
+    """
+    flags = []
+    for series, by_contrast in kept_by_series.items():
+        clearest = {name: find_clearest(by_width) for name, by_width in by_contrast.items()}
+        losses = [
+            f"contrast {name}: {kept_text(result.slope, result.r)}"
+            for name, result in clearest.items()
+            if result.is_lost
+        ]
+        if losses:
+            text = f"Activation of the acquired run is lost in {series} ({'; '.join(losses)})."
+        elif by_contrast:
+            text = f"{series} preserves the activation of the acquired run."
+        else:
+            text = (
+                "The acquired run has too few active voxels to determine whether its activation"
+                f" is preserved in {series}."
+            )
+        raised = bool(losses) if by_contrast else None
+        flags.append(Flag(name=LOST_ACTIVATION, raised=raised, text=text, series=series))
+    return flags
+
+
+def activation_flags(
+    maps: Mapping[str, Real],
+    roi: MaskArray,
+    mask: MaskArray,
+    affine: Float,
+    fdr: Mapping[str, MaskArray] | None = None,
+) -> list[Flag]:
+    """Return quality-control flags on the correlation maps of the acquired series.
+
+    There are three flags per condition. Conditions without a correlation map are only tested for
+    broad activation, by their FDR regions.
+
+    Parameters
+    ----------
+    maps : Mapping[str, Real]
+        Correlation maps of the acquired series by condition (3D each).
+    roi : MaskArray
+        Voxels of the region of interest on the grid of the maps (3D, boolean).
+    mask : MaskArray
+        Voxels of the brain on the grid of the maps (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
+    fdr : Mapping[str, MaskArray] | None, optional
+        Regions active at FDR .05 by condition (3D each).
+
+    Returns
+    -------
+    list[Flag]
+        Flags by condition, raised or not.
+    """
+    flags = []
+    for contrast, cc in maps.items():
+        flags += [
+            _flag_undone_task(cc, roi, mask, contrast),
+            _flag_broad_activation(contrast, mask, cc=cc),
+            _flag_misplaced_region(cc, roi, mask, affine, contrast),
+        ]
+    for contrast, region in (fdr or {}).items():
+        if contrast not in maps:
+            flags.append(_flag_broad_activation(contrast, mask, fdr=region))
+    return flags
+
+
 def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag:
     """Flag a task that was not done: CC > .5 in the brain, but not in the region of interest.
 
@@ -202,228 +427,3 @@ def _flag_misplaced_region(
             f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."
         ),
     )
-
-
-def _compute_slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
-    """Return the RMS difference between the images of a pair, per slice, over the mean signal.
-
-    The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
-    bad slice. `degraded` is the high-resolution image, downsampled to the grid of the
-    low-resolution image (X, Y, Z), and `mask` selects the voxels to compare on this grid. There is
-    one value per slice (Z,); NaN in slices with fewer than 20 voxels of the mask.
-    """
-    low, high = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
-    power = float((high[mask] ** 2).sum())
-    gain = float((low[mask] * high[mask]).sum()) / power if power else 0.0
-    difference = low - gain * high
-    mean = float(low[mask].mean())
-    residuals = np.full(low.shape[2], np.nan)
-    for k in range(low.shape[2]):
-        slice_mask = mask[:, :, k]
-        if slice_mask.sum() >= _MIN_VOXELS and mean > 0:
-            residuals[k] = np.sqrt(np.mean(difference[:, :, k][slice_mask] ** 2)) / mean
-    return residuals
-
-
-def _find_outlying_slices(residuals: Float) -> list[int]:
-    """Return the slices whose residual is far above the median residual of all slices.
-
-    `residuals` are relative to the mean signal, one value per slice; NaN if unknown. Slice numbers
-    are counted from 0. The result is empty if fewer than five residuals are known.
-    """
-    finite = residuals[np.isfinite(residuals)]
-    if len(finite) < _MIN_SLICES:
-        return []
-    median = float(np.median(finite))
-    robust_sd = _SD_PER_MAD * float(np.median(np.abs(finite - median)))
-    limit = max(median + _MAX_SLICE_SD * robust_sd, _MAX_SLICE_RATIO * median, _MIN_SLICE_LIMIT)
-    return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
-
-
-def _compute_ghost_share(image: Real, head: MaskArray) -> float:
-    """Return the amplitude of a ghost at half a field of view, relative to the head.
-
-    The amplitude is the mean background signal at half a field of view from the head minus the
-    mean of the remaining background, over the mean signal in the head. Because the phase-encoding
-    direction may be unknown, both in-plane axes are examined. The larger value of both axes is
-    returned. It is below 0 if the remaining background is brighter, and NaN if there is too little
-    background. The magnitude of `image` (X, Y, Z) is used, which must include background. `head`
-    selects the voxels of the head.
-    """
-    magnitude = np.abs(np.asarray(image, dtype=np.float64))
-    head_mean = float(magnitude[head].mean()) if head.any() else 0.0
-    shares = []
-    for axis in (0, 1):
-        shifted_head = np.roll(head, head.shape[axis] // 2, axis=axis)
-        ghost, background = shifted_head & ~head, ~shifted_head & ~head
-        if min(int(ghost.sum()), int(background.sum())) >= _MIN_VOXELS and head_mean > 0:
-            ghost_mean = float(magnitude[ghost].mean())
-            background_mean = float(magnitude[background].mean())
-            shares.append((ghost_mean - background_mean) / head_mean)
-    return max(shares, default=math.nan)
-
-
-def artifact_flag(lowres: Real, degraded: Real, mask: MaskArray, head: MaskArray) -> Flag:
-    """Flag ghosts and disagreeing slices in the images of a pair.
-
-    Parameters
-    ----------
-    lowres : Real
-        Low-resolution image of the pair (3D).
-    degraded : Real
-        High-resolution image of the pair, downsampled to the same grid (3D).
-    mask : MaskArray
-        Voxels to compare, on that grid (3D, boolean).
-    head : MaskArray
-        Voxels with signal on that grid (3D, boolean).
-
-    Returns
-    -------
-    Flag
-        Flag of the pair; its text lists slices and ghosts.
-    """
-    reasons = []
-    if slices := _find_outlying_slices(_compute_slice_residuals(lowres, degraded, mask)):
-        reasons.append(
-            f"the images disagree in slices {', '.join(map(str, slices))} (numbered from 0)"
-        )
-    for name, image in (("low-resolution", lowres), ("high-resolution", degraded)):
-        share = _compute_ghost_share(image, head)
-        if share > _MAX_GHOST_SHARE:
-            reasons.append(f"the {name} image has a ghost with {100 * share:.0f} % of the signal")
-    text = (
-        f"In the T2* pair, {'; '.join(reasons)}."
-        if reasons
-        else "The images of the T2* pair agree in all slices, and no ghosts were detected."
-    )
-    return Flag(name="artifact", raised=bool(reasons), text=text)
-
-
-def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
-    """Flag distortion: edges of boldref and high-resolution image are over half a voxel apart.
-
-    The limit is half an acquired voxel. If the rows already contain the flag, its value is kept
-    and only its text is regenerated. None if the distance was not measured.
-    """
-    values = {row.statistic: row.value for row in rows}
-    distance_mm = values.get("edge_mismatch", math.nan)
-    if not math.isfinite(distance_mm):
-        return None
-    limit_mm = acquired_mm / 2
-    text = (
-        f"The edges in the boldref and in the T2*-weighted image are {distance_mm:.1f} mm apart"
-        f" (limit: half an acquired voxel, {limit_mm:.1f} mm)."
-    )
-    return Flag(
-        name="distortion",
-        raised=bool(values.get("flag_distortion", distance_mm > limit_mm)),
-        text=text,
-    )
-
-
-def harm_flags(
-    evidence: Evidence | None, scores: Mapping[str, MetricRow], methods: Sequence[str]
-) -> list[Flag]:
-    """Flag methods whose added detail is wrong.
-
-    The flag is raised if a method's explained variance of a reference or its self-test score is
-    below 0. Methods without a known value have no flag. `evidence` is None if accuracy is unknown,
-    and `scores` are self-test scores by series.
-    """
-    if evidence is not None and evidence.reference == MAPS:
-        evidence = None  # correlations of maps do not show whether detail is wrong
-    flags = []
-    for method in methods:
-        rows = [scores[method]] if method in scores else []
-        if evidence is not None:
-            rows = [*evidence.select_finite_rows(method).values(), *rows]
-        if not rows:
-            continue
-        wrong_values = [_describe_wrong_detail(row) for row in rows if is_below_zero(row)]
-        text = (
-            f"The detail added by {method} is wrong ({'; '.join(wrong_values)})."
-            if wrong_values
-            else f"The detail added by {method} was not found to be wrong."
-        )
-        flags.append(Flag(name="harm", raised=bool(wrong_values), text=text, series=method))
-    return flags
-
-
-def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]]) -> list[Flag]:
-    """Flag series that lost the activation of the acquired run.
-
-    The comparison with the acquired effect is by series, contrast and smoothing. The flag of a
-    series without contrasts is not evaluated.
-    """
-    flags = []
-    for series, by_contrast in kept_by_series.items():
-        clearest = {name: find_clearest(by_width) for name, by_width in by_contrast.items()}
-        losses = [
-            f"contrast {name}: {kept_text(result.slope, result.r)}"
-            for name, result in clearest.items()
-            if result.is_lost
-        ]
-        if losses:
-            text = f"Activation of the acquired run is lost in {series} ({'; '.join(losses)})."
-        elif by_contrast:
-            text = f"{series} preserves the activation of the acquired run."
-        else:
-            text = (
-                "The acquired run has too few active voxels to determine whether its activation"
-                f" is preserved in {series}."
-            )
-        raised = bool(losses) if by_contrast else None
-        flags.append(Flag(name=LOST_ACTIVATION, raised=raised, text=text, series=series))
-    return flags
-
-
-def _describe_wrong_detail(row: MetricRow) -> str:
-    """Return the value that is below 0, with its region and contrast or the name of its test."""
-    share = number(row.value, ".0%")
-    if row.statistic == SELF_TEST_SCORE:
-        return f"reduction in squared error in the self-test: {share}"
-    region_name = region_text(row.region)
-    return f"explained variance {share} in the contrast {row.contrast}, {region_name}"
-
-
-def activation_flags(
-    maps: Mapping[str, Real],
-    roi: MaskArray,
-    mask: MaskArray,
-    affine: Float,
-    fdr: Mapping[str, MaskArray] | None = None,
-) -> list[Flag]:
-    """Return quality-control flags on the correlation maps of the acquired series.
-
-    There are three flags per condition. Conditions without a correlation map are only tested for
-    broad activation, by their FDR regions.
-
-    Parameters
-    ----------
-    maps : Mapping[str, Real]
-        Correlation maps of the acquired series by condition (3D each).
-    roi : MaskArray
-        Voxels of the region of interest on the grid of the maps (3D, boolean).
-    mask : MaskArray
-        Voxels of the brain on the grid of the maps (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
-    fdr : Mapping[str, MaskArray] | None, optional
-        Regions active at FDR .05 by condition (3D each).
-
-    Returns
-    -------
-    list[Flag]
-        Flags by condition, raised or not.
-    """
-    flags = []
-    for contrast, cc in maps.items():
-        flags += [
-            _flag_undone_task(cc, roi, mask, contrast),
-            _flag_broad_activation(contrast, mask, cc=cc),
-            _flag_misplaced_region(cc, roi, mask, affine, contrast),
-        ]
-    for contrast, region in (fdr or {}).items():
-        if contrast not in maps:
-            flags.append(_flag_broad_activation(contrast, mask, fdr=region))
-    return flags

@@ -116,16 +116,29 @@ def make_map_reference(run: RunEffects) -> Reference | None:
     )
 
 
+def _iterate_acquired_active_voxels(
+    run: RunEffects,
+    comparisons: Mapping[str, Sequence[BlockComparison]],
+    origins: Mapping[str, str],
+) -> Iterator[ComparedVoxels]:
+    """Yield the voxels active in the acquired run, for each contrast with a t map of this run.
+
+    `origins` are names of t maps by contrast, if they differ from the name of the contrast.
+    """
+    for contrast, contrast_comparisons in comparisons.items():
+        map_name = origins.get(contrast, contrast)
+        if map_name in run.acquired_t:
+            t = np.abs(run.acquired_t[map_name])[run.mask]
+            yield ComparedVoxels(
+                name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, comparisons=contrast_comparisons
+            )
+
+
 def _pair_with_base_series(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of a series and the B-spline series, if this series exists."""
     if BASE_SERIES not in names:
         return []
     return [(name, BASE_SERIES) for name in names if name != BASE_SERIES]
-
-
-def _pair_methods(methods: Collection[str], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of `gain_pairs` whose first series is one of some methods."""
-    return [pair for pair in gain_pairs(names) if pair[0] in methods]
 
 
 def make_known_reference(
@@ -191,6 +204,11 @@ def make_known_reference(
     )
 
 
+def _pair_methods(methods: Collection[str], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of `gain_pairs` whose first series is one of some methods."""
+    return [pair for pair in gain_pairs(names) if pair[0] in methods]
+
+
 def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Reference | None:
     """Return the reference of another run: one half of its blocks, in the acquired band.
 
@@ -236,6 +254,27 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
     )
 
 
+def _count_blocks(block_weights: Float) -> int:
+    """Return the number of blocks with a weight, (B,) or (halves, B)."""
+    return int(np.count_nonzero(block_weights))
+
+
+def _iterate_regions_above(
+    effects: Effects,
+    block_weights: Float,
+    mask: MaskArray,
+    comparison: BlockComparison,
+    limits: Sequence[float],
+) -> Iterator[ComparedVoxels]:
+    """Yield the voxels with |t| above each limit in a sum of blocks; none if there is no t."""
+    if effects.smooth_variance is not None:
+        t = np.abs(effects.smooth_t(block_weights))[mask]
+        for limit in limits:
+            yield ComparedVoxels(
+                name=f"active{round(10 * limit)}", voxels=t > limit, comparisons=[comparison]
+            )
+
+
 def _make_targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[str, Float32]:
     """Return block maps of a reference by band.
 
@@ -258,42 +297,3 @@ def _iterate_fixed_regions(
                 for comparison in contrast_comparisons
             ],
         )
-
-
-def _iterate_acquired_active_voxels(
-    run: RunEffects,
-    comparisons: Mapping[str, Sequence[BlockComparison]],
-    origins: Mapping[str, str],
-) -> Iterator[ComparedVoxels]:
-    """Yield the voxels active in the acquired run, for each contrast with a t map of this run.
-
-    `origins` are names of t maps by contrast, if they differ from the name of the contrast.
-    """
-    for contrast, contrast_comparisons in comparisons.items():
-        map_name = origins.get(contrast, contrast)
-        if map_name in run.acquired_t:
-            t = np.abs(run.acquired_t[map_name])[run.mask]
-            yield ComparedVoxels(
-                name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, comparisons=contrast_comparisons
-            )
-
-
-def _iterate_regions_above(
-    effects: Effects,
-    block_weights: Float,
-    mask: MaskArray,
-    comparison: BlockComparison,
-    limits: Sequence[float],
-) -> Iterator[ComparedVoxels]:
-    """Yield the voxels with |t| above each limit in a sum of blocks; none if there is no t."""
-    if effects.smooth_variance is not None:
-        t = np.abs(effects.smooth_t(block_weights))[mask]
-        for limit in limits:
-            yield ComparedVoxels(
-                name=f"active{round(10 * limit)}", voxels=t > limit, comparisons=[comparison]
-            )
-
-
-def _count_blocks(block_weights: Float) -> int:
-    """Return the number of blocks with a weight, (B,) or (halves, B)."""
-    return int(np.count_nonzero(block_weights))

@@ -135,33 +135,6 @@ def gather_evidence(
     )
 
 
-def read_stored_evidence(verdict: VerdictFacts, rows: Sequence[MetricRow]) -> RunEvidence:
-    """Return the evidence of a finished run from its stored verdict and its evaluation.
-
-    The evidence has neither claims nor results. The reference and the contrast are those of the
-    comparisons in the verdict; if it has no comparisons, they are found in the same way as in the
-    run.
-    """
-    methods = select_applied(rows)
-    agreement_rows = rows
-    for sentence in verdict.get("sentences", ()):
-        if sentence.get("band") == "beyond":
-            columns = ("reference", "contrast", "fwhm_mm")
-            cells = tuple(sentence[name] for name in columns)
-            agreement_rows = [
-                row for row in rows if (row.reference, row.contrast, row.fwhm_mm) == cells
-            ]
-            break
-    evidence = RunEvidence(
-        methods=tuple(methods),
-        not_applied=tuple(verdict.get("not_applied", ())),
-        best=verdict.get("best", ""),
-        agreement=find_strongest("function", agreement_rows, methods),
-        flags=tuple(read_flags(rows)),
-    )
-    return replace(evidence, brain_rows=_select_brain_rows(rows, evidence.accuracy, methods))
-
-
 def _find_margins(evidence: Evidence | None, margin: float | None) -> dict[str, float]:
     """Return the equivalence margin in each region; `margin` is used in all regions if given."""
     if evidence is None:
@@ -329,6 +302,38 @@ def _collect_results(
     return collect_results(rows, method, evidence, self_test.reasons.get(method, "").rstrip("."))
 
 
+def _add_harm_flags(flags: Sequence[Flag], wrong_detail: Sequence[Flag]) -> tuple[Flag, ...]:
+    """Return all flags in the order of the report: wrong detail, then lost activation, last."""
+    return tuple(sorted([*flags, *wrong_detail], key=lambda flag: flag.name == LOST_ACTIVATION))
+
+
+def read_stored_evidence(verdict: VerdictFacts, rows: Sequence[MetricRow]) -> RunEvidence:
+    """Return the evidence of a finished run from its stored verdict and its evaluation.
+
+    The evidence has neither claims nor results. The reference and the contrast are those of the
+    comparisons in the verdict; if it has no comparisons, they are found in the same way as in the
+    run.
+    """
+    methods = select_applied(rows)
+    agreement_rows = rows
+    for sentence in verdict.get("sentences", ()):
+        if sentence.get("band") == "beyond":
+            columns = ("reference", "contrast", "fwhm_mm")
+            cells = tuple(sentence[name] for name in columns)
+            agreement_rows = [
+                row for row in rows if (row.reference, row.contrast, row.fwhm_mm) == cells
+            ]
+            break
+    evidence = RunEvidence(
+        methods=tuple(methods),
+        not_applied=tuple(verdict.get("not_applied", ())),
+        best=verdict.get("best", ""),
+        agreement=find_strongest("function", agreement_rows, methods),
+        flags=tuple(read_flags(rows)),
+    )
+    return replace(evidence, brain_rows=_select_brain_rows(rows, evidence.accuracy, methods))
+
+
 def _select_brain_rows(
     rows: Iterable[MetricRow], evidence: Evidence | None, methods: Sequence[str]
 ) -> dict[str, dict[str, MetricRow]]:
@@ -342,8 +347,3 @@ def _select_brain_rows(
         if is_in_brain and row.series in brain_rows and math.isfinite(row.value):
             brain_rows[row.series][row.contrast] = row
     return brain_rows
-
-
-def _add_harm_flags(flags: Sequence[Flag], wrong_detail: Sequence[Flag]) -> tuple[Flag, ...]:
-    """Return all flags in the order of the report: wrong detail, then lost activation, last."""
-    return tuple(sorted([*flags, *wrong_detail], key=lambda flag: flag.name == LOST_ACTIVATION))

@@ -27,28 +27,6 @@ MAX_THERMAL_NOISE = 0.0105
 (``benchmarks/results/gate.md``).
 """
 _MIN_SIZE_DIFFERENCE_MM = 1e-3
-
-
-class _AccuracyRanges(NamedTuple):
-    """Ranges of `sbl`'s explained variance above the acquired Nyquist frequency in real runs."""
-
-    # voxels active in the acquired run, and brain
-    active: str
-    brain: str
-    where: str  # runs and contrasts of these ranges
-
-
-EARLIER_ACCURACY: Mapping[bool, _AccuracyRanges] = {
-    False: _AccuracyRanges(
-        active="45 to 64 %", brain="−67 to 43 %", where="4 runs of 3 participants, all contrasts"
-    ),
-    True: _AccuracyRanges(
-        active="64 to 87 %",
-        brain="54 to 63 %",
-        where="4 runs of 3 participants, contrast of all events",
-    ),
-}
-"""Ranges without and with calibration (``benchmarks/results``: people_runs, people_contrasts)."""
 UNCALIBRATED_RANGE = "47 to 56 %"
 """Range of the calibrated contrast and runs in the same voxels, but without calibration."""
 
@@ -101,31 +79,6 @@ class SelfTestResults:
         return max(scored, key=lambda name: self.scores[name].value)
 
 
-def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
-    """Return self-test and acquired voxel sizes as text, for axes with different sizes.
-
-    None is returned if the sizes are unknown or equal.
-    """
-    tested_mm, acquired_mm = (
-        np.array(cast("Sequence[float]", facts.get(key, ()))) for key in ("from_mm", "to_mm")
-    )
-    differs = np.abs(tested_mm - acquired_mm) > _MIN_SIZE_DIFFERENCE_MM
-    if not differs.any():
-        return None
-    return _join_sizes(tested_mm[differs]), _join_sizes(acquired_mm[differs])
-
-
-def _join_sizes(sizes_mm: Float) -> str:
-    """Return voxel sizes as text; a single size if all axes have the same size."""
-    is_isotropic = np.ptp(sizes_mm) < _MIN_SIZE_DIFFERENCE_MM
-    return " × ".join(map(mm_text, sizes_mm[:1] if is_isotropic else sizes_mm))
-
-
-def _select_texts(facts_by_series: Mapping[str, Mapping[str, object]], key: str) -> dict[str, str]:
-    """Return one text of the facts by series; series without this text are omitted."""
-    return {name: str(facts[key]) for name, facts in facts_by_series.items() if facts.get(key)}
-
-
 def parse_self_test(
     rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None
 ) -> SelfTestResults:
@@ -150,3 +103,50 @@ def parse_self_test(
         calibrated=bool(facts.get("calibrated")),
         thermal_noise=float(cast("float", facts.get("thermal_noise", 0))),
     )
+
+
+def _select_texts(facts_by_series: Mapping[str, Mapping[str, object]], key: str) -> dict[str, str]:
+    """Return one text of the facts by series; series without this text are omitted."""
+    return {name: str(facts[key]) for name, facts in facts_by_series.items() if facts.get(key)}
+
+
+def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
+    """Return self-test and acquired voxel sizes as text, for axes with different sizes.
+
+    None is returned if the sizes are unknown or equal.
+    """
+    tested_mm, acquired_mm = (
+        np.array(cast("Sequence[float]", facts.get(key, ()))) for key in ("from_mm", "to_mm")
+    )
+    differs = np.abs(tested_mm - acquired_mm) > _MIN_SIZE_DIFFERENCE_MM
+    if not differs.any():
+        return None
+    return _join_sizes(tested_mm[differs]), _join_sizes(acquired_mm[differs])
+
+
+def _join_sizes(sizes_mm: Float) -> str:
+    """Return voxel sizes as text; a single size if all axes have the same size."""
+    is_isotropic = np.ptp(sizes_mm) < _MIN_SIZE_DIFFERENCE_MM
+    return " × ".join(map(mm_text, sizes_mm[:1] if is_isotropic else sizes_mm))
+
+
+class _AccuracyRanges(NamedTuple):
+    """Ranges of `sbl`'s explained variance above the acquired Nyquist frequency in real runs."""
+
+    # voxels active in the acquired run, and brain
+    active: str
+    brain: str
+    where: str  # runs and contrasts of these ranges
+
+
+EARLIER_ACCURACY: Mapping[bool, _AccuracyRanges] = {
+    False: _AccuracyRanges(
+        active="45 to 64 %", brain="−67 to 43 %", where="4 runs of 3 participants, all contrasts"
+    ),
+    True: _AccuracyRanges(
+        active="64 to 87 %",
+        brain="54 to 63 %",
+        where="4 runs of 3 participants, contrast of all events",
+    ),
+}
+"""Ranges without and with calibration (``benchmarks/results``: people_runs, people_contrasts)."""

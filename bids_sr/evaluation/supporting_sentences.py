@@ -129,21 +129,6 @@ def write_comparison(comparison: Comparison) -> Sentence:
     return Sentence(state, values, row=row, decision=decision)
 
 
-def write_specificity(claim: Claim) -> list[Sentence]:
-    """Return whether a gain is specific to this participant's data, [] without a control."""
-    if claim.holds is None:
-        return []
-    values = {
-        "series": claim.series,
-        "causes": enumerate_unique(
-            (NEGATIVE_CONTROLS[name].cause for name in claim.unbeaten), "or"
-        ),
-        "controls": enumerate_unique(claim.unbeaten),
-    }
-    state = Statement.SPECIFIC if claim.holds else Statement.NOT_SPECIFIC
-    return [Sentence(state, values, series=claim.series)]
-
-
 def write_controls(claim: Claim) -> list[Sentence]:
     """Return whether a gain is specific, followed by the controls that were not run.
 
@@ -159,6 +144,21 @@ def write_controls(claim: Claim) -> list[Sentence]:
     return sentences
 
 
+def write_specificity(claim: Claim) -> list[Sentence]:
+    """Return whether a gain is specific to this participant's data, [] without a control."""
+    if claim.holds is None:
+        return []
+    values = {
+        "series": claim.series,
+        "causes": enumerate_unique(
+            (NEGATIVE_CONTROLS[name].cause for name in claim.unbeaten), "or"
+        ),
+        "controls": enumerate_unique(claim.unbeaten),
+    }
+    state = Statement.SPECIFIC if claim.holds else Statement.NOT_SPECIFIC
+    return [Sentence(state, values, series=claim.series)]
+
+
 def write_self_test(self_test: SelfTestResults, methods: Collection[str]) -> list[Sentence]:
     """Return sentences on the self-test of methods and on their calibrations."""
     sentences = [
@@ -169,19 +169,6 @@ def write_self_test(self_test: SelfTestResults, methods: Collection[str]) -> lis
             values = {"series": name, "result": result}
             sentences.append(Sentence(Statement.CALIBRATION, values, series=name))
     return [*sentences, *list_untested(self_test, methods)]
-
-
-def list_untested(self_test: SelfTestResults, methods: Iterable[str]) -> list[Sentence]:
-    """Return the reason for each method that was not included in the self-test."""
-    return [
-        Sentence(
-            Statement.NOT_SELF_TESTED,
-            {"series": name, "test": self_test.test_text, "reason": reason.rstrip(".")},
-            series=name,
-        )
-        for name in methods
-        if (reason := self_test.reasons.get(name))
-    ]
 
 
 def describe_self_test(self_test: SelfTestResults, method: str) -> Sentence:
@@ -201,3 +188,16 @@ def describe_self_test(self_test: SelfTestResults, method: str) -> Sentence:
         ),
     }
     return Sentence(Statement.SELF_TEST, values, row=row)
+
+
+def list_untested(self_test: SelfTestResults, methods: Iterable[str]) -> list[Sentence]:
+    """Return the reason for each method that was not included in the self-test."""
+    return [
+        Sentence(
+            Statement.NOT_SELF_TESTED,
+            {"series": name, "test": self_test.test_text, "reason": reason.rstrip(".")},
+            series=name,
+        )
+        for name in methods
+        if (reason := self_test.reasons.get(name))
+    ]

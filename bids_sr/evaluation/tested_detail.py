@@ -105,6 +105,23 @@ def iterate_tested_detail(
         yield from iterate_detail_of_halves(half_effects, factor)
 
 
+class _Halves(NamedTuple):
+    """Effect in both halves, in one band of spatial frequencies, (x, y, z) each.
+
+    `estimates` are from the reconstructed data and `targets` from the acquired data.
+    """
+
+    estimates: Sequence[Real]
+    targets: Sequence[Real]
+
+    def select_above(self, factor: Factor) -> "_Halves":
+        """Return the effects above the Nyquist frequency of a run downsampled by `factor`."""
+        estimates, targets = (
+            [beyond_nyquist(effect, factor) for effect in effects] for effects in self
+        )
+        return _Halves(estimates, targets)
+
+
 def iterate_detail_of_halves(half_effects: HalfEffects, factor: Factor) -> Iterator[MetricRow]:
     """Yield the explained variance of the detail of one contrast, in active voxels and the brain.
 
@@ -136,23 +153,6 @@ def iterate_detail_of_halves(half_effects: HalfEffects, factor: Factor) -> Itera
                 fwhm_mm=width,
             )
             yield from _iterate_region_rows(row, detail, upper_detail, voxels, factor)
-
-
-class _Halves(NamedTuple):
-    """Effect in both halves, in one band of spatial frequencies, (x, y, z) each.
-
-    `estimates` are from the reconstructed data and `targets` from the acquired data.
-    """
-
-    estimates: Sequence[Real]
-    targets: Sequence[Real]
-
-    def select_above(self, factor: Factor) -> "_Halves":
-        """Return the effects above the Nyquist frequency of a run downsampled by `factor`."""
-        estimates, targets = (
-            [beyond_nyquist(effect, factor) for effect in effects] for effects in self
-        )
-        return _Halves(estimates, targets)
 
 
 class _Ratio(NamedTuple):
@@ -200,15 +200,33 @@ def _iterate_region_rows(
     yield row
 
 
+def _compute_frequency_share(factor: Factor) -> float:
+    """Return the fraction of spatial frequencies that are above the Nyquist limit of a factor."""
+    return 1 - 1 / math.prod(factor)
+
+
 def _compute_middle_factor(factor: Factor) -> Factor:
     """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
     x, y, z = (2 * axis_factor / (axis_factor + 1) for axis_factor in factor)
     return x, y, z
 
 
-def _compute_frequency_share(factor: Factor) -> float:
-    """Return the fraction of spatial frequencies that are above the Nyquist limit of a factor."""
-    return 1 - 1 / math.prod(factor)
+def _compute_explained_variance(
+    halves: _Halves, voxels: MaskArray, *, extra_sd: float = 0.0
+) -> _Ratio:
+    """Return the explained variance of an effect in a region (x, y, z).
+
+    `extra_sd` is added in quadrature to the standard error over slices.
+    """
+    first_estimate, second_estimate = (_center(image, voxels) for image in halves.estimates)
+    first_target, second_target = (_center(image, voxels) for image in halves.targets)
+    shared = first_estimate * second_target + second_estimate * first_target
+    explained = shared - (first_estimate**2 + second_estimate**2) / 2
+    return _divide_sums(
+        _sum_over_slices(explained, voxels),
+        _sum_over_slices(first_target * second_target, voxels),
+        extra_sd=extra_sd,
+    )
 
 
 def _compute_density_ratio(
@@ -233,33 +251,15 @@ def _compute_density_ratio(
     return _divide_sums(energies / white_ratio, lower_energies)
 
 
-def _compute_explained_variance(
-    halves: _Halves, voxels: MaskArray, *, extra_sd: float = 0.0
-) -> _Ratio:
-    """Return the explained variance of an effect in a region (x, y, z).
-
-    `extra_sd` is added in quadrature to the standard error over slices.
-    """
-    first_estimate, second_estimate = (_center(image, voxels) for image in halves.estimates)
-    first_target, second_target = (_center(image, voxels) for image in halves.targets)
-    shared = first_estimate * second_target + second_estimate * first_target
-    explained = shared - (first_estimate**2 + second_estimate**2) / 2
-    return _divide_sums(
-        _sum_over_slices(explained, voxels),
-        _sum_over_slices(first_target * second_target, voxels),
-        extra_sd=extra_sd,
-    )
+def _sum_over_slices(image: Float, voxels: MaskArray) -> Float:
+    """Return the sum of an image (x, y, z) in each slice of a region (n_slices,)."""
+    sums: Float = image.sum(axis=(0, 1))[voxels.any(axis=(0, 1))]
+    return sums
 
 
 def _center(image: Real, voxels: MaskArray) -> Float:
     """Subtract the mean over the voxels of a region; other voxels are set to 0."""
     return np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
-
-
-def _sum_over_slices(image: Float, voxels: MaskArray) -> Float:
-    """Return the sum of an image (x, y, z) in each slice of a region (n_slices,)."""
-    sums: Float = image.sum(axis=(0, 1))[voxels.any(axis=(0, 1))]
-    return sums
 
 
 def _divide_sums(numerators: Float, denominators: Float, *, extra_sd: float = 0.0) -> _Ratio:
@@ -288,11 +288,6 @@ def _divide_sums(numerators: Float, denominators: Float, *, extra_sd: float = 0.
     )
 
 
-def _compute_quantile(n_slices: int, probability: float) -> float:
-    """Return a quantile of Student's t for a standard error over slices."""
-    return float(stats.t.ppf(probability, n_slices - 1))
-
-
 def compute_one_sided_limits(row: MetricRow) -> tuple[float, float]:
     """Return both limits of one-sided 95 % intervals of a row with a two-sided 95 % interval.
 
@@ -304,3 +299,8 @@ def compute_one_sided_limits(row: MetricRow) -> tuple[float, float]:
     ratio = _compute_quantile(n_slices, _ONE_SIDED) / _compute_quantile(n_slices, _TWO_SIDED)
     half_width = ratio * (row.upper - row.value)
     return row.value - half_width, row.value + half_width
+
+
+def _compute_quantile(n_slices: int, probability: float) -> float:
+    """Return a quantile of Student's t for a standard error over slices."""
+    return float(stats.t.ppf(probability, n_slices - 1))

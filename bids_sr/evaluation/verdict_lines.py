@@ -34,11 +34,6 @@ def write_lost_lines(lost: Mapping[str, LostActivation]) -> list[VerdictLine]:
     ]
 
 
-def _warn(series: str) -> Sentence:
-    """Return a warning of the maps of a method."""
-    return Sentence(Statement.DO_NOT_USE, {"series": series})
-
-
 def write_lines(evidence: RunEvidence) -> list[VerdictLine]:
     """Return the verdict of a run: recovered contrasts, and one line per method.
 
@@ -62,93 +57,6 @@ def write_lines(evidence: RunEvidence) -> list[VerdictLine]:
         sentence = Sentence(Statement.IMAGE_GAIN, values)
         lines.append(VerdictLine(sentences=(sentence,), status="more accurate"))
     return lines
-
-
-def _write_comparison_lines(
-    claims: Sequence[Claim], evidence: Evidence, all_claims: Sequence[Claim]
-) -> list[VerdictLine]:
-    """Return one line per method compared with a reference, methods with a gain first.
-
-    `claims` are the claims on detail (*function*), one per method.
-    """
-    comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
-    values = {
-        "comparators": (
-            "interpolation" if comparators.isdisjoint(CONTROLS) else "interpolation and denoising"
-        ),
-        "place": _describe_place(evidence),
-    }
-    lines = []
-    for claim in claims:
-        if claim.holds:
-            gain = Sentence(Statement.GAIN, {"series": claim.series, **values})
-            specificity = [
-                sentence
-                for candidate in all_claims
-                if candidate.kind == "specific" and candidate.series == claim.series
-                for sentence in write_specificity(candidate)
-            ]
-            lines.append(VerdictLine(sentences=(gain, *specificity), status="more accurate"))
-    if not lines:
-        no_gain = Sentence(Statement.NO_GAIN, values)
-        lines.append(VerdictLine(sentences=(no_gain,), status="not more accurate"))
-    return lines + [
-        VerdictLine(sentences=(_explain_loss(claim, evidence),), status="not more accurate")
-        for claim in claims
-        if claim.holds is False
-    ]
-
-
-def _describe_place(evidence: Evidence) -> str:
-    """Return the contrast and the deciding region of a comparison."""
-    region = "" if evidence.brain == MISSING else active_words(evidence.brain)[0]
-    return ", ".join(filter(None, [f"contrast {evidence.contrast}", region]))
-
-
-def _describe_values(claim: Claim, evidence: Evidence) -> str:
-    """Return the values of a method by region in parentheses, the deciding region first.
-
-    For example, `` (explained variance: 0 % [−5, 3] in the whole brain, 6 % [4, 9] in active
-    voxels)``; "" if there is no value.
-    """
-    rows_by_region = evidence.select_finite_rows(claim.series)
-    phrases = []
-    for region in sorted(rows_by_region, key=lambda name: name != evidence.brain):
-        row = rows_by_region[region]
-        form = "" if row.statistic == "r" else ".0%"
-        interval_text = interval(row.lower, row.upper, form, unit=False)
-        value_text = f"{number(row.value, form)} {interval_text}".rstrip()
-        article = "the " if region in ("brain", "roi") else ""
-        phrases.append(f"{value_text} in {article}{active_words(region)[0]}")
-    label = statistic(evidence.reference.statistic).label
-    return f" ({label}: {', '.join(phrases)})" if phrases else ""
-
-
-def _explain_loss(claim: Claim, evidence: Evidence) -> Sentence:
-    """Return the sentence that explains why a method is not more accurate."""
-    row = evidence.row(claim.series, evidence.brain)
-    unbeaten = claim.unbeaten
-    values = {name: evidence.value(name) for name in unbeaten}
-    strongest = sorted(
-        unbeaten, key=lambda name: -values[name] if math.isfinite(values[name]) else math.inf
-    )[:_MAX_LISTED_BASELINES]
-    baselines = enumerate_unique(sorted(strongest, key=unbeaten.index), "or")
-    if row is not None and is_below_zero(row):
-        state = Statement.WRONG_DETAIL
-    else:
-        state = Statement.NOT_MORE_DETAIL if unbeaten else Statement.NO_TRUE_DETAIL
-    return Sentence(
-        state,
-        {
-            "series": claim.series,
-            "place": _describe_place(evidence),
-            "baselines": (
-                f"baselines such as {baselines}" if len(unbeaten) > len(strongest) else baselines
-            ),
-            "values": _describe_values(claim, evidence),
-        },
-        series=claim.series,
-    )
 
 
 def _write_unmeasured_lines(
@@ -208,10 +116,96 @@ def _write_result_lines(
     return write_contrast_lines(method, results, self_test)
 
 
-def leading_sentences(verdict: VerdictFacts) -> list[str]:
-    """Return sentences that precede a verdict: large motion, and methods not applied."""
-    sentences = verdict.get("motion_text"), verdict.get("not_applied_text")
-    return [sentence for sentence in sentences if sentence]
+def _warn(series: str) -> Sentence:
+    """Return a warning of the maps of a method."""
+    return Sentence(Statement.DO_NOT_USE, {"series": series})
+
+
+def _write_comparison_lines(
+    claims: Sequence[Claim], evidence: Evidence, all_claims: Sequence[Claim]
+) -> list[VerdictLine]:
+    """Return one line per method compared with a reference, methods with a gain first.
+
+    `claims` are the claims on detail (*function*), one per method.
+    """
+    comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
+    values = {
+        "comparators": (
+            "interpolation" if comparators.isdisjoint(CONTROLS) else "interpolation and denoising"
+        ),
+        "place": _describe_place(evidence),
+    }
+    lines = []
+    for claim in claims:
+        if claim.holds:
+            gain = Sentence(Statement.GAIN, {"series": claim.series, **values})
+            specificity = [
+                sentence
+                for candidate in all_claims
+                if candidate.kind == "specific" and candidate.series == claim.series
+                for sentence in write_specificity(candidate)
+            ]
+            lines.append(VerdictLine(sentences=(gain, *specificity), status="more accurate"))
+    if not lines:
+        no_gain = Sentence(Statement.NO_GAIN, values)
+        lines.append(VerdictLine(sentences=(no_gain,), status="not more accurate"))
+    return lines + [
+        VerdictLine(sentences=(_explain_loss(claim, evidence),), status="not more accurate")
+        for claim in claims
+        if claim.holds is False
+    ]
+
+
+def _explain_loss(claim: Claim, evidence: Evidence) -> Sentence:
+    """Return the sentence that explains why a method is not more accurate."""
+    row = evidence.row(claim.series, evidence.brain)
+    unbeaten = claim.unbeaten
+    values = {name: evidence.value(name) for name in unbeaten}
+    strongest = sorted(
+        unbeaten, key=lambda name: -values[name] if math.isfinite(values[name]) else math.inf
+    )[:_MAX_LISTED_BASELINES]
+    baselines = enumerate_unique(sorted(strongest, key=unbeaten.index), "or")
+    if row is not None and is_below_zero(row):
+        state = Statement.WRONG_DETAIL
+    else:
+        state = Statement.NOT_MORE_DETAIL if unbeaten else Statement.NO_TRUE_DETAIL
+    return Sentence(
+        state,
+        {
+            "series": claim.series,
+            "place": _describe_place(evidence),
+            "baselines": (
+                f"baselines such as {baselines}" if len(unbeaten) > len(strongest) else baselines
+            ),
+            "values": _describe_values(claim, evidence),
+        },
+        series=claim.series,
+    )
+
+
+def _describe_place(evidence: Evidence) -> str:
+    """Return the contrast and the deciding region of a comparison."""
+    region = "" if evidence.brain == MISSING else active_words(evidence.brain)[0]
+    return ", ".join(filter(None, [f"contrast {evidence.contrast}", region]))
+
+
+def _describe_values(claim: Claim, evidence: Evidence) -> str:
+    """Return the values of a method by region in parentheses, the deciding region first.
+
+    For example, `` (explained variance: 0 % [−5, 3] in the whole brain, 6 % [4, 9] in active
+    voxels)``; "" if there is no value.
+    """
+    rows_by_region = evidence.select_finite_rows(claim.series)
+    phrases = []
+    for region in sorted(rows_by_region, key=lambda name: name != evidence.brain):
+        row = rows_by_region[region]
+        form = "" if row.statistic == "r" else ".0%"
+        interval_text = interval(row.lower, row.upper, form, unit=False)
+        value_text = f"{number(row.value, form)} {interval_text}".rstrip()
+        article = "the " if region in ("brain", "roi") else ""
+        phrases.append(f"{value_text} in {article}{active_words(region)[0]}")
+    label = statistic(evidence.reference.statistic).label
+    return f" ({label}: {', '.join(phrases)})" if phrases else ""
 
 
 def verdict_line(verdict: VerdictFacts) -> str:
@@ -225,3 +219,9 @@ def verdict_line(verdict: VerdictFacts) -> str:
     if compared_headlines and headline == Statement.NOTHING_COMPARED:
         headline = ""
     return " ".join(filter(None, [*leading_sentences(verdict), headline, *compared_headlines]))
+
+
+def leading_sentences(verdict: VerdictFacts) -> list[str]:
+    """Return sentences that precede a verdict: large motion, and methods not applied."""
+    sentences = verdict.get("motion_text"), verdict.get("not_applied_text")
+    return [sentence for sentence in sentences if sentence]

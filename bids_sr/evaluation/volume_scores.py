@@ -32,74 +32,6 @@ _PERCENTILE = 99  # of the mean signal in the brain, which defines the data rang
 _MIN_VOLUMES = 4  # two segments of two volumes
 
 
-def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]:
-    """Return the numbers of evenly spaced volumes after the dummies, including first and last.
-
-    Raises `ValueError` if no volume can be scored.
-    """
-    if not 0 <= n_dummy < n_volumes or max_volumes < 1:
-        raise ValueError(
-            f"no volumes can be scored, because the run has {n_volumes} volumes, the first "
-            f"{n_dummy} volumes are non-steady-state volumes, and at most {max_volumes} volumes "
-            "were requested"
-        )
-    n_scored = min(max_volumes, n_volumes - n_dummy)
-    return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, n_scored).round()]
-
-
-def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Draw block-bootstrap resamples of n volumes.
-
-    Return positions among the scored volumes, (n_boot, n), and the number of segments per
-    resample; (0, n) and 0 if there are too few volumes.
-    """
-    if n < _MIN_VOLUMES:
-        return np.zeros((0, n), dtype=np.intp), 0
-    length = round(math.sqrt(n))
-    n_segments = math.ceil(n / length)
-    starts = np.random.default_rng(seed).integers(0, n, (n_boot, n_segments))
-    positions = (starts[..., None] + np.arange(length)) % n
-    return positions.reshape(n_boot, -1)[:, :n], n_segments
-
-
-def _compute_mean_interval(
-    values: Float, samples: npt.NDArray[np.intp], n_segments: int
-) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of values (n,) over volumes.
-
-    `samples` are positions of the resampled volumes, one resample per row (n_boot, n), with
-    `n_segments` segments each. The ends are NaN if there are no resamples or if a value is not
-    finite.
-    """
-    if not len(samples) or not np.isfinite(values).all():
-        return math.nan, math.nan
-    mean = float(values.mean())
-    widening = math.sqrt(n_segments / (n_segments - 1)) * special.stdtrit(n_segments - 1, 0.975)
-    widening /= special.ndtri(0.975)
-    low, high = np.quantile(values[samples].mean(axis=1) - mean, [0.025, 0.975]) * widening
-    return mean + float(low), mean + float(high)
-
-
-def _compute_data_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
-    """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
-
-    Volumes are read one at a time. Raises `ValueError` if the mask is empty or has another shape
-    than the series, or if the percentile is not positive.
-    """
-    if mask.shape != reader.shape[:3] or not mask.any():
-        raise ValueError(
-            f"{reader.path}: expected a mask of shape {reader.shape[:3]} with at least one "
-            f"voxel, got a mask of shape {mask.shape} with {int(mask.sum())} voxels"
-        )
-    total = np.zeros(mask.shape)
-    for t in volumes:
-        total += reader.volume(t)
-    percentile = float(np.percentile(total[mask] / len(volumes), _PERCENTILE))
-    if not percentile > 0:
-        raise ValueError(f"{reader.path}: the series has no signal within the brain mask")
-    return percentile
-
-
 def volume_scores(
     readers: Mapping[str, SeriesReader],
     measured: SeriesReader,
@@ -163,6 +95,41 @@ def volume_scores(
         name: dict(zip(_SCORES, np.array(series_scores).T, strict=True))
         for name, series_scores in scores.items()
     }
+
+
+def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]:
+    """Return the numbers of evenly spaced volumes after the dummies, including first and last.
+
+    Raises `ValueError` if no volume can be scored.
+    """
+    if not 0 <= n_dummy < n_volumes or max_volumes < 1:
+        raise ValueError(
+            f"no volumes can be scored, because the run has {n_volumes} volumes, the first "
+            f"{n_dummy} volumes are non-steady-state volumes, and at most {max_volumes} volumes "
+            "were requested"
+        )
+    n_scored = min(max_volumes, n_volumes - n_dummy)
+    return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, n_scored).round()]
+
+
+def _compute_data_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
+    """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
+
+    Volumes are read one at a time. Raises `ValueError` if the mask is empty or has another shape
+    than the series, or if the percentile is not positive.
+    """
+    if mask.shape != reader.shape[:3] or not mask.any():
+        raise ValueError(
+            f"{reader.path}: expected a mask of shape {reader.shape[:3]} with at least one "
+            f"voxel, got a mask of shape {mask.shape} with {int(mask.sum())} voxels"
+        )
+    total = np.zeros(mask.shape)
+    for t in volumes:
+        total += reader.volume(t)
+    percentile = float(np.percentile(total[mask] / len(volumes), _PERCENTILE))
+    if not percentile > 0:
+        raise ValueError(f"{reader.path}: the series has no signal within the brain mask")
+    return percentile
 
 
 def image_rows(
@@ -235,3 +202,36 @@ def _subtract_finite(first: Float, second: Float) -> Float:
     """Return differences of values (n,); NaN if either value is not finite."""
     is_finite = np.isfinite(first) & np.isfinite(second)
     return np.subtract(first, second, out=np.full(len(first), math.nan), where=is_finite)
+
+
+def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
+    """Draw block-bootstrap resamples of n volumes.
+
+    Return positions among the scored volumes, (n_boot, n), and the number of segments per
+    resample; (0, n) and 0 if there are too few volumes.
+    """
+    if n < _MIN_VOLUMES:
+        return np.zeros((0, n), dtype=np.intp), 0
+    length = round(math.sqrt(n))
+    n_segments = math.ceil(n / length)
+    starts = np.random.default_rng(seed).integers(0, n, (n_boot, n_segments))
+    positions = (starts[..., None] + np.arange(length)) % n
+    return positions.reshape(n_boot, -1)[:, :n], n_segments
+
+
+def _compute_mean_interval(
+    values: Float, samples: npt.NDArray[np.intp], n_segments: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of values (n,) over volumes.
+
+    `samples` are positions of the resampled volumes, one resample per row (n_boot, n), with
+    `n_segments` segments each. The ends are NaN if there are no resamples or if a value is not
+    finite.
+    """
+    if not len(samples) or not np.isfinite(values).all():
+        return math.nan, math.nan
+    mean = float(values.mean())
+    widening = math.sqrt(n_segments / (n_segments - 1)) * special.stdtrit(n_segments - 1, 0.975)
+    widening /= special.ndtri(0.975)
+    low, high = np.quantile(values[samples].mean(axis=1) - mean, [0.025, 0.975]) * widening
+    return mean + float(low), mean + float(high)

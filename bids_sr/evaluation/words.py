@@ -11,43 +11,6 @@ from bids_sr.metrics.number_text import estimate
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow
 
-
-class DecisionWords(NamedTuple):
-    """Symbol and label of a difference, and its verb phrase."""
-
-    symbol: str
-    label: str
-    verb_phrase: str
-
-
-class StatusMark(NamedTuple):
-    """Symbol and CSS class of a status."""
-
-    symbol: str
-    css_class: str
-
-
-DECISIONS: Mapping[str, DecisionWords] = {
-    "better": DecisionWords("▲", "higher", "is more accurate than"),
-    "same": DecisionWords("=", "equivalent", "is equivalent to"),
-    "worse": DecisionWords("▼", "lower", "is less accurate than"),
-    "unclear": DecisionWords("?", "no detectable difference", "does not differ detectably from"),
-    # Sizes of active regions may be larger or smaller, but neither is better.
-    "larger": DecisionWords("", "larger", "is larger than"),
-    "smaller": DecisionWords("", "smaller", "is smaller than"),
-}
-"""Words for the decision on a difference."""
-MARKS: Mapping[str, StatusMark] = {
-    "more accurate": StatusMark("✓", "good"),
-    "not more accurate": StatusMark("✗", "bad"),
-    "less accurate": StatusMark("▼", "bad"),
-    "mixed": StatusMark("▲▼", "open"),
-    "recovered": StatusMark("◐", "open"),
-    "not supported": StatusMark("⊘", "bad"),
-    "not assessed": StatusMark("?", "open"),
-    "not applied": StatusMark("○", "idle"),
-}
-"""Marks by status; symbols distinguish all statuses without color."""
 BANDS: Mapping[str, str] = {
     "beyond": "above the acquired Nyquist frequency",
     "all": "signal units",
@@ -66,14 +29,49 @@ _REFERENCE_WORDS = {
 """Reference in words, by its name and whether volumes (True) or effects (False) are compared."""
 
 
+class DecisionWords(NamedTuple):
+    """Symbol and label of a difference, and its verb phrase."""
+
+    symbol: str
+    label: str
+    verb_phrase: str
+
+
+DECISIONS: Mapping[str, DecisionWords] = {
+    "better": DecisionWords("▲", "higher", "is more accurate than"),
+    "same": DecisionWords("=", "equivalent", "is equivalent to"),
+    "worse": DecisionWords("▼", "lower", "is less accurate than"),
+    "unclear": DecisionWords("?", "no detectable difference", "does not differ detectably from"),
+    # Sizes of active regions may be larger or smaller, but neither is better.
+    "larger": DecisionWords("", "larger", "is larger than"),
+    "smaller": DecisionWords("", "smaller", "is smaller than"),
+}
+"""Words for the decision on a difference."""
+
+
+class StatusMark(NamedTuple):
+    """Symbol and CSS class of a status."""
+
+    symbol: str
+    css_class: str
+
+
+MARKS: Mapping[str, StatusMark] = {
+    "more accurate": StatusMark("✓", "good"),
+    "not more accurate": StatusMark("✗", "bad"),
+    "less accurate": StatusMark("▼", "bad"),
+    "mixed": StatusMark("▲▼", "open"),
+    "recovered": StatusMark("◐", "open"),
+    "not supported": StatusMark("⊘", "bad"),
+    "not assessed": StatusMark("?", "open"),
+    "not applied": StatusMark("○", "idle"),
+}
+"""Marks by status; symbols distinguish all statuses without color."""
+
+
 def capitalize(text: str) -> str:
     """Return a text with its first letter capitalized."""
     return text[:1].upper() + text[1:]
-
-
-def _threshold_text(tenths: int) -> str:
-    """Return the threshold of active voxels, which is given in tenths of t."""
-    return f"|t| > {tenths / 10:g}"
 
 
 def active_words(region: str) -> tuple[str, str]:
@@ -103,6 +101,11 @@ def region_text(region: str) -> str:
         MISSING: "",
     }
     return region_names.get(region, region)
+
+
+def _threshold_text(tenths: int) -> str:
+    """Return the threshold of active voxels, which is given in tenths of t."""
+    return f"|t| > {tenths / 10:g}"
 
 
 def reference_phrase(row: MetricRow) -> str:

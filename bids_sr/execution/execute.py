@@ -69,6 +69,60 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
         logging.getLogger(name).setLevel(level)
 
 
+def execute(
+    workflow: "pe.Workflow",
+    *,
+    nprocs: int,
+    mem_gb: float,
+    crash_dir: Path,
+    plugin: Plugin,
+    progress: _StatusCallback | None = None,
+    has_gpu: bool = False,
+) -> RunOutcome:
+    """Run a workflow; a failed node does not stop nodes that do not depend on it.
+
+    The workflow has all steps and its working directory. `nprocs` processors and `mem_gb` GB of
+    memory are for all simultaneous nodes together. `crash_dir` is the directory of the record of
+    the run. `plugin` is execution on this computer or as SLURM jobs, with the options of the jobs.
+    `progress` is called with a node and its status. `has_gpu` states whether steps may use a GPU.
+    Returns failed steps and missing files.
+
+    Raises `KeyboardInterrupt` if the run was interrupted: all workers have ended, and results of
+    finished nodes are kept. Other exceptions mean that the run failed without a crash file.
+    """
+    # run steps again if their files were deleted, truncated or modified; nipype considers them
+    # done
+    nodes = _list_nodes(workflow)
+    if n_damaged := len(invalidate_damaged(nodes)):
+        _LOGGER.warning(
+            "output files of %d steps were modified or removed since the last run, so these"
+            " steps are run again",
+            n_damaged,
+        )
+    nipype_plugin = _make_plugin(plugin, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
+    failure: Exception | None = None
+    try:
+        with _monotonic_clock(), _cached_results():
+            workflow.run(plugin=nipype_plugin)
+    except Exception as error:
+        failure = error
+        if not isinstance(error, DiskFullError):  # reported once, at the end
+            _LOGGER.error(
+                "processing did not finish: %s",
+                str(error).strip().splitlines()[-1] if str(error) else error,
+            )
+    crashes: tuple[Notice, ...] = tuple(getattr(nipype_plugin, "crashes", ()))
+    if isinstance(failure, UsageError):
+        crashes = (*crashes, _record_slurm_failure(failure, crash_dir))
+    if failure is not None and not crashes:
+        raise failure
+    storing_nodes = [node for node in nodes if getattr(node.interface, "step", None) is store]
+    missing = tuple(
+        node.fullname for node in storing_nodes if not has_stored_all(Path(node.output_dir()))
+    )
+    return RunOutcome(crashes=crashes, missing=missing)
+
+
 def _list_nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
     """Return copies of all nodes of a workflow, with their working directory."""
     nodes = list(workflow._create_flat_graph().nodes())
@@ -150,57 +204,3 @@ def _record_slurm_failure(failure: UsageError, crash_dir: Path) -> Notice:
     with contextlib.suppress(OSError):  # the disk may be full
         record(crash_dir, [notice])
     return notice
-
-
-def execute(
-    workflow: "pe.Workflow",
-    *,
-    nprocs: int,
-    mem_gb: float,
-    crash_dir: Path,
-    plugin: Plugin,
-    progress: _StatusCallback | None = None,
-    has_gpu: bool = False,
-) -> RunOutcome:
-    """Run a workflow; a failed node does not stop nodes that do not depend on it.
-
-    The workflow has all steps and its working directory. `nprocs` processors and `mem_gb` GB of
-    memory are for all simultaneous nodes together. `crash_dir` is the directory of the record of
-    the run. `plugin` is execution on this computer or as SLURM jobs, with the options of the jobs.
-    `progress` is called with a node and its status. `has_gpu` states whether steps may use a GPU.
-    Returns failed steps and missing files.
-
-    Raises `KeyboardInterrupt` if the run was interrupted: all workers have ended, and results of
-    finished nodes are kept. Other exceptions mean that the run failed without a crash file.
-    """
-    # run steps again if their files were deleted, truncated or modified; nipype considers them
-    # done
-    nodes = _list_nodes(workflow)
-    if n_damaged := len(invalidate_damaged(nodes)):
-        _LOGGER.warning(
-            "output files of %d steps were modified or removed since the last run, so these"
-            " steps are run again",
-            n_damaged,
-        )
-    nipype_plugin = _make_plugin(plugin, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
-    failure: Exception | None = None
-    try:
-        with _monotonic_clock(), _cached_results():
-            workflow.run(plugin=nipype_plugin)
-    except Exception as error:
-        failure = error
-        if not isinstance(error, DiskFullError):  # reported once, at the end
-            _LOGGER.error(
-                "processing did not finish: %s",
-                str(error).strip().splitlines()[-1] if str(error) else error,
-            )
-    crashes: tuple[Notice, ...] = tuple(getattr(nipype_plugin, "crashes", ()))
-    if isinstance(failure, UsageError):
-        crashes = (*crashes, _record_slurm_failure(failure, crash_dir))
-    if failure is not None and not crashes:
-        raise failure
-    storing_nodes = [node for node in nodes if getattr(node.interface, "step", None) is store]
-    missing = tuple(
-        node.fullname for node in storing_nodes if not has_stored_all(Path(node.output_dir()))
-    )
-    return RunOutcome(crashes=crashes, missing=missing)

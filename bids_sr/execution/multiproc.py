@@ -53,78 +53,6 @@ _MAX_SLEEP_S = 1.0  # s, longest time without a check; also the largest delay of
 _LONGEST_PATH_SHARE = 0.98
 
 
-def start_worker(cwd: str, level: int) -> None:
-    """Initialize a worker with the directory of the run and the log level of its parent."""
-    # a collection would write to all memory shared with the fork server and copy it: 0.1 GB per
-    # worker
-    gc.freeze()
-    retain_freed_memory()
-    os.chdir(cwd)
-    os.environ["NIPYPE_NO_ET"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
-    _set_end_with_parent()
-    # warnings of steps are recorded and reported at the end
-    logging.getLogger("bids_sr").propagate = False
-    # these loggers were set up by importing this module
-    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
-        logging.getLogger(name).setLevel(level)
-
-
-def _set_end_with_parent() -> None:
-    """Make the kernel end this worker when its scheduler ends, even if the scheduler is killed.
-
-    A surviving worker would write to directories that the next run uses. The kernel sends a signal
-    when the other end of the pipe to the scheduler closes, so no Python thread has to detect it.
-    """
-    parent = mp.parent_process()
-    if parent is None:  # job of a cluster, which ends by itself
-        return
-    pipe = parent.sentinel
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait_for_connections([pipe], timeout=0):  # the scheduler ended before the signal was set up
-        os._exit(1)
-
-
-def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
-    """Run a node in a worker and return any error as text.
-
-    Errors are returned even if the node has no result file.
-
-    If `updatehash`, the hash of the step is updated without running it. `taskid` is the number of
-    the task. Returns the result of the step, or the lines of its error and its peak memory (GB).
-    """
-    outcome: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
-    set_torch_threads(node.n_procs)
-    if crash_dir := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
-        save_warnings(Path(crash_dir), node)
-    try:
-        outcome["result"] = node.run(updatehash=updatehash)
-        record_files(Path(node.output_dir()))
-    except BaseException as error:
-        outcome["notice"] = getattr(error, "notice", None)
-        outcome["traceback"] = traceback.format_exception(*sys.exc_info())
-        outcome["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
-    release_memory()
-    return outcome
-
-
-def kill_pool(pool: Executor, *, wait: bool = False) -> None:
-    """Kill all workers of a pool, and optionally wait until they have ended.
-
-    Workers that were starting when the pool broke are included.
-    """
-    workers = list((getattr(pool, "_processes", None) or {}).values())
-    for worker in workers:
-        if worker.is_alive() and worker.pid:
-            os.kill(worker.pid, signal.SIGKILL)
-    if wait:
-        for worker in workers:
-            worker.join(_KILL_TIMEOUT_S)
-    pool.shutdown(wait=False, cancel_futures=True)
-
-
 class _DependencyMatrix(lil_matrix):
     """Dependencies between steps, with cached sums.
 
@@ -150,91 +78,6 @@ class _DependencyMatrix(lil_matrix):
         """Change dependencies and clear the cached sums."""
         self._sums = None
         super().__setitem__(key, value)
-
-
-def _get_seconds(node: "Node") -> float:
-    """Return the expected duration of a node (s), 0 if unknown."""
-    return float(getattr(node, "seconds", 0.0))
-
-
-def _measure_longest_paths(
-    graph: "DiGraph[Node]", nodes: Sequence["Node"], ends: Collection["Node"]
-) -> dict["Node", float]:
-    """Return the duration (s) of the longest path through each node to one of `ends`.
-
-    It is 0 for nodes that no end follows. `nodes` are in topological order.
-    """
-    seconds_before: dict[Node, float] = {}
-    for node in nodes:
-        seconds_before[node] = max(
-            (
-                seconds_before[predecessor] + _get_seconds(predecessor)
-                for predecessor in graph.predecessors(node)
-            ),
-            default=0.0,
-        )
-    longest_to_end: dict[Node, float | None] = {}
-    for node in reversed(nodes):
-        paths = [longest_to_end[successor] for successor in graph.successors(node)]
-        paths_to_end = [path for path in paths if path is not None]
-        if node in ends:
-            paths_to_end.append(0.0)
-        longest_to_end[node] = _get_seconds(node) + max(paths_to_end) if paths_to_end else None
-    return {
-        node: 0.0 if path is None else seconds_before[node] + path
-        for node, path in longest_to_end.items()
-    }
-
-
-def _find_first_verdicts(
-    graph: "DiGraph[Node]", nodes: Sequence["Node"], verdicts: Sequence["Node"]
-) -> dict["Node", int]:
-    """Return the number of the first verdict that depends on each node.
-
-    Verdicts are numbered from 0 in the order of `verdicts`; for nodes without a following verdict,
-    the number of verdicts is returned. `nodes` are in topological order.
-    """
-    verdict_numbers = {verdict: number for number, verdict in enumerate(verdicts)}
-    first_verdict: dict[Node, int] = {}
-    for node in reversed(nodes):
-        following = [first_verdict[successor] for successor in graph.successors(node)]
-        first_verdict[node] = min([verdict_numbers.get(node, len(verdicts)), *following])
-    return first_verdict
-
-
-def _measure_remaining_paths(
-    graph: "DiGraph[Node]",
-    nodes: Sequence["Node"],
-    first_verdict: Mapping["Node", int],
-    n_verdicts: int,
-) -> dict["Node", float]:
-    """Return the duration (s) of the longest path from each node, including the node.
-
-    The path of a node before a verdict ends at the verdict. `nodes` are in topological order.
-    """
-    remaining: dict[Node, float] = {}
-    for node in reversed(nodes):
-        paths = [
-            remaining[successor]
-            for successor in graph.successors(node)
-            if first_verdict[node] == n_verdicts or first_verdict[successor] < n_verdicts
-        ]
-        remaining[node] = _get_seconds(node) + max(paths, default=0.0)
-    return remaining
-
-
-def _find_terminal(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> dict["Node", bool]:
-    """Return whether each node is a figure or storing step that only such steps follow.
-
-    `nodes` are in topological order.
-    """
-    is_terminal: dict[Node, bool] = {}
-    for node in reversed(nodes):
-        step = getattr(node.interface, "step", store)
-        is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
-            is_terminal[successor] for successor in graph.successors(node)
-        )
-    return is_terminal
 
 
 class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
@@ -393,15 +236,6 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             len(self.pending_tasks),
         )
 
-    def _make_pool(self, workers: int) -> ProcessPoolExecutor:
-        """Return a pool with workers from the fork server; workers start when they are needed."""
-        return ProcessPoolExecutor(
-            max_workers=workers,
-            initializer=start_worker,
-            initargs=(self._cwd, logging.getLogger("nipype.workflow").getEffectiveLevel()),
-            mp_context=mp.get_context(self.plugin_args.get("mp_context")),
-        )
-
     def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
         self._taskid += 1
         self._node_by_task[self._taskid] = (node, updatehash)
@@ -412,32 +246,6 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             self.pool = self._make_pool(self.processors)
             self._submit_to(self.pool, self._taskid)
         return self._taskid
-
-    def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
-        """Submit a task to a pool, and store its outcome when it ends."""
-        node, updatehash = self._node_by_task[taskid]
-        future = pool.submit(run_node, node, updatehash, taskid)
-        self._pool_by_task[taskid], self._task_obj[taskid] = pool, future
-        future.add_done_callback(lambda completed: self._store_outcome(taskid, completed))
-
-    def _store_outcome(self, taskid: int, future: Future[NodeOutcome]) -> None:
-        """Store the outcome of a task.
-
-        This runs in a thread of the pool, so it only stores the outcome.
-        """
-        if future.cancelled() or future is not self._task_obj.get(taskid):
-            return
-        error = future.exception()
-        if error is None:
-            self._taskresult[taskid] = future.result()
-        else:
-            self._taskresult[taskid] = {
-                "result": None,
-                "traceback": [str(error)],
-                "taskid": taskid,
-                "error": error,
-            }
-        self._has_outcome.set()
 
     def _get_result(self, taskid: int) -> NodeOutcome | None:
         """Return the outcome of a task, None while it runs.
@@ -468,15 +276,6 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             "notice": notice,
         }
 
-    def _retry_task(self, taskid: int) -> None:
-        """Submit a task whose worker was killed again, to a separate pool."""
-        self._retried_tasks.add(taskid)
-        self._taskresult.pop(taskid, None)
-        # a worker that was starting would run the same step at the same time
-        kill_pool(self._pool_by_task[taskid], wait=True)
-        pool = self._retry_pools[taskid] = self._make_pool(1)
-        self._submit_to(pool, taskid)
-
     def _was_submitted_to_broken_pool(self, taskid: int) -> bool:
         """Return whether the pool broke while the task was submitted.
 
@@ -486,6 +285,50 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             bool(getattr(self._pool_by_task[taskid], "_broken", False))
             and not self._task_obj[taskid].done()
         )
+
+    def _retry_task(self, taskid: int) -> None:
+        """Submit a task whose worker was killed again, to a separate pool."""
+        self._retried_tasks.add(taskid)
+        self._taskresult.pop(taskid, None)
+        # a worker that was starting would run the same step at the same time
+        kill_pool(self._pool_by_task[taskid], wait=True)
+        pool = self._retry_pools[taskid] = self._make_pool(1)
+        self._submit_to(pool, taskid)
+
+    def _make_pool(self, workers: int) -> ProcessPoolExecutor:
+        """Return a pool with workers from the fork server; workers start when they are needed."""
+        return ProcessPoolExecutor(
+            max_workers=workers,
+            initializer=start_worker,
+            initargs=(self._cwd, logging.getLogger("nipype.workflow").getEffectiveLevel()),
+            mp_context=mp.get_context(self.plugin_args.get("mp_context")),
+        )
+
+    def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
+        """Submit a task to a pool, and store its outcome when it ends."""
+        node, updatehash = self._node_by_task[taskid]
+        future = pool.submit(run_node, node, updatehash, taskid)
+        self._pool_by_task[taskid], self._task_obj[taskid] = pool, future
+        future.add_done_callback(lambda completed: self._store_outcome(taskid, completed))
+
+    def _store_outcome(self, taskid: int, future: Future[NodeOutcome]) -> None:
+        """Store the outcome of a task.
+
+        This runs in a thread of the pool, so it only stores the outcome.
+        """
+        if future.cancelled() or future is not self._task_obj.get(taskid):
+            return
+        error = future.exception()
+        if error is None:
+            self._taskresult[taskid] = future.result()
+        else:
+            self._taskresult[taskid] = {
+                "result": None,
+                "traceback": [str(error)],
+                "taskid": taskid,
+                "error": error,
+            }
+        self._has_outcome.set()
 
     def _clear_task(self, taskid: int) -> None:
         del self._task_obj[taskid]
@@ -507,3 +350,160 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         for pool in self._retry_pools.values():
             pool.shutdown()
         super()._postrun_check()
+
+
+def kill_pool(pool: Executor, *, wait: bool = False) -> None:
+    """Kill all workers of a pool, and optionally wait until they have ended.
+
+    Workers that were starting when the pool broke are included.
+    """
+    workers = list((getattr(pool, "_processes", None) or {}).values())
+    for worker in workers:
+        if worker.is_alive() and worker.pid:
+            os.kill(worker.pid, signal.SIGKILL)
+    if wait:
+        for worker in workers:
+            worker.join(_KILL_TIMEOUT_S)
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _find_first_verdicts(
+    graph: "DiGraph[Node]", nodes: Sequence["Node"], verdicts: Sequence["Node"]
+) -> dict["Node", int]:
+    """Return the number of the first verdict that depends on each node.
+
+    Verdicts are numbered from 0 in the order of `verdicts`; for nodes without a following verdict,
+    the number of verdicts is returned. `nodes` are in topological order.
+    """
+    verdict_numbers = {verdict: number for number, verdict in enumerate(verdicts)}
+    first_verdict: dict[Node, int] = {}
+    for node in reversed(nodes):
+        following = [first_verdict[successor] for successor in graph.successors(node)]
+        first_verdict[node] = min([verdict_numbers.get(node, len(verdicts)), *following])
+    return first_verdict
+
+
+def _measure_remaining_paths(
+    graph: "DiGraph[Node]",
+    nodes: Sequence["Node"],
+    first_verdict: Mapping["Node", int],
+    n_verdicts: int,
+) -> dict["Node", float]:
+    """Return the duration (s) of the longest path from each node, including the node.
+
+    The path of a node before a verdict ends at the verdict. `nodes` are in topological order.
+    """
+    remaining: dict[Node, float] = {}
+    for node in reversed(nodes):
+        paths = [
+            remaining[successor]
+            for successor in graph.successors(node)
+            if first_verdict[node] == n_verdicts or first_verdict[successor] < n_verdicts
+        ]
+        remaining[node] = _get_seconds(node) + max(paths, default=0.0)
+    return remaining
+
+
+def _find_terminal(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> dict["Node", bool]:
+    """Return whether each node is a figure or storing step that only such steps follow.
+
+    `nodes` are in topological order.
+    """
+    is_terminal: dict[Node, bool] = {}
+    for node in reversed(nodes):
+        step = getattr(node.interface, "step", store)
+        is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
+            is_terminal[successor] for successor in graph.successors(node)
+        )
+    return is_terminal
+
+
+def _measure_longest_paths(
+    graph: "DiGraph[Node]", nodes: Sequence["Node"], ends: Collection["Node"]
+) -> dict["Node", float]:
+    """Return the duration (s) of the longest path through each node to one of `ends`.
+
+    It is 0 for nodes that no end follows. `nodes` are in topological order.
+    """
+    seconds_before: dict[Node, float] = {}
+    for node in nodes:
+        seconds_before[node] = max(
+            (
+                seconds_before[predecessor] + _get_seconds(predecessor)
+                for predecessor in graph.predecessors(node)
+            ),
+            default=0.0,
+        )
+    longest_to_end: dict[Node, float | None] = {}
+    for node in reversed(nodes):
+        paths = [longest_to_end[successor] for successor in graph.successors(node)]
+        paths_to_end = [path for path in paths if path is not None]
+        if node in ends:
+            paths_to_end.append(0.0)
+        longest_to_end[node] = _get_seconds(node) + max(paths_to_end) if paths_to_end else None
+    return {
+        node: 0.0 if path is None else seconds_before[node] + path
+        for node, path in longest_to_end.items()
+    }
+
+
+def _get_seconds(node: "Node") -> float:
+    """Return the expected duration of a node (s), 0 if unknown."""
+    return float(getattr(node, "seconds", 0.0))
+
+
+def start_worker(cwd: str, level: int) -> None:
+    """Initialize a worker with the directory of the run and the log level of its parent."""
+    # a collection would write to all memory shared with the fork server and copy it: 0.1 GB per
+    # worker
+    gc.freeze()
+    retain_freed_memory()
+    os.chdir(cwd)
+    os.environ["NIPYPE_NO_ET"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
+    _set_end_with_parent()
+    # warnings of steps are recorded and reported at the end
+    logging.getLogger("bids_sr").propagate = False
+    # these loggers were set up by importing this module
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
+        logging.getLogger(name).setLevel(level)
+
+
+def _set_end_with_parent() -> None:
+    """Make the kernel end this worker when its scheduler ends, even if the scheduler is killed.
+
+    A surviving worker would write to directories that the next run uses. The kernel sends a signal
+    when the other end of the pipe to the scheduler closes, so no Python thread has to detect it.
+    """
+    parent = mp.parent_process()
+    if parent is None:  # job of a cluster, which ends by itself
+        return
+    pipe = parent.sentinel
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if wait_for_connections([pipe], timeout=0):  # the scheduler ended before the signal was set up
+        os._exit(1)
+
+
+def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
+    """Run a node in a worker and return any error as text.
+
+    Errors are returned even if the node has no result file.
+
+    If `updatehash`, the hash of the step is updated without running it. `taskid` is the number of
+    the task. Returns the result of the step, or the lines of its error and its peak memory (GB).
+    """
+    outcome: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
+    set_torch_threads(node.n_procs)
+    if crash_dir := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
+        save_warnings(Path(crash_dir), node)
+    try:
+        outcome["result"] = node.run(updatehash=updatehash)
+        record_files(Path(node.output_dir()))
+    except BaseException as error:
+        outcome["notice"] = getattr(error, "notice", None)
+        outcome["traceback"] = traceback.format_exception(*sys.exc_info())
+        outcome["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
+    release_memory()
+    return outcome

@@ -68,6 +68,15 @@ def _run_step(folder: Path, order: Mapping[str, Any]) -> dict[str, object]:
     return answer
 
 
+def _await_inputs(node: "Node", seconds: float) -> None:
+    """Wait until the result files of previous steps are visible on this host."""
+    deadline = time.monotonic() + seconds
+    result_files = {result_file for result_file, *_ in node.input_source.values()}
+    for result_file in result_files:
+        while not os.path.exists(result_file) and time.monotonic() < deadline:
+            time.sleep(0.5)
+
+
 def _write_answer(file: Path, answer: Mapping[str, object]) -> None:
     """Write the outcome of a job completely or not at all."""
     partial_file = file.with_suffix(".partial")
@@ -76,15 +85,6 @@ def _write_answer(file: Path, answer: Mapping[str, object]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial_file, file)
-
-
-def _await_inputs(node: "Node", seconds: float) -> None:
-    """Wait until the result files of previous steps are visible on this host."""
-    deadline = time.monotonic() + seconds
-    result_files = {result_file for result_file, *_ in node.input_source.values()}
-    for result_file in result_files:
-        while not os.path.exists(result_file) and time.monotonic() < deadline:
-            time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,44 @@ _HASH_PATTERN = "_0x*.json"
 _Stamp = list[int]
 
 
+class StepRecordMixin:
+    """Mixin for nipype plugins that records the files of steps that the scheduler runs itself.
+
+    Large images are dropped after the last step that reads them. Attributes of nipype: `proc_done`
+    are done flags of the steps (N,), and `refidx` is a sparse matrix (N, N) of the steps that have
+    yet to read the results of a step.
+    """
+
+    procs: "list[NipypeNode]"
+    proc_done: Any
+    proc_pending: Any
+    refidx: Any
+
+    def _generate_dependency_list(self, graph: object) -> None:
+        from nipype.interfaces.utility import Merge
+
+        super()._generate_dependency_list(graph)  # type: ignore[misc]
+        for index, node in enumerate(self.procs):
+            if isinstance(node.interface, Merge):  # Merge passes on files, which other steps read
+                for sources in self.refidx[:, [index]].nonzero()[0]:
+                    for readers in self.refidx[[index]].nonzero()[1]:
+                        self.refidx[sources, readers] = 1
+
+    def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
+        folder = Path(self.procs[jobid].output_dir())
+        if not cached and not (folder / _RECORD).exists():
+            record_files(folder)
+        super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
+
+    def _remove_node_dirs(self) -> None:
+        import numpy as np
+
+        for index in np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
+            if self.proc_done[index] and not self.proc_pending[index]:
+                self.refidx[index, index] = -1
+                drop_large_images(Path(self.procs[index].output_dir()))
+
+
 def record_files(folder: Path) -> None:
     """Record the files of a step that has just finished; a step without a record is run again."""
     try:
@@ -60,18 +98,13 @@ def record_files(folder: Path) -> None:
         )
 
 
-def _is_intact(folder: Path) -> bool:
-    """Return whether all files of a step have their recorded sizes and time stamps.
-
-    The result is False without a record.
-    """
-    try:
-        stamps: dict[str, _Stamp] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        return bool(stamps) and all(
-            _make_stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items()
-        )
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
+def _step_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a step, without records of nipype and hidden files of killed writers."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "_report"]
+        for name in names:
+            if name not in _IGNORED_NAMES and not name.startswith((".", "_0x")):
+                yield Path(root, name)
 
 
 def drop_large_images(folder: Path) -> None:
@@ -92,19 +125,6 @@ def drop_large_images(folder: Path) -> None:
                 stream.truncate(state.st_size)
             os.utime(sparse_file, ns=(state.st_atime_ns, state.st_mtime_ns))
             sparse_file.replace(path)
-
-
-def _list_hash_files(folder: Path) -> list[Path]:
-    """Return the hash files by which nipype considers a step done."""
-    return [
-        path for path in folder.glob(_HASH_PATTERN) if not path.name.endswith("_unfinished.json")
-    ]
-
-
-def _delete_records(folder: Path) -> None:
-    """Delete the records of a step, so that nipype runs it again."""
-    for path in (*_list_hash_files(folder), folder / _RECORD, folder / _DROPPED_MARK):
-        path.unlink(missing_ok=True)
 
 
 def has_stored_all(folder: Path) -> bool:
@@ -165,19 +185,6 @@ class FinishedSteps:
                 return unfinished_nodes
             lost_nodes |= missing
 
-    def finished_folder(self) -> Callable[[Node], Path | None]:
-        """Return a function that returns the directory of a finished step, or None.
-
-        Only steps that have finished with their current inputs are included.
-        """
-        unfinished_nodes = self.unfinished_steps()
-        return lambda node: None if node in unfinished_nodes else self._folder_and_digest[node][0]
-
-    def _predecessors(self, node: Node) -> set[Node]:
-        """Return the steps whose results are inputs of a step."""
-        nodes = (handle.node for wire in self._wires[node].values() for handle in wire.handles)
-        return {source for source in nodes if source is not None}
-
     def _find_unfinished(self, lost_nodes: Collection[Node]) -> set[Node]:
         """Return the steps that have not finished or are lost, and all following steps."""
 
@@ -192,6 +199,19 @@ class FinishedSteps:
             )
 
         return {node for node in self._folder_and_digest if not has_ended(node)}
+
+    def _predecessors(self, node: Node) -> set[Node]:
+        """Return the steps whose results are inputs of a step."""
+        nodes = (handle.node for wire in self._wires[node].values() for handle in wire.handles)
+        return {source for source in nodes if source is not None}
+
+    def finished_folder(self) -> Callable[[Node], Path | None]:
+        """Return a function that returns the directory of a finished step, or None.
+
+        Only steps that have finished with their current inputs are included.
+        """
+        unfinished_nodes = self.unfinished_steps()
+        return lambda node: None if node in unfinished_nodes else self._folder_and_digest[node][0]
 
     def write_requests(self, unfinished_nodes: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
@@ -229,28 +249,6 @@ class FinishedSteps:
             record(log_dir, [notice for notice in notices if notice not in existing])
 
 
-def _find_request_file(folder: Path) -> Path:
-    """Return the file with the digest of the last request of a step."""
-    return folder.with_name(f"{folder.name}.asked")
-
-
-def _has_ended(folder: Path, digest: str) -> bool:
-    """Return whether a step has written a new record since it was requested with this digest."""
-    try:
-        requested_digest, previous = json.loads(
-            _find_request_file(folder).read_text(encoding="utf-8")
-        )
-    except (OSError, ValueError):
-        return False
-    return requested_digest == digest and previous != _identify_record(folder)
-
-
-def _identify_record(folder: Path) -> str:
-    """Return a text that identifies the current record of a step."""
-    record_file = folder / _RECORD
-    return str(_make_stamp(record_file)) if record_file.exists() else "none"
-
-
 def _fingerprint(value: object) -> object:
     """Convert values to texts that differ if the values differ."""
     if isinstance(value, Mapping):
@@ -264,6 +262,35 @@ def _fingerprint(value: object) -> object:
         if isinstance(value, Path) and value.is_file()
         else str(value)
     )
+
+
+def _has_ended(folder: Path, digest: str) -> bool:
+    """Return whether a step has written a new record since it was requested with this digest."""
+    try:
+        requested_digest, previous = json.loads(
+            _find_request_file(folder).read_text(encoding="utf-8")
+        )
+    except (OSError, ValueError):
+        return False
+    return requested_digest == digest and previous != _identify_record(folder)
+
+
+def _find_request_file(folder: Path) -> Path:
+    """Return the file with the digest of the last request of a step."""
+    return folder.with_name(f"{folder.name}.asked")
+
+
+def _identify_record(folder: Path) -> str:
+    """Return a text that identifies the current record of a step."""
+    record_file = folder / _RECORD
+    return str(_make_stamp(record_file)) if record_file.exists() else "none"
+
+
+def _list_stored_files(folder: Path) -> list[Path]:
+    """Return the derivatives that a step has written outside of its directory."""
+    with contextlib.suppress(FileNotFoundError):
+        return [Path(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))]
+    return []
 
 
 def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
@@ -281,61 +308,34 @@ def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
     return damaged_names
 
 
-class StepRecordMixin:
-    """Mixin for nipype plugins that records the files of steps that the scheduler runs itself.
+def _is_intact(folder: Path) -> bool:
+    """Return whether all files of a step have their recorded sizes and time stamps.
 
-    Large images are dropped after the last step that reads them. Attributes of nipype: `proc_done`
-    are done flags of the steps (N,), and `refidx` is a sparse matrix (N, N) of the steps that have
-    yet to read the results of a step.
+    The result is False without a record.
     """
-
-    procs: "list[NipypeNode]"
-    proc_done: Any
-    proc_pending: Any
-    refidx: Any
-
-    def _generate_dependency_list(self, graph: object) -> None:
-        from nipype.interfaces.utility import Merge
-
-        super()._generate_dependency_list(graph)  # type: ignore[misc]
-        for index, node in enumerate(self.procs):
-            if isinstance(node.interface, Merge):  # Merge passes on files, which other steps read
-                for sources in self.refidx[:, [index]].nonzero()[0]:
-                    for readers in self.refidx[[index]].nonzero()[1]:
-                        self.refidx[sources, readers] = 1
-
-    def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
-        folder = Path(self.procs[jobid].output_dir())
-        if not cached and not (folder / _RECORD).exists():
-            record_files(folder)
-        super()._task_finished_cb(jobid, cached)  # type: ignore[misc]
-
-    def _remove_node_dirs(self) -> None:
-        import numpy as np
-
-        for index in np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
-            if self.proc_done[index] and not self.proc_pending[index]:
-                self.refidx[index, index] = -1
-                drop_large_images(Path(self.procs[index].output_dir()))
-
-
-def _step_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a step, without records of nipype and hidden files of killed writers."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != "_report"]
-        for name in names:
-            if name not in _IGNORED_NAMES and not name.startswith((".", "_0x")):
-                yield Path(root, name)
-
-
-def _list_stored_files(folder: Path) -> list[Path]:
-    """Return the derivatives that a step has written outside of its directory."""
-    with contextlib.suppress(FileNotFoundError):
-        return [Path(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))]
-    return []
+    try:
+        stamps: dict[str, _Stamp] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        return bool(stamps) and all(
+            _make_stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items()
+        )
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _make_stamp(path: Path) -> _Stamp:
     """Return size (bytes) and time of the last change (ns) of a file."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]
+
+
+def _delete_records(folder: Path) -> None:
+    """Delete the records of a step, so that nipype runs it again."""
+    for path in (*_list_hash_files(folder), folder / _RECORD, folder / _DROPPED_MARK):
+        path.unlink(missing_ok=True)
+
+
+def _list_hash_files(folder: Path) -> list[Path]:
+    """Return the hash files by which nipype considers a step done."""
+    return [
+        path for path in folder.glob(_HASH_PATTERN) if not path.name.endswith("_unfinished.json")
+    ]

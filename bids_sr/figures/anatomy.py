@@ -19,16 +19,6 @@ AXIAL_VIEWS: _Views = ((2, 10),)
 _SHORTEST_OUTLINE_MM, MARGIN_MM = 15.0, 6.0
 
 
-def _thin_outlines(outlines: Sequence[Outline]) -> list[Outline]:
-    """Return thinner outlines without short pieces."""
-    return [replace(outline, width=0.6, shortest_mm=_SHORTEST_OUTLINE_MM) for outline in outlines]
-
-
-def _mask_or_nonzero(image: Volume, mask: Volume | None) -> Volume:
-    """Return a mask, or the nonzero voxels of an image if there is no mask."""
-    return image.like(image.data != 0) if mask is None else mask
-
-
 def mosaic_figure(
     image: Volume,
     outlines: Sequence[Outline],
@@ -90,6 +80,16 @@ def registration_figure(
         "Left is left. Hover to switch between the reference and the registered image (bottom row)"
     )
     return slices.image_figure(rows, outlines=outlines, note=note)
+
+
+def _mask_or_nonzero(image: Volume, mask: Volume | None) -> Volume:
+    """Return a mask, or the nonzero voxels of an image if there is no mask."""
+    return image.like(image.data != 0) if mask is None else mask
+
+
+def _thin_outlines(outlines: Sequence[Outline]) -> list[Outline]:
+    """Return thinner outlines without short pieces."""
+    return [replace(outline, width=0.6, shortest_mm=_SHORTEST_OUTLINE_MM) for outline in outlines]
 
 
 def make_isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:

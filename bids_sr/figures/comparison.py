@@ -35,6 +35,21 @@ _PERCENTILE = 99.5  # percentile of absolute differences, end of their color sca
 _COLUMNS = ("slice", "enlarged", "input − target", "output − target", "output − input")
 
 
+class _Scale(NamedTuple):
+    """Color map, and values at the ends of the color scale."""
+
+    colors: str
+    low: float
+    high: float
+
+
+class _Panel(NamedTuple):
+    """Pixels (X, Y) and their scale."""
+
+    pixels: Array
+    scale: _Scale
+
+
 def comparison_figure(
     title: str,
     affine: Array,
@@ -99,80 +114,9 @@ def comparison_figure(
     return fig
 
 
-class _Scale(NamedTuple):
-    """Color map, and values at the ends of the color scale."""
-
-    colors: str
-    low: float
-    high: float
-
-
-class _Scales(NamedTuple):
-    """Scales of the slices and of their differences."""
-
-    signal: _Scale
-    difference: _Scale
-
-
-class _Panel(NamedTuple):
-    """Pixels (X, Y) and their scale."""
-
-    pixels: Array
-    scale: _Scale
-
-
-def _choose_scales(
-    target: Array, source: Array, outputs: Sequence[Array], brain: MaskArray
-) -> _Scales:
-    """Return the scales of a figure, from the slices of target, input and outputs (X, Y)."""
-    black, white = (float(value) for value in np.percentile(target[brain], [1, 99.5]))
-    differences = np.abs(np.stack([source - target, *(image - target for image in outputs)]))
-    largest_difference = float(np.percentile(differences[:, brain], _PERCENTILE)) or 1.0
-    return _Scales(
-        signal=_Scale("gray", min(black, float(np.percentile(target, 1))), white),
-        difference=_Scale("RdBu_r", -largest_difference, largest_difference),
-    )
-
-
-def _draw_panels(
-    axes: Sequence[Axes], panels: Sequence[_Panel], titles: Sequence[str]
-) -> AxesImage:
-    """Draw the panels of a row, and return the last image.
-
-    There is at least one panel; axes without a panel are hidden. `titles` of the columns are empty
-    if the row has no titles.
-    """
-    for ax in axes:
-        canvas.hide_axes(ax)
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    for column, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
-        image = ax.imshow(
-            panel.pixels.T,
-            origin="lower",
-            cmap=panel.scale.colors,
-            interpolation="nearest",
-            vmin=panel.scale.low,
-            vmax=panel.scale.high,
-        )
-        if titles:
-            ax.set_title(titles[column], fontsize=8)
-    return image
-
-
-def wrap_name(name: str, width: int) -> str:
-    """Break a name into lines of at most `width` characters, behind separators if possible.
-
-    >>> wrap_name("srgan (sub-01_acq-highres.safetensors)", 20)
-    'srgan (sub-01_acq-\\nhighres.safetensors)'
-    """
-    pieces = re.findall(rf"[^ _,/-]{{1,{width}}}[ _,/-]?|[ _,/-]", name)
-    lines = [""]
-    for piece in pieces:
-        if len(lines[-1] + piece.rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)
+def _reorient(image: Real, affine: Array) -> Array:
+    """Return an image in the closest RAS orientation."""
+    return np.asarray(reorient_to_ras(Volume(np.asarray(image, np.float32), affine)).data)
 
 
 def middle_slice(mask: MaskArray) -> int:
@@ -214,9 +158,65 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
     return (corner_x, corner_y), side
 
 
-def _reorient(image: Real, affine: Array) -> Array:
-    """Return an image in the closest RAS orientation."""
-    return np.asarray(reorient_to_ras(Volume(np.asarray(image, np.float32), affine)).data)
+class _Scales(NamedTuple):
+    """Scales of the slices and of their differences."""
+
+    signal: _Scale
+    difference: _Scale
+
+
+def _choose_scales(
+    target: Array, source: Array, outputs: Sequence[Array], brain: MaskArray
+) -> _Scales:
+    """Return the scales of a figure, from the slices of target, input and outputs (X, Y)."""
+    black, white = (float(value) for value in np.percentile(target[brain], [1, 99.5]))
+    differences = np.abs(np.stack([source - target, *(image - target for image in outputs)]))
+    largest_difference = float(np.percentile(differences[:, brain], _PERCENTILE)) or 1.0
+    return _Scales(
+        signal=_Scale("gray", min(black, float(np.percentile(target, 1))), white),
+        difference=_Scale("RdBu_r", -largest_difference, largest_difference),
+    )
+
+
+def wrap_name(name: str, width: int) -> str:
+    """Break a name into lines of at most `width` characters, behind separators if possible.
+
+    >>> wrap_name("srgan (sub-01_acq-highres.safetensors)", 20)
+    'srgan (sub-01_acq-\\nhighres.safetensors)'
+    """
+    pieces = re.findall(rf"[^ _,/-]{{1,{width}}}[ _,/-]?|[ _,/-]", name)
+    lines = [""]
+    for piece in pieces:
+        if len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _draw_panels(
+    axes: Sequence[Axes], panels: Sequence[_Panel], titles: Sequence[str]
+) -> AxesImage:
+    """Draw the panels of a row, and return the last image.
+
+    There is at least one panel; axes without a panel are hidden. `titles` of the columns are empty
+    if the row has no titles.
+    """
+    for ax in axes:
+        canvas.hide_axes(ax)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    for column, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
+        image = ax.imshow(
+            panel.pixels.T,
+            origin="lower",
+            cmap=panel.scale.colors,
+            interpolation="nearest",
+            vmin=panel.scale.low,
+            vmax=panel.scale.high,
+        )
+        if titles:
+            ax.set_title(titles[column], fontsize=8)
+    return image
 
 
 def correlation_histogram(names: tuple[str, str], first: Real, second: Real) -> Figure:

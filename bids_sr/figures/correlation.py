@@ -68,18 +68,19 @@ def correlation_figure(
     return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {threshold:g}")
 
 
-def _highest_value(image: Volume, roi: Volume) -> float:
-    """Return the highest value of a map in the region of interest; -1 if no value is finite.
+def _enlarged_box(full_box: Array, center: Float, axis: int) -> Array:
+    """Return the corners (2, 3; mm) of a part of a box around a point.
 
-    Both images may have different grids.
+    The part has the size `_ENLARGED_SIZE_MM` in the plane perpendicular to `axis`. It is shifted
+    inward at the edges of the box.
     """
-    roi_values = _select_values(image, roi)
-    return float(np.max(roi_values[np.isfinite(roi_values)], initial=-1.0))
-
-
-def _select_values(image: Volume, mask: Volume) -> Array:
-    """Return the values of a map in a mask (N,), which may be on another grid."""
-    return slices.reorient_to_ras(image).data[slices.resample_nearest(mask, image) > 0]
+    box = full_box.copy()
+    in_plane_axes = [dimension for dimension in range(3) if dimension != axis]
+    for in_plane_axis, size in zip(in_plane_axes, _ENLARGED_SIZE_MM, strict=True):
+        low, high = full_box[:, in_plane_axis]
+        start = np.clip(center[in_plane_axis] - size / 2, low, max(low, high - size))
+        box[:, in_plane_axis] = start, min(start + size, high)
+    return box
 
 
 def display_threshold(first_map: Volume, mask: Volume) -> float:
@@ -100,16 +101,15 @@ def display_threshold(first_map: Volume, mask: Volume) -> float:
     return round(float(np.clip(median + 2 * sd, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
 
 
-def _enlarged_box(full_box: Array, center: Float, axis: int) -> Array:
-    """Return the corners (2, 3; mm) of a part of a box around a point.
+def _highest_value(image: Volume, roi: Volume) -> float:
+    """Return the highest value of a map in the region of interest; -1 if no value is finite.
 
-    The part has the size `_ENLARGED_SIZE_MM` in the plane perpendicular to `axis`. It is shifted
-    inward at the edges of the box.
+    Both images may have different grids.
     """
-    box = full_box.copy()
-    in_plane_axes = [dimension for dimension in range(3) if dimension != axis]
-    for in_plane_axis, size in zip(in_plane_axes, _ENLARGED_SIZE_MM, strict=True):
-        low, high = full_box[:, in_plane_axis]
-        start = np.clip(center[in_plane_axis] - size / 2, low, max(low, high - size))
-        box[:, in_plane_axis] = start, min(start + size, high)
-    return box
+    roi_values = _select_values(image, roi)
+    return float(np.max(roi_values[np.isfinite(roi_values)], initial=-1.0))
+
+
+def _select_values(image: Volume, mask: Volume) -> Array:
+    """Return the values of a map in a mask (N,), which may be on another grid."""
+    return slices.reorient_to_ras(image).data[slices.resample_nearest(mask, image) > 0]

@@ -63,38 +63,6 @@ def design_figure(
     return fig
 
 
-def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
-    """Draw the contrast weights, one row per contrast and one column per condition.
-
-    Weights are numbers in colored cells; cells are empty if the weight is 0.
-    """
-    weights = np.array(
-        [
-            [condition_weights.get(name, 0.0) for name in design.conditions]
-            for condition_weights in contrasts.values()
-        ]
-    )
-    ax.imshow(weights, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto", interpolation="none")
-    for row, column in np.argwhere(weights):
-        ax.text(
-            column,
-            row,
-            number(weights[row, column], ".2g"),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="black",
-        )
-    ax.set_yticks(range(len(contrasts)), list(contrasts), fontsize=8)
-    ax.yaxis.tick_right()
-    ax.set_xticks(
-        range(len(design.conditions)), design.conditions, fontsize=8, rotation=35, ha="left"
-    )
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    ax.set_xlabel("contrast weights", fontsize=8)
-
-
 def _draw_events(ax: Axes, design: Design, blocks: _Intervals) -> None:
     """Draw one row per condition: events as bars, with the column of the design matrix above."""
     n_volumes = len(design.matrix)
@@ -172,3 +140,35 @@ def _column_group(column: str, design: Design) -> str:
     return next(
         (kind for start, kind in _COLUMN_GROUPS.items() if column.startswith(start)), column
     )
+
+
+def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
+    """Draw the contrast weights, one row per contrast and one column per condition.
+
+    Weights are numbers in colored cells; cells are empty if the weight is 0.
+    """
+    weights = np.array(
+        [
+            [condition_weights.get(name, 0.0) for name in design.conditions]
+            for condition_weights in contrasts.values()
+        ]
+    )
+    ax.imshow(weights, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto", interpolation="none")
+    for row, column in np.argwhere(weights):
+        ax.text(
+            column,
+            row,
+            number(weights[row, column], ".2g"),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="black",
+        )
+    ax.set_yticks(range(len(contrasts)), list(contrasts), fontsize=8)
+    ax.yaxis.tick_right()
+    ax.set_xticks(
+        range(len(design.conditions)), design.conditions, fontsize=8, rotation=35, ha="left"
+    )
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set_xlabel("contrast weights", fontsize=8)

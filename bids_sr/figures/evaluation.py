@@ -47,131 +47,6 @@ _WHOLE_RUN_COLUMNS: _Columns = {
 }
 
 
-def select_half_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return agreement of split halves with the measured series, without differences."""
-    return [
-        row
-        for row in rows
-        if row.reference == "measured"
-        and row.statistic in ("ev", "r", "amplitude")
-        and not row.is_difference
-    ]
-
-
-def select_whole_run_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return agreement of whole-run maps with a reference, without differences between series."""
-    return [
-        row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
-    ]
-
-
-def _plot_forest(
-    rows: Sequence[MetricRow],
-    columns: Mapping[_ColumnKey, str],
-    get_column: Callable[[MetricRow], _ColumnKey],
-    *,
-    names: Sequence[str] = (),
-    emphasized_column: _ColumnKey | None = None,
-    label: str,
-    shares_scale: bool = False,
-) -> Figure:
-    """Plot one line per series or difference, and one row of panels per region.
-
-    `columns` are the titles of the columns of panels by the key that `get_column` returns for a
-    row; columns without rows are omitted. The series in `names` are drawn first, in this order.
-    `emphasized_column` is the key of the column that is emphasized, and `label` the label of the
-    value axis, which all panels share if `shares_scale`.
-    """
-    series_order = evaluation_rows.list_series(rows, names)
-    sorted_rows = sorted(
-        (row for row in rows if row.series in series_order),
-        key=lambda row: series_order.index(row.series),
-    )
-    labels: dict[str, str] = {}
-    grid: dict[str, dict[_ColumnKey, dict[str, list[ForestPoint]]]] = {}
-    for row in sorted_rows:
-        line = f"{row.series} − {row.minus}" if row.is_difference else row.series
-        labels[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
-        panel_points = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
-        # If several rows have the same position, the first is drawn.
-        panel_points.setdefault(line, [_make_point(row)])
-    regions = main_regions(grid)
-    available_columns = {key for region in regions for key in grid[region]}
-    panels = [
-        [
-            _make_panel(title, grid[region].get(key, {}), is_emphasized=key == emphasized_column)
-            for key, title in columns.items()
-            if key in available_columns
-        ]
-        for region in regions
-    ]
-    return forest_figure(
-        panels,
-        labels,
-        legend=_make_legend(sorted_rows),
-        row_names=[capitalize(region_text(region)) for region in regions],
-        xlabel=label,
-        shares_scale=shares_scale,
-    )
-
-
-def _make_panel(
-    title: str, points: Mapping[str, Sequence[ForestPoint]], *, is_emphasized: bool
-) -> ForestPanel:
-    """Return a panel of points by line, with vertical lines at the values of two series."""
-    return ForestPanel(
-        title=title, points=points, lines=_reference_lines(points), is_emphasized=is_emphasized
-    )
-
-
-def _make_legend(rows: Sequence[MetricRow]) -> dict[str, ForestPoint]:
-    """Return the legend of the kinds of series in rows, and of hollow points."""
-    legend: dict[str, ForestPoint] = {}
-    for row in rows:
-        kind = _get_kind(row)
-        color, marker = _KIND_STYLE[kind]
-        legend[evaluation_rows.KIND_TEXT[kind]] = ForestPoint(
-            value=0, color=color, marker=marker, lower=0, upper=0
-        )
-    if any(row.is_difference for row in rows):
-        legend["interval includes 0"] = ForestPoint(
-            value=0, color=canvas.SOFT, marker="o", hollow=True
-        )
-    return legend
-
-
-def _get_kind(row: MetricRow) -> KindOfSeries:
-    """Return the kind of series that determines color and marker of a row."""
-    return evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
-
-
-def _make_point(row: MetricRow) -> ForestPoint:
-    """Return the point of a row; differences whose interval includes 0 are hollow."""
-    color, marker = _KIND_STYLE[_get_kind(row)]
-    return ForestPoint(
-        value=row.value,
-        color=color,
-        marker=marker,
-        lower=row.lower,
-        upper=row.upper,
-        hollow=row.is_difference and not row.excludes_zero,
-        text=number(row.value),
-    )
-
-
-def _reference_lines(
-    points: Mapping[str, Sequence[ForestPoint]],
-) -> dict[str, tuple[str, Dashes, float]]:
-    """Return color, dashes and position of lines at the values of two series, if available."""
-    styles: dict[str, tuple[str, Dashes]] = {
-        "measured": (canvas.INK, (0, (4, 2))),
-        "bspline": (canvas.BLUE, (0, (1, 1.5))),
-    }
-    return {
-        name: (*style, points[name][0].value) for name, style in styles.items() if name in points
-    }
-
-
 def agreement_figure(
     rows: Sequence[MetricRow],
     *,
@@ -229,25 +104,15 @@ def contrasts_figure(
     )
 
 
-def negative_control_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
-    """Plot the gain of each method over its placebos, one column per band.
-
-    Markers are hollow if the interval includes 0.
-    """
-    drawn_rows = [row for row in rows if row.contrast == contrast and row.band in BANDS]
-    return _plot_forest(
-        drawn_rows,
-        BANDS,
-        lambda row: row.band,
-        names=sorted({row.series for row in drawn_rows}),
-        emphasized_column="beyond",
-        label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
-    )
-
-
-def _measure_key(row: MetricRow) -> tuple[str, str]:
-    """Return statistic and band of a row."""
-    return row.statistic, row.band
+def select_half_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Return agreement of split halves with the measured series, without differences."""
+    return [
+        row
+        for row in rows
+        if row.reference == "measured"
+        and row.statistic in ("ev", "r", "amplitude")
+        and not row.is_difference
+    ]
 
 
 def reference_map_figure(
@@ -294,3 +159,138 @@ def reference_map_figure(
     }
     labels = {name: evaluation_rows.series_text(name) for name in series}
     return forest_figure([panels], labels, legend=legend, includes_zero=False)
+
+
+def select_whole_run_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Return agreement of whole-run maps with a reference, without differences between series."""
+    return [
+        row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
+    ]
+
+
+def _measure_key(row: MetricRow) -> tuple[str, str]:
+    """Return statistic and band of a row."""
+    return row.statistic, row.band
+
+
+def negative_control_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
+    """Plot the gain of each method over its placebos, one column per band.
+
+    Markers are hollow if the interval includes 0.
+    """
+    drawn_rows = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    return _plot_forest(
+        drawn_rows,
+        BANDS,
+        lambda row: row.band,
+        names=sorted({row.series for row in drawn_rows}),
+        emphasized_column="beyond",
+        label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
+    )
+
+
+def _plot_forest(
+    rows: Sequence[MetricRow],
+    columns: Mapping[_ColumnKey, str],
+    get_column: Callable[[MetricRow], _ColumnKey],
+    *,
+    names: Sequence[str] = (),
+    emphasized_column: _ColumnKey | None = None,
+    label: str,
+    shares_scale: bool = False,
+) -> Figure:
+    """Plot one line per series or difference, and one row of panels per region.
+
+    `columns` are the titles of the columns of panels by the key that `get_column` returns for a
+    row; columns without rows are omitted. The series in `names` are drawn first, in this order.
+    `emphasized_column` is the key of the column that is emphasized, and `label` the label of the
+    value axis, which all panels share if `shares_scale`.
+    """
+    series_order = evaluation_rows.list_series(rows, names)
+    sorted_rows = sorted(
+        (row for row in rows if row.series in series_order),
+        key=lambda row: series_order.index(row.series),
+    )
+    labels: dict[str, str] = {}
+    grid: dict[str, dict[_ColumnKey, dict[str, list[ForestPoint]]]] = {}
+    for row in sorted_rows:
+        line = f"{row.series} − {row.minus}" if row.is_difference else row.series
+        labels[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
+        panel_points = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
+        # If several rows have the same position, the first is drawn.
+        panel_points.setdefault(line, [_make_point(row)])
+    regions = main_regions(grid)
+    available_columns = {key for region in regions for key in grid[region]}
+    panels = [
+        [
+            _make_panel(title, grid[region].get(key, {}), is_emphasized=key == emphasized_column)
+            for key, title in columns.items()
+            if key in available_columns
+        ]
+        for region in regions
+    ]
+    return forest_figure(
+        panels,
+        labels,
+        legend=_make_legend(sorted_rows),
+        row_names=[capitalize(region_text(region)) for region in regions],
+        xlabel=label,
+        shares_scale=shares_scale,
+    )
+
+
+def _make_point(row: MetricRow) -> ForestPoint:
+    """Return the point of a row; differences whose interval includes 0 are hollow."""
+    color, marker = _KIND_STYLE[_get_kind(row)]
+    return ForestPoint(
+        value=row.value,
+        color=color,
+        marker=marker,
+        lower=row.lower,
+        upper=row.upper,
+        hollow=row.is_difference and not row.excludes_zero,
+        text=number(row.value),
+    )
+
+
+def _make_panel(
+    title: str, points: Mapping[str, Sequence[ForestPoint]], *, is_emphasized: bool
+) -> ForestPanel:
+    """Return a panel of points by line, with vertical lines at the values of two series."""
+    return ForestPanel(
+        title=title, points=points, lines=_reference_lines(points), is_emphasized=is_emphasized
+    )
+
+
+def _reference_lines(
+    points: Mapping[str, Sequence[ForestPoint]],
+) -> dict[str, tuple[str, Dashes, float]]:
+    """Return color, dashes and position of lines at the values of two series, if available."""
+    styles: dict[str, tuple[str, Dashes]] = {
+        "measured": (canvas.INK, (0, (4, 2))),
+        "bspline": (canvas.BLUE, (0, (1, 1.5))),
+    }
+    return {
+        name: (*style, points[name][0].value) for name, style in styles.items() if name in points
+    }
+
+
+def _make_legend(rows: Sequence[MetricRow]) -> dict[str, ForestPoint]:
+    """Return the legend of the kinds of series in rows, and of hollow points."""
+    legend: dict[str, ForestPoint] = {}
+    for row in rows:
+        kind = _get_kind(row)
+        color, marker = _KIND_STYLE[kind]
+        legend[evaluation_rows.KIND_TEXT[kind]] = ForestPoint(
+            value=0, color=color, marker=marker, lower=0, upper=0
+        )
+    if any(row.is_difference for row in rows):
+        legend["interval includes 0"] = ForestPoint(
+            value=0, color=canvas.SOFT, marker="o", hollow=True
+        )
+    return legend
+
+
+def _get_kind(row: MetricRow) -> KindOfSeries:
+    """Return the kind of series that determines color and marker of a row."""
+    return evaluation_rows.get_kind(row.minus if row.is_difference else row.series)

@@ -65,50 +65,6 @@ def make_mni_nodes(shape: Sequence[int], affine: Array) -> Array:
     return voxels @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
 
 
-def map_key(contrast: str, smoothing: str, series: str) -> str:
-    """Return the key of a map in the viewer."""
-    return f"{contrast}|{smoothing}|{series}"
-
-
-def bytes_per_run(n_runs: int) -> int:
-    """Return the bytes available for the maps of each run on a page with several runs."""
-    return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
-
-
-def _choose_step(largest: float, threshold: float) -> float:
-    """Return the smallest step of stored values that reaches `largest` and respects `threshold`.
-
-    The threshold is midway between two stored values. Stored values are then on the same side of
-    the threshold as the original values, so that exactly the voxels above the threshold are shown.
-    """
-    if threshold <= 0 or largest <= threshold:
-        return max(largest, threshold, 1e-12) / _N_STEPS
-    return threshold / (math.floor(_N_STEPS * threshold / largest + 0.5) - 0.5)
-
-
-def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
-    """Encode an image in RAS orientation as an int8 ``.nii.gz`` file in base64.
-
-    Equal images give equal bytes. The image is 3D, in any orientation; NaN becomes 0. `slope` is
-    the step of the stored values, which are clipped at 127 steps. The description in the NIfTI
-    header is ASCII.
-    """
-    volume = slices.reorient_to_ras(image)
-    steps = np.clip(np.rint(slices.replace_nan(volume.data) / slope), -_N_STEPS, _N_STEPS).astype(
-        np.int8
-    )
-    nifti = nib.Nifti1Image(steps, volume.affine)
-    nifti.header.set_slope_inter(slope, 0)
-    nifti.header["descrip"] = description.encode("ascii")
-    return base64.b64encode(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0)).decode("ascii")
-
-
-def _brain_box(mask: Volume) -> list[list[float]]:
-    """Return the brain's bounding box with a margin, as fractions of the RAS field of view."""
-    fractions = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
-    return [[round(float(end), 4) for end in side] for side in fractions.T]
-
-
 def viewer_html(
     maps: _ViewerMaps,
     background: Volume,
@@ -183,39 +139,6 @@ def viewer_html(
     )
 
 
-def _find_peak(image: Volume, mask: Volume, background: Volume) -> list[float]:
-    """Return the position of a map's peak in the brain, as fractions of the RAS field of view."""
-    shape = slices.reorient_to_ras(background).data.shape
-    return [
-        round((index + 0.5) / size, 5)
-        for index, size in zip(peak_voxel(image, mask), shape, strict=True)
-    ]
-
-
-def _encode_background(background: Volume, mask: Volume) -> str:
-    """Encode the anatomical background with its gray scale from 0 to 1."""
-    low, high = slices.gray_limits(background, mask)
-    gray_image = background.like(np.clip((background.data - low) / (high - low), 0, 1))
-    return encode_image(gray_image, slope=1 / _N_STEPS)
-
-
-def _encode_mni(mni: Array) -> dict[str, Any]:
-    """Encode MNI coordinates (mm; X, Y, Z, 3) in tenths of a millimeter for the viewer."""
-    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-    return {"size": mni.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
-
-
-def _threshold_text(display: Display, minimum: float) -> str:
-    """Return sentences on the threshold of the viewer, and on values that are not included."""
-    name = f"|{display.statistic}|"
-    threshold_sentence = (
-        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
-    )
-    if minimum <= 0:
-        return threshold_sentence
-    return f"{threshold_sentence} Values of {name} < {minimum:g} are not included in this page."
-
-
 class _EncodedMaps(NamedTuple):
     """Maps that fit into the limit.
 
@@ -264,3 +187,80 @@ def _encode_maps(maps: _ViewerMaps, display: Display, max_bytes: int) -> _Encode
         volumes |= encoded_maps
         limits[contrast, smoothing] = round(limit, 3)
     return _EncodedMaps(volumes, limits, omitted_names)
+
+
+def _choose_step(largest: float, threshold: float) -> float:
+    """Return the smallest step of stored values that reaches `largest` and respects `threshold`.
+
+    The threshold is midway between two stored values. Stored values are then on the same side of
+    the threshold as the original values, so that exactly the voxels above the threshold are shown.
+    """
+    if threshold <= 0 or largest <= threshold:
+        return max(largest, threshold, 1e-12) / _N_STEPS
+    return threshold / (math.floor(_N_STEPS * threshold / largest + 0.5) - 0.5)
+
+
+def map_key(contrast: str, smoothing: str, series: str) -> str:
+    """Return the key of a map in the viewer."""
+    return f"{contrast}|{smoothing}|{series}"
+
+
+def _find_peak(image: Volume, mask: Volume, background: Volume) -> list[float]:
+    """Return the position of a map's peak in the brain, as fractions of the RAS field of view."""
+    shape = slices.reorient_to_ras(background).data.shape
+    return [
+        round((index + 0.5) / size, 5)
+        for index, size in zip(peak_voxel(image, mask), shape, strict=True)
+    ]
+
+
+def _brain_box(mask: Volume) -> list[list[float]]:
+    """Return the brain's bounding box with a margin, as fractions of the RAS field of view."""
+    fractions = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
+    return [[round(float(end), 4) for end in side] for side in fractions.T]
+
+
+def _encode_background(background: Volume, mask: Volume) -> str:
+    """Encode the anatomical background with its gray scale from 0 to 1."""
+    low, high = slices.gray_limits(background, mask)
+    gray_image = background.like(np.clip((background.data - low) / (high - low), 0, 1))
+    return encode_image(gray_image, slope=1 / _N_STEPS)
+
+
+def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
+    """Encode an image in RAS orientation as an int8 ``.nii.gz`` file in base64.
+
+    Equal images give equal bytes. The image is 3D, in any orientation; NaN becomes 0. `slope` is
+    the step of the stored values, which are clipped at 127 steps. The description in the NIfTI
+    header is ASCII.
+    """
+    volume = slices.reorient_to_ras(image)
+    steps = np.clip(np.rint(slices.replace_nan(volume.data) / slope), -_N_STEPS, _N_STEPS).astype(
+        np.int8
+    )
+    nifti = nib.Nifti1Image(steps, volume.affine)
+    nifti.header.set_slope_inter(slope, 0)
+    nifti.header["descrip"] = description.encode("ascii")
+    return base64.b64encode(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0)).decode("ascii")
+
+
+def _encode_mni(mni: Array) -> dict[str, Any]:
+    """Encode MNI coordinates (mm; X, Y, Z, 3) in tenths of a millimeter for the viewer."""
+    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
+    return {"size": mni.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
+
+
+def _threshold_text(display: Display, minimum: float) -> str:
+    """Return sentences on the threshold of the viewer, and on values that are not included."""
+    name = f"|{display.statistic}|"
+    threshold_sentence = (
+        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
+    )
+    if minimum <= 0:
+        return threshold_sentence
+    return f"{threshold_sentence} Values of {name} < {minimum:g} are not included in this page."
+
+
+def bytes_per_run(n_runs: int) -> int:
+    """Return the bytes available for the maps of each run on a page with several runs."""
+    return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))

@@ -21,6 +21,30 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
 
+_SIGNIFICANT_COLOR = "white"
+MAP_COLORS = (
+    "#d9fbff",
+    "#98e2ff",
+    "#62bdf8",
+    "#3f98f0",
+    "#2f78e8",
+    "#d84014",
+    "#ea6410",
+    "#f9931f",
+    "#ffc64a",
+    "#fff6b3",
+)
+"""Blue below 0 and orange above, distinguishable by color-blind readers. Extreme values are light,
+and no color is as dark as the brain.
+"""
+_MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
+_N_PLANES = 9
+ZOOM_SIZE_MM = (72.0, 62.0)
+"""mm, size (x, y) of the enlarged part on the first screen"""
+_ENLARGED_WIDTH_MM = 64.0  # mm, width of the enlarged part beside maps
+_PART_SIZE_MM = (110.0, 80.0)  # mm, size (x, y) of a part of a slice
+_TALLEST_INCH = 3.2  # inches, largest height of a panel in figures of a part of a slice
+
 
 @frozen
 class Display:
@@ -45,29 +69,6 @@ class Display:
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1 corresponds to one-sided p < .001, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
-_SIGNIFICANT_COLOR = "white"
-MAP_COLORS = (
-    "#d9fbff",
-    "#98e2ff",
-    "#62bdf8",
-    "#3f98f0",
-    "#2f78e8",
-    "#d84014",
-    "#ea6410",
-    "#f9931f",
-    "#ffc64a",
-    "#fff6b3",
-)
-"""Blue below 0 and orange above, distinguishable by color-blind readers. Extreme values are light,
-and no color is as dark as the brain.
-"""
-_MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
-_N_PLANES = 9
-ZOOM_SIZE_MM = (72.0, 62.0)
-"""mm, size (x, y) of the enlarged part on the first screen"""
-_ENLARGED_WIDTH_MM = 64.0  # mm, width of the enlarged part beside maps
-_PART_SIZE_MM = (110.0, 80.0)  # mm, size (x, y) of a part of a slice
-_TALLEST_INCH = 3.2  # inches, largest height of a panel in figures of a part of a slice
 
 
 @frozen
@@ -95,107 +96,6 @@ class Scene:
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=canvas.ROI_COLOR)]
         return [self.signal, background, *roi, *lines]
-
-
-def _scale_end(values: Array, percent: float) -> float:
-    """Return the end of a color scale: a percentile of finite absolute values, above 0."""
-    magnitudes = np.abs(values[np.isfinite(values)])
-    return max(float(np.percentile(magnitudes, percent)) if magnitudes.size else 0.0, 1e-12)
-
-
-def _scale_maps(
-    maps: Mapping[str, Volume], display: Display, scale_limit: float | None, *, alpha: float
-) -> dict[str, Layer]:
-    """Return layers of maps on one color scale, without values up to the threshold."""
-    scale_end = scale_limit or common_scale(maps.values(), display.floor)
-    layers = {}
-    for name, image in maps.items():
-        values = slices.replace_nan(image.data)
-        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
-        layers[name] = Layer(
-            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=alpha
-        )
-    return layers
-
-
-def common_scale(maps: Iterable[Volume], floor: float) -> float:
-    """Return the upper end of the color scale of a contrast's maps.
-
-    For each map, the 99.9th percentile of nonzero absolute values is computed. The result is the
-    median over maps, rounded to two digits, but at least `floor`. Pass the maps of all series of a
-    contrast, statistic and smoothing, even if only some are drawn, so that a color has the same
-    meaning in all figures.
-    """
-    magnitudes = [
-        np.abs(image.data[np.isfinite(image.data) & (image.data != 0)]) for image in maps
-    ]
-    percentiles = [float(np.percentile(values, 99.9)) for values in magnitudes if values.size]
-    return max(floor, float(f"{np.median(percentiles):.2g}")) if percentiles else floor
-
-
-def _informative_planes(scene: Scene, first_map: Volume, count: int) -> list[float]:
-    """Return positions (mm) of axial planes with strong values of the *first* map in the region.
-
-    The first map determines the planes of all series, so that methods are not shown in their own
-    best planes. Planes are some distance apart and in ascending order. The first map may be on any
-    grid of the field of view.
-    """
-    ras_region, ras_map = slices.reorient_to_ras(scene.roi), slices.reorient_to_ras(first_map)
-    strength = np.sort(
-        np.abs(slices.replace_nan(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
-    )[-20:].mean(0)
-    heights, positions = (
-        (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
-    )
-    plane_strength = np.interp(heights, positions, strength)
-    strength_in_region = plane_strength * (ras_region.data > 0).any(axis=(0, 1))
-    # Without values in the region, all planes can be chosen, even if the map is empty.
-    score = strength_in_region if strength_in_region.any() else plane_strength + 1e-6
-    separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
-    return [float(heights[plane]) for plane in slices.choose_planes(score, count, separation)]
-
-
-def peak_voxel(image: Volume, mask: Volume) -> tuple[int, int, int]:
-    """Return the voxel with the largest absolute value in a brain mask.
-
-    Overview and viewer open at this voxel. `image` may be on another grid of the field of view.
-    The indices are in the mask in RAS order (right, anterior, superior), counted from 0.
-    """
-    magnitude = slices.resample_nearest(
-        image.like(np.abs(slices.replace_nan(image.data))), mask
-    ) * (slices.reorient_to_ras(mask).data > 0)
-    x, y, z = (int(index) for index in np.unravel_index(np.argmax(magnitude), magnitude.shape))
-    return x, y, z
-
-
-def highest_point(image: Volume, region: Volume) -> Float:
-    """Return the center of the voxel with the highest positive value in a region, (3,).
-
-    The position is in mm along right, anterior and superior from the corner of the region's grid,
-    as in `bids_sr.figures.slices`. `image` may be on another grid of the field of view.
-    """
-    positive = image.like(slices.replace_nan(image.data).clip(0))
-    return (np.array(peak_voxel(positive, region)) + 0.5) * slices.reorient_to_ras(region).zooms
-
-
-def _enlarged_box(
-    scene: Scene, first_map: Volume, positions: Sequence[float], brain_box: Array
-) -> Array:
-    """Return a box around the peak of a map in the region, within the planes shown.
-
-    The aspect ratio of the box equals the aspect ratio of `brain_box`.
-    """
-    ras_region = slices.reorient_to_ras(scene.roi)
-    planes = (np.array(positions) // ras_region.zooms[2]).astype(int)
-    region_in_planes = np.zeros(ras_region.data.shape)
-    region_in_planes[:, :, planes] = ras_region.data[:, :, planes] > 0
-    x, y, _ = peak_voxel(first_map, Volume(region_in_planes, ras_region.affine))
-    box_width, box_height, _ = np.ptp(brain_box, axis=0)
-    return slices.crop_box(
-        brain_box,
-        (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
-        (_ENLARGED_WIDTH_MM, _ENLARGED_WIDTH_MM * box_height / box_width),
-    )
 
 
 def activation_figure(
@@ -237,6 +137,48 @@ def activation_figure(
         for name, layer in layers.items()
     ]
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
+
+
+def _informative_planes(scene: Scene, first_map: Volume, count: int) -> list[float]:
+    """Return positions (mm) of axial planes with strong values of the *first* map in the region.
+
+    The first map determines the planes of all series, so that methods are not shown in their own
+    best planes. Planes are some distance apart and in ascending order. The first map may be on any
+    grid of the field of view.
+    """
+    ras_region, ras_map = slices.reorient_to_ras(scene.roi), slices.reorient_to_ras(first_map)
+    strength = np.sort(
+        np.abs(slices.replace_nan(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
+    )[-20:].mean(0)
+    heights, positions = (
+        (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
+    )
+    plane_strength = np.interp(heights, positions, strength)
+    strength_in_region = plane_strength * (ras_region.data > 0).any(axis=(0, 1))
+    # Without values in the region, all planes can be chosen, even if the map is empty.
+    score = strength_in_region if strength_in_region.any() else plane_strength + 1e-6
+    separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
+    return [float(heights[plane]) for plane in slices.choose_planes(score, count, separation)]
+
+
+def _enlarged_box(
+    scene: Scene, first_map: Volume, positions: Sequence[float], brain_box: Array
+) -> Array:
+    """Return a box around the peak of a map in the region, within the planes shown.
+
+    The aspect ratio of the box equals the aspect ratio of `brain_box`.
+    """
+    ras_region = slices.reorient_to_ras(scene.roi)
+    planes = (np.array(positions) // ras_region.zooms[2]).astype(int)
+    region_in_planes = np.zeros(ras_region.data.shape)
+    region_in_planes[:, :, planes] = ras_region.data[:, :, planes] > 0
+    x, y, _ = peak_voxel(first_map, Volume(region_in_planes, ras_region.affine))
+    box_width, box_height, _ = np.ptp(brain_box, axis=0)
+    return slices.crop_box(
+        brain_box,
+        (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
+        (_ENLARGED_WIDTH_MM, _ENLARGED_WIDTH_MM * box_height / box_width),
+    )
 
 
 def plot_zoomed_maps(
@@ -286,6 +228,59 @@ def plot_zoomed_maps(
         label=display.label,
         tallest_inch=_TALLEST_INCH,
     )
+
+
+def _scale_maps(
+    maps: Mapping[str, Volume], display: Display, scale_limit: float | None, *, alpha: float
+) -> dict[str, Layer]:
+    """Return layers of maps on one color scale, without values up to the threshold."""
+    scale_end = scale_limit or common_scale(maps.values(), display.floor)
+    layers = {}
+    for name, image in maps.items():
+        values = slices.replace_nan(image.data)
+        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
+        layers[name] = Layer(
+            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=alpha
+        )
+    return layers
+
+
+def common_scale(maps: Iterable[Volume], floor: float) -> float:
+    """Return the upper end of the color scale of a contrast's maps.
+
+    For each map, the 99.9th percentile of nonzero absolute values is computed. The result is the
+    median over maps, rounded to two digits, but at least `floor`. Pass the maps of all series of a
+    contrast, statistic and smoothing, even if only some are drawn, so that a color has the same
+    meaning in all figures.
+    """
+    magnitudes = [
+        np.abs(image.data[np.isfinite(image.data) & (image.data != 0)]) for image in maps
+    ]
+    percentiles = [float(np.percentile(values, 99.9)) for values in magnitudes if values.size]
+    return max(floor, float(f"{np.median(percentiles):.2g}")) if percentiles else floor
+
+
+def highest_point(image: Volume, region: Volume) -> Float:
+    """Return the center of the voxel with the highest positive value in a region, (3,).
+
+    The position is in mm along right, anterior and superior from the corner of the region's grid,
+    as in `bids_sr.figures.slices`. `image` may be on another grid of the field of view.
+    """
+    positive = image.like(slices.replace_nan(image.data).clip(0))
+    return (np.array(peak_voxel(positive, region)) + 0.5) * slices.reorient_to_ras(region).zooms
+
+
+def peak_voxel(image: Volume, mask: Volume) -> tuple[int, int, int]:
+    """Return the voxel with the largest absolute value in a brain mask.
+
+    Overview and viewer open at this voxel. `image` may be on another grid of the field of view.
+    The indices are in the mask in RAS order (right, anterior, superior), counted from 0.
+    """
+    magnitude = slices.resample_nearest(
+        image.like(np.abs(slices.replace_nan(image.data))), mask
+    ) * (slices.reorient_to_ras(mask).data > 0)
+    x, y, z = (int(index) for index in np.unravel_index(np.argmax(magnitude), magnitude.shape))
+    return x, y, z
 
 
 def overlay_figure(
@@ -589,3 +584,9 @@ def surface_figure(
         canvas.hide_axes(ax)
     canvas.color_bar(fig, scale, (0.957, 0.12, 0.008, 0.7), display.label)
     return fig
+
+
+def _scale_end(values: Array, percent: float) -> float:
+    """Return the end of a color scale: a percentile of finite absolute values, above 0."""
+    magnitudes = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(magnitudes, percent)) if magnitudes.size else 0.0, 1e-12)

@@ -16,36 +16,6 @@ _TRACE_COLORS = (canvas.INK, canvas.PURPLE, canvas.GREEN, canvas.RED)
 _TISSUE_COLORS = {"GM": canvas.BLUE, "WM": canvas.ORANGE, "CSF": canvas.SKY, "brain": canvas.SOFT}
 
 
-def _get_column(table: Mapping[str, Array], *names: str) -> Array | None:
-    """Return the first available column; None if the table has none of them."""
-    return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
-
-
-def _style_axes(
-    ax: Axes, label: str, *, is_last: bool, n_dummy: int, end_s: float, tr: float
-) -> None:
-    """Label an axes, set its range of times, and shade non-steady-state volumes."""
-    ax.set_ylabel(label, fontsize=8)
-    ax.tick_params(labelsize=7, labelbottom=is_last)
-    ax.set_xlim(-tr / 2, end_s + tr / 2)
-    canvas.light_grid(ax, "y")
-    if n_dummy:
-        ax.axvspan(-tr / 2, (n_dummy - 0.5) * tr, color=canvas.FAINT, lw=0)
-
-
-def _shade_censored(ax: Axes, time: float, tr: float) -> None:
-    """Shade a censored volume, given its time and the repetition time (s)."""
-    ax.axvspan(time - tr / 2, time + tr / 2, color=canvas.RED, alpha=0.25, lw=0)
-
-
-def _summarize(values: Array, unit: str) -> str:
-    """Return mean and maximum of the finite values as text."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return "not available"
-    return f"mean {finite.mean():.2f}\nmax {finite.max():.2f} {unit}".strip()
-
-
 def motion_figure(
     table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, uncensored: MaskArray | None = None
 ) -> Figure:
@@ -117,6 +87,11 @@ def _list_curves(table: Mapping[str, Array]) -> dict[str, list[Array | None]]:
     }
 
 
+def _get_column(table: Mapping[str, Array], *names: str) -> Array | None:
+    """Return the first available column; None if the table has none of them."""
+    return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
+
+
 def _write_missing(ax: Axes) -> None:
     """Write into a panel that its column is missing."""
     ax.text(
@@ -127,6 +102,14 @@ def _write_missing(ax: Axes) -> None:
         ha="center",
         color=canvas.SOFT,
     )
+
+
+def _summarize(values: Array, unit: str) -> str:
+    """Return mean and maximum of the finite values as text."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "not available"
+    return f"mean {finite.mean():.2f}\nmax {finite.max():.2f} {unit}".strip()
 
 
 def _draw_axis_curves(ax: Axes, times_s: Array, curves: Sequence[Array]) -> None:
@@ -213,6 +196,23 @@ def carpet_figure(
             fig, image, (0.945, bottom, 0.008, 1.2 / fig.get_figheight()), "standard deviations"
         )
     return fig
+
+
+def _style_axes(
+    ax: Axes, label: str, *, is_last: bool, n_dummy: int, end_s: float, tr: float
+) -> None:
+    """Label an axes, set its range of times, and shade non-steady-state volumes."""
+    ax.set_ylabel(label, fontsize=8)
+    ax.tick_params(labelsize=7, labelbottom=is_last)
+    ax.set_xlim(-tr / 2, end_s + tr / 2)
+    canvas.light_grid(ax, "y")
+    if n_dummy:
+        ax.axvspan(-tr / 2, (n_dummy - 0.5) * tr, color=canvas.FAINT, lw=0)
+
+
+def _shade_censored(ax: Axes, time: float, tr: float) -> None:
+    """Shade a censored volume, given its time and the repetition time (s)."""
+    ax.axvspan(time - tr / 2, time + tr / 2, color=canvas.RED, alpha=0.25, lw=0)
 
 
 def _draw_tissue_strips(ax: Axes, tissues: Sequence[tuple[str, int]], n_rows: int) -> None:

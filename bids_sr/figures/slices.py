@@ -132,31 +132,31 @@ PanelRow = tuple[str, Sequence[Panel]]
 """Label at the left of a row of panels, and the panels, which have equal heights."""
 
 
-def reorient_to_ras(image: Volume) -> Volume:
-    """Return an image in the closest RAS orientation; raise `FigureInputError` if it is not 3D."""
-    if image.data.ndim != 3:
-        raise canvas.FigureInputError(
-            f"a figure needs a 3D image, this one has shape {image.data.shape}"
-        )
-    affine = np.asarray(image.affine, dtype=float)
-    transform = _orientation(affine.tobytes())
-    to_original = nib.orientations.inv_ornt_aff(transform, image.data.shape)
-    ras_data = nib.orientations.apply_orientation(np.asarray(image.data), transform)
-    return Volume(ras_data, affine @ to_original)
+def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
+    """Return planes of several views that are spread over a mask, cropped to the mask.
 
-
-@lru_cache(maxsize=64)  # The panels of a figure show parts of few images.
-def _orientation(affine: bytes) -> Array:
-    """Return the orientation of an affine's axes, as nibabel, from its values in memory."""
-    return np.asarray(nib.orientations.io_orientation(np.frombuffer(affine).reshape(4, 4)))
-
-
-def replace_nan(values: Array) -> Array:
-    """Return values with finite numbers instead of NaN and infinity, as `numpy.nan_to_num`.
-
-    Finite values, which are the rule, are returned without a copy.
+    Each of `views` is an axis in RAS order and a number of planes.
     """
-    return values if np.isfinite(values).all() else np.nan_to_num(values)
+    box = bounding_box_mm(mask, margin_mm)
+    return [
+        cut
+        for axis, count in views
+        for cut in make_cuts(_spread_planes(mask, count, axis), box, axis)
+    ]
+
+
+def bounding_box_mm(mask: Volume, margin_mm: float) -> Array:
+    """Return the corners (2, 3; mm, RAS order) of a mask's bounding box with a margin.
+
+    The box is limited to the field of view; it is the complete field of view if the mask is empty.
+    """
+    full_box = field_of_view(mask)
+    ras_mask = reorient_to_ras(mask)
+    mask_voxels = np.argwhere(ras_mask.data > 0)
+    if not len(mask_voxels):
+        return full_box
+    corners = np.array([mask_voxels.min(axis=0), mask_voxels.max(axis=0) + 1]) * ras_mask.zooms
+    return np.clip(corners + np.array([[-margin_mm], [margin_mm]]), *full_box)
 
 
 def field_of_view(image: Volume) -> Array:
@@ -168,19 +168,33 @@ def field_of_view(image: Volume) -> Array:
     return np.array([np.zeros(3), ras_image.data.shape * ras_image.zooms])
 
 
-def resample_nearest(image: Volume, target: Volume) -> Array:
-    """Resample values in RAS order to another grid of the same field of view.
+def make_cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
+    """Return a cut of a box for each of several planes perpendicular to an axis.
 
-    Nearest-neighbor interpolation is used.
+    `positions` of the planes are in mm from the lower edge, in RAS order. `box` is the lowest and
+    highest corner of the parts (2, 3; mm). `axis` is 0 for sagittal, 1 for coronal, 2 for axial
+    planes.
     """
-    data = reorient_to_ras(image).data
-    target_shape = reorient_to_ras(target).data.shape
-    for axis, target_size in enumerate(target_shape):
-        size = data.shape[axis]
-        if size != target_size:
-            nearest = ((np.arange(target_size) + 0.5) * size / target_size).astype(int)
-            data = np.take(data, np.minimum(nearest, size - 1), axis=axis)
-    return data
+    return [Cut(axis=axis, position_mm=position, box=box) for position in positions]
+
+
+def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
+    """Return positions (mm) of planes that are spread over a mask, in ascending order.
+
+    The ends of the mask are avoided, by a larger margin if there are fewer planes. If the mask is
+    empty, planes are spread over the field of view. `axis` is perpendicular to the planes: 0
+    sagittal, 1 coronal, 2 axial.
+    """
+    ras_mask = reorient_to_ras(mask)
+    filled_planes = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
+    first, last = (
+        (filled_planes[0], filled_planes[-1])
+        if filled_planes.size
+        else (0, ras_mask.data.shape[axis] - 1)
+    )
+    margin = max(0.12, 0.5 / (count + 0.5)) * (last - first)
+    planes = {round(position) for position in np.linspace(first + margin, last - margin, count)}
+    return [(plane + 0.5) * float(ras_mask.zooms[axis]) for plane in sorted(planes)]
 
 
 def make_gray_layer(image: Volume, mask: Volume | None = None) -> Layer:
@@ -211,104 +225,19 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
     return black, white if white > black else black + 1.0
 
 
-def covers_brain(region: Array, brain: Array) -> bool:
-    """Return True if a region covers at least 90 % as many voxels as the brain.
+def resample_nearest(image: Volume, target: Volume) -> Array:
+    """Resample values in RAS order to another grid of the same field of view.
 
-    Such a region is neither outlined nor enlarged. Both arguments are boolean arrays of any shape.
+    Nearest-neighbor interpolation is used.
     """
-    return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
-
-
-def bounding_box_mm(mask: Volume, margin_mm: float) -> Array:
-    """Return the corners (2, 3; mm, RAS order) of a mask's bounding box with a margin.
-
-    The box is limited to the field of view; it is the complete field of view if the mask is empty.
-    """
-    full_box = field_of_view(mask)
-    ras_mask = reorient_to_ras(mask)
-    mask_voxels = np.argwhere(ras_mask.data > 0)
-    if not len(mask_voxels):
-        return full_box
-    corners = np.array([mask_voxels.min(axis=0), mask_voxels.max(axis=0) + 1]) * ras_mask.zooms
-    return np.clip(corners + np.array([[-margin_mm], [margin_mm]]), *full_box)
-
-
-def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
-    """Return a part of a box around a point, limited in x and y.
-
-    A box is its lowest and highest corner (2, 3; mm). The part has at most `size_mm` along x and
-    y, is shifted inward at the edges of the box, and keeps z. `center` (3,) is in mm.
-    """
-    cropped_box = box.copy()
-    size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
-    cropped_box[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
-    cropped_box[1, :2] = cropped_box[0, :2] + size
-    return cropped_box
-
-
-def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
-    """Return positions (mm) of planes that are spread over a mask, in ascending order.
-
-    The ends of the mask are avoided, by a larger margin if there are fewer planes. If the mask is
-    empty, planes are spread over the field of view. `axis` is perpendicular to the planes: 0
-    sagittal, 1 coronal, 2 axial.
-    """
-    ras_mask = reorient_to_ras(mask)
-    filled_planes = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
-    first, last = (
-        (filled_planes[0], filled_planes[-1])
-        if filled_planes.size
-        else (0, ras_mask.data.shape[axis] - 1)
-    )
-    margin = max(0.12, 0.5 / (count + 0.5)) * (last - first)
-    planes = {round(position) for position in np.linspace(first + margin, last - margin, count)}
-    return [(plane + 0.5) * float(ras_mask.zooms[axis]) for plane in sorted(planes)]
-
-
-def choose_planes(strength: Array, count: int, min_distance: int) -> list[int]:
-    """Return ascending indices of the planes with highest positive strength.
-
-    Any two planes are at least `min_distance` planes apart.
-    """
-    planes: list[int] = []
-    for plane in np.argsort(-strength, kind="stable"):
-        if strength[plane] > 0 and all(
-            abs(int(plane) - other_plane) >= min_distance for other_plane in planes
-        ):
-            planes.append(int(plane))
-    return sorted(planes[:count])
-
-
-def make_cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
-    """Return a cut of a box for each of several planes perpendicular to an axis.
-
-    `positions` of the planes are in mm from the lower edge, in RAS order. `box` is the lowest and
-    highest corner of the parts (2, 3; mm). `axis` is 0 for sagittal, 1 for coronal, 2 for axial
-    planes.
-    """
-    return [Cut(axis=axis, position_mm=position, box=box) for position in positions]
-
-
-def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
-    """Return planes of several views that are spread over a mask, cropped to the mask.
-
-    Each of `views` is an axis in RAS order and a number of planes.
-    """
-    box = bounding_box_mm(mask, margin_mm)
-    return [
-        cut
-        for axis, count in views
-        for cut in make_cuts(_spread_planes(mask, count, axis), box, axis)
-    ]
-
-
-def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelRow:
-    """Return a row with the same images in several cuts.
-
-    `name` is the label at the left, which may be "". The cuts are from left to right, and the
-    layers in drawing order.
-    """
-    return name, [Panel(cut=cut, layers=layers) for cut in cuts]
+    data = reorient_to_ras(image).data
+    target_shape = reorient_to_ras(target).data.shape
+    for axis, target_size in enumerate(target_shape):
+        size = data.shape[axis]
+        if size != target_size:
+            nearest = ((np.arange(target_size) + 0.5) * size / target_size).astype(int)
+            data = np.take(data, np.minimum(nearest, size - 1), axis=axis)
+    return data
 
 
 def image_figure(
@@ -437,34 +366,6 @@ def _draw_row(
         left_cut, x = panel.cut, x + drawing.width + _GAP_INCH
 
 
-def _draw_scale(fig: Figure, layer: Layer, label: str) -> None:
-    """Draw the color scale of a layer below the panels."""
-    figure_height = fig.get_figheight()
-    box = (
-        _SCALE_LEFT,
-        _SCALE_BOTTOM_INCH / figure_height,
-        _SCALE_WIDTH,
-        _SCALE_HEIGHT_INCH / figure_height,
-    )
-    colors = ScalarMappable(Normalize(layer.low, layer.high), layer.colors)
-    canvas.color_bar(fig, colors, box, label)
-
-
-def _draw_legend(fig: Figure, outlines: Sequence[Outline], fills: Mapping[str, str]) -> None:
-    """Draw the legend of outlines and areas at the lower left."""
-    handles: list[Artist] = [
-        Line2D([], [], color=outline.color, lw=1.6, label=outline.name) for outline in outlines
-    ]
-    handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
-    fig.legend(
-        handles=handles,
-        loc="lower left",
-        ncols=len(handles),
-        fontsize=8,
-        bbox_to_anchor=(0.045, 0.0),
-    )
-
-
 class _Drawing:
     """Panel at a position on the sheet: lower left corner (inches) and inches per mm."""
 
@@ -505,10 +406,6 @@ class _Drawing:
         if panel.enlarged_box is not None:
             self._draw_frame(panel.enlarged_box)
 
-    def _convert_to_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Convert positions in the plane (mm) to positions on the sheet (inches)."""
-        return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
-
     def _draw_pixels(
         self, values: Array, x: Array, y: Array, layer: Layer, sheet: Rectangle
     ) -> None:
@@ -527,20 +424,6 @@ class _Drawing:
         pixels.set_clip_path(sheet)
         if layer.blinks:
             pixels.set_gid(f"{canvas.FLICKER}-{len(self.ax.images)}")
-
-    def _draw_frame(self, box: Array) -> None:
-        """Draw a frame around the part of the plane inside a box (2, 3; mm)."""
-        x_mm, y_mm = box[:, _in_plane_axes(self.cut.axis)].T
-        (left, right), (bottom, top) = self._convert_to_sheet(x_mm, y_mm)
-        frame = Rectangle(
-            (left, bottom),
-            right - left,
-            top - bottom,
-            fill=False,
-            edgecolor=canvas.FRAME_COLOR,
-            lw=1.3,
-        )
-        self.ax.add_patch(frame)
 
     def _draw_outline(
         self, values: Array, x: Array, y: Array, outline: Outline, sheet: Rectangle
@@ -573,6 +456,24 @@ class _Drawing:
             )
             self.ax.add_artist(patch)
             patch.set_clip_path(sheet)
+
+    def _draw_frame(self, box: Array) -> None:
+        """Draw a frame around the part of the plane inside a box (2, 3; mm)."""
+        x_mm, y_mm = box[:, _in_plane_axes(self.cut.axis)].T
+        (left, right), (bottom, top) = self._convert_to_sheet(x_mm, y_mm)
+        frame = Rectangle(
+            (left, bottom),
+            right - left,
+            top - bottom,
+            fill=False,
+            edgecolor=canvas.FRAME_COLOR,
+            lw=1.3,
+        )
+        self.ax.add_patch(frame)
+
+    def _convert_to_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Convert positions in the plane (mm) to positions on the sheet (inches)."""
+        return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
 
     def mark(self, panel: Panel, adjacent: Sequence[Cut], color: str) -> None:
         """Label position and sides unless an adjacent cut has the same plane or axis."""
@@ -610,6 +511,30 @@ class _Drawing:
             )
 
 
+def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
+    """Return the voxel values in a cut, with rows from bottom to top, and its edges.
+
+    The edges are (left, right, bottom, top; mm) and coincide with edges of voxels.
+    """
+    ras_image = reorient_to_ras(image)
+    index: list[Any] = [_plane_index(ras_image, cut)] * 3
+    edges: list[float] = []
+    for axis in _in_plane_axes(cut.axis):
+        zoom = float(ras_image.zooms[axis])
+        size = ras_image.data.shape[axis]
+        lower, upper = cut.box[:, axis] / zoom
+        start = max(int(np.floor(lower + 1e-3)), 0)
+        stop = min(int(np.ceil(upper - 1e-3)), size)
+        index[axis] = slice(start, stop)
+        edges += [start * zoom, stop * zoom]
+    return ras_image.data[tuple(index)].T, tuple(edges)
+
+
+def _in_plane_axes(axis: int) -> list[int]:
+    """Return the axes of the plane perpendicular to an axis."""
+    return [dimension for dimension in range(3) if dimension != axis]
+
+
 def simplify_line(line: Array, tolerance: float) -> Array:
     """Return points of a line (N, 2) that approximate all points within a tolerance."""
     from bids_sr.figures.line_loops import mark_corners
@@ -632,14 +557,23 @@ def _position_label(image: Volume, cut: Cut) -> str:
     return f"{label} (center)" if is_oblique else label
 
 
-def coordinate_text(axis: int, millimeters: float) -> str:
-    """Return a coordinate (RAS mm) along an axis as text."""
-    return f"{'xyz'[axis]} = {number(millimeters, '+.0f')} mm"
+def reorient_to_ras(image: Volume) -> Volume:
+    """Return an image in the closest RAS orientation; raise `FigureInputError` if it is not 3D."""
+    if image.data.ndim != 3:
+        raise canvas.FigureInputError(
+            f"a figure needs a 3D image, this one has shape {image.data.shape}"
+        )
+    affine = np.asarray(image.affine, dtype=float)
+    transform = _orientation(affine.tobytes())
+    to_original = nib.orientations.inv_ornt_aff(transform, image.data.shape)
+    ras_data = nib.orientations.apply_orientation(np.asarray(image.data), transform)
+    return Volume(ras_data, affine @ to_original)
 
 
-def _in_plane_axes(axis: int) -> list[int]:
-    """Return the axes of the plane perpendicular to an axis."""
-    return [dimension for dimension in range(3) if dimension != axis]
+@lru_cache(maxsize=64)  # The panels of a figure show parts of few images.
+def _orientation(affine: bytes) -> Array:
+    """Return the orientation of an affine's axes, as nibabel, from its values in memory."""
+    return np.asarray(nib.orientations.io_orientation(np.frombuffer(affine).reshape(4, 4)))
 
 
 def _plane_index(ras_image: Volume, cut: Cut) -> int:
@@ -651,20 +585,86 @@ def _plane_index(ras_image: Volume, cut: Cut) -> int:
     )
 
 
-def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
-    """Return the voxel values in a cut, with rows from bottom to top, and its edges.
+def coordinate_text(axis: int, millimeters: float) -> str:
+    """Return a coordinate (RAS mm) along an axis as text."""
+    return f"{'xyz'[axis]} = {number(millimeters, '+.0f')} mm"
 
-    The edges are (left, right, bottom, top; mm) and coincide with edges of voxels.
+
+def _draw_scale(fig: Figure, layer: Layer, label: str) -> None:
+    """Draw the color scale of a layer below the panels."""
+    figure_height = fig.get_figheight()
+    box = (
+        _SCALE_LEFT,
+        _SCALE_BOTTOM_INCH / figure_height,
+        _SCALE_WIDTH,
+        _SCALE_HEIGHT_INCH / figure_height,
+    )
+    colors = ScalarMappable(Normalize(layer.low, layer.high), layer.colors)
+    canvas.color_bar(fig, colors, box, label)
+
+
+def _draw_legend(fig: Figure, outlines: Sequence[Outline], fills: Mapping[str, str]) -> None:
+    """Draw the legend of outlines and areas at the lower left."""
+    handles: list[Artist] = [
+        Line2D([], [], color=outline.color, lw=1.6, label=outline.name) for outline in outlines
+    ]
+    handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
+    fig.legend(
+        handles=handles,
+        loc="lower left",
+        ncols=len(handles),
+        fontsize=8,
+        bbox_to_anchor=(0.045, 0.0),
+    )
+
+
+def replace_nan(values: Array) -> Array:
+    """Return values with finite numbers instead of NaN and infinity, as `numpy.nan_to_num`.
+
+    Finite values, which are the rule, are returned without a copy.
     """
-    ras_image = reorient_to_ras(image)
-    index: list[Any] = [_plane_index(ras_image, cut)] * 3
-    edges: list[float] = []
-    for axis in _in_plane_axes(cut.axis):
-        zoom = float(ras_image.zooms[axis])
-        size = ras_image.data.shape[axis]
-        lower, upper = cut.box[:, axis] / zoom
-        start = max(int(np.floor(lower + 1e-3)), 0)
-        stop = min(int(np.ceil(upper - 1e-3)), size)
-        index[axis] = slice(start, stop)
-        edges += [start * zoom, stop * zoom]
-    return ras_image.data[tuple(index)].T, tuple(edges)
+    return values if np.isfinite(values).all() else np.nan_to_num(values)
+
+
+def covers_brain(region: Array, brain: Array) -> bool:
+    """Return True if a region covers at least 90 % as many voxels as the brain.
+
+    Such a region is neither outlined nor enlarged. Both arguments are boolean arrays of any shape.
+    """
+    return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
+
+
+def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
+    """Return a part of a box around a point, limited in x and y.
+
+    A box is its lowest and highest corner (2, 3; mm). The part has at most `size_mm` along x and
+    y, is shifted inward at the edges of the box, and keeps z. `center` (3,) is in mm.
+    """
+    cropped_box = box.copy()
+    size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
+    cropped_box[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
+    cropped_box[1, :2] = cropped_box[0, :2] + size
+    return cropped_box
+
+
+def choose_planes(strength: Array, count: int, min_distance: int) -> list[int]:
+    """Return ascending indices of the planes with highest positive strength.
+
+    Any two planes are at least `min_distance` planes apart.
+    """
+    planes: list[int] = []
+    for plane in np.argsort(-strength, kind="stable"):
+        if strength[plane] > 0 and all(
+            abs(int(plane) - other_plane) >= min_distance for other_plane in planes
+        ):
+            planes.append(int(plane))
+    return sorted(planes[:count])
+
+
+def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelRow:
+    """Return a row with the same images in several cuts.
+
+    `name` is the label at the left, which may be "". The cuts are from left to right, and the
+    layers in drawing order.
+    """
+    return name, [Panel(cut=cut, layers=layers) for cut in cuts]

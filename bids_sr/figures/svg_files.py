@@ -38,11 +38,6 @@ _IMAGE_ELEMENT = re.compile(
 )
 
 
-def save_svg(fig: Figure, path: Path) -> Path:
-    """Write a figure as SVG, see `svg_text`."""
-    return atomic_files.write_text(path, svg_text(fig))
-
-
 def save_figure(fig: Figure, path: Path) -> Path:
     """Write a figure as SVG or PNG (150 dpi on white), according to the file extension."""
     if path.suffix == ".svg":
@@ -51,6 +46,11 @@ def save_figure(fig: Figure, path: Path) -> Path:
     with style():
         fig.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     return atomic_files.write_bytes(path, buffer.getvalue())
+
+
+def save_svg(fig: Figure, path: Path) -> Path:
+    """Write a figure as SVG, see `svg_text`."""
+    return atomic_files.write_text(path, svg_text(fig))
 
 
 def svg_text(fig: Figure) -> str:
@@ -79,17 +79,6 @@ def svg_text(fig: Figure) -> str:
     if FLICKER in body:
         head, body = head[:-1] + ' tabindex="0">', _FLICKER_CSS + body
     return '<?xml version="1.0" encoding="utf-8" standalone="no"?>' + head + body
-
-
-def _paper_css() -> str:
-    """Return the CSS that adapts a figure to a light or dark page."""
-    (light, dark), *color_pairs = DARK.items()
-    rules = [
-        f"[style*='{attribute}: {light_color}']{{{attribute}:{dark_color}!important}}"
-        for light_color, dark_color in color_pairs
-        for attribute in ("fill", "stroke")
-    ]
-    return _PAPER_CSS.format(light, dark, "".join(rules))
 
 
 def _shorten_path(path: str) -> str:
@@ -168,3 +157,14 @@ def _compress_image(encoded: str) -> str:
     return f"data:image/{image_format};base64," + base64.b64encode(buffer.getvalue()).decode(
         "ascii"
     )
+
+
+def _paper_css() -> str:
+    """Return the CSS that adapts a figure to a light or dark page."""
+    (light, dark), *color_pairs = DARK.items()
+    rules = [
+        f"[style*='{attribute}: {light_color}']{{{attribute}:{dark_color}!important}}"
+        for light_color, dark_color in color_pairs
+        for attribute in ("fill", "stroke")
+    ]
+    return _PAPER_CSS.format(light, dark, "".join(rules))

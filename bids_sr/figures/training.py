@@ -79,13 +79,6 @@ def _select_first_phase(columns: Mapping[str, Array]) -> dict[str, Array]:
     return {name: values[: restarts[0] + 1] for name, values in numeric_columns.items()}
 
 
-def _draw_baselines(ax: Axes, psnr: Mapping[str, float]) -> None:
-    """Draw the finite PSNR (dB) of baselines as horizontal lines."""
-    finite_psnr = {name: value for name, value in psnr.items() if np.isfinite(value)}
-    for (name, value), color in zip(finite_psnr.items(), _BASELINE_COLORS * 2, strict=False):
-        ax.axhline(value, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({value:.2f} dB)")
-
-
 def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
     """Draw the held-out PSNR (dB) by training step, or a note if there are no values."""
     is_finite = np.isfinite(psnr)
@@ -107,6 +100,13 @@ def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
             ha="center",
             color=canvas.SOFT,
         )
+
+
+def _draw_baselines(ax: Axes, psnr: Mapping[str, float]) -> None:
+    """Draw the finite PSNR (dB) of baselines as horizontal lines."""
+    finite_psnr = {name: value for name, value in psnr.items() if np.isfinite(value)}
+    for (name, value), color in zip(finite_psnr.items(), _BASELINE_COLORS * 2, strict=False):
+        ax.axhline(value, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({value:.2f} dB)")
 
 
 def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:

@@ -60,36 +60,6 @@ class ActivationSettings:
     correlation_confounds: bool = False
 
 
-class _MapsInMask(Mapping[tuple[str, str], Float32]):
-    """Maps by (contrast, stat), with only mask voxels in memory.
-
-    Looking up a map creates the whole image, with 0 outside the mask.
-    """
-
-    def __init__(
-        self, values: Mapping[str, Float32], names: Sequence[str], mask: MaskArray
-    ) -> None:
-        self._values, self._shape = values, mask.shape
-        # X is contiguous in memory, as in image files.
-        self._positions = positions_in_volume(mask)
-        self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
-
-    def __getitem__(self, key: tuple[str, str]) -> Float32:
-        volume = np.zeros(math.prod(self._shape), dtype=np.float32)
-        _, stat = key
-        volume[self._positions] = self._values[stat][self._rows[key]]
-        return volume.reshape(self._shape, order="F")
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._rows
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
 @frozen
 class ActivationMaps:
     """Activation maps of one series at one smoothing width.
@@ -105,96 +75,6 @@ class ActivationMaps:
     design: Design
     noise_order: int | None = None
     region_effects: Mapping[str, MeanEffect] = field(default_factory=dict)
-
-
-def _fit_maps(
-    signals: VoxelTimeSeries,
-    design: Design,
-    vectors: Float,
-    settings: ActivationSettings,
-    mask: MaskArray,
-    zooms: Sequence[float],
-) -> tuple[dict[str, Float32], int | None]:
-    """Compute the maps of one series.
-
-    `vectors` are the weights of the contrasts over the columns of the design (C, columns), `mask`
-    is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask voxels by
-    stat, (C, N) float32, and the order of the noise model, which is None if there is no linear
-    model.
-    """
-    stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
-    values = {
-        stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
-    }
-    temporal = _make_filter(design, settings, signals.n_times) if "cc" in settings.kinds else None
-    tasks = design.matrix @ vectors.T
-    model, noise_order = None, None
-    if "glm" in settings.kinds:
-        noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
-        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
-        noise_order = noise.order
-    for voxels, block in signals.blocks(settings.block_bytes):
-        if temporal is not None:
-            for batch in iterate_parts(block.shape[1], _VOXELS_PER_BATCH):
-                columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
-                values["cc"][:, columns] = cross_correlation(block[:, batch], tasks, temporal)
-        if model is not None:
-            estimates = model.fit(block, voxels)
-            for stat in _STATS["glm"]:
-                values[stat][:, voxels] = estimates[stat]
-    return values, noise_order
-
-
-def _make_filter(
-    design: Design, settings: ActivationSettings, n_times: int
-) -> tuple[Float, Float | None]:
-    """Return the temporal filter of the correlation for a run with `n_times` steady volumes."""
-    if time_column_names(design.columns) or settings.correlation_confounds:
-        return filter_of_design(
-            design, settings.low_pass, with_confounds=settings.correlation_confounds
-        )
-    return temporal_filter(n_times, design.tr, settings.low_pass)
-
-
-def _build_designs(
-    events: Regressors | Mapping[float, Regressors],
-    settings: ActivationSettings,
-    reader: SeriesReader,
-    confounds: pd.DataFrame | None,
-) -> dict[float, Design]:
-    """Return the design of each smoothing width; events are as in `map_activation`."""
-    if isinstance(events, Mapping):
-        return {
-            width: _build_design_of_series(regressors, settings, reader, confounds)
-            for width, regressors in events.items()
-        }
-    return dict.fromkeys(
-        settings.smoothing, _build_design_of_series(events, settings, reader, confounds)
-    )
-
-
-def _build_design_of_series(
-    events: Regressors,
-    settings: ActivationSettings,
-    reader: SeriesReader,
-    confounds: pd.DataFrame | None,
-) -> Design:
-    """Return the design of a series; warn of conditions without events inside the run."""
-    design = build_design(
-        events,
-        settings.design,
-        n_volumes=reader.shape[3],
-        tr=reader.tr,
-        n_dummy=settings.n_dummy,
-        confounds=confounds,
-        confound_names=settings.confound_names,
-    )
-    if unmodeled := sorted(set(events.conditions) - set(design.conditions)):
-        _LOGGER.warning(
-            "The conditions %s have no events inside the run and are not modeled.",
-            ", ".join(unmodeled),
-        )
-    return design
 
 
 def map_activation(
@@ -284,3 +164,123 @@ def map_activation(
                 region_effects=region_effects,
             )
     return maps_by_width
+
+
+def _build_designs(
+    events: Regressors | Mapping[float, Regressors],
+    settings: ActivationSettings,
+    reader: SeriesReader,
+    confounds: pd.DataFrame | None,
+) -> dict[float, Design]:
+    """Return the design of each smoothing width; events are as in `map_activation`."""
+    if isinstance(events, Mapping):
+        return {
+            width: _build_design_of_series(regressors, settings, reader, confounds)
+            for width, regressors in events.items()
+        }
+    return dict.fromkeys(
+        settings.smoothing, _build_design_of_series(events, settings, reader, confounds)
+    )
+
+
+def _build_design_of_series(
+    events: Regressors,
+    settings: ActivationSettings,
+    reader: SeriesReader,
+    confounds: pd.DataFrame | None,
+) -> Design:
+    """Return the design of a series; warn of conditions without events inside the run."""
+    design = build_design(
+        events,
+        settings.design,
+        n_volumes=reader.shape[3],
+        tr=reader.tr,
+        n_dummy=settings.n_dummy,
+        confounds=confounds,
+        confound_names=settings.confound_names,
+    )
+    if unmodeled := sorted(set(events.conditions) - set(design.conditions)):
+        _LOGGER.warning(
+            "The conditions %s have no events inside the run and are not modeled.",
+            ", ".join(unmodeled),
+        )
+    return design
+
+
+def _fit_maps(
+    signals: VoxelTimeSeries,
+    design: Design,
+    vectors: Float,
+    settings: ActivationSettings,
+    mask: MaskArray,
+    zooms: Sequence[float],
+) -> tuple[dict[str, Float32], int | None]:
+    """Compute the maps of one series.
+
+    `vectors` are the weights of the contrasts over the columns of the design (C, columns), `mask`
+    is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask voxels by
+    stat, (C, N) float32, and the order of the noise model, which is None if there is no linear
+    model.
+    """
+    stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
+    values = {
+        stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
+    }
+    temporal = _make_filter(design, settings, signals.n_times) if "cc" in settings.kinds else None
+    tasks = design.matrix @ vectors.T
+    model, noise_order = None, None
+    if "glm" in settings.kinds:
+        noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
+        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
+        noise_order = noise.order
+    for voxels, block in signals.blocks(settings.block_bytes):
+        if temporal is not None:
+            for batch in iterate_parts(block.shape[1], _VOXELS_PER_BATCH):
+                columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
+                values["cc"][:, columns] = cross_correlation(block[:, batch], tasks, temporal)
+        if model is not None:
+            estimates = model.fit(block, voxels)
+            for stat in _STATS["glm"]:
+                values[stat][:, voxels] = estimates[stat]
+    return values, noise_order
+
+
+def _make_filter(
+    design: Design, settings: ActivationSettings, n_times: int
+) -> tuple[Float, Float | None]:
+    """Return the temporal filter of the correlation for a run with `n_times` steady volumes."""
+    if time_column_names(design.columns) or settings.correlation_confounds:
+        return filter_of_design(
+            design, settings.low_pass, with_confounds=settings.correlation_confounds
+        )
+    return temporal_filter(n_times, design.tr, settings.low_pass)
+
+
+class _MapsInMask(Mapping[tuple[str, str], Float32]):
+    """Maps by (contrast, stat), with only mask voxels in memory.
+
+    Looking up a map creates the whole image, with 0 outside the mask.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Float32], names: Sequence[str], mask: MaskArray
+    ) -> None:
+        self._values, self._shape = values, mask.shape
+        # X is contiguous in memory, as in image files.
+        self._positions = positions_in_volume(mask)
+        self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
+
+    def __getitem__(self, key: tuple[str, str]) -> Float32:
+        volume = np.zeros(math.prod(self._shape), dtype=np.float32)
+        _, stat = key
+        volume[self._positions] = self._values[stat][self._rows[key]]
+        return volume.reshape(self._shape, order="F")
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)

@@ -17,6 +17,30 @@ _FDR = 0.05  # Benjamini and Hochberg 1995
 _MIN_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
 
 
+@frozen
+class Threshold:
+    """Region definition from `activation.thresholds`.
+
+    `label` is the label in file names (Quarter, Fdr, Z31). `z` is the value of a fixed threshold;
+    otherwise None.
+    """
+
+    label: str
+    stat: str
+    z: float | None = None
+
+    def region(
+        self, values: Real, mask: MaskArray, roi: MaskArray
+    ) -> tuple[MaskArray, float | None]:
+        """Return the region (X, Y, Z, boolean) and its threshold in the unit of the map, or None.
+
+        The threshold ``quarter`` is applied in the ROI, and other thresholds in the mask.
+        """
+        if self.stat == "cc":
+            return quarter_region(values, roi & mask)
+        return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
+
+
 def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
     """Return the ROI voxels with CC ≥ max − (max − min)/4, and this threshold.
 
@@ -118,30 +142,6 @@ def find_peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     x, y, z = (extent.start + int(offset) for extent, offset in zip(box, offsets, strict=True))
     index = (x, y, z)
     return Peak(index=index, position=apply_affine(affine, index), value=float(values[index]))
-
-
-@frozen
-class Threshold:
-    """Region definition from `activation.thresholds`.
-
-    `label` is the label in file names (Quarter, Fdr, Z31). `z` is the value of a fixed threshold;
-    otherwise None.
-    """
-
-    label: str
-    stat: str
-    z: float | None = None
-
-    def region(
-        self, values: Real, mask: MaskArray, roi: MaskArray
-    ) -> tuple[MaskArray, float | None]:
-        """Return the region (X, Y, Z, boolean) and its threshold in the unit of the map, or None.
-
-        The threshold ``quarter`` is applied in the ROI, and other thresholds in the mask.
-        """
-        if self.stat == "cc":
-            return quarter_region(values, roi & mask)
-        return fdr_region(values, mask) if self.z is None else ((values >= self.z) & mask, self.z)
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:

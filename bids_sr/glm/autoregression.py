@@ -40,101 +40,6 @@ _DERIVATIVE_STEP = 1e-4  # step of an autocorrelation for numerical derivatives
 _DAMPING = 1e-3  # diagonal that is added to the Jacobian
 
 
-def levinson(rho: Float) -> tuple[list[Float], Float]:
-    """Return the best linear predictors from 0, 1 … p earlier samples.
-
-    Sources: Levinson 1947, Durbin 1960. `rho` are the autocorrelations (M, p) at lags 1 … p, whose
-    partial autocorrelations are limited to ±.97. Returns weights (M, k) for each order k, latest
-    sample first, and the remaining fractions of the variance (M, p + 1).
-    """
-    n_processes, order = rho.shape
-    predictors = [np.zeros((n_processes, 0))]
-    remaining = np.ones((n_processes, order + 1))
-    for k in range(1, order + 1):
-        previous = predictors[-1]
-        predicted = (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)
-        partial = (rho[:, k - 1] - predicted) / remaining[:, k - 1]
-        partial = np.clip(partial, -_MAX_PARTIAL, _MAX_PARTIAL)[:, None]
-        predictors.append(np.hstack([previous - partial * previous[:, ::-1], partial]))
-        remaining[:, k] = remaining[:, k - 1] * (1 - partial[:, 0] ** 2)
-    return predictors, remaining
-
-
-def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
-    """Return autocorrelations (M, n) at lags 0 … n - 1 from the predictors of `levinson`.
-
-    `predictors` are the weights for each order from 0 to p.
-    """
-    order = len(predictors) - 1
-    rho = np.ones((len(predictors[-1]), n))
-    for k in range(1, n):
-        weights = predictors[min(k, order)]
-        rho[:, k] = (weights * rho[:, k - weights.shape[1] : k][:, ::-1]).sum(axis=1)
-    return rho
-
-
-def _shift_rows(columns: Float, n_rows: int) -> Float:
-    """Shift columns in time: row t of the result is row t + `n_rows`, or 0 beyond the ends."""
-    shifted = np.zeros_like(columns)
-    if n_rows >= 0:
-        shifted[: len(columns) - n_rows] = columns[n_rows:]
-    else:
-        shifted[-n_rows:] = columns[:n_rows]
-    return shifted
-
-
-def _sum_diagonals(left: Float, right: Float) -> Float:
-    """Return sums over the k-th diagonals of L Rᵀ above and below the main diagonal, (T,).
-
-    k is from 0 to T - 1, and L and R are `left` and `right` (T, P).
-    """
-    n = len(left)
-    spectra = np.conj(np.fft.rfft(left, 2 * n, axis=0)) * np.fft.rfft(right, 2 * n, axis=0)
-    correlation = np.fft.irfft(spectra.sum(axis=1), 2 * n)
-    sums = correlation[:n].copy()
-    sums[1:] += correlation[:n:-1]
-    return sums
-
-
-def compute_expected_products(basis: Float, order: int) -> Float:
-    """Return the matrix (order + 1, T) of expected lag products of residuals.
-
-    The product of row l with the autocovariances of the noise at lags 0 … T - 1 is E[sum_t e_t
-    e_(t+l)]. `basis` is an orthonormal basis (T, P) of the design.
-    """
-    products = np.empty((order + 1, len(basis)))
-    for lag in range(order + 1):
-        shifted_basis = _shift_rows(basis, lag)
-        products[lag] = _sum_diagonals(
-            basis @ (basis.T @ shifted_basis) - shifted_basis, basis
-        ) - _sum_diagonals(basis, _shift_rows(basis, -lag))
-        products[lag, lag] += len(basis) - lag
-    return products
-
-
-def _compute_residual_ratios(rho: Float, products: Float) -> Float:
-    """Compute ratios (M, p) of expected lag products and expected power of residuals.
-
-    `rho` are the autocorrelations (M, p) of the noise.
-    """
-    moments = autocorrelations(levinson(rho)[0], products.shape[1]) @ products.T
-    return moments[:, 1:] / moments[:, :1]
-
-
-def ratio_derivatives(rho: Float, products: Float) -> Float:
-    """Return derivatives of residual ratios with respect to noise autocorrelations, (M, p, p).
-
-    The second axis has the ratios, and the third axis the autocorrelations. `products` is the
-    matrix of `compute_expected_products` (p + 1, T).
-    """
-    ratios = _compute_residual_ratios(rho, products)
-    derivatives = [
-        (_compute_residual_ratios(rho + step, products) - ratios) / _DERIVATIVE_STEP
-        for step in _DERIVATIVE_STEP * np.eye(rho.shape[1])
-    ]
-    return np.stack(derivatives, axis=2)
-
-
 def noise_autocorrelations(target: Float, products: Float) -> Float:
     """Return the noise autocorrelations (M, p) that lead to given lag ratios of GLM residuals.
 
@@ -202,6 +107,29 @@ def _invert_ratios(target: Float, products: Float) -> tuple[Float, Float]:
     return autocorrelations(levinson(best_rho)[0], order + 1)[:, 1:], best_errors
 
 
+def ratio_derivatives(rho: Float, products: Float) -> Float:
+    """Return derivatives of residual ratios with respect to noise autocorrelations, (M, p, p).
+
+    The second axis has the ratios, and the third axis the autocorrelations. `products` is the
+    matrix of `compute_expected_products` (p + 1, T).
+    """
+    ratios = _compute_residual_ratios(rho, products)
+    derivatives = [
+        (_compute_residual_ratios(rho + step, products) - ratios) / _DERIVATIVE_STEP
+        for step in _DERIVATIVE_STEP * np.eye(rho.shape[1])
+    ]
+    return np.stack(derivatives, axis=2)
+
+
+def _compute_residual_ratios(rho: Float, products: Float) -> Float:
+    """Compute ratios (M, p) of expected lag products and expected power of residuals.
+
+    `rho` are the autocorrelations (M, p) of the noise.
+    """
+    moments = autocorrelations(levinson(rho)[0], products.shape[1]) @ products.T
+    return moments[:, 1:] / moments[:, :1]
+
+
 def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
     """Return bias (p,) and covariance (p, p) of a voxel's ratios of lag products and power.
 
@@ -227,6 +155,39 @@ def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
     return bias[1:], covariance[1:, 1:]
 
 
+def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
+    """Return autocorrelations (M, n) at lags 0 … n - 1 from the predictors of `levinson`.
+
+    `predictors` are the weights for each order from 0 to p.
+    """
+    order = len(predictors) - 1
+    rho = np.ones((len(predictors[-1]), n))
+    for k in range(1, n):
+        weights = predictors[min(k, order)]
+        rho[:, k] = (weights * rho[:, k - weights.shape[1] : k][:, ::-1]).sum(axis=1)
+    return rho
+
+
+def levinson(rho: Float) -> tuple[list[Float], Float]:
+    """Return the best linear predictors from 0, 1 … p earlier samples.
+
+    Sources: Levinson 1947, Durbin 1960. `rho` are the autocorrelations (M, p) at lags 1 … p, whose
+    partial autocorrelations are limited to ±.97. Returns weights (M, k) for each order k, latest
+    sample first, and the remaining fractions of the variance (M, p + 1).
+    """
+    n_processes, order = rho.shape
+    predictors = [np.zeros((n_processes, 0))]
+    remaining = np.ones((n_processes, order + 1))
+    for k in range(1, order + 1):
+        previous = predictors[-1]
+        predicted = (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)
+        partial = (rho[:, k - 1] - predicted) / remaining[:, k - 1]
+        partial = np.clip(partial, -_MAX_PARTIAL, _MAX_PARTIAL)[:, None]
+        predictors.append(np.hstack([previous - partial * previous[:, ::-1], partial]))
+        remaining[:, k] = remaining[:, k - 1] * (1 - partial[:, 0] ** 2)
+    return predictors, remaining
+
+
 def _compute_shifted_traces(noise: Float, order: int) -> Float:
     """Return tr(L_k N L_l N) of a symmetric N for lags k, l = 0 … order, (order + 1, order + 1).
 
@@ -243,6 +204,45 @@ def _compute_shifted_traces(noise: Float, order: int) -> Float:
         products = fft.irfft(sums, size)
         traces[k] = (products[: order + 1] + products[-np.arange(order + 1)]) / 2
     return traces
+
+
+def compute_expected_products(basis: Float, order: int) -> Float:
+    """Return the matrix (order + 1, T) of expected lag products of residuals.
+
+    The product of row l with the autocovariances of the noise at lags 0 … T - 1 is E[sum_t e_t
+    e_(t+l)]. `basis` is an orthonormal basis (T, P) of the design.
+    """
+    products = np.empty((order + 1, len(basis)))
+    for lag in range(order + 1):
+        shifted_basis = _shift_rows(basis, lag)
+        products[lag] = _sum_diagonals(
+            basis @ (basis.T @ shifted_basis) - shifted_basis, basis
+        ) - _sum_diagonals(basis, _shift_rows(basis, -lag))
+        products[lag, lag] += len(basis) - lag
+    return products
+
+
+def _shift_rows(columns: Float, n_rows: int) -> Float:
+    """Shift columns in time: row t of the result is row t + `n_rows`, or 0 beyond the ends."""
+    shifted = np.zeros_like(columns)
+    if n_rows >= 0:
+        shifted[: len(columns) - n_rows] = columns[n_rows:]
+    else:
+        shifted[-n_rows:] = columns[:n_rows]
+    return shifted
+
+
+def _sum_diagonals(left: Float, right: Float) -> Float:
+    """Return sums over the k-th diagonals of L Rᵀ above and below the main diagonal, (T,).
+
+    k is from 0 to T - 1, and L and R are `left` and `right` (T, P).
+    """
+    n = len(left)
+    spectra = np.conj(np.fft.rfft(left, 2 * n, axis=0)) * np.fft.rfft(right, 2 * n, axis=0)
+    correlation = np.fft.irfft(spectra.sum(axis=1), 2 * n)
+    sums = correlation[:n].copy()
+    sums[1:] += correlation[:n:-1]
+    return sums
 
 
 def orthonormal(matrix: Float) -> Float:

@@ -104,53 +104,6 @@ class Effects:
         return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
 
 
-def temporal_components(
-    reader: SeriesReader,
-    mask: MaskArray,
-    start: int,
-    count: int,
-    scratch: Path,
-    censored: Sequence[int] = (),
-) -> Float:
-    """Return the leading temporal eigenvectors of a series, (rows, count).
-
-    Signs are arbitrary but reproducible.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes (4D).
-    mask : MaskArray
-        Voxels of the brain on the grid of the series (3D, boolean).
-    start : int
-        First volume, counted from 0.
-    count : int
-        Number of components.
-    scratch : Path
-        Folder of a scratch file, which is removed at the end.
-    censored : Sequence[int], optional
-        Volumes that are not used, counted from 0; components are 0 in these volumes.
-
-    Returns
-    -------
-    Float
-        Time series of unit length, the strongest first.
-    """
-    with extract_time_series(reader, mask, scratch, start=start) as signals:
-        (time_series,) = signals.values()
-        gram = np.zeros((time_series.n_times, time_series.n_times))
-        uncensored = np.ones(time_series.n_times, dtype=bool)
-        uncensored[[volume - start for volume in censored]] = False
-        for _, block in time_series.blocks():
-            y = block.astype(np.float64)
-            y -= y.mean(axis=0) if uncensored.all() else y[uncensored].mean(axis=0)
-            y[~uncensored] = 0
-            gram += y @ y.T
-    vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    largest_entries = vectors[np.abs(vectors).argmax(axis=0), np.arange(count)]
-    return vectors * np.where(largest_entries < 0, -1, 1)
-
-
 def block_effects(
     reader: SeriesReader,
     mask: MaskArray,
@@ -232,10 +185,51 @@ def block_effects(
     return effects
 
 
-def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
-    """Return voxel values in storage order, (N,) or (N, B), as maps."""
-    maps = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
-    return np.ascontiguousarray(maps, dtype=np.float32)
+def temporal_components(
+    reader: SeriesReader,
+    mask: MaskArray,
+    start: int,
+    count: int,
+    scratch: Path,
+    censored: Sequence[int] = (),
+) -> Float:
+    """Return the leading temporal eigenvectors of a series, (rows, count).
+
+    Signs are arbitrary but reproducible.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series with all of its volumes (4D).
+    mask : MaskArray
+        Voxels of the brain on the grid of the series (3D, boolean).
+    start : int
+        First volume, counted from 0.
+    count : int
+        Number of components.
+    scratch : Path
+        Folder of a scratch file, which is removed at the end.
+    censored : Sequence[int], optional
+        Volumes that are not used, counted from 0; components are 0 in these volumes.
+
+    Returns
+    -------
+    Float
+        Time series of unit length, the strongest first.
+    """
+    with extract_time_series(reader, mask, scratch, start=start) as signals:
+        (time_series,) = signals.values()
+        gram = np.zeros((time_series.n_times, time_series.n_times))
+        uncensored = np.ones(time_series.n_times, dtype=bool)
+        uncensored[[volume - start for volume in censored]] = False
+        for _, block in time_series.blocks():
+            y = block.astype(np.float64)
+            y -= y.mean(axis=0) if uncensored.all() else y[uncensored].mean(axis=0)
+            y[~uncensored] = 0
+            gram += y @ y.T
+    vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
+    largest_entries = vectors[np.abs(vectors).argmax(axis=0), np.arange(count)]
+    return vectors * np.where(largest_entries < 0, -1, 1)
 
 
 def _fit_series(
@@ -257,6 +251,12 @@ def _fit_series(
             smoothed_volumes = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
             smoothed_fit.add([volume.ravel(order="F") for volume in smoothed_volumes])
     return fit, smoothed_fit
+
+
+def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
+    """Return voxel values in storage order, (N,) or (N, B), as maps."""
+    maps = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
+    return np.ascontiguousarray(maps, dtype=np.float32)
 
 
 def save_effects(effects: Effects, path: Path) -> Path:

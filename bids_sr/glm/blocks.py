@@ -105,125 +105,132 @@ class BlockDesign:
     censored: tuple[int, ...] = ()
 
 
-def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]:
-    """Return the units of a run in order of their first onset, without assigned halves.
+def block_design(
+    events: Regressors,
+    settings: DesignSettings = DesignSettings(),
+    *,
+    n_volumes: int,
+    tr: float,
+    n_dummy: int = 0,
+    min_share: float = MIN_SHARE,
+    confounds: pd.DataFrame | None = None,
+    confound_names: Sequence[str] = MOTION_REGRESSORS,
+) -> BlockDesign:
+    """Return the model of a run with one regressor per block.
 
-    Consecutive events of one type and modulation are one block if at most `_MAX_GAP_S` is between
-    the end of an event and the next onset. If there are more than `max_blocks` blocks, the units
-    are chunks of consecutive blocks of a condition.
+    If the run has too few volumes for a regressor per block, consecutive blocks of a condition are
+    joined until one degree of freedom remains, with at least two units per condition. Blocks have
+    no derivatives of their response.
 
-    `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
-    more.
+    Parameters
+    ----------
+    events : Regressors
+        Events of the task, or time series of seeds at rest.
+    settings : DesignSettings, optional
+        Options of the design matrix.
+    n_volumes : int
+        Number of all volumes of the series, including dummies.
+    tr : float
+        Repetition time, TR (s).
+    n_dummy : int, optional
+        Number of volumes at the start that are not in the steady state.
+    min_share : float, optional
+        Fraction of a block's response (0 to 1) that must be inside the run for the block to be
+        used. 0 uses every block with a response inside the run.
+    confounds : pd.DataFrame | None, optional
+        Confounds of the run, one row per volume; None for a model without confounds.
+    confound_names : Sequence[str], optional
+        Names of the confounds in the model.
+
+    Returns
+    -------
+    BlockDesign
+        Model, blocks with their halves, and weights of the effects.
+
+    Raises
+    ------
+    TooFewBlocks
+        If no condition has two blocks inside the run, or if the model has too few volumes for two
+        blocks per condition.
+    DesignError
+        If the model cannot be built.
     """
-    # blocks of each type, of consecutive trials
-    spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
-    for trial in sorted(events.trials(), key=lambda trial: trial.onset):
-        kind = trial.condition, trial.modulation
-        start, end = trial.onset, trial.onset + trial.duration
-        if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
-            _, start, previous_end = spans.pop()
-            end = max(end, previous_end)
-        spans.append((kind, start, end))
-    blocks_by_type: dict[str, list[Trial]] = {}
-    for (name, modulation), start, end in spans:
-        blocks_by_type.setdefault(name, []).append(Trial(name, start, end - start, modulation))
-
-    # chunks of about equal length; an even number, so that both halves have equally many
-    max_chunks = max(2, max_blocks // len(blocks_by_type) // 2 * 2)
-    units = []
-    for blocks in blocks_by_type.values():
-        n_chunks = min(max_chunks, len(blocks)) if len(spans) > max_blocks else len(blocks)
-        edges = np.linspace(0, len(blocks), n_chunks + 1).round().astype(int)
-        units += [blocks[first:last] for first, last in pairwise(edges)]
-
-    units.sort(key=lambda unit: unit[0].onset)
-    modulations = [tuple(trial.modulation for trial in unit) for unit in units]
-    return [
-        TaskBlock(
-            condition=unit[0].condition,
-            events=tuple((trial.onset, trial.duration) for trial in unit),
-            modulations=() if set(unit_modulations) == {1.0} else unit_modulations,
+    times = frame_times(n_volumes, tr, start_time=settings.start_time)
+    uncensored = find_uncensored_volumes(confounds, confound_names, n_volumes)
+    max_units: int | None = None
+    while True:
+        units = _find_units(events, tr, n_dummy, max_units)
+        blocks = _select_blocks(
+            events, units, times, uncensored, tr, n_dummy, min_share, settings.hrf
         )
-        for unit, unit_modulations in zip(units, modulations, strict=True)
-    ]
+        regressors = (
+            _build_segment_regressors(blocks, events, tr)
+            if isinstance(events, Seeds)
+            else _build_block_events(blocks)
+        )
+        try:
+            design = build_design(
+                regressors,
+                replace(settings, hrf=settings.hrf.main),
+                n_volumes=n_volumes,
+                tr=tr,
+                n_dummy=n_dummy,
+                confounds=confounds,
+                confound_names=confound_names,
+            )
+        except TooManyColumns as error:
+            max_units = fewer_units(events, tr, n_dummy, len(units) - error.excess)
+            if max_units is None:
+                raise TooFewBlocks(
+                    f"{events.source}: a split-half analysis, in which every block has its own "
+                    f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
+                    "the split-half analysis"
+                ) from error
+        else:
+            return _weigh_effects(blocks, design)
 
 
-def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
-    """Assign used blocks of each condition to halves 0, 1, 0, 1, … in order of time.
+def _select_blocks(
+    events: Regressors,
+    candidates: Sequence[TaskBlock],
+    times: Float,
+    uncensored: MaskArray,
+    tr: float,
+    n_dummy: int,
+    min_share: float,
+    hrf: HemodynamicResponse,
+) -> list[TaskBlock]:
+    """Return blocks or segments with their halves and their shares of used volumes.
 
-    >>> blocks = [TaskBlock(condition=name, events=()) for name in "aabab"]
-    >>> [block.half for block in _assign_halves(blocks)]
-    [0, 1, 0, 0, 1]
+    `times` and `uncensored` refer to all volumes (T,). Blocks with a share below `min_share` are
+    not used, and are reported. Raises `TooFewBlocks` if no condition has two used blocks.
     """
-    n_used: Counter[str] = Counter()
-    assigned = []
-    for block in blocks:
-        assigned.append(replace(block, half=n_used[block.condition] % 2))
-        n_used[block.condition] += block.used
-    return assigned
-
-
-def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
-    """Raise `TooFewBlocks` if no condition has two used blocks; log conditions with fewer."""
-    if not blocks:
-        raise TooFewBlocks(f"{source}: the run is too short for a split-half analysis")
-    counts = count_used_blocks(blocks)
-    too_few = {name: n_used for name, n_used in counts.items() if n_used < MIN_BLOCKS}
-    if len(too_few) == len(counts):
-        raise TooFewBlocks(
-            f"{source}: a split-half analysis requires at least one condition with two blocks "
-            f"inside the run, but no condition has two ({describe_counts(too_few)}). Acquire more "
-            "blocks, or skip the split-half analysis",
-            counts,
-        )
-    if too_few:
-        _LOGGER.info(  # The plan has already reported these conditions.
-            "%s: conditions with fewer than two blocks inside the run are excluded from the "
-            "split-half analysis: %s",
-            source,
-            describe_counts(too_few),
-        )
-
-
-def count_used_blocks(blocks: Sequence[TaskBlock]) -> dict[str, int]:
-    """Return the number of used blocks of each condition."""
-    counts = dict.fromkeys((block.condition for block in blocks), 0)
-    for block in blocks:
-        counts[block.condition] += block.used
-    return counts
-
-
-def describe_counts(counts: Mapping[str, int]) -> str:
-    """Return numbers of blocks by condition as text.
-
-    >>> describe_counts({"face": 1, "body": 0, "house": 2})
-    'face: one block, body: no block, house: 2 blocks'
-    """
-    words = {0: "no block", 1: "one block"}
-    return ", ".join(
-        f"{name}: {words.get(n_blocks, f'{n_blocks} blocks')}" for name, n_blocks in counts.items()
+    shares = (
+        [1.0] * len(candidates)
+        if isinstance(events, Seeds)
+        else response_shares(candidates, times[n_dummy:], tr, hrf)
     )
-
-
-def _build_block_events(blocks: Sequence[TaskBlock]) -> Events:
-    """Return events with the index of the block as trial type."""
-    rows: list[tuple[float, float, str, float]] = []
-    for index, block in enumerate(blocks):
-        modulations = block.modulations or (1.0,) * len(block.events)
-        for (start, length), modulation in zip(block.events, modulations, strict=True):
-            rows.append((start, length, f"{index:05d}", modulation))
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", MODULATION]))
-
-
-def _build_segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:
-    """Return time series of seeds within each block, by index of the block."""
-    regressors = {
-        f"{index:05d}": segment_regressor(
-            seeds.table[block.condition].to_numpy(dtype=np.float64), tr, *block.events[0]
+    has_censoring = not uncensored[n_dummy:].all()
+    if has_censoring:
+        uncensored_shares = _compute_uncensored_shares(
+            candidates, events, times, uncensored, tr, n_dummy, hrf
         )
-        for index, block in enumerate(blocks)
-    }
-    return Seeds(pd.DataFrame(regressors))
+        shares = [
+            share * uncensored_share
+            for share, uncensored_share in zip(shares, uncensored_shares, strict=True)
+        ]
+    blocks = [
+        replace(block, share=share, used=share >= min_share and share > 0)
+        for block, share in zip(candidates, shares, strict=True)
+    ]
+    for block in blocks:
+        if not block.used:
+            _report_unused_block(
+                block, events.source, steady_s=n_dummy * tr, has_censoring=has_censoring
+            )
+    blocks = _assign_halves(blocks)
+    _check_split(blocks, events.source)
+    return blocks
 
 
 def response_shares(
@@ -311,89 +318,103 @@ def _compute_uncensored_shares(
     return shares
 
 
-def block_design(
-    events: Regressors,
-    settings: DesignSettings = DesignSettings(),
-    *,
-    n_volumes: int,
-    tr: float,
-    n_dummy: int = 0,
-    min_share: float = MIN_SHARE,
-    confounds: pd.DataFrame | None = None,
-    confound_names: Sequence[str] = MOTION_REGRESSORS,
-) -> BlockDesign:
-    """Return the model of a run with one regressor per block.
+def _build_block_events(blocks: Sequence[TaskBlock]) -> Events:
+    """Return events with the index of the block as trial type."""
+    rows: list[tuple[float, float, str, float]] = []
+    for index, block in enumerate(blocks):
+        modulations = block.modulations or (1.0,) * len(block.events)
+        for (start, length), modulation in zip(block.events, modulations, strict=True):
+            rows.append((start, length, f"{index:05d}", modulation))
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", MODULATION]))
 
-    If the run has too few volumes for a regressor per block, consecutive blocks of a condition are
-    joined until one degree of freedom remains, with at least two units per condition. Blocks have
-    no derivatives of their response.
 
-    Parameters
-    ----------
-    events : Regressors
-        Events of the task, or time series of seeds at rest.
-    settings : DesignSettings, optional
-        Options of the design matrix.
-    n_volumes : int
-        Number of all volumes of the series, including dummies.
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-    min_share : float, optional
-        Fraction of a block's response (0 to 1) that must be inside the run for the block to be
-        used. 0 uses every block with a response inside the run.
-    confounds : pd.DataFrame | None, optional
-        Confounds of the run, one row per volume; None for a model without confounds.
-    confound_names : Sequence[str], optional
-        Names of the confounds in the model.
+def _report_unused_block(
+    block: TaskBlock, source: str, *, steady_s: float, has_censoring: bool
+) -> None:
+    """Log a block that is not used; `steady_s` is the start of the steady state (s)."""
+    missing_share = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
+    onset = block.events[0][0]
+    location = "before the steady state" if 0 <= onset < steady_s else "outside the run"
+    censoring_text = " or in censored volumes" if has_censoring else ""
+    _LOGGER.log(
+        # Blocks before the run began belong to a longer recording and are not an error.
+        logging.INFO if onset < 0 else logging.WARNING,
+        "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
+        "of the response is %s. Check the onset of the block.",
+        source,
+        block.condition,
+        onset,
+        missing_share,
+        f"{location}{censoring_text}",
+    )
 
-    Returns
-    -------
-    BlockDesign
-        Model, blocks with their halves, and weights of the effects.
 
-    Raises
-    ------
-    TooFewBlocks
-        If no condition has two blocks inside the run, or if the model has too few volumes for two
-        blocks per condition.
-    DesignError
-        If the model cannot be built.
+def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
+    """Assign used blocks of each condition to halves 0, 1, 0, 1, … in order of time.
+
+    >>> blocks = [TaskBlock(condition=name, events=()) for name in "aabab"]
+    >>> [block.half for block in _assign_halves(blocks)]
+    [0, 1, 0, 0, 1]
     """
-    times = frame_times(n_volumes, tr, start_time=settings.start_time)
-    uncensored = find_uncensored_volumes(confounds, confound_names, n_volumes)
-    max_units: int | None = None
-    while True:
-        units = _find_units(events, tr, n_dummy, max_units)
-        blocks = _select_blocks(
-            events, units, times, uncensored, tr, n_dummy, min_share, settings.hrf
+    n_used: Counter[str] = Counter()
+    assigned = []
+    for block in blocks:
+        assigned.append(replace(block, half=n_used[block.condition] % 2))
+        n_used[block.condition] += block.used
+    return assigned
+
+
+def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
+    """Raise `TooFewBlocks` if no condition has two used blocks; log conditions with fewer."""
+    if not blocks:
+        raise TooFewBlocks(f"{source}: the run is too short for a split-half analysis")
+    counts = count_used_blocks(blocks)
+    too_few = {name: n_used for name, n_used in counts.items() if n_used < MIN_BLOCKS}
+    if len(too_few) == len(counts):
+        raise TooFewBlocks(
+            f"{source}: a split-half analysis requires at least one condition with two blocks "
+            f"inside the run, but no condition has two ({describe_counts(too_few)}). Acquire more "
+            "blocks, or skip the split-half analysis",
+            counts,
         )
-        regressors = (
-            _build_segment_regressors(blocks, events, tr)
-            if isinstance(events, Seeds)
-            else _build_block_events(blocks)
+    if too_few:
+        _LOGGER.info(  # The plan has already reported these conditions.
+            "%s: conditions with fewer than two blocks inside the run are excluded from the "
+            "split-half analysis: %s",
+            source,
+            describe_counts(too_few),
         )
-        try:
-            design = build_design(
-                regressors,
-                replace(settings, hrf=settings.hrf.main),
-                n_volumes=n_volumes,
-                tr=tr,
-                n_dummy=n_dummy,
-                confounds=confounds,
-                confound_names=confound_names,
-            )
-        except TooManyColumns as error:
-            max_units = fewer_units(events, tr, n_dummy, len(units) - error.excess)
-            if max_units is None:
-                raise TooFewBlocks(
-                    f"{events.source}: a split-half analysis, in which every block has its own "
-                    f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
-                    "the split-half analysis"
-                ) from error
-        else:
-            return _weigh_effects(blocks, design)
+
+
+def count_used_blocks(blocks: Sequence[TaskBlock]) -> dict[str, int]:
+    """Return the number of used blocks of each condition."""
+    counts = dict.fromkeys((block.condition for block in blocks), 0)
+    for block in blocks:
+        counts[block.condition] += block.used
+    return counts
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Return numbers of blocks by condition as text.
+
+    >>> describe_counts({"face": 1, "body": 0, "house": 2})
+    'face: one block, body: no block, house: 2 blocks'
+    """
+    words = {0: "no block", 1: "one block"}
+    return ", ".join(
+        f"{name}: {words.get(n_blocks, f'{n_blocks} blocks')}" for name, n_blocks in counts.items()
+    )
+
+
+def _build_segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:
+    """Return time series of seeds within each block, by index of the block."""
+    regressors = {
+        f"{index:05d}": segment_regressor(
+            seeds.table[block.condition].to_numpy(dtype=np.float64), tr, *block.events[0]
+        )
+        for index, block in enumerate(blocks)
+    }
+    return Seeds(pd.DataFrame(regressors))
 
 
 def fewer_units(events: Regressors, tr: float, n_dummy: int, max_columns: int) -> int | None:
@@ -416,68 +437,47 @@ def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) 
     return find_blocks(events) if limit is None else find_blocks(events, limit)
 
 
-def _select_blocks(
-    events: Regressors,
-    candidates: Sequence[TaskBlock],
-    times: Float,
-    uncensored: MaskArray,
-    tr: float,
-    n_dummy: int,
-    min_share: float,
-    hrf: HemodynamicResponse,
-) -> list[TaskBlock]:
-    """Return blocks or segments with their halves and their shares of used volumes.
+def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]:
+    """Return the units of a run in order of their first onset, without assigned halves.
 
-    `times` and `uncensored` refer to all volumes (T,). Blocks with a share below `min_share` are
-    not used, and are reported. Raises `TooFewBlocks` if no condition has two used blocks.
+    Consecutive events of one type and modulation are one block if at most `_MAX_GAP_S` is between
+    the end of an event and the next onset. If there are more than `max_blocks` blocks, the units
+    are chunks of consecutive blocks of a condition.
+
+    `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
+    more.
     """
-    shares = (
-        [1.0] * len(candidates)
-        if isinstance(events, Seeds)
-        else response_shares(candidates, times[n_dummy:], tr, hrf)
-    )
-    has_censoring = not uncensored[n_dummy:].all()
-    if has_censoring:
-        uncensored_shares = _compute_uncensored_shares(
-            candidates, events, times, uncensored, tr, n_dummy, hrf
+    # blocks of each type, of consecutive trials
+    spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
+    for trial in sorted(events.trials(), key=lambda trial: trial.onset):
+        kind = trial.condition, trial.modulation
+        start, end = trial.onset, trial.onset + trial.duration
+        if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
+            _, start, previous_end = spans.pop()
+            end = max(end, previous_end)
+        spans.append((kind, start, end))
+    blocks_by_type: dict[str, list[Trial]] = {}
+    for (name, modulation), start, end in spans:
+        blocks_by_type.setdefault(name, []).append(Trial(name, start, end - start, modulation))
+
+    # chunks of about equal length; an even number, so that both halves have equally many
+    max_chunks = max(2, max_blocks // len(blocks_by_type) // 2 * 2)
+    units = []
+    for blocks in blocks_by_type.values():
+        n_chunks = min(max_chunks, len(blocks)) if len(spans) > max_blocks else len(blocks)
+        edges = np.linspace(0, len(blocks), n_chunks + 1).round().astype(int)
+        units += [blocks[first:last] for first, last in pairwise(edges)]
+
+    units.sort(key=lambda unit: unit[0].onset)
+    modulations = [tuple(trial.modulation for trial in unit) for unit in units]
+    return [
+        TaskBlock(
+            condition=unit[0].condition,
+            events=tuple((trial.onset, trial.duration) for trial in unit),
+            modulations=() if set(unit_modulations) == {1.0} else unit_modulations,
         )
-        shares = [
-            share * uncensored_share
-            for share, uncensored_share in zip(shares, uncensored_shares, strict=True)
-        ]
-    blocks = [
-        replace(block, share=share, used=share >= min_share and share > 0)
-        for block, share in zip(candidates, shares, strict=True)
+        for unit, unit_modulations in zip(units, modulations, strict=True)
     ]
-    for block in blocks:
-        if not block.used:
-            _report_unused_block(
-                block, events.source, steady_s=n_dummy * tr, has_censoring=has_censoring
-            )
-    blocks = _assign_halves(blocks)
-    _check_split(blocks, events.source)
-    return blocks
-
-
-def _report_unused_block(
-    block: TaskBlock, source: str, *, steady_s: float, has_censoring: bool
-) -> None:
-    """Log a block that is not used; `steady_s` is the start of the steady state (s)."""
-    missing_share = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
-    onset = block.events[0][0]
-    location = "before the steady state" if 0 <= onset < steady_s else "outside the run"
-    censoring_text = " or in censored volumes" if has_censoring else ""
-    _LOGGER.log(
-        # Blocks before the run began belong to a longer recording and are not an error.
-        logging.INFO if onset < 0 else logging.WARNING,
-        "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
-        "of the response is %s. Check the onset of the block.",
-        source,
-        block.condition,
-        onset,
-        missing_share,
-        f"{location}{censoring_text}",
-    )
 
 
 def _weigh_effects(blocks: Sequence[TaskBlock], design: Design) -> BlockDesign:

@@ -165,49 +165,6 @@ def _find_peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[in
     return [tuple(map(int, peak)) for peak in peaks]
 
 
-def find_nearest_label(
-    atlas: Array, voxel: Sequence[int], affine: Float, names: Mapping[int, str]
-) -> tuple[str, float]:
-    """Return the label of a voxel, or the nearest label within 10 mm, and its distance (mm).
-
-    Peaks at the edge of the brain are often outside of all labels. ("n/a", NaN) is returned if
-    there is no label within 10 mm.
-
-    >>> find_nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
-    ('Cuneus_L', 2.0)
-    """
-    voxel_sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    radii = np.ceil(_MAX_LABEL_DISTANCE_MM / voxel_sizes_mm).astype(int)  # voxels
-    corner = np.maximum(np.array(voxel) - radii, 0)
-    stop = np.array(voxel) + radii + 1
-    nearby_labels = atlas[tuple(map(slice, corner, stop))]
-    labeled_voxels = np.argwhere(np.isin(nearby_labels, list(names)))
-    if not len(labeled_voxels):
-        return MISSING, np.nan
-    distances_mm = np.linalg.norm((labeled_voxels + corner - voxel) @ affine[:3, :3].T, axis=1)
-    nearest = int(np.argmin(distances_mm))
-    if distances_mm[nearest] > _MAX_LABEL_DISTANCE_MM:
-        return MISSING, np.nan
-    label = int(nearby_labels[tuple(labeled_voxels[nearest])])
-    return names[label], float(distances_mm[nearest])
-
-
-def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
-    """Return the labels of at least 5 % of some voxels, with their percentages.
-
-    >>> _list_labels(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
-    'Cuneus_L 75 %, Lingual_L 25 %'
-    """
-    labels, counts = np.unique(voxel_labels, return_counts=True)
-    shares = dict(zip(labels.tolist(), (counts / len(voxel_labels)).tolist(), strict=True))
-    phrases = [
-        f"{names[label]} {100 * share:.0f} %"
-        for label, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-        if label in names and share >= _MIN_LABEL_SHARE
-    ]
-    return ", ".join(phrases) or MISSING
-
-
 def cluster_rows(
     clusters: list[_Cluster],
     shared_cells: Mapping[str, str],
@@ -256,6 +213,46 @@ def cluster_rows(
     return rows
 
 
+def _make_effect_cells(maps: Mapping[str, Array], peak: tuple[int, ...]) -> dict[str, str]:
+    """Return effect, its 95 % interval and probability of a wrong sign at a peak, if known."""
+    cells = {}
+    if "effect" in maps:
+        cells["effect"] = f"{maps['effect'][peak]:.4g}"
+    if _has_error_maps(maps):
+        half_width = _Z_95 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
+        cells["lower"] = f"{maps['effect'][peak] - half_width:.4g}"
+        cells["upper"] = f"{maps['effect'][peak] + half_width:.4g}"
+        cells["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"
+    return cells
+
+
+def find_nearest_label(
+    atlas: Array, voxel: Sequence[int], affine: Float, names: Mapping[int, str]
+) -> tuple[str, float]:
+    """Return the label of a voxel, or the nearest label within 10 mm, and its distance (mm).
+
+    Peaks at the edge of the brain are often outside of all labels. ("n/a", NaN) is returned if
+    there is no label within 10 mm.
+
+    >>> find_nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
+    ('Cuneus_L', 2.0)
+    """
+    voxel_sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    radii = np.ceil(_MAX_LABEL_DISTANCE_MM / voxel_sizes_mm).astype(int)  # voxels
+    corner = np.maximum(np.array(voxel) - radii, 0)
+    stop = np.array(voxel) + radii + 1
+    nearby_labels = atlas[tuple(map(slice, corner, stop))]
+    labeled_voxels = np.argwhere(np.isin(nearby_labels, list(names)))
+    if not len(labeled_voxels):
+        return MISSING, np.nan
+    distances_mm = np.linalg.norm((labeled_voxels + corner - voxel) @ affine[:3, :3].T, axis=1)
+    nearest = int(np.argmin(distances_mm))
+    if distances_mm[nearest] > _MAX_LABEL_DISTANCE_MM:
+        return MISSING, np.nan
+    label = int(nearby_labels[tuple(labeled_voxels[nearest])])
+    return names[label], float(distances_mm[nearest])
+
+
 def _make_cluster_cells(
     cluster: _Cluster,
     maps: Mapping[str, Array],
@@ -284,17 +281,20 @@ def _has_error_maps(maps: Mapping[str, Array]) -> bool:
     return maps.keys() >= {"variance", "sd", "wrongsign"}
 
 
-def _make_effect_cells(maps: Mapping[str, Array], peak: tuple[int, ...]) -> dict[str, str]:
-    """Return effect, its 95 % interval and probability of a wrong sign at a peak, if known."""
-    cells = {}
-    if "effect" in maps:
-        cells["effect"] = f"{maps['effect'][peak]:.4g}"
-    if _has_error_maps(maps):
-        half_width = _Z_95 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
-        cells["lower"] = f"{maps['effect'][peak] - half_width:.4g}"
-        cells["upper"] = f"{maps['effect'][peak] + half_width:.4g}"
-        cells["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"
-    return cells
+def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
+    """Return the labels of at least 5 % of some voxels, with their percentages.
+
+    >>> _list_labels(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
+    'Cuneus_L 75 %, Lingual_L 25 %'
+    """
+    labels, counts = np.unique(voxel_labels, return_counts=True)
+    shares = dict(zip(labels.tolist(), (counts / len(voxel_labels)).tolist(), strict=True))
+    phrases = [
+        f"{names[label]} {100 * share:.0f} %"
+        for label, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+        if label in names and share >= _MIN_LABEL_SHARE
+    ]
+    return ", ".join(phrases) or MISSING
 
 
 def add_coordinates(

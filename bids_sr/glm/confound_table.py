@@ -164,15 +164,123 @@ def _check_inputs(
         )
 
 
-def censor_outliers(
-    table: pd.DataFrame, column_descriptions: ColumnDescriptions, outliers: Mapping[int, str]
-) -> tuple[pd.DataFrame, ColumnDescriptions]:
-    """Add a column that excludes a volume from models for each outlier, and its description.
+def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]:
+    """Return masks of CSF and white matter in the brain, and of their deep parts, by name.
 
-    `outliers` are volumes that do not show the head as the other volumes do, with the reason.
+    The masks `deep_csf`, `deep_white_matter` and, for both tissues, `deep` exclude voxels next to
+    gray matter. Low-resolution grids have few pure voxels. If a mask has fewer than 20 voxels, the
+    probability limit is lowered in steps, and deep voxels may be next to gray matter. Masks may be
+    empty.
+
+    `tpms` are the probabilities of gray matter, white matter and CSF, in this order, and all maps
+    are (X, Y, Z).
     """
-    columns, descriptions = censor_columns(outliers, len(table))
-    return table.assign(**columns), {**column_descriptions, **descriptions}
+    gray_matter, white_matter, csf = (
+        np.asarray(probability, dtype=np.float64) for probability in tpms
+    )
+    deep_region = mask & ~ndimage.binary_dilation(gray_matter > 0.5)
+    either_tissue = np.maximum(white_matter, csf)
+    sum_of_tissues = white_matter + csf
+    return {
+        "csf": _select_pure_voxels(csf, mask),
+        "white_matter": _select_pure_voxels(white_matter, mask),
+        "deep_csf": _select_deep_voxels(csf, deep_region, csf, mask),
+        "deep_white_matter": _select_deep_voxels(white_matter, deep_region, white_matter, mask),
+        "deep": _select_deep_voxels(either_tissue, deep_region, sum_of_tissues, mask),
+    }
+
+
+def _select_deep_voxels(
+    probability: Array, deep_region: MaskArray, brain_probability: Array, mask: MaskArray
+) -> MaskArray:
+    """Return pure voxels of the deep region or, if there are too few, of the brain mask.
+
+    `probability` is the tissue probability in the deep region, and `brain_probability` in the
+    brain.
+    """
+    deep_voxels = _select_pure_voxels(probability, deep_region)
+    if deep_voxels.sum() >= _MIN_TISSUE_VOXELS:
+        return deep_voxels
+    return _select_pure_voxels(brain_probability, mask)
+
+
+def _select_pure_voxels(probability: Array, region: MaskArray) -> MaskArray:
+    """Return the voxels of a region with a high tissue probability, if possible at least 20."""
+    pure_voxels = np.zeros_like(region)
+    for limit in _PROBABILITY_LIMITS:
+        pure_voxels = (probability >= limit) & region
+        if pure_voxels.sum() >= _MIN_TISSUE_VOXELS:
+            break
+    return pure_voxels
+
+
+def mean_signals(reader: SeriesReader, masks: Mapping[str, MaskArray]) -> dict[str, Float]:
+    """Return the mean signal (T,) of each mask (X, Y, Z; nonempty), in one pass."""
+    means = [
+        [float(volume[mask].mean(dtype=np.float64)) for mask in masks.values()]
+        for volume in reader.volumes()
+    ]
+    return dict(zip(masks, np.array(means).T, strict=True))
+
+
+@frozen
+class SignalChanges:
+    """Signal changes in the brain mask.
+
+    `dvars` and `std_dvars` (T,) have the definitions of nipype's ``compute_dvars``, with NaN in
+    the first volume. `most_variable` (X, Y, Z) are the voxels of tCompCor.
+    """
+
+    dvars: Float
+    std_dvars: Float
+    most_variable: MaskArray
+
+
+def measure_changes(reader: SeriesReader, mask: MaskArray, n_dummy: int) -> SignalChanges:
+    """Return signal changes in the mask, in slabs.
+
+    Source: power2012, DVARS; nichols2017, standardized DVARS; behzadi2007, tCompCor. As in nipype
+    and fMRIPrep, voxels with equal quartiles are excluded from DVARS, and all volumes are included
+    in its standardization. The voxels of tCompCor are the 2 % with the largest standard deviation
+    around a parabola in the steady state.
+    """
+    from nipype.algorithms.confounds import regress_poly
+
+    power, expected_sum, n_varying = np.zeros(reader.shape[3] - 1), 0.0, 0
+    deviations = []
+    for series in iterate_slabs(reader, mask, 0):
+        deviations.append(regress_poly(2, series[:, n_dummy:])[0].std(axis=1))
+        lower, upper = np.percentile(series, [25, 75], axis=1, method="lower")
+        varies = upper > lower
+        varying = series[varies].astype(np.float64)
+        n_varying += len(varying)
+        power += (np.diff(varying, axis=1) ** 2).sum(axis=0)
+        sd = (upper - lower)[varies] / _IQR_PER_SD
+        expected_sum += float((np.sqrt(2 * (1 - first_autocorrelation(varying))) * sd).sum())
+    most_variable = np.zeros_like(mask)
+    deviation = np.concatenate(deviations)
+    by_slice = mask.transpose(2, 0, 1)
+    most_variable.transpose(2, 0, 1)[by_slice] = deviation >= np.percentile(
+        deviation, _VARIABLE_PERCENTILE
+    )
+    median = streamed_median(lambda: iterate_slabs(reader, mask, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.concatenate([[np.nan], np.sqrt(power / n_varying)])
+        return SignalChanges(
+            dvars=change * (_SCALED_MEDIAN / median if median > 0 else np.nan),
+            std_dvars=change * n_varying / expected_sum,
+            most_variable=most_variable,
+        )
+
+
+def first_autocorrelation(series: Array) -> Float:
+    """Return the first coefficient (N,) of an autoregression of time series (N, T).
+
+    Equal to ``AR_est_YW`` of nitime, which needs 6 s for 130,000 series of 300 volumes.
+    """
+    centered = series - series.mean(axis=1, keepdims=True)
+    lagged_product = np.einsum("nt,nt->n", centered[:, 1:], centered[:, :-1])
+    return lagged_product / np.einsum("nt,nt->n", centered, centered)
 
 
 def _expand_signals(table: pd.DataFrame) -> pd.DataFrame:
@@ -185,52 +293,6 @@ def _expand_signals(table: pd.DataFrame) -> pd.DataFrame:
     names = " + ".join(name for name in (*MOTION_PARAMETERS, *EXPANDED_SIGNALS) if name in table)
     _, expanded = parse_formula(f"(dd1({names}))^^2 + others", table)
     return expanded.filter([f"{name}{suffix}" for name in table for suffix in EXPANSIONS])
-
-
-def _make_outlier_columns(
-    table: pd.DataFrame,
-    descriptions: ColumnDescriptions,
-    fd_mm: float,
-    std_dvars: float,
-    replaced: Mapping[int, str],
-) -> pd.DataFrame:
-    """Return one column per outlier volume (1 in this volume, else 0), and describe them.
-
-    A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
-    threshold, or if it is one of the volumes that were replaced. Descriptions are added to
-    `descriptions`.
-    """
-    from niworkflows.interfaces.confounds import spike_regressors
-
-    spikes = spike_regressors(
-        table.assign(replaced=table.index.isin(list(replaced))),
-        {
-            "framewise_displacement": (">", fd_mm),
-            "std_dvars": (">", std_dvars),
-            "replaced": (">", 0),
-        },
-        concatenate=False,
-    )
-    for name, values in spikes.items():
-        volume = int(values.argmax())
-        reason = replaced.get(
-            volume,
-            f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
-            f"{std_dvars:g}",
-        )
-        descriptions[name] = describe_regressor(f"1 in volume {volume} and 0 elsewhere; {reason}")
-    return spikes
-
-
-def mark_nonsteady(table: pd.DataFrame, descriptions: ColumnDescriptions, n_dummy: int) -> None:
-    """Add a column for each non-steady-state volume to the table, and its description."""
-    for k in range(n_dummy):
-        name = f"{NONSTEADY}{k:02d}"
-        table[name] = indicate_volume(k, len(table))
-        descriptions[name] = describe_regressor(
-            f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
-            "state was reached"
-        )
 
 
 def _make_drift_columns(
@@ -298,116 +360,6 @@ def _compute_components(
     return regressors
 
 
-@frozen
-class SignalChanges:
-    """Signal changes in the brain mask.
-
-    `dvars` and `std_dvars` (T,) have the definitions of nipype's ``compute_dvars``, with NaN in
-    the first volume. `most_variable` (X, Y, Z) are the voxels of tCompCor.
-    """
-
-    dvars: Float
-    std_dvars: Float
-    most_variable: MaskArray
-
-
-def measure_changes(reader: SeriesReader, mask: MaskArray, n_dummy: int) -> SignalChanges:
-    """Return signal changes in the mask, in slabs.
-
-    Source: power2012, DVARS; nichols2017, standardized DVARS; behzadi2007, tCompCor. As in nipype
-    and fMRIPrep, voxels with equal quartiles are excluded from DVARS, and all volumes are included
-    in its standardization. The voxels of tCompCor are the 2 % with the largest standard deviation
-    around a parabola in the steady state.
-    """
-    from nipype.algorithms.confounds import regress_poly
-
-    power, expected_sum, n_varying = np.zeros(reader.shape[3] - 1), 0.0, 0
-    deviations = []
-    for series in iterate_slabs(reader, mask, 0):
-        deviations.append(regress_poly(2, series[:, n_dummy:])[0].std(axis=1))
-        lower, upper = np.percentile(series, [25, 75], axis=1, method="lower")
-        varies = upper > lower
-        varying = series[varies].astype(np.float64)
-        n_varying += len(varying)
-        power += (np.diff(varying, axis=1) ** 2).sum(axis=0)
-        sd = (upper - lower)[varies] / _IQR_PER_SD
-        expected_sum += float((np.sqrt(2 * (1 - first_autocorrelation(varying))) * sd).sum())
-    most_variable = np.zeros_like(mask)
-    deviation = np.concatenate(deviations)
-    by_slice = mask.transpose(2, 0, 1)
-    most_variable.transpose(2, 0, 1)[by_slice] = deviation >= np.percentile(
-        deviation, _VARIABLE_PERCENTILE
-    )
-    median = streamed_median(lambda: iterate_slabs(reader, mask, 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.concatenate([[np.nan], np.sqrt(power / n_varying)])
-        return SignalChanges(
-            dvars=change * (_SCALED_MEDIAN / median if median > 0 else np.nan),
-            std_dvars=change * n_varying / expected_sum,
-            most_variable=most_variable,
-        )
-
-
-def first_autocorrelation(series: Array) -> Float:
-    """Return the first coefficient (N,) of an autoregression of time series (N, T).
-
-    Equal to ``AR_est_YW`` of nitime, which needs 6 s for 130,000 series of 300 volumes.
-    """
-    centered = series - series.mean(axis=1, keepdims=True)
-    lagged_product = np.einsum("nt,nt->n", centered[:, 1:], centered[:, :-1])
-    return lagged_product / np.einsum("nt,nt->n", centered, centered)
-
-
-def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]:
-    """Return masks of CSF and white matter in the brain, and of their deep parts, by name.
-
-    The masks `deep_csf`, `deep_white_matter` and, for both tissues, `deep` exclude voxels next to
-    gray matter. Low-resolution grids have few pure voxels. If a mask has fewer than 20 voxels, the
-    probability limit is lowered in steps, and deep voxels may be next to gray matter. Masks may be
-    empty.
-
-    `tpms` are the probabilities of gray matter, white matter and CSF, in this order, and all maps
-    are (X, Y, Z).
-    """
-    gray_matter, white_matter, csf = (
-        np.asarray(probability, dtype=np.float64) for probability in tpms
-    )
-    deep_region = mask & ~ndimage.binary_dilation(gray_matter > 0.5)
-    either_tissue = np.maximum(white_matter, csf)
-    sum_of_tissues = white_matter + csf
-    return {
-        "csf": _select_pure_voxels(csf, mask),
-        "white_matter": _select_pure_voxels(white_matter, mask),
-        "deep_csf": _select_deep_voxels(csf, deep_region, csf, mask),
-        "deep_white_matter": _select_deep_voxels(white_matter, deep_region, white_matter, mask),
-        "deep": _select_deep_voxels(either_tissue, deep_region, sum_of_tissues, mask),
-    }
-
-
-def _select_pure_voxels(probability: Array, region: MaskArray) -> MaskArray:
-    """Return the voxels of a region with a high tissue probability, if possible at least 20."""
-    pure_voxels = np.zeros_like(region)
-    for limit in _PROBABILITY_LIMITS:
-        pure_voxels = (probability >= limit) & region
-        if pure_voxels.sum() >= _MIN_TISSUE_VOXELS:
-            break
-    return pure_voxels
-
-
-def _select_deep_voxels(
-    probability: Array, deep_region: MaskArray, brain_probability: Array, mask: MaskArray
-) -> MaskArray:
-    """Return pure voxels of the deep region or, if there are too few, of the brain mask.
-
-    `probability` is the tissue probability in the deep region, and `brain_probability` in the
-    brain.
-    """
-    deep_voxels = _select_pure_voxels(probability, deep_region)
-    if deep_voxels.sum() >= _MIN_TISSUE_VOXELS:
-        return deep_voxels
-    return _select_pure_voxels(brain_probability, mask)
-
-
 class _PrincipalComponents(NamedTuple):
     """Temporal principal components of voxels, the strongest first.
 
@@ -472,10 +424,58 @@ def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator
             yield slab[tuple(voxels[begin : begin + _VOXELS_PER_SLAB].T)]
 
 
-def mean_signals(reader: SeriesReader, masks: Mapping[str, MaskArray]) -> dict[str, Float]:
-    """Return the mean signal (T,) of each mask (X, Y, Z; nonempty), in one pass."""
-    means = [
-        [float(volume[mask].mean(dtype=np.float64)) for mask in masks.values()]
-        for volume in reader.volumes()
-    ]
-    return dict(zip(masks, np.array(means).T, strict=True))
+def _make_outlier_columns(
+    table: pd.DataFrame,
+    descriptions: ColumnDescriptions,
+    fd_mm: float,
+    std_dvars: float,
+    replaced: Mapping[int, str],
+) -> pd.DataFrame:
+    """Return one column per outlier volume (1 in this volume, else 0), and describe them.
+
+    A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
+    threshold, or if it is one of the volumes that were replaced. Descriptions are added to
+    `descriptions`.
+    """
+    from niworkflows.interfaces.confounds import spike_regressors
+
+    spikes = spike_regressors(
+        table.assign(replaced=table.index.isin(list(replaced))),
+        {
+            "framewise_displacement": (">", fd_mm),
+            "std_dvars": (">", std_dvars),
+            "replaced": (">", 0),
+        },
+        concatenate=False,
+    )
+    for name, values in spikes.items():
+        volume = int(values.argmax())
+        reason = replaced.get(
+            volume,
+            f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
+            f"{std_dvars:g}",
+        )
+        descriptions[name] = describe_regressor(f"1 in volume {volume} and 0 elsewhere; {reason}")
+    return spikes
+
+
+def mark_nonsteady(table: pd.DataFrame, descriptions: ColumnDescriptions, n_dummy: int) -> None:
+    """Add a column for each non-steady-state volume to the table, and its description."""
+    for k in range(n_dummy):
+        name = f"{NONSTEADY}{k:02d}"
+        table[name] = indicate_volume(k, len(table))
+        descriptions[name] = describe_regressor(
+            f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
+            "state was reached"
+        )
+
+
+def censor_outliers(
+    table: pd.DataFrame, column_descriptions: ColumnDescriptions, outliers: Mapping[int, str]
+) -> tuple[pd.DataFrame, ColumnDescriptions]:
+    """Add a column that excludes a volume from models for each outlier, and its description.
+
+    `outliers` are volumes that do not show the head as the other volumes do, with the reason.
+    """
+    columns, descriptions = censor_columns(outliers, len(table))
+    return table.assign(**columns), {**column_descriptions, **descriptions}

@@ -127,19 +127,6 @@ def _make_sort_key(name: str) -> tuple[tuple[str | Decimal, ...], str]:
     return tuple(Decimal(part) if index % 2 else part for index, part in enumerate(parts)), name
 
 
-def parse_seconds(text: str | None) -> float | None:
-    """Return a time of an events table; None if the text is not a finite number.
-
-    >>> parse_seconds("12.5"), parse_seconds("n/a"), parse_seconds("inf")
-    (12.5, None, None)
-    """
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def read_modulation(
     trial_types: Sequence[str], cells: Sequence[str | None]
 ) -> tuple[list[float], str]:
@@ -176,112 +163,17 @@ def read_modulation(
     return amplitudes, ""
 
 
-def camel_case(name: str) -> str:
-    """Return a name in letters and digits, as for the entity ``contrast-``.
+def parse_seconds(text: str | None) -> float | None:
+    """Return a time of an events table; None if the text is not a finite number.
 
-    Other scripts are transliterated. The normalization of `unicodedata` would drop their letters
-    and letters such as ø and ß, so that "рука 1" and "нога 1" would have the same label, 1. The
-    sidecar of every map lists the weights, so that trial types can be identified.
-
-    >>> tuple(map(camel_case, ["left hand", "-1", "1.5", "левая рука", "%"]))
-    ('leftHand', 'minus1', '1dot5', 'levayaRuka', 'percent')
+    >>> parse_seconds("12.5"), parse_seconds("n/a"), parse_seconds("inf")
+    (12.5, None, None)
     """
-    from anyascii import anyascii
-
-    text = name.strip()
-    with_signs = re.sub(_NUMBER_SIGN, lambda sign: _SYMBOLS[sign[0]], text)
-    with_points = re.sub(r"(?<=\d)\.(?=\d)", "dot", with_signs)
-    words = re.findall(r"[A-Za-z0-9]+", anyascii(with_points))
-    if not words:
-        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in text] or ["contrast"]
-    first_word, *other_words = words
-    label = first_word + "".join(word[0].upper() + word[1:] for word in other_words)
-    return shorten_label(label, name)
-
-
-def shorten_label(label: str, name: str) -> str:
-    """Return a label for file names; long labels are cut and end in a checksum of the name."""
-    if len(label) <= _MAX_LABEL_LENGTH:
-        return label
-    checksum = hashlib.sha256(name.encode()).hexdigest()[:_CHECKSUM_LENGTH]
-    return label[: _MAX_LABEL_LENGTH - _CHECKSUM_LENGTH] + checksum
-
-
-def _pascal_case(name: str) -> str:
-    """Return a name as in `camel_case`, with a capital first letter."""
-    label = camel_case(name)
-    return label[0].upper() + label[1:]
-
-
-def _default_contrasts(
-    trial_types: Sequence[str],
-    described_types: Sequence[str] | None = None,
-    averaged_types: Sequence[str] | None = None,
-) -> dict[str, Contrast]:
-    """Return each trial type against rest, the mean of all types (``all``), and comparisons.
-
-    Two or three types are compared in pairs, the first minus the second. For four to eight types,
-    each is compared with the mean of the others. There are no comparisons of more types. Labels
-    do not depend on the types that are left out.
-
-    `described_types` are the types with their own contrasts, and `averaged_types` the types in
-    means. By default, these are all types.
-    """
-    described_types = trial_types if described_types is None else described_types
-    averaged_types = described_types if averaged_types is None else averaged_types
-    type_contrasts: dict[str, Contrast] = {}
-    for name in dict.fromkeys(trial_types):
-        label = camel_case(name)
-        # `all` is the mean of all types, even if a type has this name.
-        is_all = label == ALL and len(trial_types) > 1
-        _add_contrast(type_contrasts, ALL_TYPE if is_all else label, {name: 1.0})
-    contrasts = {
-        label: weights
-        for label, weights in type_contrasts.items()
-        if not weights.keys() - {*described_types}
-    }
-    if len(averaged_types) > 1:
-        _add_contrast(contrasts, ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
-    for label, weights in _iterate_comparisons(described_types, averaged_types):
-        _add_contrast(contrasts, label, weights)
-    return contrasts
-
-
-def _iterate_comparisons(
-    described_types: Sequence[str], averaged_types: Sequence[str]
-) -> Iterator[tuple[str, Contrast]]:
-    """Yield name and weights of default comparisons between types, see `_default_contrasts`."""
-    if len(described_types) <= MAX_TYPES_FOR_PAIRS:
-        for positive_type, negative_type in combinations(described_types, 2):
-            label = f"{camel_case(positive_type)}Minus{_pascal_case(negative_type)}"
-            yield label, {positive_type: 1.0, negative_type: -1.0}
-    elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
-        for trial_type in described_types:
-            other_types = [name for name in averaged_types if name != trial_type]
-            if other_types:
-                weights = dict.fromkeys(other_types, -1.0 / len(other_types))
-                yield f"{camel_case(trial_type)}MinusOthers", weights | {trial_type: 1.0}
-
-
-def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
-    """Return the contrasts of one condition with the mean of three or more other conditions."""
-    return tuple(
-        name
-        for name, weights in contrasts.items()
-        if len(weights) > MAX_TYPES_FOR_PAIRS
-        and sum(weight > 0 for weight in weights.values()) == 1
-    )
-
-
-def single_conditions(contrasts: Contrasts) -> list[str]:
-    """Return the contrasts of one condition against rest, which are compared for overlap."""
-    return [name for name, weights in contrasts.items() if _is_single_condition(weights)]
-
-
-def _is_single_condition(weights: Mapping[str, float]) -> bool:
-    """Return True if one trial type has a positive weight, and all others have weight 0."""
-    nonzero_weights = [weight for weight in weights.values() if weight]
-    return len(nonzero_weights) == 1 and nonzero_weights[0] > 0
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def resolve_contrasts(
@@ -319,6 +211,40 @@ def resolve_contrasts(
     return resolved
 
 
+def _default_contrasts(
+    trial_types: Sequence[str],
+    described_types: Sequence[str] | None = None,
+    averaged_types: Sequence[str] | None = None,
+) -> dict[str, Contrast]:
+    """Return each trial type against rest, the mean of all types (``all``), and comparisons.
+
+    Two or three types are compared in pairs, the first minus the second. For four to eight types,
+    each is compared with the mean of the others. There are no comparisons of more types. Labels
+    do not depend on the types that are left out.
+
+    `described_types` are the types with their own contrasts, and `averaged_types` the types in
+    means. By default, these are all types.
+    """
+    described_types = trial_types if described_types is None else described_types
+    averaged_types = described_types if averaged_types is None else averaged_types
+    type_contrasts: dict[str, Contrast] = {}
+    for name in dict.fromkeys(trial_types):
+        label = camel_case(name)
+        # `all` is the mean of all types, even if a type has this name.
+        is_all = label == ALL and len(trial_types) > 1
+        _add_contrast(type_contrasts, ALL_TYPE if is_all else label, {name: 1.0})
+    contrasts = {
+        label: weights
+        for label, weights in type_contrasts.items()
+        if not weights.keys() - {*described_types}
+    }
+    if len(averaged_types) > 1:
+        _add_contrast(contrasts, ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
+    for label, weights in _iterate_comparisons(described_types, averaged_types):
+        _add_contrast(contrasts, label, weights)
+    return contrasts
+
+
 def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Add a contrast under a unique name; two types may be shortened to the same letters."""
     contrasts[make_unique_label(name, contrasts)] = weights
@@ -336,13 +262,20 @@ def make_unique_label(name: str, labels: Collection[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in labels)
 
 
-def name_without_types(name: str, trial_types: Sequence[str]) -> str:
-    """Return the name of a contrast without some of its trial types.
-
-    >>> name_without_types("all", ["face", "left hand"])
-    'allWithoutFaceAndLeftHand'
-    """
-    return f"{name}{WITHOUT}{'And'.join(map(_pascal_case, trial_types))}"
+def _iterate_comparisons(
+    described_types: Sequence[str], averaged_types: Sequence[str]
+) -> Iterator[tuple[str, Contrast]]:
+    """Yield name and weights of default comparisons between types, see `_default_contrasts`."""
+    if len(described_types) <= MAX_TYPES_FOR_PAIRS:
+        for positive_type, negative_type in combinations(described_types, 2):
+            label = f"{camel_case(positive_type)}Minus{_pascal_case(negative_type)}"
+            yield label, {positive_type: 1.0, negative_type: -1.0}
+    elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
+        for trial_type in described_types:
+            other_types = [name for name in averaged_types if name != trial_type]
+            if other_types:
+                weights = dict.fromkeys(other_types, -1.0 / len(other_types))
+                yield f"{camel_case(trial_type)}MinusOthers", weights | {trial_type: 1.0}
 
 
 def _parse_contrast(
@@ -466,6 +399,73 @@ def _name_contrast(terms: Sequence[tuple[str, float]]) -> str:
         for trial_type, weight in other_terms
     )
     return "".join([first_word, *other_words])
+
+
+def name_without_types(name: str, trial_types: Sequence[str]) -> str:
+    """Return the name of a contrast without some of its trial types.
+
+    >>> name_without_types("all", ["face", "left hand"])
+    'allWithoutFaceAndLeftHand'
+    """
+    return f"{name}{WITHOUT}{'And'.join(map(_pascal_case, trial_types))}"
+
+
+def _pascal_case(name: str) -> str:
+    """Return a name as in `camel_case`, with a capital first letter."""
+    label = camel_case(name)
+    return label[0].upper() + label[1:]
+
+
+def camel_case(name: str) -> str:
+    """Return a name in letters and digits, as for the entity ``contrast-``.
+
+    Other scripts are transliterated. The normalization of `unicodedata` would drop their letters
+    and letters such as ø and ß, so that "рука 1" and "нога 1" would have the same label, 1. The
+    sidecar of every map lists the weights, so that trial types can be identified.
+
+    >>> tuple(map(camel_case, ["left hand", "-1", "1.5", "левая рука", "%"]))
+    ('leftHand', 'minus1', '1dot5', 'levayaRuka', 'percent')
+    """
+    from anyascii import anyascii
+
+    text = name.strip()
+    with_signs = re.sub(_NUMBER_SIGN, lambda sign: _SYMBOLS[sign[0]], text)
+    with_points = re.sub(r"(?<=\d)\.(?=\d)", "dot", with_signs)
+    words = re.findall(r"[A-Za-z0-9]+", anyascii(with_points))
+    if not words:
+        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in text] or ["contrast"]
+    first_word, *other_words = words
+    label = first_word + "".join(word[0].upper() + word[1:] for word in other_words)
+    return shorten_label(label, name)
+
+
+def shorten_label(label: str, name: str) -> str:
+    """Return a label for file names; long labels are cut and end in a checksum of the name."""
+    if len(label) <= _MAX_LABEL_LENGTH:
+        return label
+    checksum = hashlib.sha256(name.encode()).hexdigest()[:_CHECKSUM_LENGTH]
+    return label[: _MAX_LABEL_LENGTH - _CHECKSUM_LENGTH] + checksum
+
+
+def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
+    """Return the contrasts of one condition with the mean of three or more other conditions."""
+    return tuple(
+        name
+        for name, weights in contrasts.items()
+        if len(weights) > MAX_TYPES_FOR_PAIRS
+        and sum(weight > 0 for weight in weights.values()) == 1
+    )
+
+
+def single_conditions(contrasts: Contrasts) -> list[str]:
+    """Return the contrasts of one condition against rest, which are compared for overlap."""
+    return [name for name, weights in contrasts.items() if _is_single_condition(weights)]
+
+
+def _is_single_condition(weights: Mapping[str, float]) -> bool:
+    """Return True if one trial type has a positive weight, and all others have weight 0."""
+    nonzero_weights = [weight for weight in weights.values() if weight]
+    return len(nonzero_weights) == 1 and nonzero_weights[0] > 0
 
 
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:

@@ -68,14 +68,6 @@ def filter_of_design(
     return trend, None
 
 
-def _apply_filter(signals: Float, temporal: _Filter) -> Float:
-    """Return filtered time series (T, N), or coefficients of the pass-band cosines (K, N)."""
-    trend, band = temporal
-    if band is None:
-        return signals - trend @ (trend.T @ signals)
-    return band.astype(signals.dtype).T @ signals
-
-
 def cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     """Return CC = x·y / (|x| |y|), (C, N), of filtered signals and tasks.
 
@@ -93,3 +85,11 @@ def cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     correlations = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
     correlations[:, is_constant] = 0.0
     return np.clip(correlations, -1.0, 1.0)
+
+
+def _apply_filter(signals: Float, temporal: _Filter) -> Float:
+    """Return filtered time series (T, N), or coefficients of the pass-band cosines (K, N)."""
+    trend, band = temporal
+    if band is None:
+        return signals - trend @ (trend.T @ signals)
+    return band.astype(signals.dtype).T @ signals

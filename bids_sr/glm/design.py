@@ -89,107 +89,6 @@ class Design:
         return self.matrix.shape[0] - self.rank
 
 
-def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
-    """Return the time of each volume, (n_volumes,), in s after the start of the first volume.
-
-    `n_volumes` includes dummies, `tr` is in s, and `start_time` is the reference time of a volume
-    (s after its start); None for the middle of TR.
-    """
-    offset = tr / 2 if start_time is None else start_time
-    return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
-
-
-def _read_confound_columns(
-    table: pd.DataFrame | None, names: Sequence[str], n_volumes: int
-) -> dict[str, Float]:
-    """Return confounds by name, (n_volumes,) each; an undefined first value is replaced by 0.
-
-    Raises `DesignError` if a column is missing, if the table has another number of rows, or if
-    values are missing after the first volume.
-    """
-    if table is None or not names:
-        return {}
-    missing_names = [name for name in names if name not in table]
-    if missing_names:
-        raise DesignError(
-            f"the confounds table lacks required columns: {', '.join(missing_names)}"
-        )
-    if len(table) != n_volumes:
-        raise DesignError(
-            f"the confounds table has {len(table)} rows, but the series has {n_volumes} volumes"
-        )
-    columns = {}
-    for name in names:
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, copy=True)
-        if np.isnan(values[0]):
-            values[0] = 0.0
-        if not np.isfinite(values).all():
-            raise DesignError(
-                f"the confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}"
-            )
-        columns[name] = values
-    return columns
-
-
-def find_uncensored_volumes(
-    confounds: pd.DataFrame | None, confound_names: Sequence[str], n_volumes: int
-) -> MaskArray:
-    """Return a mask of volumes that the confounds of a model do not censor, (n_volumes,)."""
-    if confounds is None:
-        return uncensored_volumes(None, n_volumes)
-    names_in_model = set(confound_names)
-    return uncensored_volumes(
-        confounds[[name for name in confounds if name in names_in_model]], n_volumes
-    )
-
-
-def _find_silent_conditions(
-    events: Regressors, responses: Mapping[str, Float], uncensored: MaskArray
-) -> list[str]:
-    """Return the conditions without a response in any volume that the model uses.
-
-    `responses` are the regressors of the conditions and `uncensored` a mask of volumes, without
-    dummies (T,).
-    """
-    modulations = events.modulations()
-    plateaus = {
-        name: min(1.0, max(duration or IMPULSE_S for _, duration in spans))
-        * float(np.abs(modulations[name]).max())
-        for name, spans in events.spans().items()
-    }
-    return [
-        name
-        for name, values in responses.items()
-        if np.abs(values[uncensored]).max() <= _MIN_RESPONSE * plateaus.get(name, 1.0)
-    ]
-
-
-def _standardize(values: Float) -> Float | None:
-    """Return values (T,) with mean 0 and standard deviation 1; None if they are constant."""
-    centered = values - values.mean()
-    sd = float(centered.std())
-    if sd > _MIN_RELATIVE_SD * max(1.0, float(np.abs(values).max())):
-        return centered / sd
-    return None
-
-
-def _make_drift(times: Float, high_pass: float) -> dict[str, Float]:
-    """Return the columns of drift and constant at given times (s); `high_pass` is in Hz."""
-    from nilearn.glm.first_level import make_first_level_design_matrix
-
-    with warnings.catch_warnings():
-        # A cut-off above the Nyquist frequency is reported by `build_design`, because it leaves
-        # no degrees of freedom.
-        warnings.simplefilter("ignore", UserWarning)
-        table = make_first_level_design_matrix(
-            times,
-            drift_model="cosine" if high_pass > 0 else "polynomial",
-            high_pass=high_pass,
-            drift_order=1,
-        )
-    return {str(name): values.to_numpy(dtype=np.float64) for name, values in table.items()}
-
-
 def build_design(
     events: Regressors,
     settings: DesignSettings = DesignSettings(),
@@ -280,6 +179,107 @@ def build_design(
     )
 
 
+def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
+    """Return the time of each volume, (n_volumes,), in s after the start of the first volume.
+
+    `n_volumes` includes dummies, `tr` is in s, and `start_time` is the reference time of a volume
+    (s after its start); None for the middle of TR.
+    """
+    offset = tr / 2 if start_time is None else start_time
+    return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
+
+
+def find_uncensored_volumes(
+    confounds: pd.DataFrame | None, confound_names: Sequence[str], n_volumes: int
+) -> MaskArray:
+    """Return a mask of volumes that the confounds of a model do not censor, (n_volumes,)."""
+    if confounds is None:
+        return uncensored_volumes(None, n_volumes)
+    names_in_model = set(confound_names)
+    return uncensored_volumes(
+        confounds[[name for name in confounds if name in names_in_model]], n_volumes
+    )
+
+
+def _find_silent_conditions(
+    events: Regressors, responses: Mapping[str, Float], uncensored: MaskArray
+) -> list[str]:
+    """Return the conditions without a response in any volume that the model uses.
+
+    `responses` are the regressors of the conditions and `uncensored` a mask of volumes, without
+    dummies (T,).
+    """
+    modulations = events.modulations()
+    plateaus = {
+        name: min(1.0, max(duration or IMPULSE_S for _, duration in spans))
+        * float(np.abs(modulations[name]).max())
+        for name, spans in events.spans().items()
+    }
+    return [
+        name
+        for name, values in responses.items()
+        if np.abs(values[uncensored]).max() <= _MIN_RESPONSE * plateaus.get(name, 1.0)
+    ]
+
+
+def _read_confound_columns(
+    table: pd.DataFrame | None, names: Sequence[str], n_volumes: int
+) -> dict[str, Float]:
+    """Return confounds by name, (n_volumes,) each; an undefined first value is replaced by 0.
+
+    Raises `DesignError` if a column is missing, if the table has another number of rows, or if
+    values are missing after the first volume.
+    """
+    if table is None or not names:
+        return {}
+    missing_names = [name for name in names if name not in table]
+    if missing_names:
+        raise DesignError(
+            f"the confounds table lacks required columns: {', '.join(missing_names)}"
+        )
+    if len(table) != n_volumes:
+        raise DesignError(
+            f"the confounds table has {len(table)} rows, but the series has {n_volumes} volumes"
+        )
+    columns = {}
+    for name in names:
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, copy=True)
+        if np.isnan(values[0]):
+            values[0] = 0.0
+        if not np.isfinite(values).all():
+            raise DesignError(
+                f"the confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}"
+            )
+        columns[name] = values
+    return columns
+
+
+def _standardize(values: Float) -> Float | None:
+    """Return values (T,) with mean 0 and standard deviation 1; None if they are constant."""
+    centered = values - values.mean()
+    sd = float(centered.std())
+    if sd > _MIN_RELATIVE_SD * max(1.0, float(np.abs(values).max())):
+        return centered / sd
+    return None
+
+
+def _make_drift(times: Float, high_pass: float) -> dict[str, Float]:
+    """Return the columns of drift and constant at given times (s); `high_pass` is in Hz."""
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    with warnings.catch_warnings():
+        # A cut-off above the Nyquist frequency is reported by `build_design`, because it leaves
+        # no degrees of freedom.
+        warnings.simplefilter("ignore", UserWarning)
+        table = make_first_level_design_matrix(
+            times,
+            drift_model="cosine" if high_pass > 0 else "polynomial",
+            high_pass=high_pass,
+            drift_order=1,
+        )
+    return {str(name): values.to_numpy(dtype=np.float64) for name, values in table.items()}
+
+
 def _compute_rank(matrix: Float, *, n_censored: int) -> int:
     """Return the rank of a design matrix; warn if columns are collinear.
 
@@ -301,26 +301,6 @@ def _compute_rank(matrix: Float, *, n_censored: int) -> int:
             rank,
         )
     return rank
-
-
-def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return weights divided by the larger of the positive and the negative sum of weights.
-
-    t, z and CC do not change. The effect becomes a mean over conditions (``all``) or a difference
-    of two means, in the unit of one sustained block. Weights of 0 are omitted.
-
-    >>> scale_weights({"thumb": 1.0, "little": -2.0})
-    {'thumb': 0.5, 'little': -1.0}
-    """
-    positive_sum = sum(weight for weight in weights.values() if weight > 0)
-    negative_sum = -sum(weight for weight in weights.values() if weight < 0)
-    larger_sum = max(positive_sum, negative_sum)
-    if not larger_sum > 0:
-        raise DesignError(
-            f"all weights of the contrast are zero ({dict(weights)}); expected at least one "
-            "nonzero weight"
-        )
-    return {name: weight / larger_sum for name, weight in weights.items() if weight != 0}
 
 
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
@@ -363,3 +343,23 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
                 "collinear with other columns of the design matrix"
             )
     return vector
+
+
+def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return weights divided by the larger of the positive and the negative sum of weights.
+
+    t, z and CC do not change. The effect becomes a mean over conditions (``all``) or a difference
+    of two means, in the unit of one sustained block. Weights of 0 are omitted.
+
+    >>> scale_weights({"thumb": 1.0, "little": -2.0})
+    {'thumb': 0.5, 'little': -1.0}
+    """
+    positive_sum = sum(weight for weight in weights.values() if weight > 0)
+    negative_sum = -sum(weight for weight in weights.values() if weight < 0)
+    larger_sum = max(positive_sum, negative_sum)
+    if not larger_sum > 0:
+        raise DesignError(
+            f"all weights of the contrast are zero ({dict(weights)}); expected at least one "
+            "nonzero weight"
+        )
+    return {name: weight / larger_sum for name, weight in weights.items() if weight != 0}

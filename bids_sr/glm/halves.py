@@ -79,14 +79,6 @@ def select_split_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, f
     }
 
 
-def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
-    """Return the sums of positive (True) and of negative (False) weights."""
-    return {
-        True: sum(weight for weight in weights.values() if weight > 0),
-        False: sum(weight for weight in weights.values() if weight < 0),
-    }
-
-
 def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> list[str]:
     """Return conditions of a contrast without a used block in one of the halves."""
     available = {(block.condition, block.half) for block in blocks if block.used}
@@ -95,6 +87,14 @@ def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]
         for name, weight in weights.items()
         if weight and not {(name, 0), (name, 1)} <= available
     ]
+
+
+def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
+    """Return the sums of positive (True) and of negative (False) weights."""
+    return {
+        True: sum(weight for weight in weights.values() if weight > 0),
+        False: sum(weight for weight in weights.values() if weight < 0),
+    }
 
 
 def half_weights(

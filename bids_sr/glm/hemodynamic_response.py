@@ -13,6 +13,11 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 
+_DELAY_S = 0.1  # s, step of nilearn's derivative in time
+_DERIVATIVE_WORDS = {
+    "derivative": "derivative in time",
+}
+
 
 @frozen
 class HemodynamicResponse:
@@ -49,11 +54,6 @@ class HemodynamicResponse:
             f" {f'with its {derivatives}' if derivatives else 'without derivatives'}"
         )
 
-    @property
-    def _parts(self) -> tuple[str, ...]:
-        """Response function, followed by derivatives."""
-        return tuple(self.hrf_model.split(" + "))
-
     def convolve(
         self, stimulus: Float, times: Float, *, oversampling: int, min_onset: float
     ) -> Float:
@@ -83,6 +83,11 @@ class HemodynamicResponse:
             _DERIVATIVES[name](function, seconds_after_onset) for name in self.derivatives
         ]
         return np.stack([main, *derivatives])
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        """Response function, followed by derivatives."""
+        return tuple(self.hrf_model.split(" + "))
 
 
 @frozen
@@ -135,7 +140,6 @@ _FUNCTIONS = {
     ),
 }
 """Response functions by name."""
-_DELAY_S = 0.1  # s, step of nilearn's derivative in time
 
 
 def _differentiate_in_time(function: _DoubleGamma, seconds_after_onset: Float) -> Float:
@@ -148,6 +152,3 @@ _DERIVATIVES: dict[str, Callable[[_DoubleGamma, Float], Float]] = {
     "derivative": _differentiate_in_time,
 }
 """Derivative of the response to a block without end, by name."""
-_DERIVATIVE_WORDS = {
-    "derivative": "derivative in time",
-}

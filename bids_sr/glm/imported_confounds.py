@@ -21,19 +21,6 @@ from bids_sr.io.confound_names import (
 from bids_sr.io.tables import read_frame
 
 
-def read_confounds(path: Path) -> pd.DataFrame:
-    """Return a confounds table of fMRIPrep, one row per volume, with the names since version 1.2.
-
-    The errors are as in `read_frame`.
-    """
-    return rename_old_columns(read_frame(path))
-
-
-def rename_old_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a confounds table with the names that its columns have since fMRIPrep 1.2."""
-    return frame.rename(columns=find_renamed_columns(map(str, frame.columns)))
-
-
 def import_confound_columns(
     path: Path, *, n_dummy: int, origin: str, outliers: Mapping[int, str] | None = None
 ) -> tuple[pd.DataFrame, ColumnDescriptions]:
@@ -91,6 +78,19 @@ def import_confound_columns(
     return censor_outliers(table, descriptions, outliers or {})
 
 
+def read_confounds(path: Path) -> pd.DataFrame:
+    """Return a confounds table of fMRIPrep, one row per volume, with the names since version 1.2.
+
+    The errors are as in `read_frame`.
+    """
+    return rename_old_columns(read_frame(path))
+
+
+def rename_old_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a confounds table with the names that its columns have since fMRIPrep 1.2."""
+    return frame.rename(columns=find_renamed_columns(map(str, frame.columns)))
+
+
 class _NumericConfounds(NamedTuple):
     """Confounds as numbers, NaN for missing values, with all motion columns.
 
@@ -127,6 +127,18 @@ def convert_to_numbers(frame: pd.DataFrame) -> _NumericConfounds:
     return _NumericConfounds(table, computed, dropped)
 
 
+def _sort_components(names: Sequence[str], entries: Mapping[str, dict[str, object]]) -> list[str]:
+    """Sort aCompCor components by number, combined components first.
+
+    fMRIPrep 20 numbers the components of CSF, white matter and both in this order; the first
+    combined component may then have the number 98.
+    """
+    masks = {name: entries.get(name, {}).get("Mask", "combined") for name in names}
+    return sorted(
+        names, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2]))
+    )
+
+
 def _describe_imported(
     table: pd.DataFrame, entries: Mapping[str, dict[str, object]], origin: str
 ) -> ColumnDescriptions:
@@ -146,15 +158,3 @@ def _describe_imported(
         movement = f"rotation about {axis}" if kind == "rot" else f"translation along {axis}"
         descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
     return descriptions
-
-
-def _sort_components(names: Sequence[str], entries: Mapping[str, dict[str, object]]) -> list[str]:
-    """Sort aCompCor components by number, combined components first.
-
-    fMRIPrep 20 numbers the components of CSF, white matter and both in this order; the first
-    combined component may then have the number 98.
-    """
-    masks = {name: entries.get(name, {}).get("Mask", "combined") for name in names}
-    return sorted(
-        names, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2]))
-    )

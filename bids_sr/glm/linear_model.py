@@ -78,27 +78,6 @@ class _Precisions:
         return products
 
 
-def _select_corner_rows(order: int) -> tuple[slice, slice]:
-    """Return the first and the last rows of a series, from the outside to the inside."""
-    return slice(order), slice(None, -order - 1, -1)
-
-
-class _QuadraticForms:
-    """Quadratic forms of an orthonormal basis (T, R) with precisions of order p, for any M."""
-
-    def __init__(self, basis: Float, order: int) -> None:
-        products = [basis[: len(basis) - lag].T @ basis[lag:] for lag in range(1, order + 1)]
-        self._lagged = np.stack([basis.T @ basis, *(product + product.T for product in products)])
-        self._corners = [basis[rows] for rows in _select_corner_rows(order)]
-
-    def __call__(self, precisions: _Precisions) -> Float:
-        """Return the forms (M, R, R)."""
-        forms = np.asarray(np.tensordot(precisions.diagonals, self._lagged, axes=1), np.float64)
-        for corner in self._corners:
-            forms += corner.T @ precisions.corners @ corner
-        return forms
-
-
 @frozen
 class _WhitenedModel:
     """Whitened least squares for a noise model.
@@ -166,29 +145,6 @@ class _BatchFit(NamedTuple):
     effective: Float
 
 
-def t_to_z(t: Float, dof: float | Float) -> Float:
-    """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
-
-    If there are many degrees of freedom and |t| ≤ 10, z is computed from an expansion with a
-    relative error below 2e-10 (Hill 1970, Algorithm 395, as a deviate). Other values are computed
-    from the tail probability, so that large values keep their accuracy.
-    """
-    from scipy import special
-
-    magnitude = np.abs(t)
-    # Values with fewer degrees of freedom are replaced below.
-    hill_dof = np.maximum(dof, _HILL_DOF)
-    square = (hill_dof - 0.5) * np.log1p(np.square(np.minimum(magnitude, _HILL_T)) / hill_dof)
-    scaled_dof = 48 * np.square(hill_dof - 0.5)
-    tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
-    tail /= 0.8 * np.square(square) + 100 + scaled_dof
-    z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / scaled_dof))
-    is_exact = (dof < _HILL_DOF) | ~(magnitude <= _HILL_T)
-    tail_probability = special.stdtr(np.broadcast_to(dof, z.shape)[is_exact], -magnitude[is_exact])
-    z[is_exact] = -special.ndtri(tail_probability)
-    return np.copysign(np.minimum(z, _Z_MAX), t)
-
-
 class ContrastModel:
     """Design, contrasts and noise model of one run, for fitting successive blocks of voxels.
 
@@ -223,58 +179,6 @@ class ContrastModel:
         self._noise = noise
         self._forms = _QuadraticForms(self._basis, noise.rho.shape[1])
         self._models: dict[int, _WhitenedModel] = {}  # solved models by their row of `noise.rho`
-
-    def _compute_variances(self, rho: Float) -> Float:
-        """Compute variances of the effects (M, C), in units of the process' unpredicted variance.
-
-        `rho` are the autocorrelations of M processes (M, p).
-        """
-        forms = self._forms(_Precisions.from_autocorrelations(rho))
-        roots = np.asarray(np.linalg.cholesky(forms), dtype=np.float64)
-        return np.square(self._whiten_weights(roots)).sum(axis=1)
-
-    def _whiten_weights(self, roots: Float) -> Float:
-        """Return the weights of the contrasts in the whitened basis, (M, R, C)."""
-        shape = (len(roots), *self._weights.T.shape)
-        weights = np.linalg.solve(roots, np.broadcast_to(self._weights.T, shape))
-        return np.asarray(weights, dtype=np.float64)
-
-    def _solve_models(self, indices: Sequence[int]) -> Iterator[_WhitenedModel]:
-        """Yield whitened least squares for some noise models."""
-        rho, spread = self._noise.rho[indices], self._noise.spread[indices]
-        n_models, order = rho.shape
-        steps = np.concatenate([np.zeros((1, order)), _DERIVATIVE_STEP * np.eye(order)])
-        stepped_rho = rho[:, None] + steps
-        variances = self._compute_variances(stepped_rho.reshape(-1, order))
-        variances = variances.reshape(n_models, order + 1, -1)
-        log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
-        uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
-        precisions = _Precisions.from_autocorrelations(rho)
-        roots = np.asarray(np.linalg.cholesky(self._forms(precisions)), dtype=np.float64)
-        projections = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
-        weights = self._whiten_weights(roots).transpose(0, 2, 1)
-        effective = effective_dof(self.dof, uncertainty)
-        for index in range(n_models):
-            yield _WhitenedModel(
-                projection=projections[index],
-                weights=weights[index],
-                effective=effective[index],
-                diagonals=precisions.diagonals[index],
-                corner=precisions.corners[index],
-            )
-
-    def _join_cell(self, cell: int) -> _WhitenedCell:
-        """Return the models of a cell, which `_prepare` has solved."""
-        return _WhitenedCell.join([self._models[index] for index in self._noise.cells[cell]])
-
-    def _prepare(self, cells: Array) -> None:
-        """Solve the noise models of some cells, several at a time."""
-        indices = np.unique(self._noise.cells[cells]).tolist()
-        unsolved = [index for index in indices if index not in self._models]
-        for batch in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
-            self._models.update(
-                zip(unsolved[batch], self._solve_models(unsolved[batch]), strict=True)
-            )
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
         """Estimate C contrasts in unfiltered signals; return maps (C, N) by name.
@@ -316,6 +220,58 @@ class ContrastModel:
         original_order = np.argsort(sort_order)
         return {name: values[:, original_order] for name, values in maps.items()}
 
+    def _prepare(self, cells: Array) -> None:
+        """Solve the noise models of some cells, several at a time."""
+        indices = np.unique(self._noise.cells[cells]).tolist()
+        unsolved = [index for index in indices if index not in self._models]
+        for batch in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
+            self._models.update(
+                zip(unsolved[batch], self._solve_models(unsolved[batch]), strict=True)
+            )
+
+    def _solve_models(self, indices: Sequence[int]) -> Iterator[_WhitenedModel]:
+        """Yield whitened least squares for some noise models."""
+        rho, spread = self._noise.rho[indices], self._noise.spread[indices]
+        n_models, order = rho.shape
+        steps = np.concatenate([np.zeros((1, order)), _DERIVATIVE_STEP * np.eye(order)])
+        stepped_rho = rho[:, None] + steps
+        variances = self._compute_variances(stepped_rho.reshape(-1, order))
+        variances = variances.reshape(n_models, order + 1, -1)
+        log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
+        uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
+        precisions = _Precisions.from_autocorrelations(rho)
+        roots = np.asarray(np.linalg.cholesky(self._forms(precisions)), dtype=np.float64)
+        projections = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
+        weights = self._whiten_weights(roots).transpose(0, 2, 1)
+        effective = effective_dof(self.dof, uncertainty)
+        for index in range(n_models):
+            yield _WhitenedModel(
+                projection=projections[index],
+                weights=weights[index],
+                effective=effective[index],
+                diagonals=precisions.diagonals[index],
+                corner=precisions.corners[index],
+            )
+
+    def _compute_variances(self, rho: Float) -> Float:
+        """Compute variances of the effects (M, C), in units of the process' unpredicted variance.
+
+        `rho` are the autocorrelations of M processes (M, p).
+        """
+        forms = self._forms(_Precisions.from_autocorrelations(rho))
+        roots = np.asarray(np.linalg.cholesky(forms), dtype=np.float64)
+        return np.square(self._whiten_weights(roots)).sum(axis=1)
+
+    def _whiten_weights(self, roots: Float) -> Float:
+        """Return the weights of the contrasts in the whitened basis, (M, R, C)."""
+        shape = (len(roots), *self._weights.T.shape)
+        weights = np.linalg.solve(roots, np.broadcast_to(self._weights.T, shape))
+        return np.asarray(weights, dtype=np.float64)
+
+    def _join_cell(self, cell: int) -> _WhitenedCell:
+        """Return the models of a cell, which `_prepare` has solved."""
+        return _WhitenedCell.join([self._models[index] for index in self._noise.cells[cell]])
+
     def _fit_batch(self, model: _WhitenedCell, signals: Real, shares: Float) -> _BatchFit:
         """Estimate the contrasts in voxels of one cell.
 
@@ -347,3 +303,47 @@ class ContrastModel:
         effect[:, is_constant], variance[:, is_constant] = 0, 0
         effective[:, is_constant] = self.dof
         return _BatchFit(effect, variance, effective)
+
+
+class _QuadraticForms:
+    """Quadratic forms of an orthonormal basis (T, R) with precisions of order p, for any M."""
+
+    def __init__(self, basis: Float, order: int) -> None:
+        products = [basis[: len(basis) - lag].T @ basis[lag:] for lag in range(1, order + 1)]
+        self._lagged = np.stack([basis.T @ basis, *(product + product.T for product in products)])
+        self._corners = [basis[rows] for rows in _select_corner_rows(order)]
+
+    def __call__(self, precisions: _Precisions) -> Float:
+        """Return the forms (M, R, R)."""
+        forms = np.asarray(np.tensordot(precisions.diagonals, self._lagged, axes=1), np.float64)
+        for corner in self._corners:
+            forms += corner.T @ precisions.corners @ corner
+        return forms
+
+
+def _select_corner_rows(order: int) -> tuple[slice, slice]:
+    """Return the first and the last rows of a series, from the outside to the inside."""
+    return slice(order), slice(None, -order - 1, -1)
+
+
+def t_to_z(t: Float, dof: float | Float) -> Float:
+    """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
+
+    If there are many degrees of freedom and |t| ≤ 10, z is computed from an expansion with a
+    relative error below 2e-10 (Hill 1970, Algorithm 395, as a deviate). Other values are computed
+    from the tail probability, so that large values keep their accuracy.
+    """
+    from scipy import special
+
+    magnitude = np.abs(t)
+    # Values with fewer degrees of freedom are replaced below.
+    hill_dof = np.maximum(dof, _HILL_DOF)
+    square = (hill_dof - 0.5) * np.log1p(np.square(np.minimum(magnitude, _HILL_T)) / hill_dof)
+    scaled_dof = 48 * np.square(hill_dof - 0.5)
+    tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
+    tail /= 0.8 * np.square(square) + 100 + scaled_dof
+    z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / scaled_dof))
+    is_exact = (dof < _HILL_DOF) | ~(magnitude <= _HILL_T)
+    tail_probability = special.stdtr(np.broadcast_to(dof, z.shape)[is_exact], -magnitude[is_exact])
+    z[is_exact] = -special.ndtri(tail_probability)
+    return np.copysign(np.minimum(z, _Z_MAX), t)

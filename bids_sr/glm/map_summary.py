@@ -25,101 +25,88 @@ Regions = Mapping[tuple[str, str], tuple[MaskArray, float | None]]
 """Voxels (X, Y, Z, boolean) and threshold of each region, by (contrast, threshold label)."""
 
 
-def find_regions(
-    maps: _MapArrays, mask: MaskArray, roi: MaskArray, thresholds: Sequence[Threshold]
-) -> Regions:
-    """Return regions by (contrast, threshold label), for every map that a threshold applies to.
+def upsampled_rows(
+    maps: _MapArrays,
+    contrasts: Contrasts,
+    thresholds: Sequence[Threshold],
+    *,
+    acquired: Volume,
+    highres: Volume,
+    roi: MaskArray,
+    fwhm_mm: float,
+    per_acquired: float,
+) -> list[MetricRow]:
+    """Return metrics of acquired-series maps interpolated to the high-resolution grid.
 
-    Each region consists of its voxels (X, Y, Z, boolean) and the threshold; None if the rule does
-    not give a threshold.
+    The series is named `acquiredSpline`; all maps have the same smoothing.
+
+    Parameters
+    ----------
+    maps : _MapArrays
+        Maps on the acquired grid by (contrast, stat).
+    contrasts, thresholds : Contrasts
+        Contrasts of the maps, and thresholds of the regions.
+    acquired, highres : Volume
+        Brain masks on the acquired and on the high-resolution grid.
+    roi : MaskArray
+        Region of interest on the high-resolution grid.
+    fwhm_mm : float
+        Gaussian smoothing of the maps (FWHM, mm).
+    per_acquired : float
+        Number of high-resolution voxels per acquired voxel.
+
+    Returns
+    -------
+    list[MetricRow]
+        Rows on contrasts, regions and pairs of conditions.
     """
-    return {
-        (name, threshold.label): threshold.region(maps[name, stat], mask, roi)
-        for threshold in thresholds
-        for name, stat in maps
-        if stat == threshold.stat
-    }
+    upsampled_maps = _upsample_maps(maps, acquired, highres)
+    return activation_rows(
+        upsampled_maps,
+        find_regions(upsampled_maps, highres.data, roi, thresholds),
+        contrasts,
+        mask=highres.data,
+        roi=roi,
+        affine=highres.affine,
+        series=ACQUIRED_SPLINE,
+        fwhm_mm=fwhm_mm,
+        per_acquired=per_acquired,
+    )
 
 
-def _compute_distance(first: Float | None, second: Float | None) -> float | None:
-    """Return the distance of two points (mm); None if either point is unknown."""
-    return None if first is None or second is None else float(np.linalg.norm(first - second))
+def _upsample_maps(
+    maps: _MapArrays, source: Volume, target: Volume
+) -> dict[tuple[str, str], Float32]:
+    """Return maps interpolated by cubic splines to another grid, 0 outside its mask.
 
-
-def correlate_in_mask(first: Float32, second: Float32, mask: MaskArray) -> float:
-    """Return the Pearson correlation in the mask; NaN if either map is constant."""
-    x = first[mask].astype(np.float64)
-    y = second[mask].astype(np.float64)
-    if len(x) < 2 or not x.std() or not y.std():
-        return math.nan
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _find_peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
-    """Return the highest voxel in the ROI for each map of a contrast, by statistic.
-
-    Maps without a peak are omitted.
+    `source` and `target` are brain masks in one frame. Values are limited to the range of the map
+    inside the source mask: overshoots of a spline could give correlations above 1 or peaks that do
+    not exist in the map.
     """
-    available_maps = {stat: maps[name, stat] for stat in ("t", "cc", "z") if (name, stat) in maps}
-    return {
-        stat: peak
-        for stat, values in available_maps.items()
-        if (peak := find_peak(values, roi, affine)) is not None
-    }
+    upsampled_maps = {}
+    nearest_voxels = _find_nearest_voxels(source.data)
+    for key, values in maps.items():
+        extrapolated = np.take(values, nearest_voxels)
+        upsampled = sample_volume(extrapolated, source.affine, target.data.shape, target.affine)
+        upsampled = np.clip(upsampled, extrapolated.min(), extrapolated.max())
+        upsampled_maps[key] = np.where(target.data, upsampled, 0).astype(np.float32)
+    return upsampled_maps
 
 
-def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
-    """Return the peak of t or else of CC; None if neither exists."""
-    return peaks.get("t", peaks.get("cc"))
+def _find_nearest_voxels(mask: MaskArray) -> Array:
+    """Return the flat index of the nearest mask voxel, for each voxel (X, Y, Z).
 
-
-def _compute_contrast_metrics(
-    maps: _MapArrays, name: str, peaks: Mapping[str, Peak]
-) -> dict[str, float | None]:
-    """Return peak values and positions of one contrast, by statistic."""
-    metrics: dict[str, float | None] = {}
-    for stat in ("cc", "t", "z"):
-        if (name, stat) in maps:
-            metrics[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
-    main_peak = _select_main_peak(peaks)
-    for index, axis in enumerate("xyz"):
-        metrics[f"peak_at_{axis}"] = (
-            None if main_peak is None else float(main_peak.position[index])
+    Distances are in voxels. Statistics outside the mask are zeros instead of data and would lower
+    an interpolated map at the border. With these indices, voxels outside take the nearest value
+    inside. If the mask is empty, each voxel is its own nearest voxel.
+    """
+    if mask.any():
+        nearest = ndimage.distance_transform_edt(
+            ~mask, return_distances=False, return_indices=True
         )
-    if (name, "effect") in maps:
-        metrics["peak_effect"] = (
-            None if main_peak is None else float(maps[name, "effect"][main_peak.index])
-        )
-    return metrics
-
-
-def _compute_region_metrics(
-    region: MaskArray, threshold: float | None, roi: MaskArray, affine: Float, per_acquired: float
-) -> dict[str, float | None]:
-    """Return size and location of one region, by statistic.
-
-    `per_acquired` is the number of voxels of this grid per acquired voxel.
-    """
-    voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
-    center = centroid(region & roi, affine)
-    n_voxels = int(region.sum())
-    metrics: dict[str, float | None] = {
-        "threshold_value": threshold,
-        "voxels": n_voxels,
-        "volume": n_voxels * voxel_mm3,
-        "size_acquired_voxels": n_voxels / per_acquired,
-    }
-    for index, axis in enumerate("xyz"):
-        metrics[f"centroid_{axis}"] = None if center is None else float(center[index])
-    return metrics
-
-
-def _compute_overlap_metrics(
-    first: MaskArray, second: MaskArray, affine: Float
-) -> dict[str, float | None]:
-    """Return overlap and distance of the regions of two conditions inside the ROI."""
-    distance = _compute_distance(centroid(first, affine), centroid(second, affine))
-    return {"dice": nonempty_dice(first, second), "centroid_distance": distance}
+    else:
+        nearest = np.indices(mask.shape)
+    return np.ravel_multi_index(tuple(nearest), mask.shape)
 
 
 def activation_rows(
@@ -194,85 +181,98 @@ def activation_rows(
     ]
 
 
-def _find_nearest_voxels(mask: MaskArray) -> Array:
-    """Return the flat index of the nearest mask voxel, for each voxel (X, Y, Z).
+def _find_peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
+    """Return the highest voxel in the ROI for each map of a contrast, by statistic.
 
-    Distances are in voxels. Statistics outside the mask are zeros instead of data and would lower
-    an interpolated map at the border. With these indices, voxels outside take the nearest value
-    inside. If the mask is empty, each voxel is its own nearest voxel.
+    Maps without a peak are omitted.
     """
-    if mask.any():
-        nearest = ndimage.distance_transform_edt(
-            ~mask, return_distances=False, return_indices=True
+    available_maps = {stat: maps[name, stat] for stat in ("t", "cc", "z") if (name, stat) in maps}
+    return {
+        stat: peak
+        for stat, values in available_maps.items()
+        if (peak := find_peak(values, roi, affine)) is not None
+    }
+
+
+def _compute_contrast_metrics(
+    maps: _MapArrays, name: str, peaks: Mapping[str, Peak]
+) -> dict[str, float | None]:
+    """Return peak values and positions of one contrast, by statistic."""
+    metrics: dict[str, float | None] = {}
+    for stat in ("cc", "t", "z"):
+        if (name, stat) in maps:
+            metrics[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
+    main_peak = _select_main_peak(peaks)
+    for index, axis in enumerate("xyz"):
+        metrics[f"peak_at_{axis}"] = (
+            None if main_peak is None else float(main_peak.position[index])
         )
-    else:
-        nearest = np.indices(mask.shape)
-    return np.ravel_multi_index(tuple(nearest), mask.shape)
+    if (name, "effect") in maps:
+        metrics["peak_effect"] = (
+            None if main_peak is None else float(maps[name, "effect"][main_peak.index])
+        )
+    return metrics
 
 
-def _upsample_maps(
-    maps: _MapArrays, source: Volume, target: Volume
-) -> dict[tuple[str, str], Float32]:
-    """Return maps interpolated by cubic splines to another grid, 0 outside its mask.
+def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
+    """Return the peak of t or else of CC; None if neither exists."""
+    return peaks.get("t", peaks.get("cc"))
 
-    `source` and `target` are brain masks in one frame. Values are limited to the range of the map
-    inside the source mask: overshoots of a spline could give correlations above 1 or peaks that do
-    not exist in the map.
+
+def _compute_region_metrics(
+    region: MaskArray, threshold: float | None, roi: MaskArray, affine: Float, per_acquired: float
+) -> dict[str, float | None]:
+    """Return size and location of one region, by statistic.
+
+    `per_acquired` is the number of voxels of this grid per acquired voxel.
     """
-    upsampled_maps = {}
-    nearest_voxels = _find_nearest_voxels(source.data)
-    for key, values in maps.items():
-        extrapolated = np.take(values, nearest_voxels)
-        upsampled = sample_volume(extrapolated, source.affine, target.data.shape, target.affine)
-        upsampled = np.clip(upsampled, extrapolated.min(), extrapolated.max())
-        upsampled_maps[key] = np.where(target.data, upsampled, 0).astype(np.float32)
-    return upsampled_maps
+    voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
+    center = centroid(region & roi, affine)
+    n_voxels = int(region.sum())
+    metrics: dict[str, float | None] = {
+        "threshold_value": threshold,
+        "voxels": n_voxels,
+        "volume": n_voxels * voxel_mm3,
+        "size_acquired_voxels": n_voxels / per_acquired,
+    }
+    for index, axis in enumerate("xyz"):
+        metrics[f"centroid_{axis}"] = None if center is None else float(center[index])
+    return metrics
 
 
-def upsampled_rows(
-    maps: _MapArrays,
-    contrasts: Contrasts,
-    thresholds: Sequence[Threshold],
-    *,
-    acquired: Volume,
-    highres: Volume,
-    roi: MaskArray,
-    fwhm_mm: float,
-    per_acquired: float,
-) -> list[MetricRow]:
-    """Return metrics of acquired-series maps interpolated to the high-resolution grid.
+def _compute_overlap_metrics(
+    first: MaskArray, second: MaskArray, affine: Float
+) -> dict[str, float | None]:
+    """Return overlap and distance of the regions of two conditions inside the ROI."""
+    distance = _compute_distance(centroid(first, affine), centroid(second, affine))
+    return {"dice": nonempty_dice(first, second), "centroid_distance": distance}
 
-    The series is named `acquiredSpline`; all maps have the same smoothing.
 
-    Parameters
-    ----------
-    maps : _MapArrays
-        Maps on the acquired grid by (contrast, stat).
-    contrasts, thresholds : Contrasts
-        Contrasts of the maps, and thresholds of the regions.
-    acquired, highres : Volume
-        Brain masks on the acquired and on the high-resolution grid.
-    roi : MaskArray
-        Region of interest on the high-resolution grid.
-    fwhm_mm : float
-        Gaussian smoothing of the maps (FWHM, mm).
-    per_acquired : float
-        Number of high-resolution voxels per acquired voxel.
+def _compute_distance(first: Float | None, second: Float | None) -> float | None:
+    """Return the distance of two points (mm); None if either point is unknown."""
+    return None if first is None or second is None else float(np.linalg.norm(first - second))
 
-    Returns
-    -------
-    list[MetricRow]
-        Rows on contrasts, regions and pairs of conditions.
+
+def find_regions(
+    maps: _MapArrays, mask: MaskArray, roi: MaskArray, thresholds: Sequence[Threshold]
+) -> Regions:
+    """Return regions by (contrast, threshold label), for every map that a threshold applies to.
+
+    Each region consists of its voxels (X, Y, Z, boolean) and the threshold; None if the rule does
+    not give a threshold.
     """
-    upsampled_maps = _upsample_maps(maps, acquired, highres)
-    return activation_rows(
-        upsampled_maps,
-        find_regions(upsampled_maps, highres.data, roi, thresholds),
-        contrasts,
-        mask=highres.data,
-        roi=roi,
-        affine=highres.affine,
-        series=ACQUIRED_SPLINE,
-        fwhm_mm=fwhm_mm,
-        per_acquired=per_acquired,
-    )
+    return {
+        (name, threshold.label): threshold.region(maps[name, stat], mask, roi)
+        for threshold in thresholds
+        for name, stat in maps
+        if stat == threshold.stat
+    }
+
+
+def correlate_in_mask(first: Float32, second: Float32, mask: MaskArray) -> float:
+    """Return the Pearson correlation in the mask; NaN if either map is constant."""
+    x = first[mask].astype(np.float64)
+    y = second[mask].astype(np.float64)
+    if len(x) < 2 or not x.std() or not y.std():
+        return math.nan
+    return float(np.corrcoef(x, y)[0, 1])

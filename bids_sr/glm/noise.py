@@ -140,65 +140,6 @@ def noise_words(order: int = ORDER) -> str:
     )
 
 
-def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
-    """Return a mask of time series that vary by more than rounding errors, (N,).
-
-    `power` is the sum of squared deviations from the mean (N,), and `largest` the largest absolute
-    value (N,).
-    """
-    return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
-
-
-class _LagRatios(NamedTuple):
-    """Autocorrelation of residuals, and mean signal, of N voxels.
-
-    `ratios` are the ratios of lag products to residual power by lag from 1 (order, N), 0 without
-    residuals. `has_residual` (N,) is False in voxels without residuals, and `means` (N,) are the
-    mean signals.
-    """
-
-    ratios: Float
-    has_residual: MaskArray
-    means: Float
-
-
-def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
-    """Compute ratios of lag products to residual power, and the mean signal, of voxels.
-
-    `signals` has one voxel per column (T, N). `basis` is an orthonormal basis (T, P) of a design
-    whose columns span a constant, and `order` the number of lags.
-    """
-    from bids_sr.spatial.lag_products import add_lag_products, center
-
-    residual, moments = np.empty(signals.shape), np.empty((3, signals.shape[1]))
-    center(np.ascontiguousarray(signals), residual, moments)
-    mean, signal_power, largest = moments
-    residual -= basis @ (basis.T @ residual)
-    sums = np.zeros((order + 1, len(mean)))
-    add_lag_products(residual, sums)
-    power, lag_products = sums[0], sums[1:]
-    has_residual = exceeds_rounding(len(signals), signal_power, largest)
-    has_residual &= power > _MIN_RESIDUAL**2 * signal_power
-    ratios = np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual)
-    return _LagRatios(ratios, has_residual, mean)
-
-
-def _collect_lag_ratios(
-    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int
-) -> _LagRatios:
-    """Compute the lag ratios of all N voxels, block by block; see `_compute_lag_ratios`."""
-    ratios = np.zeros((order, n_voxels))
-    has_residual = np.zeros(n_voxels, dtype=bool)
-    means = np.zeros(n_voxels)
-    for voxels, block in blocks:
-        for batch in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
-            columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
-            ratios[:, columns], has_residual[columns], means[columns] = _compute_lag_ratios(
-                block[:, batch], basis, order
-            )
-    return _LagRatios(ratios, has_residual, means)
-
-
 class _Neighborhood:
     """Weighted means over neighbors within a mask, with a Gaussian kernel.
 
@@ -229,13 +170,6 @@ class _Neighborhood:
         square_sums = np.divide(square_sum, self._total**2, out=zeros, where=known)
         self.square_sums = np.minimum(square_sums, self.own_weights)
 
-    def _sum(self, values: Float) -> Float:
-        """Return sums over neighbors, weighted by the kernel, of values (N,) in the mask."""
-        volume = np.zeros(self._mask.shape, dtype=np.float32)
-        volume[self._mask] = values
-        smoothed = smooth(volume, self._zooms, self._fwhm_mm, edge="constant")
-        return smoothed[self._mask].astype(np.float64)
-
     def __call__(self, values: Float) -> Float:
         """Return means (K, N) of values (K, N); 0 without known voxels nearby."""
         means = np.zeros_like(values)
@@ -244,6 +178,117 @@ class _Neighborhood:
             sums = self._sum(voxel_values * self.known)
             np.divide(sums, self._total, out=mean, where=has_neighbors)
         return means
+
+    def _sum(self, values: Float) -> Float:
+        """Return sums over neighbors, weighted by the kernel, of values (N,) in the mask."""
+        volume = np.zeros(self._mask.shape, dtype=np.float32)
+        volume[self._mask] = values
+        smoothed = smooth(volume, self._zooms, self._fwhm_mm, edge="constant")
+        return smoothed[self._mask].astype(np.float64)
+
+
+def estimate_noise(
+    blocks: _SignalBlocks,
+    matrix: Float,
+    mask: MaskArray,
+    zooms: Sequence[float],
+) -> NoiseModel:
+    """Return the noise model of a run, from one pass over its time series.
+
+    Memory: 8 bytes · 10 · voxels, some volumes, and one block. The number of lags is reduced if
+    there are fewer than six degrees of freedom per lag.
+
+    `blocks` are voxel ranges and time series (T, n) of all mask voxels, in the order of
+    `numpy.flatnonzero`. `matrix` is the design (T, P), `mask` the brain (X, Y, Z), and `zooms` the
+    voxel size (mm). The noise model is white if no voxel has residuals.
+    """
+    basis = orthonormal(matrix)
+    n_voxels = int(np.count_nonzero(mask))
+    n_lags = max(1, min(ORDER, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
+    voxels = _collect_lag_ratios(blocks, n_voxels, basis, n_lags)
+    if not voxels.has_residual.any():
+        return NoiseModel.white(n_voxels)
+    neighbors = _Neighborhood(voxels.has_residual, mask, zooms, FWHM_MM)
+    products = compute_expected_products(basis, n_lags)
+    pooled = _pool_ratios(voxels.ratios, voxels.means, neighbors)
+    mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products)
+    lattice = _build_lattice(mixed.ratios)
+    weights = lattice.sum_by_node(np.ones((1, n_voxels)))
+    weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
+    mean_bias = lattice.sum_by_node(mixed.bias) / weights
+    rho = noise_autocorrelations(lattice.node_ratios - mean_bias, products)
+    unmixing = np.linalg.pinv(ratio_derivatives(rho, products), rcond=_MIN_SINGULAR_VALUE)
+    deviation = mixed.ratios - lattice.mix(lattice.node_ratios)
+    node_weights = lattice.sum_shared(mixed.pooled_lattice)
+    covariance = np.tensordot(node_weights, mixed.error_covariances, axes=1)
+    covariance = covariance + lattice.sum_products(deviation, deviation)
+    covariance /= weights[:, :, None]
+    return NoiseModel(
+        labels=lattice.labels,
+        cells=lattice.cells,
+        shares=lattice.shares.T,
+        rho=rho,
+        spread=unmixing @ covariance @ unmixing.transpose(0, 2, 1),
+    )
+
+
+class _LagRatios(NamedTuple):
+    """Autocorrelation of residuals, and mean signal, of N voxels.
+
+    `ratios` are the ratios of lag products to residual power by lag from 1 (order, N), 0 without
+    residuals. `has_residual` (N,) is False in voxels without residuals, and `means` (N,) are the
+    mean signals.
+    """
+
+    ratios: Float
+    has_residual: MaskArray
+    means: Float
+
+
+def _collect_lag_ratios(
+    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int
+) -> _LagRatios:
+    """Compute the lag ratios of all N voxels, block by block; see `_compute_lag_ratios`."""
+    ratios = np.zeros((order, n_voxels))
+    has_residual = np.zeros(n_voxels, dtype=bool)
+    means = np.zeros(n_voxels)
+    for voxels, block in blocks:
+        for batch in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
+            columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
+            ratios[:, columns], has_residual[columns], means[columns] = _compute_lag_ratios(
+                block[:, batch], basis, order
+            )
+    return _LagRatios(ratios, has_residual, means)
+
+
+def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
+    """Compute ratios of lag products to residual power, and the mean signal, of voxels.
+
+    `signals` has one voxel per column (T, N). `basis` is an orthonormal basis (T, P) of a design
+    whose columns span a constant, and `order` the number of lags.
+    """
+    from bids_sr.spatial.lag_products import add_lag_products, center
+
+    residual, moments = np.empty(signals.shape), np.empty((3, signals.shape[1]))
+    center(np.ascontiguousarray(signals), residual, moments)
+    mean, signal_power, largest = moments
+    residual -= basis @ (basis.T @ residual)
+    sums = np.zeros((order + 1, len(mean)))
+    add_lag_products(residual, sums)
+    power, lag_products = sums[0], sums[1:]
+    has_residual = exceeds_rounding(len(signals), signal_power, largest)
+    has_residual &= power > _MIN_RESIDUAL**2 * signal_power
+    ratios = np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual)
+    return _LagRatios(ratios, has_residual, mean)
+
+
+def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
+    """Return a mask of time series that vary by more than rounding errors, (N,).
+
+    `power` is the sum of squared deviations from the mean (N,), and `largest` the largest absolute
+    value (N,).
+    """
+    return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
 
 
 def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
@@ -338,6 +383,66 @@ class _Lattice:
         return sums.reshape(shape)
 
 
+@frozen
+class _MixedRatios:
+    """Lag ratios of voxels, mixed from their own ratios and the pooled ratios.
+
+    `ratios` (p, N) differ from the ratios of the expectations by `bias` (p, N) on average.
+    `pooled_lattice` is the lattice of the pooled ratios, and `error_covariances` are the
+    covariances of the errors of mixed ratios at its nodes (G, p, p).
+    """
+
+    ratios: Float
+    bias: Float
+    pooled_lattice: _Lattice
+    error_covariances: Float
+
+
+def _mix_voxel_ratios(
+    voxel_ratios: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
+) -> _MixedRatios:
+    """Mix each voxel's own ratios into the pooled ratios, as far as voxels differ beyond noise.
+
+    The scatter of similar voxels around their pooled ratios, minus the scatter S of noise,
+    measures how much they differ (T). The best linear estimate of a voxel's ratios is pooled + T
+    (T + S)^-1 (own - pooled).
+
+    `voxel_ratios` are ratios of single voxels, and `pooled` the ratios expected from their
+    neighborhood and brightness (p, N). `neighbors` is the neighborhood over which ratios were
+    pooled, `basis` an orthonormal basis of the design (T, P), and `products` the matrix of
+    `compute_expected_products` (p + 1, T).
+    """
+    lattice = _build_lattice(pooled)
+    has_residual = neighbors.known.astype(np.float64)
+    deviation = (voxel_ratios - pooled) * has_residual
+    ones = np.ones_like(has_residual)
+    counts, own_weights, square_sums = lattice.sum_by_node(
+        has_residual * np.stack([ones, neighbors.own_weights, neighbors.square_sums])
+    ).T
+    # Only voxels with residuals count; a node without such voxels keeps the pooled ratios.
+    divisors = np.where(counts > 0, counts, 1.0)
+    own_weights, square_sums = own_weights / divisors, square_sums / divisors
+    scatter_at_nodes = lattice.sum_products(deviation, deviation) / divisors[:, None, None]
+    bias = np.zeros((len(counts), len(pooled)))
+    weights, error_covariances = np.zeros_like(scatter_at_nodes), np.zeros_like(scatter_at_nodes)
+    for node, rho in enumerate(noise_autocorrelations(lattice.node_ratios, products)):
+        bias[node], scatter = ratio_moments(rho, basis)
+        if counts[node] == 0:
+            continue
+        # The scatter around a mean is reduced by twice the weight of the voxel in the mean, and
+        # increased by the scatter of the mean.
+        error = scatter_at_nodes[node] - (1 - 2 * own_weights[node]) * scatter
+        excess = error - square_sums[node] * scatter
+        weights[node] = _compute_shrinkage(excess, scatter, float(counts[node]))
+        error_covariances[node] = error - weights[node] @ excess
+    return _MixedRatios(
+        ratios=pooled + lattice.mix_products(weights, deviation),
+        bias=lattice.mix(bias),
+        pooled_lattice=lattice,
+        error_covariances=error_covariances,
+    )
+
+
 def _build_lattice(ratios: Float) -> _Lattice:
     """Place nodes among ratios (p, N), and compute the shares of surrounding nodes.
 
@@ -429,111 +534,6 @@ def _number_cells(simplices: _Simplices) -> _NumberedCells:
     node_codes, cells = np.unique(codes[:, voxel_of_code[occupied]], return_inverse=True)
     positions = np.stack(np.unravel_index(node_codes, extent)) + lowest[:, None]
     return _NumberedCells(labels, cells.reshape(len(codes), -1).T, positions)
-
-
-def estimate_noise(
-    blocks: _SignalBlocks,
-    matrix: Float,
-    mask: MaskArray,
-    zooms: Sequence[float],
-) -> NoiseModel:
-    """Return the noise model of a run, from one pass over its time series.
-
-    Memory: 8 bytes · 10 · voxels, some volumes, and one block. The number of lags is reduced if
-    there are fewer than six degrees of freedom per lag.
-
-    `blocks` are voxel ranges and time series (T, n) of all mask voxels, in the order of
-    `numpy.flatnonzero`. `matrix` is the design (T, P), `mask` the brain (X, Y, Z), and `zooms` the
-    voxel size (mm). The noise model is white if no voxel has residuals.
-    """
-    basis = orthonormal(matrix)
-    n_voxels = int(np.count_nonzero(mask))
-    n_lags = max(1, min(ORDER, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
-    voxels = _collect_lag_ratios(blocks, n_voxels, basis, n_lags)
-    if not voxels.has_residual.any():
-        return NoiseModel.white(n_voxels)
-    neighbors = _Neighborhood(voxels.has_residual, mask, zooms, FWHM_MM)
-    products = compute_expected_products(basis, n_lags)
-    pooled = _pool_ratios(voxels.ratios, voxels.means, neighbors)
-    mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products)
-    lattice = _build_lattice(mixed.ratios)
-    weights = lattice.sum_by_node(np.ones((1, n_voxels)))
-    weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
-    mean_bias = lattice.sum_by_node(mixed.bias) / weights
-    rho = noise_autocorrelations(lattice.node_ratios - mean_bias, products)
-    unmixing = np.linalg.pinv(ratio_derivatives(rho, products), rcond=_MIN_SINGULAR_VALUE)
-    deviation = mixed.ratios - lattice.mix(lattice.node_ratios)
-    node_weights = lattice.sum_shared(mixed.pooled_lattice)
-    covariance = np.tensordot(node_weights, mixed.error_covariances, axes=1)
-    covariance = covariance + lattice.sum_products(deviation, deviation)
-    covariance /= weights[:, :, None]
-    return NoiseModel(
-        labels=lattice.labels,
-        cells=lattice.cells,
-        shares=lattice.shares.T,
-        rho=rho,
-        spread=unmixing @ covariance @ unmixing.transpose(0, 2, 1),
-    )
-
-
-@frozen
-class _MixedRatios:
-    """Lag ratios of voxels, mixed from their own ratios and the pooled ratios.
-
-    `ratios` (p, N) differ from the ratios of the expectations by `bias` (p, N) on average.
-    `pooled_lattice` is the lattice of the pooled ratios, and `error_covariances` are the
-    covariances of the errors of mixed ratios at its nodes (G, p, p).
-    """
-
-    ratios: Float
-    bias: Float
-    pooled_lattice: _Lattice
-    error_covariances: Float
-
-
-def _mix_voxel_ratios(
-    voxel_ratios: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
-) -> _MixedRatios:
-    """Mix each voxel's own ratios into the pooled ratios, as far as voxels differ beyond noise.
-
-    The scatter of similar voxels around their pooled ratios, minus the scatter S of noise,
-    measures how much they differ (T). The best linear estimate of a voxel's ratios is pooled + T
-    (T + S)^-1 (own - pooled).
-
-    `voxel_ratios` are ratios of single voxels, and `pooled` the ratios expected from their
-    neighborhood and brightness (p, N). `neighbors` is the neighborhood over which ratios were
-    pooled, `basis` an orthonormal basis of the design (T, P), and `products` the matrix of
-    `compute_expected_products` (p + 1, T).
-    """
-    lattice = _build_lattice(pooled)
-    has_residual = neighbors.known.astype(np.float64)
-    deviation = (voxel_ratios - pooled) * has_residual
-    ones = np.ones_like(has_residual)
-    counts, own_weights, square_sums = lattice.sum_by_node(
-        has_residual * np.stack([ones, neighbors.own_weights, neighbors.square_sums])
-    ).T
-    # Only voxels with residuals count; a node without such voxels keeps the pooled ratios.
-    divisors = np.where(counts > 0, counts, 1.0)
-    own_weights, square_sums = own_weights / divisors, square_sums / divisors
-    scatter_at_nodes = lattice.sum_products(deviation, deviation) / divisors[:, None, None]
-    bias = np.zeros((len(counts), len(pooled)))
-    weights, error_covariances = np.zeros_like(scatter_at_nodes), np.zeros_like(scatter_at_nodes)
-    for node, rho in enumerate(noise_autocorrelations(lattice.node_ratios, products)):
-        bias[node], scatter = ratio_moments(rho, basis)
-        if counts[node] == 0:
-            continue
-        # The scatter around a mean is reduced by twice the weight of the voxel in the mean, and
-        # increased by the scatter of the mean.
-        error = scatter_at_nodes[node] - (1 - 2 * own_weights[node]) * scatter
-        excess = error - square_sums[node] * scatter
-        weights[node] = _compute_shrinkage(excess, scatter, float(counts[node]))
-        error_covariances[node] = error - weights[node] @ excess
-    return _MixedRatios(
-        ratios=pooled + lattice.mix_products(weights, deviation),
-        bias=lattice.mix(bias),
-        pooled_lattice=lattice,
-        error_covariances=error_covariances,
-    )
 
 
 def _compute_shrinkage(excess: Float, scatter: Float, count: float) -> Float:

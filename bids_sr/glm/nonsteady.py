@@ -24,29 +24,6 @@ _N_FOLLOWING = 10  # volumes that a volume is compared with
 _HEAD_RANGE = (0.3, 3.0)
 
 
-def _count_nonsteady(signal: Sequence[float] | Array) -> int:
-    """Return the number of volumes at the start that are brighter than the rest.
-
-    Median and median absolute deviation are computed from the second half of (up to 50) volume
-    means, after the transient. A volume is counted as long as its modified z score (Iglewicz and
-    Hoaglin) exceeds 3.5 and as it is 1 % brighter than this median and than the median of the ten
-    following volumes. Drift and quiet signals are therefore not counted. Counting stops at the
-    first volume that does not meet the criteria.
-    """
-    values = np.asarray(signal, dtype=np.float64)[:_MAX_VOLUMES]
-    n = len(values)
-    if n < _MIN_VOLUMES:
-        return 0
-    second_half = values[n // 2 :]
-    center = float(np.median(second_half))
-    robust_sd = float(np.median(np.abs(second_half - center))) / _MAD_PER_SD
-    following_medians = [np.median(values[k + 1 : k + 1 + _N_FOLLOWING]) for k in range(n - 1)]
-    excess = np.minimum(values - center, values - np.array([*following_medians, values[-1]]))
-    is_outlier = (values - center > _MIN_Z * robust_sd) & (excess > _MIN_EXCESS * abs(center))
-    is_outlier[n // 2 :] = False
-    return int(np.argmin(is_outlier))
-
-
 def count_nonsteady_volumes(path: Path) -> int:
     """Count non-steady-state volumes of an acquired series from its first volumes.
 
@@ -77,3 +54,26 @@ def count_nonsteady_volumes(path: Path) -> int:
                 for volume in reader.volumes(stop=stop)
             ]
         )
+
+
+def _count_nonsteady(signal: Sequence[float] | Array) -> int:
+    """Return the number of volumes at the start that are brighter than the rest.
+
+    Median and median absolute deviation are computed from the second half of (up to 50) volume
+    means, after the transient. A volume is counted as long as its modified z score (Iglewicz and
+    Hoaglin) exceeds 3.5 and as it is 1 % brighter than this median and than the median of the ten
+    following volumes. Drift and quiet signals are therefore not counted. Counting stops at the
+    first volume that does not meet the criteria.
+    """
+    values = np.asarray(signal, dtype=np.float64)[:_MAX_VOLUMES]
+    n = len(values)
+    if n < _MIN_VOLUMES:
+        return 0
+    second_half = values[n // 2 :]
+    center = float(np.median(second_half))
+    robust_sd = float(np.median(np.abs(second_half - center))) / _MAD_PER_SD
+    following_medians = [np.median(values[k + 1 : k + 1 + _N_FOLLOWING]) for k in range(n - 1)]
+    excess = np.minimum(values - center, values - np.array([*following_medians, values[-1]]))
+    is_outlier = (values - center > _MIN_Z * robust_sd) & (excess > _MIN_EXCESS * abs(center))
+    is_outlier[n // 2 :] = False
+    return int(np.argmin(is_outlier))

@@ -14,13 +14,6 @@ REACH_MM = 10.0
 _BORDER_OFFSET = 1e-6  # low-resolution voxels
 
 
-def select_ring(
-    roi: MaskArray, mask: MaskArray, affine: Float, max_mm: float = REACH_MM
-) -> MaskArray:
-    """Return the mask voxels outside the ROI within `max_mm` of it (X, Y, Z, boolean)."""
-    return grow(roi, affine, max_mm) & mask & ~roi
-
-
 def grow_roi(
     roi: MaskArray, cc_map: Real, mask: MaskArray, affine: Float
 ) -> tuple[MaskArray, float]:
@@ -68,6 +61,13 @@ def grow_roi(
     labels, _ = ndimage.label(active_surroundings | roi_in_brain)
     is_connected = np.isin(labels, np.unique(labels[roi_in_brain]))
     return roi | (active_surroundings & is_connected & (cc_map >= limit)), limit
+
+
+def select_ring(
+    roi: MaskArray, mask: MaskArray, affine: Float, max_mm: float = REACH_MM
+) -> MaskArray:
+    """Return the mask voxels outside the ROI within `max_mm` of it (X, Y, Z, boolean)."""
+    return grow(roi, affine, max_mm) & mask & ~roi
 
 
 def transfer_growth(

@@ -51,69 +51,6 @@ class TooManyColumns(DesignError):
         self.excess = excess
 
 
-def _compute_amplitudes(events: pd.DataFrame, grid: Float) -> Float:
-    """Compute amplitudes of events that give brief events their nominal area.
-
-    A sampled event lasts a whole number of steps, at least one. With an amplitude of 1, its area
-    would be this number of steps. `events` has the columns onset and duration (s). `grid` are
-    evenly spaced sampling times of the stimulus in nilearn (s).
-    """
-    durations = events["duration"].to_numpy(dtype=np.float64)
-    onsets = events["onset"].to_numpy(dtype=np.float64)
-    step = float(grid[1] - grid[0])
-    n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
-    areas = np.where(durations > 0, durations, IMPULSE_S)
-    # Longer events are rounded by less than 2 %, and their plateau must be 1.
-    is_brief = durations < _OVERSAMPLING * step
-    return np.where(is_brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
-
-
-def _read_trials(
-    columns: Sequence[str], rows: Iterable[TableRow], source_name: str
-) -> tuple[list[tuple[float, float, str]], list[str | None]]:
-    """Return onset, duration (s) and trial type of modeled events, and cells of their modulation.
-
-    The parameters and errors are as in `Events.from_rows`.
-    """
-    if missing_columns := [name for name in _TIME_COLUMNS if name not in columns]:
-        raise DesignError(
-            f"{source_name}: the events table lacks required columns:"
-            f" {', '.join(missing_columns)}. It contains the columns"
-            f" {', '.join(map(str, columns))}"
-        )
-    trials: list[tuple[float, float, str]] = []
-    modulation_cells: list[str | None] = []
-    for line, row in rows:
-        time_cells = [row[name] or "" for name in _TIME_COLUMNS]
-        trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
-        if not trial_types or any(cell.strip().lower() in NO_TIME for cell in time_cells):
-            continue
-        onset, duration = (
-            _parse_time(cell, f"{source_name}: the {name} in line {line}")
-            for name, cell in zip(_TIME_COLUMNS, time_cells, strict=True)
-        )
-        trials.append((onset, duration, trial_types[0]))
-        modulation_cells.append(row.get(MODULATION))
-    if not trials:
-        raise DesignError(
-            f"{source_name}: the events table contains no events that can be modeled. Rows"
-            " without onset or duration and rows of the trial types"
-            f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
-        )
-    return trials, modulation_cells
-
-
-def _parse_time(cell: str, location: str) -> float:
-    """Return the time in a cell (s).
-
-    Raises `DesignError` with a message that begins with the location if the cell is not a number.
-    """
-    seconds = parse_seconds(cell)
-    if seconds is None:
-        raise DesignError(f"{location} is not a number, but {cell!r}")
-    return seconds
-
-
 class Trial(NamedTuple):
     """Modeled event: trial type, onset and duration (s), and amplitude."""
 
@@ -239,6 +176,69 @@ class Events:
         return responses
 
 
+def _read_trials(
+    columns: Sequence[str], rows: Iterable[TableRow], source_name: str
+) -> tuple[list[tuple[float, float, str]], list[str | None]]:
+    """Return onset, duration (s) and trial type of modeled events, and cells of their modulation.
+
+    The parameters and errors are as in `Events.from_rows`.
+    """
+    if missing_columns := [name for name in _TIME_COLUMNS if name not in columns]:
+        raise DesignError(
+            f"{source_name}: the events table lacks required columns:"
+            f" {', '.join(missing_columns)}. It contains the columns"
+            f" {', '.join(map(str, columns))}"
+        )
+    trials: list[tuple[float, float, str]] = []
+    modulation_cells: list[str | None] = []
+    for line, row in rows:
+        time_cells = [row[name] or "" for name in _TIME_COLUMNS]
+        trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
+        if not trial_types or any(cell.strip().lower() in NO_TIME for cell in time_cells):
+            continue
+        onset, duration = (
+            _parse_time(cell, f"{source_name}: the {name} in line {line}")
+            for name, cell in zip(_TIME_COLUMNS, time_cells, strict=True)
+        )
+        trials.append((onset, duration, trial_types[0]))
+        modulation_cells.append(row.get(MODULATION))
+    if not trials:
+        raise DesignError(
+            f"{source_name}: the events table contains no events that can be modeled. Rows"
+            " without onset or duration and rows of the trial types"
+            f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
+        )
+    return trials, modulation_cells
+
+
+def _parse_time(cell: str, location: str) -> float:
+    """Return the time in a cell (s).
+
+    Raises `DesignError` with a message that begins with the location if the cell is not a number.
+    """
+    seconds = parse_seconds(cell)
+    if seconds is None:
+        raise DesignError(f"{location} is not a number, but {cell!r}")
+    return seconds
+
+
+def _compute_amplitudes(events: pd.DataFrame, grid: Float) -> Float:
+    """Compute amplitudes of events that give brief events their nominal area.
+
+    A sampled event lasts a whole number of steps, at least one. With an amplitude of 1, its area
+    would be this number of steps. `events` has the columns onset and duration (s). `grid` are
+    evenly spaced sampling times of the stimulus in nilearn (s).
+    """
+    durations = events["duration"].to_numpy(dtype=np.float64)
+    onsets = events["onset"].to_numpy(dtype=np.float64)
+    step = float(grid[1] - grid[0])
+    n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
+    areas = np.where(durations > 0, durations, IMPULSE_S)
+    # Longer events are rounded by less than 2 %, and their plateau must be 1.
+    is_brief = durations < _OVERSAMPLING * step
+    return np.where(is_brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Seeds:
     """Seed time series of a run without events, in place of the conditions of a task.
@@ -324,6 +324,13 @@ class Seeds:
 Regressors = Events | Seeds
 
 
+def read_regressors(path: Path) -> Regressors:
+    """Read seeds from a file with the suffix ``timeseries``, or events from any other file."""
+    if not str(path).endswith("_timeseries.tsv"):
+        return read_events(path)
+    return Seeds.standardize(read_frame(path).astype(np.float64), path.name)
+
+
 def read_events(path: Path) -> Events:
     """Read an events file; raise DesignError if it cannot be modeled, see `Events.from_rows`."""
     try:
@@ -333,10 +340,3 @@ def read_events(path: Path) -> Events:
             f"{path}: the events file cannot be read as a table ({error})"
         ) from error
     return Events.from_rows(columns, rows, str(path), path.name)
-
-
-def read_regressors(path: Path) -> Regressors:
-    """Read seeds from a file with the suffix ``timeseries``, or events from any other file."""
-    if not str(path).endswith("_timeseries.tsv"):
-        return read_events(path)
-    return Seeds.standardize(read_frame(path).astype(np.float64), path.name)

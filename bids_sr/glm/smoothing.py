@@ -22,35 +22,6 @@ _SAMPLES_PER_MATRIX = 32
 _TRUNCATION = 4.0  # half-width of the Gaussian in standard deviations
 
 
-@lru_cache(maxsize=64)
-def _make_gaussian_matrices(
-    count: int, sigma: float, start: int, stop: int, edge: _Edge
-) -> list[tuple[slice, slice, Float32]]:
-    """Return banded matrices that smooth `count` samples with a Gaussian of `sigma` samples.
-
-    The Gaussian is truncated at four sigmas. Beyond the edges, edge values are repeated
-    (``nearest``), or values are 0 (``constant``). Returns for each matrix the range of its output
-    samples relative to `start`, the range of its input samples, and the weights.
-    """
-    radius = int(_TRUNCATION * sigma + 0.5)
-    offsets = np.arange(-radius, radius + 1)
-    impulse = (offsets == 0).astype(np.float64)
-    kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant", truncate=_TRUNCATION)
-    matrices = []
-    for first in range(start, stop, _SAMPLES_PER_MATRIX):
-        rows = np.arange(first, min(first + _SAMPLES_PER_MATRIX, stop))
-        inputs = rows[:, None] + offsets
-        nearest_inputs = np.clip(inputs, 0, count - 1)
-        input_range = slice(int(nearest_inputs.min()), int(nearest_inputs.max()) + 1)
-        weights = np.zeros((len(rows), input_range.stop - input_range.start))
-        kernels = np.where((inputs == nearest_inputs) | (edge == "nearest"), kernel, 0.0)
-        columns = nearest_inputs - input_range.start
-        np.add.at(weights, (rows[:, None] - first, columns), kernels)
-        output_range = slice(first - start, first - start + len(rows))
-        matrices.append((output_range, input_range, weights.astype(np.float32)))
-    return matrices
-
-
 def smooth(
     volume: Real,
     zooms: Sequence[float],
@@ -119,3 +90,32 @@ def smooth(
         rows = slice(input_range.start - x_range.start, input_range.stop - x_range.start)
         np.matmul(weights, along_y.reshape(n_x, -1)[rows], out=smoothed[output_range])
     return smoothed.reshape(out_x, out_y, out_z)
+
+
+@lru_cache(maxsize=64)
+def _make_gaussian_matrices(
+    count: int, sigma: float, start: int, stop: int, edge: _Edge
+) -> list[tuple[slice, slice, Float32]]:
+    """Return banded matrices that smooth `count` samples with a Gaussian of `sigma` samples.
+
+    The Gaussian is truncated at four sigmas. Beyond the edges, edge values are repeated
+    (``nearest``), or values are 0 (``constant``). Returns for each matrix the range of its output
+    samples relative to `start`, the range of its input samples, and the weights.
+    """
+    radius = int(_TRUNCATION * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    impulse = (offsets == 0).astype(np.float64)
+    kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant", truncate=_TRUNCATION)
+    matrices = []
+    for first in range(start, stop, _SAMPLES_PER_MATRIX):
+        rows = np.arange(first, min(first + _SAMPLES_PER_MATRIX, stop))
+        inputs = rows[:, None] + offsets
+        nearest_inputs = np.clip(inputs, 0, count - 1)
+        input_range = slice(int(nearest_inputs.min()), int(nearest_inputs.max()) + 1)
+        weights = np.zeros((len(rows), input_range.stop - input_range.start))
+        kernels = np.where((inputs == nearest_inputs) | (edge == "nearest"), kernel, 0.0)
+        columns = nearest_inputs - input_range.start
+        np.add.at(weights, (rows[:, None] - first, columns), kernels)
+        output_range = slice(first - start, first - start + len(rows))
+        matrices.append((output_range, input_range, weights.astype(np.float32)))
+    return matrices

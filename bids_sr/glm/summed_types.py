@@ -47,22 +47,6 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     return summed
 
 
-def _find_summands(
-    name: str, candidates: Sequence[str], occupancies: Mapping[str, Float]
-) -> list[str]:
-    """Return two or more types whose events together are the events of a type.
-
-    Each of the candidates is added, in their order, if all of its events are among the events of
-    the type that other types do not explain. The list is empty if events of the type remain.
-    """
-    remainder, summands = occupancies[name].copy(), []
-    for candidate in candidates:
-        if (occupancies[candidate] <= remainder).all():
-            remainder -= occupancies[candidate]
-            summands.append(candidate)
-    return summands if len(summands) > 1 and not remainder.any() else []
-
-
 def _compute_occupancies(events: Sequence[TimedEvent], names: Sequence[str]) -> Float:
     """Return the times that events of each type occupy, (types, intervals + brief events).
 
@@ -83,3 +67,19 @@ def _compute_occupancies(events: Sequence[TimedEvent], names: Sequence[str]) -> 
     np.add.at(changes, (rows, ends), -(~is_brief).astype(float))
     durations = np.cumsum(changes, axis=1)[:, :-1] * np.diff(edges)
     return np.column_stack([durations, brief_events])
+
+
+def _find_summands(
+    name: str, candidates: Sequence[str], occupancies: Mapping[str, Float]
+) -> list[str]:
+    """Return two or more types whose events together are the events of a type.
+
+    Each of the candidates is added, in their order, if all of its events are among the events of
+    the type that other types do not explain. The list is empty if events of the type remain.
+    """
+    remainder, summands = occupancies[name].copy(), []
+    for candidate in candidates:
+        if (occupancies[candidate] <= remainder).all():
+            remainder -= occupancies[candidate]
+            summands.append(candidate)
+    return summands if len(summands) > 1 and not remainder.any() else []

@@ -108,71 +108,6 @@ class TimeModel:
         return " or ".join(rules)
 
 
-def motion_norm(params: Array) -> Float:
-    """Return the Euclidean norm of the motion derivatives, (T,); the first value is NaN.
-
-    The norm is the root of the sum of squared backward differences, with rotations in degrees, as
-    in AFNI's 1d_tool.py. `params` are six motion parameters, one row per volume (T, 6; mm, rad).
-    """
-    change = np.diff(np.asarray(params, dtype=np.float64), axis=0)
-    change[:, 3:] = np.degrees(change[:, 3:])
-    return np.concatenate([[np.nan], np.linalg.norm(change, axis=1)])
-
-
-def select_censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskArray:
-    """Return a mask of censored volumes, (T,); the first volume is never censored.
-
-    `confounds` has the six motion parameters and framewise_displacement, one row per volume.
-    """
-    censored = np.zeros(len(confounds), dtype=bool)
-    if model.fd_censor is not None:
-        censored |= (
-            confounds["framewise_displacement"].to_numpy(dtype=np.float64) > model.fd_censor
-        )
-    if model.enorm_censor is not None:
-        norm = motion_norm(confounds[list(MOTION_PARAMETERS)].to_numpy(dtype=np.float64))
-        censored |= norm >= model.enorm_censor
-    return censored
-
-
-def cosines_outside(n: int, tr: float, low: float, high: float) -> tuple[Float, Float]:
-    """Return cosines (DCT-II) of n samples below and above a pass band, and their frequencies.
-
-    The pass band is from `low` to `high` (Hz); `tr` is in s. Cosines have amplitude 1 and do not
-    include the constant (n, K); frequencies (K,) are in Hz.
-    """
-    orders = np.arange(1, n)
-    frequencies = orders / (2 * n * tr)
-    is_outside = (frequencies < low * (1 - 1e-9)) | (frequencies > high * (1 + 1e-9))
-    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * orders[is_outside] / n)
-    return cosines, frequencies[is_outside]
-
-
-def column_count(n: int, tr: float, model: TimeModel) -> int:
-    """Return the number of columns of a model for n steady volumes, without censored volumes."""
-    n_cosines = 0 if model.band_pass is None else cosines_outside(n, tr, *model.band_pass)[1].size
-    return n_cosines + (model.legendre or 0)
-
-
-def censor_columns(
-    reasons: Mapping[int, str], n_volumes: int
-) -> tuple[dict[str, Float], ColumnDescriptions]:
-    """Return one column per censored volume, and the descriptions of the columns.
-
-    Volumes in `reasons` are counted from 0; `n_volumes` is the length of the columns.
-    """
-    columns: dict[str, Float] = {}
-    descriptions: ColumnDescriptions = {}
-    for volume, reason in reasons.items():
-        name = name_time_column(CENSORED, volume)
-        columns[name] = indicate_volume(volume, n_volumes)
-        descriptions[name] = describe_regressor(
-            f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
-            f"({reason})"
-        )
-    return columns, descriptions
-
-
 def time_columns(
     confounds: pd.DataFrame, model: TimeModel, *, tr: float, n_dummy: int = 0
 ) -> tuple[pd.DataFrame, ColumnDescriptions]:
@@ -195,6 +130,75 @@ def time_columns(
             f"{column.text}; 0 in non-steady-state volumes"
         )
     return pd.DataFrame(columns, index=confounds.index), descriptions
+
+
+def select_censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskArray:
+    """Return a mask of censored volumes, (T,); the first volume is never censored.
+
+    `confounds` has the six motion parameters and framewise_displacement, one row per volume.
+    """
+    censored = np.zeros(len(confounds), dtype=bool)
+    if model.fd_censor is not None:
+        censored |= (
+            confounds["framewise_displacement"].to_numpy(dtype=np.float64) > model.fd_censor
+        )
+    if model.enorm_censor is not None:
+        norm = motion_norm(confounds[list(MOTION_PARAMETERS)].to_numpy(dtype=np.float64))
+        censored |= norm >= model.enorm_censor
+    return censored
+
+
+def motion_norm(params: Array) -> Float:
+    """Return the Euclidean norm of the motion derivatives, (T,); the first value is NaN.
+
+    The norm is the root of the sum of squared backward differences, with rotations in degrees, as
+    in AFNI's 1d_tool.py. `params` are six motion parameters, one row per volume (T, 6; mm, rad).
+    """
+    change = np.diff(np.asarray(params, dtype=np.float64), axis=0)
+    change[:, 3:] = np.degrees(change[:, 3:])
+    return np.concatenate([[np.nan], np.linalg.norm(change, axis=1)])
+
+
+def uncensored_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
+    """Return a mask of volumes that are not censored, (n_volumes,), from a confounds table."""
+    uncensored = np.ones(n_volumes, dtype=bool)
+    if table is None:
+        return uncensored
+    for name in time_column_names(table):
+        if name.startswith(CENSORED):
+            uncensored[table[name].to_numpy() != 0] = False
+    return uncensored
+
+
+def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[str, ...]:
+    """Return the names of columns that belong to the temporal model; () if `names` is None."""
+    if names is None:
+        return ()
+    return tuple(str(name) for name in names if str(name).startswith(TIME_PREFIXES))
+
+
+def censor_columns(
+    reasons: Mapping[int, str], n_volumes: int
+) -> tuple[dict[str, Float], ColumnDescriptions]:
+    """Return one column per censored volume, and the descriptions of the columns.
+
+    Volumes in `reasons` are counted from 0; `n_volumes` is the length of the columns.
+    """
+    columns: dict[str, Float] = {}
+    descriptions: ColumnDescriptions = {}
+    for volume, reason in reasons.items():
+        name = name_time_column(CENSORED, volume)
+        columns[name] = indicate_volume(volume, n_volumes)
+        descriptions[name] = describe_regressor(
+            f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
+            f"({reason})"
+        )
+    return columns, descriptions
+
+
+def indicate_volume(volume: int, n_volumes: int) -> Float:
+    """Return a column (n_volumes,) that is 1 in one volume, counted from 0, and 0 elsewhere."""
+    return (np.arange(n_volumes) == volume).astype(np.float64)
 
 
 class _FilterColumn(NamedTuple):
@@ -225,22 +229,28 @@ def _iterate_filter_columns(n: int, tr: float, model: TimeModel) -> Iterator[_Fi
         )
 
 
-def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[str, ...]:
-    """Return the names of columns that belong to the temporal model; () if `names` is None."""
-    if names is None:
-        return ()
-    return tuple(str(name) for name in names if str(name).startswith(TIME_PREFIXES))
+def prepend_dummies(values: Array, n_dummy: int) -> Float:
+    """Return a column with 0 in the non-steady-state volumes, followed by the values (T,)."""
+    return np.concatenate([np.zeros(n_dummy), values])
 
 
-def uncensored_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
-    """Return a mask of volumes that are not censored, (n_volumes,), from a confounds table."""
-    uncensored = np.ones(n_volumes, dtype=bool)
-    if table is None:
-        return uncensored
-    for name in time_column_names(table):
-        if name.startswith(CENSORED):
-            uncensored[table[name].to_numpy() != 0] = False
-    return uncensored
+def column_count(n: int, tr: float, model: TimeModel) -> int:
+    """Return the number of columns of a model for n steady volumes, without censored volumes."""
+    n_cosines = 0 if model.band_pass is None else cosines_outside(n, tr, *model.band_pass)[1].size
+    return n_cosines + (model.legendre or 0)
+
+
+def cosines_outside(n: int, tr: float, low: float, high: float) -> tuple[Float, Float]:
+    """Return cosines (DCT-II) of n samples below and above a pass band, and their frequencies.
+
+    The pass band is from `low` to `high` (Hz); `tr` is in s. Cosines have amplitude 1 and do not
+    include the constant (n, K); frequencies (K,) are in Hz.
+    """
+    orders = np.arange(1, n)
+    frequencies = orders / (2 * n * tr)
+    is_outside = (frequencies < low * (1 - 1e-9)) | (frequencies > high * (1 + 1e-9))
+    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * orders[is_outside] / n)
+    return cosines, frequencies[is_outside]
 
 
 def check_volumes(
@@ -302,13 +312,3 @@ def censoring_facts(uncensored: MaskArray, model: TimeModel) -> Mapping[str, obj
         "steady": len(uncensored),
         "share": round(n_censored / max(len(uncensored), 1), 4),
     }
-
-
-def indicate_volume(volume: int, n_volumes: int) -> Float:
-    """Return a column (n_volumes,) that is 1 in one volume, counted from 0, and 0 elsewhere."""
-    return (np.arange(n_volumes) == volume).astype(np.float64)
-
-
-def prepend_dummies(values: Array, n_dummy: int) -> Float:
-    """Return a column with 0 in the non-steady-state volumes, followed by the values (T,)."""
-    return np.concatenate([np.zeros(n_dummy), values])

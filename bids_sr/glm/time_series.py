@@ -22,15 +22,6 @@ from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader, difference_unit, from_half_precision, to_half_precision
 from bids_sr.spatial.masks import bounding_box
 
-
-def positions_in_volume(mask: MaskArray) -> NDArray[np.intp]:
-    """Return the positions of mask voxels in a volume with contiguous X, (N,).
-
-    Voxels are in the order of `numpy.flatnonzero(mask)`.
-    """
-    return np.arange(mask.size).reshape(mask.shape, order="F")[mask]
-
-
 MIN_RELATIVE_CHANGE = 1e-6
 """Smallest change of a time series relative to its largest value. Smaller changes are rounding
 errors, because the resolution of float32 is 1.2e-7.
@@ -38,11 +29,6 @@ errors, because the resolution of float32 is 1.2e-7.
 BLOCK_BYTES = 64 * 2**20
 # bytes per value: the block as read, and its copies in single and double precision during the fit
 _BYTES_PER_VALUE = 4 + 4 + 8
-
-
-def find_largest_size(signals: Real) -> Real:
-    """Return the largest absolute value of each voxel (N,) without a copy of the series (T, N)."""
-    return np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
 
 
 @frozen
@@ -175,3 +161,16 @@ def _write_signals(
         if inspect_volumes is not None:
             inspect_volumes(batch)
     return first_values, step
+
+
+def positions_in_volume(mask: MaskArray) -> NDArray[np.intp]:
+    """Return the positions of mask voxels in a volume with contiguous X, (N,).
+
+    Voxels are in the order of `numpy.flatnonzero(mask)`.
+    """
+    return np.arange(mask.size).reshape(mask.shape, order="F")[mask]
+
+
+def find_largest_size(signals: Real) -> Real:
+    """Return the largest absolute value of each voxel (N,) without a copy of the series (T, N)."""
+    return np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))

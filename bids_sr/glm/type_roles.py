@@ -64,15 +64,6 @@ def assign_roles(
     )
 
 
-def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) -> tuple[str, ...]:
-    """Return the names of contrasts that cannot be estimated, or only with a huge variance."""
-    return tuple(
-        name
-        for name, weights in contrasts.items()
-        if not information.inflation(weights) <= LARGEST_INFLATION
-    )
-
-
 def _compute_energy_outside(
     events: Events, n_volumes: int, tr: float, hrf: HemodynamicResponse
 ) -> dict[str, float]:
@@ -93,3 +84,12 @@ def _compute_energy_outside(
     times = np.asarray((volumes + 0.5) * tr, dtype=np.float64)
     responses = nearby_events.responses(times, hrf.main)
     return {name: float((values[is_outside] ** 2).sum()) for name, values in responses.items()}
+
+
+def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) -> tuple[str, ...]:
+    """Return the names of contrasts that cannot be estimated, or only with a huge variance."""
+    return tuple(
+        name
+        for name, weights in contrasts.items()
+        if not information.inflation(weights) <= LARGEST_INFLATION
+    )

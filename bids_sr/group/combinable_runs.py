@@ -26,13 +26,6 @@ _REMEDY = (
 )
 
 
-class _VoxelSizes(NamedTuple):
-    """Voxel sizes of the maps of a run in words; "" if unknown."""
-
-    acquired: str
-    super_resolved: str
-
-
 @frozen
 class UncombinableRuns:
     """Runs that the participant level would not combine with the other runs of their task.
@@ -81,6 +74,76 @@ def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
     return UncombinableRuns(runs=frozenset(excluded), reasons=sentences)
 
 
+def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
+    """Return the reason for each run that is not combined with the other runs of its task.
+
+    Reasons are by name of the run.
+    """
+    if len(runs) < 2:
+        return {}
+    reasons = {
+        run.name: "the name has no run- entity, but other runs of this task have one"
+        for run in compress(runs, lack_run_number([run.entities for run in runs]))
+    }
+    sizes = {run.name: _read_voxel_sizes(run) for run in runs if run.name not in reasons}
+    acquired_reasons = _find_unusual_sizes(
+        "acquired", {name: size.acquired for name, size in sizes.items()}
+    )
+    super_resolved_reasons = _find_unusual_sizes(
+        "super-resolved", {name: size.super_resolved for name, size in sizes.items()}
+    )
+    for name, reason in [*acquired_reasons.items(), *super_resolved_reasons.items()]:
+        reasons.setdefault(name, reason)
+    return reasons
+
+
+class _VoxelSizes(NamedTuple):
+    """Voxel sizes of the maps of a run in words; "" if unknown."""
+
+    acquired: str
+    super_resolved: str
+
+
+def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
+    """Return the voxel sizes of a run's maps in boldref space."""
+    acquired = super_resolved = ""
+    for key in run.maps.get("", {}):
+        if key[1] == ACQUIRED and not acquired:
+            acquired = _read_voxel_size(run.map_file(key))
+        elif key[1] != ACQUIRED and not super_resolved:
+            super_resolved = _read_voxel_size(run.map_file(key))
+    return _VoxelSizes(acquired or _read_voxel_size(run.mask), super_resolved)
+
+
+def _read_voxel_size(image: Path | None) -> str:
+    """Return the voxel size of an image in words, or "" if there is no readable image.
+
+    Unreadable images are reported by `bids_sr.group.input_checks` if they are needed.
+    """
+    if image is None:
+        return ""
+    try:
+        return size_text(SeriesReader(image).zooms)
+    except (OSError, ImageError):
+        return ""
+
+
+def _find_unusual_sizes(kind: str, sizes: Mapping[str, str]) -> dict[str, str]:
+    """Return reasons by name of runs with another voxel size than most runs.
+
+    `kind` is the kind of voxels, and `sizes` are their sizes in words by name of the run.
+    """
+    counts = Counter(size for size in sizes.values() if size)
+    if len(counts) < 2:
+        return {}
+    usual_size = counts.most_common(1)[0][0]
+    return {
+        name: f"{kind} voxels of {size}; expected {usual_size}"
+        for name, size in sizes.items()
+        if size not in ("", usual_size)
+    }
+
+
 def _exclusion_text(
     runs: Sequence[RunMaps], reasons: Mapping[str, str], *, can_combine_others: bool
 ) -> str:
@@ -109,66 +172,3 @@ def _exclusion_text(
         f" {enumerate_words([names[run.name] for run in runs])} cannot be combined"
         f" ({causes}). {_REMEDY}"
     )
-
-
-def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
-    """Return the reason for each run that is not combined with the other runs of its task.
-
-    Reasons are by name of the run.
-    """
-    if len(runs) < 2:
-        return {}
-    reasons = {
-        run.name: "the name has no run- entity, but other runs of this task have one"
-        for run in compress(runs, lack_run_number([run.entities for run in runs]))
-    }
-    sizes = {run.name: _read_voxel_sizes(run) for run in runs if run.name not in reasons}
-    acquired_reasons = _find_unusual_sizes(
-        "acquired", {name: size.acquired for name, size in sizes.items()}
-    )
-    super_resolved_reasons = _find_unusual_sizes(
-        "super-resolved", {name: size.super_resolved for name, size in sizes.items()}
-    )
-    for name, reason in [*acquired_reasons.items(), *super_resolved_reasons.items()]:
-        reasons.setdefault(name, reason)
-    return reasons
-
-
-def _find_unusual_sizes(kind: str, sizes: Mapping[str, str]) -> dict[str, str]:
-    """Return reasons by name of runs with another voxel size than most runs.
-
-    `kind` is the kind of voxels, and `sizes` are their sizes in words by name of the run.
-    """
-    counts = Counter(size for size in sizes.values() if size)
-    if len(counts) < 2:
-        return {}
-    usual_size = counts.most_common(1)[0][0]
-    return {
-        name: f"{kind} voxels of {size}; expected {usual_size}"
-        for name, size in sizes.items()
-        if size not in ("", usual_size)
-    }
-
-
-def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
-    """Return the voxel sizes of a run's maps in boldref space."""
-    acquired = super_resolved = ""
-    for key in run.maps.get("", {}):
-        if key[1] == ACQUIRED and not acquired:
-            acquired = _read_voxel_size(run.map_file(key))
-        elif key[1] != ACQUIRED and not super_resolved:
-            super_resolved = _read_voxel_size(run.map_file(key))
-    return _VoxelSizes(acquired or _read_voxel_size(run.mask), super_resolved)
-
-
-def _read_voxel_size(image: Path | None) -> str:
-    """Return the voxel size of an image in words, or "" if there is no readable image.
-
-    Unreadable images are reported by `bids_sr.group.input_checks` if they are needed.
-    """
-    if image is None:
-        return ""
-    try:
-        return size_text(SeriesReader(image).zooms)
-    except (OSError, ImageError):
-        return ""

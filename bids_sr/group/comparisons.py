@@ -67,58 +67,6 @@ _LEAST_N = 2  # participants, smallest sample whose p value is corrected
 _Question = dict[str, Any]
 
 
-def references(series: str, available: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
-    """Return the series that a series is compared with, and their roles.
-
-    A method is compared with acquired series, baselines, controls, other methods and its placebos.
-    A baseline is only compared with the acquired series, which isolates the effect of the denser
-    grid.
-    """
-    if series not in methods:
-        return {name: "acquired" for name in ACQUIRED_NAMES if name in available}
-    placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
-    roles: dict[str, str] = {
-        name: get_kind(name) for name in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS)
-    }
-    roles |= {name: "method" for name in methods if name != series}
-    roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
-    return {name: role for name, role in roles.items() if name in available}
-
-
-def _get_optimum(name: str) -> float | None:
-    """Return the best value of a statistic; None if larger or smaller values are better."""
-    return 1.0 if statistic(name).better == ONE else None
-
-
-def get_margin(name: str, values: Mapping[str, Float], requested_margin: float | None) -> float:
-    """Return the equivalence margin of a statistic.
-
-    A requested margin applies only to statistics that are pure numbers. Otherwise, the margin is a
-    tenth of the gap between the B-spline series and the measured series. The gap is the median
-    over participants and does not involve any method under test. A margin relative to a perfect
-    value of 1 would be too wide: measured series do not come near 1, and real gains would count as
-    equivalent.
-
-    `values` are the values of all participants (n,) by series; non-finite values are ignored. The
-    margin has the unit of the statistic, and is NaN if nothing was measured or the gap is not
-    positive.
-    """
-    if requested_margin is not None and statistic(name).unit == "1":
-        return requested_margin
-    if MEASURED not in values or "bspline" not in values:
-        return math.nan
-    is_defined = np.isfinite(values[MEASURED]) & np.isfinite(values["bspline"])
-    measured, spline = values[MEASURED][is_defined], values["bspline"][is_defined]
-    if (optimum := _get_optimum(name)) is not None:
-        measured, spline = np.abs(measured - optimum), np.abs(spline - optimum)
-    _, median_difference, _ = quartiles(measured - spline)
-    direction = statistic(name).better
-    gap = -median_difference if direction in (LOWER, ONE) else median_difference
-    if direction == NEITHER:
-        gap = abs(median_difference)
-    return _SHARE_OF_GAP * gap if gap > 0 else math.nan
-
-
 def compare(
     values: pd.DataFrame, methods: Sequence[str], requested_margin: float | None = None
 ) -> pd.DataFrame:
@@ -146,22 +94,6 @@ def compare(
     metric = [table[name] for name in ("table", "statistic", "band", "reference", "threshold")]
     false_discovery_rates = p_values.groupby(metric, observed=True).transform(benjamini_hochberg)
     return table.assign(p_fdr=false_discovery_rates)
-
-
-def _make_table(
-    questions: Sequence[_Question],
-    comparisons: Sequence[PairedComparison],
-    families: Sequence[tuple[Any, ...]],
-    part: str,
-) -> pd.DataFrame:
-    """Return comparisons, corrected within families, as a table with decisions and notes."""
-    decision_rows = decide_all(
-        questions, comparisons, families, least_n=_LEAST_N, with_strongest=part == PRIMARY
-    )
-    rows = [{**row, "part": part} for row in decision_rows]
-    # columns that an empty table requires
-    required = (*QUESTION, "series", "n", "p_wilcoxon", "part")
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(required))
 
 
 def _compare_question(
@@ -204,81 +136,51 @@ def _test_all_series(values: Float) -> float:
     return float(stats.friedmanchisquare(*values).pvalue)
 
 
-def _limit_of_series(name: str, values: Float, reference_values: Float) -> dict[str, float]:
-    """Return the lower limit of a series' explained variance, over compared participants."""
-    is_defined = np.isfinite(values) & np.isfinite(reference_values)
-    has_limit = name == "ev" and is_defined.any()
-    return {"lower_of_series": hodges_lehmann(values[is_defined]).lower if has_limit else math.nan}
+def references(series: str, available: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
+    """Return the series that a series is compared with, and their roles.
 
-
-def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
-    """Return the power of the two-sided paired t test for n differences.
-
-    `effect` is the mean of the differences in standard deviations.
+    A method is compared with acquired series, baselines, controls, other methods and its placebos.
+    A baseline is only compared with the acquired series, which isolates the effect of the denser
+    grid.
     """
-    dof = np.asarray(n) - 1
-    noncentrality = effect * np.sqrt(n)
-    critical_t = special.stdtrit(dof, 1 - ALPHA / 2)
-    return (
-        special.nctdtr(dof, noncentrality, -critical_t)
-        + 1
-        - special.nctdtr(dof, noncentrality, critical_t)
-    )
+    if series not in methods:
+        return {name: "acquired" for name in ACQUIRED_NAMES if name in available}
+    placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
+    roles: dict[str, str] = {
+        name: get_kind(name) for name in (*ACQUIRED_NAMES, *BASELINES, *CONTROLS)
+    }
+    roles |= {name: "method" for name in methods if name != series}
+    roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
+    return {name: role for name, role in roles.items() if name in available}
 
 
-def _compute_participants_needed(differences: npt.ArrayLike) -> int | None:
-    """Return the number of participants that the signed-rank test needs for 80 % power.
+def get_margin(name: str, values: Mapping[str, Float], requested_margin: float | None) -> float:
+    """Return the equivalence margin of a statistic.
 
-    The number is computed for a paired t test with the observed mean and standard deviation of the
-    differences (n,), and divided by the efficiency of the signed-rank test for normal differences,
-    3/pi (Hodges and Lehmann 1956). It is at least six, because the signed-rank test cannot reach p
-    < .05 with fewer participants. An effect estimated in few participants is uncertain, and so is
-    this number.
+    A requested margin applies only to statistics that are pure numbers. Otherwise, the margin is a
+    tenth of the gap between the B-spline series and the measured series. The gap is the median
+    over participants and does not involve any method under test. A margin relative to a perfect
+    value of 1 would be too wide: measured series do not come near 1, and real gains would count as
+    equivalent.
 
-    Returns
-    -------
-    int or None
-        None if there are fewer than two differences, if their mean is not positive (more
-        participants would not show a gain), or if more than `_MAX_PARTICIPANTS` would be needed.
+    `values` are the values of all participants (n,) by series; non-finite values are ignored. The
+    margin has the unit of the statistic, and is NaN if nothing was measured or the gap is not
+    positive.
     """
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < 2 or not values.mean() > 0:
-        return None
-    sd = float(values.std(ddof=1))
-    effect = float(values.mean()) / sd if sd > 0 else math.inf
-    # Effects this large need only the smallest sample, so their power is not computed.
-    if effect >= _MAX_EFFECT:
-        return _MIN_PARTICIPANTS
-    for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
-        sufficient = counts[_compute_power(effect, counts) >= _POWER]
-        if len(sufficient):
-            return max(_MIN_PARTICIPANTS, math.ceil(sufficient[0] / _EFFICIENCY))
-    return None
-
-
-def is_primary_metric(rows: pd.DataFrame) -> pd.Series:
-    """Return which rows have the metric of the primary comparison and one of its references."""
-    matches = [rows[name] == level for name, level in _ACCURACY.items()]
-    return np.logical_and.reduce([*matches, rows["reference"].isin(_REFERENCES)])
-
-
-def primary_method(default: str, methods: Sequence[str]) -> str:
-    """Return the method of the primary comparison.
-
-    The choice does not depend on any result. If only one of the program's methods was run, it is
-    the primary method; otherwise, the default method is. The default is returned even if it was
-    not run, because no other method was prespecified.
-
-    Parameters
-    ----------
-    default : str
-        Method that the program runs unless others are requested.
-    methods : Sequence[str]
-        Methods under test, see `bids_sr.group.values.JoinedTables`; series of other programs are
-        ignored.
-    """
-    run = [name for name in methods if name in method_names_without_controls()]
-    return run[0] if len(run) == 1 else default
+    if requested_margin is not None and statistic(name).unit == "1":
+        return requested_margin
+    if MEASURED not in values or "bspline" not in values:
+        return math.nan
+    is_defined = np.isfinite(values[MEASURED]) & np.isfinite(values["bspline"])
+    measured, spline = values[MEASURED][is_defined], values["bspline"][is_defined]
+    if (optimum := _get_optimum(name)) is not None:
+        measured, spline = np.abs(measured - optimum), np.abs(spline - optimum)
+    _, median_difference, _ = quartiles(measured - spline)
+    direction = statistic(name).better
+    gap = -median_difference if direction in (LOWER, ONE) else median_difference
+    if direction == NEITHER:
+        gap = abs(median_difference)
+    return _SHARE_OF_GAP * gap if gap > 0 else math.nan
 
 
 def compare_primary(
@@ -318,6 +220,12 @@ def compare_primary(
                 questions.append(cells)
                 comparisons.append(comparison)
     return _make_table(questions, comparisons, [()] * len(comparisons), PRIMARY)
+
+
+def is_primary_metric(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows have the metric of the primary comparison and one of its references."""
+    matches = [rows[name] == level for name, level in _ACCURACY.items()]
+    return np.logical_and.reduce([*matches, rows["reference"].isin(_REFERENCES)])
 
 
 def _question_rank(
@@ -366,3 +274,95 @@ def _compare_with_strongest(
     }
     limit = _limit_of_series(question["statistic"], values[method], values[_STRONGEST])
     return {**question, **limit, **cells}, comparison
+
+
+def _get_optimum(name: str) -> float | None:
+    """Return the best value of a statistic; None if larger or smaller values are better."""
+    return 1.0 if statistic(name).better == ONE else None
+
+
+def _compute_participants_needed(differences: npt.ArrayLike) -> int | None:
+    """Return the number of participants that the signed-rank test needs for 80 % power.
+
+    The number is computed for a paired t test with the observed mean and standard deviation of the
+    differences (n,), and divided by the efficiency of the signed-rank test for normal differences,
+    3/pi (Hodges and Lehmann 1956). It is at least six, because the signed-rank test cannot reach p
+    < .05 with fewer participants. An effect estimated in few participants is uncertain, and so is
+    this number.
+
+    Returns
+    -------
+    int or None
+        None if there are fewer than two differences, if their mean is not positive (more
+        participants would not show a gain), or if more than `_MAX_PARTICIPANTS` would be needed.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2 or not values.mean() > 0:
+        return None
+    sd = float(values.std(ddof=1))
+    effect = float(values.mean()) / sd if sd > 0 else math.inf
+    # Effects this large need only the smallest sample, so their power is not computed.
+    if effect >= _MAX_EFFECT:
+        return _MIN_PARTICIPANTS
+    for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
+        sufficient = counts[_compute_power(effect, counts) >= _POWER]
+        if len(sufficient):
+            return max(_MIN_PARTICIPANTS, math.ceil(sufficient[0] / _EFFICIENCY))
+    return None
+
+
+def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
+    """Return the power of the two-sided paired t test for n differences.
+
+    `effect` is the mean of the differences in standard deviations.
+    """
+    dof = np.asarray(n) - 1
+    noncentrality = effect * np.sqrt(n)
+    critical_t = special.stdtrit(dof, 1 - ALPHA / 2)
+    return (
+        special.nctdtr(dof, noncentrality, -critical_t)
+        + 1
+        - special.nctdtr(dof, noncentrality, critical_t)
+    )
+
+
+def _limit_of_series(name: str, values: Float, reference_values: Float) -> dict[str, float]:
+    """Return the lower limit of a series' explained variance, over compared participants."""
+    is_defined = np.isfinite(values) & np.isfinite(reference_values)
+    has_limit = name == "ev" and is_defined.any()
+    return {"lower_of_series": hodges_lehmann(values[is_defined]).lower if has_limit else math.nan}
+
+
+def _make_table(
+    questions: Sequence[_Question],
+    comparisons: Sequence[PairedComparison],
+    families: Sequence[tuple[Any, ...]],
+    part: str,
+) -> pd.DataFrame:
+    """Return comparisons, corrected within families, as a table with decisions and notes."""
+    decision_rows = decide_all(
+        questions, comparisons, families, least_n=_LEAST_N, with_strongest=part == PRIMARY
+    )
+    rows = [{**row, "part": part} for row in decision_rows]
+    # columns that an empty table requires
+    required = (*QUESTION, "series", "n", "p_wilcoxon", "part")
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(required))
+
+
+def primary_method(default: str, methods: Sequence[str]) -> str:
+    """Return the method of the primary comparison.
+
+    The choice does not depend on any result. If only one of the program's methods was run, it is
+    the primary method; otherwise, the default method is. The default is returned even if it was
+    not run, because no other method was prespecified.
+
+    Parameters
+    ----------
+    default : str
+        Method that the program runs unless others are requested.
+    methods : Sequence[str]
+        Methods under test, see `bids_sr.group.values.JoinedTables`; series of other programs are
+        ignored.
+    """
+    run = [name for name in methods if name in method_names_without_controls()]
+    return run[0] if len(run) == 1 else default

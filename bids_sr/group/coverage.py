@@ -52,11 +52,6 @@ def may_leave_out(gains: Collection[int], n_common: int) -> bool:
     return len(gains) > LEAST_PARTICIPANTS and _is_too_large(max(gains), n_common)
 
 
-def _is_too_large(gain: int, n_common: int) -> bool:
-    """Return whether a gain (voxels) is above the limit."""
-    return gain > _LARGEST_GAIN * (n_common + gain)
-
-
 def leave_out_by_coverage(covered: Mapping[str, Array]) -> list[CoverageExclusion]:
     """Return the participants who are left out, in this order.
 
@@ -102,3 +97,8 @@ def leave_out_by_coverage(covered: Mapping[str, Array]) -> list[CoverageExclusio
             )
         )
     return exclusions
+
+
+def _is_too_large(gain: int, n_common: int) -> bool:
+    """Return whether a gain (voxels) is above the limit."""
+    return gain > _LARGEST_GAIN * (n_common + gain)

@@ -38,6 +38,50 @@ def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     return table[[name for name in order if name in table]]
 
 
+def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
+    """Plot Hodges-Lehmann differences of one method with intervals, one row per reference.
+
+    All comparisons are on the same question. The band is the equivalence margin.
+
+    Parameters
+    ----------
+    comparisons : Sequence[Any]
+        Rows of `bids_sr.group.comparisons.compare`.
+    unit : str
+        Unit of the values; ``1`` or "" for pure numbers.
+
+    Raises
+    ------
+    FigureInputError
+        If nothing was compared.
+    """
+    rows = [row for row in comparisons if row.n]
+    points = {
+        row.minus: [
+            ForestPoint(
+                value=row.difference,
+                lower=row.lower,
+                upper=row.upper,
+                marker="o",
+                text=row.word,
+                color=_DECISION_COLORS.get(row.word, s.SOFT),
+            )
+        ]
+        for row in rows
+    }
+    labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
+    margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
+    unit_text = f" ({format_unit(unit)})" if format_unit(unit) else ""
+    return forest_figure(
+        [[ForestPanel(title="", points=points, margin=margin)]],
+        labels,
+        legend={},
+        lowest_value=-math.inf,
+        row_inch=0.27,
+        xlabel=f"{series} − reference{unit_text}",
+    )
+
+
 def format_unit(unit: str) -> str:
     """Return a unit as a label, "" for pure numbers."""
     return "" if unit in ("", "1") else unit.replace("mm^3", "mm³")
@@ -85,48 +129,4 @@ def primary_figure(row: Any) -> Figure:
         row_inch=0.235 if has_names else 0.06,
         xlabel=f"◂ reference more accurate  ·  explained variance of {row.series} minus "
         f"the participant's strongest reference  ·  {row.series} more accurate ▸",
-    )
-
-
-def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
-    """Plot Hodges-Lehmann differences of one method with intervals, one row per reference.
-
-    All comparisons are on the same question. The band is the equivalence margin.
-
-    Parameters
-    ----------
-    comparisons : Sequence[Any]
-        Rows of `bids_sr.group.comparisons.compare`.
-    unit : str
-        Unit of the values; ``1`` or "" for pure numbers.
-
-    Raises
-    ------
-    FigureInputError
-        If nothing was compared.
-    """
-    rows = [row for row in comparisons if row.n]
-    points = {
-        row.minus: [
-            ForestPoint(
-                value=row.difference,
-                lower=row.lower,
-                upper=row.upper,
-                marker="o",
-                text=row.word,
-                color=_DECISION_COLORS.get(row.word, s.SOFT),
-            )
-        ]
-        for row in rows
-    }
-    labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
-    margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
-    unit_text = f" ({format_unit(unit)})" if format_unit(unit) else ""
-    return forest_figure(
-        [[ForestPanel(title="", points=points, margin=margin)]],
-        labels,
-        legend={},
-        lowest_value=-math.inf,
-        row_inch=0.27,
-        xlabel=f"{series} − reference{unit_text}",
     )

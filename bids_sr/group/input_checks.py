@@ -61,15 +61,6 @@ def require_readable(
         raise InputError(findings.problems)
 
 
-def remedy_text(path: Path) -> str:
-    """Return the remedy for a damaged file of a participant."""
-    participant = path.name.partition("_")[0]
-    return (
-        f"Restore the file, or delete it and rerun the participant level with --participant-label"
-        f" {participant.removeprefix('sub-')}."
-    )
-
-
 def _find_table_problem(path: Path) -> str:
     """Return why a table cannot be used, "" if it can."""
     text = read_text(path)
@@ -113,3 +104,12 @@ def _find_transform_problem(path: Path) -> str:
     if not start:
         return "the file is empty"
     return "" if start.startswith(expected) else "the file is not an ITK transform"
+
+
+def remedy_text(path: Path) -> str:
+    """Return the remedy for a damaged file of a participant."""
+    participant = path.name.partition("_")[0]
+    return (
+        f"Restore the file, or delete it and rerun the participant level with --participant-label"
+        f" {participant.removeprefix('sub-')}."
+    )

@@ -186,6 +186,35 @@ class DerivativeMaps:
     outdated: Sequence[tuple[str, str]] = ()
 
 
+@frozen
+class _MapFiles:
+    """Map files of a run, or combined map files of several runs.
+
+    `stem` is the folder and common start of the file names. `maps` are file names by space and
+    key, and `columns` cells of `run_columns`. They are `is_selected` if maps with these entities
+    were requested.
+    """
+
+    stem: Path
+    maps: _MapsBySpace
+    columns: Mapping[str, str]
+    is_combined: bool
+    is_selected: bool
+
+    @property
+    def participant(self) -> str:
+        """Label of the participant, such as ``sub-01``."""
+        return self.columns["participant"]
+
+    def drop_maps(self, keys: Collection[MapKey]) -> "_MapFiles":
+        """Return a copy without some maps, in any space."""
+        maps = {
+            space: {key: name for key, name in names.items() if key not in keys}
+            for space, names in self.maps.items()
+        }
+        return replace(self, maps=maps)
+
+
 def find_maps(
     output_dir: Path,
     is_selected: RunFilter = lambda _: True,
@@ -254,35 +283,6 @@ def find_maps(
     )
 
 
-@frozen
-class _MapFiles:
-    """Map files of a run, or combined map files of several runs.
-
-    `stem` is the folder and common start of the file names. `maps` are file names by space and
-    key, and `columns` cells of `run_columns`. They are `is_selected` if maps with these entities
-    were requested.
-    """
-
-    stem: Path
-    maps: _MapsBySpace
-    columns: Mapping[str, str]
-    is_combined: bool
-    is_selected: bool
-
-    @property
-    def participant(self) -> str:
-        """Label of the participant, such as ``sub-01``."""
-        return self.columns["participant"]
-
-    def drop_maps(self, keys: Collection[MapKey]) -> "_MapFiles":
-        """Return a copy without some maps, in any space."""
-        maps = {
-            space: {key: name for key, name in names.items() if key not in keys}
-            for space, names in self.maps.items()
-        }
-        return replace(self, maps=maps)
-
-
 def _iter_map_files(output_dir: Path, is_selected: RunFilter) -> Iterator[_MapFiles]:
     """Yield the map files of runs, and the combined map files of several runs."""
     for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
@@ -332,6 +332,111 @@ def _sort_map_names(endings: tuple[str, ...]) -> Mapping[tuple[str, bool], _Maps
     return sorted_maps
 
 
+def _find_outdated_maps(
+    output_dir: Path, files: _MapFiles, runs: Sequence[RunMaps]
+) -> dict[MapKey, str]:
+    """Return why stored combined maps do not match the runs, by map.
+
+    `runs` are the runs of the participant and task. Without runs, for example because only
+    combined maps were kept, maps cannot be compared.
+    """
+    if not runs:
+        return {}
+    over_sessions = files.columns["session"] == MISSING
+    digests = {
+        run.short_name(over_sessions=over_sessions): _read_settings_digests(run)
+        for run in sort_runs(runs)
+    }
+    reasons = {}
+    for key, ending in files.maps[""].items():
+        image = files.stem.parent / f"{files.participant}{ending}"
+        changes = _list_changes(_read_map_metadata(output_dir, image), digests)
+        if changes:
+            reasons[key] = ", ".join(changes)
+    return reasons
+
+
+def _read_settings_digests(run: RunMaps) -> set[str]:
+    """Return the hashes of the settings in the sidecars of a run's metrics tables."""
+    digests = set()
+    for table in TABLES:
+        path = run.folder / f"{run.name}_desc-{table}_metrics.json"
+        if path.exists():
+            digests.add(str(read_json(path).get("SettingsDigest", "")))
+    return digests - {""}
+
+
+def _list_changes(
+    metadata: Mapping[str, object], digests: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Return the runs that changed since a combined map was computed, with the change.
+
+    Parameters
+    ----------
+    metadata : Mapping[str, object]
+        Metadata of the combined map.
+    digests : Mapping[str, Collection[str]]
+        Hashes of the settings of all runs in the folder, by the short names of the runs.
+    """
+    weights, excluded_runs = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
+    if not isinstance(weights, Mapping) or not isinstance(excluded_runs, Mapping):
+        return ["the sidecar of the map does not list its runs"]
+    digest = str(metadata.get("SettingsDigest", ""))
+    changes = {
+        "no longer exists": [name for name in weights if name not in digests],
+        "is not included": [
+            name for name in digests if name not in weights and name not in excluded_runs
+        ],
+        "was mapped again with other settings": [
+            name
+            for name in weights
+            if digest and digests.get(name) and digest not in digests[name]
+        ],
+    }
+    return [f"{name} {change}" for change, names in changes.items() for name in map(str, names)]
+
+
+def _outdated_text(files: _MapFiles, reasons: Mapping[MapKey, str]) -> str:
+    """Return a sentence on stored combined maps that do not match the runs."""
+    contrasts = sorted({key[0] for key in reasons})
+    has_current_maps = len(reasons) < len(files.maps[""])
+    contrast_text = f" of {', '.join(contrasts)}" if has_current_maps else ""
+    causes = "; ".join(dict.fromkeys(reasons.values()))
+    return (
+        f"{files.stem.name}: the stored maps of all runs{contrast_text} were not used, because"
+        f" they do not match the runs in the output directory ({causes}). The maps of the existing"
+        " runs were combined instead. Rerun the participant level to update the stored maps"
+    )
+
+
+def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[RunMaps]) -> RunMaps:
+    """Return combined maps of several runs in the frame that their sidecar specifies.
+
+    `runs` are the runs of the participant and task; if the sidecar does not specify a boldref, the
+    first of them defines the frame.
+    """
+    effect_name = f"{files.participant}{_select_effect_name(files.maps)}"
+    sidecar = _read_map_metadata(output_dir, files.stem.parent / effect_name)
+    boldref_uri = str(sidecar.get("SpatialReference", ""))
+    boldref = output_dir / boldref_uri.removeprefix("bids::")
+    frame_stem = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
+    if not boldref_uri.startswith("bids::") or frame_stem.name == boldref.name:
+        first = next(iter(sort_runs(runs)), None)
+        frame_stem = files.stem if first is None else first.folder / first.name
+    return _locate_run_maps(files, frame_stem, in_percent=sidecar.get("Units") == "percent")
+
+
+def _select_effect_name(maps: _MapsBySpace) -> str:
+    """Return the name of an effect map in boldref space, without the participant label.
+
+    If there are only other maps, the name of the first map is returned.
+    """
+    return next(
+        (name for key, name in maps[""].items() if key[3] == "effect"),
+        next(iter(maps[""].values())),
+    )
+
+
 def _locate_run_maps(
     files: _MapFiles, frame_stem: Path | None = None, *, in_percent: bool = False
 ) -> RunMaps:
@@ -376,150 +481,6 @@ def _locate_run_maps(
         session=columns["session"],
         in_percent=in_percent,
         is_combined=files.is_combined,
-    )
-
-
-def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[RunMaps]) -> RunMaps:
-    """Return combined maps of several runs in the frame that their sidecar specifies.
-
-    `runs` are the runs of the participant and task; if the sidecar does not specify a boldref, the
-    first of them defines the frame.
-    """
-    effect_name = f"{files.participant}{_select_effect_name(files.maps)}"
-    sidecar = _read_map_metadata(output_dir, files.stem.parent / effect_name)
-    boldref_uri = str(sidecar.get("SpatialReference", ""))
-    boldref = output_dir / boldref_uri.removeprefix("bids::")
-    frame_stem = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
-    if not boldref_uri.startswith("bids::") or frame_stem.name == boldref.name:
-        first = next(iter(sort_runs(runs)), None)
-        frame_stem = files.stem if first is None else first.folder / first.name
-    return _locate_run_maps(files, frame_stem, in_percent=sidecar.get("Units") == "percent")
-
-
-def _find_outdated_maps(
-    output_dir: Path, files: _MapFiles, runs: Sequence[RunMaps]
-) -> dict[MapKey, str]:
-    """Return why stored combined maps do not match the runs, by map.
-
-    `runs` are the runs of the participant and task. Without runs, for example because only
-    combined maps were kept, maps cannot be compared.
-    """
-    if not runs:
-        return {}
-    over_sessions = files.columns["session"] == MISSING
-    digests = {
-        run.short_name(over_sessions=over_sessions): _read_settings_digests(run)
-        for run in sort_runs(runs)
-    }
-    reasons = {}
-    for key, ending in files.maps[""].items():
-        image = files.stem.parent / f"{files.participant}{ending}"
-        changes = _list_changes(_read_map_metadata(output_dir, image), digests)
-        if changes:
-            reasons[key] = ", ".join(changes)
-    return reasons
-
-
-def _list_changes(
-    metadata: Mapping[str, object], digests: Mapping[str, Collection[str]]
-) -> list[str]:
-    """Return the runs that changed since a combined map was computed, with the change.
-
-    Parameters
-    ----------
-    metadata : Mapping[str, object]
-        Metadata of the combined map.
-    digests : Mapping[str, Collection[str]]
-        Hashes of the settings of all runs in the folder, by the short names of the runs.
-    """
-    weights, excluded_runs = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
-    if not isinstance(weights, Mapping) or not isinstance(excluded_runs, Mapping):
-        return ["the sidecar of the map does not list its runs"]
-    digest = str(metadata.get("SettingsDigest", ""))
-    changes = {
-        "no longer exists": [name for name in weights if name not in digests],
-        "is not included": [
-            name for name in digests if name not in weights and name not in excluded_runs
-        ],
-        "was mapped again with other settings": [
-            name
-            for name in weights
-            if digest and digests.get(name) and digest not in digests[name]
-        ],
-    }
-    return [f"{name} {change}" for change, names in changes.items() for name in map(str, names)]
-
-
-def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
-    """Return the metadata of a map from the sidecar that the maps of its series share.
-
-    Other sidecars that apply by inheritance are only read if this sidecar is missing, because
-    finding them requires a listing of the folder for every map.
-    """
-    labels = parse_entities(image)
-    shared_name = _LABELS_IN_NAME.sub("", f"{file_stem(image)}_{parse_suffix(image)}.json")
-    shared_sidecar = image.with_name(shared_name)
-    if shared_sidecar.exists():
-        content = _read_shared_sidecar(shared_sidecar, shared_sidecar.stat().st_mtime_ns)
-    else:
-        content = merge_sidecars(find_sidecars(image, root))
-    return select_map_metadata(content, labels["contrast"], labels["stat"])
-
-
-@lru_cache(maxsize=64)
-def _read_shared_sidecar(path: Path, _modified_ns: int) -> Mapping[str, object]:
-    """Read a sidecar once for all maps that share it, and again after it was modified."""
-    return read_json(path)
-
-
-def _read_settings_digests(run: RunMaps) -> set[str]:
-    """Return the hashes of the settings in the sidecars of a run's metrics tables."""
-    digests = set()
-    for table in TABLES:
-        path = run.folder / f"{run.name}_desc-{table}_metrics.json"
-        if path.exists():
-            digests.add(str(read_json(path).get("SettingsDigest", "")))
-    return digests - {""}
-
-
-def _outdated_text(files: _MapFiles, reasons: Mapping[MapKey, str]) -> str:
-    """Return a sentence on stored combined maps that do not match the runs."""
-    contrasts = sorted({key[0] for key in reasons})
-    has_current_maps = len(reasons) < len(files.maps[""])
-    contrast_text = f" of {', '.join(contrasts)}" if has_current_maps else ""
-    causes = "; ".join(dict.fromkeys(reasons.values()))
-    return (
-        f"{files.stem.name}: the stored maps of all runs{contrast_text} were not used, because"
-        f" they do not match the runs in the output directory ({causes}). The maps of the existing"
-        " runs were combined instead. Rerun the participant level to update the stored maps"
-    )
-
-
-def _select_effect_name(maps: _MapsBySpace) -> str:
-    """Return the name of an effect map in boldref space, without the participant label.
-
-    If there are only other maps, the name of the first map is returned.
-    """
-    return next(
-        (name for key, name in maps[""].items() if key[3] == "effect"),
-        next(iter(maps[""].values())),
-    )
-
-
-def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
-    """Return runs sorted by session and run number, ``run-10`` after ``run-2``."""
-
-    def key(run: RunMaps) -> tuple[str, int, str]:
-        return run.session, *run_number_order(run.entities)
-
-    return sorted(runs, key=key)
-
-
-def _belongs_to(run: Mapping[str, str], combined: Mapping[str, str]) -> bool:
-    """Return whether a run belongs to a combined map, given cells of `run_columns` of both."""
-    shared_columns = ("participant", "task", "variant")
-    return all(run[name] == combined[name] for name in shared_columns) and (
-        combined["session"] in (MISSING, run["session"])
     )
 
 
@@ -576,6 +537,15 @@ class ParticipantMaps:
             return "stored"
         n_runs = sum(key in run.map_keys() for run in self.runs)
         return "computed" if n_runs > 1 else "single"
+
+
+def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
+    """Return runs sorted by session and run number, ``run-10`` after ``run-2``."""
+
+    def key(run: RunMaps) -> tuple[str, int, str]:
+        return run.session, *run_number_order(run.entities)
+
+    return sorted(runs, key=key)
 
 
 def group_by_participant(
@@ -651,6 +621,14 @@ def exclude_contrasts(
     return replace(collected, runs=runs, combined=combined)
 
 
+def _belongs_to(run: Mapping[str, str], combined: Mapping[str, str]) -> bool:
+    """Return whether a run belongs to a combined map, given cells of `run_columns` of both."""
+    shared_columns = ("participant", "task", "variant")
+    return all(run[name] == combined[name] for name in shared_columns) and (
+        combined["session"] in (MISSING, run["session"])
+    )
+
+
 def _is_computed_from_unequal_run(
     output_dir: Path, maps: RunMaps, contrast: str, unequal: Mapping[str, Collection[str]]
 ) -> bool:
@@ -663,6 +641,28 @@ def _is_computed_from_unequal_run(
     return not source_names or any(
         name.startswith(f"{run}_") for name in source_names for run in unequal_runs
     )
+
+
+def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
+    """Return the metadata of a map from the sidecar that the maps of its series share.
+
+    Other sidecars that apply by inheritance are only read if this sidecar is missing, because
+    finding them requires a listing of the folder for every map.
+    """
+    labels = parse_entities(image)
+    shared_name = _LABELS_IN_NAME.sub("", f"{file_stem(image)}_{parse_suffix(image)}.json")
+    shared_sidecar = image.with_name(shared_name)
+    if shared_sidecar.exists():
+        content = _read_shared_sidecar(shared_sidecar, shared_sidecar.stat().st_mtime_ns)
+    else:
+        content = merge_sidecars(find_sidecars(image, root))
+    return select_map_metadata(content, labels["contrast"], labels["stat"])
+
+
+@lru_cache(maxsize=64)
+def _read_shared_sidecar(path: Path, _modified_ns: int) -> Mapping[str, object]:
+    """Read a sidecar once for all maps that share it, and again after it was modified."""
+    return read_json(path)
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:

@@ -17,21 +17,9 @@ TABLES = ("image", "activation", "evaluation")
 RUN_WEIGHTS = "RunWeights"
 """Key in the sidecars of combined maps and tables of all runs of a participant."""
 
-
 RunFilter = Callable[[Mapping[str, str]], bool]
 """Function that decides from a file's entities (pybids names) whether its run is included."""
 _MAX_LISTED_FILES = 6  # files, most that a message lists per version or settings
-
-
-def iter_func_folders(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the ``func`` folders of all participants with the file names that have an ending.
-
-    Folders are walked, because matching paths by pattern is many times slower.
-    """
-    for participant in output_dir.glob("sub-*"):
-        for folder, _, names in os.walk(participant):
-            if os.path.basename(folder) == "func":
-                yield Path(folder), sorted(name for name in names if name.endswith(ending))
 
 
 def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd.DataFrame:
@@ -69,15 +57,6 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     return exclude_unequal(table.assign(name=run_labels(table)))
 
 
-def exclude_unequal(tables: pd.DataFrame) -> pd.DataFrame:
-    """Return the tables with the contrasts whose weights differ from most participants' weights.
-
-    They are in the column unequal of `find_tables`.
-    """
-    unequal = unequal_contrasts(tables)
-    return tables.assign(unequal=[unequal.get(name, frozenset()) for name in tables["name"]])
-
-
 def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, object]]:
     """Yield a row per metrics table from its name and sidecar; see `find_tables`."""
     findings = Findings()
@@ -108,6 +87,17 @@ def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, o
         raise InputError(findings.problems)
 
 
+def iter_func_folders(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the ``func`` folders of all participants with the file names that have an ending.
+
+    Folders are walked, because matching paths by pattern is many times slower.
+    """
+    for participant in output_dir.glob("sub-*"):
+        for folder, _, names in os.walk(participant):
+            if os.path.basename(folder) == "func":
+                yield Path(folder), sorted(name for name in names if name.endswith(ending))
+
+
 def read_table_sidecar(table: Path) -> dict[str, object]:
     """Return the content of the sidecar next to a table; {} if there is none.
 
@@ -118,6 +108,15 @@ def read_table_sidecar(table: Path) -> dict[str, object]:
     """
     sidecar = table.with_suffix(".json")
     return read_object(sidecar) if os.path.lexists(sidecar) else {}
+
+
+def exclude_unequal(tables: pd.DataFrame) -> pd.DataFrame:
+    """Return the tables with the contrasts whose weights differ from most participants' weights.
+
+    They are in the column unequal of `find_tables`.
+    """
+    unequal = unequal_contrasts(tables)
+    return tables.assign(unequal=[unequal.get(name, frozenset()) for name in tables["name"]])
 
 
 def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
@@ -142,16 +141,16 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
     return difference_lines
 
 
-def _count_files(paths: Sequence[str]) -> str:
-    """Return the number of tables with the most frequent value, with an example."""
-    return f"{len(paths)} tables (for example, {paths[0]})"
-
-
 def _list_files(paths: Sequence[str]) -> str:
     """Return the paths of tables with a less frequent value."""
     n_other = len(paths) - _MAX_LISTED_FILES
     other_text = f" and {n_other} other tables" if n_other > 0 else ""
     return ", ".join(paths[:_MAX_LISTED_FILES]) + other_text
+
+
+def _count_files(paths: Sequence[str]) -> str:
+    """Return the number of tables with the most frequent value, with an example."""
+    return f"{len(paths)} tables (for example, {paths[0]})"
 
 
 def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:

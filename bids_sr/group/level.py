@@ -68,6 +68,14 @@ _RUN_PARTICIPANT_LEVEL = (
 )
 
 
+class _KilledError(Exception):
+    """Error of a step of the group level that did not end because a process was killed."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__(str(notice))
+        self.notice = notice
+
+
 @frozen
 class RunsGroup:
     """Inputs of the group level: metrics tables, planned maps, and missing participants.
@@ -184,37 +192,6 @@ class RunsGroup:
         return describe_runs(folder, content)
 
 
-class _KilledError(Exception):
-    """Error of a step of the group level that did not end because a process was killed."""
-
-    def __init__(self, notice: Notice) -> None:
-        super().__init__(str(notice))
-        self.notice = notice
-
-
-@contextmanager
-def _report_killed(step: str, pool: "Executor") -> Iterator[None]:
-    """Raise `_KilledError` with the name of a step if a process of the pool was killed.
-
-    The other processes are then killed.
-    """
-    from concurrent.futures.process import BrokenProcessPool
-
-    try:
-        yield
-    except BrokenProcessPool as error:
-        from bids_sr.execution.multiproc import kill_pool
-        from bids_sr.execution.outcomes import make_killed_notice
-
-        kill_pool(pool)
-        event = "a process of the group level was killed"
-        remedy = (
-            "Use fewer parallel processes (--nprocs), or a computer or a job with more memory,"
-            " then rerun the same command."
-        )
-        raise _KilledError(make_killed_notice(event, step=step, remedy=remedy)) from error
-
-
 def announce_inputs(
     settings: Settings,
     used_settings: Sequence[str],
@@ -228,15 +205,6 @@ def announce_inputs(
         print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
     for line in lines:
         print_line(line)
-
-
-def describe_call(settings: Settings) -> dict[str, str]:
-    """Return facts about the call for the page."""
-    return {
-        "bids-sr version": __version__,
-        "Run": settings.run.run_uuid,
-        "Command": " ".join(sys.argv),
-    }
 
 
 def write_group_results(
@@ -282,11 +250,6 @@ def write_group_results(
     return RunOutcome(reports=(output_dir / names.page,))
 
 
-def _list_series() -> tuple[str, ...]:
-    """Return the series of group maps in the order of the page."""
-    return (ACQUIRED, *BASELINES, *method_names_without_controls(), MEASURED)
-
-
 def _make_pool(processes: int, n_participants: int) -> "Executor":
     """Return a pool of processes, or a single thread if several processes would not be faster."""
     import multiprocessing
@@ -297,6 +260,57 @@ def _make_pool(processes: int, n_participants: int) -> "Executor":
     if processes > 1 and n_participants > CHUNK:
         return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     return ThreadPoolExecutor(1)  # executes tasks one after the other
+
+
+@contextmanager
+def _report_killed(step: str, pool: "Executor") -> Iterator[None]:
+    """Raise `_KilledError` with the name of a step if a process of the pool was killed.
+
+    The other processes are then killed.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        yield
+    except BrokenProcessPool as error:
+        from bids_sr.execution.multiproc import kill_pool
+        from bids_sr.execution.outcomes import make_killed_notice
+
+        kill_pool(pool)
+        event = "a process of the group level was killed"
+        remedy = (
+            "Use fewer parallel processes (--nprocs), or a computer or a job with more memory,"
+            " then rerun the same command."
+        )
+        raise _KilledError(make_killed_notice(event, step=step, remedy=remedy)) from error
+
+
+def list_unstored_series(series: Sequence[str], stored: Collection[str]) -> list[str]:
+    """Return notes on series without stored maps, with the storage level that includes them.
+
+    `series` are the series in the tables, `stored` the series with stored maps.
+    """
+    if not stored:
+        return [
+            "Group maps cannot be computed because no t maps and effect maps are stored."
+            " Run the participant level with --set activation.kinds=glm and --level standard or"
+            " full."
+        ]
+    missing_series = [name for name in series if name not in stored]
+    notice = (
+        f"Group maps cannot be computed for {', '.join(missing_series)} because the participant"
+        " level stores maps of these series only with --level full."
+    )
+    return [notice] if missing_series else []
+
+
+def describe_call(settings: Settings) -> dict[str, str]:
+    """Return facts about the call for the page."""
+    return {
+        "bids-sr version": __version__,
+        "Run": settings.run.run_uuid,
+        "Command": " ".join(sys.argv),
+    }
 
 
 def find_runs_group(
@@ -383,16 +397,6 @@ def find_runs_group(
     )
 
 
-def too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
-    """Return the error if there are tables of fewer than two participants."""
-    found = f"only one participant ({participants[0]})" if participants else "no participants"
-    problem = "\n  ".join(
-        [f"the group level found {found}", *(sentence for _, sentence in missing)]
-    )
-    reason = "group statistics require at least two participants"
-    return UsageError(problem, reason, "run the participant level for more participants")
-
-
 def _no_tables_error(output_dir: Path) -> UsageError:
     """Return the error if there are no metrics tables, or none of the requested runs."""
     other_tables = find_tables(output_dir)
@@ -449,6 +453,26 @@ def _list_differing_settings(digests: Collection[str], output_dir: Path) -> list
     ]
 
 
+def too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
+    """Return the error if there are tables of fewer than two participants."""
+    found = f"only one participant ({participants[0]})" if participants else "no participants"
+    problem = "\n  ".join(
+        [f"the group level found {found}", *(sentence for _, sentence in missing)]
+    )
+    reason = "group statistics require at least two participants"
+    return UsageError(problem, reason, "run the participant level for more participants")
+
+
+def _list_series() -> tuple[str, ...]:
+    """Return the series of group maps in the order of the page."""
+    return (ACQUIRED, *BASELINES, *method_names_without_controls(), MEASURED)
+
+
+def _list_stored_series(maps: DerivativeMaps) -> frozenset[str]:
+    """Return the series with stored maps."""
+    return frozenset(key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys())
+
+
 def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
     """Return the lines about missing participants and runs, with crashed steps if recorded."""
     steps = [
@@ -467,27 +491,3 @@ def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> l
         )
         completed_lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
     return completed_lines
-
-
-def _list_stored_series(maps: DerivativeMaps) -> frozenset[str]:
-    """Return the series with stored maps."""
-    return frozenset(key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys())
-
-
-def list_unstored_series(series: Sequence[str], stored: Collection[str]) -> list[str]:
-    """Return notes on series without stored maps, with the storage level that includes them.
-
-    `series` are the series in the tables, `stored` the series with stored maps.
-    """
-    if not stored:
-        return [
-            "Group maps cannot be computed because no t maps and effect maps are stored."
-            " Run the participant level with --set activation.kinds=glm and --level standard or"
-            " full."
-        ]
-    missing_series = [name for name in series if name not in stored]
-    notice = (
-        f"Group maps cannot be computed for {', '.join(missing_series)} because the participant"
-        " level stores maps of these series only with --level full."
-    )
-    return [notice] if missing_series else []

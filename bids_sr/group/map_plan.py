@@ -146,6 +146,18 @@ def list_weights(tables: pd.DataFrame) -> dict[tuple[Task, str], Mapping[str, fl
     return weights
 
 
+@frozen
+class _TaskContext:
+    """What the reasons for exclusions in one task depend on; see `plan_maps`."""
+
+    task: Task
+    space: str
+    fwhm_mm: float
+    collected: DerivativeMaps
+    effects: DerivativeMaps
+    members: GroupMembers
+
+
 def plan_maps(
     collected: DerivativeMaps,
     usable: DerivativeMaps,
@@ -210,26 +222,6 @@ def plan_maps(
             notes += _sparse_notes(records)
         tasks.append(PlannedTask(participants=joined, records=records))
     return MapPlan(space=space, tasks=tasks, notes=tuple(notes))
-
-
-@frozen
-class _TaskContext:
-    """What the reasons for exclusions in one task depend on; see `plan_maps`."""
-
-    task: Task
-    space: str
-    fwhm_mm: float
-    collected: DerivativeMaps
-    effects: DerivativeMaps
-    members: GroupMembers
-
-
-def _select_task(maps: DerivativeMaps, task: Task) -> DerivativeMaps:
-    """Return the maps of one task."""
-    return DerivativeMaps(
-        runs=[run for run in maps.runs if (run.task, run.variant) == task],
-        combined=[run for run in maps.combined if (run.task, run.variant) == task],
-    )
 
 
 def _drop_components(usable: DerivativeMaps, members: GroupMembers) -> DerivativeMaps:
@@ -302,16 +294,6 @@ def _unavailable_run_notes(
     ]
 
 
-def list_effect_keys(
-    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
-) -> list[MapKey]:
-    """Return available effect maps by contrast, then by series in the requested order."""
-    available = {key for participant in participants for key in participant.map_keys()}
-    contrasts = sorted({key[0] for key in available})
-    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
-    return [key for key in requested if key in available]
-
-
 def _list_negated(
     participants: Sequence[ParticipantMaps],
     task: Task,
@@ -356,6 +338,14 @@ def _negate(participant: ParticipantMaps, negated: Mapping[str, str]) -> Partici
     return ParticipantMaps(
         runs=[run.negate_contrasts(names) for run in participant.runs],
         combined=None if combined is None else combined.negate_contrasts(names),
+    )
+
+
+def _select_task(maps: DerivativeMaps, task: Task) -> DerivativeMaps:
+    """Return the maps of one task."""
+    return DerivativeMaps(
+        runs=[run for run in maps.runs if (run.task, run.variant) == task],
+        combined=[run for run in maps.combined if (run.task, run.variant) == task],
     )
 
 
@@ -453,6 +443,16 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
         reason=f"no effect map of {contrast} ({series}) smoothed with {fwhm_mm:g} mm is stored in"
         f" a usable space"
     )
+
+
+def list_effect_keys(
+    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
+) -> list[MapKey]:
+    """Return available effect maps by contrast, then by series in the requested order."""
+    available = {key for participant in participants for key in participant.map_keys()}
+    contrasts = sorted({key[0] for key in available})
+    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
+    return [key for key in requested if key in available]
 
 
 def _sparse_notes(records: Sequence[GroupMapRecord]) -> Iterator[str]:

@@ -147,6 +147,11 @@ class GroupMapRecord:
         return entries
 
 
+def list_sessions(members: Iterable[MapMember]) -> list[str]:
+    """Return the labels of all sessions of members, sorted."""
+    return sorted({session for member in members for session in member.sessions})
+
+
 @frozen
 class GroupMaps:
     """Group maps, and reasons for exclusions.
@@ -163,11 +168,6 @@ class GroupMaps:
     records: Sequence[GroupMapRecord] = ()
     background: Volume | None = None
     mask: Volume | None = None
-
-
-def list_sessions(members: Iterable[MapMember]) -> list[str]:
-    """Return the labels of all sessions of members, sorted."""
-    return sorted({session for member in members for session in member.sessions})
 
 
 def input_rows(
@@ -226,6 +226,17 @@ def exclusion_lines(records: Sequence[GroupMapRecord]) -> list[str]:
             maps_text = _maps_text(keys, [record.key for record in task_records])
             lines.append(f"{participant} is not in the {maps_text} for {label}: {reason}")
     return lines
+
+
+def _maps_text(keys: Sequence[MapKey], all_keys: Sequence[MapKey]) -> str:
+    """Describe some of all maps of a task, such as ``group maps of all (acquired, sbl)``."""
+    if len(keys) == len(all_keys):
+        return "group maps"
+    contrasts = list_some([*dict.fromkeys(key[0] for key in keys)], _MAX_LISTED_CONTRASTS)
+    series = [*dict.fromkeys(key[1] for key in keys)]
+    all_series = {key[1] for key in all_keys if key[0] in {key[0] for key in keys}}
+    series_text = "" if set(series) == all_series else f" ({', '.join(series)})"
+    return f"group maps of {contrasts}{series_text}"
 
 
 def negation_lines(records: Sequence[GroupMapRecord]) -> list[str]:
@@ -293,14 +304,3 @@ def _group_by_task(
     for record in records:
         by_task[record.task_label].append(record)
     return by_task
-
-
-def _maps_text(keys: Sequence[MapKey], all_keys: Sequence[MapKey]) -> str:
-    """Describe some of all maps of a task, such as ``group maps of all (acquired, sbl)``."""
-    if len(keys) == len(all_keys):
-        return "group maps"
-    contrasts = list_some([*dict.fromkeys(key[0] for key in keys)], _MAX_LISTED_CONTRASTS)
-    series = [*dict.fromkeys(key[1] for key in keys)]
-    all_series = {key[1] for key in all_keys if key[0] in {key[0] for key in keys}}
-    series_text = "" if set(series) == all_series else f" ({', '.join(series)})"
-    return f"group maps of {contrasts}{series_text}"

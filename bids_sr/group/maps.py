@@ -58,6 +58,196 @@ _Labels = Mapping[MapKey, frozenset[str]]  # labels of the participants in each 
 _Result = TypeVar("_Result")
 
 
+@frozen
+class _Computation:
+    """Settings of the group maps of all tasks.
+
+    `flips` is the number of sign flips; 0 for no correction. `threads` is the number of maps that
+    are tested at the same time. `pool` accumulates chunks of participants in parallel; None for
+    one chunk after the other. `print_line` receives progress messages.
+    """
+
+    target: Target
+    output_dir: Path
+    flips: int
+    seed: int
+    threads: int
+    pool: Executor | None
+    print_line: Callable[[str], None]
+
+
+def compute_group_maps(
+    plan: MapPlan,
+    output_dir: Path,
+    *,
+    print_line: Callable[[str], None] = _LOGGER.info,
+    pool: Executor | None = None,
+    flips: int = 0,
+    seed: int = 0,
+    threads: int = 1,
+) -> GroupMaps:
+    """Compute the planned maps, and write them to the folder ``group``.
+
+    Parameters
+    ----------
+    plan : MapPlan
+        Planned maps and their participants.
+    output_dir : Path
+        Parent folder of ``group``.
+    print_line : Callable[[str], None]
+        Receives progress messages.
+    pool : Executor, optional
+        Accumulates chunks of participants in parallel; the chunks do not depend on it.
+    flips : int
+        Number of sign flips for maps with family-wise error correction; 0 for no correction.
+    seed : int
+        Seed of the sign flips.
+    threads : int
+        Number of maps that are tested at the same time.
+    """
+    from bids_sr.registration.templates import TemplateError
+
+    if plan.space is None or not plan.computed:
+        return GroupMaps(exclusions=plan.notes, records=plan.records)
+    try:
+        target = load_target(plan.space)
+    except TemplateError as error:
+        reason = f"group maps: {error}"
+        return GroupMaps(exclusions=(*plan.notes, reason), records=plan.records)
+    computation = _Computation(
+        target=target,
+        output_dir=output_dir,
+        flips=flips,
+        seed=seed,
+        threads=threads,
+        pool=pool,
+        print_line=print_line,
+    )
+    rows: list[dict[str, Any]] = []
+    records: list[GroupMapRecord] = []
+    exclusions = [*plan.notes]
+    tested = np.zeros(target.shape, dtype=bool)
+    for task in plan.tasks:
+        task_maps = _compute_task_maps(computation, task)
+        rows += task_maps.rows
+        records += task_maps.records
+        exclusions += task_maps.exclusions
+        tested[target.mask] |= task_maps.tested
+    return GroupMaps(
+        space=plan.space,
+        maps=pd.DataFrame(rows),
+        exclusions=tuple(exclusions),
+        records=records,
+        background=Volume(target.background, target.affine),
+        mask=Volume(tested, target.affine),
+    )
+
+
+class _TaskMaps(NamedTuple):
+    """Result of one task.
+
+    `rows` are rows of `GroupMaps.maps`. `records` are of all maps, also of those without a test.
+    `exclusions` are sentences on maps that were not tested, and `tested` is a mask (N,) over the
+    target's mask.
+    """
+
+    rows: list[dict[str, Any]]
+    records: list[GroupMapRecord]
+    exclusions: list[str]
+    tested: Array
+
+
+def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMaps:
+    """Compute and write the maps of one task."""
+    records = {record.key: record for record in task.records}
+    tests = _accumulate_maps(computation, task)
+    records |= {test.record.key: test.record for test in tests}
+    notes = [_explain_untested(test.record) for test in tests if not test.record.n_voxels]
+    testable = [test for test in tests if test.record.n_voxels]
+    tested = np.zeros(len(computation.target.points), dtype=bool)
+    for test in testable:
+        tested |= test.inside
+    for line in _list_sizes([test.record for test in testable]):
+        computation.print_line(line)
+    if testable:
+        counts = {len(test.record.members) for test in testable}
+        notes += [
+            f"group maps for {testable[0].record.task_label}: {text}"
+            for text in _resolution_texts(computation.flips, counts)
+        ]
+    flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
+    with ThreadPoolExecutor(computation.threads) as workers:
+        rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))
+    return _TaskMaps(rows=rows, records=[*records.values()], exclusions=notes, tested=tested)
+
+
+@frozen
+class _MapTest:
+    """Sums of one map over the participants, at the voxels `inside`.
+
+    These are the voxels of the target's mask that all participants have, (N,) boolean.
+    """
+
+    record: GroupMapRecord
+    sums: RunningSums
+    inside: Array
+
+
+@frozen
+class _ParticipantChunks:
+    """Participants of a task, which are processed chunk by chunk.
+
+    `target` is the template. `pool` processes chunks in parallel; None for one chunk after the
+    other.
+    """
+
+    participants: Sequence[ParticipantMaps]
+    target: Target
+    pool: Executor | None
+
+    def process(self, function: Callable[..., _Result]) -> Iterator[_Result]:
+        """Return the result of a function for each chunk, in the order of the participants."""
+        size = max(CHUNK, len(self.participants) // _N_CHUNKS)
+        starts = range(0, len(self.participants), size)
+        chunks = [self.participants[start : start + size] for start in starts]
+        process_chunk = partial(function, target=self.target)
+        return (self.pool.map if self.pool else map)(process_chunk, chunks)
+
+
+def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapTest]:
+    """Accumulate the participants of a task, and decide who is in each map."""
+    records = {record.key: record for record in task.computed}
+    labels = {key: frozenset(record.participants) for key, record in records.items()}
+    if not labels:
+        return []
+    chunks = _ParticipantChunks(
+        participants=task.participants, target=computation.target, pool=computation.pool
+    )
+    total = _sum_in_chunks(chunks, labels, labels)
+    for key, reasons in total.unusable.items():
+        records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
+    doubtful = {
+        key: frozenset(records[key].participants)
+        for key, map_sums in total.maps.items()
+        if may_leave_out(map_sums.gains.values(), int(map_sums.common.sum()))
+    }
+    tests = {key: _make_test(records[key], total) for key in records}
+    left_out = _leave_out(chunks, labels, doubtful) if doubtful else {}
+    reduced = {
+        key: records[key].exclude({left.participant: left.reason for left in exclusions})
+        for key, exclusions in left_out.items()
+        if exclusions
+    }
+    if reduced:
+        total = _sum_in_chunks(
+            chunks,
+            _select_contrasts(labels, reduced),
+            {key: frozenset(record.participants) for key, record in reduced.items()},
+        )
+        tests |= {key: _make_test(record, total) for key, record in reduced.items()}
+    return [*tests.values()]
+
+
 @dataclass(slots=True)
 class _MapSums:
     """Running sums of one map over some participants, over the selected n voxels.
@@ -175,21 +365,17 @@ class _TaskSums:
         return common
 
 
-def _sample_participant(
-    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
-) -> SampledMaps:
-    """Return the effects of a participant; all maps are unusable if a mask or transform is."""
-    try:
-        sampling = prepare_participant_sampling(participant, target, selection, keys)
-    except UnusableMapError as error:
-        unusable = dict.fromkeys(keys, str(error))
-        return SampledMaps(effects={}, inside={}, unusable=unusable, files={})
-    return sampling.sample(keys)
-
-
-def _list_keys(labels: _Labels, participant: ParticipantMaps) -> list[MapKey]:
-    """Return the maps that contain a participant; `labels`: participants in each map."""
-    return [key for key in labels if participant.participant in labels[key]]
+def _sum_in_chunks(
+    chunks: _ParticipantChunks, sampled_labels: _Labels, labels: _Labels
+) -> _TaskSums:
+    """Accumulate participants of a task, chunk by chunk; see `_sum_participants`."""
+    add_up = partial(_sum_participants, sampled_labels=sampled_labels, labels=labels)
+    # the sums of one chunk are in memory at a time
+    sums = chunks.process(add_up)
+    total = next(sums)
+    for addition in sums:
+        total.join(addition)
+    return total
 
 
 def _sum_participants(
@@ -221,6 +407,34 @@ def _sum_participants(
     return total
 
 
+def _make_test(record: GroupMapRecord, total: _TaskSums) -> _MapTest:
+    """Return the inputs of the test of a map, with the number of its voxels in the record."""
+    map_sums, inside = total.maps[record.key], total.common_voxels(record.key)
+    map_sums.restrict(map_sums.common)
+    has_map = len(record.members) >= LEAST_PARTICIPANTS
+    return _MapTest(
+        record=replace(record, n_voxels=int(inside.sum()) if has_map else 0),
+        sums=map_sums.sums,
+        inside=inside,
+    )
+
+
+def _leave_out(
+    chunks: _ParticipantChunks, labels: _Labels, doubtful: _Labels
+) -> dict[MapKey, list[CoverageExclusion]]:
+    """Return the participants whose coverage is too different, by map.
+
+    `labels`: participants in each map of the task; `doubtful`: participants in each map whose
+    participants may have too different voxels.
+    """
+    pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
+    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}
+    for chunk in chunks.process(pack):
+        for key in doubtful:
+            coverage[key] |= chunk[key]
+    return {key: leave_out_by_coverage(covered) for key, covered in coverage.items()}
+
+
 def _pack_coverage(
     participants: Sequence[ParticipantMaps], *, target: Target, sampled_labels: _Labels
 ) -> dict[MapKey, dict[str, Array]]:
@@ -240,162 +454,31 @@ def _pack_coverage(
     return coverage
 
 
-@frozen
-class _Computation:
-    """Settings of the group maps of all tasks.
-
-    `flips` is the number of sign flips; 0 for no correction. `threads` is the number of maps that
-    are tested at the same time. `pool` accumulates chunks of participants in parallel; None for
-    one chunk after the other. `print_line` receives progress messages.
-    """
-
-    target: Target
-    output_dir: Path
-    flips: int
-    seed: int
-    threads: int
-    pool: Executor | None
-    print_line: Callable[[str], None]
+def _list_keys(labels: _Labels, participant: ParticipantMaps) -> list[MapKey]:
+    """Return the maps that contain a participant; `labels`: participants in each map."""
+    return [key for key in labels if participant.participant in labels[key]]
 
 
-@frozen
-class _MapTest:
-    """Sums of one map over the participants, at the voxels `inside`.
-
-    These are the voxels of the target's mask that all participants have, (N,) boolean.
-    """
-
-    record: GroupMapRecord
-    sums: RunningSums
-    inside: Array
-
-
-@frozen
-class _FlipInputs:
-    """Samplings of participants for sign flips, by label.
-
-    `selection` are the voxels of the target's mask that are sampled, (N,) boolean.
-    """
-
-    samplings: Mapping[str, ParticipantSampling]
-    selection: Array
-
-
-def compute_group_maps(
-    plan: MapPlan,
-    output_dir: Path,
-    *,
-    print_line: Callable[[str], None] = _LOGGER.info,
-    pool: Executor | None = None,
-    flips: int = 0,
-    seed: int = 0,
-    threads: int = 1,
-) -> GroupMaps:
-    """Compute the planned maps, and write them to the folder ``group``.
-
-    Parameters
-    ----------
-    plan : MapPlan
-        Planned maps and their participants.
-    output_dir : Path
-        Parent folder of ``group``.
-    print_line : Callable[[str], None]
-        Receives progress messages.
-    pool : Executor, optional
-        Accumulates chunks of participants in parallel; the chunks do not depend on it.
-    flips : int
-        Number of sign flips for maps with family-wise error correction; 0 for no correction.
-    seed : int
-        Seed of the sign flips.
-    threads : int
-        Number of maps that are tested at the same time.
-    """
-    from bids_sr.registration.templates import TemplateError
-
-    if plan.space is None or not plan.computed:
-        return GroupMaps(exclusions=plan.notes, records=plan.records)
+def _sample_participant(
+    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
+) -> SampledMaps:
+    """Return the effects of a participant; all maps are unusable if a mask or transform is."""
     try:
-        target = load_target(plan.space)
-    except TemplateError as error:
-        reason = f"group maps: {error}"
-        return GroupMaps(exclusions=(*plan.notes, reason), records=plan.records)
-    computation = _Computation(
-        target=target,
-        output_dir=output_dir,
-        flips=flips,
-        seed=seed,
-        threads=threads,
-        pool=pool,
-        print_line=print_line,
-    )
-    rows: list[dict[str, Any]] = []
-    records: list[GroupMapRecord] = []
-    exclusions = [*plan.notes]
-    tested = np.zeros(target.shape, dtype=bool)
-    for task in plan.tasks:
-        task_maps = _compute_task_maps(computation, task)
-        rows += task_maps.rows
-        records += task_maps.records
-        exclusions += task_maps.exclusions
-        tested[target.mask] |= task_maps.tested
-    return GroupMaps(
-        space=plan.space,
-        maps=pd.DataFrame(rows),
-        exclusions=tuple(exclusions),
-        records=records,
-        background=Volume(target.background, target.affine),
-        mask=Volume(tested, target.affine),
-    )
+        sampling = prepare_participant_sampling(participant, target, selection, keys)
+    except UnusableMapError as error:
+        unusable = dict.fromkeys(keys, str(error))
+        return SampledMaps(effects={}, inside={}, unusable=unusable, files={})
+    return sampling.sample(keys)
 
 
-class _TaskMaps(NamedTuple):
-    """Result of one task.
+def _select_contrasts(labels: _Labels, keys: Collection[MapKey]) -> _Labels:
+    """Return the participants in all maps of the contrasts of some maps.
 
-    `rows` are rows of `GroupMaps.maps`. `records` are of all maps, also of those without a test.
-    `exclusions` are sentences on maps that were not tested, and `tested` is a mask (N,) over the
-    target's mask.
+    All series of a contrast are sampled together, so that the voxels of a participant are the same
+    for all series.
     """
-
-    rows: list[dict[str, Any]]
-    records: list[GroupMapRecord]
-    exclusions: list[str]
-    tested: Array
-
-
-def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMaps:
-    """Compute and write the maps of one task."""
-    records = {record.key: record for record in task.records}
-    tests = _accumulate_maps(computation, task)
-    records |= {test.record.key: test.record for test in tests}
-    notes = [_explain_untested(test.record) for test in tests if not test.record.n_voxels]
-    testable = [test for test in tests if test.record.n_voxels]
-    tested = np.zeros(len(computation.target.points), dtype=bool)
-    for test in testable:
-        tested |= test.inside
-    for line in _list_sizes([test.record for test in testable]):
-        computation.print_line(line)
-    if testable:
-        counts = {len(test.record.members) for test in testable}
-        notes += [
-            f"group maps for {testable[0].record.task_label}: {text}"
-            for text in _resolution_texts(computation.flips, counts)
-        ]
-    flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
-    with ThreadPoolExecutor(computation.threads) as workers:
-        rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))
-    return _TaskMaps(rows=rows, records=[*records.values()], exclusions=notes, tested=tested)
-
-
-def _list_sizes(records: Sequence[GroupMapRecord]) -> Iterator[str]:
-    """Yield a line for the console per number of participants in the maps of one task."""
-    for n_members in sorted({len(record.members) for record in records}, reverse=True):
-        maps = [record for record in records if len(record.members) == n_members]
-        sizes = [record.n_voxels for record in maps]
-        range_text = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
-        yield (
-            f"group maps for {maps[0].task_label}: computing maps of {n_members} participants in"
-            f" {range_text} voxels of {maps[0].space}"
-        )
+    contrasts = {key[0] for key in keys}
+    return {key: participants for key, participants in labels.items() if key[0] in contrasts}
 
 
 def _explain_untested(record: GroupMapRecord) -> str:
@@ -410,110 +493,44 @@ def _explain_untested(record: GroupMapRecord) -> str:
     )
 
 
-def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapTest]:
-    """Accumulate the participants of a task, and decide who is in each map."""
-    records = {record.key: record for record in task.computed}
-    labels = {key: frozenset(record.participants) for key, record in records.items()}
-    if not labels:
-        return []
-    chunks = _ParticipantChunks(
-        participants=task.participants, target=computation.target, pool=computation.pool
-    )
-    total = _sum_in_chunks(chunks, labels, labels)
-    for key, reasons in total.unusable.items():
-        records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
-    doubtful = {
-        key: frozenset(records[key].participants)
-        for key, map_sums in total.maps.items()
-        if may_leave_out(map_sums.gains.values(), int(map_sums.common.sum()))
-    }
-    tests = {key: _make_test(records[key], total) for key in records}
-    left_out = _leave_out(chunks, labels, doubtful) if doubtful else {}
-    reduced = {
-        key: records[key].exclude({left.participant: left.reason for left in exclusions})
-        for key, exclusions in left_out.items()
-        if exclusions
-    }
-    if reduced:
-        total = _sum_in_chunks(
-            chunks,
-            _select_contrasts(labels, reduced),
-            {key: frozenset(record.participants) for key, record in reduced.items()},
+def _list_sizes(records: Sequence[GroupMapRecord]) -> Iterator[str]:
+    """Yield a line for the console per number of participants in the maps of one task."""
+    for n_members in sorted({len(record.members) for record in records}, reverse=True):
+        maps = [record for record in records if len(record.members) == n_members]
+        sizes = [record.n_voxels for record in maps]
+        range_text = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+        yield (
+            f"group maps for {maps[0].task_label}: computing maps of {n_members} participants in"
+            f" {range_text} voxels of {maps[0].space}"
         )
-        tests |= {key: _make_test(record, total) for key, record in reduced.items()}
-    return [*tests.values()]
 
 
-def _make_test(record: GroupMapRecord, total: _TaskSums) -> _MapTest:
-    """Return the inputs of the test of a map, with the number of its voxels in the record."""
-    map_sums, inside = total.maps[record.key], total.common_voxels(record.key)
-    map_sums.restrict(map_sums.common)
-    has_map = len(record.members) >= LEAST_PARTICIPANTS
-    return _MapTest(
-        record=replace(record, n_voxels=int(inside.sum()) if has_map else 0),
-        sums=map_sums.sums,
-        inside=inside,
-    )
-
-
-def _select_contrasts(labels: _Labels, keys: Collection[MapKey]) -> _Labels:
-    """Return the participants in all maps of the contrasts of some maps.
-
-    All series of a contrast are sampled together, so that the voxels of a participant are the same
-    for all series.
-    """
-    contrasts = {key[0] for key in keys}
-    return {key: participants for key, participants in labels.items() if key[0] in contrasts}
-
-
-def _leave_out(
-    chunks: _ParticipantChunks, labels: _Labels, doubtful: _Labels
-) -> dict[MapKey, list[CoverageExclusion]]:
-    """Return the participants whose coverage is too different, by map.
-
-    `labels`: participants in each map of the task; `doubtful`: participants in each map whose
-    participants may have too different voxels.
-    """
-    pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
-    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}
-    for chunk in chunks.process(pack):
-        for key in doubtful:
-            coverage[key] |= chunk[key]
-    return {key: leave_out_by_coverage(covered) for key, covered in coverage.items()}
+def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
+    """Yield a note if too few participants or sign flips limit the smallest p value."""
+    for n_participants in sorted(counts) if flips else ():
+        n_distinct = 2 ** (n_participants - 1)  # reversing all signs results in the same abs(t)
+        if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
+            limit_text = (
+                f"with {count_text(n_participants)} and {flips} sign flips ({n_distinct}"
+                " different flips are possible), corrected p values cannot be smaller than"
+                f" {smallest_p:.2g}"
+            )
+            yield (
+                f"{limit_text}, so no voxel can be significant at p = .05"
+                if smallest_p > FWE
+                else limit_text
+            )
 
 
 @frozen
-class _ParticipantChunks:
-    """Participants of a task, which are processed chunk by chunk.
+class _FlipInputs:
+    """Samplings of participants for sign flips, by label.
 
-    `target` is the template. `pool` processes chunks in parallel; None for one chunk after the
-    other.
+    `selection` are the voxels of the target's mask that are sampled, (N,) boolean.
     """
 
-    participants: Sequence[ParticipantMaps]
-    target: Target
-    pool: Executor | None
-
-    def process(self, function: Callable[..., _Result]) -> Iterator[_Result]:
-        """Return the result of a function for each chunk, in the order of the participants."""
-        size = max(CHUNK, len(self.participants) // _N_CHUNKS)
-        starts = range(0, len(self.participants), size)
-        chunks = [self.participants[start : start + size] for start in starts]
-        process_chunk = partial(function, target=self.target)
-        return (self.pool.map if self.pool else map)(process_chunk, chunks)
-
-
-def _sum_in_chunks(
-    chunks: _ParticipantChunks, sampled_labels: _Labels, labels: _Labels
-) -> _TaskSums:
-    """Accumulate participants of a task, chunk by chunk; see `_sum_participants`."""
-    add_up = partial(_sum_participants, sampled_labels=sampled_labels, labels=labels)
-    # the sums of one chunk are in memory at a time
-    sums = chunks.process(add_up)
-    total = next(sums)
-    for addition in sums:
-        total.join(addition)
-    return total
+    samplings: Mapping[str, ParticipantSampling]
+    selection: Array
 
 
 def _prepare_flips(
@@ -534,23 +551,6 @@ def _prepare_flips(
         if maps.participant in keys
     }
     return _FlipInputs(samplings=samplings, selection=selection)
-
-
-def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
-    """Yield a note if too few participants or sign flips limit the smallest p value."""
-    for n_participants in sorted(counts) if flips else ():
-        n_distinct = 2 ** (n_participants - 1)  # reversing all signs results in the same abs(t)
-        if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
-            limit_text = (
-                f"with {count_text(n_participants)} and {flips} sign flips ({n_distinct}"
-                " different flips are possible), corrected p values cannot be smaller than"
-                f" {smallest_p:.2g}"
-            )
-            yield (
-                f"{limit_text}, so no voxel can be significant at p = .05"
-                if smallest_p > FWE
-                else limit_text
-            )
 
 
 def _test_map(

@@ -73,26 +73,6 @@ class GroupNames:
         return folder in patterns and re.fullmatch(patterns[folder], path.name) is not None
 
 
-def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
-    """Return the files of earlier calls with the same names, relative to the output directory."""
-    paths = (
-        path.relative_to(output_dir)
-        for folder in (output_dir, output_dir / _FOLDER, output_dir / _FOLDER / "figures")
-        for path in folder.glob("group*")
-        if path.is_file() or path.is_symlink()
-    )
-    return sorted(path for path in paths if names.contains(path))
-
-
-def list_other_sessions(output_dir: Path, names: GroupNames) -> list[str]:
-    """Return the selections of sessions that other calls have pages of, such as ``ses-pre``."""
-    pages = {path.name for path in output_dir.glob("group*.html")} - {names.page}
-    starts = {page.removesuffix(".html").removesuffix("_scans") for page in pages} - {names.start}
-    return sorted(start.removeprefix("group_") for start in starts - {"group"}) + (
-        ["all sessions"] if "group" in starts else []
-    )
-
-
 @contextmanager
 def replace_group_files(output_dir: Path, names: GroupNames) -> Iterator[Path]:
     """Replace the files of an earlier call when the block ends, or none of them if it fails.
@@ -134,3 +114,23 @@ def complete_interrupted_call(output_dir: Path) -> None:
             (output_dir / path).parent.mkdir(parents=True, exist_ok=True)
             put_in_place(staging / path, output_dir / path)
     shutil.rmtree(staging)
+
+
+def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
+    """Return the files of earlier calls with the same names, relative to the output directory."""
+    paths = (
+        path.relative_to(output_dir)
+        for folder in (output_dir, output_dir / _FOLDER, output_dir / _FOLDER / "figures")
+        for path in folder.glob("group*")
+        if path.is_file() or path.is_symlink()
+    )
+    return sorted(path for path in paths if names.contains(path))
+
+
+def list_other_sessions(output_dir: Path, names: GroupNames) -> list[str]:
+    """Return the selections of sessions that other calls have pages of, such as ``ses-pre``."""
+    pages = {path.name for path in output_dir.glob("group*.html")} - {names.page}
+    starts = {page.removesuffix(".html").removesuffix("_scans") for page in pages} - {names.start}
+    return sorted(start.removeprefix("group_") for start in starts - {"group"}) + (
+        ["all sessions"] if "group" in starts else []
+    )

@@ -51,20 +51,6 @@ def plot_paired_values(panels: Sequence[tuple[str, pd.DataFrame]], label: str = 
     return fig
 
 
-def _fit_labels(fig: Figure) -> None:
-    """Shrink the axes until all labels are inside the figure."""
-    for _ in range(2):  # narrower axes can have different ticks
-        bounds = fig.get_tightbbox()
-        margins = fig.subplotpars
-        width, height = fig.get_size_inches()
-        fig.subplots_adjust(
-            left=margins.left + max(0.0, _MARGIN_INCH - bounds.x0) / width,
-            right=margins.right - max(0.0, bounds.x1 + _MARGIN_INCH - width) / width,
-            bottom=margins.bottom + max(0.0, _MARGIN_INCH - bounds.y0) / height,
-            top=margins.top - max(0.0, bounds.y1 + _MARGIN_INCH - height) / height,
-        )
-
-
 def _draw_boxes(ax: Axes, table: pd.DataFrame) -> None:
     """Draw a box per series and a line per participant; `table` is participants by series."""
     series_names = list(table)
@@ -111,3 +97,17 @@ def _draw_boxes(ax: Axes, table: pd.DataFrame) -> None:
 def choose_color(series: str) -> str:
     """Return the color for the kind of a series: acquired, baseline, control, method, measured."""
     return _SERIES_COLORS.get(get_kind(series), s.INK)
+
+
+def _fit_labels(fig: Figure) -> None:
+    """Shrink the axes until all labels are inside the figure."""
+    for _ in range(2):  # narrower axes can have different ticks
+        bounds = fig.get_tightbbox()
+        margins = fig.subplotpars
+        width, height = fig.get_size_inches()
+        fig.subplots_adjust(
+            left=margins.left + max(0.0, _MARGIN_INCH - bounds.x0) / width,
+            right=margins.right - max(0.0, bounds.x1 + _MARGIN_INCH - width) / width,
+            bottom=margins.bottom + max(0.0, _MARGIN_INCH - bounds.y0) / height,
+            top=margins.top - max(0.0, bounds.y1 + _MARGIN_INCH - height) / height,
+        )

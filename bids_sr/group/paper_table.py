@@ -17,6 +17,69 @@ from bids_sr.statistics.comparisons import compare_pairs
 from bids_sr.statistics.summaries import quartiles
 
 
+def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield tables of active-region sizes as in the paper, per task and pair of conditions.
+
+    The contrast column contains the kind of value: the size of either condition, or the Dice
+    overlap.
+    """
+    sizes = values[values["threshold"] == "quarter"]
+    for _, task_sizes in sizes.groupby(["task", "variant"], sort=False):
+        pairs = verdicts.list_condition_pairs(task_sizes["contrast"])
+        is_dice = task_sizes["statistic"] == "dice"
+        for pair in (name for name in task_sizes["contrast"][is_dice].unique() if name in pairs):
+            titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
+            is_listed = is_dice | (task_sizes["statistic"] == "size_acquired_voxels")
+            listed_sizes = task_sizes[is_listed & task_sizes["contrast"].isin(titles)]
+            panel = pd.Categorical(listed_sizes["contrast"].map(titles), list(titles.values()))
+            yield listed_sizes.assign(contrast=panel)
+
+
+def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
+    """Return the paper's table with all baselines, all methods and the published values."""
+    heads = ["series", "smoothing (mm)"]
+    for kind in sizes["contrast"].cat.categories:
+        heads += [f"{kind}: median (IQR)", "p, acquired", "p, bspline"]
+    rows: list[list[str]] = []
+    for fwhm_mm, smoothed_sizes in sizes.groupby("fwhm_mm"):
+        available = set(smoothed_sizes["series"])
+        panels = [panel for _, panel in smoothed_sizes.groupby("contrast", observed=False)]
+        for series in ("acquired", *BASELINES, *methods, MEASURED):
+            if series in available:
+                cells = (cell for panel in panels for cell in _size_cells(panel, series))
+                rows.append([series_text(series), f"{fwhm_mm:g}", *cells])
+    for published in _PUBLISHED_ROWS:
+        row = [Markup("<em>{}</em>").format(published.name), published.smoothing]
+        for median, p in zip(published.medians, published.p_values, strict=True):
+            row += [median, p, "–"]
+        rows.append(row)
+    task = verdicts.task_text(sizes.iloc[0])
+    return table(
+        f"Region size (in acquired voxels) and overlap between regions, {task}", heads, rows
+    )
+
+
+def _size_cells(sizes: pd.DataFrame, series: str) -> Iterator[str]:
+    """Yield cells: median with quartiles over participants, and tests against two baselines."""
+    values = participants_by_series(sizes)
+    participant_values = values.get(series, pd.Series(dtype=float)).dropna()
+    n_participants, n_defined = len(participant_values), np.isfinite(participant_values).sum()
+    text = quartiles_text(*quartiles(participant_values)) if n_participants else "–"
+    has_undefined = n_defined < n_participants
+    note = f"defined in {n_defined} of {n_participants} participants" if has_undefined else ""
+    yield render("value", text, note)
+    series_values = {name: values[name].to_numpy() for name in values}
+    for reference in ("acquired", "bspline"):
+        has_pair = series in values and reference in values and reference != series
+        pairs = [(series, reference)] if has_pair else []
+        cells = [
+            p_html(row.p_wilcoxon, row.p_smallest, row.method)
+            for row in compare_pairs(series_values, pairs)
+            if row.n > 1
+        ]
+        yield cells[0] if cells else "–"
+
+
 class _PublishedRow(NamedTuple):
     """Row of the published table: sizes of both conditions and their Dice overlap.
 
@@ -47,66 +110,3 @@ _PUBLISHED_ROWS = (
     _PublishedRow("paper: acquired", "0", ("–", "–", ".417 (.320–.575)"), ("–", "–", "–")),
     _PublishedRow("paper: srgan", "0", ("–", "–", ".355 (.238–.457)"), ("–", "–", "2.76e−6")),
 )
-
-
-def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yield tables of active-region sizes as in the paper, per task and pair of conditions.
-
-    The contrast column contains the kind of value: the size of either condition, or the Dice
-    overlap.
-    """
-    sizes = values[values["threshold"] == "quarter"]
-    for _, task_sizes in sizes.groupby(["task", "variant"], sort=False):
-        pairs = verdicts.list_condition_pairs(task_sizes["contrast"])
-        is_dice = task_sizes["statistic"] == "dice"
-        for pair in (name for name in task_sizes["contrast"][is_dice].unique() if name in pairs):
-            titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
-            is_listed = is_dice | (task_sizes["statistic"] == "size_acquired_voxels")
-            listed_sizes = task_sizes[is_listed & task_sizes["contrast"].isin(titles)]
-            panel = pd.Categorical(listed_sizes["contrast"].map(titles), list(titles.values()))
-            yield listed_sizes.assign(contrast=panel)
-
-
-def _size_cells(sizes: pd.DataFrame, series: str) -> Iterator[str]:
-    """Yield cells: median with quartiles over participants, and tests against two baselines."""
-    values = participants_by_series(sizes)
-    participant_values = values.get(series, pd.Series(dtype=float)).dropna()
-    n_participants, n_defined = len(participant_values), np.isfinite(participant_values).sum()
-    text = quartiles_text(*quartiles(participant_values)) if n_participants else "–"
-    has_undefined = n_defined < n_participants
-    note = f"defined in {n_defined} of {n_participants} participants" if has_undefined else ""
-    yield render("value", text, note)
-    series_values = {name: values[name].to_numpy() for name in values}
-    for reference in ("acquired", "bspline"):
-        has_pair = series in values and reference in values and reference != series
-        pairs = [(series, reference)] if has_pair else []
-        cells = [
-            p_html(row.p_wilcoxon, row.p_smallest, row.method)
-            for row in compare_pairs(series_values, pairs)
-            if row.n > 1
-        ]
-        yield cells[0] if cells else "–"
-
-
-def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
-    """Return the paper's table with all baselines, all methods and the published values."""
-    heads = ["series", "smoothing (mm)"]
-    for kind in sizes["contrast"].cat.categories:
-        heads += [f"{kind}: median (IQR)", "p, acquired", "p, bspline"]
-    rows: list[list[str]] = []
-    for fwhm_mm, smoothed_sizes in sizes.groupby("fwhm_mm"):
-        available = set(smoothed_sizes["series"])
-        panels = [panel for _, panel in smoothed_sizes.groupby("contrast", observed=False)]
-        for series in ("acquired", *BASELINES, *methods, MEASURED):
-            if series in available:
-                cells = (cell for panel in panels for cell in _size_cells(panel, series))
-                rows.append([series_text(series), f"{fwhm_mm:g}", *cells])
-    for published in _PUBLISHED_ROWS:
-        row = [Markup("<em>{}</em>").format(published.name), published.smoothing]
-        for median, p in zip(published.medians, published.p_values, strict=True):
-            row += [median, p, "–"]
-        rows.append(row)
-    task = verdicts.task_text(sizes.iloc[0])
-    return table(
-        f"Region size (in acquired voxels) and overlap between regions, {task}", heads, rows
-    )

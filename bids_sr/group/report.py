@@ -144,190 +144,6 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     )
 
 
-def _methods_text(content: RunsContent) -> str:
-    """Return the description of the tests and maps."""
-    group_maps = content.maps
-    map_texts = [
-        _MAPS_TEXT.format(space=group_maps.space) if len(group_maps.maps) else "",
-        _SIGN_FLIPS_TEXT if "fwe_t" in group_maps.maps else "",
-    ]
-    margin = _DEFAULT_MARGIN_TEXT
-    if content.requested_margin is not None:
-        margin = (
-            f"{content.requested_margin:g} for dimensionless values; for other values,"
-            f" {_DEFAULT_MARGIN_TEXT}"
-        )
-    return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
-
-
-def _missing_lines(content: RunsContent) -> list[str]:
-    """Return lines on missing participants and tables.
-
-    Methods that only some runs have are also listed.
-    """
-    run_series = content.joined_tables.series.groupby("name", sort=False)["series"].agg(set)
-    missing_runs = {
-        method: [run for run, series in run_series.items() if method not in series]
-        for method in content.joined_tables.methods
-    }
-    incomplete = {
-        method: runs for method, runs in missing_runs.items() if 0 < len(runs) < len(run_series)
-    }
-    return [
-        *content.absent,
-        *(f"no {method}: {', '.join(runs)}" for method, runs in incomplete.items()),
-    ]
-
-
-def _count_runs_by_task(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Return the number of runs of each participant, by task."""
-    counts = tables.groupby(["task", "participant"])["name"].nunique()
-    return {
-        task: task_counts.droplevel("task").to_dict()
-        for task, task_counts in counts.groupby("task")
-    }
-
-
-def _participants_html(content: RunsContent) -> Markup:
-    """Return included participants by task, missing participants, and quality-control flags."""
-    tasks = _count_runs_by_task(content.tables)
-    by_task = {
-        f"Task {task}": add_counts(run_counts.items(), "runs")
-        for task, run_counts in tasks.items()
-        if len(tasks) > 1
-    }
-    included = list(content.tables["participant"].unique())
-    participants = facts_html(
-        {
-            "With metrics tables": included,
-            **by_task,
-            "In the group maps": _list_map_members(content.maps.records),
-            "Missing or not used": _missing_lines(content) or "none",
-        }
-    )
-    exclusions = messages_html("note", list(content.maps.exclusions))
-    reported = content.joined_tables.reported
-    raised_flags = reported[reported["statistic"].isin(_FLAG_TEXTS)]
-    flag_lines = [
-        f"{row.name}, {row.series}: {_FLAG_TEXTS[row.statistic]}"
-        for row in raised_flags.itertuples()
-    ]
-    flags = render("items", list(dict.fromkeys(flag_lines)))
-    return (
-        participants
-        + exclusions
-        + render("headed", "Quality flags in the participant reports", flags)
-    )
-
-
-def _list_map_members(records: Sequence[GroupMapRecord]) -> list[str]:
-    """Return the participants in the group maps, with the number of maps if they differ."""
-    computed = [record for record in records if record.n_voxels]
-    counts = Counter(label for record in computed for label in record.participants)
-    return [
-        label if count == len(computed) else f"{label} ({count} of {len(computed)} maps)"
-        for label, count in sorted(counts.items())
-    ]
-
-
-def _list_facts(content: RunsContent) -> dict[str, object]:
-    """Return the call, and the version and settings of the tables."""
-    first = content.tables.iloc[0]
-    return {
-        **content.about,
-        "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
-        "Hash of the settings": first["digest"] or "not recorded",
-        "All values": (
-            f"{content.names.tables}_metrics.tsv (long table),"
-            f" {content.names.tables}_stats.tsv (all comparisons)"
-        ),
-    }
-
-
-def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
-    """Return the primary comparison of each task as a sentence, numbers and figures.
-
-    Values of each participant, missing data, and runs without super-resolution are also shown.
-    """
-    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
-    forests = [
-        figures.embed(
-            partial(group_figures.primary_figure, row),
-            f"desc-primary{index}",
-            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
-            " with many participants, a selection across all ranks is shown. The square is the"
-            " Hodges-Lehmann estimate with its confidence interval.",
-        )
-        for index, row in enumerate(primary.itertuples())
-    ]
-    tables = content.joined_tables
-    tasks = _count_runs_by_task(content.tables)
-    sentences = {
-        task: verdicts.not_assessed_text(task, tables.values, tables.reported, content.method)
-        for task in tasks
-    }
-    tested = {
-        task: verdicts.tested_detail_text(task, tables.values, content.method) for task in tasks
-    }
-    unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
-    zero_filled = [
-        f"{', '.join(runs)}: {method} was zero filled"
-        for method, runs in unapplied.groupby("series", sort=False)["name"]
-    ]
-    return join(
-        [
-            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
-            *forests,
-            *_accuracy_html(content, figures),
-            render("box", "Missing or not used.", _missing_lines(content)),
-            render(
-                "box",
-                "Runs without super-resolution (the method was not applied, and the series is"
-                " zero filled).",
-                zero_filled,
-            ),
-        ]
-    )
-
-
-def _accuracy_values(content: RunsContent) -> list[pd.DataFrame]:
-    """Return the participants' accuracy values in each task.
-
-    These are the values of the primary comparison if it exists; otherwise, they are all accuracy
-    values with the measured series as the reference.
-    """
-    values = content.joined_tables.values
-    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
-    if len(primary):
-        return [
-            question_rows(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
-        ]
-    measured = values[is_primary_metric(values) & (values["reference"] == "measured")]
-    return [question_values for _, question_values in measured.groupby(QUESTION, sort=False)]
-
-
-def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
-    """Yield each participant's accuracy for all series, as a figure and a table per task."""
-    methods = content.joined_tables.methods
-    for index, values in enumerate(_accuracy_values(content)):
-        series_values = group_figures.select_series(values, methods)
-        title = verdicts.title_text(values.iloc[0])
-        cell_rows = [
-            [participant, *map(number, row)]
-            for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
-        ]
-        yield figures.embed(
-            partial(plot_paired_values, [("", series_values)]),
-            f"desc-accuracy{index}",
-            f"{title}. Each line is a participant, and boxes show the median and quartiles.",
-        )
-        yield table(
-            f"{title}, by participant",
-            ["participant", *map(series_text, series_values)],
-            cell_rows,
-        )
-
-
 def _exploratory_html(
     findings: Sequence[Sequence[verdicts.ComparisonRow]], methods: Sequence[str]
 ) -> Markup:
@@ -352,28 +168,6 @@ def _exploratory_html(
             render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
     )
-
-
-def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
-    """Return the paper's table with figures of its values."""
-    pair_entries: list[Markup] = []
-    for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
-        pair_entries.append(paper_html(pair_sizes, tables.methods))
-        for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
-            panels = [
-                (panel, group_figures.select_series(panel_sizes, tables.methods))
-                for panel, panel_sizes in sizes.groupby("contrast", observed=True)
-            ]
-            figure = figures.embed(
-                partial(plot_paired_values, panels),
-                f"desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
-                "Region size (in acquired voxels) and overlap,"
-                f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
-                " kernel. Each line is a participant.",
-            )
-            pair_entries.append(figure)
-    sizes_html = join(pair_entries)
-    return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
 
 
 def _findings_html(
@@ -441,6 +235,160 @@ def _question_html(
         )
 
 
+def _answer_html(content: RunsContent, figures: GroupFigures) -> Markup:
+    """Return the primary comparison of each task as a sentence, numbers and figures.
+
+    Values of each participant, missing data, and runs without super-resolution are also shown.
+    """
+    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
+    forests = [
+        figures.embed(
+            partial(group_figures.primary_figure, row),
+            f"desc-primary{index}",
+            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
+            " with many participants, a selection across all ranks is shown. The square is the"
+            " Hodges-Lehmann estimate with its confidence interval.",
+        )
+        for index, row in enumerate(primary.itertuples())
+    ]
+    tables = content.joined_tables
+    tasks = _count_runs_by_task(content.tables)
+    sentences = {
+        task: verdicts.not_assessed_text(task, tables.values, tables.reported, content.method)
+        for task in tasks
+    }
+    tested = {
+        task: verdicts.tested_detail_text(task, tables.values, content.method) for task in tasks
+    }
+    unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
+    zero_filled = [
+        f"{', '.join(runs)}: {method} was zero filled"
+        for method, runs in unapplied.groupby("series", sort=False)["name"]
+    ]
+    return join(
+        [
+            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
+            *forests,
+            *_accuracy_html(content, figures),
+            render("box", "Missing or not used.", _missing_lines(content)),
+            render(
+                "box",
+                "Runs without super-resolution (the method was not applied, and the series is"
+                " zero filled).",
+                zero_filled,
+            ),
+        ]
+    )
+
+
+def _accuracy_html(content: RunsContent, figures: GroupFigures) -> Iterator[Markup]:
+    """Yield each participant's accuracy for all series, as a figure and a table per task."""
+    methods = content.joined_tables.methods
+    for index, values in enumerate(_accuracy_values(content)):
+        series_values = group_figures.select_series(values, methods)
+        title = verdicts.title_text(values.iloc[0])
+        cell_rows = [
+            [participant, *map(number, row)]
+            for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
+        ]
+        yield figures.embed(
+            partial(plot_paired_values, [("", series_values)]),
+            f"desc-accuracy{index}",
+            f"{title}. Each line is a participant, and boxes show the median and quartiles.",
+        )
+        yield table(
+            f"{title}, by participant",
+            ["participant", *map(series_text, series_values)],
+            cell_rows,
+        )
+
+
+def _accuracy_values(content: RunsContent) -> list[pd.DataFrame]:
+    """Return the participants' accuracy values in each task.
+
+    These are the values of the primary comparison if it exists; otherwise, they are all accuracy
+    values with the measured series as the reference.
+    """
+    values = content.joined_tables.values
+    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
+    if len(primary):
+        return [
+            question_rows(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
+        ]
+    measured = values[is_primary_metric(values) & (values["reference"] == "measured")]
+    return [question_values for _, question_values in measured.groupby(QUESTION, sort=False)]
+
+
+def _participants_html(content: RunsContent) -> Markup:
+    """Return included participants by task, missing participants, and quality-control flags."""
+    tasks = _count_runs_by_task(content.tables)
+    by_task = {
+        f"Task {task}": add_counts(run_counts.items(), "runs")
+        for task, run_counts in tasks.items()
+        if len(tasks) > 1
+    }
+    included = list(content.tables["participant"].unique())
+    participants = facts_html(
+        {
+            "With metrics tables": included,
+            **by_task,
+            "In the group maps": _list_map_members(content.maps.records),
+            "Missing or not used": _missing_lines(content) or "none",
+        }
+    )
+    exclusions = messages_html("note", list(content.maps.exclusions))
+    reported = content.joined_tables.reported
+    raised_flags = reported[reported["statistic"].isin(_FLAG_TEXTS)]
+    flag_lines = [
+        f"{row.name}, {row.series}: {_FLAG_TEXTS[row.statistic]}"
+        for row in raised_flags.itertuples()
+    ]
+    flags = render("items", list(dict.fromkeys(flag_lines)))
+    return (
+        participants
+        + exclusions
+        + render("headed", "Quality flags in the participant reports", flags)
+    )
+
+
+def _count_runs_by_task(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the number of runs of each participant, by task."""
+    counts = tables.groupby(["task", "participant"])["name"].nunique()
+    return {
+        task: task_counts.droplevel("task").to_dict()
+        for task, task_counts in counts.groupby("task")
+    }
+
+
+def _list_map_members(records: Sequence[GroupMapRecord]) -> list[str]:
+    """Return the participants in the group maps, with the number of maps if they differ."""
+    computed = [record for record in records if record.n_voxels]
+    counts = Counter(label for record in computed for label in record.participants)
+    return [
+        label if count == len(computed) else f"{label} ({count} of {len(computed)} maps)"
+        for label, count in sorted(counts.items())
+    ]
+
+
+def _missing_lines(content: RunsContent) -> list[str]:
+    """Return lines on missing participants and tables.
+
+    Methods that only some runs have are also listed.
+    """
+    run_series = content.joined_tables.series.groupby("name", sort=False)["series"].agg(set)
+    missing_runs = {
+        method: [run for run, series in run_series.items() if method not in series]
+        for method in content.joined_tables.methods
+    }
+    incomplete = {
+        method: runs for method, runs in missing_runs.items() if 0 < len(runs) < len(run_series)
+    }
+    return [
+        *content.absent,
+        *(f"no {method}: {', '.join(runs)}" for method, runs in incomplete.items()),
+    ]
+
+
 def _group_maps_html(group_maps: GroupMaps, figures: GroupFigures) -> Markup:
     """Return figures of z per task and contrast, and the table of group maps.
 
@@ -487,6 +435,34 @@ def _group_maps_html(group_maps: GroupMaps, figures: GroupFigures) -> Markup:
     )
 
 
+def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Markup]:
+    """Yield a figure of z maps per task and contrast."""
+    if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
+        return
+    scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
+    display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
+    for (task, variant, contrast), contrast_maps in group_maps.maps.groupby(
+        ["task", "variant", "contrast"], sort=False
+    ):
+        rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
+        variant_label = [] if variant == MISSING else [variant]
+        counts = sorted(set(contrast_maps["participants"].map(len)))
+        first = contrast_maps.iloc[0]
+        heading = ", ".join([contrast, f"task {task}", *variant_label])
+        entities = "_".join([f"task-{task}", *variant_label, f"contrast-{contrast}"])
+        figure = figures.embed(
+            partial(activation_figure, rows, scene, display=display, n_slices=3),
+            f"{entities}_desc-maps",
+            f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
+            f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"
+            f" the {first['series']} map. The maps are not corrected for multiple comparisons. The"
+            " table lists the one-sided threshold for a false discovery rate of .05 over the"
+            " brain.",
+            heading,
+        )
+        yield render("headed", heading, figure)
+
+
 def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
     """Return the participants in the group maps and the other participants with reasons.
 
@@ -525,29 +501,53 @@ def _sessions_text(n_sessions: int) -> str:
     return " (1 session)" if n_sessions == 1 else f" ({n_sessions} sessions)"
 
 
-def _map_figures(group_maps: GroupMaps, figures: GroupFigures) -> Iterator[Markup]:
-    """Yield a figure of z maps per task and contrast."""
-    if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
-        return
-    scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
-    display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
-    for (task, variant, contrast), contrast_maps in group_maps.maps.groupby(
-        ["task", "variant", "contrast"], sort=False
-    ):
-        rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
-        variant_label = [] if variant == MISSING else [variant]
-        counts = sorted(set(contrast_maps["participants"].map(len)))
-        first = contrast_maps.iloc[0]
-        heading = ", ".join([contrast, f"task {task}", *variant_label])
-        entities = "_".join([f"task-{task}", *variant_label, f"contrast-{contrast}"])
-        figure = figures.embed(
-            partial(activation_figure, rows, scene, display=display, n_slices=3),
-            f"{entities}_desc-maps",
-            f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
-            f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"
-            f" the {first['series']} map. The maps are not corrected for multiple comparisons. The"
-            " table lists the one-sided threshold for a false discovery rate of .05 over the"
-            " brain.",
-            heading,
+def _sizes_html(tables: JoinedTables, figures: GroupFigures) -> Markup:
+    """Return the paper's table with figures of its values."""
+    pair_entries: list[Markup] = []
+    for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
+        pair_entries.append(paper_html(pair_sizes, tables.methods))
+        for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
+            panels = [
+                (panel, group_figures.select_series(panel_sizes, tables.methods))
+                for panel, panel_sizes in sizes.groupby("contrast", observed=True)
+            ]
+            figure = figures.embed(
+                partial(plot_paired_values, panels),
+                f"desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
+                "Region size (in acquired voxels) and overlap,"
+                f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
+                " kernel. Each line is a participant.",
+            )
+            pair_entries.append(figure)
+    sizes_html = join(pair_entries)
+    return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
+
+
+def _methods_text(content: RunsContent) -> str:
+    """Return the description of the tests and maps."""
+    group_maps = content.maps
+    map_texts = [
+        _MAPS_TEXT.format(space=group_maps.space) if len(group_maps.maps) else "",
+        _SIGN_FLIPS_TEXT if "fwe_t" in group_maps.maps else "",
+    ]
+    margin = _DEFAULT_MARGIN_TEXT
+    if content.requested_margin is not None:
+        margin = (
+            f"{content.requested_margin:g} for dimensionless values; for other values,"
+            f" {_DEFAULT_MARGIN_TEXT}"
         )
-        yield render("headed", heading, figure)
+    return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
+
+
+def _list_facts(content: RunsContent) -> dict[str, object]:
+    """Return the call, and the version and settings of the tables."""
+    first = content.tables.iloc[0]
+    return {
+        **content.about,
+        "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
+        "Hash of the settings": first["digest"] or "not recorded",
+        "All values": (
+            f"{content.names.tables}_metrics.tsv (long table),"
+            f" {content.names.tables}_stats.tsv (all comparisons)"
+        ),
+    }

@@ -13,6 +13,19 @@ _FILE_ENTITIES = ("echo", "part", "space", "cohort", "res", "contrast", "stat", 
 _RUN_ENTITIES = ("subject", "session", "task", "run")
 
 
+def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
+    """Return the cells that identify a run in the group tables, by column.
+
+    The columns are participant, session, task, run and variant; n/a if an entity is missing.
+    """
+    variant_entities = {key: label for key, label in entities.items() if key not in _RUN_ENTITIES}
+    return {
+        "participant": f"sub-{entities['subject']}",
+        **{name: entities.get(name, MISSING) for name in _RUN_ENTITIES[1:]},
+        "variant": run_name(variant_entities) or MISSING,
+    }
+
+
 def run_name(entities: Mapping[str, str]) -> str:
     """Return the common start of all file names of a run, without echo and part."""
     return "_".join(
@@ -36,19 +49,6 @@ def run_labels(columns: pd.DataFrame) -> pd.Series:
     ):
         labels = labels + (prefix + columns[name]).where(columns[name] != MISSING, "")
     return labels
-
-
-def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
-    """Return the cells that identify a run in the group tables, by column.
-
-    The columns are participant, session, task, run and variant; n/a if an entity is missing.
-    """
-    variant_entities = {key: label for key, label in entities.items() if key not in _RUN_ENTITIES}
-    return {
-        "participant": f"sub-{entities['subject']}",
-        **{name: entities.get(name, MISSING) for name in _RUN_ENTITIES[1:]},
-        "variant": run_name(variant_entities) or MISSING,
-    }
 
 
 def run_key(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:

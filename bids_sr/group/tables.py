@@ -77,6 +77,19 @@ def write_tables(
     return GroupTables(joined_tables=joined_tables, comparisons=comparisons, method=method)
 
 
+def _list_comparisons(
+    joined_tables: JoinedTables, method: str, requested_margin: float | None
+) -> pd.DataFrame:
+    """Return the primary comparisons of a method, followed by all exploratory comparisons."""
+    exploratory = compare(joined_tables.values, joined_tables.methods, requested_margin)
+    prespecified = compare_primary(joined_tables.values, method, joined_tables.contrasts)
+    return (
+        pd.concat([prespecified, exploratory], ignore_index=True)
+        if len(prespecified)
+        else exploratory
+    )
+
+
 def write_inputs(
     folder: Path, names: GroupNames, records: Iterable[GroupMapRecord], output_dir: Path
 ) -> None:
@@ -90,17 +103,4 @@ def write_inputs(
     write_json(folder / f"{names.start}_inputs{_SIDECAR_SUFFIX}.json", INPUT_COLUMNS)
     write_text(
         folder / f"{names.start}_inputs.tsv", table.to_csv(sep="\t", index=False, na_rep=MISSING)
-    )
-
-
-def _list_comparisons(
-    joined_tables: JoinedTables, method: str, requested_margin: float | None
-) -> pd.DataFrame:
-    """Return the primary comparisons of a method, followed by all exploratory comparisons."""
-    exploratory = compare(joined_tables.values, joined_tables.methods, requested_margin)
-    prespecified = compare_primary(joined_tables.values, method, joined_tables.contrasts)
-    return (
-        pd.concat([prespecified, exploratory], ignore_index=True)
-        if len(prespecified)
-        else exploratory
     )

@@ -26,6 +26,9 @@ from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import interpolate_linearly, sample_volume
 from bids_sr.spatial.transforms import apply_matrix, voxel_centers
 
+# errors of damaged images and transforms (NiBabel and ANTs)
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
+
 
 @frozen
 class Target:
@@ -78,38 +81,6 @@ def load_target(space: str) -> Target:
     )
 
 
-def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
-    """Interpolate an image linearly at points (N, 3; RAS mm).
-
-    Values are 0 at points more than half a voxel beyond the outermost voxel centers.
-
-    Parameters
-    ----------
-    data : Array
-        Image (x, y, z).
-    affine : Array
-        Affine of the image (4, 4).
-    points : Array
-        Points (N, 3) in RAS mm.
-    """
-    from scipy import ndimage
-
-    indices = apply_matrix(np.linalg.inv(affine), points).T
-    limits = np.array(data.shape)[:, None] - 0.5
-    outside = ((indices < -0.5) | (indices > limits)).any(axis=0)
-    values = ndimage.map_coordinates(data, indices, order=1, mode="nearest", output=np.float32)
-    values[outside] = 0
-    return values
-
-
-# errors of damaged images and transforms (NiBabel and ANTs)
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
-
-
-class UnusableMapError(ValueError):
-    """Error that the map of a participant cannot be used; the message is the reason."""
-
-
 @frozen
 class RunSampling:
     """Positions of template voxels in a run or its stored maps, and the scale of the effects.
@@ -127,6 +98,214 @@ class RunSampling:
     points: Array | None
     inside: Array
     scale: float
+
+
+@frozen
+class SampledMaps:
+    """Effects of a run or participant at the n selected template voxels.
+
+    `effects` are (n,) in percent of the mean brain signal, by map. The sign of contrasts that the
+    participant level stored with the opposite sign is turned. `inside` are voxels (n,) inside the
+    brain and with a value in all of these maps, by contrast. `unusable` has a reason by map that
+    cannot be used, and `files` the files that were read, by map.
+    """
+
+    effects: Mapping[MapKey, Array]
+    inside: Mapping[str, Array]
+    unusable: Mapping[MapKey, str]
+    files: Mapping[MapKey, tuple[Path, ...]]
+
+
+@frozen
+class ParticipantSampling:
+    """Sampling of a participant's maps at template voxels.
+
+    `combined` is the sampling of the stored maps of all runs; None if no such map is used. `runs`
+    are empty if all requested maps of all runs are stored.
+    """
+
+    combined: RunSampling | None
+    runs: Sequence[RunSampling]
+
+    def sample(self, keys: Sequence[MapKey]) -> SampledMaps:
+        """Return the effects of the participant by map.
+
+        They are read from the stored map of all runs, or computed from the runs in the same way.
+        Maps that the participant does not have are absent.
+        """
+        parts = []
+        remaining = list(keys)
+        if self.combined is not None:
+            stored = self.combined.run.map_keys()
+            parts.append(_sample_run(self.combined, [key for key in keys if key in stored]))
+            remaining = [key for key in keys if key not in stored]
+        if self.runs and remaining:
+            parts.append(_combine_runs([_sample_run(run, remaining) for run in self.runs]))
+        contrasts = {contrast for part in parts for contrast in part.inside}
+        return SampledMaps(
+            effects={key: values for part in parts for key, values in part.effects.items()},
+            inside={
+                contrast: np.logical_and.reduce(
+                    [part.inside[contrast] for part in parts if contrast in part.inside]
+                )
+                for contrast in contrasts
+            },
+            unusable={key: reason for part in parts for key, reason in part.unusable.items()},
+            files={key: paths for part in parts for key, paths in part.files.items()},
+        )
+
+
+class UnusableMapError(ValueError):
+    """Error that the map of a participant cannot be used; the message is the reason."""
+
+
+def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
+    """Return the effects of a run at the template voxels; each file is read once.
+
+    Maps that the run does not have are absent.
+    """
+    run = sampling.run
+    effects: dict[MapKey, Array] = {}
+    inside: dict[str, Array] = {}
+    unusable: dict[MapKey, str] = {}
+    files: dict[MapKey, tuple[Path, ...]] = {}
+    grids: dict[tuple[tuple[int, ...], bytes], dict[MapKey, Array]] = {}
+    for key in (key for key in keys if key in run.map_keys()):
+        path = run.find_file(key, sampling.target.space)
+        try:
+            values = _load_template_map(sampling, key)
+            if values is not None:
+                effects[key] = values
+            else:
+                path = run.find_file(key, "")
+                data, affine = _load_map(path)
+                grids.setdefault((data.shape, affine.tobytes()), {})[key] = data
+        except UnusableMapError as error:
+            unusable[key] = str(error)
+        files[key] = (path,)
+    for (_, affine_bytes), maps in grids.items():
+        affine = np.frombuffer(affine_bytes).reshape(4, 4)
+        indices = apply_matrix(np.linalg.inv(affine), cast(Array, sampling.points)).T
+        values = interpolate_linearly(np.stack([*maps.values()], axis=-1), indices)
+        effects |= zip(maps, values.T, strict=True)
+        if run.is_combined:
+            # Stored maps of all runs are 0 in voxels that some runs do not contain. Interpolated
+            # values are mixtures there, so that the nearest voxel decides. The voxels are the same
+            # for all series.
+            data_by_contrast = {key[0]: data for key, data in reversed(maps.items())}
+            for contrast, data in data_by_contrast.items():
+                nearest = _sample_nearest(data, indices)
+                inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
+    for key, values in effects.items():
+        sign = -1 if key[0] in run.negated else 1
+        effects[key] = scaled_values = values * np.float32(sign * sampling.scale)
+        inside[key[0]] = inside.get(key[0], sampling.inside) & (scaled_values != 0)
+    return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
+
+
+def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
+    """Return the values (n,) of a stored map in template space, or None if it cannot be used.
+
+    A map on another grid is only interpolated if it cannot be resampled from boldref space.
+    """
+    target, run = sampling.target, sampling.run
+    path = run.map_file(key, target.space)
+    if path is None:
+        return None
+    data, affine = _load_map(path)
+    if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
+        return data[target.mask][sampling.selection]
+    if sampling.points is None or run.map_file(key) is None:
+        return sample_at_points(data, affine, target.points[sampling.selection])
+    return None
+
+
+def _load_map(path: Path) -> tuple[Array, Array]:
+    """Return the values and the affine of a map.
+
+    Raises
+    ------
+    UnusableMapError
+        If the file is damaged, contains NaN or infinite values, or is not a 3D image.
+    """
+    try:
+        data, affine = load_image(path)
+    except _READ_ERRORS as error:
+        raise UnusableMapError(f"the map is damaged. {error}") from error
+    if data.ndim != 3:
+        raise UnusableMapError(f"{path}: the map has {data.ndim} axes; expected 3")
+    return data, affine
+
+
+def _combine_runs(runs: Sequence[SampledMaps]) -> SampledMaps:
+    """Combine the effects of runs with equal weights, as in a stored map of all runs.
+
+    A map that cannot be used in one run cannot be used for the participant.
+    """
+    unusable = {key: reason for run in reversed(runs) for key, reason in run.unusable.items()}
+    keys = {key: None for run in runs for key in run.effects if key not in unusable}
+    contrasts = {key[0] for key in keys}
+    return SampledMaps(
+        effects={
+            key: _average([run.effects[key] for run in runs if key in run.effects]) for key in keys
+        },
+        inside={
+            contrast: np.logical_and.reduce(
+                [run.inside[contrast] for run in runs if contrast in run.inside]
+            )
+            for contrast in contrasts
+        },
+        unusable=unusable,
+        files={
+            key: tuple(path for run in runs for path in run.files.get(key, ()))
+            for key in (*keys, *unusable)
+        },
+    )
+
+
+def _average(effects: Sequence[Array]) -> Array:
+    """Average the effects (n,) of runs."""
+    if len(effects) == 1:
+        return effects[0]
+    # With equal weights, variances would only select voxels. The brain masks already select them,
+    # so that all variances can be set to 1.
+    unit_variance = np.ones_like(effects[0])
+    runs = [RunEstimate(effect=effect, variance=unit_variance, dof=1.0) for effect in effects]
+    return combine_estimates(runs, shared=1.0).effect
+
+
+def prepare_participant_sampling(
+    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
+) -> ParticipantSampling:
+    """Prepare the sampling of a participant's maps at template voxels.
+
+    Runs are only sampled if a map of `keys` is not stored for all runs together.
+
+    Parameters
+    ----------
+    participant : ParticipantMaps
+        Maps of the participant.
+    selection : Array
+        Selected voxels of the target's mask, (N,) boolean.
+    keys : Sequence[MapKey]
+        Contrast, series, FWHM (mm) and statistic of each map.
+
+    Raises
+    ------
+    UnusableMapError
+        See `prepare_run_sampling`.
+    """
+    samplings = [
+        prepare_run_sampling(source, target, selection)
+        for source in participant.select_sources(keys)
+    ]
+    combined = next((sampling for sampling in samplings if sampling.run.is_combined), None)
+    runs = [sampling for sampling in samplings if not sampling.run.is_combined]
+    if runs and len({run.session for run in participant.runs}) == 1:
+        # As in stored maps of all runs, runs of one session are combined at the scale of the first
+        # run, and the combined map is then scaled to percent of the first run.
+        runs = [runs[0], *(_scale_to_first(runs[0], sampling) for sampling in runs[1:])]
+    return ParticipantSampling(combined=combined, runs=runs)
 
 
 def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunSampling:
@@ -176,100 +355,6 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     )
 
 
-@frozen
-class SampledMaps:
-    """Effects of a run or participant at the n selected template voxels.
-
-    `effects` are (n,) in percent of the mean brain signal, by map. The sign of contrasts that the
-    participant level stored with the opposite sign is turned. `inside` are voxels (n,) inside the
-    brain and with a value in all of these maps, by contrast. `unusable` has a reason by map that
-    cannot be used, and `files` the files that were read, by map.
-    """
-
-    effects: Mapping[MapKey, Array]
-    inside: Mapping[str, Array]
-    unusable: Mapping[MapKey, str]
-    files: Mapping[MapKey, tuple[Path, ...]]
-
-
-def _load_map(path: Path) -> tuple[Array, Array]:
-    """Return the values and the affine of a map.
-
-    Raises
-    ------
-    UnusableMapError
-        If the file is damaged, contains NaN or infinite values, or is not a 3D image.
-    """
-    try:
-        data, affine = load_image(path)
-    except _READ_ERRORS as error:
-        raise UnusableMapError(f"the map is damaged. {error}") from error
-    if data.ndim != 3:
-        raise UnusableMapError(f"{path}: the map has {data.ndim} axes; expected 3")
-    return data, affine
-
-
-def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
-    """Return the values (n,) of a stored map in template space, or None if it cannot be used.
-
-    A map on another grid is only interpolated if it cannot be resampled from boldref space.
-    """
-    target, run = sampling.target, sampling.run
-    path = run.map_file(key, target.space)
-    if path is None:
-        return None
-    data, affine = _load_map(path)
-    if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
-        return data[target.mask][sampling.selection]
-    if sampling.points is None or run.map_file(key) is None:
-        return sample_at_points(data, affine, target.points[sampling.selection])
-    return None
-
-
-def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
-    """Return the effects of a run at the template voxels; each file is read once.
-
-    Maps that the run does not have are absent.
-    """
-    run = sampling.run
-    effects: dict[MapKey, Array] = {}
-    inside: dict[str, Array] = {}
-    unusable: dict[MapKey, str] = {}
-    files: dict[MapKey, tuple[Path, ...]] = {}
-    grids: dict[tuple[tuple[int, ...], bytes], dict[MapKey, Array]] = {}
-    for key in (key for key in keys if key in run.map_keys()):
-        path = run.find_file(key, sampling.target.space)
-        try:
-            values = _load_template_map(sampling, key)
-            if values is not None:
-                effects[key] = values
-            else:
-                path = run.find_file(key, "")
-                data, affine = _load_map(path)
-                grids.setdefault((data.shape, affine.tobytes()), {})[key] = data
-        except UnusableMapError as error:
-            unusable[key] = str(error)
-        files[key] = (path,)
-    for (_, affine_bytes), maps in grids.items():
-        affine = np.frombuffer(affine_bytes).reshape(4, 4)
-        indices = apply_matrix(np.linalg.inv(affine), cast(Array, sampling.points)).T
-        values = interpolate_linearly(np.stack([*maps.values()], axis=-1), indices)
-        effects |= zip(maps, values.T, strict=True)
-        if run.is_combined:
-            # Stored maps of all runs are 0 in voxels that some runs do not contain. Interpolated
-            # values are mixtures there, so that the nearest voxel decides. The voxels are the same
-            # for all series.
-            data_by_contrast = {key[0]: data for key, data in reversed(maps.items())}
-            for contrast, data in data_by_contrast.items():
-                nearest = _sample_nearest(data, indices)
-                inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
-    for key, values in effects.items():
-        sign = -1 if key[0] in run.negated else 1
-        effects[key] = scaled_values = values * np.float32(sign * sampling.scale)
-        inside[key[0]] = inside.get(key[0], sampling.inside) & (scaled_values != 0)
-    return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
-
-
 def _sample_nearest(data: Array, indices: Array) -> Array:
     """Return the values of the nearest voxels at voxel coordinates (3, n); 0 outside."""
     nearest = np.floor(indices + 0.5).astype(np.intp)
@@ -278,116 +363,6 @@ def _sample_nearest(data: Array, indices: Array) -> Array:
     values = data[tuple(np.clip(nearest, 0, limits - 1))]
     values[outside] = 0
     return values
-
-
-def _combine_runs(runs: Sequence[SampledMaps]) -> SampledMaps:
-    """Combine the effects of runs with equal weights, as in a stored map of all runs.
-
-    A map that cannot be used in one run cannot be used for the participant.
-    """
-    unusable = {key: reason for run in reversed(runs) for key, reason in run.unusable.items()}
-    keys = {key: None for run in runs for key in run.effects if key not in unusable}
-    contrasts = {key[0] for key in keys}
-    return SampledMaps(
-        effects={
-            key: _average([run.effects[key] for run in runs if key in run.effects]) for key in keys
-        },
-        inside={
-            contrast: np.logical_and.reduce(
-                [run.inside[contrast] for run in runs if contrast in run.inside]
-            )
-            for contrast in contrasts
-        },
-        unusable=unusable,
-        files={
-            key: tuple(path for run in runs for path in run.files.get(key, ()))
-            for key in (*keys, *unusable)
-        },
-    )
-
-
-def _average(effects: Sequence[Array]) -> Array:
-    """Average the effects (n,) of runs."""
-    if len(effects) == 1:
-        return effects[0]
-    # With equal weights, variances would only select voxels. The brain masks already select them,
-    # so that all variances can be set to 1.
-    unit_variance = np.ones_like(effects[0])
-    runs = [RunEstimate(effect=effect, variance=unit_variance, dof=1.0) for effect in effects]
-    return combine_estimates(runs, shared=1.0).effect
-
-
-@frozen
-class ParticipantSampling:
-    """Sampling of a participant's maps at template voxels.
-
-    `combined` is the sampling of the stored maps of all runs; None if no such map is used. `runs`
-    are empty if all requested maps of all runs are stored.
-    """
-
-    combined: RunSampling | None
-    runs: Sequence[RunSampling]
-
-    def sample(self, keys: Sequence[MapKey]) -> SampledMaps:
-        """Return the effects of the participant by map.
-
-        They are read from the stored map of all runs, or computed from the runs in the same way.
-        Maps that the participant does not have are absent.
-        """
-        parts = []
-        remaining = list(keys)
-        if self.combined is not None:
-            stored = self.combined.run.map_keys()
-            parts.append(_sample_run(self.combined, [key for key in keys if key in stored]))
-            remaining = [key for key in keys if key not in stored]
-        if self.runs and remaining:
-            parts.append(_combine_runs([_sample_run(run, remaining) for run in self.runs]))
-        contrasts = {contrast for part in parts for contrast in part.inside}
-        return SampledMaps(
-            effects={key: values for part in parts for key, values in part.effects.items()},
-            inside={
-                contrast: np.logical_and.reduce(
-                    [part.inside[contrast] for part in parts if contrast in part.inside]
-                )
-                for contrast in contrasts
-            },
-            unusable={key: reason for part in parts for key, reason in part.unusable.items()},
-            files={key: paths for part in parts for key, paths in part.files.items()},
-        )
-
-
-def prepare_participant_sampling(
-    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
-) -> ParticipantSampling:
-    """Prepare the sampling of a participant's maps at template voxels.
-
-    Runs are only sampled if a map of `keys` is not stored for all runs together.
-
-    Parameters
-    ----------
-    participant : ParticipantMaps
-        Maps of the participant.
-    selection : Array
-        Selected voxels of the target's mask, (N,) boolean.
-    keys : Sequence[MapKey]
-        Contrast, series, FWHM (mm) and statistic of each map.
-
-    Raises
-    ------
-    UnusableMapError
-        See `prepare_run_sampling`.
-    """
-    samplings = [
-        prepare_run_sampling(source, target, selection)
-        for source in participant.select_sources(keys)
-    ]
-    combined = next((sampling for sampling in samplings if sampling.run.is_combined), None)
-    runs = [sampling for sampling in samplings if not sampling.run.is_combined]
-    if runs and len({run.session for run in participant.runs}) == 1:
-        # As in stored maps of all runs, runs of one session are combined at the scale of the first
-        # run, and the combined map is then scaled to percent of the first run.
-        runs = [runs[0], *(_scale_to_first(runs[0], sampling) for sampling in runs[1:])]
-    return ParticipantSampling(combined=combined, runs=runs)
 
 
 def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
@@ -404,3 +379,27 @@ def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
     ]
     ratio = signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
     return replace(sampling, scale=first.scale / ratio)
+
+
+def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
+    """Interpolate an image linearly at points (N, 3; RAS mm).
+
+    Values are 0 at points more than half a voxel beyond the outermost voxel centers.
+
+    Parameters
+    ----------
+    data : Array
+        Image (x, y, z).
+    affine : Array
+        Affine of the image (4, 4).
+    points : Array
+        Points (N, 3) in RAS mm.
+    """
+    from scipy import ndimage
+
+    indices = apply_matrix(np.linalg.inv(affine), points).T
+    limits = np.array(data.shape)[:, None] - 0.5
+    outside = ((indices < -0.5) | (indices > limits)).any(axis=0)
+    values = ndimage.map_coordinates(data, indices, order=1, mode="nearest", output=np.float32)
+    values[outside] = 0
+    return values

@@ -55,67 +55,6 @@ class TableError(ValueError):
     """
 
 
-class _LineLabel(NamedTuple):
-    """Parsed label of a line: the cells before its value.
-
-    `number` is the number of the key in `_ParsedTables.keys`, None if the value is not compared;
-    `reported_value` is None if no value is reported. `evidence_contrast` is the contrast of a
-    run's evidence; "" in lines that do not record it.
-    """
-
-    series: str
-    statistic: str
-    number: int | None
-    is_quarter: bool
-    reported_value: float | None
-    evidence_contrast: str
-
-
-class _TableLine(NamedTuple):
-    """Value of a line, and the width of its interval (NaN if there is no interval)."""
-
-    label: _LineLabel
-    value: float
-    width: float
-
-
-@dataclass(slots=True)
-class _ParsedTables:
-    """Labels of lines that were already parsed, because most lines differ only in their numbers.
-
-    `labels` are by task, variant and table, and by the text before the value. Keys of values are
-    numbered, because looking up a number is faster than looking up a key.
-    """
-
-    labels: dict[tuple[str, ...], dict[str, _LineLabel]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
-    keys: dict[_ValueKey, int] = field(default_factory=dict)
-
-    def all_labels(self) -> list[_LineLabel]:
-        """Return the labels of all tables."""
-        return [label for labels in self.labels.values() for label in labels.values()]
-
-
-class _TableContents(NamedTuple):
-    """Names of all series of a table, and lines whose values are compared or may be reported."""
-
-    series: dict[str, None]
-    lines: list[_TableLine]
-
-
-class _RunContents(NamedTuple):
-    """Contents of all tables of one run.
-
-    `series` are the names of all series, `reported` the labels of reported values, and `compared`
-    the values of the series that were applied.
-    """
-
-    series: list[str]
-    reported: list[_LineLabel]
-    compared: list[_TableLine]
-
-
 @frozen
 class JoinedTables:
     """Combined contents of the tables of all participants.
@@ -144,6 +83,40 @@ def rank_question(
     if contrast in known_contrasts:
         return 0, known_contrasts.index(contrast)
     return 1, rank_contrast(contrast)
+
+
+class _LineLabel(NamedTuple):
+    """Parsed label of a line: the cells before its value.
+
+    `number` is the number of the key in `_ParsedTables.keys`, None if the value is not compared;
+    `reported_value` is None if no value is reported. `evidence_contrast` is the contrast of a
+    run's evidence; "" in lines that do not record it.
+    """
+
+    series: str
+    statistic: str
+    number: int | None
+    is_quarter: bool
+    reported_value: float | None
+    evidence_contrast: str
+
+
+@dataclass(slots=True)
+class _ParsedTables:
+    """Labels of lines that were already parsed, because most lines differ only in their numbers.
+
+    `labels` are by task, variant and table, and by the text before the value. Keys of values are
+    numbered, because looking up a number is faster than looking up a key.
+    """
+
+    labels: dict[tuple[str, ...], dict[str, _LineLabel]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    keys: dict[_ValueKey, int] = field(default_factory=dict)
+
+    def all_labels(self) -> list[_LineLabel]:
+        """Return the labels of all tables."""
+        return [label for labels in self.labels.values() for label in labels.values()]
 
 
 def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
@@ -209,14 +182,24 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
     )
 
 
-def _find_evidence_contrasts(parsed: _ParsedTables) -> EvidenceContrasts:
-    """Return the contrasts of the runs' evidence by task and variant, `all` first."""
-    contrasts: dict[tuple[str, str], dict[str, None]] = {}
-    for (task, variant, _), labels in parsed.labels.items():
-        for label in labels.values():
-            if label.evidence_contrast:
-                contrasts.setdefault((task, variant), {})[label.evidence_contrast] = None
-    return {key: sorted(names, key=rank_contrast) for key, names in contrasts.items()}
+class _TableLine(NamedTuple):
+    """Value of a line, and the width of its interval (NaN if there is no interval)."""
+
+    label: _LineLabel
+    value: float
+    width: float
+
+
+class _RunContents(NamedTuple):
+    """Contents of all tables of one run.
+
+    `series` are the names of all series, `reported` the labels of reported values, and `compared`
+    the values of the series that were applied.
+    """
+
+    series: list[str]
+    reported: list[_LineLabel]
+    compared: list[_TableLine]
 
 
 def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _RunContents:
@@ -240,12 +223,11 @@ def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _
     return _RunContents(series=series_names, reported=reported, compared=compared)
 
 
-def _is_compared(label: _LineLabel, *, at_rest: bool) -> bool:
-    """Return whether a value is compared.
+class _TableContents(NamedTuple):
+    """Names of all series of a table, and lines whose values are compared or may be reported."""
 
-    The paper defines region sizes for pairs of conditions, not for pairs of seeds (`at_rest`).
-    """
-    return label.number is not None and not (at_rest and label.is_quarter)
+    series: dict[str, None]
+    lines: list[_TableLine]
 
 
 def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableContents:
@@ -330,6 +312,14 @@ def _parse_number(cell: str) -> float:
     return math.nan if cell == MISSING else float(cell)
 
 
+def _is_compared(label: _LineLabel, *, at_rest: bool) -> bool:
+    """Return whether a value is compared.
+
+    The paper defines region sizes for pairs of conditions, not for pairs of seeds (`at_rest`).
+    """
+    return label.number is not None and not (at_rest and label.is_quarter)
+
+
 def _combine_runs(runs: Sequence[tuple[float, float]]) -> float:
     """Combine the values of runs, each with the width of its interval, with fixed effects.
 
@@ -344,12 +334,14 @@ def _combine_runs(runs: Sequence[tuple[float, float]]) -> float:
     return total / sum(weights)
 
 
-def participant_columns(values: pd.DataFrame) -> pd.DataFrame:
-    """Return only the columns of participants from a frame like `JoinedTables.values`.
-
-    Missing values are NaN, undefined values are infinite.
-    """
-    return values.drop(columns=[*QUESTION, "series"])
+def _find_evidence_contrasts(parsed: _ParsedTables) -> EvidenceContrasts:
+    """Return the contrasts of the runs' evidence by task and variant, `all` first."""
+    contrasts: dict[tuple[str, str], dict[str, None]] = {}
+    for (task, variant, _), labels in parsed.labels.items():
+        for label in labels.values():
+            if label.evidence_contrast:
+                contrasts.setdefault((task, variant), {})[label.evidence_contrast] = None
+    return {key: sorted(names, key=rank_contrast) for key, names in contrasts.items()}
 
 
 def participants_by_series(values: pd.DataFrame) -> pd.DataFrame:
@@ -359,6 +351,14 @@ def participants_by_series(values: pd.DataFrame) -> pd.DataFrame:
     infinite.
     """
     return participant_columns(values).set_axis(list(values["series"])).T.dropna(how="all")
+
+
+def participant_columns(values: pd.DataFrame) -> pd.DataFrame:
+    """Return only the columns of participants from a frame like `JoinedTables.values`.
+
+    Missing values are NaN, undefined values are infinite.
+    """
+    return values.drop(columns=[*QUESTION, "series"])
 
 
 def question_rows(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:

@@ -159,53 +159,21 @@ def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
     return {name: pair for name, pair in pairs.items() if name in available}
 
 
-def context_text(question: ComparisonRow) -> str:
-    """Return task, region, contrast and smoothing of a question as text."""
-    special_texts = {MISSING: "", "all": "all conditions"}
-    contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = (
-        f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel"
-        if question.fwhm_mm
-        else "not smoothed"
-    )
-    phrases = [task_text(question), region_text(question.region), contrast, smoothing]
-    return ", ".join(filter(None, phrases))
-
-
-def task_text(question: ComparisonRow) -> str:
-    """Return the task (and the variant of its files) of a question as text."""
-    variant = [] if question.variant == MISSING else [question.variant]
-    return ", ".join([f"task {question.task}", *variant])
-
-
-def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
-    """Return a difference with its interval as text."""
-    return estimate(row.difference, row.lower, row.upper, form)
-
-
-def _p_text(value: float) -> str:
-    return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
-
-
-def _predicate(decision: str) -> str:
-    """Return the predicate of a decision, which is followed by the reference."""
-    return DECISIONS[decision][2]
-
-
-def _references_text(rows: Iterable[ComparisonRow]) -> str:
-    """Return the references of comparisons as a list in a sentence."""
-    return enumerate_unique(series_text(row.minus) for row in rows)
-
-
-def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
-    """Return the comparisons with references of some roles; by default, all but placebos."""
-    return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
-
-
-def _smallest_difference_text(rows: Sequence[ComparisonRow]) -> str:
-    """Return the smallest of several differences as text, with *at least* if there are several."""
-    prefix = "at least " if len(rows) > 1 else ""
-    return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
+def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
+    """Return a finding as one sentence in plain text."""
+    compared = _select_rows(finding)
+    groups = {
+        decision: [row for row in compared if row.word == decision] for decision in DECISIONS
+    }
+    clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
+    result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
+    sentences = [f"{_subject_text(finding)}: {result}."]
+    if clauses and finding[0].kind == SIZE:
+        sentences.append("A smaller region or overlap is not necessarily an improvement.")
+    notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
+    if notes:
+        sentences.append(f"{capitalize('; '.join(sorted(notes)))}.")
+    return " ".join(sentences)
 
 
 def _describe_decision(decision: str, rows: Sequence[ComparisonRow]) -> str:
@@ -254,40 +222,10 @@ def _interval_sign(row: ComparisonRow) -> int:
     return -1 if row.upper < 0 else 0
 
 
-def question_text(row: ComparisonRow) -> str:
-    """Return the measured quantity, and the reference if it is known, as text."""
-    return " ".join(filter(None, [measure_text(row), reference_phrase(row)]))
-
-
-def title_text(row: ComparisonRow) -> str:
-    """Return the measured quantity with task, region, contrast and smoothing as a title.
-
-    The first letter is a capital.
-    """
-    return f"{capitalize(question_text(row))}, {context_text(row)}"
-
-
-def _subject_text(finding: Sequence[ComparisonRow]) -> str:
-    """Return the beginning of a sentence on a finding: title and number of participants."""
-    n_participants = max((row.n for row in _select_rows(finding)), default=0)
-    return f"{title_text(finding[0])}, n = {n_participants}"
-
-
-def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
-    """Return a finding as one sentence in plain text."""
-    compared = _select_rows(finding)
-    groups = {
-        decision: [row for row in compared if row.word == decision] for decision in DECISIONS
-    }
-    clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
-    result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
-    sentences = [f"{_subject_text(finding)}: {result}."]
-    if clauses and finding[0].kind == SIZE:
-        sentences.append("A smaller region or overlap is not necessarily an improvement.")
-    notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
-    if notes:
-        sentences.append(f"{capitalize('; '.join(sorted(notes)))}.")
-    return " ".join(sentences)
+def _smallest_difference_text(rows: Sequence[ComparisonRow]) -> str:
+    """Return the smallest of several differences as text, with *at least* if there are several."""
+    prefix = "at least " if len(rows) > 1 else ""
+    return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
 def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
@@ -306,6 +244,20 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
     return (
         f"{_subject_text(finding)}: {finding[0].series} {'; '.join(phrases)}." if phrases else ""
     )
+
+
+def _subject_text(finding: Sequence[ComparisonRow]) -> str:
+    """Return the beginning of a sentence on a finding: title and number of participants."""
+    n_participants = max((row.n for row in _select_rows(finding)), default=0)
+    return f"{title_text(finding[0])}, n = {n_participants}"
+
+
+def title_text(row: ComparisonRow) -> str:
+    """Return the measured quantity with task, region, contrast and smoothing as a title.
+
+    The first letter is a capital.
+    """
+    return f"{capitalize(question_text(row))}, {context_text(row)}"
 
 
 def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
@@ -358,6 +310,11 @@ def _claim_text(finding: Sequence[ComparisonRow]) -> str:
     return "; ".join(filter(None, [baseline_text, " and ".join(method_texts)])) + "."
 
 
+def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
+    """Return the comparisons with references of some roles; by default, all but placebos."""
+    return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
+
+
 def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
     """Return whether a method is better than all, some or none of its baselines, as text.
 
@@ -393,35 +350,232 @@ def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRo
     return f"{method} {_predicate(UNDECIDED)} any baseline"
 
 
+def _references_text(rows: Iterable[ComparisonRow]) -> str:
+    """Return the references of comparisons as a list in a sentence."""
+    return enumerate_unique(series_text(row.minus) for row in rows)
+
+
 def _attainable_note(row: ComparisonRow) -> str:
     """Explain why a comparison could not be significant, "" if it could."""
     return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
 
-def not_assessed_reason(
-    task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str
-) -> str:
-    """Explain a missing primary comparison.
+def question_text(row: ComparisonRow) -> str:
+    """Return the measured quantity, and the reference if it is known, as text."""
+    return " ".join(filter(None, [measure_text(row), reference_phrase(row)]))
 
-    Possible reasons are missing or uninformative references, and missing values of the method.
-    For the parameters, see `not_assessed_text`.
+
+def group_answer_html(
+    comparisons: pd.DataFrame,
+    tasks: Mapping[str, Mapping[str, int]],
+    sentences: Mapping[str, str] | None = None,
+    tested: Mapping[str, str] | None = None,
+) -> Markup:
+    """Render the answer per task: a sentence, three numbers and their basis.
+
+    Tasks without a primary comparison have a sentence with the reason.
+
+    Parameters
+    ----------
+    comparisons : pd.DataFrame
+        All comparisons.
+    tasks : Mapping[str, Mapping[str, int]]
+        Number of runs of each participant, by task; if empty, only tasks with a primary comparison
+        are shown.
+    sentences : Mapping[str, str], optional
+        Sentence on the missing primary comparison by task (`not_assessed_text`). By default, the
+        sentence says that there are no reference data.
+    tested : Mapping[str, str], optional
+        Sentence on the test at half the resolution by task (`tested_detail_text`).
     """
-    task_values = values[(values["task"] == task) & is_primary_metric(values)]
-    unapplied = (
-        (reported["statistic"] == APPLIED)
-        & (reported["series"] == method)
-        & (reported["task"] == task)
+    primary = (
+        list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
-    if task_values.empty:
-        return _NO_DATA
-    if not np.isfinite(participant_columns(task_values)).any(axis=None):
-        return "the reference data have no reproducible detail beyond the acquired resolution"
-    if n_unapplied := unapplied.sum():
-        run_text = f"in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
-        return f"{method} was not applied {run_text} (it was zero filled)"
-    if method not in set(task_values["series"]):
-        return f"{method} was not run"
-    return f"{method} has no defined values in the whole brain"
+    answers = [_answer_html(row, tasks.get(row.task, {})) for row in primary]
+    assessed_tasks = {row.task for row in primary}
+    unassessed_tasks = [task for task in tasks if task not in assessed_tasks]
+    if not primary and not unassessed_tasks:
+        unassessed_tasks = [""]
+    tasks_by_sentence: dict[str, list[str]] = {}
+    for task in unassessed_tasks:
+        sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
+        tasks_by_sentence.setdefault(sentence, []).append(task)
+    answers += [
+        _missing_answer_html(sentence, sentence_tasks, tested or {}, is_only_task=len(tasks) < 2)
+        for sentence, sentence_tasks in tasks_by_sentence.items()
+    ]
+    return join(answers)
+
+
+def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
+    """Return a primary comparison as a sentence and numbers.
+
+    `run_counts` is the number of runs of all participants with the task.
+    """
+    without_value = add_counts(
+        (item for item in run_counts.items() if item[0] not in row.participants), "runs"
+    )
+    evidence = [capitalize(f"compared {reference_phrase(row)}")]
+    if without_value:
+        evidence.append(f"Without a value: {', '.join(without_value)}")
+    return render(
+        "group_answer",
+        f"{context_text(row)} · n = {row.n}",
+        *MARKS[primary_status(row)],
+        _primary_sentence(row),
+        ". ".join(evidence),
+        _primary_numbers(row),
+    )
+
+
+def context_text(question: ComparisonRow) -> str:
+    """Return task, region, contrast and smoothing of a question as text."""
+    special_texts = {MISSING: "", "all": "all conditions"}
+    contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
+    smoothing = (
+        f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel"
+        if question.fwhm_mm
+        else "not smoothed"
+    )
+    phrases = [task_text(question), region_text(question.region), contrast, smoothing]
+    return ", ".join(filter(None, phrases))
+
+
+def _primary_sentence(row: ComparisonRow) -> str:
+    """Return the result of a primary comparison in plain text.
+
+    The sentences contain the difference, its interval, and the number of participants with a gain.
+    """
+    if row.n < 2:
+        return (
+            f"Accuracy was assessed in {row.n} participant, which is too few for a test across"
+            f" participants ({task_text(row)})."
+        )
+    level = f"{100 * min(row.level, 1 - ALPHA):.0f} % interval across participants"
+    corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
+    return (
+        f"{_primary_result_text(row)}. The difference in {measure_text(row)} is"
+        f" {difference_text(row, '+.3f')} ({level}) and is positive in {row.n_above} of {row.n}"
+        f" participants ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified"
+        f" comparison, {corrected})."
+    )
+
+
+def task_text(question: ComparisonRow) -> str:
+    """Return the task (and the variant of its files) of a question as text."""
+    variant = [] if question.variant == MISSING else [question.variant]
+    return ", ".join([f"task {question.task}", *variant])
+
+
+def _primary_result_text(row: ComparisonRow) -> str:
+    """Return whether the method is more accurate than the reference series, as a clause."""
+    if primary_status(row) == "more accurate":
+        return (
+            f"With respect to fine detail, the {row.series} map is more accurate than every"
+            " reference series of the participant"
+        )
+    if row.word == SIGNIFICANT_WORDS[1]:
+        return (
+            f"The explained variance is higher for {row.series} than for every reference series"
+            " of the participant, but does not differ from 0"
+        )
+    is_below_strongest = BELOW_STRONGEST_NOTE in row.note
+    predicate = "is not more accurate than" if is_below_strongest else _predicate(UNDECIDED)
+    return (
+        f"With respect to fine detail, the {row.series} map {predicate} the strongest reference"
+        " series of the participant"
+    )
+
+
+def primary_status(row: ComparisonRow) -> str:
+    """Return the status of a primary comparison.
+
+    The status is *more accurate*, *not more accurate* or *not assessed*.
+    """
+    if row.n < 2:
+        return "not assessed"
+    if row.word == SIGNIFICANT_WORDS[1] and row.lower_of_series > 0:
+        return "more accurate"
+    return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
+
+
+def _predicate(decision: str) -> str:
+    """Return the predicate of a decision, which is followed by the reference."""
+    return DECISIONS[decision][2]
+
+
+def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
+    """Return a difference with its interval as text."""
+    return estimate(row.difference, row.lower, row.upper, form)
+
+
+def _p_text(value: float) -> str:
+    return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
+
+
+def _primary_numbers(row: ComparisonRow) -> list[Card]:
+    """Return cards with the difference, participants with a gain, and participants needed."""
+    median_series, median_reference = (
+        number(median, ".3f") for median in (row.median_series, row.median_minus)
+    )
+    cards = [
+        Card(
+            value=number(row.difference, "+.3f"),
+            facts=(f"median {median_series}, strongest reference {median_reference}",),
+            label=f"{row.series} minus the strongest reference series of the participant,"
+            f" {measure_text(row)}",
+        ),
+        Card(
+            value=f"{row.n_above} of {row.n}",
+            label="participants with a higher value than in their strongest reference series",
+            facts=(
+                row.note
+                or "all baselines, denoising controls and simple arithmetic are reference series",
+            ),
+        ),
+    ]
+    if row.n > 1:
+        note = (
+            "under the assumption of the observed effect; this number is uncertain for few"
+            " participants"
+        )
+        value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
+        if value == MISSING:
+            note = (
+                "a gain could not be detected with any number of participants under the"
+                " assumption of the observed effect"
+            )
+        cards.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
+    return cards
+
+
+def _missing_answer_html(
+    sentence: str, tasks: Sequence[str], tested: Mapping[str, str], *, is_only_task: bool
+) -> Markup:
+    """Return the answer for tasks without a primary comparison for the same reason.
+
+    Parameters
+    ----------
+    sentence : str
+        Sentence with the reason, without a final period.
+    tasks : Sequence[str]
+        Labels of the tasks.
+    tested : Mapping[str, str]
+        Sentence on the test at half the resolution by task.
+    is_only_task : bool
+        Whether the group has no other task, so that the label is not shown.
+    """
+    task_note = "" if is_only_task else f" (task {', '.join(tasks)})"
+    evidence = ". ".join(filter(None, [tested.get(task, "") for task in tasks]))
+    return render(
+        "group_answer",
+        "",
+        *MARKS["not assessed"],
+        f"{sentence}{task_note}.",
+        evidence
+        or "If a self-test was possible, its results are shown in the participant reports",
+        [],
+    )
 
 
 def not_assessed_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str) -> str:
@@ -452,6 +606,32 @@ def not_assessed_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, m
         f"The accuracy of {method}, the prespecified method, was not assessed: {reason}. For"
         f" {enumerate_unique(alternatives)}, see the section Exploratory comparisons"
     )
+
+
+def not_assessed_reason(
+    task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str
+) -> str:
+    """Explain a missing primary comparison.
+
+    Possible reasons are missing or uninformative references, and missing values of the method.
+    For the parameters, see `not_assessed_text`.
+    """
+    task_values = values[(values["task"] == task) & is_primary_metric(values)]
+    unapplied = (
+        (reported["statistic"] == APPLIED)
+        & (reported["series"] == method)
+        & (reported["task"] == task)
+    )
+    if task_values.empty:
+        return _NO_DATA
+    if not np.isfinite(participant_columns(task_values)).any(axis=None):
+        return "the reference data have no reproducible detail beyond the acquired resolution"
+    if n_unapplied := unapplied.sum():
+        run_text = f"in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
+        return f"{method} was not applied {run_text} (it was zero filled)"
+    if method not in set(task_values["series"]):
+        return f"{method} was not run"
+    return f"{method} has no defined values in the whole brain"
 
 
 def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
@@ -501,183 +681,3 @@ def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
         " whether or not the detail is recovered). This test does not measure the accuracy at the"
         " final resolution"
     )
-
-
-def group_answer_html(
-    comparisons: pd.DataFrame,
-    tasks: Mapping[str, Mapping[str, int]],
-    sentences: Mapping[str, str] | None = None,
-    tested: Mapping[str, str] | None = None,
-) -> Markup:
-    """Render the answer per task: a sentence, three numbers and their basis.
-
-    Tasks without a primary comparison have a sentence with the reason.
-
-    Parameters
-    ----------
-    comparisons : pd.DataFrame
-        All comparisons.
-    tasks : Mapping[str, Mapping[str, int]]
-        Number of runs of each participant, by task; if empty, only tasks with a primary comparison
-        are shown.
-    sentences : Mapping[str, str], optional
-        Sentence on the missing primary comparison by task (`not_assessed_text`). By default, the
-        sentence says that there are no reference data.
-    tested : Mapping[str, str], optional
-        Sentence on the test at half the resolution by task (`tested_detail_text`).
-    """
-    primary = (
-        list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
-    )
-    answers = [_answer_html(row, tasks.get(row.task, {})) for row in primary]
-    assessed_tasks = {row.task for row in primary}
-    unassessed_tasks = [task for task in tasks if task not in assessed_tasks]
-    if not primary and not unassessed_tasks:
-        unassessed_tasks = [""]
-    tasks_by_sentence: dict[str, list[str]] = {}
-    for task in unassessed_tasks:
-        sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
-        tasks_by_sentence.setdefault(sentence, []).append(task)
-    answers += [
-        _missing_answer_html(sentence, sentence_tasks, tested or {}, is_only_task=len(tasks) < 2)
-        for sentence, sentence_tasks in tasks_by_sentence.items()
-    ]
-    return join(answers)
-
-
-def _missing_answer_html(
-    sentence: str, tasks: Sequence[str], tested: Mapping[str, str], *, is_only_task: bool
-) -> Markup:
-    """Return the answer for tasks without a primary comparison for the same reason.
-
-    Parameters
-    ----------
-    sentence : str
-        Sentence with the reason, without a final period.
-    tasks : Sequence[str]
-        Labels of the tasks.
-    tested : Mapping[str, str]
-        Sentence on the test at half the resolution by task.
-    is_only_task : bool
-        Whether the group has no other task, so that the label is not shown.
-    """
-    task_note = "" if is_only_task else f" (task {', '.join(tasks)})"
-    evidence = ". ".join(filter(None, [tested.get(task, "") for task in tasks]))
-    return render(
-        "group_answer",
-        "",
-        *MARKS["not assessed"],
-        f"{sentence}{task_note}.",
-        evidence
-        or "If a self-test was possible, its results are shown in the participant reports",
-        [],
-    )
-
-
-def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
-    """Return a primary comparison as a sentence and numbers.
-
-    `run_counts` is the number of runs of all participants with the task.
-    """
-    without_value = add_counts(
-        (item for item in run_counts.items() if item[0] not in row.participants), "runs"
-    )
-    evidence = [capitalize(f"compared {reference_phrase(row)}")]
-    if without_value:
-        evidence.append(f"Without a value: {', '.join(without_value)}")
-    return render(
-        "group_answer",
-        f"{context_text(row)} · n = {row.n}",
-        *MARKS[primary_status(row)],
-        _primary_sentence(row),
-        ". ".join(evidence),
-        _primary_numbers(row),
-    )
-
-
-def primary_status(row: ComparisonRow) -> str:
-    """Return the status of a primary comparison.
-
-    The status is *more accurate*, *not more accurate* or *not assessed*.
-    """
-    if row.n < 2:
-        return "not assessed"
-    if row.word == SIGNIFICANT_WORDS[1] and row.lower_of_series > 0:
-        return "more accurate"
-    return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
-
-
-def _primary_sentence(row: ComparisonRow) -> str:
-    """Return the result of a primary comparison in plain text.
-
-    The sentences contain the difference, its interval, and the number of participants with a gain.
-    """
-    if row.n < 2:
-        return (
-            f"Accuracy was assessed in {row.n} participant, which is too few for a test across"
-            f" participants ({task_text(row)})."
-        )
-    level = f"{100 * min(row.level, 1 - ALPHA):.0f} % interval across participants"
-    corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
-    return (
-        f"{_primary_result_text(row)}. The difference in {measure_text(row)} is"
-        f" {difference_text(row, '+.3f')} ({level}) and is positive in {row.n_above} of {row.n}"
-        f" participants ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified"
-        f" comparison, {corrected})."
-    )
-
-
-def _primary_result_text(row: ComparisonRow) -> str:
-    """Return whether the method is more accurate than the reference series, as a clause."""
-    if primary_status(row) == "more accurate":
-        return (
-            f"With respect to fine detail, the {row.series} map is more accurate than every"
-            " reference series of the participant"
-        )
-    if row.word == SIGNIFICANT_WORDS[1]:
-        return (
-            f"The explained variance is higher for {row.series} than for every reference series"
-            " of the participant, but does not differ from 0"
-        )
-    is_below_strongest = BELOW_STRONGEST_NOTE in row.note
-    predicate = "is not more accurate than" if is_below_strongest else _predicate(UNDECIDED)
-    return (
-        f"With respect to fine detail, the {row.series} map {predicate} the strongest reference"
-        " series of the participant"
-    )
-
-
-def _primary_numbers(row: ComparisonRow) -> list[Card]:
-    """Return cards with the difference, participants with a gain, and participants needed."""
-    median_series, median_reference = (
-        number(median, ".3f") for median in (row.median_series, row.median_minus)
-    )
-    cards = [
-        Card(
-            value=number(row.difference, "+.3f"),
-            facts=(f"median {median_series}, strongest reference {median_reference}",),
-            label=f"{row.series} minus the strongest reference series of the participant,"
-            f" {measure_text(row)}",
-        ),
-        Card(
-            value=f"{row.n_above} of {row.n}",
-            label="participants with a higher value than in their strongest reference series",
-            facts=(
-                row.note
-                or "all baselines, denoising controls and simple arithmetic are reference series",
-            ),
-        ),
-    ]
-    if row.n > 1:
-        note = (
-            "under the assumption of the observed effect; this number is uncertain for few"
-            " participants"
-        )
-        value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
-        if value == MISSING:
-            note = (
-                "a gain could not be detected with any number of participants under the"
-                " assumption of the observed effect"
-            )
-        cards.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
-    return cards

@@ -48,6 +48,12 @@ class DiskFullError(OSError):
         return str(self.args[1])
 
 
+def free_text(path: Path) -> str:
+    """Return a text on the free space of a path's file system."""
+    mount = find_file_system(path)
+    return f"{_format_bytes(shutil.disk_usage(mount).free)} are free on the file system {mount}"
+
+
 def find_file_system(path: Path) -> Path:
     """Return the mount point of a path, which need not exist."""
     existing_path = path.absolute()
@@ -59,12 +65,6 @@ def find_file_system(path: Path) -> Path:
     return mount
 
 
-def free_text(path: Path) -> str:
-    """Return a text on the free space of a path's file system."""
-    mount = find_file_system(path)
-    return f"{_format_bytes(shutil.disk_usage(mount).free)} are free on the file system {mount}"
-
-
 def _format_bytes(size: float) -> str:
     """Format a number of bytes in the unit that gives a short number."""
     for unit in ("bytes", "kB", "MB"):
@@ -74,9 +74,54 @@ def _format_bytes(size: float) -> str:
     return f"{size:.3g} GB"
 
 
-def temporary_name(path: Path) -> Path:
-    """Return a unique hidden name in the same directory, which no other writer uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_TEMPORARY_SUFFIX}")
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a finished file to a second name, or copy it if the file system has no links.
+
+    A target that is the same file is not changed, nor is a copy with the same content. Directories
+    are created as needed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):
+        return
+    link = temporary_name(target)
+    try:
+        os.link(source, link)
+    except OSError:  # another file system, a file system without links, or too many links
+        with atomic_file(target) as copy:
+            shutil.copyfile(source, copy)
+        return
+    try:
+        os.replace(link, target)
+    finally:
+        # renaming does nothing if another process has created the same link
+        link.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> Path:
+    """Write a JSON file atomically, as `write_bytes` does; equal content gives equal bytes."""
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file (UTF-8) atomically, as `write_bytes` does."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically, unless it already has this content.
+
+    Directories are created as needed. Raises `DiskFullError` if the file system is full; the
+    previous file is then unchanged.
+    """
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(data)
+    except DiskFullError as error:
+        raise DiskFullError(path, len(data)) from error
+    return path
 
 
 @contextlib.contextmanager
@@ -104,6 +149,11 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a unique hidden name in the same directory, which no other writer uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_TEMPORARY_SUFFIX}")
+
+
 def put_in_place(temporary: Path, target: Path, *, durable: bool = True) -> None:
     """Rename a finished file to its final name.
 
@@ -116,29 +166,6 @@ def put_in_place(temporary: Path, target: Path, *, durable: bool = True) -> None
             return
         _flush_to_disk(temporary)
     os.replace(temporary, target)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link a finished file to a second name, or copy it if the file system has no links.
-
-    A target that is the same file is not changed, nor is a copy with the same content. Directories
-    are created as needed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and target.samefile(source):
-        return
-    link = temporary_name(target)
-    try:
-        os.link(source, link)
-    except OSError:  # another file system, a file system without links, or too many links
-        with atomic_file(target) as copy:
-            shutil.copyfile(source, copy)
-        return
-    try:
-        os.replace(link, target)
-    finally:
-        # renaming does nothing if another process has created the same link
-        link.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -154,33 +181,6 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file atomically, unless it already has this content.
-
-    Directories are created as needed. Raises `DiskFullError` if the file system is full; the
-    previous file is then unchanged.
-    """
-    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(data)
-    except DiskFullError as error:
-        raise DiskFullError(path, len(data)) from error
-    return path
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file (UTF-8) atomically, as `write_bytes` does."""
-    return write_bytes(path, text.encode("utf-8"))
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> Path:
-    """Write a JSON file atomically, as `write_bytes` does; equal content gives equal bytes."""
-    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def remove_leftovers(folder: Path) -> int:
     """Remove temporary files of killed writers and return their number.
 
@@ -190,25 +190,6 @@ def remove_leftovers(folder: Path) -> int:
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)
-
-
-def require_regular_file(path: Path) -> os.stat_result:
-    """Return the state of a regular file, following links.
-
-    Raises `OSError` if the path does not exist, or is a directory, pipe, socket or device.
-    """
-    state = os.stat(path)
-    if stat.S_ISDIR(state.st_mode):
-        raise IsADirectoryError(
-            errno.EISDIR, "the path is a directory, but a file is expected", str(path)
-        )
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError(
-            errno.EINVAL,
-            "the path is a pipe, socket or device, but a regular file is expected",
-            str(path),
-        )
-    return state
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -237,3 +218,22 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
             ),
         )
     return path.read_bytes().decode(encoding)
+
+
+def require_regular_file(path: Path) -> os.stat_result:
+    """Return the state of a regular file, following links.
+
+    Raises `OSError` if the path does not exist, or is a directory, pipe, socket or device.
+    """
+    state = os.stat(path)
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(
+            errno.EISDIR, "the path is a directory, but a file is expected", str(path)
+        )
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(
+            errno.EINVAL,
+            "the path is a pipe, socket or device, but a regular file is expected",
+            str(path),
+        )
+    return state

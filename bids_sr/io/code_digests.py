@@ -229,6 +229,20 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 @cache
+def compute_code_digest(function: Callable[..., object]) -> str:
+    """Return the digest of a function of bids-sr, or of another module that uses bids-sr.
+
+    The result is "" if the function has no source file.
+    """
+    code, module = read_program(), function.__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return ""
+    code.add_module(module, Path(file))
+    return code.compute_digest(module, function.__qualname__.partition(".")[0])
+
+
+@cache
 def read_program() -> SourceCode:
     """Return the source code of bids-sr."""
     package = __name__.partition(".")[0]
@@ -246,17 +260,3 @@ def _find_start() -> float:
     # the number of ticks is rounded down; no code is loaded within a tick of 0.01 s
     seconds_after_boot = (int(fields[_START_FIELD]) + 1) / os.sysconf("SC_CLK_TCK")
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + seconds_after_boot
-
-
-@cache
-def compute_code_digest(function: Callable[..., object]) -> str:
-    """Return the digest of a function of bids-sr, or of another module that uses bids-sr.
-
-    The result is "" if the function has no source file.
-    """
-    code, module = read_program(), function.__module__
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None:
-        return ""
-    code.add_module(module, Path(file))
-    return code.compute_digest(module, function.__qualname__.partition(".")[0])

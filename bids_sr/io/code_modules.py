@@ -88,6 +88,38 @@ def _iterate_statements(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
 
 
+def _list_defined_names(statement: ast.stmt) -> list[str]:
+    """Return the names that a statement defines; [] if it has other effects."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.AnnAssign):
+        targets: list[ast.expr] = [statement.target]
+    elif isinstance(statement, ast.Assign):
+        targets = [
+            item
+            for target in statement.targets
+            for item in (target.elts if isinstance(target, ast.Tuple) else [target])
+        ]
+    else:
+        return []
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(targets) else []
+
+
+def _iterate_imports_on_use(statement: ast.stmt, package: str) -> Iterator[tuple[str, Definition]]:
+    """Yield the names that a call of `bids_sr.lazy.import_on_use` in a package imports."""
+    call = statement.value if isinstance(statement, ast.Assign) else None
+    if (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "import_on_use"
+    ):
+        for module, names in ast.literal_eval(call.args[1]).items():
+            for name in names:
+                yield name, Definition(f"{package}.{module}", name)
+                yield name, Definition(package, call.func.id)
+
+
 def iterate_imports(statement: ImportStatement, package: str) -> Iterator[tuple[str, Definition]]:
     """Yield the names of an import statement, with the imported definitions.
 
@@ -105,35 +137,3 @@ def iterate_imports(statement: ImportStatement, package: str) -> Iterator[tuple[
     module = ".".join([*origin, *filter(None, [statement.module])])
     for alias in statement.names:
         yield alias.asname or alias.name, Definition(module, alias.name)
-
-
-def _iterate_imports_on_use(statement: ast.stmt, package: str) -> Iterator[tuple[str, Definition]]:
-    """Yield the names that a call of `bids_sr.lazy.import_on_use` in a package imports."""
-    call = statement.value if isinstance(statement, ast.Assign) else None
-    if (
-        isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Name)
-        and call.func.id == "import_on_use"
-    ):
-        for module, names in ast.literal_eval(call.args[1]).items():
-            for name in names:
-                yield name, Definition(f"{package}.{module}", name)
-                yield name, Definition(package, call.func.id)
-
-
-def _list_defined_names(statement: ast.stmt) -> list[str]:
-    """Return the names that a statement defines; [] if it has other effects."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.AnnAssign):
-        targets: list[ast.expr] = [statement.target]
-    elif isinstance(statement, ast.Assign):
-        targets = [
-            item
-            for target in statement.targets
-            for item in (target.elts if isinstance(target, ast.Tuple) else [target])
-        ]
-    else:
-        return []
-    names = [target.id for target in targets if isinstance(target, ast.Name)]
-    return names if len(names) == len(targets) else []

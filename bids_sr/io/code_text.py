@@ -48,24 +48,6 @@ def read_code(statements: Iterable[ast.stmt]) -> CodeText:
     )
 
 
-def is_docstring(node: object) -> bool:
-    """Return whether a node of a syntax tree is a statement that consists of a text."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-def _get_dotted_name(node: ast.AST) -> DottedName:
-    """Return the parts of a variable with its attributes; () for other expressions."""
-    attributes: list[str] = []
-    while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
-
-
 class _Reader:
     """Collects the parts of the text of statements, and the names in them."""
 
@@ -78,26 +60,6 @@ class _Reader:
     def read(self, node: ast.AST) -> None:
         """Add a node of a syntax tree, and all nodes in it."""
         _READ_BY_TYPE.get(type(node), _Reader._read_fields)(self, node)
-
-    def _read_fields(self, node: ast.AST) -> None:
-        """Add the type of a node and its fields."""
-        self.parts.append(type(node).__name__)
-        for field in node._fields:
-            if field not in _IGNORED_FIELDS:
-                self._read_value(getattr(node, field, None))
-
-    def _read_value(self, value: object) -> None:
-        """Add a field of a node."""
-        if isinstance(value, ast.AST):
-            self.read(value)
-        elif isinstance(value, list):
-            self.parts.append("[")
-            for item in value:
-                if not is_docstring(item):
-                    self._read_value(item)
-            self.parts.append("]")
-        else:
-            self.parts.append(repr(value))
 
     def _read_name(self, node: ast.expr) -> None:
         """Add a variable with its attributes, or an attribute of another expression."""
@@ -135,6 +97,26 @@ class _Reader:
         self.imports.append(node)
         self._read_fields(node)
 
+    def _read_fields(self, node: ast.AST) -> None:
+        """Add the type of a node and its fields."""
+        self.parts.append(type(node).__name__)
+        for field in node._fields:
+            if field not in _IGNORED_FIELDS:
+                self._read_value(getattr(node, field, None))
+
+    def _read_value(self, value: object) -> None:
+        """Add a field of a node."""
+        if isinstance(value, ast.AST):
+            self.read(value)
+        elif isinstance(value, list):
+            self.parts.append("[")
+            for item in value:
+                if not is_docstring(item):
+                    self._read_value(item)
+            self.parts.append("]")
+        else:
+            self.parts.append(repr(value))
+
 
 _READ_BY_TYPE: Mapping[type[ast.AST], Callable[[_Reader, Any], None]] = {
     ast.Name: _Reader._read_name,
@@ -145,4 +127,24 @@ _READ_BY_TYPE: Mapping[type[ast.AST], Callable[[_Reader, Any], None]] = {
     ast.Import: _Reader._read_import,
     ast.ImportFrom: _Reader._read_import,
 }
+
+
+def _get_dotted_name(node: ast.AST) -> DottedName:
+    """Return the parts of a variable with its attributes; () for other expressions."""
+    attributes: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attributes.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(attributes)) if isinstance(node, ast.Name) else ()
+
+
+def is_docstring(node: object) -> bool:
+    """Return whether a node of a syntax tree is a statement that consists of a text."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
 NO_CODE = read_code([])

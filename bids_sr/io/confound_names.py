@@ -37,6 +37,32 @@ CONFOUND_SETS = (MOTION_SET, COMPONENTS_SET)
 
 ColumnDescriptions = dict[str, dict[str, object]]
 """Description, unit and further metadata of each column, by its name."""
+# old name of each motion parameter → name since version 1.2
+_OLD_MOTION = {
+    "X": "trans_x",
+    "Y": "trans_y",
+    "Z": "trans_z",
+    "RotX": "rot_x",
+    "RotY": "rot_y",
+    "RotZ": "rot_z",
+}
+_OLD_NAMES = {
+    **_OLD_MOTION,
+    "CSF": "csf",
+    "WhiteMatter": "white_matter",
+    "GlobalSignal": "global_signal",
+    "FramewiseDisplacement": "framewise_displacement",
+    "stdDVARS": "std_dvars",
+    "non-stdDVARS": "dvars",
+}
+# old name of a numbered column without its number → name since version 1.2
+_OLD_PREFIXES = {
+    "aCompCor": "a_comp_cor_",
+    "tCompCor": "t_comp_cor_",
+    "Cosine": COSINE,
+    "NonSteadyStateOutlier": NONSTEADY,
+    "AROMAAggrComp": "aroma_motion_",
+}
 
 
 def list_columns(n_volumes: int, time_prefixes: Sequence[str] = ()) -> list[str]:
@@ -170,34 +196,6 @@ def _define_motion() -> dict[str, tuple[str, str]]:
 def describe_regressor(text: str) -> dict[str, object]:
     """Return the description of a column without unit."""
     return {"Description": text, "Units": "arbitrary"}
-
-
-# old name of each motion parameter → name since version 1.2
-_OLD_MOTION = {
-    "X": "trans_x",
-    "Y": "trans_y",
-    "Z": "trans_z",
-    "RotX": "rot_x",
-    "RotY": "rot_y",
-    "RotZ": "rot_z",
-}
-_OLD_NAMES = {
-    **_OLD_MOTION,
-    "CSF": "csf",
-    "WhiteMatter": "white_matter",
-    "GlobalSignal": "global_signal",
-    "FramewiseDisplacement": "framewise_displacement",
-    "stdDVARS": "std_dvars",
-    "non-stdDVARS": "dvars",
-}
-# old name of a numbered column without its number → name since version 1.2
-_OLD_PREFIXES = {
-    "aCompCor": "a_comp_cor_",
-    "tCompCor": "t_comp_cor_",
-    "Cosine": COSINE,
-    "NonSteadyStateOutlier": NONSTEADY,
-    "AROMAAggrComp": "aroma_motion_",
-}
 
 
 def find_renamed_columns(columns: Iterable[str]) -> dict[str, str]:

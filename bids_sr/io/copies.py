@@ -67,20 +67,6 @@ def _choose_storage(reader: SeriesReader, dtype: np.dtype) -> _Storage:
     return _Storage(dtype, slope, inter)
 
 
-def _measure_intensity_range(volume: Array) -> float:
-    """Return the intensity range of most voxels, without background and padding.
-
-    A few voxels with much higher intensity than the head (artifacts) and an offset do not change
-    the result. The range is infinite if only a few different values occur.
-    """
-    values, counts = np.unique(volume, return_counts=True)
-    rare_values = values[counts < 0.01 * volume.size]  # a background or padding has a single value
-    if not rare_values.size:
-        return math.inf
-    signal = volume[np.isin(volume, rare_values)]
-    return float(np.percentile(np.abs(signal - np.median(signal)), 98))
-
-
 def _choose_integer_scaling(
     lowest: float, highest: float, dtype: npt.DTypeLike
 ) -> tuple[float, float]:
@@ -97,6 +83,20 @@ def _choose_integer_scaling(
     fraction, exponent = math.frexp((highest - lowest) / (float(limits.max) - limits.min - 4))
     slope = math.ldexp(math.ceil(fraction * 256), exponent - 8)
     return slope, (round(lowest / slope) - limits.min - 2) * slope
+
+
+def _measure_intensity_range(volume: Array) -> float:
+    """Return the intensity range of most voxels, without background and padding.
+
+    A few voxels with much higher intensity than the head (artifacts) and an offset do not change
+    the result. The range is infinite if only a few different values occur.
+    """
+    values, counts = np.unique(volume, return_counts=True)
+    rare_values = values[counts < 0.01 * volume.size]  # a background or padding has a single value
+    if not rare_values.size:
+        return math.inf
+    signal = volume[np.isin(volume, rare_values)]
+    return float(np.percentile(np.abs(signal - np.median(signal)), 98))
 
 
 def copy_series(
@@ -126,6 +126,43 @@ def copy_series(
             dtype=_choose_copy_dtype(reader),
             replace_nan=replace_nan,
         )
+
+
+def _copy_volumes(
+    reader: SeriesReader,
+    dst: Path,
+    order: AxisOrder,
+    tr: float,
+    *,
+    dtype: npt.DTypeLike = "float32",
+    code: int | None = None,
+    slope: float = 1.0,
+    inter: float = 0.0,
+    compressed: bool | None = None,
+    replace_nan: bool = False,
+) -> None:
+    """Copy the volumes of a series with reordered axes; the parameters are as in `SeriesWriter`.
+
+    If `replace_nan`, NaN and infinite values are replaced by 0.
+    """
+    x, y, z = order
+    shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
+    affine = reorder_affine(reader.affine, order)
+    header = _reorder_header(reader, order, code)
+    with SeriesWriter(
+        dst,
+        shape,
+        affine,
+        tr,
+        dtype=dtype,
+        header_like=header,
+        slope=slope,
+        inter=inter,
+        compressed=compressed,
+    ) as writer:
+        for volume in reader.volumes():
+            finite_volume = np.nan_to_num(volume, posinf=0, neginf=0) if replace_nan else volume
+            writer.append(reorder(finite_volume, order))
 
 
 def combine_volumes(
@@ -180,40 +217,3 @@ def _reorder_header(reader: SeriesReader, order: AxisOrder, code: int | None) ->
     if code is not None:
         header["qform_code"] = header["sform_code"] = code
     return header
-
-
-def _copy_volumes(
-    reader: SeriesReader,
-    dst: Path,
-    order: AxisOrder,
-    tr: float,
-    *,
-    dtype: npt.DTypeLike = "float32",
-    code: int | None = None,
-    slope: float = 1.0,
-    inter: float = 0.0,
-    compressed: bool | None = None,
-    replace_nan: bool = False,
-) -> None:
-    """Copy the volumes of a series with reordered axes; the parameters are as in `SeriesWriter`.
-
-    If `replace_nan`, NaN and infinite values are replaced by 0.
-    """
-    x, y, z = order
-    shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
-    affine = reorder_affine(reader.affine, order)
-    header = _reorder_header(reader, order, code)
-    with SeriesWriter(
-        dst,
-        shape,
-        affine,
-        tr,
-        dtype=dtype,
-        header_like=header,
-        slope=slope,
-        inter=inter,
-        compressed=compressed,
-    ) as writer:
-        for volume in reader.volumes():
-            finite_volume = np.nan_to_num(volume, posinf=0, neginf=0) if replace_nan else volume
-            writer.append(reorder(finite_volume, order))

@@ -84,14 +84,6 @@ well.
 """
 
 
-def dataset_root(output_dir: Path, series: str) -> Path:
-    """Return the root of the data set with only one series, ``derivatives/bids-sr-<series>``.
-
-    Other programs find a preprocessed series there. The directory need not exist.
-    """
-    return output_dir / "derivatives" / f"{RESULTS}-{series}"
-
-
 def list_series_datasets(output_dir: Path, participant: str) -> list[Path]:
     """Return the roots of the data sets with only one series that contain a participant.
 
@@ -99,21 +91,6 @@ def list_series_datasets(output_dir: Path, participant: str) -> list[Path]:
     """
     pattern = dataset_root(Path(), "*") / f"sub-{participant}"
     return sorted(folder.parent for folder in output_dir.glob(str(pattern)))
-
-
-def read_applied(output_dir: Path, series: str) -> dict[str, bool]:
-    """Return by run whether the method of a series was applied.
-
-    The runs are taken from the data set with only this series.
-    """
-    applied: dict[str, bool] = {}
-    for path in sorted(
-        dataset_root(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")
-    ):
-        applied[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
-            atomic_files.read_json(path).get("Applied") is not False
-        )
-    return applied
 
 
 def write_dataset(
@@ -155,6 +132,29 @@ def write_dataset(
     if not series:
         _write_changes(root, version)
     write_bidsignore(root)
+
+
+def read_applied(output_dir: Path, series: str) -> dict[str, bool]:
+    """Return by run whether the method of a series was applied.
+
+    The runs are taken from the data set with only this series.
+    """
+    applied: dict[str, bool] = {}
+    for path in sorted(
+        dataset_root(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")
+    ):
+        applied[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
+            atomic_files.read_json(path).get("Applied") is not False
+        )
+    return applied
+
+
+def dataset_root(output_dir: Path, series: str) -> Path:
+    """Return the root of the data set with only one series, ``derivatives/bids-sr-<series>``.
+
+    Other programs find a preprocessed series there. The directory need not exist.
+    """
+    return output_dir / "derivatives" / f"{RESULTS}-{series}"
 
 
 def _name_series_content(name: str, series: str, applied: Mapping[str, bool]) -> str:
@@ -222,21 +222,6 @@ def _describe_dataset(
     }
 
 
-def _make_acknowledgment(source_description: Mapping[str, object], citation_folder: str) -> str:
-    """Return how to cite bids-sr, its methods and the source of a data set.
-
-    `citation_folder` is the path of the directory of CITATION.md with a slash, or "".
-    """
-    citation = (
-        "Please cite bids-sr and the underlying methods, which are listed in "
-        f"{citation_folder}CITATION.md."
-    )
-    source_text = str(source_description.get("HowToAcknowledge") or "").strip() or ", ".join(
-        as_texts(source_description.get("ReferencesAndLinks"))
-    )
-    return f"{citation} For the data: {source_text}" if source_text else citation
-
-
 def _describe_container() -> dict[str, str]:
     """Return the container of this process as in BIDS and fMRIPrep, or {} outside of a container.
 
@@ -246,13 +231,6 @@ def _describe_container() -> dict[str, str]:
     sif = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
     tag = os.environ.get("BIDS_SR_CONTAINER_TAG") or sif
     return {"Type": "singularity" if sif else "docker", "Tag": tag} if tag else {}
-
-
-def _make_source_entry(folder: Path, link: str) -> dict[str, object]:
-    """Return the entry of a source data set, with the DOI in its description."""
-    description = _read_description(folder)
-    doi = {"DOI": description["DatasetDOI"]} if description.get("DatasetDOI") else {}
-    return {"URL": link, **doi}
 
 
 def _link_to(folder: Path, root: Path) -> str:
@@ -269,6 +247,28 @@ def _link_to(folder: Path, root: Path) -> str:
     root = root.resolve()
     is_unrelated = os.path.commonpath([folder, root]) == folder.anchor
     return folder.as_uri() if is_unrelated else Path(os.path.relpath(folder, root)).as_posix()
+
+
+def _make_acknowledgment(source_description: Mapping[str, object], citation_folder: str) -> str:
+    """Return how to cite bids-sr, its methods and the source of a data set.
+
+    `citation_folder` is the path of the directory of CITATION.md with a slash, or "".
+    """
+    citation = (
+        "Please cite bids-sr and the underlying methods, which are listed in "
+        f"{citation_folder}CITATION.md."
+    )
+    source_text = str(source_description.get("HowToAcknowledge") or "").strip() or ", ".join(
+        as_texts(source_description.get("ReferencesAndLinks"))
+    )
+    return f"{citation} For the data: {source_text}" if source_text else citation
+
+
+def _make_source_entry(folder: Path, link: str) -> dict[str, object]:
+    """Return the entry of a source data set, with the DOI in its description."""
+    description = _read_description(folder)
+    doi = {"DOI": description["DatasetDOI"]} if description.get("DatasetDOI") else {}
+    return {"URL": link, **doi}
 
 
 def _read_description(folder: Path) -> dict[str, object]:
@@ -295,11 +295,11 @@ def _write_changes(root: Path, version: str) -> None:
         atomic_files.write_text(path, entry + (f"\n{previous}" if previous else ""))
 
 
-def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) -> None:
-    """Write the description of an atlas that is used in the results, including its license."""
-    atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)
-
-
 def write_bidsignore(output_dir: Path) -> None:
     """Write ``.bidsignore`` with files that are not data, and file types without a BIDS name."""
     atomic_files.write_text(output_dir / ".bidsignore", "\n".join(_IGNORED_PATTERNS) + "\n")
+
+
+def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) -> None:
+    """Write the description of an atlas that is used in the results, including its license."""
+    atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)

@@ -15,12 +15,6 @@ _RUN_PREFIX = re.compile(
 )
 
 
-def run_prefix(name: str) -> str:
-    """Return the start of a file name that identifies its run, or its session without a task."""
-    match = _RUN_PREFIX.match(name)
-    return match[0] if match else ""
-
-
 def move_earlier_files(out: Path, stored: Collection[Path]) -> dict[str, list[str]]:
     """Move earlier files of the runs of newly stored files, unless they were stored again.
 
@@ -41,6 +35,25 @@ def move_earlier_files(out: Path, stored: Collection[Path]) -> dict[str, list[st
             file.replace(target)
         moved_names.setdefault(run, []).append(path.name)
     return moved_names
+
+
+def run_prefix(name: str) -> str:
+    """Return the start of a file name that identifies its run, or its session without a task."""
+    match = _RUN_PREFIX.match(name)
+    return match[0] if match else ""
+
+
+def _list_participant_files(stored: Collection[Path], root: Path) -> set[Path]:
+    """Return all files below `root` in the directories of participants with stored files."""
+    subject_folders = set()
+    for path in stored:
+        folder_names = path.relative_to(root).parts if path.is_relative_to(root) else ()
+        subject_index = next(
+            (index for index, name in enumerate(folder_names) if name.startswith("sub-")), None
+        )
+        if subject_index is not None:
+            subject_folders.add(root.joinpath(*folder_names[: subject_index + 1]))
+    return {path for folder in subject_folders if folder.is_dir() for path in folder.rglob("*.*")}
 
 
 def _find_obsolete_sidecars(path: Path, stored_labels: Collection[frozenset[str]]) -> set[Path]:
@@ -69,16 +82,3 @@ def _is_obsolete(
 def _split_name(path: Path) -> set[str]:
     """Return the entities and the suffix of a file name."""
     return set(path.name.partition(".")[0].split("_"))
-
-
-def _list_participant_files(stored: Collection[Path], root: Path) -> set[Path]:
-    """Return all files below `root` in the directories of participants with stored files."""
-    subject_folders = set()
-    for path in stored:
-        folder_names = path.relative_to(root).parts if path.is_relative_to(root) else ()
-        subject_index = next(
-            (index for index, name in enumerate(folder_names) if name.startswith("sub-")), None
-        )
-        if subject_index is not None:
-            subject_folders.add(root.joinpath(*folder_names[: subject_index + 1]))
-    return {path for folder in subject_folders if folder.is_dir() for path in folder.rglob("*.*")}

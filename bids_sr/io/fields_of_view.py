@@ -37,45 +37,6 @@ def same_grid(
     )
 
 
-def corner_distance(
-    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
-) -> float:
-    """Return the largest distance (mm) between corresponding corners of two fields of view.
-
-    Voxel-to-world matrices are (4 x 4, RAS+ mm).
-
-    >>> corner_distance((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
-    0.0
-    """
-    from nibabel.affines import apply_affine
-
-    corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
-    positions = [
-        apply_affine(grid, corners * np.asarray(size) - 0.5)
-        for size, grid in ((shape, affine), (other_shape, other_affine))
-    ]
-    return float(np.linalg.norm(positions[0] - positions[1], axis=1).max())
-
-
-def turned_corner_distance(
-    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
-) -> float:
-    """Return the largest distance (mm) between the corners of two fields of view.
-
-    The voxels of both images may be stored in different orders. Parameters are as in
-    `corner_distance`.
-
-    >>> flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
-    >>> flipped[0, 3] = 3.0
-    >>> turned_corner_distance((4, 4, 2), flipped, (4, 4, 2), np.eye(4))
-    0.0
-    """
-    order = storage_order(affine, other_affine)
-    return corner_distance(
-        order.turn_shape(shape)[:3], order.turn_affine(affine, shape), other_shape, other_affine
-    )
-
-
 def find_grid_problems(
     shape: Sequence[int],
     affine: Array,
@@ -215,3 +176,42 @@ def _find_position_problem(
         "Provide the series in the space of the run (space-boldref), with the same field of view"
         " and axis directions. Compare the affines in the image headers."
     )
+
+
+def turned_corner_distance(
+    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
+) -> float:
+    """Return the largest distance (mm) between the corners of two fields of view.
+
+    The voxels of both images may be stored in different orders. Parameters are as in
+    `corner_distance`.
+
+    >>> flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
+    >>> flipped[0, 3] = 3.0
+    >>> turned_corner_distance((4, 4, 2), flipped, (4, 4, 2), np.eye(4))
+    0.0
+    """
+    order = storage_order(affine, other_affine)
+    return corner_distance(
+        order.turn_shape(shape)[:3], order.turn_affine(affine, shape), other_shape, other_affine
+    )
+
+
+def corner_distance(
+    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
+) -> float:
+    """Return the largest distance (mm) between corresponding corners of two fields of view.
+
+    Voxel-to-world matrices are (4 x 4, RAS+ mm).
+
+    >>> corner_distance((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
+    0.0
+    """
+    from nibabel.affines import apply_affine
+
+    corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
+    positions = [
+        apply_affine(grid, corners * np.asarray(size) - 0.5)
+        for size, grid in ((shape, affine), (other_shape, other_affine))
+    ]
+    return float(np.linalg.norm(positions[0] - positions[1], axis=1).max())

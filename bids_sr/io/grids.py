@@ -51,6 +51,11 @@ def highres_size(n_voxels: int, factor: float) -> int:
     return int(np.floor(n_voxels * factor + 0.5 + _HALF_TOLERANCE))
 
 
+def size_text(sizes: Iterable[float], separator: str = " × ", unit: str = " mm") -> str:
+    """Format voxel sizes (mm) as a text such as ``3 × 3 × 3.3 mm``."""
+    return separator.join(map(mm_text, sizes)) + unit
+
+
 def mm_text(length: float) -> str:
     """Format a length (mm) with three significant digits, without its unit.
 
@@ -60,11 +65,6 @@ def mm_text(length: float) -> str:
     ('3.75', '3.75', '3.12', '2')
     """
     return f"{round(length, 4):.3g}"
-
-
-def size_text(sizes: Iterable[float], separator: str = " × ", unit: str = " mm") -> str:
-    """Format voxel sizes (mm) as a text such as ``3 × 3 × 3.3 mm``."""
-    return separator.join(map(mm_text, sizes)) + unit
 
 
 def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:

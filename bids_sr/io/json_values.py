@@ -13,14 +13,14 @@ def as_number(value: object, absent: float = math.nan) -> float:
     return float(value) if isinstance(value, int | float) else absent
 
 
-def as_list(value: object) -> list[object]:
-    """Return the items of a list or tuple, or [] for any other value."""
-    return list(value) if isinstance(value, list | tuple) else []
-
-
 def as_texts(value: object) -> list[str]:
     """Return the items of a list or tuple as text, or [] for any other value."""
     return [str(item) for item in as_list(value)]
+
+
+def as_list(value: object) -> list[object]:
+    """Return the items of a list or tuple, or [] for any other value."""
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def as_mapping(value: object) -> Mapping[str, object]:

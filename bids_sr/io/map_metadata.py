@@ -56,6 +56,20 @@ def join_map_metadata(maps: _Maps) -> Metadata:
     return common | {key: entries for key, entries in nested.items() if entries}
 
 
+def _agree(values: Mapping[tuple[str, str], object]) -> bool:
+    """Return whether all values are equal."""
+    first = next(iter(values.values()))
+    return all(value == first for value in values.values())
+
+
+def _agree_within(values: Mapping[tuple[str, str], object], label: int) -> bool:
+    """Return whether values with the same label (0: contrast, 1: statistic) are equal."""
+    firsts: dict[str, object] = {}
+    return all(
+        firsts.setdefault(labels[label], value) == value for labels, value in values.items()
+    )
+
+
 def select_map_metadata(shared: Mapping[str, object], contrast: str, statistic: str) -> Metadata:
     """Return the metadata of one map from the sidecar that it shares with other maps.
 
@@ -73,17 +87,3 @@ def _entries_of(content: Mapping[str, object], key: str, label: str) -> Metadata
     entries = content.get(key)
     selected = entries.get(label) if isinstance(entries, Mapping) else None
     return dict(selected) if isinstance(selected, Mapping) else {}
-
-
-def _agree(values: Mapping[tuple[str, str], object]) -> bool:
-    """Return whether all values are equal."""
-    first = next(iter(values.values()))
-    return all(value == first for value in values.values())
-
-
-def _agree_within(values: Mapping[tuple[str, str], object], label: int) -> bool:
-    """Return whether values with the same label (0: contrast, 1: statistic) are equal."""
-    firsts: dict[str, object] = {}
-    return all(
-        firsts.setdefault(labels[label], value) == value for labels, value in values.items()
-    )

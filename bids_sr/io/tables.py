@@ -22,8 +22,12 @@ _CELL_PATTERNS = {
     for delimiter in ("\t", ",")
 }
 
-
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+TableRow = tuple[int, dict[str, str | None]]
+"""Line number, and cells by column; None if the line has fewer cells than columns.
+
+Cells beyond the last column are joined by the delimiter under the key "".
+"""
 
 
 class MalformedTable(ValueError):
@@ -32,90 +36,17 @@ class MalformedTable(ValueError):
 
 TABLE_ERRORS = (OSError, MalformedTable)
 """Errors of `read_rows` and `read_frame`."""
-TableRow = tuple[int, dict[str, str | None]]
-"""Line number, and cells by column; None if the line has fewer cells than columns.
-
-Cells beyond the last column are joined by the delimiter under the key "".
-"""
 
 
-def split_line(line: str, delimiter: str = "\t") -> list[str]:
-    """Split a line into its cells.
+def read_column(table: Path, name: str) -> list[str]:
+    """Return the values of a column as text, from top to bottom.
 
-    >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
-    ['1.5', 'a "quoted" cell', '"open']
-    """
-    if '"' not in line:
-        return line.split(delimiter)
-    cells, position = list[str](), 0
-    while position <= len(line):
-        match = _CELL_PATTERNS[delimiter].match(line, position)
-        assert match is not None
-        quoted_text = match.group(1)
-        cells.append(match.group(2) if quoted_text is None else quoted_text.replace('""', '"'))
-        position = match.end() + 1
-    return cells
-
-
-def join_line(cells: Iterable[str]) -> str:
-    """Join cells to a line that `split_line` splits into the same cells.
-
-    >>> join_line(["1.5", 'a "quoted" cell', "a\\ttab"])
-    '1.5\\ta "quoted" cell\\t"a\\ttab"'
-    """
-    return "\t".join(_quote_cell(cell) for cell in cells)
-
-
-def _quote_cell(cell: str) -> str:
-    """Quote a cell that would otherwise be read as another text.
-
-    A quotation mark at the beginning could pair with the mark of a later cell.
-    """
-    if "\t" in cell or cell.startswith('"'):
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
-
-
-def split_table(
-    path: Path, delimiter: str = "\t"
-) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the column names of a table, and the line number and cells of each row.
-
-    Empty lines are skipped. Raises `OSError` if the file cannot be read, and `MalformedTable` if
-    the file is not UTF-8 text, or if two columns have the same name, which BIDS does not allow.
-    """
-    # other Unicode line separators may occur within a cell
-    lines = re.split(r"\r\n|\n|\r", _read_utf8(path))
-    numbered_lines = [
-        (number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")
-    ]
-    if not numbered_lines:
-        return [], []
-    columns = split_line(numbered_lines[0][1], delimiter)
-    repeated_names = sorted({name for name in columns if name and columns.count(name) > 1})
-    if repeated_names:
-        raise MalformedTable(f"several columns have the name {repeated_names[0]!r}")
-    return columns, [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
-
-
-def _read_utf8(path: Path) -> str:
-    """Return the text of a table without a byte order mark.
-
-    The errors are as in `split_table`.
+    The list is empty if the table has no such column or cannot be read (preflight reports errors).
     """
     try:
-        text = read_text(path, encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        if error.object.startswith(_UTF16_MARKS):
-            raise MalformedTable("the text is encoded in UTF-16 instead of UTF-8") from error
-        line = error.object[: error.start].count(b"\n") + 1
-        raise MalformedTable(
-            f"the text is not encoded in UTF-8: line {line} has the byte"
-            f" 0x{error.object[error.start]:02x}"
-        ) from error
-    if "\0" in text:  # for example UTF-16 without a mark; some programs end a name at such a byte
-        raise MalformedTable("the file contains NUL bytes, which are not UTF-8 text")
-    return text
+        return [row.get(name) or "" for _, row in read_rows(table)[1]]
+    except TABLE_ERRORS:
+        return []
 
 
 def read_rows(
@@ -163,12 +94,80 @@ def read_frame(path: Path) -> "pd.DataFrame":
     return pd.read_csv(stream, sep="\t", na_values="n/a", skip_blank_lines=False)
 
 
-def read_column(table: Path, name: str) -> list[str]:
-    """Return the values of a column as text, from top to bottom.
+def split_table(
+    path: Path, delimiter: str = "\t"
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the column names of a table, and the line number and cells of each row.
 
-    The list is empty if the table has no such column or cannot be read (preflight reports errors).
+    Empty lines are skipped. Raises `OSError` if the file cannot be read, and `MalformedTable` if
+    the file is not UTF-8 text, or if two columns have the same name, which BIDS does not allow.
+    """
+    # other Unicode line separators may occur within a cell
+    lines = re.split(r"\r\n|\n|\r", _read_utf8(path))
+    numbered_lines = [
+        (number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")
+    ]
+    if not numbered_lines:
+        return [], []
+    columns = split_line(numbered_lines[0][1], delimiter)
+    repeated_names = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated_names:
+        raise MalformedTable(f"several columns have the name {repeated_names[0]!r}")
+    return columns, [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
+
+
+def _read_utf8(path: Path) -> str:
+    """Return the text of a table without a byte order mark.
+
+    The errors are as in `split_table`.
     """
     try:
-        return [row.get(name) or "" for _, row in read_rows(table)[1]]
-    except TABLE_ERRORS:
-        return []
+        text = read_text(path, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.object.startswith(_UTF16_MARKS):
+            raise MalformedTable("the text is encoded in UTF-16 instead of UTF-8") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise MalformedTable(
+            f"the text is not encoded in UTF-8: line {line} has the byte"
+            f" 0x{error.object[error.start]:02x}"
+        ) from error
+    if "\0" in text:  # for example UTF-16 without a mark; some programs end a name at such a byte
+        raise MalformedTable("the file contains NUL bytes, which are not UTF-8 text")
+    return text
+
+
+def split_line(line: str, delimiter: str = "\t") -> list[str]:
+    """Split a line into its cells.
+
+    >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
+    ['1.5', 'a "quoted" cell', '"open']
+    """
+    if '"' not in line:
+        return line.split(delimiter)
+    cells, position = list[str](), 0
+    while position <= len(line):
+        match = _CELL_PATTERNS[delimiter].match(line, position)
+        assert match is not None
+        quoted_text = match.group(1)
+        cells.append(match.group(2) if quoted_text is None else quoted_text.replace('""', '"'))
+        position = match.end() + 1
+    return cells
+
+
+def join_line(cells: Iterable[str]) -> str:
+    """Join cells to a line that `split_line` splits into the same cells.
+
+    >>> join_line(["1.5", 'a "quoted" cell', "a\\ttab"])
+    '1.5\\ta "quoted" cell\\t"a\\ttab"'
+    """
+    return "\t".join(_quote_cell(cell) for cell in cells)
+
+
+def _quote_cell(cell: str) -> str:
+    """Quote a cell that would otherwise be read as another text.
+
+    A quotation mark at the beginning could pair with the mark of a later cell.
+    """
+    if "\t" in cell or cell.startswith('"'):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell

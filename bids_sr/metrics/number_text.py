@@ -10,36 +10,6 @@ import math
 from bids_sr.metrics.rows import MISSING
 
 
-def number(value: float, form: str = "") -> str:
-    """Format a number with a true minus sign and without negative zero, or as n/a if not finite.
-
-    A percentage below -100 is not given exactly, as the error is more than twice the signal.
-
-    Without a format specification `form`, numbers have three decimals below 1, two below 10,
-    otherwise one.
-
-    >>> number(0.12345), number(-12.345), number(0.274, ".0%")
-    ('0.123', '−12.3', '27 %')
-    >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
-    ('0.000', 'n/a', 'below −100 %')
-    """
-    if not math.isfinite(value):
-        return MISSING
-    if form.endswith("%") and value < -1:
-        return "below −100 %"
-    text = f"{value:{form or _choose_form(value)}}"
-    if not float(text.rstrip("%")):
-        text = text.lstrip("+-")
-    return text.replace("-", "−").replace("%", " %")
-
-
-def _choose_form(value: float) -> str:
-    """Return the format of a number: three decimals below 1, two below 10, otherwise one."""
-    if abs(value) < 1:
-        return ".3f"
-    return ".2f" if abs(value) < 10 else ".1f"
-
-
 def short_number(value: float) -> str:
     """Format a number in four significant digits, or without decimals if it is an integer.
 
@@ -48,6 +18,15 @@ def short_number(value: float) -> str:
     """
     is_integer = float(value).is_integer() and abs(value) < 1e6
     return number(value, ".0f" if is_integer else ".4g")
+
+
+def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
+    """Format a value with its interval; a plus sign in `form` applies only to the value.
+
+    >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
+    ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
+    """
+    return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
 
 
 def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
@@ -76,15 +55,6 @@ def interval_ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]
     return tuple("below −100" if end < -1 else number(end, form)[:-2] for end in (lower, upper))
 
 
-def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
-    """Format a value with its interval; a plus sign in `form` applies only to the value.
-
-    >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
-    ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
-    """
-    return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
-
-
 def p_value(value: float, form: str = ".3f") -> str:
     """Format a p value without its leading zero.
 
@@ -92,3 +62,33 @@ def p_value(value: float, form: str = ".3f") -> str:
     ('.031', '< .001', '1.000', '.156')
     """
     return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)
+
+
+def number(value: float, form: str = "") -> str:
+    """Format a number with a true minus sign and without negative zero, or as n/a if not finite.
+
+    A percentage below -100 is not given exactly, as the error is more than twice the signal.
+
+    Without a format specification `form`, numbers have three decimals below 1, two below 10,
+    otherwise one.
+
+    >>> number(0.12345), number(-12.345), number(0.274, ".0%")
+    ('0.123', '−12.3', '27 %')
+    >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
+    ('0.000', 'n/a', 'below −100 %')
+    """
+    if not math.isfinite(value):
+        return MISSING
+    if form.endswith("%") and value < -1:
+        return "below −100 %"
+    text = f"{value:{form or _choose_form(value)}}"
+    if not float(text.rstrip("%")):
+        text = text.lstrip("+-")
+    return text.replace("-", "−").replace("%", " %")
+
+
+def _choose_form(value: float) -> str:
+    """Return the format of a number: three decimals below 1, two below 10, otherwise one."""
+    if abs(value) < 1:
+        return ".3f"
+    return ".2f" if abs(value) < 10 else ".1f"

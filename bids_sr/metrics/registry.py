@@ -16,6 +16,7 @@ from bids_sr.metrics.flags import FLAGS
 
 _Better = Literal["higher", "lower", "near 1", "neither"]
 HIGHER, LOWER, ONE, NEITHER = _Better.__args__  # type: ignore[attr-defined]
+STATISTICS: dict[str, _Statistic] = {}
 
 
 @frozen
@@ -35,9 +36,6 @@ class _Statistic:
     label: str = ""
 
 
-STATISTICS: dict[str, _Statistic] = {}
-
-
 def register(
     name: str, unit: str, description: str, better: _Better | None = None, *, label: str = ""
 ) -> None:
@@ -53,6 +51,12 @@ def register(
     STATISTICS[name] = _Statistic(unit=unit, description=description, better=better, label=label)
 
 
+for _name, _fields in data_of("statistics.json").items():
+    register(_name, **_fields)
+for _name, _flag in FLAGS.items():
+    register(f"flag_{_name}", "1", f"1 if {_flag.rule}, otherwise 0")
+
+
 def statistic(name: str) -> _Statistic:
     """Return a registered statistic, or raise KeyError if its name is unknown.
 
@@ -62,9 +66,3 @@ def statistic(name: str) -> _Statistic:
     if name not in STATISTICS:
         raise KeyError(f"unknown statistic {name!r}")
     return STATISTICS[name]
-
-
-for _name, _fields in data_of("statistics.json").items():
-    register(_name, **_fields)
-for _name, _flag in FLAGS.items():
-    register(f"flag_{_name}", "1", f"1 if {_flag.rule}, otherwise 0")

@@ -109,6 +109,20 @@ class MetricRow:
         return MISSING if value is None else str(value)
 
 
+def cell_number(value: float | None) -> str:
+    """Format a number for a table with six significant digits, or all digits of a large integer.
+
+    The text is n/a if the value is not defined or not finite.
+
+    >>> cell_number(1 / 3), cell_number(1234567.0), cell_number(1234567.5), cell_number(None)
+    ('0.333333', '1234567', '1.23457e+06', 'n/a')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    is_large_integer = 1e6 <= abs(value) < 1e15 and float(value).is_integer()
+    return f"{value:.0f}" if is_large_integer else f"{value:.6g}"
+
+
 def metric_rows(
     series: str,
     values: Mapping[str, float | None],
@@ -142,20 +156,6 @@ def metric_rows(
     ]
 
 
-def cell_number(value: float | None) -> str:
-    """Format a number for a table with six significant digits, or all digits of a large integer.
-
-    The text is n/a if the value is not defined or not finite.
-
-    >>> cell_number(1 / 3), cell_number(1234567.0), cell_number(1234567.5), cell_number(None)
-    ('0.333333', '1234567', '1.23457e+06', 'n/a')
-    """
-    if value is None or not math.isfinite(value):
-        return MISSING
-    is_large_integer = 1e6 <= abs(value) < 1e15 and float(value).is_integer()
-    return f"{value:.0f}" if is_large_integer else f"{value:.6g}"
-
-
 def table_text(rows: Iterable[MetricRow]) -> str:
     """Return rows as TSV text with a header line."""
     lines_of_cells = [list(COLUMNS), *(row.cells() for row in rows)]
@@ -170,6 +170,35 @@ def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
         [{name: getattr(row, name) for name in COLUMNS} for row in rows], columns=list(COLUMNS)
     )
     return table.astype(_DTYPES)
+
+
+def read_table(path: Path) -> list[MetricRow]:
+    """Read the rows of a metrics table; see `read_frame` for errors."""
+    return rows_of(read_frame(path))
+
+
+def rows_of(table: pd.DataFrame) -> list[MetricRow]:
+    """Convert a data frame from `frame` or `read_frame` to rows.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Metrics table with the columns of `COLUMNS`.
+
+    Returns
+    -------
+    list[MetricRow]
+        One row per line, in the same order.
+    """
+    columns = {name: table[name].tolist() for name in COLUMNS if name != "unit"}
+    columns["n"] = [
+        int(count) if is_defined else None
+        for count, is_defined in zip(table["n"], table["n"].notna(), strict=True)
+    ]
+    return [
+        MetricRow(**dict(zip(columns, cells, strict=True)))
+        for cells in zip(*columns.values(), strict=True)
+    ]
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -214,35 +243,6 @@ def read_frame(path: Path) -> pd.DataFrame:
             "incomplete or was edited."
         )
     return table
-
-
-def rows_of(table: pd.DataFrame) -> list[MetricRow]:
-    """Convert a data frame from `frame` or `read_frame` to rows.
-
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Metrics table with the columns of `COLUMNS`.
-
-    Returns
-    -------
-    list[MetricRow]
-        One row per line, in the same order.
-    """
-    columns = {name: table[name].tolist() for name in COLUMNS if name != "unit"}
-    columns["n"] = [
-        int(count) if is_defined else None
-        for count, is_defined in zip(table["n"], table["n"].notna(), strict=True)
-    ]
-    return [
-        MetricRow(**dict(zip(columns, cells, strict=True)))
-        for cells in zip(*columns.values(), strict=True)
-    ]
-
-
-def read_table(path: Path) -> list[MetricRow]:
-    """Read the rows of a metrics table; see `read_frame` for errors."""
-    return rows_of(read_frame(path))
 
 
 def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:

@@ -10,27 +10,6 @@ import numpy as np
 from bids_sr.io.arrays import Float, MaskArray, Real
 
 
-def _check_shapes(reference: Real, image: Real, mask: MaskArray | None) -> None:
-    """Raise ValueError if shapes differ, or the mask is empty."""
-    if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
-        shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
-        raise ValueError(
-            f"images and mask must have the same shape, got {', '.join(map(str, shapes))}"
-        )
-    if mask is not None and not mask.any():
-        raise ValueError("the mask is empty")
-
-
-def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
-    """Return the values of two images in the mask as vectors; None includes all voxels."""
-    _check_shapes(reference, image, mask)
-    included_voxels = slice(None) if mask is None else mask
-    reference_values, image_values = (
-        values[included_voxels].astype(np.float64).ravel() for values in (reference, image)
-    )
-    return reference_values, image_values
-
-
 def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
     """Return the range of a reference, the data range for PSNR and SSIM.
 
@@ -49,6 +28,19 @@ def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float
     """
     reference_values, values = _flatten_inside(reference, image, mask)
     return float(np.abs(reference_values - values).mean())
+
+
+def psnr(
+    reference: Real, image: Real, *, data_range: float, mask: MaskArray | None = None
+) -> float:
+    """Return the peak signal-to-noise ratio, 10 log10(data_range² / MSE).
+
+    The ratio is in dB, and infinite for equal images. Images and mask have the same shape, and
+    images the same unit. `data_range` is the largest minus the smallest possible value in this
+    unit. `mask` selects the voxels to include; None includes all voxels.
+    """
+    error = rmse(reference, image, mask=mask)
+    return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
 
 
 def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
@@ -71,17 +63,14 @@ def nmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> floa
     return float(((reference_values - values) ** 2).sum() / (reference_values**2).sum())
 
 
-def psnr(
-    reference: Real, image: Real, *, data_range: float, mask: MaskArray | None = None
-) -> float:
-    """Return the peak signal-to-noise ratio, 10 log10(data_range² / MSE).
-
-    The ratio is in dB, and infinite for equal images. Images and mask have the same shape, and
-    images the same unit. `data_range` is the largest minus the smallest possible value in this
-    unit. `mask` selects the voxels to include; None includes all voxels.
-    """
-    error = rmse(reference, image, mask=mask)
-    return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
+def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
+    """Return the values of two images in the mask as vectors; None includes all voxels."""
+    _check_shapes(reference, image, mask)
+    included_voxels = slice(None) if mask is None else mask
+    reference_values, image_values = (
+        values[included_voxels].astype(np.float64).ravel() for values in (reference, image)
+    )
+    return reference_values, image_values
 
 
 def ssim(
@@ -128,3 +117,14 @@ def ssim(
         full=True,
     )
     return float(index_map[slice(None) if mask is None else mask].mean())
+
+
+def _check_shapes(reference: Real, image: Real, mask: MaskArray | None) -> None:
+    """Raise ValueError if shapes differ, or the mask is empty."""
+    if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
+        shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
+        raise ValueError(
+            f"images and mask must have the same shape, got {', '.join(map(str, shapes))}"
+        )
+    if mask is not None and not mask.any():
+        raise ValueError("the mask is empty")

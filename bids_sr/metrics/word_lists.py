@@ -3,15 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 
-def enumerate_words(words: Sequence[str], conjunction: str = "and") -> str:
-    """Return words as an enumeration, "" if there are none.
-
-    >>> enumerate_words(["a", "b", "c"])
-    'a, b and c'
-    """
-    return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-
-
 def enumerate_unique(words: Iterable[str], conjunction: str = "and") -> str:
     """Return words as an enumeration that contains repeated words once.
 
@@ -19,6 +10,15 @@ def enumerate_unique(words: Iterable[str], conjunction: str = "and") -> str:
     'a, b or c'
     """
     return enumerate_words(list(dict.fromkeys(words)), conjunction)
+
+
+def enumerate_words(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return words as an enumeration, "" if there are none.
+
+    >>> enumerate_words(["a", "b", "c"])
+    'a, b and c'
+    """
+    return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def add_counts(counts: Iterable[tuple[str, int]], noun: str) -> list[str]:

@@ -98,6 +98,23 @@ def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["contrast", "series", *names])
 
 
+def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
+
+    P values are corrected over all pairs of a contrast. Pairs of series without a common
+    participant are skipped. Columns are ``ratings_tests`` of ``columns.json``.
+    """
+    rows = []
+    for contrast, participant_ratings in _average_by_participant(ratings).items():
+        values = {series: participant_ratings[series].to_numpy() for series in participant_ratings}
+        compared = [
+            pair for pair in compare_pairs(values, itertools.combinations(values, 2)) if pair.n
+        ]
+        corrected = correct(compared, [contrast] * len(compared), least_n=1)
+        rows += [{"contrast": contrast, **pair.cells()} for pair in corrected]
+    return pd.DataFrame(rows, columns=list(describe_columns("ratings_tests")))
+
+
 def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return mean ratings, participants by series, for all contrasts and for each contrast."""
     existing_ratings = ratings.dropna(subset=["rating"])
@@ -116,23 +133,6 @@ def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
         .reindex(columns=series_order)
         for name, table in tables.items()
     }
-
-
-def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
-
-    P values are corrected over all pairs of a contrast. Pairs of series without a common
-    participant are skipped. Columns are ``ratings_tests`` of ``columns.json``.
-    """
-    rows = []
-    for contrast, participant_ratings in _average_by_participant(ratings).items():
-        values = {series: participant_ratings[series].to_numpy() for series in participant_ratings}
-        compared = [
-            pair for pair in compare_pairs(values, itertools.combinations(values, 2)) if pair.n
-        ]
-        corrected = correct(compared, [contrast] * len(compared), least_n=1)
-        rows += [{"contrast": contrast, **pair.cells()} for pair in corrected]
-    return pd.DataFrame(rows, columns=list(describe_columns("ratings_tests")))
 
 
 def intraclass_correlation(table: npt.ArrayLike) -> float:

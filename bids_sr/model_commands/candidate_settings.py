@@ -84,37 +84,6 @@ class SearchedSetting:
         return min(max(rounded_value, self.low), self.high)
 
 
-def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
-    """Parse ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
-
-    ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
-    not allow a value.
-    """
-    name, _, values_text = text.partition("=")
-    low_text, dots, high_text = values_text.partition("..")
-    value_texts = [low_text, high_text] if dots else values_text.split(",")
-    # values are checked in the same way as changes of the recipe
-    changes = [change_of_method(f"{name}={value}", method) for value in value_texts]
-    field = variable_field(recipe, changes[0].field, method)
-    try:
-        numbers = tuple(field.check(change.value) for change in changes)
-    except ChangeError as error:
-        raise ChangeError(error.why, error.fix, text) from None
-    if not dots:
-        return SearchedSetting(
-            field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.is_integer
-        )
-    if numbers[0] >= numbers[1]:
-        raise ChangeError(
-            "the lower limit of the range must be smaller than the upper limit",
-            f"Specify the range as {field.name}=LOW..HIGH.",
-            text,
-        )
-    return SearchedSetting(
-        field=field.name, low=numbers[0], high=numbers[1], is_integer=field.is_integer
-    )
-
-
 def list_trials(
     texts: Sequence[str], method: str, recipe: Recipe, *, n_trials: int | None, seed: int
 ) -> dict[str, tuple[RecipeChange, ...]]:
@@ -148,6 +117,64 @@ def list_trials(
         ): changes
         for changes in trials
     }
+
+
+def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
+    """Parse ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
+
+    ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
+    not allow a value.
+    """
+    name, _, values_text = text.partition("=")
+    low_text, dots, high_text = values_text.partition("..")
+    value_texts = [low_text, high_text] if dots else values_text.split(",")
+    # values are checked in the same way as changes of the recipe
+    changes = [change_of_method(f"{name}={value}", method) for value in value_texts]
+    field = variable_field(recipe, changes[0].field, method)
+    try:
+        numbers = tuple(field.check(change.value) for change in changes)
+    except ChangeError as error:
+        raise ChangeError(error.why, error.fix, text) from None
+    if not dots:
+        return SearchedSetting(
+            field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.is_integer
+        )
+    if numbers[0] >= numbers[1]:
+        raise ChangeError(
+            "the lower limit of the range must be smaller than the upper limit",
+            f"Specify the range as {field.name}=LOW..HIGH.",
+            text,
+        )
+    return SearchedSetting(
+        field=field.name, low=numbers[0], high=numbers[1], is_integer=field.is_integer
+    )
+
+
+def _combine_values(
+    space: Sequence[SearchedSetting], method: str, recipe: Recipe
+) -> list[tuple[RecipeChange, ...]]:
+    """Return all combinations of the listed values; the last setting varies fastest.
+
+    ChangeError is raised if a setting has a range instead of a list, or if settings are
+    incompatible.
+    """
+    for setting in space:
+        if not setting.choices:
+            raise ChangeError(
+                "a range requires a number of trials",
+                f"Use --trials N, or list the values, for example {setting.field}=A,B,C.",
+                str(setting),
+            )
+    trials = [
+        tuple(
+            RecipeChange(method=method, field=setting.field, value=value)
+            for setting, value in zip(space, values, strict=True)
+        )
+        for values in product(*(setting.choices for setting in space))
+    ]
+    for changes in trials:
+        apply_changes(recipe, changes)
+    return trials
 
 
 def _make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
@@ -206,30 +233,3 @@ def _draw_trial(
             return changes
     assert last_error is not None
     raise last_error
-
-
-def _combine_values(
-    space: Sequence[SearchedSetting], method: str, recipe: Recipe
-) -> list[tuple[RecipeChange, ...]]:
-    """Return all combinations of the listed values; the last setting varies fastest.
-
-    ChangeError is raised if a setting has a range instead of a list, or if settings are
-    incompatible.
-    """
-    for setting in space:
-        if not setting.choices:
-            raise ChangeError(
-                "a range requires a number of trials",
-                f"Use --trials N, or list the values, for example {setting.field}=A,B,C.",
-                str(setting),
-            )
-    trials = [
-        tuple(
-            RecipeChange(method=method, field=setting.field, value=value)
-            for setting, value in zip(space, values, strict=True)
-        )
-        for values in product(*(setting.choices for setting in space))
-    ]
-    for changes in trials:
-        apply_changes(recipe, changes)
-    return trials

@@ -78,11 +78,6 @@ def split_at_random(
     )
 
 
-def _shuffle(participants: Sequence[str], seed: int) -> list[str]:
-    """Return participants in random order."""
-    return [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
-
-
 def split_by_names(
     participants: Sequence[str], validation: Sequence[str], test: Sequence[str]
 ) -> ParticipantSplit:
@@ -144,3 +139,8 @@ def make_folds(
             )
         )
     return folds
+
+
+def _shuffle(participants: Sequence[str], seed: int) -> list[str]:
+    """Return participants in random order."""
+    return [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]

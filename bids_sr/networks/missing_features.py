@@ -8,20 +8,6 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.recipe import Recipe
 
 
-def explain_missing_features(recipe: Recipe | None) -> str:
-    """Return a clause about the loss term that a training lacks without VGG-19 weights.
-
-    The clause is, for example, "no VGG-19 weights were given, so squared error replaces the
-    features". It is "" without a recipe, and if the recipe has no such term.
-    """
-    if recipe is None or not recipe.perceptual:
-        return ""
-    replacements = [loss_in_words(loss_name(term)) for term in recipe.losses if term.stands_in]
-    if not replacements:
-        return "no VGG-19 weights were given"
-    return f"no VGG-19 weights were given, so {' plus '.join(replacements)} replaces the features"
-
-
 def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, str] | None:
     """Return level and text of the notice about missing VGG-19 features, or None.
 
@@ -38,3 +24,17 @@ def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, s
         f"{text}. The training will therefore differ from the paper. To include the features, "
         "use --vgg-weights download once, or specify the weights with --vgg-weights FILE."
     )
+
+
+def explain_missing_features(recipe: Recipe | None) -> str:
+    """Return a clause about the loss term that a training lacks without VGG-19 weights.
+
+    The clause is, for example, "no VGG-19 weights were given, so squared error replaces the
+    features". It is "" without a recipe, and if the recipe has no such term.
+    """
+    if recipe is None or not recipe.perceptual:
+        return ""
+    replacements = [loss_in_words(loss_name(term)) for term in recipe.losses if term.stands_in]
+    if not replacements:
+        return "no VGG-19 weights were given"
+    return f"no VGG-19 weights were given, so {' plus '.join(replacements)} replaces the features"

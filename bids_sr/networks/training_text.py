@@ -38,56 +38,6 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     )
 
 
-def write_planned_sentences(
-    method: Method, recipe: str, *, features: bool, minutes: float | None
-) -> str:
-    """Return sentences about a training that has not ended, in the future tense.
-
-    `recipe` is a name such as ``fast`` or ``paper``. `features` states whether VGG-19 weights are
-    available. `minutes` is the time limit of the training; None if there is no limit. Returns ""
-    if no facts are known in advance.
-    """
-    reason = "" if features else explain_missing_features(method.recipes.get(recipe))
-    sentences = []
-    if reason:
-        sentences.append(
-            f"The loss function of {method.name} will not include VGG-19 features: {reason}."
-        )
-    if minutes is not None:
-        sentences.append(
-            f"Training of {method.name} will be stopped after {minutes:g} minutes if it has not "
-            "ended before."
-        )
-    return " ".join(sentences)
-
-
-def data_text(cards: Sequence[ModelCard]) -> str:
-    """Return a noun phrase for the training data, based on model cards.
-
-    An example is "1 pair of high- and low-resolution images (T2starw)".
-    """
-    first = read_training(cards[0])
-    contrast = f"({first.contrast})"
-    if not first.images:
-        return f"images {contrast} that are not listed in the model card"
-    count = images_text(cards)
-    is_plural = count != "1"
-    if first.unsupervised:
-        noun = "volumes" if is_plural else "volume"
-        return f"{count} acquired {noun} {contrast}, without a high-resolution image"
-    if first.paired:
-        noun = "pairs" if is_plural else "pair"
-        return f"{count} {noun} of high- and low-resolution images {contrast}"
-    if is_plural:
-        return f"{count} images {contrast} and low-resolution images computed from them"
-    return f"{count} image {contrast} and a low-resolution image computed from it"
-
-
-def images_text(cards: Sequence[ModelCard]) -> str:
-    """Return the number of training images of models, as a number or a range."""
-    return _format_range(len(read_training(card).images) or 1 for card in cards)
-
-
 def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
     """Return the facts that models must share to be described by the same sentences."""
     phase = record.phase
@@ -321,6 +271,56 @@ def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
         else "had the smallest training loss"
     )
     return f"the weights of step {step}, which {reason}, were used"
+
+
+def write_planned_sentences(
+    method: Method, recipe: str, *, features: bool, minutes: float | None
+) -> str:
+    """Return sentences about a training that has not ended, in the future tense.
+
+    `recipe` is a name such as ``fast`` or ``paper``. `features` states whether VGG-19 weights are
+    available. `minutes` is the time limit of the training; None if there is no limit. Returns ""
+    if no facts are known in advance.
+    """
+    reason = "" if features else explain_missing_features(method.recipes.get(recipe))
+    sentences = []
+    if reason:
+        sentences.append(
+            f"The loss function of {method.name} will not include VGG-19 features: {reason}."
+        )
+    if minutes is not None:
+        sentences.append(
+            f"Training of {method.name} will be stopped after {minutes:g} minutes if it has not "
+            "ended before."
+        )
+    return " ".join(sentences)
+
+
+def data_text(cards: Sequence[ModelCard]) -> str:
+    """Return a noun phrase for the training data, based on model cards.
+
+    An example is "1 pair of high- and low-resolution images (T2starw)".
+    """
+    first = read_training(cards[0])
+    contrast = f"({first.contrast})"
+    if not first.images:
+        return f"images {contrast} that are not listed in the model card"
+    count = images_text(cards)
+    is_plural = count != "1"
+    if first.unsupervised:
+        noun = "volumes" if is_plural else "volume"
+        return f"{count} acquired {noun} {contrast}, without a high-resolution image"
+    if first.paired:
+        noun = "pairs" if is_plural else "pair"
+        return f"{count} {noun} of high- and low-resolution images {contrast}"
+    if is_plural:
+        return f"{count} images {contrast} and low-resolution images computed from them"
+    return f"{count} image {contrast} and a low-resolution image computed from it"
+
+
+def images_text(cards: Sequence[ModelCard]) -> str:
+    """Return the number of training images of models, as a number or a range."""
+    return _format_range(len(read_training(card).images) or 1 for card in cards)
 
 
 def _format_range(values: Iterable[int]) -> str:

@@ -30,23 +30,6 @@ class ChecksumError(ValueError):
         )
 
 
-def build_vgg19_features() -> nn.Sequential:
-    """Return the sixteen convolutions of VGG-19 and their activations, with random weights.
-
-    The last layer is the activation after the last convolution. Layers are numbered as in
-    torchvision.
-    """
-    layers: list[nn.Module] = []
-    in_channels = 3
-    for stage_index, widths in enumerate(_STAGES):
-        if stage_index > 0:
-            layers.append(nn.MaxPool2d(2))
-        for width in widths:
-            layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU()]
-            in_channels = width
-    return nn.Sequential(*layers)
-
-
 def load_vgg19(path: Path) -> nn.Sequential:
     """Load frozen VGG-19 features from a safetensors file with torchvision's names.
 
@@ -127,3 +110,20 @@ def _select_convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tens
             f"tensors are missing or have a different shape: {', '.join(mismatches[:3])}"
         )
     return {key: state[f"{_PREFIX}{key}"].float().contiguous() for key in shapes}
+
+
+def build_vgg19_features() -> nn.Sequential:
+    """Return the sixteen convolutions of VGG-19 and their activations, with random weights.
+
+    The last layer is the activation after the last convolution. Layers are numbered as in
+    torchvision.
+    """
+    layers: list[nn.Module] = []
+    in_channels = 3
+    for stage_index, widths in enumerate(_STAGES):
+        if stage_index > 0:
+            layers.append(nn.MaxPool2d(2))
+        for width in widths:
+            layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU()]
+            in_channels = width
+    return nn.Sequential(*layers)

@@ -25,6 +25,72 @@ _SPREAD_MM = (2.0, 3.5)  # mm, range of the full width at half maximum of the va
 
 
 @frozen
+class _Focus:
+    """Active focus in a simulated head.
+
+    `label` is a key of `select_foci`. `conditions` of the task drive the focus, or one network
+    does. `origin` is the head point (3,; mm) of the neuronal activity, and `spread_mm` the full
+    width at half maximum of the vascular spread (mm).
+
+    `amplitude` is the signal change during a long block as a fraction of the reference (3D,
+    float32), on the grid of the head. `peak_percent` is the largest signal change in the scene, in
+    percent of the reference. `reference` is "local" (resting signal of the same voxel) or "brain"
+    (mean resting signal of the brain).
+    """
+
+    label: str
+    conditions: tuple[str, ...]
+    origin: Array
+    peak_percent: float
+    spread_mm: float
+    amplitude: Array
+    reference: str
+
+
+def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
+    """Draw the amplitude map of a focus.
+
+    `label` is a key of `select_foci`. `scene` is the location of activity relative to the anatomy.
+    ``ribbon``: gray matter along the ribbon; ``veins``: most of the change is in the draining
+    vein; ``free``: location and borders independent of tissue; ``overlap``: as ``ribbon``, with
+    large regions of both fingers that overlap. In ``free``, the change is relative to the mean
+    signal of the brain, because a fraction of the local signal would have the borders of the
+    tissue.
+    """
+    voxel_mm = float(head.affine[0, 0])
+    spec = select_foci(scene)[label]
+    origin = _snap_to_ribbon(head, head.from_template(spec.mni))
+    peak_percent, spread_mm = rng.uniform(*spec.peak), rng.uniform(*_SPREAD_MM)
+    extent_mm = rng.uniform(*spec.extent)
+    if scene == "free":
+        origin = origin + rng.uniform(-3.0, 3.0, 3)
+    cube = _cut_cube(head, origin, max(_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS * extent_mm))
+    sigma = spread_mm / FWHM_PER_SIGMA / voxel_mm
+    activity = (
+        _draw_irregular_region(rng, cube, voxel_mm)
+        if scene == "free"
+        else _weight_ribbon(head, cube, extent_mm)
+    )
+    activity = ndimage.gaussian_filter(activity, sigma)
+    activity /= activity.max()
+    if scene == "veins":
+        blood = ndimage.gaussian_filter(_make_draining_blood(head, cube, origin), sigma)
+        activity = 0.25 * activity + blood / blood.max()
+        activity /= activity.max()
+    amplitude = np.zeros(head.veins.shape, dtype=np.float32)
+    amplitude[cube.window] = activity * peak_percent / 100
+    return _Focus(
+        label=label,
+        conditions=spec.conditions,
+        origin=origin,
+        peak_percent=float(peak_percent),
+        spread_mm=float(spread_mm),
+        amplitude=amplitude,
+        reference="brain" if scene == "free" else "local",
+    )
+
+
+@frozen
 class _FocusSpec:
     """Location of a focus with its driver and peak range.
 
@@ -37,6 +103,11 @@ class _FocusSpec:
     conditions: tuple[str, ...]
     peak: tuple[float, float]
     extent: tuple[float, float] = (4.0, 4.8)
+
+
+def select_foci(scene: str) -> dict[str, _FocusSpec]:
+    """Return the foci of a scene by label."""
+    return FOCI | OVERLAPPING_FOCI if scene == "overlap" else FOCI
 
 
 def _make_network(name: str, **points: _Point) -> dict[str, _FocusSpec]:
@@ -85,32 +156,13 @@ varies between participants, determines how much the regions of the fingers over
 """
 
 
-def select_foci(scene: str) -> dict[str, _FocusSpec]:
-    """Return the foci of a scene by label."""
-    return FOCI | OVERLAPPING_FOCI if scene == "overlap" else FOCI
-
-
-@frozen
-class _Focus:
-    """Active focus in a simulated head.
-
-    `label` is a key of `select_foci`. `conditions` of the task drive the focus, or one network
-    does. `origin` is the head point (3,; mm) of the neuronal activity, and `spread_mm` the full
-    width at half maximum of the vascular spread (mm).
-
-    `amplitude` is the signal change during a long block as a fraction of the reference (3D,
-    float32), on the grid of the head. `peak_percent` is the largest signal change in the scene, in
-    percent of the reference. `reference` is "local" (resting signal of the same voxel) or "brain"
-    (mean resting signal of the brain).
-    """
-
-    label: str
-    conditions: tuple[str, ...]
-    origin: Array
-    peak_percent: float
-    spread_mm: float
-    amplitude: Array
-    reference: str
+def _snap_to_ribbon(head: Head, point: Array) -> Array:
+    """Return the head point (mm) of the best gray-matter voxel near `point`."""
+    cube = _cut_cube(head, point)
+    gray_matter = head.fractions["gm"][cube.window]
+    # a distance of 15 mm outweighs a gray-matter fraction of 1
+    score = np.where(cube.distance < _MAX_SNAP_MM, gray_matter - cube.distance / 15.0, -np.inf)
+    return point + cube.get_offset(int(np.argmax(score)))
 
 
 class _Cube(NamedTuple):
@@ -156,13 +208,26 @@ def _cut_cube(head: Head, center: Array, half_side_mm: float = _MIN_HALF_SIDE_MM
     return _Cube(window, (grid + window_start - index[:, None, None, None]) * voxel_mm)
 
 
-def _snap_to_ribbon(head: Head, point: Array) -> Array:
-    """Return the head point (mm) of the best gray-matter voxel near `point`."""
-    cube = _cut_cube(head, point)
+def _draw_irregular_region(rng: np.random.Generator, cube: _Cube, voxel_mm: float) -> Array:
+    """Return a region (3D, 0 or 1) with random borders, independent of the anatomy."""
+    roughness = smooth_field(rng, cube.offset.shape[1:], 1.5 / voxel_mm)
+    bump = np.exp(-0.5 * cube.squared_distance / 4.8**2)
+    return (bump + 0.18 * roughness > 0.62).astype(np.float32)
+
+
+def _weight_ribbon(head: Head, cube: _Cube, extent_mm: float) -> Array:
+    """Weight the gray-matter fraction by a Gaussian of the distance along the ribbon.
+
+    The standard deviation of the Gaussian is `extent_mm` (mm).
+    """
     gray_matter = head.fractions["gm"][cube.window]
-    # a distance of 15 mm outweighs a gray-matter fraction of 1
-    score = np.where(cube.distance < _MAX_SNAP_MM, gray_matter - cube.distance / 15.0, -np.inf)
-    return point + cube.get_offset(int(np.argmax(score)))
+    seed = tuple(
+        int(i) for i in np.unravel_index(int(np.argmin(cube.squared_distance)), gray_matter.shape)
+    )
+    mask = gray_matter > _MIN_GRAY_MATTER
+    mask[seed] = True
+    path_mm = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent_mm)
+    return gray_matter * np.exp(-0.5 * (path_mm / extent_mm) ** 2)
 
 
 def _measure_ribbon_distance(
@@ -185,21 +250,6 @@ def _measure_ribbon_distance(
     return np.where(length_mm <= limit_mm, length_mm, np.inf)
 
 
-def _weight_ribbon(head: Head, cube: _Cube, extent_mm: float) -> Array:
-    """Weight the gray-matter fraction by a Gaussian of the distance along the ribbon.
-
-    The standard deviation of the Gaussian is `extent_mm` (mm).
-    """
-    gray_matter = head.fractions["gm"][cube.window]
-    seed = tuple(
-        int(i) for i in np.unravel_index(int(np.argmin(cube.squared_distance)), gray_matter.shape)
-    )
-    mask = gray_matter > _MIN_GRAY_MATTER
-    mask[seed] = True
-    path_mm = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent_mm)
-    return gray_matter * np.exp(-0.5 * (path_mm / extent_mm) ** 2)
-
-
 def _make_draining_blood(head: Head, cube: _Cube, origin: Array) -> Array:
     """Return the venous blood around the vein that drains a focus at the center of a cube.
 
@@ -214,53 +264,3 @@ def _make_draining_blood(head: Head, cube: _Cube, origin: Array) -> Array:
     best_voxel = int(np.argmin(np.where(is_distinct & (distance > 3), cost, np.inf)))
     center = cube.get_offset(best_voxel)[:, None, None, None]
     return veins * np.exp(-0.5 * ((cube.offset - center) ** 2).sum(0) / 5.0**2)
-
-
-def _draw_irregular_region(rng: np.random.Generator, cube: _Cube, voxel_mm: float) -> Array:
-    """Return a region (3D, 0 or 1) with random borders, independent of the anatomy."""
-    roughness = smooth_field(rng, cube.offset.shape[1:], 1.5 / voxel_mm)
-    bump = np.exp(-0.5 * cube.squared_distance / 4.8**2)
-    return (bump + 0.18 * roughness > 0.62).astype(np.float32)
-
-
-def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
-    """Draw the amplitude map of a focus.
-
-    `label` is a key of `select_foci`. `scene` is the location of activity relative to the anatomy.
-    ``ribbon``: gray matter along the ribbon; ``veins``: most of the change is in the draining
-    vein; ``free``: location and borders independent of tissue; ``overlap``: as ``ribbon``, with
-    large regions of both fingers that overlap. In ``free``, the change is relative to the mean
-    signal of the brain, because a fraction of the local signal would have the borders of the
-    tissue.
-    """
-    voxel_mm = float(head.affine[0, 0])
-    spec = select_foci(scene)[label]
-    origin = _snap_to_ribbon(head, head.from_template(spec.mni))
-    peak_percent, spread_mm = rng.uniform(*spec.peak), rng.uniform(*_SPREAD_MM)
-    extent_mm = rng.uniform(*spec.extent)
-    if scene == "free":
-        origin = origin + rng.uniform(-3.0, 3.0, 3)
-    cube = _cut_cube(head, origin, max(_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS * extent_mm))
-    sigma = spread_mm / FWHM_PER_SIGMA / voxel_mm
-    activity = (
-        _draw_irregular_region(rng, cube, voxel_mm)
-        if scene == "free"
-        else _weight_ribbon(head, cube, extent_mm)
-    )
-    activity = ndimage.gaussian_filter(activity, sigma)
-    activity /= activity.max()
-    if scene == "veins":
-        blood = ndimage.gaussian_filter(_make_draining_blood(head, cube, origin), sigma)
-        activity = 0.25 * activity + blood / blood.max()
-        activity /= activity.max()
-    amplitude = np.zeros(head.veins.shape, dtype=np.float32)
-    amplitude[cube.window] = activity * peak_percent / 100
-    return _Focus(
-        label=label,
-        conditions=spec.conditions,
-        origin=origin,
-        peak_percent=float(peak_percent),
-        spread_mm=float(spread_mm),
-        amplitude=amplitude,
-        reference="brain" if scene == "free" else "local",
-    )

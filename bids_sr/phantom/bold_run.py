@@ -167,6 +167,13 @@ class SimulatedRun:
         return _map_in_order(acquire_volume, self.preset.volumes, threads)
 
 
+def _map_in_order(function: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
+    """Yield function(0), function(1), …, computed by several threads a few items ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, count, 4 * threads):
+            yield from pool.map(function, range(first, min(first + 4 * threads, count)))
+
+
 def simulate_bold_run(subject: SimulatedSubject) -> SimulatedRun:
     """Simulate the BOLD run of a subject, a single echo at the preset's TE.
 
@@ -307,10 +314,3 @@ def _make_responses(
             subject.draw("fluctuations", *indices), subject.conditions, preset.volumes * preset.tr
         )
     return partial(predict_response, events)
-
-
-def _map_in_order(function: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
-    """Yield function(0), function(1), …, computed by several threads a few items ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, count, 4 * threads):
-            yield from pool.map(function, range(first, min(first + 4 * threads, count)))

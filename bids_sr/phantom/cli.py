@@ -18,18 +18,6 @@ low-resolution T2*w images and a T1w image. The ground truth is stored in
 derivatives/ground-truth."""
 
 
-@frozen
-class _Destination(OptionSection):
-    """Directory of the simulated data set."""
-
-    out: Path = argument("OUT", "directory for the simulated dataset; must be empty or not exist")
-
-
-def build_parser() -> Parser:
-    """Return the parser of ``bids-sr-phantom``."""
-    return Parser("bids-sr-phantom", _DESCRIPTION, _Destination, Study)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-phantom`` and return its exit code (`bids_sr.cli.exit_codes`)."""
     if argv is None:
@@ -42,11 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _parse_options(inputs: ParsedOptions) -> tuple[Path, Study]:
-    """Return directory and study of a command line."""
-    return make_options(inputs, _Destination).out, make_options(inputs, Study)
-
-
 def _run(argv: Sequence[str]) -> int:
     """Simulate the data set."""
     out, study = build_parser().read(argv, _parse_options)
@@ -56,6 +39,23 @@ def _run(argv: Sequence[str]) -> int:
     make_dataset(out, study, progress=print)
     print(f"{out}: phantom dataset created in {time.monotonic() - start:.0f} s")
     return DONE
+
+
+@frozen
+class _Destination(OptionSection):
+    """Directory of the simulated data set."""
+
+    out: Path = argument("OUT", "directory for the simulated dataset; must be empty or not exist")
+
+
+def build_parser() -> Parser:
+    """Return the parser of ``bids-sr-phantom``."""
+    return Parser("bids-sr-phantom", _DESCRIPTION, _Destination, Study)
+
+
+def _parse_options(inputs: ParsedOptions) -> tuple[Path, Study]:
+    """Return directory and study of a command line."""
+    return make_options(inputs, _Destination).out, make_options(inputs, Study)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,19 @@ from scipy import interpolate, ndimage
 from bids_sr.io.arrays import Array
 
 
+def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
+    """Return a random field of zero mean and unit standard deviation (float32).
+
+    The field is white noise smoothed by a Gaussian with standard deviation `sigma` (voxels). If
+    possible without loss, it is drawn on a grid of larger voxels.
+    """
+    step = max(1, int(sigma / 1.5))
+    noise = rng.standard_normal([max(4, size // step + 1) for size in shape], dtype=np.float32)
+    field = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
+    field = upsample(field, shape) if step > 1 else field[tuple(slice(0, size) for size in shape)]
+    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
+
+
 def upsample(samples: Array, shape: Sequence[int]) -> Array:
     """Upsample an array to `shape` by a cubic spline (float32).
 
@@ -24,19 +37,6 @@ def upsample(samples: Array, shape: Sequence[int]) -> Array:
             np.tensordot(weights.astype(np.float32), upsampled, (1, axis)), 0, axis
         )
     return np.ascontiguousarray(upsampled)
-
-
-def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
-    """Return a random field of zero mean and unit standard deviation (float32).
-
-    The field is white noise smoothed by a Gaussian with standard deviation `sigma` (voxels). If
-    possible without loss, it is drawn on a grid of larger voxels.
-    """
-    step = max(1, int(sigma / 1.5))
-    noise = rng.standard_normal([max(4, size // step + 1) for size in shape], dtype=np.float32)
-    field = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
-    field = upsample(field, shape) if step > 1 else field[tuple(slice(0, size) for size in shape)]
-    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
 
 
 def smooth_step(distance_mm: Array, width_mm: float) -> Array:

@@ -46,76 +46,67 @@ _FOCI_COLUMNS = {
 }
 
 
-def _find_center(change: Array, affine: Array) -> Array:
-    """Return the center of mass (3,; RAS mm) of voxels with at least a quarter of the maximum."""
-    index = np.argwhere(change >= 0.25 * change.max())
-    weight = change[tuple(index.T)].astype(float)
-    index_mean = (index * weight[:, None]).sum(0) / weight.sum()
-    return (affine @ [*index_mean, 1.0])[:3]
+def write_truth(
+    run: SimulatedRun, name: str, root: Path, echoes: Sequence[SimulatedRun] = ()
+) -> None:
+    """Write the ground truth of a subject to the derivative data set.
 
-
-def _is_in_view(change: Array) -> bool:
-    """Return whether a signal change on the dense grid is inside the field of view.
-
-    The change must exceed a thousandth of the brain's signal there.
+    `name` is the name of the subject, such as ``sub-01``, `root` the derivative data set, and
+    `echoes` are all echoes of a multi-echo run.
     """
-    return (
-        float(np.abs(change[..., MARGIN_SAMPLES:-MARGIN_SAMPLES]).max()) > 1e-3 * BOLD_BRAIN_SIGNAL
+    subject = run.subject
+    func = root / name / "func"
+    anat = root / name / "anat"
+    for folder in (func, anat):
+        folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{name}_task-{subject.task}"
+    _write_images(run, func / stem, echoes or [run])
+    _write_motion(run, str(func / stem), _FRAME)
+    _write_motion_table(run, func / f"{stem}_desc-truth_motion.tsv")
+    descriptions = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
+    frame = {"Description": _FRAME}
+    _write_table(
+        func / f"{stem}_desc-truth_foci.tsv", _make_focus_rows(run), descriptions, Frame=frame
     )
+    if subject.task == "rest":
+        _write_network_table(run, func / f"{stem}_desc-truth_timeseries.tsv")
+    _write_poses(subject, func / stem, anat / name)
 
 
-def _make_focus_rows(run: SimulatedRun) -> list[list[str | float]]:
-    """Return the rows of the table of foci (`_FOCI_COLUMNS`), empty without activity."""
-    affine = run.scanner.dense_grid[1]
-    voxel_mm3 = float(np.prod(np.diag(affine)[:3]))
-    rows: list[list[str | float]] = []
-    for focus in run.subject.foci:
-        change = run.maps.get(focus.label)
-        if change is None or not _is_in_view(change):
-            continue
-        rows.append(
-            [
-                focus.label,
-                "+".join(focus.conditions),
-                *map(float, _find_center(change, affine)),
-                *map(float, _map_to_image(run.scanner, focus.origin)),
-                float((change >= change.max() / 2).sum() * voxel_mm3),
-                focus.peak_percent,
-                focus.spread_mm,
-            ]
-        )
-    return rows
+def _write_images(run: SimulatedRun, stem: Path, echoes: Sequence[SimulatedRun]) -> None:
+    """Write the resting images, the signal changes and the distortion of a run.
 
-
-def _map_to_image(scanner: Scanner, point: Array) -> Array:
-    """Map a head point (3,; mm) to the distorted image of the reference volume (RAS mm)."""
-    target = (invert(scanner.pose) @ [*point, 1.0])[:3]
-    if scanner.shift is None:
-        return target
-    position = target.copy()
-    inverse = np.linalg.inv(scanner.dense_grid[1])
-    for _ in range(20):  # fixed-point iteration
-        index = np.rint((inverse @ [*position, 1.0])[:3]).astype(int)
-        position[1] = (
-            target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
-        )
-    return position
-
-
-def _compute_echo_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
-    """Return the weights of the echoes in the optimal combination, which sum to 1.
-
-    The weights are TE exp(-TE / T2*) with T2* fitted to the means of the echoes (Posse et al.
-    1999), in the shape of the mean images.
+    `stem` is the path up to the first entity of an image.
     """
-    if len(echoes) == 1:
-        return [np.ones_like(means[0])]
-    tes_s = [echo.te for echo in echoes]
-    t2star_ms = fit_t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s])
-    t2star_s = t2star_ms.reshape(means[0].shape) / 1000
-    weights = [te_s * np.exp(-te_s / t2star_s) for te_s in tes_s]
-    weight_sum = np.sum(weights, axis=0)
-    return [(weight / weight_sum).astype(np.float32) for weight in weights]
+    resting, changes = simulate_effects(echoes)
+    _write_map(
+        stem,
+        "res-hr_desc-noisefree_boldref",
+        resting,
+        run.subject.hr_grid[1],
+        description="Steady-state resting image without noise or motion, with the high-resolution"
+        " matrix size and without blurring by the readout",
+        unit="arbitrary",
+    )
+    _write_changes(run, stem, resting, changes)
+    _write_map(
+        stem,
+        "desc-noisefree_boldref",
+        _simulate_resting_image(echoes),
+        run.subject.bold_grid[1],
+        description="BOLD image at rest without noise",
+        unit="arbitrary",
+    )
+    if run.scanner.shift is not None:
+        _write_map(
+            stem,
+            "desc-distortion_fieldmap",
+            run.scanner.shift[::2, ::2, ::2],
+            run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
+            description="Displacement along +y: the distorted image at y shows the signal from y +"
+            " displacement in the undistorted image",
+            unit="mm",
+        )
 
 
 def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
@@ -157,127 +148,6 @@ def _compute_magnitude_change(resting_image: Array, change_image: Array) -> Arra
     """Return the change of the magnitude (float32) if a complex change is added to an image."""
     resting_magnitude = np.abs(resting_image).astype(np.float32)
     return (np.abs(resting_image + change_image) - resting_magnitude).astype(np.float32)
-
-
-def _simulate_resting_image(echoes: Sequence[SimulatedRun]) -> Array:
-    """Return the noise-free resting image on the BOLD grid, combined over the echoes."""
-    means = [echo.simulate_still_volume() for echo in echoes]
-    return np.sum(
-        [
-            weight * mean
-            for weight, mean in zip(_compute_echo_weights(means, echoes), means, strict=True)
-        ],
-        axis=0,
-    )
-
-
-def write_truth(
-    run: SimulatedRun, name: str, root: Path, echoes: Sequence[SimulatedRun] = ()
-) -> None:
-    """Write the ground truth of a subject to the derivative data set.
-
-    `name` is the name of the subject, such as ``sub-01``, `root` the derivative data set, and
-    `echoes` are all echoes of a multi-echo run.
-    """
-    subject = run.subject
-    func = root / name / "func"
-    anat = root / name / "anat"
-    for folder in (func, anat):
-        folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{name}_task-{subject.task}"
-    _write_images(run, func / stem, echoes or [run])
-    _write_motion(run, str(func / stem), _FRAME)
-    _write_motion_table(run, func / f"{stem}_desc-truth_motion.tsv")
-    descriptions = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
-    frame = {"Description": _FRAME}
-    _write_table(
-        func / f"{stem}_desc-truth_foci.tsv", _make_focus_rows(run), descriptions, Frame=frame
-    )
-    if subject.task == "rest":
-        _write_network_table(run, func / f"{stem}_desc-truth_timeseries.tsv")
-    _write_poses(subject, func / stem, anat / name)
-
-
-def _write_motion_table(run: SimulatedRun, path: Path) -> None:
-    """Write translations and rotation vectors of the volumes with their description."""
-    columns = list(MOTION_PARAMETERS)
-    rotation_text = (
-        f"rotation vector (axis times angle) about {ROTATION_CENTER} mm (RAS) of the transform"
-        " that maps points of the reference volume to the volume"
-    )
-    _write_table(
-        path,
-        [
-            [float(value) for value in rigid_params(matrix, ROTATION_CENTER)]
-            for matrix in run.motion
-        ],
-        {
-            column: {
-                "Units": "mm" if column.startswith("trans") else "rad",
-                "Description": f"component of the translation, or of the {rotation_text}",
-            }
-            for column in columns
-        },
-    )
-
-
-def _write_network_table(run: SimulatedRun, path: Path) -> None:
-    """Write the fluctuations of networks at the middle of each volume with their description."""
-    times = (np.arange(run.preset.volumes) + 0.5) * run.preset.tr
-    time_series = [run.responses(network, times) for network in run.conditions]
-    text = (
-        "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
-        " deviations"
-    )
-    _write_table(
-        path,
-        [list(map(float, row)) for row in zip(*time_series, strict=True)],
-        {network: {"Description": text} for network in run.conditions},
-    )
-
-
-def _write_table(
-    path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **metadata: object
-) -> None:
-    """Write a table with a sidecar that describes its columns and contains further metadata."""
-    write_tsv(path, list(columns), rows)
-    atomic_files.write_json(path.with_suffix(".json"), {**columns, **metadata})
-
-
-def _write_images(run: SimulatedRun, stem: Path, echoes: Sequence[SimulatedRun]) -> None:
-    """Write the resting images, the signal changes and the distortion of a run.
-
-    `stem` is the path up to the first entity of an image.
-    """
-    resting, changes = simulate_effects(echoes)
-    _write_map(
-        stem,
-        "res-hr_desc-noisefree_boldref",
-        resting,
-        run.subject.hr_grid[1],
-        description="Steady-state resting image without noise or motion, with the high-resolution"
-        " matrix size and without blurring by the readout",
-        unit="arbitrary",
-    )
-    _write_changes(run, stem, resting, changes)
-    _write_map(
-        stem,
-        "desc-noisefree_boldref",
-        _simulate_resting_image(echoes),
-        run.subject.bold_grid[1],
-        description="BOLD image at rest without noise",
-        unit="arbitrary",
-    )
-    if run.scanner.shift is not None:
-        _write_map(
-            stem,
-            "desc-distortion_fieldmap",
-            run.scanner.shift[::2, ::2, ::2],
-            run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
-            description="Displacement along +y: the distorted image at y shows the signal from y +"
-            " displacement in the undistorted image",
-            unit="mm",
-        )
 
 
 def _write_changes(
@@ -332,31 +202,134 @@ def _write_map(
     write_image(Path(f"{stem}_{label}"), data.astype(np.float32), affine, metadata)
 
 
-def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
-    """Write the head motion of a run as ITK text.
+def _simulate_resting_image(echoes: Sequence[SimulatedRun]) -> Array:
+    """Return the noise-free resting image on the BOLD grid, combined over the echoes."""
+    means = [echo.simulate_still_volume() for echo in echoes]
+    return np.sum(
+        [
+            weight * mean
+            for weight, mean in zip(_compute_echo_weights(means, echoes), means, strict=True)
+        ],
+        axis=0,
+    )
 
-    `stem` is the path up to the first entity of a transform.
+
+def _compute_echo_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
+    """Return the weights of the echoes in the optimal combination, which sum to 1.
+
+    The weights are TE exp(-TE / T2*) with T2* fitted to the means of the echoes (Posse et al.
+    1999), in the shape of the mean images.
     """
-    write_transform(
-        f"{stem}_from-orig_to-boldref",
-        run.motion,
-        "One matrix per volume. Each matrix maps a point in the reference volume to its position"
-        " in the volume",
-        ReferenceVolume=run.reference,
-        NumberOfNonSteadyVolumes=run.transient.dummies,
-        Frame=frame,
+    if len(echoes) == 1:
+        return [np.ones_like(means[0])]
+    tes_s = [echo.te for echo in echoes]
+    t2star_ms = fit_t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s])
+    t2star_s = t2star_ms.reshape(means[0].shape) / 1000
+    weights = [te_s * np.exp(-te_s / t2star_s) for te_s in tes_s]
+    weight_sum = np.sum(weights, axis=0)
+    return [(weight / weight_sum).astype(np.float32) for weight in weights]
+
+
+def _write_motion_table(run: SimulatedRun, path: Path) -> None:
+    """Write translations and rotation vectors of the volumes with their description."""
+    columns = list(MOTION_PARAMETERS)
+    rotation_text = (
+        f"rotation vector (axis times angle) about {ROTATION_CENTER} mm (RAS) of the transform"
+        " that maps points of the reference volume to the volume"
+    )
+    _write_table(
+        path,
+        [
+            [float(value) for value in rigid_params(matrix, ROTATION_CENTER)]
+            for matrix in run.motion
+        ],
+        {
+            column: {
+                "Units": "mm" if column.startswith("trans") else "rad",
+                "Description": f"component of the translation, or of the {rotation_text}",
+            }
+            for column in columns
+        },
     )
 
 
-def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
-    """Write pose and motion of the calibration run to the ground truth of a subject."""
-    stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
+def _make_focus_rows(run: SimulatedRun) -> list[list[str | float]]:
+    """Return the rows of the table of foci (`_FOCI_COLUMNS`), empty without activity."""
+    affine = run.scanner.dense_grid[1]
+    voxel_mm3 = float(np.prod(np.diag(affine)[:3]))
+    rows: list[list[str | float]] = []
+    for focus in run.subject.foci:
+        change = run.maps.get(focus.label)
+        if change is None or not _is_in_view(change):
+            continue
+        rows.append(
+            [
+                focus.label,
+                "+".join(focus.conditions),
+                *map(float, _find_center(change, affine)),
+                *map(float, _map_to_image(run.scanner, focus.origin)),
+                float((change >= change.max() / 2).sum() * voxel_mm3),
+                focus.peak_percent,
+                focus.spread_mm,
+            ]
+        )
+    return rows
+
+
+def _is_in_view(change: Array) -> bool:
+    """Return whether a signal change on the dense grid is inside the field of view.
+
+    The change must exceed a thousandth of the brain's signal there.
+    """
+    return (
+        float(np.abs(change[..., MARGIN_SAMPLES:-MARGIN_SAMPLES]).max()) > 1e-3 * BOLD_BRAIN_SIGNAL
+    )
+
+
+def _find_center(change: Array, affine: Array) -> Array:
+    """Return the center of mass (3,; RAS mm) of voxels with at least a quarter of the maximum."""
+    index = np.argwhere(change >= 0.25 * change.max())
+    weight = change[tuple(index.T)].astype(float)
+    index_mean = (index * weight[:, None]).sum(0) / weight.sum()
+    return (affine @ [*index_mean, 1.0])[:3]
+
+
+def _map_to_image(scanner: Scanner, point: Array) -> Array:
+    """Map a head point (3,; mm) to the distorted image of the reference volume (RAS mm)."""
+    target = (invert(scanner.pose) @ [*point, 1.0])[:3]
+    if scanner.shift is None:
+        return target
+    position = target.copy()
+    inverse = np.linalg.inv(scanner.dense_grid[1])
+    for _ in range(20):  # fixed-point iteration
+        index = np.rint((inverse @ [*position, 1.0])[:3]).astype(int)
+        position[1] = (
+            target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
+        )
+    return position
+
+
+def _write_network_table(run: SimulatedRun, path: Path) -> None:
+    """Write the fluctuations of networks at the middle of each volume with their description."""
+    times = (np.arange(run.preset.volumes) + 0.5) * run.preset.tr
+    time_series = [run.responses(network, times) for network in run.conditions]
     text = (
-        "Maps a point in the boldref to its position in the reference volume of the calibration"
-        " run"
+        "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
+        " deviations"
     )
-    write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME_TEXT)
-    _write_motion(run, stem, BOLD_FRAME_TEXT)
+    _write_table(
+        path,
+        [list(map(float, row)) for row in zip(*time_series, strict=True)],
+        {network: {"Description": text} for network in run.conditions},
+    )
+
+
+def _write_table(
+    path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **metadata: object
+) -> None:
+    """Write a table with a sidecar that describes its columns and contains further metadata."""
+    write_tsv(path, list(columns), rows)
+    atomic_files.write_json(path.with_suffix(".json"), {**columns, **metadata})
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
@@ -377,6 +350,33 @@ def _write_pose(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
     """
     text = f"Maps a point in {fixed} to its position in {moving} (resamples {moving} to {fixed})"
     write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME_TEXT)
+
+
+def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
+    """Write pose and motion of the calibration run to the ground truth of a subject."""
+    stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
+    text = (
+        "Maps a point in the boldref to its position in the reference volume of the calibration"
+        " run"
+    )
+    write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME_TEXT)
+    _write_motion(run, stem, BOLD_FRAME_TEXT)
+
+
+def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
+    """Write the head motion of a run as ITK text.
+
+    `stem` is the path up to the first entity of a transform.
+    """
+    write_transform(
+        f"{stem}_from-orig_to-boldref",
+        run.motion,
+        "One matrix per volume. Each matrix maps a point in the reference volume to its position"
+        " in the volume",
+        ReferenceVolume=run.reference,
+        NumberOfNonSteadyVolumes=run.transient.dummies,
+        Frame=frame,
+    )
 
 
 def write_structural_truth(

@@ -71,6 +71,41 @@ class Head:
         return position
 
 
+def make_head(rng: np.random.Generator, voxel_mm: float) -> Head:
+    """Draw a random head.
+
+    `voxel_mm` is the voxel size of the scene (mm).
+    """
+    shape, affine = _make_scene_grid(voxel_mm)
+    maps, template_affine = load_template_maps()
+    deformation = _draw_deformation(rng, shape, affine)
+    gm, wm, brain = deform_maps(maps, template_affine, affine, deformation)
+    is_brain = brain > 0.5
+    distance_mm = _measure_distance(is_brain, voxel_mm)
+    fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_FLUID_GAIN)
+    fractions = _draw_fractions(rng, gm, wm, fluid, brain, distance_mm, voxel_mm)
+    veins = _draw_veins(rng, fluid, distance_mm, affine, deformation)
+    texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel_mm) + 0.04 * smooth_field(
+        rng, shape, 6.0 / voxel_mm
+    )
+    return Head(
+        affine=affine,
+        fractions=fractions,
+        brain=is_brain,
+        veins=veins,
+        texture=texture.astype(np.float32),
+        deformation=deformation,
+    )
+
+
+def _make_scene_grid(voxel_mm: float) -> tuple[Shape, Array]:
+    """Return shape and affine of the scene at a voxel size in mm."""
+    sizes = np.ceil((_SCENE_HIGHEST_MM - _SCENE_LOWEST_MM) / voxel_mm).astype(int) + 1
+    affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
+    affine[:3, 3] = _SCENE_LOWEST_MM
+    return (int(sizes[0]), int(sizes[1]), int(sizes[2])), affine
+
+
 @lru_cache(maxsize=2)
 def load_template_maps() -> tuple[tuple[Array, ...], Array]:
     """Return gray matter, white matter and brain (float32, 1 mm), and their affine."""
@@ -82,14 +117,6 @@ def load_template_maps() -> tuple[tuple[Array, ...], Array]:
     images = [load(resolution=1) for load in loaders]
     maps = tuple(np.asarray(image.get_fdata(dtype=np.float32)) for image in images)
     return maps, np.asarray(images[0].affine, dtype=np.float64)
-
-
-def _make_scene_grid(voxel_mm: float) -> tuple[Shape, Array]:
-    """Return shape and affine of the scene at a voxel size in mm."""
-    sizes = np.ceil((_SCENE_HIGHEST_MM - _SCENE_LOWEST_MM) / voxel_mm).astype(int) + 1
-    affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
-    affine[:3, 3] = _SCENE_LOWEST_MM
-    return (int(sizes[0]), int(sizes[1]), int(sizes[2])), affine
 
 
 def _draw_deformation(rng: np.random.Generator, shape: Shape, affine: Array) -> Array:
@@ -136,11 +163,6 @@ def deform_maps(
     return deformed_maps
 
 
-def _measure_distance(mask: Array, voxel_mm: float) -> Array:
-    """Return the distance (mm) to a mask, computed at voxels of about 2 mm."""
-    return distance_to_mask(mask, 2 if voxel_mm <= 1 else 1, voxel_mm)
-
-
 def _draw_fractions(
     rng: np.random.Generator,
     gm: Array,
@@ -175,20 +197,6 @@ def _draw_fractions(
     return fractions
 
 
-def _make_tubes(first: Array, second: Array, radius_mm: float, voxel_mm: float) -> Array:
-    """Return thin tubes (0 to 1) along the curves on which two smooth functions are both zero.
-
-    The standard deviation of their profile is `radius_mm` (mm).
-    """
-    squared_distance = np.zeros(first.shape, dtype=np.float32)
-    for function in (first, second):
-        squared_gradient = np.full(first.shape, 1e-8, dtype=np.float32)
-        for axis in range(3):
-            squared_gradient += (np.gradient(function, axis=axis) / voxel_mm) ** 2
-        squared_distance += function**2 / squared_gradient
-    return np.exp(-squared_distance / (2 * radius_mm**2))
-
-
 def _draw_veins(
     rng: np.random.Generator, fluid: Array, distance_mm: Array, affine: Array, deformation: Array
 ) -> Array:
@@ -217,28 +225,20 @@ def _draw_veins(
     return np.asarray(np.clip(np.maximum(veins, sinus), 0, 1), dtype=np.float32)
 
 
-def make_head(rng: np.random.Generator, voxel_mm: float) -> Head:
-    """Draw a random head.
+def _make_tubes(first: Array, second: Array, radius_mm: float, voxel_mm: float) -> Array:
+    """Return thin tubes (0 to 1) along the curves on which two smooth functions are both zero.
 
-    `voxel_mm` is the voxel size of the scene (mm).
+    The standard deviation of their profile is `radius_mm` (mm).
     """
-    shape, affine = _make_scene_grid(voxel_mm)
-    maps, template_affine = load_template_maps()
-    deformation = _draw_deformation(rng, shape, affine)
-    gm, wm, brain = deform_maps(maps, template_affine, affine, deformation)
-    is_brain = brain > 0.5
-    distance_mm = _measure_distance(is_brain, voxel_mm)
-    fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_FLUID_GAIN)
-    fractions = _draw_fractions(rng, gm, wm, fluid, brain, distance_mm, voxel_mm)
-    veins = _draw_veins(rng, fluid, distance_mm, affine, deformation)
-    texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel_mm) + 0.04 * smooth_field(
-        rng, shape, 6.0 / voxel_mm
-    )
-    return Head(
-        affine=affine,
-        fractions=fractions,
-        brain=is_brain,
-        veins=veins,
-        texture=texture.astype(np.float32),
-        deformation=deformation,
-    )
+    squared_distance = np.zeros(first.shape, dtype=np.float32)
+    for function in (first, second):
+        squared_gradient = np.full(first.shape, 1e-8, dtype=np.float32)
+        for axis in range(3):
+            squared_gradient += (np.gradient(function, axis=axis) / voxel_mm) ** 2
+        squared_distance += function**2 / squared_gradient
+    return np.exp(-squared_distance / (2 * radius_mm**2))
+
+
+def _measure_distance(mask: Array, voxel_mm: float) -> Array:
+    """Return the distance (mm) to a mask, computed at voxels of about 2 mm."""
+    return distance_to_mask(mask, 2 if voxel_mm <= 1 else 1, voxel_mm)

@@ -39,18 +39,6 @@ def map_lesion_locations() -> Volume:
     return Volume(is_deep, affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
-@lru_cache(maxsize=1)
-def _measure_white_matter_depth() -> tuple[Array, Array]:
-    """Return the distance from the border of the cerebral white matter, and the affine.
-
-    The distance (mm) is 0 outside the white matter and below `_MIN_HEIGHT_MM`.
-    """
-    (_, white_matter, _), affine = load_template_maps()
-    depth = ndimage.distance_transform_edt(white_matter > 0.5).astype(np.float32)
-    height = affine[2, 3] + affine[2, 2] * np.arange(white_matter.shape[2])
-    return depth * (height > _MIN_HEIGHT_MM), affine
-
-
 def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     """Return a head with lesions in place of part of the white matter.
 
@@ -87,3 +75,15 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
         "lesion": white_matter * lesion,
     }
     return replace(head, fractions=fractions)
+
+
+@lru_cache(maxsize=1)
+def _measure_white_matter_depth() -> tuple[Array, Array]:
+    """Return the distance from the border of the cerebral white matter, and the affine.
+
+    The distance (mm) is 0 outside the white matter and below `_MIN_HEIGHT_MM`.
+    """
+    (_, white_matter, _), affine = load_template_maps()
+    depth = ndimage.distance_transform_edt(white_matter > 0.5).astype(np.float32)
+    height = affine[2, 3] + affine[2, 2] * np.arange(white_matter.shape[2])
+    return depth * (height > _MIN_HEIGHT_MM), affine

@@ -97,18 +97,6 @@ class Preset:
         return start_times
 
 
-def _make_centered_affine(
-    shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
-) -> npt.NDArray[np.float64]:
-    """Return the voxel-to-world matrix of an axis-aligned field of view with its center (mm).
-
-    `voxel` is the voxel size along each axis (mm).
-    """
-    affine = np.diag([*voxel, 1.0])
-    affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2
-    return affine
-
-
 _DEMO = Preset(
     bold_shape=(64, 64, 30),
     bold_voxel=(3.75, 3.75, 4.0),
@@ -158,3 +146,15 @@ PRESETS: dict[str, Preset] = {
         snr=80.0,
     ),
 }
+
+
+def _make_centered_affine(
+    shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Return the voxel-to-world matrix of an axis-aligned field of view with its center (mm).
+
+    `voxel` is the voxel size along each axis (mm).
+    """
+    affine = np.diag([*voxel, 1.0])
+    affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2
+    return affine

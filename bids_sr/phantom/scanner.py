@@ -32,83 +32,6 @@ _READOUT_T2STAR_S = 0.045  # s, mean T2* decay time during the readout
 _PHASE_RAD = 2.0  # rad, phase of the coil
 
 
-class _FieldSource(NamedTuple):
-    """Gaussian deviation of the magnetic field, close to air.
-
-    The center is in RAS mm; the strength is relative to the first source.
-    """
-
-    center_mm: tuple[int, int, int]
-    sigma_mm: int
-    strength: float
-
-
-# front of the head, and bottom on the left and on the right
-_FIELD_SOURCES = (
-    _FieldSource((0, 62, 0), 22, 1.0),
-    _FieldSource((-52, -10, -25), 20, -0.7),
-    _FieldSource((52, -10, -25), 20, -0.7),
-)
-
-
-def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
-    """Return the magnitude of a complex image after adding noise (float32).
-
-    The image may have any shape. `sigma` is the standard deviation of the noise in each complex
-    component. If `rng` is None, no noise is added.
-    """
-    noisy_image = image
-    if sigma > 0 and rng is not None:
-        noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
-        noisy_image = image + (noise[0] + 1j * noise[1])
-    return np.ascontiguousarray(np.abs(noisy_image), dtype=np.float32)
-
-
-def draw_distortion(
-    rng: np.random.Generator, grid: ScanGrid, is_head: Array, size_mm: float
-) -> Array:
-    """Draw a displacement along the phase-encoding axis (y).
-
-    The displacement is smooth and largest at the front and bottom of the head, close to air. Its
-    affine part is removed, as shimming would do. `grid` is shape and voxel-to-world matrix (4 x 4,
-    RAS+ mm), and `is_head` are the voxels of the head on it (3D, boolean). `size_mm` is the
-    largest displacement in the head (mm). Returns the displacement (3D, float32; mm).
-    """
-    shape, affine = grid
-    x, y, z = np.meshgrid(
-        *[
-            affine[axis, axis] * np.arange(size, dtype=np.float32) + affine[axis, 3]
-            for axis, size in enumerate(shape)
-        ],
-        indexing="ij",
-        sparse=True,
-    )
-    field = np.zeros(shape, dtype=np.float32)
-    for source in _FIELD_SOURCES:
-        cx, cy, cz = np.asarray(source.center_mm) + rng.uniform(-4, 4, 3)
-        squared_distance = (x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2
-        field += source.strength * np.exp(-squared_distance / (2 * source.sigma_mm**2))
-    field += 0.15 * polynomial(rng, affine, shape)
-    field -= _fit_affine_part(field, is_head, x, y, z)
-    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
-
-
-def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array) -> Array:
-    """Return the affine function of position that fits a field in the head best (float32).
-
-    The field and the voxels of the head are 3D. `x`, `y` and `z` are coordinates along each axis
-    (mm), in shapes that are broadcast to the field.
-    """
-    regressors = [
-        np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)
-    ]
-    design = np.stack(regressors, axis=1).astype(np.float64)
-    coefficients = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
-    return (
-        coefficients[0] + coefficients[1] * x + coefficients[2] * y + coefficients[3] * z
-    ).astype(np.float32)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scanner:
     """Geometry of the scan of a still or moving head.
@@ -255,6 +178,11 @@ class Scanner:
             measured_image = apply_along(crop, measured_image, axis)
         return magnitude(measured_image, sigma, rng)
 
+    @cached_property
+    def _coil_field(self) -> Array:
+        """Complex sensitivity of the coil on the sampling grid (complex64)."""
+        return self._compute_sensitivity(*self.sampling_grid)
+
     def _compute_sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
         """Return the complex sensitivity of the coil on a grid (complex64)."""
         rng = np.random.default_rng(self.coil)
@@ -263,11 +191,6 @@ class Scanner:
             (1 + self.receive_field_size * polynomial(rng, affine, shape)) * np.exp(1j * phase),
             dtype=np.complex64,
         )
-
-    @cached_property
-    def _coil_field(self) -> Array:
-        """Complex sensitivity of the coil on the sampling grid (complex64)."""
-        return self._compute_sensitivity(*self.sampling_grid)
 
     @cached_property
     def _crop_matrices(self) -> list[Array]:
@@ -284,9 +207,86 @@ class Scanner:
         ]
 
 
+def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
+    """Return the magnitude of a complex image after adding noise (float32).
+
+    The image may have any shape. `sigma` is the standard deviation of the noise in each complex
+    component. If `rng` is None, no noise is added.
+    """
+    noisy_image = image
+    if sigma > 0 and rng is not None:
+        noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
+        noisy_image = image + (noise[0] + 1j * noise[1])
+    return np.ascontiguousarray(np.abs(noisy_image), dtype=np.float32)
+
+
 def _make_readout_blur(lines: int) -> Array:
     """Return the matrix that blurs along phase encoding by decay during the readout (Y, Y)."""
     k = np.arange(-(lines // 2), lines - lines // 2)  # frequency of each line, in readout order
     decay = np.exp(-(k / lines) * READOUT_S / _READOUT_T2STAR_S)
     fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)
     return fourier.conj().T @ (decay[:, None] * fourier) / lines
+
+
+def draw_distortion(
+    rng: np.random.Generator, grid: ScanGrid, is_head: Array, size_mm: float
+) -> Array:
+    """Draw a displacement along the phase-encoding axis (y).
+
+    The displacement is smooth and largest at the front and bottom of the head, close to air. Its
+    affine part is removed, as shimming would do. `grid` is shape and voxel-to-world matrix (4 x 4,
+    RAS+ mm), and `is_head` are the voxels of the head on it (3D, boolean). `size_mm` is the
+    largest displacement in the head (mm). Returns the displacement (3D, float32; mm).
+    """
+    shape, affine = grid
+    x, y, z = np.meshgrid(
+        *[
+            affine[axis, axis] * np.arange(size, dtype=np.float32) + affine[axis, 3]
+            for axis, size in enumerate(shape)
+        ],
+        indexing="ij",
+        sparse=True,
+    )
+    field = np.zeros(shape, dtype=np.float32)
+    for source in _FIELD_SOURCES:
+        cx, cy, cz = np.asarray(source.center_mm) + rng.uniform(-4, 4, 3)
+        squared_distance = (x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2
+        field += source.strength * np.exp(-squared_distance / (2 * source.sigma_mm**2))
+    field += 0.15 * polynomial(rng, affine, shape)
+    field -= _fit_affine_part(field, is_head, x, y, z)
+    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
+
+
+def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array) -> Array:
+    """Return the affine function of position that fits a field in the head best (float32).
+
+    The field and the voxels of the head are 3D. `x`, `y` and `z` are coordinates along each axis
+    (mm), in shapes that are broadcast to the field.
+    """
+    regressors = [
+        np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)
+    ]
+    design = np.stack(regressors, axis=1).astype(np.float64)
+    coefficients = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
+    return (
+        coefficients[0] + coefficients[1] * x + coefficients[2] * y + coefficients[3] * z
+    ).astype(np.float32)
+
+
+class _FieldSource(NamedTuple):
+    """Gaussian deviation of the magnetic field, close to air.
+
+    The center is in RAS mm; the strength is relative to the first source.
+    """
+
+    center_mm: tuple[int, int, int]
+    sigma_mm: int
+    strength: float
+
+
+# front of the head, and bottom on the left and on the right
+_FIELD_SOURCES = (
+    _FieldSource((0, 62, 0), 22, 1.0),
+    _FieldSource((-52, -10, -25), 20, -0.7),
+    _FieldSource((52, -10, -25), 20, -0.7),
+)

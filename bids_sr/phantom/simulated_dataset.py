@@ -179,6 +179,23 @@ def _write_participants(root: Path, study: Study) -> None:
     )
 
 
+def _describe_events(root: Path, task: str) -> None:
+    """Write the sidecar of all events tables of a task, with the order of the trial types."""
+    levels = {
+        "thumb": "tapping with the thumb",
+        "little": "tapping with the little finger",
+        "rest": "no movement",
+    }
+    atomic_files.write_json(
+        root / f"task-{task}_events.json",
+        {
+            "onset": {"Description": "onset of the block", "Units": "s"},
+            "duration": {"Description": "duration of the block", "Units": "s"},
+            "trial_type": {"Description": "condition of the block", "Levels": levels},
+        },
+    )
+
+
 def _write_subject(
     root: Path, study: Study, number: int, threads: int, report: _ProgressText
 ) -> None:
@@ -217,6 +234,13 @@ def _write_still_scans(
         for scan in simulate_structural_scans(subject):
             _write_scan(scan, root, name)
             write_structural_truth(subject, scan, name, root / "derivatives" / "ground-truth")
+
+
+def _write_scan(scan: StillScan, root: Path, name: str, run: str = "") -> None:
+    """Write a still image with its sidecar; `run` is the run entity, such as ``_run-1``."""
+    acquisition = f"_acq-{scan.acquisition}" if scan.acquisition else ""
+    stem = root / name / "anat" / f"{name}{acquisition}{run}_{scan.contrast}"
+    write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
 
 
 def _write_bold_runs(
@@ -259,11 +283,22 @@ def write_calibration(run: SimulatedRun, root: Path, name: str, threads: int) ->
     write_calibration_truth(run, name, root / "derivatives" / "ground-truth")
 
 
-def _write_scan(scan: StillScan, root: Path, name: str, run: str = "") -> None:
-    """Write a still image with its sidecar; `run` is the run entity, such as ``_run-1``."""
-    acquisition = f"_acq-{scan.acquisition}" if scan.acquisition else ""
-    stem = root / name / "anat" / f"{name}{acquisition}{run}_{scan.contrast}"
-    write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
+def _write_events(events: Sequence[Event], stem: Path) -> None:
+    """Write the events table of a run, if any; `stem` is the path up to ``_events``."""
+    if events:
+        write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)
+
+
+def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
+    """Write a BOLD series with its sidecar; `stem` is the path up to ``_bold``."""
+    preset = run.preset
+    path = Path(f"{stem}_bold.nii.gz")
+    with SeriesWriter(
+        path, (*preset.bold_shape, preset.volumes), preset.bold_affine, preset.tr, dtype=np.int16
+    ) as writer:
+        for volume in run.volumes(threads):
+            writer.append(volume)
+    atomic_files.write_json(Path(f"{stem}_bold.json"), _make_bold_sidecar(run))
 
 
 def _make_bold_sidecar(run: SimulatedRun) -> dict[str, object]:
@@ -286,38 +321,3 @@ def _make_bold_sidecar(run: SimulatedRun) -> dict[str, object]:
     if preset.multiband > 1:
         sidecar["MultibandAccelerationFactor"] = preset.multiband
     return sidecar
-
-
-def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
-    """Write a BOLD series with its sidecar; `stem` is the path up to ``_bold``."""
-    preset = run.preset
-    path = Path(f"{stem}_bold.nii.gz")
-    with SeriesWriter(
-        path, (*preset.bold_shape, preset.volumes), preset.bold_affine, preset.tr, dtype=np.int16
-    ) as writer:
-        for volume in run.volumes(threads):
-            writer.append(volume)
-    atomic_files.write_json(Path(f"{stem}_bold.json"), _make_bold_sidecar(run))
-
-
-def _write_events(events: Sequence[Event], stem: Path) -> None:
-    """Write the events table of a run, if any; `stem` is the path up to ``_events``."""
-    if events:
-        write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)
-
-
-def _describe_events(root: Path, task: str) -> None:
-    """Write the sidecar of all events tables of a task, with the order of the trial types."""
-    levels = {
-        "thumb": "tapping with the thumb",
-        "little": "tapping with the little finger",
-        "rest": "no movement",
-    }
-    atomic_files.write_json(
-        root / f"task-{task}_events.json",
-        {
-            "onset": {"Description": "onset of the block", "Units": "s"},
-            "duration": {"Description": "duration of the block", "Units": "s"},
-            "trial_type": {"Description": "condition of the block", "Levels": levels},
-        },
-    )

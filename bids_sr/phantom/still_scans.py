@@ -28,20 +28,6 @@ BRAIN_SIGNAL, PAIR_BRAIN_SIGNAL = 500.0, 900.0
 # mean of the brain over the standard deviation of each complex noise component
 _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
 _RECEIVE_FIELD_SIZE = 0.15  # relative size of the receive field
-
-
-def _compute_nulling_time(t1: float, tr: float) -> float:
-    """Return the inversion time (s) that suppresses a tissue, given its T1 and the TR (s)."""
-    return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
-
-
-PROTOCOLS = {
-    "T1w": PulseSequence(te=0.004, tr=0.018, flip=30.0),
-    "T2w": PulseSequence(te=0.090, tr=5.0, refocused=True),
-    "FLAIR": PulseSequence(
-        te=0.090, tr=9.0, ti=_compute_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
-    ),
-}
 LESION_LABEL = "WMH"
 """BIDS label of lesions, as in the results of bids-sr."""
 # BIDS label of each tissue
@@ -163,6 +149,29 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
             )
 
 
+def _make_lowres_grid(preset: Preset) -> ScanGrid:
+    """Return the grid of the low-resolution scans.
+
+    The field of view is the same as in the T1w image, and the voxels are larger by `anat_factor`.
+    """
+    ratio = tuple(1 / factor for factor in preset.anat_factor)
+    return hr_grid(preset.t1w_shape, preset.t1w_affine, ratio)
+
+
+def _compute_nulling_time(t1: float, tr: float) -> float:
+    """Return the inversion time (s) that suppresses a tissue, given its T1 and the TR (s)."""
+    return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
+
+
+PROTOCOLS = {
+    "T1w": PulseSequence(te=0.004, tr=0.018, flip=30.0),
+    "T2w": PulseSequence(te=0.090, tr=5.0, refocused=True),
+    "FLAIR": PulseSequence(
+        te=0.090, tr=9.0, ti=_compute_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
+    ),
+}
+
+
 def _make_scanner(
     subject: SimulatedSubject,
     grid: ScanGrid,
@@ -186,15 +195,6 @@ def _make_scanner(
         low_shape=low_shape,
         receive_field_size=receive_field_size,
     )
-
-
-def _make_lowres_grid(preset: Preset) -> ScanGrid:
-    """Return the grid of the low-resolution scans.
-
-    The field of view is the same as in the T1w image, and the voxels are larger by `anat_factor`.
-    """
-    ratio = tuple(1 / factor for factor in preset.anat_factor)
-    return hr_grid(preset.t1w_shape, preset.t1w_affine, ratio)
 
 
 def sample_tissue_fractions(subject: SimulatedSubject) -> dict[str, Array]:

@@ -36,6 +36,68 @@ Content = Mapping[str, object]
 """Content of a JSON file."""
 
 
+class ArtifactKind(Generic[_T]):
+    """Storage of values in files; this base class stores a file whose path is the value.
+
+    A kind `is_light` if its files are small, and `is_figure` if they are figures, not data.
+    `stored_extension` is the extension of a stored derivative; "" if it depends on the value.
+    """
+
+    is_light: ClassVar[bool] = False
+    stored_extension: ClassVar[str] = ""
+    is_figure: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Name of the kind in annotations of steps, for messages."""
+        return type(self).__name__.strip("_").replace("Kind", "")
+
+    def load(self, path: Path) -> _T:
+        """Return the value of a file."""
+        return cast("_T", path)
+
+    def save(self, value: _T, _stem: Path) -> Path | list[Path]:
+        """Save a value under a stem and the extension of its kind, and return its file(s).
+
+        For a plain file, `value` is its path.
+        """
+        return Path(str(value))
+
+    def is_sidecar(self, _path: Path) -> bool:
+        """Return whether a saved file only accompanies another file, and is not a value."""
+        return False
+
+
+File = Annotated[Path, ArtifactKind()]
+
+
+@dataclass(frozen=True)
+class _VolumeKind(ArtifactKind[Volume]):
+    """Image, saved without compression.
+
+    Files in the folders of steps have another `extension`, because compression takes longer than
+    writing.
+    """
+
+    stored_extension: ClassVar[str] = ".nii.gz"
+    extension: str = ".nii"
+
+    def load(self, path: Path) -> Volume:
+        from bids_sr.io.nifti import SeriesReader, load_image
+
+        return Volume(*load_image(path), SeriesReader(path).header)
+
+    def save(self, value: Volume, stem: Path) -> Path:
+        from bids_sr.io.nifti import save_image
+
+        path = stem.with_name(stem.name + self.extension)
+        save_image(value.data, value.affine, path, header_like=value.header, dtype=value.dtype)
+        return path
+
+
+Image = Annotated[Volume, _VolumeKind()]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Derivative:
     """Map, region, figure or HTML fragment, with its entities and metadata.
@@ -73,258 +135,6 @@ class Derivative:
         return self.volume.data
 
 
-def read_entities(path: Path) -> dict[str, str]:
-    """Return the entities in a file name that `Derivative.name` has formed."""
-    *pairs, suffix = path.name.partition(".")[0].split("_")
-    return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
-
-
-class ArtifactKind(Generic[_T]):
-    """Storage of values in files; this base class stores a file whose path is the value.
-
-    A kind `is_light` if its files are small, and `is_figure` if they are figures, not data.
-    `stored_extension` is the extension of a stored derivative; "" if it depends on the value.
-    """
-
-    is_light: ClassVar[bool] = False
-    stored_extension: ClassVar[str] = ""
-    is_figure: ClassVar[bool] = False
-
-    @property
-    def name(self) -> str:
-        """Name of the kind in annotations of steps, for messages."""
-        return type(self).__name__.strip("_").replace("Kind", "")
-
-    def load(self, path: Path) -> _T:
-        """Return the value of a file."""
-        return cast("_T", path)
-
-    def save(self, value: _T, _stem: Path) -> Path | list[Path]:
-        """Save a value under a stem and the extension of its kind, and return its file(s).
-
-        For a plain file, `value` is its path.
-        """
-        return Path(str(value))
-
-    def is_sidecar(self, _path: Path) -> bool:
-        """Return whether a saved file only accompanies another file, and is not a value."""
-        return False
-
-
-class _SeriesKind(ArtifactKind["SeriesReader"]):
-    """Series that is read volume by volume; a step writes its file and returns a reader."""
-
-    stored_extension = ".nii.gz"
-
-    def load(self, path: Path) -> "SeriesReader":
-        from bids_sr.io.nifti import SeriesReader
-
-        return SeriesReader(path)
-
-    def save(self, value: "SeriesReader", _stem: Path) -> Path:
-        value.close()
-        return Path(value.path)
-
-
-@dataclass(frozen=True)
-class _VolumeKind(ArtifactKind[Volume]):
-    """Image, saved without compression.
-
-    Files in the folders of steps have another `extension`, because compression takes longer than
-    writing.
-    """
-
-    stored_extension: ClassVar[str] = ".nii.gz"
-    extension: str = ".nii"
-
-    def load(self, path: Path) -> Volume:
-        from bids_sr.io.nifti import SeriesReader, load_image
-
-        return Volume(*load_image(path), SeriesReader(path).header)
-
-    def save(self, value: Volume, stem: Path) -> Path:
-        from bids_sr.io.nifti import save_image
-
-        path = stem.with_name(stem.name + self.extension)
-        save_image(value.data, value.affine, path, header_like=value.header, dtype=value.dtype)
-        return path
-
-
-class _MaskKind(_VolumeKind):
-    """Volume whose values are booleans in memory."""
-
-    def load(self, path: Path) -> Volume:
-        volume = super().load(path)
-        return volume.like(volume.data > 0.5)
-
-
-class _TransformsKind(ArtifactKind["np.ndarray"]):
-    """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
-
-    is_light, stored_extension = True, ".txt"
-
-    def load(self, path: Path) -> "np.ndarray":
-        from bids_sr.spatial.itk_files import read_itk
-
-        return read_itk(path)
-
-    def save(self, value: "np.ndarray", stem: Path) -> Path:
-        from bids_sr.spatial.itk_files import write_itk
-
-        write_itk(path := stem.with_suffix(".txt"), value)
-        return path
-
-
-@dataclass(frozen=True)
-class _TableKind(ArtifactKind["pd.DataFrame"]):
-    """Table as TSV, with all digits or a given number of digits."""
-
-    is_light, stored_extension = True, ".tsv"
-    digits: str | None = None
-
-    def load(self, path: Path) -> "pd.DataFrame":
-        return read_frame(path)
-
-    def save(self, value: "pd.DataFrame", stem: Path) -> Path:
-        if isinstance(value, Path):  # file that the step has written
-            return value
-        value.to_csv(
-            path := stem.with_suffix(".tsv"),
-            sep="\t",
-            index=False,
-            na_rep="n/a",
-            float_format=self.digits,
-        )
-        return path
-
-
-class _DistortionKind(ArtifactKind["_ShiftMap"]):
-    """Signal displacement in a field map; see `bids_sr.spatial.distortion`."""
-
-    def load(self, path: Path) -> "_ShiftMap":
-        from bids_sr.spatial.distortion import load_distortion
-
-        return load_distortion(path)
-
-    def save(self, value: "_ShiftMap", stem: Path) -> Path:
-        from bids_sr.spatial.distortion import save_distortion
-
-        save_distortion(value, path := stem.with_suffix(".nii"))
-        return path
-
-
-class _OutputGridKind(ArtifactKind["OutputGrid"]):
-    """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
-
-    def load(self, path: Path) -> "OutputGrid":
-        from bids_sr.spatial.output_grids import load_output_grid
-
-        return load_output_grid(path)
-
-    def save(self, value: "OutputGrid", stem: Path) -> Path:
-        from bids_sr.spatial.output_grids import save_output_grid
-
-        save_output_grid(value, path := stem.with_suffix(".npz"))
-        return path
-
-
-class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
-    """Events of a task in a file of the data set, or time series of seeds from a step."""
-
-    is_light, stored_extension = True, ".tsv"
-
-    def load(self, path: Path) -> "_Events | _Seeds":
-        from bids_sr.glm.regressors import read_regressors
-
-        return read_regressors(path)
-
-    def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
-        from bids_sr.glm.regressors import Seeds
-
-        if not isinstance(value, Seeds):
-            raise TypeError("events are inputs and cannot be saved as outputs")
-        value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
-        return path
-
-
-class _EffectsKind(ArtifactKind["_BlockEffects"]):
-    """Block effects of a series; see `bids_sr.glm.block_effects`."""
-
-    def load(self, path: Path) -> "_BlockEffects":
-        from bids_sr.glm.block_effects import load_effects
-
-        return load_effects(path)
-
-    def save(self, value: "_BlockEffects", stem: Path) -> Path:
-        from bids_sr.glm.block_effects import save_effects
-
-        save_effects(value, path := stem.with_suffix(".npz"))
-        return path
-
-
-class _MetricsKind(ArtifactKind[list["MetricRow"]]):
-    """Rows of a metrics table; see `bids_sr.metrics.rows`."""
-
-    is_light, stored_extension = True, ".tsv"
-
-    def load(self, path: Path) -> list["MetricRow"]:
-        return rows.read_table(path)
-
-    def save(self, value: list["MetricRow"], stem: Path) -> Path:
-        (path := stem.with_suffix(".tsv")).write_text(rows.table_text(value), encoding="utf-8")
-        return path
-
-
-class _FactsKind(ArtifactKind[Content]):
-    """Content of a JSON file."""
-
-    is_light, stored_extension = True, ".json"
-
-    def load(self, path: Path) -> Content:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-
-    def save(self, value: Content, stem: Path) -> Path:
-        if isinstance(value, Path):  # file that the step has written
-            return value
-        return write_json(stem.with_suffix(".json"), value)
-
-
-class _RecordKind(ArtifactKind[_T]):
-    """Frozen record, or records in a tuple, as JSON."""
-
-    is_light = True
-
-    def load(self, path: Path) -> _T:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cast("_T", record_from_json(content, self._get_type()))
-
-    def save(self, value: _T, stem: Path) -> Path:
-        text = json.dumps(record_to_json(value), ensure_ascii=False)
-        return write_text(stem.with_suffix(".json"), text)
-
-    def _get_type(self) -> object:
-        """Return the type of the value."""
-        raise NotImplementedError
-
-
-class _EvidenceKind(_RecordKind["RunEvidence"]):
-    """Evidence of a run; see `bids_sr.evaluation.run_evidence`."""
-
-    def _get_type(self) -> object:
-        from bids_sr.evaluation.run_evidence import RunEvidence
-
-        return RunEvidence
-
-
-class _FlagsKind(_RecordKind["tuple[Flag, ...]"]):
-    """Quality-control flags; see `bids_sr.evaluation.qc_flags`."""
-
-    def _get_type(self) -> object:
-        from bids_sr.evaluation.qc_flags import Flag
-
-        return tuple[Flag, ...]
-
-
 class _DerivativesKind(ArtifactKind[Derivative]):
     """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
 
@@ -358,6 +168,216 @@ class _DerivativesKind(ArtifactKind[Derivative]):
         return path
 
 
+Map = Annotated[Derivative, _DerivativesKind()]
+
+
+def read_entities(path: Path) -> dict[str, str]:
+    """Return the entities in a file name that `Derivative.name` has formed."""
+    *pairs, suffix = path.name.partition(".")[0].split("_")
+    return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
+
+
+class _FactsKind(ArtifactKind[Content]):
+    """Content of a JSON file."""
+
+    is_light, stored_extension = True, ".json"
+
+    def load(self, path: Path) -> Content:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def save(self, value: Content, stem: Path) -> Path:
+        if isinstance(value, Path):  # file that the step has written
+            return value
+        return write_json(stem.with_suffix(".json"), value)
+
+
+Facts = Annotated[Content, _FactsKind()]
+Verdict = Annotated[VerdictFacts, _FactsKind()]
+
+
+class _SeriesKind(ArtifactKind["SeriesReader"]):
+    """Series that is read volume by volume; a step writes its file and returns a reader."""
+
+    stored_extension = ".nii.gz"
+
+    def load(self, path: Path) -> "SeriesReader":
+        from bids_sr.io.nifti import SeriesReader
+
+        return SeriesReader(path)
+
+    def save(self, value: "SeriesReader", _stem: Path) -> Path:
+        value.close()
+        return Path(value.path)
+
+
+Series = Annotated["SeriesReader", _SeriesKind()]
+
+
+class _MaskKind(_VolumeKind):
+    """Volume whose values are booleans in memory."""
+
+    def load(self, path: Path) -> Volume:
+        volume = super().load(path)
+        return volume.like(volume.data > 0.5)
+
+
+Mask = Annotated[Volume, _MaskKind()]
+
+
+class _TransformsKind(ArtifactKind["np.ndarray"]):
+    """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
+
+    is_light, stored_extension = True, ".txt"
+
+    def load(self, path: Path) -> "np.ndarray":
+        from bids_sr.spatial.itk_files import read_itk
+
+        return read_itk(path)
+
+    def save(self, value: "np.ndarray", stem: Path) -> Path:
+        from bids_sr.spatial.itk_files import write_itk
+
+        write_itk(path := stem.with_suffix(".txt"), value)
+        return path
+
+
+Transforms = Annotated["np.ndarray", _TransformsKind()]
+
+
+class _DistortionKind(ArtifactKind["_ShiftMap"]):
+    """Signal displacement in a field map; see `bids_sr.spatial.distortion`."""
+
+    def load(self, path: Path) -> "_ShiftMap":
+        from bids_sr.spatial.distortion import load_distortion
+
+        return load_distortion(path)
+
+    def save(self, value: "_ShiftMap", stem: Path) -> Path:
+        from bids_sr.spatial.distortion import save_distortion
+
+        save_distortion(value, path := stem.with_suffix(".nii"))
+        return path
+
+
+Distortion = Annotated["_ShiftMap", _DistortionKind()]
+
+
+class _OutputGridKind(ArtifactKind["OutputGrid"]):
+    """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
+
+    def load(self, path: Path) -> "OutputGrid":
+        from bids_sr.spatial.output_grids import load_output_grid
+
+        return load_output_grid(path)
+
+    def save(self, value: "OutputGrid", stem: Path) -> Path:
+        from bids_sr.spatial.output_grids import save_output_grid
+
+        save_output_grid(value, path := stem.with_suffix(".npz"))
+        return path
+
+
+SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
+
+
+class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
+    """Events of a task in a file of the data set, or time series of seeds from a step."""
+
+    is_light, stored_extension = True, ".tsv"
+
+    def load(self, path: Path) -> "_Events | _Seeds":
+        from bids_sr.glm.regressors import read_regressors
+
+        return read_regressors(path)
+
+    def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
+        from bids_sr.glm.regressors import Seeds
+
+        if not isinstance(value, Seeds):
+            raise TypeError("events are inputs and cannot be saved as outputs")
+        value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
+        return path
+
+
+Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
+
+
+class _EffectsKind(ArtifactKind["_BlockEffects"]):
+    """Block effects of a series; see `bids_sr.glm.block_effects`."""
+
+    def load(self, path: Path) -> "_BlockEffects":
+        from bids_sr.glm.block_effects import load_effects
+
+        return load_effects(path)
+
+    def save(self, value: "_BlockEffects", stem: Path) -> Path:
+        from bids_sr.glm.block_effects import save_effects
+
+        save_effects(value, path := stem.with_suffix(".npz"))
+        return path
+
+
+Effects = Annotated["_BlockEffects", _EffectsKind()]
+
+
+class _MetricsKind(ArtifactKind[list["MetricRow"]]):
+    """Rows of a metrics table; see `bids_sr.metrics.rows`."""
+
+    is_light, stored_extension = True, ".tsv"
+
+    def load(self, path: Path) -> list["MetricRow"]:
+        return rows.read_table(path)
+
+    def save(self, value: list["MetricRow"], stem: Path) -> Path:
+        (path := stem.with_suffix(".tsv")).write_text(rows.table_text(value), encoding="utf-8")
+        return path
+
+
+Rows = Annotated[list["MetricRow"], _MetricsKind()]
+
+
+class _RecordKind(ArtifactKind[_T]):
+    """Frozen record, or records in a tuple, as JSON."""
+
+    is_light = True
+
+    def load(self, path: Path) -> _T:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cast("_T", record_from_json(content, self._get_type()))
+
+    def save(self, value: _T, stem: Path) -> Path:
+        text = json.dumps(record_to_json(value), ensure_ascii=False)
+        return write_text(stem.with_suffix(".json"), text)
+
+    def _get_type(self) -> object:
+        """Return the type of the value."""
+        raise NotImplementedError
+
+
+class _EvidenceKind(_RecordKind["RunEvidence"]):
+    """Evidence of a run; see `bids_sr.evaluation.run_evidence`."""
+
+    def _get_type(self) -> object:
+        from bids_sr.evaluation.run_evidence import RunEvidence
+
+        return RunEvidence
+
+
+Evidence = Annotated["RunEvidence", _EvidenceKind()]
+
+
+class _FlagsKind(_RecordKind["tuple[Flag, ...]"]):
+    """Quality-control flags; see `bids_sr.evaluation.qc_flags`."""
+
+    def _get_type(self) -> object:
+        from bids_sr.evaluation.qc_flags import Flag
+
+        return tuple[Flag, ...]
+
+
+Flags = Annotated["tuple[Flag, ...]", _FlagsKind()]
+
+
 class _FiguresKind(_DerivativesKind):
     """Figure with a JSON file that describes it.
 
@@ -371,21 +391,31 @@ class _FiguresKind(_DerivativesKind):
         return [path, write_json(path.with_name(f"{path.name}.json"), dict(value.sidecar))]
 
 
-File = Annotated[Path, ArtifactKind()]
-Series = Annotated["SeriesReader", _SeriesKind()]
-Image = Annotated[Volume, _VolumeKind()]
-Mask = Annotated[Volume, _MaskKind()]
-Transforms = Annotated["np.ndarray", _TransformsKind()]
-Distortion = Annotated["_ShiftMap", _DistortionKind()]
-SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
-Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
-Effects = Annotated["_BlockEffects", _EffectsKind()]
+Figure = Annotated[Derivative, _FiguresKind()]
+
+
+@dataclass(frozen=True)
+class _TableKind(ArtifactKind["pd.DataFrame"]):
+    """Table as TSV, with all digits or a given number of digits."""
+
+    is_light, stored_extension = True, ".tsv"
+    digits: str | None = None
+
+    def load(self, path: Path) -> "pd.DataFrame":
+        return read_frame(path)
+
+    def save(self, value: "pd.DataFrame", stem: Path) -> Path:
+        if isinstance(value, Path):  # file that the step has written
+            return value
+        value.to_csv(
+            path := stem.with_suffix(".tsv"),
+            sep="\t",
+            index=False,
+            na_rep="n/a",
+            float_format=self.digits,
+        )
+        return path
+
+
 Table = Annotated["pd.DataFrame", _TableKind()]
 Confounds = Annotated["pd.DataFrame", _TableKind(digits="%.9g")]
-Rows = Annotated[list["MetricRow"], _MetricsKind()]
-Facts = Annotated[Content, _FactsKind()]
-Verdict = Annotated[VerdictFacts, _FactsKind()]
-Evidence = Annotated["RunEvidence", _EvidenceKind()]
-Flags = Annotated["tuple[Flag, ...]", _FlagsKind()]
-Map = Annotated[Derivative, _DerivativesKind()]
-Figure = Annotated[Derivative, _FiguresKind()]

@@ -283,16 +283,6 @@ def subworkflow(
         yield
 
 
-@contextmanager
-def _set_subworkflow_name(name: str) -> Iterator[None]:
-    """Set the name of the current subworkflow, for calls that compute."""
-    token = _SUBWORKFLOW_NAME.set(name)
-    try:
-        yield
-    finally:
-        _SUBWORKFLOW_NAME.reset(token)
-
-
 def add_methods_text(
     part: Part,
     text: str,
@@ -457,3 +447,13 @@ class Eager(Caller):
         if port is None or value is None:
             return value
         return port.load(value, self._stack)
+
+
+@contextmanager
+def _set_subworkflow_name(name: str) -> Iterator[None]:
+    """Set the name of the current subworkflow, for calls that compute."""
+    token = _SUBWORKFLOW_NAME.set(name)
+    try:
+        yield
+    finally:
+        _SUBWORKFLOW_NAME.reset(token)

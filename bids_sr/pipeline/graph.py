@@ -96,27 +96,6 @@ class Graph:
         return f"In {len(names)} of {n_all} {noun}"
 
 
-def _make_paragraphs(owners: str, text: str) -> list[str]:
-    """Return the paragraphs of a text; a text on some runs or participants is one paragraph.
-
-    `owners`: see `Graph._name_owners`.
-    """
-    if owners:
-        return [f"{owners}: {' '.join(text.split())}"]
-    paragraphs = [" ".join(lines.split()) for lines in text.split("\n")]
-    return [paragraph for paragraph in paragraphs if paragraph]
-
-
-def _describe_nodes(
-    passages: Sequence[Passage], folders: Sequence[Path], n_unfinished: int
-) -> str | None:
-    """Return the text on completed nodes from their folders; None if the text does not change."""
-    describe = next(
-        (passage.describe for passage in passages if passage.describe is not None), None
-    )
-    return describe(folders, n_unfinished) if folders and describe is not None else None
-
-
 def _iterate_wires(node: Node) -> Iterator[tuple[str, Wire]]:
     """Yield the handles of a node's inputs, and of settings from other nodes."""
     for name, handles in node.inputs.items():
@@ -147,3 +126,24 @@ def _iterate_settings(node: Node, wires: Mapping[str, Wire]) -> Iterator[tuple[s
     for name in node.step.settings:
         if name not in wires:
             yield name, node.get_setting(name)
+
+
+def _describe_nodes(
+    passages: Sequence[Passage], folders: Sequence[Path], n_unfinished: int
+) -> str | None:
+    """Return the text on completed nodes from their folders; None if the text does not change."""
+    describe = next(
+        (passage.describe for passage in passages if passage.describe is not None), None
+    )
+    return describe(folders, n_unfinished) if folders and describe is not None else None
+
+
+def _make_paragraphs(owners: str, text: str) -> list[str]:
+    """Return the paragraphs of a text; a text on some runs or participants is one paragraph.
+
+    `owners`: see `Graph._name_owners`.
+    """
+    if owners:
+        return [f"{owners}: {' '.join(text.split())}"]
+    paragraphs = [" ".join(lines.split()) for lines in text.split("\n")]
+    return [paragraph for paragraph in paragraphs if paragraph]

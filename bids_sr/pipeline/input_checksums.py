@@ -10,22 +10,6 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 
 
-def list_input_files(graph: Graph, node: Node) -> list[Path]:
-    """Return the input files of a step that are not outputs of other steps.
-
-    These are artifacts given to the graph, files in settings, and files that the step declares
-    (`reads`). A file may be listed more than once.
-    """
-    external_artifacts = [
-        handle.source
-        for wire in graph.wires[node].values()
-        for handle in wire.handles
-        if handle.node is None
-    ]
-    files = [path for path in node.reads if path.is_file()]
-    return [*_iterate_files([external_artifacts, graph.settings[node]]), *files]
-
-
 def compute_checksums(graph: Graph) -> dict[Node, str]:
     """Return a checksum per step that changes with the content of any file that it depends on.
 
@@ -56,6 +40,22 @@ def _add_checksum(node: Node, graph: Graph, checksums: dict[Node, str]) -> None:
         checksum_parts += [checksums[source] for source in sources]
         checksums[current] = hashlib.sha256(" ".join(checksum_parts).encode()).hexdigest()
         unresolved_nodes.pop()
+
+
+def list_input_files(graph: Graph, node: Node) -> list[Path]:
+    """Return the input files of a step that are not outputs of other steps.
+
+    These are artifacts given to the graph, files in settings, and files that the step declares
+    (`reads`). A file may be listed more than once.
+    """
+    external_artifacts = [
+        handle.source
+        for wire in graph.wires[node].values()
+        for handle in wire.handles
+        if handle.node is None
+    ]
+    files = [path for path in node.reads if path.is_file()]
+    return [*_iterate_files([external_artifacts, graph.settings[node]]), *files]
 
 
 def _iterate_files(value: object) -> Iterator[Path]:

@@ -17,6 +17,59 @@ from bids_sr.pipeline.nodes import Handle, Node, Scope, Wire
 _SCHEDULER_NODE_GB = 0.01  # memory of nodes that run in the scheduler itself
 
 
+@frozen
+class _Connections:
+    """Connections between the nipype nodes of each node, in the workflow of each scope."""
+
+    workflows: Mapping[Scope, pe.Workflow]
+    nipype_nodes: Mapping[Node, pe.Node]
+
+    def connect(self, wire: Wire, node: Node, name: str) -> None:
+        """Connect handles to an input of a node, through a merging node if there are several."""
+        target = self.nipype_nodes[node]
+        node_handles = [handle for handle in wire.handles if handle.node is not None]
+        if not node_handles:
+            setattr(target.inputs, name, _list_given_files(wire))
+            return
+        if len(wire.handles) == 1:
+            self._add_edge(node_handles[0], node.scope, target, name)
+            return
+        merge = pe.Node(
+            Merge(len(wire.handles)), name=f"{target.name}_{name}", run_without_submitting=True
+        )
+        merge._mem_gb = _SCHEDULER_NODE_GB
+        self.workflows[node.scope].add_nodes([merge])
+        for number, handle in enumerate(wire.handles, 1):
+            if handle.node is not None:
+                self._add_edge(handle, node.scope, merge, f"in{number}")
+            else:
+                setattr(merge.inputs, f"in{number}", handle.source)
+        self.workflows[node.scope].connect(merge, "out", target, name)
+
+    def _add_edge(self, handle: Handle, scope: Scope, target: pe.Node, name: str) -> None:
+        """Connect an output to an input of a node in `scope`, in the innermost common scope."""
+        node = handle.node
+        assert node is not None
+        enclosing_scopes = set(node.scope.outward())
+        common_scope = next(outer for outer in scope.outward() if outer in enclosing_scopes)
+        source = self._find_endpoint(
+            common_scope, node.scope, self.nipype_nodes[node], handle.name
+        )
+        target_endpoint = self._find_endpoint(common_scope, scope, target, name)
+        self.workflows[common_scope].connect(*source, *target_endpoint)
+
+    def _find_endpoint(
+        self, common_scope: Scope, scope: Scope, nipype_node: pe.Node, name: str
+    ) -> tuple[pe.Node | pe.Workflow, str]:
+        """Return (node or inner workflow, dotted field name) for an edge in the common scope."""
+        enclosing_scopes = set(common_scope.outward())
+        inner_scopes = [outer for outer in scope.outward() if outer not in enclosing_scopes][::-1]
+        if not inner_scopes:
+            return nipype_node, name
+        scope_names = [inner_scope.name for inner_scope in inner_scopes[1:]]
+        return self.workflows[inner_scopes[0]], ".".join([*scope_names, nipype_node.name, name])
+
+
 def make_workflow(
     graph: Graph,
     *,
@@ -71,59 +124,6 @@ def _make_nipype_node(node: Node, graph: Graph, need_gb: Callable[[Need], float]
         if wire.names:
             setattr(nipype_node.inputs, f"{name}_names", list(wire.names))
     return nipype_node
-
-
-@frozen
-class _Connections:
-    """Connections between the nipype nodes of each node, in the workflow of each scope."""
-
-    workflows: Mapping[Scope, pe.Workflow]
-    nipype_nodes: Mapping[Node, pe.Node]
-
-    def connect(self, wire: Wire, node: Node, name: str) -> None:
-        """Connect handles to an input of a node, through a merging node if there are several."""
-        target = self.nipype_nodes[node]
-        node_handles = [handle for handle in wire.handles if handle.node is not None]
-        if not node_handles:
-            setattr(target.inputs, name, _list_given_files(wire))
-            return
-        if len(wire.handles) == 1:
-            self._add_edge(node_handles[0], node.scope, target, name)
-            return
-        merge = pe.Node(
-            Merge(len(wire.handles)), name=f"{target.name}_{name}", run_without_submitting=True
-        )
-        merge._mem_gb = _SCHEDULER_NODE_GB
-        self.workflows[node.scope].add_nodes([merge])
-        for number, handle in enumerate(wire.handles, 1):
-            if handle.node is not None:
-                self._add_edge(handle, node.scope, merge, f"in{number}")
-            else:
-                setattr(merge.inputs, f"in{number}", handle.source)
-        self.workflows[node.scope].connect(merge, "out", target, name)
-
-    def _add_edge(self, handle: Handle, scope: Scope, target: pe.Node, name: str) -> None:
-        """Connect an output to an input of a node in `scope`, in the innermost common scope."""
-        node = handle.node
-        assert node is not None
-        enclosing_scopes = set(node.scope.outward())
-        common_scope = next(outer for outer in scope.outward() if outer in enclosing_scopes)
-        source = self._find_endpoint(
-            common_scope, node.scope, self.nipype_nodes[node], handle.name
-        )
-        target_endpoint = self._find_endpoint(common_scope, scope, target, name)
-        self.workflows[common_scope].connect(*source, *target_endpoint)
-
-    def _find_endpoint(
-        self, common_scope: Scope, scope: Scope, nipype_node: pe.Node, name: str
-    ) -> tuple[pe.Node | pe.Workflow, str]:
-        """Return (node or inner workflow, dotted field name) for an edge in the common scope."""
-        enclosing_scopes = set(common_scope.outward())
-        inner_scopes = [outer for outer in scope.outward() if outer not in enclosing_scopes][::-1]
-        if not inner_scopes:
-            return nipype_node, name
-        scope_names = [inner_scope.name for inner_scope in inner_scopes[1:]]
-        return self.workflows[inner_scopes[0]], ".".join([*scope_names, nipype_node.name, name])
 
 
 def _list_given_files(wire: Wire) -> str | list[str]:

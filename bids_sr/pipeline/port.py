@@ -12,6 +12,12 @@ from bids_sr.pipeline.artifacts import ArtifactKind
 
 REQUIRED = inspect.Parameter.empty
 _LISTING = "_files.txt"  # paths, one per line
+_CONTAINERS: Mapping[object, Literal["list", "dict"]] = {
+    list: "list",
+    Sequence: "list",
+    dict: "dict",
+    Mapping: "dict",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +99,6 @@ def _as_list(value: object) -> Sequence[object]:
     if isinstance(value, (list, tuple)):
         return value
     return [] if value is None else [value]
-
-
-_CONTAINERS: Mapping[object, Literal["list", "dict"]] = {
-    list: "list",
-    Sequence: "list",
-    dict: "dict",
-    Mapping: "dict",
-}
 
 
 def make_port(hint: object, default: object = REQUIRED) -> Port | None:

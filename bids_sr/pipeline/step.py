@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from nipype.interfaces.base import SimpleInterface
 
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
+_DEFAULT_COST = RunTime(always=0.1)
+HERE = cast("Path", None)
+"""Default of the parameter `here` of a step: the folder of the step, which the caller creates."""
 
 
 class Part(IntEnum):
@@ -52,9 +54,6 @@ class Part(IntEnum):
     SOFTWARE = 7
 
 
-_DEFAULT_COST = RunTime(always=0.1)
-
-
 class Caller(Protocol):
     """Object that receives the calls of steps instead of their functions."""
 
@@ -64,8 +63,6 @@ class Caller(Protocol):
 
 
 _CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
-HERE = cast("Path", None)
-"""Default of the parameter `here` of a step: the folder of the step, which the caller creates."""
 
 
 @contextmanager
@@ -76,89 +73,6 @@ def redirect_calls(caller: Caller | None) -> Iterator[None]:
         yield
     finally:
         _CURRENT_CALLER.reset(token)
-
-
-def _get_record_class(annotation: object) -> type | None:
-    """Return the dataclass of an annotation, with or without None; None for other annotations."""
-    kind = without_none(annotation)
-    return kind if isinstance(kind, type) and is_dataclass(kind) else None
-
-
-def _iterate_flat_parameters(
-    parameters: Iterable[inspect.Parameter],
-) -> Iterator[inspect.Parameter]:
-    """Yield parameters, with the fields of records in place of the records.
-
-    All fields of a record that may be None are optional.
-    """
-    for parameter in parameters:
-        record = _get_record_class(parameter.annotation)
-        if record is None:
-            yield parameter
-            continue
-        for field_parameter in _iterate_flat_parameters(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=field.type,
-                default=_get_field_default(field),
-            )
-            for field in fields(record)
-        ):
-            optional = parameter.default is None and field_parameter.default is REQUIRED
-            yield field_parameter.replace(default=None) if optional else field_parameter
-
-
-def _get_field_default(field: "Field[object]") -> object:
-    """Return the default of a field; REQUIRED if there is none."""
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return REQUIRED if field.default is MISSING else field.default
-
-
-@cache
-def _list_fields(record_class: "type[DataclassInstance]") -> tuple[tuple[str, type | None], ...]:
-    """Return names and record classes (None for plain values) of the fields of a record class."""
-    return tuple((field.name, _get_record_class(field.type)) for field in fields(record_class))
-
-
-def _iterate_field_names(record_class: "type[DataclassInstance]") -> Iterator[str]:
-    """Yield the names of the fields of a record class, and of the records in it."""
-    for name, field_class in _list_fields(record_class):
-        if field_class is None:
-            yield name
-        else:
-            yield from _iterate_field_names(field_class)
-
-
-def _iterate_record_values(
-    record_class: "type[DataclassInstance]", record: object
-) -> Iterator[tuple[str, object]]:
-    """Yield names and values of the fields of a record class, and of the records in it.
-
-    `record` may belong to a subclass, whose additional fields are omitted.
-    """
-    for name, field_class in _list_fields(record_class):
-        value = getattr(record, name)
-        if field_class is None:
-            yield name, value
-        elif value is not None:
-            yield from _iterate_record_values(field_class, value)
-
-
-def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
-    """Return a record whose fields are removed from `values`.
-
-    None if all fields, and those of the records in it, are None or missing.
-    """
-    arguments: dict[str, object] = {}
-    for name, field_class in _list_fields(record):
-        if field_class is not None:
-            arguments[name] = _build_record(field_class, values)
-        elif name in values:
-            arguments[name] = values.pop(name)
-    present = any(value is not None for value in arguments.values())
-    return record(**arguments) if present else None
 
 
 class Step(Generic[_P, _R]):
@@ -370,6 +284,89 @@ class Step(Generic[_P, _R]):
 
 
 AnyStep = Step[..., object]
+
+
+def _iterate_flat_parameters(
+    parameters: Iterable[inspect.Parameter],
+) -> Iterator[inspect.Parameter]:
+    """Yield parameters, with the fields of records in place of the records.
+
+    All fields of a record that may be None are optional.
+    """
+    for parameter in parameters:
+        record = _get_record_class(parameter.annotation)
+        if record is None:
+            yield parameter
+            continue
+        for field_parameter in _iterate_flat_parameters(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=field.type,
+                default=_get_field_default(field),
+            )
+            for field in fields(record)
+        ):
+            optional = parameter.default is None and field_parameter.default is REQUIRED
+            yield field_parameter.replace(default=None) if optional else field_parameter
+
+
+def _get_field_default(field: "Field[object]") -> object:
+    """Return the default of a field; REQUIRED if there is none."""
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return REQUIRED if field.default is MISSING else field.default
+
+
+def _iterate_record_values(
+    record_class: "type[DataclassInstance]", record: object
+) -> Iterator[tuple[str, object]]:
+    """Yield names and values of the fields of a record class, and of the records in it.
+
+    `record` may belong to a subclass, whose additional fields are omitted.
+    """
+    for name, field_class in _list_fields(record_class):
+        value = getattr(record, name)
+        if field_class is None:
+            yield name, value
+        elif value is not None:
+            yield from _iterate_record_values(field_class, value)
+
+
+def _iterate_field_names(record_class: "type[DataclassInstance]") -> Iterator[str]:
+    """Yield the names of the fields of a record class, and of the records in it."""
+    for name, field_class in _list_fields(record_class):
+        if field_class is None:
+            yield name
+        else:
+            yield from _iterate_field_names(field_class)
+
+
+def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
+    """Return a record whose fields are removed from `values`.
+
+    None if all fields, and those of the records in it, are None or missing.
+    """
+    arguments: dict[str, object] = {}
+    for name, field_class in _list_fields(record):
+        if field_class is not None:
+            arguments[name] = _build_record(field_class, values)
+        elif name in values:
+            arguments[name] = values.pop(name)
+    present = any(value is not None for value in arguments.values())
+    return record(**arguments) if present else None
+
+
+@cache
+def _list_fields(record_class: "type[DataclassInstance]") -> tuple[tuple[str, type | None], ...]:
+    """Return names and record classes (None for plain values) of the fields of a record class."""
+    return tuple((field.name, _get_record_class(field.type)) for field in fields(record_class))
+
+
+def _get_record_class(annotation: object) -> type | None:
+    """Return the dataclass of an annotation, with or without None; None for other annotations."""
+    kind = without_none(annotation)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def step(

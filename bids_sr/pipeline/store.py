@@ -34,125 +34,6 @@ _XFORM_CODES = {
 }
 
 
-def derivative_path(entities: Mapping[str, str]) -> str:
-    """Return the relative path of a derivative from its entities (long names).
-
-    Raises `ValueError` if an entity is unknown, or if no file name pattern matches.
-    """
-    from bids.layout.writing import build_path
-
-    from bids_sr.boilerplate import data_of
-
-    spec = data_of("io_spec.json")
-    labels = {key: value for key, value in entities.items() if value not in (None, "")}
-    unknown = sorted(set(labels) - set(spec["entities"]))
-    if unknown:
-        raise ValueError(
-            f"unknown entities: {', '.join(unknown)} (known entities:"
-            f" {', '.join(spec['entities'])})"
-        )
-    path = build_path(labels, spec["default_path_patterns"], strict=True)
-    if path is None:
-        raise ValueError(f"no BIDS file name pattern matches the entities {labels}")
-    return str(path)
-
-
-def _find_extension(path: Path) -> str:
-    """Return the extension of a file, such as ``.func.gii``; images are always ``.nii.gz``."""
-    name = path.name
-    if name.endswith((".nii", ".nii.gz")):
-        return ".nii.gz"
-    return name[name.index(".") :] if name.endswith(".gii") else path.suffix
-
-
-def _count_dimensions(path: Path) -> int:
-    """Return the number of dimensions of an image."""
-    from bids_sr.io.nifti import SeriesReader
-
-    with SeriesReader(path) as reader:
-        return len(reader.header.get_data_shape())
-
-
-def _copy_file(source: Path, target: Path, dtype: str, order: AxisOrder, xform_code: int) -> None:
-    """Copy `source` to `target` atomically.
-
-    A target with the same content keeps its modification time.
-
-    `xform_code` is the qform and sform code that niworkflows writes.
-    """
-    from bids_sr.io.copies import compress_series, save_reordered
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.atomic_file(target) as partial:
-        if _find_extension(source) != ".nii.gz":
-            shutil.copyfile(source, partial)
-        elif _count_dimensions(source) == 4:
-            compress_series(source, partial, dtype=dtype, order=order, code=xform_code)
-        else:
-            save_reordered(source, partial, order=order, code=xform_code)
-
-
-def _make_sidecar(
-    values: Mapping[str, object],
-    sources: Sequence[str],
-    references: Mapping[str, str],
-    entities: Mapping[str, str],
-) -> dict[str, object]:
-    """Return the sidecar of a file: the given keys, then keys required by BIDS.
-
-    Sources among the given keys replace `sources`, which are those of the step.
-    """
-    content = dict(values)
-    if sources:
-        content.setdefault("Sources", list(sources))
-    if entities["extension"] == ".nii.gz":
-        if entities["suffix"] not in {"mask", "dseg", "probseg"}:
-            content.setdefault("SkullStripped", False)
-        space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
-        template = "" if space in _XFORM_CODES else template_uri(space, entities.get("res", ""))
-        if reference := references.get(space) or template:
-            content["SpatialReference"] = reference
-    return content
-
-
-def _is_described(entities: Mapping[str, str]) -> bool:
-    """Return whether a file has a sidecar.
-
-    The label table of a segmentation shares the sidecar of the image.
-    """
-    if entities["suffix"] == "dseg" and entities["extension"] == ".tsv":
-        return False
-    return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
-
-
-def _name_dataset(value: object) -> object:
-    """Return URIs of files in the output directory with its name as a data set.
-
-    `value`: URI, or list of URIs; other values are returned unchanged.
-    """
-    if isinstance(value, list):
-        return [*map(_name_dataset, value)]
-    is_own_uri = isinstance(value, str) and value.startswith("bids::")
-    return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_own_uri else value
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    """Return the content of a JSON file."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _select_entities(path: Path) -> dict[str, str]:
-    """Return the entities in a file name, including the datatype ``figures`` for drawings."""
-    figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
-    return {**read_entities(path), **figure_entities}
-
-
-def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
-    """Return the cost of storing, which is only substantial for series (compression)."""
-    is_series = own_entities is not None and own_entities.get("suffix") == "bold"
-    return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
-
-
 @frozen
 class _StoredFile:
     """File to store, with its entities (long names) and the metadata of its sidecar."""
@@ -173,26 +54,10 @@ class _StoredFile:
         )
 
 
-def _write_sidecars(root: Path, files: Sequence[_StoredFile]) -> list[Path]:
-    """Write the sidecars of files in a data set, and return their paths.
-
-    Statistical maps of a series share a sidecar (`bids_sr.io.map_metadata`), and so do its
-    regions by a threshold.
-    """
-    maps: dict[str, dict[tuple[str, str], Mapping[str, object]]] = {}
-    contents: dict[str, Mapping[str, object]] = {}
-    for file in files:
-        entities = {**file.entities, "extension": ".json"}
-        if entities["suffix"] == "statmap" or "ThresholdLabel" in file.metadata:
-            contrast = entities.pop("contrast", "") or entities.pop("label", "")
-            labels = contrast, entities.pop("stat", "")
-            maps.setdefault(derivative_path(entities), {})[labels] = file.metadata
-        elif _is_described(file.entities):
-            contents[derivative_path(entities)] = file.metadata
-    contents |= {path: join_map_metadata(metadata) for path, metadata in maps.items()}
-    for path, content in contents.items():
-        atomic_files.write_json(root / path, content)
-    return [root / path for path in contents]
+def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
+    """Return the cost of storing, which is only substantial for series (compression)."""
+    is_series = own_entities is not None and own_entities.get("suffix") == "bold"
+    return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
 
 
 @step(makes="stored", cost=_estimate_cost)
@@ -274,3 +139,138 @@ def store(
             )
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
+
+
+def _select_entities(path: Path) -> dict[str, str]:
+    """Return the entities in a file name, including the datatype ``figures`` for drawings."""
+    figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
+    return {**read_entities(path), **figure_entities}
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """Return the content of a JSON file."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _make_sidecar(
+    values: Mapping[str, object],
+    sources: Sequence[str],
+    references: Mapping[str, str],
+    entities: Mapping[str, str],
+) -> dict[str, object]:
+    """Return the sidecar of a file: the given keys, then keys required by BIDS.
+
+    Sources among the given keys replace `sources`, which are those of the step.
+    """
+    content = dict(values)
+    if sources:
+        content.setdefault("Sources", list(sources))
+    if entities["extension"] == ".nii.gz":
+        if entities["suffix"] not in {"mask", "dseg", "probseg"}:
+            content.setdefault("SkullStripped", False)
+        space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
+        template = "" if space in _XFORM_CODES else template_uri(space, entities.get("res", ""))
+        if reference := references.get(space) or template:
+            content["SpatialReference"] = reference
+    return content
+
+
+def _write_sidecars(root: Path, files: Sequence[_StoredFile]) -> list[Path]:
+    """Write the sidecars of files in a data set, and return their paths.
+
+    Statistical maps of a series share a sidecar (`bids_sr.io.map_metadata`), and so do its
+    regions by a threshold.
+    """
+    maps: dict[str, dict[tuple[str, str], Mapping[str, object]]] = {}
+    contents: dict[str, Mapping[str, object]] = {}
+    for file in files:
+        entities = {**file.entities, "extension": ".json"}
+        if entities["suffix"] == "statmap" or "ThresholdLabel" in file.metadata:
+            contrast = entities.pop("contrast", "") or entities.pop("label", "")
+            labels = contrast, entities.pop("stat", "")
+            maps.setdefault(derivative_path(entities), {})[labels] = file.metadata
+        elif _is_described(file.entities):
+            contents[derivative_path(entities)] = file.metadata
+    contents |= {path: join_map_metadata(metadata) for path, metadata in maps.items()}
+    for path, content in contents.items():
+        atomic_files.write_json(root / path, content)
+    return [root / path for path in contents]
+
+
+def derivative_path(entities: Mapping[str, str]) -> str:
+    """Return the relative path of a derivative from its entities (long names).
+
+    Raises `ValueError` if an entity is unknown, or if no file name pattern matches.
+    """
+    from bids.layout.writing import build_path
+
+    from bids_sr.boilerplate import data_of
+
+    spec = data_of("io_spec.json")
+    labels = {key: value for key, value in entities.items() if value not in (None, "")}
+    unknown = sorted(set(labels) - set(spec["entities"]))
+    if unknown:
+        raise ValueError(
+            f"unknown entities: {', '.join(unknown)} (known entities:"
+            f" {', '.join(spec['entities'])})"
+        )
+    path = build_path(labels, spec["default_path_patterns"], strict=True)
+    if path is None:
+        raise ValueError(f"no BIDS file name pattern matches the entities {labels}")
+    return str(path)
+
+
+def _is_described(entities: Mapping[str, str]) -> bool:
+    """Return whether a file has a sidecar.
+
+    The label table of a segmentation shares the sidecar of the image.
+    """
+    if entities["suffix"] == "dseg" and entities["extension"] == ".tsv":
+        return False
+    return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
+
+
+def _copy_file(source: Path, target: Path, dtype: str, order: AxisOrder, xform_code: int) -> None:
+    """Copy `source` to `target` atomically.
+
+    A target with the same content keeps its modification time.
+
+    `xform_code` is the qform and sform code that niworkflows writes.
+    """
+    from bids_sr.io.copies import compress_series, save_reordered
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.atomic_file(target) as partial:
+        if _find_extension(source) != ".nii.gz":
+            shutil.copyfile(source, partial)
+        elif _count_dimensions(source) == 4:
+            compress_series(source, partial, dtype=dtype, order=order, code=xform_code)
+        else:
+            save_reordered(source, partial, order=order, code=xform_code)
+
+
+def _find_extension(path: Path) -> str:
+    """Return the extension of a file, such as ``.func.gii``; images are always ``.nii.gz``."""
+    name = path.name
+    if name.endswith((".nii", ".nii.gz")):
+        return ".nii.gz"
+    return name[name.index(".") :] if name.endswith(".gii") else path.suffix
+
+
+def _count_dimensions(path: Path) -> int:
+    """Return the number of dimensions of an image."""
+    from bids_sr.io.nifti import SeriesReader
+
+    with SeriesReader(path) as reader:
+        return len(reader.header.get_data_shape())
+
+
+def _name_dataset(value: object) -> object:
+    """Return URIs of files in the output directory with its name as a data set.
+
+    `value`: URI, or list of URIs; other values are returned unchanged.
+    """
+    if isinstance(value, list):
+        return [*map(_name_dataset, value)]
+    is_own_uri = isinstance(value, str) and value.startswith("bids::")
+    return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_own_uri else value

@@ -62,21 +62,6 @@ from bids_sr.structural import (
 )
 
 
-@frozen
-class _LinearModels:
-    """Regressors, contrasts and confounds of the runs, by BOLD file.
-
-    `types` are of the runs with valid events, and `seeds` are names of the seeds of the runs
-    without events. `contrasts` are contrasts of the trial types, and one contrast per seed.
-    `nuisance` are the selected confounds of all runs; None for the default.
-    """
-
-    types: Mapping[Path, estimability.TypesOfRun]
-    seeds: Mapping[Path, tuple[str, ...]]
-    contrasts: Mapping[Path, Contrasts]
-    nuisance: list[str] | None
-
-
 def check(settings: Settings) -> Plan:
     """Plan a call and collect all problems, reading only headers, sidecars and tables.
 
@@ -96,6 +81,99 @@ def check(settings: Settings) -> Plan:
     if settings.superres.target == "anat":
         return _check_structural(settings, findings)
     return _check_bold(settings, findings)
+
+
+def _check_structural(settings: Settings, findings: Findings) -> Plan:
+    """Plan the processing of structural scans, and collect all problems in `findings`.
+
+    Only headers are read, and nothing is written.
+    """
+    data_set = survey_structural(settings)
+    superres, subjects = settings.superres, data_set.subjects
+    findings.add_all(data_set)
+    note_missing_features(settings, findings)
+    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
+        for subject in subjects:
+            if subject.lowres:
+                _check_model_of_lowres(settings, subject, file, findings)
+            pairs = subject.structural
+            header = data_set.headers.get(pairs[0].highres) if pairs else None
+            if header is not None:
+                _check_model(settings, subject, header, file, findings)
+    check_tools(settings, findings)
+    check_lesion_template(settings, subjects, findings)
+    check_lesion_references(settings, subjects, findings)
+    plan = Plan(subjects=subjects, series=("bspline", *superres.chosen))
+    cost = estimate(plan, settings)
+    if subjects:
+        _check_dataset(settings, data_set, findings)
+        _check_resources(cost, settings, findings)
+    return replace(
+        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
+    )
+
+
+def _check_model_of_lowres(
+    settings: Settings, subject: Subject, file: Path, findings: Findings
+) -> None:
+    """Reject a model that cannot be applied to the grid of low-resolution scans.
+
+    Grid and contrasts are taken from the first model, so only alignment, intensities and further
+    models can differ.
+    """
+    from bids_sr.networks import SAME_GRID, joined_contrasts
+
+    model_input = input_of_models(settings.superres)
+    assert model_input is not None, (
+        "low-resolution scans can only be processed with pretrained models"
+    )
+    x, y, z = model_input.mm
+    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
+    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
+    model_text = f"sub-{subject.label} with --pretrained {file}"
+    contrasts = joined_contrasts(model_input.contrasts)
+    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)
+
+
+def _check_model(
+    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
+) -> None:
+    """Reject a model that cannot be applied to a participant with pairs.
+
+    The model card is compared with the contrasts and with `header`, the high-resolution scan that
+    defines the grid.
+    """
+    from bids_sr.networks import SAME_GRID, joined_contrasts
+    from bids_sr.sr.models.card import ModelError, read_card
+
+    contrasts = [pair.contrast for pair in subject.structural]
+    model_text = f"sub-{subject.label} with --pretrained {file}"
+    try:
+        card = read_card(file)
+    except ModelError:
+        return  # reported by `check_pretrained`
+    if (channels := card.channels) != len(contrasts):
+        reason = (
+            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
+            f" the participant has {joined_contrasts(contrasts)}"
+        )
+        fix = (
+            "Use a model that was trained on these contrasts, or omit --pretrained to train a"
+            " new model."
+        )
+        findings.add_problem(model_text, reason, fix)
+    else:
+        check_card(
+            file,
+            header.affine,
+            joined_contrasts(contrasts),
+            SAME_GRID,
+            model_text,
+            findings,
+            settings,
+        )
 
 
 def _check_bold(settings: Settings, findings: Findings) -> Plan:
@@ -142,6 +220,53 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
 
 
+def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Findings) -> None:
+    """Warn of task runs without events, which are mapped as resting-state runs.
+
+    BIDS identifies resting-state runs by the task label.
+    """
+    if "events" in settings.preprocessing.ignore:
+        return
+    for name, (bold, table) in data_set.files_by_run.items():
+        if table is not None:
+            continue
+        similar_text = describe_similar(bold, "events", ".tsv", "event")
+        if similar_text or not is_rest(parse_entities(bold).get("task", "rest")):
+            text = (
+                f"{name}_events.tsv was not found, so the run is analyzed as resting state"
+                " (seed-based connectivity). To map task activation, add the events table and"
+                " run the program again. If the run is a resting-state run, use --ignore events."
+            )
+            with findings.about(parse_entities(bold)["subject"], name, code="events"):
+                findings.warn(bold, " ".join(filter(None, (similar_text, text))))
+
+
+def is_rest(task: str) -> bool:
+    """Return whether a task label denotes rest by one of its words (in camel case).
+
+    A word that only contains "rest" does not count.
+
+    >>> [is_rest(label) for label in ("rest", "restingstate", "preRest", "forest", "restaurant")]
+    [True, True, True, False, False]
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
+    return any(
+        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
+        for word in words
+    )
+
+
+def _note_excess_processes(settings: Settings, findings: Findings) -> None:
+    """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
+    resources, processors = settings.resources, machine.processors()
+    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
+        text = (
+            f"this machine or job has {processors} processors, so more processes increase memory"
+            " usage without reducing the processing time."
+        )
+        findings.note(f"--nprocs {resources.nprocs}", text)
+
+
 def _check_headers(data_set: Survey, findings: Findings) -> None:
     """Check the k-space fields of the sidecars of all runs and of their calibration runs."""
     for run in data_set.runs:
@@ -167,6 +292,21 @@ def _check_tedana(runs: Sequence[BoldRun], findings: Findings) -> None:
         )
 
 
+@frozen
+class _LinearModels:
+    """Regressors, contrasts and confounds of the runs, by BOLD file.
+
+    `types` are of the runs with valid events, and `seeds` are names of the seeds of the runs
+    without events. `contrasts` are contrasts of the trial types, and one contrast per seed.
+    `nuisance` are the selected confounds of all runs; None for the default.
+    """
+
+    types: Mapping[Path, estimability.TypesOfRun]
+    seeds: Mapping[Path, tuple[str, ...]]
+    contrasts: Mapping[Path, Contrasts]
+    nuisance: list[str] | None
+
+
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
     """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
     types = _assess_trial_types(data_set, settings, findings)
@@ -182,21 +322,59 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
 
 
-def _find_estimable_runs(
-    subjects: Sequence[Subject], models: _LinearModels, settings: Settings, findings: Findings
-) -> set[Path]:
-    """Return the BOLD files of the runs whose model can be estimated, and report other runs."""
-    estimable_bolds = set[Path]()
-    for subject in subjects:
-        for run in (run for run in subject.runs if run.bold in models.contrasts):
-            with findings.about(subject.label, run.stem, code="events"):
-                run_model.note_nyquist(run, settings, findings)
-                confound_checks.warn_of_missing(
-                    run, models.nuisance, findings, with_anat=bool(subject.t1w)
+def _assess_trial_types(
+    data_set: Survey, settings: Settings, findings: Findings
+) -> dict[Path, estimability.TypesOfRun]:
+    """Return the trial types of each run with a valid events table, and report invalid events.
+
+    Types are in the order shared by the data set.
+    """
+    durations = {run.bold: run.duration for run in data_set.runs}
+    names_by_run = {}
+    for name, (bold, table) in data_set.files_by_run.items():
+        if table is None:
+            continue
+        entities = parse_entities(bold)
+        with findings.about(entities["subject"], name, code="events"):
+            names = events.check_events(table, bold, durations.get(bold), findings)
+        if names:
+            order = data_set.type_order.get(entities.get("task", ""), ())
+            names_by_run[bold] = order_types(names, order)
+    with findings.about(code="events"):
+        events.note_unshared_levels(names_by_run, data_set, findings)
+    events.warn_of_alike_types(names_by_run, findings)
+    types = {
+        bold: estimability.TypesOfRun.all_described(names) for bold, names in names_by_run.items()
+    }
+    for run in data_set.runs:
+        if run.bold in types:
+            with findings.about(run.entities["subject"], run.stem, code="events"):
+                types[run.bold] = estimability.assess_types(
+                    run, names_by_run[run.bold], settings, findings
                 )
-                if _has_estimable_model(run, models, settings, findings):
-                    estimable_bolds.add(run.bold)
-    return estimable_bolds
+    return types
+
+
+def _list_seed_names(
+    data_set: Survey, settings: Settings, findings: Findings
+) -> dict[Path, tuple[str, ...]]:
+    """Return the names of the seeds of each run without events."""
+    seeds = settings.activation.seeds
+    names_by_run: dict[Path, tuple[str, ...]] = {}
+    for subject in data_set.subjects:
+        names = seed_names(
+            choose_seeds(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
+        )
+        resting_bolds = [run.bold for run in subject.runs if run.events is None]
+        names_by_run |= dict.fromkeys(resting_bolds, names)
+        if resting_bolds and not subject.t1w and seeds != (COMPONENTS,):
+            text = (
+                "no T1w image was found, so the seed regions cannot be located. Seeds are the"
+                " leading temporal components of the run instead."
+            )
+            with findings.about(subject.label):
+                findings.note(f"sub-{subject.label}", text)
+    return names_by_run
 
 
 def _read_requests(
@@ -232,48 +410,21 @@ def _read_requests(
     return (*contrasts, *activation.contrasts), confounds
 
 
-def _note_excess_processes(settings: Settings, findings: Findings) -> None:
-    """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
-    resources, processors = settings.resources, machine.processors()
-    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
-        text = (
-            f"this machine or job has {processors} processors, so more processes increase memory"
-            " usage without reducing the processing time."
-        )
-        findings.note(f"--nprocs {resources.nprocs}", text)
-
-
-def _assess_trial_types(
-    data_set: Survey, settings: Settings, findings: Findings
-) -> dict[Path, estimability.TypesOfRun]:
-    """Return the trial types of each run with a valid events table, and report invalid events.
-
-    Types are in the order shared by the data set.
-    """
-    durations = {run.bold: run.duration for run in data_set.runs}
-    names_by_run = {}
-    for name, (bold, table) in data_set.files_by_run.items():
-        if table is None:
-            continue
-        entities = parse_entities(bold)
-        with findings.about(entities["subject"], name, code="events"):
-            names = events.check_events(table, bold, durations.get(bold), findings)
-        if names:
-            order = data_set.type_order.get(entities.get("task", ""), ())
-            names_by_run[bold] = order_types(names, order)
-    with findings.about(code="events"):
-        events.note_unshared_levels(names_by_run, data_set, findings)
-    events.warn_of_alike_types(names_by_run, findings)
-    types = {
-        bold: estimability.TypesOfRun.all_described(names) for bold, names in names_by_run.items()
-    }
-    for run in data_set.runs:
-        if run.bold in types:
-            with findings.about(run.entities["subject"], run.stem, code="events"):
-                types[run.bold] = estimability.assess_types(
-                    run, names_by_run[run.bold], settings, findings
+def _find_estimable_runs(
+    subjects: Sequence[Subject], models: _LinearModels, settings: Settings, findings: Findings
+) -> set[Path]:
+    """Return the BOLD files of the runs whose model can be estimated, and report other runs."""
+    estimable_bolds = set[Path]()
+    for subject in subjects:
+        for run in (run for run in subject.runs if run.bold in models.contrasts):
+            with findings.about(subject.label, run.stem, code="events"):
+                run_model.note_nyquist(run, settings, findings)
+                confound_checks.warn_of_missing(
+                    run, models.nuisance, findings, with_anat=bool(subject.t1w)
                 )
-    return types
+                if _has_estimable_model(run, models, settings, findings):
+                    estimable_bolds.add(run.bold)
+    return estimable_bolds
 
 
 def _has_estimable_model(
@@ -315,64 +466,6 @@ def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> 
             labels=[subject.label for subject in subjects],
             without_anat=without_anat,
         )
-
-
-def is_rest(task: str) -> bool:
-    """Return whether a task label denotes rest by one of its words (in camel case).
-
-    A word that only contains "rest" does not count.
-
-    >>> [is_rest(label) for label in ("rest", "restingstate", "preRest", "forest", "restaurant")]
-    [True, True, True, False, False]
-    """
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
-    return any(
-        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
-        for word in words
-    )
-
-
-def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Findings) -> None:
-    """Warn of task runs without events, which are mapped as resting-state runs.
-
-    BIDS identifies resting-state runs by the task label.
-    """
-    if "events" in settings.preprocessing.ignore:
-        return
-    for name, (bold, table) in data_set.files_by_run.items():
-        if table is not None:
-            continue
-        similar_text = describe_similar(bold, "events", ".tsv", "event")
-        if similar_text or not is_rest(parse_entities(bold).get("task", "rest")):
-            text = (
-                f"{name}_events.tsv was not found, so the run is analyzed as resting state"
-                " (seed-based connectivity). To map task activation, add the events table and"
-                " run the program again. If the run is a resting-state run, use --ignore events."
-            )
-            with findings.about(parse_entities(bold)["subject"], name, code="events"):
-                findings.warn(bold, " ".join(filter(None, (similar_text, text))))
-
-
-def _list_seed_names(
-    data_set: Survey, settings: Settings, findings: Findings
-) -> dict[Path, tuple[str, ...]]:
-    """Return the names of the seeds of each run without events."""
-    seeds = settings.activation.seeds
-    names_by_run: dict[Path, tuple[str, ...]] = {}
-    for subject in data_set.subjects:
-        names = seed_names(
-            choose_seeds(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
-        )
-        resting_bolds = [run.bold for run in subject.runs if run.events is None]
-        names_by_run |= dict.fromkeys(resting_bolds, names)
-        if resting_bolds and not subject.t1w and seeds != (COMPONENTS,):
-            text = (
-                "no T1w image was found, so the seed regions cannot be located. Seeds are the"
-                " leading temporal components of the run instead."
-            )
-            with findings.about(subject.label):
-                findings.note(f"sub-{subject.label}", text)
-    return names_by_run
 
 
 def _complete_plan(
@@ -457,96 +550,3 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     if remaining or not skipped:
         return plan
     return replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
-
-
-def _check_structural(settings: Settings, findings: Findings) -> Plan:
-    """Plan the processing of structural scans, and collect all problems in `findings`.
-
-    Only headers are read, and nothing is written.
-    """
-    data_set = survey_structural(settings)
-    superres, subjects = settings.superres, data_set.subjects
-    findings.add_all(data_set)
-    note_missing_features(settings, findings)
-    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
-        for subject in subjects:
-            if subject.lowres:
-                _check_model_of_lowres(settings, subject, file, findings)
-            pairs = subject.structural
-            header = data_set.headers.get(pairs[0].highres) if pairs else None
-            if header is not None:
-                _check_model(settings, subject, header, file, findings)
-    check_tools(settings, findings)
-    check_lesion_template(settings, subjects, findings)
-    check_lesion_references(settings, subjects, findings)
-    plan = Plan(subjects=subjects, series=("bspline", *superres.chosen))
-    cost = estimate(plan, settings)
-    if subjects:
-        _check_dataset(settings, data_set, findings)
-        _check_resources(cost, settings, findings)
-    return replace(
-        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
-    )
-
-
-def _check_model(
-    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
-) -> None:
-    """Reject a model that cannot be applied to a participant with pairs.
-
-    The model card is compared with the contrasts and with `header`, the high-resolution scan that
-    defines the grid.
-    """
-    from bids_sr.networks import SAME_GRID, joined_contrasts
-    from bids_sr.sr.models.card import ModelError, read_card
-
-    contrasts = [pair.contrast for pair in subject.structural]
-    model_text = f"sub-{subject.label} with --pretrained {file}"
-    try:
-        card = read_card(file)
-    except ModelError:
-        return  # reported by `check_pretrained`
-    if (channels := card.channels) != len(contrasts):
-        reason = (
-            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
-            f" the participant has {joined_contrasts(contrasts)}"
-        )
-        fix = (
-            "Use a model that was trained on these contrasts, or omit --pretrained to train a"
-            " new model."
-        )
-        findings.add_problem(model_text, reason, fix)
-    else:
-        check_card(
-            file,
-            header.affine,
-            joined_contrasts(contrasts),
-            SAME_GRID,
-            model_text,
-            findings,
-            settings,
-        )
-
-
-def _check_model_of_lowres(
-    settings: Settings, subject: Subject, file: Path, findings: Findings
-) -> None:
-    """Reject a model that cannot be applied to the grid of low-resolution scans.
-
-    Grid and contrasts are taken from the first model, so only alignment, intensities and further
-    models can differ.
-    """
-    from bids_sr.networks import SAME_GRID, joined_contrasts
-
-    model_input = input_of_models(settings.superres)
-    assert model_input is not None, (
-        "low-resolution scans can only be processed with pretrained models"
-    )
-    x, y, z = model_input.mm
-    slice_axis = ("R-L", "P-A", "I-S").index(model_input.orientation)
-    axes = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
-    affine = np.eye(4)
-    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
-    model_text = f"sub-{subject.label} with --pretrained {file}"
-    contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, model_text, findings, settings)

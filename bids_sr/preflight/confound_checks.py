@@ -216,6 +216,14 @@ def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Fin
         )
 
 
+def _format_columns(names: Sequence[str]) -> str:
+    """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
+    names_text = ", ".join(names[:_N_LISTED_COLUMNS])
+    n_more = len(names) - _N_LISTED_COLUMNS
+    more_text = f" and {n_more} more" if n_more > 0 else ""
+    return f"column {names_text}" if len(names) == 1 else f"columns {names_text}{more_text}"
+
+
 def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     """Return the minimum number of confounds in the linear model of a run.
 
@@ -238,11 +246,3 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     if MOTION_SET in confound_names:
         columns |= set(MOTION_REGRESSORS)
     return len(columns)
-
-
-def _format_columns(names: Sequence[str]) -> str:
-    """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
-    names_text = ", ".join(names[:_N_LISTED_COLUMNS])
-    n_more = len(names) - _N_LISTED_COLUMNS
-    more_text = f" and {n_more} more" if n_more > 0 else ""
-    return f"column {names_text}" if len(names) == 1 else f"columns {names_text}{more_text}"

@@ -19,15 +19,6 @@ _OWN_FOLDERS = frozenset({"logs", "sourcedata"})
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
-def _find_existing_parent(path: Path) -> Path:
-    """Return the path, or the nearest parent directory that exists."""
-    absolute_path = path.absolute()
-    candidates = (absolute_path, *absolute_path.parents)
-    return next(
-        (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
-    )
-
-
 def check_directories(settings: Settings, findings: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
@@ -80,31 +71,28 @@ def _check_separate(description: str, path: Path, settings: Settings, findings: 
         findings.add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
 
 
-def _check_weights(settings: Settings, findings: Findings) -> None:
-    """Reject model weights given as options that are missing or have another format."""
-    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
-        if file is not None and not file.is_file():
-            findings.add_problem(file, "the file was not found", "Check the path.")
-        elif file is not None and file.suffix != ".safetensors":
-            reason = (
-                "the file is not a .safetensors file. Files written by torch.save can execute"
-                " code and are therefore not loaded"
-            )
-            findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
+def _check_writable(
+    description: str, path: Path, findings: Findings, *, only_existing: bool = False
+) -> None:
+    """Report a directory that cannot be created or written.
 
-
-def _check_slurm_commands(file: Path, findings: Findings) -> None:
-    """Report a plugin file on a machine without the SLURM commands."""
-    missing_commands = [
-        name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
-    ]
-    if missing_commands:
-        fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
+    `description` describes the directory in messages. With `only_existing`, a missing directory is
+    accepted.
+    """
+    parent = _find_existing_parent(path)
+    fix = "Choose another directory, or change the permissions of this directory."
+    if only_existing and not path.is_dir():
+        return
+    if not parent.is_dir():
         findings.add_problem(
-            file,
-            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
-            fix,
+            path, f"{description} cannot be created because {parent} is not a directory", fix
         )
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        reason = (
+            f"{description} is not writable: write permission is missing for {parent}, or the"
+            " file system is read-only"
+        )
+        findings.add_problem(path, reason, fix)
 
 
 def check_owner(settings: Settings, findings: Findings) -> None:
@@ -144,22 +132,6 @@ def check_owner(settings: Settings, findings: Findings) -> None:
         findings.add_problem(paths.output_dir, reason, fix)
 
 
-def _check_work_dir(paths: Paths, findings: Findings) -> None:
-    """Reject a working directory with steps of another version, or of an unknown one."""
-    file = paths.version_file
-    if file is None or not file.parent.is_dir():
-        return
-    version = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
-    if not is_compatible(version):
-        findings.add_problem(
-            file.parent,
-            "the working directory contains steps of"
-            f" {f'bids-sr {version}' if version else 'an earlier version of bids-sr'}, but this is"
-            f" version {__version__}",
-            "Delete this folder, or choose another working directory with --work-dir.",
-        )
-
-
 def _find_unrelated_file(paths: Paths) -> Path | None:
     """Return a file or folder in the output directory that no call of this program created."""
     output_dir = paths.output_dir
@@ -177,6 +149,35 @@ def _parse_generator(description: Mapping[str, object]) -> tuple[str, str]:
     if not isinstance(generators, list) or not generators or not isinstance(generators[0], dict):
         return "", ""
     return str(generators[0].get("Name", "")), str(generators[0].get("Version", ""))
+
+
+def _check_work_dir(paths: Paths, findings: Findings) -> None:
+    """Reject a working directory with steps of another version, or of an unknown one."""
+    file = paths.version_file
+    if file is None or not file.parent.is_dir():
+        return
+    version = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    if not is_compatible(version):
+        findings.add_problem(
+            file.parent,
+            "the working directory contains steps of"
+            f" {f'bids-sr {version}' if version else 'an earlier version of bids-sr'}, but this is"
+            f" version {__version__}",
+            "Delete this folder, or choose another working directory with --work-dir.",
+        )
+
+
+def _check_weights(settings: Settings, findings: Findings) -> None:
+    """Reject model weights given as options that are missing or have another format."""
+    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
+        if file is not None and not file.is_file():
+            findings.add_problem(file, "the file was not found", "Check the path.")
+        elif file is not None and file.suffix != ".safetensors":
+            reason = (
+                "the file is not a .safetensors file. Files written by torch.save can execute"
+                " code and are therefore not loaded"
+            )
+            findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
@@ -237,28 +238,18 @@ def _check_reused_models(settings: Settings, findings: Findings) -> None:
         )
 
 
-def _check_writable(
-    description: str, path: Path, findings: Findings, *, only_existing: bool = False
-) -> None:
-    """Report a directory that cannot be created or written.
-
-    `description` describes the directory in messages. With `only_existing`, a missing directory is
-    accepted.
-    """
-    parent = _find_existing_parent(path)
-    fix = "Choose another directory, or change the permissions of this directory."
-    if only_existing and not path.is_dir():
-        return
-    if not parent.is_dir():
+def _check_slurm_commands(file: Path, findings: Findings) -> None:
+    """Report a plugin file on a machine without the SLURM commands."""
+    missing_commands = [
+        name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
+    ]
+    if missing_commands:
+        fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
         findings.add_problem(
-            path, f"{description} cannot be created because {parent} is not a directory", fix
+            file,
+            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
+            fix,
         )
-    elif not os.access(parent, os.W_OK | os.X_OK):
-        reason = (
-            f"{description} is not writable: write permission is missing for {parent}, or the"
-            " file system is read-only"
-        )
-        findings.add_problem(path, reason, fix)
 
 
 def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings) -> None:
@@ -292,12 +283,21 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
             )
 
 
-def _format_gb(size_gb: float) -> str:
-    """Return a size (GB) as text."""
-    return f"{size_gb:.1f} GB" if size_gb >= 1 else f"{size_gb:.2f} GB"
+def _find_existing_parent(path: Path) -> Path:
+    """Return the path, or the nearest parent directory that exists."""
+    absolute_path = path.absolute()
+    candidates = (absolute_path, *absolute_path.parents)
+    return next(
+        (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
+    )
 
 
 def _measure_size_gb(path: Path) -> float:
     """Return the size of the files in a directory (GB)."""
     files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     return sum(os.lstat(file).st_size for file in files) / 1e9
+
+
+def _format_gb(size_gb: float) -> str:
+    """Return a size (GB) as text."""
+    return f"{size_gb:.1f} GB" if size_gb >= 1 else f"{size_gb:.2f} GB"

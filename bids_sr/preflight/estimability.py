@@ -120,6 +120,14 @@ def _assess_exactly(
     )
 
 
+def _describe_onsets(events: "Events", name: str) -> str:
+    """Return the onsets of the events of a trial type as text."""
+    onsets = sorted(onset for onset, _ in events.spans()[name])
+    if len(onsets) == 1:
+        return f"its only event begins at {onsets[0]:g} s"
+    return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
+
+
 def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
     """Report modeled trial types that are left out of default contrasts or of their mean."""
     for name, share in roles.faint.items():
@@ -136,14 +144,6 @@ def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
             " and comparisons with the mean of the others) because it would multiply the"
             f" standard error of the mean by {ratio:.1f}.",
         )
-
-
-def _describe_onsets(events: "Events", name: str) -> str:
-    """Return the onsets of the events of a trial type as text."""
-    onsets = sorted(onset for onset, _ in events.spans()[name])
-    if len(onsets) == 1:
-        return f"its only event begins at {onsets[0]:g} s"
-    return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
 def select_estimable(
@@ -174,35 +174,6 @@ def select_estimable(
     return {
         name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
     }
-
-
-def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:
-    """Return why contrasts cannot be estimated, from the groups of inseparable trial types."""
-    return ", and ".join(map(_describe_group, groups)) or "their variance is too large"
-
-
-def _describe_group(group: "InseparableTypes") -> str:
-    """Return what a group of trial types cannot be separated from."""
-    is_single = len(group.types) == 1
-    noun, pronoun, verb = ("response", "it", "is") if is_single else ("responses", "they", "are")
-    subject = f"the {noun} to {join_names(group.types)}"
-    if group.partner == "types":
-        other_types = "the responses to other trial types" if is_single else "each other"
-        return f"{subject} cannot be separated from {other_types}"
-    together = "" if is_single else " together"
-    if group.partner == "mean":
-        return (
-            f"{subject}{together} {verb} nearly constant, so {pronoun} cannot be separated from"
-            " the mean of the run"
-        )
-    partner = "slow drift" if group.partner == "drift" else "the temporal filters of the model"
-    return f"{subject}{together} cannot be separated from {partner}"
-
-
-def join_names(names: Sequence[str]) -> str:
-    """Return quoted names, separated by commas and ``and``."""
-    quoted = [repr(name) for name in names]
-    return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
 
 def is_estimable(
@@ -244,11 +215,6 @@ def is_estimable(
     return True
 
 
-def _has_time_columns(settings: Settings) -> bool:
-    """Return whether models have columns of a pass band or of polynomials."""
-    return bool(settings.activation.band_pass or settings.activation.legendre_order)
-
-
 def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
     """Return the exact model of a run without head motion."""
     from bids_sr.glm.design import build_design
@@ -266,6 +232,11 @@ def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design
     )
 
 
+def _has_time_columns(settings: Settings) -> bool:
+    """Return whether models have columns of a pass band or of polynomials."""
+    return bool(settings.activation.band_pass or settings.activation.legendre_order)
+
+
 def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataFrame":
     """Return the columns of a run's temporal model that do not depend on head motion."""
     import pandas as pd
@@ -275,3 +246,32 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
     no_motion = pd.DataFrame(index=range(run.n_volumes))
     model = time_model(settings, with_censoring=False)
     return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]
+
+
+def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:
+    """Return why contrasts cannot be estimated, from the groups of inseparable trial types."""
+    return ", and ".join(map(_describe_group, groups)) or "their variance is too large"
+
+
+def _describe_group(group: "InseparableTypes") -> str:
+    """Return what a group of trial types cannot be separated from."""
+    is_single = len(group.types) == 1
+    noun, pronoun, verb = ("response", "it", "is") if is_single else ("responses", "they", "are")
+    subject = f"the {noun} to {join_names(group.types)}"
+    if group.partner == "types":
+        other_types = "the responses to other trial types" if is_single else "each other"
+        return f"{subject} cannot be separated from {other_types}"
+    together = "" if is_single else " together"
+    if group.partner == "mean":
+        return (
+            f"{subject}{together} {verb} nearly constant, so {pronoun} cannot be separated from"
+            " the mean of the run"
+        )
+    partner = "slow drift" if group.partner == "drift" else "the temporal filters of the model"
+    return f"{subject}{together} cannot be separated from {partner}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return quoted names, separated by commas and ``and``."""
+    quoted = [repr(name) for name in names]
+    return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))

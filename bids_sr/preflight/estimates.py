@@ -64,28 +64,34 @@ _SHARE_IN_FIELD_OF_VIEW = 0.5
 _BRAIN_BOX_MM3 = 4.5e6  # grid around the brain of a template, with margin
 
 
-def _measure_series_gb(run: BoldRun) -> tuple[float, float]:
-    """Return the size of a series as float32 (GB) on the acquired and the high-resolution grid."""
-    low_gb = float(np.prod(run.shape)) * run.n_volumes * 4e-9
-    return low_gb, low_gb * float(np.prod(run.factor))
+def estimate(plan: Plan, settings: Settings) -> Estimate:
+    """Estimate memory, disk space and the number of busy processors of a plan.
 
-
-def _estimate_stored_gb(gigabytes: float) -> float:
-    """Return the size (GB) of a series in the working directory, given its size as float32.
-
-    Large series are stored with half the precision.
+    The estimate does not include time. If there are no participants, it has no entries.
     """
-    return gigabytes / 2 if gigabytes * 1e9 > LARGE_SERIES_BYTES else gigabytes
-
-
-def _list_highres_scans(subject: Subject) -> tuple[Pair, ...]:
-    """Return the structural pairs, and the high-resolution scans without a counterpart."""
-    return (*subject.structural, *(scan for session in subject.controls for scan in session))
-
-
-def _list_lowres_scans(subject: Subject) -> list[LowresScan]:
-    """Return the low-resolution scans without a counterpart."""
-    return [scan for session in subject.lowres for scan in session]
+    sizes = _find_largest_grids(plan.subjects, settings)
+    if not plan.runs:
+        return _estimate_structural(plan, settings, sizes) if plan.subjects else Estimate()
+    largest_gb = find_largest_gb(sizes)
+    nprocs = settings.resources.nprocs or 1
+    limit_gb = settings.resources.mem_gb
+    workers = (
+        nprocs if limit_gb is None else max(1, workers_that_fit(limit_gb, nprocs, largest_gb))
+    )
+    # these are independent of each other
+    n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
+    peak_gb = (
+        BASE_GB + largest_gb + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
+    )
+    return Estimate(
+        processors=max(1.0, min(_CORE_UTILIZATION * workers, _CORES_PER_RUN * len(plan.runs))),
+        sizes=sizes,
+        memory_gb=peak_gb
+        if limit_gb is None
+        else min(peak_gb, max(limit_gb, BASE_GB + largest_gb)),
+        work_gb=_estimate_work_gb(plan, settings, sizes),
+        output_gb=_estimate_output_gb(plan, settings, sizes),
+    )
 
 
 def _find_largest_grids(subjects: Sequence[Subject], settings: Settings) -> Sizes:
@@ -133,17 +139,6 @@ def _find_largest_scan(subjects: Sequence[Subject], settings: Settings) -> float
     return max(sizes, default=0.0)
 
 
-def _count_millions_in_spaces(run: BoldRun, settings: Settings) -> float:
-    """Return the voxels (millions) of a volume of a run, summed over the other output spaces."""
-    around_brain = _BRAIN_BOX_MM3 / (math.prod(run.zooms) / math.prod(run.factor))
-    grids = [
-        load_grid(space.template, space.resolution) if space.resolution else None
-        for space in settings.preprocessing.spaces
-        if space.name != FUNC and not space.is_surface
-    ]
-    return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
-
-
 def _count_millions_at(path: Path, mm: Triple) -> float:
     """Return the voxels (millions) in the field of view of an image at another voxel size (mm)."""
     header = read_header(path, Findings())
@@ -158,34 +153,36 @@ def _count_millions(path: Path) -> float:
     return 0.0 if header is None else math.prod(header.shape[:3]) / 1e6
 
 
-def estimate(plan: Plan, settings: Settings) -> Estimate:
-    """Estimate memory, disk space and the number of busy processors of a plan.
-
-    The estimate does not include time. If there are no participants, it has no entries.
-    """
-    sizes = _find_largest_grids(plan.subjects, settings)
-    if not plan.runs:
-        return _estimate_structural(plan, settings, sizes) if plan.subjects else Estimate()
-    largest_gb = find_largest_gb(sizes)
-    nprocs = settings.resources.nprocs or 1
-    limit_gb = settings.resources.mem_gb
-    workers = (
-        nprocs if limit_gb is None else max(1, workers_that_fit(limit_gb, nprocs, largest_gb))
+def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
+    """Return memory and disk space from the voxel numbers of high-resolution structural scans."""
+    superres = settings.superres
+    n_participants = len(plan.subjects)
+    n_methods = len(superres.chosen)
+    n_scans = sum(
+        len(_list_highres_scans(subject)) + len(_list_lowres_scans(subject))
+        for subject in plan.subjects
     )
-    # these are independent of each other
-    n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
-    peak_gb = (
-        BASE_GB + largest_gb + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
-    )
+    millions = n_scans * sizes.scans
+    n_outputs = 2 + n_methods + (2 if superres.all_baselines else 1)
     return Estimate(
-        processors=max(1.0, min(_CORE_UTILIZATION * workers, _CORES_PER_RUN * len(plan.runs))),
+        processors=min(n_participants, settings.resources.nprocs or 1),
+        memory_gb=BASE_GB + find_largest_gb(sizes),
         sizes=sizes,
-        memory_gb=peak_gb
-        if limit_gb is None
-        else min(peak_gb, max(limit_gb, BASE_GB + largest_gb)),
-        work_gb=_estimate_work_gb(plan, settings, sizes),
-        output_gb=_estimate_output_gb(plan, settings, sizes),
+        work_gb=_SCAN_COPIES * millions * _FLOAT_GB
+        + (_METHOD_GB * n_methods + _PARTICIPANT_GB) * n_participants,
+        output_gb=n_outputs * millions * _STORED_SCAN_GB
+        + _METHOD_OUTPUT_GB * n_methods * n_participants,
     )
+
+
+def _list_highres_scans(subject: Subject) -> tuple[Pair, ...]:
+    """Return the structural pairs, and the high-resolution scans without a counterpart."""
+    return (*subject.structural, *(scan for session in subject.controls for scan in session))
+
+
+def _list_lowres_scans(subject: Subject) -> list[LowresScan]:
+    """Return the low-resolution scans without a counterpart."""
+    return [scan for session in subject.lowres for scan in session]
 
 
 def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
@@ -222,23 +219,12 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     return total_gb + _count_exported_millions(plan, settings) * _FLOAT_GB
 
 
-def _list_combined_groups(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
-    """Return the first run of each group of combined runs, and the number of its runs."""
-    if "glm" not in settings.activation.kinds:
-        return []
-    groups = (group for subject in plan.subjects for group in group_runs(subject.runs, plan))
-    return [(next(iter(group.runs.values())), len(group.runs)) for group in groups]
+def _estimate_stored_gb(gigabytes: float) -> float:
+    """Return the size (GB) of a series in the working directory, given its size as float32.
 
-
-def _count_exported_millions(plan: Plan, settings: Settings) -> float:
-    """Return the voxels (millions) in all volumes of the exported series in other spaces."""
-    runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
-    return sum(_count_millions_in_spaces(run, settings) * run.n_volumes for run in runs)
-
-
-def _count_contrasts(plan: Plan, run: BoldRun) -> int:
-    """Return the number of contrasts of a run, at least 1."""
-    return max(1, len(plan.contrasts.get(run.bold, {})))
+    Large series are stored with half the precision.
+    """
+    return gigabytes / 2 if gigabytes * 1e9 > LARGE_SERIES_BYTES else gigabytes
 
 
 def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
@@ -272,26 +258,40 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     return total_gb
 
 
-def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
-    """Return memory and disk space from the voxel numbers of high-resolution structural scans."""
-    superres = settings.superres
-    n_participants = len(plan.subjects)
-    n_methods = len(superres.chosen)
-    n_scans = sum(
-        len(_list_highres_scans(subject)) + len(_list_lowres_scans(subject))
-        for subject in plan.subjects
-    )
-    millions = n_scans * sizes.scans
-    n_outputs = 2 + n_methods + (2 if superres.all_baselines else 1)
-    return Estimate(
-        processors=min(n_participants, settings.resources.nprocs or 1),
-        memory_gb=BASE_GB + find_largest_gb(sizes),
-        sizes=sizes,
-        work_gb=_SCAN_COPIES * millions * _FLOAT_GB
-        + (_METHOD_GB * n_methods + _PARTICIPANT_GB) * n_participants,
-        output_gb=n_outputs * millions * _STORED_SCAN_GB
-        + _METHOD_OUTPUT_GB * n_methods * n_participants,
-    )
+def _count_exported_millions(plan: Plan, settings: Settings) -> float:
+    """Return the voxels (millions) in all volumes of the exported series in other spaces."""
+    runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
+    return sum(_count_millions_in_spaces(run, settings) * run.n_volumes for run in runs)
+
+
+def _count_millions_in_spaces(run: BoldRun, settings: Settings) -> float:
+    """Return the voxels (millions) of a volume of a run, summed over the other output spaces."""
+    around_brain = _BRAIN_BOX_MM3 / (math.prod(run.zooms) / math.prod(run.factor))
+    grids = [
+        load_grid(space.template, space.resolution) if space.resolution else None
+        for space in settings.preprocessing.spaces
+        if space.name != FUNC and not space.is_surface
+    ]
+    return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
+
+
+def _list_combined_groups(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
+    """Return the first run of each group of combined runs, and the number of its runs."""
+    if "glm" not in settings.activation.kinds:
+        return []
+    groups = (group for subject in plan.subjects for group in group_runs(subject.runs, plan))
+    return [(next(iter(group.runs.values())), len(group.runs)) for group in groups]
+
+
+def _measure_series_gb(run: BoldRun) -> tuple[float, float]:
+    """Return the size of a series as float32 (GB) on the acquired and the high-resolution grid."""
+    low_gb = float(np.prod(run.shape)) * run.n_volumes * 4e-9
+    return low_gb, low_gb * float(np.prod(run.factor))
+
+
+def _count_contrasts(plan: Plan, run: BoldRun) -> int:
+    """Return the number of contrasts of a run, at least 1."""
+    return max(1, len(plan.contrasts.get(run.bold, {})))
 
 
 def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
@@ -321,12 +321,6 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
         )
         findings.refuse_option("--set resources.device=cuda", reason, fix)
     return findings.problems
-
-
-def _format_option(mem_gb: float) -> str:
-    """Return the memory limit (GB) as the option ``--mem``."""
-    is_short = round(mem_gb, 2) == mem_gb
-    return f"--mem {mem_gb:g}" if is_short else f"--mem {1024 * mem_gb:.0f}M"
 
 
 def check_memory(
@@ -362,3 +356,9 @@ def check_memory(
             f" memory.{alternative}"
         )
         findings.add_problem("memory", reason, fix)
+
+
+def _format_option(mem_gb: float) -> str:
+    """Return the memory limit (GB) as the option ``--mem``."""
+    is_short = round(mem_gb, 2) == mem_gb
+    return f"--mem {mem_gb:g}" if is_short else f"--mem {1024 * mem_gb:.0f}M"

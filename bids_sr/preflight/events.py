@@ -40,20 +40,6 @@ _RESTING_STATE_FIX = (
 )
 
 
-@frozen
-class _EventRow:
-    """Event of a table with its line number; onset and duration in s.
-
-    `amplitude` is the value of the column modulation; 1 if the column is not used.
-    """
-
-    line: int
-    onset: float
-    duration: float
-    trial_type: str
-    amplitude: float = 1.0
-
-
 def check_events(
     table: Path, bold: Path, duration: float | None, findings: Findings
 ) -> tuple[str, ...]:
@@ -92,183 +78,18 @@ def check_events(
     return () if table_findings.problems else types
 
 
-def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_EventRow]:
-    """Return the rows with one of the trial types."""
-    names = set(types)
-    return [row for row in rows if row.trial_type in names]
+@frozen
+class _EventRow:
+    """Event of a table with its line number; onset and duration in s.
 
-
-def _select_modeled_rows(rows: Sequence[_EventRow]) -> list[_EventRow]:
-    """Return the rows of trial types that are modeled, and not of rest periods."""
-    return _select_rows(rows, list_modeled_types(row.trial_type for row in rows))
-
-
-def describe_sum(summed_types: Sequence[str]) -> str:
-    """Return why a type that repeats the events of the types `summed_types` is not modeled."""
-    return (
-        f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
-        " response is the sum of their responses"
-    )
-
-
-def note_unshared_levels(
-    types: Mapping[Path, Sequence[str]], data_set: Survey, findings: Findings
-) -> None:
-    """Report, once per task, ``Levels`` of a participant or session in another order.
-
-    `types` maps BOLD files to modeled trial types in the order of the data set.
+    `amplitude` is the value of the column modulation; 1 if the column is not used.
     """
-    noted_tasks = set[str]()
-    for bold, table in data_set.files_by_run.values():
-        levels = None if table is None else data_set.unshared_levels.get(table)
-        task = parse_entities(bold).get("task", "")
-        order = tuple(types.get(bold, ()))
-        if levels is None or task in noted_tasks or order_types(order, levels.types) == order:
-            continue
-        noted_tasks.add(task)
-        source = (
-            f"in the order of Levels in the root directory of the dataset ({list_some(order)})."
-            if {*order} & {*data_set.type_order.get(task, ())}
-            else f"in alphabetical order ({list_some(order)}). To choose another order, specify"
-            f" Levels in task-{task}_events.json in the root directory of the dataset."
-        )
-        findings.note(
-            levels.sidecar,
-            "the order of Levels in this sidecar is not used, because contrasts must have the same"
-            f" sign in all participants and sessions. Trial types are {source}",
-        )
 
-
-def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
-    """Warn of trial types, in one run or several, whose names look or sound alike.
-
-    Such names differ in case, spaces, invisible characters, or Unicode composition of accents.
-
-    `types` maps BOLD files to modeled trial types.
-    """
-    spellings: dict[str, dict[str, Path]] = {}
-    for bold, names in types.items():
-        for name in names:
-            spellings.setdefault(_normalize(name), {}).setdefault(name, bold)
-    for group in spellings.values():
-        if len(group) > 1:
-            names_text = ", ".join(sorted(map(ascii, group)))
-            findings.warn(
-                next(iter(group.values())),
-                f"the trial types {names_text} differ only in case, spaces, invisible characters"
-                " or Unicode representation and are modeled as different conditions. If they are"
-                " the same condition, correct the events tables.",
-                code="events",
-            )
-
-
-def _normalize(name: str) -> str:
-    """Return a name without case, spaces and invisible characters, with composed accents."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    invisible = ("Cc", "Cf", "Zs")
-    return "".join(
-        character for character in folded if unicodedata.category(character) not in invisible
-    )
-
-
-def _check_onsets(
-    rows: Sequence[_EventRow],
-    types: tuple[str, ...],
-    table: Path,
-    bold: Path,
-    duration: float,
-    findings: Findings,
-) -> tuple[str, ...]:
-    """Return the trial types with events during the run, and report all other events.
-
-    `duration` is the length of the run (s).
-    """
-    _report_distant_events(rows, table, bold, duration, findings)
-    late = [row for row in rows if row.onset >= duration]
-    are_mostly_late = len(late) > _MAX_LATE_SHARE * len(rows)
-    if late:
-        description = (
-            f"the events table contains events that begin after the end of {bold.name} at"
-            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
-            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
-        )
-        _report_late_events(table, description, findings, are_most=are_mostly_late)
-    _note_truncated_events(rows, table, duration, findings)
-    types_within = {
-        row.trial_type
-        for row in rows
-        if row.onset + row.duration > _MIN_END_S and row.onset < duration
-    }
-    late_types = {row.trial_type for row in late}
-    for name in (name for name in types if name not in types_within):
-        position = (
-            "after the end"
-            if name in late_types
-            else f"more than {-_MIN_END_S:g} s before the start"
-        )
-        text = (
-            f"the trial type {name!r} is not modeled because all of its events are"
-            f" {position} of the run."
-        )
-        findings.note(table, text)
-    if types and not types_within and not are_mostly_late:
-        findings.add_problem(
-            table,
-            f"all events are more than {-_MIN_END_S:g} s before the first volume",
-            "Check that onsets are in seconds relative to the first volume.",
-        )
-    return tuple(name for name in types if name in types_within)
-
-
-def _report_late_events(
-    table: Path, description: str, findings: Findings, *, are_most: bool
-) -> None:
-    """Report events after the end of a run, as a problem if most events of the table are late."""
-    if are_most:
-        fix = (
-            "Check that onsets are in seconds relative to the first volume, that the events table"
-            " belongs to this run and that the series is complete."
-        )
-        findings.add_problem(table, description, fix)
-    else:
-        findings.note(table, f"{description}. These events are not modeled.")
-
-
-def _note_truncated_events(
-    rows: Sequence[_EventRow], table: Path, duration: float, findings: Findings
-) -> None:
-    """Report events that last beyond the end of a run of `duration` seconds."""
-    n_truncated = sum(
-        row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
-    )
-    if n_truncated:
-        count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
-        text = (
-            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
-            f" ({count_text})."
-        )
-        findings.note(table, text)
-
-
-def _report_distant_events(
-    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
-) -> None:
-    """Reject events that are more than an hour from a run that lasts `duration` seconds."""
-    distant = [
-        row
-        for row in rows
-        if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
-    ]
-    if distant:
-        findings.add_problem(
-            table,
-            "the events table contains events more than one hour before the start or after the end"
-            f" of {bold.name} ({len(distant)} in total, the first with an onset of"
-            f" {distant[0].onset:g} s and a duration of {distant[0].duration:g} s in line"
-            f" {distant[0].line})",
-            "Check that onsets and durations are in seconds and that onsets are relative to the"
-            " first volume.",
-        )
+    line: int
+    onset: float
+    duration: float
+    trial_type: str
+    amplitude: float = 1.0
 
 
 def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
@@ -293,14 +114,6 @@ def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
         findings.note(path, text)
     _check_cells(path, records, findings)
     return rows
-
-
-def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
-    """Reject a table with a line that has more cells than the header line."""
-    wide_line = next((line for line, record in records if "" in record), None)
-    if wide_line is not None:
-        fix = "Each line must have the same number of cells as the header line."
-        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
 
 
 def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
@@ -364,6 +177,25 @@ def _is_untimed(record: Mapping[str, str | None]) -> bool:
     )
 
 
+def _parse_row(
+    path: Path, line: int, record: Mapping[str, str | None], findings: Findings
+) -> _EventRow | None:
+    """Return the event in a row, or None if it is invalid; the first invalid rows are reported."""
+    onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
+    name = (record["trial_type"] or "").strip()
+    are_times = onset is not None and duration is not None and duration >= 0
+    if are_times or not list_modeled_types([name]):
+        return _EventRow(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
+    if len(findings.problems) < _MAX_INVALID_ROWS:
+        reason = (
+            f"the onset and duration in line {line} must be times in seconds, but are"
+            f" {record['onset']!r} and {record['duration']!r}"
+        )
+        fix = "Specify both values in seconds; use a duration of 0 for brief events."
+        findings.add_problem(path, reason, fix)
+    return None
+
+
 def _read_amplitudes(
     rows: Sequence[_EventRow],
     records: Mapping[int, Mapping[str, str | None]],
@@ -419,6 +251,17 @@ def _drop_repetitions(
     return distinct
 
 
+def _select_modeled_rows(rows: Sequence[_EventRow]) -> list[_EventRow]:
+    """Return the rows of trial types that are modeled, and not of rest periods."""
+    return _select_rows(rows, list_modeled_types(row.trial_type for row in rows))
+
+
+def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_EventRow]:
+    """Return the rows with one of the trial types."""
+    names = set(types)
+    return [row for row in rows if row.trial_type in names]
+
+
 def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) -> None:
     """Report events that begin before an earlier event of the same type has ended."""
     overlapping, latest_ends = dict[str, list[_EventRow]](), dict[str, float]()
@@ -436,20 +279,177 @@ def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) ->
         )
 
 
-def _parse_row(
-    path: Path, line: int, record: Mapping[str, str | None], findings: Findings
-) -> _EventRow | None:
-    """Return the event in a row, or None if it is invalid; the first invalid rows are reported."""
-    onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
-    name = (record["trial_type"] or "").strip()
-    are_times = onset is not None and duration is not None and duration >= 0
-    if are_times or not list_modeled_types([name]):
-        return _EventRow(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
-    if len(findings.problems) < _MAX_INVALID_ROWS:
-        reason = (
-            f"the onset and duration in line {line} must be times in seconds, but are"
-            f" {record['onset']!r} and {record['duration']!r}"
+def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
+    """Reject a table with a line that has more cells than the header line."""
+    wide_line = next((line for line, record in records if "" in record), None)
+    if wide_line is not None:
+        fix = "Each line must have the same number of cells as the header line."
+        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
+
+
+def describe_sum(summed_types: Sequence[str]) -> str:
+    """Return why a type that repeats the events of the types `summed_types` is not modeled."""
+    return (
+        f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
+        " response is the sum of their responses"
+    )
+
+
+def _check_onsets(
+    rows: Sequence[_EventRow],
+    types: tuple[str, ...],
+    table: Path,
+    bold: Path,
+    duration: float,
+    findings: Findings,
+) -> tuple[str, ...]:
+    """Return the trial types with events during the run, and report all other events.
+
+    `duration` is the length of the run (s).
+    """
+    _report_distant_events(rows, table, bold, duration, findings)
+    late = [row for row in rows if row.onset >= duration]
+    are_mostly_late = len(late) > _MAX_LATE_SHARE * len(rows)
+    if late:
+        description = (
+            f"the events table contains events that begin after the end of {bold.name} at"
+            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
+            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
         )
-        fix = "Specify both values in seconds; use a duration of 0 for brief events."
-        findings.add_problem(path, reason, fix)
-    return None
+        _report_late_events(table, description, findings, are_most=are_mostly_late)
+    _note_truncated_events(rows, table, duration, findings)
+    types_within = {
+        row.trial_type
+        for row in rows
+        if row.onset + row.duration > _MIN_END_S and row.onset < duration
+    }
+    late_types = {row.trial_type for row in late}
+    for name in (name for name in types if name not in types_within):
+        position = (
+            "after the end"
+            if name in late_types
+            else f"more than {-_MIN_END_S:g} s before the start"
+        )
+        text = (
+            f"the trial type {name!r} is not modeled because all of its events are"
+            f" {position} of the run."
+        )
+        findings.note(table, text)
+    if types and not types_within and not are_mostly_late:
+        findings.add_problem(
+            table,
+            f"all events are more than {-_MIN_END_S:g} s before the first volume",
+            "Check that onsets are in seconds relative to the first volume.",
+        )
+    return tuple(name for name in types if name in types_within)
+
+
+def _report_distant_events(
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+) -> None:
+    """Reject events that are more than an hour from a run that lasts `duration` seconds."""
+    distant = [
+        row
+        for row in rows
+        if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
+    ]
+    if distant:
+        findings.add_problem(
+            table,
+            "the events table contains events more than one hour before the start or after the end"
+            f" of {bold.name} ({len(distant)} in total, the first with an onset of"
+            f" {distant[0].onset:g} s and a duration of {distant[0].duration:g} s in line"
+            f" {distant[0].line})",
+            "Check that onsets and durations are in seconds and that onsets are relative to the"
+            " first volume.",
+        )
+
+
+def _report_late_events(
+    table: Path, description: str, findings: Findings, *, are_most: bool
+) -> None:
+    """Report events after the end of a run, as a problem if most events of the table are late."""
+    if are_most:
+        fix = (
+            "Check that onsets are in seconds relative to the first volume, that the events table"
+            " belongs to this run and that the series is complete."
+        )
+        findings.add_problem(table, description, fix)
+    else:
+        findings.note(table, f"{description}. These events are not modeled.")
+
+
+def _note_truncated_events(
+    rows: Sequence[_EventRow], table: Path, duration: float, findings: Findings
+) -> None:
+    """Report events that last beyond the end of a run of `duration` seconds."""
+    n_truncated = sum(
+        row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
+    )
+    if n_truncated:
+        count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
+        text = (
+            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
+            f" ({count_text})."
+        )
+        findings.note(table, text)
+
+
+def note_unshared_levels(
+    types: Mapping[Path, Sequence[str]], data_set: Survey, findings: Findings
+) -> None:
+    """Report, once per task, ``Levels`` of a participant or session in another order.
+
+    `types` maps BOLD files to modeled trial types in the order of the data set.
+    """
+    noted_tasks = set[str]()
+    for bold, table in data_set.files_by_run.values():
+        levels = None if table is None else data_set.unshared_levels.get(table)
+        task = parse_entities(bold).get("task", "")
+        order = tuple(types.get(bold, ()))
+        if levels is None or task in noted_tasks or order_types(order, levels.types) == order:
+            continue
+        noted_tasks.add(task)
+        source = (
+            f"in the order of Levels in the root directory of the dataset ({list_some(order)})."
+            if {*order} & {*data_set.type_order.get(task, ())}
+            else f"in alphabetical order ({list_some(order)}). To choose another order, specify"
+            f" Levels in task-{task}_events.json in the root directory of the dataset."
+        )
+        findings.note(
+            levels.sidecar,
+            "the order of Levels in this sidecar is not used, because contrasts must have the same"
+            f" sign in all participants and sessions. Trial types are {source}",
+        )
+
+
+def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
+    """Warn of trial types, in one run or several, whose names look or sound alike.
+
+    Such names differ in case, spaces, invisible characters, or Unicode composition of accents.
+
+    `types` maps BOLD files to modeled trial types.
+    """
+    spellings: dict[str, dict[str, Path]] = {}
+    for bold, names in types.items():
+        for name in names:
+            spellings.setdefault(_normalize(name), {}).setdefault(name, bold)
+    for group in spellings.values():
+        if len(group) > 1:
+            names_text = ", ".join(sorted(map(ascii, group)))
+            findings.warn(
+                next(iter(group.values())),
+                f"the trial types {names_text} differ only in case, spaces, invisible characters"
+                " or Unicode representation and are modeled as different conditions. If they are"
+                " the same condition, correct the events tables.",
+                code="events",
+            )
+
+
+def _normalize(name: str) -> str:
+    """Return a name without case, spaces and invisible characters, with composed accents."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    invisible = ("Cc", "Cf", "Zs")
+    return "".join(
+        character for character in folded if unicodedata.category(character) not in invisible
+    )

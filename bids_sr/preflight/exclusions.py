@@ -10,29 +10,6 @@ from bids_sr.bids.findings import group_problems
 from bids_sr.notices import Notice
 
 
-def _list_stopped_runs(
-    problem: Notice, files: Mapping[str, Sequence[Path | None]]
-) -> Collection[str]:
-    """Return the names of the runs that a problem stops; empty if it stops the whole call.
-
-    A problem of a run stops this run (known by the problem's run name if it could not be opened).
-    A problem of a participant stops the runs that use the file, or else all runs of the
-    participant. All other problems stop the whole call.
-    """
-    if not problem.subject or problem.code == "option":
-        return ()
-    series = {name: bold for name, (bold, *_) in files.items() if bold is not None}
-    if problem.run:
-        names = [
-            name for name, bold in series.items() if problem.run in (name, stem_of_echoes(bold))
-        ]
-        return names or [problem.run]
-    subject_runs = [
-        name for name, bold in series.items() if parse_entities(bold)["subject"] == problem.subject
-    ]
-    return [name for name in subject_runs if Path(problem.what) in files[name]] or subject_runs
-
-
 def list_files(run: BoldRun) -> set[Path | None]:
     """Return all files of a run: events, echoes, reference, calibration, pairs and brain mask.
 
@@ -76,6 +53,29 @@ def exclude(
     if call_problems or not remaining_subjects:
         return tuple(subjects), {}, tuple(problems)
     return tuple(remaining_subjects), dict(sorted(problems_by_run.items())), ()
+
+
+def _list_stopped_runs(
+    problem: Notice, files: Mapping[str, Sequence[Path | None]]
+) -> Collection[str]:
+    """Return the names of the runs that a problem stops; empty if it stops the whole call.
+
+    A problem of a run stops this run (known by the problem's run name if it could not be opened).
+    A problem of a participant stops the runs that use the file, or else all runs of the
+    participant. All other problems stop the whole call.
+    """
+    if not problem.subject or problem.code == "option":
+        return ()
+    series = {name: bold for name, (bold, *_) in files.items() if bold is not None}
+    if problem.run:
+        names = [
+            name for name, bold in series.items() if problem.run in (name, stem_of_echoes(bold))
+        ]
+        return names or [problem.run]
+    subject_runs = [
+        name for name, bold in series.items() if parse_entities(bold)["subject"] == problem.subject
+    ]
+    return [name for name in subject_runs if Path(problem.what) in files[name]] or subject_runs
 
 
 def describe_skipped_runs(skipped: Mapping[str, Sequence[Notice]]) -> list[str]:

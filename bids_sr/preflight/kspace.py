@@ -31,32 +31,6 @@ _NYQUIST_DIFFERS = (
 )
 
 
-@frozen
-class _KspaceExtent:
-    """Extent of k-space along an axis; radii are relative to the Nyquist limit of the voxels.
-
-    Up to `half_radius` and `end_radius`, at least half and a tenth of the power at low frequencies
-    remain. `edge_power` is the power at the edge relative to low frequencies.
-    """
-
-    half_radius: float
-    end_radius: float
-    edge_power: float
-
-
-class _ZeroFilledAxis(NamedTuple):
-    """In-plane axis with fewer samples than voxels, according to a field of the sidecar."""
-
-    field: str
-    n_samples: float
-    n_voxels: float
-
-    @property
-    def share(self) -> float:
-        """Samples relative to voxels."""
-        return self.n_samples / self.n_voxels
-
-
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
     """Reject a phase image (ImageType in its sidecar) that is named as a magnitude image."""
     image_type = run.sidecar.get("ImageType")
@@ -99,34 +73,6 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             " is weak or missing."
         )
         findings.warn(run.bold, text)
-
-
-def _read_number(run: BoldRun, name: str) -> float:
-    """Return the value of a sidecar field, or 0 unless it is a finite number."""
-    value = run.sidecar.get(name)
-    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
-    return float(value) if is_valid else 0.0  # type: ignore[arg-type]
-
-
-def _get_matrix_by_direction(run: BoldRun) -> tuple[int, int]:
-    """Return the voxels along phase encoding and readout; smaller number first if unknown."""
-    x, y = run.shape[:2]
-    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))[:1]
-    if direction == "i":
-        return x, y
-    return (y, x) if direction == "j" else (min(x, y), max(x, y))
-
-
-def _list_zero_filled(run: BoldRun) -> Iterator[_ZeroFilledAxis]:
-    """Yield the axes along which the sidecar states fewer samples than voxels."""
-    n_phase_voxels, n_readout_voxels = _get_matrix_by_direction(run)
-    for name, n_voxels in (
-        ("AcquisitionMatrixPE", _read_number(run, "ReconMatrixPE") or n_phase_voxels),
-        ("BaseResolution", n_readout_voxels),
-    ):
-        n_samples = _read_number(run, name)
-        if 0 < n_samples < _MIN_FULL_SHARE * n_voxels:
-            yield _ZeroFilledAxis(field=name, n_samples=n_samples, n_voxels=n_voxels)
 
 
 def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
@@ -173,17 +119,17 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         findings.warn(run.bold, text)
 
 
-def _read_slices(run: BoldRun) -> Array:
-    """Return slices of an even number of successive volumes (X, Y, Z, T) after 10 % of the run."""
-    from bids_sr.io.nifti import SeriesReader
+@frozen
+class _KspaceExtent:
+    """Extent of k-space along an axis; radii are relative to the Nyquist limit of the voxels.
 
-    start, step = run.n_volumes // 10, -(-run.shape[2] // _N_SLICES)
-    n_volumes = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
-    with SeriesReader(run.bold, allow_nan=True) as reader:
-        volumes = (reader.volume(index) for index in range(start, start + n_volumes))
-        return np.stack(
-            [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
-        )
+    Up to `half_radius` and `end_radius`, at least half and a tenth of the power at low frequencies
+    remain. `edge_power` is the power at the edge relative to low frequencies.
+    """
+
+    half_radius: float
+    end_radius: float
+    edge_power: float
 
 
 def _measure_extents(volumes: Array) -> list[_KspaceExtent | None]:
@@ -216,3 +162,57 @@ def _measure_extent(power: Array) -> _KspaceExtent | None:
         end_radius=end_radius,
         edge_power=float(profile[radius >= _MIN_EDGE_RADIUS].mean() / low_frequency_power),
     )
+
+
+def _read_slices(run: BoldRun) -> Array:
+    """Return slices of an even number of successive volumes (X, Y, Z, T) after 10 % of the run."""
+    from bids_sr.io.nifti import SeriesReader
+
+    start, step = run.n_volumes // 10, -(-run.shape[2] // _N_SLICES)
+    n_volumes = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
+    with SeriesReader(run.bold, allow_nan=True) as reader:
+        volumes = (reader.volume(index) for index in range(start, start + n_volumes))
+        return np.stack(
+            [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
+        )
+
+
+class _ZeroFilledAxis(NamedTuple):
+    """In-plane axis with fewer samples than voxels, according to a field of the sidecar."""
+
+    field: str
+    n_samples: float
+    n_voxels: float
+
+    @property
+    def share(self) -> float:
+        """Samples relative to voxels."""
+        return self.n_samples / self.n_voxels
+
+
+def _list_zero_filled(run: BoldRun) -> Iterator[_ZeroFilledAxis]:
+    """Yield the axes along which the sidecar states fewer samples than voxels."""
+    n_phase_voxels, n_readout_voxels = _get_matrix_by_direction(run)
+    for name, n_voxels in (
+        ("AcquisitionMatrixPE", _read_number(run, "ReconMatrixPE") or n_phase_voxels),
+        ("BaseResolution", n_readout_voxels),
+    ):
+        n_samples = _read_number(run, name)
+        if 0 < n_samples < _MIN_FULL_SHARE * n_voxels:
+            yield _ZeroFilledAxis(field=name, n_samples=n_samples, n_voxels=n_voxels)
+
+
+def _get_matrix_by_direction(run: BoldRun) -> tuple[int, int]:
+    """Return the voxels along phase encoding and readout; smaller number first if unknown."""
+    x, y = run.shape[:2]
+    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))[:1]
+    if direction == "i":
+        return x, y
+    return (y, x) if direction == "j" else (min(x, y), max(x, y))
+
+
+def _read_number(run: BoldRun, name: str) -> float:
+    """Return the value of a sidecar field, or 0 unless it is a finite number."""
+    value = run.sidecar.get(name)
+    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+    return float(value) if is_valid else 0.0  # type: ignore[arg-type]

@@ -50,61 +50,6 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
                 _check_patches(settings, run, findings)
 
 
-def note_recipe(superres: SuperRes, findings: Findings) -> None:
-    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
-    if superres.recipe != "paper" or superres.model_source == "reuse":
-        return
-    limit_text = ""
-    if superres.max_train_minutes is not None:
-        limit_text = " before --max-train-minutes is reached"
-    text = (
-        "as published, all slices are used for training, and training is not stopped"
-        f" early{limit_text}. Held-out accuracy is therefore not reported."
-    )
-    for name in superres.pair_trained:
-        recipe = get_method(name).recipes.get("paper")
-        is_trained = find_pretrained(superres, name) is None
-        if recipe is not None and not recipe.hold_out and is_trained:
-            findings.note(f"--sr-method {name} --recipe paper", text)
-
-
-def note_vgg19(superres: SuperRes, findings: Findings) -> None:
-    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
-    if superres.model_source == "reuse":
-        return
-    for name in superres.learned:
-        weights = find_vgg_weights(superres, name)
-        if weights is not None and find_pretrained(superres, name) is None:
-            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
-            findings.note(
-                f"--sr-method {name} --recipe {superres.recipe}",
-                f"VGG-19 weights are loaded from {weights}{origin}.",
-            )
-
-
-def note_missing_features(settings: Settings, findings: Findings) -> None:
-    """Report methods whose training loss lacks VGG-19 features because the weights are missing.
-
-    For default methods, whose loss includes the features optionally, only warnings are reported.
-    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
-    """
-    superres, trains_control = settings.superres, settings.evaluation.null_checks
-    default_methods = SuperRes().learned
-    for name in superres.learned:
-        notice = missing_features_notice(get_method(name), superres.recipe)
-        is_trained = trains_control or (
-            superres.model_source != "reuse" and find_pretrained(superres, name) is None
-        )
-        if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
-            continue
-        level, text = notice
-        option = f"--sr-method {name} --recipe {superres.recipe}"
-        if level == "warning":
-            findings.warn(option, text, code="method")
-        elif name not in default_methods:
-            findings.note(option, text, code="method")
-
-
 def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
     """Report runs with a single slice that methods cannot process.
 
@@ -208,3 +153,58 @@ def _propose_smaller_patch(superres: SuperRes, name: str, nx: int, ny: int) -> s
     if other_recipe in method.recipes and get_recipe(method, other_recipe).fits(nx, ny):
         return f"--recipe {other_recipe}"
     return ""
+
+
+def note_recipe(superres: SuperRes, findings: Findings) -> None:
+    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
+    if superres.recipe != "paper" or superres.model_source == "reuse":
+        return
+    limit_text = ""
+    if superres.max_train_minutes is not None:
+        limit_text = " before --max-train-minutes is reached"
+    text = (
+        "as published, all slices are used for training, and training is not stopped"
+        f" early{limit_text}. Held-out accuracy is therefore not reported."
+    )
+    for name in superres.pair_trained:
+        recipe = get_method(name).recipes.get("paper")
+        is_trained = find_pretrained(superres, name) is None
+        if recipe is not None and not recipe.hold_out and is_trained:
+            findings.note(f"--sr-method {name} --recipe paper", text)
+
+
+def note_vgg19(superres: SuperRes, findings: Findings) -> None:
+    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
+    if superres.model_source == "reuse":
+        return
+    for name in superres.learned:
+        weights = find_vgg_weights(superres, name)
+        if weights is not None and find_pretrained(superres, name) is None:
+            origin = " (installed by --vgg-weights)" if weights == installed_vgg19() else ""
+            findings.note(
+                f"--sr-method {name} --recipe {superres.recipe}",
+                f"VGG-19 weights are loaded from {weights}{origin}.",
+            )
+
+
+def note_missing_features(settings: Settings, findings: Findings) -> None:
+    """Report methods whose training loss lacks VGG-19 features because the weights are missing.
+
+    For default methods, whose loss includes the features optionally, only warnings are reported.
+    If a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
+    """
+    superres, trains_control = settings.superres, settings.evaluation.null_checks
+    default_methods = SuperRes().learned
+    for name in superres.learned:
+        notice = missing_features_notice(get_method(name), superres.recipe)
+        is_trained = trains_control or (
+            superres.model_source != "reuse" and find_pretrained(superres, name) is None
+        )
+        if notice is None or not is_trained or find_vgg_weights(superres, name) is not None:
+            continue
+        level, text = notice
+        option = f"--sr-method {name} --recipe {superres.recipe}"
+        if level == "warning":
+            findings.warn(option, text, code="method")
+        elif name not in default_methods:
+            findings.note(option, text, code="method")

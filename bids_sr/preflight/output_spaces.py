@@ -66,111 +66,6 @@ def check_spaces(
             _provide_template(space, findings, dry_run=settings.run.dry_run)
 
 
-def check_templates(settings: Settings, findings: Findings) -> None:
-    """Reject templates, cohorts and resolutions that do not exist, without using the network."""
-    missing_spaces = []
-    for space in (space for space in settings.preprocessing.spaces if space.is_template):
-        if not is_available(space.template):
-            missing_spaces.append(space)
-        elif space.resolution and load_grid(space.template, space.resolution) is None:
-            _refuse_resolution(space, read_resolutions(space.template), findings)
-    if missing_spaces:
-        with _open_templateflow(missing_spaces, findings) as client:
-            for space in missing_spaces if client is not None else ():
-                _check_with_templateflow(space, client, findings)
-
-
-@contextlib.contextmanager
-def _open_templateflow(spaces: Sequence[Space], findings: Findings) -> Iterator[Any]:
-    """Provide a client of TemplateFlow whose folder has an empty file for each existing file.
-
-    The folder is temporary: the client lists the files of its folder, but the cache may be
-    read-only or contain only some templates. The client is None, with a problem, if the cache is
-    empty and read-only, because importing the client writes files to an empty cache.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from templateflow import TemplateFlowClient
-    except OSError as error:
-        _refuse_directory(spaces[0], error, findings)
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield TemplateFlowClient(root=folder, use_datalad=False)
-
-
-def _check_with_templateflow(space: Space, client: Any, findings: Findings) -> None:
-    """Reject a space that TemplateFlow does not provide with all images for registration."""
-    option_text = f"--output-spaces {space}"
-    if not client.ls(space.name, cohort=space.cohort or None, **_VOLUME):
-        findings.refuse_option(option_text, *_describe_unknown(space, client))
-        return
-    grid = _choose_grid(space, client)
-    for name, query in _REQUIRED_IMAGES.items():
-        if not client.ls(space.name, **grid, **query):
-            findings.refuse_option(
-                option_text,
-                f"the template does not include a {name}, which is required for registration",
-                _OTHER_SPACE_FIX,
-            )
-            return
-    if space.resolution:
-        sizes = list_resolutions(client.get_metadata(space.name))
-        if space.resolution not in sizes:
-            _refuse_resolution(space, sizes, findings)
-
-
-def _choose_grid(space: Space, client: Any) -> _Query:
-    """Return cohort and resolution of the images for registration: label 1, 2 or no label."""
-    cohort = {"cohort": space.cohort or None}
-    labels = client.get_resolutions(template=space.name, **cohort, **_REQUIRED_IMAGES["T1w image"])
-    return {**cohort, "resolution": next((label for label in (1, 2) if label in labels), None)}
-
-
-def _describe_unknown(space: Space, client: Any) -> tuple[str, str]:
-    """Return reason and remedy for a space that is neither a template nor another known space."""
-    t1w, mask = _REQUIRED_IMAGES.values()
-    cohorts = client.get_cohorts(template=space.name, **t1w)
-    if cohorts:
-        reason = (
-            f"the template has no cohort {space.cohort}"
-            if space.cohort
-            else "the template requires a cohort"
-        )
-        cohort_text = ", ".join(map(str, sorted(cohorts)))
-        return reason, f"Add :cohort-LABEL; the cohorts are {cohort_text}."
-    names = sorted({*client.templates(**t1w)} & {*client.templates(**mask)})
-    if space.name in names:
-        return "the template has no cohorts", f"Use {space.name} without a cohort."
-    own_folder = templateflow_home() / f"tpl-{space.name}"
-    if own_folder.is_dir():
-        return f"{own_folder} does not contain a T1w image and a brain mask", _OTHER_SPACE_FIX
-    names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
-    similar_names = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
-    hint = f"Did you mean {names_by_lowercase[similar_names[0]]}? " if similar_names else ""
-    return (
-        "no output space has this name",
-        f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
-        f" {', '.join(names)}. Available on this machine: {', '.join(available_templates())}.",
-    )
-
-
-def _refuse_resolution(space: Space, sizes: Mapping[str, float], findings: Findings) -> None:
-    """Report a resolution that a template lacks; `sizes` maps its resolutions to mm."""
-    resolutions = ", ".join(f"res-{label} ({mm:g} mm)" for label, mm in sizes.items())
-    fix = (
-        f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
-        " size of the series, or choose one of the available resolutions."
-    )
-    findings.refuse_option(
-        f"--output-spaces {space}",
-        f"the resolution {space.resolution} is not available for this template (available:"
-        f" {resolutions or 'no named resolution'})",
-        fix,
-    )
-
-
 def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> None:
     """Download a template that is not stored on this machine, or only report it in a dry run."""
     if is_available(space.template):
@@ -233,6 +128,40 @@ def _refuse_download(space: Space, reason: str, error: Exception, findings: Find
     )
 
 
+def check_templates(settings: Settings, findings: Findings) -> None:
+    """Reject templates, cohorts and resolutions that do not exist, without using the network."""
+    missing_spaces = []
+    for space in (space for space in settings.preprocessing.spaces if space.is_template):
+        if not is_available(space.template):
+            missing_spaces.append(space)
+        elif space.resolution and load_grid(space.template, space.resolution) is None:
+            _refuse_resolution(space, read_resolutions(space.template), findings)
+    if missing_spaces:
+        with _open_templateflow(missing_spaces, findings) as client:
+            for space in missing_spaces if client is not None else ():
+                _check_with_templateflow(space, client, findings)
+
+
+@contextlib.contextmanager
+def _open_templateflow(spaces: Sequence[Space], findings: Findings) -> Iterator[Any]:
+    """Provide a client of TemplateFlow whose folder has an empty file for each existing file.
+
+    The folder is temporary: the client lists the files of its folder, but the cache may be
+    read-only or contain only some templates. The client is None, with a problem, if the cache is
+    empty and read-only, because importing the client writes files to an empty cache.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from templateflow import TemplateFlowClient
+    except OSError as error:
+        _refuse_directory(spaces[0], error, findings)
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield TemplateFlowClient(root=folder, use_datalad=False)
+
+
 def _refuse_directory(space: Space, error: OSError, findings: Findings) -> None:
     """Report a TemplateFlow directory that is not writable."""
     findings.refuse_option(
@@ -240,4 +169,75 @@ def _refuse_directory(space: Space, error: OSError, findings: Findings) -> None:
         "the template is not stored on this machine, and the TemplateFlow directory"
         f" {templateflow_home()} is not writable ({error})",
         "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
+    )
+
+
+def _check_with_templateflow(space: Space, client: Any, findings: Findings) -> None:
+    """Reject a space that TemplateFlow does not provide with all images for registration."""
+    option_text = f"--output-spaces {space}"
+    if not client.ls(space.name, cohort=space.cohort or None, **_VOLUME):
+        findings.refuse_option(option_text, *_describe_unknown(space, client))
+        return
+    grid = _choose_grid(space, client)
+    for name, query in _REQUIRED_IMAGES.items():
+        if not client.ls(space.name, **grid, **query):
+            findings.refuse_option(
+                option_text,
+                f"the template does not include a {name}, which is required for registration",
+                _OTHER_SPACE_FIX,
+            )
+            return
+    if space.resolution:
+        sizes = list_resolutions(client.get_metadata(space.name))
+        if space.resolution not in sizes:
+            _refuse_resolution(space, sizes, findings)
+
+
+def _describe_unknown(space: Space, client: Any) -> tuple[str, str]:
+    """Return reason and remedy for a space that is neither a template nor another known space."""
+    t1w, mask = _REQUIRED_IMAGES.values()
+    cohorts = client.get_cohorts(template=space.name, **t1w)
+    if cohorts:
+        reason = (
+            f"the template has no cohort {space.cohort}"
+            if space.cohort
+            else "the template requires a cohort"
+        )
+        cohort_text = ", ".join(map(str, sorted(cohorts)))
+        return reason, f"Add :cohort-LABEL; the cohorts are {cohort_text}."
+    names = sorted({*client.templates(**t1w)} & {*client.templates(**mask)})
+    if space.name in names:
+        return "the template has no cohorts", f"Use {space.name} without a cohort."
+    own_folder = templateflow_home() / f"tpl-{space.name}"
+    if own_folder.is_dir():
+        return f"{own_folder} does not contain a T1w image and a brain mask", _OTHER_SPACE_FIX
+    names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
+    similar_names = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
+    hint = f"Did you mean {names_by_lowercase[similar_names[0]]}? " if similar_names else ""
+    return (
+        "no output space has this name",
+        f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
+        f" {', '.join(names)}. Available on this machine: {', '.join(available_templates())}.",
+    )
+
+
+def _choose_grid(space: Space, client: Any) -> _Query:
+    """Return cohort and resolution of the images for registration: label 1, 2 or no label."""
+    cohort = {"cohort": space.cohort or None}
+    labels = client.get_resolutions(template=space.name, **cohort, **_REQUIRED_IMAGES["T1w image"])
+    return {**cohort, "resolution": next((label for label in (1, 2) if label in labels), None)}
+
+
+def _refuse_resolution(space: Space, sizes: Mapping[str, float], findings: Findings) -> None:
+    """Report a resolution that a template lacks; `sizes` maps its resolutions to mm."""
+    resolutions = ", ".join(f"res-{label} ({mm:g} mm)" for label, mm in sizes.items())
+    fix = (
+        f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
+        " size of the series, or choose one of the available resolutions."
+    )
+    findings.refuse_option(
+        f"--output-spaces {space}",
+        f"the resolution {space.resolution} is not available for this template (available:"
+        f" {resolutions or 'no named resolution'})",
+        fix,
     )

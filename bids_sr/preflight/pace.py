@@ -22,6 +22,20 @@ _HASHED_BLOCK = bytes(2**18)
 _MIN_SLOWDOWN, _MAX_SLOWDOWN = 0.25, 40.0
 
 
+@cache
+def measure_slowdown(processors: float) -> tuple[float, float]:
+    """Measure the speed of this machine once per process.
+
+    The start message and the progress display thus use the same values. Returns the processing
+    time relative to idle reference processors, between 0.25 and 40, and the slowdown due to other
+    load, at least 1.
+    """
+    threads = math.ceil(processors)
+    slowdown = kernel_seconds() / REFERENCE_S
+    busy = max(1.0, threads / max(_available_processors(threads), 1e-3))
+    return min(_MAX_SLOWDOWN, max(_MIN_SLOWDOWN, slowdown * busy)), busy
+
+
 def kernel_seconds() -> float:
     """Return the processor time (s) for Fourier transforms of 48 slices, a common operation.
 
@@ -60,17 +74,3 @@ def _available_processors(threads: int) -> float:
     for worker in workers:
         worker.join()
     return (time.process_time() - processor_time) / (time.perf_counter() - start)
-
-
-@cache
-def measure_slowdown(processors: float) -> tuple[float, float]:
-    """Measure the speed of this machine once per process.
-
-    The start message and the progress display thus use the same values. Returns the processing
-    time relative to idle reference processors, between 0.25 and 40, and the slowdown due to other
-    load, at least 1.
-    """
-    threads = math.ceil(processors)
-    slowdown = kernel_seconds() / REFERENCE_S
-    busy = max(1.0, threads / max(_available_processors(threads), 1e-3))
-    return min(_MAX_SLOWDOWN, max(_MIN_SLOWDOWN, slowdown * busy)), busy

@@ -34,28 +34,6 @@ _MAP_DESCRIPTIONS = {"cc": "correlation with the task", "glm": "linear model"}
 _MIN_NOTED_LOAD = 1.5  # smallest slowdown by other processes that is mentioned
 
 
-def format_minutes(minutes: float) -> str:
-    """Return a time in minutes as text, rounded to whole minutes.
-
-    >>> format_minutes(.4), format_minutes(4.4), format_minutes(135)
-    ('under 1 min', 'about 4 min', 'about 2 h 15 min')
-    """
-    rounded = round(minutes)
-    if rounded < 1:
-        return "under 1 min"
-    return (
-        f"about {rounded} min" if rounded < 60 else f"about {rounded // 60} h {rounded % 60} min"
-    )
-
-
-def format_problems(problems: Sequence[Notice]) -> str:
-    """Return all problems as text, each with its file, reason and remedy."""
-    groups = group_problems(problems)
-    count_text = "1 problem" if len(groups) == 1 else f"{len(groups)} problems"
-    head = f"{count_text} with the input; nothing was written."
-    return "\n".join([head, *(str(problem) for problem in groups)])
-
-
 def dry_run_text(plan: Plan, settings: Settings) -> str:
     """Return a description of a planned call and its estimated cost.
 
@@ -84,16 +62,48 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     return "\n".join([*lines, *notice_lines[n_warnings:]])
 
 
-def _describe_region(subject: Subject, plan: Plan, settings: Settings) -> str:
-    """Return name, space and number of voxels of a participant's region of interest as text."""
-    roi, atlas = choose_region(settings, subject), settings.activation.atlas
-    space = plan.find_region_space(subject.label)
-    if roi == BRAIN or (not subject.t1w and space != BOLDREF):
-        return "whole brain"
-    if plan.region_mask is not None:
-        return f"{Path(roi).name}, {space} space, {plan.region_mask.n_voxels:,} voxels"
-    n_voxels = count_label_voxels(region_labels(roi, atlas), atlas)
-    return f"{roi}, labels of {atlas}, {n_voxels:,} voxels of the atlas"
+def notes(plan: Plan, settings: Settings) -> list[Notice]:
+    """Return warnings, notes and advice, with equal notices grouped and warnings first.
+
+    Files of the data set are named by their relative path.
+    """
+    root = settings.paths.bids_dir
+    relative = (
+        (
+            replace(notice, what=str(path.relative_to(root)))
+            if root in (path := Path(notice.what)).parents
+            else notice
+        )
+        for notice in plan.warnings
+    )
+    return sorted(group_notices(relative), key=lambda notice: notice.level != "warning") + [
+        Notice(what="", why=text, level="note", code="advice")
+        for text in _list_advice(plan, settings)
+    ]
+
+
+def _list_advice(plan: Plan, settings: Settings) -> list[str]:
+    """Return advice on scans that would improve the result and on tests without a reference."""
+    runs = plan.runs
+    if settings.evaluation.retrospective is not None or not runs:
+        return []
+    advice = []
+    if settings.superres.run_trained and not all(run.calibration for run in runs):
+        advice.append(
+            "to improve super-resolution, consider acquiring a high-resolution calibration run"
+            " of at least 20 volumes with the same slices and task in the same session (see"
+            " docs/acquire.md)."
+        )
+    if not any(run.truth is not None for run in runs):
+        limitation = "only the self-test at half the resolution can be performed"
+        if any(run.factor[2] != 1 for run in runs):
+            limitation = "accuracy cannot be measured"
+        advice.append(
+            f"without a high-resolution reference, {limitation}. To measure accuracy, use"
+            " --retrospective, which downsamples the runs, super-resolves them and compares the"
+            " results with the original runs."
+        )
+    return advice
 
 
 def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:
@@ -121,6 +131,108 @@ def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:
     return lines
 
 
+def _describe_region(subject: Subject, plan: Plan, settings: Settings) -> str:
+    """Return name, space and number of voxels of a participant's region of interest as text."""
+    roi, atlas = choose_region(settings, subject), settings.activation.atlas
+    space = plan.find_region_space(subject.label)
+    if roi == BRAIN or (not subject.t1w and space != BOLDREF):
+        return "whole brain"
+    if plan.region_mask is not None:
+        return f"{Path(roi).name}, {space} space, {plan.region_mask.n_voxels:,} voxels"
+    n_voxels = count_label_voxels(region_labels(roi, atlas), atlas)
+    return f"{roi}, labels of {atlas}, {n_voxels:,} voxels of the atlas"
+
+
+def _describe_run(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
+    """Return the description of a run in a dry run, as lines."""
+    slice_timing = "with slice timing" if run.slice_timing else "no slice timing"
+    size = f"{_format_grid(run)}, {run.n_volumes} volumes"
+    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {slice_timing}"]
+    if run.truth is not None:
+        references = [run.truth.series.bold.name] if run.truth.series else []
+        references += [f"effect of {name}" for name in run.truth.activations]
+        location = "" if run.truth.root is None else f" in {run.truth.root}"
+        lines.append(f"  high-resolution reference: {', '.join(references)}{location}")
+    pair = "none"
+    if run.pair is not None:
+        lowres = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
+        pair = f"{run.pair.highres.name} and {lowres}"
+    calibration = "none" if run.calibration is None else _describe_calibration(run.calibration)
+    lines += [f"  T2*w pair: {pair}", f"  calibration: {calibration}"]
+    if run.precomputed is not None:
+        lines.append(f"  used from derivatives: {reused_text(run.precomputed)}")
+    if settings.evaluation.retrospective is not None:
+        lines.append(f"  {_describe_downsampling(run, subject, settings)}")
+    lines.append(f"  super-resolution: {_describe_method(run, settings)}")
+    return [*lines, f"  {_describe_contrasts(run, plan.contrasts.get(run.bold, {}))}"]
+
+
+def _describe_calibration(calibration: BoldRun) -> str:
+    """Return name, volumes, voxel size and events of a calibration run as text."""
+    task = ""
+    if calibration.events is not None:
+        task = f", with the task ({calibration.events.name}) regressed out"
+    return (
+        f"{calibration.bold.name}, {calibration.n_volumes} volumes of"
+        f" {_join_numbers(calibration.zooms)} mm{task}"
+    )
+
+
+def _describe_downsampling(run: BoldRun, subject: Subject, settings: Settings) -> str:
+    """Return the planned downsampling of a run as text."""
+    index = next(index for index, candidate in enumerate(subject.runs) if candidate is run)
+    downsampled = downsampled_subject(subject, settings).runs[index]
+    n_volumes = downsampled.n_volumes
+    is_pair_source = any(run is source for source in select_pair_sources(subject).values())
+    if settings.preprocessing.dummy_scans is None and not run.echoes and is_pair_source:
+        from bids_sr.glm.nonsteady import count_nonsteady_volumes
+
+        n_volumes -= count_nonsteady_volumes(run.bold)
+    factor = _join_numbers(retrospective_factor(settings), "g")
+    return (
+        f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to"
+        f" {_format_grid(downsampled)}, {n_volumes} volumes"
+    )
+
+
+def _format_grid(run: BoldRun) -> str:
+    """Return matrix and voxel size of a run as text."""
+    return f"{_join_numbers(run.shape)} voxels of {_join_numbers(run.zooms)} mm"
+
+
+def _describe_contrasts(run: BoldRun, contrasts: Contrasts) -> str:
+    """Return the contrasts of a run as text, or its seeds if it has no events."""
+    if run.events is None:
+        seeds = ", ".join(contrasts)
+        return f"no events: seed-based connectivity is computed for the seeds {seeds}"
+    return "contrasts: " + "; ".join(
+        name if dict(weights) == {name: 1} else f"{name} = {_format_contrast(weights)}"
+        for name, weights in contrasts.items()
+    )
+
+
+def _format_contrast(weights: Mapping[str, float]) -> str:
+    """Return a contrast as a formula of trial types."""
+    if len(weights) > 1 and _are_all(weights.values(), 1 / len(weights)):
+        return f"mean of {', '.join(weights)}"
+    (first_name, first_weight), *others = sorted(weights.items(), key=lambda item: -item[1])
+    other_weights = [weight for _, weight in others]
+    if first_weight == 1 and len(others) > 1 and _are_all(other_weights, -1 / len(others)):
+        return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
+    terms: list[str] = []
+    for name, weight in weights.items():
+        plus_sign = "+" if terms else ""
+        sign = "-" if weight < 0 else plus_sign
+        factor_text = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
+        terms.append(f"{sign}{factor_text}{name}")
+    return "".join(terms)
+
+
+def _are_all(weights: Iterable[float], expected: float) -> bool:
+    """Return whether all weights equal a value, up to rounding."""
+    return all(math.isclose(weight, expected, rel_tol=1e-6) for weight in weights)
+
+
 def _describe_settings(settings: Settings) -> list[str]:
     """Return lines with the changes of recipes and, for BOLD runs, smoothing and kinds of maps."""
     lines = []
@@ -134,6 +246,35 @@ def _describe_settings(settings: Settings) -> list[str]:
         )
         lines += [f"smoothing (FWHM): {widths}", f"maps: {maps}"]
     return lines
+
+
+def cost_text(plan: Plan, settings: Settings) -> str:
+    """Return time, memory and disk space of a plan as a sentence, for the current load."""
+    cost = plan.estimate
+    workers = settings.resources.nprocs or 1
+    slowdown, busy = measure_slowdown(cost.processors)
+    load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _MIN_NOTED_LOAD else ""
+    processes = "1 process" if workers == 1 else f"{workers} processes"
+    time_text = format_minutes(cost.minutes * slowdown)
+    return (
+        f"{time_text} of wall-clock time with {processes}{load_text},"
+        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for intermediate"
+        f" files and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
+    )
+
+
+def format_minutes(minutes: float) -> str:
+    """Return a time in minutes as text, rounded to whole minutes.
+
+    >>> format_minutes(.4), format_minutes(4.4), format_minutes(135)
+    ('under 1 min', 'about 4 min', 'about 2 h 15 min')
+    """
+    rounded = round(minutes)
+    if rounded < 1:
+        return "under 1 min"
+    return (
+        f"about {rounded} min" if rounded < 60 else f"about {rounded // 60} h {rounded % 60} min"
+    )
 
 
 def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
@@ -168,99 +309,32 @@ def _round_to_sum(numbers: Iterable[float], digits: int) -> list[float]:
     return [round(stop - start, digits) for start, stop in pairwise(ends)]
 
 
-def _list_advice(plan: Plan, settings: Settings) -> list[str]:
-    """Return advice on scans that would improve the result and on tests without a reference."""
-    runs = plan.runs
-    if settings.evaluation.retrospective is not None or not runs:
-        return []
-    advice = []
-    if settings.superres.run_trained and not all(run.calibration for run in runs):
-        advice.append(
-            "to improve super-resolution, consider acquiring a high-resolution calibration run"
-            " of at least 20 volumes with the same slices and task in the same session (see"
-            " docs/acquire.md)."
-        )
-    if not any(run.truth is not None for run in runs):
-        limitation = "only the self-test at half the resolution can be performed"
-        if any(run.factor[2] != 1 for run in runs):
-            limitation = "accuracy cannot be measured"
-        advice.append(
-            f"without a high-resolution reference, {limitation}. To measure accuracy, use"
-            " --retrospective, which downsamples the runs, super-resolves them and compares the"
-            " results with the original runs."
-        )
-    return advice
+def format_problems(problems: Sequence[Notice]) -> str:
+    """Return all problems as text, each with its file, reason and remedy."""
+    groups = group_problems(problems)
+    count_text = "1 problem" if len(groups) == 1 else f"{len(groups)} problems"
+    head = f"{count_text} with the input; nothing was written."
+    return "\n".join([head, *(str(problem) for problem in groups)])
 
 
-def notes(plan: Plan, settings: Settings) -> list[Notice]:
-    """Return warnings, notes and advice, with equal notices grouped and warnings first.
+def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield a title (``method`` or ``contrasts``) and its text; runs with equal text are grouped.
 
-    Files of the data set are named by their relative path.
+    Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
+    dataset that it creates has a plan of its own.
     """
-    root = settings.paths.bids_dir
-    relative = (
-        (
-            replace(notice, what=str(path.relative_to(root)))
-            if root in (path := Path(notice.what)).parents
-            else notice
-        )
-        for notice in plan.warnings
-    )
-    return sorted(group_notices(relative), key=lambda notice: notice.level != "warning") + [
-        Notice(what="", why=text, level="note", code="advice")
-        for text in _list_advice(plan, settings)
-    ]
-
-
-def _describe_run(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
-    """Return the description of a run in a dry run, as lines."""
-    slice_timing = "with slice timing" if run.slice_timing else "no slice timing"
-    size = f"{_format_grid(run)}, {run.n_volumes} volumes"
-    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {slice_timing}"]
-    if run.truth is not None:
-        references = [run.truth.series.bold.name] if run.truth.series else []
-        references += [f"effect of {name}" for name in run.truth.activations]
-        location = "" if run.truth.root is None else f" in {run.truth.root}"
-        lines.append(f"  high-resolution reference: {', '.join(references)}{location}")
-    pair = "none"
-    if run.pair is not None:
-        lowres = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
-        pair = f"{run.pair.highres.name} and {lowres}"
-    calibration = "none" if run.calibration is None else _describe_calibration(run.calibration)
-    lines += [f"  T2*w pair: {pair}", f"  calibration: {calibration}"]
-    if run.precomputed is not None:
-        lines.append(f"  used from derivatives: {reused_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
-        lines.append(f"  {_describe_downsampling(run, subject, settings)}")
-    lines.append(f"  super-resolution: {_describe_method(run, settings)}")
-    return [*lines, f"  {_describe_contrasts(run, plan.contrasts.get(run.bold, {}))}"]
-
-
-def _describe_contrasts(run: BoldRun, contrasts: Contrasts) -> str:
-    """Return the contrasts of a run as text, or its seeds if it has no events."""
-    if run.events is None:
-        seeds = ", ".join(contrasts)
-        return f"no events: seed-based connectivity is computed for the seeds {seeds}"
-    return "contrasts: " + "; ".join(
-        name if dict(weights) == {name: 1} else f"{name} = {_format_contrast(weights)}"
-        for name, weights in contrasts.items()
-    )
-
-
-def _describe_calibration(calibration: BoldRun) -> str:
-    """Return name, volumes, voxel size and events of a calibration run as text."""
-    task = ""
-    if calibration.events is not None:
-        task = f", with the task ({calibration.events.name}) regressed out"
-    return (
-        f"{calibration.bold.name}, {calibration.n_volumes} volumes of"
-        f" {_join_numbers(calibration.zooms)} mm{task}"
-    )
-
-
-def _format_grid(run: BoldRun) -> str:
-    """Return matrix and voxel size of a run as text."""
-    return f"{_join_numbers(run.shape)} voxels of {_join_numbers(run.zooms)} mm"
+        return
+    names_by_choice: dict[tuple[str, str], list[str]] = {}
+    for run in plan.runs:
+        choice = "method", _describe_method(run, settings)
+        names_by_choice.setdefault(choice, []).append(run.stem)
+    for run in plan.runs:
+        if run.events is not None:
+            choice = "contrasts", ", ".join(plan.contrasts[run.bold])
+            names_by_choice.setdefault(choice, []).append(run.stem)
+    for (title, text), names in names_by_choice.items():
+        yield title, text if len(plan.runs) == 1 else f"{list_some(names, _MAX_NAMES)}: {text}"
 
 
 def _describe_method(run: BoldRun, settings: Settings) -> str:
@@ -287,26 +361,6 @@ def _describe_method(run: BoldRun, settings: Settings) -> str:
     return f"{', '.join(names) or 'none'} by {_join_numbers(factor, 'g')}{reasons_text}"
 
 
-def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield a title (``method`` or ``contrasts``) and its text; runs with equal text are grouped.
-
-    Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
-    dataset that it creates has a plan of its own.
-    """
-    if settings.evaluation.retrospective is not None:
-        return
-    names_by_choice: dict[tuple[str, str], list[str]] = {}
-    for run in plan.runs:
-        choice = "method", _describe_method(run, settings)
-        names_by_choice.setdefault(choice, []).append(run.stem)
-    for run in plan.runs:
-        if run.events is not None:
-            choice = "contrasts", ", ".join(plan.contrasts[run.bold])
-            names_by_choice.setdefault(choice, []).append(run.stem)
-    for (title, text), names in names_by_choice.items():
-        yield title, text if len(plan.runs) == 1 else f"{list_some(names, _MAX_NAMES)}: {text}"
-
-
 def _describe_factor_source(run: BoldRun, settings: Settings) -> str:
     """Return the source of a run's super-resolution factor, as text."""
     if run.pair is not None:
@@ -329,58 +383,4 @@ def _join_numbers(numbers: Iterable[float], form: str = ".3g") -> str:
     return "×".join(
         str(number) if isinstance(number, int) else f"{round(number, 4):{form}}"
         for number in numbers
-    )
-
-
-def _describe_downsampling(run: BoldRun, subject: Subject, settings: Settings) -> str:
-    """Return the planned downsampling of a run as text."""
-    index = next(index for index, candidate in enumerate(subject.runs) if candidate is run)
-    downsampled = downsampled_subject(subject, settings).runs[index]
-    n_volumes = downsampled.n_volumes
-    is_pair_source = any(run is source for source in select_pair_sources(subject).values())
-    if settings.preprocessing.dummy_scans is None and not run.echoes and is_pair_source:
-        from bids_sr.glm.nonsteady import count_nonsteady_volumes
-
-        n_volumes -= count_nonsteady_volumes(run.bold)
-    factor = _join_numbers(retrospective_factor(settings), "g")
-    return (
-        f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to"
-        f" {_format_grid(downsampled)}, {n_volumes} volumes"
-    )
-
-
-def _format_contrast(weights: Mapping[str, float]) -> str:
-    """Return a contrast as a formula of trial types."""
-    if len(weights) > 1 and _are_all(weights.values(), 1 / len(weights)):
-        return f"mean of {', '.join(weights)}"
-    (first_name, first_weight), *others = sorted(weights.items(), key=lambda item: -item[1])
-    other_weights = [weight for _, weight in others]
-    if first_weight == 1 and len(others) > 1 and _are_all(other_weights, -1 / len(others)):
-        return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
-    terms: list[str] = []
-    for name, weight in weights.items():
-        plus_sign = "+" if terms else ""
-        sign = "-" if weight < 0 else plus_sign
-        factor_text = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
-        terms.append(f"{sign}{factor_text}{name}")
-    return "".join(terms)
-
-
-def _are_all(weights: Iterable[float], expected: float) -> bool:
-    """Return whether all weights equal a value, up to rounding."""
-    return all(math.isclose(weight, expected, rel_tol=1e-6) for weight in weights)
-
-
-def cost_text(plan: Plan, settings: Settings) -> str:
-    """Return time, memory and disk space of a plan as a sentence, for the current load."""
-    cost = plan.estimate
-    workers = settings.resources.nprocs or 1
-    slowdown, busy = measure_slowdown(cost.processors)
-    load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _MIN_NOTED_LOAD else ""
-    processes = "1 process" if workers == 1 else f"{workers} processes"
-    time_text = format_minutes(cost.minutes * slowdown)
-    return (
-        f"{time_text} of wall-clock time with {processes}{load_text},"
-        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for intermediate"
-        f" files and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )

@@ -30,27 +30,6 @@ class OptionImage(NamedTuple):
     voxels: np.ndarray
 
 
-def read_grid(header: Header) -> Grid:
-    """Return the grid of an image or of the volumes of a series."""
-    return Grid(shape=squeezed_shape(header)[:3], affine=header.affine)
-
-
-def choose_template(settings: Settings, subject: Subject) -> str:
-    """Return the target template of the T1w image of a participant, its cohort after a plus sign.
-
-    This is the first requested template. If no template was requested, a template with imported
-    transforms is preferred to the default template.
-    """
-    precomputed = subject.precomputed
-    imported_spaces = [
-        space
-        for space in available_templates()
-        if precomputed is not None and space in precomputed.spaces
-    ]
-    candidates = (*settings.preprocessing.templates, *imported_spaces, DEFAULT_SPACE)
-    return candidates[0]
-
-
 def find_mask_space(
     mask: OptionImage, subject: Subject, settings: Settings, findings: Findings
 ) -> RegionSpace | None:
@@ -62,6 +41,23 @@ def find_mask_space(
     if space == BOLDREF and not _has_view_of_runs(mask, subject, findings):
         return None
     return space
+
+
+def _has_view_of_runs(image: OptionImage, subject: Subject, findings: Findings) -> bool:
+    """Return whether a mask in the space of a run can be used in all runs of a participant.
+
+    A run with another field of view is reported.
+    """
+    for run in subject.runs:
+        if not image.grid.has_view_of(Grid(shape=run.shape, affine=run.affine)):
+            findings.refuse_option(
+                image.option,
+                f"the mask is in the space of a BOLD run, but its field of view differs from"
+                f" {run.stem}",
+                "Process the runs separately, or provide the mask in the space of the T1w image.",
+            )
+            return False
+    return True
 
 
 def find_atlas_spaces(
@@ -109,6 +105,27 @@ def _list_grids(subject: Subject, settings: Settings) -> dict[str, list[Grid]]:
     }
 
 
+def choose_template(settings: Settings, subject: Subject) -> str:
+    """Return the target template of the T1w image of a participant, its cohort after a plus sign.
+
+    This is the first requested template. If no template was requested, a template with imported
+    transforms is preferred to the default template.
+    """
+    precomputed = subject.precomputed
+    imported_spaces = [
+        space
+        for space in available_templates()
+        if precomputed is not None and space in precomputed.spaces
+    ]
+    candidates = (*settings.preprocessing.templates, *imported_spaces, DEFAULT_SPACE)
+    return candidates[0]
+
+
+def read_grid(header: Header) -> Grid:
+    """Return the grid of an image or of the volumes of a series."""
+    return Grid(shape=squeezed_shape(header)[:3], affine=header.affine)
+
+
 def _find_space(
     image: OptionImage,
     grids: Mapping[str, Sequence[Grid]],
@@ -149,20 +166,3 @@ def _read_space(file: Path) -> str:
     entities = parse_entities(file)
     space = entities.get("space") or entities.get("tpl", "")
     return "+".join(filter(None, (space, entities.get("cohort", ""))))
-
-
-def _has_view_of_runs(image: OptionImage, subject: Subject, findings: Findings) -> bool:
-    """Return whether a mask in the space of a run can be used in all runs of a participant.
-
-    A run with another field of view is reported.
-    """
-    for run in subject.runs:
-        if not image.grid.has_view_of(Grid(shape=run.shape, affine=run.affine)):
-            findings.refuse_option(
-                image.option,
-                f"the mask is in the space of a BOLD run, but its field of view differs from"
-                f" {run.stem}",
-                "Process the runs separately, or provide the mask in the space of the T1w image.",
-            )
-            return False
-    return True

@@ -120,29 +120,6 @@ def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
     return " and ".join(texts)
 
 
-def _read_image(file: Path, option_text: str, fix: str, findings: Findings) -> OptionImage | None:
-    """Return the 3D image that an option names, or None with a problem."""
-    import nibabel as nb
-
-    image_findings = Findings()
-    header = read_header(file, image_findings)
-    if header is None:
-        reason = f"the file {file}: {image_findings.problems[0].why}"
-    elif len(squeezed_shape(header)) != 3:
-        reason = f"the file {file} is not a 3D image"
-    elif header.complex or header.colored:
-        content = "the image contains complex values" if header.complex else COLOR_REASON
-        reason = f"{content}, but a mask or label image is required"
-    else:
-        try:
-            voxels = np.asanyarray(nb.load(file).dataobj)  # type: ignore[attr-defined]
-            return OptionImage(option_text, file, read_grid(header), voxels)
-        except READ_ERRORS as error:
-            reason = f"the file {file} is truncated or corrupt ({error})"
-    findings.refuse_option(option_text, reason, fix)
-    return None
-
-
 def _check_atlas(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> dict[str, RegionSpace]:
@@ -189,6 +166,29 @@ def _check_atlas(
     if not is_file(activation.atlas):
         return {}
     return find_atlas_spaces(image, subjects, settings, findings)
+
+
+def _read_image(file: Path, option_text: str, fix: str, findings: Findings) -> OptionImage | None:
+    """Return the 3D image that an option names, or None with a problem."""
+    import nibabel as nb
+
+    image_findings = Findings()
+    header = read_header(file, image_findings)
+    if header is None:
+        reason = f"the file {file}: {image_findings.problems[0].why}"
+    elif len(squeezed_shape(header)) != 3:
+        reason = f"the file {file} is not a 3D image"
+    elif header.complex or header.colored:
+        content = "the image contains complex values" if header.complex else COLOR_REASON
+        reason = f"{content}, but a mask or label image is required"
+    else:
+        try:
+            voxels = np.asanyarray(nb.load(file).dataobj)  # type: ignore[attr-defined]
+            return OptionImage(option_text, file, read_grid(header), voxels)
+        except READ_ERRORS as error:
+            reason = f"the file {file} is truncated or corrupt ({error})"
+    findings.refuse_option(option_text, reason, fix)
+    return None
 
 
 def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:

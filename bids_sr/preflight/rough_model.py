@@ -40,31 +40,6 @@ def approximate_responses(
     }
 
 
-def _compute_columns(
-    spans: Sequence[tuple[float, float]],
-    times: Float,
-    hrf: "HemodynamicResponse",
-    modulations: Float | None = None,
-) -> Float:
-    """Return the response to events and its derivatives at `times` (T,), as (T, columns).
-
-    `spans` are onsets and durations (s), and `modulations` the amplitudes of the events; None if
-    all are 1.
-    """
-    onsets, durations = np.array(spans).T
-    seconds_after_onset = times[:, None] - onsets
-    since_end = seconds_after_onset - np.maximum(durations, _MIN_DURATION_S)
-    shares = hrf.integrate(seconds_after_onset) - hrf.integrate(since_end)
-    return np.asarray(shares.sum(axis=2) if modulations is None else shares @ modulations).T
-
-
-def _are_separable(matrix: Float) -> bool:
-    """Return whether no column of a matrix (rows, columns) is close to a mixture of others."""
-    unit_columns = matrix / np.linalg.norm(matrix, axis=0)
-    singular_values = np.linalg.svd(unit_columns, compute_uv=False)
-    return bool(singular_values[-1] > _MIN_SINGULAR_VALUE)
-
-
 def is_clearly_informative(
     events: "Events", times: Float, end: float, tr: float, model: "DesignSettings"
 ) -> bool:
@@ -130,3 +105,28 @@ def _build_approximate_matrix(
     if matrix.shape[1] >= len(times) or (np.ptp(responses, axis=1) < _MIN_RANGE).any():
         return None
     return matrix
+
+
+def _compute_columns(
+    spans: Sequence[tuple[float, float]],
+    times: Float,
+    hrf: "HemodynamicResponse",
+    modulations: Float | None = None,
+) -> Float:
+    """Return the response to events and its derivatives at `times` (T,), as (T, columns).
+
+    `spans` are onsets and durations (s), and `modulations` the amplitudes of the events; None if
+    all are 1.
+    """
+    onsets, durations = np.array(spans).T
+    seconds_after_onset = times[:, None] - onsets
+    since_end = seconds_after_onset - np.maximum(durations, _MIN_DURATION_S)
+    shares = hrf.integrate(seconds_after_onset) - hrf.integrate(since_end)
+    return np.asarray(shares.sum(axis=2) if modulations is None else shares @ modulations).T
+
+
+def _are_separable(matrix: Float) -> bool:
+    """Return whether no column of a matrix (rows, columns) is close to a mixture of others."""
+    unit_columns = matrix / np.linalg.norm(matrix, axis=0)
+    singular_values = np.linalg.svd(unit_columns, compute_uv=False)
+    return bool(singular_values[-1] > _MIN_SINGULAR_VALUE)

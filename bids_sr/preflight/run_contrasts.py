@@ -94,13 +94,6 @@ def _is_possible(request: _Request, modeled: Sequence[str]) -> bool:
     return True
 
 
-def _option_text(request: _Request) -> str:
-    """Return the option that requests a contrast, for messages."""
-    return (
-        f"--contrasts {request}" if isinstance(request, str) else f"--model, contrast {request[0]}"
-    )
-
-
 def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings: Findings) -> None:
     """Report a contrast that is not possible in any run."""
     runs = list(types)
@@ -132,3 +125,10 @@ def _explain_unmodeled(
             for name in sorted(names)[:1]
         )
     return ""
+
+
+def _option_text(request: _Request) -> str:
+    """Return the option that requests a contrast, for messages."""
+    return (
+        f"--contrasts {request}" if isinstance(request, str) else f"--model, contrast {request[0]}"
+    )

@@ -24,11 +24,69 @@ _MAX_NONSTEADY_AT_REST = 10
 _MAX_SHARE_ERROR = 0.1  # largest error of a share that is computed from the approximate response
 
 
-def hemodynamic_response(settings: Settings) -> "HemodynamicResponse":
-    """Return the response to events in all models."""
-    from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+def can_be_split(
+    run: BoldRun, settings: Settings, findings: Findings, *, n_seeds: int = 0
+) -> bool:
+    """Return whether any condition of a run has blocks for two halves.
 
-    return HemodynamicResponse(hrf_model=settings.activation.hrf_model)
+    Conditions without such blocks are reported. The events table must be valid.
+    """
+    dummies = settings.preprocessing.dummy_scans or 0
+    if run.events is None:
+        max_dummies = max(dummies, _MAX_NONSTEADY_AT_REST)
+        return _can_be_split_at_rest(run, settings, findings, max_dummies, n_seeds)
+    from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks, response_shares
+    from bids_sr.glm.design import frame_times
+    from bids_sr.glm.regressors import read_events
+
+    events = read_events(run.events)
+    blocks = find_blocks(events)
+    conditions = [block.condition for block in blocks]
+    model = design_settings(run, settings)
+    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
+    shares = response_shares(blocks, times, run.tr, model.hrf, approximate_responses)
+    if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
+        shares = response_shares(blocks, times, run.tr, model.hrf)
+    n_modeled = sum(share > 0 for share in shares)
+    max_blocks = _find_block_limit(run, n_modeled, settings)
+    if n_modeled > max_blocks:
+        max_units = fewer_units(events, run.tr, dummies, max_blocks)
+        text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
+        if max_units is None:
+            findings.note(run.events, f"{text}. Split-half analysis is skipped.")
+            return False
+        findings.note(
+            run.events,
+            f"{text}. Split halves are composed of groups of consecutive blocks instead.",
+        )
+        blocks = find_blocks(events, max_units)
+        shares = response_shares(blocks, times, run.tr, model.hrf)
+    counts = dict.fromkeys(conditions, 0)
+    for block, share in zip(blocks, shares, strict=True):
+        if share >= MIN_SHARE:
+            counts[block.condition] += 1
+    return _has_enough_blocks(counts, run.events, findings)
+
+
+def _can_be_split_at_rest(
+    run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
+) -> bool:
+    """Return whether a run without events has segments for two halves, and report if not."""
+    from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
+
+    reason = ""
+    if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
+        reason = "split-half analysis is skipped because the run is too short."
+    elif MIN_SEGMENTS * n_seeds > _count_allowed_blocks(
+        run, settings, count_dummies(run, settings)
+    ):
+        reason = (
+            f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
+            f" {n_seeds} seeds and the requested temporal filters."
+        )
+    if reason:
+        findings.note(run.bold, reason)
+    return not reason
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
@@ -42,41 +100,69 @@ def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
     )
 
 
-def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel":
-    """Return the temporal model of all runs, with or without censoring by head motion."""
-    from bids_sr.glm.temporal_regressors import TimeModel
+def hemodynamic_response(settings: Settings) -> "HemodynamicResponse":
+    """Return the response to events in all models."""
+    from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 
-    activation = settings.activation
-    limits = activation.censoring_limits if with_censoring else {}
-    return TimeModel(
-        fd_censor=limits.get("fd"),
-        enorm_censor=limits.get("enorm"),
-        band_pass=(activation.band_pass[0], activation.band_pass[1])
-        if activation.band_pass
-        else None,
-        legendre=activation.legendre_order,
-    )
+    return HemodynamicResponse(hrf_model=settings.activation.hrf_model)
 
 
-def count_dummies(run: BoldRun, settings: Settings) -> int:
-    """Return the number of dummy volumes that will be removed from a run.
+def _find_block_limit(run: BoldRun, n_blocks: int, settings: Settings) -> int:
+    """Return a number of blocks that can be estimated; exact if it is below `n_blocks`.
 
-    If neither an option nor another program states it, the first volumes are read. If they cannot
-    be read, 0 is returned, and the voxel checks report the problem.
+    Volumes are only read to count non-steady-state volumes if their number can matter.
     """
-    n_dummy = settings.preprocessing.dummy_scans
-    if n_dummy is None and run.precomputed is not None:
-        n_dummy = run.precomputed.n_dummy
-    if n_dummy is not None:
-        return n_dummy
-    if run.echoes:  # non-steady-state volumes are detected after the echoes have been combined
-        return 0
-    from bids_sr.glm.nonsteady import count_nonsteady_volumes
+    dummies = settings.preprocessing.dummy_scans or 0
+    safe_limit = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
+    if n_blocks <= safe_limit:
+        return safe_limit
+    return _count_allowed_blocks(run, settings, count_dummies(run, settings))
 
-    try:
-        return count_nonsteady_volumes(run.bold)
-    except READ_ERRORS:
-        return 0
+
+def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
+    """Return the number of blocks that the degrees of freedom of a run allow.
+
+    Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
+    """
+    from bids_sr.glm.temporal_regressors import column_count
+
+    rows, columns = _count_rows_and_columns(run, dummies, len(MOTION_REGRESSORS), settings)
+    if settings.activation.models_time:
+        columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
+    return rows - columns - 1
+
+
+def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:
+    """Return whether any condition has a block for each half, and report other conditions.
+
+    `counts` are the numbers of blocks by condition of the events table `table`.
+    """
+    from bids_sr.glm.blocks import MIN_BLOCKS, describe_counts
+    from bids_sr.glm.contrasts import ALL, name_without_types
+
+    too_few = {name: count for name, count in counts.items() if count < MIN_BLOCKS}
+    if not too_few:
+        return True
+    text = "split-half analysis requires at least two blocks per condition within the run"
+    if len(too_few) < len(counts):
+        name = name_without_types(ALL, [next(iter(too_few))])
+        consequence = (
+            f"tested without them, under names such as {name}"
+            if len(counts) - len(too_few) > 1
+            else "not tested"
+        )
+        findings.note(
+            table,
+            f"{text}. Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
+            f" contrasts that contain them are {consequence}.",
+        )
+        return True
+    findings.note(
+        table,
+        f"{text}, but no condition has two ({describe_counts(too_few)}). Split-half analysis is"
+        " skipped.",
+    )
+    return False
 
 
 def is_long_enough(
@@ -132,6 +218,27 @@ def _count_rows_and_columns(
     return rows, n_regressors + drift + 1
 
 
+def count_dummies(run: BoldRun, settings: Settings) -> int:
+    """Return the number of dummy volumes that will be removed from a run.
+
+    If neither an option nor another program states it, the first volumes are read. If they cannot
+    be read, 0 is returned, and the voxel checks report the problem.
+    """
+    n_dummy = settings.preprocessing.dummy_scans
+    if n_dummy is None and run.precomputed is not None:
+        n_dummy = run.precomputed.n_dummy
+    if n_dummy is not None:
+        return n_dummy
+    if run.echoes:  # non-steady-state volumes are detected after the echoes have been combined
+        return 0
+    from bids_sr.glm.nonsteady import count_nonsteady_volumes
+
+    try:
+        return count_nonsteady_volumes(run.bold)
+    except READ_ERRORS:
+        return 0
+
+
 def _has_enough_uncensored_volumes(
     run: BoldRun, columns: int, rows: int, settings: Settings, findings: Findings
 ) -> bool:
@@ -169,6 +276,22 @@ def _has_enough_uncensored_volumes(
     return True
 
 
+def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel":
+    """Return the temporal model of all runs, with or without censoring by head motion."""
+    from bids_sr.glm.temporal_regressors import TimeModel
+
+    activation = settings.activation
+    limits = activation.censoring_limits if with_censoring else {}
+    return TimeModel(
+        fd_censor=limits.get("fd"),
+        enorm_censor=limits.get("enorm"),
+        band_pass=(activation.band_pass[0], activation.band_pass[1])
+        if activation.band_pass
+        else None,
+        legendre=activation.legendre_order,
+    )
+
+
 def note_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
     """Report a pass band that ends above the highest frequency of a run."""
     band, highest = settings.activation.band_pass, 0.5 / run.tr
@@ -179,126 +302,3 @@ def note_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
             f" the run ({highest:.3g} Hz at a TR of {run.tr:g} s), so no high frequencies are"
             " removed.",
         )
-
-
-def can_be_split(
-    run: BoldRun, settings: Settings, findings: Findings, *, n_seeds: int = 0
-) -> bool:
-    """Return whether any condition of a run has blocks for two halves.
-
-    Conditions without such blocks are reported. The events table must be valid.
-    """
-    dummies = settings.preprocessing.dummy_scans or 0
-    if run.events is None:
-        max_dummies = max(dummies, _MAX_NONSTEADY_AT_REST)
-        return _can_be_split_at_rest(run, settings, findings, max_dummies, n_seeds)
-    from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks, response_shares
-    from bids_sr.glm.design import frame_times
-    from bids_sr.glm.regressors import read_events
-
-    events = read_events(run.events)
-    blocks = find_blocks(events)
-    conditions = [block.condition for block in blocks]
-    model = design_settings(run, settings)
-    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    shares = response_shares(blocks, times, run.tr, model.hrf, approximate_responses)
-    if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
-        shares = response_shares(blocks, times, run.tr, model.hrf)
-    n_modeled = sum(share > 0 for share in shares)
-    max_blocks = _find_block_limit(run, n_modeled, settings)
-    if n_modeled > max_blocks:
-        max_units = fewer_units(events, run.tr, dummies, max_blocks)
-        text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
-        if max_units is None:
-            findings.note(run.events, f"{text}. Split-half analysis is skipped.")
-            return False
-        findings.note(
-            run.events,
-            f"{text}. Split halves are composed of groups of consecutive blocks instead.",
-        )
-        blocks = find_blocks(events, max_units)
-        shares = response_shares(blocks, times, run.tr, model.hrf)
-    counts = dict.fromkeys(conditions, 0)
-    for block, share in zip(blocks, shares, strict=True):
-        if share >= MIN_SHARE:
-            counts[block.condition] += 1
-    return _has_enough_blocks(counts, run.events, findings)
-
-
-def _find_block_limit(run: BoldRun, n_blocks: int, settings: Settings) -> int:
-    """Return a number of blocks that can be estimated; exact if it is below `n_blocks`.
-
-    Volumes are only read to count non-steady-state volumes if their number can matter.
-    """
-    dummies = settings.preprocessing.dummy_scans or 0
-    safe_limit = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
-    if n_blocks <= safe_limit:
-        return safe_limit
-    return _count_allowed_blocks(run, settings, count_dummies(run, settings))
-
-
-def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:
-    """Return whether any condition has a block for each half, and report other conditions.
-
-    `counts` are the numbers of blocks by condition of the events table `table`.
-    """
-    from bids_sr.glm.blocks import MIN_BLOCKS, describe_counts
-    from bids_sr.glm.contrasts import ALL, name_without_types
-
-    too_few = {name: count for name, count in counts.items() if count < MIN_BLOCKS}
-    if not too_few:
-        return True
-    text = "split-half analysis requires at least two blocks per condition within the run"
-    if len(too_few) < len(counts):
-        name = name_without_types(ALL, [next(iter(too_few))])
-        consequence = (
-            f"tested without them, under names such as {name}"
-            if len(counts) - len(too_few) > 1
-            else "not tested"
-        )
-        findings.note(
-            table,
-            f"{text}. Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
-            f" contrasts that contain them are {consequence}.",
-        )
-        return True
-    findings.note(
-        table,
-        f"{text}, but no condition has two ({describe_counts(too_few)}). Split-half analysis is"
-        " skipped.",
-    )
-    return False
-
-
-def _can_be_split_at_rest(
-    run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
-) -> bool:
-    """Return whether a run without events has segments for two halves, and report if not."""
-    from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
-
-    reason = ""
-    if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
-        reason = "split-half analysis is skipped because the run is too short."
-    elif MIN_SEGMENTS * n_seeds > _count_allowed_blocks(
-        run, settings, count_dummies(run, settings)
-    ):
-        reason = (
-            f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
-            f" {n_seeds} seeds and the requested temporal filters."
-        )
-    if reason:
-        findings.note(run.bold, reason)
-    return not reason
-
-
-def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
-    """Return the number of blocks that the degrees of freedom of a run allow.
-
-    Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
-    """
-    from bids_sr.glm.temporal_regressors import column_count
-
-    rows, columns = _count_rows_and_columns(run, dummies, len(MOTION_REGRESSORS), settings)
-    if settings.activation.models_time:
-        columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
-    return rows - columns - 1

@@ -27,18 +27,6 @@ _MODEL_COLUMNS = ("1", "intercept", _TYPE_PREFIX)
 _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
 
 
-class _ParsedModel(NamedTuple):
-    """Content of a model; `reasons` to reject the model are empty if the rest can be used.
-
-    `ignored` are sentences about parts of the model without effect.
-    """
-
-    contrasts: list[tuple[str, Contrast]]
-    confounds: list[str]
-    reasons: list[str]
-    ignored: list[str]
-
-
 def read_model(
     path: Path,
     types: Mapping[Path, Iterable[str]],
@@ -85,6 +73,18 @@ def read_model(
         )
         findings.refuse_option(f"--model {path}", reason, fix)
     return [], []
+
+
+class _ParsedModel(NamedTuple):
+    """Content of a model; `reasons` to reject the model are empty if the rest can be used.
+
+    `ignored` are sentences about parts of the model without effect.
+    """
+
+    contrasts: list[tuple[str, Contrast]]
+    confounds: list[str]
+    reasons: list[str]
+    ignored: list[str]
 
 
 def _parse_model(
@@ -144,17 +144,6 @@ def _parse_model(
     )
 
 
-def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
-    """Return name and weights of a contrast of the model."""
-    weights: Contrast = {}
-    for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
-        name = term.removeprefix(_TYPE_PREFIX)
-        weights[name] = weights.get(name, 0.0) + float(Fraction(weight))
-    if not any(weights.values()):
-        raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
-    return camel_case(contrast["name"].removeprefix(_TYPE_PREFIX)), weights
-
-
 def _list_unsupported_features(
     nodes: Sequence[Any],
     model_input: Mapping[str, Any],
@@ -208,70 +197,19 @@ def _list_unsupported_features(
     yield from _list_missing_types("Convolve", _list_convolved(node), all_types)
 
 
-def _list_unusable_contrasts(
-    contrasts: Iterable[Mapping[str, Any]], all_types: Set[str], unmodeled: Mapping[str, str]
+def _list_excluded_runs(
+    model_input: Mapping[str, Any], entities_by_name: Mapping[str, Mapping[str, str]]
 ) -> Iterator[str]:
-    """Yield a reason for each contrast that is not a t-test of modeled trial types.
-
-    `contrasts` are contrasts and dummy contrasts of the first node, `all_types` the prefixed trial
-    types of all runs.
-    """
-    for contrast in contrasts:
-        name = contrast["name"]
-        if contrast.get("test") != "t":
-            yield f"contrast {name} is not a t-test (Test is {contrast.get('test', 'missing')!r})"
-        for term in dict.fromkeys(contrast["condition_list"]):
-            if term not in all_types:
-                yield f"contrast {name} contains {_describe_unknown(term, all_types, unmodeled)}"
-
-
-def _list_convolved(node: Any) -> list[str]:
-    """Return the patterns of trial types that a node convolves."""
-    instructions = node.transformations["instructions"]
-    return [
-        str(name)
-        for instruction in instructions
-        if _is_convolution(instruction)
-        for name in instruction["input"]
-    ]
-
-
-def _find_unknown_types(patterns: Iterable[str], all_types: Set[str]) -> list[str]:
-    """Return the patterns of trial types that match no (prefixed) trial type, once each."""
-    return [
-        pattern
-        for pattern in dict.fromkeys(patterns)
-        if pattern.startswith(_TYPE_PREFIX) and not fnmatch.filter(all_types, pattern)
-    ]
-
-
-def _describe_unknown(term: object, all_types: Set[str], unmodeled: Mapping[str, str]) -> str:
-    """Return a term that is not a modeled trial type, with the reason and similar types.
-
-    `all_types` are the prefixed trial types of all runs.
-    """
-    text = str(term)
-    if _TYPE_PREFIX + text in all_types:
-        return f"{text!r} without the prefix {_TYPE_PREFIX}"
-    if not text.startswith(_TYPE_PREFIX):
-        return f"{text!r}, which is not a trial type"
-    name = text.removeprefix(_TYPE_PREFIX)
-    if name in unmodeled:
-        return f"the trial type {name!r}, which is not modeled because {unmodeled[name]}"
-    names = sorted(prefixed.removeprefix(_TYPE_PREFIX) for prefixed in all_types)
-    suggestion = suggest_name(name, names)
-    choices = f"modeled trial types: {', '.join(names)}"
-    return (
-        f"the trial type {name!r}, which is not modeled in any selected run"
-        f" ({'; '.join(filter(None, (choices, suggestion)))})"
-    )
-
-
-def _is_convolution(instruction: Mapping[str, Any]) -> bool:
-    """Return whether a transformation convolves trial types, and nothing else."""
-    return instruction["name"] == "Convolve" and all(
-        name.startswith(_TYPE_PREFIX) for name in instruction["input"]
-    )
+    """Yield, for each entity of the Input of a model, the first run that it excludes."""
+    for key, labels in model_input.items():
+        selections = [{key: str(label)} for label in labels]
+        for name, entities in entities_by_name.items():
+            if not any(same_run(entities, selection, [key]) for selection in selections):
+                yield (
+                    f"the model Input excludes {name} by {key}. Select the same runs on the"
+                    " command line, for example with --task-id"
+                )
+                break
 
 
 def _has_response(convolution: Mapping[str, Any], hrf: HemodynamicResponse) -> bool:
@@ -297,16 +235,78 @@ def _list_missing_types(field: str, patterns: Sequence[str], all_types: Set[str]
         )
 
 
-def _list_excluded_runs(
-    model_input: Mapping[str, Any], entities_by_name: Mapping[str, Mapping[str, str]]
+def _find_unknown_types(patterns: Iterable[str], all_types: Set[str]) -> list[str]:
+    """Return the patterns of trial types that match no (prefixed) trial type, once each."""
+    return [
+        pattern
+        for pattern in dict.fromkeys(patterns)
+        if pattern.startswith(_TYPE_PREFIX) and not fnmatch.filter(all_types, pattern)
+    ]
+
+
+def _list_convolved(node: Any) -> list[str]:
+    """Return the patterns of trial types that a node convolves."""
+    instructions = node.transformations["instructions"]
+    return [
+        str(name)
+        for instruction in instructions
+        if _is_convolution(instruction)
+        for name in instruction["input"]
+    ]
+
+
+def _is_convolution(instruction: Mapping[str, Any]) -> bool:
+    """Return whether a transformation convolves trial types, and nothing else."""
+    return instruction["name"] == "Convolve" and all(
+        name.startswith(_TYPE_PREFIX) for name in instruction["input"]
+    )
+
+
+def _list_unusable_contrasts(
+    contrasts: Iterable[Mapping[str, Any]], all_types: Set[str], unmodeled: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield, for each entity of the Input of a model, the first run that it excludes."""
-    for key, labels in model_input.items():
-        selections = [{key: str(label)} for label in labels]
-        for name, entities in entities_by_name.items():
-            if not any(same_run(entities, selection, [key]) for selection in selections):
-                yield (
-                    f"the model Input excludes {name} by {key}. Select the same runs on the"
-                    " command line, for example with --task-id"
-                )
-                break
+    """Yield a reason for each contrast that is not a t-test of modeled trial types.
+
+    `contrasts` are contrasts and dummy contrasts of the first node, `all_types` the prefixed trial
+    types of all runs.
+    """
+    for contrast in contrasts:
+        name = contrast["name"]
+        if contrast.get("test") != "t":
+            yield f"contrast {name} is not a t-test (Test is {contrast.get('test', 'missing')!r})"
+        for term in dict.fromkeys(contrast["condition_list"]):
+            if term not in all_types:
+                yield f"contrast {name} contains {_describe_unknown(term, all_types, unmodeled)}"
+
+
+def _describe_unknown(term: object, all_types: Set[str], unmodeled: Mapping[str, str]) -> str:
+    """Return a term that is not a modeled trial type, with the reason and similar types.
+
+    `all_types` are the prefixed trial types of all runs.
+    """
+    text = str(term)
+    if _TYPE_PREFIX + text in all_types:
+        return f"{text!r} without the prefix {_TYPE_PREFIX}"
+    if not text.startswith(_TYPE_PREFIX):
+        return f"{text!r}, which is not a trial type"
+    name = text.removeprefix(_TYPE_PREFIX)
+    if name in unmodeled:
+        return f"the trial type {name!r}, which is not modeled because {unmodeled[name]}"
+    names = sorted(prefixed.removeprefix(_TYPE_PREFIX) for prefixed in all_types)
+    suggestion = suggest_name(name, names)
+    choices = f"modeled trial types: {', '.join(names)}"
+    return (
+        f"the trial type {name!r}, which is not modeled in any selected run"
+        f" ({'; '.join(filter(None, (choices, suggestion)))})"
+    )
+
+
+def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
+    """Return name and weights of a contrast of the model."""
+    weights: Contrast = {}
+    for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
+        name = term.removeprefix(_TYPE_PREFIX)
+        weights[name] = weights.get(name, 0.0) + float(Fraction(weight))
+    if not any(weights.values()):
+        raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
+    return camel_case(contrast["name"].removeprefix(_TYPE_PREFIX)), weights

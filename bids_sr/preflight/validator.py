@@ -25,15 +25,6 @@ _Owner = tuple[str, str]  # participant and run that an issue concerns; "" if it
 _Runs = Mapping[str, Sequence[Path | None]]  # name of a run → its BOLD file and further files
 
 
-def _find_validator() -> Path | None:
-    """Return the validator next to the Python interpreter or on the PATH, or None."""
-    neighbor = Path(sys.executable).parent / _PROGRAM
-    if neighbor.is_file():
-        return neighbor
-    program = shutil.which(_PROGRAM)
-    return Path(program) if program else None
-
-
 def validate(
     bids_dir: Path,
     participants: Collection[str],
@@ -68,6 +59,15 @@ def validate(
             reason = f"the BIDS validator failed ({error})"
     if reason:
         findings.note(what, f"the dataset was not validated because {reason}.")
+
+
+def _find_validator() -> Path | None:
+    """Return the validator next to the Python interpreter or on the PATH, or None."""
+    neighbor = Path(sys.executable).parent / _PROGRAM
+    if neighbor.is_file():
+        return neighbor
+    program = shutil.which(_PROGRAM)
+    return Path(program) if program else None
 
 
 def _find_special_files(folder: Path) -> Iterator[Path]:
@@ -115,6 +115,27 @@ def _run_validator(
     if not isinstance(report, dict) or "issues" not in report:
         raise ValueError("the validator output does not have the expected format")
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
+
+
+def _find_runs(
+    path: Path, bids_dir: Path, participants: Collection[str], runs: _Runs
+) -> list[_Owner]:
+    """Return the runs or the participant that a file concerns; ("", "") for the whole data set.
+
+    The list is empty if the file only concerns participants or runs that were not selected.
+    """
+    folder = path.relative_to(bids_dir).parts[:1]
+    label = folder[0][4:] if folder and folder[0].startswith("sub-") else ""
+    entities = parse_entities(path)
+    if "task" not in entities:
+        return [(label, "")] if not label or label in participants else []
+    keys = entities.keys() & set(RUN_KEYS)
+    run_entities = {name: parse_entities(bold) for name, (bold, *_) in runs.items() if bold}
+    return [
+        (run["subject"], name)
+        for name, run in run_entities.items()
+        if label in ("", run["subject"]) and same_run(entities, run, keys)
+    ]
 
 
 def _add_errors(
@@ -166,35 +187,14 @@ def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
     return ", ".join(files[:_MAX_FILES]) + more_text
 
 
+def _get_path(issue: _Issue, bids_dir: Path) -> Path:
+    """Return the path of an issue."""
+    return bids_dir / issue.get("location", "").lstrip("/")
+
+
 def _describe_issue(issue: _Issue, messages: Mapping[str, str]) -> str:
     """Return the description of an issue with its code, without a period at the end."""
     code, subcode = issue.get("code", ""), issue.get("subCode", "")
     text = messages.get(code) or issue.get("issueMessage", "")
     text = shorten(text, _MAX_LENGTH, placeholder=" …")
     return f"BIDS validator: {text or 'error'} [{code}{': ' + subcode if subcode else ''}]"
-
-
-def _get_path(issue: _Issue, bids_dir: Path) -> Path:
-    """Return the path of an issue."""
-    return bids_dir / issue.get("location", "").lstrip("/")
-
-
-def _find_runs(
-    path: Path, bids_dir: Path, participants: Collection[str], runs: _Runs
-) -> list[_Owner]:
-    """Return the runs or the participant that a file concerns; ("", "") for the whole data set.
-
-    The list is empty if the file only concerns participants or runs that were not selected.
-    """
-    folder = path.relative_to(bids_dir).parts[:1]
-    label = folder[0][4:] if folder and folder[0].startswith("sub-") else ""
-    entities = parse_entities(path)
-    if "task" not in entities:
-        return [(label, "")] if not label or label in participants else []
-    keys = entities.keys() & set(RUN_KEYS)
-    run_entities = {name: parse_entities(bold) for name, (bold, *_) in runs.items() if bold}
-    return [
-        (run["subject"], name)
-        for name, run in run_entities.items()
-        if label in ("", run["subject"]) and same_run(entities, run, keys)
-    ]

@@ -102,123 +102,6 @@ def _check_images(subject: Subject, findings: Findings, *, search_outliers: bool
         )
 
 
-def _list_masks(subject: Subject) -> list[Path]:
-    """Return the precomputed brain masks of a participant and its runs."""
-    masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
-    if subject.precomputed is not None:
-        masks.append(subject.precomputed.mask)
-    return list(dict.fromkeys(mask for mask in masks if mask is not None))
-
-
-def _list_anatomical_images(subject: Subject) -> list[Path]:
-    """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
-    pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
-    images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
-    images += [scan.path for session in subject.lowres for scan in session]
-    return list(dict.fromkeys(images))
-
-
-def _check_mean(run: BoldRun, findings: Findings) -> None:
-    """Reject a series whose mean was subtracted, or that is not a magnitude series."""
-    numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
-    volumes = list(_read_volumes(run.bold, numbers, run.axis_order).values())
-    # by volume, because the first may be so bright that its sum would hide all others
-    negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
-    if negative_share > _MAX_NEGATIVE_SHARE:
-        reason = (
-            f"{negative_share:.0%} of the voxel values are negative, so this is not a magnitude"
-            " series. The mean may have been subtracted, values may be in percent signal change,"
-            " or the image may be a phase image"
-        )
-        fix = (
-            "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."
-        )
-        findings.add_problem(run.bold, reason, fix)
-    elif (padding := _find_padding(volumes)) is not None:
-        value, share = padding
-        findings.add_problem(
-            run.bold,
-            f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
-            " of all other voxels. These voxels are probably padding, but would be processed as"
-            " signal",
-            "Replace the padding value by 0.",
-        )
-
-
-def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
-    """Return value and share of voxels that have one value far from all others, or None."""
-    voxels = np.stack(volumes)
-    values = voxels[np.isfinite(voxels)]
-    distinct_values, counts = np.unique(values, return_counts=True)
-    index = int(counts.argmax())
-    value, share = float(distinct_values[index]), counts[index] / values.size
-    other_values = values[values != value]
-    if share < _MIN_PADDING_SHARE or not other_values.size:
-        return None
-    bright_level = float(np.percentile(np.abs(other_values), _BRIGHT_PERCENTILE))
-    is_far = (
-        value > _MIN_PADDING_RATIO * bright_level
-        or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
-    )
-    return (value, float(share)) if is_far else None
-
-
-def _check_anatomical(path: Path, findings: Findings) -> None:
-    """Reject a structural image whose voxel values are largely negative."""
-    from bids_sr.io.nifti import load_image
-
-    negative_share = _measure_negative_share(load_image(path)[0])
-    if negative_share > _MAX_NEGATIVE_SHARE:
-        share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
-        findings.add_problem(
-            path,
-            f"{share_text} of the voxel values are negative, so this is not a magnitude image. The"
-            " image may be inverted, its header may contain a wrong scaling factor, or it may be"
-            " a phase image",
-            "Use the magnitude image reconstructed by the scanner, or exclude this image.",
-        )
-
-
-def _measure_negative_share(voxels: Array) -> float:
-    """Return the negative share (0 to 1) of the sum of absolute finite values."""
-    finite_values = voxels[np.isfinite(voxels)].astype(np.float64)
-    total = float(np.abs(finite_values).sum())
-    return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
-
-
-def _check_mask(path: Path, findings: Findings) -> None:
-    """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
-    try:
-        (voxels,) = _iterate_volumes(path)
-        import nibabel as nb
-
-        voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
-    except READ_ERRORS as error:
-        fix = "Copy the file again from its source, and compare file size and checksum."
-        findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
-        return
-    n_inside = int(np.count_nonzero(voxels > 0))
-    reason = ""
-    if n_inside < _MIN_MASK_VOXELS:
-        reason = (
-            f"the number of voxels in the brain mask is {n_inside}, but at least"
-            f" {_MIN_MASK_VOXELS} voxels are expected"
-        )
-    elif n_inside == voxels.size:
-        reason = "the brain mask covers the whole field of view"
-    elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
-        reason = (
-            f"the volume of the brain mask is {n_inside * voxel_ml:.0f} ml, but human brains are"
-            f" at most {LARGEST_BRAIN_ML:g} ml"
-        )
-    if reason:
-        fix = (
-            "Compare the mask with its image and rerun the program that created it, or omit"
-            " --derivatives."
-        )
-        findings.add_problem(path, reason, fix)
-
-
 @dataclass(slots=True)
 class _VolumeSummary:
     """Numbers of the volumes of an image that contain NaN or infinity, or only one value.
@@ -310,70 +193,121 @@ def _format_numbers(indices: list[int]) -> str:
     return f"counted from 0: {text}" + (" …" if len(indices) > _N_LISTED_VOLUMES else "")
 
 
-def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
-    """Yield raw voxels of each volume, reading to the end to verify the gzip checksum."""
-    import nibabel as nb
-
-    image: Any = nb.load(path)
-    dtype = image.header.get_data_dtype()
-    # the header of a loaded image does not contain the scaling
-    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-    if not np.isfinite([slope, intercept]).all():
-        raise ValueError("the scaling factor in the image header is not finite")
-    n_bytes = int(np.prod(image.shape[:3])) * dtype.itemsize
-    with _open(path) as stream:
-        _read_bytes(stream, int(image.dataobj.offset))
-        for _ in range(int(np.prod(image.shape[3:]))):
-            volume = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
-            if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
-                _check_range(volume, slope, intercept)
-            yield volume
-        while stream.read(_CHUNK_BYTES):
-            pass
+def _list_masks(subject: Subject) -> list[Path]:
+    """Return the precomputed brain masks of a participant and its runs."""
+    masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
+    if subject.precomputed is not None:
+        masks.append(subject.precomputed.mask)
+    return list(dict.fromkeys(mask for mask in masks if mask is not None))
 
 
-def _check_range(volume: np.ndarray, slope: float, intercept: float) -> None:
-    """Raise `ValueError` if finite voxels overflow single precision after scaling.
+def _check_mask(path: Path, findings: Findings) -> None:
+    """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
+    try:
+        (voxels,) = _iterate_volumes(path)
+        import nibabel as nb
 
-    Images are processed in single precision.
-    """
-    extremes = np.array([volume.min(), volume.max()])
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (extremes * slope + intercept).astype(np.float32)
-    if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
-        raise ValueError("voxel values overflow with the scaling factor in the image header")
+        voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
+    except READ_ERRORS as error:
+        fix = "Copy the file again from its source, and compare file size and checksum."
+        findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
+        return
+    n_inside = int(np.count_nonzero(voxels > 0))
+    reason = ""
+    if n_inside < _MIN_MASK_VOXELS:
+        reason = (
+            f"the number of voxels in the brain mask is {n_inside}, but at least"
+            f" {_MIN_MASK_VOXELS} voxels are expected"
+        )
+    elif n_inside == voxels.size:
+        reason = "the brain mask covers the whole field of view"
+    elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
+        reason = (
+            f"the volume of the brain mask is {n_inside * voxel_ml:.0f} ml, but human brains are"
+            f" at most {LARGEST_BRAIN_ML:g} ml"
+        )
+    if reason:
+        fix = (
+            "Compare the mask with its image and rerun the program that created it, or omit"
+            " --derivatives."
+        )
+        findings.add_problem(path, reason, fix)
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a file for reading, decompressed if gzipped."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return path.open("rb")
+def _list_anatomical_images(subject: Subject) -> list[Path]:
+    """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
+    pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
+    images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
+    images += [scan.path for session in subject.lowres for scan in session]
+    return list(dict.fromkeys(images))
 
 
-def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
-    """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
-    buffer = bytearray(n_bytes)
-    view = memoryview(buffer)
-    n_filled = 0
-    while n_filled < n_bytes:
-        n_read = stream.readinto(view[n_filled : n_filled + _CHUNK_BYTES])  # type: ignore[attr-defined]
-        if not n_read:
-            raise EOFError(f"the file is truncated: {n_bytes - n_filled} bytes are missing")
-        n_filled += n_read
-    return buffer
+def _check_anatomical(path: Path, findings: Findings) -> None:
+    """Reject a structural image whose voxel values are largely negative."""
+    from bids_sr.io.nifti import load_image
+
+    negative_share = _measure_negative_share(load_image(path)[0])
+    if negative_share > _MAX_NEGATIVE_SHARE:
+        share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
+        findings.add_problem(
+            path,
+            f"{share_text} of the voxel values are negative, so this is not a magnitude image. The"
+            " image may be inverted, its header may contain a wrong scaling factor, or it may be"
+            " a phase image",
+            "Use the magnitude image reconstructed by the scanner, or exclude this image.",
+        )
 
 
-class _ReferenceAgreement(NamedTuple):
-    """Agreement between a run and its downsampled reference, in the head.
+def _check_mean(run: BoldRun, findings: Findings) -> None:
+    """Reject a series whose mean was subtracted, or that is not a magnitude series."""
+    numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
+    volumes = list(_read_volumes(run.bold, numbers, run.axis_order).values())
+    # by volume, because the first may be so bright that its sum would hide all others
+    negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
+    if negative_share > _MAX_NEGATIVE_SHARE:
+        reason = (
+            f"{negative_share:.0%} of the voxel values are negative, so this is not a magnitude"
+            " series. The mean may have been subtracted, values may be in percent signal change,"
+            " or the image may be a phase image"
+        )
+        fix = (
+            "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."
+        )
+        findings.add_problem(run.bold, reason, fix)
+    elif (padding := _find_padding(volumes)) is not None:
+        value, share = padding
+        findings.add_problem(
+            run.bold,
+            f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
+            " of all other voxels. These voxels are probably padding, but would be processed as"
+            " signal",
+            "Replace the padding value by 0.",
+        )
 
-    `similarity` and `coupling` are correlations of the mean images and of the changes between
-    successive volumes; `gain` is the signal of the reference relative to the run.
-    """
 
-    similarity: float
-    coupling: float
-    gain: float
+def _measure_negative_share(voxels: Array) -> float:
+    """Return the negative share (0 to 1) of the sum of absolute finite values."""
+    finite_values = voxels[np.isfinite(voxels)].astype(np.float64)
+    total = float(np.abs(finite_values).sum())
+    return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
+
+
+def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
+    """Return value and share of voxels that have one value far from all others, or None."""
+    voxels = np.stack(volumes)
+    values = voxels[np.isfinite(voxels)]
+    distinct_values, counts = np.unique(values, return_counts=True)
+    index = int(counts.argmax())
+    value, share = float(distinct_values[index]), counts[index] / values.size
+    other_values = values[values != value]
+    if share < _MIN_PADDING_SHARE or not other_values.size:
+        return None
+    bright_level = float(np.percentile(np.abs(other_values), _BRIGHT_PERCENTILE))
+    is_far = (
+        value > _MIN_PADDING_RATIO * bright_level
+        or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
+    )
+    return (value, float(share)) if is_far else None
 
 
 def _check_reference(run: BoldRun, findings: Findings) -> None:
@@ -412,6 +346,18 @@ def _check_reference(run: BoldRun, findings: Findings) -> None:
         )
     if reason:
         findings.add_problem(measured.bold, reason, fix)
+
+
+class _ReferenceAgreement(NamedTuple):
+    """Agreement between a run and its downsampled reference, in the head.
+
+    `similarity` and `coupling` are correlations of the mean images and of the changes between
+    successive volumes; `gain` is the signal of the reference relative to the run.
+    """
+
+    similarity: float
+    coupling: float
+    gain: float
 
 
 def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgreement:
@@ -503,3 +449,57 @@ def _read_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int,
         return {
             index: reorder(reader.volume(index).astype(np.float64), order) for index in numbers
         }
+
+
+def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
+    """Yield raw voxels of each volume, reading to the end to verify the gzip checksum."""
+    import nibabel as nb
+
+    image: Any = nb.load(path)
+    dtype = image.header.get_data_dtype()
+    # the header of a loaded image does not contain the scaling
+    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+    if not np.isfinite([slope, intercept]).all():
+        raise ValueError("the scaling factor in the image header is not finite")
+    n_bytes = int(np.prod(image.shape[:3])) * dtype.itemsize
+    with _open(path) as stream:
+        _read_bytes(stream, int(image.dataobj.offset))
+        for _ in range(int(np.prod(image.shape[3:]))):
+            volume = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
+            if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
+                _check_range(volume, slope, intercept)
+            yield volume
+        while stream.read(_CHUNK_BYTES):
+            pass
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file for reading, decompressed if gzipped."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return path.open("rb")
+
+
+def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
+    """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
+    buffer = bytearray(n_bytes)
+    view = memoryview(buffer)
+    n_filled = 0
+    while n_filled < n_bytes:
+        n_read = stream.readinto(view[n_filled : n_filled + _CHUNK_BYTES])  # type: ignore[attr-defined]
+        if not n_read:
+            raise EOFError(f"the file is truncated: {n_bytes - n_filled} bytes are missing")
+        n_filled += n_read
+    return buffer
+
+
+def _check_range(volume: np.ndarray, slope: float, intercept: float) -> None:
+    """Raise `ValueError` if finite voxels overflow single precision after scaling.
+
+    Images are processed in single precision.
+    """
+    extremes = np.array([volume.min(), volume.max()])
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (extremes * slope + intercept).astype(np.float32)
+    if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
+        raise ValueError("voxel values overflow with the scaling factor in the image header")

@@ -29,11 +29,6 @@ def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -
     return float((((observed - expected)[nonzero] / expected[nonzero]) ** 2).mean())
 
 
-def _select_intensities(image: Real, mask: MaskArray | None) -> Float:
-    """Return the values of an image in a mask, or all values, in double precision (N,)."""
-    return np.asarray(image if mask is None else image[mask], dtype=np.float64).ravel()
-
-
 def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     """Return (sd WM + sd GM) / (mean WM - mean GM), with the sign of the contrast (equation 6).
 
@@ -76,6 +71,11 @@ def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     unit. `mask` selects the voxels to include (same shape); None includes all voxels.
     """
     return float(_select_intensities(image, mask).max()) / 2
+
+
+def _select_intensities(image: Real, mask: MaskArray | None) -> Float:
+    """Return the values of an image in a mask, or all values, in double precision (N,)."""
+    return np.asarray(image if mask is None else image[mask], dtype=np.float64).ravel()
 
 
 def wm2max_p95(image: Real, wm: MaskArray) -> float:

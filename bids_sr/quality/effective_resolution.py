@@ -169,24 +169,6 @@ def _apodize(image: Real) -> Float:
     return tapered
 
 
-def decorrelation(frequencies: Float, magnitudes: Float, radii: Float) -> Float:
-    """Return d(r) for each radius, or 0 if no coefficient is inside the radius.
-
-    `frequencies` are the radii of the Fourier coefficients in ascending order, and `radii` are r.
-    """
-    count = np.searchsorted(frequencies, radii, side="right")
-    magnitude_sum = np.concatenate([[0.0], np.cumsum(magnitudes)])[count]
-    return magnitude_sum / np.sqrt(np.maximum(count, 1) * (magnitudes**2).sum())
-
-
-def _filter_and_decorrelate(
-    frequencies: Float, magnitudes: Float, radii: Float, width: float
-) -> Float:
-    """Return d(r) after a high-pass filter that subtracts a copy blurred by `width` pixels."""
-    blur = np.exp(-((np.pi * width * frequencies / 2) ** 2) * 2)
-    return decorrelation(frequencies, magnitudes * (1 - blur), radii)
-
-
 def find_peak(radii: Float, curve: Float) -> float | None:
     """Return the radius of the highest point beyond which a curve decreases.
 
@@ -202,3 +184,21 @@ def find_peak(radii: Float, curve: Float) -> float | None:
             return float(radii[top]) if is_peak else None
         end -= 1
     return None
+
+
+def _filter_and_decorrelate(
+    frequencies: Float, magnitudes: Float, radii: Float, width: float
+) -> Float:
+    """Return d(r) after a high-pass filter that subtracts a copy blurred by `width` pixels."""
+    blur = np.exp(-((np.pi * width * frequencies / 2) ** 2) * 2)
+    return decorrelation(frequencies, magnitudes * (1 - blur), radii)
+
+
+def decorrelation(frequencies: Float, magnitudes: Float, radii: Float) -> Float:
+    """Return d(r) for each radius, or 0 if no coefficient is inside the radius.
+
+    `frequencies` are the radii of the Fourier coefficients in ascending order, and `radii` are r.
+    """
+    count = np.searchsorted(frequencies, radii, side="right")
+    magnitude_sum = np.concatenate([[0.0], np.cumsum(magnitudes)])[count]
+    return magnitude_sum / np.sqrt(np.maximum(count, 1) * (magnitudes**2).sum())

@@ -21,19 +21,6 @@ _MAX_FWHM = 4.0  # voxels, above which the density at high frequencies is roundi
 _FREQUENCY_TOLERANCE = 1e-6  # cycles per voxel, rounding of the Nyquist frequency
 
 
-def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
-    """Return differences between successive volumes of a series, (X, Y, Z) each.
-
-    There are at most `_N_PAIRS` differences, evenly spaced over the volumes after the dummies, in
-    signal units.
-    """
-    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _N_PAIRS).round().astype(int))
-    return [
-        np.asarray(series.volume(start + 1) - series.volume(start), dtype=np.float32)
-        for start in starts.tolist()
-    ]
-
-
 def measure_smoothness(series: SeriesReader, mask: MaskArray, n_dummy: int) -> float:
     """Return the in-plane smoothness of the noise of a series.
 
@@ -53,6 +40,19 @@ def measure_smoothness(series: SeriesReader, mask: MaskArray, n_dummy: int) -> f
     if not energies[0] > 0:
         return math.nan
     return _find_fwhm(float(energies[1] / energies[0]), mask.shape[:2])
+
+
+def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
+    """Return differences between successive volumes of a series, (X, Y, Z) each.
+
+    There are at most `_N_PAIRS` differences, evenly spaced over the volumes after the dummies, in
+    signal units.
+    """
+    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _N_PAIRS).round().astype(int))
+    return [
+        np.asarray(series.volume(start + 1) - series.volume(start), dtype=np.float32)
+        for start in starts.tolist()
+    ]
 
 
 def _find_fwhm(energy_ratio: float, shape: tuple[int, ...]) -> float:

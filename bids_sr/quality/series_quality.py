@@ -33,18 +33,6 @@ class _SeriesQuality:
     n_volumes: int
 
 
-def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
-    """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
-
-    `correlations` are the correlations of neighboring voxels along each axis, exp(−d²/4σ²) for
-    voxel size d in `zooms` (mm). The FWHM is None if the correlation is not between 0 and 1.
-    """
-    return tuple(
-        float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None
-        for r, zoom in zip(correlations, zooms, strict=True)
-    )
-
-
 class QualitySums:
     """Running sums over the volumes of a series, for the computation of its quality.
 
@@ -184,6 +172,18 @@ def _correlate_neighbors(products: Float, squares: Float, mask: MaskArray, axis:
     norms = np.sqrt(squares[lower] * squares[upper])
     is_pair = mask[lower] & mask[upper] & (norms > 0)
     return float((products[lower][is_pair] / norms[is_pair]).mean()) if is_pair.any() else 0.0
+
+
+def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
+    """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
+
+    `correlations` are the correlations of neighboring voxels along each axis, exp(−d²/4σ²) for
+    voxel size d in `zooms` (mm). The FWHM is None if the correlation is not between 0 and 1.
+    """
+    return tuple(
+        float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None
+        for r, zoom in zip(correlations, zooms, strict=True)
+    )
 
 
 def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float | None]:

@@ -51,16 +51,6 @@ class Stage:
     threshold: float = 1e-7
 
 
-def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
-    """Load a 3D image, or the first volume of a series, with reordered axes.
-
-    `order` is the order of the axes, see `bids_sr.io.grids`; by default as in the file. The image
-    is 3D, float32.
-    """
-    data, affine = load_image(Path(path))
-    return _reorder(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
-
-
 def load_like(path: str | Path, reference: Volume) -> Volume:
     """Load an image with its axes in the order closest to the axes of a reference image.
 
@@ -71,14 +61,14 @@ def load_like(path: str | Path, reference: Volume) -> Volume:
     return _reorder(image, nearest_axis_order(image.affine, reference.affine))
 
 
-def reorder_to_ras(image: Volume) -> Volume:
-    """Permute and flip the axes of an image to the order closest to RAS, without interpolation.
+def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
+    """Load a 3D image, or the first volume of a series, with reordered axes.
 
-    The results of ANTs depend slightly on the order of the axes, by rounding and by its random
-    samples.
+    `order` is the order of the axes, see `bids_sr.io.grids`; by default as in the file. The image
+    is 3D, float32.
     """
-    canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
-    return Volume(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
+    data, affine = load_image(Path(path))
+    return _reorder(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
 
 
 def _reorder(image: Volume, order: AxisOrder) -> Volume:
@@ -89,81 +79,14 @@ def _reorder(image: Volume, order: AxisOrder) -> Volume:
     return Volume(data=data, affine=reorder_affine(image.affine, order))
 
 
-def _make_ants_seed(seed: int) -> int:
-    """Return a seed for ANTs from 1 to 2**31 - 1; ANTs replaces 0 by the time of day."""
-    return int(seed) % (2**31 - 1) + 1
+def reorder_to_ras(image: Volume) -> Volume:
+    """Permute and flip the axes of an image to the order closest to RAS, without interpolation.
 
-
-def load_ants(seed: int) -> ModuleType:
-    """Import antspyx and make it deterministic before any other call to it.
-
-    ITK always uses one thread, because sums over threads differ in their last bits with the order
-    in which threads end.
+    The results of ANTs depend slightly on the order of the axes, by rounding and by its random
+    samples.
     """
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    import ants
-
-    ants.config.set_ants_deterministic(True, _make_ants_seed(seed))
-    return ants
-
-
-def to_ants(image: Volume, seed: int) -> "ANTsImage":
-    """Convert a volume to an antspyx image (float32, LPS+ mm)."""
-    ants = load_ants(seed)
-    lps = LPS @ round_values(image.affine)
-    zooms = np.sqrt(np.square(lps[:3, :3]).sum(axis=0))
-    return ants.from_numpy(
-        np.ascontiguousarray(image.data, dtype=np.float32),
-        origin=[float(value) for value in lps[:3, 3]],
-        spacing=[float(value) for value in zooms],
-        direction=lps[:3, :3] / zooms,
-    )
-
-
-def run_program(name: str, arguments: Sequence[str]) -> None:
-    """Run a program of ANTs in this process.
-
-    This function and `image_name` are the only users of antspyx internals. Its public functions
-    cannot write composite transforms and do not support all options of Atropos.
-    ``tests/unit/registration/test_ants.py`` fails if a release changes the internals.
-
-    `arguments` are as on the command line; images in memory are passed as returned by
-    `image_name`. Raises `RuntimeError` if the program ends with an error code.
-    """
-    import ants
-    from ants.internal import get_lib_fn, process_arguments
-
-    code = get_lib_fn(name)(process_arguments(list(arguments)))
-    if code != 0:
-        raise RuntimeError(
-            f"ANTs program {name} failed with exit code {code} (antspyx {ants.__version__})"
-        )
-
-
-def image_name(image: "ANTsImage") -> str:
-    """Return the name of an image in memory for the command line of `run_program`.
-
-    The image must not be deleted before the program ends.
-    """
-    from ants.internal import get_pointer_string
-
-    return str(get_pointer_string(image))
-
-
-def read_linear(path: Path) -> Array:
-    """Read a linear transform written by antsRegistration (.mat).
-
-    Returns the transform of a fixed point to its moving point (4 x 4, RAS+ mm).
-    """
-    from scipy.io import loadmat
-
-    content = loadmat(str(path))
-    name = next(key for key in content if key.endswith("_3_3"))
-    return round_values(
-        LPS
-        @ make_matrix(content[name].ravel().astype(float), content["fixed"].ravel().astype(float))
-        @ LPS
-    )
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
+    return Volume(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
 
 
 def register(
@@ -215,6 +138,16 @@ def register(
     return (Path(f"{prefix}0GenericAffine.mat"),)
 
 
+def image_name(image: "ANTsImage") -> str:
+    """Return the name of an image in memory for the command line of `run_program`.
+
+    The image must not be deleted before the program ends.
+    """
+    from ants.internal import get_pointer_string
+
+    return str(get_pointer_string(image))
+
+
 def _stage_arguments(stage: Stage, image_names: Sequence[str], mask_name: str) -> list[str]:
     """Return the command-line arguments of one stage for antsRegistration."""
     image_pair = ",".join(image_names)
@@ -241,6 +174,26 @@ def _stage_arguments(stage: Stage, image_names: Sequence[str], mask_name: str) -
         "--masks",
         f"[{mask_name if stage.masked else 'NA'},NA]",
     ]
+
+
+def run_program(name: str, arguments: Sequence[str]) -> None:
+    """Run a program of ANTs in this process.
+
+    This function and `image_name` are the only users of antspyx internals. Its public functions
+    cannot write composite transforms and do not support all options of Atropos.
+    ``tests/unit/registration/test_ants.py`` fails if a release changes the internals.
+
+    `arguments` are as on the command line; images in memory are passed as returned by
+    `image_name`. Raises `RuntimeError` if the program ends with an error code.
+    """
+    import ants
+    from ants.internal import get_lib_fn, process_arguments
+
+    code = get_lib_fn(name)(process_arguments(list(arguments)))
+    if code != 0:
+        raise RuntimeError(
+            f"ANTs program {name} failed with exit code {code} (antspyx {ants.__version__})"
+        )
 
 
 def apply(
@@ -284,6 +237,19 @@ def apply(
         defaultvalue=0.0,
     )
     return np.asarray(resampled.numpy(), dtype=np.float32)
+
+
+def to_ants(image: Volume, seed: int) -> "ANTsImage":
+    """Convert a volume to an antspyx image (float32, LPS+ mm)."""
+    ants = load_ants(seed)
+    lps = LPS @ round_values(image.affine)
+    zooms = np.sqrt(np.square(lps[:3, :3]).sum(axis=0))
+    return ants.from_numpy(
+        np.ascontiguousarray(image.data, dtype=np.float32),
+        origin=[float(value) for value in lps[:3, 3]],
+        spacing=[float(value) for value in zooms],
+        direction=lps[:3, :3] / zooms,
+    )
 
 
 def apply_to_points(
@@ -332,3 +298,37 @@ def apply_to_points(
         whichtoinvert=[False] * len(transforms),
     )
     return mapped_table[["x", "y", "z"]].to_numpy(dtype=float) * ras_lps_signs
+
+
+def load_ants(seed: int) -> ModuleType:
+    """Import antspyx and make it deterministic before any other call to it.
+
+    ITK always uses one thread, because sums over threads differ in their last bits with the order
+    in which threads end.
+    """
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    import ants
+
+    ants.config.set_ants_deterministic(True, _make_ants_seed(seed))
+    return ants
+
+
+def _make_ants_seed(seed: int) -> int:
+    """Return a seed for ANTs from 1 to 2**31 - 1; ANTs replaces 0 by the time of day."""
+    return int(seed) % (2**31 - 1) + 1
+
+
+def read_linear(path: Path) -> Array:
+    """Read a linear transform written by antsRegistration (.mat).
+
+    Returns the transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    """
+    from scipy.io import loadmat
+
+    content = loadmat(str(path))
+    name = next(key for key in content if key.endswith("_3_3"))
+    return round_values(
+        LPS
+        @ make_matrix(content[name].ravel().astype(float), content["fixed"].ravel().astype(float))
+        @ LPS
+    )

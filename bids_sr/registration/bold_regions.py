@@ -93,6 +93,19 @@ def resample_region_to_bold(
     return (lowres_region, highres_region), facts
 
 
+def chain_through_t1w(boldref2t1w: Array, from_t1w: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the transform files from boldref to another space through T1w space.
+
+    `boldref2t1w` transforms a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is
+    written to `folder`, which must exist. `from_t1w` are the transform files from T1w space to the
+    other space; empty if that is T1w space. Points of the boldref go through the last returned
+    file first.
+    """
+    inverse_file = folder / "t1w2boldref.txt"
+    write_itk(inverse_file, round_values(invert(boldref2t1w)))
+    return [*from_t1w, inverse_file]
+
+
 def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed: int) -> float:
     """Return the fraction of a region inside the field of view of a grid.
 
@@ -117,16 +130,3 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
         axis=1
     )
     return float(is_in_view.mean())
-
-
-def chain_through_t1w(boldref2t1w: Array, from_t1w: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the transform files from boldref to another space through T1w space.
-
-    `boldref2t1w` transforms a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is
-    written to `folder`, which must exist. `from_t1w` are the transform files from T1w space to the
-    other space; empty if that is T1w space. Points of the boldref go through the last returned
-    file first.
-    """
-    inverse_file = folder / "t1w2boldref.txt"
-    write_itk(inverse_file, round_values(invert(boldref2t1w)))
-    return [*from_t1w, inverse_file]

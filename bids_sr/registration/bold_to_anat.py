@@ -243,18 +243,6 @@ def register_pair_to_bold(
     return xfm, facts
 
 
-def upsample_mask(mask: Array, affine: Array, shape: Shape, highres_affine: Array) -> Array:
-    """Resample a mask to a high-resolution grid over the same field of view.
-
-    A voxel is included if at least half of it is inside the mask, or if the nearest voxel of the
-    mask is.
-    """
-    is_covered = low_resolution_grids.coverage(mask, affine, shape, highres_affine) >= 0.5
-    return is_covered | (
-        sample_volume(mask.astype(np.float32), affine, shape, highres_affine, order=0) > 0.5
-    )
-
-
 def combine_masks(
     boldref: Volume, factor: Factor, brain: tuple[Volume, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, object]]:
@@ -309,3 +297,15 @@ def combine_masks(
     lowres_mask = lowres_mask & masks.grow(bold_mask, boldref.affine, margin_mm)
     highres_mask = highres_mask & masks.grow(highres_bold_mask, affine, margin_mm)
     return lowres_mask, highres_mask, affine, facts
+
+
+def upsample_mask(mask: Array, affine: Array, shape: Shape, highres_affine: Array) -> Array:
+    """Resample a mask to a high-resolution grid over the same field of view.
+
+    A voxel is included if at least half of it is inside the mask, or if the nearest voxel of the
+    mask is.
+    """
+    is_covered = low_resolution_grids.coverage(mask, affine, shape, highres_affine) >= 0.5
+    return is_covered | (
+        sample_volume(mask.astype(np.float32), affine, shape, highres_affine, order=0) > 0.5
+    )

@@ -30,53 +30,6 @@ _MAX_FAR_FRACTION = 0.25
 _MAX_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
 
 
-def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array:
-    """Return up to `_MAX_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
-    stop = min(reader.shape[3], first + _MAX_VOLUMES)
-    volumes = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
-    for t in range(first, stop):
-        volumes[..., t - first] = resample_to_reference(reader, t, matrices[t])
-    return volumes
-
-
-def _task_regressors(events: Path, tr: float, n_volumes: int, hrf: HemodynamicResponse) -> Array:
-    """Return the response of each condition with events, and its derivatives (T, C).
-
-    Raises `DesignError` if the events file cannot be used.
-    """
-    responses = read_events(events).responses(frame_times(n_volumes, tr), hrf)
-    regressors = [columns for columns in responses.values() if np.abs(columns[:, 0]).max() > 1e-3]
-    return np.concatenate([np.zeros((n_volumes, 0)), *regressors], axis=1)
-
-
-def rejection_reason(facts: Mapping[str, float]) -> str:
-    """Return the reason why a calibration run cannot be used, with advice.
-
-    `facts` are metrics of registration and head motion by name. Returns a clause; "" if the
-    calibration run can be used.
-    """
-    if facts["overlap"] < _MIN_OVERLAP:
-        return (
-            f"the calibration run covers only {facts['overlap']:.0%} of the brain in the"
-            " BOLD run. Acquire the calibration run with the same field of view as the BOLD"
-            " run."
-        )
-    if facts["correlation"] < _MIN_CORRELATION:
-        return (
-            "after registration, the calibration run does not match the BOLD run (spatial"
-            f" correlation {facts['correlation']:.2f}). The calibration run may be from"
-            " another participant or have another contrast, or the registration may have"
-            " failed. Check the registration figure."
-        )
-    if facts.get("far_share", 0.0) > _MAX_FAR_FRACTION:
-        return (
-            f"the head moved by {facts['motion_max_mm']:.1f} mm during the calibration run;"
-            f" at most {_MAX_MOTION_MM:g} mm are allowed. Repeat the acquisition with less"
-            " head motion."
-        )
-    return ""
-
-
 def calibration_patterns(
     reader: SeriesReader,
     mask: Array,
@@ -164,6 +117,15 @@ def calibration_patterns(
     return patterns, run_facts | components
 
 
+def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array:
+    """Return up to `_MAX_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
+    stop = min(reader.shape[3], first + _MAX_VOLUMES)
+    volumes = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
+    for t in range(first, stop):
+        volumes[..., t - first] = resample_to_reference(reader, t, matrices[t])
+    return volumes
+
+
 def _read_task(
     events: Path | None, tr: float, n_volumes: int, hrf: HemodynamicResponse
 ) -> tuple[Array | None, dict[str, object]]:
@@ -177,3 +139,41 @@ def _read_task(
             "The task effects could not be removed from the calibration run: %s", error
         )
         return None, {"task": f"not removed: {error}"}
+
+
+def _task_regressors(events: Path, tr: float, n_volumes: int, hrf: HemodynamicResponse) -> Array:
+    """Return the response of each condition with events, and its derivatives (T, C).
+
+    Raises `DesignError` if the events file cannot be used.
+    """
+    responses = read_events(events).responses(frame_times(n_volumes, tr), hrf)
+    regressors = [columns for columns in responses.values() if np.abs(columns[:, 0]).max() > 1e-3]
+    return np.concatenate([np.zeros((n_volumes, 0)), *regressors], axis=1)
+
+
+def rejection_reason(facts: Mapping[str, float]) -> str:
+    """Return the reason why a calibration run cannot be used, with advice.
+
+    `facts` are metrics of registration and head motion by name. Returns a clause; "" if the
+    calibration run can be used.
+    """
+    if facts["overlap"] < _MIN_OVERLAP:
+        return (
+            f"the calibration run covers only {facts['overlap']:.0%} of the brain in the"
+            " BOLD run. Acquire the calibration run with the same field of view as the BOLD"
+            " run."
+        )
+    if facts["correlation"] < _MIN_CORRELATION:
+        return (
+            "after registration, the calibration run does not match the BOLD run (spatial"
+            f" correlation {facts['correlation']:.2f}). The calibration run may be from"
+            " another participant or have another contrast, or the registration may have"
+            " failed. Check the registration figure."
+        )
+    if facts.get("far_share", 0.0) > _MAX_FAR_FRACTION:
+        return (
+            f"the head moved by {facts['motion_max_mm']:.1f} mm during the calibration run;"
+            f" at most {_MAX_MOTION_MM:g} mm are allowed. Repeat the acquisition with less"
+            " head motion."
+        )
+    return ""

@@ -37,6 +37,27 @@ def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume
     return image.like(np.maximum(corrected, 0))
 
 
+def segment_with_fast(image: Volume, brain: Array, folder: Path) -> dict[str, Array]:
+    """Segment the brain of a T1w image with the defaults of FAST.
+
+    Source: attention_unet, section 3.8.1. Masks for quality metrics are computed from the
+    brain-extracted high-resolution T1-weighted scan.
+
+    `folder` is an existing empty directory for the files of FAST. `brain` and the returned voxels
+    by tissue are 3D and boolean: ``gm``, ``wm`` and ``csf``. Raises `RuntimeError` if FAST failed
+    or found fewer tissues.
+    """
+    highest = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
+    brain_image = np.where(brain, image.data * (_MAX_INTENSITY / highest), 0)
+    class_image = _run_fast(image.like(brain_image), _IMAGE_TYPES["T1w"], folder, "seg")
+    labels = np.where(brain, np.round(class_image), 0)
+    classes = [labels == label for label in range(1, _N_CLASSES + 1)]
+    if not all(voxels.any() for voxels in classes):
+        raise RuntimeError(f"FSL FAST found fewer than {_N_CLASSES} tissue classes")
+    classes.sort(key=lambda voxels: float(image.data[voxels].mean()))
+    return dict(zip(("csf", "gm", "wm"), classes, strict=True))
+
+
 def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:
     """Run FAST and return one of its images.
 
@@ -59,27 +80,6 @@ def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Arra
     interface.run(cwd=str(folder))
     data, _ = load_image(_require_output(folder / f"fast_{result}.nii.gz", "fast"))
     return _check_grid(data, image, "fast")
-
-
-def segment_with_fast(image: Volume, brain: Array, folder: Path) -> dict[str, Array]:
-    """Segment the brain of a T1w image with the defaults of FAST.
-
-    Source: attention_unet, section 3.8.1. Masks for quality metrics are computed from the
-    brain-extracted high-resolution T1-weighted scan.
-
-    `folder` is an existing empty directory for the files of FAST. `brain` and the returned voxels
-    by tissue are 3D and boolean: ``gm``, ``wm`` and ``csf``. Raises `RuntimeError` if FAST failed
-    or found fewer tissues.
-    """
-    highest = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
-    brain_image = np.where(brain, image.data * (_MAX_INTENSITY / highest), 0)
-    class_image = _run_fast(image.like(brain_image), _IMAGE_TYPES["T1w"], folder, "seg")
-    labels = np.where(brain, np.round(class_image), 0)
-    classes = [labels == label for label in range(1, _N_CLASSES + 1)]
-    if not all(voxels.any() for voxels in classes):
-        raise RuntimeError(f"FSL FAST found fewer than {_N_CLASSES} tissue classes")
-    classes.sort(key=lambda voxels: float(image.data[voxels].mean()))
-    return dict(zip(("csf", "gm", "wm"), classes, strict=True))
 
 
 def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
@@ -105,6 +105,16 @@ def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
             "FSL BET returned an empty brain mask. Check the scan, or use --set anat.tools=ants."
         )
     return mask
+
+
+def _check_grid(data: Array, image: Volume, program: str) -> Array:
+    """Return the output of a program after checking that it is on the grid of the input."""
+    values = data.reshape(data.shape[:3]) if data.ndim == 4 and data.shape[3] == 1 else data
+    if values.shape != image.data.shape:
+        raise RuntimeError(
+            f"FSL {program} changed the image grid from {image.data.shape} to {data.shape}"
+        )
+    return values
 
 
 def register_with_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool) -> Array:
@@ -138,6 +148,25 @@ def register_with_flirt(frame: Volume, image: Volume, folder: Path, *, affine: b
     return world_matrix(matrix, frame, image)
 
 
+def _save_input(image: Volume, folder: Path) -> Path:
+    """Write an image to a folder as input of a program, and return its path."""
+    path = folder / "head.nii.gz"
+    save_image(np.asarray(image.data, dtype=np.float32), image.affine, path)
+    return path
+
+
+def _make_environment() -> dict[str, str]:
+    """Return environment variables for FSL: compressed output and one thread."""
+    return {"FSLOUTPUTTYPE": "NIFTI_GZ", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
+
+def _require_output(path: Path, program: str) -> Path:
+    """Return the path of an output, or raise RuntimeError if the program did not write it."""
+    if not path.is_file():
+        raise RuntimeError(f"FSL {program} ended without an error but did not write {path.name}")
+    return path
+
+
 def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
     """Convert a FLIRT matrix to a transform of a frame point to its point in the image.
 
@@ -162,32 +191,3 @@ def _make_fsl_matrix(image: Volume) -> Array:
         voxel_to_fsl[0, 0] *= -1
         voxel_to_fsl[0, 3] = (image.data.shape[0] - 1) * image.zooms[0]
     return voxel_to_fsl
-
-
-def _make_environment() -> dict[str, str]:
-    """Return environment variables for FSL: compressed output and one thread."""
-    return {"FSLOUTPUTTYPE": "NIFTI_GZ", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-
-
-def _save_input(image: Volume, folder: Path) -> Path:
-    """Write an image to a folder as input of a program, and return its path."""
-    path = folder / "head.nii.gz"
-    save_image(np.asarray(image.data, dtype=np.float32), image.affine, path)
-    return path
-
-
-def _require_output(path: Path, program: str) -> Path:
-    """Return the path of an output, or raise RuntimeError if the program did not write it."""
-    if not path.is_file():
-        raise RuntimeError(f"FSL {program} ended without an error but did not write {path.name}")
-    return path
-
-
-def _check_grid(data: Array, image: Volume, program: str) -> Array:
-    """Return the output of a program after checking that it is on the grid of the input."""
-    values = data.reshape(data.shape[:3]) if data.ndim == 4 and data.shape[3] == 1 else data
-    if values.shape != image.data.shape:
-        raise RuntimeError(
-            f"FSL {program} changed the image grid from {image.data.shape} to {data.shape}"
-        )
-    return values

@@ -92,14 +92,12 @@ def compute_tissue_probabilities(volume: Array, mask: Array, priors: Array | Non
     return probabilities
 
 
-def _compute_posteriors(intensities: Array, weights: Array, tissues: tuple[Array, Array]) -> Array:
-    """Return posteriors (3, N) of voxels with intensities x (N,) under mixing weights (3, N)."""
-    means, sds = (np.asarray(values, dtype=np.float32)[:, None] for values in tissues)
-    likelihood = np.exp(-0.5 * ((intensities - means) / sds) ** 2) / sds
-    # voxels darker than CSF belong to no other tissue
-    likelihood[2, intensities < means[2]] = 1 / sds[2, 0]
-    posterior = likelihood * weights + np.float32(1e-12)
-    return posterior / posterior.sum(axis=0)
+def _robust_mean(intensities: Array, weights: Array) -> float:
+    """Return the median of voxels with a clear prior, or the weighted mean if these are few."""
+    has_clear_prior = weights > 0.7
+    if has_clear_prior.sum() > 50:
+        return float(np.median(intensities[has_clear_prior]))
+    return float((weights * intensities).sum() / weights.sum())
 
 
 def _fit_tissues(intensities: Array, posterior: Array) -> tuple[Array, Array]:
@@ -123,12 +121,14 @@ def _fit_tissues(intensities: Array, posterior: Array) -> tuple[Array, Array]:
     return means, np.clip(np.sqrt(variances), 0.04, 0.25)
 
 
-def _robust_mean(intensities: Array, weights: Array) -> float:
-    """Return the median of voxels with a clear prior, or the weighted mean if these are few."""
-    has_clear_prior = weights > 0.7
-    if has_clear_prior.sum() > 50:
-        return float(np.median(intensities[has_clear_prior]))
-    return float((weights * intensities).sum() / weights.sum())
+def _compute_posteriors(intensities: Array, weights: Array, tissues: tuple[Array, Array]) -> Array:
+    """Return posteriors (3, N) of voxels with intensities x (N,) under mixing weights (3, N)."""
+    means, sds = (np.asarray(values, dtype=np.float32)[:, None] for values in tissues)
+    likelihood = np.exp(-0.5 * ((intensities - means) / sds) ** 2) / sds
+    # voxels darker than CSF belong to no other tissue
+    likelihood[2, intensities < means[2]] = 1 / sds[2, 0]
+    posterior = likelihood * weights + np.float32(1e-12)
+    return posterior / posterior.sum(axis=0)
 
 
 def _average_neighbors(posterior: Array, mask: Array) -> Array:

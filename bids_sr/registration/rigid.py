@@ -57,59 +57,38 @@ class _Fit:
     start: str
 
 
-def _center_of_mass(mask: Array, affine: Array) -> Array:
-    """Return the center of mass of a mask (3,; RAS+ mm)."""
-    return apply_affine(affine, np.argwhere(mask).mean(axis=0))
+@frozen
+class _RigidRegistration:
+    """Images and settings of a registration that can start from several transforms.
 
-
-def dilate_for_metric(mask: Array, image: Volume) -> Array:
-    """Dilate a head or brain mask by 1.5 times the largest voxel size.
-
-    Registration metrics need the surroundings of the head. The image is on the grid of the mask
-    (3D, boolean).
+    `metric_mask` contains the fixed mask and its rim (3D, boolean). `seed` is the seed of the
+    random samples of ANTs, and `prefix` the path and first letters of the files that ANTs writes.
     """
-    return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
+    fixed: Volume
+    moving: Volume
+    metric_mask: Array
+    stages: list[Stage]
+    seed: int
+    prefix: str
 
-def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> list[Stage]:
-    """Return the stages of a linear registration.
+    def fit_from(self, start: Array, name: str, number: int) -> _Fit:
+        """Register the images from a start.
 
-    `kind` is a transform of ANTs, ``Rigid`` or ``Affine``. `voxel_mm` is the smallest voxel size
-    of the images, and `last_sigma_mm` the smoothing of the last level (sigma). The second of two
-    stages uses all voxels.
-    """
-    return [
-        Stage(
-            transform=f"{kind}[0.1]",
-            iterations=(100, 50),
-            shrink=(2, 1),
-            mm=(1.2 * voxel_mm, 0.6 * voxel_mm),
-            threshold=_CONVERGENCE_SLOPE,
-        ),
-        Stage(
-            transform=f"{kind}[0.05]",
-            iterations=(30,),
-            shrink=(1,),
-            mm=(last_sigma_mm,),
-            sampling=1.0,
-            threshold=_CONVERGENCE_SLOPE,
-        ),
-    ]
-
-
-def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
-    """Return the fraction of the smaller mask that the headers place inside the other mask."""
-    moving_on_fixed = (
-        low_resolution_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine)
-        > 0.5
-    )
-    volumes_mm3 = [
-        fixed_mask.sum() * np.prod(fixed.zooms),
-        moving_mask.sum() * np.prod(moving.zooms),
-    ]
-    return float(
-        (moving_on_fixed & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(volumes_mm3), 1.0)
-    )
+        `name`: start in the result. `number`: part of the names of files.
+        """
+        files = register(
+            self.fixed,
+            self.moving,
+            self.stages,
+            seed=self.seed,
+            prefix=f"{self.prefix}{number}_",
+            start=start,
+            fixed_mask=self.metric_mask,
+        )
+        xfm = nearest_rigid(read_linear(files[0]))
+        nmi = mutual_information(self.fixed, self.moving, xfm, self.metric_mask)
+        return _Fit(xfm=xfm, nmi=nmi, start=name)
 
 
 def register_rigid(
@@ -191,40 +170,6 @@ def register_rigid(
 
 
 @frozen
-class _RigidRegistration:
-    """Images and settings of a registration that can start from several transforms.
-
-    `metric_mask` contains the fixed mask and its rim (3D, boolean). `seed` is the seed of the
-    random samples of ANTs, and `prefix` the path and first letters of the files that ANTs writes.
-    """
-
-    fixed: Volume
-    moving: Volume
-    metric_mask: Array
-    stages: list[Stage]
-    seed: int
-    prefix: str
-
-    def fit_from(self, start: Array, name: str, number: int) -> _Fit:
-        """Register the images from a start.
-
-        `name`: start in the result. `number`: part of the names of files.
-        """
-        files = register(
-            self.fixed,
-            self.moving,
-            self.stages,
-            seed=self.seed,
-            prefix=f"{self.prefix}{number}_",
-            start=start,
-            fixed_mask=self.metric_mask,
-        )
-        xfm = nearest_rigid(read_linear(files[0]))
-        nmi = mutual_information(self.fixed, self.moving, xfm, self.metric_mask)
-        return _Fit(xfm=xfm, nmi=nmi, start=name)
-
-
-@frozen
 class _LargeVoxels:
     """Both images on large voxels, on which a registration takes a small part of the time.
 
@@ -278,6 +223,69 @@ def _downsample_to_large_voxels(
     )
 
 
+def dilate_for_metric(mask: Array, image: Volume) -> Array:
+    """Dilate a head or brain mask by 1.5 times the largest voxel size.
+
+    Registration metrics need the surroundings of the head. The image is on the grid of the mask
+    (3D, boolean).
+    """
+    return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
+
+
+def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> list[Stage]:
+    """Return the stages of a linear registration.
+
+    `kind` is a transform of ANTs, ``Rigid`` or ``Affine``. `voxel_mm` is the smallest voxel size
+    of the images, and `last_sigma_mm` the smoothing of the last level (sigma). The second of two
+    stages uses all voxels.
+    """
+    return [
+        Stage(
+            transform=f"{kind}[0.1]",
+            iterations=(100, 50),
+            shrink=(2, 1),
+            mm=(1.2 * voxel_mm, 0.6 * voxel_mm),
+            threshold=_CONVERGENCE_SLOPE,
+        ),
+        Stage(
+            transform=f"{kind}[0.05]",
+            iterations=(30,),
+            shrink=(1,),
+            mm=(last_sigma_mm,),
+            sampling=1.0,
+            threshold=_CONVERGENCE_SLOPE,
+        ),
+    ]
+
+
+def nearest_rigid(matrix: Array) -> Array:
+    """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
+    left_vectors, _, right_vectors = np.linalg.svd(matrix[:3, :3])
+    rigid_matrix = np.array(matrix, dtype=float)
+    rigid_matrix[:3, :3] = left_vectors @ right_vectors
+    return round_values(rigid_matrix)
+
+
+def _center_of_mass(mask: Array, affine: Array) -> Array:
+    """Return the center of mass of a mask (3,; RAS+ mm)."""
+    return apply_affine(affine, np.argwhere(mask).mean(axis=0))
+
+
+def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
+    """Return the fraction of the smaller mask that the headers place inside the other mask."""
+    moving_on_fixed = (
+        low_resolution_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine)
+        > 0.5
+    )
+    volumes_mm3 = [
+        fixed_mask.sum() * np.prod(fixed.zooms),
+        moving_mask.sum() * np.prod(moving.zooms),
+    ]
+    return float(
+        (moving_on_fixed & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(volumes_mm3), 1.0)
+    )
+
+
 def _find_turned_start(
     large_voxels: _LargeVoxels,
     fixed_center: Array,
@@ -310,14 +318,6 @@ def _find_turned_start(
         if (nmi := large_voxels.score(xfm)) > turned_nmi:
             best_start, turned_nmi = xfm, nmi
     return best_start
-
-
-def nearest_rigid(matrix: Array) -> Array:
-    """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
-    left_vectors, _, right_vectors = np.linalg.svd(matrix[:3, :3])
-    rigid_matrix = np.array(matrix, dtype=float)
-    rigid_matrix[:3, :3] = left_vectors @ right_vectors
-    return round_values(rigid_matrix)
 
 
 def displacement_summary(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:

@@ -16,23 +16,6 @@ SAME_CONTRAST_CORRELATION = 0.97
 """Smallest correlation of aligned images of one contrast; below it, the alignment is rejected."""
 
 
-def mask_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> MaskArray:
-    """Return the voxels of a fixed image inside the field of view of a moving image (3D, boolean).
-
-    The transform `xfm` maps a fixed point to its moving point (4 x 4, RAS+ mm).
-    """
-    coverage = sample_volume(
-        np.ones(moving.data.shape, dtype=np.float32),
-        moving.affine,
-        fixed.data.shape,
-        fixed.affine,
-        xfm,
-        order=1,
-        zero_outside=True,
-    )
-    return coverage > 0.99
-
-
 def refine(
     fixed: Volume,
     moving: Volume,
@@ -114,3 +97,20 @@ def _gauss_newton(
             return None
         xfm = round_values(xfm @ step)
     return xfm
+
+
+def mask_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> MaskArray:
+    """Return the voxels of a fixed image inside the field of view of a moving image (3D, boolean).
+
+    The transform `xfm` maps a fixed point to its moving point (4 x 4, RAS+ mm).
+    """
+    coverage = sample_volume(
+        np.ones(moving.data.shape, dtype=np.float32),
+        moving.affine,
+        fixed.data.shape,
+        fixed.affine,
+        xfm,
+        order=1,
+        zero_outside=True,
+    )
+    return coverage > 0.99

@@ -62,7 +62,6 @@ _MEAN_FWHM_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean 
 
 _FWHM_PER_SIGMA = 2.355  # full width at half maximum of a Gaussian over its standard deviation
 
-
 _Shift = tuple[float, float, float]
 
 
@@ -114,16 +113,21 @@ class Alignment:
         }
 
 
-def comparison_volumes(n_volumes: int) -> list[int]:
-    """Return the numbers of `_N_PAIRS` pairs of consecutive volumes, counted from 0.
+def check_alignment(
+    acquired: SeriesReader, compared: SeriesReader, *, is_corrected: bool
+) -> Alignment:
+    """Align a series with its run, or raise ComparedError if they cannot be compared.
 
-    The first volumes are not included, as they may not be in the steady state.
-
-    >>> comparison_volumes(60)
-    [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
+    `is_corrected`: whether the series was specified as corrected for head motion.
     """
-    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _N_PAIRS + 1)[1::2].round().astype(int))
-    return sorted({int(t) for start in starts for t in (start, start + 1)})
+    alignment = align_volumes(
+        read_comparison_volumes(acquired),
+        read_comparison_volumes(compared),
+        np.asarray(acquired.affine, dtype=float),
+    )
+    if rejection := find_rejection(alignment, is_corrected=is_corrected):
+        raise ComparedError(f"{rejection[0]}. {rejection[1]}")
+    return alignment
 
 
 def align_volumes(
@@ -185,6 +189,32 @@ def align_volumes(
     )
 
 
+def _make_masks(mean: Array, affine: Array) -> tuple[MaskArray, MaskArray]:
+    """Return the head and brain masks of a run's mean image, or raise ComparedError."""
+    try:
+        return head_mask(mean, affine), brain_mask(mean, affine)
+    except (MaskError, ValueError) as error:
+        raise ComparedError(f"no head could be found in the acquired series ({error})") from None
+
+
+def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
+    """Raise ComparedError if a series is NaN inside the brain.
+
+    A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
+    """
+    is_stored_nan = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
+    if not is_stored_nan.any():
+        return
+    is_nan = _average_to_grid(is_stored_nan.astype(np.float32), brain.shape) > 0.5
+    components, _ = ndimage.label(is_nan)
+    enclosed_nan = brain & is_nan & ~np.isin(components, np.unique(components[is_nan & ~brain]))
+    if count := int((enclosed_nan | (is_nan & grow(brain, affine, -_MAX_NAN_DEPTH_MM))).sum()):
+        raise ComparedError(
+            f"{count} voxels inside the brain are NaN. NaN values are allowed only outside"
+            " the brain."
+        )
+
+
 @frozen
 class _ScaledSeries:
     """Volumes of a compared series on the acquired grid, with the signal of the run.
@@ -232,65 +262,22 @@ def _scale_to_run(compared: Mapping[int, Array], mean: Array, head: MaskArray) -
     )
 
 
-def _make_masks(mean: Array, affine: Array) -> tuple[MaskArray, MaskArray]:
-    """Return the head and brain masks of a run's mean image, or raise ComparedError."""
-    try:
-        return head_mask(mean, affine), brain_mask(mean, affine)
-    except (MaskError, ValueError) as error:
-        raise ComparedError(f"no head could be found in the acquired series ({error})") from None
+def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
+    """Return the threshold of the mean image above which voxels have signal.
 
-
-def _find_smoothing(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
-    """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
-    sigmas = [fwhm / _FWHM_PER_SIGMA / voxel_sizes(affine) for fwhm in _MEAN_FWHM_MM]
-    similarities = [
-        pearson_correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask])
-        for sigma in sigmas
-    ]
-    return sigmas[int(np.argmax(similarities))]
-
-
-def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
-    """Raise ComparedError if a series is NaN inside the brain.
-
-    A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
+    Programs such as tedana write zeros outside the brain. For registration, these voxels are
+    filled with the signal of the run, because their border would count as an edge of the head.
     """
-    is_stored_nan = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
-    if not is_stored_nan.any():
-        return
-    is_nan = _average_to_grid(is_stored_nan.astype(np.float32), brain.shape) > 0.5
-    components, _ = ndimage.label(is_nan)
-    enclosed_nan = brain & is_nan & ~np.isin(components, np.unique(components[is_nan & ~brain]))
-    if count := int((enclosed_nan | (is_nan & grow(brain, affine, -_MAX_NAN_DEPTH_MM))).sum()):
-        raise ComparedError(
-            f"{count} voxels inside the brain are NaN. NaN values are allowed only outside"
-            " the brain."
-        )
+    head_values = mean[mask & (mean > 0)]
+    return _MIN_SIGNAL_FRACTION * float(np.median(head_values)) if head_values.size else 0.0
 
 
-def check_nan_voxels(volumes: Iterable[Array]) -> None:
-    """Raise ComparedError if the NaN voxels of a series differ between volumes.
-
-    Parameters
-    ----------
-    volumes : Iterable[Array]
-        Volumes of the compared series in order (3D each).
-
-    Raises
-    ------
-    ComparedError
-        The NaN voxels differ; the message contains the number of the volume.
-    """
-    is_nan_in_first: MaskArray | None = None
-    for t, volume in enumerate(volumes):
-        is_nan = ~np.isfinite(volume)
-        if is_nan_in_first is None:
-            is_nan_in_first = is_nan
-        if not np.array_equal(is_nan, is_nan_in_first):
-            raise ComparedError(
-                f"volume {t} has NaN values in other voxels than volume 0. Use the same"
-                " mask for all volumes."
-            )
+def _average_to_grid(volume: Array, shape: Sequence[int]) -> Array:
+    """Average a volume over the voxels of a lower-resolution grid with the same field of view."""
+    for axis, size in enumerate(shape):
+        if volume.shape[axis] != size:
+            volume = apply_along(block_matrix(volume.shape[axis], size), volume, axis)
+    return volume
 
 
 def _fit_signal_scale(run_signal: Array, series_signal: Array) -> tuple[float, float]:
@@ -312,22 +299,10 @@ def _fit_signal_scale(run_signal: Array, series_signal: Array) -> tuple[float, f
     return (scale, 0.0) if scale_error <= offset_error else (1.0, offset)
 
 
-def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
-    """Return the threshold of the mean image above which voxels have signal.
-
-    Programs such as tedana write zeros outside the brain. For registration, these voxels are
-    filled with the signal of the run, because their border would count as an edge of the head.
-    """
-    head_values = mean[mask & (mean > 0)]
-    return _MIN_SIGNAL_FRACTION * float(np.median(head_values)) if head_values.size else 0.0
-
-
-def _average_to_grid(volume: Array, shape: Sequence[int]) -> Array:
-    """Average a volume over the voxels of a lower-resolution grid with the same field of view."""
-    for axis, size in enumerate(shape):
-        if volume.shape[axis] != size:
-            volume = apply_along(block_matrix(volume.shape[axis], size), volume, axis)
-    return volume
+def _smoothed_change(volumes: Mapping[int, Array], t: int) -> Array:
+    """Return the change from volume t to the next, smoothed within slices (3D)."""
+    change = np.asarray(volumes[t + 1], np.float32) - volumes[t]
+    return ndimage.gaussian_filter(change, (_CHANGE_SIGMA_VOXELS, _CHANGE_SIGMA_VOXELS, 0))
 
 
 @frozen
@@ -357,20 +332,6 @@ class _Region:
         return motion.matrices[0]
 
 
-def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Region:
-    """Select the part of the head to register.
-
-    The part is the head without voxels at or beyond the border of the series' signal. It is not
-    dilated, because the filled voxels around it would bias the registration to the identity. If
-    the series has signal in almost all or almost none of the head, this is the whole head.
-    """
-    covered_head = mask & ndimage.binary_erosion(has_signal, border_value=1)
-    is_unmasked = (mask & ~has_signal).sum() <= _MIN_MASKED_FRACTION * mask.sum()
-    if is_unmasked or covered_head.sum() < _MIN_COVERED_FRACTION * mask.sum():
-        return _Region(mask=mask, margin=2, has_signal=has_signal, affine=affine)
-    return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
-
-
 def _find_shift(mean: Array, series_mean: Array, region: _Region, pose: Array) -> _Shift:
     """Return the shift of the mean image of a series, which `pose` aligns with its run.
 
@@ -392,6 +353,16 @@ def _measure_shift(pose: Array, region: _Region) -> _Shift:
     displacement = np.median(apply_affine(pose, points) - points, axis=0)
     x_shift, y_shift, z_shift = map(float, np.linalg.inv(region.affine[:3, :3]) @ displacement)
     return x_shift, y_shift, z_shift
+
+
+def _find_smoothing(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
+    """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
+    sigmas = [fwhm / _FWHM_PER_SIGMA / voxel_sizes(affine) for fwhm in _MEAN_FWHM_MM]
+    similarities = [
+        pearson_correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask])
+        for sigma in sigmas
+    ]
+    return sigmas[int(np.argmax(similarities))]
 
 
 def _compare_motion(
@@ -480,34 +451,6 @@ def find_rejection(alignment: Alignment, *, is_corrected: bool) -> tuple[str, st
     return None
 
 
-def _smoothed_change(volumes: Mapping[int, Array], t: int) -> Array:
-    """Return the change from volume t to the next, smoothed within slices (3D)."""
-    change = np.asarray(volumes[t + 1], np.float32) - volumes[t]
-    return ndimage.gaussian_filter(change, (_CHANGE_SIGMA_VOXELS, _CHANGE_SIGMA_VOXELS, 0))
-
-
-def read_comparison_volumes(reader: SeriesReader) -> dict[int, Array]:
-    """Read the volumes of a series that `align_volumes` compares, in order."""
-    return {t: reader.volume(t) for t in comparison_volumes(reader.shape[3])}
-
-
-def check_alignment(
-    acquired: SeriesReader, compared: SeriesReader, *, is_corrected: bool
-) -> Alignment:
-    """Align a series with its run, or raise ComparedError if they cannot be compared.
-
-    `is_corrected`: whether the series was specified as corrected for head motion.
-    """
-    alignment = align_volumes(
-        read_comparison_volumes(acquired),
-        read_comparison_volumes(compared),
-        np.asarray(acquired.affine, dtype=float),
-    )
-    if rejection := find_rejection(alignment, is_corrected=is_corrected):
-        raise ComparedError(f"{rejection[0]}. {rejection[1]}")
-    return alignment
-
-
 def register_corrected(
     alignment: Alignment, compared: SeriesReader, boldref: Volume, mask: MaskArray
 ) -> Float:
@@ -550,3 +493,59 @@ def register_corrected(
             f" {distance_mm:.1f} mm away from the boldref of the run"
         )
     return pose
+
+
+def read_comparison_volumes(reader: SeriesReader) -> dict[int, Array]:
+    """Read the volumes of a series that `align_volumes` compares, in order."""
+    return {t: reader.volume(t) for t in comparison_volumes(reader.shape[3])}
+
+
+def comparison_volumes(n_volumes: int) -> list[int]:
+    """Return the numbers of `_N_PAIRS` pairs of consecutive volumes, counted from 0.
+
+    The first volumes are not included, as they may not be in the steady state.
+
+    >>> comparison_volumes(60)
+    [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
+    """
+    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _N_PAIRS + 1)[1::2].round().astype(int))
+    return sorted({int(t) for start in starts for t in (start, start + 1)})
+
+
+def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Region:
+    """Select the part of the head to register.
+
+    The part is the head without voxels at or beyond the border of the series' signal. It is not
+    dilated, because the filled voxels around it would bias the registration to the identity. If
+    the series has signal in almost all or almost none of the head, this is the whole head.
+    """
+    covered_head = mask & ndimage.binary_erosion(has_signal, border_value=1)
+    is_unmasked = (mask & ~has_signal).sum() <= _MIN_MASKED_FRACTION * mask.sum()
+    if is_unmasked or covered_head.sum() < _MIN_COVERED_FRACTION * mask.sum():
+        return _Region(mask=mask, margin=2, has_signal=has_signal, affine=affine)
+    return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
+
+
+def check_nan_voxels(volumes: Iterable[Array]) -> None:
+    """Raise ComparedError if the NaN voxels of a series differ between volumes.
+
+    Parameters
+    ----------
+    volumes : Iterable[Array]
+        Volumes of the compared series in order (3D each).
+
+    Raises
+    ------
+    ComparedError
+        The NaN voxels differ; the message contains the number of the volume.
+    """
+    is_nan_in_first: MaskArray | None = None
+    for t, volume in enumerate(volumes):
+        is_nan = ~np.isfinite(volume)
+        if is_nan_in_first is None:
+            is_nan_in_first = is_nan
+        if not np.array_equal(is_nan, is_nan_in_first):
+            raise ComparedError(
+                f"volume {t} has NaN values in other voxels than volume 0. Use the same"
+                " mask for all volumes."
+            )

@@ -99,6 +99,17 @@ def segment_tissues(
     }
 
 
+def _scale_to_thousand(image: Array, mask: Array) -> Array:
+    """Scale an image so that its 99th percentile in the mask is 1000.
+
+    For small intensities, Atropos considers the covariances to be singular.
+    """
+    percentile_99 = float(np.percentile(np.abs(image[mask]), 99))
+    return np.asarray(
+        image * (1000 / percentile_99) if percentile_99 > 0 else image, dtype=np.float32
+    )
+
+
 def _run_atropos(images: "Sequence[ANTsImage]", mask_image: "ANTsImage") -> Array:
     """Return the probability of each class of Atropos (3, X, Y, Z; float32), in any order."""
     labels = images[0].clone("unsigned int")
@@ -114,17 +125,6 @@ def _run_atropos(images: "Sequence[ANTsImage]", mask_image: "ANTsImage") -> Arra
         if len(paths) != 3:
             raise RuntimeError(f"Atropos found {len(paths)} tissue classes; expected 3")
         return np.stack([np.asarray(load_image(path)[0], dtype=np.float32) for path in paths])
-
-
-def _scale_to_thousand(image: Array, mask: Array) -> Array:
-    """Scale an image so that its 99th percentile in the mask is 1000.
-
-    For small intensities, Atropos considers the covariances to be singular.
-    """
-    percentile_99 = float(np.percentile(np.abs(image[mask]), 99))
-    return np.asarray(
-        image * (1000 / percentile_99) if percentile_99 > 0 else image, dtype=np.float32
-    )
 
 
 def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:

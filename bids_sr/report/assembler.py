@@ -42,7 +42,6 @@ _INTERACTIVE_IMAGE = (
     ' data-name="{name}"></object>'
 )
 
-
 _FigureFiles = Sequence[tuple[FigureSpec, Sequence[StoredFigure]]]
 """Declarations of a section, each with its existing files."""
 
@@ -121,244 +120,6 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
     )
 
 
-def _find_run(figure: StoredFigure) -> _RunKey:
-    """Return the run of a figure; figures without a task do not belong to a run."""
-    return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
-
-
-def data_uri(data: bytes) -> str:
-    """Return the data URI of an SVG: percent-encoded text or base64, whichever is shorter."""
-    encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
-    text = data.decode("utf-8")
-    # This loop is ten times as fast as `str.translate`.
-    for character, escape in _URI_ESCAPES.items():
-        text = text.replace(character, escape)
-    return min(encoded, f"data:image/svg+xml,{text}", key=len)
-
-
-def _embed(figure: StoredFigure, *, static: bool, alt: str) -> Markup:
-    """Return the embedded markup of a figure, or the content of an HTML fragment.
-
-    A figure that responds to the pointer is embedded as an ``object``.
-    """
-    if figure.html:
-        return Markup(figure.path.read_text(encoding="utf-8").strip())
-    return Markup(_STATIC_IMAGE if static else _INTERACTIVE_IMAGE).format(
-        uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem
-    )
-
-
-def _assemble(
-    declarations: Sequence[FigureSpec],
-    figures: Sequence[StoredFigure],
-    custom: Mapping[str, str],
-    root: Path,
-) -> list[_Section]:
-    """Return the sections of the page.
-
-    If a figure in `SectionSpec.only` exists, sections without content are omitted, because a run
-    on structural scans is not expected to have BOLD results. Sections that only contain items on
-    request are omitted if nothing was requested.
-    """
-    files_by_figure: dict[tuple[str, bool], list[StoredFigure]] = {}
-    for figure in figures:
-        files_by_figure.setdefault((figure.figure, figure.html), []).append(figure)
-    sorted_declarations = sorted(declarations, key=lambda item: item.place)
-    files_by_section = {
-        section: [
-            (declaration, files_by_figure.get((declaration.desc, declaration.html), []))
-            for declaration in sorted_declarations
-            if declaration.section == section.name
-        ]
-        for section in SECTIONS
-    }
-    figure_names = {figure.figure for figure in figures}
-    required_sections = {
-        section for section in SECTIONS if not figure_names.isdisjoint(section.only)
-    }
-    sections = []
-    for spec in SECTIONS:
-        figure_files, custom_text = files_by_section[spec], custom.get(spec.name, "")
-        is_required = spec in required_sections or bool(custom_text)
-        is_optional = not spec.only and (
-            _has_files(figure_files) or not (required_sections and figure_files)
-        )
-        if (is_required or is_optional) and _is_expected(figure_files):
-            sections.append(_make_section(spec, figure_files, custom_text, root))
-    return sections
-
-
-def _has_files(figure_files: _FigureFiles) -> bool:
-    """Return whether a section has at least one figure."""
-    return any(files for _, files in figure_files)
-
-
-def _is_expected(figure_files: _FigureFiles) -> bool:
-    """Return whether a section has no declared figures, or figures that exist or are expected."""
-    return not figure_files or any(
-        files or declaration.missing for declaration, files in figure_files
-    )
-
-
-def _make_sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts runs without an entity first, and numbers by value."""
-    return tuple(
-        (
-            label is not None,
-            int(label) if label is not None and label.isdigit() else 0,
-            label or "",
-        )
-        for label in key
-    )
-
-
-def _item_text(name: str, remark: str, label: str) -> str:
-    """Return the name of an item with its run, if any, and a remark in parentheses.
-
-    >>> _item_text("negative controls", "--null-checks", "task tap")
-    'negative controls of task tap (--null-checks)'
-    """
-    label_text = f" of {label}" if label else ""
-    remark_text = f" ({remark})" if remark else ""
-    return f"{name}{label_text}{remark_text}"
-
-
-def _make_section(
-    spec: SectionSpec, figure_files: _FigureFiles, custom: str, root: Path
-) -> _Section:
-    """Return a section with the figures of each run, and the names of missing items.
-
-    `custom` is text and markup that precedes the figures; it may be "".
-    """
-    find_run = _find_run if spec.by_run else (lambda _: _NO_RUN)
-    runs: set[_RunKey] = {find_run(file) for _, files in figure_files for file in files}
-    run_items = {
-        item for item, files in figure_files if any(find_run(file) != _NO_RUN for file in files)
-    }
-    missing_items, items_on_request = _name_missing(figure_files)
-    blocks = (
-        [_PanelGroup(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
-        if custom
-        else []
-    )
-    for run in sorted(runs, key=_make_sort_key):
-        entities = {name: value for name, value in zip(RUN_ENTITIES, run, strict=True) if value}
-        label = run_text(entities)
-        run_files = [
-            (item, [file for file in files if find_run(file) == run])
-            for item, files in figure_files
-        ]
-        anchor = "-".join([spec.name, *_list_entity_pairs(entities)])
-        run_blocks = list(_make_blocks(anchor, run_files, root))
-        if run_blocks and label:
-            run_blocks[0] = replace(run_blocks[0], run=label)
-            # An item that exists for another run is also expected for this run.
-            expected = [(item, files) for item, files in run_files if item in run_items or files]
-            missing_in_run, on_request_in_run = _name_missing(expected, label)
-            missing_items += missing_in_run
-            items_on_request += on_request_in_run
-        blocks += run_blocks
-    return _Section(
-        name=spec.name,
-        title=_join_titles(figure_files) or spec.title,
-        blocks=blocks,
-        folded=spec.folded,
-        missing=missing_items,
-        on_request=items_on_request,
-    )
-
-
-def _join_titles(figure_files: _FigureFiles) -> str:
-    """Return the titles that existing figures give their section, joined; "" if there are none."""
-    titles = dict.fromkeys(item.title for item, files in figure_files if files and item.title)
-    title = " and ".join(titles)
-    return title[:1] + title[1:].lower() if len(titles) > 1 else title
-
-
-def _alternative_text(declaration: FigureSpec, figure: StoredFigure) -> str:
-    """Return alternative text for a figure, for readers who cannot see it.
-
-    The text is the declared description, or else the text above the figure and the run.
-    """
-    run = run_text(figure.entities)
-    return figure.alt or ", ".join(
-        filter(None, [figure.heading or declaration.subtitle or declaration.desc, run])
-    )
-
-
-def _list_entity_pairs(entities: Mapping[str, str]) -> list[str]:
-    """Return the key-label pairs of a run as in its file names."""
-    return [
-        f"{short}-{entities[name]}"
-        for name, (short, _) in RUN_ENTITIES.items()
-        if name in entities
-    ]
-
-
-def _make_blocks(anchor: str, figure_files: _FigureFiles, root: Path) -> Iterator[_PanelGroup]:
-    """Yield the reportlets of one run (or without a run) that have content."""
-    for index, (declaration, figures) in enumerate(figure_files):
-        panels = [_make_panel(declaration, figure) for figure in figures]
-        if not any(panel.content for panel in panels):
-            continue
-        has_shared_caption = len({panel.caption for panel in panels}) < len(panels)
-        shared_caption = panels[0].caption if has_shared_caption else ""
-        yield _PanelGroup(
-            name=f"{anchor}-{index}",
-            panels=(
-                [replace(panel, caption="") for panel in panels] if shared_caption else panels
-            ),
-            subtitle=declaration.subtitle,
-            caption=shared_caption,
-            tab=declaration.tab,
-            tables=_list_tables(figures[0], declaration.tables, root),
-        )
-
-
-def _make_panel(declaration: FigureSpec, figure: StoredFigure) -> _Reportlet:
-    """Return the embedded markup of a figure with its texts; figures with a heading have choices.
-
-    A selector finds these figures by contrast and smoothing.
-    """
-    alternative_text = _alternative_text(declaration, figure)
-    choices = {"contrast": figure.contrast, "smoothing": figure.smoothing}
-    return _Reportlet(
-        content=_embed(figure, static=declaration.static, alt=alternative_text),
-        heading=figure.heading,
-        caption=figure.caption,
-        choices=choices if figure.heading else {},
-    )
-
-
-def _list_tables(figure: StoredFigure, names: Sequence[str], root: Path) -> list[str]:
-    """Return the tables or model cards of a figure's run, relative to the page.
-
-    Tables are ``desc-NAME_metrics.tsv``.
-    """
-    participant = f"sub-{figure.entities['subject']}"
-    stem = "_".join([participant, *_list_entity_pairs(figure.entities)])
-    cards = {MODEL: f"sourcedata/models/{participant}/{stem}_desc-*_model.json"}
-    paths = (
-        sorted(root.glob(cards.get(name, f"{participant}/**/{stem}_desc-{name}_metrics.tsv")))
-        for name in names
-    )
-    return [path.relative_to(root).as_posix() for files in paths for path in files]
-
-
-def _name_missing(figure_files: _FigureFiles, label: str = "") -> tuple[list[str], list[str]]:
-    """Return names of missing items (of a run): expected items, and items on request.
-
-    Items that another existing item replaces are omitted.
-    """
-    available = {item.desc for item, files in figure_files if files}
-    absent = [item for item, files in figure_files if not files and item.unless not in available]
-    expected = [item for item in absent if item.missing and not item.request]
-    return (
-        [_item_text(item.missing, item.remark, label) for item in expected],
-        [_item_text(item.request, item.remark, label) for item in absent if item.request],
-    )
-
-
 def write_subject_page(
     root: Path,
     subject: str,
@@ -415,6 +176,244 @@ def write_subject_page(
 def _select_figures(figures: Sequence[StoredFigure], *sessions: str | None) -> list[StoredFigure]:
     """Return the figures of some sessions; None selects figures without a run or session."""
     return [figure for figure in figures if _find_run(figure)[0] in sessions]
+
+
+def _assemble(
+    declarations: Sequence[FigureSpec],
+    figures: Sequence[StoredFigure],
+    custom: Mapping[str, str],
+    root: Path,
+) -> list[_Section]:
+    """Return the sections of the page.
+
+    If a figure in `SectionSpec.only` exists, sections without content are omitted, because a run
+    on structural scans is not expected to have BOLD results. Sections that only contain items on
+    request are omitted if nothing was requested.
+    """
+    files_by_figure: dict[tuple[str, bool], list[StoredFigure]] = {}
+    for figure in figures:
+        files_by_figure.setdefault((figure.figure, figure.html), []).append(figure)
+    sorted_declarations = sorted(declarations, key=lambda item: item.place)
+    files_by_section = {
+        section: [
+            (declaration, files_by_figure.get((declaration.desc, declaration.html), []))
+            for declaration in sorted_declarations
+            if declaration.section == section.name
+        ]
+        for section in SECTIONS
+    }
+    figure_names = {figure.figure for figure in figures}
+    required_sections = {
+        section for section in SECTIONS if not figure_names.isdisjoint(section.only)
+    }
+    sections = []
+    for spec in SECTIONS:
+        figure_files, custom_text = files_by_section[spec], custom.get(spec.name, "")
+        is_required = spec in required_sections or bool(custom_text)
+        is_optional = not spec.only and (
+            _has_files(figure_files) or not (required_sections and figure_files)
+        )
+        if (is_required or is_optional) and _is_expected(figure_files):
+            sections.append(_make_section(spec, figure_files, custom_text, root))
+    return sections
+
+
+def _has_files(figure_files: _FigureFiles) -> bool:
+    """Return whether a section has at least one figure."""
+    return any(files for _, files in figure_files)
+
+
+def _is_expected(figure_files: _FigureFiles) -> bool:
+    """Return whether a section has no declared figures, or figures that exist or are expected."""
+    return not figure_files or any(
+        files or declaration.missing for declaration, files in figure_files
+    )
+
+
+def _make_section(
+    spec: SectionSpec, figure_files: _FigureFiles, custom: str, root: Path
+) -> _Section:
+    """Return a section with the figures of each run, and the names of missing items.
+
+    `custom` is text and markup that precedes the figures; it may be "".
+    """
+    find_run = _find_run if spec.by_run else (lambda _: _NO_RUN)
+    runs: set[_RunKey] = {find_run(file) for _, files in figure_files for file in files}
+    run_items = {
+        item for item, files in figure_files if any(find_run(file) != _NO_RUN for file in files)
+    }
+    missing_items, items_on_request = _name_missing(figure_files)
+    blocks = (
+        [_PanelGroup(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
+        if custom
+        else []
+    )
+    for run in sorted(runs, key=_make_sort_key):
+        entities = {name: value for name, value in zip(RUN_ENTITIES, run, strict=True) if value}
+        label = run_text(entities)
+        run_files = [
+            (item, [file for file in files if find_run(file) == run])
+            for item, files in figure_files
+        ]
+        anchor = "-".join([spec.name, *_list_entity_pairs(entities)])
+        run_blocks = list(_make_blocks(anchor, run_files, root))
+        if run_blocks and label:
+            run_blocks[0] = replace(run_blocks[0], run=label)
+            # An item that exists for another run is also expected for this run.
+            expected = [(item, files) for item, files in run_files if item in run_items or files]
+            missing_in_run, on_request_in_run = _name_missing(expected, label)
+            missing_items += missing_in_run
+            items_on_request += on_request_in_run
+        blocks += run_blocks
+    return _Section(
+        name=spec.name,
+        title=_join_titles(figure_files) or spec.title,
+        blocks=blocks,
+        folded=spec.folded,
+        missing=missing_items,
+        on_request=items_on_request,
+    )
+
+
+def _find_run(figure: StoredFigure) -> _RunKey:
+    """Return the run of a figure; figures without a task do not belong to a run."""
+    return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
+
+
+def _name_missing(figure_files: _FigureFiles, label: str = "") -> tuple[list[str], list[str]]:
+    """Return names of missing items (of a run): expected items, and items on request.
+
+    Items that another existing item replaces are omitted.
+    """
+    available = {item.desc for item, files in figure_files if files}
+    absent = [item for item, files in figure_files if not files and item.unless not in available]
+    expected = [item for item in absent if item.missing and not item.request]
+    return (
+        [_item_text(item.missing, item.remark, label) for item in expected],
+        [_item_text(item.request, item.remark, label) for item in absent if item.request],
+    )
+
+
+def _item_text(name: str, remark: str, label: str) -> str:
+    """Return the name of an item with its run, if any, and a remark in parentheses.
+
+    >>> _item_text("negative controls", "--null-checks", "task tap")
+    'negative controls of task tap (--null-checks)'
+    """
+    label_text = f" of {label}" if label else ""
+    remark_text = f" ({remark})" if remark else ""
+    return f"{name}{label_text}{remark_text}"
+
+
+def _make_sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
+    """Return a key that sorts runs without an entity first, and numbers by value."""
+    return tuple(
+        (
+            label is not None,
+            int(label) if label is not None and label.isdigit() else 0,
+            label or "",
+        )
+        for label in key
+    )
+
+
+def _make_blocks(anchor: str, figure_files: _FigureFiles, root: Path) -> Iterator[_PanelGroup]:
+    """Yield the reportlets of one run (or without a run) that have content."""
+    for index, (declaration, figures) in enumerate(figure_files):
+        panels = [_make_panel(declaration, figure) for figure in figures]
+        if not any(panel.content for panel in panels):
+            continue
+        has_shared_caption = len({panel.caption for panel in panels}) < len(panels)
+        shared_caption = panels[0].caption if has_shared_caption else ""
+        yield _PanelGroup(
+            name=f"{anchor}-{index}",
+            panels=(
+                [replace(panel, caption="") for panel in panels] if shared_caption else panels
+            ),
+            subtitle=declaration.subtitle,
+            caption=shared_caption,
+            tab=declaration.tab,
+            tables=_list_tables(figures[0], declaration.tables, root),
+        )
+
+
+def _make_panel(declaration: FigureSpec, figure: StoredFigure) -> _Reportlet:
+    """Return the embedded markup of a figure with its texts; figures with a heading have choices.
+
+    A selector finds these figures by contrast and smoothing.
+    """
+    alternative_text = _alternative_text(declaration, figure)
+    choices = {"contrast": figure.contrast, "smoothing": figure.smoothing}
+    return _Reportlet(
+        content=_embed(figure, static=declaration.static, alt=alternative_text),
+        heading=figure.heading,
+        caption=figure.caption,
+        choices=choices if figure.heading else {},
+    )
+
+
+def _alternative_text(declaration: FigureSpec, figure: StoredFigure) -> str:
+    """Return alternative text for a figure, for readers who cannot see it.
+
+    The text is the declared description, or else the text above the figure and the run.
+    """
+    run = run_text(figure.entities)
+    return figure.alt or ", ".join(
+        filter(None, [figure.heading or declaration.subtitle or declaration.desc, run])
+    )
+
+
+def _embed(figure: StoredFigure, *, static: bool, alt: str) -> Markup:
+    """Return the embedded markup of a figure, or the content of an HTML fragment.
+
+    A figure that responds to the pointer is embedded as an ``object``.
+    """
+    if figure.html:
+        return Markup(figure.path.read_text(encoding="utf-8").strip())
+    return Markup(_STATIC_IMAGE if static else _INTERACTIVE_IMAGE).format(
+        uri=data_uri(figure.path.read_bytes()), label=alt, name=figure.path.stem
+    )
+
+
+def data_uri(data: bytes) -> str:
+    """Return the data URI of an SVG: percent-encoded text or base64, whichever is shorter."""
+    encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
+    text = data.decode("utf-8")
+    # This loop is ten times as fast as `str.translate`.
+    for character, escape in _URI_ESCAPES.items():
+        text = text.replace(character, escape)
+    return min(encoded, f"data:image/svg+xml,{text}", key=len)
+
+
+def _list_tables(figure: StoredFigure, names: Sequence[str], root: Path) -> list[str]:
+    """Return the tables or model cards of a figure's run, relative to the page.
+
+    Tables are ``desc-NAME_metrics.tsv``.
+    """
+    participant = f"sub-{figure.entities['subject']}"
+    stem = "_".join([participant, *_list_entity_pairs(figure.entities)])
+    cards = {MODEL: f"sourcedata/models/{participant}/{stem}_desc-*_model.json"}
+    paths = (
+        sorted(root.glob(cards.get(name, f"{participant}/**/{stem}_desc-{name}_metrics.tsv")))
+        for name in names
+    )
+    return [path.relative_to(root).as_posix() for files in paths for path in files]
+
+
+def _list_entity_pairs(entities: Mapping[str, str]) -> list[str]:
+    """Return the key-label pairs of a run as in its file names."""
+    return [
+        f"{short}-{entities[name]}"
+        for name, (short, _) in RUN_ENTITIES.items()
+        if name in entities
+    ]
+
+
+def _join_titles(figure_files: _FigureFiles) -> str:
+    """Return the titles that existing figures give their section, joined; "" if there are none."""
+    titles = dict.fromkeys(item.title for item, files in figure_files if files and item.title)
+    title = " and ".join(titles)
+    return title[:1] + title[1:].lower() if len(titles) > 1 else title
 
 
 def write_page(

@@ -72,11 +72,6 @@ def _convert_cells(clusters: pd.DataFrame) -> pd.DataFrame:
     return cells.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
 
 
-def _is_highest_peak(row: Any) -> bool:
-    """Return True for the highest peak of a cluster; additional peaks have a letter."""
-    return str(row.cluster).isdigit()
-
-
 def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
     """Render the table of one contrast; `rows` are its peaks, at least one."""
     caption = (
@@ -144,11 +139,16 @@ def _render_peak(row: Any) -> list[str]:
     ]
 
 
-def _get_symbol(statistic: str) -> str:
-    """Return the symbol of a statistic: t, z or CC."""
-    return "CC" if statistic == "cc" else statistic[:1]
-
-
 def _probability_text(value: float) -> str:
     """Return a probability or fraction as text, with small values as ``< .001``."""
     return "< .001" if value < 1e-3 else short_number(value)
+
+
+def _is_highest_peak(row: Any) -> bool:
+    """Return True for the highest peak of a cluster; additional peaks have a letter."""
+    return str(row.cluster).isdigit()
+
+
+def _get_symbol(statistic: str) -> str:
+    """Return the symbol of a statistic: t, z or CC."""
+    return "CC" if statistic == "cc" else statistic[:1]

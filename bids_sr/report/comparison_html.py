@@ -13,19 +13,33 @@ from bids_sr.statistics.comparison_table import describe_columns
 from bids_sr.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
 
 
+def comparisons_html(
+    columns: str,
+    rows: Sequence[Any],
+    caption: str,
+    questions: Mapping[str, Sequence[str]] | None = None,
+) -> Markup:
+    """Return a table of comparisons (with columns as attributes); "" if there are no rows.
+
+    `columns` is the entry of ``columns.json`` for the table; the page shows no other columns. If
+    the comparisons concern different quantities, `questions` are the cells that precede the cells
+    of all rows, by the head of their column.
+    """
+    available = describe_columns(columns)
+    cells = {head: cell for (head, name), cell in _CELLS.items() if name in available}
+    leading = questions or {}
+    cell_rows = [
+        [*(texts[index] for texts in leading.values()), *(cell(row) for cell in cells.values())]
+        for index, row in enumerate(rows)
+    ]
+    return table(caption, [*leading, *cells], cell_rows, names=len(leading) + 1)
+
+
 def quartiles_text(first: float, median: float, third: float) -> str:
     """Format a median with its quartiles, *not defined* if the median is NaN or infinite."""
     if not math.isfinite(median):
         return "not defined"
     return f"{number(median, '.3g')} ({number(first, '.3g')}–{number(third, '.3g')})"
-
-
-def p_html(p: float, smallest: float, method: str) -> str:
-    """Return a p value, with the smallest possible p value if it is not below `ALPHA`."""
-    if method == "identical":
-        return method
-    note = f"smallest possible: {p_value(smallest, '.3g')}" if smallest >= ALPHA else ""
-    return render("value", p_value(p), note)
 
 
 def _interval_html(row: Any) -> str:
@@ -36,6 +50,14 @@ def _interval_html(row: Any) -> str:
     if row.level < LOWEST_NOMINAL_LEVEL:
         return Markup("{} <small>{:.0f} %</small>").format(text, 100 * row.level)
     return text
+
+
+def p_html(p: float, smallest: float, method: str) -> str:
+    """Return a p value, with the smallest possible p value if it is not below `ALPHA`."""
+    if method == "identical":
+        return method
+    note = f"smallest possible: {p_value(smallest, '.3g')}" if smallest >= ALPHA else ""
+    return render("value", p_value(p), note)
 
 
 _CELLS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
@@ -65,25 +87,3 @@ _CELLS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("note", "note"): lambda row: row.note,
 }
 """Cell of a row, by the head of its column and the column of the table that it requires."""
-
-
-def comparisons_html(
-    columns: str,
-    rows: Sequence[Any],
-    caption: str,
-    questions: Mapping[str, Sequence[str]] | None = None,
-) -> Markup:
-    """Return a table of comparisons (with columns as attributes); "" if there are no rows.
-
-    `columns` is the entry of ``columns.json`` for the table; the page shows no other columns. If
-    the comparisons concern different quantities, `questions` are the cells that precede the cells
-    of all rows, by the head of their column.
-    """
-    available = describe_columns(columns)
-    cells = {head: cell for (head, name), cell in _CELLS.items() if name in available}
-    leading = questions or {}
-    cell_rows = [
-        [*(texts[index] for texts in leading.values()), *(cell(row) for cell in cells.values())]
-        for index, row in enumerate(rows)
-    ]
-    return table(caption, [*leading, *cells], cell_rows, names=len(leading) + 1)

@@ -38,14 +38,6 @@ _NO_RELIABLE: Mapping[SupportState, str] = {
 """Cell of a contrast without a region of reliable voxels, by the result in active voxels."""
 
 
-class _Cell(NamedTuple):
-    """Cell of the table: text, tooltip (may be empty), and whether the detail is recovered."""
-
-    text: str
-    title: str = ""
-    is_recovered: bool = False
-
-
 @frozen
 class ErrorCounts:
     """Voxels of one contrast by the reconstruction error, at the smallest smoothing.
@@ -62,29 +54,12 @@ class ErrorCounts:
     expected_wrong: float
 
 
-def count_error_voxels(
-    rows: Sequence[MetricRow], series: str, contrast: str
-) -> ErrorCounts | None:
-    """Return numbers of significant and reliable voxels; None if there is no SD map."""
-    error_rows = [
-        row
-        for row in rows
-        if (row.series, row.contrast, row.reference) == (series, contrast, MISSING)
-    ]
-    widths = [row.fwhm_mm for row in error_rows if row.statistic == "expected_wrong"]
-    if not widths:
-        return None
-    values = {
-        (row.statistic, row.threshold): row.value
-        for row in error_rows
-        if row.fwhm_mm == min(widths)
-    }
-    return ErrorCounts(
-        fwhm_mm=min(widths),
-        n_significant=values["voxels", "fdr"],
-        n_reliable=values.get(("voxels", "reliable")),
-        expected_wrong=values["expected_wrong", "fdr"],
-    )
+class _Cell(NamedTuple):
+    """Cell of the table: text, tooltip (may be empty), and whether the detail is recovered."""
+
+    text: str
+    title: str = ""
+    is_recovered: bool = False
 
 
 def render_contrasts(
@@ -155,12 +130,28 @@ def render_contrasts(
     )
 
 
-def _is_measured(results: Mapping[str, ContrastResult]) -> bool:
-    """Return whether the detail of any contrast was compared with a reference."""
-    return any(
-        region.measured is not None
-        for result in results.values()
-        for region in (result.active, result.brain)
+def count_error_voxels(
+    rows: Sequence[MetricRow], series: str, contrast: str
+) -> ErrorCounts | None:
+    """Return numbers of significant and reliable voxels; None if there is no SD map."""
+    error_rows = [
+        row
+        for row in rows
+        if (row.series, row.contrast, row.reference) == (series, contrast, MISSING)
+    ]
+    widths = [row.fwhm_mm for row in error_rows if row.statistic == "expected_wrong"]
+    if not widths:
+        return None
+    values = {
+        (row.statistic, row.threshold): row.value
+        for row in error_rows
+        if row.fwhm_mm == min(widths)
+    }
+    return ErrorCounts(
+        fwhm_mm=min(widths),
+        n_significant=values["voxels", "fdr"],
+        n_reliable=values.get(("voxels", "reliable")),
+        expected_wrong=values["expected_wrong", "fdr"],
     )
 
 
@@ -227,29 +218,13 @@ def _explain_map_contrasts(results: Mapping[str, ContrastResult]) -> list[str]:
     return [Statement.ALL_CONDITIONS.format(contrasts=enumerate_unique(names))] if names else []
 
 
-def _explain_missing_reliable(
-    results: Mapping[str, ContrastResult],
-    counts: Mapping[str, ErrorCounts | None],
-    rows: Sequence[MetricRow],
-) -> list[str]:
-    """Return sentences on recovered contrasts without reliable voxels, [] if there are none."""
-    coverages = {row.contrast: row.value for row in rows if row.statistic == COVERAGE}
-    sentences = []
-    for contrast, result in results.items():
-        contrast_counts = counts[contrast]
-        if (
-            result.state != "recovered"
-            or contrast_counts is None
-            or contrast_counts.n_reliable is not None
-        ):
-            continue
-        state = result.active.test.state
-        reason = (
-            Statement.NOT_COVERED if state == "recovered" else Statement.NOT_RECOVERED_IN_TEST
-        ).format(share=number(coverages.get(result.map_contrast, math.nan), ".0%"), state=state)
-        name = quote_contrast(contrast)
-        sentences.append(Statement.NO_RELIABLE.format(contrast=name, reason=reason))
-    return sentences
+def _is_measured(results: Mapping[str, ContrastResult]) -> bool:
+    """Return whether the detail of any contrast was compared with a reference."""
+    return any(
+        region.measured is not None
+        for result in results.values()
+        for region in (result.active, result.brain)
+    )
 
 
 def _describe_sharpness(rows: Sequence[MetricRow]) -> str:
@@ -283,3 +258,28 @@ def _describe_wrong_signs(
                 contrast=quote_contrast(contrast), smoothing=smoothing, share=share_text
             )
     return ""
+
+
+def _explain_missing_reliable(
+    results: Mapping[str, ContrastResult],
+    counts: Mapping[str, ErrorCounts | None],
+    rows: Sequence[MetricRow],
+) -> list[str]:
+    """Return sentences on recovered contrasts without reliable voxels, [] if there are none."""
+    coverages = {row.contrast: row.value for row in rows if row.statistic == COVERAGE}
+    sentences = []
+    for contrast, result in results.items():
+        contrast_counts = counts[contrast]
+        if (
+            result.state != "recovered"
+            or contrast_counts is None
+            or contrast_counts.n_reliable is not None
+        ):
+            continue
+        state = result.active.test.state
+        reason = (
+            Statement.NOT_COVERED if state == "recovered" else Statement.NOT_RECOVERED_IN_TEST
+        ).format(share=number(coverages.get(result.map_contrast, math.nan), ".0%"), state=state)
+        name = quote_contrast(contrast)
+        sentences.append(Statement.NO_RELIABLE.format(contrast=name, reason=reason))
+    return sentences

@@ -32,26 +32,6 @@ _SERIES_TEXT: Mapping[str, str] = {
 }
 
 
-def get_kind(series: str) -> KindOfSeries:
-    """Return the kind of a series in figures and tables; the acquired series is a baseline."""
-    kind = registry.get_kind(series)
-    return "baseline" if kind == "acquired" else kind
-
-
-def series_text(series: str) -> str:
-    """Return the name of a series in figures and tables of the report."""
-    parsed_name = registry.parse_series_name(series)
-    if parsed_name.variant == registry.SAME:
-        return f"acquired, smoothed to the resolution of {parsed_name.method}"
-    return _SERIES_TEXT.get(series, series)
-
-
-def list_contrasts(rows: Iterable[MetricRow]) -> list[str]:
-    """Return the contrasts in order of appearance, the contrast of all conditions first."""
-    contrasts = list(dict.fromkeys(row.contrast for row in rows))
-    return sorted(contrasts, key=rank_contrast)
-
-
 def list_series(
     rows: Iterable[MetricRow], names: Sequence[str] = (), kinds: Iterable[KindOfSeries] = ()
 ) -> list[str]:
@@ -108,3 +88,23 @@ def select_shown_series(names: Sequence[str], scores: Mapping[str, float]) -> li
         methods.sort(key=lambda name: finite_scores.get(name, -math.inf))
     candidates = ("bspline", *methods[-2:], "measured")
     return [name for name in candidates if name in names]
+
+
+def get_kind(series: str) -> KindOfSeries:
+    """Return the kind of a series in figures and tables; the acquired series is a baseline."""
+    kind = registry.get_kind(series)
+    return "baseline" if kind == "acquired" else kind
+
+
+def series_text(series: str) -> str:
+    """Return the name of a series in figures and tables of the report."""
+    parsed_name = registry.parse_series_name(series)
+    if parsed_name.variant == registry.SAME:
+        return f"acquired, smoothed to the resolution of {parsed_name.method}"
+    return _SERIES_TEXT.get(series, series)
+
+
+def list_contrasts(rows: Iterable[MetricRow]) -> list[str]:
+    """Return the contrasts in order of appearance, the contrast of all conditions first."""
+    contrasts = list(dict.fromkeys(row.contrast for row in rows))
+    return sorted(contrasts, key=rank_contrast)

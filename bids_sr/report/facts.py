@@ -15,6 +15,25 @@ _MAX_INLINE_CHARACTERS = 24
 """Largest number of characters of an item in a list that is shown in one line."""
 
 
+def render_labeled(facts: Mapping[str, object], label_group: str) -> Markup:
+    """Return facts with a label, in the order of the labels; other facts are skipped.
+
+    `label_group` is the key of these labels in ``facts.json``.
+    """
+    labels = data_of("facts.json")[label_group]
+    return facts_html({label: facts[key] for key, label in labels.items() if key in facts})
+
+
+def facts_html(facts: Mapping[str, object]) -> Markup:
+    """Return facts as a two-column table; nested mappings become nested tables.
+
+    Underscores in keys become spaces.
+    """
+    return render(
+        "facts", {str(key).replace("_", " "): _value_html(value) for key, value in facts.items()}
+    )
+
+
 def _value_html(value: object) -> str:
     """Return the HTML of a value: a text, a list of texts, or a table of facts."""
     if isinstance(value, Mapping):
@@ -33,16 +52,6 @@ def _value_html(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def facts_html(facts: Mapping[str, object]) -> Markup:
-    """Return facts as a two-column table; nested mappings become nested tables.
-
-    Underscores in keys become spaces.
-    """
-    return render(
-        "facts", {str(key).replace("_", " "): _value_html(value) for key, value in facts.items()}
-    )
-
-
 def messages_html(kind: str, messages: Iterable[str]) -> Markup:
     """Render messages in separate boxes; "" if there are no messages.
 
@@ -55,12 +64,3 @@ def card_html(card: Mapping[str, object]) -> Markup:
     """Return a paragraph on held-out scores and initial weights; "" if there are none."""
     sentences = " ".join(filter(None, (describe_held_out(card), describe_initial_weights(card))))
     return Markup("<p>{}</p>").format(sentences) if sentences else Markup("")
-
-
-def render_labeled(facts: Mapping[str, object], label_group: str) -> Markup:
-    """Return facts with a label, in the order of the labels; other facts are skipped.
-
-    `label_group` is the key of these labels in ``facts.json``.
-    """
-    labels = data_of("facts.json")[label_group]
-    return facts_html({label: facts[key] for key, label in labels.items() if key in facts})

@@ -10,15 +10,6 @@ from bids_sr.metrics.number_text import number
 NETWORK = "network"
 
 
-def read_scores(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
-    """Return the scores of network and interpolations by name, from ``held_out`` of a card."""
-    return {
-        name: entry
-        for name, entry in held_out.items()
-        if isinstance(entry, Mapping) and "psnr" in entry
-    }
-
-
 def describe_held_out(card: Mapping[str, object]) -> str:
     """Return a sentence with held-out PSNR (dB) and SSIM; "" if the card has no scores.
 
@@ -48,6 +39,15 @@ def describe_held_out(card: Mapping[str, object]) -> str:
             f" fitted, but not the accuracy on other slices: {values_text}."
         )
     return f"On {n_slices or 'the'} held-out slices of the pair: {values_text}."
+
+
+def read_scores(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
+    """Return the scores of network and interpolations by name, from ``held_out`` of a card."""
+    return {
+        name: entry
+        for name, entry in held_out.items()
+        if isinstance(entry, Mapping) and "psnr" in entry
+    }
 
 
 def _score_text(label: str, scores: Mapping[str, float], sign: str = "") -> str:

@@ -26,11 +26,6 @@ _GROUP_PAGE = re.compile(r"group(?:_ses-(?P<session>[^_]+))?(?P<scans>_scans)?\.
 _MAX_TRIES = 5
 
 
-def participants_with_figures(root: Path) -> list[str]:
-    """Return sorted labels (without ``sub-``) of participants that have or will have a report."""
-    return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
-
-
 def write_index(root: Path) -> Path:
     """Write ``index.html`` from the outputs below `root`, and return its path.
 
@@ -65,6 +60,11 @@ def _collect_reports(root: Path) -> list[_ParticipantReport]:
         )
         for label in sorted({*participants_with_figures(root), *list_noted_labels(root)})
     ]
+
+
+def participants_with_figures(root: Path) -> list[str]:
+    """Return sorted labels (without ``sub-``) of participants that have or will have a report."""
+    return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
 def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
@@ -104,17 +104,6 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 
-def _list_group_pages(root: Path) -> list[tuple[str, str]]:
-    """Return file name and link text of each page of group results."""
-    pages = []
-    for path in sorted(root.glob("group*.html")):
-        if match := _GROUP_PAGE.fullmatch(path.name):
-            kind = "structural scans" if match["scans"] else "accuracy"
-            session = f", session {match['session']}" if match["session"] else ""
-            pages.append((path.name, f"Group results: {kind}{session}"))
-    return pages
-
-
 def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
     """Return the run, with a link if its session has a separate page."""
     page = f"sub-{label}_{run.partition('_')[0]}.html"
@@ -124,3 +113,14 @@ def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
 def render_link(url: str, text: str) -> Markup:
     """Return a link to a file, as HTML; `url` is relative to the page."""
     return Markup('<a href="{}">{}</a>').format(url, text)
+
+
+def _list_group_pages(root: Path) -> list[tuple[str, str]]:
+    """Return file name and link text of each page of group results."""
+    pages = []
+    for path in sorted(root.glob("group*.html")):
+        if match := _GROUP_PAGE.fullmatch(path.name):
+            kind = "structural scans" if match["scans"] else "accuracy"
+            session = f", session {match['session']}" if match["session"] else ""
+            pages.append((path.name, f"Group results: {kind}{session}"))
+    return pages

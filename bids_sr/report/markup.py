@@ -13,24 +13,6 @@ ColumnHead = str | tuple[str, str]
 """Head of a column, with or without a unit."""
 
 
-@cache
-def environment() -> jinja2.Environment:
-    """Return the Jinja environment with the templates of the program."""
-    loader = jinja2.FileSystemLoader(str(path("report.tpl").parent))
-    return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
-
-
-def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
-    """Render a macro of ``macros.tpl``; texts are escaped, and markup is unchanged."""
-    module: Any = environment().get_template("macros.tpl").module
-    return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
-
-
-def join(fragments: Iterable[str]) -> Markup:
-    """Join pieces of markup; plain texts are escaped."""
-    return Markup("").join(fragments)
-
-
 def table(
     caption: str,
     heads: Sequence[ColumnHead],
@@ -69,6 +51,24 @@ def render_selector(entries: Iterable[tuple[str, str]]) -> Markup:
     )
 
 
+def join(fragments: Iterable[str]) -> Markup:
+    """Join pieces of markup; plain texts are escaped."""
+    return Markup("").join(fragments)
+
+
 def render_folded(title: str, content: str) -> Markup:
     """Render content that is folded below a title; "" if there is no content."""
     return render("folded", title, content) if content else Markup("")
+
+
+def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
+    """Render a macro of ``macros.tpl``; texts are escaped, and markup is unchanged."""
+    module: Any = environment().get_template("macros.tpl").module
+    return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the Jinja environment with the templates of the program."""
+    loader = jinja2.FileSystemLoader(str(path("report.tpl").parent))
+    return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)

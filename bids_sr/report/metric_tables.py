@@ -33,6 +33,8 @@ _UNITS_WITHOUT_HEAD = ("1", "signal")
 _MAX_HEADING_CELLS = 2
 """Largest number of cells at the start of a line that are headings."""
 _BOLD_TEXT = "bold: confidence interval excludes 0"
+_ACQUIRED_STATISTICS = ("acquired_scan_slope", "acquired_scan_r")
+_NETWORK_STATISTICS = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 
 
 @frozen
@@ -54,21 +56,6 @@ class MetricTable:
     largest: bool = False
 
 
-def _make_image_table(title: str, reference: str) -> MetricTable:
-    """Return a table of similarity to a reference, with differences from B-spline and inject."""
-    psnr_differences = {
-        "reference": (reference,),
-        "statistic": ("psnr",),
-        "minus": IMAGE_REFERENCES,
-    }
-    rows = (
-        {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
-        psnr_differences,
-    )
-    return MetricTable(title=f"{title} ({_BOLD_TEXT})", rows=rows, columns=("statistic", "minus"))
-
-
-_ACQUIRED_STATISTICS = ("acquired_scan_slope", "acquired_scan_r")
 ACQUIRED_SCANS = MetricTable(
     title="Comparison with the acquired scans at the acquired resolution (brain)",
     rows=({"statistic": _ACQUIRED_STATISTICS},),
@@ -121,12 +108,6 @@ CONTROL_SCANS = MetricTable(
     split=("contrast",),
 )
 """Table of volumes in high-resolution scans without comparison."""
-IMAGES = _make_image_table(
-    "Comparison of single volumes with volumes measured at the high resolution", "measured"
-)
-"""Table of the similarity of volumes to measured volumes."""
-HELD_OUT = _make_image_table("Images of the held-out T2* pair", "heldOut")
-"""Table of the similarity of super-resolved images to the held-out pair."""
 _CONTROL_GAINS = MetricTable(
     title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD_TEXT})",
     rows=({"minus": tuple(NEGATIVE_CONTROLS), "band": tuple(BANDS)},),
@@ -159,7 +140,6 @@ ACQUIRED_ACTIVATION = MetricTable(
     lines=("series", "contrast"),
 )
 """Table of the effect of each series relative to the acquired effect."""
-_NETWORK_STATISTICS = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
@@ -191,6 +171,28 @@ MASK_OVERLAP = MetricTable(
     columns=("reference",),
 )
 """Table of the overlap of brain masks of reconstructed and original series."""
+
+
+def _make_image_table(title: str, reference: str) -> MetricTable:
+    """Return a table of similarity to a reference, with differences from B-spline and inject."""
+    psnr_differences = {
+        "reference": (reference,),
+        "statistic": ("psnr",),
+        "minus": IMAGE_REFERENCES,
+    }
+    rows = (
+        {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
+        psnr_differences,
+    )
+    return MetricTable(title=f"{title} ({_BOLD_TEXT})", rows=rows, columns=("statistic", "minus"))
+
+
+IMAGES = _make_image_table(
+    "Comparison of single volumes with volumes measured at the high resolution", "measured"
+)
+"""Table of the similarity of volumes to measured volumes."""
+HELD_OUT = _make_image_table("Images of the held-out T2* pair", "heldOut")
+"""Table of the similarity of super-resolved images to the held-out pair."""
 
 
 def tables_html(
@@ -228,21 +230,6 @@ def negative_control_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> M
     )
 
 
-def render_cell(
-    row: MetricRow | None, *, bold: bool = False, with_unit: bool = False, note: str = ""
-) -> str:
-    """Return a value with its interval as the content of a table cell.
-
-    The cell is empty if `row` is None. If `bold`, the value is bold if its interval excludes 0.
-    `note` follows the interval; "" if there is no note.
-    """
-    if row is None:
-        return _EMPTY_CELL
-    unit_text = f" {row.unit}" if with_unit and row.unit != "1" else ""
-    details = ", ".join(filter(None, [interval(row.lower, row.upper), note]))
-    return render("value", number(row.value) + unit_text, details, bold and row.excludes_zero)
-
-
 def render_tables(
     declaration: MetricTable, rows: Sequence[MetricRow], series_order: Sequence[str] = ()
 ) -> list[tuple[str, Markup]]:
@@ -269,6 +256,11 @@ def render_tables(
         title = declaration.title.format_map(value_texts)
         tables.append((title, _render_table(declaration, table_rows, title, series_order)))
     return tables
+
+
+def _matches(row: MetricRow, row_filter: _RowFilter) -> bool:
+    """Return whether the row's values are allowed in all columns of a filter."""
+    return all(getattr(row, column) in values for column, values in row_filter.items())
 
 
 def _render_table(
@@ -305,45 +297,6 @@ def _render_table(
         names=min(n_text_columns, _MAX_HEADING_CELLS),
         texts=range(n_text_columns),
     )
-
-
-def _make_head(declaration: MetricTable, key: _Key, unit: str) -> ColumnHead:
-    """Return the head of a column: its values in words, and its unit.
-
-    A column without values has a general head without a unit.
-    """
-    values = dict(zip(declaration.columns, key, strict=True))
-    minus = values.pop("minus", MISSING)
-    head = ", ".join(_value_text(column, value) for column, value in values.items())
-    if minus != MISSING:
-        head = f"{head} − {_value_text('series', minus)}"
-    has_unit = bool(values) and unit not in _UNITS_WITHOUT_HEAD
-    return head or _VALUE_HEAD, unit if has_unit else ""
-
-
-def _render_table_cell(declaration: MetricTable, rows: Sequence[MetricRow]) -> str:
-    """Return the value of a cell of the table."""
-    if not rows:
-        return _EMPTY_CELL
-    if not declaration.largest:
-        return render_cell(rows[0], bold=rows[0].is_difference)
-    row = max(
-        rows,
-        key=lambda candidate: candidate.value if math.isfinite(candidate.value) else -math.inf,
-    )
-    contrast_text = "" if row.contrast == MISSING else row.contrast
-    count_text = f" (largest of {len(rows)})" if len(rows) > 1 else ""
-    return render_cell(row, with_unit=True, note=contrast_text + count_text)
-
-
-def _matches(row: MetricRow, row_filter: _RowFilter) -> bool:
-    """Return whether the row's values are allowed in all columns of a filter."""
-    return all(getattr(row, column) in values for column, values in row_filter.items())
-
-
-def _get_key(row: MetricRow, columns: Sequence[str]) -> _Key:
-    """Return the values of some columns as text."""
-    return tuple(str(getattr(row, column)) for column in columns)
 
 
 def _list_keys(
@@ -393,6 +346,25 @@ def _list_values(
     return list(dict.fromkeys(str(getattr(row, column)) for row in rows))
 
 
+def _get_key(row: MetricRow, columns: Sequence[str]) -> _Key:
+    """Return the values of some columns as text."""
+    return tuple(str(getattr(row, column)) for column in columns)
+
+
+def _make_head(declaration: MetricTable, key: _Key, unit: str) -> ColumnHead:
+    """Return the head of a column: its values in words, and its unit.
+
+    A column without values has a general head without a unit.
+    """
+    values = dict(zip(declaration.columns, key, strict=True))
+    minus = values.pop("minus", MISSING)
+    head = ", ".join(_value_text(column, value) for column, value in values.items())
+    if minus != MISSING:
+        head = f"{head} − {_value_text('series', minus)}"
+    has_unit = bool(values) and unit not in _UNITS_WITHOUT_HEAD
+    return head or _VALUE_HEAD, unit if has_unit else ""
+
+
 def _value_text(column: str, value: str) -> str:
     """Return a value of a column in words."""
     if column == "series":
@@ -410,3 +382,33 @@ def _value_text(column: str, value: str) -> str:
     if column == "fwhm_mm":
         return f"{float(value):g}"
     return BANDS[value] if column == "band" else value
+
+
+def _render_table_cell(declaration: MetricTable, rows: Sequence[MetricRow]) -> str:
+    """Return the value of a cell of the table."""
+    if not rows:
+        return _EMPTY_CELL
+    if not declaration.largest:
+        return render_cell(rows[0], bold=rows[0].is_difference)
+    row = max(
+        rows,
+        key=lambda candidate: candidate.value if math.isfinite(candidate.value) else -math.inf,
+    )
+    contrast_text = "" if row.contrast == MISSING else row.contrast
+    count_text = f" (largest of {len(rows)})" if len(rows) > 1 else ""
+    return render_cell(row, with_unit=True, note=contrast_text + count_text)
+
+
+def render_cell(
+    row: MetricRow | None, *, bold: bool = False, with_unit: bool = False, note: str = ""
+) -> str:
+    """Return a value with its interval as the content of a table cell.
+
+    The cell is empty if `row` is None. If `bold`, the value is bold if its interval excludes 0.
+    `note` follows the interval; "" if there is no note.
+    """
+    if row is None:
+        return _EMPTY_CELL
+    unit_text = f" {row.unit}" if with_unit and row.unit != "1" else ""
+    details = ", ".join(filter(None, [interval(row.lower, row.upper), note]))
+    return render("value", number(row.value) + unit_text, details, bold and row.excludes_zero)

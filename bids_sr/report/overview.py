@@ -95,14 +95,6 @@ class Card(NamedTuple):
     hint: str = ""
 
 
-class _Check(NamedTuple):
-    """Result of a check, with a text and the section with details."""
-
-    passed: bool
-    text: str
-    section: str
-
-
 def overview_html(
     verdict: VerdictFacts,
     evidence: RunEvidence,
@@ -163,247 +155,12 @@ def overview_html(
     )
 
 
-def _name_basis(evidence: RunEvidence, run: RunFacts) -> str:
-    """Return a short sentence on the basis of the headline, "" if there are no results."""
-    if evidence.accuracy is not None:
-        return f"Basis: comparison with {_name_reference(evidence.accuracy, run)}."
-    if not any(result.has_values for result in evidence.best_results.values()):
-        return ""
-    test_text = Statement.SINGLE_RUN_TEST.format(sizes=evidence.self_test.levels_text)
-    return f"Basis: {test_text}. Accuracy at the final resolution was not measured."
+class _Check(NamedTuple):
+    """Result of a check, with a text and the section with details."""
 
-
-def _make_measured_cards(evidence: RunEvidence, accuracy: Evidence, run: RunFacts) -> list[Card]:
-    """Return cards with the measured accuracy of the best method."""
-    unit = "segments" if run.at_rest else "blocks"
-    result = evidence.best_results.get(accuracy.contrast)
-    state = "" if result is None else result.state
-    return [
-        _make_level_card(accuracy, evidence.best, unit, evidence.methods, state),
-        *_make_correct_cards(accuracy, evidence.best, unit),
-    ]
-
-
-def _make_unmeasured_cards(evidence: RunEvidence) -> list[Card]:
-    """Return a card with the accuracy in earlier runs if the run was neither measured nor tested.
-
-    The list is empty if contrasts were tested or no method was applied.
-    """
-    if any(result.has_values for result in evidence.best_results.values()):
-        return []
-    return _make_earlier_cards(
-        evidence.best,
-        calibrated=evidence.self_test.calibrated,
-        no_detail=evidence.agreement is not None,
-    )
-
-
-class _MarkedLine(NamedTuple):
-    """Line of the verdict after its symbol."""
-
-    mark: str
+    passed: bool
     text: str
-
-
-def _mark_lines(lines: Iterable[Mapping[str, str]]) -> list[_MarkedLine]:
-    """Return the symbol and the text of lines of the verdict."""
-    return [_MarkedLine(_get_status_symbol(line["status"]), line["text"]) for line in lines]
-
-
-def _explain_untested(evidence: RunEvidence) -> list[str]:
-    """Return the reasons why methods have no self-test."""
-    untested = list_untested(evidence.self_test, evidence.methods)
-    return [sentence.text for sentence in untested]
-
-
-def _define_methods(methods: Sequence[str]) -> str:
-    """Return definitions of the methods' names, such as ``sbl: sparse Bayesian learning.``"""
-    summaries = {name: series_text.summarize_method(name) for name in methods if name}
-    return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
-
-
-def _get_status_symbol(status: str) -> str:
-    """Return the symbol of a status."""
-    return MARKS.get(status, MARKS["not assessed"]).symbol
-
-
-def _header_text(run: RunFacts) -> str:
-    """Return participant, run, number of volumes, and voxel sizes before and after."""
-    sizes = f"{size_text(run.acquired_mm)} → {size_text(run.super_resolved_mm)}"
-    participant = f"sub-{run.entities['subject']}"
-    volumes = f"{len(run.displacement)} volumes"
-    return " · ".join([participant, run_text(run.entities), volumes, sizes])
-
-
-def _name_reference(evidence: Evidence, run: RunFacts) -> str:
-    """Return the reference in words, with its voxel size."""
-    changed_mm = [
-        new_size
-        for new_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
-        if abs(new_size - acquired_size) > _SIZE_TOLERANCE_MM
-    ] or list(run.super_resolved_mm)
-    is_isotropic = max(changed_mm) - min(changed_mm) < _SIZE_TOLERANCE_MM
-    resolution_text = size_text(changed_mm[:1] if is_isotropic else changed_mm)
-    return evidence.reference.words.replace("at the high resolution", f"at {resolution_text}")
-
-
-def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
-    """Return sentences on the reference, the comparison and the contrast."""
-    map_noun = "seed" if run.at_rest else "contrast"
-    sentences = [
-        Statement.DETAIL,
-        Markup(Statement.REFERENCE).format(
-            reference=_name_reference(evidence, run),
-            map_noun=map_noun,
-            contrast=Markup("<em>{}</em>").format(evidence.contrast),
-            smoothing="",
-        ),
-    ]
-    if evidence.reference == HALVES:
-        unit = "the run" if run.at_rest else "the task blocks"
-        sentences.append(Statement.HALVES.format(unit=unit))
-    return sentences
-
-
-def level_text(row: MetricRow | None) -> str:
-    """Return the accuracy of a series as text: explained variance in percent, or a correlation.
-
-    The text is ``n/a`` if the accuracy is unknown.
-    """
-    if row is None or row.statistic == "r" or not math.isfinite(row.value):
-        return number(math.nan if row is None else row.value)
-    return number(row.value, ".0%")
-
-
-def level_interval_text(row: MetricRow, *, unit: bool = True) -> str:
-    """Return the confidence interval of a level as text; "" if there is no interval."""
-    return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%", unit=unit)
-
-
-def estimate_text(row: MetricRow | None) -> str:
-    """Return the accuracy of a series with its confidence interval, such as ``35 % [22, 42]``."""
-    if row is None:
-        return level_text(row)
-    return with_non_breaking_spaces(
-        f"{level_text(row)} {level_interval_text(row, unit=False)}".strip()
-    )
-
-
-def _list_region_facts(
-    evidence: Evidence, row: MetricRow, unit: str, *details: str
-) -> tuple[str, ...]:
-    """Return facts on a level of accuracy, one per line of the card.
-
-    They are its region, its confidence interval, `details`, and the level in the whole brain.
-    """
-    ends = level_interval_text(row)
-    interval_text = (
-        f"95 % interval over {unit}: {with_non_breaking_spaces(ends)}"
-        if ends
-        else "No confidence interval"
-    )
-    name, definition = words.active_words(evidence.regions[0])
-    region = words.capitalize(name) + (f" ({definition})" if definition else "")
-    facts = [f"Region: {region[:1].lower()}{region[1:]}", interval_text, *details]
-    if evidence.regions[0] != "brain":
-        brain = evidence.row(row.series, "brain", statistic=row.statistic)
-        facts.append(f"Whole brain: {estimate_text(brain)}")
-    return tuple(facts)
-
-
-def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) -> list[str]:
-    """Return the accuracy of the series that the best method competes with, one per line.
-
-    These are B-spline, the most accurate baseline or control, and the other methods.
-    """
-    levels = {row.series: row for row in evidence.levels() if row.region == evidence.regions[0]}
-    baseline_levels = {
-        name: row
-        for name, row in levels.items()
-        if (name in BASELINES or name in CONTROLS)
-        and row.statistic == evidence.reference.statistic
-        and math.isfinite(row.value)
-    }
-    entries = [f"B-spline interpolation: {level_text(evidence.row('bspline'))}"]
-    strongest_name = max(
-        baseline_levels, key=lambda name: baseline_levels[name].value, default="bspline"
-    )
-    if strongest_name != "bspline":
-        title = CONTROLS.get(strongest_name, strongest_name)
-        entries.append(
-            f"Strongest baseline ({title}): {level_text(baseline_levels[strongest_name])}"
-        )
-    entries += [
-        f"{name}: {level_text(evidence.row(name))}"
-        for name in applied_methods
-        if name != best and evidence.row(name) is not None
-    ]
-    return entries
-
-
-def _make_level_card(
-    evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str], state: str = ""
-) -> Card:
-    """Return a card with the accuracy of the best method and of other series in active voxels.
-
-    `state` is the result in the table of contrasts; "" if there is no table.
-    """
-    is_explained_variance = evidence.reference.statistic == "ev"
-    hint = _EXPLAINED_HINT if is_explained_variance else Statement.CORRELATION
-    label = (
-        f"of the true detail of {quote_contrast(evidence.contrast)} is explained by {best}"
-        " (explained variance)"
-        if is_explained_variance
-        else f"correlation between detail in the {best} map and detail in the reference"
-    )
-    if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
-        return Card("–", label, ("Not assessed",), hint)
-    state_text = f": {state}" if state else ""
-    rival_facts = _list_rivals(evidence, best, applied_methods)
-    facts = _list_region_facts(evidence, row, unit, *rival_facts)
-    return Card(level_text(row), f"{label}{state_text}", facts, hint)
-
-
-def _make_correct_cards(evidence: Evidence, best: str, unit: str) -> list[Card]:
-    """Return a card with the correct fraction of the best method's detail, [] if it is unknown."""
-    row = evidence.row(best, statistic="correct_fraction")
-    if row is None or not math.isfinite(row.value):
-        return []
-    label = (
-        f"of the detail in the {best} map is correct (squared correlation with the true detail)"
-    )
-    return [Card(level_text(row), label, _list_region_facts(evidence, row, unit), _CORRECT_HINT)]
-
-
-def _make_earlier_cards(best: str, *, calibrated: bool, no_detail: bool) -> list[Card]:
-    """Return a card with the accuracy of a method in earlier runs; [] if no method was applied.
-
-    `calibrated` is True if a calibration run was used, and `no_detail` if the run has a reference
-    without reproducible detail.
-    """
-    if not best:
-        return []
-    earlier = EARLIER_ACCURACY[calibrated]
-    label = (
-        "The high-resolution reference has no reproducible detail."
-        if no_detail
-        else "This run has no high-resolution reference."
-    )
-    text = (
-        f"In other runs, sbl explained {earlier.active} of the true detail in active voxels and"
-        f" {earlier.brain} in the whole brain ({earlier.where})."
-    )
-    return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED_HINT)]
-
-
-def _make_check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
-    """Return a card with the number of passed checks, and the failed checks."""
-    failed_texts = [check.text for check in checks if not check.passed]
-    facts = [f"Failed: {text}" for text in failed_texts]
-    if not measured:
-        facts.append("These checks do not measure accuracy.")
-    n_passed = len(checks) - len(failed_texts)
-    return Card(f"{n_passed} of {len(checks)}", "checks passed", tuple(facts))
+    section: str
 
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
@@ -462,6 +219,249 @@ def _name_wrong_series(series: str, evidence: Evidence | None) -> str:
     return f"{series} in {' and '.join(regions)}" if regions else series
 
 
+def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
+    """Return sentences on the reference, the comparison and the contrast."""
+    map_noun = "seed" if run.at_rest else "contrast"
+    sentences = [
+        Statement.DETAIL,
+        Markup(Statement.REFERENCE).format(
+            reference=_name_reference(evidence, run),
+            map_noun=map_noun,
+            contrast=Markup("<em>{}</em>").format(evidence.contrast),
+            smoothing="",
+        ),
+    ]
+    if evidence.reference == HALVES:
+        unit = "the run" if run.at_rest else "the task blocks"
+        sentences.append(Statement.HALVES.format(unit=unit))
+    return sentences
+
+
+def _explain_untested(evidence: RunEvidence) -> list[str]:
+    """Return the reasons why methods have no self-test."""
+    untested = list_untested(evidence.self_test, evidence.methods)
+    return [sentence.text for sentence in untested]
+
+
+def _define_methods(methods: Sequence[str]) -> str:
+    """Return definitions of the methods' names, such as ``sbl: sparse Bayesian learning.``"""
+    summaries = {name: series_text.summarize_method(name) for name in methods if name}
+    return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
+
+
+def _make_unmeasured_cards(evidence: RunEvidence) -> list[Card]:
+    """Return a card with the accuracy in earlier runs if the run was neither measured nor tested.
+
+    The list is empty if contrasts were tested or no method was applied.
+    """
+    if any(result.has_values for result in evidence.best_results.values()):
+        return []
+    return _make_earlier_cards(
+        evidence.best,
+        calibrated=evidence.self_test.calibrated,
+        no_detail=evidence.agreement is not None,
+    )
+
+
+def _make_earlier_cards(best: str, *, calibrated: bool, no_detail: bool) -> list[Card]:
+    """Return a card with the accuracy of a method in earlier runs; [] if no method was applied.
+
+    `calibrated` is True if a calibration run was used, and `no_detail` if the run has a reference
+    without reproducible detail.
+    """
+    if not best:
+        return []
+    earlier = EARLIER_ACCURACY[calibrated]
+    label = (
+        "The high-resolution reference has no reproducible detail."
+        if no_detail
+        else "This run has no high-resolution reference."
+    )
+    text = (
+        f"In other runs, sbl explained {earlier.active} of the true detail in active voxels and"
+        f" {earlier.brain} in the whole brain ({earlier.where})."
+    )
+    return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED_HINT)]
+
+
+def _make_measured_cards(evidence: RunEvidence, accuracy: Evidence, run: RunFacts) -> list[Card]:
+    """Return cards with the measured accuracy of the best method."""
+    unit = "segments" if run.at_rest else "blocks"
+    result = evidence.best_results.get(accuracy.contrast)
+    state = "" if result is None else result.state
+    return [
+        _make_level_card(accuracy, evidence.best, unit, evidence.methods, state),
+        *_make_correct_cards(accuracy, evidence.best, unit),
+    ]
+
+
+def _make_level_card(
+    evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str], state: str = ""
+) -> Card:
+    """Return a card with the accuracy of the best method and of other series in active voxels.
+
+    `state` is the result in the table of contrasts; "" if there is no table.
+    """
+    is_explained_variance = evidence.reference.statistic == "ev"
+    hint = _EXPLAINED_HINT if is_explained_variance else Statement.CORRELATION
+    label = (
+        f"of the true detail of {quote_contrast(evidence.contrast)} is explained by {best}"
+        " (explained variance)"
+        if is_explained_variance
+        else f"correlation between detail in the {best} map and detail in the reference"
+    )
+    if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
+        return Card("–", label, ("Not assessed",), hint)
+    state_text = f": {state}" if state else ""
+    rival_facts = _list_rivals(evidence, best, applied_methods)
+    facts = _list_region_facts(evidence, row, unit, *rival_facts)
+    return Card(level_text(row), f"{label}{state_text}", facts, hint)
+
+
+def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) -> list[str]:
+    """Return the accuracy of the series that the best method competes with, one per line.
+
+    These are B-spline, the most accurate baseline or control, and the other methods.
+    """
+    levels = {row.series: row for row in evidence.levels() if row.region == evidence.regions[0]}
+    baseline_levels = {
+        name: row
+        for name, row in levels.items()
+        if (name in BASELINES or name in CONTROLS)
+        and row.statistic == evidence.reference.statistic
+        and math.isfinite(row.value)
+    }
+    entries = [f"B-spline interpolation: {level_text(evidence.row('bspline'))}"]
+    strongest_name = max(
+        baseline_levels, key=lambda name: baseline_levels[name].value, default="bspline"
+    )
+    if strongest_name != "bspline":
+        title = CONTROLS.get(strongest_name, strongest_name)
+        entries.append(
+            f"Strongest baseline ({title}): {level_text(baseline_levels[strongest_name])}"
+        )
+    entries += [
+        f"{name}: {level_text(evidence.row(name))}"
+        for name in applied_methods
+        if name != best and evidence.row(name) is not None
+    ]
+    return entries
+
+
+def _make_correct_cards(evidence: Evidence, best: str, unit: str) -> list[Card]:
+    """Return a card with the correct fraction of the best method's detail, [] if it is unknown."""
+    row = evidence.row(best, statistic="correct_fraction")
+    if row is None or not math.isfinite(row.value):
+        return []
+    label = (
+        f"of the detail in the {best} map is correct (squared correlation with the true detail)"
+    )
+    return [Card(level_text(row), label, _list_region_facts(evidence, row, unit), _CORRECT_HINT)]
+
+
+def _list_region_facts(
+    evidence: Evidence, row: MetricRow, unit: str, *details: str
+) -> tuple[str, ...]:
+    """Return facts on a level of accuracy, one per line of the card.
+
+    They are its region, its confidence interval, `details`, and the level in the whole brain.
+    """
+    ends = level_interval_text(row)
+    interval_text = (
+        f"95 % interval over {unit}: {with_non_breaking_spaces(ends)}"
+        if ends
+        else "No confidence interval"
+    )
+    name, definition = words.active_words(evidence.regions[0])
+    region = words.capitalize(name) + (f" ({definition})" if definition else "")
+    facts = [f"Region: {region[:1].lower()}{region[1:]}", interval_text, *details]
+    if evidence.regions[0] != "brain":
+        brain = evidence.row(row.series, "brain", statistic=row.statistic)
+        facts.append(f"Whole brain: {estimate_text(brain)}")
+    return tuple(facts)
+
+
+def estimate_text(row: MetricRow | None) -> str:
+    """Return the accuracy of a series with its confidence interval, such as ``35 % [22, 42]``."""
+    if row is None:
+        return level_text(row)
+    return with_non_breaking_spaces(
+        f"{level_text(row)} {level_interval_text(row, unit=False)}".strip()
+    )
+
+
+def level_text(row: MetricRow | None) -> str:
+    """Return the accuracy of a series as text: explained variance in percent, or a correlation.
+
+    The text is ``n/a`` if the accuracy is unknown.
+    """
+    if row is None or row.statistic == "r" or not math.isfinite(row.value):
+        return number(math.nan if row is None else row.value)
+    return number(row.value, ".0%")
+
+
+def level_interval_text(row: MetricRow, *, unit: bool = True) -> str:
+    """Return the confidence interval of a level as text; "" if there is no interval."""
+    return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%", unit=unit)
+
+
+def _header_text(run: RunFacts) -> str:
+    """Return participant, run, number of volumes, and voxel sizes before and after."""
+    sizes = f"{size_text(run.acquired_mm)} → {size_text(run.super_resolved_mm)}"
+    participant = f"sub-{run.entities['subject']}"
+    volumes = f"{len(run.displacement)} volumes"
+    return " · ".join([participant, run_text(run.entities), volumes, sizes])
+
+
+class _MarkedLine(NamedTuple):
+    """Line of the verdict after its symbol."""
+
+    mark: str
+    text: str
+
+
+def _mark_lines(lines: Iterable[Mapping[str, str]]) -> list[_MarkedLine]:
+    """Return the symbol and the text of lines of the verdict."""
+    return [_MarkedLine(_get_status_symbol(line["status"]), line["text"]) for line in lines]
+
+
+def _get_status_symbol(status: str) -> str:
+    """Return the symbol of a status."""
+    return MARKS.get(status, MARKS["not assessed"]).symbol
+
+
+def _name_basis(evidence: RunEvidence, run: RunFacts) -> str:
+    """Return a short sentence on the basis of the headline, "" if there are no results."""
+    if evidence.accuracy is not None:
+        return f"Basis: comparison with {_name_reference(evidence.accuracy, run)}."
+    if not any(result.has_values for result in evidence.best_results.values()):
+        return ""
+    test_text = Statement.SINGLE_RUN_TEST.format(sizes=evidence.self_test.levels_text)
+    return f"Basis: {test_text}. Accuracy at the final resolution was not measured."
+
+
+def _name_reference(evidence: Evidence, run: RunFacts) -> str:
+    """Return the reference in words, with its voxel size."""
+    changed_mm = [
+        new_size
+        for new_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
+        if abs(new_size - acquired_size) > _SIZE_TOLERANCE_MM
+    ] or list(run.super_resolved_mm)
+    is_isotropic = max(changed_mm) - min(changed_mm) < _SIZE_TOLERANCE_MM
+    resolution_text = size_text(changed_mm[:1] if is_isotropic else changed_mm)
+    return evidence.reference.words.replace("at the high resolution", f"at {resolution_text}")
+
+
+def _make_check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
+    """Return a card with the number of passed checks, and the failed checks."""
+    failed_texts = [check.text for check in checks if not check.passed]
+    facts = [f"Failed: {text}" for text in failed_texts]
+    if not measured:
+        facts.append("These checks do not measure accuracy.")
+    n_passed = len(checks) - len(failed_texts)
+    return Card(f"{n_passed} of {len(checks)}", "checks passed", tuple(facts))
+
+
 def _write_cautions(evidence: RunEvidence) -> str:
     """Name the contrasts with wrong detail in the whole brain, per method other than the best.
 
@@ -510,16 +510,6 @@ def with_non_breaking_spaces(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _list_remedies(evidence: RunEvidence) -> list[str]:
-    """Return advice for each raised quality-control flag."""
-    remedies = (
-        FLAGS[name].remedy.format(series=series)
-        for name, raised_by in evidence.raised_flags.items()
-        for series in raised_by
-    )
-    return list(filter(None, remedies))
-
-
 def _choose_next_steps(
     verdict: VerdictFacts,
     remedies: Sequence[str],
@@ -559,6 +549,23 @@ def _choose_next_steps(
     return list(dict.fromkeys(steps))[:_MAX_NEXT_STEPS]
 
 
+def _advise_maps(best: str, run: RunFacts) -> str:
+    """Advise which maps to use, and how to test them next."""
+    if not run.maps:
+        advice = Markup(
+            "The {} maps were not stored. To store them, rerun with --level standard."
+        ).format(best)
+    else:
+        advice = Markup(
+            "Use the {} maps (<code>{}</code>) as stated in the table of contrasts."
+        ).format(best, run.maps)
+    if run.maps and run.masks:
+        advice += Markup(
+            " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
+        ).format(run.masks)
+    return advice + " Test at the group level whether the result generalizes."
+
+
 def _advise_measurement(best: str, run: RunFacts) -> list[str]:
     """Advise how to measure the accuracy of a method, and how to improve the maps of sbl."""
     coarser_mm = [
@@ -582,18 +589,11 @@ def _advise_measurement(best: str, run: RunFacts) -> list[str]:
     return steps
 
 
-def _advise_maps(best: str, run: RunFacts) -> str:
-    """Advise which maps to use, and how to test them next."""
-    if not run.maps:
-        advice = Markup(
-            "The {} maps were not stored. To store them, rerun with --level standard."
-        ).format(best)
-    else:
-        advice = Markup(
-            "Use the {} maps (<code>{}</code>) as stated in the table of contrasts."
-        ).format(best, run.maps)
-    if run.maps and run.masks:
-        advice += Markup(
-            " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
-        ).format(run.masks)
-    return advice + " Test at the group level whether the result generalizes."
+def _list_remedies(evidence: RunEvidence) -> list[str]:
+    """Return advice for each raised quality-control flag."""
+    remedies = (
+        FLAGS[name].remedy.format(series=series)
+        for name, raised_by in evidence.raised_flags.items()
+        for series in raised_by
+    )
+    return list(filter(None, remedies))

@@ -29,27 +29,6 @@ _MAIN_TAG = '<main id="content" tabindex="-1">'
 _TRACEBACK_LINES = 12  # lines of a traceback on the page
 
 
-def _labels_with_report(root: Path) -> set[str]:
-    """Return the labels (without ``sub-``) of participants with a report."""
-    pages = root.glob("sub-*.html")
-    # Pages of sessions have further entities.
-    return {path.stem.removeprefix("sub-") for path in pages if "_" not in path.name}
-
-
-def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, str]:
-    """Return report file names by link text: previous and next participant, and index.
-
-    `reported_labels` are the labels of all reports.
-    """
-    sorted_labels = sorted({label, *reported_labels})
-    index = sorted_labels.index(label)
-    links = [
-        (f"‹ sub-{neighbor}", neighbor) for neighbor in sorted_labels[max(index - 1, 0) : index]
-    ]
-    links += [(f"sub-{neighbor} ›", neighbor) for neighbor in sorted_labels[index + 1 : index + 2]]
-    return {**{link_text: f"sub-{neighbor}.html" for link_text, neighbor in links}, **INDEX_LINK}
-
-
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     """Note on existing pages that a new run has started; pages written later lack the note."""
     note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
@@ -59,83 +38,6 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
         html = page.read_text(encoding="utf-8")
         if _UNFINISHED.partition("{}")[0] not in html:
             atomic_files.write_text(page, html.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
-
-
-def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
-    """Render the failed steps, with the end of each traceback."""
-    entries = []
-    for notice in failed_steps:
-        file = log_dir / Path(notice.file).name  # the recorded folder may have been moved
-        crash_text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        traceback_end = "\n".join(crash_text.splitlines()[-_TRACEBACK_LINES:])
-        entries.append((notice, file.name, traceback_end, crash_text))
-    return render("crashes", entries)
-
-
-def _render_version(log_dir: Path, *, command: str | None) -> Markup:
-    """Render version, command, run and settings."""
-    facts: dict[str, object] = {"bids-sr version": __version__, "Run": log_dir.name}
-    if command:
-        facts["Command"] = command
-    settings = log_dir / "settings.toml"
-    if not settings.exists():
-        return facts_html(facts) + render(
-            "note", "missing", "The settings file of this run was not found."
-        )
-    version_link = render_link(f"logs/{log_dir.name}/{settings.name}", settings.name)
-    return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
-
-
-def _render_places(root: Path, label: str) -> Markup:
-    """Render the directories of a participant's results, relative to the page.
-
-    `label` is without ``sub-``. "" if there is no data set for other programs.
-    """
-    datasets = [path.relative_to(root).as_posix() for path in list_series_datasets(root, label)]
-    if not datasets:
-        return Markup("")
-    return Markup(
-        "<p>For XCP-D, fitlins, nilearn: {} (one preprocessed series per run and space). All"
-        " series and maps: <code>sub-{}/</code>.</p>"
-    ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
-
-
-def _render_methods(markdown: str) -> Markup:
-    """Render the methods text with links to its other formats.
-
-    The text is also stored next to the page with its references, and as Markdown and BibTeX.
-    """
-    if not markdown.strip():
-        return render("note", "missing", "The methods text was not written.")
-    format_links = Markup(", ").join(
-        render_link(f"CITATION.{suffix}", format_name)
-        for suffix, format_name in _CITATION_FORMATS.items()
-    )
-    return join(
-        [
-            Markup(
-                "<p>We recommend that you include the following text in the methods section of"
-                " your paper, together with its citations ({}). You may modify and reuse the text"
-                " freely.</p>"
-            ).format(format_links),
-            render(
-                "bounded", "Methods text", methods_html(markdown, bibliography(), references=False)
-            ),
-        ]
-    )
-
-
-def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
-    """Return the logs of the run that produced a participant's outputs.
-
-    Settings and crash files in these logs belong to the outputs. `default` is returned if there is
-    no such run.
-    """
-    note = read_note(logs, label)
-    if note is not None and (log_folder := logs / note.run).is_dir():
-        return log_folder
-    folders_with_methods = sorted(path.parent for path in logs.glob("*/CITATION.md"))
-    return folders_with_methods[-1] if folders_with_methods else default
 
 
 def write_participants(
@@ -169,6 +71,19 @@ def write_participants(
         )
         for label, participant_logs in logs.items()
     )
+
+
+def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
+    """Return the logs of the run that produced a participant's outputs.
+
+    Settings and crash files in these logs belong to the outputs. `default` is returned if there is
+    no such run.
+    """
+    note = read_note(logs, label)
+    if note is not None and (log_folder := logs / note.run).is_dir():
+        return log_folder
+    folders_with_methods = sorted(path.parent for path in logs.glob("*/CITATION.md"))
+    return folders_with_methods[-1] if folders_with_methods else default
 
 
 def _build_report(
@@ -250,3 +165,88 @@ def _list_unrecorded_crashes(log_dir: Path, notices: Sequence[Notice]) -> list[N
         for file in sorted(log_dir.glob("crash-*"))
         if file.name not in recorded_names
     ]
+
+
+def _render_places(root: Path, label: str) -> Markup:
+    """Render the directories of a participant's results, relative to the page.
+
+    `label` is without ``sub-``. "" if there is no data set for other programs.
+    """
+    datasets = [path.relative_to(root).as_posix() for path in list_series_datasets(root, label)]
+    if not datasets:
+        return Markup("")
+    return Markup(
+        "<p>For XCP-D, fitlins, nilearn: {} (one preprocessed series per run and space). All"
+        " series and maps: <code>sub-{}/</code>.</p>"
+    ).format(Markup(", ").join(Markup("<code>{}</code>").format(name) for name in datasets), label)
+
+
+def _render_methods(markdown: str) -> Markup:
+    """Render the methods text with links to its other formats.
+
+    The text is also stored next to the page with its references, and as Markdown and BibTeX.
+    """
+    if not markdown.strip():
+        return render("note", "missing", "The methods text was not written.")
+    format_links = Markup(", ").join(
+        render_link(f"CITATION.{suffix}", format_name)
+        for suffix, format_name in _CITATION_FORMATS.items()
+    )
+    return join(
+        [
+            Markup(
+                "<p>We recommend that you include the following text in the methods section of"
+                " your paper, together with its citations ({}). You may modify and reuse the text"
+                " freely.</p>"
+            ).format(format_links),
+            render(
+                "bounded", "Methods text", methods_html(markdown, bibliography(), references=False)
+            ),
+        ]
+    )
+
+
+def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
+    """Render the failed steps, with the end of each traceback."""
+    entries = []
+    for notice in failed_steps:
+        file = log_dir / Path(notice.file).name  # the recorded folder may have been moved
+        crash_text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        traceback_end = "\n".join(crash_text.splitlines()[-_TRACEBACK_LINES:])
+        entries.append((notice, file.name, traceback_end, crash_text))
+    return render("crashes", entries)
+
+
+def _render_version(log_dir: Path, *, command: str | None) -> Markup:
+    """Render version, command, run and settings."""
+    facts: dict[str, object] = {"bids-sr version": __version__, "Run": log_dir.name}
+    if command:
+        facts["Command"] = command
+    settings = log_dir / "settings.toml"
+    if not settings.exists():
+        return facts_html(facts) + render(
+            "note", "missing", "The settings file of this run was not found."
+        )
+    version_link = render_link(f"logs/{log_dir.name}/{settings.name}", settings.name)
+    return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
+
+
+def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, str]:
+    """Return report file names by link text: previous and next participant, and index.
+
+    `reported_labels` are the labels of all reports.
+    """
+    sorted_labels = sorted({label, *reported_labels})
+    index = sorted_labels.index(label)
+    links = [
+        (f"‹ sub-{neighbor}", neighbor) for neighbor in sorted_labels[max(index - 1, 0) : index]
+    ]
+    links += [(f"sub-{neighbor} ›", neighbor) for neighbor in sorted_labels[index + 1 : index + 2]]
+    return {**{link_text: f"sub-{neighbor}.html" for link_text, neighbor in links}, **INDEX_LINK}
+
+
+def _labels_with_report(root: Path) -> set[str]:
+    """Return the labels (without ``sub-``) of participants with a report."""
+    pages = root.glob("sub-*.html")
+    # Pages of sessions have further entities.
+    return {path.stem.removeprefix("sub-") for path in pages if "_" not in path.name}

@@ -18,6 +18,12 @@ _MAX_NOISE_FRACTION = 0.9  # fraction of thermal noise in the variance of the ca
 _MAX_EDGE_DISTANCE_VOXELS = 0.5
 
 
+def registration_html(facts: Mapping[str, object]) -> Markup:
+    """Render the facts on a run's registrations, warnings first; unknown keys are skipped."""
+    warnings = messages_html("warning", registration_warnings(facts))
+    return warnings + render_labeled(facts, "registration")
+
+
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """Return warnings about implausible registrations of a run, the T1w brain mask first."""
     warnings_by_key = {
@@ -68,12 +74,6 @@ def _orientation_warnings(facts: Mapping[str, object]) -> list[str]:
         for images, angle in angles.items()
         if isinstance(angle, int | float) and angle > TURNED_DEG
     ]
-
-
-def registration_html(facts: Mapping[str, object]) -> Markup:
-    """Render the facts on a run's registrations, warnings first; unknown keys are skipped."""
-    warnings = messages_html("warning", registration_warnings(facts))
-    return warnings + render_labeled(facts, "registration")
 
 
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:

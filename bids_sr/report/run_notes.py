@@ -65,14 +65,6 @@ class Note:
         return cls(run=values["run"], rows=rows, **texts)
 
 
-def read_note(logs: Path, label: str) -> Note | None:
-    """Return the note on a participant (label without ``sub-``), or None if there is no note."""
-    try:
-        return Note.from_text(_get_note_path(logs, label).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     """Record that a run produced outputs of participants; return True if their notes changed.
 
@@ -97,21 +89,10 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     return has_changed
 
 
-def describe_skipped_run(notice: Notice) -> str:
-    """Return the reason why a run was skipped, in one line."""
-    return f"skipped: {Path(notice.what).name}: {notice.why}"
-
-
-def _list_skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
-    """Return one-line reasons for skipped runs, by participant (label) and run."""
-    reasons: dict[str, dict[str, str]] = {}
-    for notice in read_record(log_dir):
-        if notice.code == "left-out":
-            runs = reasons.setdefault(notice.subject, {})
-            reason = describe_skipped_run(notice)
-            name = strip_participant(notice.run, notice.subject)
-            runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), reason))))
-    return reasons
+def _get_index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
+    """Return the parts of a note that the index page shows."""
+    skip_reasons = _list_skip_reasons(logs / note.last).get(label)
+    return note.settings, [row.summary for row in note.rows], skip_reasons
 
 
 def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
@@ -134,12 +115,33 @@ def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     ]
 
 
-def list_noted_labels(root: Path) -> list[str]:
-    """Return the labels (without ``sub-``) of all participants with notes."""
-    return [
-        path.stem.removeprefix("sub-")
-        for path in _get_note_path(root / "logs", "").parent.glob("sub-*.json")
-    ]
+def _read_page_rows(folder: Path, label: str) -> Iterator[_PageRow]:
+    """Yield the index row of each evaluated run in a participant's folder."""
+    for pattern in ("func", "ses-*/func"):
+        for file in sorted(folder.glob(f"{pattern}/*{VERDICT_SUFFIX}")):
+            stamps = read_times(file)
+            yield _PageRow(
+                file=str(file.relative_to(folder)),
+                stamps=stamps,
+                summary=read_run_summary(file, label),
+            )
+
+
+def _list_skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
+    """Return one-line reasons for skipped runs, by participant (label) and run."""
+    reasons: dict[str, dict[str, str]] = {}
+    for notice in read_record(log_dir):
+        if notice.code == "left-out":
+            runs = reasons.setdefault(notice.subject, {})
+            reason = describe_skipped_run(notice)
+            name = strip_participant(notice.run, notice.subject)
+            runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), reason))))
+    return reasons
+
+
+def describe_skipped_run(notice: Notice) -> str:
+    """Return the reason why a run was skipped, in one line."""
+    return f"skipped: {Path(notice.what).name}: {notice.why}"
 
 
 def is_last_call(root: Path, bids_dir: Path, settings: str) -> bool:
@@ -157,22 +159,20 @@ def is_last_call(root: Path, bids_dir: Path, settings: str) -> bool:
     return all(note is not None and note.settings == settings for note in notes)
 
 
-def _read_page_rows(folder: Path, label: str) -> Iterator[_PageRow]:
-    """Yield the index row of each evaluated run in a participant's folder."""
-    for pattern in ("func", "ses-*/func"):
-        for file in sorted(folder.glob(f"{pattern}/*{VERDICT_SUFFIX}")):
-            stamps = read_times(file)
-            yield _PageRow(
-                file=str(file.relative_to(folder)),
-                stamps=stamps,
-                summary=read_run_summary(file, label),
-            )
+def list_noted_labels(root: Path) -> list[str]:
+    """Return the labels (without ``sub-``) of all participants with notes."""
+    return [
+        path.stem.removeprefix("sub-")
+        for path in _get_note_path(root / "logs", "").parent.glob("sub-*.json")
+    ]
 
 
-def _get_index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
-    """Return the parts of a note that the index page shows."""
-    skip_reasons = _list_skip_reasons(logs / note.last).get(label)
-    return note.settings, [row.summary for row in note.rows], skip_reasons
+def read_note(logs: Path, label: str) -> Note | None:
+    """Return the note on a participant (label without ``sub-``), or None if there is no note."""
+    try:
+        return Note.from_text(_get_note_path(logs, label).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _get_note_path(logs: Path, label: str) -> Path:

@@ -63,46 +63,6 @@ def read_run_summary(verdict_file: Path, label: str) -> RunSummary:
     )
 
 
-def strip_participant(run: str, label: str) -> str:
-    """Return the name of a run (``sub-01_task-tap``) without its participant."""
-    return run.removeprefix(f"sub-{label}_")
-
-
-def compared_verdicts(verdict_file: Path) -> list[str]:
-    """Return the verdicts on series of other programs, one text per series."""
-    return [compared["text"] for compared in _read_verdict(verdict_file).get("compared", [])]
-
-
-def _read_verdict(file: Path) -> VerdictFacts:
-    """Return the verdict of a run; {} if the file cannot be read."""
-    return cast("VerdictFacts", read_json(file))
-
-
-def read_times(verdict_file: Path) -> tuple[int, ...]:
-    """Return modification times (ns) of the verdict, evaluation, confounds and registration files.
-
-    The time of a missing file is 0.
-    """
-    return tuple(_get_modification_time(file) for file in _list_files(verdict_file))
-
-
-def _list_files(verdict_file: Path) -> list[Path]:
-    """Return the files of a run that the index page is made from, which may be missing."""
-    stem = verdict_file.name.removesuffix(VERDICT_SUFFIX)
-    return [
-        verdict_file.with_name(stem + suffix)
-        for suffix in (VERDICT_SUFFIX, TABLE_SUFFIX, CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX)
-    ]
-
-
-def _get_modification_time(file: Path) -> int:
-    """Return the modification time of a file (ns), or 0 if it is missing."""
-    try:
-        return file.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 @lru_cache(maxsize=65536)
 def _read_cached_summary(
     stem: str, label: str, files_with_times: tuple[tuple[Path, int], ...]
@@ -134,19 +94,6 @@ def _read_cached_summary(
     }
 
 
-def _accuracy_text(evidence: RunEvidence) -> str:
-    """Return the accuracy of the best method as text; "" if it is unknown."""
-    accuracy, best = evidence.accuracy, evidence.best
-    if accuracy is None:
-        return ""
-    if (row := accuracy.select_finite_rows(best).get(accuracy.regions[0])) is None:
-        return ""
-    region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
-    symbol = "r " if row.statistic == "r" else ""
-    value_text = with_non_breaking_spaces(f"{symbol}{estimate_text(row)}")
-    return f"{best} {value_text}{region_suffix}"
-
-
 def _read_rows(file: Path) -> list[MetricRow]:
     """Return only those rows of a metrics table that the index page needs."""
     try:
@@ -165,3 +112,56 @@ def _read_displacement(file: Path) -> list[float]:
         return [math.nan if cell == MISSING else float(cell) for cell in cells]
     except ValueError:
         return []
+
+
+def strip_participant(run: str, label: str) -> str:
+    """Return the name of a run (``sub-01_task-tap``) without its participant."""
+    return run.removeprefix(f"sub-{label}_")
+
+
+def _accuracy_text(evidence: RunEvidence) -> str:
+    """Return the accuracy of the best method as text; "" if it is unknown."""
+    accuracy, best = evidence.accuracy, evidence.best
+    if accuracy is None:
+        return ""
+    if (row := accuracy.select_finite_rows(best).get(accuracy.regions[0])) is None:
+        return ""
+    region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
+    symbol = "r " if row.statistic == "r" else ""
+    value_text = with_non_breaking_spaces(f"{symbol}{estimate_text(row)}")
+    return f"{best} {value_text}{region_suffix}"
+
+
+def read_times(verdict_file: Path) -> tuple[int, ...]:
+    """Return modification times (ns) of the verdict, evaluation, confounds and registration files.
+
+    The time of a missing file is 0.
+    """
+    return tuple(_get_modification_time(file) for file in _list_files(verdict_file))
+
+
+def _get_modification_time(file: Path) -> int:
+    """Return the modification time of a file (ns), or 0 if it is missing."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _list_files(verdict_file: Path) -> list[Path]:
+    """Return the files of a run that the index page is made from, which may be missing."""
+    stem = verdict_file.name.removesuffix(VERDICT_SUFFIX)
+    return [
+        verdict_file.with_name(stem + suffix)
+        for suffix in (VERDICT_SUFFIX, TABLE_SUFFIX, CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX)
+    ]
+
+
+def compared_verdicts(verdict_file: Path) -> list[str]:
+    """Return the verdicts on series of other programs, one text per series."""
+    return [compared["text"] for compared in _read_verdict(verdict_file).get("compared", [])]
+
+
+def _read_verdict(file: Path) -> VerdictFacts:
+    """Return the verdict of a run; {} if the file cannot be read."""
+    return cast("VerdictFacts", read_json(file))

@@ -73,16 +73,6 @@ def _decision_html(sentence: Mapping[str, str]) -> str:
     return render("decision", sign_text, sentence["text"])
 
 
-def render_compared(verdict: VerdictFacts) -> Markup:
-    """Render verdicts on series of other programs, one sentence each; "" if there are none."""
-    sentences = [
-        render("decision", MARKS[compared["status"]].symbol, compared["text"])
-        for compared in verdict.get("compared", [])
-    ]
-    title = "Series of other programs, compared with the acquired series"
-    return render("headed", title, render("items", sentences))
-
-
 def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) -> Markup:
     """Render each series' values and the best method's gain, active voxels first.
 
@@ -137,6 +127,16 @@ def _evidence_title(evidence: Evidence) -> str:
     return f"{detail_text}, contrast {evidence.contrast}{region_remark}. Differences: {signs}"
 
 
+def render_compared(verdict: VerdictFacts) -> Markup:
+    """Render verdicts on series of other programs, one sentence each; "" if there are none."""
+    sentences = [
+        render("decision", MARKS[compared["status"]].symbol, compared["text"])
+        for compared in verdict.get("compared", [])
+    ]
+    title = "Series of other programs, compared with the acquired series"
+    return render("headed", title, render("items", sentences))
+
+
 def _legend_html(series: Iterable[str]) -> Markup:
     """Define each series whose name is not self-explanatory.
 
@@ -152,13 +152,6 @@ def _legend_html(series: Iterable[str]) -> Markup:
         render_folded("Definitions of the series", render("glossary", entries))
         if entries
         else Markup("")
-    )
-
-
-def _flags_html(flags: Iterable[Flag]) -> Markup:
-    """Render a warning per raised flag."""
-    return messages_html(
-        "warning", [f"{flag.text} {flag.remedy}".strip() for flag in flags if flag.raised]
     )
 
 
@@ -185,4 +178,11 @@ def guards_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
                 for _, html in render_tables(declaration, rows)
             ),
         ]
+    )
+
+
+def _flags_html(flags: Iterable[Flag]) -> Markup:
+    """Render a warning per raised flag."""
+    return messages_html(
+        "warning", [f"{flag.text} {flag.remedy}".strip() for flag in flags if flag.raised]
     )

@@ -47,82 +47,6 @@ class CentralWindow:
         return resize_affine(self.crop_affine(affine), self.shape, self.lowres_shape)
 
 
-def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
-    """Return the largest central part of a matrix that the factors divide.
-
-    `shape` is the shape of the acquired image, and `factor` the ratio of low- to high-resolution
-    voxel size along each axis.
-    """
-    size_pairs = [
-        lowres_size(n, axis_factor) if axis_factor != 1 else (n, n)
-        for n, axis_factor in zip(shape[:3], factor, strict=True)
-    ]
-    x, y, z = (
-        _center_slice(n, window_size)
-        for n, (window_size, _) in zip(shape[:3], size_pairs, strict=True)
-    )
-    nx, ny, nz = (low_size for _, low_size in size_pairs)
-    return CentralWindow(slices=(x, y, z), lowres_shape=(nx, ny, nz))
-
-
-def _center_slice(n: int, window_size: int) -> slice:
-    """Return the central part of an axis with `n` voxels."""
-    start = (n - window_size) // 2
-    return slice(start, start + window_size)
-
-
-def _downsample(
-    volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
-) -> Array:
-    """Truncate the in-plane k-space of a volume and return the magnitude.
-
-    The factors divide the matrix size of the volume (X, Y, Z). Across slices, complex signals are
-    averaged over the thicker slice, because slices are excited individually
-    (`bids_sr.sr.matrices.acquire`). A magnitude image has no phase, so its k-space is the k-space
-    of a scanner without phase errors. Of the two samples at the Nyquist frequency, the
-    low-resolution matrix contains only one, so the image becomes complex. Noise with standard
-    deviation `noise_sd` (signal units) is added to the real and the imaginary part.
-    """
-    signal, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
-    if noise_sd:
-        assert rng is not None
-        signal = signal + noise_sd * (
-            rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape)
-        )
-    return np.abs(signal).astype(np.float32)
-
-
-def thermal_noise(path: Path, first_volume: int = 0) -> float:
-    """Estimate the standard deviation of the noise in a voxel (signal units).
-
-    The signal of the brain hardly changes between consecutive volumes, so their difference is
-    mostly noise. The estimate is the median absolute difference in bright voxels after removal of
-    the common change. It includes pulsation and motion, and is therefore an upper bound of the
-    thermal noise.
-
-    The series is a NIfTI file (4D), and `first_volume` is the number of the first volume to use.
-    """
-    with SeriesReader(path) as reader:
-        estimates = []
-        times = np.linspace(first_volume, reader.shape[3] - 2, _N_PAIRS)
-        for t in sorted({int(time) for time in times}):
-            previous, following = reader.volume(t), reader.volume(t + 1)
-            is_bright = previous > _BRIGHT_FRACTION * np.percentile(previous, 98)
-            change = (following - previous)[is_bright]
-            estimates.append(np.median(np.abs(change - np.median(change))))
-    return float(_MAD_TO_SD * np.median(estimates) / np.sqrt(2))
-
-
-def noise_to_add(measured: float, factor: Factor) -> float:
-    """Return the noise to add to each complex component after downsampling.
-
-    With this noise, low-resolution voxels are as noisy as the measured voxels. Truncation
-    averages, so white noise with standard deviation s decreases to s over the square root of the
-    product of the factors.
-    """
-    return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
-
-
 def write_lr_series(
     source: Path,
     target: Path,
@@ -197,3 +121,79 @@ def write_pair(
     save_image(
         _downsample(cropped, factor), window.downsample_affine(affine), lowres, header_like=header
     )
+
+
+def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
+    """Return the largest central part of a matrix that the factors divide.
+
+    `shape` is the shape of the acquired image, and `factor` the ratio of low- to high-resolution
+    voxel size along each axis.
+    """
+    size_pairs = [
+        lowres_size(n, axis_factor) if axis_factor != 1 else (n, n)
+        for n, axis_factor in zip(shape[:3], factor, strict=True)
+    ]
+    x, y, z = (
+        _center_slice(n, window_size)
+        for n, (window_size, _) in zip(shape[:3], size_pairs, strict=True)
+    )
+    nx, ny, nz = (low_size for _, low_size in size_pairs)
+    return CentralWindow(slices=(x, y, z), lowres_shape=(nx, ny, nz))
+
+
+def _center_slice(n: int, window_size: int) -> slice:
+    """Return the central part of an axis with `n` voxels."""
+    start = (n - window_size) // 2
+    return slice(start, start + window_size)
+
+
+def _downsample(
+    volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
+) -> Array:
+    """Truncate the in-plane k-space of a volume and return the magnitude.
+
+    The factors divide the matrix size of the volume (X, Y, Z). Across slices, complex signals are
+    averaged over the thicker slice, because slices are excited individually
+    (`bids_sr.sr.matrices.acquire`). A magnitude image has no phase, so its k-space is the k-space
+    of a scanner without phase errors. Of the two samples at the Nyquist frequency, the
+    low-resolution matrix contains only one, so the image becomes complex. Noise with standard
+    deviation `noise_sd` (signal units) is added to the real and the imaginary part.
+    """
+    signal, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
+    if noise_sd:
+        assert rng is not None
+        signal = signal + noise_sd * (
+            rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape)
+        )
+    return np.abs(signal).astype(np.float32)
+
+
+def thermal_noise(path: Path, first_volume: int = 0) -> float:
+    """Estimate the standard deviation of the noise in a voxel (signal units).
+
+    The signal of the brain hardly changes between consecutive volumes, so their difference is
+    mostly noise. The estimate is the median absolute difference in bright voxels after removal of
+    the common change. It includes pulsation and motion, and is therefore an upper bound of the
+    thermal noise.
+
+    The series is a NIfTI file (4D), and `first_volume` is the number of the first volume to use.
+    """
+    with SeriesReader(path) as reader:
+        estimates = []
+        times = np.linspace(first_volume, reader.shape[3] - 2, _N_PAIRS)
+        for t in sorted({int(time) for time in times}):
+            previous, following = reader.volume(t), reader.volume(t + 1)
+            is_bright = previous > _BRIGHT_FRACTION * np.percentile(previous, 98)
+            change = (following - previous)[is_bright]
+            estimates.append(np.median(np.abs(change - np.median(change))))
+    return float(_MAD_TO_SD * np.median(estimates) / np.sqrt(2))
+
+
+def noise_to_add(measured: float, factor: Factor) -> float:
+    """Return the noise to add to each complex component after downsampling.
+
+    With this noise, low-resolution voxels are as noisy as the measured voxels. Truncation
+    averages, so white noise with standard deviation s decreases to s over the square root of the
+    product of the factors.
+    """
+    return float(measured * np.sqrt(1 - 1 / np.prod(factor)))

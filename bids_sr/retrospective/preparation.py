@@ -120,44 +120,6 @@ def prepare(
     return _redirect_settings(settings, subjects)
 
 
-def _describe_averaging(factor: Triple) -> str:
-    """Return a phrase on averaged slices, for texts; "" if slices keep their thickness."""
-    return " and averaging across slices" if factor[2] != 1 else ""
-
-
-def _get_output_dirs(settings: Settings) -> tuple[Path, Path]:
-    """Return the directories of the downsampled data set and of its reference."""
-    return settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
-
-
-def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
-    """Return the settings of the same call on the downsampled data set of these participants."""
-    data_dir, truth_dir = _get_output_dirs(settings)
-    work_dir = settings.paths.work_dir
-    return replace(
-        settings,
-        paths=replace(
-            settings.paths, bids_dir=data_dir, work_dir=work_dir and work_dir / "retrospective"
-        ),
-        selection=replace(
-            settings.selection,
-            participant_label=tuple(subject.label for subject in subjects),
-            session_label=(),
-            task_id=(),
-            run_id=(),
-            bids_filter_file=None,
-            bids_database_dir=None,
-        ),
-        superres=replace(settings.superres, factor=retrospective_factor(settings)),
-        # the given number of dummy scans was removed from the downsampled runs
-        preprocessing=replace(
-            settings.preprocessing,
-            dummy_scans=None if settings.preprocessing.dummy_scans is None else 0,
-        ),
-        evaluation=replace(settings.evaluation, truth=str(truth_dir), retrospective=None),
-    )
-
-
 def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
     """Write the top-level files of a BIDS data set."""
     source = settings.paths.bids_dir / "dataset_description.json"
@@ -221,24 +183,6 @@ def _compute_digest(subject: Subject, settings: Settings) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _is_valid(record: Path, digest: str, root: Path) -> bool:
-    """Return whether the files of a record exist with their sizes and have the same digest."""
-    content = read_json(record)
-    size_by_file = content.get("files", {})
-    are_intact = all(
-        (root / name).is_file() and (root / name).stat().st_size == size
-        for name, size in size_by_file.items()
-    )
-    return bool(content.get("digest") == digest and size_by_file and are_intact)
-
-
-def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
-    """Write the digest of a participant, and the size of each file in the folders."""
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-    sizes = {path.relative_to(record.parents[1]).as_posix(): path.stat().st_size for path in files}
-    write_text(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
-
-
 def _build_participant(subject: Subject, settings: Settings) -> None:
     """Build both directories of a participant in a temporary directory, then move them."""
     data_dir, truth_dir = _get_output_dirs(settings)
@@ -265,19 +209,6 @@ def _build_participant(subject: Subject, settings: Settings) -> None:
             os.replace(build_root / f"sub-{subject.label}", target_folder)
     finally:
         shutil.rmtree(build_dir, ignore_errors=True)
-
-
-def _list_pairs(subject: Subject) -> tuple[Pair, ...]:
-    """Return all pairs of a participant once, including held-out pairs."""
-    return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
-
-
-def _make_folder(root: Path, subject: Subject, session: str | None, datatype: str) -> Path:
-    """Create the folder of a data type of a participant or session, and return its path."""
-    sessions = [f"ses-{session}"] if session else []
-    folder = root.joinpath(f"sub-{subject.label}", *sessions, datatype)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Path) -> None:
@@ -315,23 +246,17 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
                 write_json(table.with_suffix(".json"), content)
 
 
-def _describe_simulation(
-    run: BoldRun, factor: Triple, first_volume: int, noise_sd: float
-) -> dict[str, object]:
-    """Return sidecar entries of a downsampled series on its simulation.
-
-    `first_volume` is the number of omitted volumes, and `noise_sd` the standard deviation of the
-    added noise (signal units).
-    """
-    return {
-        "Description": f"simulated from acquired {run.voxel} data by k-space"
-        f" truncation{_describe_averaging(factor)}",
-        "Retrospective": {
-            "Factor": list(factor),
-            "VolumesLeftOut": first_volume,
-            "NoiseAdded": round(noise_sd, 6),
-        },
-    }
+def _prepare_series(run: BoldRun, build_dir: Path) -> Path:
+    """Return a run's series as one file with slices on the third axis and echoes combined."""
+    series = run.bold
+    if run.echoes:
+        series = build_dir / f"{run.stem}_combined.nii"
+        combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], series)
+    if run.axis_order == AS_STORED:
+        return series
+    reordered = build_dir / f"{run.stem}_slices.nii"
+    copy_series(series, reordered, order=run.axis_order)
+    return reordered
 
 
 class _SourceImage(NamedTuple):
@@ -411,17 +336,59 @@ def _update_slice_entries(
             sidecar[name] = round(thickness * n_acquired / n_slices, 6)
 
 
-def _prepare_series(run: BoldRun, build_dir: Path) -> Path:
-    """Return a run's series as one file with slices on the third axis and echoes combined."""
-    series = run.bold
-    if run.echoes:
-        series = build_dir / f"{run.stem}_combined.nii"
-        combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], series)
-    if run.axis_order == AS_STORED:
-        return series
-    reordered = build_dir / f"{run.stem}_slices.nii"
-    copy_series(series, reordered, order=run.axis_order)
-    return reordered
+def _describe_simulation(
+    run: BoldRun, factor: Triple, first_volume: int, noise_sd: float
+) -> dict[str, object]:
+    """Return sidecar entries of a downsampled series on its simulation.
+
+    `first_volume` is the number of omitted volumes, and `noise_sd` the standard deviation of the
+    added noise (signal units).
+    """
+    return {
+        "Description": f"simulated from acquired {run.voxel} data by k-space"
+        f" truncation{_describe_averaging(factor)}",
+        "Retrospective": {
+            "Factor": list(factor),
+            "VolumesLeftOut": first_volume,
+            "NoiseAdded": round(noise_sd, 6),
+        },
+    }
+
+
+def _describe_averaging(factor: Triple) -> str:
+    """Return a phrase on averaged slices, for texts; "" if slices keep their thickness."""
+    return " and averaging across slices" if factor[2] != 1 else ""
+
+
+def _shift_events(table: Path, seconds: float) -> str:
+    """Return the text of an events table after shifting its onsets by a number of seconds.
+
+    Other cells, and onsets that are not numbers, are not changed.
+    """
+    table_text = table.read_text(encoding="utf-8-sig")
+    if not seconds:
+        return table_text
+    columns, rows = split_table(table)
+    onset_column = columns.index("onset")
+    for _, cells in rows:
+        if onset_column < len(cells):
+            cells[onset_column] = _shift_onset(cells[onset_column], seconds)
+    return "".join(join_line(cells) + "\n" for cells in (columns, *(cells for _, cells in rows)))
+
+
+def _shift_onset(text: str, seconds: float) -> str:
+    """Return an onset with at most six decimals after a shift; other texts are unchanged."""
+    try:
+        onset = float(text)
+    except ValueError:
+        return text
+    shifted = f"{onset + seconds:.6f}".rstrip("0").rstrip(".")
+    return "0" if shifted == "-0" else shifted
+
+
+def _list_pairs(subject: Subject) -> tuple[Pair, ...]:
+    """Return all pairs of a participant once, including held-out pairs."""
+    return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
 
 
 def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
@@ -448,11 +415,6 @@ def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Pat
         sidecar=read_json(_locate_sidecar(source)),
         factor=retrospective_factor(settings),
     )
-
-
-def _make_session_stem(subject: Subject, session: str | None) -> str:
-    """Return the start of the file names of a participant's session."""
-    return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
 
 
 def _write_pair(
@@ -483,32 +445,70 @@ def _write_pair(
         write_json(path.with_name(f"{file_stem(path)}_T2starw.json"), pair_sidecar)
 
 
+def _make_folder(root: Path, subject: Subject, session: str | None, datatype: str) -> Path:
+    """Create the folder of a data type of a participant or session, and return its path."""
+    sessions = [f"ses-{session}"] if session else []
+    folder = root.joinpath(f"sub-{subject.label}", *sessions, datatype)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_session_stem(subject: Subject, session: str | None) -> str:
+    """Return the start of the file names of a participant's session."""
+    return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
+
+
 def _locate_sidecar(image: Path) -> Path:
     """Return the path of the JSON sidecar of an image."""
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def _shift_events(table: Path, seconds: float) -> str:
-    """Return the text of an events table after shifting its onsets by a number of seconds.
-
-    Other cells, and onsets that are not numbers, are not changed.
-    """
-    table_text = table.read_text(encoding="utf-8-sig")
-    if not seconds:
-        return table_text
-    columns, rows = split_table(table)
-    onset_column = columns.index("onset")
-    for _, cells in rows:
-        if onset_column < len(cells):
-            cells[onset_column] = _shift_onset(cells[onset_column], seconds)
-    return "".join(join_line(cells) + "\n" for cells in (columns, *(cells for _, cells in rows)))
+def _is_valid(record: Path, digest: str, root: Path) -> bool:
+    """Return whether the files of a record exist with their sizes and have the same digest."""
+    content = read_json(record)
+    size_by_file = content.get("files", {})
+    are_intact = all(
+        (root / name).is_file() and (root / name).stat().st_size == size
+        for name, size in size_by_file.items()
+    )
+    return bool(content.get("digest") == digest and size_by_file and are_intact)
 
 
-def _shift_onset(text: str, seconds: float) -> str:
-    """Return an onset with at most six decimals after a shift; other texts are unchanged."""
-    try:
-        onset = float(text)
-    except ValueError:
-        return text
-    shifted = f"{onset + seconds:.6f}".rstrip("0").rstrip(".")
-    return "0" if shifted == "-0" else shifted
+def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
+    """Write the digest of a participant, and the size of each file in the folders."""
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(record.parents[1]).as_posix(): path.stat().st_size for path in files}
+    write_text(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
+
+
+def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
+    """Return the settings of the same call on the downsampled data set of these participants."""
+    data_dir, truth_dir = _get_output_dirs(settings)
+    work_dir = settings.paths.work_dir
+    return replace(
+        settings,
+        paths=replace(
+            settings.paths, bids_dir=data_dir, work_dir=work_dir and work_dir / "retrospective"
+        ),
+        selection=replace(
+            settings.selection,
+            participant_label=tuple(subject.label for subject in subjects),
+            session_label=(),
+            task_id=(),
+            run_id=(),
+            bids_filter_file=None,
+            bids_database_dir=None,
+        ),
+        superres=replace(settings.superres, factor=retrospective_factor(settings)),
+        # the given number of dummy scans was removed from the downsampled runs
+        preprocessing=replace(
+            settings.preprocessing,
+            dummy_scans=None if settings.preprocessing.dummy_scans is None else 0,
+        ),
+        evaluation=replace(settings.evaluation, truth=str(truth_dir), retrospective=None),
+    )
+
+
+def _get_output_dirs(settings: Settings) -> tuple[Path, Path]:
+    """Return the directories of the downsampled data set and of its reference."""
+    return settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir

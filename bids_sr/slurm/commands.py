@@ -22,20 +22,6 @@ _CODE_BY_STATE = {
     "": "unknown",
 }
 _CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
-
-
-def get_code(state: str, exit_code: int) -> str:
-    """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
-
-    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
-    ended by a signal.
-
-    >>> get_code("CANCELLED+", 0), get_code("FAILED", 137), get_code("FAILED", 1)
-    ('cancelled', 'killed', 'crashed')
-    """
-    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code, "crashed")
-
-
 QUEUE_FORMAT = "%i|%T|%r"
 """Format of ``squeue``: job number (``12_3`` for a task), state, and reason."""
 ACTIVE = frozenset(
@@ -65,10 +51,111 @@ _NUMBER_PATTERN = re.compile(r"\d+")
 _ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
+def get_code(state: str, exit_code: int) -> str:
+    """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
+
+    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
+    ended by a signal.
+
+    >>> get_code("CANCELLED+", 0), get_code("FAILED", 137), get_code("FAILED", 1)
+    ('cancelled', 'killed', 'crashed')
+    """
+    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code, "crashed")
+
+
 class SlurmError(UsageError):
     """Error of a SLURM command, with its message as the reason."""
 
     code = "slurm"
+
+
+def counts_shared_memory() -> bool:
+    """Return whether SLURM may count shared memory for each process in memory limits.
+
+    The result is also True if SLURM does not report its configuration.
+    """
+    if shutil.which("scontrol") is None:
+        return True
+    config = call("scontrol", "show", "config").stdout
+    return "JobAcctGather" not in config or (
+        "OverMemoryKill" in config
+        and "UsePss" not in config
+        and "jobacct_gather/cgroup" not in config
+    )
+
+
+def submit(arguments: Sequence[str]) -> str:
+    """Submit a script and return the number of the job.
+
+    Raises `SlurmError` if SLURM rejects the script, or does not return a number.
+    """
+    output = _run("sbatch", *arguments)
+    number = parse_job_id(output)
+    if _NUMBER_PATTERN.fullmatch(number) is None:
+        fix = "use squeue to check whether the job was submitted"
+        raise SlurmError("sbatch did not return a job number", output.strip() or "no output", fix)
+    return number
+
+
+def parse_job_id(output: str) -> str:
+    """Return the job number in the output of ``sbatch --parsable``, without a cluster name."""
+    return output.strip().rpartition("\n")[2].partition(";")[0]
+
+
+def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return name and number of the pending and running jobs with some names.
+
+    Array tasks have numbers such as ``12_3``. Raises `SlurmError` if SLURM does not answer.
+    """
+    jobs = []
+    for names in divide_into_chunks(job_names):
+        text = _run(
+            "squeue", "--noheader", "--array", "--all", f"--name={','.join(names)}", _ACTIVE_FORMAT
+        )
+        jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
+    return jobs
+
+
+def parse_squeue(squeue_text: str) -> list[list[str]]:
+    """Return the cells of all lines with three columns in the output of ``squeue``."""
+    lines = (line.split("|", 2) for line in squeue_text.splitlines())
+    return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs.
+
+    Raises `SlurmError` if the command fails.
+    """
+    for group in divide_into_chunks(list(jobs)):
+        _run("scancel", *group)
+
+
+def divide_into_chunks(items: Sequence[str]) -> list[Sequence[str]]:
+    """Divide items into groups that fit on one command line."""
+    return [
+        items[start : start + _MAX_JOBS_PER_CALL]
+        for start in range(0, len(items), _MAX_JOBS_PER_CALL)
+    ]
+
+
+def read_largest_index() -> int | None:
+    """Return the largest possible task number, or None if SLURM does not report it."""
+    match = _ARRAY_SIZE_PATTERN.search(_run("scontrol", "show", "config"))
+    return int(match[1]) - 1 if match else None
+
+
+def _run(program: str, *arguments: str) -> str:
+    """Return the output of a command.
+
+    Raises `SlurmError` if the command fails.
+    """
+    result = call(program, *arguments)
+    if result.returncode:
+        message = result.stderr.strip() or result.stdout.strip() or "no output"
+        fix = "correct the reported problem and try again"
+        raise SlurmError(f"{program} failed with exit code {result.returncode}", message, fix)
+    return result.stdout
 
 
 def call(
@@ -122,92 +209,3 @@ def _make_environment() -> dict[str, str]:
         if not name.startswith("SLURM_") or name in _KEPT_VARIABLES
     }
     return {"LOGNAME": user, "USER": user, **variables, "LC_ALL": "C"}
-
-
-def submit(arguments: Sequence[str]) -> str:
-    """Submit a script and return the number of the job.
-
-    Raises `SlurmError` if SLURM rejects the script, or does not return a number.
-    """
-    output = _run("sbatch", *arguments)
-    number = parse_job_id(output)
-    if _NUMBER_PATTERN.fullmatch(number) is None:
-        fix = "use squeue to check whether the job was submitted"
-        raise SlurmError("sbatch did not return a job number", output.strip() or "no output", fix)
-    return number
-
-
-def parse_job_id(output: str) -> str:
-    """Return the job number in the output of ``sbatch --parsable``, without a cluster name."""
-    return output.strip().rpartition("\n")[2].partition(";")[0]
-
-
-def list_active_jobs(job_names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return name and number of the pending and running jobs with some names.
-
-    Array tasks have numbers such as ``12_3``. Raises `SlurmError` if SLURM does not answer.
-    """
-    jobs = []
-    for names in divide_into_chunks(job_names):
-        text = _run(
-            "squeue", "--noheader", "--array", "--all", f"--name={','.join(names)}", _ACTIVE_FORMAT
-        )
-        jobs += [(name, job) for job, state, name in parse_squeue(text) if state in ACTIVE]
-    return jobs
-
-
-def parse_squeue(squeue_text: str) -> list[list[str]]:
-    """Return the cells of all lines with three columns in the output of ``squeue``."""
-    lines = (line.split("|", 2) for line in squeue_text.splitlines())
-    return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
-
-
-def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs.
-
-    Raises `SlurmError` if the command fails.
-    """
-    for group in divide_into_chunks(list(jobs)):
-        _run("scancel", *group)
-
-
-def read_largest_index() -> int | None:
-    """Return the largest possible task number, or None if SLURM does not report it."""
-    match = _ARRAY_SIZE_PATTERN.search(_run("scontrol", "show", "config"))
-    return int(match[1]) - 1 if match else None
-
-
-def counts_shared_memory() -> bool:
-    """Return whether SLURM may count shared memory for each process in memory limits.
-
-    The result is also True if SLURM does not report its configuration.
-    """
-    if shutil.which("scontrol") is None:
-        return True
-    config = call("scontrol", "show", "config").stdout
-    return "JobAcctGather" not in config or (
-        "OverMemoryKill" in config
-        and "UsePss" not in config
-        and "jobacct_gather/cgroup" not in config
-    )
-
-
-def divide_into_chunks(items: Sequence[str]) -> list[Sequence[str]]:
-    """Divide items into groups that fit on one command line."""
-    return [
-        items[start : start + _MAX_JOBS_PER_CALL]
-        for start in range(0, len(items), _MAX_JOBS_PER_CALL)
-    ]
-
-
-def _run(program: str, *arguments: str) -> str:
-    """Return the output of a command.
-
-    Raises `SlurmError` if the command fails.
-    """
-    result = call(program, *arguments)
-    if result.returncode:
-        message = result.stderr.strip() or result.stdout.strip() or "no output"
-        fix = "correct the reported problem and try again"
-        raise SlurmError(f"{program} failed with exit code {result.returncode}", message, fix)
-    return result.stdout

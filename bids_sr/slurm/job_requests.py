@@ -76,6 +76,14 @@ def make_request(
     )
 
 
+def compute_job_mb(program: float, workers: int) -> int:
+    """Return the memory of a job (MiB) for the memory of its program (GiB) and number of workers.
+
+    The memory is also sufficient if accounting sums the resident memory of all processes.
+    """
+    return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
+
+
 def make_group_request(participants: int) -> Request:
     """Return the request of the group job, which reads tables and maps but no series."""
     return Request(
@@ -83,6 +91,11 @@ def make_group_request(participants: int) -> Request:
         memory_mb=GROUP_MB + _round_up(participants / _PARTICIPANTS_PER_MB, STEP_MB),
         minutes=GROUP_MIN + participants // 20,
     )
+
+
+def _round_up(value: float, step: int) -> int:
+    """Round a value up to a multiple of `step`."""
+    return math.ceil(value / step) * step
 
 
 def compute_program_gib(request: Request) -> float:
@@ -94,14 +107,6 @@ def compute_program_gib(request: Request) -> float:
     if request.resident:
         program_gib -= _SHARED_GIB * request.cpus
     return math.floor(program_gib * 100) / 100
-
-
-def compute_job_mb(program: float, workers: int) -> int:
-    """Return the memory of a job (MiB) for the memory of its program (GiB) and number of workers.
-
-    The memory is also sufficient if accounting sums the resident memory of all processes.
-    """
-    return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
 
 
 def compute_signal_seconds(request: Request) -> int:
@@ -149,8 +154,3 @@ def format_time(minutes: int) -> str:
     """Format minutes as a SLURM time, ``D-HH:MM:00``."""
     days, minutes_of_day = divmod(minutes, 24 * 60)
     return f"{days}-{minutes_of_day // 60:02d}:{minutes_of_day % 60:02d}:00"
-
-
-def _round_up(value: float, step: int) -> int:
-    """Round a value up to a multiple of `step`."""
-    return math.ceil(value / step) * step

@@ -42,16 +42,6 @@ class JobRejected(SlurmError):
     """Error for a job that SLURM rejects permanently."""
 
 
-def _find_code(state: str, exit_code: str) -> str:
-    """Return the reason why a job of a step failed, as a code of `CODES`.
-
-    `exit_code` is the exit code of the program, with a colon and the signal that ended it.
-    """
-    code, _, signal = exit_code.partition(":")
-    is_killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
-    return get_code(state, 137 if is_killed else int(code or 1) or 1)
-
-
 @dataclass(kw_only=True, slots=True)
 class Queue:
     """SLURM queue of the current user.
@@ -174,3 +164,13 @@ class Queue:
                 f"SLURM has not responded for {now - self._silent_since:.0f} s. The last"
                 f" message was: {message}"
             )
+
+
+def _find_code(state: str, exit_code: str) -> str:
+    """Return the reason why a job of a step failed, as a code of `CODES`.
+
+    `exit_code` is the exit code of the program, with a colon and the signal that ended it.
+    """
+    code, _, signal = exit_code.partition(":")
+    is_killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
+    return get_code(state, 137 if is_killed else int(code or 1) or 1)

@@ -21,30 +21,6 @@ _ARRAY = "array"
 _NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
-def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]:
-    """Write settings, list of participants and scripts; return the scripts by job.
-
-    The jobs are ``array`` and ``group``, if requested. `settings_toml`: settings of the program.
-    """
-    folder = submission.folder
-    for path in (folder / "logs", submission.done_dir):
-        path.mkdir(parents=True, exist_ok=True)
-    lines = (
-        " ".join(f"{label}:{submission.digests[label]}" for label in labels) + "\n"
-        for labels in submission.tasks
-    )
-    write_text(folder / TASK_LIST, "".join(lines))
-    requests = {_ARRAY: submission.request, GROUP: submission.group_request}
-    scripts = {
-        name: write_text(folder / f"{name}.sbatch", _render_script(submission, name, request))
-        for name, request in requests.items()
-        if request is not None
-    }
-    # last, because a folder with settings is a submission
-    write_text(folder / "settings.toml", settings_toml)
-    return scripts
-
-
 def submit(
     submission: Submission, settings_toml: str, *, active_arrays: Sequence[str] = ()
 ) -> list[str]:
@@ -69,21 +45,28 @@ def submit(
     return numbers
 
 
-def make_sbatch_arguments(
-    submission: Submission, name: str, dependencies: Sequence[str] = ()
-) -> list[str]:
-    """Return the arguments of ``sbatch`` that are not in the script ``array`` or ``group``.
+def write_scripts(submission: Submission, settings_toml: str) -> dict[str, Path]:
+    """Write settings, list of participants and scripts; return the scripts by job.
 
-    These are paths, which may need quoting, and the jobs that must end before the job starts. The
-    script is the last argument.
+    The jobs are ``array`` and ``group``, if requested. `settings_toml`: settings of the program.
     """
     folder = submission.folder
-    logs = str(folder / "logs").replace("%", "%%")
-    log_name = "group.log" if name == GROUP else "array_%a.log"
-    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log_name}"]
-    if dependencies:
-        arguments.append("--dependency=afterany:" + ":".join(dependencies))
-    return [*arguments, str(folder / f"{name}.sbatch")]
+    for path in (folder / "logs", submission.done_dir):
+        path.mkdir(parents=True, exist_ok=True)
+    lines = (
+        " ".join(f"{label}:{submission.digests[label]}" for label in labels) + "\n"
+        for labels in submission.tasks
+    )
+    write_text(folder / TASK_LIST, "".join(lines))
+    requests = {_ARRAY: submission.request, GROUP: submission.group_request}
+    scripts = {
+        name: write_text(folder / f"{name}.sbatch", _render_script(submission, name, request))
+        for name, request in requests.items()
+        if request is not None
+    }
+    # last, because a folder with settings is a submission
+    write_text(folder / "settings.toml", settings_toml)
+    return scripts
 
 
 def _render_script(submission: Submission, name: str, request: Request) -> str:
@@ -162,6 +145,23 @@ def _make_container_command(submission: Submission, request: Request) -> list[st
     for bind in binds:
         arguments += ["--bind", bind]
     return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
+
+
+def make_sbatch_arguments(
+    submission: Submission, name: str, dependencies: Sequence[str] = ()
+) -> list[str]:
+    """Return the arguments of ``sbatch`` that are not in the script ``array`` or ``group``.
+
+    These are paths, which may need quoting, and the jobs that must end before the job starts. The
+    script is the last argument.
+    """
+    folder = submission.folder
+    logs = str(folder / "logs").replace("%", "%%")
+    log_name = "group.log" if name == GROUP else "array_%a.log"
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{log_name}"]
+    if dependencies:
+        arguments.append("--dependency=afterany:" + ":".join(dependencies))
+    return [*arguments, str(folder / f"{name}.sbatch")]
 
 
 def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:

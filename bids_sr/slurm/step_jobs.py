@@ -50,6 +50,8 @@ _CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
 # time (s) for cancelled jobs to end, of this run and of an earlier run
 _CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
 _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
+# variables that are set in a job even if sbatch exports no environment
+_EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -166,6 +168,11 @@ class Jobs:
             raise self.unreachable from None
         return number
 
+    def _has_active_jobs(self) -> bool:
+        """Return whether submitted jobs have not ended."""
+        self._check_jobs()
+        return bool(self._find_waiting())
+
     def outcome(self, number: int) -> NodeOutcome | None:
         """Return the outcome of a job, or None while it is active.
 
@@ -173,64 +180,6 @@ class Jobs:
         """
         self._check_jobs()
         return self._jobs[number].outcome
-
-    def forget(self, number: int) -> None:
-        """Remove a job; the files of a failed job are kept."""
-        job = self._jobs.pop(number)
-        if job.outcome is not None and not job.outcome["traceback"]:
-            shutil.rmtree(job.folder, ignore_errors=True)
-            self._find_answer_file(number).unlink(missing_ok=True)
-
-    def cancel_all(self) -> None:
-        """Cancel all jobs of this run, which takes a few seconds.
-
-        Jobs whose submission was interrupted are included.
-        """
-        if not self.folder.exists():
-            return
-        (self.folder / CANCELLED_FILE).touch()
-        self.queue.cancel(job.slurm_id for job in self._find_waiting().values())
-        self.queue.cancel(self.queue.find_jobs(self._is_own))
-        if not self._wait_for_end(self._is_own, _CANCEL_TIMEOUT_S):
-            _LOGGER.warning(
-                "the jobs %s were cancelled but have not terminated yet",
-                ", ".join(self.queue.find_jobs(self._is_own)),
-            )
-
-    def tidy(self) -> None:
-        """Remove the directory of this run unless it contains files of a failed job."""
-        if not self._jobs and not any(self.folder.glob("[0-9]*")):
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _is_own(self, name: str) -> bool:
-        """Return whether a job belongs to this run."""
-        return name.endswith(f".{self.token}")
-
-    def _wait_for_end(self, is_match: Callable[[str], bool], seconds: float) -> bool:
-        """Wait until matching jobs have ended; return False if `seconds` were not enough."""
-        deadline = time.monotonic() + seconds
-        while self.queue.find_jobs(is_match):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.5)
-        return True
-
-    def _has_active_jobs(self) -> bool:
-        """Return whether submitted jobs have not ended."""
-        self._check_jobs()
-        return bool(self._find_waiting())
-
-    def _find_waiting(self) -> dict[int, _NodeJob]:
-        """Return the submitted jobs without an outcome, by number."""
-        return {
-            number: job
-            for number, job in self._jobs.items()
-            if job.slurm_id and job.outcome is None
-        }
-
-    def _find_answer_file(self, number: int) -> Path:
-        """Return the file with the answer of a job."""
-        return self.folder / "answers" / f"{number:06d}.json"
 
     def _check_jobs(self) -> None:
         """Read the answers of ended jobs and check the queue, each at most once per interval."""
@@ -334,33 +283,79 @@ class Jobs:
         notice = Notice(what="", why=text, code=code)
         return {"failed": node.fullname, "traceback": lines, "notice": notice, "host": host}
 
+    def forget(self, number: int) -> None:
+        """Remove a job; the files of a failed job are kept."""
+        job = self._jobs.pop(number)
+        if job.outcome is not None and not job.outcome["traceback"]:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            self._find_answer_file(number).unlink(missing_ok=True)
+
+    def _find_answer_file(self, number: int) -> Path:
+        """Return the file with the answer of a job."""
+        return self.folder / "answers" / f"{number:06d}.json"
+
+    def cancel_all(self) -> None:
+        """Cancel all jobs of this run, which takes a few seconds.
+
+        Jobs whose submission was interrupted are included.
+        """
+        if not self.folder.exists():
+            return
+        (self.folder / CANCELLED_FILE).touch()
+        self.queue.cancel(job.slurm_id for job in self._find_waiting().values())
+        self.queue.cancel(self.queue.find_jobs(self._is_own))
+        if not self._wait_for_end(self._is_own, _CANCEL_TIMEOUT_S):
+            _LOGGER.warning(
+                "the jobs %s were cancelled but have not terminated yet",
+                ", ".join(self.queue.find_jobs(self._is_own)),
+            )
+
+    def _find_waiting(self) -> dict[int, _NodeJob]:
+        """Return the submitted jobs without an outcome, by number."""
+        return {
+            number: job
+            for number, job in self._jobs.items()
+            if job.slurm_id and job.outcome is None
+        }
+
+    def _is_own(self, name: str) -> bool:
+        """Return whether a job belongs to this run."""
+        return name.endswith(f".{self.token}")
+
+    def _wait_for_end(self, is_match: Callable[[str], bool], seconds: float) -> bool:
+        """Wait until matching jobs have ended; return False if `seconds` were not enough."""
+        deadline = time.monotonic() + seconds
+        while self.queue.find_jobs(is_match):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def tidy(self) -> None:
+        """Remove the directory of this run unless it contains files of a failed job."""
+        if not self._jobs and not any(self.folder.glob("[0-9]*")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
 
 def _make_job_name(name: str) -> str:
     """Return the name of a step with characters that SLURM accepts in names of jobs."""
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def _list_output(node: "Node") -> Collection[str]:
-    """Return the names of the files in the directory of a step; empty if it does not exist."""
-    try:
-        return os.listdir(node.output_dir())
-    except OSError:
-        return ()
+def _make_script(folder: Path, template: str) -> str:
+    """Return the script of a job.
 
-
-def _read_log_end(log: Path) -> list[str]:
-    """Return the last lines of the log of a job after a title; empty if there is no log."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-    except OSError:
-        return []
-    if not lines:
-        return []
-    return [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in lines)]
-
-
-# variables that are set in a job even if sbatch exports no environment
-_EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
+    The script consists of the template and the command of the job, which replaces the shell so
+    that it receives signals.
+    """
+    lines = [*([] if template.startswith("#!") else ["#!/bin/bash"]), *template.splitlines()]
+    lines += [
+        f"export {key}={shlex.quote(os.environ[key])}"
+        for key in _EXPORTED_VARIABLES
+        if key in os.environ
+    ]
+    command = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
+    return "\n".join([*lines, "export NIPYPE_NO_ET=1", command]) + "\n"
 
 
 def _make_sbatch_arguments(node: "Node", folder: Path, options: Plugin) -> list[str]:
@@ -394,6 +389,25 @@ def _make_sbatch_arguments(node: "Node", folder: Path, options: Plugin) -> list[
     return [*default_arguments, *user_arguments]
 
 
+def _list_output(node: "Node") -> Collection[str]:
+    """Return the names of the files in the directory of a step; empty if it does not exist."""
+    try:
+        return os.listdir(node.output_dir())
+    except OSError:
+        return ()
+
+
+def _read_log_end(log: Path) -> list[str]:
+    """Return the last lines of the log of a job after a title; empty if there is no log."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    except OSError:
+        return []
+    if not lines:
+        return []
+    return [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in lines)]
+
+
 def is_small(node: "Node") -> bool:
     """Return whether a step only handles a few small tables, faster than a job can start.
 
@@ -403,19 +417,3 @@ def is_small(node: "Node") -> bool:
         node.run_without_submitting
         or getattr(getattr(node.interface, "step", None), "small", False)
     )
-
-
-def _make_script(folder: Path, template: str) -> str:
-    """Return the script of a job.
-
-    The script consists of the template and the command of the job, which replaces the shell so
-    that it receives signals.
-    """
-    lines = [*([] if template.startswith("#!") else ["#!/bin/bash"]), *template.splitlines()]
-    lines += [
-        f"export {key}={shlex.quote(os.environ[key])}"
-        for key in _EXPORTED_VARIABLES
-        if key in os.environ
-    ]
-    command = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
-    return "\n".join([*lines, "export NIPYPE_NO_ET=1", command]) + "\n"

@@ -115,6 +115,11 @@ def read_done(output_dir: Path) -> dict[str, str]:
     return {path.stem: str(read_json(path).get("digest", "")) for path in records}
 
 
+def _find_done_dir(output_dir: Path) -> Path:
+    """Return the folder with the records of participants that are done."""
+    return _find_slurm_dir(output_dir) / "done"
+
+
 @frozen
 class ActiveJobs:
     """Pending and running jobs of an output.
@@ -157,8 +162,3 @@ def find_active(output_dir: Path) -> ActiveJobs:
 def _find_slurm_dir(output_dir: Path) -> Path:
     """Return the folder of all submissions of an output."""
     return output_dir / "logs" / "slurm"
-
-
-def _find_done_dir(output_dir: Path) -> Path:
-    """Return the folder with the records of participants that are done."""
-    return _find_slurm_dir(output_dir) / "done"

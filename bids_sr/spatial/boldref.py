@@ -22,34 +22,6 @@ _N_ROUNDS = 2  # rounds of registration and averaging
 _RESIDUAL_LIMIT = 1.3  # times the median residual; volumes above this limit are excluded
 
 
-def resample_to_reference(
-    reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None
-) -> Float32:
-    """Resample a volume of a series to the pose of the reference.
-
-    `t` is counted from 0. `xfm` transforms a reference point to its position in the volume (4 x 4,
-    RAS+ mm), and `shift` is the distortion of the volume, see `bids_sr.spatial.resampling`; None
-    applies no shift. Returns the volume on the grid of the series (3D).
-    """
-    return sample_volume(
-        reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
-    )
-
-
-def _choose_steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
-    """Return the numbers of up to 40 steady-state volumes spread over a run.
-
-    Raises `ValueError` if the run has no steady-state volume.
-    """
-    n_volumes = reader.shape[3]
-    if n_volumes <= n_dummy:
-        raise ValueError(
-            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
-            "volumes; at least one steady-state volume is required"
-        )
-    return [n_dummy + t for t in evenly_spaced(n_volumes - n_dummy, _N_SPREAD_VOLUMES)]
-
-
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     """Average realigned volumes in the mid-run pose of the head.
 
@@ -93,6 +65,46 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
             )
         reference = signal_sum / is_steady.sum()
     return np.asarray(reference, dtype=np.float32)
+
+
+def average_realigned_volumes(
+    reader: SeriesReader,
+    matrices: Array,
+    *,
+    n_dummy: int,
+    distortion: Distortion | None = None,
+) -> Float32:
+    """Average steady-state volumes of a run, aligned by precomputed transforms.
+
+    A boldref of another program may be a single-band image, a non-steady-state volume or
+    bias-corrected. This average has the units and the position of the run instead.
+
+    `reader` contains the BOLD series as acquired, and `matrices` are the transforms of a reference
+    point to its position in each volume (T, 4, 4; RAS+ mm). `distortion` is corrected; None
+    corrects no distortion. Returns the mean of at most 40 volumes on the grid of the series (3D).
+    Raises `ValueError` if the run has no steady-state volume.
+    """
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
+    x, y, z = reader.shape[:3]
+    shift = None if distortion is None else distortion.shift_on_grid((x, y, z), reader.affine)
+    signal_sum = np.zeros((x, y, z))
+    for t in spread_volumes:
+        signal_sum += resample_to_reference(reader, t, matrices[t], shift)
+    return np.asarray(signal_sum / len(spread_volumes), dtype=np.float32)
+
+
+def resample_to_reference(
+    reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None
+) -> Float32:
+    """Resample a volume of a series to the pose of the reference.
+
+    `t` is counted from 0. `xfm` transforms a reference point to its position in the volume (4 x 4,
+    RAS+ mm), and `shift` is the distortion of the volume, see `bids_sr.spatial.resampling`; None
+    applies no shift. Returns the volume on the grid of the series (3D).
+    """
+    return sample_volume(
+        reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
+    )
 
 
 def estimate_run(
@@ -147,27 +159,15 @@ def estimate_run(
     )
 
 
-def average_realigned_volumes(
-    reader: SeriesReader,
-    matrices: Array,
-    *,
-    n_dummy: int,
-    distortion: Distortion | None = None,
-) -> Float32:
-    """Average steady-state volumes of a run, aligned by precomputed transforms.
+def _choose_steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
+    """Return the numbers of up to 40 steady-state volumes spread over a run.
 
-    A boldref of another program may be a single-band image, a non-steady-state volume or
-    bias-corrected. This average has the units and the position of the run instead.
-
-    `reader` contains the BOLD series as acquired, and `matrices` are the transforms of a reference
-    point to its position in each volume (T, 4, 4; RAS+ mm). `distortion` is corrected; None
-    corrects no distortion. Returns the mean of at most 40 volumes on the grid of the series (3D).
     Raises `ValueError` if the run has no steady-state volume.
     """
-    spread_volumes = _choose_steady_volumes(reader, n_dummy)
-    x, y, z = reader.shape[:3]
-    shift = None if distortion is None else distortion.shift_on_grid((x, y, z), reader.affine)
-    signal_sum = np.zeros((x, y, z))
-    for t in spread_volumes:
-        signal_sum += resample_to_reference(reader, t, matrices[t], shift)
-    return np.asarray(signal_sum / len(spread_volumes), dtype=np.float32)
+    n_volumes = reader.shape[3]
+    if n_volumes <= n_dummy:
+        raise ValueError(
+            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
+            "volumes; at least one steady-state volume is required"
+        )
+    return [n_dummy + t for t in evenly_spaced(n_volumes - n_dummy, _N_SPREAD_VOLUMES)]

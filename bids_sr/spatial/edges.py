@@ -68,97 +68,6 @@ class _AxisShifts(NamedTuple):
         return np.quantile(np.abs(self.matched_mm), [0.5, 0.9])
 
 
-def _compute_smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
-    """Return the magnitude of the smoothed derivative along an axis."""
-    derivative_orders = [int(dimension == axis) for dimension in range(3)]
-    return np.abs(
-        ndimage.gaussian_filter(
-            np.asarray(image, dtype=np.float32), sigma, order=derivative_orders, mode="nearest"
-        )
-    )
-
-
-def _compute_edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
-    """Return the edge strength of an image along an axis.
-
-    The edge strength is the square root of the slope, relative to `scale`. Without the square
-    root, a bright rim would dominate its neighborhood.
-    """
-    return np.sqrt(_compute_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
-
-
-def _correlate_locally(first: Array, second: Array, window: Array) -> Array:
-    """Correlate two images locally under a Gaussian window (standard deviations; voxels)."""
-
-    def mean(image: Array) -> Array:
-        return ndimage.gaussian_filter(image, window, mode="nearest", truncate=2.5)
-
-    mean_first, mean_second = mean(first), mean(second)
-    variance_first = mean(first * first) - mean_first * mean_first
-    variance_second = mean(second * second) - mean_second * mean_second
-    covariance = mean(first * second) - mean_first * mean_second
-    return covariance / np.sqrt(np.maximum(variance_first * variance_second, 1e-12))
-
-
-def _locate_peaks(similarities: Array, step: float, max_shift: float) -> tuple[Array, Array]:
-    """Fit a parabola to the peak of each similarity curve.
-
-    `similarities` are values at each shift (shifts, N); `step`, the distance between shifts, and
-    `max_shift`, the largest shift, are in mm. Returns the shift of each peak (mm), and its
-    similarity (N,), which is -1 if the maximum is at either end of the curve.
-    """
-    peak = similarities.argmax(0)
-    is_at_end = (peak == 0) | (peak == len(similarities) - 1)
-    inner_peak = np.clip(peak, 1, len(similarities) - 2)
-    low, middle, high = (
-        similarities[inner_peak + k, np.arange(similarities.shape[1])] for k in (-1, 0, 1)
-    )
-    curvature = low - 2 * middle + high
-    is_concave = curvature < 0
-    offset = np.where(is_concave, 0.5 * (low - high) / np.where(is_concave, curvature, -1), 0.0)
-    shifts = (inner_peak + np.clip(offset, -0.5, 0.5)) * step - max_shift
-    return shifts, np.where(is_at_end, -1.0, middle)
-
-
-def _measure_along(
-    first: Array,
-    second: Array,
-    mask: MaskArray,
-    axis: int,
-    voxel_mm: Array,
-    blur_mm: float,
-    max_shift_mm: float,
-) -> tuple[Array, Array]:
-    """Measure the shift of the second image along one axis at the edges of the first image.
-
-    Images on one grid and `mask` are (X, Y, Z), with voxel size `voxel_mm`. The mask selects N
-    edges of the first image, and the second image is shifted along `axis`. Both images are
-    smoothed by `blur_mm` (FWHM), and shifts of up to `max_shift_mm` are tried. Returns the shift
-    with the highest similarity (mm), and this similarity (N,).
-    """
-    sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
-    window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
-    window[2] = max(blur_mm / voxel_mm[2], 0.5)
-    unscaled_strengths = [
-        _compute_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)
-    ]
-    first_edges, second_edges = (
-        _compute_edge_strength(image, sigma, axis, float(np.median(strength**2)))
-        for image, strength in zip((first, second), unscaled_strengths, strict=True)
-    )
-    step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
-    n_steps = int(np.ceil(max_shift_mm / step_mm)) + 1
-    similarities = []
-    for k in range(-n_steps, n_steps + 1):
-        offsets = [
-            -(k * step_mm / voxel_mm[axis]) if dimension == axis else 0.0 for dimension in range(3)
-        ]
-        # voxels k steps farther along the axis
-        shifted_edges = ndimage.shift(second_edges, offsets, order=1, mode="nearest")
-        similarities.append(_correlate_locally(first_edges, shifted_edges, window)[mask])
-    return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
-
-
 def measure_edge_mismatch(
     first: Array,
     second: Array,
@@ -240,3 +149,94 @@ def _check_images(first: Array, second: Array, mask: MaskArray) -> None:
         raise EdgeError(
             "at least one image is constant inside the mask, so its edges cannot be compared"
         )
+
+
+def _measure_along(
+    first: Array,
+    second: Array,
+    mask: MaskArray,
+    axis: int,
+    voxel_mm: Array,
+    blur_mm: float,
+    max_shift_mm: float,
+) -> tuple[Array, Array]:
+    """Measure the shift of the second image along one axis at the edges of the first image.
+
+    Images on one grid and `mask` are (X, Y, Z), with voxel size `voxel_mm`. The mask selects N
+    edges of the first image, and the second image is shifted along `axis`. Both images are
+    smoothed by `blur_mm` (FWHM), and shifts of up to `max_shift_mm` are tried. Returns the shift
+    with the highest similarity (mm), and this similarity (N,).
+    """
+    sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
+    window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
+    window[2] = max(blur_mm / voxel_mm[2], 0.5)
+    unscaled_strengths = [
+        _compute_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)
+    ]
+    first_edges, second_edges = (
+        _compute_edge_strength(image, sigma, axis, float(np.median(strength**2)))
+        for image, strength in zip((first, second), unscaled_strengths, strict=True)
+    )
+    step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
+    n_steps = int(np.ceil(max_shift_mm / step_mm)) + 1
+    similarities = []
+    for k in range(-n_steps, n_steps + 1):
+        offsets = [
+            -(k * step_mm / voxel_mm[axis]) if dimension == axis else 0.0 for dimension in range(3)
+        ]
+        # voxels k steps farther along the axis
+        shifted_edges = ndimage.shift(second_edges, offsets, order=1, mode="nearest")
+        similarities.append(_correlate_locally(first_edges, shifted_edges, window)[mask])
+    return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
+
+
+def _compute_edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
+    """Return the edge strength of an image along an axis.
+
+    The edge strength is the square root of the slope, relative to `scale`. Without the square
+    root, a bright rim would dominate its neighborhood.
+    """
+    return np.sqrt(_compute_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
+
+
+def _compute_smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
+    """Return the magnitude of the smoothed derivative along an axis."""
+    derivative_orders = [int(dimension == axis) for dimension in range(3)]
+    return np.abs(
+        ndimage.gaussian_filter(
+            np.asarray(image, dtype=np.float32), sigma, order=derivative_orders, mode="nearest"
+        )
+    )
+
+
+def _correlate_locally(first: Array, second: Array, window: Array) -> Array:
+    """Correlate two images locally under a Gaussian window (standard deviations; voxels)."""
+
+    def mean(image: Array) -> Array:
+        return ndimage.gaussian_filter(image, window, mode="nearest", truncate=2.5)
+
+    mean_first, mean_second = mean(first), mean(second)
+    variance_first = mean(first * first) - mean_first * mean_first
+    variance_second = mean(second * second) - mean_second * mean_second
+    covariance = mean(first * second) - mean_first * mean_second
+    return covariance / np.sqrt(np.maximum(variance_first * variance_second, 1e-12))
+
+
+def _locate_peaks(similarities: Array, step: float, max_shift: float) -> tuple[Array, Array]:
+    """Fit a parabola to the peak of each similarity curve.
+
+    `similarities` are values at each shift (shifts, N); `step`, the distance between shifts, and
+    `max_shift`, the largest shift, are in mm. Returns the shift of each peak (mm), and its
+    similarity (N,), which is -1 if the maximum is at either end of the curve.
+    """
+    peak = similarities.argmax(0)
+    is_at_end = (peak == 0) | (peak == len(similarities) - 1)
+    inner_peak = np.clip(peak, 1, len(similarities) - 2)
+    low, middle, high = (
+        similarities[inner_peak + k, np.arange(similarities.shape[1])] for k in (-1, 0, 1)
+    )
+    curvature = low - 2 * middle + high
+    is_concave = curvature < 0
+    offset = np.where(is_concave, 0.5 * (low - high) / np.where(is_concave, curvature, -1), 0.0)
+    shifts = (inner_peak + np.clip(offset, -0.5, 0.5)) * step - max_shift
+    return shifts, np.where(is_at_end, -1.0, middle)

@@ -46,7 +46,6 @@ from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
 
-
 # The following values are our choices. Lengths in mm are for human heads and are scaled by
 # `masks.head_scale`.
 _MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
@@ -107,45 +106,6 @@ class _VolumeFit(NamedTuple):
 
     matrix: Float
     cost: float
-
-
-def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
-    """Evaluate monomials of scaled coordinates up to `degree`.
-
-    Coordinates of the points (N, 3; mm) are relative to `center` (3,; mm) and scaled to -1..1.
-    Returns the value of each monomial at each point (N, K); the first monomial is constant.
-    """
-    scaled_points = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
-    columns = [np.ones(len(scaled_points))]
-    for order in range(1, degree + 1):
-        columns += [
-            scaled_points[:, axes].prod(axis=1)
-            for axes in map(list, combinations_with_replacement(range(3), order))
-        ]
-    return np.stack(columns, axis=1)
-
-
-def _find_thin_axes(shape: tuple[int, ...]) -> list[int]:
-    """Return the axes of a volume (X, Y, Z) along which motion is not estimated."""
-    return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
-
-
-def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
-    """Return the degrees of freedom that can be estimated on a grid.
-
-    `affine` is the voxel-to-world matrix of the grid (4 x 4, RAS+ mm). Returns translation (mm)
-    and rotation vector (rad) in RAS of each degree of freedom (6, K). K is 6 if no axis is thin
-    and 3 if one axis is thin: two translations and one rotation in the plane of the other axes.
-    """
-    thin_axes = _find_thin_axes(shape)
-    if not thin_axes:
-        return np.eye(6)
-    axes = affine[:3, :3] / voxel_sizes(affine)
-    columns = [np.r_[axes[:, axis], np.zeros(3)] for axis in range(3) if axis not in thin_axes]
-    if len(thin_axes) == 1:
-        first, second = (column[:3] for column in columns)
-        columns.append(np.r_[np.zeros(3), np.cross(first, second)])
-    return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
 
 
 class _SearchLevel:
@@ -354,36 +314,6 @@ class MotionEstimator:
         if variance_limit > 0:
             level.weight_samples((variance_limit / np.maximum(variance, variance_limit)) ** 2)
 
-    def _iterate(
-        self,
-        level: _SearchLevel,
-        coefficients: Array,
-        start: Float,
-        *,
-        tolerance_mm: float,
-        robust: bool = False,
-    ) -> _VolumeFit:
-        """Fit a volume at one level from one start, and return the start if the volume is outside.
-
-        `coefficients` are the spline coefficients of the volume at this level, and `start` is a
-        transform (4 x 4, RAS+ mm). The iteration ends if a point at the radius of the head moves
-        by less than `tolerance_mm`. If `robust`, samples with outlying residuals are downweighted.
-        """
-        matrix, weights, cost = start, None, np.inf
-        for _ in range(_MAX_ITERATIONS):
-            residual, is_inside = level.subtract_reference(coefficients, matrix)
-            if is_inside.mean() < _MIN_INSIDE_FRACTION:
-                return _VolumeFit(start, np.inf)
-            step, remaining_residual = level.fit_step(residual, is_inside, weights)
-            cost = float(np.sqrt((remaining_residual**2).sum() / is_inside.sum() / level.power))
-            matrix = matrix @ invert(rigid_matrix(step, level.center))
-            step_mm = max(np.abs(step[:3]).max(), np.abs(step[3:]).max() * self._radius_mm)
-            if step_mm < tolerance_mm and (weights is not None or not robust):
-                break
-            if robust and step_mm < _WEIGHTING_TOLERANCE * tolerance_mm:
-                weights = _weight_residuals(remaining_residual, is_inside)
-        return _VolumeFit(matrix, cost)
-
     def fit(
         self, volume: Array, starts: Sequence[Array], expected: float = np.inf
     ) -> tuple[Float, float]:
@@ -440,6 +370,36 @@ class MotionEstimator:
             best_fit = min(best_fit, fit, key=attrgetter("cost"))
         return best_fit
 
+    def _iterate(
+        self,
+        level: _SearchLevel,
+        coefficients: Array,
+        start: Float,
+        *,
+        tolerance_mm: float,
+        robust: bool = False,
+    ) -> _VolumeFit:
+        """Fit a volume at one level from one start, and return the start if the volume is outside.
+
+        `coefficients` are the spline coefficients of the volume at this level, and `start` is a
+        transform (4 x 4, RAS+ mm). The iteration ends if a point at the radius of the head moves
+        by less than `tolerance_mm`. If `robust`, samples with outlying residuals are downweighted.
+        """
+        matrix, weights, cost = start, None, np.inf
+        for _ in range(_MAX_ITERATIONS):
+            residual, is_inside = level.subtract_reference(coefficients, matrix)
+            if is_inside.mean() < _MIN_INSIDE_FRACTION:
+                return _VolumeFit(start, np.inf)
+            step, remaining_residual = level.fit_step(residual, is_inside, weights)
+            cost = float(np.sqrt((remaining_residual**2).sum() / is_inside.sum() / level.power))
+            matrix = matrix @ invert(rigid_matrix(step, level.center))
+            step_mm = max(np.abs(step[:3]).max(), np.abs(step[3:]).max() * self._radius_mm)
+            if step_mm < tolerance_mm and (weights is not None or not robust):
+                break
+            if robust and step_mm < _WEIGHTING_TOLERANCE * tolerance_mm:
+                weights = _weight_residuals(remaining_residual, is_inside)
+        return _VolumeFit(matrix, cost)
+
 
 def _compute_residual_variance(
     residuals: Sequence[Float], inside_by_volume: Sequence[MaskArray]
@@ -465,6 +425,45 @@ def _weight_residuals(residual: Float, is_inside: Array) -> Float:
     """
     sigma = _MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
     return np.clip(2.0 - np.abs(residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)
+
+
+def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
+    """Return the degrees of freedom that can be estimated on a grid.
+
+    `affine` is the voxel-to-world matrix of the grid (4 x 4, RAS+ mm). Returns translation (mm)
+    and rotation vector (rad) in RAS of each degree of freedom (6, K). K is 6 if no axis is thin
+    and 3 if one axis is thin: two translations and one rotation in the plane of the other axes.
+    """
+    thin_axes = _find_thin_axes(shape)
+    if not thin_axes:
+        return np.eye(6)
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    columns = [np.r_[axes[:, axis], np.zeros(3)] for axis in range(3) if axis not in thin_axes]
+    if len(thin_axes) == 1:
+        first, second = (column[:3] for column in columns)
+        columns.append(np.r_[np.zeros(3), np.cross(first, second)])
+    return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
+
+
+def _find_thin_axes(shape: tuple[int, ...]) -> list[int]:
+    """Return the axes of a volume (X, Y, Z) along which motion is not estimated."""
+    return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
+
+
+def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
+    """Evaluate monomials of scaled coordinates up to `degree`.
+
+    Coordinates of the points (N, 3; mm) are relative to `center` (3,; mm) and scaled to -1..1.
+    Returns the value of each monomial at each point (N, K); the first monomial is constant.
+    """
+    scaled_points = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
+    columns = [np.ones(len(scaled_points))]
+    for order in range(1, degree + 1):
+        columns += [
+            scaled_points[:, axes].prod(axis=1)
+            for axes in map(list, combinations_with_replacement(range(3), order))
+        ]
+    return np.stack(columns, axis=1)
 
 
 def estimate_motion(

@@ -56,33 +56,6 @@ def write_itk(path: Path, transforms: Array) -> None:
     atomic_files.write_text(path, "\n".join(file_lines) + "\n")
 
 
-def make_matrix(values: Array, center: Array) -> Float:
-    """Return a 4x4 matrix from ITK's twelve affine parameters and the center of rotation.
-
-    `values` contains a 3x3 matrix by rows, then the translation (12,). `center` is in the frame of
-    the parameters (3,).
-    """
-    matrix = np.eye(4)
-    matrix[:3, :3] = values[:9].reshape(3, 3)
-    matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
-    return matrix
-
-
-def _make_euler_rotation(angles: Array, *, zyx: bool) -> Float:
-    """Return the rotation matrix of ITK's Euler3DTransform.
-
-    `angles` are about x, y and z (rad). `zyx` is the order of the product: Rz Ry Rx if True,
-    otherwise Rz Rx Ry.
-    """
-    from scipy.spatial.transform import Rotation
-
-    x, y, z = angles
-    rotation = (
-        Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
-    )
-    return rotation.as_matrix()
-
-
 def read_itk(path: Path) -> Float:
     """Read affine or Euler transforms with their centers of rotation from an ITK text file.
 
@@ -148,3 +121,30 @@ def _parse_transform(
             "fixed parameters"
         )
     return make_matrix(parameters, center)
+
+
+def _make_euler_rotation(angles: Array, *, zyx: bool) -> Float:
+    """Return the rotation matrix of ITK's Euler3DTransform.
+
+    `angles` are about x, y and z (rad). `zyx` is the order of the product: Rz Ry Rx if True,
+    otherwise Rz Rx Ry.
+    """
+    from scipy.spatial.transform import Rotation
+
+    x, y, z = angles
+    rotation = (
+        Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
+    )
+    return rotation.as_matrix()
+
+
+def make_matrix(values: Array, center: Array) -> Float:
+    """Return a 4x4 matrix from ITK's twelve affine parameters and the center of rotation.
+
+    `values` contains a 3x3 matrix by rows, then the translation (12,). `center` is in the frame of
+    the parameters (3,).
+    """
+    matrix = np.eye(4)
+    matrix[:3, :3] = values[:9].reshape(3, 3)
+    matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
+    return matrix

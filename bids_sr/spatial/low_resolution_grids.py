@@ -16,31 +16,13 @@ _SIGMA_PER_FWHM = 0.4247  # standard deviation of a Gaussian over its full width
 _MIN_UNCHANGED_FACTOR = 0.99  # factor above which a grid is not downsampled
 
 
-class _LowresGrid(NamedTuple):
-    """Low-resolution grid over the field of view of another grid.
+def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
+    """Downsample a mask to voxels of about `mm`.
 
-    `affine` is the voxel-to-world matrix (4 x 4, RAS+ mm), and `factor` the ratio of high- to
-    low-resolution voxel size along each axis (3,).
+    `affine` is the voxel-to-world matrix of the mask (4 x 4, RAS+ mm), see `downsample_volume`.
+    Returns the low-resolution voxels that are more than half inside the mask (3D).
     """
-
-    shape: Shape
-    affine: Array
-    factor: Array
-
-
-def lowres_grid(shape: Sequence[int], affine: Array, mm: float | Sequence[float]) -> _LowresGrid:
-    """Return the grid of voxels of about `mm` over the same field of view.
-
-    `affine` is the voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm), and `mm`
-    the voxel size of all axes or of each axis. The factor is 1 along all axes if the grid is not
-    changed.
-    """
-    sizes = voxel_sizes(affine)
-    factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
-    if (factor > _MIN_UNCHANGED_FACTOR).all():
-        unchanged_shape = (shape[0], shape[1], shape[2])
-        return _LowresGrid(unchanged_shape, np.asarray(affine, dtype=float), np.ones(3))
-    return _LowresGrid(*hr_grid(shape, affine, factor), factor)
+    return downsample_volume(mask, affine, mm)[0] > 0.5
 
 
 def downsample_volume(
@@ -74,29 +56,31 @@ def downsample_volume(
     return sample_smoothed(volume, sigmas, matrix, lowres_shape), lowres_affine
 
 
-def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
-    """Downsample a mask to voxels of about `mm`.
+class _LowresGrid(NamedTuple):
+    """Low-resolution grid over the field of view of another grid.
 
-    `affine` is the voxel-to-world matrix of the mask (4 x 4, RAS+ mm), see `downsample_volume`.
-    Returns the low-resolution voxels that are more than half inside the mask (3D).
+    `affine` is the voxel-to-world matrix (4 x 4, RAS+ mm), and `factor` the ratio of high- to
+    low-resolution voxel size along each axis (3,).
     """
-    return downsample_volume(mask, affine, mm)[0] > 0.5
+
+    shape: Shape
+    affine: Array
+    factor: Array
 
 
-def highres_factor(affine: Array, mm: float) -> tuple[int, int, int]:
-    """Return the factor that divides each axis into voxels of at most `mm`."""
-    factors = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
-    return int(factors[0]), int(factors[1]), int(factors[2])
+def lowres_grid(shape: Sequence[int], affine: Array, mm: float | Sequence[float]) -> _LowresGrid:
+    """Return the grid of voxels of about `mm` over the same field of view.
 
-
-def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
-    """Average an image over blocks of `factor` voxels.
-
-    The shape of the image is a multiple of the factor (3D). The result is float32.
+    `affine` is the voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm), and `mm`
+    the voxel size of all axes or of each axis. The factor is 1 along all axes if the grid is not
+    changed.
     """
-    x, y, z = (size // ratio for size, ratio in zip(image.shape, factor, strict=True))
-    fx, fy, fz = factor
-    return image.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
+    sizes = voxel_sizes(affine)
+    factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
+    if (factor > _MIN_UNCHANGED_FACTOR).all():
+        unchanged_shape = (shape[0], shape[1], shape[2])
+        return _LowresGrid(unchanged_shape, np.asarray(affine, dtype=float), np.ones(3))
+    return _LowresGrid(*hr_grid(shape, affine, factor), factor)
 
 
 def coverage(
@@ -145,3 +129,19 @@ def coverage(
         zero_outside=True,
     )
     return block_average(samples, factor)
+
+
+def highres_factor(affine: Array, mm: float) -> tuple[int, int, int]:
+    """Return the factor that divides each axis into voxels of at most `mm`."""
+    factors = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
+    return int(factors[0]), int(factors[1]), int(factors[2])
+
+
+def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
+    """Average an image over blocks of `factor` voxels.
+
+    The shape of the image is a multiple of the factor (3D). The result is float32.
+    """
+    x, y, z = (size // ratio for size, ratio in zip(image.shape, factor, strict=True))
+    fx, fy, fz = factor
+    return image.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)

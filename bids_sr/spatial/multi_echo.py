@@ -24,55 +24,6 @@ _MAX_UNSTEADY_VOLUMES = 5  # volumes at the start of a run that may not be in th
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
 
-def fit_t2star(
-    means: Sequence[np.ndarray], tes_ms: Sequence[float], n_used: np.ndarray | None = None
-) -> Float:
-    """Fit T2* (ms) to the mean signal of each echo.
-
-    `means` are means over time of each echo (N,), by ascending echo time. `n_used` is the number
-    of echoes to fit in each voxel, counted from the first (N,); None uses all echoes. T2* (N,) is
-    limited to 1 to 500 ms.
-
-    >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
-    >>> fit_t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
-    [30.0, 60.0]
-    """
-    from tedana.decay import fit_loglinear
-
-    signal = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
-    n_fitted = np.full(len(signal), len(means), dtype=int) if n_used is None else n_used
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t2star_ms = np.asarray(fit_loglinear(signal, list(tes_ms), n_fitted, report=False)[0])
-    t2star_ms = np.where(np.isfinite(t2star_ms) & (t2star_ms > 0), t2star_ms, _MAX_T2STAR_MS)
-    return np.clip(t2star_ms, _MIN_T2STAR_MS, _MAX_T2STAR_MS)
-
-
-def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
-    """Return the number of echoes to use in each voxel (N,).
-
-    Outside the brain all echoes are used. Within the brain these are the echoes before signal
-    dropout, at least two.
-    """
-    from tedana.utils import make_adaptive_mask
-
-    n_used = np.full(means[0].size, len(means), dtype=int)
-    try:
-        is_brain = brain_mask(means[0], affine).ravel()
-    except MaskError:
-        return n_used
-    brain_means = np.stack([mean.ravel()[is_brain] for mean in means], axis=1)[..., None]
-    if len(brain_means):
-        _, adaptive_mask = make_adaptive_mask(brain_means, threshold=1, methods=["dropout"])
-        n_used[is_brain] = np.maximum(adaptive_mask, min(2, len(means)))
-    return n_used
-
-
-def _read_columns(reader: SeriesReader, order: StorageOrder, start: int, stop: int) -> np.ndarray:
-    """Read consecutive volumes, turned by `order`, as columns (voxels, volumes)."""
-    volumes = reader.volumes(start, stop)
-    return np.stack([order.turn(volume).ravel() for volume in volumes], axis=1)
-
-
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
     """Write the optimal combination of the echoes of a run.
 
@@ -143,3 +94,52 @@ def _check_shapes(readers: Sequence[SeriesReader], orders: Sequence[StorageOrder
                 f"{reader.path}: the image has shape {reader.shape}, but the first echo has "
                 f"shape {shape}. All echoes must have the same shape."
             )
+
+
+def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
+    """Return the number of echoes to use in each voxel (N,).
+
+    Outside the brain all echoes are used. Within the brain these are the echoes before signal
+    dropout, at least two.
+    """
+    from tedana.utils import make_adaptive_mask
+
+    n_used = np.full(means[0].size, len(means), dtype=int)
+    try:
+        is_brain = brain_mask(means[0], affine).ravel()
+    except MaskError:
+        return n_used
+    brain_means = np.stack([mean.ravel()[is_brain] for mean in means], axis=1)[..., None]
+    if len(brain_means):
+        _, adaptive_mask = make_adaptive_mask(brain_means, threshold=1, methods=["dropout"])
+        n_used[is_brain] = np.maximum(adaptive_mask, min(2, len(means)))
+    return n_used
+
+
+def fit_t2star(
+    means: Sequence[np.ndarray], tes_ms: Sequence[float], n_used: np.ndarray | None = None
+) -> Float:
+    """Fit T2* (ms) to the mean signal of each echo.
+
+    `means` are means over time of each echo (N,), by ascending echo time. `n_used` is the number
+    of echoes to fit in each voxel, counted from the first (N,); None uses all echoes. T2* (N,) is
+    limited to 1 to 500 ms.
+
+    >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
+    >>> fit_t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
+    [30.0, 60.0]
+    """
+    from tedana.decay import fit_loglinear
+
+    signal = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
+    n_fitted = np.full(len(signal), len(means), dtype=int) if n_used is None else n_used
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t2star_ms = np.asarray(fit_loglinear(signal, list(tes_ms), n_fitted, report=False)[0])
+    t2star_ms = np.where(np.isfinite(t2star_ms) & (t2star_ms > 0), t2star_ms, _MAX_T2STAR_MS)
+    return np.clip(t2star_ms, _MIN_T2STAR_MS, _MAX_T2STAR_MS)
+
+
+def _read_columns(reader: SeriesReader, order: StorageOrder, start: int, stop: int) -> np.ndarray:
+    """Read consecutive volumes, turned by `order`, as columns (voxels, volumes)."""
+    volumes = reader.volumes(start, stop)
+    return np.stack([order.turn(volume).ravel() for volume in volumes], axis=1)

@@ -61,34 +61,6 @@ class OutlierVolume:
     reason: str
 
 
-@frozen
-class _Changes:
-    """Changes between successive volumes of a run.
-
-    `change` is the root mean square difference from the previous volume by slice (T, Z), 0 in the
-    first row. `mean` is the mean signal by slice (T, Z), and `level` the root mean square signal
-    of the run.
-    """
-
-    change: Float
-    mean: Float
-    level: float
-
-
-@frozen
-class _Comparison:
-    """Comparison of a registered volume with a reference within the brain.
-
-    Differences are relative to the mean of the reference; `slices` has NaN in slices outside the
-    brain (Z,).
-    """
-
-    gain: float
-    correlation: float
-    difference: float
-    slices: Float
-
-
 def find_outlier_volumes(reader: SeriesReader, *, n_dummy: int = 0) -> tuple[OutlierVolume, ...]:
     """Find the volumes of a run that do not show the head as the other volumes do.
 
@@ -108,28 +80,18 @@ def find_outlier_volumes(reader: SeriesReader, *, n_dummy: int = 0) -> tuple[Out
     )
 
 
-def interpolation_weights(
-    outliers: Sequence[int], n_volumes: int, n_dummy: int = 0
-) -> dict[int, dict[int, float]]:
-    """Return the weights of the volumes that replace outliers by linear interpolation in time.
+@frozen
+class _Changes:
+    """Changes between successive volumes of a run.
 
-    Volumes are counted from 0. The first `n_dummy` volumes, which are not in the steady state, are
-    not used. Returns weights of the nearest other volumes by outlier; at the ends of the run,
-    there is only one.
+    `change` is the root mean square difference from the previous volume by slice (T, Z), 0 in the
+    first row. `mean` is the mean signal by slice (T, Z), and `level` the root mean square signal
+    of the run.
     """
-    usable_volumes = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
-    weights: dict[int, dict[int, float]] = {}
-    for volume in outliers:
-        earlier_volumes = usable_volumes[usable_volumes < volume]
-        later_volumes = usable_volumes[usable_volumes > volume]
-        if len(earlier_volumes) and len(later_volumes):
-            before, after = earlier_volumes[-1], later_volumes[0]
-            later_weight = float((volume - before) / (after - before))
-            weights[volume] = {int(before): 1 - later_weight, int(after): later_weight}
-        elif len(usable_volumes):
-            nearest = earlier_volumes[-1] if len(earlier_volumes) else later_volumes[0]
-            weights[volume] = {int(nearest): 1.0}
-    return weights
+
+    change: Float
+    mean: Float
+    level: float
 
 
 def _measure_changes(reader: SeriesReader, first: int) -> _Changes:
@@ -188,6 +150,75 @@ def _cut_into_segments(changes: _Changes, first: int, copies: dict[int, str]) ->
     return np.split(volumes, np.flatnonzero(is_cut) + 1)
 
 
+@frozen
+class _OrdinarySpread:
+    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
+
+    difference: float
+    correlation: float
+    gain_sd: float
+    slices: Float
+
+
+def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, str]:
+    """Compare the volumes of short segments with the others, and return outliers and reasons.
+
+    Segments are compared in the order of their length. A segment without an outlier is trusted
+    when the next one is compared.
+    """
+    segments_by_length = sorted(segments, key=len, reverse=True)
+    n_volumes = sum(map(len, segments))
+    trusted_segments = [
+        segment
+        for rank, segment in enumerate(segments_by_length)
+        if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
+    ]
+    comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
+
+    # evenly spaced trusted volumes show how much ordinary volumes differ from their neighbors
+    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
+    ordinary = [
+        comparison
+        for t in comparer.trusted[np.unique(positions).astype(int)]
+        for comparison in comparer.compare(int(t), both_sides=False)
+    ]
+    gains = np.array([comparison.gain for comparison in ordinary])
+    spread = _OrdinarySpread(
+        difference=float(np.median([comparison.difference for comparison in ordinary])),
+        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
+        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
+        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
+    )
+
+    # the middle volume of each other segment decides
+    reasons: dict[int, str] = {}
+    for segment in segments_by_length[len(trusted_segments) :]:
+        middle = int(segment[len(segment) // 2])
+        comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
+        segment_reasons = [
+            _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
+        ]
+        if all(segment_reasons):
+            reasons |= {int(t): segment_reasons[0] for t in segment}
+        else:
+            comparer.trusted = np.union1d(comparer.trusted, segment)
+    return reasons
+
+
+@frozen
+class _Comparison:
+    """Comparison of a registered volume with a reference within the brain.
+
+    Differences are relative to the mean of the reference; `slices` has NaN in slices outside the
+    brain (Z,).
+    """
+
+    gain: float
+    correlation: float
+    difference: float
+    slices: Float
+
+
 class _Comparer:
     """Comparison of volumes with trusted volumes close in time."""
 
@@ -244,61 +275,6 @@ def _compare_images(image: Array, reference: Array, brain: MaskArray) -> _Compar
     )
 
 
-@frozen
-class _OrdinarySpread:
-    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
-
-    difference: float
-    correlation: float
-    gain_sd: float
-    slices: Float
-
-
-def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, str]:
-    """Compare the volumes of short segments with the others, and return outliers and reasons.
-
-    Segments are compared in the order of their length. A segment without an outlier is trusted
-    when the next one is compared.
-    """
-    segments_by_length = sorted(segments, key=len, reverse=True)
-    n_volumes = sum(map(len, segments))
-    trusted_segments = [
-        segment
-        for rank, segment in enumerate(segments_by_length)
-        if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
-    ]
-    comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
-
-    # evenly spaced trusted volumes show how much ordinary volumes differ from their neighbors
-    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
-    ordinary = [
-        comparison
-        for t in comparer.trusted[np.unique(positions).astype(int)]
-        for comparison in comparer.compare(int(t), both_sides=False)
-    ]
-    gains = np.array([comparison.gain for comparison in ordinary])
-    spread = _OrdinarySpread(
-        difference=float(np.median([comparison.difference for comparison in ordinary])),
-        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
-        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
-        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
-    )
-
-    # the middle volume of each other segment decides
-    reasons: dict[int, str] = {}
-    for segment in segments_by_length[len(trusted_segments) :]:
-        middle = int(segment[len(segment) // 2])
-        comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
-        segment_reasons = [
-            _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
-        ]
-        if all(segment_reasons):
-            reasons |= {int(t): segment_reasons[0] for t in segment}
-        else:
-            comparer.trusted = np.union1d(comparer.trusted, segment)
-    return reasons
-
-
 def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
@@ -335,3 +311,27 @@ def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segm
             f" (median of other volumes: {spread.difference:.1%})"
         )
     return ""
+
+
+def interpolation_weights(
+    outliers: Sequence[int], n_volumes: int, n_dummy: int = 0
+) -> dict[int, dict[int, float]]:
+    """Return the weights of the volumes that replace outliers by linear interpolation in time.
+
+    Volumes are counted from 0. The first `n_dummy` volumes, which are not in the steady state, are
+    not used. Returns weights of the nearest other volumes by outlier; at the ends of the run,
+    there is only one.
+    """
+    usable_volumes = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
+    weights: dict[int, dict[int, float]] = {}
+    for volume in outliers:
+        earlier_volumes = usable_volumes[usable_volumes < volume]
+        later_volumes = usable_volumes[usable_volumes > volume]
+        if len(earlier_volumes) and len(later_volumes):
+            before, after = earlier_volumes[-1], later_volumes[0]
+            later_weight = float((volume - before) / (after - before))
+            weights[volume] = {int(before): 1 - later_weight, int(after): later_weight}
+        elif len(usable_volumes):
+            nearest = earlier_volumes[-1] if len(earlier_volumes) else later_volumes[0]
+            weights[volume] = {int(nearest): 1.0}
+    return weights

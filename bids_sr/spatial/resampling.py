@@ -32,354 +32,6 @@ _VOXEL_TOLERANCE = 1e-6  # voxels, tolerance for a shift by whole voxels
 _TRUNCATE_SDS = 4.0  # standard deviations, radius of a Gaussian as in scipy
 
 
-def spline_coefficients(volume: Array, order: int = 3) -> Float32:
-    """Return spline coefficients of a volume, padded by `PAD` samples at each side.
-
-    Compute the coefficients once if a volume is sampled repeatedly. The first axis of the result
-    is contiguous, as in image files.
-
-    Parameters
-    ----------
-    volume : Array
-        Image to interpolate (3D).
-    order : int, optional
-        Degree of the spline; below 2 the padded samples are returned.
-
-    Returns
-    -------
-    Float32
-        Coefficients on the padded grid (3D), or the padded samples for orders below 2.
-
-    Raises
-    ------
-    ValueError
-        The volume does not have three axes.
-    """
-    if volume.ndim != 3:
-        raise ValueError(f"expected a volume with 3 axes, got an array with {volume.ndim}")
-    # transposed before padding, because padding keeps the memory order and enlarges the array
-    samples_zyx = np.ascontiguousarray(volume.T, dtype=np.float32)
-    padded_zyx = np.pad(samples_zyx, PAD, mode="edge")
-    if order < 2:
-        return padded_zyx.T
-    if order == 3:
-        return filter_spline(padded_zyx).T
-    return ndimage.spline_filter(padded_zyx, order=order, output=np.float32, mode="mirror").T
-
-
-def filter_spline(samples: Float32) -> Float32:
-    """Replace samples (Z, Y, X) by their cubic spline coefficients; return the same array.
-
-    Samples are mirrored at the edges. Along axes of fewer than 24 samples the first coefficients
-    are not exact.
-    """
-    from bids_sr.spatial.spline_kernels import filter_first, filter_last
-
-    z, y, x = samples.shape
-    filter_first(samples.reshape(z, y * x))
-    for plane in samples:
-        filter_first(plane)
-    filter_last(samples.reshape(z * y, x))
-    return samples
-
-
-def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
-    """Sample the cubic spline of a volume at points.
-
-    `coefficients` are from `spline_coefficients` (3D), and `points` are in voxels of the volume
-    (N, 3). The values (N,) are the same as `sample_volume` returns for target voxels at these
-    points.
-    """
-    coefficients_zyx, level = _subtract_level(coefficients)
-    return _sample_at_points(coefficients_zyx, np.asarray(points, dtype=np.float64).T) + level
-
-
-def _subtract_level(coefficients: Float32) -> tuple[Float32, np.float32]:
-    """Subtract the central coefficient from all, and return the result (Z, Y, X) and the center.
-
-    The constant parts of an image then stay constant to the last bit in an interpolation.
-    """
-    center = coefficients[tuple(n // 2 for n in coefficients.shape)]
-    return np.subtract(coefficients.T, center, order="C", dtype=np.float32), center
-
-
-def _sample_at_points(coefficients_zyx: Float32, points: Array) -> Float32:
-    """Sample the cubic spline with coefficients (Z, Y, X) at points (3, ...)."""
-    from bids_sr.spatial import spline_kernels
-
-    values = np.empty(points.shape[1:], dtype=np.float32)
-    spline_kernels.write_samples(
-        coefficients_zyx, np.ascontiguousarray(points + PAD).reshape(3, -1), values.reshape(-1)
-    )
-    return values
-
-
-def interpolate_linearly(maps: Array, coordinates: Array) -> Float32:
-    """Interpolate maps linearly at voxel coordinates.
-
-    Points up to half a voxel beyond the outermost samples take the edge values; points farther out
-    get 0.
-
-    `maps` are on one grid (X, Y, Z, K), and `coordinates` in voxels (3, N). Returns the value of
-    each map at each point (N, K).
-    """
-    from bids_sr.spatial.spline_kernels import sample_linear
-
-    values = np.empty((coordinates.shape[1], maps.shape[3]), dtype=np.float32)
-    contiguous_maps = np.ascontiguousarray(maps, dtype=np.float32)
-    points = np.ascontiguousarray(coordinates, dtype=np.float64)
-    sample_linear(contiguous_maps, points, values)
-    return values
-
-
-def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
-    """Sample the cubic spline of a volume on a grid.
-
-    The values are the same as from `sample_volume`. Use this function to sample a volume
-    repeatedly.
-
-    `coefficients` are from `spline_coefficients` (3D), and `matrix` transforms a target voxel to
-    voxels of the unpadded volume (4 x 4). The first axis of the result is contiguous.
-    """
-    from bids_sr.spatial import spline_kernels
-
-    coefficients_zyx, level = _subtract_level(coefficients)
-    target_to_coefficients = round_values(matrix)
-    target_to_coefficients[:3, 3] += PAD
-    steps = np.diagonal(target_to_coefficients)[:3]
-    skew = np.abs(target_to_coefficients[:3, :3] - np.diag(steps)).max() * max(shape)
-    if skew < _VOXEL_TOLERANCE:
-        values_zyx = _sample_along_axes(
-            coefficients_zyx, steps, target_to_coefficients[:3, 3], shape
-        )
-    else:
-        values_zyx = np.empty(shape[::-1], dtype=np.float32)
-        spline_kernels.sample_grid(coefficients_zyx, target_to_coefficients, values_zyx)
-    values_zyx += level
-    return values_zyx.T
-
-
-def _sample_along_axes(
-    coefficients_zyx: Float32, steps: Array, starts: Array, shape: Shape
-) -> Float32:
-    """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
-
-    `steps` are the voxel sizes of the target, and `starts` the position of its first voxel, both
-    in voxels of the padded volume. They and `shape` are along x, y and z (3,). Returns values on
-    the target (Z, Y, X).
-    """
-    sizes = coefficients_zyx.shape[::-1]
-    x_weights, y_weights, z_weights = (
-        _make_spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
-        for axis in range(3)
-    )
-    planes = y_weights @ (coefficients_zyx @ x_weights.T)
-    return (z_weights @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
-
-
-def _make_spline_matrix(points: Array, size: int) -> Float32:
-    """Return the weights of coefficients at points along an axis (points, size).
-
-    As in `spline_kernels`, points beyond the second coefficient from an edge take the value at
-    that coefficient.
-    """
-    points = np.clip(points, 1, size - 2)
-    sample = np.minimum(points.astype(int), size - 3)
-    distance = points - sample
-    first, last = (1 - distance) ** 3 / 6, distance**3 / 6
-    second = 2 / 3 - distance**2 + 3 * last
-    matrix = np.zeros((len(points), size), np.float32)
-    for offset, weight in enumerate((first, second, 1 - first - second - last, last), start=-1):
-        matrix[np.arange(len(points)), sample + offset] = weight
-    return matrix
-
-
-def _find_whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
-    """Return the shift (3,) of a voxel-to-voxel matrix; None unless it shifts by whole voxels."""
-    shift = np.rint(matrix[:3, 3])
-    rounded_matrix = np.eye(4)
-    rounded_matrix[:3, 3] = shift
-    return (
-        shift.astype(np.int64)
-        if np.abs(matrix - rounded_matrix).max() < _VOXEL_TOLERANCE
-        else None
-    )
-
-
-def sample_smoothed(
-    volume: Array, sigmas: Sequence[float], matrix: Array, shape: Shape
-) -> Float32:
-    """Smooth a volume and interpolate it linearly on a grid with parallel axes.
-
-    The values equal `scipy.ndimage.gaussian_filter` followed by linear interpolation, but only the
-    samples that are interpolated are smoothed. Edge values are repeated outward.
-
-    The volume and the values on the target are 3D. `sigmas` are standard deviations of the
-    Gaussian along each axis (voxels); 0 for no smoothing. `matrix` transforms a target voxel to
-    voxels of the volume (4 x 4) without rotation.
-    """
-    from bids_sr.spatial import linear_kernels
-
-    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
-    row_pairs, weights = [], []
-    for axis in range(3):
-        sample_pairs, weights_of_axis = _compute_linear_weights(
-            matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
-        )
-        rows, row_numbers = np.unique(sample_pairs, return_inverse=True)
-        gaussian = _compute_gaussian_weights(sigmas[axis], _TRUNCATE_SDS)
-        smoothed_volume = _smooth_along(smoothed_volume, axis, gaussian, rows)
-        row_pairs.append(np.ascontiguousarray(row_numbers.reshape(sample_pairs.shape)))
-        weights.append(weights_of_axis)
-    values = np.empty(shape, dtype=np.float32)
-    linear_kernels.sample_along_axes(smoothed_volume, *row_pairs, *weights, values)
-    return values
-
-
-def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
-    """Smooth a volume with a Gaussian; edge values are repeated outward.
-
-    The values equal `scipy.ndimage.gaussian_filter`. The volume is 3D. `sigmas` are standard
-    deviations along each axis (voxels), 0 for no smoothing, and `truncate` is the radius of the
-    Gaussian in standard deviations.
-    """
-    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
-    for axis, sigma in enumerate(sigmas):
-        all_rows = np.arange(volume.shape[axis])
-        gaussian = _compute_gaussian_weights(sigma, truncate)
-        smoothed_volume = _smooth_along(smoothed_volume, axis, gaussian, all_rows)
-    return smoothed_volume
-
-
-def _smooth_along(
-    volume: Float32, axis: int, weights: Float, rows: npt.NDArray[np.int64]
-) -> Float32:
-    """Filter a volume along an axis by symmetric weights, and return some rows of the result."""
-    from bids_sr.spatial import linear_kernels
-
-    size = volume.shape[axis]
-    if axis == volume.ndim - 1:
-        filtered_volume = np.empty_like(volume)
-        linear_kernels.smooth_lines(
-            volume.reshape(-1, size), weights, filtered_volume.reshape(-1, size)
-        )
-        if len(rows) == size:
-            return filtered_volume
-        return np.ascontiguousarray(filtered_volume[..., rows])
-    leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
-    filtered_rows = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
-    n_planes = int(np.prod(leading_shape))
-    linear_kernels.smooth_rows(
-        volume.reshape(n_planes, size, -1),
-        weights,
-        rows,
-        filtered_rows.reshape(n_planes, len(rows), -1),
-    )
-    return filtered_rows
-
-
-def _compute_gaussian_weights(sigma: float, truncate: float) -> Float:
-    """Return a Gaussian that is cut off at `truncate` standard deviations (2 r + 1)."""
-    radius = int(truncate * sigma + 0.5)
-    if not radius:
-        return np.ones(1)
-    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
-    return np.asarray(weights / weights.sum())
-
-
-def _compute_linear_weights(
-    step: float, start: float, count: int, size: int
-) -> tuple[npt.NDArray[np.int64], Float]:
-    """Return the samples before and after points on an axis (2, N), and the former's weight (N,).
-
-    `count` points have a distance of `step` and begin at `start` on an axis of `size` samples.
-    """
-    points = np.clip(step * np.arange(count) + (start + PAD), 0, size - 1 + 2 * PAD)
-    samples_before = np.floor(points).astype(np.int64)
-    pairs = np.clip(np.stack([samples_before, samples_before + 1]) - PAD, 0, size - 1)
-    return pairs, np.asarray(1.0 - (points - samples_before), dtype=np.float64)
-
-
-def _sample_linearly(volume: Array, matrix: Array, shape: Shape, *, zero_outside: bool) -> Float32:
-    """Interpolate a volume linearly by a matrix from target voxels to voxels of the volume."""
-    from bids_sr.spatial import linear_kernels
-
-    values = np.empty(shape, dtype=np.float32)
-    samples = np.ascontiguousarray(volume, dtype=np.float32)
-    has_parallel_axes = not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3]))
-    if has_parallel_axes and not zero_outside:
-        axis_weights = [
-            _compute_linear_weights(
-                matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
-            )
-            for axis in range(3)
-        ]
-        pairs, weights = zip(*axis_weights, strict=True)
-        linear_kernels.sample_along_axes(samples, *pairs, *weights, values)
-    else:
-        linear_kernels.sample_grid(
-            samples, matrix, PAD, matrix[:3, 3] + PAD, 0.5 + _VOXEL_TOLERANCE, zero_outside, values
-        )
-    return values
-
-
-def _iterate_slices(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
-    """Yield the number of each target slice and its points in voxels of the volume (3, X, Y).
-
-    Points of a single slice fit into the processor cache.
-    """
-    x, y = (np.arange(n, dtype=np.float64) for n in shape[:2])
-    for z in range(shape[2]):
-        coordinates = [
-            row[0] * x[:, None] + row[1] * y + (row[2] * z + row[3]) for row in matrix[:3]
-        ]
-        yield z, np.stack(coordinates)
-
-
-def _mark_outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
-    """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
-    edges = np.array(source_shape)[:, None, None] - 0.5 + _VOXEL_TOLERANCE
-    return np.asarray(((points < -0.5 - _VOXEL_TOLERANCE) | (points > edges)).any(0))
-
-
-def _warp(
-    coefficients: Float32,
-    source_shape: tuple[int, ...],
-    matrix: Array,
-    shape: tuple[int, ...],
-    displace_slice: Callable[[int], Array],
-    *,
-    order: int,
-    zero_outside: bool,
-) -> Float32:
-    """Resample a volume by a matrix and displacements.
-
-    `coefficients` are from `spline_coefficients` for this order, the degree of the B-spline.
-    `source_shape` is the shape of the volume without padding. `matrix` transforms a target voxel
-    to voxels of the volume (4 x 4), and `displace_slice` returns the displacements in a target
-    slice (voxels; 3, X, Y). `zero_outside` states whether voxels outside the volume are 0.
-    """
-    values = np.empty(shape, dtype=np.float32)
-    coefficients_zyx, level = _subtract_level(coefficients)
-    for z, points in _iterate_slices(matrix, shape):
-        points += displace_slice(z)
-        values[:, :, z] = (
-            _sample_at_points(coefficients_zyx, points) + level
-            if order == 3
-            else ndimage.map_coordinates(
-                coefficients,
-                points + PAD,
-                order=order,
-                mode="nearest",
-                prefilter=False,
-                output=np.float32,
-            )
-        )
-        if zero_outside:
-            values[:, :, z][_mark_outside(points, source_shape)] = 0
-    return values
-
-
 def sample_volume(
     volume: Array,
     affine: Array,
@@ -463,20 +115,90 @@ def sample_volume(
     return values
 
 
-def _sample_spline(coefficients: Float32, matrix: Array, shape: Shape, order: int) -> Float32:
-    """Sample the spline of a volume on a grid, by a matrix from target voxels to its voxels."""
-    if order == 3:
-        return sample_grid(coefficients, matrix, shape)
-    return ndimage.affine_transform(
-        np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
-        matrix[:3, :3],
-        matrix[:3, 3] + PAD,
-        output_shape=shape,
-        output=np.float32,
-        order=order,
-        mode="nearest",
-        prefilter=False,
+def _find_whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
+    """Return the shift (3,) of a voxel-to-voxel matrix; None unless it shifts by whole voxels."""
+    shift = np.rint(matrix[:3, 3])
+    rounded_matrix = np.eye(4)
+    rounded_matrix[:3, 3] = shift
+    return (
+        shift.astype(np.int64)
+        if np.abs(matrix - rounded_matrix).max() < _VOXEL_TOLERANCE
+        else None
     )
+
+
+def _sample_linearly(volume: Array, matrix: Array, shape: Shape, *, zero_outside: bool) -> Float32:
+    """Interpolate a volume linearly by a matrix from target voxels to voxels of the volume."""
+    from bids_sr.spatial import linear_kernels
+
+    values = np.empty(shape, dtype=np.float32)
+    samples = np.ascontiguousarray(volume, dtype=np.float32)
+    has_parallel_axes = not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3]))
+    if has_parallel_axes and not zero_outside:
+        axis_weights = [
+            _compute_linear_weights(
+                matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
+            )
+            for axis in range(3)
+        ]
+        pairs, weights = zip(*axis_weights, strict=True)
+        linear_kernels.sample_along_axes(samples, *pairs, *weights, values)
+    else:
+        linear_kernels.sample_grid(
+            samples, matrix, PAD, matrix[:3, 3] + PAD, 0.5 + _VOXEL_TOLERANCE, zero_outside, values
+        )
+    return values
+
+
+def spline_coefficients(volume: Array, order: int = 3) -> Float32:
+    """Return spline coefficients of a volume, padded by `PAD` samples at each side.
+
+    Compute the coefficients once if a volume is sampled repeatedly. The first axis of the result
+    is contiguous, as in image files.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to interpolate (3D).
+    order : int, optional
+        Degree of the spline; below 2 the padded samples are returned.
+
+    Returns
+    -------
+    Float32
+        Coefficients on the padded grid (3D), or the padded samples for orders below 2.
+
+    Raises
+    ------
+    ValueError
+        The volume does not have three axes.
+    """
+    if volume.ndim != 3:
+        raise ValueError(f"expected a volume with 3 axes, got an array with {volume.ndim}")
+    # transposed before padding, because padding keeps the memory order and enlarges the array
+    samples_zyx = np.ascontiguousarray(volume.T, dtype=np.float32)
+    padded_zyx = np.pad(samples_zyx, PAD, mode="edge")
+    if order < 2:
+        return padded_zyx.T
+    if order == 3:
+        return filter_spline(padded_zyx).T
+    return ndimage.spline_filter(padded_zyx, order=order, output=np.float32, mode="mirror").T
+
+
+def filter_spline(samples: Float32) -> Float32:
+    """Replace samples (Z, Y, X) by their cubic spline coefficients; return the same array.
+
+    Samples are mirrored at the edges. Along axes of fewer than 24 samples the first coefficients
+    are not exact.
+    """
+    from bids_sr.spatial.spline_kernels import filter_first, filter_last
+
+    z, y, x = samples.shape
+    filter_first(samples.reshape(z, y * x))
+    for plane in samples:
+        filter_first(plane)
+    filter_last(samples.reshape(z * y, x))
+    return samples
 
 
 def _make_slice_displacement(
@@ -495,6 +217,63 @@ def _make_slice_displacement(
     return lambda z: np.tensordot(ras_to_voxel, displacement[..., z], axes=1)
 
 
+def _warp(
+    coefficients: Float32,
+    source_shape: tuple[int, ...],
+    matrix: Array,
+    shape: tuple[int, ...],
+    displace_slice: Callable[[int], Array],
+    *,
+    order: int,
+    zero_outside: bool,
+) -> Float32:
+    """Resample a volume by a matrix and displacements.
+
+    `coefficients` are from `spline_coefficients` for this order, the degree of the B-spline.
+    `source_shape` is the shape of the volume without padding. `matrix` transforms a target voxel
+    to voxels of the volume (4 x 4), and `displace_slice` returns the displacements in a target
+    slice (voxels; 3, X, Y). `zero_outside` states whether voxels outside the volume are 0.
+    """
+    values = np.empty(shape, dtype=np.float32)
+    coefficients_zyx, level = _subtract_level(coefficients)
+    for z, points in _iterate_slices(matrix, shape):
+        points += displace_slice(z)
+        values[:, :, z] = (
+            _sample_at_points(coefficients_zyx, points) + level
+            if order == 3
+            else ndimage.map_coordinates(
+                coefficients,
+                points + PAD,
+                order=order,
+                mode="nearest",
+                prefilter=False,
+                output=np.float32,
+            )
+        )
+        if zero_outside:
+            values[:, :, z][_mark_outside(points, source_shape)] = 0
+    return values
+
+
+def _iterate_slices(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
+    """Yield the number of each target slice and its points in voxels of the volume (3, X, Y).
+
+    Points of a single slice fit into the processor cache.
+    """
+    x, y = (np.arange(n, dtype=np.float64) for n in shape[:2])
+    for z in range(shape[2]):
+        coordinates = [
+            row[0] * x[:, None] + row[1] * y + (row[2] * z + row[3]) for row in matrix[:3]
+        ]
+        yield z, np.stack(coordinates)
+
+
+def _mark_outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
+    """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
+    edges = np.array(source_shape)[:, None, None] - 0.5 + _VOXEL_TOLERANCE
+    return np.asarray(((points < -0.5 - _VOXEL_TOLERANCE) | (points > edges)).any(0))
+
+
 def _shift_voxels(volume: Array, voxel_shift: npt.NDArray[np.int64], shape: Shape) -> Float32:
     """Return the voxels of a volume shifted by whole voxels; edge values are repeated outward."""
     values = np.asarray(volume, dtype=np.float32)
@@ -502,3 +281,224 @@ def _shift_voxels(volume: Array, voxel_shift: npt.NDArray[np.int64], shape: Shap
         indices = np.clip(np.arange(shape[axis]) + voxel_shift[axis], 0, volume.shape[axis] - 1)
         values = np.take(values, indices, axis=axis)
     return values
+
+
+def _sample_spline(coefficients: Float32, matrix: Array, shape: Shape, order: int) -> Float32:
+    """Sample the spline of a volume on a grid, by a matrix from target voxels to its voxels."""
+    if order == 3:
+        return sample_grid(coefficients, matrix, shape)
+    return ndimage.affine_transform(
+        np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
+        matrix[:3, :3],
+        matrix[:3, 3] + PAD,
+        output_shape=shape,
+        output=np.float32,
+        order=order,
+        mode="nearest",
+        prefilter=False,
+    )
+
+
+def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
+    """Sample the cubic spline of a volume on a grid.
+
+    The values are the same as from `sample_volume`. Use this function to sample a volume
+    repeatedly.
+
+    `coefficients` are from `spline_coefficients` (3D), and `matrix` transforms a target voxel to
+    voxels of the unpadded volume (4 x 4). The first axis of the result is contiguous.
+    """
+    from bids_sr.spatial import spline_kernels
+
+    coefficients_zyx, level = _subtract_level(coefficients)
+    target_to_coefficients = round_values(matrix)
+    target_to_coefficients[:3, 3] += PAD
+    steps = np.diagonal(target_to_coefficients)[:3]
+    skew = np.abs(target_to_coefficients[:3, :3] - np.diag(steps)).max() * max(shape)
+    if skew < _VOXEL_TOLERANCE:
+        values_zyx = _sample_along_axes(
+            coefficients_zyx, steps, target_to_coefficients[:3, 3], shape
+        )
+    else:
+        values_zyx = np.empty(shape[::-1], dtype=np.float32)
+        spline_kernels.sample_grid(coefficients_zyx, target_to_coefficients, values_zyx)
+    values_zyx += level
+    return values_zyx.T
+
+
+def _sample_along_axes(
+    coefficients_zyx: Float32, steps: Array, starts: Array, shape: Shape
+) -> Float32:
+    """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
+
+    `steps` are the voxel sizes of the target, and `starts` the position of its first voxel, both
+    in voxels of the padded volume. They and `shape` are along x, y and z (3,). Returns values on
+    the target (Z, Y, X).
+    """
+    sizes = coefficients_zyx.shape[::-1]
+    x_weights, y_weights, z_weights = (
+        _make_spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
+        for axis in range(3)
+    )
+    planes = y_weights @ (coefficients_zyx @ x_weights.T)
+    return (z_weights @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
+
+
+def _make_spline_matrix(points: Array, size: int) -> Float32:
+    """Return the weights of coefficients at points along an axis (points, size).
+
+    As in `spline_kernels`, points beyond the second coefficient from an edge take the value at
+    that coefficient.
+    """
+    points = np.clip(points, 1, size - 2)
+    sample = np.minimum(points.astype(int), size - 3)
+    distance = points - sample
+    first, last = (1 - distance) ** 3 / 6, distance**3 / 6
+    second = 2 / 3 - distance**2 + 3 * last
+    matrix = np.zeros((len(points), size), np.float32)
+    for offset, weight in enumerate((first, second, 1 - first - second - last, last), start=-1):
+        matrix[np.arange(len(points)), sample + offset] = weight
+    return matrix
+
+
+def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
+    """Sample the cubic spline of a volume at points.
+
+    `coefficients` are from `spline_coefficients` (3D), and `points` are in voxels of the volume
+    (N, 3). The values (N,) are the same as `sample_volume` returns for target voxels at these
+    points.
+    """
+    coefficients_zyx, level = _subtract_level(coefficients)
+    return _sample_at_points(coefficients_zyx, np.asarray(points, dtype=np.float64).T) + level
+
+
+def _subtract_level(coefficients: Float32) -> tuple[Float32, np.float32]:
+    """Subtract the central coefficient from all, and return the result (Z, Y, X) and the center.
+
+    The constant parts of an image then stay constant to the last bit in an interpolation.
+    """
+    center = coefficients[tuple(n // 2 for n in coefficients.shape)]
+    return np.subtract(coefficients.T, center, order="C", dtype=np.float32), center
+
+
+def _sample_at_points(coefficients_zyx: Float32, points: Array) -> Float32:
+    """Sample the cubic spline with coefficients (Z, Y, X) at points (3, ...)."""
+    from bids_sr.spatial import spline_kernels
+
+    values = np.empty(points.shape[1:], dtype=np.float32)
+    spline_kernels.write_samples(
+        coefficients_zyx, np.ascontiguousarray(points + PAD).reshape(3, -1), values.reshape(-1)
+    )
+    return values
+
+
+def interpolate_linearly(maps: Array, coordinates: Array) -> Float32:
+    """Interpolate maps linearly at voxel coordinates.
+
+    Points up to half a voxel beyond the outermost samples take the edge values; points farther out
+    get 0.
+
+    `maps` are on one grid (X, Y, Z, K), and `coordinates` in voxels (3, N). Returns the value of
+    each map at each point (N, K).
+    """
+    from bids_sr.spatial.spline_kernels import sample_linear
+
+    values = np.empty((coordinates.shape[1], maps.shape[3]), dtype=np.float32)
+    contiguous_maps = np.ascontiguousarray(maps, dtype=np.float32)
+    points = np.ascontiguousarray(coordinates, dtype=np.float64)
+    sample_linear(contiguous_maps, points, values)
+    return values
+
+
+def sample_smoothed(
+    volume: Array, sigmas: Sequence[float], matrix: Array, shape: Shape
+) -> Float32:
+    """Smooth a volume and interpolate it linearly on a grid with parallel axes.
+
+    The values equal `scipy.ndimage.gaussian_filter` followed by linear interpolation, but only the
+    samples that are interpolated are smoothed. Edge values are repeated outward.
+
+    The volume and the values on the target are 3D. `sigmas` are standard deviations of the
+    Gaussian along each axis (voxels); 0 for no smoothing. `matrix` transforms a target voxel to
+    voxels of the volume (4 x 4) without rotation.
+    """
+    from bids_sr.spatial import linear_kernels
+
+    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
+    row_pairs, weights = [], []
+    for axis in range(3):
+        sample_pairs, weights_of_axis = _compute_linear_weights(
+            matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
+        )
+        rows, row_numbers = np.unique(sample_pairs, return_inverse=True)
+        gaussian = _compute_gaussian_weights(sigmas[axis], _TRUNCATE_SDS)
+        smoothed_volume = _smooth_along(smoothed_volume, axis, gaussian, rows)
+        row_pairs.append(np.ascontiguousarray(row_numbers.reshape(sample_pairs.shape)))
+        weights.append(weights_of_axis)
+    values = np.empty(shape, dtype=np.float32)
+    linear_kernels.sample_along_axes(smoothed_volume, *row_pairs, *weights, values)
+    return values
+
+
+def _compute_linear_weights(
+    step: float, start: float, count: int, size: int
+) -> tuple[npt.NDArray[np.int64], Float]:
+    """Return the samples before and after points on an axis (2, N), and the former's weight (N,).
+
+    `count` points have a distance of `step` and begin at `start` on an axis of `size` samples.
+    """
+    points = np.clip(step * np.arange(count) + (start + PAD), 0, size - 1 + 2 * PAD)
+    samples_before = np.floor(points).astype(np.int64)
+    pairs = np.clip(np.stack([samples_before, samples_before + 1]) - PAD, 0, size - 1)
+    return pairs, np.asarray(1.0 - (points - samples_before), dtype=np.float64)
+
+
+def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
+    """Smooth a volume with a Gaussian; edge values are repeated outward.
+
+    The values equal `scipy.ndimage.gaussian_filter`. The volume is 3D. `sigmas` are standard
+    deviations along each axis (voxels), 0 for no smoothing, and `truncate` is the radius of the
+    Gaussian in standard deviations.
+    """
+    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
+    for axis, sigma in enumerate(sigmas):
+        all_rows = np.arange(volume.shape[axis])
+        gaussian = _compute_gaussian_weights(sigma, truncate)
+        smoothed_volume = _smooth_along(smoothed_volume, axis, gaussian, all_rows)
+    return smoothed_volume
+
+
+def _compute_gaussian_weights(sigma: float, truncate: float) -> Float:
+    """Return a Gaussian that is cut off at `truncate` standard deviations (2 r + 1)."""
+    radius = int(truncate * sigma + 0.5)
+    if not radius:
+        return np.ones(1)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return np.asarray(weights / weights.sum())
+
+
+def _smooth_along(
+    volume: Float32, axis: int, weights: Float, rows: npt.NDArray[np.int64]
+) -> Float32:
+    """Filter a volume along an axis by symmetric weights, and return some rows of the result."""
+    from bids_sr.spatial import linear_kernels
+
+    size = volume.shape[axis]
+    if axis == volume.ndim - 1:
+        filtered_volume = np.empty_like(volume)
+        linear_kernels.smooth_lines(
+            volume.reshape(-1, size), weights, filtered_volume.reshape(-1, size)
+        )
+        if len(rows) == size:
+            return filtered_volume
+        return np.ascontiguousarray(filtered_volume[..., rows])
+    leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
+    filtered_rows = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
+    n_planes = int(np.prod(leading_shape))
+    linear_kernels.smooth_rows(
+        volume.reshape(n_planes, size, -1),
+        weights,
+        rows,
+        filtered_rows.reshape(n_planes, len(rows), -1),
+    )
+    return filtered_rows

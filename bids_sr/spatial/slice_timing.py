@@ -22,40 +22,6 @@ _ROWS_PER_BLOCK = 4
 _TIME_TOLERANCE = 1e-3  # relative to the TR, rounding of times in sidecars
 
 
-def _shift_in_time(series: Array, fraction: float) -> Array:
-    """Shift time series by a fraction of a sample.
-
-    Time series are evenly sampled along the last axis. `fraction` is from -1 to 1, and positive
-    values sample the series later. Beyond the ends, the first and last samples are repeated. The
-    result is float32. Raises `ValueError` if the shift is larger than one sample.
-    """
-    if abs(fraction) > 1:
-        raise ValueError(f"expected a shift between -1 and 1 samples, got {fraction}")
-    series = np.asarray(series, dtype=np.float32)
-    if fraction == 0:
-        return series.copy()
-    padded_series = np.pad(
-        series, [(0, 0)] * (series.ndim - 1) + [(_PAD_IN_TIME, _PAD_IN_TIME)], mode="edge"
-    )
-    spline = ndimage.spline_filter1d(
-        padded_series, order=3, axis=-1, output=np.float32, mode="mirror"
-    )
-    n_whole_samples = int(np.floor(fraction))
-    offset = fraction - n_whole_samples
-    cubic_weights = (
-        (1 - offset) ** 3,
-        4 - 6 * offset**2 + 3 * offset**3,
-        1 + 3 * offset + 3 * offset**2 - 3 * offset**3,
-        offset**3,
-    )
-    count = series.shape[-1]
-    first = _PAD_IN_TIME + n_whole_samples - 1
-    shifted_series = np.zeros_like(series)
-    for lag, weight in enumerate(cubic_weights):
-        shifted_series += np.float32(weight / 6) * spline[..., first + lag : first + lag + count]
-    return shifted_series
-
-
 def correct_slice_timing(
     reader: SeriesReader,
     writer: SeriesWriter,
@@ -122,3 +88,37 @@ def _check_times(times: Array, n_slices: int, tr: float, ref_time: float) -> Non
             f"slice times must be between 0 and the repetition time ({tr:g} s), but range from "
             f"{times.min():g} to {times.max():g} s"
         )
+
+
+def _shift_in_time(series: Array, fraction: float) -> Array:
+    """Shift time series by a fraction of a sample.
+
+    Time series are evenly sampled along the last axis. `fraction` is from -1 to 1, and positive
+    values sample the series later. Beyond the ends, the first and last samples are repeated. The
+    result is float32. Raises `ValueError` if the shift is larger than one sample.
+    """
+    if abs(fraction) > 1:
+        raise ValueError(f"expected a shift between -1 and 1 samples, got {fraction}")
+    series = np.asarray(series, dtype=np.float32)
+    if fraction == 0:
+        return series.copy()
+    padded_series = np.pad(
+        series, [(0, 0)] * (series.ndim - 1) + [(_PAD_IN_TIME, _PAD_IN_TIME)], mode="edge"
+    )
+    spline = ndimage.spline_filter1d(
+        padded_series, order=3, axis=-1, output=np.float32, mode="mirror"
+    )
+    n_whole_samples = int(np.floor(fraction))
+    offset = fraction - n_whole_samples
+    cubic_weights = (
+        (1 - offset) ** 3,
+        4 - 6 * offset**2 + 3 * offset**3,
+        1 + 3 * offset + 3 * offset**2 - 3 * offset**3,
+        offset**3,
+    )
+    count = series.shape[-1]
+    first = _PAD_IN_TIME + n_whole_samples - 1
+    shifted_series = np.zeros_like(series)
+    for lag, weight in enumerate(cubic_weights):
+        shifted_series += np.float32(weight / 6) * spline[..., first + lag : first + lag + count]
+    return shifted_series

@@ -77,45 +77,6 @@ def filter_last(samples: Float32) -> None:
 
 
 @inlined
-def _compute_weights(
-    distance: np.float32,
-) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Return the weights of four samples around a point at a distance from the second sample.
-
-    The weights sum to 1.
-    """
-    complement = _ONE - distance
-    first = complement * complement * complement * _SIXTH
-    last = distance * distance * distance * _SIXTH
-    second = _TWO_THIRDS - distance * distance + np.float32(3) * last
-    return first, second, _ONE - (first + second + last), last
-
-
-@inlined
-def _locate_cell(coordinate: float, size: int) -> tuple[int, np.float32]:
-    """Return the sample before a coordinate and the distance to it, clipped to the array."""
-    if not coordinate > 1.0:  # NaN also takes this branch
-        coordinate = 1.0
-    coordinate = min(coordinate, size - 2.0)
-    i = min(int(coordinate), size - 3)
-    return i, np.float32(coordinate - i)
-
-
-@inlined
-def _count_steps(coordinate: float, slope: float, size: int) -> int:
-    """Return the number of steps of size `slope` within the cell of a point; 0 beyond the edge."""
-    if not 1.0 <= coordinate < size - 2.0:
-        return 0
-    offset = coordinate - int(coordinate)
-    distance = 1e6
-    if slope > 0:
-        distance = (1.0 - offset) / slope
-    elif slope < 0:
-        distance = -offset / slope
-    return int(min(distance, 1e6))
-
-
-@inlined
 def _interpolate_point(coefs: Float32, px: float, py: float, pz: float) -> np.float32:
     """Interpolate the value at one point."""
     ix, tx = _locate_cell(px, coefs.shape[2])
@@ -133,6 +94,88 @@ def _interpolate_point(coefs: Float32, px: float, py: float, pz: float) -> np.fl
             )
         total += wz[kz] * plane
     return total
+
+
+@inlined
+def _interpolate_sequence(
+    coefs: Float32, px: float, py: float, pz: float, matrix: Float, weights: Float32, out: Float32
+) -> None:
+    """Interpolate a sequence of voxels that starts at a point.
+
+    Along the sequence the cells along y and z do not change, and the cells along x advance by one
+    per voxel.
+
+    `coefs` are coefficients of the padded volume (Z, Y, X), and `px`, `py`, `pz` the position of
+    the first voxel in voxels of the coefficients. `matrix` transforms an output voxel (x, y, z) to
+    voxels of the coefficients (4 x 4). `weights` is memory for the weights of all voxels (12, at
+    least the length of the sequence). Values are written to `out` (N,).
+    """
+    ix, tx = _locate_cell(px, coefs.shape[2])
+    iy, ty = _locate_cell(py, coefs.shape[1])
+    iz, tz = _locate_cell(pz, coefs.shape[0])
+    dx, dy, dz = np.float32(matrix[0, 0] - 1.0), np.float32(matrix[1, 0]), np.float32(matrix[2, 0])
+    count = len(out)
+    for i in range(count):
+        k = np.float32(i)
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _compute_weights(tx + dx * k)
+        weights[4, i], weights[5, i], weights[6, i], weights[7, i] = _compute_weights(ty + dy * k)
+        weights[8, i], weights[9, i], weights[10, i], weights[11, i] = _compute_weights(
+            tz + dz * k
+        )
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    y0, y1, y2, y3 = weights[4], weights[5], weights[6], weights[7]
+    out[:] = 0
+    # Four lines are processed per pass. Their weights and sums fit into registers, and the
+    # compiler can check that so few arrays do not overlap.
+    for kz in range(4):
+        wz = weights[8 + kz]
+        f0 = coefs[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
+        f1 = coefs[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
+        f2 = coefs[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
+        f3 = coefs[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
+        for i in range(count):
+            wx = w0[i], w1[i], w2[i], w3[i]
+            plane = y0[i] * _sum_weighted(f0, i, wx) + y1[i] * _sum_weighted(f1, i, wx)
+            plane += y2[i] * _sum_weighted(f2, i, wx) + y3[i] * _sum_weighted(f3, i, wx)
+            out[i] += wz[i] * plane
+
+
+@inlined
+def _locate_cell(coordinate: float, size: int) -> tuple[int, np.float32]:
+    """Return the sample before a coordinate and the distance to it, clipped to the array."""
+    if not coordinate > 1.0:  # NaN also takes this branch
+        coordinate = 1.0
+    coordinate = min(coordinate, size - 2.0)
+    i = min(int(coordinate), size - 3)
+    return i, np.float32(coordinate - i)
+
+
+@inlined
+def _compute_weights(
+    distance: np.float32,
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Return the weights of four samples around a point at a distance from the second sample.
+
+    The weights sum to 1.
+    """
+    complement = _ONE - distance
+    first = complement * complement * complement * _SIXTH
+    last = distance * distance * distance * _SIXTH
+    second = _TWO_THIRDS - distance * distance + np.float32(3) * last
+    return first, second, _ONE - (first + second + last), last
+
+
+@inlined
+def _sum_weighted(
+    line: Float32, i: int, weights: tuple[np.float32, np.float32, np.float32, np.float32]
+) -> np.float32:
+    """Return the weighted sum of four consecutive samples of a line, from the i-th on."""
+    return (
+        weights[0] * line[i]
+        + weights[1] * line[i + 1]
+        + weights[2] * line[i + 2]
+        + weights[3] * line[i + 3]
+    )
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[::1])")
@@ -190,60 +233,17 @@ def compare_moved(
 
 
 @inlined
-def _sum_weighted(
-    line: Float32, i: int, weights: tuple[np.float32, np.float32, np.float32, np.float32]
-) -> np.float32:
-    """Return the weighted sum of four consecutive samples of a line, from the i-th on."""
-    return (
-        weights[0] * line[i]
-        + weights[1] * line[i + 1]
-        + weights[2] * line[i + 2]
-        + weights[3] * line[i + 3]
-    )
-
-
-@inlined
-def _interpolate_sequence(
-    coefs: Float32, px: float, py: float, pz: float, matrix: Float, weights: Float32, out: Float32
-) -> None:
-    """Interpolate a sequence of voxels that starts at a point.
-
-    Along the sequence the cells along y and z do not change, and the cells along x advance by one
-    per voxel.
-
-    `coefs` are coefficients of the padded volume (Z, Y, X), and `px`, `py`, `pz` the position of
-    the first voxel in voxels of the coefficients. `matrix` transforms an output voxel (x, y, z) to
-    voxels of the coefficients (4 x 4). `weights` is memory for the weights of all voxels (12, at
-    least the length of the sequence). Values are written to `out` (N,).
-    """
-    ix, tx = _locate_cell(px, coefs.shape[2])
-    iy, ty = _locate_cell(py, coefs.shape[1])
-    iz, tz = _locate_cell(pz, coefs.shape[0])
-    dx, dy, dz = np.float32(matrix[0, 0] - 1.0), np.float32(matrix[1, 0]), np.float32(matrix[2, 0])
-    count = len(out)
-    for i in range(count):
-        k = np.float32(i)
-        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _compute_weights(tx + dx * k)
-        weights[4, i], weights[5, i], weights[6, i], weights[7, i] = _compute_weights(ty + dy * k)
-        weights[8, i], weights[9, i], weights[10, i], weights[11, i] = _compute_weights(
-            tz + dz * k
-        )
-    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
-    y0, y1, y2, y3 = weights[4], weights[5], weights[6], weights[7]
-    out[:] = 0
-    # Four lines are processed per pass. Their weights and sums fit into registers, and the
-    # compiler can check that so few arrays do not overlap.
-    for kz in range(4):
-        wz = weights[8 + kz]
-        f0 = coefs[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
-        f1 = coefs[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
-        f2 = coefs[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
-        f3 = coefs[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
-        for i in range(count):
-            wx = w0[i], w1[i], w2[i], w3[i]
-            plane = y0[i] * _sum_weighted(f0, i, wx) + y1[i] * _sum_weighted(f1, i, wx)
-            plane += y2[i] * _sum_weighted(f2, i, wx) + y3[i] * _sum_weighted(f3, i, wx)
-            out[i] += wz[i] * plane
+def _count_steps(coordinate: float, slope: float, size: int) -> int:
+    """Return the number of steps of size `slope` within the cell of a point; 0 beyond the edge."""
+    if not 1.0 <= coordinate < size - 2.0:
+        return 0
+    offset = coordinate - int(coordinate)
+    distance = 1e6
+    if slope > 0:
+        distance = (1.0 - offset) / slope
+    elif slope < 0:
+        distance = -offset / slope
+    return int(min(distance, 1e6))
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")

@@ -141,14 +141,15 @@ def invert(matrix: Array) -> Float:
     return inverse
 
 
-def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
-    """Return the distance between the positions of each point after two transforms.
+def compute_displacement_mm(matrices: Array, mask: Array, affine: Array) -> Array:
+    """Return the rms displacement of the brain from the reference in each volume (T,; mm).
 
-    Transforms are 4 x 4 (RAS+ mm), points (N, 3; RAS+ mm) and distances (N,; mm).
+    `matrices` transform a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    `mask` contains the brain voxels of the reference (3D), and `affine` is its voxel-to-world
+    matrix (4 x 4, RAS+ mm).
     """
-    from nibabel.affines import apply_affine
-
-    return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
+    points = voxel_centers(mask, affine, _DISPLACEMENT_STRIDE)
+    return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])
 
 
 def voxel_centers(mask: Array, affine: Array, stride: int = 1) -> Float:
@@ -164,6 +165,16 @@ def voxel_centers(mask: Array, affine: Array, stride: int = 1) -> Float:
 def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
     """Return the root mean square of `displacement` over all points (mm)."""
     return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
+
+
+def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
+    """Return the distance between the positions of each point after two transforms.
+
+    Transforms are 4 x 4 (RAS+ mm), points (N, 3; RAS+ mm) and distances (N,; mm).
+    """
+    from nibabel.affines import apply_affine
+
+    return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
 
 
 def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[Shape, Float]:
@@ -212,14 +223,3 @@ def apply_matrix(matrix: Array, points: Array) -> Array:
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
-
-
-def compute_displacement_mm(matrices: Array, mask: Array, affine: Array) -> Array:
-    """Return the rms displacement of the brain from the reference in each volume (T,; mm).
-
-    `matrices` transform a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-    `mask` contains the brain voxels of the reference (3D), and `affine` is its voxel-to-world
-    matrix (4 x 4, RAS+ mm).
-    """
-    points = voxel_centers(mask, affine, _DISPLACEMENT_STRIDE)
-    return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])

@@ -15,6 +15,25 @@ from bids_sr.spatial.reproducible_numbers import round_values
 _N_LOBES = 3  # half width of the window (voxels)
 
 
+def resample_sinc(
+    volume: Array, affine: Array, target_shape: tuple[int, int, int], to_volume: Array
+) -> Float32:
+    """Resample a volume to another grid, slice by slice to limit memory.
+
+    The volume and the result are 3D. `affine` is the voxel-to-world matrix of the volume, and
+    `to_volume` transforms a target voxel to its point in the volume (4 x 4, RAS+ mm).
+    """
+    matrix = round_values(np.linalg.inv(affine) @ to_volume)
+    plane_shape, n_slices = target_shape[:2], target_shape[2]
+    plane_voxels = np.indices(plane_shape).reshape(2, -1)
+    resampled = np.empty(target_shape, dtype=np.float32)
+    for z in range(n_slices):
+        voxels = np.vstack([plane_voxels, np.full(plane_voxels.shape[1], z)])
+        points = matrix[:3, :3] @ voxels + matrix[:3, 3:]
+        resampled[:, :, z] = sample_sinc(volume, points).reshape(plane_shape)
+    return resampled
+
+
 def sample_sinc(volume: Array, points: Array) -> Float32:
     """Interpolate a volume at points in voxels.
 
@@ -46,22 +65,3 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
             )
         values += weights[0][i] * weights[1][j] * column
     return values
-
-
-def resample_sinc(
-    volume: Array, affine: Array, target_shape: tuple[int, int, int], to_volume: Array
-) -> Float32:
-    """Resample a volume to another grid, slice by slice to limit memory.
-
-    The volume and the result are 3D. `affine` is the voxel-to-world matrix of the volume, and
-    `to_volume` transforms a target voxel to its point in the volume (4 x 4, RAS+ mm).
-    """
-    matrix = round_values(np.linalg.inv(affine) @ to_volume)
-    plane_shape, n_slices = target_shape[:2], target_shape[2]
-    plane_voxels = np.indices(plane_shape).reshape(2, -1)
-    resampled = np.empty(target_shape, dtype=np.float32)
-    for z in range(n_slices):
-        voxels = np.vstack([plane_voxels, np.full(plane_voxels.shape[1], z)])
-        points = matrix[:3, :3] @ voxels + matrix[:3, 3:]
-        resampled[:, :, z] = sample_sinc(volume, points).reshape(plane_shape)
-    return resampled

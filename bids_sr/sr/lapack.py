@@ -23,28 +23,6 @@ _MATRIX = ctypes.c_void_p
 _FLAG = ctypes.c_char_p
 
 
-def _load_routine(module: ModuleType, name: str, *arguments: Any) -> Any:
-    """Return a compiled routine of `cython_lapack` or `cython_blas` as a ctypes function."""
-    capsule = ctypes.py_object(module.__pyx_capi__[name])
-    get_name = ctypes.pythonapi.PyCapsule_GetName
-    get_name.restype = ctypes.c_char_p
-    get_name.argtypes = [ctypes.py_object]
-    get_address = ctypes.pythonapi.PyCapsule_GetPointer
-    get_address.restype = ctypes.c_void_p
-    get_address.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    address = get_address(capsule, get_name(capsule))
-    return ctypes.CFUNCTYPE(None, *arguments)(address)
-
-
-_SPOTRF = _load_routine(cython_lapack, "spotrf", _FLAG, _INT, _MATRIX, _INT, _INT)
-_STRSM = _load_routine(
-    cython_blas,
-    "strsm",
-    *(_FLAG, _FLAG, _FLAG, _FLAG),
-    *(_INT, _INT, _FLOAT, _MATRIX, _INT, _MATRIX, _INT),
-)
-
-
 def factor_in_place(matrix: Float32) -> Float32:
     """Replace the lower triangle of a positive definite matrix (m, m) by its Cholesky factor.
 
@@ -101,3 +79,25 @@ def _check_matrix(matrix: Float32) -> None:
         )
     if not matrix.flags.writeable:
         raise ValueError("the matrix is read-only")
+
+
+def _load_routine(module: ModuleType, name: str, *arguments: Any) -> Any:
+    """Return a compiled routine of `cython_lapack` or `cython_blas` as a ctypes function."""
+    capsule = ctypes.py_object(module.__pyx_capi__[name])
+    get_name = ctypes.pythonapi.PyCapsule_GetName
+    get_name.restype = ctypes.c_char_p
+    get_name.argtypes = [ctypes.py_object]
+    get_address = ctypes.pythonapi.PyCapsule_GetPointer
+    get_address.restype = ctypes.c_void_p
+    get_address.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    address = get_address(capsule, get_name(capsule))
+    return ctypes.CFUNCTYPE(None, *arguments)(address)
+
+
+_SPOTRF = _load_routine(cython_lapack, "spotrf", _FLAG, _INT, _MATRIX, _INT, _INT)
+_STRSM = _load_routine(
+    cython_blas,
+    "strsm",
+    *(_FLAG, _FLAG, _FLAG, _FLAG),
+    *(_INT, _INT, _FLOAT, _MATRIX, _INT, _MATRIX, _INT),
+)

@@ -21,10 +21,10 @@ from bids_sr.sr import methods
 if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
-
 # costs of methods that were not measured, for the recipe `fast` and for published recipes
 _TYPICAL_FAST_COST = RunTime(always=80.0, high=3.0, series=1.0)
 _TYPICAL_PAPER_COST = RunTime(always=240_000.0, series=25.0)
+_PARTICIPANT_CAUSE = "a model trained on this participant"
 
 
 @frozen
@@ -43,7 +43,6 @@ class NegativeControl:
     method: str = ""
 
 
-_PARTICIPANT_CAUSE = "a model trained on this participant"
 CONTROLS_OF_A_PAIR = (
     NegativeControl(
         suffix="Phantom",
@@ -220,23 +219,22 @@ class UnknownMethod(KeyError):
         return str(self.args[0])
 
 
-@cache
-def _list_module_names() -> Mapping[str, str]:
-    """Return the names of the modules that define the methods, by method name.
+def methods_trained_on(*sources: str) -> tuple[str, ...]:
+    """Return the names of the methods with one of these types of training data.
 
-    Hyphens in method names are underscores in file names.
+    The types are ``pair``, ``series``, ``self`` and ``images``.
     """
-    modules = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
-    return {
-        module.name.rpartition(".")[2].replace("_", "-"): module.name
-        for module in modules
-        if not module.ispkg
-    }
+    return tuple(method.name for method in list_methods() if method.trained_on in sources)
 
 
-def method_names() -> tuple[str, ...]:
-    """Return the names of all methods in alphabetical order, without importing them."""
-    return tuple(sorted(_list_module_names()))
+def list_methods() -> tuple[Method, ...]:
+    """Return all methods in the order of their names."""
+    return tuple(map(get_method, method_names()))
+
+
+def method_of_series(label: str) -> Method:
+    """Return the method that computes a series, or raise `UnknownMethod`."""
+    return get_method(next((name for name in method_names() if series_name(name) == label), label))
 
 
 def get_method(name: str) -> Method:
@@ -257,27 +255,28 @@ def get_method(name: str) -> Method:
     return method
 
 
-def list_methods() -> tuple[Method, ...]:
-    """Return all methods in the order of their names."""
-    return tuple(map(get_method, method_names()))
-
-
-def methods_trained_on(*sources: str) -> tuple[str, ...]:
-    """Return the names of the methods with one of these types of training data.
-
-    The types are ``pair``, ``series``, ``self`` and ``images``.
-    """
-    return tuple(method.name for method in list_methods() if method.trained_on in sources)
-
-
 def method_names_without_controls() -> tuple[str, ...]:
     """Return the names of all methods except controls, which are listed as baselines."""
     return tuple(name for name in method_names() if name not in BASELINES)
 
 
-def method_of_series(label: str) -> Method:
-    """Return the method that computes a series, or raise `UnknownMethod`."""
-    return get_method(next((name for name in method_names() if series_name(name) == label), label))
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods in alphabetical order, without importing them."""
+    return tuple(sorted(_list_module_names()))
+
+
+@cache
+def _list_module_names() -> Mapping[str, str]:
+    """Return the names of the modules that define the methods, by method name.
+
+    Hyphens in method names are underscores in file names.
+    """
+    modules = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
+    return {
+        module.name.rpartition(".")[2].replace("_", "-"): module.name
+        for module in modules
+        if not module.ispkg
+    }
 
 
 def get_recipe(method: Method, name: str) -> Recipe:

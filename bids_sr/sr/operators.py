@@ -42,11 +42,6 @@ _DEGRADATIONS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def matrix_names(name: str) -> tuple[str, str, str]:
-    """Return the names of a degradation's matrices along x, y and across slices."""
-    return _DEGRADATIONS[name]
-
-
 @frozen
 class Degradation:
     """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`.
@@ -94,6 +89,19 @@ class Degradation:
         return affine_of_window(highres_affine, window, shape)
 
 
+def matrix_names(name: str) -> tuple[str, str, str]:
+    """Return the names of a degradation's matrices along x, y and across slices."""
+    return _DEGRADATIONS[name]
+
+
+@lru_cache(maxsize=256)
+def _get_matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the matrix of a degradation along one axis as a tensor."""
+    # a cached matrix created in inference mode would prevent later backward passes
+    with torch.inference_mode(False):
+        return torch.tensor(np.array(_MATRICES[name](n, m)), dtype=dtype, device=device)
+
+
 @lru_cache(maxsize=256)
 def get_operator(
     name: str,
@@ -139,48 +147,6 @@ def get_operator(
     return Degradation(
         name=name, shape=tuple(shape), lowres_shape=tuple(lowres_shape), window=window
     )
-
-
-@lru_cache(maxsize=256)
-def _get_matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the matrix of a degradation along one axis as a tensor."""
-    # a cached matrix created in inference mode would prevent later backward passes
-    with torch.inference_mode(False):
-        return torch.tensor(np.array(_MATRICES[name](n, m)), dtype=dtype, device=device)
-
-
-def _apply_along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Apply a matrix (out, in) along one axis, counted from the end.
-
-    Subsequent axes are flattened for the product.
-    """
-    if axis == -1:
-        return x @ matrix.T
-    trailing_shape = x.shape[axis + 1 :]
-    return (matrix @ x.flatten(axis + 1)).unflatten(-1, trailing_shape)
-
-
-def _apply_matrices(
-    image: Tensor, rows: Tensor, columns: Tensor, across: Tensor | None = None
-) -> Tensor:
-    """Apply matrices along the last two axes (x, y), and along the slice axis before them.
-
-    `image` is (..., x, y) or (..., z, x, y). `rows` is the matrix along x (X, x), `columns` the
-    matrix along y (Y, y), and `across` the matrix across slices (Z, z). If `across` is None or
-    square, slices are not changed.
-    """
-    resized = rows @ image @ columns.T
-    if across is None or across.shape[0] == across.shape[1]:
-        return resized
-    return _apply_along(across, resized, -3)
-
-
-@lru_cache(maxsize=32)
-def _make_slice_matrices(m: int, n: int) -> tuple[Array, Array]:
-    """Return matrices across slices: downsampling (m x n) and upsampling (n x m)."""
-    down = matrices.block_matrix(n, m)
-    spline = matrices.bspline_matrix(m, n)
-    return down, spline + np.linalg.pinv(down) @ (np.eye(m) - down @ spline)
 
 
 def to_slices(volume: Array) -> Tensor:
@@ -264,13 +230,12 @@ class ResolutionLevel:
         return highres - self.upsample(self.downsample(highres))
 
 
-@lru_cache(maxsize=64)
-def _get_plane_level(
-    acquired_shape: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
-) -> ResolutionLevel:
-    """Return the cached conversion for single slices."""
-    x, y = (highres_size(m, f) for m, f in zip(acquired_shape[:2], factor, strict=True))
-    return ResolutionLevel(acquired_shape, (x, y, 1), device, dtype)
+@lru_cache(maxsize=32)
+def _make_slice_matrices(m: int, n: int) -> tuple[Array, Array]:
+    """Return matrices across slices: downsampling (m x n) and upsampling (n x m)."""
+    down = matrices.block_matrix(n, m)
+    spline = matrices.bspline_matrix(m, n)
+    return down, spline + np.linalg.pinv(down) @ (np.eye(m) - down @ spline)
 
 
 def make_plane_conversion(slices: Tensor, factor: tuple[float, float]) -> ResolutionLevel:
@@ -280,6 +245,15 @@ def make_plane_conversion(slices: Tensor, factor: tuple[float, float]) -> Resolu
     """
     x, y = slices.shape[-2:]
     return _get_plane_level((x, y, 1), factor, slices.dtype, slices.device)
+
+
+@lru_cache(maxsize=64)
+def _get_plane_level(
+    acquired_shape: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
+) -> ResolutionLevel:
+    """Return the cached conversion for single slices."""
+    x, y = (highres_size(m, f) for m, f in zip(acquired_shape[:2], factor, strict=True))
+    return ResolutionLevel(acquired_shape, (x, y, 1), device, dtype)
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
@@ -304,6 +278,32 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
         for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
     )
     return _apply_matrices(image, *(matrix.to(image.device) for matrix in axis_matrices))
+
+
+def _apply_matrices(
+    image: Tensor, rows: Tensor, columns: Tensor, across: Tensor | None = None
+) -> Tensor:
+    """Apply matrices along the last two axes (x, y), and along the slice axis before them.
+
+    `image` is (..., x, y) or (..., z, x, y). `rows` is the matrix along x (X, x), `columns` the
+    matrix along y (Y, y), and `across` the matrix across slices (Z, z). If `across` is None or
+    square, slices are not changed.
+    """
+    resized = rows @ image @ columns.T
+    if across is None or across.shape[0] == across.shape[1]:
+        return resized
+    return _apply_along(across, resized, -3)
+
+
+def _apply_along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Apply a matrix (out, in) along one axis, counted from the end.
+
+    Subsequent axes are flattened for the product.
+    """
+    if axis == -1:
+        return x @ matrix.T
+    trailing_shape = x.shape[axis + 1 :]
+    return (matrix @ x.flatten(axis + 1)).unflatten(-1, trailing_shape)
 
 
 def level_above(shape: Sequence[int], factor: Factor) -> ResolutionLevel:

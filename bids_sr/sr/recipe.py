@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from bids_sr.io.grids import Factor
 
-
 MULTISLICE = "multislice"
 """Name of the degradation that simulates a slice-by-slice acquisition, such as a BOLD run."""
 RecipeName = Literal["fast", "paper"]
@@ -34,15 +33,11 @@ _MAX_EPOCHS = 100_000
 ATTENTION_UNET_PAPER = "Li et al. 2022"
 # learning rate of the first step of "one-cycle", relative to the full rate
 _FIRST_RATE = 0.04
-
-
-def require_in_plane(factor: Factor) -> None:
-    """Raise ValueError if a factor is not 1 across slices."""
-    if factor[2] != 1:
-        raise ValueError(
-            "a two-dimensional network only changes the in-plane resolution, so the factor "
-            f"across slices must be 1 (got {factor})"
-        )
+# Settings for runs with a calibration, whose patterns provide most of the detail. Additional
+# updates would explain at most 0.002 of the zero-filling error (two participants).
+_SHORT_SETTINGS: Mapping[str, Any] = {"rounds": 2, "step": 0.75, "pull": 0.15}
+FIRST_ADDED_FIELD = "epochs"
+"""First of the fields of `Recipe` that were introduced after the first models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +88,15 @@ class _Network:
         if self.flat and factor is not None:
             require_in_plane(factor)
         return self.build(channels, **self.settings)
+
+
+def require_in_plane(factor: Factor) -> None:
+    """Raise ValueError if a factor is not 1 across slices."""
+    if factor[2] != 1:
+        raise ValueError(
+            "a two-dimensional network only changes the in-plane resolution, so the factor "
+            f"across slices must be 1 (got {factor})"
+        )
 
 
 def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: object) -> _Network:
@@ -514,6 +518,18 @@ class Recipe:
         return base * 0.5 * (1 + cos(pi * (iteration - peak) / max(1, self.steps - peak)))
 
 
+BASE_RECIPE = Recipe(
+    build_generator=ImportedWhenCalled("architectures.srresnet.SubPixelNet"),
+    schedule="one-cycle",
+    evaluate_every=50,
+    patience=8,
+    background=0.1,
+    gradient_limit=1.0,
+    augmentation=Augmentation(dihedral=True),
+)
+"""Basis of our own recipes, with a one-cycle learning rate, early stopping and flips."""
+
+
 @frozen
 class VarianceRecipe:
     """Settings for estimating the prior SD maps w of a run.
@@ -573,11 +589,6 @@ class VarianceRecipe:
     least_explained: float | None = 0.02
 
 
-# Settings for runs with a calibration, whose patterns provide most of the detail. Additional
-# updates would explain at most 0.002 of the zero-filling error (two participants).
-_SHORT_SETTINGS: Mapping[str, Any] = {"rounds": 2, "step": 0.75, "pull": 0.15}
-
-
 def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
     """Return the recipe for runs with a calibration run, which has fewer and larger updates.
 
@@ -590,19 +601,3 @@ def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
         if getattr(recipe, name) == getattr(default_recipe, name)
     }
     return replace(recipe, **changes)
-
-
-FIRST_ADDED_FIELD = "epochs"
-"""First of the fields of `Recipe` that were introduced after the first models."""
-
-
-BASE_RECIPE = Recipe(
-    build_generator=ImportedWhenCalled("architectures.srresnet.SubPixelNet"),
-    schedule="one-cycle",
-    evaluate_every=50,
-    patience=8,
-    background=0.1,
-    gradient_limit=1.0,
-    augmentation=Augmentation(dihedral=True),
-)
-"""Basis of our own recipes, with a one-cycle learning rate, early stopping and flips."""

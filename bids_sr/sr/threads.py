@@ -10,19 +10,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Set the number of torch threads within a context."""
-    import torch
-
-    previous_count = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(previous_count)
-
-
 def map_in_threads(
     function: Callable[[_Item], _Result], items: Iterable[_Item]
 ) -> Iterator[_Result]:
@@ -53,3 +40,16 @@ def map_in_threads(
                 yield pending_results.popleft().result()
         while pending_results:
             yield pending_results.popleft().result()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Set the number of torch threads within a context."""
+    import torch
+
+    previous_count = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous_count)

@@ -9,15 +9,12 @@ from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.metrics.rows import MISSING, cell_number
 
 
-def describe_columns(table: str) -> dict[str, Mapping[str, object]]:
-    """Return the columns of a table in order, with their descriptions.
-
-    `table` is an entry of ``columns.json``. A column without a description is described as in the
-    entry of all comparisons, or as in the metrics tables of participants.
-    """
-    tables = data_of("columns.json")
-    shared = {**tables["metrics"], **tables["comparisons"]}
-    return {name: text or shared[name] for name, text in tables[table].items()}
+def write_comparisons(
+    file: Path, sidecar: Path, table: str, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write a table (`format_comparisons`), and a JSON file that describes its columns."""
+    write_json(sidecar, describe_columns(table))
+    write_text(file, format_comparisons(table, rows))
 
 
 def format_comparisons(table: str, rows: Iterable[Mapping[str, Any]]) -> str:
@@ -30,14 +27,17 @@ def format_comparisons(table: str, rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join("\t".join(cells) + "\n" for cells in lines)
 
 
+def describe_columns(table: str) -> dict[str, Mapping[str, object]]:
+    """Return the columns of a table in order, with their descriptions.
+
+    `table` is an entry of ``columns.json``. A column without a description is described as in the
+    entry of all comparisons, or as in the metrics tables of participants.
+    """
+    tables = data_of("columns.json")
+    shared = {**tables["metrics"], **tables["comparisons"]}
+    return {name: text or shared[name] for name, text in tables[table].items()}
+
+
 def _cell_text(value: str | float | None) -> str:
     """Return a cell as text."""
     return value or MISSING if isinstance(value, str) else cell_number(value)
-
-
-def write_comparisons(
-    file: Path, sidecar: Path, table: str, rows: Iterable[Mapping[str, Any]]
-) -> None:
-    """Write a table (`format_comparisons`), and a JSON file that describes its columns."""
-    write_json(sidecar, describe_columns(table))
-    write_text(file, format_comparisons(table, rows))

@@ -51,6 +51,14 @@ def summarize(values: npt.ArrayLike) -> Summary:
     )
 
 
+def compute_half_width(sample: Float) -> float:
+    """Return half the width of the 95 % t interval of the mean of finite values; NaN if n < 2."""
+    n = len(sample)
+    if n < 2:
+        return math.nan
+    return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * float(sample.std(ddof=1)) / math.sqrt(n)
+
+
 def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
     """Return first quartile, median and third quartile of the finite values, NaN without any."""
     sample = select_finite(values)
@@ -64,11 +72,3 @@ def select_finite(values: npt.ArrayLike) -> Float:
     """Return the finite values of an array (n,)."""
     sample = np.asarray(values, dtype=np.float64)
     return sample[np.isfinite(sample)]
-
-
-def compute_half_width(sample: Float) -> float:
-    """Return half the width of the 95 % t interval of the mean of finite values; NaN if n < 2."""
-    n = len(sample)
-    if n < 2:
-        return math.nan
-    return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * float(sample.std(ddof=1)) / math.sqrt(n)

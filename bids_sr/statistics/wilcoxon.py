@@ -25,6 +25,9 @@ rounding.
 """
 _RELATIVE_PRECISION = 1e-12  # relative to the largest difference, precision of a pairwise mean
 _PAIRS_PER_DIFFERENCE = 2  # largest number of pairs that are sorted at once, per difference
+# for each bound: the number of pairwise means up to the bound and, for each value, the number of
+# smallest values whose mean with this value is up to the bound
+_Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]
 
 
 @frozen
@@ -52,21 +55,6 @@ class Shift:
     lower: float
     upper: float
     level: float
-
-
-@lru_cache(maxsize=64)
-def _compute_null_distribution(doubled_ranks: tuple[int, ...]) -> Float:
-    """Return the null distribution of twice the rank sum of the positive differences.
-
-    Signs are independent and positive with probability 1/2.
-    """
-    counts = np.zeros(sum(doubled_ranks) + 1)
-    counts[0] = 1.0
-    for rank in doubled_ranks:
-        shifted = np.zeros_like(counts)
-        shifted[rank:] = counts[: len(counts) - rank]
-        counts = 0.5 * (counts + shifted)
-    return counts
 
 
 def signed_rank(values: npt.ArrayLike) -> SignedRank:
@@ -150,9 +138,19 @@ def hodges_lehmann(values: npt.ArrayLike) -> Shift:
     return Shift(difference=(low + high) / 2, lower=lower, upper=upper, level=level)
 
 
-# for each bound: the number of pairwise means up to the bound and, for each value, the number of
-# smallest values whose mean with this value is up to the bound
-_Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]
+@lru_cache(maxsize=64)
+def _compute_null_distribution(doubled_ranks: tuple[int, ...]) -> Float:
+    """Return the null distribution of twice the rank sum of the positive differences.
+
+    Signs are independent and positive with probability 1/2.
+    """
+    counts = np.zeros(sum(doubled_ranks) + 1)
+    counts[0] = 1.0
+    for rank in doubled_ranks:
+        shifted = np.zeros_like(counts)
+        shifted[rank:] = counts[: len(counts) - rank]
+        counts = 0.5 * (counts + shifted)
+    return counts
 
 
 def _select_pairwise_means(ordered: Float, ranks: Sequence[int]) -> list[float]:

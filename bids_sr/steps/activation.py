@@ -59,6 +59,8 @@ _TASK_REGRESSOR_TEXT = (
     "task time series (on/off) convolved with the canonical hemodynamic response function"
     " [@stss_srfmri]"
 )
+# statistics of `steps.error_maps`, by the statistic whose storage includes them
+_ERROR_STATS = {"effect": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
 
 
 @frozen
@@ -113,6 +115,70 @@ class FittedModel:
     confounds: tuple[str, ...]
 
 
+def describe_excluded(dummy_scans: int | None, folders: Sequence[Path], _: int) -> str:
+    """Return methods text of the non-steady-state volumes of finished `map_series` steps.
+
+    `dummy_scans` is the given number; None if it is detected.
+    """
+    counts = [model.n_dummy for model in read_fitted_models(folders)]
+    return describe_dummies(dummy_scans, counts)
+
+
+def describe_nuisance(maps: DescribedMaps, folders: Sequence[Path] = (), _: int = 0) -> str:
+    """Return methods text of the nuisance regressors of the general linear model.
+
+    `folders` are the folders of finished `map_series` steps of the acquired series. Before a run,
+    the confounds follow from the settings, as far as they are known.
+    """
+    drift_text = (
+        f"discrete cosines up to {maps.design.high_pass:.2g} Hz"
+        if maps.design.high_pass
+        else "a linear trend"
+    )
+    confounds = _list_confounds(maps, read_fitted_models(folders))
+    return f"Nuisance regressors were {enumerate_words([drift_text, *confounds])}."
+
+
+def _list_confounds(maps: DescribedMaps, models: Sequence[FittedModel]) -> list[str]:
+    """Return the confounds in the model as noun phrases; `models` are empty before a run."""
+    if maps.nuisance is not None:
+        names = dict.fromkeys(name for model in models for name in model.confounds)
+        listed = names if models and len(names) <= _MAX_CONFOUNDS else maps.nuisance
+        return [f"the selected confounds (`{', '.join(listed)}`)"] if listed else []
+    motion_text = "six head-motion parameters with their backward differences"
+    counts = [sum(name.startswith("a_comp_cor") for name in model.confounds) for model in models]
+    if not models and maps.has_components:
+        counts = [N_COMPONENTS]
+    if not any(counts):
+        return [motion_text]
+    fewest, most = min(counts), max(counts)
+    count_text = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return [
+        motion_text,
+        f"the first {count_text} aCompCor components [@behzadi2007] of white matter and"
+        " cerebrospinal fluid",
+    ]
+
+
+def describe_noise(folders: Sequence[Path] = (), _: int = 0) -> str:
+    """Return methods text of the noise model, with the degrees of freedom of finished steps.
+
+    For `folders`, see `describe_nuisance`.
+    """
+    models = read_fitted_models(folders)
+    noise_texts = list(dict.fromkeys(model.noise_text for model in models)) or [noise_words()]
+    text = (
+        f"The noise model was {' or '.join(noise_texts)} [@woolrich2001], pooled over voxels with"
+        " similar intensity and noise [@corbin2018] and corrected for the design [@worsley2002]."
+    )
+    numbers = [model.dof for model in models if model.dof is not None]
+    if not numbers:
+        return text
+    fewest, most = min(numbers), max(numbers)
+    dof_text = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{text} The residuals had {dof_text} degrees of freedom."
+
+
 def read_fitted_models(folders: Sequence[Path]) -> list[FittedModel]:
     """Return the linear models of finished `map_series` steps, one per folder with maps."""
     models = []
@@ -131,15 +197,6 @@ def read_fitted_models(folders: Sequence[Path]) -> list[FittedModel]:
                 )
             )
     return models
-
-
-def describe_excluded(dummy_scans: int | None, folders: Sequence[Path], _: int) -> str:
-    """Return methods text of the non-steady-state volumes of finished `map_series` steps.
-
-    `dummy_scans` is the given number; None if it is detected.
-    """
-    counts = [model.n_dummy for model in read_fitted_models(folders)]
-    return describe_dummies(dummy_scans, counts)
 
 
 def describe_maps(settings: MapSettings, *, at_rest: bool) -> str:
@@ -181,61 +238,6 @@ def describe_responses(maps: DescribedMaps) -> str:
     return f"Events were convolved with {maps.design.hrf.words} [@nilearn]."
 
 
-def describe_nuisance(maps: DescribedMaps, folders: Sequence[Path] = (), _: int = 0) -> str:
-    """Return methods text of the nuisance regressors of the general linear model.
-
-    `folders` are the folders of finished `map_series` steps of the acquired series. Before a run,
-    the confounds follow from the settings, as far as they are known.
-    """
-    drift_text = (
-        f"discrete cosines up to {maps.design.high_pass:.2g} Hz"
-        if maps.design.high_pass
-        else "a linear trend"
-    )
-    confounds = _list_confounds(maps, read_fitted_models(folders))
-    return f"Nuisance regressors were {enumerate_words([drift_text, *confounds])}."
-
-
-def describe_noise(folders: Sequence[Path] = (), _: int = 0) -> str:
-    """Return methods text of the noise model, with the degrees of freedom of finished steps.
-
-    For `folders`, see `describe_nuisance`.
-    """
-    models = read_fitted_models(folders)
-    noise_texts = list(dict.fromkeys(model.noise_text for model in models)) or [noise_words()]
-    text = (
-        f"The noise model was {' or '.join(noise_texts)} [@woolrich2001], pooled over voxels with"
-        " similar intensity and noise [@corbin2018] and corrected for the design [@worsley2002]."
-    )
-    numbers = [model.dof for model in models if model.dof is not None]
-    if not numbers:
-        return text
-    fewest, most = min(numbers), max(numbers)
-    dof_text = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return f"{text} The residuals had {dof_text} degrees of freedom."
-
-
-def _list_confounds(maps: DescribedMaps, models: Sequence[FittedModel]) -> list[str]:
-    """Return the confounds in the model as noun phrases; `models` are empty before a run."""
-    if maps.nuisance is not None:
-        names = dict.fromkeys(name for model in models for name in model.confounds)
-        listed = names if models and len(names) <= _MAX_CONFOUNDS else maps.nuisance
-        return [f"the selected confounds (`{', '.join(listed)}`)"] if listed else []
-    motion_text = "six head-motion parameters with their backward differences"
-    counts = [sum(name.startswith("a_comp_cor") for name in model.confounds) for model in models]
-    if not models and maps.has_components:
-        counts = [N_COMPONENTS]
-    if not any(counts):
-        return [motion_text]
-    fewest, most = min(counts), max(counts)
-    count_text = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return [
-        motion_text,
-        f"the first {count_text} aCompCor components [@behzadi2007] of white matter and"
-        " cerebrospinal fluid",
-    ]
-
-
 def describe_contrasts(
     maps: DescribedMaps, contrasts: Contrasts, minus_others: Collection[str]
 ) -> str:
@@ -269,10 +271,6 @@ def _list_names(names: Sequence[str]) -> str:
     if len(names) > _MAX_CONTRASTS:
         return f"{len(names)} contrasts that are named in the file names of the maps"
     return enumerate_words(names)
-
-
-# statistics of `steps.error_maps`, by the statistic whose storage includes them
-_ERROR_STATS = {"effect": ("tTotal",), "variance": ("sd",), "z": ("wrongsign", "zTotal")}
 
 
 def select_stored_maps(
@@ -310,11 +308,6 @@ def select_stored_maps(
     ]
 
 
-def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
-    """Return the processor time of `map_series`, which depends on the number of contrasts."""
-    return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
-
-
 @frozen
 class SeriesMaps:
     """Maps of one series, with metrics and inputs of figures.
@@ -331,6 +324,27 @@ class SeriesMaps:
     middle: Image
     tsnr: Image
     region_rows: Rows
+
+
+@frozen
+class _SmoothedMaps:
+    """Maps and regions of a series at one smoothing width.
+
+    `fwhm_mm` is the smoothing of the maps (FWHM, mm). `contrasts` are weights of conditions by
+    contrast. `fit` contains the maps with their design.
+    """
+
+    series: SeriesReader
+    series_name: str
+    fwhm_mm: float
+    contrasts: Contrasts
+    fit: ActivationMaps
+    regions: Regions
+
+
+def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `map_series`, which depends on the number of contrasts."""
+    return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
 
 
 @step(memory=MAPS, cost=_estimate_map_cost)
@@ -419,109 +433,6 @@ def map_series(
     )
 
 
-@frozen
-class _SmoothedMaps:
-    """Maps and regions of a series at one smoothing width.
-
-    `fwhm_mm` is the smoothing of the maps (FWHM, mm). `contrasts` are weights of conditions by
-    contrast. `fit` contains the maps with their design.
-    """
-
-    series: SeriesReader
-    series_name: str
-    fwhm_mm: float
-    contrasts: Contrasts
-    fit: ActivationMaps
-    regions: Regions
-
-
-def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) -> QualitySums:
-    """Return sums for the image quality of the uncensored steady-state volumes of a series."""
-    inputs = model.inputs
-    uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
-    return QualitySums(
-        mask, series.zooms, len(uncensored), None if uncensored.all() else uncensored
-    )
-
-
-def _warn_of_missing_confounds(model: LinearModel) -> None:
-    """Log a warning if the confounds of the run lack columns that were requested."""
-    confounds = model.inputs.confounds
-    temporal_columns = model_confounds(confounds, [])
-    missing_names = [
-        name
-        for name in model.nuisance or ()
-        if model_confounds(confounds, [name]) == temporal_columns
-    ]
-    if missing_names:
-        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
-
-
-def _score_maps(
-    smoothed_maps: _SmoothedMaps,
-    regressors: Regressors,
-    mask: Array,
-    roi: Array,
-    settings: MapSettings,
-) -> list[MetricRow]:
-    """Return metrics of maps and regions, after the degrees of freedom of a linear model.
-
-    `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
-    and region of interest (X, Y, Z).
-    """
-    series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
-    rows: list[MetricRow] = []
-    if "glm" in settings.kinds:
-        dof = {"dof": smoothed_maps.fit.design.dof}
-        rows += metric_rows(series_name, dof, fwhm_mm=fwhm_mm)
-    rows += activation_rows(
-        smoothed_maps.fit.maps,
-        smoothed_maps.regions,
-        regressors.filter_contrasts(smoothed_maps.contrasts),
-        mask=mask,
-        roi=roi,
-        affine=smoothed_maps.series.affine,
-        series=series_name,
-        fwhm_mm=fwhm_mm,
-        per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
-    )
-    return rows
-
-
-def _write_maps(
-    smoothed_maps: _SmoothedMaps, settings: MapSettings, here: Path
-) -> list[Derivative]:
-    """Write the maps and regions of a series at one smoothing width to the folder `here`."""
-    series, series_name = smoothed_maps.series, smoothed_maps.series_name
-    shared_sidecar = map_sidecars.common_sidecar(
-        series=series_name,
-        fwhm_mm=smoothed_maps.fwhm_mm,
-        zooms=series.zooms,
-        axis_order=settings.axis_order,
-    )
-    if settings.input_smoothing:
-        shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
-    derivatives = []
-    for image in _iterate_images(smoothed_maps, settings):
-        derivative = Derivative(
-            None,
-            map_sidecars.entities(series=series_name, **image.entities),
-            {**image.sidecar, **shared_sidecar},
-        )
-        derivatives.append(write_map(image.data, series.affine, derivative, here))
-    return derivatives
-
-
-def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) -> Derivative:
-    """Write a map or region to an uncompressed file in the folder `here`.
-
-    The result refers to the file, so that only one map is in memory on its grid.
-    """
-    path = here / f"{derivative.name}.nii"
-    save_image(values, affine, path)
-    return replace(derivative, content=path)
-
-
 def _link_maps(
     maps: SeriesMaps,
     series_name: str,
@@ -565,6 +476,28 @@ def _link_map(
     path = here / f"{relabeled.name}.nii"
     link_or_copy(Path(str(derivative.content)), path)
     return replace(relabeled, content=path)
+
+
+def _warn_of_missing_confounds(model: LinearModel) -> None:
+    """Log a warning if the confounds of the run lack columns that were requested."""
+    confounds = model.inputs.confounds
+    temporal_columns = model_confounds(confounds, [])
+    missing_names = [
+        name
+        for name in model.nuisance or ()
+        if model_confounds(confounds, [name]) == temporal_columns
+    ]
+    if missing_names:
+        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
+
+
+def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) -> QualitySums:
+    """Return sums for the image quality of the uncensored steady-state volumes of a series."""
+    inputs = model.inputs
+    uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
+    return QualitySums(
+        mask, series.zooms, len(uncensored), None if uncensored.all() else uncensored
+    )
 
 
 def map_contrasts(
@@ -618,6 +551,30 @@ def map_contrasts(
         )
 
 
+def _write_maps(
+    smoothed_maps: _SmoothedMaps, settings: MapSettings, here: Path
+) -> list[Derivative]:
+    """Write the maps and regions of a series at one smoothing width to the folder `here`."""
+    series, series_name = smoothed_maps.series, smoothed_maps.series_name
+    shared_sidecar = map_sidecars.common_sidecar(
+        series=series_name,
+        fwhm_mm=smoothed_maps.fwhm_mm,
+        zooms=series.zooms,
+        axis_order=settings.axis_order,
+    )
+    if settings.input_smoothing:
+        shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
+    derivatives = []
+    for image in _iterate_images(smoothed_maps, settings):
+        derivative = Derivative(
+            None,
+            map_sidecars.entities(series=series_name, **image.entities),
+            {**image.sidecar, **shared_sidecar},
+        )
+        derivatives.append(write_map(image.data, series.affine, derivative, here))
+    return derivatives
+
+
 class _StoredImage(NamedTuple):
     """Map or region with its entities and its sidecar."""
 
@@ -652,6 +609,47 @@ def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iter
             {"label": contrast, "desc": desc + label, "suffix": "mask"},
             map_sidecars.region_sidecar(threshold_by_label[label]),
         )
+
+
+def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) -> Derivative:
+    """Write a map or region to an uncompressed file in the folder `here`.
+
+    The result refers to the file, so that only one map is in memory on its grid.
+    """
+    path = here / f"{derivative.name}.nii"
+    save_image(values, affine, path)
+    return replace(derivative, content=path)
+
+
+def _score_maps(
+    smoothed_maps: _SmoothedMaps,
+    regressors: Regressors,
+    mask: Array,
+    roi: Array,
+    settings: MapSettings,
+) -> list[MetricRow]:
+    """Return metrics of maps and regions, after the degrees of freedom of a linear model.
+
+    `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
+    and region of interest (X, Y, Z).
+    """
+    series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
+    rows: list[MetricRow] = []
+    if "glm" in settings.kinds:
+        dof = {"dof": smoothed_maps.fit.design.dof}
+        rows += metric_rows(series_name, dof, fwhm_mm=fwhm_mm)
+    rows += activation_rows(
+        smoothed_maps.fit.maps,
+        smoothed_maps.regions,
+        regressors.filter_contrasts(smoothed_maps.contrasts),
+        mask=mask,
+        roi=roi,
+        affine=smoothed_maps.series.affine,
+        series=series_name,
+        fwhm_mm=fwhm_mm,
+        per_acquired=1 if series_name == ACQUIRED else prod(settings.factor),
+    )
+    return rows
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)

@@ -26,6 +26,12 @@ T1W_SIDECAR = {
     "SkullStripped": False,
 }
 BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
+TISSUES_TEXT = (
+    "The T1w image was normalized to the template with SyN in ANTs [@ants]. Gray matter,"
+    " white matter and cerebrospinal fluid were segmented with a Gaussian mixture model and priors"
+    " of the template [@unifiedseg; @fast]."
+)
+"""Methods text of normalization and segmentation."""
 
 
 @step(
@@ -86,6 +92,26 @@ def describe_mask(template_space: str) -> str:
     )
 
 
+@step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0), cost=RunTime(always=3.0))
+def find_start(
+    t1w_preproc: Image,
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path = HERE,
+    random_seed: int,
+    sloppy: bool,
+) -> Transforms:
+    """Return the initial affine for the registration to the template.
+
+    The affine is computed as in `mask_brain`. This step is used if the brain mask is from another
+    source. `template_mask` is the brain in the template (3D, boolean).
+    """
+    return mask_brain(
+        t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy
+    )[1]
+
+
 @step(
     makes=("t1w_mask", "start_xfm", "brain_facts"),
     memory=Need(always=0.20, t1w=0.011, high=0.0),
@@ -117,26 +143,6 @@ def mask_brain(
         sloppy=sloppy,
     )
     return Volume(mask, t1w_head.affine), affine[None], warn_of_doubts(check)
-
-
-@step(makes="start_xfm", memory=Need(always=0.20, t1w=0.011, high=0.0), cost=RunTime(always=3.0))
-def find_start(
-    t1w_preproc: Image,
-    template: Image,
-    template_mask: Mask,
-    *,
-    here: Path = HERE,
-    random_seed: int,
-    sloppy: bool,
-) -> Transforms:
-    """Return the initial affine for the registration to the template.
-
-    The affine is computed as in `mask_brain`. This step is used if the brain mask is from another
-    source. `template_mask` is the brain in the template (3D, boolean).
-    """
-    return mask_brain(
-        t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy
-    )[1]
 
 
 def warn_of_doubts(check: dict[str, object]) -> dict[str, object]:
@@ -195,14 +201,6 @@ def normalize_t1w(
     )
     grid = empty_grid_2mm(template)
     return forward, inverse, grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
-
-
-TISSUES_TEXT = (
-    "The T1w image was normalized to the template with SyN in ANTs [@ants]. Gray matter,"
-    " white matter and cerebrospinal fluid were segmented with a Gaussian mixture model and priors"
-    " of the template [@unifiedseg; @fast]."
-)
-"""Methods text of normalization and segmentation."""
 
 
 @step(makes=("t1w_dseg", "t1w_tpms"), memory=SEGMENT, cost=RunTime(always=0.1, t1w=0.6))

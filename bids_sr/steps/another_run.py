@@ -130,21 +130,12 @@ def measure_other_run(
     return _scale_effects(effects, ratio)
 
 
-def _scale_effects(effects: Effects, ratio: float) -> Effects:
-    """Divide the effects of the other run by the ratio of the two runs' signals."""
-    if max(ratio, 1 / ratio) > _MAX_SIGNAL_RATIO:
-        _LOGGER.warning(
-            "The signal of the second run of the task is %.3g times the signal of this run. In the"
-            " comparison, its effects are divided by this factor",
-            ratio,
-        )
-    variance = effects.smooth_variance
-    return replace(
-        effects,
-        betas=effects.betas / np.float32(ratio),
-        mean=effects.mean / np.float32(ratio),
-        smooth_variance=None if variance is None else variance / np.float32(ratio**2),
-    )
+def _join_confounds(
+    motion: pd.DataFrame, outliers: Facts | None, time_columns: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Return columns of head motion, outlier volumes and the temporal model of a run."""
+    confounds, _ = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
+    return confounds if time_columns is None else pd.concat([confounds, time_columns], axis=1)
 
 
 def _upsample_series(
@@ -164,12 +155,21 @@ def _upsample_series(
     return target
 
 
-def _join_confounds(
-    motion: pd.DataFrame, outliers: Facts | None, time_columns: pd.DataFrame | None
-) -> pd.DataFrame:
-    """Return columns of head motion, outlier volumes and the temporal model of a run."""
-    confounds, _ = censor_outliers(motion_columns(motion), {}, reasons_by_volume(outliers))
-    return confounds if time_columns is None else pd.concat([confounds, time_columns], axis=1)
+def _scale_effects(effects: Effects, ratio: float) -> Effects:
+    """Divide the effects of the other run by the ratio of the two runs' signals."""
+    if max(ratio, 1 / ratio) > _MAX_SIGNAL_RATIO:
+        _LOGGER.warning(
+            "The signal of the second run of the task is %.3g times the signal of this run. In the"
+            " comparison, its effects are divided by this factor",
+            ratio,
+        )
+    variance = effects.smooth_variance
+    return replace(
+        effects,
+        betas=effects.betas / np.float32(ratio),
+        mean=effects.mean / np.float32(ratio),
+        smooth_variance=None if variance is None else variance / np.float32(ratio**2),
+    )
 
 
 @step(makes="other_rows", memory=EFFECTS, cost=RunTime(always=2.0))

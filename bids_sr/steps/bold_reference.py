@@ -16,6 +16,10 @@ BOLDREF_SIDECAR = {
     "Description": "reference image for head-motion correction (mean of the steady-state volumes)",
     "SkullStripped": False,
 }
+BOLDREF_TEXT = (
+    "The BOLD reference image (boldref) was the mean of the registered steady-state volumes."
+)
+"""Methods text of the boldref."""
 
 
 @step(makes="n_dummy")
@@ -31,12 +35,6 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
             " so fewer than two volumes are left"
         )
     return count
-
-
-BOLDREF_TEXT = (
-    "The BOLD reference image (boldref) was the mean of the registered steady-state volumes."
-)
-"""Methods text of the boldref."""
 
 
 def describe_dummies(dummy_scans: int | None, counts: Sequence[int] = ()) -> str:

@@ -100,20 +100,6 @@ def list_clusters(
     return pd.DataFrame(rows, columns=list(COLUMNS)), column_descriptions
 
 
-def _add_peak_coordinates(
-    rows: list[dict[str, str]], points: Array, mni_chain: Sequence[Path]
-) -> list[dict[str, str]]:
-    """Add the coordinates of peaks to the rows of a table.
-
-    Rows have cells by column, one row per peak. `points` are the peaks in the scanner (N, 3; RAS
-    mm). `mni_chain` are transforms of scanner points to MNI points; empty to list scanner
-    coordinates only.
-    """
-    if not mni_chain:
-        return add_coordinates(rows, points, points, "scanner")
-    return add_coordinates(rows, apply_to_points(points, mni_chain), points, "MNI")
-
-
 class _ResampledAtlas:
     """Labels of an atlas on the grids of maps, which are resampled once per grid.
 
@@ -196,14 +182,15 @@ def _select_maps(
             )
 
 
-def _find_map(
-    sorted_maps: SortedMaps, contrast: str, kind: str, fwhm_mm: float, series: str
-) -> Derivative | None:
-    """Return the map or region of a series; None if it does not exist.
+def _select_threshold(kinds: Sequence[str]) -> str:
+    """Return the kind of regions that define active voxels.
 
-    `kind` is a statistic or a kind of region.
+    The false discovery rate has priority over a threshold of z, and both over the upper quarter.
     """
-    return sorted_maps.get((contrast, kind, fwhm_mm), {}).get(series)
+    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", RELIABLE)]
+    if "Fdr" in tested_kinds:
+        return "Fdr"
+    return tested_kinds[0] if tested_kinds else "Quarter"
 
 
 def _load_peak_maps(
@@ -219,12 +206,25 @@ def _load_peak_maps(
     return peak_maps
 
 
-def _select_threshold(kinds: Sequence[str]) -> str:
-    """Return the kind of regions that define active voxels.
+def _find_map(
+    sorted_maps: SortedMaps, contrast: str, kind: str, fwhm_mm: float, series: str
+) -> Derivative | None:
+    """Return the map or region of a series; None if it does not exist.
 
-    The false discovery rate has priority over a threshold of z, and both over the upper quarter.
+    `kind` is a statistic or a kind of region.
     """
-    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", RELIABLE)]
-    if "Fdr" in tested_kinds:
-        return "Fdr"
-    return tested_kinds[0] if tested_kinds else "Quarter"
+    return sorted_maps.get((contrast, kind, fwhm_mm), {}).get(series)
+
+
+def _add_peak_coordinates(
+    rows: list[dict[str, str]], points: Array, mni_chain: Sequence[Path]
+) -> list[dict[str, str]]:
+    """Add the coordinates of peaks to the rows of a table.
+
+    Rows have cells by column, one row per peak. `points` are the peaks in the scanner (N, 3; RAS
+    mm). `mni_chain` are transforms of scanner points to MNI points; empty to list scanner
+    coordinates only.
+    """
+    if not mni_chain:
+        return add_coordinates(rows, points, points, "scanner")
+    return add_coordinates(rows, apply_to_points(points, mni_chain), points, "MNI")

@@ -92,6 +92,20 @@ class ErrorSamples:
         return mean_error_sd(samples, np.stack(weights)).tolist()
 
 
+def _average_squares(
+    samples: SeriesReader, width: float, box: tuple[slice, slice, slice]
+) -> Float32:
+    """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
+
+    Samples are smoothed with a kernel of `width` (FWHM, mm).
+    """
+    mean_square = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
+    for sample in samples.volumes():
+        smoothed = smooth(sample, samples.zooms, width, box)
+        mean_square[box] += smoothed * (smoothed / samples.shape[3])
+    return mean_square
+
+
 def compute_scale(
     effect: Array, variance: Array, acquired_power: Array, brain: Volume, shape: Sequence[int]
 ) -> Float32:
@@ -106,6 +120,13 @@ def compute_scale(
     return interpolate_to_shape(scale, shape)
 
 
+def interpolate_to_shape(scale: Array, shape: Sequence[int]) -> Float32:
+    """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
+    ratio = [n / n_acquired for n, n_acquired in zip(shape, scale.shape, strict=True)]
+    zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
+    return zoomed
+
+
 def scale_variance(
     scale: Float32, error_power: Float32, width: float, brain_hr: Volume
 ) -> Float32:
@@ -118,24 +139,3 @@ def scale_variance(
     # smoothing of scaled samples.
     smoothed_scale = smooth(scale, brain_hr.zooms.tolist(), width / 2**0.5)
     return np.where(brain_hr.data, smoothed_scale * error_power, np.float32(0))
-
-
-def interpolate_to_shape(scale: Array, shape: Sequence[int]) -> Float32:
-    """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
-    ratio = [n / n_acquired for n, n_acquired in zip(shape, scale.shape, strict=True)]
-    zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
-    return zoomed
-
-
-def _average_squares(
-    samples: SeriesReader, width: float, box: tuple[slice, slice, slice]
-) -> Float32:
-    """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
-
-    Samples are smoothed with a kernel of `width` (FWHM, mm).
-    """
-    mean_square = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
-    for sample in samples.volumes():
-        smoothed = smooth(sample, samples.zooms, width, box)
-        mean_square[box] += smoothed * (smoothed / samples.shape[3])
-    return mean_square

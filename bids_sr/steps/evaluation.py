@@ -57,53 +57,6 @@ class EffectsComparison:
     n_boot: int = N_BOOT
 
 
-def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
-    """Return smoothing widths (mm) by name of the compared series; {} if there are none.
-
-    `same_widths` contains the widths (FWHM, mm); unknown widths (None) become NaN.
-    """
-    return {
-        name: math.nan if width is None else float(str(width))
-        for name, width in (same_widths or {}).items()
-    }
-
-
-def make_run_effects(
-    effects: Mapping[str, Path],
-    comparison: EffectsComparison,
-    same_widths: Mapping[str, object] | None = None,
-    maps: Sequence[Map] = (),
-) -> RunEffects:
-    """Return the effects of all series of a run with the settings of their comparison.
-
-    `same_widths` are smoothing widths (FWHM, mm) by compared series; None for unknown widths.
-    Unsmoothed t maps of the acquired series among `maps` select active voxels.
-    """
-    mask = comparison.bold_mask_hr
-    unsmoothed_maps = group_by_smoothing(maps, ("t",)).get(0, {})
-    return RunEffects(
-        files=effects,
-        contrasts=comparison.contrasts,
-        mask=mask.data,
-        affine=mask.affine,
-        roi=comparison.roi_hr.data,
-        factor=comparison.factor,
-        n_boot=comparison.n_boot,
-        seed=comparison.random_seed,
-        acquired_t={
-            contrast: _sample_map(t_map, mask)
-            for (contrast, _), t_map in unsmoothed_maps.get(ACQUIRED, {}).items()
-        },
-        same_widths=parse_widths(same_widths),
-    )
-
-
-def _sample_map(statmap: Derivative, grid: Volume) -> Array:
-    """Return the values of a map on the grid of a volume."""
-    volume = statmap.volume
-    return sample_volume(volume.data, volume.affine, grid.data.shape, grid.affine)
-
-
 @step(makes="halves_figures", memory=EFFECTS)
 def gather_fine_effects(
     effects: dict[str, File],
@@ -131,33 +84,6 @@ def gather_fine_effects(
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
-def _describe_bands(factor: Factor) -> str:
-    """Return the spatial frequencies of a comparison in words."""
-    if factor[2] == 1:
-        return (
-            "both for all in-plane spatial frequencies and for frequencies at or above the"
-            " acquired Nyquist frequency"
-        )
-    return (
-        "both for all spatial frequencies and for frequencies at or above the acquired Nyquist"
-        " frequency, in plane (Fourier transform) or across slices (discrete cosine transform)"
-    )
-
-
-def describe_halves(factor: Factor, *, at_rest: bool) -> str:
-    """Return methods text of `compare_halves`; `at_rest` is True if the run has no events."""
-    blocks = "Segments of the run" if at_rest else "Blocks of each condition"
-    return (
-        f"{blocks} were split into two halves for cross-validation. The effect in one half was"
-        " compared with the effect in the measured high-resolution series in the other half, and"
-        f" vice versa. This comparison was performed {_describe_bands(factor)}. Accuracy was"
-        " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
-        " the estimated effect e. Explained variance was corrected for noise in the measured"
-        " series, which was estimated from the covariance between its halves. Confidence"
-        " intervals were computed by resampling blocks, with the same samples for all series. "
-    )
-
-
 @step(makes="split_half", memory=EFFECTS, cost=RunTime(always=2.5))
 def compare_halves(
     effects: dict[str, File],
@@ -175,15 +101,6 @@ def compare_halves(
     run = make_run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
         return agreement_rows(run, make_half_reference)
-
-
-def describe_known_activation(factor: Factor) -> str:
-    """Return methods text of a comparison with known activation, without a measured series."""
-    return (
-        "Unsmoothed effects of the whole run were compared with known activation,"
-        f" {_describe_bands(factor)}. Confidence intervals were computed by resampling blocks,"
-        " with the same samples for all series. "
-    )
 
 
 @step(makes="truth", memory=EFFECTS, cost=RunTime(always=1.2, low=29.0))
@@ -229,6 +146,89 @@ def compare_with_truth(
 def _load_values(statmap: Derivative) -> Array:
     """Return the values of a map (X, Y, Z)."""
     return statmap.volume.data
+
+
+def make_run_effects(
+    effects: Mapping[str, Path],
+    comparison: EffectsComparison,
+    same_widths: Mapping[str, object] | None = None,
+    maps: Sequence[Map] = (),
+) -> RunEffects:
+    """Return the effects of all series of a run with the settings of their comparison.
+
+    `same_widths` are smoothing widths (FWHM, mm) by compared series; None for unknown widths.
+    Unsmoothed t maps of the acquired series among `maps` select active voxels.
+    """
+    mask = comparison.bold_mask_hr
+    unsmoothed_maps = group_by_smoothing(maps, ("t",)).get(0, {})
+    return RunEffects(
+        files=effects,
+        contrasts=comparison.contrasts,
+        mask=mask.data,
+        affine=mask.affine,
+        roi=comparison.roi_hr.data,
+        factor=comparison.factor,
+        n_boot=comparison.n_boot,
+        seed=comparison.random_seed,
+        acquired_t={
+            contrast: _sample_map(t_map, mask)
+            for (contrast, _), t_map in unsmoothed_maps.get(ACQUIRED, {}).items()
+        },
+        same_widths=parse_widths(same_widths),
+    )
+
+
+def _sample_map(statmap: Derivative, grid: Volume) -> Array:
+    """Return the values of a map on the grid of a volume."""
+    volume = statmap.volume
+    return sample_volume(volume.data, volume.affine, grid.data.shape, grid.affine)
+
+
+def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
+    """Return smoothing widths (mm) by name of the compared series; {} if there are none.
+
+    `same_widths` contains the widths (FWHM, mm); unknown widths (None) become NaN.
+    """
+    return {
+        name: math.nan if width is None else float(str(width))
+        for name, width in (same_widths or {}).items()
+    }
+
+
+def describe_halves(factor: Factor, *, at_rest: bool) -> str:
+    """Return methods text of `compare_halves`; `at_rest` is True if the run has no events."""
+    blocks = "Segments of the run" if at_rest else "Blocks of each condition"
+    return (
+        f"{blocks} were split into two halves for cross-validation. The effect in one half was"
+        " compared with the effect in the measured high-resolution series in the other half, and"
+        f" vice versa. This comparison was performed {_describe_bands(factor)}. Accuracy was"
+        " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
+        " the estimated effect e. Explained variance was corrected for noise in the measured"
+        " series, which was estimated from the covariance between its halves. Confidence"
+        " intervals were computed by resampling blocks, with the same samples for all series. "
+    )
+
+
+def describe_known_activation(factor: Factor) -> str:
+    """Return methods text of a comparison with known activation, without a measured series."""
+    return (
+        "Unsmoothed effects of the whole run were compared with known activation,"
+        f" {_describe_bands(factor)}. Confidence intervals were computed by resampling blocks,"
+        " with the same samples for all series. "
+    )
+
+
+def _describe_bands(factor: Factor) -> str:
+    """Return the spatial frequencies of a comparison in words."""
+    if factor[2] == 1:
+        return (
+            "both for all in-plane spatial frequencies and for frequencies at or above the"
+            " acquired Nyquist frequency"
+        )
+    return (
+        "both for all spatial frequencies and for frequencies at or above the acquired Nyquist"
+        " frequency, in plane (Fourier transform) or across slices (discrete cosine transform)"
+    )
 
 
 @step(makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))

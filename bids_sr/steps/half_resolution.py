@@ -175,59 +175,23 @@ def run_half_resolution_test(
     )
 
 
-def _list_contrasts(linear_model: LinearModel) -> list[str]:
-    """Return the contrasts that are mapped."""
-    return list(linear_model.inputs.regressors.filter_contrasts(linear_model.contrasts))
+def _build_block_design(
+    inputs: DesignInputs, series: SeriesReader
+) -> tuple[BlockDesign | None, dict[str, int]]:
+    """Return the design with one regressor per block, and the number of blocks by condition.
 
-
-def _compute_effects(reader: SeriesReader, linear_model: LinearModel) -> Float32:
-    """Return the effects of the mapped contrasts in complete slices, (contrasts, x, y, z)."""
-    return compute_contrast_effects(
-        reader,
-        linear_model.build_design(reader),
-        linear_model.contrasts,
-        _list_contrasts(linear_model),
-    )
-
-
-def _collect_maps(
-    reconstruction: "DownsampledReconstruction",
-    maps: "_ReconstructionMaps",
-    acquired_effects: Float32,
-    contrasts: Sequence[str],
-    smoothness: float,
-) -> HalfResolutionMaps:
-    """Join the maps of a run that are needed for tests with other runs.
-
-    `acquired_effects` are on the tested part of the acquired grid (contrasts, x, y, z).
+    The design is None if the run has no two halves. The numbers are {} if the number of volumes is
+    the reason.
     """
-
-    def stack_low(stat: str) -> Float32:
-        return np.stack(
-            [
-                np.stack([fit.maps[contrast, stat] for contrast in contrasts])
-                for fit in maps.low_fits.values()
-            ]
-        )
-
-    return HalfResolutionMaps(
-        contrasts=tuple(contrasts),
-        widths=tuple(maps.low_fits),
-        affine=maps.affine,
-        low_affine=maps.low_affine,
-        mask=reconstruction.mask,
-        low_mask=reconstruction.lowres_mask,
-        acquired=acquired_effects,
-        errors=maps.error_effects,
-        error_variances=np.stack(
-            [maps.error_maps[contrast, "variance"] for contrast in contrasts]
-        ),
-        error_power=reconstruction.error_power,
-        low_effects=stack_low("effect"),
-        low_variances=stack_low("variance"),
-        low_power=reconstruction.power,
-        smoothness=smoothness,
-    )
+    confounds = inputs.confounds
+    motion_names = [
+        name for name in MOTION_REGRESSORS if confounds is not None and name in confounds
+    ]
+    try:
+        design = inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
+    except TooFewBlocks as error:
+        return None, error.counts
+    return design, count_used_blocks(design.blocks)
 
 
 def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -> Array:
@@ -314,6 +278,21 @@ def _map_reconstruction(
     )
 
 
+def _compute_effects(reader: SeriesReader, linear_model: LinearModel) -> Float32:
+    """Return the effects of the mapped contrasts in complete slices, (contrasts, x, y, z)."""
+    return compute_contrast_effects(
+        reader,
+        linear_model.build_design(reader),
+        linear_model.contrasts,
+        _list_contrasts(linear_model),
+    )
+
+
+def _list_contrasts(linear_model: LinearModel) -> list[str]:
+    """Return the contrasts that are mapped."""
+    return list(linear_model.inputs.regressors.filter_contrasts(linear_model.contrasts))
+
+
 def _select_effects(
     acquired: Effects, reconstruction: "DownsampledReconstruction", maps: _ReconstructionMaps
 ) -> HalfResolutionEffects | None:
@@ -373,20 +352,41 @@ def _score_coverage(
     return rows
 
 
-def _build_block_design(
-    inputs: DesignInputs, series: SeriesReader
-) -> tuple[BlockDesign | None, dict[str, int]]:
-    """Return the design with one regressor per block, and the number of blocks by condition.
+def _collect_maps(
+    reconstruction: "DownsampledReconstruction",
+    maps: "_ReconstructionMaps",
+    acquired_effects: Float32,
+    contrasts: Sequence[str],
+    smoothness: float,
+) -> HalfResolutionMaps:
+    """Join the maps of a run that are needed for tests with other runs.
 
-    The design is None if the run has no two halves. The numbers are {} if the number of volumes is
-    the reason.
+    `acquired_effects` are on the tested part of the acquired grid (contrasts, x, y, z).
     """
-    confounds = inputs.confounds
-    motion_names = [
-        name for name in MOTION_REGRESSORS if confounds is not None and name in confounds
-    ]
-    try:
-        design = inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
-    except TooFewBlocks as error:
-        return None, error.counts
-    return design, count_used_blocks(design.blocks)
+
+    def stack_low(stat: str) -> Float32:
+        return np.stack(
+            [
+                np.stack([fit.maps[contrast, stat] for contrast in contrasts])
+                for fit in maps.low_fits.values()
+            ]
+        )
+
+    return HalfResolutionMaps(
+        contrasts=tuple(contrasts),
+        widths=tuple(maps.low_fits),
+        affine=maps.affine,
+        low_affine=maps.low_affine,
+        mask=reconstruction.mask,
+        low_mask=reconstruction.lowres_mask,
+        acquired=acquired_effects,
+        errors=maps.error_effects,
+        error_variances=np.stack(
+            [maps.error_maps[contrast, "variance"] for contrast in contrasts]
+        ),
+        error_power=reconstruction.error_power,
+        low_effects=stack_low("effect"),
+        low_variances=stack_low("variance"),
+        low_power=reconstruction.power,
+        smoothness=smoothness,
+    )

@@ -20,44 +20,6 @@ _COMPARED_STATS = ("cc", "effect", "t", "z")  # statistics of the maps that tabl
 _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 SortedMaps = dict[tuple[str, str, float], dict[str, Derivative]]
 """Maps by (contrast, statistic or region kind, FWHM in mm), and by series."""
-
-
-def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
-    """Return maps of some statistics by smoothing width (FWHM, mm), series, and (contrast, stat).
-
-    Regions are skipped.
-    """
-    maps_by_width: _MapsBySmoothing = {}
-    statmaps, _ = sort_maps_of_run(maps)
-    for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
-        if stat not in stats:
-            continue
-        for series, statmap in maps_by_series.items():
-            maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
-    return maps_by_width
-
-
-def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps]:
-    """Return maps and regions of a run by series; maps in other spaces are skipped.
-
-    Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
-    """
-    stats, regions = SortedMaps(), SortedMaps()
-    for derivative in maps:
-        entities, sidecar = derivative.entities, derivative.sidecar
-        if entities["space"] != BOLDREF:
-            continue
-        series = str(sidecar["SourceSeries"])
-        fwhm_mm = as_number(sidecar["SmoothingFWHM"])
-        if entities["suffix"] == "statmap":
-            key = entities["contrast"], entities["stat"], fwhm_mm
-            stats.setdefault(key, {})[series] = derivative
-        elif entities["suffix"] == "mask":
-            key = entities["label"], str(sidecar["ThresholdLabel"]), fwhm_mm
-            regions.setdefault(key, {})[series] = derivative
-    return stats, regions
-
-
 MAP_COMPARISON_TEXT = (
     "Acquired maps were compared on the high-resolution grid after cubic spline interpolation. "
 )
@@ -108,3 +70,39 @@ def compare_maps(
                 per_acquired=prod(factor),
             )
     return rows, columns_json(row.statistic for row in rows)
+
+
+def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
+    """Return maps of some statistics by smoothing width (FWHM, mm), series, and (contrast, stat).
+
+    Regions are skipped.
+    """
+    maps_by_width: _MapsBySmoothing = {}
+    statmaps, _ = sort_maps_of_run(maps)
+    for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
+        if stat not in stats:
+            continue
+        for series, statmap in maps_by_series.items():
+            maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
+    return maps_by_width
+
+
+def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps]:
+    """Return maps and regions of a run by series; maps in other spaces are skipped.
+
+    Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
+    """
+    stats, regions = SortedMaps(), SortedMaps()
+    for derivative in maps:
+        entities, sidecar = derivative.entities, derivative.sidecar
+        if entities["space"] != BOLDREF:
+            continue
+        series = str(sidecar["SourceSeries"])
+        fwhm_mm = as_number(sidecar["SmoothingFWHM"])
+        if entities["suffix"] == "statmap":
+            key = entities["contrast"], entities["stat"], fwhm_mm
+            stats.setdefault(key, {})[series] = derivative
+        elif entities["suffix"] == "mask":
+            key = entities["label"], str(sidecar["ThresholdLabel"]), fwhm_mm
+            regions.setdefault(key, {})[series] = derivative
+    return stats, regions

@@ -7,12 +7,6 @@ from dataclasses import replace
 
 from bids_sr.config.memory import Need, Sizes, step_gb
 
-
-def _make_t1w_need(always: float, t1w: float) -> Need:
-    """Return the memory of a step that only depends on the T1w image."""
-    return Need(always=always, t1w=t1w, high=0.0)
-
-
 # GB per million voxels to train the network of the `tv` paper, which keeps about 2,200 feature
 # maps of whole volumes for the gradients. The value is 1.15 times the memory of a network of
 # dense layers, which was also measured for larger volumes (``benchmarks/results/tv_memory.md`` and
@@ -21,9 +15,6 @@ _DENSE_TRAINING_GB = 16.5
 # GB per million voxels of an output grid, for point coordinates (float32), a volume and its
 # copies; see `bids_sr.spatial.output_grids`
 _OUTPUT_GRID_GB = 0.03
-SEGMENT = _make_t1w_need(0.31, 0.032)
-REGION = _make_t1w_need(0.05, 0.052)
-SHOW_IN_TEMPLATE = _make_t1w_need(0.35, 0.030)
 TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING_GB)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING_GB)
 VARIANCE = Need(always=0.1, high=0.57)
@@ -43,6 +34,16 @@ TO_TEMPLATE = Need(always=0.35, spaces=_OUTPUT_GRID_GB)
 # (rigid) or .76 GB (with a deformation), including libraries.
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
+
+
+def _make_t1w_need(always: float, t1w: float) -> Need:
+    """Return the memory of a step that only depends on the T1w image."""
+    return Need(always=always, t1w=t1w, high=0.0)
+
+
+SEGMENT = _make_t1w_need(0.31, 0.032)
+REGION = _make_t1w_need(0.05, 0.052)
+SHOW_IN_TEMPLATE = _make_t1w_need(0.35, 0.030)
 LARGEST_NEEDS = (
     SEGMENT,
     REGION,

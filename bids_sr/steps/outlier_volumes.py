@@ -16,18 +16,10 @@ from bids_sr.spatial.outlier_volumes import find_outlier_volumes, interpolation_
 _LOGGER = logging.getLogger(__name__)
 # keys of the facts on outlier volumes, which are also the keys of sidecars
 _VOLUMES_KEY, _REASONS_KEY = "OutlierVolumes", "OutlierVolumesReason"
-
-
-def reasons_by_volume(outliers: Mapping[str, object] | None) -> dict[int, str]:
-    """Return the outlier volumes of a run, counted from 0, with the reason.
-
-    `outliers` are the facts of `replace_outliers`; None if outliers were not searched.
-    """
-    facts = outliers or {}
-    volumes, reasons = facts.get(_VOLUMES_KEY, []), facts.get(_REASONS_KEY, [])
-    assert isinstance(volumes, list)
-    assert isinstance(reasons, list)
-    return {int(volume): str(reason) for volume, reason in zip(volumes, reasons, strict=True)}
+_SEARCH_TEXT = (
+    "Outlier volumes, which differ from their neighbors after registration or are copies of other"
+    " volumes, were searched first."
+)
 
 
 @step(makes=("bold", "outliers"), cost=RunTime(volumes=0.004))
@@ -77,12 +69,6 @@ def _interpolate_outliers(acquired: Series, outliers: Facts, here: Path, n_dummy
     return SeriesReader(here / "replaced.nii")
 
 
-_SEARCH_TEXT = (
-    "Outlier volumes, which differ from their neighbors after registration or are copies of other"
-    " volumes, were searched first."
-)
-
-
 def describe_outliers(folders: Sequence[Path] = (), unfinished: int = 0) -> str:
     """Return methods text of the search for outlier volumes, with the number of outliers.
 
@@ -103,3 +89,15 @@ def describe_outliers(folders: Sequence[Path] = (), unfinished: int = 0) -> str:
         " regressor per volume. In the series, they were replaced by linear interpolation in"
         " time."
     )
+
+
+def reasons_by_volume(outliers: Mapping[str, object] | None) -> dict[int, str]:
+    """Return the outlier volumes of a run, counted from 0, with the reason.
+
+    `outliers` are the facts of `replace_outliers`; None if outliers were not searched.
+    """
+    facts = outliers or {}
+    volumes, reasons = facts.get(_VOLUMES_KEY, []), facts.get(_REASONS_KEY, [])
+    assert isinstance(volumes, list)
+    assert isinstance(reasons, list)
+    return {int(volume): str(reason) for volume, reason in zip(volumes, reasons, strict=True)}

@@ -291,6 +291,25 @@ def measure_error(
     return error_maps, rows, error_powers
 
 
+def scale_by_contrast(
+    samples: ErrorSamples,
+    acquired_maps: Sequence[Derivative],
+    acquired_power: Float32,
+    width: float,
+) -> dict[str, Float32]:
+    """Return the variance scale of the samples on the high-resolution grid, by contrast.
+
+    `acquired_maps` are maps of the acquired series, and `acquired_power` is the mean square of the
+    acquired samples (x, y, z). `width` is the smoothing of the effects that scale the samples
+    (FWHM, mm).
+    """
+    scales = {}
+    for contrast, acquired in iterate_contrasts(acquired_maps, width):
+        effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
+        scales[contrast] = samples.compute_scale(effect, variance, acquired_power)
+    return scales
+
+
 def _write_power(
     power: Float32, affine: Array, stat: str, series_name: str, width: float, here: Path
 ) -> Derivative:
@@ -316,22 +335,3 @@ def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str,
         "expected_wrong": contrast_error.compute_expected_wrong(region),
         "voxels": int(region.sum()),
     }
-
-
-def scale_by_contrast(
-    samples: ErrorSamples,
-    acquired_maps: Sequence[Derivative],
-    acquired_power: Float32,
-    width: float,
-) -> dict[str, Float32]:
-    """Return the variance scale of the samples on the high-resolution grid, by contrast.
-
-    `acquired_maps` are maps of the acquired series, and `acquired_power` is the mean square of the
-    acquired samples (x, y, z). `width` is the smoothing of the effects that scale the samples
-    (FWHM, mm).
-    """
-    scales = {}
-    for contrast, acquired in iterate_contrasts(acquired_maps, width):
-        effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
-        scales[contrast] = samples.compute_scale(effect, variance, acquired_power)
-    return scales

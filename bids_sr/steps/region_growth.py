@@ -14,22 +14,6 @@ from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.memory import MAPS
 
 
-def select_contrasts(contrasts: Contrasts) -> list[str]:
-    """Return the conditions against rest, or all contrasts if there are none."""
-    return single_conditions(contrasts) or list(contrasts)
-
-
-def describe_growth(smoothing: Sequence[float]) -> str:
-    """Return methods text of the region's growth; `smoothing` are widths of maps (FWHM, mm)."""
-    return (
-        f"The region of interest was extended by up to {REACH_MM:g} mm into adjacent voxels if the"
-        f" correlation between the acquired series (smoothed by {max(smoothing):g} mm"
-        " FWHM) and the task was at least .5 and in the upper quarter of the range of"
-        " correlations in the region and its surroundings. The extended region was used for all"
-        " series.\n"
-    )
-
-
 @step(makes=("roi", "roi_hr", "grown_facts"), memory=MAPS)
 def grow_region(
     preproc: Series,
@@ -89,3 +73,19 @@ def grow_region(
         "roi_grown_max_mm": REACH_MM,
     }
     return Volume(grown_roi, roi_bold.affine), Volume(grown_roi_hr, roi_bold_hr.affine), facts
+
+
+def select_contrasts(contrasts: Contrasts) -> list[str]:
+    """Return the conditions against rest, or all contrasts if there are none."""
+    return single_conditions(contrasts) or list(contrasts)
+
+
+def describe_growth(smoothing: Sequence[float]) -> str:
+    """Return methods text of the region's growth; `smoothing` are widths of maps (FWHM, mm)."""
+    return (
+        f"The region of interest was extended by up to {REACH_MM:g} mm into adjacent voxels if the"
+        f" correlation between the acquired series (smoothed by {max(smoothing):g} mm"
+        " FWHM) and the task was at least .5 and in the upper quarter of the range of"
+        " correlations in the region and its surroundings. The extended region was used for all"
+        " series.\n"
+    )

@@ -34,6 +34,14 @@ from bids_sr.spatial.low_resolution_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
+MASK_ENTITIES = {"space": BOLDREF, "label": "brain", "desc": ACQUIRED, "suffix": "mask"}
+MASK_SIDECAR = {"Description": "brain mask on the acquired grid", "Type": "Brain"}
+MASK_HR_SIDECAR = {
+    "Description": "brain mask on the grid of the super-resolved series",
+    "Type": "Brain",
+    "Resolution": "grid of the super-resolved series",
+}
+
 
 @frozen
 class TrainingPair:
@@ -67,11 +75,6 @@ def describe_pair_image(resolution: Literal["high", "low"]) -> dict[str, object]
         " of the pair; used for training"
     )
     return {"Description": description, "SkullStripped": False}
-
-
-def _describe_slices(factor: Factor) -> str:
-    """Return a phrase on slices for texts about k-space truncation; "" if slices are unchanged."""
-    return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
 def describe_registered_pair(
@@ -112,6 +115,11 @@ def describe_truncated_pair(factor: Factor) -> str:
     )
 
 
+def _describe_slices(factor: Factor) -> str:
+    """Return a phrase on slices for texts about k-space truncation; "" if slices are unchanged."""
+    return "" if factor[2] == 1 else " in plane and averaging slices"
+
+
 @step(memory=Need(always=0.06), cost=RunTime(always=0.2, low=35.0))
 def register_pair(
     highres_file: File,
@@ -140,18 +148,6 @@ def register_pair(
     return _make_aligned_pair(pair_in_frame)
 
 
-def _make_aligned_pair(pair_in_frame: PairInFrame) -> AlignedPair:
-    """Return the images of a pair in one frame as a record."""
-    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = pair_in_frame
-    return AlignedPair(
-        train_highres=train_highres,
-        train_lowres=train_lowres,
-        pair_mask=pair_mask,
-        highres2lowres_xfm=highres2lowres_xfm,
-        pair_facts=pair_facts,
-    )
-
-
 @step(memory=Need(always=0.06), cost=RunTime(always=0.5))
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
@@ -164,13 +160,16 @@ def truncate_pair(
     return _make_aligned_pair(make_truncated_pair(load(highres_file, highres_order), factor))
 
 
-MASK_ENTITIES = {"space": BOLDREF, "label": "brain", "desc": ACQUIRED, "suffix": "mask"}
-MASK_SIDECAR = {"Description": "brain mask on the acquired grid", "Type": "Brain"}
-MASK_HR_SIDECAR = {
-    "Description": "brain mask on the grid of the super-resolved series",
-    "Type": "Brain",
-    "Resolution": "grid of the super-resolved series",
-}
+def _make_aligned_pair(pair_in_frame: PairInFrame) -> AlignedPair:
+    """Return the images of a pair in one frame as a record."""
+    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = pair_in_frame
+    return AlignedPair(
+        train_highres=train_highres,
+        train_lowres=train_lowres,
+        pair_mask=pair_mask,
+        highres2lowres_xfm=highres2lowres_xfm,
+        pair_facts=pair_facts,
+    )
 
 
 @step(

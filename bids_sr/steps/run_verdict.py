@@ -97,6 +97,19 @@ def raise_flags(
     return tuple(flags), activation_rows
 
 
+def _select_acquired_maps(maps: SortedMaps, stat: str, names: Sequence[str]) -> dict[str, Array]:
+    """Return maps or regions of the acquired series at the largest smoothing, by contrast.
+
+    `maps` are by contrast, statistic or region kind, and smoothing, then by series.
+    """
+    selected: dict[str, Derivative] = {}
+    for contrast, kind, fwhm_mm in sorted(maps, key=lambda key: key[2]):
+        maps_by_series = maps[contrast, kind, fwhm_mm]
+        if kind == stat and contrast in names and ACQUIRED in maps_by_series:
+            selected[contrast] = maps_by_series[ACQUIRED]
+    return {contrast: statmap.volume.data for contrast, statmap in selected.items()}
+
+
 def _compare_activation(
     stats: SortedMaps,
     bold_mask: Volume,
@@ -135,6 +148,14 @@ def _compare_activation(
     return kept_by_series
 
 
+def _make_pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
+    """Return the quality-control flag of the T2*w pair."""
+    highres, lowres = pair.train_highres, pair.train_lowres
+    degraded = _downsample(highres, lowres, factor)
+    head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
+    return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
+
+
 def _downsample(highres: Volume, acquired: Volume, factor: Factor) -> Array:
     """Return an image on the high-resolution grid as it would have been acquired.
 
@@ -144,27 +165,6 @@ def _downsample(highres: Volume, acquired: Volume, factor: Factor) -> Array:
     if degraded.shape == acquired.data.shape:
         return degraded
     return sample_volume(degraded, affine, acquired.data.shape, acquired.affine)
-
-
-def _select_acquired_maps(maps: SortedMaps, stat: str, names: Sequence[str]) -> dict[str, Array]:
-    """Return maps or regions of the acquired series at the largest smoothing, by contrast.
-
-    `maps` are by contrast, statistic or region kind, and smoothing, then by series.
-    """
-    selected: dict[str, Derivative] = {}
-    for contrast, kind, fwhm_mm in sorted(maps, key=lambda key: key[2]):
-        maps_by_series = maps[contrast, kind, fwhm_mm]
-        if kind == stat and contrast in names and ACQUIRED in maps_by_series:
-            selected[contrast] = maps_by_series[ACQUIRED]
-    return {contrast: statmap.volume.data for contrast, statmap in selected.items()}
-
-
-def _make_pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
-    """Return the quality-control flag of the T2*w pair."""
-    highres, lowres = pair.train_highres, pair.train_lowres
-    degraded = _downsample(highres, lowres, factor)
-    head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
-    return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
 
 
 @step(makes=("verdict", "verdict_rows", "evidence"), small=True, awaited=True)

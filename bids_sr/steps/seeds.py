@@ -43,6 +43,16 @@ from bids_sr.steps.linear_models import DesignInputs
 
 _LOGGER = logging.getLogger(__name__)
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers here
+OWN_SEEDS_TEXT = (
+    "Seed time series were extracted separately from each series, smoothed with the kernel of the"
+    " map, so each map shows the correlation with the seed time series of the same series.\n"
+)
+"""Methods text of seed time series that are extracted from each series."""
+COMPONENTS_TEXT = (
+    "Because the run had neither events nor an anatomical image for placing seeds, its"
+    " leading temporal components were mapped.\n"
+)
+"""Methods text of temporal components that replace events."""
 
 
 @frozen
@@ -89,6 +99,24 @@ class SeedTemplate:
         return points, {
             name: _find_region_voxels(region, mask, chain) for name, region in regions.items()
         }
+
+
+def _transform_centers(
+    seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path
+) -> Float:
+    """Return centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
+    write_itk(here / "boldref2t1w.txt", boldref2t1w)
+    # Points are transformed in the direction opposite to images.
+    chain = [here / "boldref2t1w.txt", t1w2std]
+    return apply_to_points([seed.center for seed in seeds], chain)
+
+
+def _find_region_voxels(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
+    """Return the mask voxels whose center is transformed into a region by `chain`."""
+    moving = region.like(region.data.astype(np.float32))
+    reference = mask.like(mask.data.astype(np.float32))
+    labels = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor")
+    return mask.data & (labels > 0.5)
 
 
 def describe_seeds(
@@ -199,39 +227,6 @@ def seed_series(
     return regressors, facts
 
 
-def _regress_nuisance(
-    time_series: pd.DataFrame,
-    series: SeriesReader,
-    confounds: pd.DataFrame,
-    *,
-    n_dummy: int,
-    design: DesignSettings,
-    nuisance: list[str] | None,
-) -> Seeds:
-    """Return seed time series after regression of drift and the confounds of the linear model.
-
-    `series` is the series that the time series were extracted from.
-    """
-    inputs = DesignInputs(
-        regressors=Seeds.standardize(time_series),
-        confounds=confounds,
-        n_dummy=n_dummy,
-        design=design,
-    )
-    seed_design = inputs.build_design(series, model_confounds(confounds, nuisance))
-    nuisance_columns = seed_design.matrix[:, len(seed_design.conditions) :]
-    return Seeds.standardize(
-        glm_seeds.regress_out(time_series, nuisance_columns, n_dummy, seed_design.censored)
-    )
-
-
-OWN_SEEDS_TEXT = (
-    "Seed time series were extracted separately from each series, smoothed with the kernel of the"
-    " map, so each map shows the correlation with the seed time series of the same series.\n"
-)
-"""Methods text of seed time series that are extracted from each series."""
-
-
 @step(makes=("own_regressors", "own_seeds", "own_seeds_columns"), cost=RunTime(volumes=0.02))
 def own_seed_series(
     series: Series,
@@ -292,16 +287,6 @@ def _get_unscaled_table(regressors: Regressors) -> pd.DataFrame:
     return regressors.table if measured is None else measured
 
 
-def _transform_centers(
-    seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path
-) -> Float:
-    """Return centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
-    write_itk(here / "boldref2t1w.txt", boldref2t1w)
-    # Points are transformed in the direction opposite to images.
-    chain = [here / "boldref2t1w.txt", t1w2std]
-    return apply_to_points([seed.center for seed in seeds], chain)
-
-
 def _place_seeds(
     seeds: Sequence[Seed],
     bold_mask: Volume,
@@ -336,6 +321,15 @@ def _place_seeds(
     return voxels, facts
 
 
+def _check_region(seed: Seed, region: Array) -> Array:
+    """Return the voxels of an atlas seed; a `ValueError` is raised if there are none."""
+    if not region.any():
+        raise ValueError(
+            f"the brain mask contains no voxels with the label {', '.join(seed.labels)}"
+        )
+    return region
+
+
 def _describe_seed(seed: Seed, n_voxels: int) -> str:
     """Return the description of the time series of a seed with a number of voxels."""
     location = (
@@ -359,33 +353,35 @@ def _describe_position(seed: Seed, point: Float) -> dict[str, object]:
     return {"CenterMNI": _round_mm(seed.center), "CenterBoldref": _round_mm(point)}
 
 
-def _check_region(seed: Seed, region: Array) -> Array:
-    """Return the voxels of an atlas seed; a `ValueError` is raised if there are none."""
-    if not region.any():
-        raise ValueError(
-            f"the brain mask contains no voxels with the label {', '.join(seed.labels)}"
-        )
-    return region
-
-
 def _round_mm(point: Sequence[float] | Float) -> list[float]:
     """Return coordinates (mm) with three decimals."""
     return [round(float(mm), 3) for mm in point]
 
 
-def _find_region_voxels(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
-    """Return the mask voxels whose center is transformed into a region by `chain`."""
-    moving = region.like(region.data.astype(np.float32))
-    reference = mask.like(mask.data.astype(np.float32))
-    labels = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor")
-    return mask.data & (labels > 0.5)
+def _regress_nuisance(
+    time_series: pd.DataFrame,
+    series: SeriesReader,
+    confounds: pd.DataFrame,
+    *,
+    n_dummy: int,
+    design: DesignSettings,
+    nuisance: list[str] | None,
+) -> Seeds:
+    """Return seed time series after regression of drift and the confounds of the linear model.
 
-
-COMPONENTS_TEXT = (
-    "Because the run had neither events nor an anatomical image for placing seeds, its"
-    " leading temporal components were mapped.\n"
-)
-"""Methods text of temporal components that replace events."""
+    `series` is the series that the time series were extracted from.
+    """
+    inputs = DesignInputs(
+        regressors=Seeds.standardize(time_series),
+        confounds=confounds,
+        n_dummy=n_dummy,
+        design=design,
+    )
+    seed_design = inputs.build_design(series, model_confounds(confounds, nuisance))
+    nuisance_columns = seed_design.matrix[:, len(seed_design.conditions) :]
+    return Seeds.standardize(
+        glm_seeds.regress_out(time_series, nuisance_columns, n_dummy, seed_design.censored)
+    )
 
 
 @step(makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))

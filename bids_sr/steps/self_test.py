@@ -20,7 +20,6 @@ SELF_TEST_TEXT = (
 )
 """Methods text of a run with a method that estimates prior SD maps."""
 
-
 # entries of a self-test result that are reported once for the run
 _RUN_KEYS = ("stretches", "stretch_volumes", "thermal_noise")
 
@@ -70,25 +69,6 @@ def gather_self_tests(
     return [_make_row(name, result) for name, result in scores_by_series.items()], facts
 
 
-def _make_row(series: str, result: Mapping[str, Any]) -> MetricRow:
-    """Return the self-test score of a series as a row of the evaluation."""
-    return MetricRow(
-        series=series,
-        statistic=SELF_TEST_SCORE,
-        reference="oneLevelDown",
-        value=result["share"],
-        region="brain",
-        lower=result.get("lower", math.nan),
-        upper=result.get("upper", math.nan),
-        n=result["stretches"] or None,
-    )
-
-
-def _find_largest(results: Mapping[str, Mapping[str, Any]], key: str) -> Any:
-    """Return the largest value of a key in the results of all series, or 0."""
-    return max((result.get(key, 0) for result in results.values()), default=0)
-
-
 def _explain_untested(
     name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]
 ) -> str:
@@ -119,3 +99,22 @@ def _describe_size(voxel: Sequence[float], factor: Sequence[float], power: int) 
     """
     sizes = [mm * f**power for mm, f in zip(voxel, factor, strict=True)]
     return mm_text(max(sizes[:2])) if factor[2] == 1 else size_text(sizes, "×", "")
+
+
+def _find_largest(results: Mapping[str, Mapping[str, Any]], key: str) -> Any:
+    """Return the largest value of a key in the results of all series, or 0."""
+    return max((result.get(key, 0) for result in results.values()), default=0)
+
+
+def _make_row(series: str, result: Mapping[str, Any]) -> MetricRow:
+    """Return the self-test score of a series as a row of the evaluation."""
+    return MetricRow(
+        series=series,
+        statistic=SELF_TEST_SCORE,
+        reference="oneLevelDown",
+        value=result["share"],
+        region="brain",
+        lower=result.get("lower", math.nan),
+        upper=result.get("upper", math.nan),
+        n=result["stretches"] or None,
+    )

@@ -8,10 +8,20 @@ from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import ACQUIRED, BASELINES
 from bids_sr.sr.method import method_of_series
 
+MEASURED_TEXT = (
+    "The measured high-resolution series was processed with the head-motion transforms, the mask"
+    " and the model of the tested series. No parameters were estimated from the measured series.\n"
+)
+"""Methods text of the measured series."""
 
-def _list_corrections(with_distortion: bool) -> str:
-    """Return the corrections of a series in words."""
-    return f"head motion{' and susceptibility distortion' if with_distortion else ''}"
+# changed input of negative controls, by suffix of the name of the series
+_CONTROL_CHANGES = {
+    "Mirror": "left-right mirrored prior SD maps",
+    "Shift": "shifted prior SD maps",
+    "T1w": (
+        "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
+    ),
+}
 
 
 def describe_all_series(
@@ -36,6 +46,11 @@ def describe_all_series(
                 "Across slices, cubic spline interpolation was used instead of zero filling."
             )
     return " ".join(sentences) + "\n"
+
+
+def _list_corrections(with_distortion: bool) -> str:
+    """Return the corrections of a series in words."""
+    return f"head motion{' and susceptibility distortion' if with_distortion else ''}"
 
 
 def describe_series(name: str) -> str:
@@ -99,23 +114,6 @@ def describe_space_resolution(name: str) -> str:
         f"super-resolved with {name} on the acquired field of view, then"
         " resampled to this space by a single interpolation"
     )
-
-
-MEASURED_TEXT = (
-    "The measured high-resolution series was processed with the head-motion transforms, the mask"
-    " and the model of the tested series. No parameters were estimated from the measured series.\n"
-)
-"""Methods text of the measured series."""
-
-
-# changed input of negative controls, by suffix of the name of the series
-_CONTROL_CHANGES = {
-    "Mirror": "left-right mirrored prior SD maps",
-    "Shift": "shifted prior SD maps",
-    "T1w": (
-        "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
-    ),
-}
 
 
 def describe_negative_controls(names: Sequence[str]) -> str:

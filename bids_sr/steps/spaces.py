@@ -21,11 +21,6 @@ from bids_sr.steps.activation import write_map
 from bids_sr.steps.memory import TO_TEMPLATE
 
 
-def _compute_series_zooms(boldref: Volume, factor: Factor) -> Array:
-    """Return voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
-    return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
-
-
 @step(makes="space_grid", memory=TO_TEMPLATE)
 def grid_in_t1w(
     boldref: Image,
@@ -97,6 +92,11 @@ def grid_in_template(
         boldref.data.shape,
         boldref.affine,
     )
+
+
+def _compute_series_zooms(boldref: Volume, factor: Factor) -> Array:
+    """Return voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
+    return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
 
 
 def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Array:

@@ -131,6 +131,46 @@ class SuperResolvedSeries:
     acquired_draws: Series | None
 
 
+@frozen
+class _RunWriter:
+    """Writer of the upsampled series of a run."""
+
+    aligned: AlignedSeries
+    factor: Factor
+    threads: int
+
+    def write(
+        self,
+        target: Path | None,
+        upsampler: Upsampler,
+        consistency: Consistency,
+        space_targets: Mapping[Path, SpaceGrid] = MappingProxyType({}),
+        *,
+        add_volume: Callable[[int], Array] | None = None,
+    ) -> None:
+        """Upsample the run and write it on the high-resolution grid and in other spaces.
+
+        `target` is the output file on the high-resolution grid; None if the series is written only
+        to other spaces. Volumes are upsampled on their acquired grid. With `consistency`
+        "enforce", the acquired data are restored in their band of k-space. `space_targets` are
+        output files and grids in other spaces. `add_volume` returns, given the volume number, the
+        image added to a volume in other spaces, on the high-resolution grid.
+        """
+        write_series(
+            self.aligned.stc,
+            target,
+            upsampler,
+            self.aligned.hmc_xfms,
+            self.aligned.boldref.affine,
+            factor=self.factor,
+            consistency=consistency,
+            distortion=self.aligned.distortion,
+            threads=self.threads,
+            other_spaces=space_targets,
+            add_volume=add_volume,
+        )
+
+
 @step(memory=SUPER_RESOLVE, cost=_INTERPOLATION)
 def super_resolve(
     aligned: AlignedSeries,
@@ -246,54 +286,14 @@ def _pose_guide(
     )
 
 
-def _make_space_entities(space_grid: SpaceGrid) -> dict[str, str]:
-    """Return the entities of the series on a grid in another space."""
-    return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
-
-
 def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Path:
     """Return the path of the series on a grid in another space."""
     return here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
 
 
-@frozen
-class _RunWriter:
-    """Writer of the upsampled series of a run."""
-
-    aligned: AlignedSeries
-    factor: Factor
-    threads: int
-
-    def write(
-        self,
-        target: Path | None,
-        upsampler: Upsampler,
-        consistency: Consistency,
-        space_targets: Mapping[Path, SpaceGrid] = MappingProxyType({}),
-        *,
-        add_volume: Callable[[int], Array] | None = None,
-    ) -> None:
-        """Upsample the run and write it on the high-resolution grid and in other spaces.
-
-        `target` is the output file on the high-resolution grid; None if the series is written only
-        to other spaces. Volumes are upsampled on their acquired grid. With `consistency`
-        "enforce", the acquired data are restored in their band of k-space. `space_targets` are
-        output files and grids in other spaces. `add_volume` returns, given the volume number, the
-        image added to a volume in other spaces, on the high-resolution grid.
-        """
-        write_series(
-            self.aligned.stc,
-            target,
-            upsampler,
-            self.aligned.hmc_xfms,
-            self.aligned.boldref.affine,
-            factor=self.factor,
-            consistency=consistency,
-            distortion=self.aligned.distortion,
-            threads=self.threads,
-            other_spaces=space_targets,
-            add_volume=add_volume,
-        )
+def _make_space_entities(space_grid: SpaceGrid) -> dict[str, str]:
+    """Return the entities of the series on a grid in another space."""
+    return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
 
 
 def _write_with_detail(
@@ -343,11 +343,6 @@ def _write_with_detail(
     temporary_file.unlink(missing_ok=True)
 
 
-def _open_if_written(path: Path) -> SeriesReader | None:
-    """Return a reader of a series; None if the file does not exist."""
-    return SeriesReader(path) if path.exists() else None
-
-
 def _describe_application(run_model: LoadedModel) -> dict[str, object]:
     """Return sidecar entries on a run-trained method: whether it was applied."""
     if was_applied(run_model.card.json):
@@ -357,3 +352,8 @@ def _describe_application(run_model: LoadedModel) -> dict[str, object]:
         "Description": "zero-filled BOLD series corrected for head motion (the super-resolution"
         " method was not applied)",
     }
+
+
+def _open_if_written(path: Path) -> SeriesReader | None:
+    """Return a reader of a series; None if the file does not exist."""
+    return SeriesReader(path) if path.exists() else None

@@ -28,7 +28,6 @@ _MNI305_TO_152 = (
     (0, 0, 0, 1),
 )
 
-
 FSAVERAGE_TEXT = (
     "The fsaverage surface that is included in nilearn [@nilearn] has 10,242 vertices per"
     " hemisphere. These vertices were mapped to the surfaces of the participant with the"
@@ -155,15 +154,6 @@ def maps_to_surfaces(
     return surface_maps
 
 
-def _save_vertex_values(vertex_values: Array, side: str, path: Path) -> None:
-    """Write the values at the vertices (N,) of one hemisphere, left or right, as GIFTI."""
-    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
-
-    array = GiftiDataArray(vertex_values, datatype="float32")
-    metadata = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
-    GiftiImage(darrays=[array], meta=metadata).to_filename(path)
-
-
 def _load_mesh(file: File) -> tuple[Array, Array]:
     """Return vertices (N, 3; scanner RAS mm) and triangles (F, 3) of a GIFTI file.
 
@@ -176,3 +166,12 @@ def _load_mesh(file: File) -> tuple[Array, Array]:
     points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0]
     center = [float(points.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
     return points.data + center, image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")[0].data
+
+
+def _save_vertex_values(vertex_values: Array, side: str, path: Path) -> None:
+    """Write the values at the vertices (N,) of one hemisphere, left or right, as GIFTI."""
+    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+
+    array = GiftiDataArray(vertex_values, datatype="float32")
+    metadata = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
+    GiftiImage(darrays=[array], meta=metadata).to_filename(path)

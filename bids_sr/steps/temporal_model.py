@@ -19,6 +19,28 @@ from bids_sr.pipeline.artifacts import Confounds, Facts
 from bids_sr.pipeline.step import step
 
 
+def describe_censored(
+    model: temporal_regressors.TimeModel, folders: Sequence[Path], _unfinished: int
+) -> str:
+    """Return methods text with the numbers of censored volumes.
+
+    `folders` are the folders of finished `add_temporal_regressors` steps.
+    """
+    model_text = describe_time_model(model)
+    if not model.censors:
+        return model_text
+    tables = [read_json(folder / "censoring.json") for folder in folders]
+    shares = [as_number(table["share"]) for table in tables]
+    counts = [f"{table['censored']} of {table['steady']}" for table in tables]
+    count_sentence = (
+        f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
+        if len(tables) == 1
+        else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
+        f" volumes were censored ({', '.join(counts)})."
+    )
+    return f"{model_text} {count_sentence}"
+
+
 def describe_time_model(model: temporal_regressors.TimeModel) -> str:
     """Return methods text of the temporal model of a run."""
     sentences = []
@@ -41,28 +63,6 @@ def describe_time_model(model: temporal_regressors.TimeModel) -> str:
             f" {model.legendre}."
         )
     return " ".join(sentences)
-
-
-def describe_censored(
-    model: temporal_regressors.TimeModel, folders: Sequence[Path], _unfinished: int
-) -> str:
-    """Return methods text with the numbers of censored volumes.
-
-    `folders` are the folders of finished `add_temporal_regressors` steps.
-    """
-    model_text = describe_time_model(model)
-    if not model.censors:
-        return model_text
-    tables = [read_json(folder / "censoring.json") for folder in folders]
-    shares = [as_number(table["share"]) for table in tables]
-    counts = [f"{table['censored']} of {table['steady']}" for table in tables]
-    count_sentence = (
-        f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
-        if len(tables) == 1
-        else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
-        f" volumes were censored ({', '.join(counts)})."
-    )
-    return f"{model_text} {count_sentence}"
 
 
 @frozen

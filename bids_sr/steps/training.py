@@ -83,59 +83,6 @@ class VarianceModel(ModelFiles):
     self_tests: Facts
 
 
-def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
-    """Return a recipe for super-resolution with thinner slices, or None if it is unchanged.
-
-    Recipes of 3D methods that simulate low resolution by cropping k-space are changed to crop only
-    in plane, because the scanner averages signal across the slice. Published recipes with another
-    simulation are unchanged.
-    """
-    method_recipe = get_recipe(method, recipe)
-    if factor[2] == 1 or method_recipe.degradation != "kspace":
-        return None
-    return replace(method_recipe, degradation=MULTISLICE)
-
-
-def provide_model(
-    training: ModelRequest,
-    data: "ModelData | None",
-    here: Path,
-    affine: Array | None,
-    contrast: str = "bold",
-    second_images: TrainingImages = (),
-) -> ModelFiles:
-    """Make or reuse the requested model, and check that it matches the images.
-
-    `data` is None if an existing model is required. `here` is the folder of the model; checkpoints
-    are in a folder next to it. `affine` is the voxel-to-world matrix of the low-resolution images
-    (4 x 4, RAS+ mm). If None, the model is not checked. `contrast` is the BIDS suffix of the
-    images. `second_images` are images of a held-out pair, whose PSNR is logged.
-
-    Raises `ModelError` if the model does not exist and cannot be made, and `UsageError` if the
-    model is for other images.
-    """
-    from threadpoolctl import threadpool_limits
-
-    from bids_sr.sr.models.model_store import make_or_reuse_model
-
-    with threadpool_limits(training.omp_nthreads):
-        model_file, card_file, log_file = make_or_reuse_model(training, data, here, second_images)
-    if affine is not None:
-        assert training.factor is not None
-        check_model(
-            read_card(model_file),
-            affine,
-            contrast,
-            training.factor,
-            align=training.anat_align,
-            scale=training.anat_scale,
-            force=training.force,
-        )
-    return ModelFiles(
-        model_file=model_file, card_file=read_facts(card_file), log_file=read_table(log_file)
-    )
-
-
 @step(
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
@@ -175,23 +122,6 @@ def train_on_pair(
     )
 
 
-def _request_network(training: TrainingSettings, factor: Factor) -> ModelRequest:
-    """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
-    recipe = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
-    return replace(request_model(training, factor), replacement_recipe=recipe)
-
-
-def _make_training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
-    """Return a pair as an image for training; TrainingDataError if its images do not match."""
-    return pair_image(
-        pair.train_lowres.data,
-        pair.train_highres.data,
-        np.asarray(pair.pair_mask.data > 0.5),
-        pair.train_lowres.affine,
-        factor,
-    )
-
-
 @step(resumes=True, memory=TRAIN_ON_VOLUMES, cost=network_cost)
 def train_on_volumes(
     stc: Series,
@@ -205,6 +135,25 @@ def train_on_volumes(
     """Train a network on volumes of the run that it super-resolves, or reuse a trained network."""
     images = volumes_of_run(stc, bold_mask.data, n_dummy, training.random_seed)
     return provide_model(_request_network(training, factor), images, here, stc.affine)
+
+
+def _request_network(training: TrainingSettings, factor: Factor) -> ModelRequest:
+    """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
+    recipe = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
+    return replace(request_model(training, factor), replacement_recipe=recipe)
+
+
+def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
+    """Return a recipe for super-resolution with thinner slices, or None if it is unchanged.
+
+    Recipes of 3D methods that simulate low resolution by cropping k-space are changed to crop only
+    in plane, because the scanner averages signal across the slice. Published recipes with another
+    simulation are unchanged.
+    """
+    method_recipe = get_recipe(method, recipe)
+    if factor[2] == 1 or method_recipe.degradation != "kspace":
+        return None
+    return replace(method_recipe, degradation=MULTISLICE)
 
 
 @step(resumes=True, memory=VARIANCE, cost=model_cost)
@@ -262,6 +211,46 @@ def estimate_variance(
         log_file=files.log_file,
         weight=_compute_prior_sd_map(model, estimation_data),
         self_tests=self_tests,
+    )
+
+
+def provide_model(
+    training: ModelRequest,
+    data: "ModelData | None",
+    here: Path,
+    affine: Array | None,
+    contrast: str = "bold",
+    second_images: TrainingImages = (),
+) -> ModelFiles:
+    """Make or reuse the requested model, and check that it matches the images.
+
+    `data` is None if an existing model is required. `here` is the folder of the model; checkpoints
+    are in a folder next to it. `affine` is the voxel-to-world matrix of the low-resolution images
+    (4 x 4, RAS+ mm). If None, the model is not checked. `contrast` is the BIDS suffix of the
+    images. `second_images` are images of a held-out pair, whose PSNR is logged.
+
+    Raises `ModelError` if the model does not exist and cannot be made, and `UsageError` if the
+    model is for other images.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.sr.models.model_store import make_or_reuse_model
+
+    with threadpool_limits(training.omp_nthreads):
+        model_file, card_file, log_file = make_or_reuse_model(training, data, here, second_images)
+    if affine is not None:
+        assert training.factor is not None
+        check_model(
+            read_card(model_file),
+            affine,
+            contrast,
+            training.factor,
+            align=training.anat_align,
+            scale=training.anat_scale,
+            force=training.force,
+        )
+    return ModelFiles(
+        model_file=model_file, card_file=read_facts(card_file), log_file=read_table(log_file)
     )
 
 
@@ -345,3 +334,14 @@ def score_pair(
             upsampled = upsampler(lowres.data, np.eye(4))
             scores[name] = slice_scores(upsampled, reference, image.mask, data_range=scale)
     return holdout_rows(scores, method_series, seed=random_seed)
+
+
+def _make_training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
+    """Return a pair as an image for training; TrainingDataError if its images do not match."""
+    return pair_image(
+        pair.train_lowres.data,
+        pair.train_highres.data,
+        np.asarray(pair.pair_mask.data > 0.5),
+        pair.train_lowres.affine,
+        factor,
+    )

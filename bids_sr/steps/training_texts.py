@@ -31,6 +31,33 @@ HOLDOUT_TEXT = (
 """Methods text of the test on a held-out pair."""
 
 
+def describe_planned(training: TrainingSettings, source: TrainingSource) -> str:
+    """Return methods text of a network that will be trained."""
+    data = _describe_source(source, f"up to {N_VOLUMES}")
+    features = source == "volumes" or training.vgg_weights is not None
+    return describe_network(training, (), data=data, features=features)
+
+
+def describe_finished(
+    training: TrainingSettings, source: TrainingSource, folders: Sequence[Path], unfinished: int
+) -> str:
+    """Return methods text of networks, based on the models of finished steps.
+
+    `source` is the source of the training data, `folders` are folders of the finished steps, and
+    `unfinished` is the number of unfinished training steps.
+    """
+    cards, sources = read_cards(training.method, folders)
+    data = _describe_source(source, images_text(cards))
+    return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+
+
+def _describe_source(source: TrainingSource, count: str) -> str:
+    """Return training data as a noun phrase; `count` is a text on the number of volumes."""
+    if source == "pair":
+        return "the participant's own pair of T2*-weighted images"
+    return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
+
+
 def describe_network(
     training: TrainingSettings,
     cards: Sequence[ModelCard],
@@ -106,56 +133,6 @@ def _describe_unfinished(unfinished: int) -> str:
     return f" {unfinished} more {'network' if unfinished == 1 else 'networks'} will be trained."
 
 
-def read_cards(
-    method: str, folders: Sequence[Path]
-) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
-    """Return the cards of models in folders of steps, and names of the files of reused models.
-
-    Models that a step trained itself have no file name.
-    """
-    cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
-    source_files = (source_path(folder) for folder in folders)
-    sources = tuple(
-        file.read_text(encoding="utf-8").strip() for file in source_files if file.exists()
-    )
-    return cards, sources
-
-
-def describe_changes(training: ModelSettings) -> str:
-    """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
-    if not training.recipe_changes:
-        return ""
-    recipe = base_recipe(get_method(training.method), training.recipe)
-    return changes_text(recipe, training.recipe_changes)
-
-
-def describe_planned(training: TrainingSettings, source: TrainingSource) -> str:
-    """Return methods text of a network that will be trained."""
-    data = _describe_source(source, f"up to {N_VOLUMES}")
-    features = source == "volumes" or training.vgg_weights is not None
-    return describe_network(training, (), data=data, features=features)
-
-
-def describe_finished(
-    training: TrainingSettings, source: TrainingSource, folders: Sequence[Path], unfinished: int
-) -> str:
-    """Return methods text of networks, based on the models of finished steps.
-
-    `source` is the source of the training data, `folders` are folders of the finished steps, and
-    `unfinished` is the number of unfinished training steps.
-    """
-    cards, sources = read_cards(training.method, folders)
-    data = _describe_source(source, images_text(cards))
-    return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
-
-
-def _describe_source(source: TrainingSource, count: str) -> str:
-    """Return training data as a noun phrase; `count` is a text on the number of volumes."""
-    if source == "pair":
-        return "the participant's own pair of T2*-weighted images"
-    return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
-
-
 def describe_variance(
     training: ModelSettings,
     folders: Sequence[Path] = (),
@@ -195,30 +172,19 @@ def describe_variance(
     return " ".join(sentences) + describe_changes(training) + "\n"
 
 
-def _describe_calibration(cards: Sequence[ModelCard]) -> str:
-    """Return sentences on the components of a calibration run in the prior."""
-    text = (
-        "The components of the calibration run were included in the prior as local covariance,"
-        " with a weight determined by how accurately the outermost fifth of the acquired k-space"
-        " was predicted from the remaining k-space in held-out halves of the run. The same"
-        " prediction was used to refine the registration of the calibration run."
-    )
-    used = [bool(_read_test(card).get("calibrated")) for card in cards]
-    if all(used):
-        return text
-    if not any(used):
-        return f"{text} Because the components did not improve the prediction, they were omitted."
-    return (
-        f"{text} In {used.count(False)} of {len(used)} runs, the components did not improve the"
-        " prediction and were omitted."
-    )
+def read_cards(
+    method: str, folders: Sequence[Path]
+) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
+    """Return the cards of models in folders of steps, and names of the files of reused models.
 
-
-def _get_variance_recipe(training: ModelSettings) -> VarianceRecipe:
-    """Return the recipe of prior SD maps with the requested changes."""
-    recipe = get_method(training.method).variance
-    assert recipe is not None
-    return apply_changes(recipe, select_changes(training.recipe_changes, training.method))
+    Models that a step trained itself have no file name.
+    """
+    cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
+    source_files = (source_path(folder) for folder in folders)
+    sources = tuple(
+        file.read_text(encoding="utf-8").strip() for file in source_files if file.exists()
+    )
+    return cards, sources
 
 
 def _describe_estimation(
@@ -263,11 +229,6 @@ def _describe_estimation(
     return sentences
 
 
-def _read_test(card: ModelCard) -> Mapping[str, object]:
-    """Return the result of the self-test in a model card."""
-    return as_mapping(as_mapping(card.json.get("held_out")).get("tested"))
-
-
 def _describe_applicability(training: ModelSettings, cards: Sequence[ModelCard]) -> str:
     """Return sentences on the self-test of prior SD maps, and its result if there are cards."""
     least = _get_variance_recipe(training).least_explained
@@ -301,3 +262,42 @@ def _describe_applicability(training: ModelSettings, cards: Sequence[ModelCard])
         f"{text}; {name} was applied{runs_text} because {score_text} {values} % lower than with"
         f" zero filling{threshold_text}{others_text}."
     )
+
+
+def _get_variance_recipe(training: ModelSettings) -> VarianceRecipe:
+    """Return the recipe of prior SD maps with the requested changes."""
+    recipe = get_method(training.method).variance
+    assert recipe is not None
+    return apply_changes(recipe, select_changes(training.recipe_changes, training.method))
+
+
+def _describe_calibration(cards: Sequence[ModelCard]) -> str:
+    """Return sentences on the components of a calibration run in the prior."""
+    text = (
+        "The components of the calibration run were included in the prior as local covariance,"
+        " with a weight determined by how accurately the outermost fifth of the acquired k-space"
+        " was predicted from the remaining k-space in held-out halves of the run. The same"
+        " prediction was used to refine the registration of the calibration run."
+    )
+    used = [bool(_read_test(card).get("calibrated")) for card in cards]
+    if all(used):
+        return text
+    if not any(used):
+        return f"{text} Because the components did not improve the prediction, they were omitted."
+    return (
+        f"{text} In {used.count(False)} of {len(used)} runs, the components did not improve the"
+        " prediction and were omitted."
+    )
+
+
+def _read_test(card: ModelCard) -> Mapping[str, object]:
+    """Return the result of the self-test in a model card."""
+    return as_mapping(as_mapping(card.json.get("held_out")).get("tested"))
+
+
+def describe_changes(training: ModelSettings) -> str:
+    """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
+    if not training.recipe_changes:
+        return ""
+    recipe = base_recipe(get_method(training.method), training.recipe)
+    return changes_text(recipe, training.recipe_changes)

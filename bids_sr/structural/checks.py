@@ -38,15 +38,6 @@ def check_tools(settings: Settings, findings: Findings) -> None:
         )
 
 
-def _select_with_flair(subjects: Sequence[Subject]) -> list[Subject]:
-    """Return the participants with FLAIR scans at two resolutions."""
-    return [
-        subject
-        for subject in subjects
-        if any(pair.contrast == "FLAIR" for pair in subject.structural)
-    ]
-
-
 def check_lesion_template(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
@@ -66,6 +57,45 @@ def check_lesion_template(
     if problem := _find_template_problem(file, space):
         reason, fix = problem
         findings.refuse_option(option, reason, fix)
+
+
+def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
+    """Return why a file is not a lesion template in a space, with the remedy.
+
+    None if it is a lesion template, or if the template of the space cannot be loaded.
+    """
+    from nibabel.affines import apply_affine
+
+    from bids_sr.registration.templates import TemplateError, load_template
+
+    fix = (
+        f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"
+        " lesions occur."
+    )
+    if not file.is_file():
+        return "the file was not found", "Check the path."
+    try:
+        data, affine = _read_3d_image(file, "image")
+    except ValueError as error:
+        return str(error), fix
+    voxels = np.argwhere(data > 0)
+    if not len(voxels):
+        return "the image is empty: all voxel values are 0 or negative", fix
+    try:
+        brain = load_template(space).mask
+    except TemplateError:
+        return None  # reported with the output spaces
+    indices = np.round(
+        apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))
+    ).astype(int)
+    is_inside = ((indices >= 0) & (indices < brain.data.shape)).all(axis=1)
+    if not brain.data[tuple(indices[is_inside].T)].any():
+        explanation = (
+            f"all voxels above 0 are outside the brain in {space}, so the image is probably in"
+            " another space"
+        )
+        return explanation, f"{fix} To use another template, specify --output-spaces."
+    return None
 
 
 def check_lesion_references(
@@ -104,6 +134,15 @@ def check_lesion_references(
                 reason,
                 "Edit a copy of the lesion mask that was written by an earlier run.",
             )
+
+
+def _select_with_flair(subjects: Sequence[Subject]) -> list[Subject]:
+    """Return the participants with FLAIR scans at two resolutions."""
+    return [
+        subject
+        for subject in subjects
+        if any(pair.contrast == "FLAIR" for pair in subject.structural)
+    ]
 
 
 def _find_mask_problem(file: Path, stored_mask: Path) -> str:
@@ -150,42 +189,3 @@ def _read_3d_image(file: Path, kind: str) -> tuple[Array, Array]:
             f"the image has {data.ndim} dimensions {data.shape}, but a 3D {kind} is expected"
         )
     return data, affine
-
-
-def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
-    """Return why a file is not a lesion template in a space, with the remedy.
-
-    None if it is a lesion template, or if the template of the space cannot be loaded.
-    """
-    from nibabel.affines import apply_affine
-
-    from bids_sr.registration.templates import TemplateError, load_template
-
-    fix = (
-        f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"
-        " lesions occur."
-    )
-    if not file.is_file():
-        return "the file was not found", "Check the path."
-    try:
-        data, affine = _read_3d_image(file, "image")
-    except ValueError as error:
-        return str(error), fix
-    voxels = np.argwhere(data > 0)
-    if not len(voxels):
-        return "the image is empty: all voxel values are 0 or negative", fix
-    try:
-        brain = load_template(space).mask
-    except TemplateError:
-        return None  # reported with the output spaces
-    indices = np.round(
-        apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))
-    ).astype(int)
-    is_inside = ((indices >= 0) & (indices < brain.data.shape)).all(axis=1)
-    if not brain.data[tuple(indices[is_inside].T)].any():
-        explanation = (
-            f"all voxels above 0 are outside the brain in {space}, so the image is probably in"
-            " another space"
-        )
-        return explanation, f"{fix} To use another template, specify --output-spaces."
-    return None

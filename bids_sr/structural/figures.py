@@ -19,19 +19,12 @@ _MAX_PANEL_INCH = 3.5  # largest height of a panel
 _CHANGE_LIMIT = 0.25  # limit of the color scale of differences, relative to the gray scale's
 _N_COLUMNS = 4  # panels in a row of attention maps
 _UNSUITABLE_SERIES = "no series to draw, or a series is not on the grid of the brain mask"
-
-
-def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
-    """Return the plane of a slice that is numbered along the third axis of the stored array."""
-    axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
-    position = index if direction > 0 else grid.data.shape[2] - 1 - index
-    return Cut(axis=axis, position_mm=(position + 0.5) * float(grid.zooms[2]), box=box)
-
-
-def _make_coronal_cut(mask: Volume) -> Cut:
-    """Return the coronal plane through the center of a mask, cropped to the mask."""
-    box = slices.bounding_box_mm(mask, MARGIN_MM)
-    return Cut(axis=1, position_mm=float(box[:, 1].mean()), box=box)
+_LESIONS = "hyperintensities"
+_MEASURED_LESIONS = "hyperintensities, measured scan"
+_EDITED_LESIONS = "hyperintensities, edited mask"
+_RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
+# label and color of each tissue class, as in attention_unet, figure 11
+_CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
 
 
 def scans_figure(
@@ -94,14 +87,6 @@ def scans_figure(
         ]
         rows.append((contrast, panels))
     return slices.image_figure(rows, tallest_inch=_MAX_PANEL_INCH)
-
-
-_LESIONS = "hyperintensities"
-_MEASURED_LESIONS = "hyperintensities, measured scan"
-_EDITED_LESIONS = "hyperintensities, edited mask"
-_RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
-# label and color of each tissue class, as in attention_unet, figure 11
-_CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
 
 
 def classes_figure(
@@ -191,6 +176,18 @@ def _make_class_rows(
     ]
 
 
+def _make_coronal_cut(mask: Volume) -> Cut:
+    """Return the coronal plane through the center of a mask, cropped to the mask."""
+    box = slices.bounding_box_mm(mask, MARGIN_MM)
+    return Cut(axis=1, position_mm=float(box[:, 1].mean()), box=box)
+
+
+def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
+    """Return a layer of voxels in one color; other voxels are transparent."""
+    values = image.like(np.where(voxels, 1.0, np.nan))
+    return Layer(image=values, low=0.0, high=1.0, colors=ListedColormap([color]), alpha=0.7)
+
+
 def _overlay_panels(
     cut: Cut, backgrounds: Mapping[str, Layer], overlays: Mapping[str, Sequence[Layer]]
 ) -> list[Panel]:
@@ -199,12 +196,6 @@ def _overlay_panels(
         Panel(cut=cut, layers=[background, *overlays.get(name, [])])
         for name, background in backgrounds.items()
     ]
-
-
-def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
-    """Return a layer of voxels in one color; other voxels are transparent."""
-    values = image.like(np.where(voxels, 1.0, np.nan))
-    return Layer(image=values, low=0.0, high=1.0, colors=ListedColormap([color]), alpha=0.7)
 
 
 class _Overlay(NamedTuple):
@@ -263,3 +254,10 @@ def explanation_figure(
         [("", panels[first : first + _N_COLUMNS]) for first in range(0, len(panels), _N_COLUMNS)],
         tallest_inch=_MAX_PANEL_INCH,
     )
+
+
+def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
+    """Return the plane of a slice that is numbered along the third axis of the stored array."""
+    axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
+    position = index if direction > 0 else grid.data.shape[2] - 1 - index
+    return Cut(axis=axis, position_mm=(position + 0.5) * float(grid.zooms[2]), box=box)

@@ -17,6 +17,8 @@ from bids_sr.quality import attention_unet_metrics
 from bids_sr.quality.series_quality import smoothness
 
 _DATA_RANGE = 1.0  # of scans that are scaled to [0, 1]
+_TISSUE_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
+_MAXIMUM_PERCENTILE = 99.95  # as in MRIQC; attention-unet reports 95 %, as in MRIQC's manual
 
 
 def similarity_rows(
@@ -73,172 +75,6 @@ def similarity_rows(
             )
 
 
-_TISSUE_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
-_MAXIMUM_PERCENTILE = 99.95  # as in MRIQC; attention-unet reports 95 %, as in MRIQC's manual
-
-
-def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:
-    """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
-
-    The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
-    denominator 0 are omitted.
-
-    Parameters
-    ----------
-    masks : Mapping[str, MaskArray]
-        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        A mask is empty or on another grid.
-    """
-    summaries = {
-        name: _summarize(_select_inside(image, mask, name)) for name, mask in masks.items()
-    }
-    ratios = {}
-    for tissue, other_tissue in _TISSUE_PAIRS:
-        ratios[f"{tissue}/{other_tissue}"] = {
-            f"ratio_{name}": summaries[tissue][name] / denominator
-            for name, denominator in summaries[other_tissue].items()
-            if denominator != 0
-        }
-    return ratios
-
-
-def _summarize(values: Float) -> dict[str, float]:
-    """Return the mean, the population SD, and the 5 % and 95 % percentiles of intensities (n,)."""
-    return {
-        "mean": float(values.mean()),
-        "sd": float(values.std()),
-        "p05": float(np.percentile(values, 5)),
-        "p95": float(np.percentile(values, 95)),
-    }
-
-
-def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
-    """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
-
-    Lower values are better, and the value is infinite for equal means. Ganzetti et al. 2016 and
-    attention-unet (equation 6) define it; the absolute value is taken as in MRIQC.
-
-    Parameters
-    ----------
-    gm, wm : MaskArray
-        Voxels of gray and white matter (3D, boolean).
-    """
-    gray, white = _select_inside(image, gm, "gm"), _select_inside(image, wm, "wm")
-    difference = float(white.mean()) - float(gray.mean())
-    return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
-
-
-def efc(image: Real, mask: MaskArray | None = None) -> float:
-    """Return the entropy focus criterion: the entropy of magnitudes relative to its maximum.
-
-    The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
-    ghosting and blurring). Atkinson et al. 1997 and attention-unet (equation 7) define the
-    criterion; sign and normalization are the same as in MRIQC.
-
-    Parameters
-    ----------
-    mask : MaskArray | None, optional
-        Voxels to include (3D, boolean); None includes all voxels.
-
-    Raises
-    ------
-    ValueError
-        The image has fewer than two voxels or is 0 everywhere.
-    """
-    values = image if mask is None else image[mask]
-    magnitudes = np.abs(np.asarray(values, dtype=np.float64)).ravel()
-    n = magnitudes.size
-    if n < 2 or not magnitudes.any():
-        raise ValueError(
-            "the entropy focus criterion requires an image with at least two voxels that are "
-            "not all zero"
-        )
-    fraction = magnitudes / np.linalg.norm(magnitudes)
-    entropy = -(fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum()
-    return float(entropy / (np.sqrt(n) * np.log(np.sqrt(n))))
-
-
-def fwhm(
-    image: Real, zooms: Sequence[float], mask: MaskArray | None = None
-) -> tuple[float | None, ...]:
-    """Return the smoothness (FWHM in mm) of an image along each axis.
-
-    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, as estimated
-    by AFNI's 3dFWHMx in MRIQC. Equation 8 of attention-unet defines only half of the maximum. An
-    anatomical image is not noise, so the metric should only be used to compare images of one head
-    on one grid.
-
-    Parameters
-    ----------
-    image : Real
-        Image with intensities in any unit (X, Y, Z).
-    mask : MaskArray | None, optional
-        Voxels to include (3D, boolean); None includes all voxels.
-
-    Returns
-    -------
-    tuple[float | None, ...]
-        FWHM along the three axes (mm); None if neighbors along an axis do not correlate.
-
-    Raises
-    ------
-    ValueError
-        The image is constant.
-    """
-    values = np.asarray(image, dtype=np.float64)
-    inside = np.ones(values.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-    variance = float(values[inside].var())
-    if variance == 0:
-        raise ValueError("smoothness cannot be estimated for a constant image")
-    correlations = []
-    for axis in range(3):
-        n = values.shape[axis]
-        both_inside = np.take(inside, range(n - 1), axis) & np.take(inside, range(1, n), axis)
-        change = np.diff(values, axis=axis)[both_inside]
-        correlations.append(1 - float(change.var()) / (2 * variance) if change.size else 0.0)
-    return smoothness(correlations, [float(zoom) for zoom in zooms[:3]])
-
-
-def wm2max(image: Real, wm: MaskArray) -> float:
-    """Return the median of white matter divided by the 99.95 % percentile of the image.
-
-    The ratio is .6 to .8 in a T1w image of a whole head.
-
-    Parameters
-    ----------
-    wm : MaskArray
-        Voxels of white matter (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        The percentile is 0, or the mask is empty or on another grid.
-    """
-    maximum = float(np.percentile(np.asarray(image, dtype=np.float64), _MAXIMUM_PERCENTILE))
-    if maximum == 0:
-        raise ValueError(
-            "the white-matter-to-maximum intensity ratio cannot be computed, because "
-            f"{_MAXIMUM_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
-        )
-    return float(np.median(_select_inside(image, wm, "wm")) / maximum)
-
-
-def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
-    """Return the intensities in the mask of a tissue (n,); `name` is the tissue in messages."""
-    if mask.shape != image.shape:
-        raise ValueError(
-            f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
-        )
-    values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
-    if not values.size:
-        raise ValueError(f"the {name} mask is empty")
-    return values
-
-
 def quality_rows(
     contrast: str,
     series: Mapping[str, Real],
@@ -289,3 +125,165 @@ def quality_rows(
             for pair, ratios in _summary_ratios(image, tissues).items():
                 yield from metric_rows(name, ratios, contrast=contrast, region=pair)
         yield from metric_rows(name, values, contrast=contrast, region="brain")
+
+
+def fwhm(
+    image: Real, zooms: Sequence[float], mask: MaskArray | None = None
+) -> tuple[float | None, ...]:
+    """Return the smoothness (FWHM in mm) of an image along each axis.
+
+    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, as estimated
+    by AFNI's 3dFWHMx in MRIQC. Equation 8 of attention-unet defines only half of the maximum. An
+    anatomical image is not noise, so the metric should only be used to compare images of one head
+    on one grid.
+
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (X, Y, Z).
+    mask : MaskArray | None, optional
+        Voxels to include (3D, boolean); None includes all voxels.
+
+    Returns
+    -------
+    tuple[float | None, ...]
+        FWHM along the three axes (mm); None if neighbors along an axis do not correlate.
+
+    Raises
+    ------
+    ValueError
+        The image is constant.
+    """
+    values = np.asarray(image, dtype=np.float64)
+    inside = np.ones(values.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    variance = float(values[inside].var())
+    if variance == 0:
+        raise ValueError("smoothness cannot be estimated for a constant image")
+    correlations = []
+    for axis in range(3):
+        n = values.shape[axis]
+        both_inside = np.take(inside, range(n - 1), axis) & np.take(inside, range(1, n), axis)
+        change = np.diff(values, axis=axis)[both_inside]
+        correlations.append(1 - float(change.var()) / (2 * variance) if change.size else 0.0)
+    return smoothness(correlations, [float(zoom) for zoom in zooms[:3]])
+
+
+def efc(image: Real, mask: MaskArray | None = None) -> float:
+    """Return the entropy focus criterion: the entropy of magnitudes relative to its maximum.
+
+    The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
+    ghosting and blurring). Atkinson et al. 1997 and attention-unet (equation 7) define the
+    criterion; sign and normalization are the same as in MRIQC.
+
+    Parameters
+    ----------
+    mask : MaskArray | None, optional
+        Voxels to include (3D, boolean); None includes all voxels.
+
+    Raises
+    ------
+    ValueError
+        The image has fewer than two voxels or is 0 everywhere.
+    """
+    values = image if mask is None else image[mask]
+    magnitudes = np.abs(np.asarray(values, dtype=np.float64)).ravel()
+    n = magnitudes.size
+    if n < 2 or not magnitudes.any():
+        raise ValueError(
+            "the entropy focus criterion requires an image with at least two voxels that are "
+            "not all zero"
+        )
+    fraction = magnitudes / np.linalg.norm(magnitudes)
+    entropy = -(fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum()
+    return float(entropy / (np.sqrt(n) * np.log(np.sqrt(n))))
+
+
+def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
+    """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
+
+    Lower values are better, and the value is infinite for equal means. Ganzetti et al. 2016 and
+    attention-unet (equation 6) define it; the absolute value is taken as in MRIQC.
+
+    Parameters
+    ----------
+    gm, wm : MaskArray
+        Voxels of gray and white matter (3D, boolean).
+    """
+    gray, white = _select_inside(image, gm, "gm"), _select_inside(image, wm, "wm")
+    difference = float(white.mean()) - float(gray.mean())
+    return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
+
+
+def wm2max(image: Real, wm: MaskArray) -> float:
+    """Return the median of white matter divided by the 99.95 % percentile of the image.
+
+    The ratio is .6 to .8 in a T1w image of a whole head.
+
+    Parameters
+    ----------
+    wm : MaskArray
+        Voxels of white matter (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The percentile is 0, or the mask is empty or on another grid.
+    """
+    maximum = float(np.percentile(np.asarray(image, dtype=np.float64), _MAXIMUM_PERCENTILE))
+    if maximum == 0:
+        raise ValueError(
+            "the white-matter-to-maximum intensity ratio cannot be computed, because "
+            f"{_MAXIMUM_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
+        )
+    return float(np.median(_select_inside(image, wm, "wm")) / maximum)
+
+
+def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:
+    """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
+
+    The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
+    denominator 0 are omitted.
+
+    Parameters
+    ----------
+    masks : Mapping[str, MaskArray]
+        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        A mask is empty or on another grid.
+    """
+    summaries = {
+        name: _summarize(_select_inside(image, mask, name)) for name, mask in masks.items()
+    }
+    ratios = {}
+    for tissue, other_tissue in _TISSUE_PAIRS:
+        ratios[f"{tissue}/{other_tissue}"] = {
+            f"ratio_{name}": summaries[tissue][name] / denominator
+            for name, denominator in summaries[other_tissue].items()
+            if denominator != 0
+        }
+    return ratios
+
+
+def _summarize(values: Float) -> dict[str, float]:
+    """Return the mean, the population SD, and the 5 % and 95 % percentiles of intensities (n,)."""
+    return {
+        "mean": float(values.mean()),
+        "sd": float(values.std()),
+        "p05": float(np.percentile(values, 5)),
+        "p95": float(np.percentile(values, 95)),
+    }
+
+
+def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
+    """Return the intensities in the mask of a tissue (n,); `name` is the tissue in messages."""
+    if mask.shape != image.shape:
+        raise ValueError(
+            f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
+        )
+    values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
+    if not values.size:
+        raise ValueError(f"the {name} mask is empty")
+    return values

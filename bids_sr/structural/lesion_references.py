@@ -17,6 +17,31 @@ from bids_sr.io.template_files import DEFAULT_SPACE
 _MASK_ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
 
 
+def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
+    """Return the edited mask of a participant, or None if the option or the file is missing."""
+    folder = settings.anat.wmh_reference
+    if folder is None:
+        return None
+    file = folder / reference_name(settings, subject)
+    return file if file.is_file() else None
+
+
+def automatic_mask_path(settings: Settings, subject: Subject) -> Path:
+    """Return the path of the automatic mask in the output directory."""
+    session = entities_of_scans(settings, subject).get("session")
+    folder = settings.paths.output_dir / f"sub-{subject.label}"
+    if session:
+        folder /= f"ses-{session}"
+    return folder / "anat" / reference_name(settings, subject)
+
+
+def reference_name(settings: Settings, subject: Subject) -> str:
+    """Return the file name of a participant's stored mask, and of an edited copy."""
+    entities = entities_of_scans(settings, subject)
+    labels = [f"{SHORT_NAMES.get(key, key)}-{label}" for key, label in entities.items()]
+    return "_".join([*labels, _MASK_ENDING])
+
+
 def entities_of_scans(
     settings: Settings, subject: Subject, scans: Sequence[Pair | LowresScan] = ()
 ) -> dict[str, str]:
@@ -35,28 +60,3 @@ def entities_of_scans(
         template = next(iter(settings.preprocessing.templates), DEFAULT_SPACE)
         entities |= Space(name=template).entities
     return entities
-
-
-def reference_name(settings: Settings, subject: Subject) -> str:
-    """Return the file name of a participant's stored mask, and of an edited copy."""
-    entities = entities_of_scans(settings, subject)
-    labels = [f"{SHORT_NAMES.get(key, key)}-{label}" for key, label in entities.items()]
-    return "_".join([*labels, _MASK_ENDING])
-
-
-def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
-    """Return the edited mask of a participant, or None if the option or the file is missing."""
-    folder = settings.anat.wmh_reference
-    if folder is None:
-        return None
-    file = folder / reference_name(settings, subject)
-    return file if file.is_file() else None
-
-
-def automatic_mask_path(settings: Settings, subject: Subject) -> Path:
-    """Return the path of the automatic mask in the output directory."""
-    session = entities_of_scans(settings, subject).get("session")
-    folder = settings.paths.output_dir / f"sub-{subject.label}"
-    if session:
-        folder /= f"ses-{session}"
-    return folder / "anat" / reference_name(settings, subject)

@@ -17,6 +17,34 @@ _MIN_SMOOTHED = 0.1  # smoothed value below which a voxel is removed
 _MIN_Z = 0.95  # z score below which a voxel is removed
 
 
+def segment_lesions(
+    series: Mapping[str, Real],
+    mask: MaskArray,
+    zooms: Sequence[float],
+    lesion_locations: MaskArray | None = None,
+) -> dict[str, dict[str, MaskArray]]:
+    """Segment the FLAIR hyperintensities of each series, as a class for `segmentation_rows`.
+
+    Parameters
+    ----------
+    series : Mapping[str, Real]
+        FLAIR scans (3D, 0 to 1) by series.
+    mask : MaskArray
+        Brain voxels (3D, boolean).
+    lesion_locations : MaskArray | None, optional
+        Voxels where lesions are likely (3D, boolean); None uses the whole brain.
+
+    Returns
+    -------
+    dict[str, dict[str, MaskArray]]
+        Voxels of class ``wmh`` by series.
+    """
+    return {
+        name: {"wmh": segment_hyperintensities(image, mask, zooms, lesion_locations)}
+        for name, image in series.items()
+    }
+
+
 def segment_hyperintensities(
     flair: Real,
     brain: MaskArray,
@@ -67,31 +95,3 @@ def segment_hyperintensities(
     smoothed_seeds = ndimage.gaussian_filter(seeds.astype(np.float64), sigma)
     lesion_mask = inside & (smoothed_seeds >= _MIN_SMOOTHED) & (z >= _MIN_Z)
     return np.asarray(lesion_mask, dtype=bool)
-
-
-def segment_lesions(
-    series: Mapping[str, Real],
-    mask: MaskArray,
-    zooms: Sequence[float],
-    lesion_locations: MaskArray | None = None,
-) -> dict[str, dict[str, MaskArray]]:
-    """Segment the FLAIR hyperintensities of each series, as a class for `segmentation_rows`.
-
-    Parameters
-    ----------
-    series : Mapping[str, Real]
-        FLAIR scans (3D, 0 to 1) by series.
-    mask : MaskArray
-        Brain voxels (3D, boolean).
-    lesion_locations : MaskArray | None, optional
-        Voxels where lesions are likely (3D, boolean); None uses the whole brain.
-
-    Returns
-    -------
-    dict[str, dict[str, MaskArray]]
-        Voxels of class ``wmh`` by series.
-    """
-    return {
-        name: {"wmh": segment_hyperintensities(image, mask, zooms, lesion_locations)}
-        for name, image in series.items()
-    }

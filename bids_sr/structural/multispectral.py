@@ -35,38 +35,6 @@ CONTRASTS = ("T1w", "T2w", "FLAIR")
 """Required contrasts in the order of the array."""
 CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 """Classes; csfSpaces differs from the tissue class csf of the three-class segmentation."""
-
-
-class _Component(NamedTuple):
-    """Component of the mixture, with its starting values.
-
-    `label` is the class of the component. `mean` is the difference from the median of the brain in
-    T1w, T2w and FLAIR, in robust SD.
-    """
-
-    label: str
-    mean: tuple[float, float, float]
-    weight: float
-
-
-class _Mixture(NamedTuple):
-    """Parameters of a mixture of normal distributions.
-
-    `means` are (components, contrasts), and `covariances` (components, contrasts, contrasts).
-    """
-
-    means: Array
-    covariances: Array
-    weights: Array
-
-
-_COMPONENTS = (
-    _Component("csfSpaces", (-2.0, 2.0, -2.0), 0.12),
-    _Component("veins", (-1.0, -2.0, -0.75), 0.03),
-    _Component("pial", (-1.5, 1.5, 1.0), 0.08),
-    _Component("brainTissue", (0.0, 0.0, 0.25), 0.42),
-    _Component("brainTissue", (0.75, -0.5, -0.25), 0.35),
-)
 _START_VARIANCE = 0.5  # squared standard deviations of the brain
 _PRIOR_WEIGHT = 0.02  # weight of the prior on a mean, as a fraction of the image's voxels
 # weight of the prior around the brain; a larger weight keeps the means closer to the brain's means
@@ -82,6 +50,17 @@ _MAX_Z = 8  # robust standard deviations, limit of standardized intensities
 _SAMPLE_SIZE = 100_000  # voxels to which the mixture is fitted
 
 
+class _Mixture(NamedTuple):
+    """Parameters of a mixture of normal distributions.
+
+    `means` are (components, contrasts), and `covariances` (components, contrasts, contrasts).
+    """
+
+    means: Array
+    covariances: Array
+    weights: Array
+
+
 @frozen
 class ClassModel:
     """Intensities of the classes in one head.
@@ -94,36 +73,6 @@ class ClassModel:
     scales: tuple[tuple[float, float], ...]
     brain: _Mixture
     around: _Mixture | None
-
-
-def fit_classes(
-    scans: Mapping[str, Array], mask: Array, intracranial: Array | None = None
-) -> ClassModel:
-    """Fit the intensities of the classes to the scans of a head.
-
-    Parameters
-    ----------
-    scans : Mapping[str, Array]
-        Bias-corrected T1w, T2w and FLAIR on one grid (3D).
-    mask : Array
-        Brain voxels (3D, boolean).
-    intracranial : Array | None, optional
-        Further voxels that are searched for veins (3D, boolean); None searches only the brain.
-
-    Raises
-    ------
-    ValueError
-        A contrast is missing, the mask is empty or on another grid, or a scan is constant.
-    """
-    inside = _check_mask(scans, mask)
-    scales = tuple(_measure_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
-    sample = _select_sample(_standardize(scans, inside, scales))
-    start_means = np.array([component.mean for component in _COMPONENTS])
-    start_weights = np.array([component.weight for component in _COMPONENTS])
-    mixture = _fit_mixture(sample, start_means, start_weights, _PRIOR_WEIGHT)
-    rim = _select_rim(inside, intracranial)
-    rim_mixture = _fit_around(scans, rim, scales, mixture) if rim.any() else None
-    return ClassModel(scales=scales, brain=mixture, around=rim_mixture)
 
 
 def segment_multispectral(
@@ -173,22 +122,34 @@ def segment_multispectral(
     return masks
 
 
-def _classify(
-    scans: Mapping[str, Array],
-    voxels: Array,
-    scales: Sequence[tuple[float, float]],
-    mixture: _Mixture,
-) -> Array:
-    """Return the index of the most probable component of each voxel (n,).
+def fit_classes(
+    scans: Mapping[str, Array], mask: Array, intracranial: Array | None = None
+) -> ClassModel:
+    """Fit the intensities of the classes to the scans of a head.
 
-    `voxels` are selected voxels (3D, boolean), `scales` are as in `ClassModel`.
+    Parameters
+    ----------
+    scans : Mapping[str, Array]
+        Bias-corrected T1w, T2w and FLAIR on one grid (3D).
+    mask : Array
+        Brain voxels (3D, boolean).
+    intracranial : Array | None, optional
+        Further voxels that are searched for veins (3D, boolean); None searches only the brain.
+
+    Raises
+    ------
+    ValueError
+        A contrast is missing, the mask is empty or on another grid, or a scan is constant.
     """
-    return _compute_posterior(_standardize(scans, voxels, scales), mixture).argmax(axis=1)
-
-
-def _list_components(name: str) -> list[int]:
-    """Return the indices of the components of a class."""
-    return [index for index, component in enumerate(_COMPONENTS) if component.label == name]
+    inside = _check_mask(scans, mask)
+    scales = tuple(_measure_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
+    sample = _select_sample(_standardize(scans, inside, scales))
+    start_means = np.array([component.mean for component in _COMPONENTS])
+    start_weights = np.array([component.weight for component in _COMPONENTS])
+    mixture = _fit_mixture(sample, start_means, start_weights, _PRIOR_WEIGHT)
+    rim = _select_rim(inside, intracranial)
+    rim_mixture = _fit_around(scans, rim, scales, mixture) if rim.any() else None
+    return ClassModel(scales=scales, brain=mixture, around=rim_mixture)
 
 
 def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
@@ -206,19 +167,21 @@ def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
     return inside
 
 
+def _measure_scale(values: Array, name: str) -> tuple[float, float]:
+    """Return median and robust standard deviation of intensities in the brain."""
+    center = float(np.median(values))
+    mad = float(np.median(np.abs(values - center)))
+    spread = _SD_PER_MAD * mad or float(values.std())
+    if not spread > 0:
+        raise ValueError(f"the {name} scan has the same value in all voxels of the brain mask")
+    return center, spread
+
+
 def _select_rim(brain: Array, intracranial: Array | None) -> Array:
     """Return the voxels around the brain that are searched for veins (3D, boolean)."""
     if intracranial is None:
         return np.zeros_like(brain)
     return np.asarray(intracranial, dtype=bool) & ~brain
-
-
-def _select_sample(intensities: Array) -> Array:
-    """Return about `_SAMPLE_SIZE` evenly spaced voxels (n, contrasts), or all if there are fewer.
-
-    At most twice as many voxels are returned.
-    """
-    return intensities[:: max(1, len(intensities) // _SAMPLE_SIZE)]
 
 
 def _fit_around(
@@ -293,25 +256,25 @@ def _fit_mixture(
     return _Mixture(means, covariances, weights)
 
 
-def _measure_scale(values: Array, name: str) -> tuple[float, float]:
-    """Return median and robust standard deviation of intensities in the brain."""
-    center = float(np.median(values))
-    mad = float(np.median(np.abs(values - center)))
-    spread = _SD_PER_MAD * mad or float(values.std())
-    if not spread > 0:
-        raise ValueError(f"the {name} scan has the same value in all voxels of the brain mask")
-    return center, spread
+def _select_sample(intensities: Array) -> Array:
+    """Return about `_SAMPLE_SIZE` evenly spaced voxels (n, contrasts), or all if there are fewer.
+
+    At most twice as many voxels are returned.
+    """
+    return intensities[:: max(1, len(intensities) // _SAMPLE_SIZE)]
 
 
-def _standardize(
-    scans: Mapping[str, Array], voxels: Array, scales: Sequence[tuple[float, float]]
+def _classify(
+    scans: Mapping[str, Array],
+    voxels: Array,
+    scales: Sequence[tuple[float, float]],
+    mixture: _Mixture,
 ) -> Array:
-    """Return intensities in robust standard deviations from the median (n, contrasts)."""
-    columns = []
-    for name, (center, spread) in zip(CONTRASTS, scales, strict=True):
-        z = (np.asarray(scans[name][voxels], dtype=np.float64) - center) / spread
-        columns.append(np.clip(z, -_MAX_Z, _MAX_Z))
-    return np.stack(columns, axis=1)
+    """Return the index of the most probable component of each voxel (n,).
+
+    `voxels` are selected voxels (3D, boolean), `scales` are as in `ClassModel`.
+    """
+    return _compute_posterior(_standardize(scans, voxels, scales), mixture).argmax(axis=1)
 
 
 def _compute_posterior(intensities: Array, mixture: _Mixture) -> Array:
@@ -328,3 +291,40 @@ def _compute_posterior(intensities: Array, mixture: _Mixture) -> Array:
     log_posterior -= log_posterior.max(axis=1, keepdims=True)
     posterior = np.exp(log_posterior)
     return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))
+
+
+def _standardize(
+    scans: Mapping[str, Array], voxels: Array, scales: Sequence[tuple[float, float]]
+) -> Array:
+    """Return intensities in robust standard deviations from the median (n, contrasts)."""
+    columns = []
+    for name, (center, spread) in zip(CONTRASTS, scales, strict=True):
+        z = (np.asarray(scans[name][voxels], dtype=np.float64) - center) / spread
+        columns.append(np.clip(z, -_MAX_Z, _MAX_Z))
+    return np.stack(columns, axis=1)
+
+
+def _list_components(name: str) -> list[int]:
+    """Return the indices of the components of a class."""
+    return [index for index, component in enumerate(_COMPONENTS) if component.label == name]
+
+
+class _Component(NamedTuple):
+    """Component of the mixture, with its starting values.
+
+    `label` is the class of the component. `mean` is the difference from the median of the brain in
+    T1w, T2w and FLAIR, in robust SD.
+    """
+
+    label: str
+    mean: tuple[float, float, float]
+    weight: float
+
+
+_COMPONENTS = (
+    _Component("csfSpaces", (-2.0, 2.0, -2.0), 0.12),
+    _Component("veins", (-1.0, -2.0, -0.75), 0.03),
+    _Component("pial", (-1.5, 1.5, 1.0), 0.08),
+    _Component("brainTissue", (0.0, 0.0, 0.25), 0.42),
+    _Component("brainTissue", (0.75, -0.5, -0.25), 0.35),
+)

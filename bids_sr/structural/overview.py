@@ -23,6 +23,40 @@ Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 """Difference in PSNR (dB) and the subtracted interpolation, by method and contrast."""
 
 
+def scans_overview_html(
+    rows: Sequence[MetricRow], participant: str, contrasts: Sequence[str]
+) -> Markup:
+    """Render the first screen of structural scans: result, reference, one card per difference.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of the metrics table of the scans.
+    participant : str
+        Name of the participant in the heading.
+    contrasts : Sequence[str]
+        BIDS suffixes of the scans, in order.
+    """
+    changes = compute_changes(rows)
+    cards = [
+        Card(
+            value=f"{number(change, '+.2f')} dB",
+            label=f"{contrast} PSNR: {name} − {interpolation} interpolation",
+        )
+        for name, change_by_contrast in changes.items()
+        for contrast, (change, interpolation) in change_by_contrast.items()
+    ]
+    evidence = (
+        "The reference is the measured high-resolution scan, in slices that were not used for"
+        " training. Each method is compared with the interpolation that has the higher PSNR."
+        " These results are from one participant. At the group level, differences are tested"
+        " across participants"
+    )
+    header = f"{participant}, structural scans: {', '.join(contrasts)}"
+    headline = " ".join([*altered_sentences(rows), write_headline(changes)])
+    return render("group_answer", header, _MARK, _STATE, headline, evidence, cards)
+
+
 def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
     """Return each method's PSNR minus the better interpolation's, by method and contrast.
 
@@ -72,37 +106,3 @@ def write_headline(changes: Changes) -> str:
     if not phrases:
         return f"PSNR is not higher than for interpolation in any contrast ({', '.join(changes)})"
     return f"PSNR is higher than for interpolation: {'; '.join(phrases)}"
-
-
-def scans_overview_html(
-    rows: Sequence[MetricRow], participant: str, contrasts: Sequence[str]
-) -> Markup:
-    """Render the first screen of structural scans: result, reference, one card per difference.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the metrics table of the scans.
-    participant : str
-        Name of the participant in the heading.
-    contrasts : Sequence[str]
-        BIDS suffixes of the scans, in order.
-    """
-    changes = compute_changes(rows)
-    cards = [
-        Card(
-            value=f"{number(change, '+.2f')} dB",
-            label=f"{contrast} PSNR: {name} − {interpolation} interpolation",
-        )
-        for name, change_by_contrast in changes.items()
-        for contrast, (change, interpolation) in change_by_contrast.items()
-    ]
-    evidence = (
-        "The reference is the measured high-resolution scan, in slices that were not used for"
-        " training. Each method is compared with the interpolation that has the higher PSNR."
-        " These results are from one participant. At the group level, differences are tested"
-        " across participants"
-    )
-    header = f"{participant}, structural scans: {', '.join(contrasts)}"
-    headline = " ".join([*altered_sentences(rows), write_headline(changes)])
-    return render("group_answer", header, _MARK, _STATE, headline, evidence, cards)

@@ -80,128 +80,6 @@ interpolation (4 x 4, RAS mm).
 """
 
 
-def _register_to(
-    frame: Volume,
-    image: Volume,
-    mask: Array,
-    *,
-    align: _Transform = "rigid",
-    seed: int,
-    prefix: str,
-    mm: float = 2.0,
-) -> tuple[PointTransform, dict[str, float]]:
-    """Register a scan to the frame by the transform type `align`.
-
-    Parameters
-    ----------
-    frame : Volume
-        Bias-corrected scan of the head (3D).
-    image : Volume
-        Scan of the same head (3D).
-    mask : Array
-        Brain voxels of the frame (3D, boolean), over which the displacement is measured.
-    align : _Transform, optional
-        Transform type.
-    mm : float, optional
-        Voxel size for registration (mm); larger voxels are not resampled. The image with larger
-        voxels is the fixed image.
-
-    Returns
-    -------
-    tuple[PointTransform, dict[str, float]]
-        Transform of the frame's points to points of the scan, and the displacement in mm, degrees
-        and percent by name.
-    """
-    point_transform = _estimate_transforms(
-        frame, image, align=align, seed=seed, prefix=prefix, mm=mm
-    )[align]
-    return point_transform, _measure_transform(point_transform, mask, frame.affine)
-
-
-def _estimate_transforms(
-    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
-) -> dict[_Transform, PointTransform]:
-    """Register a scan to the frame by each transform type up to the requested type.
-
-    The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
-    `_register_to`.
-    """
-    low_frame, low_image = downsample(frame, mm), downsample(image, mm)
-    is_swapped = np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms)
-    fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
-    heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
-    xfm = register_rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    transforms: dict[_Transform, PointTransform] = {
-        "rigid": PointTransform(xfm=invert(xfm) if is_swapped else xfm)
-    }
-    if align == "rigid":
-        return transforms
-    metric_mask = dilate_for_metric(heads[0], fixed)
-    voxel_mm = float(fixed.zooms.min())
-    affine_files = register(
-        fixed,
-        moving,
-        linear_stages("Affine", voxel_mm),
-        seed=seed,
-        prefix=f"{prefix}affine_",
-        start=xfm,
-        fixed_mask=metric_mask,
-    )
-    affine_xfm = read_linear(affine_files[0])
-    transforms["affine"] = PointTransform(xfm=invert(affine_xfm) if is_swapped else affine_xfm)
-    if align == "nonlinear":
-        stage = Stage(
-            transform="SyN[0.1,3,0]",
-            iterations=(40, 20),
-            shrink=(2, 1),
-            mm=(voxel_mm, 0.5 * voxel_mm),
-        )
-        forward_file, inverse_file = register(
-            fixed,
-            moving,
-            [stage],
-            seed=seed,
-            prefix=f"{prefix}syn_",
-            start=affine_xfm,
-            fixed_mask=metric_mask,
-        )
-        transforms["nonlinear"] = point_transform_from_composite(
-            frame, transforms["affine"].xfm, inverse_file if is_swapped else forward_file
-        )
-    return transforms
-
-
-def _measure_transform(
-    point_transform: PointTransform, mask: Array, affine: Array
-) -> dict[str, float]:
-    """Measure the rigid, scaling and nonlinear parts of a point transform in the brain, by name.
-
-    `mask` (3D, boolean) are the brain voxels of an image with the matrix `affine`.
-    """
-    points = voxel_centers(mask, affine, _POINT_STEP)
-    rigid_part = nearest_rigid(point_transform.xfm)
-    rigid_part[:3, 3] += (
-        apply_affine(point_transform.xfm, points) - apply_affine(rigid_part, points)
-    ).mean(axis=0)
-    facts = displacement_summary(rigid_part, mask, affine)
-    scales = 100 * (np.linalg.svd(point_transform.xfm[:3, :3], compute_uv=False) - 1)
-    if np.abs(scales).max() > 1e-3:
-        facts |= {
-            "stretch_percent": round(float(scales.max()), 3),
-            "shrink_percent": round(float(scales.min()), 3),
-            "affine_rms_mm": round(rms_distance(rigid_part, point_transform.xfm, points), 4),
-        }
-    if point_transform.displacement is not None:
-        distances = np.linalg.norm(
-            point_transform.map_points(points) - apply_affine(point_transform.xfm, points), axis=1
-        )
-        facts |= {
-            "warp_rms_mm": round(float(np.sqrt((distances**2).mean())), 4),
-            "warp_max_mm": round(float(distances.max()), 4),
-        }
-    return facts
-
-
 @frozen
 class _PreparedContrasts:
     """Scans of all contrasts on one grid, from 0 to 1 and 0 outside the mask.
@@ -436,6 +314,97 @@ def _align_scans(
     )
 
 
+def _register_to(
+    frame: Volume,
+    image: Volume,
+    mask: Array,
+    *,
+    align: _Transform = "rigid",
+    seed: int,
+    prefix: str,
+    mm: float = 2.0,
+) -> tuple[PointTransform, dict[str, float]]:
+    """Register a scan to the frame by the transform type `align`.
+
+    Parameters
+    ----------
+    frame : Volume
+        Bias-corrected scan of the head (3D).
+    image : Volume
+        Scan of the same head (3D).
+    mask : Array
+        Brain voxels of the frame (3D, boolean), over which the displacement is measured.
+    align : _Transform, optional
+        Transform type.
+    mm : float, optional
+        Voxel size for registration (mm); larger voxels are not resampled. The image with larger
+        voxels is the fixed image.
+
+    Returns
+    -------
+    tuple[PointTransform, dict[str, float]]
+        Transform of the frame's points to points of the scan, and the displacement in mm, degrees
+        and percent by name.
+    """
+    point_transform = _estimate_transforms(
+        frame, image, align=align, seed=seed, prefix=prefix, mm=mm
+    )[align]
+    return point_transform, _measure_transform(point_transform, mask, frame.affine)
+
+
+def _estimate_transforms(
+    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
+) -> dict[_Transform, PointTransform]:
+    """Register a scan to the frame by each transform type up to the requested type.
+
+    The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
+    `_register_to`.
+    """
+    low_frame, low_image = downsample(frame, mm), downsample(image, mm)
+    is_swapped = np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms)
+    fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
+    heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
+    xfm = register_rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
+    transforms: dict[_Transform, PointTransform] = {
+        "rigid": PointTransform(xfm=invert(xfm) if is_swapped else xfm)
+    }
+    if align == "rigid":
+        return transforms
+    metric_mask = dilate_for_metric(heads[0], fixed)
+    voxel_mm = float(fixed.zooms.min())
+    affine_files = register(
+        fixed,
+        moving,
+        linear_stages("Affine", voxel_mm),
+        seed=seed,
+        prefix=f"{prefix}affine_",
+        start=xfm,
+        fixed_mask=metric_mask,
+    )
+    affine_xfm = read_linear(affine_files[0])
+    transforms["affine"] = PointTransform(xfm=invert(affine_xfm) if is_swapped else affine_xfm)
+    if align == "nonlinear":
+        stage = Stage(
+            transform="SyN[0.1,3,0]",
+            iterations=(40, 20),
+            shrink=(2, 1),
+            mm=(voxel_mm, 0.5 * voxel_mm),
+        )
+        forward_file, inverse_file = register(
+            fixed,
+            moving,
+            [stage],
+            seed=seed,
+            prefix=f"{prefix}syn_",
+            start=affine_xfm,
+            fixed_mask=metric_mask,
+        )
+        transforms["nonlinear"] = point_transform_from_composite(
+            frame, transforms["affine"].xfm, inverse_file if is_swapped else forward_file
+        )
+    return transforms
+
+
 def _move_to_template(
     alignment: _Alignment,
     template: Volume,
@@ -482,11 +451,35 @@ def _move_to_template(
     )
 
 
-def _compose_all(
-    grid: Volume, to_frame: PointTransform, transforms: Mapping[_ScanKey, PointTransform]
-) -> dict[_ScanKey, PointTransform]:
-    """Return the transforms from points of a grid, via the frame, to points of each scan."""
-    return {key: compose(grid, to_frame, to_scan) for key, to_scan in transforms.items()}
+def _measure_transform(
+    point_transform: PointTransform, mask: Array, affine: Array
+) -> dict[str, float]:
+    """Measure the rigid, scaling and nonlinear parts of a point transform in the brain, by name.
+
+    `mask` (3D, boolean) are the brain voxels of an image with the matrix `affine`.
+    """
+    points = voxel_centers(mask, affine, _POINT_STEP)
+    rigid_part = nearest_rigid(point_transform.xfm)
+    rigid_part[:3, 3] += (
+        apply_affine(point_transform.xfm, points) - apply_affine(rigid_part, points)
+    ).mean(axis=0)
+    facts = displacement_summary(rigid_part, mask, affine)
+    scales = 100 * (np.linalg.svd(point_transform.xfm[:3, :3], compute_uv=False) - 1)
+    if np.abs(scales).max() > 1e-3:
+        facts |= {
+            "stretch_percent": round(float(scales.max()), 3),
+            "shrink_percent": round(float(scales.min()), 3),
+            "affine_rms_mm": round(rms_distance(rigid_part, point_transform.xfm, points), 4),
+        }
+    if point_transform.displacement is not None:
+        distances = np.linalg.norm(
+            point_transform.map_points(points) - apply_affine(point_transform.xfm, points), axis=1
+        )
+        facts |= {
+            "warp_rms_mm": round(float(np.sqrt((distances**2).mean())), 4),
+            "warp_max_mm": round(float(distances.max()), 4),
+        }
+    return facts
 
 
 def _compute_cropped_percent(
@@ -500,6 +493,13 @@ def _compute_cropped_percent(
     voxels = apply_affine(invert(grid.affine), points)
     outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
     return round(100 * float(outside.any(axis=1).mean()), 3)
+
+
+def _compose_all(
+    grid: Volume, to_frame: PointTransform, transforms: Mapping[_ScanKey, PointTransform]
+) -> dict[_ScanKey, PointTransform]:
+    """Return the transforms from points of a grid, via the frame, to points of each scan."""
+    return {key: compose(grid, to_frame, to_scan) for key, to_scan in transforms.items()}
 
 
 def _interpolate_scans(

@@ -144,51 +144,6 @@ def _survey_participant(
     )
 
 
-def _check_other_participants(subjects: Sequence[Subject], findings: Findings) -> None:
-    """Report participants without another participant to train on, who has the same contrasts."""
-    contrasts = [tuple(pair.contrast for pair in subject.structural) for subject in subjects]
-    for subject, own_contrasts in zip(subjects, contrasts, strict=True):
-        if own_contrasts and contrasts.count(own_contrasts) < 2:
-            findings.add_problem(
-                f"sub-{subject.label}",
-                "--set anat.train_on=others requires another participant with the same contrasts"
-                " at two resolutions, but none of the selected participants has them",
-                "Select more participants, or omit --set anat.train_on.",
-            )
-
-
-def _describe_missing_pair(model_input: ModelInput | None) -> str:
-    """Return why a participant has no suitable scans, without a period.
-
-    `model_input` is the input of the ``--pretrained`` models, or None if there are none.
-    """
-    if model_input is None:
-        return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
-    size = size_text(model_input.mm, " x ")
-    return (
-        "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
-        f" low-resolution {'+'.join(model_input.contrasts)} scans for the --pretrained model of"
-        f" {size} (their voxel volume must be at least {_MIN_VOLUME_RATIO:g} times as large)"
-    )
-
-
-def _report_missing_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
-    """Report a participant without suitable scans as a problem."""
-    reason = _describe_missing_pair(model_input)
-    fixes = [
-        "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
-        " not exclude them, or choose other participants. To measure volumes of high-resolution"
-        " scans"
-        " without super-resolution, add --set anat.control=true."
-    ]
-    if model_input is None:
-        fixes.append(
-            "To super-resolve participants with low-resolution scans only, specify a model that"
-            " was trained on other participants with --pretrained."
-        )
-    findings.add_problem(f"sub-{label}", reason, " ".join(fixes))
-
-
 def _find_pairs(
     index: Index,
     label: str,
@@ -229,43 +184,6 @@ def _find_pairs(
     low_zooms = slice_axis.reorder_like(low, high.affine).zooms
     x, y, z = (low_mm / high_mm for low_mm, high_mm in zip(low_zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
-
-
-def _read_headers(
-    index: Index, label: str, suffix: str, settings: Settings, findings: Findings
-) -> list[Header]:
-    """Return the headers of the usable images of a contrast in the selected sessions, by name."""
-    sessions = settings.selection.session_label
-    paths = find_companions(index, _CONTRASTS[suffix], label, findings)
-    headers = (
-        volume_header(path, findings)
-        for path in paths
-        if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
-    )
-    usable_headers = [header for header in headers if header is not None]
-    return sorted(usable_headers, key=lambda header: header.path.name)
-
-
-def parse_session(path: Path) -> str:
-    """Return the session label in a file name; "" if there is none."""
-    return parse_entities(path).get("session", "")
-
-
-def _find_controls(
-    index: Index, label: str, settings: Settings, findings: Findings
-) -> tuple[tuple[Pair, ...], ...]:
-    """Return a participant's highest-resolution scan of each contrast, by session."""
-    sessions: dict[str, list[Pair]] = {}
-    for suffix in _CONTRASTS:
-        headers = _read_headers(index, label, suffix, settings, findings)
-        session_headers: dict[str, list[Header]] = {}
-        for header in headers:
-            session_headers.setdefault(parse_session(header.path), []).append(header)
-        for session, candidates in session_headers.items():
-            smallest = min(candidates, key=_voxel_volume)
-            scan = Pair(highres=smallest.path, lowres=None, factor=(1.0, 1.0, 1.0))
-            sessions.setdefault(session, []).append(scan)
-    return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
 
 
 def _find_lowres_scans(
@@ -317,6 +235,88 @@ def _select_smallest_voxels(
     return LowresScan(path=smallest.path)
 
 
+def _find_controls(
+    index: Index, label: str, settings: Settings, findings: Findings
+) -> tuple[tuple[Pair, ...], ...]:
+    """Return a participant's highest-resolution scan of each contrast, by session."""
+    sessions: dict[str, list[Pair]] = {}
+    for suffix in _CONTRASTS:
+        headers = _read_headers(index, label, suffix, settings, findings)
+        session_headers: dict[str, list[Header]] = {}
+        for header in headers:
+            session_headers.setdefault(parse_session(header.path), []).append(header)
+        for session, candidates in session_headers.items():
+            smallest = min(candidates, key=_voxel_volume)
+            scan = Pair(highres=smallest.path, lowres=None, factor=(1.0, 1.0, 1.0))
+            sessions.setdefault(session, []).append(scan)
+    return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
+
+
+def _read_headers(
+    index: Index, label: str, suffix: str, settings: Settings, findings: Findings
+) -> list[Header]:
+    """Return the headers of the usable images of a contrast in the selected sessions, by name."""
+    sessions = settings.selection.session_label
+    paths = find_companions(index, _CONTRASTS[suffix], label, findings)
+    headers = (
+        volume_header(path, findings)
+        for path in paths
+        if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
+    )
+    usable_headers = [header for header in headers if header is not None]
+    return sorted(usable_headers, key=lambda header: header.path.name)
+
+
+def parse_session(path: Path) -> str:
+    """Return the session label in a file name; "" if there is none."""
+    return parse_entities(path).get("session", "")
+
+
 def _voxel_volume(header: Header) -> float:
     """Return the voxel volume (mm³)."""
     return prod(header.zooms)
+
+
+def _report_missing_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
+    """Report a participant without suitable scans as a problem."""
+    reason = _describe_missing_pair(model_input)
+    fixes = [
+        "Add the scans (distinguished by their acq- labels), check that --bids-filter-file does"
+        " not exclude them, or choose other participants. To measure volumes of high-resolution"
+        " scans"
+        " without super-resolution, add --set anat.control=true."
+    ]
+    if model_input is None:
+        fixes.append(
+            "To super-resolve participants with low-resolution scans only, specify a model that"
+            " was trained on other participants with --pretrained."
+        )
+    findings.add_problem(f"sub-{label}", reason, " ".join(fixes))
+
+
+def _describe_missing_pair(model_input: ModelInput | None) -> str:
+    """Return why a participant has no suitable scans, without a period.
+
+    `model_input` is the input of the ``--pretrained`` models, or None if there are none.
+    """
+    if model_input is None:
+        return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
+    size = size_text(model_input.mm, " x ")
+    return (
+        "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
+        f" low-resolution {'+'.join(model_input.contrasts)} scans for the --pretrained model of"
+        f" {size} (their voxel volume must be at least {_MIN_VOLUME_RATIO:g} times as large)"
+    )
+
+
+def _check_other_participants(subjects: Sequence[Subject], findings: Findings) -> None:
+    """Report participants without another participant to train on, who has the same contrasts."""
+    contrasts = [tuple(pair.contrast for pair in subject.structural) for subject in subjects]
+    for subject, own_contrasts in zip(subjects, contrasts, strict=True):
+        if own_contrasts and contrasts.count(own_contrasts) < 2:
+            findings.add_problem(
+                f"sub-{subject.label}",
+                "--set anat.train_on=others requires another participant with the same contrasts"
+                " at two resolutions, but none of the selected participants has them",
+                "Select more participants, or omit --set anat.train_on.",
+            )

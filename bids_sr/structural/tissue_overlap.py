@@ -15,6 +15,60 @@ from bids_sr.metrics.rows import MetricRow, metric_rows
 _OVERLAP_STATISTICS = {"dice": "tissue_dice", "jaccard": "tissue_jaccard"}
 
 
+def segmentation_rows(
+    contrast: str,
+    masks: Mapping[str, Mapping[str, MaskArray]],
+    mask: MaskArray,
+    zooms: Sequence[float],
+) -> Iterator[MetricRow]:
+    """Yield the volume (ml) of each class in each series, and its overlap with ``measured``.
+
+    Parameters
+    ----------
+    contrast : str
+        BIDS suffix of the scans.
+    masks : Mapping[str, Mapping[str, MaskArray]]
+        Voxels of each class (3D, boolean) by name, for each series.
+    mask : MaskArray
+        Brain voxels on the grid of the scans (3D, boolean), for the overlap.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Yields
+    ------
+    MetricRow
+        Metrics of each series and class.
+    """
+    for name, classes in masks.items():
+        for label, volume in _tissue_volumes(classes, zooms).items():
+            yield from metric_rows(
+                name, {"tissue_volume": volume}, contrast=contrast, region=label
+            )
+            if name != "measured":
+                overlaps = overlap(masks["measured"][label], classes[label], mask)
+                values = {
+                    _OVERLAP_STATISTICS.get(ratio, ratio): value
+                    for ratio, value in overlaps.items()
+                }
+                yield from metric_rows(
+                    name, values, contrast=contrast, reference="measured", region=label
+                )
+
+
+def _tissue_volumes(
+    tissues: Mapping[str, MaskArray | Real], zooms: Sequence[float]
+) -> dict[str, float]:
+    """Return the volume (ml) of each tissue, given as a mask or a probability map by name.
+
+    In a probability map, each voxel is weighted by its probability.
+    """
+    voxel_ml = float(np.prod([float(zoom) for zoom in zooms[:3]])) / 1000
+    return {
+        name: float(np.asarray(tissue, dtype=np.float64).sum()) * voxel_ml
+        for name, tissue in tissues.items()
+    }
+
+
 def overlap(
     reference: MaskArray, voxels: MaskArray, region: MaskArray | None = None
 ) -> dict[str, float | None]:
@@ -70,57 +124,3 @@ def overlap(
         name: numerator / denominator if denominator else None
         for name, (numerator, denominator) in ratios.items()
     }
-
-
-def _tissue_volumes(
-    tissues: Mapping[str, MaskArray | Real], zooms: Sequence[float]
-) -> dict[str, float]:
-    """Return the volume (ml) of each tissue, given as a mask or a probability map by name.
-
-    In a probability map, each voxel is weighted by its probability.
-    """
-    voxel_ml = float(np.prod([float(zoom) for zoom in zooms[:3]])) / 1000
-    return {
-        name: float(np.asarray(tissue, dtype=np.float64).sum()) * voxel_ml
-        for name, tissue in tissues.items()
-    }
-
-
-def segmentation_rows(
-    contrast: str,
-    masks: Mapping[str, Mapping[str, MaskArray]],
-    mask: MaskArray,
-    zooms: Sequence[float],
-) -> Iterator[MetricRow]:
-    """Yield the volume (ml) of each class in each series, and its overlap with ``measured``.
-
-    Parameters
-    ----------
-    contrast : str
-        BIDS suffix of the scans.
-    masks : Mapping[str, Mapping[str, MaskArray]]
-        Voxels of each class (3D, boolean) by name, for each series.
-    mask : MaskArray
-        Brain voxels on the grid of the scans (3D, boolean), for the overlap.
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-
-    Yields
-    ------
-    MetricRow
-        Metrics of each series and class.
-    """
-    for name, classes in masks.items():
-        for label, volume in _tissue_volumes(classes, zooms).items():
-            yield from metric_rows(
-                name, {"tissue_volume": volume}, contrast=contrast, region=label
-            )
-            if name != "measured":
-                overlaps = overlap(masks["measured"][label], classes[label], mask)
-                values = {
-                    _OVERLAP_STATISTICS.get(ratio, ratio): value
-                    for ratio, value in overlaps.items()
-                }
-                yield from metric_rows(
-                    name, values, contrast=contrast, reference="measured", region=label
-                )

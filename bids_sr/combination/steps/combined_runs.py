@@ -102,6 +102,11 @@ _COMBINATION_KEYS = (
     "ErrorWidening",
     "Sources",
 )
+MapsByStatistic = Mapping[str, Derivative]
+"""Maps of a run by statistic."""
+_MapGroup = tuple[str, str, float]  # space, contrast, and smoothing (FWHM, mm)
+# values of a map, and its entities and metadata without a file
+_ImageWithMetadata = tuple[Array, Derivative]
 
 
 def describe_combination(
@@ -288,6 +293,36 @@ def resample_run_maps(
     return resampled
 
 
+def _compute_variance_factors(
+    maps: Sequence[Derivative],
+    mask: Volume,
+    first_mask: Volume,
+    xfm: Array,
+    contrasts: Sequence[str],
+) -> dict[str, Array]:
+    """Return variance factors of the interpolation (3D, at most 1), by label of the maps.
+
+    Maps of one series and smoothing share a label; the autocorrelation of their noise is averaged
+    over contrasts.
+    """
+    autocorrelations: dict[str, list[Float]] = {}
+    for statmap in maps:
+        entities = statmap.entities
+        if entities.get("stat") == "t" and entities["contrast"] in contrasts:
+            autocorrelation = noise_autocorrelation(statmap.volume.data, mask.data)
+            autocorrelations.setdefault(entities["desc"], []).append(autocorrelation)
+    return {
+        label: compute_variance_factor(
+            np.mean(contrast_autocorrelations, axis=0),
+            first_mask.data.shape,
+            first_mask.affine,
+            mask.affine,
+            xfm,
+        )
+        for label, contrast_autocorrelations in autocorrelations.items()
+    }
+
+
 def _cover_with_run(mask: Volume, first_mask: Volume, xfm: Array) -> MaskArray:
     """Return the brain of a run on the grid of the first run (3D, boolean).
 
@@ -303,6 +338,57 @@ def _cover_with_run(mask: Volume, first_mask: Volume, xfm: Array) -> MaskArray:
         zero_outside=True,
     )
     return np.asarray(coverage > 0.5)
+
+
+def _compute_shared_brain(shared: Array, first_mask: Volume, mask: Volume) -> float:
+    """Return the shared part of the brain as a share of the larger brain mask.
+
+    `shared`: voxels of both brains on the grid of `first_mask`. `mask`: brain of the run on its
+    own grid.
+    """
+    volumes = [
+        float(np.count_nonzero(brain)) * float(np.prod(grid.zooms))
+        for brain, grid in (
+            (shared, first_mask),
+            (first_mask.data, first_mask),
+            (mask.data, mask),
+        )
+    ]
+    return volumes[0] / max(*volumes, 1e-9)
+
+
+def _check_shared_brain(run: str, share: float) -> None:
+    """Warn if a run and the first run have only a part (`share`) of the brain in common."""
+    if share < LEAST_SHARED_BRAIN:
+        _LOGGER.warning(
+            "%s: after registration, the brain masks of this run and of the first run share"
+            " %.0f %% of the larger mask; expected at least %.0f %%. Maps of all runs are limited"
+            " to the shared part. Check the field of view, and exclude the run (--run-id) if"
+            " this part is too small",
+            run,
+            100 * share,
+            100 * LEAST_SHARED_BRAIN,
+        )
+
+
+def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
+    """Return the index of the nearest mask voxel for each voxel of the grid (3 arrays, 3D)."""
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return tuple(nearest)
+
+
+def _select_combinable(
+    maps: Sequence[Derivative], contrasts: Sequence[str]
+) -> Iterator[Derivative]:
+    """Yield the effects and variances of some contrasts."""
+    for statmap in maps:
+        entities = statmap.entities
+        if (
+            entities["suffix"] == "statmap"
+            and entities["stat"] in _COMBINED_STATS
+            and entities["contrast"] in contrasts
+        ):
+            yield statmap
 
 
 def _resample_to_first(
@@ -345,87 +431,6 @@ def _store_scaled(
     return Derivative(path, derivative.entities, derivative.sidecar)
 
 
-def _compute_shared_brain(shared: Array, first_mask: Volume, mask: Volume) -> float:
-    """Return the shared part of the brain as a share of the larger brain mask.
-
-    `shared`: voxels of both brains on the grid of `first_mask`. `mask`: brain of the run on its
-    own grid.
-    """
-    volumes = [
-        float(np.count_nonzero(brain)) * float(np.prod(grid.zooms))
-        for brain, grid in (
-            (shared, first_mask),
-            (first_mask.data, first_mask),
-            (mask.data, mask),
-        )
-    ]
-    return volumes[0] / max(*volumes, 1e-9)
-
-
-def _check_shared_brain(run: str, share: float) -> None:
-    """Warn if a run and the first run have only a part (`share`) of the brain in common."""
-    if share < LEAST_SHARED_BRAIN:
-        _LOGGER.warning(
-            "%s: after registration, the brain masks of this run and of the first run share"
-            " %.0f %% of the larger mask; expected at least %.0f %%. Maps of all runs are limited"
-            " to the shared part. Check the field of view, and exclude the run (--run-id) if"
-            " this part is too small",
-            run,
-            100 * share,
-            100 * LEAST_SHARED_BRAIN,
-        )
-
-
-def _compute_variance_factors(
-    maps: Sequence[Derivative],
-    mask: Volume,
-    first_mask: Volume,
-    xfm: Array,
-    contrasts: Sequence[str],
-) -> dict[str, Array]:
-    """Return variance factors of the interpolation (3D, at most 1), by label of the maps.
-
-    Maps of one series and smoothing share a label; the autocorrelation of their noise is averaged
-    over contrasts.
-    """
-    autocorrelations: dict[str, list[Float]] = {}
-    for statmap in maps:
-        entities = statmap.entities
-        if entities.get("stat") == "t" and entities["contrast"] in contrasts:
-            autocorrelation = noise_autocorrelation(statmap.volume.data, mask.data)
-            autocorrelations.setdefault(entities["desc"], []).append(autocorrelation)
-    return {
-        label: compute_variance_factor(
-            np.mean(contrast_autocorrelations, axis=0),
-            first_mask.data.shape,
-            first_mask.affine,
-            mask.affine,
-            xfm,
-        )
-        for label, contrast_autocorrelations in autocorrelations.items()
-    }
-
-
-def _select_combinable(
-    maps: Sequence[Derivative], contrasts: Sequence[str]
-) -> Iterator[Derivative]:
-    """Yield the effects and variances of some contrasts."""
-    for statmap in maps:
-        entities = statmap.entities
-        if (
-            entities["suffix"] == "statmap"
-            and entities["stat"] in _COMBINED_STATS
-            and entities["contrast"] in contrasts
-        ):
-            yield statmap
-
-
-def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
-    """Return the index of the nearest mask voxel for each voxel of the grid (3 arrays, 3D)."""
-    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    return tuple(nearest)
-
-
 @frozen
 class _Combination:
     """Facts that are the same for all maps of a combination.
@@ -442,30 +447,6 @@ class _Combination:
     disagreeing_runs: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
     percent: bool
-
-
-MapsByStatistic = Mapping[str, Derivative]
-"""Maps of a run by statistic."""
-_MapGroup = tuple[str, str, float]  # space, contrast, and smoothing (FWHM, mm)
-# values of a map, and its entities and metadata without a file
-_ImageWithMetadata = tuple[Array, Derivative]
-
-
-@frozen
-class _CombinedContrast:
-    """Estimate of one contrast at one smoothing from all runs.
-
-    `fwhm_mm` is the smoothing of the maps (FWHM). The combined maps have grid and entities of
-    `first_effect`, the effect of the first run. `estimate` contains combined effect, variances and
-    statistics, and `sidecar` the metadata of all maps.
-    """
-
-    combination: _Combination
-    contrast: str
-    fwhm_mm: float
-    first_effect: Derivative
-    estimate: CombinedEstimate
-    sidecar: Mapping[str, object]
 
 
 @step(
@@ -564,6 +545,43 @@ def combine_maps(
     return combined_maps, combined_space_maps, rows
 
 
+def _find_zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str, str]:
+    """Return reasons to leave out runs that are zero filled, by name of the run.
+
+    No run is left out if all runs are zero filled, so that their combination has no added detail.
+    """
+    not_applied = {
+        str(statmap.sidecar["Run"]): bool(statmap.sidecar.get("NotApplied")) for statmap in maps
+    }
+    if all(not_applied.values()):
+        return {}
+    reason = f"{series} was not applied to this run (zero filled)"
+    return {name: reason for name, zero_filled in not_applied.items() if zero_filled}
+
+
+def _parse_reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a result of `check_runs`."""
+    reasons = agreement.get(key, {})
+    assert isinstance(reasons, Mapping)
+    return {str(name): str(reason) for name, reason in reasons.items()}
+
+
+def maps_by_run(
+    maps: Sequence[Derivative],
+) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
+    """Sort resampled maps by (space, contrast, FWHM), then by run and statistic."""
+    sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
+    for statmap in maps:
+        entities = statmap.entities
+        space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
+        if entities.get("space") == FIRST_BOLDREF:
+            space = FIRST_BOLDREF
+        key = space, entities["contrast"], as_number(statmap.sidecar["SmoothingFWHM"])
+        run_maps = sorted_maps.setdefault(key, {}).setdefault(str(statmap.sidecar["Run"]), {})
+        run_maps[entities["stat"]] = statmap
+    return sorted_maps
+
+
 def _select_maps_to_combine(
     by_run: Mapping[str, MapsByStatistic], contrast_runs: Sequence[str], excluded: Collection[str]
 ) -> dict[str, MapsByStatistic]:
@@ -582,16 +600,42 @@ def _select_maps_to_combine(
     return {name: run_maps for name, run_maps in mapped_runs.items() if name not in excluded}
 
 
-def _store_images(
-    images: Sequence[_ImageWithMetadata], affine: Array, folder: Path
-) -> list[Derivative]:
-    """Store maps and regions in a folder, and return them as derivatives."""
-    stored_images = []
-    for values, derivative in images:
-        path = folder / f"{derivative.name}.nii"
-        save_image(values, affine, path)
-        stored_images.append(Derivative(path, derivative.entities, derivative.sidecar))
-    return stored_images
+def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
+    """Return the grid of each run if runs are on different grids, and "" otherwise.
+
+    `maps`: maps by name of the run and statistic.
+    """
+    volumes = {
+        name: run_maps["effect"].volume for name, run_maps in maps.items() if "effect" in run_maps
+    }
+    first = next(iter(volumes.values()), None)
+    if first is None or all(
+        volume.data.shape == first.data.shape
+        and np.allclose(volume.affine, first.affine, atol=1e-3)
+        for volume in volumes.values()
+    ):
+        return ""
+    return ", ".join(
+        f"{name}: {' x '.join(map(str, volume.data.shape))} voxels of {size_text(volume.zooms)}"
+        for name, volume in volumes.items()
+    )
+
+
+@frozen
+class _CombinedContrast:
+    """Estimate of one contrast at one smoothing from all runs.
+
+    `fwhm_mm` is the smoothing of the maps (FWHM). The combined maps have grid and entities of
+    `first_effect`, the effect of the first run. `estimate` contains combined effect, variances and
+    statistics, and `sidecar` the metadata of all maps.
+    """
+
+    combination: _Combination
+    contrast: str
+    fwhm_mm: float
+    first_effect: Derivative
+    estimate: CombinedEstimate
+    sidecar: Mapping[str, object]
 
 
 def _combine_contrast(
@@ -628,187 +672,6 @@ def _combine_contrast(
         first_effect=next(iter(maps.values()))["effect"],
         estimate=estimate,
         sidecar=sidecar,
-    )
-
-
-def _make_images(
-    combined: _CombinedContrast, thresholds: Sequence[str], *, with_reliable: bool, wide: bool
-) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
-    """Return the maps and regions of a combined contrast, and sizes of the regions.
-
-    `thresholds` are the thresholds of active regions. If `with_reliable`, a reliable region is
-    computed if the reconstruction error is known. `wide` states whether smoothing is wide relative
-    to the acquired voxels (`is_wide`).
-    """
-    estimate = combined.estimate
-    statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
-    if estimate.person_sd is not None:
-        statistics["personsd"] = estimate.person_sd
-    images: list[_ImageWithMetadata] = [
-        (values.astype(np.float32), _describe_map(stat, combined))
-        for stat, values in statistics.items()
-    ]
-    regions: dict[str, MaskArray] = {}
-    for threshold in parse_thresholds(thresholds):
-        if threshold.stat == "z":
-            region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
-            regions[threshold.label.lower()] = region
-            images.append((region.astype(np.uint8), _describe_region(threshold, limit, combined)))
-    expected_wrong: dict[str, float | None] = {}
-    if estimate.sd is not None:
-        error = error_images(
-            effect=estimate.effect,
-            variance=estimate.variance,
-            t=estimate.t,
-            z=estimate.z,
-            error=np.square(estimate.sd),
-            brain=estimate.mask,
-            is_wide=wide,
-        )
-        _, effect_map = images[0]
-        images += _list_error_maps(error, effect_map, combined)
-        regions["fdr"] = error.active
-        if with_reliable:
-            regions["reliable"] = error.reliable
-            images.append(_make_reliable_region(error, effect_map))
-        expected_wrong = {
-            name: error.compute_expected_wrong(region) for name, region in regions.items()
-        }
-    return images, _list_region_rows(regions, expected_wrong, combined)
-
-
-def _list_region_rows(
-    regions: Mapping[str, MaskArray],
-    expected_wrong: Mapping[str, float | None],
-    combined: _CombinedContrast,
-) -> list[MetricRow]:
-    """Return rows with the sizes of regions and their expected shares of the wrong sign.
-
-    Both mappings are by name of the region. The shares are {} if the reconstruction error is
-    unknown.
-    """
-    rows: list[MetricRow] = []
-    for name, region in regions.items():
-        metrics: dict[str, float | None] = {"voxels": int(region.sum())}
-        if name in expected_wrong:
-            metrics["expected_wrong"] = expected_wrong[name]
-        rows += metric_rows(
-            combined.combination.series,
-            metrics,
-            threshold=name,
-            contrast=combined.contrast,
-            fwhm_mm=combined.fwhm_mm,
-        )
-    return rows
-
-
-def _list_error_maps(
-    error: ErrorImages, effect_map: Derivative, combined: _CombinedContrast
-) -> Iterator[_ImageWithMetadata]:
-    """Yield maps of the reconstruction error and of the wrong sign.
-
-    `effect_map` has the entities and metadata of the combined effect.
-    """
-    for values, derivative in describe_error_maps(error.images, effect_map):
-        stat = derivative.entities["stat"]
-        metadata = {**derivative.sidecar, **_list_sources(combined, derivative.entities)}
-        if stat == "sd":
-            units = _get_units(stat, combined.combination)
-            metadata |= {"Description": _DESCRIPTIONS[stat], "Units": units}
-        yield values, Derivative(None, derivative.entities, metadata)
-
-
-def _make_reliable_region(error: ErrorImages, effect_map: Derivative) -> _ImageWithMetadata:
-    """Return the region of reliable voxels with the metadata of the combination."""
-    region, derivative = describe_reliable_region(error.reliable, effect_map, error.reliable_text)
-    combination_metadata = {
-        key: effect_map.sidecar[key] for key in _COMBINATION_KEYS if key in effect_map.sidecar
-    }
-    metadata = {**derivative.sidecar, **combination_metadata}
-    return region, Derivative(None, derivative.entities, metadata)
-
-
-def _warn_of_missing_maps(
-    differing_grids: Mapping[str, str], runs_without_overlap: Mapping[str, str]
-) -> None:
-    """Warn of spaces without a combined map.
-
-    `differing_grids` are the grids of the runs, and `runs_without_overlap` the names of runs
-    without a common voxel, by space.
-    """
-    for space, grids in differing_grids.items():
-        _LOGGER.warning(
-            "The maps of the runs are on different grids in the space %s (%s), so there is no map"
-            " of all runs in this space. Specify the resolution of the space, such as res-2, with"
-            " --output-spaces",
-            space,
-            grids,
-        )
-    for space, names in runs_without_overlap.items():
-        _LOGGER.warning(
-            "%s: after registration, the brain masks of these runs have no voxel in common, so"
-            " there is no map of all runs in the space %s. Check the fields of view, and exclude a"
-            " run (--run-id)",
-            names,
-            space,
-        )
-
-
-def maps_by_run(
-    maps: Sequence[Derivative],
-) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
-    """Sort resampled maps by (space, contrast, FWHM), then by run and statistic."""
-    sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
-    for statmap in maps:
-        entities = statmap.entities
-        space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
-        if entities.get("space") == FIRST_BOLDREF:
-            space = FIRST_BOLDREF
-        key = space, entities["contrast"], as_number(statmap.sidecar["SmoothingFWHM"])
-        run_maps = sorted_maps.setdefault(key, {}).setdefault(str(statmap.sidecar["Run"]), {})
-        run_maps[entities["stat"]] = statmap
-    return sorted_maps
-
-
-def _parse_reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
-    """Return reasons by name of the run from a result of `check_runs`."""
-    reasons = agreement.get(key, {})
-    assert isinstance(reasons, Mapping)
-    return {str(name): str(reason) for name, reason in reasons.items()}
-
-
-def _find_zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str, str]:
-    """Return reasons to leave out runs that are zero filled, by name of the run.
-
-    No run is left out if all runs are zero filled, so that their combination has no added detail.
-    """
-    not_applied = {
-        str(statmap.sidecar["Run"]): bool(statmap.sidecar.get("NotApplied")) for statmap in maps
-    }
-    if all(not_applied.values()):
-        return {}
-    reason = f"{series} was not applied to this run (zero filled)"
-    return {name: reason for name, zero_filled in not_applied.items() if zero_filled}
-
-
-def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
-    """Return the grid of each run if runs are on different grids, and "" otherwise.
-
-    `maps`: maps by name of the run and statistic.
-    """
-    volumes = {
-        name: run_maps["effect"].volume for name, run_maps in maps.items() if "effect" in run_maps
-    }
-    first = next(iter(volumes.values()), None)
-    if first is None or all(
-        volume.data.shape == first.data.shape
-        and np.allclose(volume.affine, first.affine, atol=1e-3)
-        for volume in volumes.values()
-    ):
-        return ""
-    return ", ".join(
-        f"{name}: {' x '.join(map(str, volume.data.shape))} voxels of {size_text(volume.zooms)}"
-        for name, volume in volumes.items()
     )
 
 
@@ -890,11 +753,50 @@ def _list_left_out(
     return left_out
 
 
-def _get_units(stat: str, combination: _Combination) -> str:
-    """Return the unit of a combined map."""
-    if stat in _PURE_NUMBERS:
-        return "1"
-    return "percent" if combination.percent else "arbitrary"
+def _make_images(
+    combined: _CombinedContrast, thresholds: Sequence[str], *, with_reliable: bool, wide: bool
+) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
+    """Return the maps and regions of a combined contrast, and sizes of the regions.
+
+    `thresholds` are the thresholds of active regions. If `with_reliable`, a reliable region is
+    computed if the reconstruction error is known. `wide` states whether smoothing is wide relative
+    to the acquired voxels (`is_wide`).
+    """
+    estimate = combined.estimate
+    statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
+    if estimate.person_sd is not None:
+        statistics["personsd"] = estimate.person_sd
+    images: list[_ImageWithMetadata] = [
+        (values.astype(np.float32), _describe_map(stat, combined))
+        for stat, values in statistics.items()
+    ]
+    regions: dict[str, MaskArray] = {}
+    for threshold in parse_thresholds(thresholds):
+        if threshold.stat == "z":
+            region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
+            regions[threshold.label.lower()] = region
+            images.append((region.astype(np.uint8), _describe_region(threshold, limit, combined)))
+    expected_wrong: dict[str, float | None] = {}
+    if estimate.sd is not None:
+        error = error_images(
+            effect=estimate.effect,
+            variance=estimate.variance,
+            t=estimate.t,
+            z=estimate.z,
+            error=np.square(estimate.sd),
+            brain=estimate.mask,
+            is_wide=wide,
+        )
+        _, effect_map = images[0]
+        images += _list_error_maps(error, effect_map, combined)
+        regions["fdr"] = error.active
+        if with_reliable:
+            regions["reliable"] = error.reliable
+            images.append(_make_reliable_region(error, effect_map))
+        expected_wrong = {
+            name: error.compute_expected_wrong(region) for name, region in regions.items()
+        }
+    return images, _list_region_rows(regions, expected_wrong, combined)
 
 
 def _describe_map(stat: str, combined: _CombinedContrast) -> Derivative:
@@ -933,6 +835,22 @@ def _describe_region(
     return Derivative(None, entities, metadata)
 
 
+def _list_error_maps(
+    error: ErrorImages, effect_map: Derivative, combined: _CombinedContrast
+) -> Iterator[_ImageWithMetadata]:
+    """Yield maps of the reconstruction error and of the wrong sign.
+
+    `effect_map` has the entities and metadata of the combined effect.
+    """
+    for values, derivative in describe_error_maps(error.images, effect_map):
+        stat = derivative.entities["stat"]
+        metadata = {**derivative.sidecar, **_list_sources(combined, derivative.entities)}
+        if stat == "sd":
+            units = _get_units(stat, combined.combination)
+            metadata |= {"Description": _DESCRIPTIONS[stat], "Units": units}
+        yield values, Derivative(None, derivative.entities, metadata)
+
+
 def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> dict[str, object]:
     """Return the metadata field ``Sources``: URIs of the maps of the combined runs.
 
@@ -952,3 +870,83 @@ def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> d
         for name in weights
     )
     return {"Sources": [f"bids::{path}" for path in paths]}
+
+
+def _get_units(stat: str, combination: _Combination) -> str:
+    """Return the unit of a combined map."""
+    if stat in _PURE_NUMBERS:
+        return "1"
+    return "percent" if combination.percent else "arbitrary"
+
+
+def _make_reliable_region(error: ErrorImages, effect_map: Derivative) -> _ImageWithMetadata:
+    """Return the region of reliable voxels with the metadata of the combination."""
+    region, derivative = describe_reliable_region(error.reliable, effect_map, error.reliable_text)
+    combination_metadata = {
+        key: effect_map.sidecar[key] for key in _COMBINATION_KEYS if key in effect_map.sidecar
+    }
+    metadata = {**derivative.sidecar, **combination_metadata}
+    return region, Derivative(None, derivative.entities, metadata)
+
+
+def _list_region_rows(
+    regions: Mapping[str, MaskArray],
+    expected_wrong: Mapping[str, float | None],
+    combined: _CombinedContrast,
+) -> list[MetricRow]:
+    """Return rows with the sizes of regions and their expected shares of the wrong sign.
+
+    Both mappings are by name of the region. The shares are {} if the reconstruction error is
+    unknown.
+    """
+    rows: list[MetricRow] = []
+    for name, region in regions.items():
+        metrics: dict[str, float | None] = {"voxels": int(region.sum())}
+        if name in expected_wrong:
+            metrics["expected_wrong"] = expected_wrong[name]
+        rows += metric_rows(
+            combined.combination.series,
+            metrics,
+            threshold=name,
+            contrast=combined.contrast,
+            fwhm_mm=combined.fwhm_mm,
+        )
+    return rows
+
+
+def _store_images(
+    images: Sequence[_ImageWithMetadata], affine: Array, folder: Path
+) -> list[Derivative]:
+    """Store maps and regions in a folder, and return them as derivatives."""
+    stored_images = []
+    for values, derivative in images:
+        path = folder / f"{derivative.name}.nii"
+        save_image(values, affine, path)
+        stored_images.append(Derivative(path, derivative.entities, derivative.sidecar))
+    return stored_images
+
+
+def _warn_of_missing_maps(
+    differing_grids: Mapping[str, str], runs_without_overlap: Mapping[str, str]
+) -> None:
+    """Warn of spaces without a combined map.
+
+    `differing_grids` are the grids of the runs, and `runs_without_overlap` the names of runs
+    without a common voxel, by space.
+    """
+    for space, grids in differing_grids.items():
+        _LOGGER.warning(
+            "The maps of the runs are on different grids in the space %s (%s), so there is no map"
+            " of all runs in this space. Specify the resolution of the space, such as res-2, with"
+            " --output-spaces",
+            space,
+            grids,
+        )
+    for space, names in runs_without_overlap.items():
+        _LOGGER.warning(
+            "%s: after registration, the brain masks of these runs have no voxel in common, so"
+            " there is no map of all runs in the space %s. Check the fields of view, and exclude a"
+            " run (--run-id)",
+            names,
+            space,
+        )

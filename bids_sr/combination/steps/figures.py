@@ -47,46 +47,6 @@ if TYPE_CHECKING:
 _NORMAL_95 = 1.96  # half-width of the 95 % interval in standard deviations
 
 
-@frozen
-class _ShownEffect:
-    """Combined effect that is shown in the table and in the figure.
-
-    `maps` are the combined maps and regions of all series. `fwhm_mm` is the smoothing of the map
-    (FWHM), and `scale` the percent of the mean brain signal per unit of the maps.
-    """
-
-    maps: ShownMaps
-    series: str
-    contrast: str
-    fwhm_mm: float
-    scale: float
-
-    def find_map(self, stat: str) -> Derivative | None:
-        """Return the combined map of a statistic, None if there is no such map."""
-        return self.maps.stats.get((self.contrast, stat, self.fwhm_mm), {}).get(self.series)
-
-    def find_region(self, kind: str) -> Derivative | None:
-        """Return a region of the combined map by its kind, None if there is no such region."""
-        return self.maps.regions.get((self.contrast, kind, self.fwhm_mm), {}).get(self.series)
-
-    def list_maps(self) -> dict[str, Derivative]:
-        """Return all combined maps of the series by statistic."""
-        return {
-            stat: by_series[self.series]
-            for (contrast, stat, fwhm_mm), by_series in self.maps.stats.items()
-            if (contrast, fwhm_mm) == (self.contrast, self.fwhm_mm) and self.series in by_series
-        }
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether the interval of the effect contains all of its errors.
-
-        An interval of a super-resolved or interpolated effect is too narrow without the
-        reconstruction error.
-        """
-        return self.find_map("sd") is not None or self.series in (ACQUIRED, MEASURED)
-
-
 @figure(FigureSpec("uncombined", "participant", html=True))
 def explain_missing_map(
     *,
@@ -104,11 +64,6 @@ def explain_missing_map(
     from bids_sr.combination.overview import no_map_html
 
     return no_map_html(entities, names, reasons, subject=_extent_text(over_sessions))
-
-
-def _extent_text(over_sessions: bool) -> str:
-    """Return in words what a combined map contains."""
-    return "all sessions" if over_sessions else "all runs"
 
 
 @figure(
@@ -211,6 +166,29 @@ def draw_participant(
     yield FigureDrawing("participant", _draw_effect(shown_effect, images.scene()))
 
 
+def _explain_no_map(
+    by_contrast: Mapping[tuple[str, str, float], Mapping[str, Mapping[str, Derivative]]],
+) -> tuple[list[str], str]:
+    """Return the names of the runs, and why they have no combined map.
+
+    `by_contrast`: maps of the runs, as returned by `maps_by_run`.
+    """
+    names = list(dict.fromkeys(name for by_run in by_contrast.values() for name in by_run))
+    runs_with_map = [
+        by_run
+        for by_run in by_contrast.values()
+        if sum("variance" in run_maps for run_maps in by_run.values()) > 1
+    ]
+    if runs_with_map:
+        return names, "after registration, the brain masks of the runs have no voxel in common"
+    return names, "no contrast could be estimated in two runs"
+
+
+def _extent_text(over_sessions: bool) -> str:
+    """Return in words what a combined map contains."""
+    return "all sessions" if over_sessions else "all runs"
+
+
 def _collect_results(rows: Sequence[MetricRow], series: str) -> "dict[str, ContrastResult]":
     """Return results for the detail of a series by contrast, {} if it has no error estimate."""
     from bids_sr.evaluation.contrast_results import collect_results
@@ -220,17 +198,44 @@ def _collect_results(rows: Sequence[MetricRow], series: str) -> "dict[str, Contr
     return collect_results(rows, series, reason="fewer than two runs could be tested")
 
 
-def _describe_test(
-    series: str, tested_mm: tuple[Sequence[float], Sequence[float]] | None
-) -> "SelfTestResults":
-    """Return the voxel sizes of the test of a series; `tested_mm` is as in `draw_participant`."""
-    from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+@frozen
+class _ShownEffect:
+    """Combined effect that is shown in the table and in the figure.
 
-    if tested_mm is None:
-        return SelfTestResults()
-    downsampled_mm, acquired_mm = tested_mm
-    facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
-    return parse_self_test((), facts)
+    `maps` are the combined maps and regions of all series. `fwhm_mm` is the smoothing of the map
+    (FWHM), and `scale` the percent of the mean brain signal per unit of the maps.
+    """
+
+    maps: ShownMaps
+    series: str
+    contrast: str
+    fwhm_mm: float
+    scale: float
+
+    def find_map(self, stat: str) -> Derivative | None:
+        """Return the combined map of a statistic, None if there is no such map."""
+        return self.maps.stats.get((self.contrast, stat, self.fwhm_mm), {}).get(self.series)
+
+    def find_region(self, kind: str) -> Derivative | None:
+        """Return a region of the combined map by its kind, None if there is no such region."""
+        return self.maps.regions.get((self.contrast, kind, self.fwhm_mm), {}).get(self.series)
+
+    def list_maps(self) -> dict[str, Derivative]:
+        """Return all combined maps of the series by statistic."""
+        return {
+            stat: by_series[self.series]
+            for (contrast, stat, fwhm_mm), by_series in self.maps.stats.items()
+            if (contrast, fwhm_mm) == (self.contrast, self.fwhm_mm) and self.series in by_series
+        }
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval of the effect contains all of its errors.
+
+        An interval of a super-resolved or interpolated effect is too narrow without the
+        reconstruction error.
+        """
+        return self.find_map("sd") is not None or self.series in (ACQUIRED, MEASURED)
 
 
 def _choose_effect(
@@ -264,20 +269,6 @@ def _make_file_pattern(entities: Mapping[str, str]) -> str:
     for key in keys:
         path = path.replace(f"{key}-{ANY_LABEL}", f"{key}-*")
     return path
-
-
-@frozen
-class _SummaryVoxels:
-    """Voxels over which the errors of maps are summarized.
-
-    `inside` are the significant voxels of the combined map, or the brain if there are none (3D,
-    boolean). `has_largest_effects` marks which of the voxels inside have the largest effects (n,;
-    boolean). `voxel_mm3` is the volume of a voxel.
-    """
-
-    inside: Array
-    has_largest_effects: Array
-    voxel_mm3: float
 
 
 def _summarize_map(
@@ -340,27 +331,18 @@ def _summarize_map(
     )
 
 
-def _summarize_person_interval(
-    shown_effect: _ShownEffect, by_run: Mapping[str, Mapping[str, Derivative]], inside: Array
-) -> float | None:
-    """Return the median half-width of the 95 % interval for the participant, in percent.
+@frozen
+class _SummaryVoxels:
+    """Voxels over which the errors of maps are summarized.
 
-    None if the interval is unknown. `inside`: voxels of the median (3D, boolean). For `by_run`,
-    see `_summarize_map`.
+    `inside` are the significant voxels of the combined map, or the brain if there are none (3D,
+    boolean). `has_largest_effects` marks which of the voxels inside have the largest effects (n,;
+    boolean). `voxel_mm3` is the volume of a voxel.
     """
-    person_sd = shown_effect.find_map("personsd")
-    if person_sd is None or not shown_effect.has_interval:
-        return None
-    sidecar = shown_effect.list_maps()["effect"].sidecar
-    half_widths = _person_interval(
-        _get_data(person_sd)[inside],
-        by_run,
-        _get_mapping(sidecar, "RunWeights"),
-        sidecar.get("SharedErrorCorrelation"),
-        inside,
-        widening=as_number(sidecar.get("ErrorWidening", 1.0)),
-    )
-    return shown_effect.scale * float(np.median(half_widths))
+
+    inside: Array
+    has_largest_effects: Array
+    voxel_mm3: float
 
 
 def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:
@@ -419,95 +401,27 @@ def _summarize_error(
     )
 
 
-def _get_mapping(sidecar: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """Return an object of a sidecar by key, {} if it is missing."""
-    value = sidecar.get(key, {})
-    assert isinstance(value, Mapping)
-    return value
+def _summarize_person_interval(
+    shown_effect: _ShownEffect, by_run: Mapping[str, Mapping[str, Derivative]], inside: Array
+) -> float | None:
+    """Return the median half-width of the 95 % interval for the participant, in percent.
 
-
-def _get_reasons(sidecar: Mapping[str, object], key: str) -> dict[str, str]:
-    """Return reasons by name of the run from a sidecar."""
-    return {str(name): str(reason) for name, reason in _get_mapping(sidecar, key).items()}
-
-
-def _find_larger_run(
-    region: Array, by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
-) -> str:
-    """Return the run with the most significant voxels, if it has many more than the combined map.
-
-    The name is "" if no run has many more. `region`: significant voxels of the combined map (3D,
-    boolean). `by_run`: maps of the runs in the frame of the first run, by name of the run and
-    statistic. `names`: names of the combined runs.
+    None if the interval is unknown. `inside`: voxels of the median (3D, boolean). For `by_run`,
+    see `_summarize_map`.
     """
-    from bids_sr.combination.overview import MIN_CHECKED_VOXELS, MIN_SHARE_OF_RUN
-    from bids_sr.glm.linear_model import t_to_z
-
-    sizes: dict[str, int] = {}
-    for name in names:
-        effect_map = by_run.get(name, {}).get("effect")
-        variance_map = by_run.get(name, {}).get("variance")
-        if effect_map is None or variance_map is None:
-            continue
-        model = effect_map.sidecar["Model"]
-        assert isinstance(model, Mapping)
-        effect, variance = _get_data(effect_map), _get_data(variance_map)
-        brain = variance > 0
-        t = np.where(brain, effect / np.sqrt(np.where(brain, variance, 1)), 0)
-        z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
-        significant, _ = fdr_region(z, brain)
-        sizes[name] = int(significant.sum())
-    largest_run = max(sizes, key=sizes.__getitem__, default="")
-    if not largest_run or sizes[largest_run] < MIN_CHECKED_VOXELS:
-        return ""
-    return largest_run if region.sum() < MIN_SHARE_OF_RUN * sizes[largest_run] else ""
-
-
-def _list_small_shared_brains(
-    by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
-) -> dict[str, float]:
-    """Return small parts of the brain that runs share with the first run, by name of the run.
-
-    `by_run`: maps of the runs, by name of the run and statistic. `names`: names of the combined
-    runs.
-    """
-    shares = {
-        name: min(
-            (
-                as_number(run_map.sidecar.get("SharedBrain", 1.0))
-                for run_map in by_run.get(name, {}).values()
-            ),
-            default=1.0,
-        )
-        for name in names
-    }
-    return {name: share for name, share in shares.items() if share < LEAST_SHARED_BRAIN}
-
-
-def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
-    """Return the signal relative to the first run, by name of runs that have another scale."""
-    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
-    return {
-        name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > MOST_NOTED_RATIO
-    }
-
-
-def _explain_no_map(
-    by_contrast: Mapping[tuple[str, str, float], Mapping[str, Mapping[str, Derivative]]],
-) -> tuple[list[str], str]:
-    """Return the names of the runs, and why they have no combined map.
-
-    `by_contrast`: maps of the runs, as returned by `maps_by_run`.
-    """
-    names = list(dict.fromkeys(name for by_run in by_contrast.values() for name in by_run))
-    runs_with_map = [
-        by_run
-        for by_run in by_contrast.values()
-        if sum("variance" in run_maps for run_maps in by_run.values()) > 1
-    ]
-    if runs_with_map:
-        return names, "after registration, the brain masks of the runs have no voxel in common"
-    return names, "no contrast could be estimated in two runs"
+    person_sd = shown_effect.find_map("personsd")
+    if person_sd is None or not shown_effect.has_interval:
+        return None
+    sidecar = shown_effect.list_maps()["effect"].sidecar
+    half_widths = _person_interval(
+        _get_data(person_sd)[inside],
+        by_run,
+        _get_mapping(sidecar, "RunWeights"),
+        sidecar.get("SharedErrorCorrelation"),
+        inside,
+        widening=as_number(sidecar.get("ErrorWidening", 1.0)),
+    )
+    return shown_effect.scale * float(np.median(half_widths))
 
 
 def _person_interval(
@@ -550,9 +464,90 @@ def _person_interval(
     return np.asarray(quantile * person_sd)
 
 
-def _get_data(statmap: Derivative) -> Array:
-    data: Array = statmap.volume.data
-    return data
+def _get_reasons(sidecar: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a sidecar."""
+    return {str(name): str(reason) for name, reason in _get_mapping(sidecar, key).items()}
+
+
+def _list_small_shared_brains(
+    by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> dict[str, float]:
+    """Return small parts of the brain that runs share with the first run, by name of the run.
+
+    `by_run`: maps of the runs, by name of the run and statistic. `names`: names of the combined
+    runs.
+    """
+    shares = {
+        name: min(
+            (
+                as_number(run_map.sidecar.get("SharedBrain", 1.0))
+                for run_map in by_run.get(name, {}).values()
+            ),
+            default=1.0,
+        )
+        for name in names
+    }
+    return {name: share for name, share in shares.items() if share < LEAST_SHARED_BRAIN}
+
+
+def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
+    """Return the signal relative to the first run, by name of runs that have another scale."""
+    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
+    return {
+        name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > MOST_NOTED_RATIO
+    }
+
+
+def _get_mapping(sidecar: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """Return an object of a sidecar by key, {} if it is missing."""
+    value = sidecar.get(key, {})
+    assert isinstance(value, Mapping)
+    return value
+
+
+def _find_larger_run(
+    region: Array, by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> str:
+    """Return the run with the most significant voxels, if it has many more than the combined map.
+
+    The name is "" if no run has many more. `region`: significant voxels of the combined map (3D,
+    boolean). `by_run`: maps of the runs in the frame of the first run, by name of the run and
+    statistic. `names`: names of the combined runs.
+    """
+    from bids_sr.combination.overview import MIN_CHECKED_VOXELS, MIN_SHARE_OF_RUN
+    from bids_sr.glm.linear_model import t_to_z
+
+    sizes: dict[str, int] = {}
+    for name in names:
+        effect_map = by_run.get(name, {}).get("effect")
+        variance_map = by_run.get(name, {}).get("variance")
+        if effect_map is None or variance_map is None:
+            continue
+        model = effect_map.sidecar["Model"]
+        assert isinstance(model, Mapping)
+        effect, variance = _get_data(effect_map), _get_data(variance_map)
+        brain = variance > 0
+        t = np.where(brain, effect / np.sqrt(np.where(brain, variance, 1)), 0)
+        z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
+        significant, _ = fdr_region(z, brain)
+        sizes[name] = int(significant.sum())
+    largest_run = max(sizes, key=sizes.__getitem__, default="")
+    if not largest_run or sizes[largest_run] < MIN_CHECKED_VOXELS:
+        return ""
+    return largest_run if region.sum() < MIN_SHARE_OF_RUN * sizes[largest_run] else ""
+
+
+def _describe_test(
+    series: str, tested_mm: tuple[Sequence[float], Sequence[float]] | None
+) -> "SelfTestResults":
+    """Return the voxel sizes of the test of a series; `tested_mm` is as in `draw_participant`."""
+    from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+
+    if tested_mm is None:
+        return SelfTestResults()
+    downsampled_mm, acquired_mm = tested_mm
+    facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
+    return parse_self_test((), facts)
 
 
 def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
@@ -597,6 +592,11 @@ def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
 
 def _scale_volume(volume: Volume, scale: float) -> Volume:
     return volume.like((scale * volume.data).astype(np.float32))
+
+
+def _get_data(statmap: Derivative) -> Array:
+    data: Array = statmap.volume.data
+    return data
 
 
 COMBINATION_FIGURES = tuple(

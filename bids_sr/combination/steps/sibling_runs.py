@@ -212,23 +212,6 @@ def check_runs(
     }
 
 
-def _warn_of_disagreement(reasons: Mapping[str, str], *, is_left_out: bool) -> None:
-    """Warn of runs that disagree with other runs, given the reasons by name of the run."""
-    consequence = (
-        f"The run is left out of the maps of all runs; {_COMBINE_ALL_OPTION} combines it"
-        if is_left_out
-        else "The run is combined nevertheless"
-    )
-    for name, reason in reasons.items():
-        _LOGGER.warning(
-            "%s: this run disagrees with other runs: %s. %s. Check the events and the images of"
-            " this run",
-            name,
-            reason,
-            consequence,
-        )
-
-
 def _compare_run_effects(
     maps: Sequence[Map], runs: tuple[str, str]
 ) -> Iterator[_EffectComparison]:
@@ -287,3 +270,20 @@ def _explain_disagreement(name: str, pairs: Sequence[_RunPair], disagreeing: set
     more_runs = other_runs[1:]
     more_text = f", and likewise for {enumerate_words(more_runs)}" if more_runs else ""
     return run_pairs[0].reason + more_text
+
+
+def _warn_of_disagreement(reasons: Mapping[str, str], *, is_left_out: bool) -> None:
+    """Warn of runs that disagree with other runs, given the reasons by name of the run."""
+    consequence = (
+        f"The run is left out of the maps of all runs; {_COMBINE_ALL_OPTION} combines it"
+        if is_left_out
+        else "The run is combined nevertheless"
+    )
+    for name, reason in reasons.items():
+        _LOGGER.warning(
+            "%s: this run disagrees with other runs: %s. %s. Check the events and the images of"
+            " this run",
+            name,
+            reason,
+            consequence,
+        )

@@ -49,6 +49,17 @@ RUNS_AS_HALVES_TEXT = (
 """Methods text of `compare_runs`."""
 
 
+class _PlacedRun(NamedTuple):
+    """Maps of a run on the grids of the frame.
+
+    `maps` are in the unit of the first run of the group, and `xfm` transforms points of the
+    group's first run to points of the run (4, 4).
+    """
+
+    maps: HalfResolutionMaps
+    xfm: Array
+
+
 @step(
     makes=("tested_rows", "tested_columns"),
     memory=Need(always=0.1, high=0.3),
@@ -111,67 +122,6 @@ def compare_runs(
     return rows, columns_json(row.statistic for row in rows)
 
 
-class _PlacedRun(NamedTuple):
-    """Maps of a run on the grids of the frame.
-
-    `maps` are in the unit of the first run of the group, and `xfm` transforms points of the
-    group's first run to points of the run (4, 4).
-    """
-
-    maps: HalfResolutionMaps
-    xfm: Array
-
-
-def _place_run(
-    maps: HalfResolutionMaps, xfm: Array, scale: float, frame: _PlacedRun | None
-) -> _PlacedRun:
-    """Move the maps of a run to the grids of the frame, and multiply effects by a scale.
-
-    `frame` is the first tested run, or None for this run itself.
-    """
-    scaled = replace(
-        maps,
-        acquired=scale * maps.acquired,
-        errors=scale * maps.errors,
-        error_variances=scale**2 * maps.error_variances,
-        low_effects=scale * maps.low_effects,
-        low_variances=scale**2 * maps.low_variances,
-    )
-    if frame is None:
-        return _PlacedRun(scaled, xfm)
-    frame2run_xfm = xfm @ np.linalg.inv(frame.xfm)
-    acquired_move = _Move(
-        source=Volume(maps.mask, maps.affine),
-        target=Volume(frame.maps.mask, frame.maps.affine),
-        xfm=frame2run_xfm,
-    )
-    low_move = _Move(
-        source=Volume(maps.low_mask, maps.low_affine),
-        target=Volume(frame.maps.low_mask, frame.maps.low_affine),
-        xfm=frame2run_xfm,
-    )
-    low_widths = [
-        low_move.move_estimates(effects, variances)
-        for effects, variances in zip(scaled.low_effects, scaled.low_variances, strict=True)
-    ]
-    _, error_variances = acquired_move.move_estimates(scaled.errors, scaled.error_variances)
-    moved = replace(
-        scaled,
-        affine=frame.maps.affine,
-        low_affine=frame.maps.low_affine,
-        mask=acquired_move.move_mask(),
-        low_mask=low_move.move_mask(),
-        acquired=acquired_move.move_all(scaled.acquired, order=3),
-        errors=acquired_move.move_all(scaled.errors, order=3),
-        error_variances=error_variances,
-        error_power=acquired_move.move(scaled.error_power, order=1),
-        low_effects=np.stack([effects for effects, _ in low_widths]),
-        low_variances=np.stack([variances for _, variances in low_widths]),
-        low_power=low_move.move(scaled.low_power, order=1),
-    )
-    return _PlacedRun(moved, xfm)
-
-
 @frozen
 class _Move:
     """Interpolation from the grid of a run to the grid of the frame.
@@ -226,6 +176,56 @@ class _Move:
         return self.move_all(effects, order=3), factor * self.move_all(variances, order=1)
 
 
+def _place_run(
+    maps: HalfResolutionMaps, xfm: Array, scale: float, frame: _PlacedRun | None
+) -> _PlacedRun:
+    """Move the maps of a run to the grids of the frame, and multiply effects by a scale.
+
+    `frame` is the first tested run, or None for this run itself.
+    """
+    scaled = replace(
+        maps,
+        acquired=scale * maps.acquired,
+        errors=scale * maps.errors,
+        error_variances=scale**2 * maps.error_variances,
+        low_effects=scale * maps.low_effects,
+        low_variances=scale**2 * maps.low_variances,
+    )
+    if frame is None:
+        return _PlacedRun(scaled, xfm)
+    frame2run_xfm = xfm @ np.linalg.inv(frame.xfm)
+    acquired_move = _Move(
+        source=Volume(maps.mask, maps.affine),
+        target=Volume(frame.maps.mask, frame.maps.affine),
+        xfm=frame2run_xfm,
+    )
+    low_move = _Move(
+        source=Volume(maps.low_mask, maps.low_affine),
+        target=Volume(frame.maps.low_mask, frame.maps.low_affine),
+        xfm=frame2run_xfm,
+    )
+    low_widths = [
+        low_move.move_estimates(effects, variances)
+        for effects, variances in zip(scaled.low_effects, scaled.low_variances, strict=True)
+    ]
+    _, error_variances = acquired_move.move_estimates(scaled.errors, scaled.error_variances)
+    moved = replace(
+        scaled,
+        affine=frame.maps.affine,
+        low_affine=frame.maps.low_affine,
+        mask=acquired_move.move_mask(),
+        low_mask=low_move.move_mask(),
+        acquired=acquired_move.move_all(scaled.acquired, order=3),
+        errors=acquired_move.move_all(scaled.errors, order=3),
+        error_variances=error_variances,
+        error_power=acquired_move.move(scaled.error_power, order=1),
+        low_effects=np.stack([effects for effects, _ in low_widths]),
+        low_variances=np.stack([variances for _, variances in low_widths]),
+        low_power=low_move.move(scaled.low_power, order=1),
+    )
+    return _PlacedRun(moved, xfm)
+
+
 def _test_contrast(
     contrast: str,
     runs: Sequence[_PlacedRun],
@@ -267,12 +267,6 @@ def _test_contrast(
     ]
 
 
-def _average_halves(effects: Sequence[Float32]) -> tuple[Float32, Float32]:
-    """Return the mean effects of the first, third, … and of the second, fourth, … run."""
-    first, second = (np.asarray(np.mean(effects[start::2], axis=0)) for start in (0, 1))
-    return first, second
-
-
 def _average_low_maps(
     maps: Sequence[HalfResolutionMaps], indices: Sequence[int], width: int, low_mask: MaskArray
 ) -> tuple[Float32, Float32]:
@@ -285,6 +279,12 @@ def _average_low_maps(
     effect = np.mean([run_maps.low_effects[width, index] for run_maps, index in pairs], axis=0)
     variance = np.mean([run_maps.low_variances[width, index] for run_maps, index in pairs], axis=0)
     return np.where(low_mask, effect, 0), np.where(low_mask, variance / len(maps), 0)
+
+
+def _average_halves(effects: Sequence[Float32]) -> tuple[Float32, Float32]:
+    """Return the mean effects of the first, third, … and of the second, fourth, … run."""
+    first, second = (np.asarray(np.mean(effects[start::2], axis=0)) for start in (0, 1))
+    return first, second
 
 
 def _compute_t(effect: Array, variance: Array) -> Float32:

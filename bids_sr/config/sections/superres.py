@@ -23,17 +23,6 @@ _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": (
 _AUTO_METHODS_FOR_THINNER_SLICES = ("tv",)
 
 
-def _check_method(name: str) -> None:
-    """Raise `UsageError` for an unknown method or baseline."""
-    methods, baselines = method_names_without_controls(), tuple(BASELINES)
-    if name not in methods + baselines:
-        available = (
-            f"available methods: {', '.join(methods)}; available baselines: {', '.join(baselines)}"
-        )
-        fix = suggest_name(name, methods + baselines) or "choose one of these methods"
-        raise UsageError(f"{name!r} is not a super-resolution method", available, fix)
-
-
 @frozen
 class SuperRes(OptionSection):
     """Settings of super-resolution.
@@ -305,3 +294,14 @@ class SuperRes(OptionSection):
             baselines = tuple(name for name in baselines if name != SDMOD)
         requested = (name for name in self.chosen if name not in self.learned)
         return tuple(dict.fromkeys((*baselines, *requested, *series_names(self.learned))))
+
+
+def _check_method(name: str) -> None:
+    """Raise `UsageError` for an unknown method or baseline."""
+    methods, baselines = method_names_without_controls(), tuple(BASELINES)
+    if name not in methods + baselines:
+        available = (
+            f"available methods: {', '.join(methods)}; available baselines: {', '.join(baselines)}"
+        )
+        fix = suggest_name(name, methods + baselines) or "choose one of these methods"
+        raise UsageError(f"{name!r} is not a super-resolution method", available, fix)

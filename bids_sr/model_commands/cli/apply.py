@@ -56,6 +56,29 @@ class PreparedMethod:
         return sum(parameter.numel() for parameter in self.model.generator.parameters())
 
 
+def apply(options: ApplyOptions) -> None:
+    """Super-resolve an image."""
+    out = output_files.prepare_image_path(options.out, [options.image])
+    with SeriesReader(options.image) as reader:
+        method = prepare_method(options.model, reader, options)
+        notes = list_overruled_notes(method)
+        _, scale, mask_note = files.find_brain_and_scale(reader, options.mask)
+        if mask_note:
+            notes.append(mask_note)
+        for note in notes:
+            print(f"Note: {note}")
+        start_time = time.monotonic()
+        # BLAS threads of numpy use busy waiting, which would slow down the threads of torch
+        with threadpool_limits(1, user_api="blas"):
+            _write_image(reader, method.build_upsampler(scale), method.factor, out)
+        seconds = time.monotonic() - start_time
+    sidecar = out.with_name(f"{output_files.get_image_stem(out)}.json")
+    write_text(sidecar, json.dumps(_describe_image(method, notes, options), indent=2) + "\n")
+    print(
+        f"{out}: {reader.shape[3]} volume(s) super-resolved with {method.name} in {seconds:.1f} s"
+    )
+
+
 def prepare_method(
     name: str, reader: SeriesReader, options: ImageOptions, default_factor: Factor | None = None
 ) -> PreparedMethod:
@@ -162,13 +185,6 @@ def _choose_default_factor(
     return trained_factor if trained_shape == default_shape else default_factor
 
 
-def _list_patch_entries(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
-    """Return the sidecar entries for patches; empty for whole images."""
-    recipe_side = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
-    side = recipe_side if options.patch is None else options.patch
-    return {"Patch": side, "PatchOverlap": options.overlap} if side else {}
-
-
 def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
     """Reject patches that the network does not support, and overlap without patches."""
     if not options.patch and not options.overlap:
@@ -200,49 +216,6 @@ def list_overruled_notes(method: PreparedMethod) -> list[str]:
     return [f"mismatch allowed by --allow: {difference}" for difference in method.overruled_checks]
 
 
-def apply(options: ApplyOptions) -> None:
-    """Super-resolve an image."""
-    out = output_files.prepare_image_path(options.out, [options.image])
-    with SeriesReader(options.image) as reader:
-        method = prepare_method(options.model, reader, options)
-        notes = list_overruled_notes(method)
-        _, scale, mask_note = files.find_brain_and_scale(reader, options.mask)
-        if mask_note:
-            notes.append(mask_note)
-        for note in notes:
-            print(f"Note: {note}")
-        start_time = time.monotonic()
-        # BLAS threads of numpy use busy waiting, which would slow down the threads of torch
-        with threadpool_limits(1, user_api="blas"):
-            _write_image(reader, method.build_upsampler(scale), method.factor, out)
-        seconds = time.monotonic() - start_time
-    sidecar = out.with_name(f"{output_files.get_image_stem(out)}.json")
-    write_text(sidecar, json.dumps(_describe_image(method, notes, options), indent=2) + "\n")
-    print(
-        f"{out}: {reader.shape[3]} volume(s) super-resolved with {method.name} in {seconds:.1f} s"
-    )
-
-
-def _describe_image(
-    method: PreparedMethod, notes: Sequence[str], options: ApplyOptions
-) -> dict[str, object]:
-    """Return the content of the sidecar."""
-    content: dict[str, object] = {
-        "Description": f"image super-resolved with {method.name}; for research use only, not"
-        " for clinical use",
-        "Sources": [str(options.image)],
-        "Method": method.name,
-        "Factor": list(method.factor),
-        "GeneratedByVersion": __version__,
-    }
-    if method.model is not None:
-        content |= {"Model": str(options.model), "ModelSHA256": method.model.card.weights_sha256}
-        content |= _list_patch_entries(method.model, options)
-    if notes:
-        content["Notes"] = list(notes)
-    return content
-
-
 def _write_image(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
     """Write the super-resolved image."""
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
@@ -267,3 +240,30 @@ def require_finite(upsampled: Array, volume: int) -> Array:
             f"volume {volume}: the super-resolved image contains non-finite values"
         )
     return upsampled
+
+
+def _describe_image(
+    method: PreparedMethod, notes: Sequence[str], options: ApplyOptions
+) -> dict[str, object]:
+    """Return the content of the sidecar."""
+    content: dict[str, object] = {
+        "Description": f"image super-resolved with {method.name}; for research use only, not"
+        " for clinical use",
+        "Sources": [str(options.image)],
+        "Method": method.name,
+        "Factor": list(method.factor),
+        "GeneratedByVersion": __version__,
+    }
+    if method.model is not None:
+        content |= {"Model": str(options.model), "ModelSHA256": method.model.card.weights_sha256}
+        content |= _list_patch_entries(method.model, options)
+    if notes:
+        content["Notes"] = list(notes)
+    return content
+
+
+def _list_patch_entries(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
+    """Return the sidecar entries for patches; empty for whole images."""
+    recipe_side = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
+    side = recipe_side if options.patch is None else options.patch
+    return {"Patch": side, "PatchOverlap": options.overlap} if side else {}

@@ -136,6 +136,16 @@ def _identify_scan_pair(fine: Path, coarse: Path, channels: Sequence[str]) -> tu
     return head, contrast
 
 
+def _get_head_name(file: Path) -> str:
+    """Return participant and session of a file.
+
+    >>> _get_head_name(Path("out/sub-01/anat/sub-01_ses-2_res-hr_desc-measured_T1w.nii.gz"))
+    'sub-01_ses-2'
+    """
+    session = re.search(r"(?:^|_)(ses-[A-Za-z0-9+]+)_", file.name)
+    return "_".join([find_participant(file), *([session[1]] if session else [])])
+
+
 def _make_head(
     name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: CompareOptions
 ) -> ScannedHead:
@@ -155,16 +165,6 @@ def _make_head(
         coarse=coarse,
         mask=mask_of_scan.get(fine[0]),
     )
-
-
-def _get_head_name(file: Path) -> str:
-    """Return participant and session of a file.
-
-    >>> _get_head_name(Path("out/sub-01/anat/sub-01_ses-2_res-hr_desc-measured_T1w.nii.gz"))
-    'sub-01_ses-2'
-    """
-    session = re.search(r"(?:^|_)(ses-[A-Za-z0-9+]+)_", file.name)
-    return "_".join([find_participant(file), *([session[1]] if session else [])])
 
 
 def check_fusing(methods: Sequence[Method]) -> None:

@@ -86,87 +86,12 @@ class FigureImages:
 
 
 @frozen
-class _LowresImage:
-    """Measured or computed low-resolution image of a reference.
-
-    `factor` is the ratio of low-resolution to high-resolution voxel size, `window` is the part of
-    the reference that the image covers, and `volumes` are the numbers of the evaluated volumes in
-    the image.
-    """
-
-    reader: SeriesReader
-    factor: Factor
-    window: tuple[slice, slice, slice]
-    volumes: Sequence[int]
-
-
-@frozen
-class _Task:
-    """Inputs shared by all rows of a reference.
-
-    `volumes` are the numbers of the evaluated volumes in the reference. `methods` are models and
-    interpolations, and `other_images` are images from other programs, both by name in the table.
-    `mask_file` is the brain mask on the grid of the low-resolution image; None computes the mask.
-    """
-
-    participant: str
-    lowres: _LowresImage
-    reference: SeriesReader
-    volumes: Sequence[int]
-    methods: Mapping[str, PreparedMethod]
-    other_images: Mapping[str, SeriesReader]
-    mask_file: Path | None
-
-
-@frozen
-class _ScoredVoxels:
-    """Scored voxels of a reference.
-
-    `data_range` is the range of the reference in the mask, and `mean_reference` the mean of its
-    scored volumes.
-    """
-
-    mask: MaskArray
-    data_range: float
-    mean_reference: Array
-
-
-@frozen
-class _RowImages:
-    """First volume of a row, and mean of its volumes (3D)."""
-
-    first: Array
-    mean: Array
-
-
-@frozen
 class _TaskScores:
     """Rows of a reference, with number of scored voxels, and range of the reference in them."""
 
     rows: tuple[ScoreRow, ...]
     voxels: int
     data_range: float
-
-
-def find_participant(file: Path) -> str:
-    """Return the participant (``sub-01``) from a file's name or folders, or else the file name.
-
-    >>> find_participant(Path("sub-01/anat/sub-01_T1w.nii")), find_participant(Path("a_T1w.nii"))
-    ('sub-01', 'a_T1w')
-    """
-    for name in (file.name, *reversed(file.parts[:-1])):
-        if match := re.match(r"sub-[A-Za-z0-9+]+", name):
-            return match[0]
-    return output_files.get_image_stem(file)
-
-
-def complete_label(label: str, participants: Collection[str]) -> str:
-    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
-
-    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
-    ('sub-01', 'a_T1w')
-    """
-    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
 
 
 def evaluate(options: ModelEvaluationOptions) -> None:
@@ -221,6 +146,39 @@ def _check_groups(options: ModelEvaluationOptions) -> None:
     )
 
 
+@frozen
+class _LowresImage:
+    """Measured or computed low-resolution image of a reference.
+
+    `factor` is the ratio of low-resolution to high-resolution voxel size, `window` is the part of
+    the reference that the image covers, and `volumes` are the numbers of the evaluated volumes in
+    the image.
+    """
+
+    reader: SeriesReader
+    factor: Factor
+    window: tuple[slice, slice, slice]
+    volumes: Sequence[int]
+
+
+@frozen
+class _Task:
+    """Inputs shared by all rows of a reference.
+
+    `volumes` are the numbers of the evaluated volumes in the reference. `methods` are models and
+    interpolations, and `other_images` are images from other programs, both by name in the table.
+    `mask_file` is the brain mask on the grid of the low-resolution image; None computes the mask.
+    """
+
+    participant: str
+    lowres: _LowresImage
+    reference: SeriesReader
+    volumes: Sequence[int]
+    methods: Mapping[str, PreparedMethod]
+    other_images: Mapping[str, SeriesReader]
+    mask_file: Path | None
+
+
 def prepare_tasks(
     options: ModelEvaluationOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
 ) -> list[_Task]:
@@ -245,6 +203,18 @@ def prepare_tasks(
     for note in notes:
         print(f"Note: {note}")
     return tasks
+
+
+def _label_models(models: Sequence[str]) -> dict[str, str]:
+    """Return the table name of each model: method and file, with folders if ambiguous."""
+    paths = [name for name in dict.fromkeys(models) if name not in MATRICES]
+    file_names = [Path(path).name for path in paths]
+    labels = dict[str, str]()
+    for path, file_name in zip(paths, file_names, strict=True):
+        method = model_files.open_model(path).card.method
+        is_unique = file_names.count(file_name) == 1
+        labels[path] = f"{method} ({file_name if is_unique else path})"
+    return labels
 
 
 def _prepare_task(
@@ -287,6 +257,16 @@ def _open_measured(
     return _LowresImage(reader=reader, factor=factor, window=(x, y, z), volumes=volumes)
 
 
+def _check_volume_count(lowres: SeriesReader, reference: SeriesReader) -> None:
+    """Reject a low-resolution image with another number of volumes than its reference."""
+    if lowres.shape[3] != reference.shape[3]:
+        raise ImageError(
+            f"{lowres.path}: found {lowres.shape[3]} volumes; expected"
+            f" {reference.shape[3]} volumes, as in the reference"
+            f" {reference.path.name}"
+        )
+
+
 def _simulate_lowres(
     reference: SeriesReader,
     volumes: Sequence[int],
@@ -301,16 +281,6 @@ def _simulate_lowres(
     return _LowresImage(reader=reader, factor=factor, window=window, volumes=range(len(volumes)))
 
 
-def _check_volume_count(lowres: SeriesReader, reference: SeriesReader) -> None:
-    """Reject a low-resolution image with another number of volumes than its reference."""
-    if lowres.shape[3] != reference.shape[3]:
-        raise ImageError(
-            f"{lowres.path}: found {lowres.shape[3]} volumes; expected"
-            f" {reference.shape[3]} volumes, as in the reference"
-            f" {reference.path.name}"
-        )
-
-
 def _choose_factor(options: ModelEvaluationOptions) -> Factor:
     """Return the factor of the options, or else of the first model, or else 2 in plane."""
     first_model = next((name for name in options.model if name not in MATRICES), None)
@@ -318,18 +288,6 @@ def _choose_factor(options: ModelEvaluationOptions) -> Factor:
         files.IN_PLANE if first_model is None else model_files.open_model(first_model).card.factor
     )
     return files.parse_factor(options.factor, default_factor)
-
-
-def _label_models(models: Sequence[str]) -> dict[str, str]:
-    """Return the table name of each model: method and file, with folders if ambiguous."""
-    paths = [name for name in dict.fromkeys(models) if name not in MATRICES]
-    file_names = [Path(path).name for path in paths]
-    labels = dict[str, str]()
-    for path, file_name in zip(paths, file_names, strict=True):
-        method = model_files.open_model(path).card.method
-        is_unique = file_names.count(file_name) == 1
-        labels[path] = f"{method} ({file_name if is_unique else path})"
-    return labels
 
 
 def _write_downsampled(
@@ -364,6 +322,18 @@ def _write_downsampled(
     return file, (x, y, z)
 
 
+def find_participant(file: Path) -> str:
+    """Return the participant (``sub-01``) from a file's name or folders, or else the file name.
+
+    >>> find_participant(Path("sub-01/anat/sub-01_T1w.nii")), find_participant(Path("a_T1w.nii"))
+    ('sub-01', 'a_T1w')
+    """
+    for name in (file.name, *reversed(file.parts[:-1])):
+        if match := re.match(r"sub-[A-Za-z0-9+]+", name):
+            return match[0]
+    return output_files.get_image_stem(file)
+
+
 def _open_other_images(
     index: int, reference: SeriesReader, options: ModelEvaluationOptions, stack: ExitStack
 ) -> dict[str, SeriesReader]:
@@ -391,6 +361,27 @@ def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> 
             f" {reference.path.name}, {reference.shape}"
         )
     return reader
+
+
+@frozen
+class _ScoredVoxels:
+    """Scored voxels of a reference.
+
+    `data_range` is the range of the reference in the mask, and `mean_reference` the mean of its
+    scored volumes.
+    """
+
+    mask: MaskArray
+    data_range: float
+    mean_reference: Array
+
+
+@frozen
+class _RowImages:
+    """First volume of a row, and mean of its volumes (3D)."""
+
+    first: Array
+    mean: Array
 
 
 def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages | None]:
@@ -438,27 +429,6 @@ def _score_rows(
         yield _score_volumes(name, volumes, task, scored)
 
 
-def _collect_figure_images(
-    task: _Task, scored: _ScoredVoxels, images: Mapping[str, _RowImages]
-) -> FigureImages:
-    """Return the images in the figures of a reference, on the part that is scored."""
-    first_voxel = [extent.start for extent in task.lowres.window]
-    affine = task.reference.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ first_voxel
-    return FigureImages(
-        title=task.reference.path.name,
-        affine=affine,
-        reference=task.reference.volume(task.volumes[0])[task.lowres.window],
-        interpolated_image=images["linear"].first,
-        mask=scored.mask,
-        methods={name: row_images.first for name, row_images in images.items()},
-        mean_reference=scored.mean_reference,
-        mean_images={
-            name: row_images.mean for name, row_images in images.items() if name not in MATRICES
-        },
-    )
-
-
 def _super_resolve(
     task: _Task, method: PreparedMethod, scale: float, durations_s: list[float]
 ) -> Iterator[Array]:
@@ -470,20 +440,6 @@ def _super_resolve(
         image = require_finite(upsampler(volume, np.eye(4)), index)
         durations_s.append(time.perf_counter() - start_time)
         yield image
-
-
-def measure_image(
-    reference: Array, image: Array, mask: MaskArray, data_range: float
-) -> dict[str, float]:
-    """Return the metrics of one volume within a mask, by column."""
-    return {
-        "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
-        "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
-        "rmse": similarity.rmse(reference, image, mask=mask),
-        "mae": similarity.mae(reference, image, mask=mask),
-        "nmse": similarity.nmse(reference, image, mask=mask),
-        "nmse_voxel": nmse_voxel(reference, image, mask=mask),
-    }
 
 
 def _score_volumes(
@@ -523,6 +479,20 @@ def _score_volumes(
     return row, images
 
 
+def measure_image(
+    reference: Array, image: Array, mask: MaskArray, data_range: float
+) -> dict[str, float]:
+    """Return the metrics of one volume within a mask, by column."""
+    return {
+        "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
+        "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
+        "rmse": similarity.rmse(reference, image, mask=mask),
+        "mae": similarity.mae(reference, image, mask=mask),
+        "nmse": similarity.nmse(reference, image, mask=mask),
+        "nmse_voxel": nmse_voxel(reference, image, mask=mask),
+    }
+
+
 def _correlate(scored: _ScoredVoxels, image: Array) -> ScoreRow:
     """Return correlation and regression line of the image on the reference, n/a if constant."""
     try:
@@ -532,11 +502,61 @@ def _correlate(scored: _ScoredVoxels, image: Array) -> ScoreRow:
     return {column: getattr(correlation, column) for column in _CORRELATION_COLUMNS}
 
 
-def _describe_lowres_image(task: _Task, options: ModelEvaluationOptions) -> str:
-    """Return the origin of the low-resolution image as text."""
-    if options.image:
-        return f"measured ({task.lowres.reader.path.name})"
-    return f"computed with the {options.degradation} degradation"
+def _collect_figure_images(
+    task: _Task, scored: _ScoredVoxels, images: Mapping[str, _RowImages]
+) -> FigureImages:
+    """Return the images in the figures of a reference, on the part that is scored."""
+    first_voxel = [extent.start for extent in task.lowres.window]
+    affine = task.reference.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first_voxel
+    return FigureImages(
+        title=task.reference.path.name,
+        affine=affine,
+        reference=task.reference.volume(task.volumes[0])[task.lowres.window],
+        interpolated_image=images["linear"].first,
+        mask=scored.mask,
+        methods={name: row_images.first for name, row_images in images.items()},
+        mean_reference=scored.mean_reference,
+        mean_images={
+            name: row_images.mean for name, row_images in images.items() if name not in MATRICES
+        },
+    )
+
+
+def _draw_figures(
+    figure_images: FigureImages, options: ModelEvaluationOptions, number: int
+) -> list[Path]:
+    """Write the figures of a reference next to the table, and return their files."""
+    from bids_sr.figures.comparison import comparison_figure, correlation_histogram
+    from bids_sr.figures.decorrelation import decorrelation_figure
+    from bids_sr.figures.svg_files import save_figure
+
+    assert options.out is not None
+    zooms = np.linalg.norm(figure_images.affine[:3, :3], axis=0)
+    figures = {
+        "images": comparison_figure(
+            figure_images.title,
+            figure_images.affine,
+            figure_images.reference,
+            figure_images.interpolated_image,
+            figure_images.mask,
+            figure_images.methods,
+        )
+    }
+    images = {"reference": figure_images.reference, **figure_images.methods}
+    del images["nearest"]  # block edges would count as detail
+    figures["decorrelation"] = decorrelation_figure(
+        figure_images.title, images, zooms, figure_images.mask
+    )
+    x = figure_images.mean_reference[figure_images.mask]
+    for index, (name, image) in enumerate(figure_images.mean_images.items(), 1):
+        y = image[figure_images.mask]
+        figures[f"correlation-{index}"] = correlation_histogram((figure_images.title, name), x, y)
+    paths = list[Path]()
+    for kind, figure in figures.items():
+        file = make_sibling_path(options.out, f"{number}_{kind}.{options.figures}")
+        paths.append(save_figure(figure, file))
+    return paths
 
 
 def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptions) -> None:
@@ -554,17 +574,6 @@ def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptio
     if len(options.reference) == 1:
         columns.remove("participant")
     print(table_text([tuple(columns), *_cells(sort_by_psnr(scores.rows), columns)]))
-
-
-def _cells(rows: Sequence[ScoreRow], columns: Sequence[str]) -> list[list[str]]:
-    """Return cells as text."""
-    return [
-        [
-            f"{row[column]:.5g}" if isinstance(row[column], float) else str(row[column])
-            for column in columns
-        ]
-        for row in rows
-    ]
 
 
 def _write_report(
@@ -621,6 +630,29 @@ def _write_scores(
     write_text(out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
 
 
+def _cells(rows: Sequence[ScoreRow], columns: Sequence[str]) -> list[list[str]]:
+    """Return cells as text."""
+    return [
+        [
+            f"{row[column]:.5g}" if isinstance(row[column], float) else str(row[column])
+            for column in columns
+        ]
+        for row in rows
+    ]
+
+
+def _unwrap_single(values: Sequence[object]) -> object:
+    """Return the value of a single reference, or a list with one value per reference."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _describe_lowres_image(task: _Task, options: ModelEvaluationOptions) -> str:
+    """Return the origin of the low-resolution image as text."""
+    if options.image:
+        return f"measured ({task.lowres.reader.path.name})"
+    return f"computed with the {options.degradation} degradation"
+
+
 def _compare_methods(
     rows: Sequence[ScoreRow], tasks: Sequence[_Task], options: ModelEvaluationOptions
 ) -> dict[ComparisonTable, list[ScoreRow]]:
@@ -634,11 +666,6 @@ def _compare_methods(
         task.participant: label for task, label in zip(tasks, options.group, strict=False)
     }
     return compare_rows(rows, method_names, group_of_participant, options.out)
-
-
-def _unwrap_single(values: Sequence[object]) -> object:
-    """Return the value of a single reference, or a list with one value per reference."""
-    return values[0] if len(values) == 1 else list(values)
 
 
 def _format_page_table(rows: Sequence[ScoreRow], columns: str, caption: str) -> Markup:
@@ -666,37 +693,10 @@ def _embed_figure(file: Path) -> Markup:
     return render("figure", uri, file.name, file.name, file.stem)
 
 
-def _draw_figures(
-    figure_images: FigureImages, options: ModelEvaluationOptions, number: int
-) -> list[Path]:
-    """Write the figures of a reference next to the table, and return their files."""
-    from bids_sr.figures.comparison import comparison_figure, correlation_histogram
-    from bids_sr.figures.decorrelation import decorrelation_figure
-    from bids_sr.figures.svg_files import save_figure
+def complete_label(label: str, participants: Collection[str]) -> str:
+    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
 
-    assert options.out is not None
-    zooms = np.linalg.norm(figure_images.affine[:3, :3], axis=0)
-    figures = {
-        "images": comparison_figure(
-            figure_images.title,
-            figure_images.affine,
-            figure_images.reference,
-            figure_images.interpolated_image,
-            figure_images.mask,
-            figure_images.methods,
-        )
-    }
-    images = {"reference": figure_images.reference, **figure_images.methods}
-    del images["nearest"]  # block edges would count as detail
-    figures["decorrelation"] = decorrelation_figure(
-        figure_images.title, images, zooms, figure_images.mask
-    )
-    x = figure_images.mean_reference[figure_images.mask]
-    for index, (name, image) in enumerate(figure_images.mean_images.items(), 1):
-        y = image[figure_images.mask]
-        figures[f"correlation-{index}"] = correlation_histogram((figure_images.title, name), x, y)
-    paths = list[Path]()
-    for kind, figure in figures.items():
-        file = make_sibling_path(options.out, f"{number}_{kind}.{options.figures}")
-        paths.append(save_figure(figure, file))
-    return paths
+    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
+    ('sub-01', 'a_T1w')
+    """
+    return label if label in participants else f"sub-{label.removeprefix('sub-')}"

@@ -60,19 +60,6 @@ def parse_contrast(file: Path, contrast: str | None) -> str:
     raise UsageError(f"{file}", reason, "specify the contrast, for example --contrast T2starw")
 
 
-def parse_factor(numbers: Sequence[float], default: Factor) -> Factor:
-    """Return the factor along each axis from one number (in-plane) or three numbers of an option.
-
-    The factor is the low- divided by the high-resolution voxel size. Without numbers, `default` is
-    returned.
-    """
-    if not numbers:
-        return default
-    if len(numbers) == 1:
-        return float(numbers[0]), float(numbers[0]), 1.0
-    return float(numbers[0]), float(numbers[1]), float(numbers[2])
-
-
 def compute_factor(
     coarse: SeriesReader, fine: SeriesReader, requested_numbers: Sequence[float]
 ) -> Factor:
@@ -114,6 +101,19 @@ def compute_factor(
             "omit --factor",
         )
     return factor
+
+
+def parse_factor(numbers: Sequence[float], default: Factor) -> Factor:
+    """Return the factor along each axis from one number (in-plane) or three numbers of an option.
+
+    The factor is the low- divided by the high-resolution voxel size. Without numbers, `default` is
+    returned.
+    """
+    if not numbers:
+        return default
+    if len(numbers) == 1:
+        return float(numbers[0]), float(numbers[0]), 1.0
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
 class BrainAndScale(NamedTuple):

@@ -50,16 +50,6 @@ commands:
 """ + "\n".join(f"  {name:<12}{summary}" for name, (_, summary) in _COMMANDS.items())
 
 
-def parsers() -> dict[str, Parser]:
-    """Return the parsers of all subcommands by name."""
-    return {
-        name: Parser(
-            f"bids-sr-models {name}", f"{summary[0].upper()}{summary[1:]}.", options_class
-        )
-        for name, (options_class, summary) in _COMMANDS.items()
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-models`` and return its exit code (`bids_sr.cli.exit_codes`)."""
     if argv is None:
@@ -98,6 +88,16 @@ def _parse(arguments: Sequence[str]) -> OptionSection:
         "run bids-sr-models --help for the list of subcommands"
     )
     raise UsageError(command, "unknown subcommand", fix)
+
+
+def parsers() -> dict[str, Parser]:
+    """Return the parsers of all subcommands by name."""
+    return {
+        name: Parser(
+            f"bids-sr-models {name}", f"{summary[0].upper()}{summary[1:]}.", options_class
+        )
+        for name, (options_class, summary) in _COMMANDS.items()
+    }
 
 
 def _run_with_networks(options: OptionSection) -> int:

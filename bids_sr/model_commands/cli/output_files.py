@@ -29,11 +29,6 @@ def prepare_image_path(out: Path, inputs: Sequence[Path]) -> Path:
     return out
 
 
-def get_image_stem(file: Path) -> str:
-    """Return the name of a NIfTI file without its extensions."""
-    return file.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def make_folder(out: Path) -> None:
     """Create the folder of an output file."""
     try:
@@ -44,3 +39,8 @@ def make_folder(out: Path) -> None:
             f"the directory could not be created ({error.strerror})",
             "choose another directory",
         ) from None
+
+
+def get_image_stem(file: Path) -> str:
+    """Return the name of a NIfTI file without its extensions."""
+    return file.name.removesuffix(".gz").removesuffix(".nii")

@@ -46,23 +46,6 @@ from bids_sr.statistics.comparison_table import write_comparisons
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
-
-
-class _PlaneRule(NamedTuple):
-    """Normal axis of a plane (RAS order), and its position relative to the extent of the brain."""
-
-    axis: int
-    position: float
-
-
-# planes of a picture: three axial, a coronal, and a sagittal plane next to the midline
-_PLANE_RULES = (
-    _PlaneRule(2, 0.4),
-    _PlaneRule(2, 0.55),
-    _PlaneRule(2, 0.7),
-    _PlaneRule(1, 0.5),
-    _PlaneRule(0, 0.4),
-)
 # columns of the comparisons that are printed; the written table has more
 _PRINTED_COLUMNS = [
     "contrast",
@@ -89,32 +72,115 @@ Blinded rating of structural scans
 """
 
 
-@frozen
-class _Scan:
-    """Scan to rate.
-
-    `participant` includes the session, and `contrast` is the BIDS suffix. `in_template` is whether
-    the super-resolved scans are in a template space.
-    """
-
-    participant: str
-    contrast: str
-    series: str
-    path: Path
-    in_template: bool
-
-    @property
-    def is_native(self) -> bool:
-        """Whether the scan is an acquired low-resolution scan."""
-        return self.series == NATIVE
-
-
 def rate(options: RateOptions) -> None:
     """Create a kit, or score the completed sheets of a kit."""
     if options.derivatives is None:
         _score_sheets(options)
     else:
         _make_kit(options, options.derivatives)
+
+
+def _score_sheets(options: RateOptions) -> None:
+    """Print (and with ``-o`` write) mean ratings, comparisons and agreement of rating sheets.
+
+    Raises `UsageError` if a sheet cannot be read, has unknown codes or invalid ratings, or has no
+    ratings.
+    """
+    key = read_key(options.kit)
+    ratings_by_rater = _read_sheets(options.sheets, list(key))
+    table = pd.DataFrame(
+        [
+            {**key[code], "code": code, "rater": rater, "rating": rating}
+            for rater, ratings in ratings_by_rater.items()
+            for code, rating in ratings.items()
+        ]
+    )
+    means, tests = average_ratings(table), compare_ratings(table)
+    icc = intraclass_correlation(table.pivot(index="code", columns="rater", values="rating"))
+    print(f"Mean rating across participants ({LOWEST:g} to {HIGHEST:g}), averaged across raters")
+    print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))
+    print(
+        "\nPaired comparisons (Wilcoxon signed-rank test, Holm-corrected across the pairs of"
+        " each contrast)"
+    )
+    printed = tests[_PRINTED_COLUMNS]
+    print(printed.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
+    n_missing = int(table["rating"].isna().sum())
+    agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
+    print(
+        f"\nRaters: {len(ratings_by_rater)}. Agreement ICC(2,1): {agreement}. Pictures without a"
+        f" rating: {n_missing}."
+    )
+    if options.out is not None:
+        _write_scores(options.out, means, tests, {"raters": len(ratings_by_rater), "icc_2_1": icc})
+
+
+def read_key(kit: Path) -> dict[str, dict[str, str]]:
+    """Return participant, contrast and series by code from the sealed key of a kit."""
+    try:
+        compressed_entries = base64.b64decode(
+            (kit / KEY).read_text(encoding="ascii"), validate=False
+        )
+        entries: Any = json.loads(zlib.decompress(compressed_entries))
+        return {str(code): dict(entry) for code, entry in entries.items()}
+    except (OSError, ValueError, zlib.error, AttributeError) as error:
+        raise UsageError(
+            f"{kit / KEY} could not be read",
+            str(error),
+            "specify the directory that was written by bids-sr-models rate KIT --make OUT",
+        ) from error
+
+
+def _read_sheets(sheets: Sequence[Path], codes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the ratings of all sheets by rater and code; reject sheets of the same name."""
+    ratings_by_rater: dict[str, dict[str, float]] = {}
+    for sheet in sheets:
+        ratings = _read_sheet(sheet, codes)
+        if sheet.stem in ratings_by_rater:
+            raise UsageError(
+                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
+            )
+        ratings_by_rater[sheet.stem] = ratings
+    return ratings_by_rater
+
+
+def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
+    """Return the ratings of a sheet by code; reject an invalid or empty sheet."""
+    try:
+        columns, rows = read_rows(sheet)
+        if missing_columns := {"code", "rating"} - set(columns):
+            column_names = " and ".join(sorted(missing_columns))
+            raise RatingError(f"the column {column_names} is missing")
+        ratings = check_sheet(rows, codes)
+    except (*TABLE_ERRORS, RatingError) as error:
+        raise UsageError(
+            str(sheet),
+            str(error),
+            "correct the rating sheet; it must have the columns code and rating, with the"
+            " codes of this kit",
+        ) from error
+    if all(np.isnan(rating) for rating in ratings.values()):
+        raise UsageError(
+            str(sheet),
+            "the rating sheet does not contain any ratings",
+            "fill in the rating column",
+        )
+    return ratings
+
+
+def _write_scores(
+    out: Path, means: pd.DataFrame, tests: pd.DataFrame, agreement: dict[str, float]
+) -> None:
+    """Write means and comparisons as tables, and agreement to the JSON file of the means."""
+    write_text(out, means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
+    write_json(
+        out.with_suffix(".json"),
+        {name: value if np.isfinite(value) else None for name, value in agreement.items()},
+    )
+    tests_file = make_sibling_path(out, "tests.tsv")
+    write_comparisons(
+        tests_file, tests_file.with_suffix(".json"), "ratings_tests", tests.to_dict("records")
+    )
 
 
 def _make_kit(options: RateOptions, derivatives: Path) -> None:
@@ -159,36 +225,24 @@ def _check_target(target: Path) -> None:
         )
 
 
-def _write_sheet(kit: Path, codes: Sequence[str]) -> None:
-    """Write the rating sheet with empty ratings and comments."""
-    picture_rows = [[code, f"{IMAGES}/{code}.png", "", ""] for code in codes]
-    write_text(kit / SHEET, format_tsv(["code", "image", "rating", "comment"], picture_rows))
+@frozen
+class _Scan:
+    """Scan to rate.
 
+    `participant` includes the session, and `contrast` is the BIDS suffix. `in_template` is whether
+    the super-resolved scans are in a template space.
+    """
 
-def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
-    """Write a picture per scan; the view of a head and contrast is chosen from its first scan."""
-    views: dict[tuple[str, str], _View] = {}
-    for code, scan in scan_of_code.items():
-        head = (scan.participant, scan.contrast)
-        image = _read_canonical(scan.path)
-        if head not in views:
-            views[head] = _choose_view(image, scan)
-        picture = kit / IMAGES / f"{code}.png"
-        _write_picture(picture, image, views[head], is_native=scan.is_native)
+    participant: str
+    contrast: str
+    series: str
+    path: Path
+    in_template: bool
 
-
-def _write_key(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
-    """Write participant, contrast and series of each code to the sealed key."""
-    entries = {
-        code: {
-            "participant": scan.participant,
-            "contrast": scan.contrast,
-            "series": scan.series,
-        }
-        for code, scan in scan_of_code.items()
-    }
-    compressed_entries = zlib.compress(json.dumps(entries, sort_keys=True).encode())
-    write_text(kit / KEY, base64.b64encode(compressed_entries).decode("ascii") + "\n")
+    @property
+    def is_native(self) -> bool:
+        """Whether the scan is an acquired low-resolution scan."""
+        return self.series == NATIVE
 
 
 def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[_Scan]:
@@ -274,14 +328,6 @@ def _compute_voxel_volume(path: Path) -> float:
     return float(np.prod(_read_canonical(path).zooms))
 
 
-def _read_canonical(path: Path) -> Volume:
-    """Return an image in RAS order as float32."""
-    from bids_sr.figures.slices import reorient_to_ras
-
-    image = reorient_to_ras(Volume(*load_image(path)[:2]))
-    return Volume(np.asarray(image.data, dtype=np.float32), image.affine)
-
-
 @frozen
 class _View:
     """Planes and gray scale of the pictures of a participant and contrast.
@@ -295,6 +341,26 @@ class _View:
     points: Array | None
     pixel_mm: float
     white_level: float
+
+
+def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
+    """Write a picture per scan; the view of a head and contrast is chosen from its first scan."""
+    views: dict[tuple[str, str], _View] = {}
+    for code, scan in scan_of_code.items():
+        head = (scan.participant, scan.contrast)
+        image = _read_canonical(scan.path)
+        if head not in views:
+            views[head] = _choose_view(image, scan)
+        picture = kit / IMAGES / f"{code}.png"
+        _write_picture(picture, image, views[head], is_native=scan.is_native)
+
+
+def _read_canonical(path: Path) -> Volume:
+    """Return an image in RAS order as float32."""
+    from bids_sr.figures.slices import reorient_to_ras
+
+    image = reorient_to_ras(Volume(*load_image(path)[:2]))
+    return Volume(np.asarray(image.data, dtype=np.float32), image.affine)
 
 
 def _choose_view(image: Volume, scan: _Scan) -> _View:
@@ -313,32 +379,6 @@ def _choose_view(image: Volume, scan: _Scan) -> _View:
         pixel_mm=float(voxel_sizes(image.affine).min()),
         white_level=_compute_white_level(image.data),
     )
-
-
-def _compute_white_level(image: Array) -> float:
-    """Return the 99.5th percentile of positive intensities, 1 if there are none."""
-    positive_intensities = image[image > 0]
-    if not positive_intensities.size:
-        return 1.0
-    return float(np.percentile(positive_intensities, 99.5))
-
-
-def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
-    """Return the index of each plane of `_PLANE_RULES` in an image in RAS order."""
-    head = image.data > (_BACKGROUND * _compute_white_level(image.data) if is_native else 0)
-    planes = []
-    for rule in _PLANE_RULES:
-        other_axes = tuple(axis for axis in range(3) if axis != rule.axis)
-        occupied_indices = np.flatnonzero(head.any(axis=other_axes))
-        if not occupied_indices.size:
-            raise UsageError(
-                "one of the scans is empty",
-                "the scan has no voxels with positive intensity",
-                "check the derivatives",
-            )
-        first, last = int(occupied_indices[0]), int(occupied_indices[-1])
-        planes.append(round(first + rule.position * (last - first)))
-    return planes
 
 
 def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -> None:
@@ -375,6 +415,32 @@ def _locate_planes(image: Volume, view: _View) -> Sequence[int]:
     return [int(voxel[rule.axis]) for voxel, rule in zip(voxels, _PLANE_RULES, strict=True)]
 
 
+def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
+    """Return the index of each plane of `_PLANE_RULES` in an image in RAS order."""
+    head = image.data > (_BACKGROUND * _compute_white_level(image.data) if is_native else 0)
+    planes = []
+    for rule in _PLANE_RULES:
+        other_axes = tuple(axis for axis in range(3) if axis != rule.axis)
+        occupied_indices = np.flatnonzero(head.any(axis=other_axes))
+        if not occupied_indices.size:
+            raise UsageError(
+                "one of the scans is empty",
+                "the scan has no voxels with positive intensity",
+                "check the derivatives",
+            )
+        first, last = int(occupied_indices[0]), int(occupied_indices[-1])
+        planes.append(round(first + rule.position * (last - first)))
+    return planes
+
+
+def _compute_white_level(image: Array) -> float:
+    """Return the 99.5th percentile of positive intensities, 1 if there are none."""
+    positive_intensities = image[image > 0]
+    if not positive_intensities.size:
+        return 1.0
+    return float(np.percentile(positive_intensities, 99.5))
+
+
 def _cut_plane(image: Volume, axis: int, plane: int, pixel_mm: float) -> Array:
     """Return a plane with square pixels, rows from top to bottom."""
     zooms = voxel_sizes(image.affine)
@@ -391,104 +457,38 @@ def _repeat_voxels(count: int, ratio: float) -> Array:
     return np.minimum(((np.arange(pixels) + 0.5) / ratio).astype(int), count - 1)
 
 
-def read_key(kit: Path) -> dict[str, dict[str, str]]:
-    """Return participant, contrast and series by code from the sealed key of a kit."""
-    try:
-        compressed_entries = base64.b64decode(
-            (kit / KEY).read_text(encoding="ascii"), validate=False
-        )
-        entries: Any = json.loads(zlib.decompress(compressed_entries))
-        return {str(code): dict(entry) for code, entry in entries.items()}
-    except (OSError, ValueError, zlib.error, AttributeError) as error:
-        raise UsageError(
-            f"{kit / KEY} could not be read",
-            str(error),
-            "specify the directory that was written by bids-sr-models rate KIT --make OUT",
-        ) from error
+def _write_sheet(kit: Path, codes: Sequence[str]) -> None:
+    """Write the rating sheet with empty ratings and comments."""
+    picture_rows = [[code, f"{IMAGES}/{code}.png", "", ""] for code in codes]
+    write_text(kit / SHEET, format_tsv(["code", "image", "rating", "comment"], picture_rows))
 
 
-def _score_sheets(options: RateOptions) -> None:
-    """Print (and with ``-o`` write) mean ratings, comparisons and agreement of rating sheets.
-
-    Raises `UsageError` if a sheet cannot be read, has unknown codes or invalid ratings, or has no
-    ratings.
-    """
-    key = read_key(options.kit)
-    ratings_by_rater = _read_sheets(options.sheets, list(key))
-    table = pd.DataFrame(
-        [
-            {**key[code], "code": code, "rater": rater, "rating": rating}
-            for rater, ratings in ratings_by_rater.items()
-            for code, rating in ratings.items()
-        ]
-    )
-    means, tests = average_ratings(table), compare_ratings(table)
-    icc = intraclass_correlation(table.pivot(index="code", columns="rater", values="rating"))
-    print(f"Mean rating across participants ({LOWEST:g} to {HIGHEST:g}), averaged across raters")
-    print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))
-    print(
-        "\nPaired comparisons (Wilcoxon signed-rank test, Holm-corrected across the pairs of"
-        " each contrast)"
-    )
-    printed = tests[_PRINTED_COLUMNS]
-    print(printed.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
-    n_missing = int(table["rating"].isna().sum())
-    agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
-    print(
-        f"\nRaters: {len(ratings_by_rater)}. Agreement ICC(2,1): {agreement}. Pictures without a"
-        f" rating: {n_missing}."
-    )
-    if options.out is not None:
-        _write_scores(options.out, means, tests, {"raters": len(ratings_by_rater), "icc_2_1": icc})
+def _write_key(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
+    """Write participant, contrast and series of each code to the sealed key."""
+    entries = {
+        code: {
+            "participant": scan.participant,
+            "contrast": scan.contrast,
+            "series": scan.series,
+        }
+        for code, scan in scan_of_code.items()
+    }
+    compressed_entries = zlib.compress(json.dumps(entries, sort_keys=True).encode())
+    write_text(kit / KEY, base64.b64encode(compressed_entries).decode("ascii") + "\n")
 
 
-def _read_sheets(sheets: Sequence[Path], codes: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return the ratings of all sheets by rater and code; reject sheets of the same name."""
-    ratings_by_rater: dict[str, dict[str, float]] = {}
-    for sheet in sheets:
-        ratings = _read_sheet(sheet, codes)
-        if sheet.stem in ratings_by_rater:
-            raise UsageError(
-                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
-            )
-        ratings_by_rater[sheet.stem] = ratings
-    return ratings_by_rater
+class _PlaneRule(NamedTuple):
+    """Normal axis of a plane (RAS order), and its position relative to the extent of the brain."""
+
+    axis: int
+    position: float
 
 
-def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
-    """Return the ratings of a sheet by code; reject an invalid or empty sheet."""
-    try:
-        columns, rows = read_rows(sheet)
-        if missing_columns := {"code", "rating"} - set(columns):
-            column_names = " and ".join(sorted(missing_columns))
-            raise RatingError(f"the column {column_names} is missing")
-        ratings = check_sheet(rows, codes)
-    except (*TABLE_ERRORS, RatingError) as error:
-        raise UsageError(
-            str(sheet),
-            str(error),
-            "correct the rating sheet; it must have the columns code and rating, with the"
-            " codes of this kit",
-        ) from error
-    if all(np.isnan(rating) for rating in ratings.values()):
-        raise UsageError(
-            str(sheet),
-            "the rating sheet does not contain any ratings",
-            "fill in the rating column",
-        )
-    return ratings
-
-
-def _write_scores(
-    out: Path, means: pd.DataFrame, tests: pd.DataFrame, agreement: dict[str, float]
-) -> None:
-    """Write means and comparisons as tables, and agreement to the JSON file of the means."""
-    write_text(out, means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
-    write_json(
-        out.with_suffix(".json"),
-        {name: value if np.isfinite(value) else None for name, value in agreement.items()},
-    )
-    tests_file = make_sibling_path(out, "tests.tsv")
-    write_comparisons(
-        tests_file, tests_file.with_suffix(".json"), "ratings_tests", tests.to_dict("records")
-    )
+# planes of a picture: three axial, a coronal, and a sagittal plane next to the midline
+_PLANE_RULES = (
+    _PlaneRule(2, 0.4),
+    _PlaneRule(2, 0.55),
+    _PlaneRule(2, 0.7),
+    _PlaneRule(1, 0.5),
+    _PlaneRule(0, 0.4),
+)

@@ -34,65 +34,6 @@ def sort_by_psnr(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     return sorted(rows, key=lambda row: -float(row["psnr"]))
 
 
-def write_table(
-    file: Path,
-    columns: str,
-    rows: Sequence[ScoreRow],
-    metadata: Mapping[str, object] | None = None,
-) -> None:
-    """Write rows as TSV, and a JSON file that describes the columns.
-
-    `columns` is an entry of ``columns.json``, and `metadata` contains further entries of the JSON
-    file.
-    """
-    descriptions = data_of("columns.json")[columns]
-    table_cells = [[cell_text(row[name]) for name in descriptions] for row in rows]
-    write_json(file.with_suffix(".json"), {**descriptions, **(metadata or {})})
-    write_text(file, format_tsv(list(descriptions), table_cells))
-
-
-def format_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    r"""Return tab-separated text with a line of column names.
-
-    >>> format_tsv(["name", "psnr"], [["linear", "30"]])
-    'name\tpsnr\nlinear\t30\n'
-    """
-    return "".join("\t".join(cells) + "\n" for cells in (columns, *rows))
-
-
-def read_tsv(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a table written with `format_tsv`, as cells by column."""
-    columns, *rows = (line.split("\t") for line in read_text(file).splitlines())
-    return [dict(zip(columns, cells, strict=True)) for cells in rows]
-
-
-def cell_text(value: str | float) -> str:
-    """Return a cell as text: numbers with six significant digits, n/a for NaN."""
-    if isinstance(value, str):
-        return value
-    return MISSING if math.isnan(value) else f"{value:.6g}"
-
-
-def make_sibling_path(out: Path, suffix: str) -> Path:
-    """Return a file next to a table, such as ``table_summary.tsv`` next to ``table.tsv``."""
-    stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
-    return out.with_name(f"{stem}_{suffix}")
-
-
-def explain_missing_tests(participants: Collection[str]) -> str:
-    """Return why methods were not tested across participants, "" for two participants or more.
-
-    >>> explain_missing_tests(["sub-01", "sub-02"])
-    ''
-    """
-    if len(participants) > 1:
-        return ""
-    return (
-        "Statistical tests and the analysis of variance were skipped because they require"
-        f" at least two participants; only {min(participants)} was tested."
-    )
-
-
 class ComparisonTable(NamedTuple):
     """Table of `compare_rows`: entry of ``columns.json``, title, and ending of the file name."""
 
@@ -173,3 +114,62 @@ def _format_mean(row: ScoreRow) -> str:
     mean, sd, lower, upper = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
     spread_text = "" if math.isnan(sd) else f" ± {sd:.4g} [{lower:.5g}, {upper:.5g}]"
     return f"{mean:.5g}{spread_text}"
+
+
+def make_sibling_path(out: Path, suffix: str) -> Path:
+    """Return a file next to a table, such as ``table_summary.tsv`` next to ``table.tsv``."""
+    stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
+    return out.with_name(f"{stem}_{suffix}")
+
+
+def write_table(
+    file: Path,
+    columns: str,
+    rows: Sequence[ScoreRow],
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Write rows as TSV, and a JSON file that describes the columns.
+
+    `columns` is an entry of ``columns.json``, and `metadata` contains further entries of the JSON
+    file.
+    """
+    descriptions = data_of("columns.json")[columns]
+    table_cells = [[cell_text(row[name]) for name in descriptions] for row in rows]
+    write_json(file.with_suffix(".json"), {**descriptions, **(metadata or {})})
+    write_text(file, format_tsv(list(descriptions), table_cells))
+
+
+def cell_text(value: str | float) -> str:
+    """Return a cell as text: numbers with six significant digits, n/a for NaN."""
+    if isinstance(value, str):
+        return value
+    return MISSING if math.isnan(value) else f"{value:.6g}"
+
+
+def format_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Return tab-separated text with a line of column names.
+
+    >>> format_tsv(["name", "psnr"], [["linear", "30"]])
+    'name\tpsnr\nlinear\t30\n'
+    """
+    return "".join("\t".join(cells) + "\n" for cells in (columns, *rows))
+
+
+def read_tsv(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a table written with `format_tsv`, as cells by column."""
+    columns, *rows = (line.split("\t") for line in read_text(file).splitlines())
+    return [dict(zip(columns, cells, strict=True)) for cells in rows]
+
+
+def explain_missing_tests(participants: Collection[str]) -> str:
+    """Return why methods were not tested across participants, "" for two participants or more.
+
+    >>> explain_missing_tests(["sub-01", "sub-02"])
+    ''
+    """
+    if len(participants) > 1:
+        return ""
+    return (
+        "Statistical tests and the analysis of variance were skipped because they require"
+        f" at least two participants; only {min(participants)} was tested."
+    )

@@ -53,58 +53,6 @@ def _describe(name: str) -> str:
     return _describe_model(path)
 
 
-def _list_methods() -> str:
-    """Return a table of all methods that can be trained."""
-    title = (
-        "Methods (train a model with bids-sr-models train METHOD OUT ..., or with bids-sr"
-        " ... --sr-method METHOD)"
-    )
-    rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
-    for name in method_names_without_controls():
-        method = get_method(name)
-        training_data = _LEARNS_FROM.get(method.trained_on, method.trained_on)
-        rows.append(
-            (
-                name,
-                f"{method.ndim}D",
-                _count_parameters(name),
-                method.reference,
-                training_data,
-                method.summary,
-            )
-        )
-    return f"{title}\n{table_text(rows)}"
-
-
-def _list_baselines() -> str:
-    """Return a table of the methods that need no training."""
-    baseline_rows = [
-        (name, summary if name in INTERPOLATIONS else f"{summary} (only available in bids-sr)")
-        for name, summary in BASELINES.items()
-    ]
-    return f"\nBaseline methods (no training required)\n{table_text(baseline_rows)}"
-
-
-def _count_parameters(name: str) -> str:
-    """Return the number of generator parameters per recipe, "-" if there is no generator.
-
-    The factor is 2, and no memory is allocated.
-    """
-    import torch
-
-    method = get_method(name)
-    counts = []
-    for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
-        if recipe is None:
-            counts.append("-")
-            continue
-        with torch.device("meta"):
-            network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-        count = sum(parameter.numel() for parameter in network.parameters())
-        counts.append(f"{count:,}")
-    return " / ".join(counts)
-
-
 def _list_folder(folder: Path) -> str:
     """Return a line for each model below a folder, including damaged models."""
     from bids_sr.sr.models.card import ModelError, read_card
@@ -154,6 +102,14 @@ def _format_entries(entries: Mapping[str, object], depth: int) -> Iterator[str]:
             yield f"{label}: {_replace_unprintable(_format_entry(value))}"
 
 
+def _replace_unprintable(text: str) -> str:
+    """Replace non-printable characters by question marks.
+
+    An untrusted card could use such characters to manipulate a terminal.
+    """
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _format_entry(value: object) -> str:
     """Return a value, or the values of a list, as text."""
     if isinstance(value, list):
@@ -161,9 +117,53 @@ def _format_entry(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _replace_unprintable(text: str) -> str:
-    """Replace non-printable characters by question marks.
+def _list_methods() -> str:
+    """Return a table of all methods that can be trained."""
+    title = (
+        "Methods (train a model with bids-sr-models train METHOD OUT ..., or with bids-sr"
+        " ... --sr-method METHOD)"
+    )
+    rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
+    for name in method_names_without_controls():
+        method = get_method(name)
+        training_data = _LEARNS_FROM.get(method.trained_on, method.trained_on)
+        rows.append(
+            (
+                name,
+                f"{method.ndim}D",
+                _count_parameters(name),
+                method.reference,
+                training_data,
+                method.summary,
+            )
+        )
+    return f"{title}\n{table_text(rows)}"
 
-    An untrusted card could use such characters to manipulate a terminal.
+
+def _count_parameters(name: str) -> str:
+    """Return the number of generator parameters per recipe, "-" if there is no generator.
+
+    The factor is 2, and no memory is allocated.
     """
-    return "".join(character if character.isprintable() else "?" for character in text)
+    import torch
+
+    method = get_method(name)
+    counts = []
+    for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
+        if recipe is None:
+            counts.append("-")
+            continue
+        with torch.device("meta"):
+            network = recipe.build_generator(1, (2.0, 2.0, 1.0))
+        count = sum(parameter.numel() for parameter in network.parameters())
+        counts.append(f"{count:,}")
+    return " / ".join(counts)
+
+
+def _list_baselines() -> str:
+    """Return a table of the methods that need no training."""
+    baseline_rows = [
+        (name, summary if name in INTERPOLATIONS else f"{summary} (only available in bids-sr)")
+        for name, summary in BASELINES.items()
+    ]
+    return f"\nBaseline methods (no training required)\n{table_text(baseline_rows)}"

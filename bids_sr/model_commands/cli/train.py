@@ -63,30 +63,6 @@ def train(options: TrainOptions) -> None:
     print(f"                or: {_format_run_command(training.definition, weights, factor)}")
 
 
-def _remove_checkpoints(work_dir: Path) -> None:
-    """Remove the working files of a completed training, except for TensorBoard files."""
-    if not (work_dir / TENSORBOARD).is_dir():
-        shutil.rmtree(work_dir, ignore_errors=True)
-        return
-    for path in work_dir.iterdir():
-        if path.is_dir() and path.name != TENSORBOARD:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_file():
-            path.unlink()
-
-
-def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
-    """Return the command that applies a model to a BIDS data set.
-
-    The factor is the factor of the model; a single number applies in-plane.
-    """
-    x, y, z = factor
-    factor_text = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
-    return (
-        f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {factor_text}"
-    )
-
-
 def make_request(options: TrainOptions, *, quiet: bool = False) -> ModelRequest:
     """Return the requested training; reject options that contradict each other or the method.
 
@@ -133,39 +109,6 @@ def find_recipe(method: Method, name: str) -> Recipe:
     return get_recipe(method, name)
 
 
-def _print_notes(
-    options: TrainOptions,
-    method: Method,
-    recipe: Recipe,
-    start: LoadedModel | None,
-    vgg_weights: Path | None,
-) -> None:
-    """Print which initial weights are missing, and which VGG-19 weights are used or missing."""
-    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
-        print(
-            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
-            " initialized at random. To store these weights in a model, train the model with"
-            " --keep-critic."
-        )
-    if vgg_weights is not None:
-        print(f"VGG-19 features are computed with the weights in {vgg_weights}")
-    elif notice := missing_features_notice(method, options.recipe):
-        level, notice_text = notice
-        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {notice_text}")
-
-
-def _adapt_recipe(recipe: Recipe, options: TrainOptions) -> Recipe:
-    """Return a recipe with the trained layers, stored critic and degradation of the options."""
-    adapted_recipe = recipe
-    if options.train_last is not None:
-        adapted_recipe = replace(adapted_recipe, freeze_but_last=options.train_last)
-    if options.keep_critic:
-        adapted_recipe = replace(adapted_recipe, keep_critic=True)
-    if options.degradation is not None:
-        adapted_recipe = replace(adapted_recipe, degradation=options.degradation)
-    return adapted_recipe
-
-
 def _parse_changes(
     options: TrainOptions, method: Method, *, has_vgg_weights: bool
 ) -> tuple[RecipeChange, ...]:
@@ -177,13 +120,6 @@ def _parse_changes(
         change = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {change}", error.why, error.fix) from None
     return changes
-
-
-def _list_missing_networks(recipe: Recipe, start: LoadedModel) -> str:
-    """Return the networks, other than the generator, that an initial model lacks, "" if none."""
-    if recipe.build_critic is None or "critic" in start.companions:
-        return ""
-    return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
 
 
 def _check_options(
@@ -272,6 +208,46 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
     raise UsageError(f"--from {options.start}", reason, f"use --set filters={filters}")
 
 
+def _print_notes(
+    options: TrainOptions,
+    method: Method,
+    recipe: Recipe,
+    start: LoadedModel | None,
+    vgg_weights: Path | None,
+) -> None:
+    """Print which initial weights are missing, and which VGG-19 weights are used or missing."""
+    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
+        print(
+            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
+            " initialized at random. To store these weights in a model, train the model with"
+            " --keep-critic."
+        )
+    if vgg_weights is not None:
+        print(f"VGG-19 features are computed with the weights in {vgg_weights}")
+    elif notice := missing_features_notice(method, options.recipe):
+        level, notice_text = notice
+        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {notice_text}")
+
+
+def _list_missing_networks(recipe: Recipe, start: LoadedModel) -> str:
+    """Return the networks, other than the generator, that an initial model lacks, "" if none."""
+    if recipe.build_critic is None or "critic" in start.companions:
+        return ""
+    return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
+
+
+def _adapt_recipe(recipe: Recipe, options: TrainOptions) -> Recipe:
+    """Return a recipe with the trained layers, stored critic and degradation of the options."""
+    adapted_recipe = recipe
+    if options.train_last is not None:
+        adapted_recipe = replace(adapted_recipe, freeze_but_last=options.train_last)
+    if options.keep_critic:
+        adapted_recipe = replace(adapted_recipe, keep_critic=True)
+    if options.degradation is not None:
+        adapted_recipe = replace(adapted_recipe, degradation=options.degradation)
+    return adapted_recipe
+
+
 def with_suitable_augmentation(
     training: ModelRequest, images: TrainingImages, *, quiet: bool = False
 ) -> ModelRequest:
@@ -327,7 +303,31 @@ def _check_image_sizes(training: ModelRequest, images: TrainingImages) -> None:
         )
 
 
+def _remove_checkpoints(work_dir: Path) -> None:
+    """Remove the working files of a completed training, except for TensorBoard files."""
+    if not (work_dir / TENSORBOARD).is_dir():
+        shutil.rmtree(work_dir, ignore_errors=True)
+        return
+    for path in work_dir.iterdir():
+        if path.is_dir() and path.name != TENSORBOARD:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
+
+
 def _format_psnr(weights: Path) -> str:
     """Return the held-out PSNR of model and interpolation from the card, as text."""
     scores = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
     return f"; held-out PSNR: {', '.join(scores)}" if scores else ""
+
+
+def _format_run_command(method: Method, weights: Path, factor: Factor) -> str:
+    """Return the command that applies a model to a BIDS data set.
+
+    The factor is the factor of the model; a single number applies in-plane.
+    """
+    x, y, z = factor
+    factor_text = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    return (
+        f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {factor_text}"
+    )

@@ -50,22 +50,6 @@ def read_images(options: TrainOptions, training: ModelRequest) -> tuple[Training
     return training_images, factor
 
 
-def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) -> str:
-    """Return the contrast that all images share; reject several contrasts."""
-    contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
-    if len(contrasts) > 1:
-        fix = (
-            "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
-            " attunet for a model of several contrasts"
-        )
-        raise UsageError(
-            f"{' and '.join(contrasts)} images were specified together",
-            "this command trains models of a single contrast",
-            fix,
-        )
-    return contrasts[0]
-
-
 def _determine_factor(
     options: TrainOptions,
     training: ModelRequest,
@@ -109,6 +93,22 @@ def _determine_factor(
             "omit --from, or resample the images to match the factor of the model",
         )
     return factor
+
+
+def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) -> str:
+    """Return the contrast that all images share; reject several contrasts."""
+    contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
+    if len(contrasts) > 1:
+        fix = (
+            "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
+            " attunet for a model of several contrasts"
+        )
+        raise UsageError(
+            f"{' and '.join(contrasts)} images were specified together",
+            "this command trains models of a single contrast",
+            fix,
+        )
+    return contrasts[0]
 
 
 class _DrawnVolume(NamedTuple):

@@ -94,14 +94,6 @@ class CircleResamplingNet(nn.Module):
         return x + self.tail(self.joined(branches))[..., :rows, :columns]
 
 
-def _concatenate_outputs(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-    """Apply blocks one after another, and return the outputs of all blocks as channels."""
-    outputs: list[Tensor] = []
-    for block in blocks:
-        outputs.append(block(outputs[-1] if outputs else x))
-    return torch.cat(outputs, 1)
-
-
 class CircleNet(nn.Module):
     """Network between images of two resolutions, without resampling (N, C, X, Y).
 
@@ -155,3 +147,11 @@ class CircleNet(nn.Module):
         features = _concatenate_outputs(self.blocks, x)
         branches = torch.cat((self.first(features), self.second(features)), 1)
         return x + self.tail(self.joined(branches))
+
+
+def _concatenate_outputs(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    """Apply blocks one after another, and return the outputs of all blocks as channels."""
+    outputs: list[Tensor] = []
+    for block in blocks:
+        outputs.append(block(outputs[-1] if outputs else x))
+    return torch.cat(outputs, 1)

@@ -33,45 +33,6 @@ class Critic(nn.Module):
         return self.score(self.features(image))
 
 
-def _build_stages(
-    channels: int, widths: Sequence[int], layers: Callable[[int, int], Sequence[nn.Module]]
-) -> list[nn.Module]:
-    """Return the layers of all stages.
-
-    `layers` is a function from input and output channels to the layers of a stage.
-    """
-    return [
-        layer
-        for in_channels, out_channels in pairwise((channels, *widths))
-        for layer in layers(in_channels, out_channels)
-    ]
-
-
-def _build_convolution_pair(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """Return two 3x3 convolutions with leaky ReLU, the second with stride 2."""
-    return [
-        nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        nn.LeakyReLU(0.2),
-        nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1),
-        nn.LeakyReLU(0.2),
-    ]
-
-
-def _build_score_layers(width: int, side: int, dense: int) -> list[nn.Module]:
-    """Return layers from features with `width` channels to one score per image.
-
-    Features are averaged to `side` x `side` voxels, followed by two dense layers with `dense`
-    features between them.
-    """
-    return [
-        nn.AdaptiveAvgPool2d(side),
-        nn.Flatten(),
-        nn.Linear(side * side * width, dense),
-        nn.LeakyReLU(0.2),
-        nn.Linear(dense, 1),
-    ]
-
-
 def srgan_critic(
     channels: int = 1,
     *,
@@ -127,6 +88,16 @@ def cpce_critic(
     )
 
 
+def _build_convolution_pair(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """Return two 3x3 convolutions with leaky ReLU, the second with stride 2."""
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+    ]
+
+
 def circle_critic(
     channels: int = 1,
     *,
@@ -160,6 +131,21 @@ def circle_critic(
         ]
     side = 4 if last_stride == 2 else 8
     return Critic(features, _build_score_layers(widths[-1], side, dense))
+
+
+def _build_score_layers(width: int, side: int, dense: int) -> list[nn.Module]:
+    """Return layers from features with `width` channels to one score per image.
+
+    Features are averaged to `side` x `side` voxels, followed by two dense layers with `dense`
+    features between them.
+    """
+    return [
+        nn.AdaptiveAvgPool2d(side),
+        nn.Flatten(),
+        nn.Linear(side * side * width, dense),
+        nn.LeakyReLU(0.2),
+        nn.Linear(dense, 1),
+    ]
 
 
 def guiding_critic(
@@ -200,6 +186,20 @@ def guiding_critic(
         nn.Linear(grid * grid, 1),
     ]
     return Critic(features, score, min_side=16)
+
+
+def _build_stages(
+    channels: int, widths: Sequence[int], layers: Callable[[int, int], Sequence[nn.Module]]
+) -> list[nn.Module]:
+    """Return the layers of all stages.
+
+    `layers` is a function from input and output channels to the layers of a stage.
+    """
+    return [
+        layer
+        for in_channels, out_channels in pairwise((channels, *widths))
+        for layer in layers(in_channels, out_channels)
+    ]
 
 
 class PatchCritic(nn.Module):

@@ -35,37 +35,6 @@ def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def _find_padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
-    """Return the smallest size of at least `side` that can be halved `levels` times.
-
-    At least two voxels remain at the lowest level, as required by instance normalization. The rule
-    "power of two" is from the attention U-Net paper (section 3.2). The rule "multiple" results in
-    a multiple of 2 ** levels, which requires less computation.
-    """
-    step = 2**levels
-    if sizes == "multiple":
-        return max(-(-side // step) * step, 2 * step)
-    return max(1 << (side - 1).bit_length(), 2 * step)
-
-
-class _Merge(nn.Module):
-    """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, block: _BlockFactory, gate: _GateFactory | None
-    ) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
-        self.gate = None if gate is None else gate(out_channels)
-        self.block = block(2 * out_channels, out_channels)
-
-    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        upsampled = self.up(features)
-        if self.gate is not None:
-            skip = self.gate(upsampled, skip)
-        return self.block(torch.cat([upsampled, skip], dim=1))
-
-
 class UNet(nn.Module):
     """U-Net between images of the same size (N, C, X, Y).
 
@@ -128,24 +97,35 @@ class UNet(nn.Module):
         return x + output if self.head == "residual" else output
 
 
-def normalized_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return a block of 3x3 convolution, instance normalization and leaky ReLU.
+class _Merge(nn.Module):
+    """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
 
-    The block is described in attention_unet, section 3.3.
+    def __init__(
+        self, in_channels: int, out_channels: int, block: _BlockFactory, gate: _GateFactory | None
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.gate = None if gate is None else gate(out_channels)
+        self.block = block(2 * out_channels, out_channels)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        upsampled = self.up(features)
+        if self.gate is not None:
+            skip = self.gate(upsampled, skip)
+        return self.block(torch.cat([upsampled, skip], dim=1))
+
+
+def _find_padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
+    """Return the smallest size of at least `side` that can be halved `levels` times.
+
+    At least two voxels remain at the lowest level, as required by instance normalization. The rule
+    "power of two" is from the attention U-Net paper (section 3.2). The rule "multiple" results in
+    a multiple of 2 ** levels, which requires less computation.
     """
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        nn.InstanceNorm2d(out_channels),
-        nn.LeakyReLU(),
-    )
-
-
-def normalized_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return a block of two `normalized_convolution`, as in the code of Li et al. 2022."""
-    return nn.Sequential(
-        *normalized_convolution(in_channels, out_channels),
-        *normalized_convolution(out_channels, out_channels),
-    )
+    step = 2**levels
+    if sizes == "multiple":
+        return max(-(-side // step) * step, 2 * step)
+    return max(1 << (side - 1).bit_length(), 2 * step)
 
 
 class AttentionGate(nn.Module):
@@ -218,4 +198,24 @@ def attention_unet(
         gate=partial(AttentionGate, normalized=normalized_gates),
         head=head,
         sizes=sizes,
+    )
+
+
+def normalized_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a block of two `normalized_convolution`, as in the code of Li et al. 2022."""
+    return nn.Sequential(
+        *normalized_convolution(in_channels, out_channels),
+        *normalized_convolution(out_channels, out_channels),
+    )
+
+
+def normalized_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a block of 3x3 convolution, instance normalization and leaky ReLU.
+
+    The block is described in attention_unet, section 3.3.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.InstanceNorm2d(out_channels),
+        nn.LeakyReLU(),
     )

@@ -31,11 +31,6 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     return scaled_image.astype(np.float32), scale
 
 
-def joined_contrasts(contrasts: Sequence[str]) -> str:
-    """Return the names of contrasts as a single name, in channel order."""
-    return "+".join(contrasts)
-
-
 def contrast_image(
     fine: Array, coarse: Array, mask: Array, affine: Array, contrasts: Sequence[str], name: str
 ) -> TrainingImage:
@@ -54,3 +49,8 @@ def contrast_image(
         contrast=joined_contrasts(contrasts),
         name=name,
     )
+
+
+def joined_contrasts(contrasts: Sequence[str]) -> str:
+    """Return the names of contrasts as a single name, in channel order."""
+    return "+".join(contrasts)

@@ -77,109 +77,12 @@ class Region:
 _Regions = tuple[Region, ...]
 
 
-def split_regions(regions: _Regions, hold_out: int) -> tuple[_Regions, _Regions]:
-    """Split regions into training and held-out regions.
-
-    Every `hold_out`-th region is held out, beginning in the middle of the first `hold_out`
-    regions. If `hold_out` is 0, all regions are used for training.
-    """
-    held_out = regions[min(hold_out // 2, len(regions) - 1) :: hold_out] if hold_out else ()
-    return tuple(region for region in regions if region not in held_out), held_out
-
-
-@lru_cache(maxsize=4)
-def _shuffle_patches(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """Return the order of patches in an epoch, a permutation of `count` numbers."""
-    return np.random.default_rng([seed, 0, epoch]).permutation(count)
-
-
-@lru_cache(maxsize=4)
-def _shuffle_slices(
-    groups: tuple[tuple[_Slice, ...], ...], size: int, seed: int, epoch: int
-) -> tuple[tuple[_Slice, ...], ...]:
-    """Divide all slices into the batches of one epoch, in random order.
-
-    A batch contains slices from one group only. The last batch of a group may be smaller than
-    `size`.
-
-    `groups` are slices grouped by in-plane size, and `size` is the number of slices per batch. The
-    order is determined by the seed of the training and the number of the epoch.
-    """
-    rng = np.random.default_rng([seed, 2, epoch])
-    batches = []
-    for group in groups:
-        order = [group[k] for k in rng.permutation(len(group))]
-        batches += [tuple(order[k : k + size]) for k in range(0, len(order), size)]
-    return tuple(batches[k] for k in rng.permutation(len(batches)))
-
-
-def _count_batches(groups: Sequence[Sequence[_Slice]], size: int) -> int:
-    """Return the number of batches per epoch, with at most `size` slices of one group each."""
-    return sum(-(-len(group) // size) for group in groups)
-
-
-def _align_sides(
-    sides: Sequence[int], shapes: Sequence[tuple[int, ...]], ratios: Sequence[tuple[int, int]]
-) -> list[int]:
-    """Return window sides (voxels) rounded down to whole low-resolution voxels.
-
-    A side that spans the in-plane axis of all images is not rounded.
-
-    `shapes` are the shapes of the parts of the images that windows are cut from, and `ratios` are
-    numerator and denominator (p, q) of the factor p/q along each axis.
-    """
-    aligned_sides = []
-    for axis, (side, (step, _)) in enumerate(zip(sides, ratios, strict=False)):
-        spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
-        aligned_sides.append(side if spans_axis else round_down(side, step))
-    return aligned_sides
-
-
-def _get_sides(window: Window) -> tuple[int, ...]:
-    """Return the side lengths of a window (voxels)."""
-    return tuple(stop - start for start, stop in window)
-
-
 class _Member(NamedTuple):
     """Network input, target and voxel weights of one member of a batch (C, *grid)."""
 
     source: Tensor
     target: Tensor
     weight: Tensor
-
-
-class _SliceVariation(NamedTuple):
-    """Variation of a batch of whole slices (see `Augmentation`).
-
-    `shift` is along both in-plane axes (voxels). `gamma` and `gain` are exponent and factor of the
-    intensities. `noise_sd` is the standard deviation of the noise, in the intensity unit of the
-    network.
-    """
-
-    shift: tuple[float, float]
-    gamma: float
-    gain: float
-    noise_sd: float
-    noise_seed: int
-
-    def make_noise(self, image: Tensor) -> Tensor:
-        """Return the noise to add to an image, of the same shape."""
-        generator = torch.Generator().manual_seed(self.noise_seed)
-        unit_noise = torch.randn(image.shape, generator=generator)
-        return self.noise_sd * unit_noise.to(image.device)
-
-
-def _draw_variation(rng: np.random.Generator, augmentation: Augmentation) -> _SliceVariation:
-    """Draw the variation of a batch of whole slices."""
-    shift = (
-        float(rng.uniform(-augmentation.shift, augmentation.shift)),
-        float(rng.uniform(-augmentation.shift, augmentation.shift)),
-    )
-    gamma = float(np.exp(rng.normal(0, augmentation.gamma)))
-    gain = float(np.exp(rng.normal(0, augmentation.gain)))
-    noise_sd = float(rng.uniform(0, 2 * augmentation.noise))
-    noise_seed = int(rng.integers(2**31))
-    return _SliceVariation(shift, gamma, gain, noise_sd, noise_seed)
 
 
 class Examples:
@@ -222,24 +125,6 @@ class Examples:
             groups = self._group_slices(self.training_regions)
             self.recipe = replace(recipe, slice_batches=_count_batches(groups, recipe.batch))
 
-    @property
-    def slice_count(self) -> int:
-        """Number of whole slices available for training."""
-        return sum(len(group) for group in self._group_slices(self.training_regions))
-
-    def prepare(self, index: int, factor: Factor | None = None) -> PreparedImage:
-        """Return an image prepared at a factor (default: the trained factor).
-
-        Each image is prepared once per factor and cached.
-        """
-        prepared_factor = factor or self.factor
-        key = (index, prepared_factor)
-        if key not in self._prepared_images:
-            self._prepared_images[key] = prepare(
-                self.images[index], self.recipe, prepared_factor, self.device
-            )
-        return self._prepared_images[key]
-
     def _find_usable_slices(self, index: int) -> list[int]:
         """Return the indices of the slices that show enough of the head.
 
@@ -269,18 +154,18 @@ class Examples:
             return self._split_volumes()
         return split_regions(self._list_whole_images(), self.recipe.hold_out)
 
-    def _list_whole_images(self) -> _Regions:
-        """Return one region per image, with all of its slices."""
-        return tuple(
-            Region(image=k, slices=(0, self.prepare(k).shape[2])) for k in range(len(self.images))
-        )
-
     def _split_by_marks(self) -> tuple[_Regions, _Regions]:
         """Hold out the images that are marked for validation."""
         regions = self._list_whole_images()
         return (
             tuple(region for region in regions if not self.images[region.image].validation),
             tuple(region for region in regions if self.images[region.image].validation),
+        )
+
+    def _list_whole_images(self) -> _Regions:
+        """Return one region per image, with all of its slices."""
+        return tuple(
+            Region(image=k, slices=(0, self.prepare(k).shape[2])) for k in range(len(self.images))
         )
 
     def _split_slices(self) -> tuple[_Regions, _Regions]:
@@ -318,6 +203,24 @@ class Examples:
             held_out_regions.append(Region(image=k, slices=(boundary, depth)))
         return tuple(training_regions), tuple(held_out_regions)
 
+    @property
+    def slice_count(self) -> int:
+        """Number of whole slices available for training."""
+        return sum(len(group) for group in self._group_slices(self.training_regions))
+
+    def prepare(self, index: int, factor: Factor | None = None) -> PreparedImage:
+        """Return an image prepared at a factor (default: the trained factor).
+
+        Each image is prepared once per factor and cached.
+        """
+        prepared_factor = factor or self.factor
+        key = (index, prepared_factor)
+        if key not in self._prepared_images:
+            self._prepared_images[key] = prepare(
+                self.images[index], self.recipe, prepared_factor, self.device
+            )
+        return self._prepared_images[key]
+
     def draw_batch(
         self,
         rng: np.random.Generator,
@@ -351,6 +254,70 @@ class Examples:
         gain = float(np.exp(rng.normal(0, augmentation.gain)))
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
+    def _draw_whole_slices(
+        self, rng: np.random.Generator, regions: Sequence[Region], size: int
+    ) -> list[_ImageWindow]:
+        """Draw whole slices that show enough of the head, if possible without replacement."""
+        candidates = [candidate for region in regions for candidate in self._list_slices(region)]
+        # slices of different sizes cannot be combined in a batch
+        if len({self.prepare(region.image).shape[:2] for region in regions}) > 1:
+            drawn_image = regions[int(rng.integers(len(regions)))].image
+            candidates = [(image, z) for image, z in candidates if image == drawn_image]
+        has_too_few = size > len(candidates)
+        slices = [
+            candidates[int(k)] for k in rng.choice(len(candidates), size, replace=has_too_few)
+        ]
+        return [(index, self.prepare(index).get_slice_window(z)) for index, z in slices]
+
+    def _draw_symmetries(
+        self, rng: np.random.Generator, image_windows: Sequence[_ImageWindow], factor: Factor
+    ) -> list[Symmetry]:
+        """Draw a symmetry for each window; empty if the recipe does not use symmetries."""
+        if not self.recipe.augmentation.dihedral:
+            return []
+        _, first_window = image_windows[0]
+        possible_symmetries = self.list_symmetries(factor, _get_sides(first_window))
+        return [
+            possible_symmetries[int(k)]
+            for k in rng.integers(len(possible_symmetries), size=len(image_windows))
+        ]
+
+    def _vary_slices(
+        self,
+        rng: np.random.Generator,
+        image_windows: Sequence[_ImageWindow],
+        window_symmetries: Sequence[Symmetry],
+    ) -> Batch:
+        """Return a batch of whole slices with varied intensity and position."""
+        slices = [(self.prepare(index), window[2][0]) for index, window in image_windows]
+        lowres = torch.stack([image.lowres[..., z] for image, z in slices])
+        target = torch.stack([image.target[..., z] for image, z in slices])
+        weight = torch.stack([image.mask.float()[..., z] for image, z in slices])
+        conversion = make_plane_conversion(lowres, self.factor[:2])
+        # mainly noise of the low-resolution image
+        residue = lowres - conversion.downsample(target)
+        # The inverse symmetries are used, so that a seed gives the same weights as in earlier
+        # versions, which trained only on whole slices.
+        if window_symmetries:
+            target, residue, weight = (
+                _apply_inverses(images, window_symmetries) for images in (target, residue, weight)
+            )
+        variation = _draw_variation(rng, self.recipe.augmentation)
+        if variation.shift != (0.0, 0.0):
+            target = shift_image(target, variation.shift)
+        # the gain scales the residue, whereas the exponent hardly affects it
+        varied_target = target.sign() * target.abs() ** variation.gamma * variation.gain
+        varied_lowres = conversion.downsample(varied_target) + residue * variation.gain
+        if variation.noise_sd:
+            noise = variation.make_noise(varied_lowres)
+            varied_lowres = varied_lowres + noise
+            varied_target = varied_target + conversion.upsample(noise)
+        return Batch(
+            input=upsample_slices(varied_lowres, self.factor[:2], self.recipe.upsampled_by),
+            target=varied_target,
+            weight=weight + self.recipe.background * (1 - weight),
+        )
+
     def make_factor(self, zoom_ratio: float) -> Factor:
         """Return a factor of `zoom_ratio` along every axis that is downsampled in training.
 
@@ -371,19 +338,6 @@ class Examples:
             factor[: self.ndim],
             self.recipe.degradation,
         )
-
-    def _draw_symmetries(
-        self, rng: np.random.Generator, image_windows: Sequence[_ImageWindow], factor: Factor
-    ) -> list[Symmetry]:
-        """Draw a symmetry for each window; empty if the recipe does not use symmetries."""
-        if not self.recipe.augmentation.dihedral:
-            return []
-        _, first_window = image_windows[0]
-        possible_symmetries = self.list_symmetries(factor, _get_sides(first_window))
-        return [
-            possible_symmetries[int(k)]
-            for k in rng.integers(len(possible_symmetries), size=len(image_windows))
-        ]
 
     def draw_windows(
         self,
@@ -419,6 +373,32 @@ class Examples:
             for (index, slices), generator in zip(slice_ranges, generators, strict=True)
         ]
 
+    def _select_epoch_slices(
+        self, regions: Sequence[Region], *, iteration: int, seed: int, size: int
+    ) -> list[_ImageWindow]:
+        """Return the whole slices of one training step.
+
+        Each slice of the regions is used once per epoch. `iteration` is the number of the training
+        step, counted from 0, and `size` the number of slices per batch.
+        """
+        groups = self._group_slices(regions)
+        epoch, step = divmod(iteration, _count_batches(groups, size))
+        batch = _shuffle_slices(groups, size, seed, epoch)[step]
+        return [(image, self.prepare(image).get_slice_window(z)) for image, z in batch]
+
+    def _group_slices(self, regions: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
+        """Return all slices in the regions that show the head, grouped by in-plane size."""
+        groups: dict[tuple[int, ...], list[_Slice]] = {}
+        for region in regions:
+            in_plane_shape = self.prepare(region.image).shape[:2]
+            groups.setdefault(in_plane_shape, []).extend(self._list_slices(region))
+        return tuple(tuple(group) for group in groups.values() if group)
+
+    def _list_slices(self, region: Region) -> list[_Slice]:
+        """Return the slices of a region that show enough of the head."""
+        first, end = region.slices
+        return [(region.image, z) for z in self._usable_slices[region.image] if first <= z < end]
+
     def _make_patch_generators(
         self, count: int, *, iteration: int, seed: int, size: int
     ) -> list[np.random.Generator]:
@@ -453,54 +433,6 @@ class Examples:
         # whole images of different sizes cannot be combined in a batch
         return window_regions if len(shapes) == 1 else window_regions[:1] * len(generators)
 
-    def _draw_window(
-        self,
-        generator: np.random.Generator,
-        index: int,
-        factor: Factor,
-        slices: tuple[int, int],
-        sides: tuple[int, ...],
-    ) -> Window:
-        """Draw a window in a range of slices; see `_find_corners` for the parameters."""
-        corners = self._find_corners(index, factor, slices, sides)
-        x, y, z = corners[generator.integers(len(corners), size=1)[0]].tolist()
-        corner = (x, y, z + slices[0])
-        return tuple((start, start + side) for start, side in zip(corner, sides, strict=True))
-
-    def _group_slices(self, regions: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
-        """Return all slices in the regions that show the head, grouped by in-plane size."""
-        groups: dict[tuple[int, ...], list[_Slice]] = {}
-        for region in regions:
-            in_plane_shape = self.prepare(region.image).shape[:2]
-            groups.setdefault(in_plane_shape, []).extend(self._list_slices(region))
-        return tuple(tuple(group) for group in groups.values() if group)
-
-    def _list_slices(self, region: Region) -> list[_Slice]:
-        """Return the slices of a region that show enough of the head."""
-        first, end = region.slices
-        return [(region.image, z) for z in self._usable_slices[region.image] if first <= z < end]
-
-    def _select_epoch_slices(
-        self, regions: Sequence[Region], *, iteration: int, seed: int, size: int
-    ) -> list[_ImageWindow]:
-        """Return the whole slices of one training step.
-
-        Each slice of the regions is used once per epoch. `iteration` is the number of the training
-        step, counted from 0, and `size` the number of slices per batch.
-        """
-        groups = self._group_slices(regions)
-        epoch, step = divmod(iteration, _count_batches(groups, size))
-        batch = _shuffle_slices(groups, size, seed, epoch)[step]
-        return [(image, self.prepare(image).get_slice_window(z)) for image, z in batch]
-
-    def compute_slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
-        """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
-        depth = self.prepare(region.image).shape[2]
-        image = self.prepare(region.image, factor)
-        first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
-        step = image.ratios[2][0] if self.is_aligned else 1
-        return round_down(first, step), end
-
     def _compute_sides(
         self, slice_ranges: Sequence[tuple[int, tuple[int, int]]], factor: Factor
     ) -> tuple[int, ...]:
@@ -523,6 +455,20 @@ class Examples:
             first_index, _ = slice_ranges[0]
             sides = _align_sides(sides, shapes, self.prepare(first_index, factor).ratios)
         return tuple(sides) if self.ndim == 3 else (*sides, 1)
+
+    def _draw_window(
+        self,
+        generator: np.random.Generator,
+        index: int,
+        factor: Factor,
+        slices: tuple[int, int],
+        sides: tuple[int, ...],
+    ) -> Window:
+        """Draw a window in a range of slices; see `_find_corners` for the parameters."""
+        corners = self._find_corners(index, factor, slices, sides)
+        x, y, z = corners[generator.integers(len(corners), size=1)[0]].tolist()
+        corner = (x, y, z + slices[0])
+        return tuple((start, start + side) for start, side in zip(corner, sides, strict=True))
 
     def _find_corners(
         self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]
@@ -556,6 +502,14 @@ class Examples:
                 f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}"
             ) from error
         return self._window_corners[key]
+
+    def compute_slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
+        """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
+        depth = self.prepare(region.image).shape[2]
+        image = self.prepare(region.image, factor)
+        first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
+        step = image.ratios[2][0] if self.is_aligned else 1
+        return round_down(first, step), end
 
     def cut_windows(
         self,
@@ -606,57 +560,6 @@ class Examples:
         weight = mask_weight + background * (1 - mask_weight)
         member = _Member(image.source[source_box], image.target[target_box], weight)
         return member if self.ndim == 3 else _Member(*(volume[..., 0] for volume in member))
-
-    def _draw_whole_slices(
-        self, rng: np.random.Generator, regions: Sequence[Region], size: int
-    ) -> list[_ImageWindow]:
-        """Draw whole slices that show enough of the head, if possible without replacement."""
-        candidates = [candidate for region in regions for candidate in self._list_slices(region)]
-        # slices of different sizes cannot be combined in a batch
-        if len({self.prepare(region.image).shape[:2] for region in regions}) > 1:
-            drawn_image = regions[int(rng.integers(len(regions)))].image
-            candidates = [(image, z) for image, z in candidates if image == drawn_image]
-        has_too_few = size > len(candidates)
-        slices = [
-            candidates[int(k)] for k in rng.choice(len(candidates), size, replace=has_too_few)
-        ]
-        return [(index, self.prepare(index).get_slice_window(z)) for index, z in slices]
-
-    def _vary_slices(
-        self,
-        rng: np.random.Generator,
-        image_windows: Sequence[_ImageWindow],
-        window_symmetries: Sequence[Symmetry],
-    ) -> Batch:
-        """Return a batch of whole slices with varied intensity and position."""
-        slices = [(self.prepare(index), window[2][0]) for index, window in image_windows]
-        lowres = torch.stack([image.lowres[..., z] for image, z in slices])
-        target = torch.stack([image.target[..., z] for image, z in slices])
-        weight = torch.stack([image.mask.float()[..., z] for image, z in slices])
-        conversion = make_plane_conversion(lowres, self.factor[:2])
-        # mainly noise of the low-resolution image
-        residue = lowres - conversion.downsample(target)
-        # The inverse symmetries are used, so that a seed gives the same weights as in earlier
-        # versions, which trained only on whole slices.
-        if window_symmetries:
-            target, residue, weight = (
-                _apply_inverses(images, window_symmetries) for images in (target, residue, weight)
-            )
-        variation = _draw_variation(rng, self.recipe.augmentation)
-        if variation.shift != (0.0, 0.0):
-            target = shift_image(target, variation.shift)
-        # the gain scales the residue, whereas the exponent hardly affects it
-        varied_target = target.sign() * target.abs() ** variation.gamma * variation.gain
-        varied_lowres = conversion.downsample(varied_target) + residue * variation.gain
-        if variation.noise_sd:
-            noise = variation.make_noise(varied_lowres)
-            varied_lowres = varied_lowres + noise
-            varied_target = varied_target + conversion.upsample(noise)
-        return Batch(
-            input=upsample_slices(varied_lowres, self.factor[:2], self.recipe.upsampled_by),
-            target=varied_target,
-            weight=weight + self.recipe.background * (1 - weight),
-        )
 
     def describe_regions(
         self, regions: Sequence[Region], image_windows: Sequence[_ImageWindow] = ()
@@ -725,6 +628,26 @@ class Examples:
         return entries
 
 
+def _count_batches(groups: Sequence[Sequence[_Slice]], size: int) -> int:
+    """Return the number of batches per epoch, with at most `size` slices of one group each."""
+    return sum(-(-len(group) // size) for group in groups)
+
+
+def split_regions(regions: _Regions, hold_out: int) -> tuple[_Regions, _Regions]:
+    """Split regions into training and held-out regions.
+
+    Every `hold_out`-th region is held out, beginning in the middle of the first `hold_out`
+    regions. If `hold_out` is 0, all regions are used for training.
+    """
+    held_out = regions[min(hold_out // 2, len(regions) - 1) :: hold_out] if hold_out else ()
+    return tuple(region for region in regions if region not in held_out), held_out
+
+
+def _get_sides(window: Window) -> tuple[int, ...]:
+    """Return the side lengths of a window (voxels)."""
+    return tuple(stop - start for start, stop in window)
+
+
 def _apply_inverses(images: Tensor, image_symmetries: Sequence[Symmetry]) -> Tensor:
     """Apply the inverse of a symmetry to each image (N, C, X, Y)."""
     return torch.stack(
@@ -733,3 +656,80 @@ def _apply_inverses(images: Tensor, image_symmetries: Sequence[Symmetry]) -> Ten
             for image, symmetry in zip(images, image_symmetries, strict=True)
         ]
     )
+
+
+class _SliceVariation(NamedTuple):
+    """Variation of a batch of whole slices (see `Augmentation`).
+
+    `shift` is along both in-plane axes (voxels). `gamma` and `gain` are exponent and factor of the
+    intensities. `noise_sd` is the standard deviation of the noise, in the intensity unit of the
+    network.
+    """
+
+    shift: tuple[float, float]
+    gamma: float
+    gain: float
+    noise_sd: float
+    noise_seed: int
+
+    def make_noise(self, image: Tensor) -> Tensor:
+        """Return the noise to add to an image, of the same shape."""
+        generator = torch.Generator().manual_seed(self.noise_seed)
+        unit_noise = torch.randn(image.shape, generator=generator)
+        return self.noise_sd * unit_noise.to(image.device)
+
+
+def _draw_variation(rng: np.random.Generator, augmentation: Augmentation) -> _SliceVariation:
+    """Draw the variation of a batch of whole slices."""
+    shift = (
+        float(rng.uniform(-augmentation.shift, augmentation.shift)),
+        float(rng.uniform(-augmentation.shift, augmentation.shift)),
+    )
+    gamma = float(np.exp(rng.normal(0, augmentation.gamma)))
+    gain = float(np.exp(rng.normal(0, augmentation.gain)))
+    noise_sd = float(rng.uniform(0, 2 * augmentation.noise))
+    noise_seed = int(rng.integers(2**31))
+    return _SliceVariation(shift, gamma, gain, noise_sd, noise_seed)
+
+
+@lru_cache(maxsize=4)
+def _shuffle_slices(
+    groups: tuple[tuple[_Slice, ...], ...], size: int, seed: int, epoch: int
+) -> tuple[tuple[_Slice, ...], ...]:
+    """Divide all slices into the batches of one epoch, in random order.
+
+    A batch contains slices from one group only. The last batch of a group may be smaller than
+    `size`.
+
+    `groups` are slices grouped by in-plane size, and `size` is the number of slices per batch. The
+    order is determined by the seed of the training and the number of the epoch.
+    """
+    rng = np.random.default_rng([seed, 2, epoch])
+    batches = []
+    for group in groups:
+        order = [group[k] for k in rng.permutation(len(group))]
+        batches += [tuple(order[k : k + size]) for k in range(0, len(order), size)]
+    return tuple(batches[k] for k in rng.permutation(len(batches)))
+
+
+@lru_cache(maxsize=4)
+def _shuffle_patches(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Return the order of patches in an epoch, a permutation of `count` numbers."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def _align_sides(
+    sides: Sequence[int], shapes: Sequence[tuple[int, ...]], ratios: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Return window sides (voxels) rounded down to whole low-resolution voxels.
+
+    A side that spans the in-plane axis of all images is not rounded.
+
+    `shapes` are the shapes of the parts of the images that windows are cut from, and `ratios` are
+    numerator and denominator (p, q) of the factor p/q along each axis.
+    """
+    aligned_sides = []
+    for axis, (side, (step, _)) in enumerate(zip(sides, ratios, strict=False)):
+        spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
+        aligned_sides.append(side if spans_axis else round_down(side, step))
+    return aligned_sides

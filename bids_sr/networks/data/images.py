@@ -81,13 +81,6 @@ class TrainingImage:
             )
 
     @property
-    def _image(self) -> Array:
-        """Image whose grid the mask and affine describe."""
-        image = self.coarse if self.fine is None else self.fine
-        assert image is not None
-        return image
-
-    @property
     def shape(self) -> Shape:
         """Grid of the mask and affine."""
         x, y, z = self._image.shape[-3:]
@@ -104,6 +97,13 @@ class TrainingImage:
         """Number of contrasts in the image."""
         return _count_channels(self._image)
 
+    @property
+    def _image(self) -> Array:
+        """Image whose grid the mask and affine describe."""
+        image = self.coarse if self.fine is None else self.fine
+        assert image is not None
+        return image
+
     def checksum(self) -> str:
         """Return the SHA-256 checksum of the arrays, as float32."""
         digest = hashlib.sha256()
@@ -112,6 +112,9 @@ class TrainingImage:
                 b"none" if image is None else np.ascontiguousarray(image, dtype="<f4").tobytes()
             )
         return digest.hexdigest()
+
+
+TrainingImages = tuple[TrainingImage, ...]
 
 
 def _check_voxels(image: Array, subject: str) -> None:
@@ -135,9 +138,6 @@ def _check_voxels(image: Array, subject: str) -> None:
 def _count_channels(image: Array) -> int:
     """Return the number of channels of an image (X, Y, Z) or (C, X, Y, Z)."""
     return 1 if image.ndim == 3 else int(image.shape[0])
-
-
-TrainingImages = tuple[TrainingImage, ...]
 
 
 def checksums(images: TrainingImages) -> dict[str, str]:
@@ -174,26 +174,6 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     _check_settings(recipe, ndim)
 
 
-def _check_settings(recipe: Recipe, ndim: int) -> None:
-    """Raise ValueError if settings of a recipe cannot be combined.
-
-    `ndim` is the number of dimensions of the network.
-    """
-    if recipe.objective == "cycle" and recipe.upsampled_by is None:
-        raise ValueError(
-            "cycle consistency requires both images on the same grid, so the recipe must "
-            "upsample the low-resolution image first"
-        )
-    allows_varied_slices = (
-        ndim == 2 and recipe.patch is None and not recipe.factors and recipe.objective != "self"
-    )
-    if recipe.augmentation.of_whole_slices and not allows_varied_slices:
-        raise ValueError(
-            "augmentation by shift, gamma or noise requires a supervised two-dimensional "
-            "recipe that is trained on whole slices with a single factor"
-        )
-
-
 def _check_consistency(images: TrainingImages) -> None:
     """Raise TrainingDataError if images differ in contrast or type, or have the same name."""
     for quantity, distinct_values in (
@@ -227,6 +207,26 @@ def _check_pair_shapes(image: TrainingImage, factor: Factor) -> None:
             f"{image.name}: the high-resolution image has the shape {image.shape}; "
             f"expected {shape} (shape of the low-resolution image, "
             f"{image.coarse.shape[-3:]}, times the factor {factor})"
+        )
+
+
+def _check_settings(recipe: Recipe, ndim: int) -> None:
+    """Raise ValueError if settings of a recipe cannot be combined.
+
+    `ndim` is the number of dimensions of the network.
+    """
+    if recipe.objective == "cycle" and recipe.upsampled_by is None:
+        raise ValueError(
+            "cycle consistency requires both images on the same grid, so the recipe must "
+            "upsample the low-resolution image first"
+        )
+    allows_varied_slices = (
+        ndim == 2 and recipe.patch is None and not recipe.factors and recipe.objective != "self"
+    )
+    if recipe.augmentation.of_whole_slices and not allows_varied_slices:
+        raise ValueError(
+            "augmentation by shift, gamma or noise requires a supervised two-dimensional "
+            "recipe that is trained on whole slices with a single factor"
         )
 
 

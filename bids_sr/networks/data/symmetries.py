@@ -21,6 +21,15 @@ Axis k of the result is axis order[k] of the image, reversed if reverse[k] is tr
 """
 
 
+class _Axis(NamedTuple):
+    """Axis of a window: voxels, voxel size (mm), factor and name of the degradation matrix."""
+
+    side: int
+    zoom: float
+    factor: float
+    matrix: str
+
+
 def list_symmetries(
     sides: Sequence[int],
     zooms: Sequence[float],
@@ -44,15 +53,6 @@ def list_symmetries(
         if all(_are_exchangeable(axes[k], axes[axis]) for k, axis in enumerate(order))
     ]
     return tuple(product(orders, product((False, True), repeat=len(axes))))
-
-
-class _Axis(NamedTuple):
-    """Axis of a window: voxels, voxel size (mm), factor and name of the degradation matrix."""
-
-    side: int
-    zoom: float
-    factor: float
-    matrix: str
 
 
 def _are_exchangeable(first: _Axis, second: _Axis) -> bool:

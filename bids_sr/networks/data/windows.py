@@ -87,28 +87,6 @@ def index_window(window: Window) -> tuple[slice, ...]:
     return (slice(None), *(slice(start, stop) for start, stop in window))
 
 
-def round_down(n: int, step: int) -> int:
-    """Return the largest multiple of `step` that does not exceed `n`.
-
-    >>> round_down(11, 4)
-    8
-    """
-    return n // step * step
-
-
-class _Grids(NamedTuple):
-    """Images and masks of a training image on both grids, with their original intensities.
-
-    `highres` is (C, X, Y, Z), or None if it does not exist, and `lowres` (C, x, y, z). Masks, (1,
-    X, Y, Z) and (1, x, y, z), are 1 inside and 0 outside.
-    """
-
-    highres: Tensor | None
-    lowres: Tensor
-    mask: Tensor
-    lowres_mask: Tensor
-
-
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> PreparedImage:
     """Prepare an image for a recipe at a factor: compute both grids and scale intensities.
 
@@ -153,42 +131,41 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     )
 
 
-class _IntensityScale(NamedTuple):
-    """Intensity scale of each channel of a low-resolution image.
+class _Grids(NamedTuple):
+    """Images and masks of a training image on both grids, with their original intensities.
 
-    `level` is the width of the intensity range that is scaled to 1, `lowest` the intensity that
-    becomes 0, and `percentile` the 99th percentile in the mask (C,).
+    `highres` is (C, X, Y, Z), or None if it does not exist, and `lowres` (C, x, y, z). Masks, (1,
+    X, Y, Z) and (1, x, y, z), are 1 inside and 0 outside.
     """
 
-    level: NDArray[np.float64]
-    lowest: NDArray[np.float64]
-    percentile: NDArray[np.float64]
-
-    @property
-    def has_offset(self) -> bool:
-        """Whether the intensity that becomes 0 differs from 0 in any channel."""
-        return bool(self.lowest.any())
+    highres: Tensor | None
+    lowres: Tensor
+    mask: Tensor
+    lowres_mask: Tensor
 
 
-def _scale_lowres(lowres: Tensor, scale: _IntensityScale) -> Tensor:
-    """Return a low-resolution image (C, x, y, z) in the intensity unit of the network."""
-    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
-    return (lowres - zero) / unit if scale.has_offset else lowres / unit
+def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Factor) -> _Grids:
+    """Return an image without a high-resolution version, cropped to a size that allows the factor.
 
-
-def _scale_highres(highres: Tensor, scale: _IntensityScale, gain: float | None) -> Tensor:
-    """Return a high-resolution image (C, X, Y, Z) in the intensity unit of the network.
-
-    `gain` matches its intensity to the low-resolution image; None if both have the same unit.
+    `ratios` are the factors p/q along each axis; the size is a multiple of q.
     """
-    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
-    scaled_image = highres / unit if gain is None else highres * _broadcast(gain / scale.level)
-    return scaled_image - zero / unit if scale.has_offset else scaled_image
+    assert image.coarse is not None
+    shape = [
+        round_down(n, ratio.denominator) for n, ratio in zip(image.shape, ratios, strict=True)
+    ]
+    lowres = _crop_center(_to_tensor(image.coarse), shape)
+    lowres_mask = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
+    mask = _to_tensor(upsample("nearest", lowres_mask[0].numpy(), factor))
+    return _Grids(None, lowres, mask, lowres_mask)
 
 
-def _broadcast(channel_values: NDArray[np.float64]) -> Tensor:
-    """Return one value per channel as a tensor that is broadcast to images (C, 1, 1, 1)."""
-    return torch.tensor(channel_values, dtype=torch.float32)[:, None, None, None]
+def round_down(n: int, step: int) -> int:
+    """Return the largest multiple of `step` that does not exceed `n`.
+
+    >>> round_down(11, 4)
+    8
+    """
+    return n // step * step
 
 
 def _make_grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> _Grids:
@@ -214,19 +191,35 @@ def _make_grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> _Grids:
     return _Grids(highres, lowres, mask, lowres_mask)
 
 
-def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Factor) -> _Grids:
-    """Return an image without a high-resolution version, cropped to a size that allows the factor.
+def _to_tensor(image: Array) -> Tensor:
+    """Convert an image (X, Y, Z) or (C, X, Y, Z) to a float32 tensor with channels first."""
+    return torch.from_numpy(
+        np.ascontiguousarray(image[None] if image.ndim == 3 else image, dtype=np.float32)
+    )
 
-    `ratios` are the factors p/q along each axis; the size is a multiple of q.
+
+def _crop_center(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """Crop the last three axes around their center."""
+    for axis, n in zip((-3, -2, -1), shape, strict=True):
+        image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
+    return image
+
+
+class _IntensityScale(NamedTuple):
+    """Intensity scale of each channel of a low-resolution image.
+
+    `level` is the width of the intensity range that is scaled to 1, `lowest` the intensity that
+    becomes 0, and `percentile` the 99th percentile in the mask (C,).
     """
-    assert image.coarse is not None
-    shape = [
-        round_down(n, ratio.denominator) for n, ratio in zip(image.shape, ratios, strict=True)
-    ]
-    lowres = _crop_center(_to_tensor(image.coarse), shape)
-    lowres_mask = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
-    mask = _to_tensor(upsample("nearest", lowres_mask[0].numpy(), factor))
-    return _Grids(None, lowres, mask, lowres_mask)
+
+    level: NDArray[np.float64]
+    lowest: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether the intensity that becomes 0 differs from 0 in any channel."""
+        return bool(self.lowest.any())
 
 
 def _measure_intensity(grids: _Grids, recipe: Recipe) -> _IntensityScale:
@@ -242,18 +235,25 @@ def _measure_intensity(grids: _Grids, recipe: Recipe) -> _IntensityScale:
     return _IntensityScale(level, lowest, percentile)
 
 
-def _to_tensor(image: Array) -> Tensor:
-    """Convert an image (X, Y, Z) or (C, X, Y, Z) to a float32 tensor with channels first."""
-    return torch.from_numpy(
-        np.ascontiguousarray(image[None] if image.ndim == 3 else image, dtype=np.float32)
-    )
+def _scale_lowres(lowres: Tensor, scale: _IntensityScale) -> Tensor:
+    """Return a low-resolution image (C, x, y, z) in the intensity unit of the network."""
+    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
+    return (lowres - zero) / unit if scale.has_offset else lowres / unit
 
 
-def _crop_center(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """Crop the last three axes around their center."""
-    for axis, n in zip((-3, -2, -1), shape, strict=True):
-        image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
-    return image
+def _scale_highres(highres: Tensor, scale: _IntensityScale, gain: float | None) -> Tensor:
+    """Return a high-resolution image (C, X, Y, Z) in the intensity unit of the network.
+
+    `gain` matches its intensity to the low-resolution image; None if both have the same unit.
+    """
+    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
+    scaled_image = highres / unit if gain is None else highres * _broadcast(gain / scale.level)
+    return scaled_image - zero / unit if scale.has_offset else scaled_image
+
+
+def _broadcast(channel_values: NDArray[np.float64]) -> Tensor:
+    """Return one value per channel as a tensor that is broadcast to images (C, 1, 1, 1)."""
+    return torch.tensor(channel_values, dtype=torch.float32)[:, None, None, None]
 
 
 def find_corners(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:

@@ -29,31 +29,6 @@ SAME_GRID: Factor = (1.0, 1.0, 1.0)
 _SLICES_PER_BATCH = 4
 
 
-def _prepare_head(
-    model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str
-) -> PreparedImage:
-    """Prepare the images of a head for a network; see `super_resolve_contrasts` for parameters.
-
-    ModelError is raised if the number of contrasts does not match the network.
-    """
-    n_contrasts = model.card.channels
-    if coarse.shape[0] != n_contrasts:
-        raise ModelError(
-            f"the model {model.card.method} was trained on {n_contrasts} contrasts "
-            f"({model.card.contrast}), but the data contain {coarse.shape[0]}. Train a model "
-            "on these contrasts, or provide the contrasts that the model requires."
-        )
-    image = TrainingImage(
-        coarse=np.asarray(coarse, np.float32),
-        mask=mask,
-        affine=affine,
-        contrast=model.card.contrast,
-        name="images",
-    )
-    assert isinstance(model.recipe, Recipe)
-    return prepare(image, model.recipe, SAME_GRID, device)
-
-
 def super_resolve_contrasts(
     model: LoadedModel,
     coarse: Array,
@@ -145,6 +120,13 @@ class _Explanation:
     scores: dict[str, float]
 
 
+class _Judgment(NamedTuple):
+    """Judgment of a slice by a critic: Grad-CAM map (X, Y), and score (0 to 1)."""
+
+    grad_cam: Array
+    score: float
+
+
 def explain_slice(
     model: LoadedModel, coarse: Array, fine: Array | None, mask: Array, affine: Array, index: int
 ) -> _Explanation:
@@ -198,11 +180,29 @@ def explain_slice(
     )
 
 
-class _Judgment(NamedTuple):
-    """Judgment of a slice by a critic: Grad-CAM map (X, Y), and score (0 to 1)."""
+def _prepare_head(
+    model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str
+) -> PreparedImage:
+    """Prepare the images of a head for a network; see `super_resolve_contrasts` for parameters.
 
-    grad_cam: Array
-    score: float
+    ModelError is raised if the number of contrasts does not match the network.
+    """
+    n_contrasts = model.card.channels
+    if coarse.shape[0] != n_contrasts:
+        raise ModelError(
+            f"the model {model.card.method} was trained on {n_contrasts} contrasts "
+            f"({model.card.contrast}), but the data contain {coarse.shape[0]}. Train a model "
+            "on these contrasts, or provide the contrasts that the model requires."
+        )
+    image = TrainingImage(
+        coarse=np.asarray(coarse, np.float32),
+        mask=mask,
+        affine=affine,
+        contrast=model.card.contrast,
+        name="images",
+    )
+    assert isinstance(model.recipe, Recipe)
+    return prepare(image, model.recipe, SAME_GRID, device)
 
 
 def _judge_slice(critic: nn.Module, image: Tensor) -> _Judgment:

@@ -96,28 +96,6 @@ class NetworkUpsampler(Upsampler):
                 return base
             return base + span * compute_detail((volume - lowest) / span, (base - lowest) / span)
 
-    def _to_network_unit(self, image: Array) -> Tensor:
-        """Return an image on the device, in the intensity unit of the network."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
-        return tensor if self.scales_by_range else tensor / self.scale
-
-    def _apply_in_patches(self, interpolated_image: Tensor) -> Tensor:
-        """Apply the network to an image (1, *grid) in patches of the requested size."""
-        assert self.patch
-
-        def apply_generator(patch: Tensor) -> Tensor:
-            return self.generator(
-                _make_channels_innermost(patch) if self.in_slices else patch
-            ).float()
-
-        return apply_in_patches(
-            apply_generator,
-            interpolated_image,
-            patch=self.patch,
-            overlap=self.overlap,
-            margin=compute_margin(self.overlap),
-        )
-
     def _compute_all_slices(self, volume: Array, base: Array) -> Array:
         """Return the difference between network and interpolation for all slices (X, Y, Z)."""
         slices = self._to_network_unit(np.moveaxis(volume, 2, 0)[:, None])
@@ -168,6 +146,28 @@ class NetworkUpsampler(Upsampler):
             )[0]
         return (output.float() - interpolated_volume).cpu().numpy()
 
+    def _to_network_unit(self, image: Array) -> Tensor:
+        """Return an image on the device, in the intensity unit of the network."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
+        return tensor if self.scales_by_range else tensor / self.scale
+
+    def _apply_in_patches(self, interpolated_image: Tensor) -> Tensor:
+        """Apply the network to an image (1, *grid) in patches of the requested size."""
+        assert self.patch
+
+        def apply_generator(patch: Tensor) -> Tensor:
+            return self.generator(
+                _make_channels_innermost(patch) if self.in_slices else patch
+            ).float()
+
+        return apply_in_patches(
+            apply_generator,
+            interpolated_image,
+            patch=self.patch,
+            overlap=self.overlap,
+            margin=compute_margin(self.overlap),
+        )
+
 
 def _compute_scale(model: LoadedModel, inputs: UpsamplerInputs) -> float:
     """Return the intensity that corresponds to 1 in the network.
@@ -185,6 +185,14 @@ def _compute_scale(model: LoadedModel, inputs: UpsamplerInputs) -> float:
     return float(scale)
 
 
+def _find_largest_width(network: nn.Module) -> int:
+    """Return the largest number of channels of any convolution; 1 without convolutions."""
+    convolutions = [
+        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
+    ]
+    return max((max(layer.in_channels, layer.out_channels) for layer in convolutions), default=1)
+
+
 def _make_channels_innermost(x: Tensor) -> Tensor:
     """Return images (N, C, X, Y) with channels innermost in memory.
 
@@ -193,14 +201,6 @@ def _make_channels_innermost(x: Tensor) -> Tensor:
     _, channels, rows, columns = x.shape
     strides = (channels * rows * columns, 1, columns * channels, channels)
     return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, strides)
-
-
-def _find_largest_width(network: nn.Module) -> int:
-    """Return the largest number of channels of any convolution; 1 without convolutions."""
-    convolutions = [
-        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
-    ]
-    return max((max(layer.in_channels, layer.out_channels) for layer in convolutions), default=1)
 
 
 def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:

@@ -68,6 +68,42 @@ class _Tile(NamedTuple):
     weights: Tensor
 
 
+def _list_tiles(n: int, side: int, overlap: int, margin: int) -> list[_Tile]:
+    """Return the patches of an axis of n voxels; their weights sum to 1 in each voxel."""
+    if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
+        raise ResolutionError(
+            f"the overlap between patches must exceed the sum of both margins ({margin} voxels "
+            f"on each side), got {overlap}"
+        )
+    positions = torch.arange(side, dtype=torch.float64) + 0.5  # voxel centers within a patch
+    ramp = max(overlap - 2 * margin, 1e-9)  # voxels, length over which a weight decreases
+    total_weight = torch.zeros(n, dtype=torch.float64)
+    tiles = []
+    for start in _list_patch_starts(n, side, overlap):
+        voxels = slice(start, start + side)
+        weight = torch.ones(side, dtype=torch.float64)
+        if start > 0:
+            weight = weight * ((positions - margin) / ramp).clamp(0, 1)
+        if voxels.stop < n:
+            weight = weight * ((side - positions - margin) / ramp).clamp(0, 1)
+        tiles.append(_Tile(voxels, weight))
+        total_weight[voxels] += weight
+    return [_Tile(voxels, weight / total_weight[voxels]) for voxels, weight in tiles]
+
+
+def _list_patch_starts(n: int, side: int, overlap: int) -> list[int]:
+    """Return evenly spaced starts of patches on an axis of n voxels, with a minimum overlap."""
+    if side >= n:
+        return [0]
+    if overlap >= side:
+        raise ResolutionError(
+            f"the overlap between patches must be smaller than the patch size ({side} voxels), "
+            f"got {overlap}"
+        )
+    count = -(-(n - side) // (side - overlap))
+    return [(n - side) * k // count for k in range(count + 1)]
+
+
 def _apply_to_patch(network: Callable[[Tensor], Tensor], patch: Tensor) -> Tensor:
     """Apply a network to a patch (C, *patch); raise ResolutionError if it changes the size."""
     output = network(patch[None])[0]
@@ -99,39 +135,3 @@ def compute_margin(overlap: int) -> int:
     [0, 0, 1, 7]
     """
     return max(0, (overlap - 1) // 2)
-
-
-def _list_patch_starts(n: int, side: int, overlap: int) -> list[int]:
-    """Return evenly spaced starts of patches on an axis of n voxels, with a minimum overlap."""
-    if side >= n:
-        return [0]
-    if overlap >= side:
-        raise ResolutionError(
-            f"the overlap between patches must be smaller than the patch size ({side} voxels), "
-            f"got {overlap}"
-        )
-    count = -(-(n - side) // (side - overlap))
-    return [(n - side) * k // count for k in range(count + 1)]
-
-
-def _list_tiles(n: int, side: int, overlap: int, margin: int) -> list[_Tile]:
-    """Return the patches of an axis of n voxels; their weights sum to 1 in each voxel."""
-    if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
-        raise ResolutionError(
-            f"the overlap between patches must exceed the sum of both margins ({margin} voxels "
-            f"on each side), got {overlap}"
-        )
-    positions = torch.arange(side, dtype=torch.float64) + 0.5  # voxel centers within a patch
-    ramp = max(overlap - 2 * margin, 1e-9)  # voxels, length over which a weight decreases
-    total_weight = torch.zeros(n, dtype=torch.float64)
-    tiles = []
-    for start in _list_patch_starts(n, side, overlap):
-        voxels = slice(start, start + side)
-        weight = torch.ones(side, dtype=torch.float64)
-        if start > 0:
-            weight = weight * ((positions - margin) / ramp).clamp(0, 1)
-        if voxels.stop < n:
-            weight = weight * ((side - positions - margin) / ramp).clamp(0, 1)
-        tiles.append(_Tile(voxels, weight))
-        total_weight[voxels] += weight
-    return [_Tile(voxels, weight / total_weight[voxels]) for voxels, weight in tiles]

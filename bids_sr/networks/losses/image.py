@@ -18,12 +18,6 @@ _C1, _C2 = 0.01**2, 0.03**2  # SSIM constants for an intensity range of 1
 _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # voxels, Gaussian window of SSIM
 
 
-def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of an error map; the weight is broadcast to its shape."""
-    voxel_weight = weight.expand_as(error)
-    return (voxel_weight * error).sum() / voxel_weight.sum()
-
-
 class MSE(nn.Module):
     """Weighted mean squared error, the content term of SRGAN without VGG features.
 
@@ -101,19 +95,6 @@ class SSIMLoss(nn.Module):
         window = torch.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
         self.register_buffer("window", window / window.sum(), persistent=False)
 
-    def _smooth(self, image: Tensor) -> Tensor:
-        """Return the local mean of images under the Gaussian window."""
-        window = self.window.to(image)
-        grid = image.shape[2:]
-        flat_images = image.reshape(-1, 1, *grid)
-        convolve = {2: functional.conv2d, 3: functional.conv3d}[len(grid)]
-        padding = [_SSIM_RADIUS] * (2 * len(grid))
-        flat_images = functional.pad(flat_images, padding, mode="replicate")
-        for axis in range(len(grid)):
-            shape = [1, 1, *(len(window) if axis == k else 1 for k in range(len(grid)))]
-            flat_images = convolve(flat_images, window.reshape(shape))
-        return flat_images.reshape(image.shape)
-
     def similarity(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the SSIM map of output o and target t, in the shape of the images.
 
@@ -127,25 +108,22 @@ class SSIMLoss(nn.Module):
         denominator = (mean_o * mean_o + mean_t * mean_t + _C1) * (variance_o + variance_t + _C2)
         return numerator / denominator
 
+    def _smooth(self, image: Tensor) -> Tensor:
+        """Return the local mean of images under the Gaussian window."""
+        window = self.window.to(image)
+        grid = image.shape[2:]
+        flat_images = image.reshape(-1, 1, *grid)
+        convolve = {2: functional.conv2d, 3: functional.conv3d}[len(grid)]
+        padding = [_SSIM_RADIUS] * (2 * len(grid))
+        flat_images = functional.pad(flat_images, padding, mode="replicate")
+        for axis in range(len(grid)):
+            shape = [1, 1, *(len(window) if axis == k else 1 for k in range(len(grid)))]
+            flat_images = convolve(flat_images, window.reshape(shape))
+        return flat_images.reshape(image.shape)
+
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return one minus the weighted mean of structural similarity."""
         return 1 - _weighted_mean(self.similarity(output, target), weight)
-
-
-def compute_variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the mean length of the vector of first-order spatial differences.
-
-    Differences across the upper image border are zero. Images are (N, C, *grid), 2D or 3D.
-    `weight` is the weight of each voxel in the mean, and is broadcast; None means equal weights.
-    """
-    n_spatial_axes = image.dim() - 2
-    differences = []
-    for axis in range(2, image.dim()):
-        padding = [0] * (2 * n_spatial_axes)  # pairs of (before, after), last axis first
-        padding[2 * (image.dim() - 1 - axis) + 1] = 1
-        differences.append(functional.pad(image.diff(dim=axis), padding))
-    length = torch.linalg.vector_norm(torch.stack(differences), dim=0)
-    return length.mean() if weight is None else _weighted_mean(length, weight)
 
 
 class TotalVariation(nn.Module):
@@ -178,19 +156,6 @@ class SummedVariation(TotalVariation):
         return compute_variation(output) * (output.numel() / acquired.numel())
 
 
-class SquaredVariation(TotalVariation):
-    """Sum of the squared first-order differences of the output, divided by its number of voxels.
-
-    Source: code of the authors of tv-self-sr, which weights this term by .07. Unlike the isotropic
-    norm of their equation 2 (`SummedVariation`), it penalizes edges more than gradual changes.
-    """
-
-    def forward(self, output: Tensor, _acquired: Tensor) -> Tensor:
-        """Return the mean of squared differences."""
-        sums = [output.diff(dim=axis).square().sum() for axis in range(2, output.dim())]
-        return torch.stack(sums).sum() / output.numel()
-
-
 class JointSparsify(nn.Module):
     """Variation of the output and its difference to the target, tau TV(o) + (1 - tau) TV(t - o).
 
@@ -209,3 +174,38 @@ class JointSparsify(nn.Module):
         output_variation = compute_variation(output, weight)
         difference_variation = compute_variation(target - output, weight)
         return self.tau * output_variation + (1 - self.tau) * difference_variation
+
+
+def compute_variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the mean length of the vector of first-order spatial differences.
+
+    Differences across the upper image border are zero. Images are (N, C, *grid), 2D or 3D.
+    `weight` is the weight of each voxel in the mean, and is broadcast; None means equal weights.
+    """
+    n_spatial_axes = image.dim() - 2
+    differences = []
+    for axis in range(2, image.dim()):
+        padding = [0] * (2 * n_spatial_axes)  # pairs of (before, after), last axis first
+        padding[2 * (image.dim() - 1 - axis) + 1] = 1
+        differences.append(functional.pad(image.diff(dim=axis), padding))
+    length = torch.linalg.vector_norm(torch.stack(differences), dim=0)
+    return length.mean() if weight is None else _weighted_mean(length, weight)
+
+
+def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of an error map; the weight is broadcast to its shape."""
+    voxel_weight = weight.expand_as(error)
+    return (voxel_weight * error).sum() / voxel_weight.sum()
+
+
+class SquaredVariation(TotalVariation):
+    """Sum of the squared first-order differences of the output, divided by its number of voxels.
+
+    Source: code of the authors of tv-self-sr, which weights this term by .07. Unlike the isotropic
+    norm of their equation 2 (`SummedVariation`), it penalizes edges more than gradual changes.
+    """
+
+    def forward(self, output: Tensor, _acquired: Tensor) -> Tensor:
+        """Return the mean of squared differences."""
+        sums = [output.diff(dim=axis).square().sum() for axis in range(2, output.dim())]
+        return torch.stack(sums).sum() / output.numel()

@@ -39,12 +39,12 @@ class VGGPerceptual(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
 
-    def _compute_features(self, image: Tensor) -> Tensor:
-        """Return the features of images (N, 1, Y, X)."""
-        return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
-
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean squared difference of features between images (N, 1, Y, X)."""
         output_features = self._compute_features(output)
         target_features = self._compute_features(target).detach()
         return (output_features - target_features).square().mean()
+
+    def _compute_features(self, image: Tensor) -> Tensor:
+        """Return the features of images (N, 1, Y, X)."""
+        return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)

@@ -14,16 +14,6 @@ from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_settings import plain_recipe
 
 
-def make_settings_entry(training: ModelRequest) -> dict[str, object]:
-    """Return the settings of a training, or of an estimation of prior SD maps, for the card.
-
-    ChangeError is raised if the recipe does not allow a requested change.
-    """
-    if training.variance is not None:
-        return json.loads(json.dumps(asdict(training.variance)))
-    return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
-
-
 def card_entries(training: ModelRequest, data_entries: Mapping[str, object]) -> dict[str, object]:
     """Return the card entries that are known before training.
 
@@ -53,6 +43,16 @@ def card_entries(training: ModelRequest, data_entries: Mapping[str, object]) -> 
         "threads": training.omp_nthreads,
         "device": training.device,
     }
+
+
+def make_settings_entry(training: ModelRequest) -> dict[str, object]:
+    """Return the settings of a training, or of an estimation of prior SD maps, for the card.
+
+    ChangeError is raised if the recipe does not allow a requested change.
+    """
+    if training.variance is not None:
+        return json.loads(json.dumps(asdict(training.variance)))
+    return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
 
 
 def make_training_entries(search: Phase, scores: Mapping[str, object]) -> dict[str, object]:
@@ -88,6 +88,23 @@ def make_training_entries(search: Phase, scores: Mapping[str, object]) -> dict[s
         ),
         **({} if start is None else {"started_from": _make_start_entry(start)}),
     }
+
+
+def _list_irreproducible_events(search: Phase) -> list[str]:
+    """Return the events that prevent the exact reproduction of a training, as clauses."""
+    events = []
+    if search.counters.done == "time":
+        events.append("the time limit stopped the training")
+    if search.counters.halved:
+        events.append(
+            "the batch size was halved, because the batch did not fit into device memory"
+        )
+    if search.counters.moved:
+        events.append(
+            "the training continued on another device, with a different number of threads, or "
+            "with a different version of PyTorch"
+        )
+    return events
 
 
 def _make_score_entries(search: Phase, scores: Mapping[str, object]) -> dict[str, object]:
@@ -129,39 +146,6 @@ def _describe_scored_model(search: Phase) -> str:
     return (
         "The scores are from a model that was trained without the held-out data. "
         f"{role} The scored model is also the final model."
-    )
-
-
-def _list_irreproducible_events(search: Phase) -> list[str]:
-    """Return the events that prevent the exact reproduction of a training, as clauses."""
-    events = []
-    if search.counters.done == "time":
-        events.append("the time limit stopped the training")
-    if search.counters.halved:
-        events.append(
-            "the batch size was halved, because the batch did not fit into device memory"
-        )
-    if search.counters.moved:
-        events.append(
-            "the training continued on another device, with a different number of threads, or "
-            "with a different version of PyTorch"
-        )
-    return events
-
-
-def steps_at_stop(card: Mapping[str, object]) -> str:
-    """Return completed and planned steps of each phase that the time limit stopped, as text.
-
-    "" is returned if there is no such phase.
-
-    >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
-    'search: 3 of 9 steps'
-    """
-    phases = card.get("phases")
-    return ", ".join(
-        f"{name}: {phase['iterations']:,} of {phase['of']:,} steps"
-        for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
-        if phase["stopped_by"] == "time"
     )
 
 
@@ -213,3 +197,19 @@ def _make_start_entry(start: LoadedModel) -> dict[str, object]:
     if start.companions:
         entries["with"] = sorted(start.companions)
     return entries | {"recipe": card.recipe}
+
+
+def steps_at_stop(card: Mapping[str, object]) -> str:
+    """Return completed and planned steps of each phase that the time limit stopped, as text.
+
+    "" is returned if there is no such phase.
+
+    >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
+    'search: 3 of 9 steps'
+    """
+    phases = card.get("phases")
+    return ", ".join(
+        f"{name}: {phase['iterations']:,} of {phase['of']:,} steps"
+        for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
+        if phase["stopped_by"] == "time"
+    )

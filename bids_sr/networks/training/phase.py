@@ -35,174 +35,6 @@ _MAX_BF16_CHANGE_DB = 0.01  # dB, largest accepted change of the score; twice `_
 _MIN_ERROR = 1e-12  # smallest mean squared error and sum of weights, to avoid division by zero
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """Return the moments of an optimizer by name, such as ``prefix.3.exp_avg``.
-
-    The dictionary is empty before the first step.
-    """
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}.{index}.{key}": torch.as_tensor(value)
-        for index, moments in state.items()
-        for key, value in moments.items()
-    }
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
-) -> None:
-    """Restore the moments returned by `flatten_optimizer`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            _, index, moment = name.rsplit(".", 2)
-            state.setdefault(int(index), {})[moment] = value.clone()
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-
-
-def write_checkpoint(
-    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]
-) -> None:
-    """Write tensors and JSON values to a file, completely or not at all.
-
-    `values` contains counters, random state and log. DiskFullError is raised if the disk is full.
-    """
-    from safetensors.torch import save
-
-    copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    # safetensors' own writer does not report a full disk
-    atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-    """Return tensors (on the CPU) and values of a checkpoint, or None if there is none.
-
-    ValueError is raised if the file is damaged or not a checkpoint.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as stream:
-            values = json.loads((stream.metadata() or {})["values"])
-            return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: the file is not a valid checkpoint ({error})") from error
-
-
-def _apply_generator(
-    generator: nn.Module, windows: Sequence[ScoredWindow], *, in_bf16: bool = False
-) -> list[Tensor]:
-    """Return the generator's output for each window."""
-    generator.eval()
-    try:
-        with (
-            torch.no_grad(),
-            torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=in_bf16),
-        ):
-            return [generator(window.batch.input).float() for window in windows]
-    finally:  # dropout is enabled again for training, even after an out-of-memory error
-        generator.train()
-
-
-def _compute_error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
-    """Return the weighted mean squared error over all windows."""
-    squared_error = total_weight = 0.0
-    for output, window in zip(outputs, windows, strict=True):
-        batch = window.batch
-        image = batch.to_target_grid(output)
-        weight = batch.weight.expand_as(image)
-        squared_error += float((weight * (image - batch.target).square()).sum())
-        total_weight += float(weight.sum())
-    return squared_error / max(total_weight, _MIN_ERROR)
-
-
-def _convert_to_db(error: float) -> float:
-    """Return a mean squared error as a score in dB; higher is better."""
-    return float(-10 * np.log10(max(error, _MIN_ERROR)))
-
-
-def _compute_score(
-    nets: Networks, windows: Sequence[ScoredWindow], *, in_bf16: bool = False
-) -> float:
-    """Return the score of windows in dB; higher is better.
-
-    The score is the PSNR. For the objective "self", weighted total variation is added to the mean
-    squared error before the conversion to dB.
-    """
-    outputs = _apply_generator(nets.generator, windows, in_bf16=in_bf16)
-    error = _compute_error(outputs, windows)
-    if nets.recipe.objective != "self":
-        return _convert_to_db(error)
-    for term in nets.terms:
-        if term.kind == "tv":
-            error += term.weight * _average_variation(term, outputs, windows)
-    return _convert_to_db(error)
-
-
-def _average_variation(
-    term: ActiveTerm, outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]
-) -> float:
-    """Return the mean of a total variation term over all windows, without its weight."""
-    variations = [
-        float(term.module(output, window.batch.target))
-        for output, window in zip(outputs, windows, strict=True)
-    ]
-    return float(np.mean(variations))
-
-
-def compare_with_interpolations(
-    generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
-) -> dict[str, dict[str, float]]:
-    """Return held-out metrics of the network and of interpolations, for the model card.
-
-    For the objective "self", only the consistency of the network with the acquired data is
-    returned.
-    """
-    outputs = _apply_generator(generator, windows)
-    if examples.recipe.objective == "self":
-        return {"network": {"consistency_psnr": _compute_psnr(outputs, windows)}}
-    # every interpolation equals the input at a factor of 1
-    is_same_grid = all(f == 1 for f in examples.factor)
-    baselines = (
-        {"input": "bspline"} if is_same_grid else {name: name for name in VALIDATION_BASELINES}
-    )
-    images_by_method = {"network": outputs}
-    images_by_method |= {
-        name: interpolate_windows(examples, baseline, windows)
-        for name, baseline in baselines.items()
-    }
-    return {name: _compute_metrics(images, windows) for name, images in images_by_method.items()}
-
-
-def _compute_psnr(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
-    """Return the PSNR (dB), rounded to the digits of the model card."""
-    return round(_convert_to_db(_compute_error(images, windows)), 4)
-
-
-def _compute_metrics(
-    images: Sequence[Tensor], windows: Sequence[ScoredWindow]
-) -> dict[str, float]:
-    """Return the PSNR (dB), and the SSIM if windows are large enough."""
-    similarities, voxel_counts = [], []
-    for image, window in zip(images, windows, strict=True):
-        is_inside = window.batch.weight[0, 0].cpu().numpy() > 0
-        if min(image.shape[2:4]) < _MIN_SSIM_SIDE or not is_inside.any():
-            continue
-        channels = zip(image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True)
-        for output, target in channels:
-            similarities.append(ssim(target, output, data_range=1.0, mask=is_inside))
-            voxel_counts.append(float(is_inside.sum()))
-    metrics = {"psnr": _compute_psnr(images, windows)}
-    if similarities:
-        mean_similarity = float(np.average(similarities, weights=voxel_counts))
-        metrics["ssim"] = round(mean_similarity, 5)
-    return metrics
-
-
 class TrainingDiverged(RuntimeError):
     """Error raised if the training loss is NaN or infinite."""
 
@@ -407,21 +239,32 @@ class Phase:
                 self.progress(self.name, self.counters.iteration, self.iterations)
         journal.close()
 
-    @property
-    def _is_validation_step(self) -> bool:
-        """Whether a validation follows the completed step: at regular intervals and at the end."""
-        iteration = self.counters.iteration
-        return iteration % self.recipe.look_every == 0 or iteration == self.iterations
-
-    def _check_losses(self, loss_values: Mapping[str, float]) -> None:
-        """Raise TrainingDiverged if a term of the loss is NaN or infinite."""
-        if all(map(np.isfinite, loss_values.values())):
+    def _resume(self) -> None:
+        """Restore the state from the checkpoint if it belongs to this phase."""
+        try:
+            checkpoint = read_checkpoint(self.checkpoint)
+        except ValueError as error:
+            _LOG.warning("%s. Training of %s starts from the beginning.", error, self.name)
             return
-        raise TrainingDiverged(
-            f"{self.name}: the training loss is NaN or infinite in iteration "
-            f"{self.counters.iteration}. {_describe_cause(loss_values, self.counters)}."
-            f" {self._checkpoint_sentence}."
-        )
+        if checkpoint is None or checkpoint[1].get("signature") != self._full_signature:
+            return
+        tensors, values = checkpoint
+        for name, optimizer in self.nets.optimizers.items():
+            self.nets.modules[name].load_state_dict(_remove_prefix(tensors, f"{name}."))
+            restore_optimizer(optimizer, tensors, f"{name}_optimizer")
+        self.best_weights = _remove_prefix(tensors, "best.")
+        state, progress, losses = values["rng"], values["progress"], values["losses"]
+        assert isinstance(state, dict)
+        assert isinstance(progress, dict)
+        assert isinstance(losses, list)
+        self.rng.bit_generator.state = state
+        torch.set_rng_state(tensors["torch_rng"])
+        if "cuda_rng" in tensors and self.training.device.startswith("cuda"):
+            torch.cuda.set_rng_state(tensors["cuda_rng"], self.training.device)
+        self.counters = _Counters(**progress)
+        self.counters.moved |= values["computed_by"] != self._environment
+        self.losses = losses
+        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
 
     def _try_step(self) -> dict[str, float]:
         """Run a training step, with half the batch size if device memory is insufficient."""
@@ -447,20 +290,21 @@ class Phase:
         )
         return self._try_step()
 
-    @property
-    def _checkpoint_sentence(self) -> str:
-        """Sentence about the last valid checkpoint, for error messages."""
-        if self.checkpoint.exists():
-            return f"The last valid checkpoint is {self.checkpoint}"
-        return "No checkpoint was written"
-
-    def _make_memory_error(self, request: str) -> OutOfDeviceMemory:
-        """Return the error for insufficient device memory."""
-        return OutOfDeviceMemory(
-            f"{self.name}: device memory is insufficient for {request} in iteration "
-            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU "
-            "(--set resources.device=cpu; bids-sr-models: --device cpu), or free device memory."
+    def _check_losses(self, loss_values: Mapping[str, float]) -> None:
+        """Raise TrainingDiverged if a term of the loss is NaN or infinite."""
+        if all(map(np.isfinite, loss_values.values())):
+            return
+        raise TrainingDiverged(
+            f"{self.name}: the training loss is NaN or infinite in iteration "
+            f"{self.counters.iteration}. {_describe_cause(loss_values, self.counters)}."
+            f" {self._checkpoint_sentence}."
         )
+
+    @property
+    def _is_validation_step(self) -> bool:
+        """Whether a validation follows the completed step: at regular intervals and at the end."""
+        iteration = self.counters.iteration
+        return iteration % self.recipe.look_every == 0 or iteration == self.iterations
 
     def _validate(self, loss_values: dict[str, float]) -> None:
         """Score held-out data or the training loss, keep the best weights, and log the scores.
@@ -498,6 +342,21 @@ class Phase:
             return _compute_score(self.nets, self.windows)
         except torch.cuda.OutOfMemoryError as error:
             raise self._make_memory_error("the held-out data") from error
+
+    def _make_memory_error(self, request: str) -> OutOfDeviceMemory:
+        """Return the error for insufficient device memory."""
+        return OutOfDeviceMemory(
+            f"{self.name}: device memory is insufficient for {request} in iteration "
+            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU "
+            "(--set resources.device=cpu; bids-sr-models: --device cpu), or free device memory."
+        )
+
+    @property
+    def _checkpoint_sentence(self) -> str:
+        """Sentence about the last valid checkpoint, for error messages."""
+        if self.checkpoint.exists():
+            return f"The last valid checkpoint is {self.checkpoint}"
+        return "No checkpoint was written"
 
     def _count_improvement(self, score: float) -> None:
         """Update best score, patience and learning rate after a validation step."""
@@ -586,14 +445,6 @@ class Phase:
                 atomic_files.free_text(self.checkpoint),
             )
 
-    def _write_log(self, journal: Journal) -> None:
-        """Write the log after the deadline.
-
-        Its last row is missing from the checkpoint, so a resumed phase discards this row.
-        """
-        with suppress(atomic_files.DiskFullError):
-            journal.add(self.counters.log)
-
     @property
     def _full_signature(self) -> str:
         """Signature, extended by the checksums of networks that compute features for the loss."""
@@ -610,32 +461,53 @@ class Phase:
         device, threads = self.training.device, self.training.omp_nthreads
         return f"{device}, {threads} threads, torch {torch.__version__}"
 
-    def _resume(self) -> None:
-        """Restore the state from the checkpoint if it belongs to this phase."""
-        try:
-            checkpoint = read_checkpoint(self.checkpoint)
-        except ValueError as error:
-            _LOG.warning("%s. Training of %s starts from the beginning.", error, self.name)
-            return
-        if checkpoint is None or checkpoint[1].get("signature") != self._full_signature:
-            return
-        tensors, values = checkpoint
-        for name, optimizer in self.nets.optimizers.items():
-            self.nets.modules[name].load_state_dict(_remove_prefix(tensors, f"{name}."))
-            restore_optimizer(optimizer, tensors, f"{name}_optimizer")
-        self.best_weights = _remove_prefix(tensors, "best.")
-        state, progress, losses = values["rng"], values["progress"], values["losses"]
-        assert isinstance(state, dict)
-        assert isinstance(progress, dict)
-        assert isinstance(losses, list)
-        self.rng.bit_generator.state = state
-        torch.set_rng_state(tensors["torch_rng"])
-        if "cuda_rng" in tensors and self.training.device.startswith("cuda"):
-            torch.cuda.set_rng_state(tensors["cuda_rng"], self.training.device)
-        self.counters = _Counters(**progress)
-        self.counters.moved |= values["computed_by"] != self._environment
-        self.losses = losses
-        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
+    def _write_log(self, journal: Journal) -> None:
+        """Write the log after the deadline.
+
+        Its last row is missing from the checkpoint, so a resumed phase discards this row.
+        """
+        with suppress(atomic_files.DiskFullError):
+            journal.add(self.counters.log)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+    """Return tensors (on the CPU) and values of a checkpoint, or None if there is none.
+
+    ValueError is raised if the file is damaged or not a checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stream:
+            values = json.loads((stream.metadata() or {})["values"])
+            return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: the file is not a valid checkpoint ({error})") from error
+
+
+def _remove_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without this prefix."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
+) -> None:
+    """Restore the moments returned by `flatten_optimizer`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "."):
+            _, index, moment = name.rsplit(".", 2)
+            state.setdefault(int(index), {})[moment] = value.clone()
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
 def _describe_cause(loss_values: Mapping[str, float], counters: _Counters) -> str:
@@ -670,18 +542,38 @@ def _describe_cause(loss_values: Mapping[str, float], counters: _Counters) -> st
     return f"{cause} (invalid loss terms: {', '.join(invalid_terms)})" if invalid_terms else cause
 
 
+def _compute_score(
+    nets: Networks, windows: Sequence[ScoredWindow], *, in_bf16: bool = False
+) -> float:
+    """Return the score of windows in dB; higher is better.
+
+    The score is the PSNR. For the objective "self", weighted total variation is added to the mean
+    squared error before the conversion to dB.
+    """
+    outputs = _apply_generator(nets.generator, windows, in_bf16=in_bf16)
+    error = _compute_error(outputs, windows)
+    if nets.recipe.objective != "self":
+        return _convert_to_db(error)
+    for term in nets.terms:
+        if term.kind == "tv":
+            error += term.weight * _average_variation(term, outputs, windows)
+    return _convert_to_db(error)
+
+
+def _average_variation(
+    term: ActiveTerm, outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]
+) -> float:
+    """Return the mean of a total variation term over all windows, without its weight."""
+    variations = [
+        float(term.module(output, window.batch.target))
+        for output, window in zip(outputs, windows, strict=True)
+    ]
+    return float(np.mean(variations))
+
+
 def _add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return tensors with a prefix added to their names."""
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-
-
-def _remove_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names have a prefix, without this prefix."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
 
 
 def _iter_torch_rng_states(device: str) -> Iterator[tuple[str, Tensor]]:
@@ -689,3 +581,111 @@ def _iter_torch_rng_states(device: str) -> Iterator[tuple[str, Tensor]]:
     yield "torch", torch.get_rng_state()
     if device.startswith("cuda"):
         yield "cuda", torch.cuda.get_rng_state(device)
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Return the moments of an optimizer by name, such as ``prefix.3.exp_avg``.
+
+    The dictionary is empty before the first step.
+    """
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{index}.{key}": torch.as_tensor(value)
+        for index, moments in state.items()
+        for key, value in moments.items()
+    }
+
+
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]
+) -> None:
+    """Write tensors and JSON values to a file, completely or not at all.
+
+    `values` contains counters, random state and log. DiskFullError is raised if the disk is full.
+    """
+    from safetensors.torch import save
+
+    copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    # safetensors' own writer does not report a full disk
+    atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
+
+
+def compare_with_interpolations(
+    generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
+) -> dict[str, dict[str, float]]:
+    """Return held-out metrics of the network and of interpolations, for the model card.
+
+    For the objective "self", only the consistency of the network with the acquired data is
+    returned.
+    """
+    outputs = _apply_generator(generator, windows)
+    if examples.recipe.objective == "self":
+        return {"network": {"consistency_psnr": _compute_psnr(outputs, windows)}}
+    # every interpolation equals the input at a factor of 1
+    is_same_grid = all(f == 1 for f in examples.factor)
+    baselines = (
+        {"input": "bspline"} if is_same_grid else {name: name for name in VALIDATION_BASELINES}
+    )
+    images_by_method = {"network": outputs}
+    images_by_method |= {
+        name: interpolate_windows(examples, baseline, windows)
+        for name, baseline in baselines.items()
+    }
+    return {name: _compute_metrics(images, windows) for name, images in images_by_method.items()}
+
+
+def _apply_generator(
+    generator: nn.Module, windows: Sequence[ScoredWindow], *, in_bf16: bool = False
+) -> list[Tensor]:
+    """Return the generator's output for each window."""
+    generator.eval()
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=in_bf16),
+        ):
+            return [generator(window.batch.input).float() for window in windows]
+    finally:  # dropout is enabled again for training, even after an out-of-memory error
+        generator.train()
+
+
+def _compute_metrics(
+    images: Sequence[Tensor], windows: Sequence[ScoredWindow]
+) -> dict[str, float]:
+    """Return the PSNR (dB), and the SSIM if windows are large enough."""
+    similarities, voxel_counts = [], []
+    for image, window in zip(images, windows, strict=True):
+        is_inside = window.batch.weight[0, 0].cpu().numpy() > 0
+        if min(image.shape[2:4]) < _MIN_SSIM_SIDE or not is_inside.any():
+            continue
+        channels = zip(image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True)
+        for output, target in channels:
+            similarities.append(ssim(target, output, data_range=1.0, mask=is_inside))
+            voxel_counts.append(float(is_inside.sum()))
+    metrics = {"psnr": _compute_psnr(images, windows)}
+    if similarities:
+        mean_similarity = float(np.average(similarities, weights=voxel_counts))
+        metrics["ssim"] = round(mean_similarity, 5)
+    return metrics
+
+
+def _compute_psnr(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+    """Return the PSNR (dB), rounded to the digits of the model card."""
+    return round(_convert_to_db(_compute_error(images, windows)), 4)
+
+
+def _convert_to_db(error: float) -> float:
+    """Return a mean squared error as a score in dB; higher is better."""
+    return float(-10 * np.log10(max(error, _MIN_ERROR)))
+
+
+def _compute_error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+    """Return the weighted mean squared error over all windows."""
+    squared_error = total_weight = 0.0
+    for output, window in zip(outputs, windows, strict=True):
+        batch = window.batch
+        image = batch.to_target_grid(output)
+        weight = batch.weight.expand_as(image)
+        squared_error += float((weight * (image - batch.target).square()).sum())
+        total_weight += float(weight.sum())
+    return squared_error / max(total_weight, _MIN_ERROR)

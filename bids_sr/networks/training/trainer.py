@@ -132,66 +132,6 @@ def _make_search(
     )
 
 
-def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
-    """Return metrics of the network and of interpolations, on held-out data if there are any.
-
-    If nothing is held out, training data are used. {} is returned if neither held-out data nor
-    high-resolution images exist, because the training loss is then the only score.
-    """
-    examples = search.examples
-    windows = search.windows
-    if not windows and search.recipe.objective != "self":
-        windows = validation_windows(examples, examples.training_regions)
-    if not windows:
-        return {}
-    return compare_with_interpolations(search.nets.generator, examples, windows)
-
-
-def _pack_model(search: Phase, scores: Mapping[str, object]) -> NewModel:
-    """Return weights, companions, card and log of a training."""
-    card = card_entries(search.training, search.examples.describe())
-    card["code_sha256"] = compute_code_digest(train_network)
-    card |= make_training_entries(search, scores)
-    state = {key: value.cpu() for key, value in search.best_weights.items()}
-    companion_names = COMPANIONS if search.recipe.keep_critic else ()
-    for name in companion_names:
-        if name in search.nets.modules:
-            weights = search.nets.modules[name].state_dict()
-            state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
-    return NewModel(state=state, card=card, log=tuple(search.counters.log))
-
-
-def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
-    """Return windows of images that are not used for training, prepared like `examples`."""
-    if not images or examples.recipe.objective == "self":
-        return ()
-    extra_examples = Examples(
-        images, examples.recipe, examples.factor, examples.ndim, examples.device
-    )
-    return validation_windows(
-        extra_examples, (*extra_examples.training_regions, *extra_examples.held_out_regions)
-    )
-
-
-def _compute_signature(training: ModelRequest, examples: Examples) -> str:
-    """Return a checksum that a checkpoint must share with the training that resumes it."""
-    text = repr(
-        (
-            compute_code_digest(train_network),
-            training.method,
-            plain_recipe(examples.recipe),
-            *([training.changed_settings] if training.changed_settings else []),
-            checksums(examples.images),
-            examples.factor,
-            training.random_seed,
-            training.vgg_weights is not None,
-            training.start_checksum,
-            *[image.name for image in examples.images if image.validation],
-        )
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _check_initial_model(training: ModelRequest, recipe: Recipe, examples: Examples) -> None:
     """Raise ModelError if the initial model has a different network or too few layers."""
     start = training.start_model
@@ -227,3 +167,63 @@ def _list_mismatches(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) 
         for name in {*first, *second}
         if name not in first or name not in second or first[name].shape != second[name].shape
     )
+
+
+def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
+    """Return windows of images that are not used for training, prepared like `examples`."""
+    if not images or examples.recipe.objective == "self":
+        return ()
+    extra_examples = Examples(
+        images, examples.recipe, examples.factor, examples.ndim, examples.device
+    )
+    return validation_windows(
+        extra_examples, (*extra_examples.training_regions, *extra_examples.held_out_regions)
+    )
+
+
+def _compute_signature(training: ModelRequest, examples: Examples) -> str:
+    """Return a checksum that a checkpoint must share with the training that resumes it."""
+    text = repr(
+        (
+            compute_code_digest(train_network),
+            training.method,
+            plain_recipe(examples.recipe),
+            *([training.changed_settings] if training.changed_settings else []),
+            checksums(examples.images),
+            examples.factor,
+            training.random_seed,
+            training.vgg_weights is not None,
+            training.start_checksum,
+            *[image.name for image in examples.images if image.validation],
+        )
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
+    """Return metrics of the network and of interpolations, on held-out data if there are any.
+
+    If nothing is held out, training data are used. {} is returned if neither held-out data nor
+    high-resolution images exist, because the training loss is then the only score.
+    """
+    examples = search.examples
+    windows = search.windows
+    if not windows and search.recipe.objective != "self":
+        windows = validation_windows(examples, examples.training_regions)
+    if not windows:
+        return {}
+    return compare_with_interpolations(search.nets.generator, examples, windows)
+
+
+def _pack_model(search: Phase, scores: Mapping[str, object]) -> NewModel:
+    """Return weights, companions, card and log of a training."""
+    card = card_entries(search.training, search.examples.describe())
+    card["code_sha256"] = compute_code_digest(train_network)
+    card |= make_training_entries(search, scores)
+    state = {key: value.cpu() for key, value in search.best_weights.items()}
+    companion_names = COMPANIONS if search.recipe.keep_critic else ()
+    for name in companion_names:
+        if name in search.nets.modules:
+            weights = search.nets.modules[name].state_dict()
+            state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
+    return NewModel(state=state, card=card, log=tuple(search.counters.log))

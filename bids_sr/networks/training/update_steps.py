@@ -17,15 +17,6 @@ from bids_sr.networks.losses.adversarial import clip_weights, gradient_penalty
 from bids_sr.sr.recipe import LossTerm, Recipe
 
 
-def get_memory_format(ndim: int) -> torch.memory_format:
-    """Return the memory format for which convolutions are fastest.
-
-    Compared with the default, this format saves a fifth of the time in three dimensions, and more
-    in two.
-    """
-    return torch.channels_last if ndim == 2 else torch.channels_last_3d
-
-
 class ActiveTerm(NamedTuple):
     """Term of the generator's loss that is used in a training: kind, module and weight."""
 
@@ -254,16 +245,6 @@ class Networks:
         return value
 
 
-def _is_critic(name: str) -> bool:
-    """Return whether a network of `Networks.modules` is a critic, not a generator."""
-    return "critic" in name
-
-
-def _get_initial_critic_rate(recipe: Recipe) -> float:
-    """Return the critics' learning rate at the start, by default the generators' rate."""
-    return recipe.critic_learning_rate or recipe.learning_rate
-
-
 def _build_networks(
     recipe: Recipe, factor: Factor, channels: int, *, has_critics: bool
 ) -> dict[str, nn.Module]:
@@ -279,43 +260,13 @@ def _build_networks(
     return nets
 
 
-def _build_loss(term: LossTerm, vgg_weights: Path | None) -> nn.Module:
-    """Return the module of a loss term; the perceptual term requires VGG-19 weights."""
-    return term.build(vgg_weights) if term.kind == "perceptual" else term.build()
+def get_memory_format(ndim: int) -> torch.memory_format:
+    """Return the memory format for which convolutions are fastest.
 
-
-def _build_optimizer(net: nn.Module, recipe: Recipe, *, is_critic: bool) -> torch.optim.Optimizer:
-    """Return the Adam optimizer of a network's trainable parameters."""
-    betas, rate = recipe.betas, recipe.learning_rate
-    if is_critic:
-        betas = recipe.critic_betas or betas
-        rate = _get_initial_critic_rate(recipe)
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(parameters, betas=betas, lr=rate)
-
-
-def _set_optimizer_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters of an optimizer."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _compute_adversarial_loss(loss: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
-    """Return the adversarial loss of images, without gradients in the critic."""
-    critic.requires_grad_(False)
-    try:
-        return loss(critic(image))
-    finally:
-        critic.requires_grad_(True)
-
-
-def list_layers(net: nn.Module) -> list[nn.Module]:
-    """Return the layers with a weight matrix or kernel, in the order of their definition."""
-    return [
-        module
-        for module in net.modules()
-        if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
-    ]
+    Compared with the default, this format saves a fifth of the time in three dimensions, and more
+    in two.
+    """
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
 def _freeze_but_last(net: nn.Module, count: int | None) -> None:
@@ -338,3 +289,52 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
     for module in modules[modules.index(layers[-count]) :]:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(True)
+
+
+def list_layers(net: nn.Module) -> list[nn.Module]:
+    """Return the layers with a weight matrix or kernel, in the order of their definition."""
+    return [
+        module
+        for module in net.modules()
+        if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    ]
+
+
+def _build_loss(term: LossTerm, vgg_weights: Path | None) -> nn.Module:
+    """Return the module of a loss term; the perceptual term requires VGG-19 weights."""
+    return term.build(vgg_weights) if term.kind == "perceptual" else term.build()
+
+
+def _build_optimizer(net: nn.Module, recipe: Recipe, *, is_critic: bool) -> torch.optim.Optimizer:
+    """Return the Adam optimizer of a network's trainable parameters."""
+    betas, rate = recipe.betas, recipe.learning_rate
+    if is_critic:
+        betas = recipe.critic_betas or betas
+        rate = _get_initial_critic_rate(recipe)
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(parameters, betas=betas, lr=rate)
+
+
+def _get_initial_critic_rate(recipe: Recipe) -> float:
+    """Return the critics' learning rate at the start, by default the generators' rate."""
+    return recipe.critic_learning_rate or recipe.learning_rate
+
+
+def _is_critic(name: str) -> bool:
+    """Return whether a network of `Networks.modules` is a critic, not a generator."""
+    return "critic" in name
+
+
+def _set_optimizer_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters of an optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _compute_adversarial_loss(loss: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
+    """Return the adversarial loss of images, without gradients in the critic."""
+    critic.requires_grad_(False)
+    try:
+        return loss(critic(image))
+    finally:
+        critic.requires_grad_(True)

@@ -100,14 +100,6 @@ class SlurmOptions(OptionSection):
     )
 
 
-def build_parser() -> Parser:
-    """Return the parser of the options before ``--``."""
-    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, Site)
-    parser.usage = "bids-sr-slurm bids_dir output_dir [options] -- [options of bids-sr]"
-    parser.epilog = _EPILOG
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-slurm`` and return its exit code."""
     if argv is None:
@@ -158,6 +150,14 @@ def _run(arguments: list[str]) -> int:
     return DONE
 
 
+def build_parser() -> Parser:
+    """Return the parser of the options before ``--``."""
+    parser = Parser("bids-sr-slurm", _DESCRIPTION, SlurmOptions, Site)
+    parser.usage = "bids-sr-slurm bids_dir output_dir [options] -- [options of bids-sr]"
+    parser.epilog = _EPILOG
+    return parser
+
+
 def _check_position(own_arguments: Sequence[str], parser: Parser) -> None:
     """Raise `UsageError` if an option of ``bids-sr`` is not after ``--``."""
     program_flags = _list_flags(build_program_parser()) - _list_flags(parser)
@@ -206,6 +206,32 @@ def _check(settings: Settings, site: Site) -> "Plan":
     return plan
 
 
+def _find_option_problems(settings: Settings, site: Site) -> list[str]:
+    """Return problems with options that cannot be used with job arrays, and with missing files."""
+    excluded = {
+        "--boilerplate-only": settings.run.boilerplate_only,
+        "--reports-only": settings.run.reports_only,
+    }
+    problems = [
+        f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
+        for flag, is_given in excluded.items()
+        if is_given
+    ]
+    if settings.resources.use_plugin is not None:
+        problems.append(
+            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
+        )
+    if settings.run.clean_workdir:
+        problems.append(
+            "run.clean_workdir: a requeued task would lose its completed steps; specify a new"
+            " working directory with -w instead"
+        )
+    for name, text in (("setup", site.setup), ("container", site.container)):
+        if text and "://" not in text and not Path(text).expanduser().exists():
+            problems.append(f"--{name} {text}: the file does not exist; check the path")
+    return problems
+
+
 def _make_submission(
     plan: "Plan", settings: Settings, options: SlurmOptions, site: Site, active: ActiveJobs
 ) -> Submission:
@@ -249,29 +275,6 @@ def _make_submission(
         binds=tuple(_list_paths(settings)),
         at_once=options.at_once,
     )
-
-
-def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
-    """Raise `UsageError` if participants in the queue have other settings or input files.
-
-    `digests`: digests of the selected participants that are not done.
-    """
-    arrays = {
-        label: number
-        for number, active_digests in active.digests.items()
-        for label, digest in active_digests.items()
-        if digests.get(label, digest) != digest
-    }
-    if arrays:
-        labels = " ".join(sorted(arrays)[:20])
-        more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
-        numbers = " ".join(dict.fromkeys(arrays.values()))
-        raise UsageError(
-            f"{labels}{more}: pending or running with other settings or input files",
-            f"the jobs {numbers} would write to the same files",
-            f"wait until these jobs have ended, or cancel them with scancel {numbers}, and run"
-            " the command again",
-        )
 
 
 def _compute_digest(settings: Settings, subject: "Subject | None") -> str:
@@ -319,6 +322,29 @@ def _describe_file(path: Path) -> str:
     return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
+def _check_active(digests: Mapping[str, str], active: ActiveJobs) -> None:
+    """Raise `UsageError` if participants in the queue have other settings or input files.
+
+    `digests`: digests of the selected participants that are not done.
+    """
+    arrays = {
+        label: number
+        for number, active_digests in active.digests.items()
+        for label, digest in active_digests.items()
+        if digests.get(label, digest) != digest
+    }
+    if arrays:
+        labels = " ".join(sorted(arrays)[:20])
+        more = f" and {len(arrays) - 20} more" if len(arrays) > 20 else ""
+        numbers = " ".join(dict.fromkeys(arrays.values()))
+        raise UsageError(
+            f"{labels}{more}: pending or running with other settings or input files",
+            f"the jobs {numbers} would write to the same files",
+            f"wait until these jobs have ended, or cancel them with scancel {numbers}, and run"
+            " the command again",
+        )
+
+
 def _make_request(
     plan: "Plan", settings: Settings, options: SlurmOptions, subjects: "Sequence[Subject]"
 ) -> Request:
@@ -348,6 +374,33 @@ def _make_request(
         minutes=parse_minutes(options.time) if options.time else None,
         resident=counts_resident,
     )
+
+
+def _print_counts(
+    labels: Sequence[str],
+    done: Collection[str],
+    active: ActiveJobs,
+    request: Request | None,
+    n_tasks: int,
+    group_request: Request | None,
+) -> None:
+    """Print what is done, what is in the queue, and what is submitted with which resources."""
+    if done or active.labels:
+        print(f"  done: {len(done)}; pending or running: {len(active.labels)}")
+    if request is not None:
+        print(
+            f"  to submit: {len(labels)} participants in {n_tasks} tasks; each task requests"
+            f" {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of memory and"
+            f" {format_time(request.minutes)}"
+            + (f" and {request.gpus} GPUs" if request.gpus else "")
+        )
+    print(
+        "  A group-level job follows."
+        if group_request is not None
+        else "  No group-level job is submitted."
+    )
+    if request is None and group_request is None:
+        print_line("Nothing is left to submit")
 
 
 def _check_array_size(n_tasks: int, n_participants: int, *, is_queried: bool) -> None:
@@ -385,59 +438,6 @@ def _list_paths(settings: Settings) -> list[Path]:
     if settings.evaluation.truth_dir is not None:
         texts.append(settings.evaluation.truth_dir)
     return [*dict.fromkeys([*paths, *texts])]
-
-
-def _find_option_problems(settings: Settings, site: Site) -> list[str]:
-    """Return problems with options that cannot be used with job arrays, and with missing files."""
-    excluded = {
-        "--boilerplate-only": settings.run.boilerplate_only,
-        "--reports-only": settings.run.reports_only,
-    }
-    problems = [
-        f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
-        for flag, is_given in excluded.items()
-        if is_given
-    ]
-    if settings.resources.use_plugin is not None:
-        problems.append(
-            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
-        )
-    if settings.run.clean_workdir:
-        problems.append(
-            "run.clean_workdir: a requeued task would lose its completed steps; specify a new"
-            " working directory with -w instead"
-        )
-    for name, text in (("setup", site.setup), ("container", site.container)):
-        if text and "://" not in text and not Path(text).expanduser().exists():
-            problems.append(f"--{name} {text}: the file does not exist; check the path")
-    return problems
-
-
-def _print_counts(
-    labels: Sequence[str],
-    done: Collection[str],
-    active: ActiveJobs,
-    request: Request | None,
-    n_tasks: int,
-    group_request: Request | None,
-) -> None:
-    """Print what is done, what is in the queue, and what is submitted with which resources."""
-    if done or active.labels:
-        print(f"  done: {len(done)}; pending or running: {len(active.labels)}")
-    if request is not None:
-        print(
-            f"  to submit: {len(labels)} participants in {n_tasks} tasks; each task requests"
-            f" {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of memory and"
-            f" {format_time(request.minutes)}"
-            + (f" and {request.gpus} GPUs" if request.gpus else "")
-        )
-    print(
-        "  A group-level job follows."
-        if group_request is not None
-        else "  No group-level job is submitted."
-    )
-    if request is None and group_request is None:
-        print_line("Nothing is left to submit")
 
 
 def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJobs) -> int:

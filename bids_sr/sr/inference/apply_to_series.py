@@ -26,139 +26,6 @@ from bids_sr.sr.matrices import downsample, upsample_residual
 Consistency = Literal["off", "enforce"]
 
 
-def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Array:
-    """Replace the acquired band of an upsampled volume by the acquired data.
-
-    If the factor is above 1 across slices, the correction is a cubic spline there, whose means
-    over the acquired slices match the missing values.
-
-    `upsampled` is (X, Y, Z) and `volume` is the acquired volume (x, y, z). The result equals the
-    acquired volume after downsampling.
-    """
-    return upsampled + upsample_residual(volume - downsample(upsampled, volume.shape), factor)
-
-
-def super_resolve_series(
-    reader: SeriesReader,
-    writer: SeriesWriter | None,
-    upsampler: Upsampler,
-    xfms: Array,
-    highres_shape: Shape,
-    highres_affine: Array,
-    *,
-    factor: Factor,
-    consistency: Consistency = "off",
-    distortion: Distortion | None = None,
-    other_spaces: Sequence["_SeriesInSpace"] = (),
-    add_volume: Callable[[int], Array] | None = None,
-) -> None:
-    """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series to super-resolve (4D).
-    writer : SeriesWriter | None
-        Writer of the series on the high-resolution grid. None if the series is written only to
-        other spaces.
-    upsampler : Upsampler
-        Upsampler of volumes on their acquired grid.
-    xfms : Array
-        Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    highres_shape : Shape
-        Shape of the high-resolution boldref grid.
-    highres_affine : Array
-        Voxel-to-world matrix of this grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size along each axis.
-    consistency : Consistency, optional
-        "enforce" restores the acquired data in the acquired band of k-space before motion
-        correction.
-    distortion : Distortion | None, optional
-        Susceptibility distortion of the volumes, corrected by the same interpolation.
-    other_spaces : Sequence[_SeriesInSpace], optional
-        Series in other spaces; upsampled volumes are also interpolated to their grids.
-    add_volume : Callable[[int], Array] | None, optional
-        Function that returns the image added to a volume in other spaces, on the high-resolution
-        grid, given the volume number.
-
-    Raises
-    ------
-    InferenceError
-        If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
-        infinite values.
-    """
-    n_volumes = reader.shape[3]
-    if len(xfms) != n_volumes:
-        raise InferenceError(
-            f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
-            f"{n_volumes} volumes"
-        )
-    affine = np.asarray(reader.affine, float)
-    shift = None if distortion is None else distortion.shift_on_grid(highres_shape, highres_affine)
-    for t, volume in enumerate(reader.volumes()):
-        upsampled = upsampler(volume, xfms[t])
-        if not np.isfinite(upsampled).all():
-            raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
-        if consistency == "enforce":
-            upsampled = enforce_consistency(upsampled, volume, factor)
-        _, upsampled_affine = hr_grid(volume.shape, affine, factor)
-        coefficients = spline_coefficients(upsampled) if other_spaces else None
-        if writer is not None:
-            writer.append(
-                sample_volume(
-                    upsampled,
-                    upsampled_affine,
-                    highres_shape,
-                    highres_affine,
-                    xfms[t],
-                    coefficients=coefficients,
-                    shift=shift,
-                )
-            )
-        if coefficients is not None:
-            detail = None if add_volume is None else add_volume(t)
-            for series_in_space in other_spaces:
-                series_in_space.append(coefficients, upsampled_affine, xfms[t], detail)
-
-
-class _SeriesInSpace:
-    """Series to be written in another space, resampled by one interpolation per volume.
-
-    `added_affine` is the voxel-to-world matrix of the images that are added to volumes (4 x 4,
-    RAS+ mm), in the boldref frame. `distortion` is the susceptibility distortion of the volumes;
-    None if they are not corrected.
-    """
-
-    def __init__(
-        self,
-        output_grid: OutputGrid,
-        writer: SeriesWriter,
-        added_affine: Array,
-        distortion: Distortion | None,
-    ) -> None:
-        self._output_grid, self._writer, self._added_affine = output_grid, writer, added_affine
-        self._shift = (
-            None if distortion is None else (output_grid.signal_shift(distortion), distortion.step)
-        )
-
-    def append(
-        self, coefficients: Float32, affine: Array, pose: Array, detail: Array | None
-    ) -> None:
-        """Resample and write the next volume.
-
-        `coefficients` are the spline coefficients of the upsampled volume (see
-        `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
-        """
-        values = self._output_grid.sample_volume(coefficients, affine, pose, self._shift)
-        if detail is not None:
-            addition = self._output_grid.sample_volume(
-                spline_coefficients(detail), self._added_affine
-            )
-            values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
-        self._writer.append(self._output_grid.to_volume(values))
-
-
 def write_series(
     reader: SeriesReader,
     target: Path | None,
@@ -245,3 +112,136 @@ def write_series(
             other_spaces=series_in_spaces,
             add_volume=add_volume,
         )
+
+
+class _SeriesInSpace:
+    """Series to be written in another space, resampled by one interpolation per volume.
+
+    `added_affine` is the voxel-to-world matrix of the images that are added to volumes (4 x 4,
+    RAS+ mm), in the boldref frame. `distortion` is the susceptibility distortion of the volumes;
+    None if they are not corrected.
+    """
+
+    def __init__(
+        self,
+        output_grid: OutputGrid,
+        writer: SeriesWriter,
+        added_affine: Array,
+        distortion: Distortion | None,
+    ) -> None:
+        self._output_grid, self._writer, self._added_affine = output_grid, writer, added_affine
+        self._shift = (
+            None if distortion is None else (output_grid.signal_shift(distortion), distortion.step)
+        )
+
+    def append(
+        self, coefficients: Float32, affine: Array, pose: Array, detail: Array | None
+    ) -> None:
+        """Resample and write the next volume.
+
+        `coefficients` are the spline coefficients of the upsampled volume (see
+        `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
+        """
+        values = self._output_grid.sample_volume(coefficients, affine, pose, self._shift)
+        if detail is not None:
+            addition = self._output_grid.sample_volume(
+                spline_coefficients(detail), self._added_affine
+            )
+            values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
+        self._writer.append(self._output_grid.to_volume(values))
+
+
+def super_resolve_series(
+    reader: SeriesReader,
+    writer: SeriesWriter | None,
+    upsampler: Upsampler,
+    xfms: Array,
+    highres_shape: Shape,
+    highres_affine: Array,
+    *,
+    factor: Factor,
+    consistency: Consistency = "off",
+    distortion: Distortion | None = None,
+    other_spaces: Sequence["_SeriesInSpace"] = (),
+    add_volume: Callable[[int], Array] | None = None,
+) -> None:
+    """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series to super-resolve (4D).
+    writer : SeriesWriter | None
+        Writer of the series on the high-resolution grid. None if the series is written only to
+        other spaces.
+    upsampler : Upsampler
+        Upsampler of volumes on their acquired grid.
+    xfms : Array
+        Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
+    highres_shape : Shape
+        Shape of the high-resolution boldref grid.
+    highres_affine : Array
+        Voxel-to-world matrix of this grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size along each axis.
+    consistency : Consistency, optional
+        "enforce" restores the acquired data in the acquired band of k-space before motion
+        correction.
+    distortion : Distortion | None, optional
+        Susceptibility distortion of the volumes, corrected by the same interpolation.
+    other_spaces : Sequence[_SeriesInSpace], optional
+        Series in other spaces; upsampled volumes are also interpolated to their grids.
+    add_volume : Callable[[int], Array] | None, optional
+        Function that returns the image added to a volume in other spaces, on the high-resolution
+        grid, given the volume number.
+
+    Raises
+    ------
+    InferenceError
+        If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
+        infinite values.
+    """
+    n_volumes = reader.shape[3]
+    if len(xfms) != n_volumes:
+        raise InferenceError(
+            f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
+            f"{n_volumes} volumes"
+        )
+    affine = np.asarray(reader.affine, float)
+    shift = None if distortion is None else distortion.shift_on_grid(highres_shape, highres_affine)
+    for t, volume in enumerate(reader.volumes()):
+        upsampled = upsampler(volume, xfms[t])
+        if not np.isfinite(upsampled).all():
+            raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
+        if consistency == "enforce":
+            upsampled = enforce_consistency(upsampled, volume, factor)
+        _, upsampled_affine = hr_grid(volume.shape, affine, factor)
+        coefficients = spline_coefficients(upsampled) if other_spaces else None
+        if writer is not None:
+            writer.append(
+                sample_volume(
+                    upsampled,
+                    upsampled_affine,
+                    highres_shape,
+                    highres_affine,
+                    xfms[t],
+                    coefficients=coefficients,
+                    shift=shift,
+                )
+            )
+        if coefficients is not None:
+            detail = None if add_volume is None else add_volume(t)
+            for series_in_space in other_spaces:
+                series_in_space.append(coefficients, upsampled_affine, xfms[t], detail)
+
+
+def enforce_consistency(upsampled: Array, volume: Array, factor: Factor) -> Array:
+    """Replace the acquired band of an upsampled volume by the acquired data.
+
+    If the factor is above 1 across slices, the correction is a cubic spline there, whose means
+    over the acquired slices match the missing values.
+
+    `upsampled` is (X, Y, Z) and `volume` is the acquired volume (x, y, z). The result equals the
+    acquired volume after downsampling.
+    """
+    return upsampled + upsample_residual(volume - downsample(upsampled, volume.shape), factor)

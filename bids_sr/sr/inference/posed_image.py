@@ -28,11 +28,6 @@ class PosedImage:
     from_boldref: Array = field(default_factory=lambda: np.eye(4))
     distortion: Distortion | None = None
 
-    @cached_property
-    def _coefficients(self) -> Array:
-        """Spline coefficients of the image (X, Y, Z)."""
-        return spline_coefficients(np.asarray(self.data, np.float32))
-
     def resample(self, shape: Shape, affine: Array, pose: Array | None) -> Array:
         """Resample the image to a grid in the frame of a volume, given the pose of the volume.
 
@@ -57,3 +52,8 @@ class PosedImage:
             coefficients=self._coefficients,
             shift=shift,
         )
+
+    @cached_property
+    def _coefficients(self) -> Array:
+        """Spline coefficients of the image (X, Y, Z)."""
+        return spline_coefficients(np.asarray(self.data, np.float32))

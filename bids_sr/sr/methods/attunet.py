@@ -30,21 +30,6 @@ from bids_sr.sr.recipe import BASE_RECIPE, Augmentation, Recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
-
-
-def remove_critic(recipe: Recipe) -> Recipe:
-    """Return the recipe without its critic and adversarial terms."""
-    losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
-    return replace(
-        recipe,
-        build_critic=None,
-        keep_critic=False,
-        losses=losses,
-        critic_steps=1,
-        critic_betas=None,
-    )
-
-
 PAPER = Recipe(
     build_generator=network(
         "unet.attention_unet",
@@ -112,3 +97,16 @@ METHOD = Method(
     fuses_contrasts=True,
     costs={"fast": RunTime(high=620.0, series=1.06)},
 )
+
+
+def remove_critic(recipe: Recipe) -> Recipe:
+    """Return the recipe without its critic and adversarial terms."""
+    losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
+    return replace(
+        recipe,
+        build_critic=None,
+        keep_critic=False,
+        losses=losses,
+        critic_steps=1,
+        critic_betas=None,
+    )

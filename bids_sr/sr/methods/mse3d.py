@@ -11,13 +11,13 @@ from bids_sr.sr.method import Method
 from bids_sr.sr.methods import tv
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
+_CONTENT = loss("content", "image.MSE", 1.0)
+
 
 def make_supervised_recipe(recipe: Recipe, *losses: LossTerm) -> Recipe:
     """Return a `tv` recipe for high-resolution volumes, with a fifth of the data held out."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
-
-_CONTENT = loss("content", "image.MSE", 1.0)
 
 METHOD = Method(
     name="mse3d",

@@ -131,49 +131,9 @@ class ModelCard:
         )
 
 
-def mapping_entry(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Return a card entry if it is a mapping, otherwise an empty mapping."""
-    entry = values.get(name)
-    return entry if isinstance(entry, Mapping) else {}
-
-
 def _to_floats(values: object) -> tuple[float, ...]:
     """Return a list of numbers as a tuple of floats; empty if the value is not a list."""
     return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()
-
-
-def card_checksum(card: Mapping[str, object]) -> str:
-    """Return the checksum of the card entries that decide whether a model suits an image."""
-    entries = {key: card.get(key) for key in _CHECKED_ENTRIES}
-    # cards of unchanged recipes, including all early cards, lack this entry
-    entries |= {key: card[key] for key in ("changed_settings",) if key in card}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
-
-
-def card_path(weights: Path) -> Path:
-    """Return the path of the card of a weights file."""
-    return Path(weights).with_suffix(".json")
-
-
-def weights_path(folder: Path, method: str) -> Path:
-    """Return the path of a method's weights in the folder where a step stores its model."""
-    return folder / f"{method}.safetensors"
-
-
-def source_path(folder: Path) -> Path:
-    """Return the path of the text file that contains the file name of the reused model."""
-    return folder / "source.txt"
-
-
-def size_of_file(path: Path) -> int:
-    """Return the size of a regular file in bytes; symbolic links are followed.
-
-    ValueError is raised for directories, pipes and devices.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("the path is not a regular file")
-    return status.st_size
 
 
 def read_card(path: Path) -> ModelCard:
@@ -206,6 +166,22 @@ def read_card(path: Path) -> ModelCard:
     if faults:
         raise ModelError(f"{path}: the model card contains invalid values ({'; '.join(faults)})")
     return ModelCard.from_json(card)
+
+
+def card_path(weights: Path) -> Path:
+    """Return the path of the card of a weights file."""
+    return Path(weights).with_suffix(".json")
+
+
+def size_of_file(path: Path) -> int:
+    """Return the size of a regular file in bytes; symbolic links are followed.
+
+    ValueError is raised for directories, pipes and devices.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("the path is not a regular file")
+    return status.st_size
 
 
 def _describe_invalid_values(card: Mapping[str, object]) -> list[str]:
@@ -243,3 +219,27 @@ def _are_three_numbers(values: object, minimum: float, maximum: float) -> bool:
         and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         and all(math.isfinite(value) and minimum <= value <= maximum for value in values)
     )
+
+
+def mapping_entry(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """Return a card entry if it is a mapping, otherwise an empty mapping."""
+    entry = values.get(name)
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def card_checksum(card: Mapping[str, object]) -> str:
+    """Return the checksum of the card entries that decide whether a model suits an image."""
+    entries = {key: card.get(key) for key in _CHECKED_ENTRIES}
+    # cards of unchanged recipes, including all early cards, lack this entry
+    entries |= {key: card[key] for key in ("changed_settings",) if key in card}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def weights_path(folder: Path, method: str) -> Path:
+    """Return the path of a method's weights in the folder where a step stores its model."""
+    return folder / f"{method}.safetensors"
+
+
+def source_path(folder: Path) -> Path:
+    """Return the path of the text file that contains the file name of the reused model."""
+    return folder / "source.txt"

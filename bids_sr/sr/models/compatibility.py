@@ -22,23 +22,6 @@ _ROUNDING = 1e-6  # largest difference between equal factors
 _SUITABLE_CONTRASTS: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
 
-def slice_orientation(affine: Array) -> str:
-    """Return the anatomical axis nearest to the third voxel axis: ``R-L``, ``P-A`` or ``I-S``."""
-    direction = np.abs(np.asarray(affine, float)[:3, 2])
-    return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
-
-
-@frozen
-class _Mismatch:
-    """Mismatch between a model and an image.
-
-    `kind` is the name for ``--allow``, and `text` a sentence that begins with the property.
-    """
-
-    kind: str
-    text: str
-
-
 def describe_grids(
     shape: Sequence[int],
     affine: Array,
@@ -68,6 +51,77 @@ def describe_grids(
             "lowres_shape": list(shape),
         },
     }
+
+
+def check_model(
+    card: ModelCard,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    *,
+    align: str | None = None,
+    scale: str | None = None,
+    force: bool = False,
+    allow: Collection[str] = (),
+) -> list[str]:
+    """Raise an error if a model does not suit an image, unless the mismatches are allowed.
+
+    A different factor can be forced only if the network input is an interpolated image. Otherwise,
+    another factor requires a different network.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+    contrast : str
+        BIDS suffix of the image.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    align : str | None, optional
+        Registration method of structural scans (`anat.align`).
+    scale : str | None, optional
+        Intensity scaling of structural scans (`anat.scale`).
+    force : bool, optional
+        Whether to use a model despite mismatches.
+    allow : Collection[str], optional
+        Mismatches that are accepted: resolution, contrast, orientation, factor.
+
+    Returns
+    -------
+    list[str]
+        Sentences that describe the accepted mismatches. The list is empty if there are none.
+
+    Raises
+    ------
+    UsageError
+        If a mismatch is not accepted. The message lists all mismatches and a remedy.
+    """
+    mismatches = list(_find_mismatches(card, affine, contrast, factor, align, scale))
+    rejected = [mismatch for mismatch in mismatches if not (force or mismatch.kind in allow)]
+    needs_training = not card.settings.get("upsampled_by") and any(
+        mismatch.kind == "factor" for mismatch in mismatches
+    )
+    if needs_training or rejected:
+        reasons = mismatches if needs_training else rejected
+        raise UsageError(
+            f"the model {card.method} does not match the image",
+            f"{'; '.join(mismatch.text for mismatch in reasons)}.",
+            _suggest_remedy(card, factor, rejected, needs_training=needs_training),
+        )
+    return [mismatch.text for mismatch in mismatches]
+
+
+@frozen
+class _Mismatch:
+    """Mismatch between a model and an image.
+
+    `kind` is the name for ``--allow``, and `text` a sentence that begins with the property.
+    """
+
+    kind: str
+    text: str
 
 
 def _find_mismatches(
@@ -138,84 +192,10 @@ def _describe_size_mismatch(card: ModelCard, affine: Array) -> str:
     )
 
 
-def _is_trained_for(card: ModelCard, factor: Factor) -> bool:
-    """Return whether a model was trained for a factor.
-
-    A model trained with random factors supports all factors between its smallest and largest
-    factor, along the same axes.
-    """
-    pairs = list(zip(factor, card.factor, strict=True))
-    if all(abs(ratio - trained_ratio) <= _ROUNDING for ratio, trained_ratio in pairs):
-        return True
-    if not card.factors:
-        return False
-    lowest, highest = min(card.factors) - _ROUNDING, max(card.factors) + _ROUNDING
-    return all(
-        abs(ratio - 1) <= _ROUNDING
-        if abs(trained_ratio - 1) <= _ROUNDING
-        else lowest <= ratio <= highest
-        for ratio, trained_ratio in pairs
-    )
-
-
-def check_model(
-    card: ModelCard,
-    affine: Array,
-    contrast: str,
-    factor: Factor,
-    *,
-    align: str | None = None,
-    scale: str | None = None,
-    force: bool = False,
-    allow: Collection[str] = (),
-) -> list[str]:
-    """Raise an error if a model does not suit an image, unless the mismatches are allowed.
-
-    A different factor can be forced only if the network input is an interpolated image. Otherwise,
-    another factor requires a different network.
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card of the model.
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-    contrast : str
-        BIDS suffix of the image.
-    factor : Factor
-        Ratio of acquired to high-resolution voxel size.
-    align : str | None, optional
-        Registration method of structural scans (`anat.align`).
-    scale : str | None, optional
-        Intensity scaling of structural scans (`anat.scale`).
-    force : bool, optional
-        Whether to use a model despite mismatches.
-    allow : Collection[str], optional
-        Mismatches that are accepted: resolution, contrast, orientation, factor.
-
-    Returns
-    -------
-    list[str]
-        Sentences that describe the accepted mismatches. The list is empty if there are none.
-
-    Raises
-    ------
-    UsageError
-        If a mismatch is not accepted. The message lists all mismatches and a remedy.
-    """
-    mismatches = list(_find_mismatches(card, affine, contrast, factor, align, scale))
-    rejected = [mismatch for mismatch in mismatches if not (force or mismatch.kind in allow)]
-    needs_training = not card.settings.get("upsampled_by") and any(
-        mismatch.kind == "factor" for mismatch in mismatches
-    )
-    if needs_training or rejected:
-        reasons = mismatches if needs_training else rejected
-        raise UsageError(
-            f"the model {card.method} does not match the image",
-            f"{'; '.join(mismatch.text for mismatch in reasons)}.",
-            _suggest_remedy(card, factor, rejected, needs_training=needs_training),
-        )
-    return [mismatch.text for mismatch in mismatches]
+def slice_orientation(affine: Array) -> str:
+    """Return the anatomical axis nearest to the third voxel axis: ``R-L``, ``P-A`` or ``I-S``."""
+    direction = np.abs(np.asarray(affine, float)[:3, 2])
+    return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
 
 def _suggest_remedy(
@@ -244,4 +224,24 @@ def _suggest_remedy(
     return (
         f"{remedy} Alternatively, use the factor of the model with --sr-factor {factor_text} "
         f"(bids-sr-models: --factor {factor_text})."
+    )
+
+
+def _is_trained_for(card: ModelCard, factor: Factor) -> bool:
+    """Return whether a model was trained for a factor.
+
+    A model trained with random factors supports all factors between its smallest and largest
+    factor, along the same axes.
+    """
+    pairs = list(zip(factor, card.factor, strict=True))
+    if all(abs(ratio - trained_ratio) <= _ROUNDING for ratio, trained_ratio in pairs):
+        return True
+    if not card.factors:
+        return False
+    lowest, highest = min(card.factors) - _ROUNDING, max(card.factors) + _ROUNDING
+    return all(
+        abs(ratio - 1) <= _ROUNDING
+        if abs(trained_ratio - 1) <= _ROUNDING
+        else lowest <= ratio <= highest
+        for ratio, trained_ratio in pairs
     )

@@ -101,6 +101,42 @@ def save_model(
     return weights, card_file
 
 
+def load_model(path: Path) -> LoadedModel:
+    """Load STEM.safetensors and its card from the same directory.
+
+    Raises `ModelError` if a file is missing, damaged or inconsistent, or this version cannot use
+    the model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from bids_sr.sr.method import UnknownMethod, get_method
+
+    card, data = verify_model(path)
+    try:
+        method = get_method(card.method)
+        state = load(data)
+        if method.variance is not None:
+            model = _load_prior_maps(card, method.variance, state)
+        else:
+            model = _load_networks(card, state)
+    except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: this version of bids-sr cannot use the model ({error})"
+        ) from error
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise ModelError(
+            f"{path}: the model weights contain NaN or infinite values, because the training "
+            "failed"
+        )
+    if _read_card_checksum(data) not in (None, card_checksum(card.json)):
+        raise ModelError(
+            f"{card_path(path)}: the model card was changed after the model was saved, and no "
+            "longer matches the weights"
+        )
+    return model
+
+
 def verify_model(path: Path) -> tuple[ModelCard, bytes]:
     """Check a model's files, and return the card and the bytes of the weights file.
 
@@ -129,86 +165,19 @@ def verify_model(path: Path) -> tuple[ModelCard, bytes]:
     return card, data
 
 
-def _read_card_checksum(data: bytes) -> str | None:
-    """Return the card checksum stored in a safetensors file, or None if there is none.
+def _load_prior_maps(
+    card: ModelCard, recipe: VarianceRecipe, state: Mapping[str, Tensor]
+) -> LoadedModel:
+    """Return the prior SD maps of a card; `recipe` is the unchanged recipe of the method."""
+    from bids_sr.sr.prior_maps.prior import PriorMaps
 
-    Files of early versions contain no checksum.
-    """
-    if len(data) < 8:
-        return None
-    length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8:
-        return None
-    try:
-        header = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
-        return None
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    checksum = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
-    return checksum if isinstance(checksum, str) else None
-
-
-def _load_weights(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Load weights into a network.
-
-    ValueError is raised, with a message of one line, if the tensors do not match the network.
-    """
-    expected = network.state_dict()
-    mismatches = {
-        "missing tensors": sorted(expected.keys() - state.keys()),
-        "tensors with a different shape": sorted(
-            key
-            for key in expected.keys() & state.keys()
-            if expected[key].shape != state[key].shape
-        ),
-        "unknown tensors": sorted(state.keys() - expected.keys()),
-    }
-    mismatch_texts = [
-        f"{kind}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
-        for kind, keys in mismatches.items()
-        if keys
-    ]
-    if mismatch_texts:
-        raise ValueError(
-            f"the weights do not match the network of {name} ({'; '.join(mismatch_texts)})"
-        )
-    network.load_state_dict(state)
-
-
-def _extract_companions(
-    recipe: Recipe, state: Mapping[str, Tensor]
-) -> dict[str, Mapping[str, Tensor]]:
-    """Return the weights of the networks stored with the generator, by network name."""
-    if recipe.build_critic is None:
-        return {}
-    network_names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
-    states = {
-        name: {
-            key.removeprefix(f"{name}."): value
-            for key, value in state.items()
-            if key.startswith(f"{name}.")
-        }
-        for name in network_names
-    }
-    return {name: tensors for name, tensors in states.items() if tensors}
-
-
-def _restore_settings(recipe: Recipe, card: ModelCard) -> Recipe:
-    """Return the recipe with the card's settings for applying a model.
-
-    Recipes have changed since early models were trained. These models are applied with the
-    settings of their training.
-    """
-    if not card.settings:
-        return recipe
-    intensity = card.settings.get("intensity", "percentile")
-    if intensity not in ("percentile", "unit", "range"):
-        raise ValueError(
-            f"unknown intensity scaling {intensity!r} in the model card; expected percentile, "
-            "unit or range"
-        )
-    in_patches = card.settings.get("applied_in_patches") is True
-    return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
+    maps = PriorMaps(state.get("weight"))
+    _load_weights(maps, state, f"{card.method} ({card.recipe})")
+    return LoadedModel(
+        generator=maps.eval().requires_grad_(False),
+        recipe=apply_changes(recipe, changes_from(card.method, card.changed_settings)),
+        card=card,
+    )
 
 
 def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
@@ -252,6 +221,69 @@ def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
     )
 
 
+def _restore_settings(recipe: Recipe, card: ModelCard) -> Recipe:
+    """Return the recipe with the card's settings for applying a model.
+
+    Recipes have changed since early models were trained. These models are applied with the
+    settings of their training.
+    """
+    if not card.settings:
+        return recipe
+    intensity = card.settings.get("intensity", "percentile")
+    if intensity not in ("percentile", "unit", "range"):
+        raise ValueError(
+            f"unknown intensity scaling {intensity!r} in the model card; expected percentile, "
+            "unit or range"
+        )
+    in_patches = card.settings.get("applied_in_patches") is True
+    return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
+
+
+def _extract_companions(
+    recipe: Recipe, state: Mapping[str, Tensor]
+) -> dict[str, Mapping[str, Tensor]]:
+    """Return the weights of the networks stored with the generator, by network name."""
+    if recipe.build_critic is None:
+        return {}
+    network_names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
+    states = {
+        name: {
+            key.removeprefix(f"{name}."): value
+            for key, value in state.items()
+            if key.startswith(f"{name}.")
+        }
+        for name in network_names
+    }
+    return {name: tensors for name, tensors in states.items() if tensors}
+
+
+def _load_weights(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Load weights into a network.
+
+    ValueError is raised, with a message of one line, if the tensors do not match the network.
+    """
+    expected = network.state_dict()
+    mismatches = {
+        "missing tensors": sorted(expected.keys() - state.keys()),
+        "tensors with a different shape": sorted(
+            key
+            for key in expected.keys() & state.keys()
+            if expected[key].shape != state[key].shape
+        ),
+        "unknown tensors": sorted(state.keys() - expected.keys()),
+    }
+    mismatch_texts = [
+        f"{kind}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
+        for kind, keys in mismatches.items()
+        if keys
+    ]
+    if mismatch_texts:
+        raise ValueError(
+            f"the weights do not match the network of {name} ({'; '.join(mismatch_texts)})"
+        )
+    network.load_state_dict(state)
+
+
 def _build_companion(name: str, recipe: Recipe, card: ModelCard) -> nn.Module:
     """Return an untrained network of `COMPANIONS`."""
     if name == "backward" or recipe.build_critic is None:
@@ -259,52 +291,20 @@ def _build_companion(name: str, recipe: Recipe, card: ModelCard) -> nn.Module:
     return recipe.build_critic(card.channels)
 
 
-def _load_prior_maps(
-    card: ModelCard, recipe: VarianceRecipe, state: Mapping[str, Tensor]
-) -> LoadedModel:
-    """Return the prior SD maps of a card; `recipe` is the unchanged recipe of the method."""
-    from bids_sr.sr.prior_maps.prior import PriorMaps
+def _read_card_checksum(data: bytes) -> str | None:
+    """Return the card checksum stored in a safetensors file, or None if there is none.
 
-    maps = PriorMaps(state.get("weight"))
-    _load_weights(maps, state, f"{card.method} ({card.recipe})")
-    return LoadedModel(
-        generator=maps.eval().requires_grad_(False),
-        recipe=apply_changes(recipe, changes_from(card.method, card.changed_settings)),
-        card=card,
-    )
-
-
-def load_model(path: Path) -> LoadedModel:
-    """Load STEM.safetensors and its card from the same directory.
-
-    Raises `ModelError` if a file is missing, damaged or inconsistent, or this version cannot use
-    the model.
+    Files of early versions contain no checksum.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    from bids_sr.sr.method import UnknownMethod, get_method
-
-    card, data = verify_model(path)
+    if len(data) < 8:
+        return None
+    length = int.from_bytes(data[:8], "little")
+    if length > len(data) - 8:
+        return None
     try:
-        method = get_method(card.method)
-        state = load(data)
-        if method.variance is not None:
-            model = _load_prior_maps(card, method.variance, state)
-        else:
-            model = _load_networks(card, state)
-    except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: this version of bids-sr cannot use the model ({error})"
-        ) from error
-    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-        raise ModelError(
-            f"{path}: the model weights contain NaN or infinite values, because the training "
-            "failed"
-        )
-    if _read_card_checksum(data) not in (None, card_checksum(card.json)):
-        raise ModelError(
-            f"{card_path(path)}: the model card was changed after the model was saved, and no "
-            "longer matches the weights"
-        )
-    return model
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        return None
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    checksum = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
+    return checksum if isinstance(checksum, str) else None

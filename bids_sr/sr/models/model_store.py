@@ -43,9 +43,67 @@ class _ModelFiles(NamedTuple):
     log: Path
 
 
-def _compute_checksums(data: ModelData) -> dict[str, str]:
-    """Return the checksum of each data array, by name."""
-    return data.checksums() if isinstance(data, RunData) else checksums(data)
+def make_or_reuse_model(
+    request: ModelRequest,
+    data: ModelData | None,
+    out_dir: Path,
+    second_images: TrainingImages = (),
+) -> _ModelFiles:
+    """Make the requested model in a directory, or copy a suitable model.
+
+    Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
+    directory when a setting changes. Thus, a training stopped by its time limit can continue with
+    a different limit.
+
+    `data` are images or a run for training; None if there are none. `out_dir` is the directory for
+    weights, card and training log, whose paths are returned. `second_images` are images of a
+    second pair, whose PSNR is reported in the log.
+
+    Raises `ModelError` if there is no model to reuse, or the model file is damaged, and
+    `TrainingDiverged` or `TrainingDataError` if training fails (see
+    `bids_sr.networks.train_network`).
+    """
+    name = request.method
+    log = out_dir / f"{name}.tsv"
+    source = _find_model(request, data)
+    if source is None:
+        source_path(out_dir).unlink(missing_ok=True)
+        model = _make_model(request, data, checkpoint_dir(out_dir), second_images)
+        card = _complete_card(model.card, request)
+        json.dumps(card)  # raises an error before files are written
+        out_dir.mkdir(parents=True, exist_ok=True)
+        log.write_text(log_tsv(model.log), encoding="utf-8")
+        weights, card_file = save_model(out_dir / name, model.state, card)
+        return _ModelFiles(weights, card_file, log)
+    load_model(source)  # raises an error for damaged files
+    target = weights_path(out_dir, name)
+    shutil.copyfile(source, target)
+    shutil.copyfile(card_path(source), card_path(target))
+    source_log = _get_log_path(source)
+    log_text = source_log.read_text(encoding="utf-8") if source_log.exists() else log_tsv(())
+    log.write_text(log_text, encoding="utf-8")
+    source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
+    _LOG.info("The %s model %s is reused.", name, source)
+    return _ModelFiles(target, card_path(target), log)
+
+
+def _find_model(request: ModelRequest, data: ModelData | None) -> Path | None:
+    """Return the weights of a model that need not be made again, or None.
+
+    Raises `ModelError` if only reuse is allowed, and there is no suitable model.
+    """
+    if request.pretrained is not None:
+        return request.pretrained
+    if request.model_source == "train":
+        return None
+    models = list(_iterate_models(request.model_dir))
+    if data is not None:
+        for weights, card in models:
+            if _matches_request(card, request, data):
+                return weights
+    if request.model_source == "reuse":
+        return _find_reusable_model(request, data, models)
+    return None
 
 
 def _iterate_models(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
@@ -57,16 +115,6 @@ def _iterate_models(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
             yield weights, read_card(weights)
         except ModelError as error:
             _LOG.warning("The following model file was skipped. %s", error)
-
-
-def _get_log_path(weights: Path) -> Path:
-    """Return the path of a model's training log.
-
-    The log is in the same directory as the weights. In derivatives, its suffix is ``log``.
-    """
-    if weights.stem.endswith("_model"):
-        return weights.with_name(f"{weights.stem.removesuffix('_model')}_log.tsv")
-    return weights.with_name(f"{weights.stem}.tsv")
 
 
 def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) -> bool:
@@ -87,13 +135,6 @@ def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) ->
     )
 
 
-def _digest_training_code(data: ModelData) -> str:
-    """Return the digest of the code that trains a model on data."""
-    return compute_code_digest(
-        estimate_tested_prior if isinstance(data, RunData) else train_network
-    )
-
-
 def _get_vgg_checksum(card: ModelCard) -> str | None:
     """Return the checksum of the VGG-19 weights used in training, or None."""
     return (
@@ -108,23 +149,11 @@ def _has_begun_mixed(card: ModelCard) -> bool:
     return bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
 
 
-def _find_model(request: ModelRequest, data: ModelData | None) -> Path | None:
-    """Return the weights of a model that need not be made again, or None.
-
-    Raises `ModelError` if only reuse is allowed, and there is no suitable model.
-    """
-    if request.pretrained is not None:
-        return request.pretrained
-    if request.model_source == "train":
-        return None
-    models = list(_iterate_models(request.model_dir))
-    if data is not None:
-        for weights, card in models:
-            if _matches_request(card, request, data):
-                return weights
-    if request.model_source == "reuse":
-        return _find_reusable_model(request, data, models)
-    return None
+def _digest_training_code(data: ModelData) -> str:
+    """Return the digest of the code that trains a model on data."""
+    return compute_code_digest(
+        estimate_tested_prior if isinstance(data, RunData) else train_network
+    )
 
 
 def _find_reusable_model(
@@ -170,63 +199,9 @@ def _find_reusable_model(
     )
 
 
-def make_or_reuse_model(
-    request: ModelRequest,
-    data: ModelData | None,
-    out_dir: Path,
-    second_images: TrainingImages = (),
-) -> _ModelFiles:
-    """Make the requested model in a directory, or copy a suitable model.
-
-    Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
-    directory when a setting changes. Thus, a training stopped by its time limit can continue with
-    a different limit.
-
-    `data` are images or a run for training; None if there are none. `out_dir` is the directory for
-    weights, card and training log, whose paths are returned. `second_images` are images of a
-    second pair, whose PSNR is reported in the log.
-
-    Raises `ModelError` if there is no model to reuse, or the model file is damaged, and
-    `TrainingDiverged` or `TrainingDataError` if training fails (see
-    `bids_sr.networks.train_network`).
-    """
-    name = request.method
-    log = out_dir / f"{name}.tsv"
-    source = _find_model(request, data)
-    if source is None:
-        source_path(out_dir).unlink(missing_ok=True)
-        model = _make_model(request, data, checkpoint_dir(out_dir), second_images)
-        card = _complete_card(model.card, request)
-        json.dumps(card)  # raises an error before files are written
-        out_dir.mkdir(parents=True, exist_ok=True)
-        log.write_text(log_tsv(model.log), encoding="utf-8")
-        weights, card_file = save_model(out_dir / name, model.state, card)
-        return _ModelFiles(weights, card_file, log)
-    load_model(source)  # raises an error for damaged files
-    target = weights_path(out_dir, name)
-    shutil.copyfile(source, target)
-    shutil.copyfile(card_path(source), card_path(target))
-    source_log = _get_log_path(source)
-    log_text = source_log.read_text(encoding="utf-8") if source_log.exists() else log_tsv(())
-    log.write_text(log_text, encoding="utf-8")
-    source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
-    _LOG.info("The %s model %s is reused.", name, source)
-    return _ModelFiles(target, card_path(target), log)
-
-
-def _complete_card(card: Mapping[str, object], request: ModelRequest) -> dict[str, object]:
-    """Return a card with the entries that depend on the caller, if they apply."""
-    entries = {
-        "sloppy": request.sloppy or None,
-        "anat_align": request.anat_align,
-        "anat_scale": request.anat_scale,
-    }
-    return {**card, **{name: entry for name, entry in entries.items() if entry is not None}}
-
-
-def checkpoint_dir(out_dir: Path) -> Path:
-    """Return the checkpoint directory for a model that is trained in a directory."""
-    return out_dir.with_name(f"{out_dir.name}_checkpoints")
+def _compute_checksums(data: ModelData) -> dict[str, str]:
+    """Return the checksum of each data array, by name."""
+    return data.checksums() if isinstance(data, RunData) else checksums(data)
 
 
 def _make_model(
@@ -253,3 +228,28 @@ def _make_model(
             steps_text,
         )
     return model
+
+
+def checkpoint_dir(out_dir: Path) -> Path:
+    """Return the checkpoint directory for a model that is trained in a directory."""
+    return out_dir.with_name(f"{out_dir.name}_checkpoints")
+
+
+def _complete_card(card: Mapping[str, object], request: ModelRequest) -> dict[str, object]:
+    """Return a card with the entries that depend on the caller, if they apply."""
+    entries = {
+        "sloppy": request.sloppy or None,
+        "anat_align": request.anat_align,
+        "anat_scale": request.anat_scale,
+    }
+    return {**card, **{name: entry for name, entry in entries.items() if entry is not None}}
+
+
+def _get_log_path(weights: Path) -> Path:
+    """Return the path of a model's training log.
+
+    The log is in the same directory as the weights. In derivatives, its suffix is ``log``.
+    """
+    if weights.stem.endswith("_model"):
+        return weights.with_name(f"{weights.stem.removesuffix('_model')}_log.tsv")
+    return weights.with_name(f"{weights.stem}.tsv")

@@ -146,17 +146,6 @@ class ModelRequest(TrainingSettings):
         return None if self.start_model is None else self.start_model.card.weights_sha256
 
 
-def request_model(settings: ModelSettings, factor: Factor) -> ModelRequest:
-    """Return the request for a model with these settings, on an available device.
-
-    `factor` is the ratio of low-resolution to high-resolution voxel size. RuntimeError is raised
-    if a device was requested that cannot be used.
-    """
-    setting_values = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    request = ModelRequest(**setting_values, factor=factor)
-    return replace(request, device=choose_device(request.device))
-
-
 def _shorten_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe shortened to a few seconds."""
     return replace(
@@ -169,3 +158,14 @@ def _shorten_recipe(recipe: Recipe) -> Recipe:
         batch=2,
         adversarial_from=min(recipe.adversarial_from, 6),
     )
+
+
+def request_model(settings: ModelSettings, factor: Factor) -> ModelRequest:
+    """Return the request for a model with these settings, on an available device.
+
+    `factor` is the ratio of low-resolution to high-resolution voxel size. RuntimeError is raised
+    if a device was requested that cannot be used.
+    """
+    setting_values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    request = ModelRequest(**setting_values, factor=factor)
+    return replace(request, device=choose_device(request.device))

@@ -28,22 +28,6 @@ _LOG_COLUMNS = (
 )
 
 
-def log_tsv(log: Iterable[LogRow]) -> str:
-    """Return the training log as TSV, with n/a for missing values.
-
-    Columns that only some methods have come last.
-    """
-    log_rows = list(log)
-    columns = list(dict.fromkeys((*_LOG_COLUMNS, *(key for row in log_rows for key in row))))
-    stream = io.StringIO()
-    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    writer.writerow(columns)
-    for row in log_rows:
-        cells = (row.get(column, "n/a") for column in columns)
-        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
-    return stream.getvalue()
-
-
 class Journal:
     """Log of one phase, written to ``log_NAME.tsv`` and, if available, to ``tensorboard/NAME``.
 
@@ -76,3 +60,19 @@ class Journal:
         """Close the TensorBoard writer."""
         if self._board is not None:
             self._board.close()
+
+
+def log_tsv(log: Iterable[LogRow]) -> str:
+    """Return the training log as TSV, with n/a for missing values.
+
+    Columns that only some methods have come last.
+    """
+    log_rows = list(log)
+    columns = list(dict.fromkeys((*_LOG_COLUMNS, *(key for row in log_rows for key in row))))
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    for row in log_rows:
+        cells = (row.get(column, "n/a") for column in columns)
+        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+    return stream.getvalue()

@@ -189,36 +189,6 @@ def read_training(card: ModelCard) -> TrainingRecord:
     )
 
 
-def _read_weights(settings: Mapping[str, object]) -> dict[str, float]:
-    """Return the weights of all loss terms in the settings of a card, by ``KIND:CLASS``."""
-    return {
-        name: float(weight)
-        for name, weight in mapping_entry(settings, "losses").items()
-        if isinstance(weight, int | float)
-    }
-
-
-def _read_initial_model(card: ModelCard) -> dict[str, str]:
-    """Return the entries on the model that initialized the training; {} for random weights."""
-    entries = mapping_entry(card.json, "started_from")
-    if not entries:
-        return {}
-    return {
-        key: _remove_markup(entries.get(key, "unknown"))
-        for key in ("method", "recipe", "contrast", "weights_sha256")
-    }
-
-
-def read_max_steps(settings: Mapping[str, object]) -> int | None:
-    """Return the maximum number of steps in the settings of a card, or None if unknown."""
-    epochs, patches, batch = (
-        _read_whole_number(settings.get(key)) for key in ("epochs", "patches", "batch")
-    )
-    if epochs is not None and patches is not None and batch:
-        return epochs * math.ceil(patches / batch)
-    return _read_whole_number(settings.get("iterations"))
-
-
 def _find_method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
     """Return method and unchanged recipe of a card, each None if this version does not have it."""
     try:
@@ -227,6 +197,15 @@ def _find_method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | No
         return None, None
     recipe = method.recipes.get(card.recipe)
     return method, recipe if recipe is not None and recipe.edition == card.edition else None
+
+
+def _read_weights(settings: Mapping[str, object]) -> dict[str, float]:
+    """Return the weights of all loss terms in the settings of a card, by ``KIND:CLASS``."""
+    return {
+        name: float(weight)
+        for name, weight in mapping_entry(settings, "losses").items()
+        if isinstance(weight, int | float)
+    }
 
 
 def _read_phase(card: ModelCard) -> PhaseRecord | None:
@@ -244,14 +223,19 @@ def _read_phase(card: ModelCard) -> PhaseRecord | None:
     )
 
 
-def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
-    """Return the settings that differ between a training and its recipe."""
-    differences = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
-    if card.json.get("sloppy") is True:
-        differences = {
-            name: pair for name, pair in differences.items() if name not in _SLOPPY_SETTINGS
-        }
-    return differences
+def read_max_steps(settings: Mapping[str, object]) -> int | None:
+    """Return the maximum number of steps in the settings of a card, or None if unknown."""
+    epochs, patches, batch = (
+        _read_whole_number(settings.get(key)) for key in ("epochs", "patches", "batch")
+    )
+    if epochs is not None and patches is not None and batch:
+        return epochs * math.ceil(patches / batch)
+    return _read_whole_number(settings.get("iterations"))
+
+
+def _read_whole_number(value: object) -> int | None:
+    """Return a value that is a whole number, otherwise None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _list_pretraining_terms(
@@ -266,11 +250,27 @@ def _list_pretraining_terms(
     )
 
 
+def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
+    """Return the settings that differ between a training and its recipe."""
+    differences = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
+    if card.json.get("sloppy") is True:
+        differences = {
+            name: pair for name, pair in differences.items() if name not in _SLOPPY_SETTINGS
+        }
+    return differences
+
+
+def _read_initial_model(card: ModelCard) -> dict[str, str]:
+    """Return the entries on the model that initialized the training; {} for random weights."""
+    entries = mapping_entry(card.json, "started_from")
+    if not entries:
+        return {}
+    return {
+        key: _remove_markup(entries.get(key, "unknown"))
+        for key in ("method", "recipe", "contrast", "weights_sha256")
+    }
+
+
 def _remove_markup(value: object) -> str:
     """Return a text from a card without characters that could be markup."""
     return re.sub(r"[^\w .,;:()'+-]", "", str(value))[:_MAX_TEXT_LENGTH]
-
-
-def _read_whole_number(value: object) -> int | None:
-    """Return a value that is a whole number, otherwise None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

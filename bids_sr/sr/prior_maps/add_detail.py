@@ -208,32 +208,6 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
     return Detail(source=prior, static_image=static_image)
 
 
-def onto_grid(maps: Tensor, highres_shape: Shape) -> Tensor:
-    """Resample maps of another run or participant to the grid of this run.
-
-    Parameters
-    ----------
-    maps : Tensor
-        Prior SD maps on a grid with the same field of view (Q, Z, X, Y).
-    highres_shape : Shape
-        Shape of the high-resolution grid of this run (X, Y, Z).
-
-    Returns
-    -------
-    Tensor
-        Linearly interpolated maps (Q, Z, X, Y); the input if its size matches.
-    """
-    x, y, z = highres_shape
-    if maps.shape[1:] == (z, x, y):
-        return maps
-    ratio = (z / maps.shape[1], x / maps.shape[2], y / maps.shape[3])
-    resampled_maps = [
-        ndimage.zoom(image.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
-        for image in maps
-    ]
-    return torch.from_numpy(np.stack(resampled_maps).astype(np.float32))
-
-
 def _displace(maps: Tensor, placebo: str, affine: Array, factor: Factor) -> Tensor:
     """Return displaced prior SD maps (Q, Z, X, Y) for a negative control.
 
@@ -268,3 +242,29 @@ def _mirror(maps: Tensor, axis: int) -> Tensor:
     if total > 0:
         double_center = round(2 * float(profile @ torch.arange(n, dtype=torch.float64)) / total)
     return maps.index_select(axis, (double_center - torch.arange(n)) % n)
+
+
+def onto_grid(maps: Tensor, highres_shape: Shape) -> Tensor:
+    """Resample maps of another run or participant to the grid of this run.
+
+    Parameters
+    ----------
+    maps : Tensor
+        Prior SD maps on a grid with the same field of view (Q, Z, X, Y).
+    highres_shape : Shape
+        Shape of the high-resolution grid of this run (X, Y, Z).
+
+    Returns
+    -------
+    Tensor
+        Linearly interpolated maps (Q, Z, X, Y); the input if its size matches.
+    """
+    x, y, z = highres_shape
+    if maps.shape[1:] == (z, x, y):
+        return maps
+    ratio = (z / maps.shape[1], x / maps.shape[2], y / maps.shape[3])
+    resampled_maps = [
+        ndimage.zoom(image.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
+        for image in maps
+    ]
+    return torch.from_numpy(np.stack(resampled_maps).astype(np.float32))

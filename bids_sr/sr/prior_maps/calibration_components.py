@@ -37,16 +37,6 @@ _MAX_PATTERNS = 40
 _SIGMA_PER_MAD = 1.4826
 
 
-@frozen
-class _Regressors:
-    """Orthonormal regressors over the steady volumes (T', P), and their number by type."""
-
-    basis: Array
-    n_drift: int
-    n_motion: int
-    n_task: int
-
-
 def calibration_components(
     series: Array,
     mask: Array,
@@ -120,40 +110,6 @@ def calibration_components(
     }
 
 
-def _compute_patterns(
-    series: Array, steady: Array, brain_change: Array, drift: Array, task: Array | None
-) -> Array:
-    """Return the strongest components as read-only images on the whole grid.
-
-    Components are computed from the steady volumes within the brain, `brain_change` (T', N). Drift
-    and task are regressed out. Head motion is not regressed out: with twenty volumes, much of the
-    variance that correlates with head motion is signal, and volumes with motion spikes were
-    excluded.
-    """
-    regressors = (
-        np.asarray(drift) if task is None else np.hstack([np.asarray(drift), np.asarray(task)])
-    )
-    basis = _compute_basis(regressors[steady])
-    residual = _regress_out(brain_change, basis)
-    eigenvalues, eigenvectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
-    max_patterns = min(_MAX_PATTERNS, len(residual) - basis.shape[1])
-    time_series = eigenvectors[:, np.argsort(eigenvalues)[::-1][:max_patterns]]
-    time_series = fix_signs(time_series - basis @ (basis.T @ time_series))
-    n_volumes, n_patterns = time_series.shape
-    patterns = np.empty((n_patterns, *series.shape[:3]), dtype=np.float32)
-    for z in range(series.shape[2]):
-        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., steady].reshape(-1, n_volumes)
-        projections = slab @ time_series / np.sqrt(n_volumes)
-        patterns[..., z] = projections.T.reshape(n_patterns, *series.shape[:2])
-    patterns.setflags(write=False)
-    return patterns
-
-
-def _regress_out(voxel_series: Array, basis: Array) -> Array:
-    """Return time series (T, N; float32) without the columns of an orthonormal basis (T, P)."""
-    return voxel_series - (basis @ (basis.T @ voxel_series)).astype(np.float32)
-
-
 def _prepare_series(series: Array, in_mask: Array) -> Array:
     """Return the demeaned series within the mask (T, N; float32).
 
@@ -178,17 +134,6 @@ def _prepare_series(series: Array, in_mask: Array) -> Array:
         (voxel_series - voxel_series.mean(axis=1, dtype=np.float64, keepdims=True)).T,
         dtype=np.float32,
     )
-
-
-def _compute_basis(regressors: Array) -> Array:
-    """Return an orthonormal basis of regressors (T, P), without negligible columns."""
-    regressors = np.asarray(regressors, dtype=np.float64)
-    norms = np.linalg.norm(regressors, axis=0)
-    regressors = regressors[:, norms > 1e-9] / norms[norms > 1e-9]
-    if not regressors.shape[1]:
-        return regressors
-    left_vectors, singular_values, _ = np.linalg.svd(regressors, full_matrices=False)
-    return np.asarray(left_vectors[:, singular_values > 1e-6 * singular_values[0]])
 
 
 def _find_steady_volumes(
@@ -235,6 +180,16 @@ def _exceeds_spread(mean_square: Array, steady: Array, max_ratio: float) -> Arra
     return np.asarray((rms > max_ratio * median) & (rms > median + _MAX_DEVIATION * sigma))
 
 
+@frozen
+class _Regressors:
+    """Orthonormal regressors over the steady volumes (T', P), and their number by type."""
+
+    basis: Array
+    n_drift: int
+    n_motion: int
+    n_task: int
+
+
 def _make_regressors(
     steady: Array, drift: Array, motion: Array | None, task: Array | None
 ) -> _Regressors:
@@ -271,3 +226,48 @@ def _compute_noise_variance(residual: Array, dof: int) -> float:
     bias = 8 / (3 * np.pi) * np.sqrt(dof / residual.shape[1])
     mean_of_weaker_half = eigenvalues[: max(1, dof // 2)].mean()
     return float(max(mean_of_weaker_half, 0.0)) / max(1 - bias, 0.5)
+
+
+def _compute_patterns(
+    series: Array, steady: Array, brain_change: Array, drift: Array, task: Array | None
+) -> Array:
+    """Return the strongest components as read-only images on the whole grid.
+
+    Components are computed from the steady volumes within the brain, `brain_change` (T', N). Drift
+    and task are regressed out. Head motion is not regressed out: with twenty volumes, much of the
+    variance that correlates with head motion is signal, and volumes with motion spikes were
+    excluded.
+    """
+    regressors = (
+        np.asarray(drift) if task is None else np.hstack([np.asarray(drift), np.asarray(task)])
+    )
+    basis = _compute_basis(regressors[steady])
+    residual = _regress_out(brain_change, basis)
+    eigenvalues, eigenvectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
+    max_patterns = min(_MAX_PATTERNS, len(residual) - basis.shape[1])
+    time_series = eigenvectors[:, np.argsort(eigenvalues)[::-1][:max_patterns]]
+    time_series = fix_signs(time_series - basis @ (basis.T @ time_series))
+    n_volumes, n_patterns = time_series.shape
+    patterns = np.empty((n_patterns, *series.shape[:3]), dtype=np.float32)
+    for z in range(series.shape[2]):
+        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., steady].reshape(-1, n_volumes)
+        projections = slab @ time_series / np.sqrt(n_volumes)
+        patterns[..., z] = projections.T.reshape(n_patterns, *series.shape[:2])
+    patterns.setflags(write=False)
+    return patterns
+
+
+def _compute_basis(regressors: Array) -> Array:
+    """Return an orthonormal basis of regressors (T, P), without negligible columns."""
+    regressors = np.asarray(regressors, dtype=np.float64)
+    norms = np.linalg.norm(regressors, axis=0)
+    regressors = regressors[:, norms > 1e-9] / norms[norms > 1e-9]
+    if not regressors.shape[1]:
+        return regressors
+    left_vectors, singular_values, _ = np.linalg.svd(regressors, full_matrices=False)
+    return np.asarray(left_vectors[:, singular_values > 1e-6 * singular_values[0]])
+
+
+def _regress_out(voxel_series: Array, basis: Array) -> Array:
+    """Return time series (T, N; float32) without the columns of an orthonormal basis (T, P)."""
+    return voxel_series - (basis @ (basis.T @ voxel_series)).astype(np.float32)

@@ -131,47 +131,6 @@ def unrefined_fit() -> CalibrationFit:
     return CalibrationFit(weight=_CAUTIOUS_WEIGHT, correction=np.eye(4), displacement_mm=0.0)
 
 
-def fit_calibration(
-    band: OuterBand, calibration: CalibrationPatterns, mask: Array, affine: Array
-) -> CalibrationFit:
-    """Refine the position of a calibration, and determine its weight.
-
-    `band` is the test that predicts the outermost acquired frequencies. `mask` is on the acquired
-    grid (x, y, z), and `affine` its voxel-to-world matrix (4 x 4, RAS+ mm). The weight is 0 if the
-    calibration does not improve the prediction.
-    """
-    if not band.tiles:
-        return CalibrationFit(weight=0.0, correction=np.eye(4), displacement_mm=0.0)
-    registration = _Registration(
-        band=band,
-        calibration=calibration,
-        points=voxel_centers(mask, affine, _POINT_STRIDE),
-        axes=affine[:3, :3] / voxel_sizes(affine),
-        voxel_size=voxel_sizes(band.highres_affine),
-    )
-    params, full_prediction = _optimize_params(registration)
-    correction = registration.make_correction(params)
-    cautious_prediction = band.predict(calibration, correction, _CAUTIOUS_WEIGHT)
-    return CalibrationFit(
-        weight=_compute_weight(cautious_prediction, full_prediction),
-        correction=correction,
-        displacement_mm=registration.measure_displacement(correction),
-        cautious_prediction=cautious_prediction,
-        full_prediction=full_prediction,
-    )
-
-
-def _compute_weight(cautious_prediction: BandPrediction, full_prediction: BandPrediction) -> float:
-    """Return the share of the prior for a calibration.
-
-    The share is 0 unless the cautious weight improves the prediction by more than chance. It is
-    the full weight if this also improves the prediction, otherwise the cautious weight.
-    """
-    if not cautious_prediction.gain > MIN_STANDARD_ERRORS * cautious_prediction.error:
-        return 0.0
-    return SHARE if full_prediction.gain > 0 else _CAUTIOUS_WEIGHT
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Registration:
     """Registration of a calibration as a function of nine parameters.
@@ -222,17 +181,34 @@ class _Registration:
         return self.band.predict(self.calibration, correction, slice_step=slice_step)
 
 
-def _make_rotation(degrees: Array) -> Array:
-    """Return the matrix of successive rotations about the three axes (3, 3)."""
-    total_rotation = np.eye(3)
-    for axis, angle in enumerate(degrees):
-        cosine, sine = cos(radians(angle)), sin(radians(angle))
-        first, second = (plane_axis for plane_axis in range(3) if plane_axis != axis)
-        rotation = np.eye(3)
-        rotation[first, first] = rotation[second, second] = cosine
-        rotation[first, second], rotation[second, first] = -sine, sine
-        total_rotation = rotation @ total_rotation
-    return total_rotation
+def fit_calibration(
+    band: OuterBand, calibration: CalibrationPatterns, mask: Array, affine: Array
+) -> CalibrationFit:
+    """Refine the position of a calibration, and determine its weight.
+
+    `band` is the test that predicts the outermost acquired frequencies. `mask` is on the acquired
+    grid (x, y, z), and `affine` its voxel-to-world matrix (4 x 4, RAS+ mm). The weight is 0 if the
+    calibration does not improve the prediction.
+    """
+    if not band.tiles:
+        return CalibrationFit(weight=0.0, correction=np.eye(4), displacement_mm=0.0)
+    registration = _Registration(
+        band=band,
+        calibration=calibration,
+        points=voxel_centers(mask, affine, _POINT_STRIDE),
+        axes=affine[:3, :3] / voxel_sizes(affine),
+        voxel_size=voxel_sizes(band.highres_affine),
+    )
+    params, full_prediction = _optimize_params(registration)
+    correction = registration.make_correction(params)
+    cautious_prediction = band.predict(calibration, correction, _CAUTIOUS_WEIGHT)
+    return CalibrationFit(
+        weight=_compute_weight(cautious_prediction, full_prediction),
+        correction=correction,
+        displacement_mm=registration.measure_displacement(correction),
+        cautious_prediction=cautious_prediction,
+        full_prediction=full_prediction,
+    )
 
 
 def _optimize_params(registration: _Registration) -> tuple[Array, BandPrediction]:
@@ -298,3 +274,27 @@ def _change_parameter(params: Array, param_number: int, change: float) -> Array:
     changed_params = params.copy()
     changed_params[param_number] += change
     return changed_params
+
+
+def _compute_weight(cautious_prediction: BandPrediction, full_prediction: BandPrediction) -> float:
+    """Return the share of the prior for a calibration.
+
+    The share is 0 unless the cautious weight improves the prediction by more than chance. It is
+    the full weight if this also improves the prediction, otherwise the cautious weight.
+    """
+    if not cautious_prediction.gain > MIN_STANDARD_ERRORS * cautious_prediction.error:
+        return 0.0
+    return SHARE if full_prediction.gain > 0 else _CAUTIOUS_WEIGHT
+
+
+def _make_rotation(degrees: Array) -> Array:
+    """Return the matrix of successive rotations about the three axes (3, 3)."""
+    total_rotation = np.eye(3)
+    for axis, angle in enumerate(degrees):
+        cosine, sine = cos(radians(angle)), sin(radians(angle))
+        first, second = (plane_axis for plane_axis in range(3) if plane_axis != axis)
+        rotation = np.eye(3)
+        rotation[first, first] = rotation[second, second] = cosine
+        rotation[first, second], rotation[second, first] = -sine, sine
+        total_rotation = rotation @ total_rotation
+    return total_rotation

@@ -51,11 +51,6 @@ class CalibrationPatterns:
     affine: Array
     from_boldref: Array
 
-    @cached_property
-    def _coefficients(self) -> list[Array]:
-        """Spline coefficients of the patterns, computed once."""
-        return [spline_coefficients(np.asarray(pattern, np.float32)) for pattern in self.patterns]
-
     def resample(self, shape: Shape, affine: Array, correction: Array | None = None) -> Tensor:
         """Resample the patterns to a grid in boldref space by spline interpolation (C, Z, X, Y).
 
@@ -72,6 +67,11 @@ class CalibrationPatterns:
             shape, np.linalg.inv(self.affine) @ xfm @ affine
         )
         return torch.stack([to_slices(image) for image in resampled]) * to_slices(in_field_of_view)
+
+    @cached_property
+    def _coefficients(self) -> list[Array]:
+        """Spline coefficients of the patterns, computed once."""
+        return [spline_coefficients(np.asarray(pattern, np.float32)) for pattern in self.patterns]
 
     def _select_field_of_view(self, shape: Shape, to_voxel: Array) -> Array:
         """Return which voxels of a grid are in the field of view of the calibration.

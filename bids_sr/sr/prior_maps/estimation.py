@@ -38,20 +38,6 @@ _MIN_SIZE = 1e-30  # signal units, smaller than the fluctuations of any run
 _LOG_MAP_SD = 1.0  # high-resolution voxels, smoothing of logarithms of maps in plane
 
 
-def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
-    """Return the RMS over zero-filled components (Z, X, Y), 0 far from the mask.
-
-    `components` (C, z, x, y) have as many slices as the high-resolution grid.
-    """
-    x, y, z = tile.level.highres_shape
-    total = torch.zeros(z, x, y)
-    for image in components:
-        total[:, *tile.highres_range] += tile.level.upsample(image)[
-            :, *tile.highres_range
-        ].square()
-    return (total / len(components)).sqrt()
-
-
 def estimate_prior(
     components: Tensor,
     tile: Tile,
@@ -131,6 +117,20 @@ def _maximize_likelihood(
         if progress is not None:
             progress(n_done, recipe.rounds)
     return replace(prior, noise=recipe.noise * total_variance).scale(total_variance)
+
+
+def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
+    """Return the RMS over zero-filled components (Z, X, Y), 0 far from the mask.
+
+    `components` (C, z, x, y) have as many slices as the high-resolution grid.
+    """
+    x, y, z = tile.level.highres_shape
+    total = torch.zeros(z, x, y)
+    for image in components:
+        total[:, *tile.highres_range] += tile.level.upsample(image)[
+            :, *tile.highres_range
+        ].square()
+    return (total / len(components)).sqrt()
 
 
 def _compare_with_samples(

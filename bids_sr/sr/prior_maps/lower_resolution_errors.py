@@ -45,6 +45,88 @@ class DownsampledReconstruction:
     error_power: Float32
 
 
+class _SliceErrors(NamedTuple):
+    """Reconstruction error of a slice, with mean squares over samples from the prior.
+
+    `error` is the reconstruction of the downsampled slice minus the acquired slice (T, x, y).
+    `sample_power` is the mean square of the samples, on the downsampled grid, and
+    `sample_error_power` the mean square of the samples' reconstruction errors (x, y).
+    """
+
+    error: Tensor
+    sample_power: Tensor
+    sample_error_power: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TestedRun:
+    """Window of an acquired run that is downsampled in plane.
+
+    The `reader` reads the series on the acquired grid (x, y, z, T). `window` is the tested part of
+    this grid and the high-resolution grid of `level`, the conversion between the downsampled grid
+    and the window.
+    """
+
+    reader: SeriesReader
+    window: tuple[slice, slice, slice]
+    level: ResolutionLevel
+
+    @cached_property
+    def plane(self) -> ResolutionLevel:
+        """In-plane conversion, for single slices."""
+        return self.level.restrict_to_plane()
+
+    def write_downsampled(self, path: Path) -> None:
+        """Write the downsampled series."""
+        with self._open_writer(path, self.level.acquired_shape) as writer:
+            for k in range(self.level.acquired_shape[2]):
+                _put_slice(writer, k, self.plane.downsample(self._read_slice(k)))
+
+    def write_errors(self, path: Path, prior: Prior, seed: int) -> tuple[Float32, Float32]:
+        """Write the reconstruction errors in the window, and return mean squares over samples.
+
+        The first result is the mean square of samples from the prior on the downsampled grid, the
+        second the mean square of their reconstruction errors in the window (3D each).
+        """
+        power = np.zeros(self.level.acquired_shape, np.float32)
+        error_power = np.zeros(self.level.highres_shape, np.float32)
+        compute_errors: Callable[[int], _SliceErrors] = partial(
+            self._compute_errors, prior=prior, seed=seed
+        )
+        with self._open_writer(path, self.level.highres_shape) as writer:
+            slices = map_in_threads(compute_errors, range(self.level.acquired_shape[2]))
+            for k, slice_errors in enumerate(slices):
+                _put_slice(writer, k, slice_errors.error)
+                power[..., k] = slice_errors.sample_power
+                error_power[..., k] = slice_errors.sample_error_power
+        return power, error_power
+
+    def _compute_errors(self, k: int, *, prior: Prior, seed: int) -> _SliceErrors:
+        """Reconstruct slice k from its downsampled data, and return the errors."""
+        reference, reconstruct = self._read_slice(k), prior.make_slice_function(k)
+        reconstruction = self.plane.upsample(self.plane.downsample(reference))
+        add_detail_to_slice(self.plane, reconstruct, reconstruction)
+        sample_errors, samples = draw_errors(prior, k, reconstruct, N_SAMPLES, seed + k)
+        return _SliceErrors(
+            error=reconstruction - reference,
+            sample_power=samples.square().mean(0),
+            sample_error_power=sample_errors.square().mean(0),
+        )
+
+    def _open_writer(self, path: Path, shape: Shape) -> SeriesWriter:
+        """Open the writer of a series over the field of view of the window."""
+        affine = self.reader.affine.copy()
+        affine[:3, 3] = (self.reader.affine @ (*(extent.start for extent in self.window), 1))[:3]
+        affine = resize_affine(affine, self.level.highres_shape, shape)
+        return SeriesWriter(path, (*shape, self.reader.shape[3]), affine, self.reader.tr)
+
+    def _read_slice(self, k: int) -> Tensor:
+        """Return slice k of the window (T, x, y)."""
+        x, y, z = self.window
+        slab = self.reader.slab(z.start + k, z.start + k + 1)[x, y, 0]
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
+
+
 def reconstruct_at_lower_resolution(
     reader: SeriesReader,
     mask: Array,
@@ -130,88 +212,6 @@ def reconstruct_at_lower_resolution(
         power=power,
         error_power=error_power,
     )
-
-
-class _SliceErrors(NamedTuple):
-    """Reconstruction error of a slice, with mean squares over samples from the prior.
-
-    `error` is the reconstruction of the downsampled slice minus the acquired slice (T, x, y).
-    `sample_power` is the mean square of the samples, on the downsampled grid, and
-    `sample_error_power` the mean square of the samples' reconstruction errors (x, y).
-    """
-
-    error: Tensor
-    sample_power: Tensor
-    sample_error_power: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TestedRun:
-    """Window of an acquired run that is downsampled in plane.
-
-    The `reader` reads the series on the acquired grid (x, y, z, T). `window` is the tested part of
-    this grid and the high-resolution grid of `level`, the conversion between the downsampled grid
-    and the window.
-    """
-
-    reader: SeriesReader
-    window: tuple[slice, slice, slice]
-    level: ResolutionLevel
-
-    @cached_property
-    def plane(self) -> ResolutionLevel:
-        """In-plane conversion, for single slices."""
-        return self.level.restrict_to_plane()
-
-    def write_downsampled(self, path: Path) -> None:
-        """Write the downsampled series."""
-        with self._open_writer(path, self.level.acquired_shape) as writer:
-            for k in range(self.level.acquired_shape[2]):
-                _put_slice(writer, k, self.plane.downsample(self._read_slice(k)))
-
-    def write_errors(self, path: Path, prior: Prior, seed: int) -> tuple[Float32, Float32]:
-        """Write the reconstruction errors in the window, and return mean squares over samples.
-
-        The first result is the mean square of samples from the prior on the downsampled grid, the
-        second the mean square of their reconstruction errors in the window (3D each).
-        """
-        power = np.zeros(self.level.acquired_shape, np.float32)
-        error_power = np.zeros(self.level.highres_shape, np.float32)
-        compute_errors: Callable[[int], _SliceErrors] = partial(
-            self._compute_errors, prior=prior, seed=seed
-        )
-        with self._open_writer(path, self.level.highres_shape) as writer:
-            slices = map_in_threads(compute_errors, range(self.level.acquired_shape[2]))
-            for k, slice_errors in enumerate(slices):
-                _put_slice(writer, k, slice_errors.error)
-                power[..., k] = slice_errors.sample_power
-                error_power[..., k] = slice_errors.sample_error_power
-        return power, error_power
-
-    def _compute_errors(self, k: int, *, prior: Prior, seed: int) -> _SliceErrors:
-        """Reconstruct slice k from its downsampled data, and return the errors."""
-        reference, reconstruct = self._read_slice(k), prior.make_slice_function(k)
-        reconstruction = self.plane.upsample(self.plane.downsample(reference))
-        add_detail_to_slice(self.plane, reconstruct, reconstruction)
-        sample_errors, samples = draw_errors(prior, k, reconstruct, N_SAMPLES, seed + k)
-        return _SliceErrors(
-            error=reconstruction - reference,
-            sample_power=samples.square().mean(0),
-            sample_error_power=sample_errors.square().mean(0),
-        )
-
-    def _open_writer(self, path: Path, shape: Shape) -> SeriesWriter:
-        """Open the writer of a series over the field of view of the window."""
-        affine = self.reader.affine.copy()
-        affine[:3, 3] = (self.reader.affine @ (*(extent.start for extent in self.window), 1))[:3]
-        affine = resize_affine(affine, self.level.highres_shape, shape)
-        return SeriesWriter(path, (*shape, self.reader.shape[3]), affine, self.reader.tr)
-
-    def _read_slice(self, k: int) -> Tensor:
-        """Return slice k of the window (T, x, y)."""
-        x, y, z = self.window
-        slab = self.reader.slab(z.start + k, z.start + k + 1)[x, y, 0]
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
 
 
 def _put_slice(writer: SeriesWriter, k: int, images: Tensor) -> None:

@@ -153,91 +153,6 @@ class OuterBand:
             self._base_covariances, range(len(self.tiles))
         )
 
-    def _reduce_range(self, tile: Tile) -> tuple[slice, slice]:
-        """Return the voxels of the reduced grid within the data region of a tile."""
-        ranges = []
-        for data_range, size, grid_size in zip(
-            tile.data_range, self._reduced_sizes, self.level.acquired_shape[:2], strict=True
-        ):
-            centers = (np.arange(size) + 0.5) * grid_size / size - 0.5
-            voxels = np.flatnonzero(
-                (centers >= data_range.start - 0.5) & (centers <= data_range.stop - 0.5)
-            )
-            ranges.append(slice(int(voxels[0]), int(voxels[-1]) + 1))
-        return ranges[0], ranges[1]
-
-    def _compute_covariance(
-        self, maps: Tensor, fwhm: tuple[float, ...], slice_tile: _SliceTile
-    ) -> Tensor:
-        """Return the covariances for the prediction in a tile, concatenated to (u v + x y, x y).
-
-        The first is the covariance of the outermost frequencies with the kept frequencies, the
-        second the covariance of the kept frequencies. u and v are the numbers of acquired voxels
-        of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
-
-        `maps` are maps of the prior on the high-resolution grid (Q, n, X, Y), and `fwhm` full
-        widths of the Q correlations (high-resolution voxels). `slice_tile` is a tile, with the
-        index of its slice in the maps.
-        """
-        z, tile = slice_tile
-        # right: matrices to the kept frequencies; left: matrices to all acquired frequencies and
-        # to the kept frequencies on the acquired grid, followed by the right matrices
-        right, left, tile_sides = [], [], []
-        for axis, reduced_range in enumerate(self._reduce_range(tile)):
-            inner_range, highres_range = tile.inner_range[axis], tile.highres_range[axis]
-            reduction = self._reduction_matrices[axis][reduced_range, highres_range].contiguous()
-            acquired = self.level.down_matrices[axis][inner_range, highres_range]
-            kept_band = self._kept_band_matrices[axis][inner_range, highres_range]
-            right.append(reduction)
-            left.append(torch.cat([acquired, kept_band, reduction]))
-            tile_sides.append(len(acquired))
-        u, v = tile_sides
-        covariances = covariance(
-            maps[:, z, *tile.highres_range], fwhm, (right[0], right[1]), (left[0], left[1])
-        ).view(len(left[0]), len(left[1]), -1)
-        outer_covariances = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
-        kept_covariances = covariances[2 * u :, 2 * v :]
-        return torch.cat([outer_covariances.flatten(0, 1), kept_covariances.flatten(0, 1)])
-
-    def _compute_covariances(
-        self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[_SliceTile]
-    ) -> list[Tensor]:
-        """Return the covariances in each tile (see `_compute_covariance`)."""
-        return list(map_in_threads(partial(self._compute_covariance, maps, fwhm), tiles))
-
-    def _predict_fractions(
-        self, covariances_of_halves: Iterable[Iterable[Tensor]], tile_numbers: Sequence[int]
-    ) -> tuple[float, ...]:
-        """Return the predicted fraction for each half and tile, one half after the other."""
-        jobs = (
-            (half, number, tile_covariance)
-            for half, covariances in enumerate(covariances_of_halves)
-            for number, tile_covariance in zip(tile_numbers, covariances, strict=True)
-        )
-        return tuple(map_in_threads(lambda job: self._predict_fraction(*job), jobs))
-
-    def _predict_fraction(self, half: int, tile_number: int, covariances: Tensor) -> float:
-        """Return the fraction of the other half's outermost frequencies that a half predicts.
-
-        The prediction is evaluated in a single tile, whose covariances are computed by
-        `_compute_covariance`.
-        """
-        z, tile = self.tiles[tile_number]
-        kept_frequencies, outer_frequencies = self._band_data[1 - half]
-        data = kept_frequencies[:, z, *self._reduce_range(tile)].flatten(1)
-        size = data.shape[1]
-        cross_covariance, kept_covariance = covariances[:-size], covariances[-size:]
-        cholesky_factor = torch.linalg.cholesky(
-            kept_covariance + self.priors[half].noise * torch.eye(size)
-        )
-        in_mask = self.mask[z, *tile.inner_range].flatten()
-        solution = torch.cholesky_solve(data.T, cholesky_factor)
-        prediction = (cross_covariance @ solution).T[:, in_mask]
-        measured = outer_frequencies[:, z, *tile.inner_range].flatten(1)[:, in_mask]
-        energy = measured.square().sum(1)
-        residual = (measured - prediction).square().sum(1)
-        return float((1 - residual / energy.clamp_min(1e-30)).mean())
-
     def predict(
         self,
         calibration: CalibrationPatterns,
@@ -295,19 +210,90 @@ class OuterBand:
         slice_affine[:3, 2] *= numbers[1] - numbers[0] if len(numbers) > 1 else 1
         return calibration.resample((int(x), int(y), len(numbers)), slice_affine, correction)
 
+    def _compute_covariances(
+        self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[_SliceTile]
+    ) -> list[Tensor]:
+        """Return the covariances in each tile (see `_compute_covariance`)."""
+        return list(map_in_threads(partial(self._compute_covariance, maps, fwhm), tiles))
 
-def _mix_covariances(
-    base_covariances: Sequence[Tensor],
-    pattern_covariances: Sequence[Tensor],
-    ratio: float,
-    share: float,
-) -> Iterator[Tensor]:
-    """Yield the covariance of each tile with a share of the scaled patterns.
+    def _compute_covariance(
+        self, maps: Tensor, fwhm: tuple[float, ...], slice_tile: _SliceTile
+    ) -> Tensor:
+        """Return the covariances for the prediction in a tile, concatenated to (u v + x y, x y).
 
-    `ratio` is the mean variance of the prior relative to the patterns.
-    """
-    for base, pattern in zip(base_covariances, pattern_covariances, strict=True):
-        yield torch.lerp(base, ratio * pattern, share)
+        The first is the covariance of the outermost frequencies with the kept frequencies, the
+        second the covariance of the kept frequencies. u and v are the numbers of acquired voxels
+        of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
+
+        `maps` are maps of the prior on the high-resolution grid (Q, n, X, Y), and `fwhm` full
+        widths of the Q correlations (high-resolution voxels). `slice_tile` is a tile, with the
+        index of its slice in the maps.
+        """
+        z, tile = slice_tile
+        # right: matrices to the kept frequencies; left: matrices to all acquired frequencies and
+        # to the kept frequencies on the acquired grid, followed by the right matrices
+        right, left, tile_sides = [], [], []
+        for axis, reduced_range in enumerate(self._reduce_range(tile)):
+            inner_range, highres_range = tile.inner_range[axis], tile.highres_range[axis]
+            reduction = self._reduction_matrices[axis][reduced_range, highres_range].contiguous()
+            acquired = self.level.down_matrices[axis][inner_range, highres_range]
+            kept_band = self._kept_band_matrices[axis][inner_range, highres_range]
+            right.append(reduction)
+            left.append(torch.cat([acquired, kept_band, reduction]))
+            tile_sides.append(len(acquired))
+        u, v = tile_sides
+        covariances = covariance(
+            maps[:, z, *tile.highres_range], fwhm, (right[0], right[1]), (left[0], left[1])
+        ).view(len(left[0]), len(left[1]), -1)
+        outer_covariances = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
+        kept_covariances = covariances[2 * u :, 2 * v :]
+        return torch.cat([outer_covariances.flatten(0, 1), kept_covariances.flatten(0, 1)])
+
+    def _predict_fractions(
+        self, covariances_of_halves: Iterable[Iterable[Tensor]], tile_numbers: Sequence[int]
+    ) -> tuple[float, ...]:
+        """Return the predicted fraction for each half and tile, one half after the other."""
+        jobs = (
+            (half, number, tile_covariance)
+            for half, covariances in enumerate(covariances_of_halves)
+            for number, tile_covariance in zip(tile_numbers, covariances, strict=True)
+        )
+        return tuple(map_in_threads(lambda job: self._predict_fraction(*job), jobs))
+
+    def _predict_fraction(self, half: int, tile_number: int, covariances: Tensor) -> float:
+        """Return the fraction of the other half's outermost frequencies that a half predicts.
+
+        The prediction is evaluated in a single tile, whose covariances are computed by
+        `_compute_covariance`.
+        """
+        z, tile = self.tiles[tile_number]
+        kept_frequencies, outer_frequencies = self._band_data[1 - half]
+        data = kept_frequencies[:, z, *self._reduce_range(tile)].flatten(1)
+        size = data.shape[1]
+        cross_covariance, kept_covariance = covariances[:-size], covariances[-size:]
+        cholesky_factor = torch.linalg.cholesky(
+            kept_covariance + self.priors[half].noise * torch.eye(size)
+        )
+        in_mask = self.mask[z, *tile.inner_range].flatten()
+        solution = torch.cholesky_solve(data.T, cholesky_factor)
+        prediction = (cross_covariance @ solution).T[:, in_mask]
+        measured = outer_frequencies[:, z, *tile.inner_range].flatten(1)[:, in_mask]
+        energy = measured.square().sum(1)
+        residual = (measured - prediction).square().sum(1)
+        return float((1 - residual / energy.clamp_min(1e-30)).mean())
+
+    def _reduce_range(self, tile: Tile) -> tuple[slice, slice]:
+        """Return the voxels of the reduced grid within the data region of a tile."""
+        ranges = []
+        for data_range, size, grid_size in zip(
+            tile.data_range, self._reduced_sizes, self.level.acquired_shape[:2], strict=True
+        ):
+            centers = (np.arange(size) + 0.5) * grid_size / size - 0.5
+            voxels = np.flatnonzero(
+                (centers >= data_range.start - 0.5) & (centers <= data_range.stop - 0.5)
+            )
+            ranges.append(slice(int(voxels[0]), int(voxels[-1]) + 1))
+        return ranges[0], ranges[1]
 
 
 def _select_tiles(region: Tile, mask: Tensor) -> list[_SliceTile]:
@@ -328,3 +314,17 @@ def _divide_range(extent: slice) -> list[slice]:
     start = extent.start + (length - count * _TILE_SIDE) // 2
     edges = [max(extent.start, start + number * _TILE_SIDE) for number in range(count + 1)]
     return [slice(first, min(last, extent.stop)) for first, last in pairwise(edges)]
+
+
+def _mix_covariances(
+    base_covariances: Sequence[Tensor],
+    pattern_covariances: Sequence[Tensor],
+    ratio: float,
+    share: float,
+) -> Iterator[Tensor]:
+    """Yield the covariance of each tile with a share of the scaled patterns.
+
+    `ratio` is the mean variance of the prior relative to the patterns.
+    """
+    for base, pattern in zip(base_covariances, pattern_covariances, strict=True):
+        yield torch.lerp(base, ratio * pattern, share)

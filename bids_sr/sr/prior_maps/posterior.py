@@ -27,14 +27,6 @@ N_SAMPLES = 64
 _LOCAL_SD = 0.75  # acquired voxels in plane, standard deviation of the local average
 
 
-@lru_cache(maxsize=64)
-def _compute_square_root(size: int, fwhm: float) -> Tensor:
-    """Return the symmetric square root of the matrix `gaussian_correlation` (size, size)."""
-    with torch.inference_mode(False):
-        values, vectors = torch.linalg.eigh(gaussian_correlation(size, fwhm).double())
-        return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
-
-
 def draw_errors(
     prior: Prior, z: int, reconstruct: Callable[[Tensor], Tensor], count: int, seed: int
 ) -> tuple[Tensor, Tensor]:
@@ -57,6 +49,14 @@ def draw_errors(
     acquired = level.downsample(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
     return level.select_above_nyquist(change - reconstruct(acquired + noise)), acquired
+
+
+@lru_cache(maxsize=64)
+def _compute_square_root(size: int, fwhm: float) -> Tensor:
+    """Return the symmetric square root of the matrix `gaussian_correlation` (size, size)."""
+    with torch.inference_mode(False):
+        values, vectors = torch.linalg.eigh(gaussian_correlation(size, fwhm).double())
+        return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
 
 
 def mean_error_sd(samples: Iterable[Array], weights: Array) -> Float:

@@ -63,24 +63,6 @@ _BAND_WIDTH = 20
 _Matrices = tuple[Tensor, Tensor]  # matrices along x and along y
 
 
-def _compute_reach(fwhm: float) -> int:
-    """Return the range of a correlation with a given full width (voxels)."""
-    return math.ceil(_REACH_FWHM * fwhm)
-
-
-@lru_cache(maxsize=64)
-def gaussian_correlation(size: int, fwhm: float) -> Tensor:
-    """Return the Gaussian correlation between voxels along one axis (size, size).
-
-    `fwhm` is the full width at half maximum (voxels). Negligible values are set to 0.
-    """
-    with torch.inference_mode(False):
-        positions = torch.arange(size, dtype=torch.float64)
-        distances = positions[:, None] - positions
-        correlation = torch.exp(-4 * math.log(2) * distances**2 / fwhm**2).float()
-        return torch.where(correlation < _MIN_CORRELATION, 0.0, correlation)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Tile:
     """Rectangular part of every slice, given by ranges along x and y.
@@ -147,12 +129,6 @@ class Tile:
         return [self.crop(x, y, halo) for x, y in product(ranges_x, ranges_y)]
 
     @cached_property
-    def _ratios(self) -> tuple[float, float]:
-        """Ratio of high-resolution to acquired matrix size along x and y."""
-        highres, acquired = self.level.highres_shape, self.level.acquired_shape
-        return highres[0] / acquired[0], highres[1] / acquired[1]
-
-    @cached_property
     def highres_range(self) -> tuple[slice, slice]:
         """High-resolution voxels of the data region."""
         x, y = (
@@ -172,6 +148,12 @@ class Tile:
             for extent, ratio in zip(self.inner_range, self._ratios, strict=True)
         )
         return x, y
+
+    @cached_property
+    def _ratios(self) -> tuple[float, float]:
+        """Ratio of high-resolution to acquired matrix size along x and y."""
+        highres, acquired = self.level.highres_shape, self.level.acquired_shape
+        return highres[0] / acquired[0], highres[1] / acquired[1]
 
     @cached_property
     def output_in_data(self) -> tuple[slice, slice]:
@@ -198,24 +180,158 @@ def _divide_range(extent: slice, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices) -> Tensor:
-    """Return the covariance L C R' of two linear transforms of a fluctuation, in a slice or tile.
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """Gaussian prior defined by W, K and noise (see the module documentation).
 
-    C is the prior covariance. L and R are products of one matrix per axis.
-
-    If L is R, the result is symmetric and requires half the computation.
-
-    `maps` are the maps w_q on the high-resolution voxels (Q, X, Y), and `fwhm` full widths of the
-    Q correlations (high-resolution voxels). `right` is R along both axes, (x, X) and (y, Y), and
-    `left` is L along both axes, (u, X) and (v, Y). The covariance is (u v, x y).
+    `region` is the region around the mask. `weight` are the maps w_q on the whole high-resolution
+    grid (Q, Z, X, Y), in the unit of the signal change, and `fwhm` full widths of the Q
+    correlations (high-resolution voxels). `noise` is the noise variance s2, in the squared unit of
+    the signal change.
     """
-    is_symmetric = left is right
-    u, v = map(len, left)
-    by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))  # (u, x, v, y)
-    for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=is_symmetric):
-        by_axis.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
-    covariances = by_axis.transpose(1, 2).reshape(u * v, -1)
-    return covariances + covariances.T if is_symmetric else covariances
+
+    region: Tile
+    weight: Tensor
+    fwhm: tuple[float, ...]
+    noise: float
+
+    def __post_init__(self) -> None:
+        if len(self.fwhm) != len(self.weight):
+            raise ValueError(
+                f"the prior has {len(self.weight)} maps but {len(self.fwhm)} "
+                "correlation widths; both numbers must be equal"
+            )
+
+    def make_tiles(self, max_voxels: int = _MAX_TILE_VOXELS, min_reach: int = 0) -> list[Tile]:
+        """Return tiles that cover the region around the mask and are solved separately.
+
+        A tile has at most `max_voxels` acquired voxels if the correlations permit. `min_reach` is
+        the smallest width of the data region (high-resolution voxels).
+        """
+        return self.region.divide(max(min_reach, *map(_compute_reach, self.fwhm)), max_voxels)
+
+    @cached_property
+    def mean_variance(self) -> float:
+        """Mean variance of noise-free data: the exact mean of the diagonal of D C D'.
+
+        D'D and K_q are products over the axes, and so is their elementwise product.
+        """
+        total_variance = 0.0
+        for width, weight in zip(self.fwhm, self.weight, strict=True):
+            correlation_x, correlation_y = (
+                (matrix.T @ matrix) * gaussian_correlation(matrix.shape[1], width)
+                for matrix in self.region.down_matrices
+            )
+            map_of_tile = weight[:, *self.region.highres_range]
+            total_variance += float(
+                (map_of_tile * (correlation_x @ map_of_tile @ correlation_y)).sum()
+            )
+        n_acquired = math.prod(len(matrix) for matrix in self.region.down_matrices)
+        return total_variance / (len(self.weight[0]) * n_acquired)
+
+    def scale(self, variance: float) -> "Prior":
+        """Return the prior with maps scaled so that noise-free data have a given mean variance."""
+        gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
+        return replace(self, weight=self.weight * gain)
+
+    def factor_covariance(self, z: int, tile: Tile) -> Float32:
+        """Return the Cholesky factor of a tile's data covariance, as a lower triangle (m, m).
+
+        The data covariance is D C D' + s2 I. Values above the diagonal are undefined.
+        """
+        maps = self.weight[:, z, *tile.highres_range]
+        if len(set(self.fwhm)) == len(self.fwhm):
+            return self._factor_with_noise(data_covariance(maps, self.fwhm, tile.down_matrices))
+        down = tile.down_matrices
+        return self._factor_with_noise(covariance(maps, self.fwhm, down, down).numpy())
+
+    def compute_responses(
+        self, z: int, tile: Tile, solutions: Float32
+    ) -> tuple[Float32, list[Float32]]:
+        """Return b = D' a, and K_q W_q b for each map, on the reconstructed voxels of a tile.
+
+        `solutions` contains N vectors a = (D C D' + s2 I)^-1 y (N, m). All results are (N, X, Y).
+        """
+        down_x, down_y = (matrix.numpy() for matrix in tile.down_matrices)
+        images = solutions.reshape(-1, len(down_y)) @ down_y
+        images = down_x.T @ images.reshape(len(solutions), len(down_x), -1)
+        maps = self.weight[:, z, *tile.highres_range].numpy()
+        responses = [
+            _correlate(images, weight, width, tile.output_in_data)
+            for width, weight in zip(self.fwhm, maps, strict=True)
+        ]
+        return images[:, *tile.output_in_data], responses
+
+    def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
+        """Return the function that computes conditional means of a slice.
+
+        It maps signal changes (T, x, y) to signal changes on the high-resolution grid (T, X, Y).
+        """
+        if len(self.weight) > _MAX_IMPLICIT_MAPS:
+            make_solver, max_voxels = self._make_matrix_solver, _MAX_TILE_VOXELS
+        else:
+            make_solver, max_voxels = self._make_triangular_solver, _MAX_APPLIED_TILE_VOXELS
+        solvers = [
+            (tile, make_solver(z, tile))
+            for tile in self.make_tiles(max_voxels, _APPLIED_REACH)
+            if tile.has_mask_voxels(z) and bool(self.weight[:, z, *tile.highres_range].any())
+        ]
+
+        def reconstruct(change: Tensor) -> Tensor:
+            means = torch.zeros(len(change), *self.region.level.highres_shape[:2])
+            for tile, solve in solvers:
+                means[:, *tile.output_range] = solve(change[:, *tile.data_range].flatten(1))
+            return means
+
+        return reconstruct
+
+    def _make_matrix_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
+        """Return the same function as `_make_triangular_solver`, computed with an explicit matrix.
+
+        With many maps, a single product is faster than one product per map.
+        """
+        down_x, down_y = tile.down_matrices
+        maps = self.weight[:, z, *tile.highres_range]
+        output_shape = [voxels.stop - voxels.start for voxels in tile.output_range]
+        # C D' with D applied along y (X, x, y, y), and C D' at the output along y (X, Y, x, y)
+        with_data_y = torch.empty(maps.shape[1], len(down_x), len(down_y), len(down_y))
+        with_output_y = torch.empty(maps.shape[1], output_shape[1], len(down_x), len(down_y))
+        for block, covariance_rows in _iterate_rows(maps, self.fwhm, tile.down_matrices, None):
+            with_data_y[block] = down_y @ covariance_rows
+            with_output_y[block] = covariance_rows[:, :, tile.output_in_data[1]].transpose(1, 2)
+        noise_free = (down_x @ with_data_y.flatten(1)).unflatten(1, with_data_y.shape[1:])
+        noise_free = noise_free.transpose(1, 2).flatten(2).flatten(0, 1)
+        cholesky_factor = torch.from_numpy(self._factor_with_noise(noise_free.numpy()))
+        cross_covariance = with_output_y[tile.output_in_data[0]].flatten(2).flatten(0, 1)
+
+        def solve(data: Tensor) -> Tensor:
+            solutions = torch.cholesky_solve(data.T, cholesky_factor)
+            return (cross_covariance @ solutions).T.reshape(-1, *output_shape)
+
+        return solve
+
+    def _factor_with_noise(self, noise_free: Float32) -> Float32:
+        """Add the noise to a covariance of data, and replace it by its Cholesky factor."""
+        noise_free.reshape(-1)[:: len(noise_free) + 1] += self.noise
+        return factor_in_place(noise_free)
+
+    def _make_triangular_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
+        """Return the function from the data of a tile (T, m) to conditional means (T, X, Y)."""
+        cholesky_factor = self.factor_covariance(z, tile)
+        weights = self.weight[:, z, *tile.output_range].numpy()
+
+        def solve(data: Tensor) -> Tensor:
+            solutions = np.array(data.numpy(), order="C")
+            solve_in_place(cholesky_factor, solutions, transposed=False)
+            solve_in_place(cholesky_factor, solutions, transposed=True)
+            _, responses = self.compute_responses(z, tile, solutions)
+            means = np.zeros_like(responses[0])
+            for weight, response in zip(weights, responses, strict=True):
+                response *= weight
+                means += response
+            return torch.from_numpy(means)
+
+        return solve
 
 
 def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Float32:
@@ -315,6 +431,26 @@ def _pack_pairs(pairs: Float32, x: int) -> Float32:
         earlier[:step] = 0
         np.take(pairs[:-step, step], u * x + v, axis=1, out=earlier[step:], mode="clip")
     return packed
+
+
+def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices) -> Tensor:
+    """Return the covariance L C R' of two linear transforms of a fluctuation, in a slice or tile.
+
+    C is the prior covariance. L and R are products of one matrix per axis.
+
+    If L is R, the result is symmetric and requires half the computation.
+
+    `maps` are the maps w_q on the high-resolution voxels (Q, X, Y), and `fwhm` full widths of the
+    Q correlations (high-resolution voxels). `right` is R along both axes, (x, X) and (y, Y), and
+    `left` is L along both axes, (u, X) and (v, Y). The covariance is (u v, x y).
+    """
+    is_symmetric = left is right
+    u, v = map(len, left)
+    by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))  # (u, x, v, y)
+    for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=is_symmetric):
+        by_axis.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
+    covariances = by_axis.transpose(1, 2).reshape(u * v, -1)
+    return covariances + covariances.T if is_symmetric else covariances
 
 
 def _iterate_rows(
@@ -447,11 +583,6 @@ def _correlate(
     return correlated
 
 
-def _shift_range(voxels: slice, shift: int) -> slice:
-    """Return a range shifted by some voxels."""
-    return slice(voxels.start + shift, voxels.stop + shift)
-
-
 def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slice, slice]]:
     """Divide voxels along an axis, and yield each part and the voxels that correlate with it.
 
@@ -464,158 +595,27 @@ def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slic
         yield slice(start, stop), slice(max(0, start - reach), min(size, stop + reach))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prior:
-    """Gaussian prior defined by W, K and noise (see the module documentation).
+def _compute_reach(fwhm: float) -> int:
+    """Return the range of a correlation with a given full width (voxels)."""
+    return math.ceil(_REACH_FWHM * fwhm)
 
-    `region` is the region around the mask. `weight` are the maps w_q on the whole high-resolution
-    grid (Q, Z, X, Y), in the unit of the signal change, and `fwhm` full widths of the Q
-    correlations (high-resolution voxels). `noise` is the noise variance s2, in the squared unit of
-    the signal change.
+
+@lru_cache(maxsize=64)
+def gaussian_correlation(size: int, fwhm: float) -> Tensor:
+    """Return the Gaussian correlation between voxels along one axis (size, size).
+
+    `fwhm` is the full width at half maximum (voxels). Negligible values are set to 0.
     """
+    with torch.inference_mode(False):
+        positions = torch.arange(size, dtype=torch.float64)
+        distances = positions[:, None] - positions
+        correlation = torch.exp(-4 * math.log(2) * distances**2 / fwhm**2).float()
+        return torch.where(correlation < _MIN_CORRELATION, 0.0, correlation)
 
-    region: Tile
-    weight: Tensor
-    fwhm: tuple[float, ...]
-    noise: float
 
-    def __post_init__(self) -> None:
-        if len(self.fwhm) != len(self.weight):
-            raise ValueError(
-                f"the prior has {len(self.weight)} maps but {len(self.fwhm)} "
-                "correlation widths; both numbers must be equal"
-            )
-
-    def make_tiles(self, max_voxels: int = _MAX_TILE_VOXELS, min_reach: int = 0) -> list[Tile]:
-        """Return tiles that cover the region around the mask and are solved separately.
-
-        A tile has at most `max_voxels` acquired voxels if the correlations permit. `min_reach` is
-        the smallest width of the data region (high-resolution voxels).
-        """
-        return self.region.divide(max(min_reach, *map(_compute_reach, self.fwhm)), max_voxels)
-
-    @cached_property
-    def mean_variance(self) -> float:
-        """Mean variance of noise-free data: the exact mean of the diagonal of D C D'.
-
-        D'D and K_q are products over the axes, and so is their elementwise product.
-        """
-        total_variance = 0.0
-        for width, weight in zip(self.fwhm, self.weight, strict=True):
-            correlation_x, correlation_y = (
-                (matrix.T @ matrix) * gaussian_correlation(matrix.shape[1], width)
-                for matrix in self.region.down_matrices
-            )
-            map_of_tile = weight[:, *self.region.highres_range]
-            total_variance += float(
-                (map_of_tile * (correlation_x @ map_of_tile @ correlation_y)).sum()
-            )
-        n_acquired = math.prod(len(matrix) for matrix in self.region.down_matrices)
-        return total_variance / (len(self.weight[0]) * n_acquired)
-
-    def scale(self, variance: float) -> "Prior":
-        """Return the prior with maps scaled so that noise-free data have a given mean variance."""
-        gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
-        return replace(self, weight=self.weight * gain)
-
-    def factor_covariance(self, z: int, tile: Tile) -> Float32:
-        """Return the Cholesky factor of a tile's data covariance, as a lower triangle (m, m).
-
-        The data covariance is D C D' + s2 I. Values above the diagonal are undefined.
-        """
-        maps = self.weight[:, z, *tile.highres_range]
-        if len(set(self.fwhm)) == len(self.fwhm):
-            return self._factor_with_noise(data_covariance(maps, self.fwhm, tile.down_matrices))
-        down = tile.down_matrices
-        return self._factor_with_noise(covariance(maps, self.fwhm, down, down).numpy())
-
-    def _factor_with_noise(self, noise_free: Float32) -> Float32:
-        """Add the noise to a covariance of data, and replace it by its Cholesky factor."""
-        noise_free.reshape(-1)[:: len(noise_free) + 1] += self.noise
-        return factor_in_place(noise_free)
-
-    def compute_responses(
-        self, z: int, tile: Tile, solutions: Float32
-    ) -> tuple[Float32, list[Float32]]:
-        """Return b = D' a, and K_q W_q b for each map, on the reconstructed voxels of a tile.
-
-        `solutions` contains N vectors a = (D C D' + s2 I)^-1 y (N, m). All results are (N, X, Y).
-        """
-        down_x, down_y = (matrix.numpy() for matrix in tile.down_matrices)
-        images = solutions.reshape(-1, len(down_y)) @ down_y
-        images = down_x.T @ images.reshape(len(solutions), len(down_x), -1)
-        maps = self.weight[:, z, *tile.highres_range].numpy()
-        responses = [
-            _correlate(images, weight, width, tile.output_in_data)
-            for width, weight in zip(self.fwhm, maps, strict=True)
-        ]
-        return images[:, *tile.output_in_data], responses
-
-    def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
-        """Return the function that computes conditional means of a slice.
-
-        It maps signal changes (T, x, y) to signal changes on the high-resolution grid (T, X, Y).
-        """
-        if len(self.weight) > _MAX_IMPLICIT_MAPS:
-            make_solver, max_voxels = self._make_matrix_solver, _MAX_TILE_VOXELS
-        else:
-            make_solver, max_voxels = self._make_triangular_solver, _MAX_APPLIED_TILE_VOXELS
-        solvers = [
-            (tile, make_solver(z, tile))
-            for tile in self.make_tiles(max_voxels, _APPLIED_REACH)
-            if tile.has_mask_voxels(z) and bool(self.weight[:, z, *tile.highres_range].any())
-        ]
-
-        def reconstruct(change: Tensor) -> Tensor:
-            means = torch.zeros(len(change), *self.region.level.highres_shape[:2])
-            for tile, solve in solvers:
-                means[:, *tile.output_range] = solve(change[:, *tile.data_range].flatten(1))
-            return means
-
-        return reconstruct
-
-    def _make_triangular_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
-        """Return the function from the data of a tile (T, m) to conditional means (T, X, Y)."""
-        cholesky_factor = self.factor_covariance(z, tile)
-        weights = self.weight[:, z, *tile.output_range].numpy()
-
-        def solve(data: Tensor) -> Tensor:
-            solutions = np.array(data.numpy(), order="C")
-            solve_in_place(cholesky_factor, solutions, transposed=False)
-            solve_in_place(cholesky_factor, solutions, transposed=True)
-            _, responses = self.compute_responses(z, tile, solutions)
-            means = np.zeros_like(responses[0])
-            for weight, response in zip(weights, responses, strict=True):
-                response *= weight
-                means += response
-            return torch.from_numpy(means)
-
-        return solve
-
-    def _make_matrix_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
-        """Return the same function as `_make_triangular_solver`, computed with an explicit matrix.
-
-        With many maps, a single product is faster than one product per map.
-        """
-        down_x, down_y = tile.down_matrices
-        maps = self.weight[:, z, *tile.highres_range]
-        output_shape = [voxels.stop - voxels.start for voxels in tile.output_range]
-        # C D' with D applied along y (X, x, y, y), and C D' at the output along y (X, Y, x, y)
-        with_data_y = torch.empty(maps.shape[1], len(down_x), len(down_y), len(down_y))
-        with_output_y = torch.empty(maps.shape[1], output_shape[1], len(down_x), len(down_y))
-        for block, covariance_rows in _iterate_rows(maps, self.fwhm, tile.down_matrices, None):
-            with_data_y[block] = down_y @ covariance_rows
-            with_output_y[block] = covariance_rows[:, :, tile.output_in_data[1]].transpose(1, 2)
-        noise_free = (down_x @ with_data_y.flatten(1)).unflatten(1, with_data_y.shape[1:])
-        noise_free = noise_free.transpose(1, 2).flatten(2).flatten(0, 1)
-        cholesky_factor = torch.from_numpy(self._factor_with_noise(noise_free.numpy()))
-        cross_covariance = with_output_y[tile.output_in_data[0]].flatten(2).flatten(0, 1)
-
-        def solve(data: Tensor) -> Tensor:
-            solutions = torch.cholesky_solve(data.T, cholesky_factor)
-            return (cross_covariance @ solutions).T.reshape(-1, *output_shape)
-
-        return solve
+def _shift_range(voxels: slice, shift: int) -> slice:
+    """Return a range shifted by some voxels."""
+    return slice(voxels.start + shift, voxels.stop + shift)
 
 
 class PriorMaps(nn.Module):

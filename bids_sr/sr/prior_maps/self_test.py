@@ -67,60 +67,6 @@ class SelfTestScore:
         return self.mean - half_width, self.mean + half_width
 
 
-def _average_scores(scores: Array) -> float:
-    """Return the mean of the scores that are not NaN, or 0 if all are NaN."""
-    valid_scores = scores[np.isfinite(scores)]
-    return float(valid_scores.mean()) if len(valid_scores) else 0.0
-
-
-def _compute_scores(
-    compute_detail: _DetailFunction, level: ResolutionLevel, images: Tensor, mask: Tensor
-) -> Array:
-    """Return the self-test score of each image (C,), NaN if zero filling has no error."""
-    lowres_images = level.downsample(images)
-    scores = np.full(len(images), np.nan)
-    for index, (image, lowres, detail) in enumerate(
-        zip(images, lowres_images, compute_detail(lowres_images), strict=True)
-    ):
-        missing_detail = (image - level.upsample(lowres))[mask]
-        energy = float(missing_detail.square().sum())
-        if energy > 0:
-            scores[index] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
-    return scores
-
-
-def _make_detail_function(prior: Prior | Modulation, level: ResolutionLevel) -> _DetailFunction:
-    """Return the function that computes the detail added by a prior."""
-    plane = prior.region.level
-
-    def compute_detail(lowres_images: Tensor) -> Iterator[Tensor]:
-        images = level.upsample_slices(lowres_images)
-        slices = map_in_threads(
-            lambda z: prior.make_slice_function(z)(images[:, z]), range(images.shape[1])
-        )
-        x, y, z = level.highres_shape
-        expected = torch.empty(len(images), z, x, y)
-        for number, expected_slice in enumerate(slices):
-            expected[:, number] = expected_slice
-        # one image at a time, because all images of a run take much memory
-        yield from map(plane.select_above_nyquist, expected)
-
-    return compute_detail
-
-
-def _make_interpolation_detail_function(name: str, level: ResolutionLevel) -> _DetailFunction:
-    """Return the function that computes the difference of an interpolation from zero filling.
-
-    The difference is not limited to frequencies above the acquired Nyquist frequency.
-    """
-
-    def compute_detail(lowres_images: Tensor) -> Iterator[Tensor]:
-        for image in lowres_images:
-            yield interpolate(name, image, level.highres_shape) - level.upsample(image)
-
-    return compute_detail
-
-
 class SelfTest:
     """Self-test of series on the two halves of a run.
 
@@ -179,6 +125,28 @@ class SelfTest:
         return SelfTestScore(half_scores=tuple(half_scores), segment_scores=tuple(segment_scores))
 
 
+def _compute_scores(
+    compute_detail: _DetailFunction, level: ResolutionLevel, images: Tensor, mask: Tensor
+) -> Array:
+    """Return the self-test score of each image (C,), NaN if zero filling has no error."""
+    lowres_images = level.downsample(images)
+    scores = np.full(len(images), np.nan)
+    for index, (image, lowres, detail) in enumerate(
+        zip(images, lowres_images, compute_detail(lowres_images), strict=True)
+    ):
+        missing_detail = (image - level.upsample(lowres))[mask]
+        energy = float(missing_detail.square().sum())
+        if energy > 0:
+            scores[index] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
+    return scores
+
+
+def _average_scores(scores: Array) -> float:
+    """Return the mean of the scores that are not NaN, or 0 if all are NaN."""
+    valid_scores = scores[np.isfinite(scores)]
+    return float(valid_scores.mean()) if len(valid_scores) else 0.0
+
+
 def score_interpolation(self_test: SelfTest, name: str) -> SelfTestScore:
     """Return the self-test score of an interpolation, which needs no map.
 
@@ -188,6 +156,19 @@ def score_interpolation(self_test: SelfTest, name: str) -> SelfTestScore:
         return SelfTestScore(half_scores=(0.0, 0.0))
     with torch.inference_mode():
         return self_test.score([_make_interpolation_detail_function(name, self_test.level)] * 2)
+
+
+def _make_interpolation_detail_function(name: str, level: ResolutionLevel) -> _DetailFunction:
+    """Return the function that computes the difference of an interpolation from zero filling.
+
+    The difference is not limited to frequencies above the acquired Nyquist frequency.
+    """
+
+    def compute_detail(lowres_images: Tensor) -> Iterator[Tensor]:
+        for image in lowres_images:
+            yield interpolate(name, image, level.highres_shape) - level.upsample(image)
+
+    return compute_detail
 
 
 def score_maps(
@@ -236,3 +217,22 @@ def estimate_map(
     if recipe.kind == "sdmod":
         return Modulation(region=tile, weight=compute_filled_sd(components, tile))
     return estimate_prior(components, tile, recipe, seed=seed)
+
+
+def _make_detail_function(prior: Prior | Modulation, level: ResolutionLevel) -> _DetailFunction:
+    """Return the function that computes the detail added by a prior."""
+    plane = prior.region.level
+
+    def compute_detail(lowres_images: Tensor) -> Iterator[Tensor]:
+        images = level.upsample_slices(lowres_images)
+        slices = map_in_threads(
+            lambda z: prior.make_slice_function(z)(images[:, z]), range(images.shape[1])
+        )
+        x, y, z = level.highres_shape
+        expected = torch.empty(len(images), z, x, y)
+        for number, expected_slice in enumerate(slices):
+            expected[:, number] = expected_slice
+        # one image at a time, because all images of a run take much memory
+        yield from map(plane.select_above_nyquist, expected)
+
+    return compute_detail

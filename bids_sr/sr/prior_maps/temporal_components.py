@@ -61,40 +61,6 @@ class TemporalStatistics:
     thermal: float = 0.0
 
 
-def temporal_statistics(
-    reader: SeriesReader,
-    mask: Array,
-    n_dummy: int = 0,
-    components: int = _MAX_COMPONENTS,
-    noise: float = _NOISE_RATIO,
-    nuisance: Array | None = None,
-    stop: int | None = None,
-    *,
-    with_segments: bool = False,
-    outliers: Sequence[int] = (),
-) -> TemporalStatistics:
-    """Compute temporal statistics of an uncompressed, motion-corrected run on the acquired grid.
-
-    The run is read twice, slice by slice.
-
-    `reader` reads the run (x, y, z, T). `mask` is the mask for computing components (x, y, z);
-    their images cover the whole grid. The first `n_dummy` volumes and `outliers`, counted from 0,
-    are excluded. `stop` is the number of the first volume after the range; None means the end of
-    the run. `components` is the largest number of components; there are fewer if the rest is noise
-    or rounding error. `noise` is the largest variance of noise components, relative to the median
-    component. `nuisance` are regressors (T, P), such as head motion, whose residuals are large at
-    edges and follow the anatomy. Their strongest components, one per six volumes, are removed from
-    the signal change. `with_segments` computes components of up to four segments with at least
-    eight volumes each.
-    """
-    volumes = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, outliers)
-    analysis = _ComponentAnalysis(
-        reader, mask, volumes, components, nuisance, noise, with_segments=with_segments
-    )
-    (statistics,) = _analyze_in_two_passes(reader, [analysis])
-    return statistics
-
-
 class _ComponentAnalysis:
     """Temporal component analysis of some volumes, computed in two passes over all slices.
 
@@ -231,67 +197,38 @@ class _ComponentAnalysis:
         )
 
 
-def _analyze_in_two_passes(
-    reader: SeriesReader, analyses: Sequence[_ComponentAnalysis]
-) -> list[TemporalStatistics]:
-    """Return the statistics of several ranges of volumes, reading the run only twice."""
-    for z, slab in _iterate_slices(reader):
-        for analysis in analyses:
-            analysis.add_slice(z, np.ascontiguousarray(slab[analysis.volumes]))
-    for analysis in analyses:
-        analysis.compute_time_series()
-    for z, slab in _iterate_slices(reader):
-        for analysis in analyses:
-            analysis.project_slice(z, np.ascontiguousarray(slab[analysis.volumes]))
-    return [analysis.make_statistics() for analysis in analyses]
-
-
-def _iterate_slices(reader: SeriesReader) -> Iterator[tuple[int, Array]]:
-    """Yield the number of each slice and its values in all volumes (T, x, y)."""
-    for z in range(reader.shape[2]):
-        yield z, np.moveaxis(reader.slab(z, z + 1)[:, :, 0], 2, 0)
-
-
-def is_too_short(reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()) -> bool:
-    """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
-    return reader.shape[3] - n_dummy - len(outliers) < _MIN_VOLUMES
-
-
-def mean_statistics(
-    reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()
+def temporal_statistics(
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int = 0,
+    components: int = _MAX_COMPONENTS,
+    noise: float = _NOISE_RATIO,
+    nuisance: Array | None = None,
+    stop: int | None = None,
+    *,
+    with_segments: bool = False,
+    outliers: Sequence[int] = (),
 ) -> TemporalStatistics:
-    """Return statistics of a run that is too short: its mean, and one component of zeros."""
-    start = min(n_dummy, reader.shape[3] - 1)
-    volumes = np.stack(
-        [reader.volume(t) for t in range(start, reader.shape[3]) if t not in outliers]
-    )
-    mean = np.asarray(volumes.mean(0, dtype=np.float64))
-    return TemporalStatistics(
-        mean=mean.astype(np.float32),
-        components=np.zeros((1, *mean.shape), np.float32),
-        checksums={"series": float32_checksum(mean)},
-    )
+    """Compute temporal statistics of an uncompressed, motion-corrected run on the acquired grid.
 
+    The run is read twice, slice by slice.
 
-def motion_regressors(poses: Array, center: Array) -> Array:
-    """Return head motion (T, 12): translation (mm), rotation (rad), and temporal differences.
-
-    `poses` are transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). `center`
-    is the center of rotation (RAS+ mm).
+    `reader` reads the run (x, y, z, T). `mask` is the mask for computing components (x, y, z);
+    their images cover the whole grid. The first `n_dummy` volumes and `outliers`, counted from 0,
+    are excluded. `stop` is the number of the first volume after the range; None means the end of
+    the run. `components` is the largest number of components; there are fewer if the rest is noise
+    or rounding error. `noise` is the largest variance of noise components, relative to the median
+    component. `nuisance` are regressors (T, P), such as head motion, whose residuals are large at
+    edges and follow the anatomy. Their strongest components, one per six volumes, are removed from
+    the signal change. `with_segments` computes components of up to four segments with at least
+    eight volumes each.
     """
-    params = np.stack([rigid_params(pose, center) for pose in poses])
-    return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
-
-
-def _select_volumes(start: int, stop: int, outliers: Sequence[int]) -> slice | Array:
-    """Return the volumes from start to stop as a slice, or as numbers if some are excluded."""
-    volumes = np.setdiff1d(np.arange(start, stop), outliers)
-    return volumes if len(volumes) < stop - start else slice(start, stop)
-
-
-def _count_volumes(volumes: slice | Array) -> int:
-    """Return the number of volumes in a slice or a list of numbers."""
-    return int(volumes.stop - volumes.start) if isinstance(volumes, slice) else len(volumes)
+    volumes = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, outliers)
+    analysis = _ComponentAnalysis(
+        reader, mask, volumes, components, nuisance, noise, with_segments=with_segments
+    )
+    (statistics,) = _analyze_in_two_passes(reader, [analysis])
+    return statistics
 
 
 def _compute_nuisance_basis(
@@ -323,6 +260,37 @@ def _regress_out(slab: Array, regressors: Array) -> Array:
         return slab
     flat = slab.reshape(len(slab), -1)
     return (flat - regressors @ (regressors.T @ flat)).reshape(slab.shape)
+
+
+def is_too_short(reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()) -> bool:
+    """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
+    return reader.shape[3] - n_dummy - len(outliers) < _MIN_VOLUMES
+
+
+def mean_statistics(
+    reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()
+) -> TemporalStatistics:
+    """Return statistics of a run that is too short: its mean, and one component of zeros."""
+    start = min(n_dummy, reader.shape[3] - 1)
+    volumes = np.stack(
+        [reader.volume(t) for t in range(start, reader.shape[3]) if t not in outliers]
+    )
+    mean = np.asarray(volumes.mean(0, dtype=np.float64))
+    return TemporalStatistics(
+        mean=mean.astype(np.float32),
+        components=np.zeros((1, *mean.shape), np.float32),
+        checksums={"series": float32_checksum(mean)},
+    )
+
+
+def motion_regressors(poses: Array, center: Array) -> Array:
+    """Return head motion (T, 12): translation (mm), rotation (rad), and temporal differences.
+
+    `poses` are transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). `center`
+    is the center of rotation (RAS+ mm).
+    """
+    params = np.stack([rigid_params(pose, center) for pose in poses])
+    return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
 
 @contextmanager
@@ -389,3 +357,35 @@ def statistics_of_run_and_halves(
         ]
     statistics, *halves = _analyze_in_two_passes(reader, analyses)
     return statistics, (halves[0], halves[1]) if halves else None
+
+
+def _select_volumes(start: int, stop: int, outliers: Sequence[int]) -> slice | Array:
+    """Return the volumes from start to stop as a slice, or as numbers if some are excluded."""
+    volumes = np.setdiff1d(np.arange(start, stop), outliers)
+    return volumes if len(volumes) < stop - start else slice(start, stop)
+
+
+def _count_volumes(volumes: slice | Array) -> int:
+    """Return the number of volumes in a slice or a list of numbers."""
+    return int(volumes.stop - volumes.start) if isinstance(volumes, slice) else len(volumes)
+
+
+def _analyze_in_two_passes(
+    reader: SeriesReader, analyses: Sequence[_ComponentAnalysis]
+) -> list[TemporalStatistics]:
+    """Return the statistics of several ranges of volumes, reading the run only twice."""
+    for z, slab in _iterate_slices(reader):
+        for analysis in analyses:
+            analysis.add_slice(z, np.ascontiguousarray(slab[analysis.volumes]))
+    for analysis in analyses:
+        analysis.compute_time_series()
+    for z, slab in _iterate_slices(reader):
+        for analysis in analyses:
+            analysis.project_slice(z, np.ascontiguousarray(slab[analysis.volumes]))
+    return [analysis.make_statistics() for analysis in analyses]
+
+
+def _iterate_slices(reader: SeriesReader) -> Iterator[tuple[int, Array]]:
+    """Yield the number of each slice and its values in all volumes (T, x, y)."""
+    for z in range(reader.shape[2]):
+        yield z, np.moveaxis(reader.slab(z, z + 1)[:, :, 0], 2, 0)

@@ -75,39 +75,6 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
     return NewModel(state=state, card=card, log=tuple(log))
 
 
-def _stack_slices(statistics: TemporalStatistics) -> Tensor:
-    """Return the components with slices first (C, z, x, y)."""
-    return torch.stack([to_slices(image) for image in statistics.components])
-
-
-def _resample_patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
-    """Return the patterns on the high-resolution grid (C, Z, X, Y), at the corrected position."""
-    assert data.calibration is not None
-    _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
-    return data.calibration.resample(shape, affine, fit.correction)
-
-
-def _fit_calibration(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
-    """Return the fit of the calibration, or None if it cannot be tested.
-
-    The test requires a calibration and a run that is long enough to be split.
-    """
-    if data.calibration is None or data.halves is None:
-        return None
-    level = level_above(data.mask.shape, data.factor)
-    if level.acquired_shape[2] != level.highres_shape[2]:
-        return unrefined_fit()
-    slices = select_test_slices(data.mask)
-    level = level.restrict_to_plane(len(slices))
-    tile = Tile.from_mask(level, np.asarray(data.mask)[:, :, slices])
-    halves = [_stack_slices(half)[:, slices].contiguous() for half in data.halves]
-    with torch.inference_mode():
-        maps = (estimate_map(half, tile, make_short_recipe(recipe), seed) for half in halves)
-        priors = [prior for prior in maps if isinstance(prior, Prior)]
-        band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
-        return fit_calibration(band, data.calibration, data.mask, data.affine)
-
-
 @frozen
 class _Decision:
     """Decision of the self-test.
@@ -119,35 +86,6 @@ class _Decision:
     is_applied: bool
     fit: CalibrationFit | None
     held_out: Mapping[str, object]
-
-
-def _make_prior(
-    decision: _Decision, recipe: VarianceRecipe, data: RunData, seed: int, log: list[LogRow]
-) -> Prior:
-    """Return the prior that a decision selects, and add a row to the log for each update.
-
-    If maps are not used, the prior contains zeros, so that the series is zero filled.
-    """
-    level = level_above(data.mask.shape, data.factor)
-    tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
-    if not decision.is_applied:
-        widths, (x, y, z) = recipe.fwhm or (0.0,), level.highres_shape
-        zeros = torch.zeros(len(widths), z, x, y)
-        return Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0)
-    components = level.upsample_slices(_stack_slices(data.statistics))
-    estimate = partial(
-        estimate_prior, components, tile, seed=seed, progress=partial(_log_update, log)
-    )
-    fit = decision.fit
-    if fit is None or not fit.weight:
-        return estimate(recipe)
-    patterns = _resample_patterns(data, fit, level.highres_shape)
-    return add_patterns(estimate(make_short_recipe(recipe)), patterns, fit.weight)
-
-
-def _log_update(log: list[LogRow], n_done: int, _n_updates: int) -> None:
-    """Add a row for an update; times are omitted, so that equal data give equal files."""
-    log.append({"phase": "map", "iteration": n_done})
 
 
 def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> _Decision:
@@ -196,6 +134,27 @@ def _decide_without_test(reason: str, *, is_applied: bool) -> _Decision:
     return _Decision(is_applied=is_applied, fit=None, held_out=held_out)
 
 
+def _fit_calibration(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
+    """Return the fit of the calibration, or None if it cannot be tested.
+
+    The test requires a calibration and a run that is long enough to be split.
+    """
+    if data.calibration is None or data.halves is None:
+        return None
+    level = level_above(data.mask.shape, data.factor)
+    if level.acquired_shape[2] != level.highres_shape[2]:
+        return unrefined_fit()
+    slices = select_test_slices(data.mask)
+    level = level.restrict_to_plane(len(slices))
+    tile = Tile.from_mask(level, np.asarray(data.mask)[:, :, slices])
+    halves = [_stack_slices(half)[:, slices].contiguous() for half in data.halves]
+    with torch.inference_mode():
+        maps = (estimate_map(half, tile, make_short_recipe(recipe), seed) for half in halves)
+        priors = [prior for prior in maps if isinstance(prior, Prior)]
+        band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
+        return fit_calibration(band, data.calibration, data.mask, data.affine)
+
+
 def _score_maps_of_halves(
     self_test: SelfTest,
     data: RunData,
@@ -216,6 +175,19 @@ def _score_maps_of_halves(
         seed=seed,
         patterns=patterns,
         weights=(0.0, fit.weight),
+    )
+
+
+def untested_reason(error: SeriesError | ResolutionError) -> str:
+    """Return the reason why a run cannot be used in the self-test.
+
+    `error` was raised when the run was split or downsampled.
+    """
+    if isinstance(error, SeriesError):
+        return str(error)
+    return (
+        "the self-test is not possible, because the run cannot be downsampled any further "
+        f"({error})"
     )
 
 
@@ -258,6 +230,23 @@ def _make_held_out_entries(
     return held_out | fit.entries | {"explained_by_weight": explained_by_weight}
 
 
+def self_test_entry(score: SelfTestScore, volumes: int) -> dict[str, object]:
+    """Return self-test score, interval and number of segments for the model card.
+
+    `volumes` is the number of steady-state volumes of the run.
+    """
+    lower, upper = score.interval
+    statistics = {"share": score.mean, "lower": lower, "upper": upper}
+    entry: dict[str, object] = {
+        name: round(value, 5) for name, value in statistics.items() if math.isfinite(value)
+    }
+    n_segments = len(score.segment_scores)
+    return entry | {
+        "stretches": n_segments,
+        "stretch_volumes": volumes // n_segments if n_segments else 0,
+    }
+
+
 def _describe_outcome(score: float, threshold: float | None, fit_text: str) -> str:
     """Return whether the maps are used, and why, as text.
 
@@ -275,31 +264,42 @@ def _describe_outcome(score: float, threshold: float | None, fit_text: str) -> s
     return f"{text}; {fit_text}" if fit_text else text
 
 
-def untested_reason(error: SeriesError | ResolutionError) -> str:
-    """Return the reason why a run cannot be used in the self-test.
+def _make_prior(
+    decision: _Decision, recipe: VarianceRecipe, data: RunData, seed: int, log: list[LogRow]
+) -> Prior:
+    """Return the prior that a decision selects, and add a row to the log for each update.
 
-    `error` was raised when the run was split or downsampled.
+    If maps are not used, the prior contains zeros, so that the series is zero filled.
     """
-    if isinstance(error, SeriesError):
-        return str(error)
-    return (
-        "the self-test is not possible, because the run cannot be downsampled any further "
-        f"({error})"
+    level = level_above(data.mask.shape, data.factor)
+    tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
+    if not decision.is_applied:
+        widths, (x, y, z) = recipe.fwhm or (0.0,), level.highres_shape
+        zeros = torch.zeros(len(widths), z, x, y)
+        return Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0)
+    components = level.upsample_slices(_stack_slices(data.statistics))
+    estimate = partial(
+        estimate_prior, components, tile, seed=seed, progress=partial(_log_update, log)
     )
+    fit = decision.fit
+    if fit is None or not fit.weight:
+        return estimate(recipe)
+    patterns = _resample_patterns(data, fit, level.highres_shape)
+    return add_patterns(estimate(make_short_recipe(recipe)), patterns, fit.weight)
 
 
-def self_test_entry(score: SelfTestScore, volumes: int) -> dict[str, object]:
-    """Return self-test score, interval and number of segments for the model card.
+def _stack_slices(statistics: TemporalStatistics) -> Tensor:
+    """Return the components with slices first (C, z, x, y)."""
+    return torch.stack([to_slices(image) for image in statistics.components])
 
-    `volumes` is the number of steady-state volumes of the run.
-    """
-    lower, upper = score.interval
-    statistics = {"share": score.mean, "lower": lower, "upper": upper}
-    entry: dict[str, object] = {
-        name: round(value, 5) for name, value in statistics.items() if math.isfinite(value)
-    }
-    n_segments = len(score.segment_scores)
-    return entry | {
-        "stretches": n_segments,
-        "stretch_volumes": volumes // n_segments if n_segments else 0,
-    }
+
+def _log_update(log: list[LogRow], n_done: int, _n_updates: int) -> None:
+    """Add a row for an update; times are omitted, so that equal data give equal files."""
+    log.append({"phase": "map", "iteration": n_done})
+
+
+def _resample_patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
+    """Return the patterns on the high-resolution grid (C, Z, X, Y), at the corrected position."""
+    assert data.calibration is not None
+    _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
+    return data.calibration.resample(shape, affine, fit.correction)

@@ -20,6 +20,37 @@ _DisplayGrid = tuple[Shape, Float]
 """Shape, and affine (voxel to RAS mm)."""
 
 
+def choose_display_grid(mask: Volume) -> _DisplayGrid:
+    """Return the grid of a mask, or an isotropic 1 mm grid if its voxels are much smaller.
+
+    The grid of the mask avoids interpolation.
+    """
+    if mask.zooms.min() < _SMALL_VOXEL_MM:
+        return display_grid(mask, zoom=1.0)
+    return read_grid(mask)
+
+
+def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
+    """Return an isotropic grid that contains a mask with a margin of `_MARGIN_MM`.
+
+    The grid is parallel to the axes of the mask, and its voxels are at least as large as the
+    smallest voxel size of the mask. `zoom` is the smallest voxel size of the grid (mm).
+    """
+    voxels = np.argwhere(mask.data > 0)
+    if not len(voxels):
+        voxels = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
+    mask_zooms = mask.zooms
+    grid_zoom = max(zoom, float(mask_zooms.min()))
+    first_voxel = voxels.min(axis=0) - _MARGIN_MM / mask_zooms
+    last_voxel = voxels.max(axis=0) + _MARGIN_MM / mask_zooms
+    affine = np.eye(4)
+    affine[:3, :3] = mask.affine[:3, :3] / mask_zooms * grid_zoom
+    affine[:3, 3] = apply_affine(mask.affine, first_voxel)
+    extent_mm = (last_voxel - first_voxel) * mask_zooms
+    nx, ny, nz = np.maximum(np.ceil(extent_mm / grid_zoom).astype(int), 1)
+    return (int(nx), int(ny), int(nz)), affine
+
+
 def read_grid(image: Volume) -> _DisplayGrid:
     """Return the shape and the voxel-to-RAS-mm matrix of an image."""
     nx, ny, nz = image.data.shape
@@ -56,34 +87,3 @@ def compute_percent_factor(boldref: Volume | None, bold_mask: Volume | None) -> 
     The factor is None if there is no boldref.
     """
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
-
-
-def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
-    """Return an isotropic grid that contains a mask with a margin of `_MARGIN_MM`.
-
-    The grid is parallel to the axes of the mask, and its voxels are at least as large as the
-    smallest voxel size of the mask. `zoom` is the smallest voxel size of the grid (mm).
-    """
-    voxels = np.argwhere(mask.data > 0)
-    if not len(voxels):
-        voxels = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
-    mask_zooms = mask.zooms
-    grid_zoom = max(zoom, float(mask_zooms.min()))
-    first_voxel = voxels.min(axis=0) - _MARGIN_MM / mask_zooms
-    last_voxel = voxels.max(axis=0) + _MARGIN_MM / mask_zooms
-    affine = np.eye(4)
-    affine[:3, :3] = mask.affine[:3, :3] / mask_zooms * grid_zoom
-    affine[:3, 3] = apply_affine(mask.affine, first_voxel)
-    extent_mm = (last_voxel - first_voxel) * mask_zooms
-    nx, ny, nz = np.maximum(np.ceil(extent_mm / grid_zoom).astype(int), 1)
-    return (int(nx), int(ny), int(nz)), affine
-
-
-def choose_display_grid(mask: Volume) -> _DisplayGrid:
-    """Return the grid of a mask, or an isotropic 1 mm grid if its voxels are much smaller.
-
-    The grid of the mask avoids interpolation.
-    """
-    if mask.zooms.min() < _SMALL_VOXEL_MM:
-        return display_grid(mask, zoom=1.0)
-    return read_grid(mask)

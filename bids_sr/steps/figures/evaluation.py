@@ -219,24 +219,6 @@ def draw_evaluation(
     yield from _show_tables(evaluation, series_names)
 
 
-def _show_tables(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
-    """Show tables of image quality, networks and brain masks, as far as there are values."""
-    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASK_OVERLAP, NETWORKS, tables_html
-
-    statistics = {row.statistic for row in rows}
-    psnr_references = {
-        row.reference for row in rows if row.statistic == "psnr" and not row.is_difference
-    }
-    for desc, tables, has_values in (
-        ("images", (IMAGES,), "measured" in psnr_references),
-        ("holdout", (HELD_OUT,), "heldOut" in psnr_references),
-        ("networkscores", NETWORKS, "connected_accuracy" in statistics),
-        ("masks", (MASK_OVERLAP,), "mask_jaccard" in statistics),
-    ):
-        if has_values:
-            yield FigureDrawing(desc, tables_html(tables, rows, names))
-
-
 def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
     """Draw the agreement of each series with the measured halves of the run.
 
@@ -343,3 +325,21 @@ def _draw_negative_controls(
         first_contrast, *_ = list_contrasts(gains)
         yield FigureDrawing("placebo", negative_control_figure(gains, contrast=first_contrast))
         yield FigureDrawing("placebo", negative_control_html(evidence, rows))
+
+
+def _show_tables(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
+    """Show tables of image quality, networks and brain masks, as far as there are values."""
+    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASK_OVERLAP, NETWORKS, tables_html
+
+    statistics = {row.statistic for row in rows}
+    psnr_references = {
+        row.reference for row in rows if row.statistic == "psnr" and not row.is_difference
+    }
+    for desc, tables, has_values in (
+        ("images", (IMAGES,), "measured" in psnr_references),
+        ("holdout", (HELD_OUT,), "heldOut" in psnr_references),
+        ("networkscores", NETWORKS, "connected_accuracy" in statistics),
+        ("masks", (MASK_OVERLAP,), "mask_jaccard" in statistics),
+    ):
+        if has_values:
+            yield FigureDrawing(desc, tables_html(tables, rows, names))

@@ -29,14 +29,6 @@ from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.figures.run_maps import ShownMaps
 
 
-class _LazyVolumes(UserDict[str, Any]):
-    """Mapping of names to volumes, which are only read on access."""
-
-    def __getitem__(self, key: str) -> Volume:
-        volume: Volume = self.data[key].volume
-        return volume
-
-
 def viewer_cost(contrasts: Contrasts) -> RunTime:
     """Return the processor time of `show_viewer`, which depends on the number of contrasts."""
     return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
@@ -107,6 +99,14 @@ def show_viewer(
     return viewer or None
 
 
+class _LazyVolumes(UserDict[str, Any]):
+    """Mapping of names to volumes, which are only read on access."""
+
+    def __getitem__(self, key: str) -> Volume:
+        volume: Volume = self.data[key].volume
+        return volume
+
+
 def _sort_contrasts(shown_maps: ShownMaps, first_contrast: str) -> list[tuple[str, float]]:
     """Return contrast and smoothing (FWHM, mm) of the displayed maps in the order of the viewer.
 
@@ -119,23 +119,6 @@ def _sort_contrasts(shown_maps: ShownMaps, first_contrast: str) -> list[tuple[st
     return sorted(
         contrasts, key=lambda item: (item[0] != first_contrast, item[0] != "all", item[1])
     )
-
-
-def _list_cautions(verdict: VerdictFacts) -> list[str]:
-    """Return the sentences of the verdict that warn of detail that is not supported."""
-    return [line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"]
-
-
-def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
-    """Return labels and descriptions of the series in the viewer, except undescribed series."""
-    from bids_sr.evaluation.series_text import describe_series
-    from bids_sr.figures.map_viewer import SERIES_TITLES
-
-    series_names = dict.fromkeys(
-        name for maps_by_series in maps.values() for name in maps_by_series
-    )
-    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in series_names)
-    return [(title, definition) for title, definition in definitions if definition]
 
 
 def _compute_mni_nodes(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
@@ -161,3 +144,20 @@ def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array
     with TemporaryDirectory() as folder:
         chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
         return apply_to_points(points, chain)
+
+
+def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
+    """Return labels and descriptions of the series in the viewer, except undescribed series."""
+    from bids_sr.evaluation.series_text import describe_series
+    from bids_sr.figures.map_viewer import SERIES_TITLES
+
+    series_names = dict.fromkeys(
+        name for maps_by_series in maps.values() for name in maps_by_series
+    )
+    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in series_names)
+    return [(title, definition) for title, definition in definitions if definition]
+
+
+def _list_cautions(verdict: VerdictFacts) -> list[str]:
+    """Return the sentences of the verdict that warn of detail that is not supported."""
+    return [line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"]

@@ -15,6 +15,20 @@ from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
+_PROTOCOL_CAPTION = (
+    "Task design. Left: events and predicted responses (in resting-state runs, time series of the"
+    " seeds), which are correlated with the time series of each voxel. Right: weights of the"
+    " conditions in each contrast."
+)
+_CORRELATION_CAPTION = (
+    "Correlation maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
+    " T2* pair): correlation of the time series of each voxel with the predicted response or with"
+    " the seed. Each row is a series, and all rows have the same color scale and threshold. The"
+    " planes and the enlarged region were selected from the map in the first row. Light blue"
+    " outlines show the region of interest."
+)
+"""Captions of runs without linear model."""
+
 
 @figure(
     FigureSpec(
@@ -53,21 +67,6 @@ def draw_design(
         with_matrix=with_matrix,
     )
     yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)
-
-
-_PROTOCOL_CAPTION = (
-    "Task design. Left: events and predicted responses (in resting-state runs, time series of the"
-    " seeds), which are correlated with the time series of each voxel. Right: weights of the"
-    " conditions in each contrast."
-)
-_CORRELATION_CAPTION = (
-    "Correlation maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
-    " T2* pair): correlation of the time series of each voxel with the predicted response or with"
-    " the seed. Each row is a series, and all rows have the same color scale and threshold. The"
-    " planes and the enlarged region were selected from the map in the first row. Light blue"
-    " outlines show the region of interest."
-)
-"""Captions of runs without linear model."""
 
 
 def activation_cost(contrasts: Contrasts) -> RunTime:

@@ -140,25 +140,6 @@ def draw_motion(
         yield FigureDrawing("outliers", drawing)
 
 
-def _draw_outliers(
-    acquired: SeriesReader, mask: Volume, volume_numbers: Sequence[int], n_dummy: int
-) -> FigureContent:
-    """Draw the first outlier volumes of a series, next to the nearest other volumes.
-
-    `volume_numbers` are the numbers of all outlier volumes.
-    """
-    from bids_sr.figures.outlier_volumes import outlier_figure
-
-    weights_by_outlier = interpolation_weights(volume_numbers, acquired.shape[3], n_dummy)
-    outliers, neighbors = {}, {}
-    for number in list(weights_by_outlier)[:_MAX_OUTLIERS]:
-        weights = weights_by_outlier[number]
-        nearest = max(weights, key=weights.__getitem__)
-        outliers[number] = mask.like(acquired.volume(number))
-        neighbors[number] = nearest, mask.like(acquired.volume(nearest))
-    return outlier_figure(outliers, neighbors, mask)
-
-
 def sample_carpet(
     series: SeriesReader, mask: Array, tissues: Mapping[str, Array]
 ) -> tuple[Array, list[tuple[str, int]]]:
@@ -187,3 +168,22 @@ def sample_carpet(
     voxel_numbers = np.concatenate([np.zeros(0, dtype=int), *sampled_by_group.values()])
     rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, brain.shape), axis=1))
     return rows, [(name, len(voxels)) for name, voxels in sampled_by_group.items()]
+
+
+def _draw_outliers(
+    acquired: SeriesReader, mask: Volume, volume_numbers: Sequence[int], n_dummy: int
+) -> FigureContent:
+    """Draw the first outlier volumes of a series, next to the nearest other volumes.
+
+    `volume_numbers` are the numbers of all outlier volumes.
+    """
+    from bids_sr.figures.outlier_volumes import outlier_figure
+
+    weights_by_outlier = interpolation_weights(volume_numbers, acquired.shape[3], n_dummy)
+    outliers, neighbors = {}, {}
+    for number in list(weights_by_outlier)[:_MAX_OUTLIERS]:
+        weights = weights_by_outlier[number]
+        nearest = max(weights, key=weights.__getitem__)
+        outliers[number] = mask.like(acquired.volume(number))
+        neighbors[number] = nearest, mask.like(acquired.volume(nearest))
+    return outlier_figure(outliers, neighbors, mask)

@@ -53,6 +53,37 @@ _SD_CAPTION = (
 """Caption of the reconstruction error, with a sentence on the outline of reliable voxels."""
 
 
+@frozen
+class _ContrastMaps:
+    """Maps of a run, with the contrast that is drawn and its scene.
+
+    `shown_maps` contains the maps and regions of all contrasts. `title` is kind and name of the
+    contrast, for texts. `scene` has the background, brain and region of interest. `effect_unit` is
+    the unit of effects on the color scale.
+    """
+
+    shown_maps: ShownMaps
+    contrast: str
+    title: str
+    scene: "Scene"
+    effect_unit: str
+
+    @property
+    def center_voxel(self) -> tuple[int, int, int]:
+        """Voxel that the drawn slice passes through: the peak of the acquired map."""
+        return run_maps_figures.peak_of_acquired(self.shown_maps, self.contrast, self.scene)
+
+    def choose_stat(self, *, prefers_effect: bool) -> str:
+        """Return the statistic to draw: t, or cc if there is no t map.
+
+        If `prefers_effect` is True, effects are drawn if they exist.
+        """
+        stats = {stat for name, stat, _ in self.shown_maps.stats if name == self.contrast}
+        if prefers_effect and "effect" in stats:
+            return "effect"
+        return "t" if "t" in stats else "cc"
+
+
 @figure(
     FigureSpec(
         "overview",
@@ -142,37 +173,6 @@ def draw_overview(
         yield FigureDrawing("reliable", reliable_drawing, caption=caption)
 
 
-@frozen
-class _ContrastMaps:
-    """Maps of a run, with the contrast that is drawn and its scene.
-
-    `shown_maps` contains the maps and regions of all contrasts. `title` is kind and name of the
-    contrast, for texts. `scene` has the background, brain and region of interest. `effect_unit` is
-    the unit of effects on the color scale.
-    """
-
-    shown_maps: ShownMaps
-    contrast: str
-    title: str
-    scene: "Scene"
-    effect_unit: str
-
-    @property
-    def center_voxel(self) -> tuple[int, int, int]:
-        """Voxel that the drawn slice passes through: the peak of the acquired map."""
-        return run_maps_figures.peak_of_acquired(self.shown_maps, self.contrast, self.scene)
-
-    def choose_stat(self, *, prefers_effect: bool) -> str:
-        """Return the statistic to draw: t, or cc if there is no t map.
-
-        If `prefers_effect` is True, effects are drawn if they exist.
-        """
-        stats = {stat for name, stat, _ in self.shown_maps.stats if name == self.contrast}
-        if prefers_effect and "effect" in stats:
-            return "effect"
-        return "t" if "t" in stats else "cc"
-
-
 def file_patterns(
     shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
 ) -> tuple[str, str]:
@@ -223,6 +223,48 @@ def _make_file_pattern(
     return ""
 
 
+def _draw_zoomed(
+    contrast_maps: _ContrastMaps, best_series: str, known_activation: Volume | None
+) -> "Figure":
+    """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
+
+    Effects are drawn if the activation (3D) is known, otherwise t or CC.
+    """
+    from bids_sr.figures.map_viewer import SERIES_TITLES
+    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
+
+    shown_maps, contrast = contrast_maps.shown_maps, contrast_maps.contrast
+    stat = contrast_maps.choose_stat(prefers_effect=bool(known_activation))
+    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
+    maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
+    drawn_names = [
+        name for name in (ACQUIRED, "bspline", best_series, MEASURED) if name in maps_by_series
+    ]
+    if known_activation and stat == "effect" and MEASURED not in maps_by_series:
+        maps_by_series["truth"] = Derivative(known_activation, {})
+        drawn_names.append("truth")
+    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in drawn_names}
+    if stat == "effect":
+        limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
+        display = _make_effect_display(limit, contrast_maps.effect_unit)
+    else:
+        display = T_DISPLAY if stat == "t" else CC_DISPLAY
+        limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
+    drawing = plot_zoomed_maps(
+        volumes,
+        contrast_maps.scene,
+        display=display,
+        limit=limit,
+        center_voxel=contrast_maps.center_voxel,
+    )
+    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
+    drawing.set_label(
+        f"Axial slice of the {stat} maps for {contrast_maps.title}, {smoothing}. Series:"
+        f" {', '.join(volumes)}."
+    )
+    return drawing
+
+
 def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
     """Draw the effect of a series and the SD of its error, with outlined reliable region.
 
@@ -265,6 +307,14 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
     return drawing
 
 
+def _make_effect_display(limit: float, unit: str) -> "Display":
+    """Return the display of effects with a color scale that ends at `limit`."""
+    from bids_sr.figures.maps import Display
+
+    threshold = float(f"{EFFECT_SHARE * limit:.2g}")
+    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=unit)
+
+
 def _describe_outline(contrast: str, state: str) -> str:
     """Return a sentence on the outline of reliable voxels, or on why there is none."""
     if state == "recovered":
@@ -276,53 +326,3 @@ def _describe_outline(contrast: str, state: str) -> str:
         "There is no outline of reliable voxels, because the detail of the contrast"
         f" {contrast} is {state or 'not testable'}."
     )
-
-
-def _make_effect_display(limit: float, unit: str) -> "Display":
-    """Return the display of effects with a color scale that ends at `limit`."""
-    from bids_sr.figures.maps import Display
-
-    threshold = float(f"{EFFECT_SHARE * limit:.2g}")
-    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=unit)
-
-
-def _draw_zoomed(
-    contrast_maps: _ContrastMaps, best_series: str, known_activation: Volume | None
-) -> "Figure":
-    """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
-
-    Effects are drawn if the activation (3D) is known, otherwise t or CC.
-    """
-    from bids_sr.figures.map_viewer import SERIES_TITLES
-    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
-
-    shown_maps, contrast = contrast_maps.shown_maps, contrast_maps.contrast
-    stat = contrast_maps.choose_stat(prefers_effect=bool(known_activation))
-    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
-    maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
-    drawn_names = [
-        name for name in (ACQUIRED, "bspline", best_series, MEASURED) if name in maps_by_series
-    ]
-    if known_activation and stat == "effect" and MEASURED not in maps_by_series:
-        maps_by_series["truth"] = Derivative(known_activation, {})
-        drawn_names.append("truth")
-    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in drawn_names}
-    if stat == "effect":
-        limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
-        display = _make_effect_display(limit, contrast_maps.effect_unit)
-    else:
-        display = T_DISPLAY if stat == "t" else CC_DISPLAY
-        limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
-    drawing = plot_zoomed_maps(
-        volumes,
-        contrast_maps.scene,
-        display=display,
-        limit=limit,
-        center_voxel=contrast_maps.center_voxel,
-    )
-    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
-    drawing.set_label(
-        f"Axial slice of the {stat} maps for {contrast_maps.title}, {smoothing}. Series:"
-        f" {', '.join(volumes)}."
-    )
-    return drawing

@@ -61,21 +61,12 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
     return ShownMaps(stats=stats, regions=regions)
 
 
-def list_names(series_names: Sequence[str]) -> tuple[str, ...]:
-    """Return all names of series in display order, from ``acquired`` to ``measured``.
-
-    The names include series that may not exist.
-    """
-    return (ACQUIRED, *series_names, MEASURED)
-
-
-def sort_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
-    """Return names in the shared display order; unknown names are last, in the given order."""
-    unique_names = list(dict.fromkeys(names))
-    display_order = list_names(series_names)
-    return [name for name in display_order if name in unique_names] + [
-        name for name in unique_names if name not in display_order
-    ]
+def load_displayed_maps(
+    maps_by_series: Mapping[str, Derivative], series_names: Sequence[str]
+) -> dict[str, Volume]:
+    """Return the volumes of the maps that are drawn, by series in display order."""
+    names = displayed_series(maps_by_series, series_names)
+    return {name: maps_by_series[name].volume for name in names}
 
 
 def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
@@ -92,12 +83,21 @@ def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[
     return displayed_names or sorted_names
 
 
-def load_displayed_maps(
-    maps_by_series: Mapping[str, Derivative], series_names: Sequence[str]
-) -> dict[str, Volume]:
-    """Return the volumes of the maps that are drawn, by series in display order."""
-    names = displayed_series(maps_by_series, series_names)
-    return {name: maps_by_series[name].volume for name in names}
+def sort_series(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
+    """Return names in the shared display order; unknown names are last, in the given order."""
+    unique_names = list(dict.fromkeys(names))
+    display_order = list_names(series_names)
+    return [name for name in display_order if name in unique_names] + [
+        name for name in unique_names if name not in display_order
+    ]
+
+
+def list_names(series_names: Sequence[str]) -> tuple[str, ...]:
+    """Return all names of series in display order, from ``acquired`` to ``measured``.
+
+    The names include series that may not exist.
+    """
+    return (ACQUIRED, *series_names, MEASURED)
 
 
 def stored_path(statmap: Derivative, entities: Mapping[str, str]) -> str:

@@ -181,6 +181,30 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
     return fig
 
 
+def _draw_session_lines(
+    ax: Axes,
+    volumes: pd.DataFrame,
+    participants: Sequence[str],
+    sessions: Sequence[str],
+    color: str,
+) -> None:
+    """Draw a line per participant: volumes in percent of the participant's mean."""
+    ax.axhline(100, color=s.GRID, lw=0.8)
+    for index, participant in enumerate(participants):
+        participant_volumes = volumes[volumes["participant"] == participant].sort_values("session")
+        positions = [sessions.index(session) for session in participant_volumes["session"]]
+        marker = _MARKERS[index % len(_MARKERS)]
+        ax.plot(
+            positions,
+            participant_volumes["percent"],
+            color=color,
+            lw=0.9,
+            marker=marker,
+            ms=4,
+            alpha=0.8,
+        )
+
+
 def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> Figure:
     """Plot volumes of the measured scans and their change from baseline over time, as boxes.
 
@@ -230,13 +254,6 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
     return fig
 
 
-def _set_class_title(ax: Axes, region: str, n_panels: int) -> None:
-    """Write the class name above a panel, with line breaks if it exceeds the panel width."""
-    width = max(12, 120 // n_panels)  # characters
-    name = textwrap.fill(CLASS_NAMES.get(region, region), width, break_long_words=False)
-    ax.set_title(name, loc="left", fontsize=8)
-
-
 def _draw_boxes(ax: Axes, time_values: Sequence[Float]) -> None:
     """Draw a box per time; `time_values` are the participants' values at each time."""
     positions = [index for index, values in enumerate(time_values) if len(values)]
@@ -254,25 +271,8 @@ def _draw_boxes(ax: Axes, time_values: Sequence[Float]) -> None:
         )
 
 
-def _draw_session_lines(
-    ax: Axes,
-    volumes: pd.DataFrame,
-    participants: Sequence[str],
-    sessions: Sequence[str],
-    color: str,
-) -> None:
-    """Draw a line per participant: volumes in percent of the participant's mean."""
-    ax.axhline(100, color=s.GRID, lw=0.8)
-    for index, participant in enumerate(participants):
-        participant_volumes = volumes[volumes["participant"] == participant].sort_values("session")
-        positions = [sessions.index(session) for session in participant_volumes["session"]]
-        marker = _MARKERS[index % len(_MARKERS)]
-        ax.plot(
-            positions,
-            participant_volumes["percent"],
-            color=color,
-            lw=0.9,
-            marker=marker,
-            ms=4,
-            alpha=0.8,
-        )
+def _set_class_title(ax: Axes, region: str, n_panels: int) -> None:
+    """Write the class name above a panel, with line breaks if it exceeds the panel width."""
+    width = max(12, 120 // n_panels)  # characters
+    name = textwrap.fill(CLASS_NAMES.get(region, region), width, break_long_words=False)
+    ax.set_title(name, loc="left", fontsize=8)

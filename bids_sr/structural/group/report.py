@@ -66,6 +66,7 @@ between volumes is reported as bias and limits of agreement (bias ± 1.96 standa
 pooled within-participant standard deviation. Change over time is reported in percent of the volume
 of the participant at baseline, and summarized by the median and quartiles across participants.
 """
+_MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
 @frozen
@@ -148,42 +149,6 @@ def describe_scans(folder: Path, content: ScansContent) -> GroupPage:
     )
 
 
-def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
-    """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
-
-    A method is more similar to the measured scans than interpolation if it is better in at least
-    one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, `n`
-    is the number of participants, and `name` the statistic.
-    """
-    comparisons = _select_comparisons(all_comparisons, name)
-    if comparisons.empty:
-        return "There is no method that can be compared with interpolation", "open"
-    better_rows, worse_rows = (
-        comparisons[comparisons["word"] == word] for word in ("better", "worse")
-    )
-    label = _metric_label(name)
-    phrases = []
-    for relation, rows in (("exceeds", better_rows), ("is below", worse_rows)):
-        for series, contrasts in rows.groupby("series", sort=False)["contrast"]:
-            phrases.append(
-                f"{series} {relation} interpolation in {label} of {', '.join(contrasts)}"
-            )
-    if phrases:
-        state = "bad" if len(worse_rows) else "good"
-        return "; ".join(phrases), state
-    smallest_p = float(comparisons["p_smallest"].min()) * len(comparisons)
-    reason = "" if smallest_p < ALPHA else f" ({n} participants cannot reach p < .05)"
-    return f"No difference from interpolation was found in {label}{reason}", "open"
-
-
-def _select_comparisons(comparisons: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the comparisons of methods with interpolation by one statistic in the brain."""
-    return comparisons[(comparisons["statistic"] == name) & (comparisons["region"] == BRAIN)]
-
-
-_MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
-
-
 def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
     """Return the main result as a sentence and numbers, and figures of similarity."""
     tables = content.tables
@@ -222,6 +187,51 @@ def _verdict_html(content: ScansContent, figures: GroupFigures) -> Markup:
         for name in statistics
     ]
     return join([answer, *drawings])
+
+
+def write_headline(all_comparisons: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
+    """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
+
+    A method is more similar to the measured scans than interpolation if it is better in at least
+    one contrast and not worse in any contrast. `all_comparisons` are from `compare_methods`, `n`
+    is the number of participants, and `name` the statistic.
+    """
+    comparisons = _select_comparisons(all_comparisons, name)
+    if comparisons.empty:
+        return "There is no method that can be compared with interpolation", "open"
+    better_rows, worse_rows = (
+        comparisons[comparisons["word"] == word] for word in ("better", "worse")
+    )
+    label = _metric_label(name)
+    phrases = []
+    for relation, rows in (("exceeds", better_rows), ("is below", worse_rows)):
+        for series, contrasts in rows.groupby("series", sort=False)["contrast"]:
+            phrases.append(
+                f"{series} {relation} interpolation in {label} of {', '.join(contrasts)}"
+            )
+    if phrases:
+        state = "bad" if len(worse_rows) else "good"
+        return "; ".join(phrases), state
+    smallest_p = float(comparisons["p_smallest"].min()) * len(comparisons)
+    reason = "" if smallest_p < ALPHA else f" ({n} participants cannot reach p < .05)"
+    return f"No difference from interpolation was found in {label}{reason}", "open"
+
+
+def _select_comparisons(comparisons: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the comparisons of methods with interpolation by one statistic in the brain."""
+    return comparisons[(comparisons["statistic"] == name) & (comparisons["region"] == BRAIN)]
+
+
+def _participants_html(content: ScansContent) -> Markup:
+    """Return included and missing participants, and the participants of each protocol."""
+    values = content.tables.values
+    n_sessions = values.groupby("participant", sort=False)["session"].nunique()
+    included = add_counts(n_sessions.items(), "sessions")
+    facts: dict[str, object] = {"Included": included, "Missing": list(content.absent) or "none"}
+    if content.protocol:
+        groups = values.groupby("protocol")["participant"].unique()
+        facts |= {f"Protocol {name}": list(participants) for name, participants in groups.items()}
+    return facts_html(facts)
 
 
 def _methods_html(tables: StructuralTables) -> Markup:
@@ -284,6 +294,15 @@ def _means_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
     return table(caption, heads, cell_rows)
 
 
+def _mean_text(row: pd.Series) -> str:
+    """Return mean ± SD with decimals that suit the size of the mean."""
+    size = abs(row["mean"])
+    number_format = ".2f"
+    if size < 1:
+        number_format = ".4f" if size >= 0.01 else ".2e"
+    return f"{number(row['mean'], number_format)} ± {number(row['sd'], number_format)}"
+
+
 def _differences_html(comparisons: pd.DataFrame) -> Markup:
     """Return the table of comparisons of methods with the better interpolation."""
     return comparisons_html(
@@ -295,29 +314,6 @@ def _differences_html(comparisons: pd.DataFrame) -> Markup:
             "region": [_class_name(region) for region in comparisons["region"]],
         },
     )
-
-
-def _mean_text(row: pd.Series) -> str:
-    """Return mean ± SD with decimals that suit the size of the mean."""
-    size = abs(row["mean"])
-    number_format = ".2f"
-    if size < 1:
-        number_format = ".4f" if size >= 0.01 else ".2e"
-    return f"{number(row['mean'], number_format)} ± {number(row['sd'], number_format)}"
-
-
-def _metric_label(name: str) -> str:
-    return statistic(name).label or name
-
-
-def _unit_text(name: str) -> str:
-    """Return the unit of a statistic in parentheses, "" for pure numbers and the scan's unit."""
-    unit = statistic(name).unit
-    return "" if unit in ("1", "signal") else f" ({unit})"
-
-
-def _class_name(region: str) -> str:
-    return CLASS_NAMES.get(region, region)
 
 
 def _protocols_html(content: ScansContent) -> Markup:
@@ -370,6 +366,16 @@ def _make_error_cells(
             cells.append(f"{number(row['mae'], '.4f')} ± {number(row['mae_sd'], '.4f')}{star}")
         cell_rows.append(cells)
     return cell_rows
+
+
+def _metric_label(name: str) -> str:
+    return statistic(name).label or name
+
+
+def _unit_text(name: str) -> str:
+    """Return the unit of a statistic in parentheses, "" for pure numbers and the scan's unit."""
+    unit = statistic(name).unit
+    return "" if unit in ("1", "signal") else f" ({unit})"
 
 
 def _agreement_html(content: ScansContent, figures: GroupFigures) -> Markup:
@@ -507,13 +513,5 @@ def _make_change_cells(row: Any) -> list[str]:
     ]
 
 
-def _participants_html(content: ScansContent) -> Markup:
-    """Return included and missing participants, and the participants of each protocol."""
-    values = content.tables.values
-    n_sessions = values.groupby("participant", sort=False)["session"].nunique()
-    included = add_counts(n_sessions.items(), "sessions")
-    facts: dict[str, object] = {"Included": included, "Missing": list(content.absent) or "none"}
-    if content.protocol:
-        groups = values.groupby("protocol")["participant"].unique()
-        facts |= {f"Protocol {name}": list(participants) for name, participants in groups.items()}
-    return facts_html(facts)
+def _class_name(region: str) -> str:
+    return CLASS_NAMES.get(region, region)

@@ -92,21 +92,6 @@ def compute_tables(values: pd.DataFrame) -> StructuralTables:
     )
 
 
-def list_series(values: pd.DataFrame) -> list[str]:
-    """Return the series of the rows in order: interpolations, methods, measured scans."""
-    names = list(dict.fromkeys(values["series"]))
-    interpolations = [name for name in names if name in BASELINES]
-    measured = [name for name in names if name == MEASURED]
-    methods = [name for name in names if name not in (*interpolations, *measured)]
-    return [*interpolations, *methods, *measured]
-
-
-def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per participant and metric (mean over sessions), one column per series."""
-    means = values.groupby([*QUESTION, "participant", "series"], sort=False)["value"].mean()
-    return means.unstack("series")
-
-
 def methods_table(values: pd.DataFrame) -> pd.DataFrame:
     """Summarize each similarity and overlap metric of each series across participants.
 
@@ -202,6 +187,29 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=list(PROTOCOL_COLUMNS))
 
 
+def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Return bias and limits of agreement of tissue volumes with the measured scans.
+
+    There is one row per class, series and unit (ml, and percent of the mean of both volumes).
+    """
+    pairs = volume_pairs(values)
+    if pairs.empty:
+        return pd.DataFrame(columns=list(AGREEMENT_COLUMNS))
+    rows = []
+    for identifiers, series_pairs in pairs.groupby(_VOLUME_KEY, sort=False):
+        changes = {
+            "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
+            "percent": series_pairs["percent"].dropna().to_numpy(),
+        }
+        for unit, change in changes.items():
+            if change.size:
+                row = dict(zip(_VOLUME_KEY, identifiers, strict=True))
+                rows.append(
+                    {**row, "unit": unit, **dataclasses.asdict(limits_of_agreement(change))}
+                )
+    return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
+
+
 def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
     """Return each participant's tissue volumes (ml) with the volumes in the measured scans.
 
@@ -229,45 +237,19 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
     return pairs
 
 
-def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
-    """Return bias and limits of agreement of tissue volumes with the measured scans.
-
-    There is one row per class, series and unit (ml, and percent of the mean of both volumes).
-    """
-    pairs = volume_pairs(values)
-    if pairs.empty:
-        return pd.DataFrame(columns=list(AGREEMENT_COLUMNS))
-    rows = []
-    for identifiers, series_pairs in pairs.groupby(_VOLUME_KEY, sort=False):
-        changes = {
-            "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
-            "percent": series_pairs["percent"].dropna().to_numpy(),
-        }
-        for unit, change in changes.items():
-            if change.size:
-                row = dict(zip(_VOLUME_KEY, identifiers, strict=True))
-                rows.append(
-                    {**row, "unit": unit, **dataclasses.asdict(limits_of_agreement(change))}
-                )
-    return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
+def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per participant and metric (mean over sessions), one column per series."""
+    means = values.groupby([*QUESTION, "participant", "series"], sort=False)["value"].mean()
+    return means.unstack("series")
 
 
-def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
-    """Return volumes of participants with two or more sessions.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns contrast, region, series, participant, session, value (ml) and percent (of the
-        participant's mean over sessions).
-    """
-    volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
-    participant_key = [*_VOLUME_KEY, "participant"]
-    n_sessions = volumes.groupby(participant_key)["session"].transform("nunique")
-    volumes = volumes[n_sessions >= 2]
-    means = volumes.groupby(participant_key)["value"].transform("mean")
-    percent = 100 * volumes["value"] / means.where(means != 0)
-    return volumes.assign(percent=percent)[[*participant_key, "session", "value", "percent"]]
+def list_series(values: pd.DataFrame) -> list[str]:
+    """Return the series of the rows in order: interpolations, methods, measured scans."""
+    names = list(dict.fromkeys(values["series"]))
+    interpolations = [name for name in names if name in BASELINES]
+    measured = [name for name in names if name == MEASURED]
+    methods = [name for name in names if name not in (*interpolations, *measured)]
+    return [*interpolations, *methods, *measured]
 
 
 def variability_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -295,6 +277,24 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).reindex(columns=list(VARIABILITY_COLUMNS))
+
+
+def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
+    """Return volumes of participants with two or more sessions.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, region, series, participant, session, value (ml) and percent (of the
+        participant's mean over sessions).
+    """
+    volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
+    participant_key = [*_VOLUME_KEY, "participant"]
+    n_sessions = volumes.groupby(participant_key)["session"].transform("nunique")
+    volumes = volumes[n_sessions >= 2]
+    means = volumes.groupby(participant_key)["value"].transform("mean")
+    percent = 100 * volumes["value"] / means.where(means != 0)
+    return volumes.assign(percent=percent)[[*participant_key, "session", "value", "percent"]]
 
 
 def _describe_columns(**texts: str) -> dict[str, dict[str, str]]:

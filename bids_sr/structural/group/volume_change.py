@@ -16,15 +16,75 @@ BASELINE = "0"
 """Time label of the baseline, in months."""
 # columns that identify a volume, without the participant and the time
 _VOLUME_COLUMNS = ["contrast", "region", "series"]
+CHANGE_COLUMNS = {
+    name: {"Description": text}
+    for name, text in {
+        "contrast": "Suffix of the scans, or all (all contrasts combined)",
+        "region": "Tissue class of the segmentation",
+        "series": "Interpolation, super-resolution method, or measured (high-resolution scan)",
+        "time": (
+            "Whole months since the participant's first session, or the session label if the "
+            "dataset contains no scan dates"
+        ),
+        "n": "Number of participants with scans at this time",
+        "mean": "Mean volume across participants (ml)",
+        "median": "Median volume across participants (ml)",
+        "q1": "25th percentile of the volume across participants (ml)",
+        "q3": "75th percentile of the volume across participants (ml)",
+        "minimum": "Smallest volume across participants (ml)",
+        "maximum": "Largest volume across participants (ml)",
+        "n_change": "Number of participants with scans at this time and at baseline; 0 at"
+        " baseline",
+        "change_median": (
+            "Median change from baseline across participants, in percent of the participant's "
+            "volume at baseline"
+        ),
+        "change_q1": "25th percentile of the change from baseline across participants (percent)",
+        "change_q3": "75th percentile of the change from baseline across participants (percent)",
+        "absolute_median": "Median absolute change from baseline across participants (percent)",
+        "absolute_q1": (
+            "25th percentile of the absolute change from baseline across participants (percent)"
+        ),
+        "absolute_q3": (
+            "75th percentile of the absolute change from baseline across participants (percent)"
+        ),
+    }.items()
+}
 
 
-def has_months(values: pd.DataFrame) -> bool:
-    """Return whether any participant has two sessions with known months.
+def change_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Summarize volumes and their change from baseline over participants at each time.
+
+    The paper reports medians and quartiles of differences, but not whether they are signed, so
+    both signed and absolute changes are summarized. The table is empty if no participant has two
+    sessions.
 
     `values` are rows of `inputs.read_values`.
     """
-    dated = values[values["month"].notna() & (values["session"] != MISSING)]
-    return bool((dated.groupby("participant")["session"].nunique() >= 2).any())
+    volumes = read_volumes(values)
+    rows = []
+    for identifiers, class_volumes in volumes.groupby(_VOLUME_COLUMNS, sort=False):
+        times = sort_times(class_volumes["time"])
+        for time in times:
+            time_volumes = class_volumes[class_volumes["time"] == time]
+            change = time_volumes["change"].dropna()
+            if time == times[0]:  # the baseline has no change
+                change = change.iloc[:0]
+            rows.append(
+                {
+                    **dict(zip(_VOLUME_COLUMNS, identifiers, strict=True)),
+                    "time": time,
+                    "n": len(time_volumes),
+                    "mean": time_volumes["value"].mean(),
+                    **_summarize_quartiles(time_volumes["value"], ""),
+                    "minimum": time_volumes["value"].min(),
+                    "maximum": time_volumes["value"].max(),
+                    "n_change": len(change),
+                    **_summarize_quartiles(change, "change_"),
+                    **_summarize_quartiles(change.abs(), "absolute_"),
+                }
+            )
+    return pd.DataFrame(rows).reindex(columns=list(CHANGE_COLUMNS))
 
 
 def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
@@ -68,6 +128,15 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     return means[columns]
 
 
+def has_months(values: pd.DataFrame) -> bool:
+    """Return whether any participant has two sessions with known months.
+
+    `values` are rows of `inputs.read_values`.
+    """
+    dated = values[values["month"].notna() & (values["session"] != MISSING)]
+    return bool((dated.groupby("participant")["session"].nunique() >= 2).any())
+
+
 def sort_times(times: Sequence[str] | pd.Series) -> list[str]:
     """Return the distinct times in order; numbers in labels are compared by value.
 
@@ -84,80 +153,9 @@ def sort_times(times: Sequence[str] | pd.Series) -> list[str]:
     return sorted(dict.fromkeys(times), key=sort_key)
 
 
-def change_table(values: pd.DataFrame) -> pd.DataFrame:
-    """Summarize volumes and their change from baseline over participants at each time.
-
-    The paper reports medians and quartiles of differences, but not whether they are signed, so
-    both signed and absolute changes are summarized. The table is empty if no participant has two
-    sessions.
-
-    `values` are rows of `inputs.read_values`.
-    """
-    volumes = read_volumes(values)
-    rows = []
-    for identifiers, class_volumes in volumes.groupby(_VOLUME_COLUMNS, sort=False):
-        times = sort_times(class_volumes["time"])
-        for time in times:
-            time_volumes = class_volumes[class_volumes["time"] == time]
-            change = time_volumes["change"].dropna()
-            if time == times[0]:  # the baseline has no change
-                change = change.iloc[:0]
-            rows.append(
-                {
-                    **dict(zip(_VOLUME_COLUMNS, identifiers, strict=True)),
-                    "time": time,
-                    "n": len(time_volumes),
-                    "mean": time_volumes["value"].mean(),
-                    **_summarize_quartiles(time_volumes["value"], ""),
-                    "minimum": time_volumes["value"].min(),
-                    "maximum": time_volumes["value"].max(),
-                    "n_change": len(change),
-                    **_summarize_quartiles(change, "change_"),
-                    **_summarize_quartiles(change.abs(), "absolute_"),
-                }
-            )
-    return pd.DataFrame(rows).reindex(columns=list(CHANGE_COLUMNS))
-
-
 def _summarize_quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
     """Return the median and the quartiles by column name, NaN if there are no values."""
     column_names = [f"{prefix}{name}" for name in ("median", "q1", "q3")]
     if values.empty:
         return dict.fromkeys(column_names, np.nan)
     return dict(zip(column_names, np.percentile(values, (50, 25, 75)), strict=True))
-
-
-CHANGE_COLUMNS = {
-    name: {"Description": text}
-    for name, text in {
-        "contrast": "Suffix of the scans, or all (all contrasts combined)",
-        "region": "Tissue class of the segmentation",
-        "series": "Interpolation, super-resolution method, or measured (high-resolution scan)",
-        "time": (
-            "Whole months since the participant's first session, or the session label if the "
-            "dataset contains no scan dates"
-        ),
-        "n": "Number of participants with scans at this time",
-        "mean": "Mean volume across participants (ml)",
-        "median": "Median volume across participants (ml)",
-        "q1": "25th percentile of the volume across participants (ml)",
-        "q3": "75th percentile of the volume across participants (ml)",
-        "minimum": "Smallest volume across participants (ml)",
-        "maximum": "Largest volume across participants (ml)",
-        "n_change": "Number of participants with scans at this time and at baseline; 0 at"
-        " baseline",
-        "change_median": (
-            "Median change from baseline across participants, in percent of the participant's "
-            "volume at baseline"
-        ),
-        "change_q1": "25th percentile of the change from baseline across participants (percent)",
-        "change_q3": "75th percentile of the change from baseline across participants (percent)",
-        "absolute_median": "Median absolute change from baseline across participants (percent)",
-        "absolute_q1": (
-            "25th percentile of the absolute change from baseline across participants (percent)"
-        ),
-        "absolute_q3": (
-            "75th percentile of the absolute change from baseline across participants (percent)"
-        ),
-    }.items()
-}

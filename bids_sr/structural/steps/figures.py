@@ -326,6 +326,16 @@ def _draw_classes(
     return classes_figure(flairs, lesion_masks, class_labels, scan_mask, index, edited=edited)
 
 
+def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -> int:
+    """Return the held-out slice with the most lesion voxels (3D, boolean).
+
+    If no held-out slice has any, the slice of the other figures is returned.
+    """
+    counts = np.count_nonzero(lesions, axis=(0, 1))
+    best_slice = max(held_out or range(len(counts)), key=lambda z: counts[z])
+    return int(best_slice) if counts[best_slice] else _select_slice(mask, held_out)
+
+
 @figure(
     FigureSpec(
         "attention",
@@ -438,16 +448,6 @@ def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
     target = first + _SLICE_HEIGHT * (last - first)
     candidates = [z for z in held_out if z in brain_slices] or list(brain_slices)
     return int(min(candidates, key=lambda z: abs(z - target)))
-
-
-def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -> int:
-    """Return the held-out slice with the most lesion voxels (3D, boolean).
-
-    If no held-out slice has any, the slice of the other figures is returned.
-    """
-    counts = np.count_nonzero(lesions, axis=(0, 1))
-    best_slice = max(held_out or range(len(counts)), key=lambda z: counts[z])
-    return int(best_slice) if counts[best_slice] else _select_slice(mask, held_out)
 
 
 STRUCTURAL_FIGURES = tuple(

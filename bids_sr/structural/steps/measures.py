@@ -32,18 +32,11 @@ _LOGGER = logging.getLogger(__name__)
 _ClassMasks = dict[str, dict[str, dict[str, Array]]]
 CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
 """Labels of classes that are segmented from all contrasts together; 0 is background."""
-
-
-def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
-    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
-    return tools == "fsl" and "T1w" in suffixes
-
-
-def _has_classes(suffixes: Sequence[str]) -> bool:
-    """Return True if CSF, veins, pial layer and brain are segmented from all contrasts."""
-    from bids_sr.structural.multispectral import CONTRASTS
-
-    return set(CONTRASTS) <= set(suffixes)
+CONTROL_MEASURES_TEXT = (
+    "For participants without low-resolution scans, tissue volumes were measured in each"
+    " session to assess the variability of volumes over time [@attention_unet]."
+)
+"""Methods text of measures of high-resolution scans without low-resolution scans."""
 
 
 def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
@@ -81,6 +74,11 @@ def describe_tissues(
             f"tissue segmentation of the measured scans with {program}: 1 GM, 2 WM, 3 CSF"
         ),
     }
+
+
+def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
+    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
+    return tools == "fsl" and "T1w" in suffixes
 
 
 @step(
@@ -175,6 +173,16 @@ def measure_scans(
     return rows, columns, dseg, class_images
 
 
+def _list_parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
+    """Return a row with the number of parameters of each network whose card lists it."""
+    rows: list[MetricRow] = []
+    for card in cards:
+        if isinstance(count := card.get("parameters"), int):
+            method = ModelCard.from_json(card).method
+            rows += metric_rows(method, {"parameters": float(count)}, contrast="all")
+    return rows
+
+
 def _make_class_images(
     classes: Mapping[str, Mapping[str, Mapping[str, Array]]],
     affine: Array,
@@ -207,45 +215,6 @@ def _make_class_images(
         }
         images.append(Derivative(Volume(masks_by_class["wmh"], affine), entities, sidecar))
     return images
-
-
-def _resample_lesion_template(
-    file: Path | None, grid: Volume, facts: Mapping[str, object]
-) -> Array | None:
-    """Return voxels where lesions are likely, resampled by nearest neighbor (3D, boolean).
-
-    Parameters
-    ----------
-    file : Path | None
-        Template of lesion locations; None to return None (lesions in any location).
-    grid : Volume
-        Grid of the scans.
-    facts : Mapping[str, object]
-        Facts whose ``to_template`` maps points of the grid to points of the template (RAS mm).
-    """
-    if file is None:
-        return None
-    from bids_sr.registration.ants import load
-    from bids_sr.spatial.resampling import sample_volume
-
-    template = load(file)
-    resampled = sample_volume(
-        (template.data > 0).astype(np.float32),
-        template.affine,
-        grid.data.shape,
-        grid.affine,
-        np.asarray(facts["to_template"], np.float64),
-        order=0,
-        zero_outside=True,
-    )
-    return np.asarray(resampled > 0.5)
-
-
-CONTROL_MEASURES_TEXT = (
-    "For participants without low-resolution scans, tissue volumes were measured in each"
-    " session to assess the variability of volumes over time [@attention_unet]."
-)
-"""Methods text of measures of high-resolution scans without low-resolution scans."""
 
 
 @step(
@@ -295,14 +264,29 @@ def measure_control(
     return measures.rows, columns, Volume(measures.labels, scan_mask.affine)
 
 
-def _list_parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
-    """Return a row with the number of parameters of each network whose card lists it."""
-    rows: list[MetricRow] = []
-    for card in cards:
-        if isinstance(count := card.get("parameters"), int):
-            method = ModelCard.from_json(card).method
-            rows += metric_rows(method, {"parameters": float(count)}, contrast="all")
-    return rows
+def _segment_measured_with_fast(
+    measured: Mapping[str, Array], brain: Volume, here: Path
+) -> dict[str, Array] | None:
+    """Return tissue masks of the high-resolution T1w scan from FAST; None if there is no T1w.
+
+    The dictionary is empty if FAST fails.
+    """
+    from bids_sr.registration import fsl
+
+    if "T1w" not in measured:
+        return None
+    try:
+        image = Volume(measured["T1w"], brain.affine)
+        return fsl.segment_with_fast(
+            image, brain.data > 0, make_empty_folder(here / "fsl_tissues")
+        )
+    except RuntimeError as error:
+        _LOGGER.warning(
+            "Tissue segmentation of the measured T1w scan with FAST failed, so the"
+            " quality metrics that depend on these tissues are not available: %s",
+            error,
+        )
+        return {}
 
 
 class _Measures(NamedTuple):
@@ -394,6 +378,29 @@ def _measure_rows(
     )
 
 
+def _segment_tissues(
+    scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str
+) -> dict[str, Array]:
+    """Return tissue masks; the dictionary is empty if segmentation fails.
+
+    A failure is only logged, so that all other measures are kept.
+    """
+    from bids_sr.registration import tissues
+
+    try:
+        return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
+    except RuntimeError as error:
+        _LOGGER.warning("Tissue segmentation of the %s series failed: %s", name, error)
+        return {}
+
+
+def _has_classes(suffixes: Sequence[str]) -> bool:
+    """Return True if CSF, veins, pial layer and brain are segmented from all contrasts."""
+    from bids_sr.structural.multispectral import CONTRASTS
+
+    return set(CONTRASTS) <= set(suffixes)
+
+
 def _segment_classes(
     series: Mapping[str, Mapping[str, Array]], inside: Array, mask: Array
 ) -> dict[str, dict[str, Array]]:
@@ -445,42 +452,33 @@ def _label_tissues(tissues: Mapping[str, Array], shape: tuple[int, ...]) -> Arra
     return labels
 
 
-def _segment_measured_with_fast(
-    measured: Mapping[str, Array], brain: Volume, here: Path
-) -> dict[str, Array] | None:
-    """Return tissue masks of the high-resolution T1w scan from FAST; None if there is no T1w.
+def _resample_lesion_template(
+    file: Path | None, grid: Volume, facts: Mapping[str, object]
+) -> Array | None:
+    """Return voxels where lesions are likely, resampled by nearest neighbor (3D, boolean).
 
-    The dictionary is empty if FAST fails.
+    Parameters
+    ----------
+    file : Path | None
+        Template of lesion locations; None to return None (lesions in any location).
+    grid : Volume
+        Grid of the scans.
+    facts : Mapping[str, object]
+        Facts whose ``to_template`` maps points of the grid to points of the template (RAS mm).
     """
-    from bids_sr.registration import fsl
-
-    if "T1w" not in measured:
+    if file is None:
         return None
-    try:
-        image = Volume(measured["T1w"], brain.affine)
-        return fsl.segment_with_fast(
-            image, brain.data > 0, make_empty_folder(here / "fsl_tissues")
-        )
-    except RuntimeError as error:
-        _LOGGER.warning(
-            "Tissue segmentation of the measured T1w scan with FAST failed, so the"
-            " quality metrics that depend on these tissues are not available: %s",
-            error,
-        )
-        return {}
+    from bids_sr.registration.ants import load
+    from bids_sr.spatial.resampling import sample_volume
 
-
-def _segment_tissues(
-    scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str
-) -> dict[str, Array]:
-    """Return tissue masks; the dictionary is empty if segmentation fails.
-
-    A failure is only logged, so that all other measures are kept.
-    """
-    from bids_sr.registration import tissues
-
-    try:
-        return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
-    except RuntimeError as error:
-        _LOGGER.warning("Tissue segmentation of the %s series failed: %s", name, error)
-        return {}
+    template = load(file)
+    resampled = sample_volume(
+        (template.data > 0).astype(np.float32),
+        template.affine,
+        grid.data.shape,
+        grid.affine,
+        np.asarray(facts["to_template"], np.float64),
+        order=0,
+        zero_outside=True,
+    )
+    return np.asarray(resampled > 0.5)

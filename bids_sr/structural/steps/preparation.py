@@ -68,10 +68,6 @@ def describe_scan_mask(
     }
 
 
-def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> RunTime:
-    return RunTime(always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align])
-
-
 @frozen
 class PreparedScans:
     """Scans of one head in a common frame, on a common grid and from 0 to 1.
@@ -89,6 +85,10 @@ class PreparedScans:
     scan_facts: Facts
     fine_scans: list[Map] | None = None
     scan_brain: Mask | None = None
+
+
+def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> RunTime:
+    return RunTime(always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align])
 
 
 @step(memory=PREPARE_SCANS, cost=_cost_of_preparation)
@@ -180,22 +180,15 @@ def prepare_scans(
     )
 
 
-def _describe_scans(
-    first: str, preparation: ScanPreparation, *, has_highres: bool, has_lowres: bool
-) -> dict[str, object]:
-    """Return metadata of the prepared scans of one head.
-
-    `first` is the suffix of the scan that defines the frame. The others are whether the head has
-    scans of each resolution.
-    """
-    describe_grid = grid_text if has_highres else _model_grid_text
-    return {
-        "Resolution": describe_grid(first, preparation.anat_align),
-        "SkullStripped": True,
-        "Description": _INTENSITY_DESCRIPTIONS[preparation.anat_scale].format(
-            resolution="low-resolution" if has_lowres else "high-resolution"
-        ),
-    }
+def _list_other_interpolations(
+    anat_align: AlignmentModel, *, all_interpolations: bool
+) -> tuple[str, ...]:
+    """Return the interpolations other than the cubic spline, in order."""
+    if not all_interpolations:
+        return ("linear",)
+    # Deformations are only interpolated by splines.
+    is_deformed = anat_align in ("nonlinear", "template-warp")
+    return ("linear", "nearest") if is_deformed else ("linear", "lanczos", "nearest")
 
 
 def _load_scans(
@@ -214,29 +207,6 @@ def _load_scans(
         for resolution, files in files_by_resolution.items()
         if files
     }
-
-
-def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
-    """Warn if the template grid crops the brain, given the displacements of the scans."""
-    cropped_percent = facts.get("template", {}).get("brain_cropped_percent", 0.0)
-    if cropped_percent > _MAX_CROPPED_PERCENT:
-        _LOGGER.warning(
-            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
-            " brain is cropped. Use --set anat.align=template to scale the brain to the size of"
-            " the template.",
-            cropped_percent,
-        )
-
-
-def _list_other_interpolations(
-    anat_align: AlignmentModel, *, all_interpolations: bool
-) -> tuple[str, ...]:
-    """Return the interpolations other than the cubic spline, in order."""
-    if not all_interpolations:
-        return ("linear",)
-    # Deformations are only interpolated by splines.
-    is_deformed = anat_align in ("nonlinear", "template-warp")
-    return ("linear", "nearest") if is_deformed else ("linear", "lanczos", "nearest")
 
 
 @frozen
@@ -279,6 +249,36 @@ def _make_external_tools(
     return _ExternalTools(
         correct_bias=correct_bias, extract_brain=extract_brain, align_linear=align_linear
     )
+
+
+def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
+    """Warn if the template grid crops the brain, given the displacements of the scans."""
+    cropped_percent = facts.get("template", {}).get("brain_cropped_percent", 0.0)
+    if cropped_percent > _MAX_CROPPED_PERCENT:
+        _LOGGER.warning(
+            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
+            " brain is cropped. Use --set anat.align=template to scale the brain to the size of"
+            " the template.",
+            cropped_percent,
+        )
+
+
+def _describe_scans(
+    first: str, preparation: ScanPreparation, *, has_highres: bool, has_lowres: bool
+) -> dict[str, object]:
+    """Return metadata of the prepared scans of one head.
+
+    `first` is the suffix of the scan that defines the frame. The others are whether the head has
+    scans of each resolution.
+    """
+    describe_grid = grid_text if has_highres else _model_grid_text
+    return {
+        "Resolution": describe_grid(first, preparation.anat_align),
+        "SkullStripped": True,
+        "Description": _INTENSITY_DESCRIPTIONS[preparation.anat_scale].format(
+            resolution="low-resolution" if has_lowres else "high-resolution"
+        ),
+    }
 
 
 def _model_grid_text(first: str, align: str) -> str:

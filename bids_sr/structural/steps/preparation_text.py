@@ -43,6 +43,16 @@ _SCALING_TEXTS = {
         " [@attention_unet]"
     ),
 }
+CONTROL_PREPARATION_TEXT = (
+    "High-resolution scans of participants without low-resolution scans were preprocessed in"
+    " the same way."
+)
+"""Methods text of the preparation of high-resolution scans without low-resolution scans."""
+
+_LOWRES_SCALING_TEXTS = {
+    "percentile": "were scaled linearly, such that the 99.9th percentile of the brain was 1",
+    "range": _SCALING_TEXTS["range"],
+}
 
 
 def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) -> str:
@@ -66,35 +76,6 @@ def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) 
         f" {_extraction_text(preparation)}. Intensities {_SCALING_TEXTS[preparation.anat_scale]}."
         f"{trilinear_sentence}"
     )
-
-
-def _correction_text(tools: Tools) -> str:
-    """Describe the correction of bias fields."""
-    program = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
-    return f"corrected for intensity non-uniformity with {program}"
-
-
-def _extraction_text(preparation: ScanPreparation) -> str:
-    """Describe the extraction of the brain."""
-    brain = (
-        "extracted with FSL BET2 [@bet]"
-        if preparation.anat_tools == "fsl"
-        else "extracted with the brain mask of the template"
-    )
-    return f"{brain}, dilated by 6 mm" if preparation.anat_mask == "intracranial" else brain
-
-
-CONTROL_PREPARATION_TEXT = (
-    "High-resolution scans of participants without low-resolution scans were preprocessed in"
-    " the same way."
-)
-"""Methods text of the preparation of high-resolution scans without low-resolution scans."""
-
-
-_LOWRES_SCALING_TEXTS = {
-    "percentile": "were scaled linearly, such that the 99.9th percentile of the brain was 1",
-    "range": _SCALING_TEXTS["range"],
-}
 
 
 def describe_lowres_preparation(
@@ -124,3 +105,19 @@ def describe_lowres_preparation(
         " accuracy was not measured because there are no measured high-resolution scans."
         f"{trilinear_sentence}"
     )
+
+
+def _correction_text(tools: Tools) -> str:
+    """Describe the correction of bias fields."""
+    program = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
+    return f"corrected for intensity non-uniformity with {program}"
+
+
+def _extraction_text(preparation: ScanPreparation) -> str:
+    """Describe the extraction of the brain."""
+    brain = (
+        "extracted with FSL BET2 [@bet]"
+        if preparation.anat_tools == "fsl"
+        else "extracted with the brain mask of the template"
+    )
+    return f"{brain}, dilated by 6 mm" if preparation.anat_mask == "intracranial" else brain

@@ -62,6 +62,30 @@ def make_scan(
     return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, metadata)
 
 
+def select_untrained_slices(
+    fine_scans: Sequence[Derivative],
+    coarse_scans: Sequence[Derivative],
+    mask: Volume,
+    cards: Sequence[Mapping[str, object]],
+) -> list[int]:
+    """Return the slices of a head that were not used to train any of the models.
+
+    Slices are counted from 0 along the third axis.
+    """
+    from bids_sr.networks import contrast_image
+    from bids_sr.structural.held_out import list_held_out_slices
+
+    image = contrast_image(
+        stack_scans(fine_scans),
+        stack_scans(coarse_scans),
+        mask.data,
+        mask.affine,
+        list_suffixes(fine_scans),
+        "own",
+    )
+    return list_held_out_slices(cards, mask.data.shape[2], image.checksum())
+
+
 def stack_scans(scans: Sequence[Derivative]) -> Float32:
     """Return the values of scans of one head as channels, (C, X, Y, Z) float32."""
     return np.stack([scan.volume.data for scan in scans])
@@ -70,26 +94,6 @@ def stack_scans(scans: Sequence[Derivative]) -> Float32:
 def list_suffixes(scans: Sequence[Derivative]) -> list[str]:
     """Return the contrasts of scans (BIDS suffixes), in order."""
     return [scan.entities["suffix"] for scan in scans]
-
-
-def group_by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
-    """Return the images of scans by series and contrast."""
-    images: dict[str, dict[str, Array]] = {}
-    for scan in scans:
-        images.setdefault(scan.entities["desc"], {})[scan.entities["suffix"]] = scan.volume.data
-    return images
-
-
-def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
-    """Return the largest voxel size (mm) of each low-resolution scan by contrast.
-
-    `scans` are as acquired, by contrast and ``highres`` or ``lowres``.
-    """
-    return {
-        suffix: round(float(max(scan.zooms)), 4)
-        for (suffix, resolution), scan in scans.items()
-        if resolution == "lowres"
-    }
 
 
 def check_acquired(
@@ -129,28 +133,24 @@ def check_acquired(
     )
 
 
-def select_untrained_slices(
-    fine_scans: Sequence[Derivative],
-    coarse_scans: Sequence[Derivative],
-    mask: Volume,
-    cards: Sequence[Mapping[str, object]],
-) -> list[int]:
-    """Return the slices of a head that were not used to train any of the models.
+def group_by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
+    """Return the images of scans by series and contrast."""
+    images: dict[str, dict[str, Array]] = {}
+    for scan in scans:
+        images.setdefault(scan.entities["desc"], {})[scan.entities["suffix"]] = scan.volume.data
+    return images
 
-    Slices are counted from 0 along the third axis.
+
+def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
+    """Return the largest voxel size (mm) of each low-resolution scan by contrast.
+
+    `scans` are as acquired, by contrast and ``highres`` or ``lowres``.
     """
-    from bids_sr.networks import contrast_image
-    from bids_sr.structural.held_out import list_held_out_slices
-
-    image = contrast_image(
-        stack_scans(fine_scans),
-        stack_scans(coarse_scans),
-        mask.data,
-        mask.affine,
-        list_suffixes(fine_scans),
-        "own",
-    )
-    return list_held_out_slices(cards, mask.data.shape[2], image.checksum())
+    return {
+        suffix: round(float(max(scan.zooms)), 4)
+        for (suffix, resolution), scan in scans.items()
+        if resolution == "lowres"
+    }
 
 
 def read_edited_mask(file: Path, grid: Volume) -> Array:

@@ -29,21 +29,6 @@ from bids_sr.structural.steps.scans import (
 _FAST_TRAINING_SECONDS, _TRAINING_SECONDS = 220.0, 400_000.0
 
 
-def _channels_text(method: str) -> str:
-    """Return a sentence on the contrasts as channels of a network."""
-    return (
-        f"The network {method} super-resolved all contrasts together (as channels), slice by"
-        " slice."
-    )
-
-
-def _scans_text(heads: str, *, of_others: bool) -> str:
-    """Describe the training scans; `heads` is the number of other participants, as text."""
-    if of_others:
-        return f"pairs of high- and low-resolution scans from {heads} other participants"
-    return "the participant's own pairs of high- and low-resolution scans"
-
-
 def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str:
     """Return methods text of a network that will be trained on scans.
 
@@ -62,6 +47,21 @@ def describe_networks_of_scans(
     data = _scans_text(images_text(cards), of_others=of_others)
     text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
     return f"{text} {_channels_text(training.method)}"
+
+
+def _scans_text(heads: str, *, of_others: bool) -> str:
+    """Describe the training scans; `heads` is the number of other participants, as text."""
+    if of_others:
+        return f"pairs of high- and low-resolution scans from {heads} other participants"
+    return "the participant's own pairs of high- and low-resolution scans"
+
+
+def _channels_text(method: str) -> str:
+    """Return a sentence on the contrasts as channels of a network."""
+    return (
+        f"The network {method} super-resolved all contrasts together (as channels), slice by"
+        " slice."
+    )
 
 
 def _estimate_training_time(training: TrainingSettings, suffixes: Sequence[str]) -> RunTime:
