@@ -38,7 +38,7 @@ _SERIES_ENTITIES = frozenset({"echo", "part", "chunk"})
 class RunModel:
     """Result of `model_run`: everything that all series of a run are mapped with.
 
-    `preproc` is the motion-corrected acquired series, from which the model is made. `linear` is
+    The model is made from `preproc`, the motion-corrected acquired series. `linear` is
     the linear model, with events, or time series of seeds or components. `censoring` has the
     censored volumes; None if there is no temporal model. `roi` and `roi_hr` are the region of
     interest on the acquired and on the high-resolution grid, after region growing if requested.

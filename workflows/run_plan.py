@@ -111,7 +111,7 @@ class RunPlan:
 
     `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
     that compare one condition with all others. `nuisance` are the columns of the confounds in the
-    linear models; None for motion and aCompCor. `temporal` is None without a temporal model.
+    linear models; None for motion and aCompCor. `temporal` is None if there is no temporal model.
     `seeds` are for a run without events. If empty, temporal components of the run are used
     instead. With `uses_own_seeds`, each series has its own time series of the seeds. `can_split`
     states whether the run has enough task blocks to be split into halves.

@@ -74,7 +74,7 @@ def find_clearest(by_width: KeptByWidth) -> KeptActivation:
 class LostActivation:
     """Slope and correlation of a series that lost the activation of the acquired run.
 
-    They are those of the contrast with the smallest slope, at its best smoothing.
+    They are of the contrast with the smallest slope, at its best smoothing.
     """
 
     contrast: str

@@ -1,4 +1,4 @@
-"""Evidence of a run: what its metrics show about the methods, before it is put into words.
+"""Evidence of a run on the accuracy of its methods, before it is put into words.
 
 The evidence is gathered once per run, in the step that reaches the verdict. Verdict, figures, page
 and JSON read it, so that all of them are about the same contrast, reference and method.
@@ -310,9 +310,8 @@ def _add_harm_flags(flags: Sequence[Flag], wrong_detail: Sequence[Flag]) -> tupl
 def read_stored_evidence(verdict: VerdictFacts, rows: Sequence[MetricRow]) -> RunEvidence:
     """Return the evidence of a finished run from its stored verdict and its evaluation.
 
-    The evidence has neither claims nor results. The reference and the contrast are those of the
-    comparisons in the verdict; if it has no comparisons, they are found in the same way as in the
-    run.
+    The evidence has neither claims nor results. Reference and contrast are taken from the
+    comparisons in the verdict; without comparisons, they are found in the same way as in the run.
     """
     methods = select_applied(rows)
     agreement_rows = rows

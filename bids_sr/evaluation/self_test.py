@@ -84,7 +84,7 @@ def parse_self_test(
 ) -> SelfTestResults:
     """Return the self-test results of a run.
 
-    Rows of other statistics are ignored. `facts` are those of
+    Rows of other statistics are ignored. `facts` are as in
     `bids_sr.steps.self_test.gather_self_tests`; None if there are none.
     """
     facts = facts or {}

@@ -7,7 +7,7 @@ from bids_sr.io.arrays import Array, Float
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 
 HEAD_RADIUS_MM = 50.0
-"""Radius of the sphere on which framewise displacement measures rotations."""
+"""Radius of the sphere that framewise displacement measures rotations on."""
 _BALL_RADIUS_MM = 80.0  # mm, radius of the ball of `rms_displacement`, as in FSL
 
 

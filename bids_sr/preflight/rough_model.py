@@ -31,7 +31,7 @@ def approximate_responses(
     """Return the response to each condition and its derivatives, integrated in closed form.
 
     `times` of the volumes are in s. The columns (T, columns) by condition are within about .01 of
-    `Events.responses` for sustained blocks, from which the main column has been removed.
+    `Events.responses` for sustained blocks, after removal of the main column.
     """
     modulations = events.modulations()
     return {

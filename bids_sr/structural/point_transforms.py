@@ -32,7 +32,7 @@ class PointTransform:
 
     `xfm` transforms a frame point to its point in the scan (4 x 4, RAS+ mm). `displacement` is
     added after the transform (3, X, Y, Z; RAS mm), and `grid` is its voxel-to-world matrix (4 x 4,
-    RAS+ mm); None without displacements.
+    RAS+ mm); None if there are no displacements.
     """
 
     xfm: Array
