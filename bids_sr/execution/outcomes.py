@@ -42,7 +42,7 @@ def get_step_function(node: "Node") -> str:
 def make_killed_notice(event: str, *, step: str = "", remedy: str = "") -> Notice:
     """Return the notice on a step that did not end because a process was killed.
 
-    `event` is the beginning of the reason. If `remedy` is "", the notice has the remedy of its code.
+    `event` is the beginning of the reason. If `remedy` is "", the remedy of the code is used.
     """
     reason = f"{event}, most likely because of insufficient memory"
     return Notice(what=step, why=reason, remedy=remedy, code="killed")
