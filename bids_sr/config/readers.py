@@ -57,7 +57,8 @@ def parse_gigabytes(text: str, unit: str = "g") -> float:
 def parse_labels(text: str) -> tuple[str, ...]:
     """Return labels separated by commas or spaces, or read from ``@FILE``.
 
-    In a table such as ``participants.tsv``, the column participant_id is used, or else the first.
+    In a table, such as ``participants.tsv``, the column participant_id is used. Other files are
+    lists of labels; of columns separated by tabs, the first is used.
 
     >>> parse_labels("sub-01,sub-02"), parse_labels("01 02")
     (('sub-01', 'sub-02'), ('01', '02'))

@@ -54,6 +54,10 @@ def write_tables(
     requested_margin : float, optional
         Equivalence margin, see `bids_sr.group.comparisons.get_margin`.
 
+    Returns
+    -------
+    GroupTables
+
     Raises
     ------
     TableError

@@ -90,8 +90,8 @@ class Activation(OptionSection):
     ] = option(
         "spm",
         help=(
-            "hemodynamic response to events, with the names of nilearn: the function of SPM or"
-            " Glover, optionally with its derivative in time as a further regressor of the GLM"
+            "hemodynamic response to events: the function of SPM or Glover, named as in nilearn,"
+            " optionally with its derivative in time as a further regressor of the GLM"
         ),
     )
     drift: str = option(
