@@ -57,6 +57,7 @@ def write_tables(
     Returns
     -------
     GroupTables
+        Contents of the tables.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class Run(OptionSection):
     reports_only: bool = option(
         False,
         "--reports-only",
-        "regenerate only the reports of completed participants, without processing",
+        "regenerate only the reports of completed participants",
         affects_results=False,
         per_call=True,
     )
