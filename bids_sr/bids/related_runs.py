@@ -26,7 +26,7 @@ from bids_sr.bids.pairs import (
 )
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
-from bids_sr.io.fields_of_view import find_grid_problems
+from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
 from bids_sr.io.grids import BOLDREF, highres_size, mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
@@ -270,12 +270,8 @@ def find_space_problems(
         return
     shape = headers.squeezed_shape(header)
     problems = find_grid_problems(
-        shape,
-        header.affine,
-        tr,
-        (*run.shape, run.n_volumes),
-        run.affine,
-        run.tr,
+        TimedGrid(shape=shape, affine=header.affine, tr=tr),
+        TimedGrid(shape=(*run.shape, run.n_volumes), affine=run.affine, tr=run.tr),
         run.factor,
         requires_highres=requires_highres,
         run_name=run.bold.name,
