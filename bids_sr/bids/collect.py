@@ -250,17 +250,16 @@ def _survey_participant(
         settings,
         result,
     )
-    runs, readable_bolds = [], []
     files_of_runs = run_files.group_files_by_run(
         remaining_bolds, settings.preprocessing.echo_idx, result
     )
+    runs = []
     for files in files_of_runs:
         calibration = calibration_runs.get(files[0])
-        header, run = _survey_run(index, label, files, images, calibration, settings, result)
-        if header is not None:
-            readable_bolds.append(files[0])
+        run = _survey_run(index, label, files, images, calibration, settings, result)
         if run is not None:
             runs.append(run)
+    readable_bolds = [files[0] for files in files_of_runs if files[0] in result.headers]
     if readable_bolds and not images.t2starw:
         pairs.refuse_without_pair(label, readable_bolds, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
@@ -428,11 +427,11 @@ def _survey_run(
     calibration: BoldRun | None,
     settings: Settings,
     result: Survey,
-) -> tuple[Header | None, BoldRun | None]:
+) -> BoldRun | None:
     """Read a run and check it together with its pair, derivatives and reference.
 
-    `files` are the series of the run, or all of its echoes. Returns the header of the first file,
-    None if unreadable, and the complete run, None if it cannot be processed.
+    `files` are the series of the run, or all of its echoes. Returns None if the run cannot be
+    processed.
     """
     bold = files[0]
     name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
@@ -441,10 +440,10 @@ def _survey_run(
         header, run = _open_run(index, files, result)
     result.files_by_run[name] = bold, events
     if header is None:
-        return None, None
+        return None
     pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings, result)
     if run is None:
-        return header, None
+        return None
     calibration_factor = None if calibration is None else compute_factor(calibration, run)
     factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
     run = replace(
@@ -457,8 +456,7 @@ def _survey_run(
         factor=factor if pair is None else pair.factor,
     )
     with result.about(label, name):
-        run = _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
-    return header, run
+        return _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
 
 
 def _open_run(
@@ -667,12 +665,11 @@ def _choose_pairs(
 ) -> tuple[Pair | None, Pair | None]:
     """Return the pair of a run, and the held-out pair or None."""
     superres = settings.superres
-    session = parse_entities(bold.path).get("session")
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
     pair_findings = Findings()
-    pair, holdout = pairs.choose_pairs(bold, session, t2starw_headers, superres, pair_findings)
+    pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres, pair_findings)
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
         return None, None
     findings.add_all(pair_findings)

@@ -184,6 +184,11 @@ class BoldRun:
         return size_text(self.zooms)
 
     @property
+    def imported_confounds(self) -> Path | None:
+        """Confounds table of another program, or None; its content may not be downloaded."""
+        return None if self.precomputed is None else self.precomputed.confounds
+
+    @property
     def is_corrected(self) -> bool:
         """Whether the series was already corrected for slice timing."""
         return bool(self.sidecar.get("SliceTimingCorrected", False))

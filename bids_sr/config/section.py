@@ -1,7 +1,4 @@
-"""Options of all commands as fields with default, flags, help, effect on results, and check.
-
-The effect is whether results depend on the option.
-"""
+"""Options of all commands, as fields of frozen dataclasses that convert and check their values."""
 
 import operator
 from collections.abc import Mapping
@@ -60,40 +57,10 @@ def option(
 ) -> _T:
     """Return a field of a group of settings, with its option.
 
-    Parameters
-    ----------
-    default : T
-        Default value.
-    flags : str, optional
-        Flags with the name of the value; "" if the option of ``bids-sr`` has no flag and is set
-        by ``--set``.
-    help : str, optional
-        Help text of the option.
-    common : str, optional
-        Short help text for ``--help``; "" for options that only ``--help-all`` lists.
-    affects_results : bool, optional
-        Whether a result depends on the option.
-    per_call : bool, optional
-        Whether the option applies to a single call and is never read from earlier settings.
-    is_internal : bool, optional
-        Whether the program determines the value, so that neither a flag nor ``--set`` exists.
-    among : str, optional
-        Group of options in the help; "" for the group of the setting.
-    above : float | None, optional
-        Lower bound that a number must exceed; None if unbounded.
-    least : float | None, optional
-        Smallest valid number; None if unbounded.
-    most : float | None, optional
-        Largest valid number; None if unbounded.
-    **parser_settings : object
-        Further arguments for the option's declaration in argparse.
-
-    Returns
-    -------
-    T
-        Field of a dataclass with these properties in its metadata.
+    The properties are described in `_Option`. `parser_settings` are further arguments for
+    `argparse`.
     """
-    metadata = _Option(
+    properties = _Option(
         flags=flags,
         help=help,
         common=common,
@@ -106,23 +73,19 @@ def option(
         most=most,
         parser_settings=parser_settings,
     )
-    return field(default=default, metadata={"option": metadata} | _document(help))
+    return field(default=default, metadata={"option": properties} | _document(help))
 
 
 def argument(flags: str, help: str, **parser_settings: object) -> Any:
     """Return a field without a default: a positional argument or a required option."""
-    return field(
-        metadata={
-            "option": _Option(
-                flags=flags,
-                help=help,
-                affects_results=False,
-                per_call=True,
-                parser_settings=parser_settings,
-            )
-        }
-        | _document(help)
+    properties = _Option(
+        flags=flags,
+        help=help,
+        affects_results=False,
+        per_call=True,
+        parser_settings=parser_settings,
     )
+    return field(metadata={"option": properties} | _document(help))
 
 
 def _document(help: str) -> dict[str, object]:
