@@ -239,20 +239,20 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings
     findings.add_problem(bold.path, reason, fix)
 
 
-class _Scan(NamedTuple):
+class _ScanImages(NamedTuple):
     """Images of one repetition; the low-resolution image may be missing."""
 
     high: Header
     low: Header | None
 
 
-def _list_scans(images: _SplitImages) -> list[_Scan]:
+def _list_scans(images: _SplitImages) -> list[_ScanImages]:
     """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
 
     Each of several pairs must consist of two images.
     """
     if len(images.high) == 1 and len(images.low) < 2:
-        return [_Scan(images.high[0], images.low[0] if images.low else None)]
+        return [_ScanImages(images.high[0], images.low[0] if images.low else None)]
     high_paths = {header.path for header in images.high}
     scans = []
     for scan_images in _group_by_run([*images.high, *images.low]):
@@ -260,7 +260,7 @@ def _list_scans(images: _SplitImages) -> list[_Scan]:
         low = [header for header in scan_images if header.path not in high_paths]
         if not len(high) == len(low) == 1:
             return []
-        scans.append(_Scan(high[0], low[0]))
+        scans.append(_ScanImages(high[0], low[0]))
     return scans
 
 
@@ -274,7 +274,9 @@ def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
     return [groups[run] for run in sorted(groups)]
 
 
-def _build_pair(bold: Header, scan: _Scan, superres: SuperRes, findings: Findings) -> Pair | None:
+def _build_pair(
+    bold: Header, scan: _ScanImages, superres: SuperRes, findings: Findings
+) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
 
     A missing low-resolution image is computed from the other image. Returns None with a problem.

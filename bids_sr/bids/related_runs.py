@@ -161,7 +161,7 @@ def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
     return run.events if run.events and applies_to(run.events, companion_file) else None
 
 
-class _Mismatch(NamedTuple):
+class _CompanionMismatch(NamedTuple):
     """Difference between a companion and its run; `fix` is "" if there is no remedy."""
 
     file: Path
@@ -171,7 +171,7 @@ class _Mismatch(NamedTuple):
 
 def find_mismatches(
     candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
-) -> Iterator[_Mismatch]:
+) -> Iterator[_CompanionMismatch]:
     """Yield each mismatch of a companion with its run.
 
     Both series have the same axis order, and `kind` is the relation of the candidate to the run.
@@ -182,16 +182,16 @@ def find_mismatches(
     if requirement.grid == "factor":
         reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
         if reason:
-            yield _Mismatch(candidate.bold, reason)
+            yield _CompanionMismatch(candidate.bold, reason)
     elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield _Mismatch(candidate.bold, "the image is not on the grid of the run")
+            yield _CompanionMismatch(candidate.bold, "the image is not on the grid of the run")
     else:
         requires_highres = requirement.grid == "high"
         for reason, fix in find_space_problems(
             candidate.header, candidate.tr, run, requires_highres=requires_highres
         ):
-            yield _Mismatch(candidate.bold, reason, fix)
+            yield _CompanionMismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)
 
 
@@ -339,7 +339,7 @@ _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
 
 def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[_Mismatch]:
+) -> Iterator[_CompanionMismatch]:
     """Yield a mismatch if the events of a companion do not match the run's events.
 
     An unreadable table of the run is reported with the run, and nothing is compared with it.
@@ -356,7 +356,7 @@ def _find_event_mismatches(
         assert candidate.events is not None
         reason = f"the file cannot be read as a table ({error})"
         fix = "Save the table as tab-separated UTF-8 text."
-        yield _Mismatch(candidate.events, reason, fix)
+        yield _CompanionMismatch(candidate.events, reason, fix)
         return
     if requirement.events == "types":
         run_types, candidate_types = (
@@ -364,7 +364,7 @@ def _find_event_mismatches(
         )
         if not run_types <= candidate_types:
             reason = "the events table of this file lacks some trial types of the run"
-            yield _Mismatch(candidate.bold, reason)
+            yield _CompanionMismatch(candidate.bold, reason)
     elif candidate.events and not _are_same_events(run_events, candidate_events):
         reason = (
             f"the {len(candidate_events)} events differ in onset, duration or trial type from"
@@ -374,7 +374,7 @@ def _find_event_mismatches(
             "Use the reference that belongs to this run. If volumes were removed, shift the"
             " onsets in both events tables."
         )
-        yield _Mismatch(candidate.events, reason, fix)
+        yield _CompanionMismatch(candidate.events, reason, fix)
 
 
 class _TimedEvent(NamedTuple):

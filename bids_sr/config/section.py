@@ -15,16 +15,10 @@ _T = TypeVar("_T")
 
 @frozen
 class _Option:
-    """Properties of a setting other than its default and type.
+    """Properties of a setting other than its default and type, as described in `option`.
 
-    `flags` are the flags with the name of the value, as in the help. A name without a dash is a
-    positional argument, and "" means that only `--set` sets the option. `common` is the short help
-    of an option that --help lists; --help-all lists all. `affects_results` states whether a result
-    depends on the option. If `per_call` is set, the option applies to a single call and is not
-    read from an earlier settings file; if `is_internal` is set, users cannot choose the value.
-    `among` is the heading in the help, if not the heading of the group. `above`, `least` and
-    `most` are bounds of a number, or of all numbers in a tuple. `parser_settings` are further
-    arguments for `argparse`.
+    `flags` without a dash are the name of a positional argument. Bounds of a tuple apply to all of
+    its numbers.
     """
 
     flags: str = ""
@@ -57,8 +51,38 @@ def option(
 ) -> _T:
     """Return a field of a group of settings, with its option.
 
-    The properties are described in `_Option`. `parser_settings` are further arguments for
-    `argparse`.
+    Parameters
+    ----------
+    default : T
+        Default value.
+    flags : str, optional
+        Flags with the name of the value; "" if the option of ``bids-sr`` has no flag and is set
+        by ``--set``.
+    help : str, optional
+        Help text of the option.
+    common : str, optional
+        Short help text for ``--help``; "" for options that only ``--help-all`` lists.
+    affects_results : bool, optional
+        Whether a result depends on the option.
+    per_call : bool, optional
+        Whether the option applies to a single call and is never read from earlier settings.
+    is_internal : bool, optional
+        Whether the program determines the value, so that neither a flag nor ``--set`` exists.
+    among : str, optional
+        Group of options in the help; "" for the group of the setting.
+    above : float | None, optional
+        Lower bound that a number must exceed; None if unbounded.
+    least : float | None, optional
+        Smallest valid number; None if unbounded.
+    most : float | None, optional
+        Largest valid number; None if unbounded.
+    **parser_settings : object
+        Further arguments for the option's declaration in argparse.
+
+    Returns
+    -------
+    T
+        Field of a dataclass with these properties in its metadata.
     """
     properties = _Option(
         flags=flags,
