@@ -217,7 +217,7 @@ def _list_anatomical_images(subject: Subject) -> list[Path]:
     """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
     pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
     images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
-    images += [scan.path for session in subject.lowres for scan in session]
+    images += [scan.path for scan in subject.lowres_scans]
     return list(dict.fromkeys(images))
 
 
