@@ -32,9 +32,12 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
     yield format_item("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
-        f"sub-{subject.label} {scan.contrast}"
+        f"sub-{subject.label} {contrast}"
         for subject in plan.subjects
-        for scan in (*subject.highres_scans, *subject.lowres_scans)
+        for contrast in (
+            *(scan.contrast for scan in subject.highres_scans),
+            *(scan.contrast for scan in subject.lowres_scans),
+        )
     ]
     noun, names = ("scan", scans) if scans and not runs else ("run", runs)
     participants_text = format_count(len(plan.subjects), "participant")
