@@ -78,9 +78,11 @@ def _read_label_file(file: str) -> str:
     """Return the labels in a text file or table, separated by spaces."""
     try:
         lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
-        has_tabs = bool(lines) and "\t" in lines[0]
-        separator, quoting = ("\t", csv.QUOTE_NONE) if has_tabs else (",", csv.QUOTE_MINIMAL)
-        rows = list(csv.reader(lines, delimiter=separator, quoting=quoting, strict=True))
+        rows = (
+            [line.split("\t") for line in lines]
+            if lines and "\t" in lines[0]
+            else list(csv.reader(lines, strict=True))
+        )
     except (OSError, csv.Error) as error:
         raise argparse.ArgumentTypeError(f"the file {file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
@@ -91,7 +93,7 @@ def _read_label_file(file: str) -> str:
     if _ID not in columns:
         return " ".join(line.partition("\t")[0] for line in lines)
     column = columns.index(_ID)
-    return " ".join(row[column].strip('"') for row in rows[1:] if len(row) > column)
+    return " ".join(row[column].strip(' "') for row in rows[1:] if len(row) > column)
 
 
 def parse_path(text: str) -> Path:
