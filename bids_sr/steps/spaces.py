@@ -95,8 +95,8 @@ def maps_to_spaces(
     Masks and segmentations (dseg) keep their labels. Entities and metadata of the resampled maps
     include the space.
 
-    `maps` are on one grid in the frame of the boldref, and `mask` is the brain on this grid,
-    outside of which the maps are 0.
+    `maps` are on one grid in the frame of the boldref, and 0 outside `mask`, the brain on this
+    grid.
     """
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
     resampled_maps = []

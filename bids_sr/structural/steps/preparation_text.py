@@ -105,9 +105,9 @@ def _describe_extraction(preparation: ScanPreparation) -> str:
 
 
 def _describe_trilinear_alignment(tools: Tools, scans: str) -> str:
-    """Describe the alignment of low-resolution scans for the trilinear baseline, "" without FSL.
+    """Describe the alignment of scans for trilinear interpolation, which requires FSL.
 
-    The sentence begins with a space.
+    The sentence begins with a space. The text is "" if other tools are used.
     """
     if tools != "fsl":
         return ""
