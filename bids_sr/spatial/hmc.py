@@ -96,6 +96,75 @@ class MotionEstimates:
     residual: Float
 
 
+def estimate_motion(
+    volumes: Iterable[Array],
+    reference: Array,
+    mask: Array,
+    affine: Array,
+    *,
+    margin: int = 2,
+    calibration: Iterable[Array] = (),
+) -> MotionEstimates:
+    """Estimate the rigid motion of each volume relative to a reference.
+
+    Volumes are processed in order, and the transform of the preceding volume is the start. If this
+    fit is worse than usual (a jump), the low-resolution levels are run from that transform and
+    from the identity, and the better fit is selected.
+
+    Parameters
+    ----------
+    volumes : Iterable[Array]
+        Volumes in the order of acquisition, on the grid of the reference (3D each).
+    reference : Array
+        Reference image of the registration (3D).
+    mask : Array
+        Head voxels of the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    margin : int, optional
+        Dilation of the mask (voxels), which includes the outline of the head.
+    calibration : Iterable[Array], optional
+        At least 8 volumes spread over the run from which unsteady samples are detected; if empty,
+        all samples have the same weight.
+
+    Returns
+    -------
+    MotionEstimates
+        Transforms, parameters and residuals of all volumes.
+
+    Raises
+    ------
+    ValueError
+        There are no volumes.
+    """
+    estimator = MotionEstimator(reference, mask, affine, margin)
+    estimator.calibrate(calibration)
+    matrices: list[Float] = []
+    residuals = []
+    recent_residuals: deque[float] = deque(maxlen=_N_RECENT_VOLUMES)
+    for t, volume in enumerate(volumes):
+        expected = _JUMP_RATIO * float(np.median(recent_residuals)) if recent_residuals else np.inf
+        starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
+        matrix, residual = estimator.fit(volume, starts, expected)
+        if not np.isfinite(residual):
+            _LOGGER.warning(
+                "Most of volume %d is outside the field of view. The head-motion estimate of "
+                "the previous volume is used instead.",
+                t,
+            )
+        else:
+            recent_residuals.append(residual)
+        matrices.append(matrix)
+        residuals.append(residual)
+    if not matrices:
+        raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
+    return MotionEstimates(
+        matrices=np.stack(matrices),
+        params=np.stack([rigid_params(matrix, estimator.center) for matrix in matrices]),
+        residual=np.array(residuals),
+    )
+
+
 class _VolumeFit(NamedTuple):
     """Fit of a volume to the reference.
 
@@ -464,72 +533,3 @@ def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
             for axes in map(list, combinations_with_replacement(range(3), order))
         ]
     return np.stack(columns, axis=1)
-
-
-def estimate_motion(
-    volumes: Iterable[Array],
-    reference: Array,
-    mask: Array,
-    affine: Array,
-    *,
-    margin: int = 2,
-    calibration: Iterable[Array] = (),
-) -> MotionEstimates:
-    """Estimate the rigid motion of each volume relative to a reference.
-
-    Volumes are processed in order, and the transform of the preceding volume is the start. If this
-    fit is worse than usual (a jump), the low-resolution levels are run from that transform and
-    from the identity, and the better fit is selected.
-
-    Parameters
-    ----------
-    volumes : Iterable[Array]
-        Volumes in the order of acquisition, on the grid of the reference (3D each).
-    reference : Array
-        Reference image of the registration (3D).
-    mask : Array
-        Head voxels of the reference (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    margin : int, optional
-        Dilation of the mask (voxels), which includes the outline of the head.
-    calibration : Iterable[Array], optional
-        At least 8 volumes spread over the run from which unsteady samples are detected; if empty,
-        all samples have the same weight.
-
-    Returns
-    -------
-    MotionEstimates
-        Transforms, parameters and residuals of all volumes.
-
-    Raises
-    ------
-    ValueError
-        There are no volumes.
-    """
-    estimator = MotionEstimator(reference, mask, affine, margin)
-    estimator.calibrate(calibration)
-    matrices: list[Float] = []
-    residuals = []
-    recent_residuals: deque[float] = deque(maxlen=_N_RECENT_VOLUMES)
-    for t, volume in enumerate(volumes):
-        expected = _JUMP_RATIO * float(np.median(recent_residuals)) if recent_residuals else np.inf
-        starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
-        matrix, residual = estimator.fit(volume, starts, expected)
-        if not np.isfinite(residual):
-            _LOGGER.warning(
-                "Most of volume %d is outside the field of view. The head-motion estimate of "
-                "the previous volume is used instead.",
-                t,
-            )
-        else:
-            recent_residuals.append(residual)
-        matrices.append(matrix)
-        residuals.append(residual)
-    if not matrices:
-        raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
-    return MotionEstimates(
-        matrices=np.stack(matrices),
-        params=np.stack([rigid_params(matrix, estimator.center) for matrix in matrices]),
-        residual=np.array(residuals),
-    )
