@@ -161,7 +161,7 @@ def build_design(
             is_taken = name in responses or name in derivatives
             nuisance[f"{name}_confound" if is_taken else name] = standardized
     nuisance |= _make_drift(times[n_dummy:], settings.high_pass)
-    # A trial type may have the name of the derivative of another type.
+    # Not joined by name: a trial type may have the name of the derivative of another type.
     columns = (*regressors, *derivatives, *nuisance)
     matrix = np.column_stack([*regressors.values(), *derivatives.values(), *nuisance.values()])
     rank = _compute_rank(matrix, n_censored=int((~uncensored).sum()))
