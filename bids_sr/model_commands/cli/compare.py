@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,6 @@ from bids_sr.model_commands.cli.channels import (
     score_heads,
 )
 from bids_sr.model_commands.cli.evaluate import (
-    complete_label,
     find_participant,
     measure_task,
     prepare_tasks,
@@ -303,12 +302,21 @@ def _make_folds(options: CompareOptions, participants: list[str]) -> list[Partic
             option = "--split"
             return [split_at_random(participants, options.split, options.seed)]
         validation, test = (
-            tuple(complete_label(label, participants) for label in labels)
+            tuple(_complete_label(label, participants) for label in labels)
             for labels in (options.validate_on, options.test_on)
         )
         return [split_by_names(participants, validation, test)]
     except SplitError as error:
         raise UsageError(option, error.why, error.remedy) from None
+
+
+def _complete_label(label: str, participants: Collection[str]) -> str:
+    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
+
+    >>> _complete_label("01", ["sub-01"]), _complete_label("a_T1w", ["a_T1w"])
+    ('sub-01', 'a_T1w')
+    """
+    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
 
 
 def _select_file(options: CompareOptions, index: int) -> CompareOptions:

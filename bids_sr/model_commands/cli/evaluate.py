@@ -11,7 +11,7 @@ import re
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -691,12 +691,3 @@ def _embed_figure(file: Path) -> Markup:
         else f"data:image/png;base64,{b64encode(content).decode('ascii')}"
     )
     return render("figure", uri, file.name, file.name, file.stem)
-
-
-def complete_label(label: str, participants: Collection[str]) -> str:
-    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
-
-    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
-    ('sub-01', 'a_T1w')
-    """
-    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
