@@ -108,9 +108,7 @@ def build_confound_table(
     masks = {} if tpms is None else tissue_masks(tpms, mask)
     tissues = {name: tissue_mask for name, tissue_mask in masks.items() if tissue_mask.any()}
     tissue_signals = {
-        _COLUMN_OF_TISSUE[name]: tissue_mask
-        for name, tissue_mask in tissues.items()
-        if name in _COLUMN_OF_TISSUE
+        column: tissues[name] for name, column in _COLUMN_OF_TISSUE.items() if name in tissues
     }
     signals = mean_signals(reader, {"global_signal": mask, **tissue_signals})
     changes = measure_changes(reader, mask, n_dummy)

@@ -150,16 +150,6 @@ def _cut_into_segments(changes: _Changes, first: int, copies: dict[int, str]) ->
     return np.split(volumes, np.flatnonzero(is_cut) + 1)
 
 
-@frozen
-class _OrdinarySpread:
-    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
-
-    difference: float
-    correlation: float
-    gain_sd: float
-    slices: Float
-
-
 def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, str]:
     """Compare the volumes of short segments with the others, and return outliers and reasons.
 
@@ -174,26 +164,10 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
     ]
     comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
-
-    # evenly spaced trusted volumes show how much ordinary volumes differ from their neighbors
-    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
-    ordinary = [
-        comparison
-        for t in comparer.trusted[np.unique(positions).astype(int)]
-        for comparison in comparer.compare(int(t), both_sides=False)
-    ]
-    gains = np.array([comparison.gain for comparison in ordinary])
-    spread = _OrdinarySpread(
-        difference=float(np.median([comparison.difference for comparison in ordinary])),
-        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
-        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
-        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
-    )
-
-    # the middle volume of each other segment decides
+    spread = _measure_spread(comparer)
     reasons: dict[int, str] = {}
     for segment in segments_by_length[len(trusted_segments) :]:
-        middle = int(segment[len(segment) // 2])
+        middle = int(segment[len(segment) // 2])  # this volume decides
         comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
         segment_reasons = [
             _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
@@ -203,6 +177,33 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         else:
             comparer.trusted = np.union1d(comparer.trusted, segment)
     return reasons
+
+
+@frozen
+class _OrdinarySpread:
+    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
+
+    difference: float
+    correlation: float
+    gain_sd: float
+    slices: Float
+
+
+def _measure_spread(comparer: "_Comparer") -> _OrdinarySpread:
+    """Return how much evenly spaced trusted volumes differ from their neighbors."""
+    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
+    ordinary = [
+        comparison
+        for t in comparer.trusted[np.unique(positions).astype(int)]
+        for comparison in comparer.compare(int(t), both_sides=False)
+    ]
+    gains = np.array([comparison.gain for comparison in ordinary])
+    return _OrdinarySpread(
+        difference=float(np.median([comparison.difference for comparison in ordinary])),
+        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
+        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
+        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
+    )
 
 
 @frozen
