@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import sum_larger_side
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
@@ -354,9 +355,7 @@ def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
     >>> scale_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
     """
-    positive_sum = sum(weight for weight in weights.values() if weight > 0)
-    negative_sum = -sum(weight for weight in weights.values() if weight < 0)
-    larger_sum = max(positive_sum, negative_sum)
+    larger_sum = sum_larger_side(weights)
     if not larger_sum > 0:
         raise DesignError(
             f"all weights of the contrast are zero ({dict(weights)}); expected at least one "

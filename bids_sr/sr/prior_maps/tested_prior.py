@@ -104,7 +104,7 @@ def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: 
     except (SeriesError, ResolutionError) as error:
         return _decide_without_test(untested_reason(error), is_applied=threshold is None)
     if fit is not None and fit.weight and not scores[fit.weight].mean > scores[0.0].mean:
-        fit = replace(fit, weight=0.0)
+        fit = replace(fit, weight=0.0, failed_self_test=True)
     score = scores[0.0 if fit is None else fit.weight].mean
     fit_text = _describe_fit(fit, scores)
     return _Decision(
