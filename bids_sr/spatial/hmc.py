@@ -45,10 +45,11 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
+MAD_TO_SD = 1.4826
+"""Ratio of standard deviation to median absolute deviation for a Gaussian."""
 
 # The following values are our choices. Lengths in mm are for human heads and are scaled by
 # `masks.head_scale`.
-_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
 _LOWRES_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
 _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
@@ -492,7 +493,7 @@ def _weight_residuals(residual: Float, is_inside: Array) -> Float:
     The limit is in robust standard deviations of the samples inside the field of view
     (`is_inside`).
     """
-    sigma = _MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
+    sigma = MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
     return np.clip(2.0 - np.abs(residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)
 
 

@@ -20,7 +20,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.hmc import MotionEstimator
+from bids_sr.spatial.hmc import MAD_TO_SD, MotionEstimator
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 
@@ -49,7 +49,6 @@ _GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0
 _MIN_CORRELATION = 0.9
 # correlation of an image that differs from the reference mainly in its gain
 _GAIN_CORRELATION = 0.98
-_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _MIN_SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
 
 
@@ -135,7 +134,7 @@ def _cut_into_segments(changes: _Changes, first: int, copies: dict[int, str]) ->
     volume_changes = np.sqrt((slice_changes**2).mean(axis=1))
     mean_signal = changes.mean[volumes].mean(axis=1)
     mean_changes = np.diff(mean_signal)
-    mean_change_sd = _MAD_TO_SD * float(np.median(np.abs(mean_changes)))
+    mean_change_sd = MAD_TO_SD * float(np.median(np.abs(mean_changes)))
     is_cut = volume_changes > _CHANGE_RATIO * np.median(volume_changes)
     is_cut |= (
         slice_changes
@@ -201,7 +200,7 @@ def _measure_spread(comparer: "_Comparer") -> _OrdinarySpread:
     return _OrdinarySpread(
         difference=float(np.median([comparison.difference for comparison in ordinary])),
         correlation=float(np.median([comparison.correlation for comparison in ordinary])),
-        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
+        gain_sd=MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
         slices=np.median([comparison.slices for comparison in ordinary], axis=0),
     )
 

@@ -96,23 +96,7 @@ def compare(options: CompareOptions) -> None:
         # read back, so that numbers are rounded as in a resumed comparison
         rows = _read_completed_rows(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
-    complete = [
-        candidate for candidate in study.candidates if _is_complete(candidate, rows, study.folds)
-    ]
-    complete_names = [candidate.name for candidate in complete]
-    failed_names = {candidate.name for candidate in study.candidates} - {*complete_names}
-    scored_rows = [row for row in rows if row["name"] not in failed_names]
-    test_rows = [row for row in scored_rows if row["set"] == "test"]
-    print(f"{out}: scores on the test sets")
-    compare_rows(test_rows, complete_names, {}, out)
-    if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
-        print(f"Note: {reason}")
-    if failed_names:
-        print(
-            f"Note: {'; '.join(sorted(failed_names))} without scores, because training diverged or"
-            " ran out of device memory"
-        )
-    _print_selection(complete, scored_rows, n_folds=len(study.folds))
+    _compare_candidates(study, rows, out)
     print(f"Trained models: {models_dir}")
 
 
@@ -630,11 +614,27 @@ def _downsample(
     return downsampled_images, operator.lowres_affine(affine)
 
 
-def _is_complete(
-    candidate: _Candidate, rows: Sequence[ScoreRow], folds: Sequence[ParticipantSplit]
-) -> bool:
-    """Return whether a candidate was scored in all folds."""
-    return len({row["fold"] for row in rows if row["name"] == candidate.name}) == len(folds)
+def _compare_candidates(study: _Study, rows: Sequence[ScoreRow], out: Path) -> None:
+    """Compare the candidates that were scored in all folds, and print the best settings."""
+    complete = [
+        candidate
+        for candidate in study.candidates
+        if len({row["fold"] for row in rows if row["name"] == candidate.name}) == len(study.folds)
+    ]
+    complete_names = [candidate.name for candidate in complete]
+    failed_names = {candidate.name for candidate in study.candidates} - {*complete_names}
+    scored_rows = [row for row in rows if row["name"] not in failed_names]
+    test_rows = [row for row in scored_rows if row["set"] == "test"]
+    print(f"{out}: scores on the test sets")
+    compare_rows(test_rows, complete_names, {}, out)
+    if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
+        print(f"Note: {reason}")
+    if failed_names:
+        print(
+            f"Note: {'; '.join(sorted(failed_names))} without scores, because training diverged or"
+            " ran out of device memory"
+        )
+    _print_selection(complete, scored_rows, n_folds=len(study.folds))
 
 
 def _print_selection(

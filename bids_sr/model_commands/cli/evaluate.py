@@ -591,21 +591,7 @@ def _write_report(
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
-        contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
-        contents |= {
-            kind.title: _format_page_table(table_rows, kind.columns, kind.title)
-            for kind, table_rows in tables.items()
-        }
-        contents["Figures"] = join(map(_embed_figure, figures))
-        contents["About"] = facts_html({"bids-sr version": __version__})
-        write_page(
-            page,
-            title="Super-resolved images and their references",
-            sections=[
-                plain_section(f"part{number}", title, content)
-                for number, (title, content) in enumerate(contents.items())
-            ],
-        )
+        _write_comparison_page(page, rows, tables, figures)
         print(f"Comparison page: {page}")
 
 
@@ -666,6 +652,30 @@ def _compare_methods(
         task.participant: label for task, label in zip(tasks, options.group, strict=False)
     }
     return compare_rows(rows, method_names, group_of_participant, options.out)
+
+
+def _write_comparison_page(
+    page: Path,
+    rows: Sequence[ScoreRow],
+    tables: Mapping[ComparisonTable, Sequence[ScoreRow]],
+    figures: Sequence[Path],
+) -> None:
+    """Write a page with the rows of all references, tables of the comparison, and figures."""
+    contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
+    contents |= {
+        kind.title: _format_page_table(table_rows, kind.columns, kind.title)
+        for kind, table_rows in tables.items()
+    }
+    contents["Figures"] = join(map(_embed_figure, figures))
+    contents["About"] = facts_html({"bids-sr version": __version__})
+    write_page(
+        page,
+        title="Super-resolved images and their references",
+        sections=[
+            plain_section(f"part{number}", title, content)
+            for number, (title, content) in enumerate(contents.items())
+        ],
+    )
 
 
 def _format_page_table(rows: Sequence[ScoreRow], columns: str, caption: str) -> Markup:
