@@ -102,6 +102,8 @@ def warn_of_missing(
     from bids_sr.glm.imported_confounds import read_confounds
 
     path = None if run.precomputed is None else run.precomputed.confounds
+    if any(problem.what == str(path) for problem in findings.problems):
+        return  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
     if path is not None:
         columns = list(map(str, read_confounds(path))) if path.exists() else []
         missing_names = [

@@ -22,8 +22,7 @@ from bids_sr.io.atomic_files import read_text
 from bids_sr.io.confound_names import COSINE, match_columns
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
-# beginnings of columns that are not confounds: mean and trial types
-_MODEL_COLUMNS = ("1", "intercept", _TYPE_PREFIX)
+_MEAN_COLUMNS = ("1", "intercept")  # names of the mean of a run
 _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
 
 
@@ -119,7 +118,9 @@ def _parse_model(
     model_input = document.get("input", {})
     reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, hrf)]
     columns = list(map(str, run_node.model["x"]))
-    confounds = [name for name in columns if not name.startswith(_MODEL_COLUMNS)]
+    confounds = [
+        name for name in columns if name not in _MEAN_COLUMNS and not name.startswith(_TYPE_PREFIX)
+    ]
     unknown_columns = [name for name in confounds if not match_columns(confound_columns, [name])]
     if unknown_columns:
         reasons.append(

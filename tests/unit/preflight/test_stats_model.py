@@ -141,8 +141,8 @@ REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         ("following are missing: trial_type.little"),
     ),
     "no confound": (
-        _x(1, "trial_type.*", "trans_w", "age"),
-        "neither trial types nor confounds: trans_w, age",
+        _x(1, "intercept", "trial_type.*", "trans_w", "age", "1st"),
+        "neither trial types nor confounds: trans_w, age, 1st",
     ),
     "an F test": (
         _contrast(Test="F", Weights=[[1, 0], [0, 1]]),
