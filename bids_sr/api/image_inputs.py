@@ -232,8 +232,7 @@ def filter_repeated_messages(logger: str) -> Iterator[None]:
 
 
 def parse_factor(factor: object) -> Factor:
-    """Return the acquired over high-resolution voxel size by axis; a single number applies in
-    plane.
+    """Return the acquired over high-resolution voxel size by axis; a number applies in plane.
 
     >>> parse_factor(2), parse_factor((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))

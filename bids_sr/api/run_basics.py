@@ -132,10 +132,9 @@ def to_fitted_run(
     factor: Factor,
     calibration: FittedCalibration | None = None,
 ) -> FittedRun:
-    """Return a run in the form that workflows require, without slice-timing correction and
-    anatomy.
+    """Return a run as workflows require it, without slice-timing correction and anatomy.
 
-    Outlier volumes are replaced. `factor`: acquired over high-resolution voxel size by axis.
+    Outlier volumes are replaced. `factor` is the acquired over high-resolution voxel size by axis.
     `calibration` is a short high-resolution run, or None.
     """
     bold: Series = reader

@@ -636,14 +636,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
         The samples do not depend on the volumes, so that a single volume is super-resolved.
         """
-        volume, pose = self._example_volume
         brain = self._learned.basics.brain
-        save_image(volume, brain.bold_mask.affine, folder / "example.nii")
-        (folder / "samples").mkdir()
-        with SeriesReader(folder / "example.nii") as reader:
-            super_resolved = self._super_resolve(
-                reader, pose[None], folder / "samples", with_error_samples=True
-            )
+        super_resolved = self._super_resolve_example(folder / "samples", with_error_samples=True)
         assert super_resolved.error_draws is not None
         assert super_resolved.acquired_draws is not None
         with (
@@ -713,19 +707,14 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Return the lead and parts of the page of one run."""
         from bids_sr.api.html_report import render_resolver
 
-        volume, pose = self._example_volume
-        boldref = self._learned.basics.motion.boldref
+        volume, _ = self._example_volume
+        affine = self._learned.basics.motion.boldref.affine
         brain = self._learned.basics.brain.bold_mask_hr
-        volumes = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
+        volumes = {"acquired": Volume(np.asarray(volume, np.float32), affine)}
         with working_folder() as folder:
-            save_image(volume, boldref.affine, folder / "example.nii")
             for name in dict.fromkeys(("bspline", self.method)):
-                (folder / name).mkdir()
                 interpolation = "" if name == self.method else name
-                with SeriesReader(folder / "example.nii") as reader:
-                    series = self._super_resolve(
-                        reader, pose[None], folder / name, name=interpolation
-                    ).series
+                series = self._super_resolve_example(folder / name, interpolation).series
                 with SeriesReader(series.path) as super_resolved:
                     volumes[name] = Volume(super_resolved.volume(0), super_resolved.affine)
         return render_resolver(
@@ -737,6 +726,21 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             repr(self),
             reason="" if self.applied_ else str(self.facts_["held_out"]["model"]),
         )
+
+    def _super_resolve_example(
+        self, folder: Path, name: str = "", *, with_error_samples: bool = False
+    ) -> SuperResolvedSeries:
+        """Return the super-resolved example volume, in files in a new folder.
+
+        For the other parameters, see `_super_resolve`.
+        """
+        volume, pose = self._example_volume
+        folder.mkdir()
+        save_image(volume, self._learned.basics.motion.boldref.affine, folder / "example.nii")
+        with SeriesReader(folder / "example.nii") as reader:
+            return self._super_resolve(
+                reader, pose[None], folder, name=name, with_error_samples=with_error_samples
+            )
 
     def _super_resolve(
         self,

@@ -69,8 +69,7 @@ def report_crash(node: "Node", outcome: NodeOutcome | None, crashes: list[Notice
 def _make_crash_notice(node: "Node", error_text: str, notice: Notice | None) -> Notice:
     """Return the notice of a failed step.
 
-    `notice`: reason and remedy, if the error or its caller knows them; None to find them in the
-    text of the error.
+    `notice` contains reason and remedy; None to find the reason in the text of the error.
     """
     if notice is not None:
         cause, file_system_text = notice, ""

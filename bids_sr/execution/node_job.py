@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 def _run_step(folder: Path, order: Mapping[str, Any]) -> dict[str, object]:
     """Run the step in a directory, and return its outcome as content of a JSON file.
 
-    `order`: number, log level and settings of the job from the scheduler.
+    `order` contains number, log level and settings of the job from the scheduler.
     """
     answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}
     node = None

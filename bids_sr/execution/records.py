@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
@@ -141,6 +141,13 @@ def has_stored_all(folder: Path) -> bool:
         return False
 
 
+class _Request(NamedTuple):
+    """Directory of a step, and digest of its code and inputs."""
+
+    folder: Path
+    digest: str
+
+
 class FinishedSteps:
     """Finished steps of a graph, from a file next to the directory of each step.
 
@@ -151,7 +158,7 @@ class FinishedSteps:
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
         self._wires = graph.wires
-        self._folder_and_digest = dict[Node, tuple[Path, str]]()
+        self._requests = dict[Node, _Request]()
         for node, settings in graph.settings.items():
             step = node.step
             folder = Path(work_dir, *node.scope.path.split("."), node.name)
@@ -164,7 +171,7 @@ class FinishedSteps:
                 list_input_files(graph, node),
             ]
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
-            self._folder_and_digest[node] = folder, digest
+            self._requests[node] = _Request(folder, digest)
 
     def unfinished_steps(self) -> set[Node]:
         """Return the steps that have to run, as far as this can be determined without nipype.
@@ -179,7 +186,7 @@ class FinishedSteps:
                 predecessor
                 for node in unfinished_nodes
                 for predecessor in self._predecessors(node) - unfinished_nodes
-                if (self._folder_and_digest[predecessor][0] / _DROPPED_MARK).exists()
+                if (self._requests[predecessor].folder / _DROPPED_MARK).exists()
             }
             if not missing:
                 return unfinished_nodes
@@ -190,7 +197,7 @@ class FinishedSteps:
 
         @cache
         def has_ended(node: Node) -> bool:
-            folder, digest = self._folder_and_digest[node]
+            folder, digest = self._requests[node]
             return (
                 node not in lost_nodes
                 and _has_ended(folder, digest)
@@ -198,7 +205,7 @@ class FinishedSteps:
                 and _is_intact(folder)
             )
 
-        return {node for node in self._folder_and_digest if not has_ended(node)}
+        return {node for node in self._requests if not has_ended(node)}
 
     def _predecessors(self, node: Node) -> set[Node]:
         """Return the steps whose results are inputs of a step."""
@@ -211,7 +218,7 @@ class FinishedSteps:
         Only steps that have finished with their current inputs are included.
         """
         unfinished_nodes = self.unfinished_steps()
-        return lambda node: None if node in unfinished_nodes else self._folder_and_digest[node][0]
+        return lambda node: None if node in unfinished_nodes else self._requests[node].folder
 
     def write_requests(self, unfinished_nodes: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
@@ -219,7 +226,7 @@ class FinishedSteps:
         `unfinished_nodes` are steps that have to run, whose earlier records do not count. They are
         passed before any step runs, and empty at the end.
         """
-        for node, (folder, digest) in self._folder_and_digest.items():
+        for node, (folder, digest) in self._requests.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 previous = _identify_record(folder) if node in unfinished_nodes else ""
@@ -233,16 +240,14 @@ class FinishedSteps:
         """Return all files that the steps have stored."""
         return {
             path
-            for folder, _ in self._folder_and_digest.values()
-            for path in _list_stored_files(folder)
+            for request in self._requests.values()
+            for path in _list_stored_files(request.folder)
         }
 
     def repeat_warnings(self, log_dir: Path) -> None:
         """Add the warnings of the last execution of each step to the record in `log_dir`."""
         notices = dict.fromkeys(
-            notice
-            for folder, _ in self._folder_and_digest.values()
-            for notice in read_record(folder)
+            notice for request in self._requests.values() for notice in read_record(request.folder)
         )
         existing = set(read_record(log_dir))
         with contextlib.suppress(OSError):

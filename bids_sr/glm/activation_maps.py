@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -129,13 +129,7 @@ def map_activation(
     ValueError
         If the mask is empty or on another grid.
     """
-    designs = _build_designs(events, settings, reader, confounds)
-    vectors = {
-        width: np.array(
-            [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
-        )
-        for width, design in designs.items()
-    }
+    models = _build_models(events, contrasts, settings, reader, confounds)
     mask = np.asarray(mask, dtype=bool)
     maps_by_width: dict[float, ActivationMaps] = {}
     with extract_time_series(
@@ -147,49 +141,56 @@ def map_activation(
         inspect_volumes=inspect_volumes,
     ) as signals:
         for width, time_series in signals.items():
-            design = designs[width]
-            values, noise_order = _fit_maps(
-                time_series, design, vectors[width], settings, mask, reader.zooms
-            )
+            model = models[width]
+            values, noise_order = _fit_maps(time_series, model, settings, mask, reader.zooms)
             region_effects: Mapping[str, MeanEffect] = {}
             if region is not None and noise_order is not None:
                 mean_series = time_series.average(region[mask], settings.block_bytes)
                 region_effects = fit_mean_series(
-                    mean_series, design, vectors[width], list(contrasts)
+                    mean_series, model.design, model.vectors, list(contrasts)
                 )
             maps_by_width[width] = ActivationMaps(
                 maps=_MapsInMask(values, list(contrasts), mask),
-                design=design,
+                design=model.design,
                 noise_order=noise_order,
                 region_effects=region_effects,
             )
     return maps_by_width
 
 
-def _build_designs(
+class _Model(NamedTuple):
+    """Design of a series, and weights of the contrasts over its columns (C, columns)."""
+
+    design: Design
+    vectors: Float
+
+
+def _build_models(
     events: Regressors | Mapping[float, Regressors],
+    contrasts: Contrasts,
     settings: ActivationSettings,
     reader: SeriesReader,
     confounds: pd.DataFrame | None,
-) -> dict[float, Design]:
-    """Return the design of each smoothing width; events are as in `map_activation`."""
+) -> dict[float, _Model]:
+    """Return the model of each smoothing width; events are as in `map_activation`."""
     if isinstance(events, Mapping):
         return {
-            width: _build_design_of_series(regressors, settings, reader, confounds)
+            width: _build_model(regressors, contrasts, settings, reader, confounds)
             for width, regressors in events.items()
         }
     return dict.fromkeys(
-        settings.smoothing, _build_design_of_series(events, settings, reader, confounds)
+        settings.smoothing, _build_model(events, contrasts, settings, reader, confounds)
     )
 
 
-def _build_design_of_series(
+def _build_model(
     events: Regressors,
+    contrasts: Contrasts,
     settings: ActivationSettings,
     reader: SeriesReader,
     confounds: pd.DataFrame | None,
-) -> Design:
-    """Return the design of a series; warn of conditions without events inside the run."""
+) -> _Model:
+    """Return the model of a series; warn of conditions without events inside the run."""
     design = build_design(
         events,
         settings.design,
@@ -204,42 +205,42 @@ def _build_design_of_series(
             "The conditions %s have no events inside the run and are not modeled.",
             ", ".join(unmodeled),
         )
-    return design
+    vectors = [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
+    return _Model(design, np.array(vectors))
 
 
 def _fit_maps(
     signals: VoxelTimeSeries,
-    design: Design,
-    vectors: Float,
+    model: _Model,
     settings: ActivationSettings,
     mask: MaskArray,
     zooms: Sequence[float],
 ) -> tuple[dict[str, Float32], int | None]:
     """Compute the maps of one series.
 
-    `vectors` are the weights of the contrasts over the columns of the design (C, columns), `mask`
-    is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask voxels by
-    stat, (C, N) float32, and the order of the noise model, which is None if there is no linear
-    model.
+    `mask` is the brain (X, Y, Z), and `zooms` the voxel size (mm). Returns values in the N mask
+    voxels by stat, (C, N) float32, and the order of the noise model, which is None if there is no
+    linear model.
     """
+    design, vectors = model
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {
         stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
     }
     temporal = _make_filter(design, settings, signals.n_times) if "cc" in settings.kinds else None
     tasks = design.matrix @ vectors.T
-    model, noise_order = None, None
+    contrast_model, noise_order = None, None
     if "glm" in settings.kinds:
         noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
-        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
+        contrast_model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
         noise_order = noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
             for batch in iterate_parts(block.shape[1], _VOXELS_PER_BATCH):
                 columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
                 values["cc"][:, columns] = cross_correlation(block[:, batch], tasks, temporal)
-        if model is not None:
-            estimates = model.fit(block, voxels)
+        if contrast_model is not None:
+            estimates = contrast_model.fit(block, voxels)
             for stat in _STATS["glm"]:
                 values[stat][:, voxels] = estimates[stat]
     return values, noise_order

@@ -286,8 +286,7 @@ def response_shares(
     in_run = slice(n_before, n_before + len(times))
     responses = predict(_build_block_events(blocks_near_ends), extended_times, hrf.main)
     for index, response in zip(near_ends, responses.values(), strict=True):
-        energy = response[:, 0] ** 2
-        shares[index] = float(energy[in_run].sum() / max(energy.sum(), _MIN_ENERGY))
+        shares[index] = _measure_share(response[:, 0], in_run)
     return shares
 
 
@@ -305,17 +304,24 @@ def _compute_uncensored_shares(
     For segments of seeds, it is the fraction of volumes. `times` and `uncensored` refer to all
     volumes (T,).
     """
+    if not isinstance(events, Seeds):
+        responses = _build_block_events(blocks).responses(times, hrf.main)
+        return [
+            _measure_share(response[n_dummy:, 0], uncensored[n_dummy:])
+            for response in responses.values()
+        ]
     shares = []
-    if isinstance(events, Seeds):
-        for block in blocks:
-            ((start, length),) = block.events
-            first, stop = round(start / tr), round((start + length) / tr)
-            shares.append(float(uncensored[first:stop].mean()))
-        return shares
-    for response in _build_block_events(blocks).responses(times, hrf.main).values():
-        energy = response[n_dummy:, 0] ** 2
-        shares.append(float(energy[uncensored[n_dummy:]].sum() / max(energy.sum(), _MIN_ENERGY)))
+    for block in blocks:
+        ((start, length),) = block.events
+        first, stop = round(start / tr), round((start + length) / tr)
+        shares.append(float(uncensored[first:stop].mean()))
     return shares
+
+
+def _measure_share(response: Float, volumes: slice | MaskArray) -> float:
+    """Return the fraction of a squared response (T,) in some of its volumes."""
+    energy = response**2
+    return float(energy[volumes].sum() / max(energy.sum(), _MIN_ENERGY))
 
 
 def _build_block_events(blocks: Sequence[TaskBlock]) -> Events:
@@ -447,36 +453,43 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
     `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
     more.
     """
-    # blocks of each type, of consecutive trials
+    joined_trials = _join_trials(events.trials())
+    trials_by_condition: dict[str, list[Trial]] = {}
+    for trial in joined_trials:
+        trials_by_condition.setdefault(trial.condition, []).append(trial)
+    # chunks of about equal length; an even number, so that both halves have equally many
+    max_chunks = max(2, max_blocks // len(trials_by_condition) // 2 * 2)
+    units = list[TaskBlock]()
+    for condition, trials in trials_by_condition.items():
+        n_chunks = len(trials)
+        if len(joined_trials) > max_blocks:
+            n_chunks = min(max_chunks, n_chunks)
+        edges = np.linspace(0, len(trials), n_chunks + 1).round().astype(int)
+        for first, last in pairwise(edges):
+            modulations = tuple(trial.modulation for trial in trials[first:last])
+            units.append(
+                TaskBlock(
+                    condition=condition,
+                    events=tuple((trial.onset, trial.duration) for trial in trials[first:last]),
+                    modulations=() if set(modulations) == {1.0} else modulations,
+                )
+            )
+    return sorted(units, key=lambda unit: unit.events[0][0])
+
+
+def _join_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """Return trials in order of their onset, with consecutive trials of a block as one trial."""
     spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
-    for trial in sorted(events.trials(), key=lambda trial: trial.onset):
+    for trial in sorted(trials, key=lambda trial: trial.onset):
         kind = trial.condition, trial.modulation
         start, end = trial.onset, trial.onset + trial.duration
         if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
             _, start, previous_end = spans.pop()
             end = max(end, previous_end)
         spans.append((kind, start, end))
-    blocks_by_type: dict[str, list[Trial]] = {}
-    for (name, modulation), start, end in spans:
-        blocks_by_type.setdefault(name, []).append(Trial(name, start, end - start, modulation))
-
-    # chunks of about equal length; an even number, so that both halves have equally many
-    max_chunks = max(2, max_blocks // len(blocks_by_type) // 2 * 2)
-    units = []
-    for blocks in blocks_by_type.values():
-        n_chunks = min(max_chunks, len(blocks)) if len(spans) > max_blocks else len(blocks)
-        edges = np.linspace(0, len(blocks), n_chunks + 1).round().astype(int)
-        units += [blocks[first:last] for first, last in pairwise(edges)]
-
-    units.sort(key=lambda unit: unit[0].onset)
-    modulations = [tuple(trial.modulation for trial in unit) for unit in units]
     return [
-        TaskBlock(
-            condition=unit[0].condition,
-            events=tuple((trial.onset, trial.duration) for trial in unit),
-            modulations=() if set(unit_modulations) == {1.0} else unit_modulations,
-        )
-        for unit, unit_modulations in zip(units, modulations, strict=True)
+        Trial(condition, start, end - start, modulation)
+        for (condition, modulation), start, end in spans
     ]
 
 

@@ -108,9 +108,7 @@ def build_confound_table(
     masks = {} if tpms is None else tissue_masks(tpms, mask)
     tissues = {name: tissue_mask for name, tissue_mask in masks.items() if tissue_mask.any()}
     tissue_signals = {
-        _COLUMN_OF_TISSUE[name]: tissue_mask
-        for name, tissue_mask in tissues.items()
-        if name in _COLUMN_OF_TISSUE
+        column: tissues[name] for name, column in _COLUMN_OF_TISSUE.items() if name in tissues
     }
     signals = mean_signals(reader, {"global_signal": mask, **tissue_signals})
     changes = measure_changes(reader, mask, n_dummy)
@@ -126,25 +124,24 @@ def build_confound_table(
         }
     )
     table = _expand_signals(summary.join(six))
-    descriptions = describe_columns(table)
-    columns: dict[str, Float] = {}
+    regressors: dict[str, _Regressor] = {}
     if n_volumes - n_dummy > 2:
-        columns |= _make_drift_columns(n_volumes, n_dummy, reader.tr, descriptions)
+        regressors |= _make_drift_regressors(n_volumes, n_dummy, reader.tr)
         noise_masks = {**tissues, "most_variable": changes.most_variable}
         for prefix, (name, *_) in NOISE_MASKS.items():
             if name in noise_masks:
-                columns |= _compute_components(
-                    reader,
-                    prefix,
-                    noise_masks[name],
-                    n_dummy,
-                    descriptions,
-                    all_components=all_components,
+                regressors |= _compute_components(
+                    reader, prefix, noise_masks[name], n_dummy, all_components=all_components
                 )
-    spikes = _make_outlier_columns(table, descriptions, fd_mm, std_dvars, outliers or {})
-    table = pd.concat([table, pd.DataFrame(columns, index=table.index), spikes], axis=1)
-    mark_nonsteady(table, descriptions, n_dummy)
-    return censor_outliers(table, descriptions, outliers or {})
+    regressors |= _mark_outliers(table, fd_mm, std_dvars, outliers or {})
+    values = pd.DataFrame(
+        {name: regressor.values for name, regressor in regressors.items()}, index=table.index
+    )
+    descriptions = describe_columns(table) | {
+        name: regressor.description for name, regressor in regressors.items()
+    }
+    marked = mark_nonsteady(pd.concat([table, values], axis=1), descriptions, n_dummy)
+    return censor_outliers(*marked, outliers or {})
 
 
 def _check_inputs(
@@ -295,25 +292,26 @@ def _expand_signals(table: pd.DataFrame) -> pd.DataFrame:
     return expanded.filter([f"{name}{suffix}" for name in table for suffix in EXPANSIONS])
 
 
-def _make_drift_columns(
-    n_volumes: int, n_dummy: int, tr: float, descriptions: ColumnDescriptions
-) -> dict[str, Float]:
-    """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes.
+class _Regressor(NamedTuple):
+    """Values of a column (T,), and its description."""
 
-    Descriptions are added to `descriptions`.
-    """
+    values: Array
+    description: dict[str, object]
+
+
+def _make_drift_regressors(n_volumes: int, n_dummy: int, tr: float) -> dict[str, _Regressor]:
+    """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes."""
     from nipype.algorithms.confounds import cosine_filter
 
-    regressors: dict[str, Float] = {}
+    regressors: dict[str, _Regressor] = {}
     _, cosines = cosine_filter(np.zeros((1, n_volumes - n_dummy)), tr, CUTOFF_S)
     for k, values in enumerate(cosines.T):
         period_s = 2 * (n_volumes - n_dummy) * tr / (k + 1)
-        name = f"{COSINE}{k:02d}"
-        regressors[name] = prepend_dummies(values, n_dummy)
-        descriptions[name] = describe_regressor(
+        description = describe_regressor(
             f"Discrete cosine regressor with a period of {period_s:.4g} s, removed before "
             "CompCor; 0 in non-steady-state volumes"
         )
+        regressors[f"{COSINE}{k:02d}"] = _Regressor(prepend_dummies(values, n_dummy), description)
     return regressors
 
 
@@ -322,13 +320,12 @@ def _compute_components(
     prefix: str,
     voxels: MaskArray,
     n_dummy: int,
-    descriptions: ColumnDescriptions,
     *,
     all_components: bool,
-) -> dict[str, Float]:
-    """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
+) -> dict[str, _Regressor]:
+    """Return the components of a mask, 0 in non-steady-state volumes.
 
-    `prefix` is their name without number. Descriptions are added to `descriptions`.
+    `prefix` is their name without number.
     """
     components, singular_values, fractions = principal_components(
         iterate_slabs(reader, voxels, n_dummy), reader.tr
@@ -340,11 +337,9 @@ def _compute_components(
         n_components = min(max(n_required, _MIN_COMPONENTS), n_components)
     _, mask_name, location = NOISE_MASKS[prefix]
     method = "aCompCor" if mask_name else "tCompCor"
-    regressors: dict[str, Float] = {}
+    regressors: dict[str, _Regressor] = {}
     for k in range(n_components):
-        name = f"{prefix}{k:02d}"
-        regressors[name] = prepend_dummies(components[:, k], n_dummy)
-        descriptions[name] = {
+        description: dict[str, object] = {
             **describe_regressor(
                 f"Component {k} of {method}, computed from {location} "
                 f"({int(voxels.sum())} voxels) after high-pass filtering (cut-off period "
@@ -357,6 +352,8 @@ def _compute_components(
             "VarianceExplained": float(fractions[k]),
             "CumulativeVarianceExplained": float(cumulative_fractions[k]),
         }
+        values = prepend_dummies(components[:, k], n_dummy)
+        regressors[f"{prefix}{k:02d}"] = _Regressor(values, description)
     return regressors
 
 
@@ -424,18 +421,13 @@ def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator
             yield slab[tuple(voxels[begin : begin + _VOXELS_PER_SLAB].T)]
 
 
-def _make_outlier_columns(
-    table: pd.DataFrame,
-    descriptions: ColumnDescriptions,
-    fd_mm: float,
-    std_dvars: float,
-    replaced: Mapping[int, str],
-) -> pd.DataFrame:
-    """Return one column per outlier volume (1 in this volume, else 0), and describe them.
+def _mark_outliers(
+    table: pd.DataFrame, fd_mm: float, std_dvars: float, replaced: Mapping[int, str]
+) -> dict[str, _Regressor]:
+    """Return one column per outlier volume, 1 in this volume, else 0.
 
     A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
-    threshold, or if it is one of the volumes that were replaced. Descriptions are added to
-    `descriptions`.
+    threshold, or if it is one of the volumes that were replaced.
     """
     from niworkflows.interfaces.confounds import spike_regressors
 
@@ -448,6 +440,7 @@ def _make_outlier_columns(
         },
         concatenate=False,
     )
+    regressors: dict[str, _Regressor] = {}
     for name, values in spikes.items():
         volume = int(values.argmax())
         reason = replaced.get(
@@ -455,19 +448,25 @@ def _make_outlier_columns(
             f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
             f"{std_dvars:g}",
         )
-        descriptions[name] = describe_regressor(f"1 in volume {volume} and 0 elsewhere; {reason}")
-    return spikes
+        description = describe_regressor(f"1 in volume {volume} and 0 elsewhere; {reason}")
+        regressors[str(name)] = _Regressor(values.to_numpy(), description)
+    return regressors
 
 
-def mark_nonsteady(table: pd.DataFrame, descriptions: ColumnDescriptions, n_dummy: int) -> None:
-    """Add a column for each non-steady-state volume to the table, and its description."""
-    for k in range(n_dummy):
-        name = f"{NONSTEADY}{k:02d}"
-        table[name] = indicate_volume(k, len(table))
-        descriptions[name] = describe_regressor(
+def mark_nonsteady(
+    table: pd.DataFrame, column_descriptions: ColumnDescriptions, n_dummy: int
+) -> tuple[pd.DataFrame, ColumnDescriptions]:
+    """Add a column for each non-steady-state volume, and its description."""
+    names = [f"{NONSTEADY}{k:02d}" for k in range(n_dummy)]
+    columns = {name: indicate_volume(k, len(table)) for k, name in enumerate(names)}
+    descriptions = {
+        name: describe_regressor(
             f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
             "state was reached"
         )
+        for k, name in enumerate(names)
+    }
+    return table.assign(**columns), {**column_descriptions, **descriptions}
 
 
 def censor_outliers(

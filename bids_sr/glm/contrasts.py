@@ -474,7 +474,12 @@ def comparable(weights: Mapping[str, float]) -> ComparableWeights:
     >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
     True
     """
+    larger_sum = sum_larger_side(weights) or 1.0
+    return tuple(sorted((name, round(weight / larger_sum, 6)) for name, weight in weights.items()))
+
+
+def sum_larger_side(weights: Mapping[str, float]) -> float:
+    """Return the larger of the sums of positive and of negative weights, as a positive number."""
     positive_sum = sum(weight for weight in weights.values() if weight > 0)
     negative_sum = -sum(weight for weight in weights.values() if weight < 0)
-    larger_sum = max(positive_sum, negative_sum) or 1.0
-    return tuple(sorted((name, round(weight / larger_sum, 6)) for name, weight in weights.items()))
+    return max(positive_sum, negative_sum)

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import sum_larger_side
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
@@ -163,7 +164,7 @@ def build_design(
             is_taken = name in responses or name in derivatives
             nuisance[f"{name}_confound" if is_taken else name] = standardized
     nuisance |= _make_drift(times[n_dummy:], settings.high_pass)
-    # A trial type may have the name of the derivative of another type.
+    # Not joined by name: a trial type may have the name of the derivative of another type.
     columns = (*regressors, *derivatives, *nuisance)
     matrix = np.column_stack([*regressors.values(), *derivatives.values(), *nuisance.values()])
     rank = _compute_rank(matrix, n_censored=int((~uncensored).sum()))
@@ -357,9 +358,7 @@ def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
     >>> scale_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
     """
-    positive_sum = sum(weight for weight in weights.values() if weight > 0)
-    negative_sum = -sum(weight for weight in weights.values() if weight < 0)
-    larger_sum = max(positive_sum, negative_sum)
+    larger_sum = sum_larger_side(weights)
     if not larger_sum > 0:
         raise DesignError(
             f"all weights of the contrast are zero ({dict(weights)}); expected at least one "

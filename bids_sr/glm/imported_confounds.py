@@ -68,9 +68,10 @@ def import_confound_columns(
     other_columns = [
         name for name in imported if name not in components and not name.startswith(NONSTEADY)
     ]
-    table = imported[[*other_columns, *components]]
-    descriptions = _describe_imported(table, entries, origin)
-    mark_nonsteady(table, descriptions, n_dummy)
+    steady_table = imported[[*other_columns, *components]]
+    table, descriptions = mark_nonsteady(
+        steady_table, _describe_imported(steady_table, entries, origin), n_dummy
+    )
     for name, description in descriptions.items():
         description["Origin"] = (
             f"computed by bids-sr from the head motion of {origin}" if name in computed else origin

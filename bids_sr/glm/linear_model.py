@@ -65,7 +65,7 @@ class _Precisions:
             diagonals=diagonals, corners=full_matrices[:, :order, :order] - diagonals[:, lags]
         )
 
-    def __call__(self, columns: Float) -> Float:
+    def multiply(self, columns: Float) -> Float:
         """Return the products (M, T, N) of the matrices with columns (T, N)."""
         order = self.corners.shape[1]
         products = np.multiply.outer(self.diagonals[:, 0], columns)
@@ -240,8 +240,8 @@ class ContrastModel:
         log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
         uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
         precisions = _Precisions.from_autocorrelations(rho)
-        roots = np.asarray(np.linalg.cholesky(self._forms(precisions)), dtype=np.float64)
-        projections = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
+        roots = np.asarray(np.linalg.cholesky(self._forms.compute(precisions)), dtype=np.float64)
+        projections = np.linalg.solve(roots, precisions.multiply(self._basis).transpose(0, 2, 1))
         weights = self._whiten_weights(roots).transpose(0, 2, 1)
         effective = effective_dof(self.dof, uncertainty)
         for index in range(n_models):
@@ -258,7 +258,7 @@ class ContrastModel:
 
         `rho` are the autocorrelations of M processes (M, p).
         """
-        forms = self._forms(_Precisions.from_autocorrelations(rho))
+        forms = self._forms.compute(_Precisions.from_autocorrelations(rho))
         roots = np.asarray(np.linalg.cholesky(forms), dtype=np.float64)
         return np.square(self._whiten_weights(roots)).sum(axis=1)
 
@@ -313,7 +313,7 @@ class _QuadraticForms:
         self._lagged = np.stack([basis.T @ basis, *(product + product.T for product in products)])
         self._corners = [basis[rows] for rows in _select_corner_rows(order)]
 
-    def __call__(self, precisions: _Precisions) -> Float:
+    def compute(self, precisions: _Precisions) -> Float:
         """Return the forms (M, R, R)."""
         forms = np.asarray(np.tensordot(precisions.diagonals, self._lagged, axes=1), np.float64)
         for corner in self._corners:

@@ -125,7 +125,7 @@ def activation_rows(
 
     Parameters
     ----------
-    maps, regions : _MapArrays
+    maps, regions : _MapArrays, Regions
         Maps by (contrast, stat) and regions by (contrast, threshold label), on one grid.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
@@ -136,8 +136,8 @@ def activation_rows(
     fwhm_mm : float
         Gaussian smoothing of the maps (FWHM, mm).
     per_acquired : float
-        Number of voxels of this grid per acquired voxel; 1 for the acquired series.
-        Sizes in units of the paper are divided by this number.
+        Number of voxels of this grid per acquired voxel; 1 for the acquired series. The size of a
+        region in acquired voxels, the unit of the paper, is its size divided by this number.
 
     Returns
     -------
@@ -150,23 +150,23 @@ def activation_rows(
     }
     # contrast, threshold label, and metrics
     entries: list[tuple[str, str, Mapping[str, float | None]]] = [(MISSING, MISSING, sizes)]
-    peaks = {name: _find_peaks(maps, name, roi & mask, affine) for name in contrasts}
-    for name, contrast_peaks in peaks.items():
-        metrics = _compute_contrast_metrics(maps, name, contrast_peaks)
+    main_peaks: dict[str, Peak | None] = {}
+    for name in contrasts:
+        peaks = _find_peaks(maps, name, roi & mask, affine)
+        main_peaks[name] = peaks.get("t") or peaks.get("cc")
+        metrics = _compute_contrast_metrics(maps, name, peaks, main_peaks[name])
         entries.append((name, MISSING, metrics))
     for (name, label), (region, threshold) in regions.items():
         metrics = _compute_region_metrics(region, threshold, roi, affine, per_acquired)
         entries.append((name, label, metrics))
     labels = list(dict.fromkeys(label for _, label in regions))
     for pair in combinations(single_conditions(contrasts), 2):
-        first_peak, second_peak = (_select_main_peak(peaks[name]) for name in pair)
         pair_name = "+".join(pair)
-        distance = (
-            None
-            if first_peak is None or second_peak is None
-            else _compute_distance(first_peak.position, second_peak.position)
+        first_position, second_position = (
+            None if (peak := main_peaks[name]) is None else peak.position for name in pair
         )
-        entries.append((pair_name, MISSING, {"peak_distance": distance}))
+        peak_distance = _compute_distance(first_position, second_position)
+        entries.append((pair_name, MISSING, {"peak_distance": peak_distance}))
         for label in labels:
             # Overlap is limited to the ROI, as in the paper.
             first_region, second_region = (regions[name, label][0] & roi for name in pair)
@@ -181,28 +181,24 @@ def activation_rows(
     ]
 
 
-def _find_peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
-    """Return the highest voxel in the ROI for each map of a contrast, by statistic.
-
-    Maps without a peak are omitted.
-    """
-    available_maps = {stat: maps[name, stat] for stat in ("t", "cc", "z") if (name, stat) in maps}
+def _find_peaks(
+    maps: _MapArrays, name: str, roi: MaskArray, affine: Float
+) -> dict[str, Peak | None]:
+    """Return the highest voxel in the ROI for each map of a contrast, by statistic."""
     return {
-        stat: peak
-        for stat, values in available_maps.items()
-        if (peak := find_peak(values, roi, affine)) is not None
+        stat: find_peak(maps[name, stat], roi, affine)
+        for stat in ("cc", "t", "z")
+        if (name, stat) in maps
     }
 
 
 def _compute_contrast_metrics(
-    maps: _MapArrays, name: str, peaks: Mapping[str, Peak]
+    maps: _MapArrays, name: str, peaks: Mapping[str, Peak | None], main_peak: Peak | None
 ) -> dict[str, float | None]:
-    """Return peak values and positions of one contrast, by statistic."""
-    metrics: dict[str, float | None] = {}
-    for stat in ("cc", "t", "z"):
-        if (name, stat) in maps:
-            metrics[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
-    main_peak = _select_main_peak(peaks)
+    """Return peak values of the maps of a contrast, and position and effect of the main peak."""
+    metrics = {
+        f"peak_{stat}": None if peak is None else peak.value for stat, peak in peaks.items()
+    }
     for index, axis in enumerate("xyz"):
         metrics[f"peak_at_{axis}"] = (
             None if main_peak is None else float(main_peak.position[index])
@@ -214,15 +210,10 @@ def _compute_contrast_metrics(
     return metrics
 
 
-def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
-    """Return the peak of t or else of CC; None if neither exists."""
-    return peaks.get("t", peaks.get("cc"))
-
-
 def _compute_region_metrics(
     region: MaskArray, threshold: float | None, roi: MaskArray, affine: Float, per_acquired: float
 ) -> dict[str, float | None]:
-    """Return size and location of one region, by statistic.
+    """Return threshold, size and center of one region.
 
     `per_acquired` is the number of voxels of this grid per acquired voxel.
     """

@@ -170,7 +170,7 @@ class _Neighborhood:
         square_sums = np.divide(square_sum, self._total**2, out=zeros, where=known)
         self.square_sums = np.minimum(square_sums, self.own_weights)
 
-    def __call__(self, values: Float) -> Float:
+    def average(self, values: Float) -> Float:
         """Return means (K, N) of values (K, N); 0 without known voxels nearby."""
         means = np.zeros_like(values)
         has_neighbors = self._total > 1e-12  # sums of weights, except for rounding errors
@@ -291,26 +291,26 @@ def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
     return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
 
 
-def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
+def _pool_ratios(ratios: Float, means: Float, neighbors: _Neighborhood) -> Float:
     """Return ratios (p, N) that are expected from the neighborhood and brightness of each voxel.
 
-    `ratios` are the ratios of lag products to power, one voxel per column (p, N); `level` is the
-    mean signal (N,).
+    `ratios` are the ratios of lag products to power, one voxel per column (p, N), and
+    `means` their mean signals (N,).
     """
-    pooled = neighbors(ratios)
+    pooled = neighbors.average(ratios)
     # Differences from the mean keep the precision of single-precision sums.
-    centered = level - level[neighbors.known].mean()
-    contrast = centered - neighbors(centered[None])[0]
+    centered = means - means[neighbors.known].mean()
+    contrast = centered - neighbors.average(centered[None])[0]
     is_used = neighbors.known & np.isfinite(contrast)
     if is_used.sum() < _MIN_REGRESSION_VOXELS:
         return pooled
     contrast_sd = float(contrast[is_used].std())
-    if contrast_sd <= MIN_RELATIVE_CHANGE * float(np.abs(level[is_used]).max()):
+    if contrast_sd <= MIN_RELATIVE_CHANGE * float(np.abs(means[is_used]).max()):
         return pooled
     scaled = np.where(is_used, contrast, 0.0) / contrast_sd
     scaled = np.clip(scaled, -_MAX_CONTRAST, _MAX_CONTRAST)
     features = np.stack([scaled, scaled**2])
-    features -= neighbors(features)
+    features -= neighbors.average(features)
     gram = features[:, is_used] @ features[:, is_used].T
     coefficients = np.linalg.lstsq(
         gram, features[:, is_used] @ (ratios - pooled)[:, is_used].T, rcond=1e-10

@@ -130,12 +130,11 @@ class SimulatedRun:
         The volume (X, Y, Z; float32) is in the reference position.
         """
         resting, changes = self.prepared_scenes
-        weights = {
-            name: np.full(self.preset.bold_shape[2], fraction)
-            for name, fraction in activity.items()
-        }
+        n_slices = self.preset.bold_shape[2]
         return self.scanner.acquire_moving(
-            resting, np.eye(4), {name: changes[name] for name in activity}, weights
+            resting,
+            np.eye(4),
+            [(changes[name], np.full(n_slices, fraction)) for name, fraction in activity.items()],
         )
 
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
@@ -157,8 +156,7 @@ class SimulatedRun:
             return self.scanner.acquire_moving(
                 resting,
                 self.motion[t],
-                changes,
-                {name: fractions[t] for name, fractions in responses.items()},
+                [(change, responses[name][t]) for name, change in changes.items()],
                 modulation=physiology.factor(t),
                 sigma=self.sigma if noise else 0.0,
                 rng=draw(*self.stream, t),

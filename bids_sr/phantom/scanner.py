@@ -6,7 +6,7 @@ slice and multiplied by a smooth phase. The center of k-space is then cropped, c
 added, and the magnitude is taken last.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -146,8 +146,7 @@ class Scanner:
         self,
         resting: Array,
         motion: Array,
-        changes: Mapping[str, Array] | None = None,
-        weights: Mapping[str, Array] | None = None,
+        changes: Iterable[tuple[Array, Array]] = (),
         *,
         modulation: Array | None = None,
         sigma: float = 0.0,
@@ -157,20 +156,20 @@ class Scanner:
 
         The distortion moves with the head, so that the motion of the images is exactly rigid.
 
-        `resting` and the signal changes by condition are as returned by `prepare`; None if there
-        is no activity. `weights` are the fraction of each change at the time of each slice (Z,).
-        `motion` is the transform of a point of the reference volume to its position in this volume
-        (4 x 4, RAS+ mm). `modulation` is a factor on the sampling grid (drift, physiology,
-        approach to the steady state). `sigma` is the standard deviation of the noise in each
-        complex component. If `rng` is None, no noise is added.
+        `changes` are signal changes, each with the fraction of the change at the time of each
+        slice (Z,). They and `resting` are as returned by `prepare`. `motion` is the transform of a
+        point of the reference volume to its position in this volume (4 x 4, RAS+ mm). `modulation`
+        is a factor on the sampling grid (drift, physiology, approach to the steady state). `sigma`
+        is the standard deviation of the noise in each complex component. If `rng` is None, no
+        noise is added.
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
         scene = sample_grid(resting, matrix, shape)
-        for name, change in (changes or {}).items():
-            weight = np.asarray((weights or {})[name], dtype=np.float32)
-            if np.abs(weight).max() > 1e-6:
-                scene += sample_grid(change, matrix, shape) * weight
+        for change, slice_fractions in changes:
+            fractions = np.asarray(slice_fractions, dtype=np.float32)
+            if np.abs(fractions).max() > 1e-6:
+                scene += sample_grid(change, matrix, shape) * fractions
         if modulation is not None:
             scene *= modulation
         measured_image = scene * self._coil_field

@@ -141,7 +141,7 @@ def _describe_nodes(
 def _make_paragraphs(owners: str, text: str) -> list[str]:
     """Return the paragraphs of a text; a text on some runs or participants is one paragraph.
 
-    `owners`: see `Graph._name_owners`.
+    `owners` is the result of `Graph._name_owners`.
     """
     if owners:
         return [f"{owners}: {' '.join(text.split())}"]

@@ -125,55 +125,40 @@ class Outputs:
             in_output, exported_as = False, exported_as or {}
         if not in_output and exported_as is None:
             return
-        settings: dict[str, object] = {
-            "own_entities": None if entities is None else dict(entities),
-            "in_output": in_output,
-            "output_dir": self.output_dir,
-            "own_sidecar": dict(sidecar),
-            "exported_as": None if exported_as is None else dict(exported_as),
-            "among": alternatives,
-            "provenance": dict(self.provenance) if provenance else {},
-        }
-        self._store(artifact, settings, facts)
+        flow = current_flow()
+        artifacts = artifact if isinstance(artifact, list) else [artifact]
+        handles = [item for item in artifacts if isinstance(item, Handle)]
+        if flow is None or not handles:
+            return
+        flow.store(
+            handles,
+            {
+                "output_dir": self.output_dir,
+                "entities": dict(self.entities),
+                "own_entities": None if entities is None else dict(entities),
+                "own_sidecar": dict(sidecar),
+                "among": alternatives,
+                "provenance": dict(self.provenance) if provenance else {},
+                "axis_order": self.axis_order,
+                "output_dtype": self.dtype,
+                "datasets": self.datasets,
+                "in_output": in_output,
+                "exported_as": None if exported_as is None else dict(exported_as),
+            },
+            facts=facts if isinstance(facts, Handle) else None,
+            references={
+                space: image
+                for space, image in self.references.items()
+                if isinstance(image, Handle)
+            },
+        )
 
     def store_figures(self, figures: list[Derivative]) -> None:
-        """Store the drawings of a figure step for the report.
+        """Store the drawings of a figure step for the report, at every storage level.
 
         Parameters
         ----------
         figures : list[Derivative]
             Handle of the figures.
         """
-        settings: dict[str, object] = {
-            "own_entities": None,
-            "in_output": True,
-            "output_dir": self.output_dir,
-            "own_sidecar": {},
-            "provenance": {},
-        }
-        self._store(figures, settings, None)
-
-    def _store(
-        self, artifact: object, settings: Mapping[str, object], facts: Facts | None
-    ) -> None:
-        """Add a storing step to the current flow."""
-        flow = current_flow()
-        artifacts = artifact if isinstance(artifact, list) else [artifact]
-        handles = [item for item in artifacts if isinstance(item, Handle)]
-        if flow is None or not handles:
-            return
-        common = {
-            "entities": dict(self.entities),
-            "axis_order": self.axis_order,
-            "output_dtype": self.dtype,
-            "datasets": self.datasets,
-        }
-        references = {
-            space: image for space, image in self.references.items() if isinstance(image, Handle)
-        }
-        flow.store(
-            handles,
-            {**common, **settings},
-            facts=facts if isinstance(facts, Handle) else None,
-            references=references,
-        )
+        self.store(figures, level="minimal")

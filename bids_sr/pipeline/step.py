@@ -146,7 +146,7 @@ class Step(Generic[_P, _R]):
     def _collect_outputs(self, makes: Sequence[str]) -> dict[str, Port | None]:
         """Return the ports of the outputs by name; None for a plain value.
 
-        `makes`: names of the returned artifacts; if empty, the name of the function.
+        `makes` are the names of the returned artifacts; if empty, the name of the function.
         """
         return_type = self._signature.return_annotation
         if self._result_class is not None:

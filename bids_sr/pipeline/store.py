@@ -43,7 +43,7 @@ class _StoredFile:
     metadata: Mapping[str, object]
 
     def rename(self, entities: Mapping[str, str]) -> "_StoredFile":
-        """Return the file in a data set for other programs, where some entities differ."""
+        """Return the file in a data set for other programs, where `entities` differ."""
         # from this data set, the output directory is another data set
         metadata = {
             key: _name_dataset(value) if key in ("Sources", "SpatialReference") else value
@@ -97,7 +97,6 @@ def store(
     """
     json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
     json_by_stem = {path.with_suffix("").name: path for path in json_files}
-    stored_files: list[Path] = []
     images: list[_StoredFile] = []
     for source in (path for path in files if path not in json_files):
         file_entities = _select_entities(source) if own_entities is None else own_entities
@@ -110,33 +109,33 @@ def store(
         values = _read_json(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
         content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
         images.append(_StoredFile(source=source, entities=name_entities, metadata=content))
-    is_exported = exported_as is not None
-    export_roots = [dataset_root(output_dir, series) for series in datasets if is_exported]
-    sidecar_files = _write_sidecars(output_dir, images) if in_output else []
-    exported_images = [image.rename(exported_as or {}) for image in images]
-    for root in export_roots:
-        sidecar_files += _write_sidecars(root, exported_images)
-    for image, exported_image in zip(images, exported_images, strict=True):
-        xform_code = _XFORM_CODES.get(image.entities.get("space", ""), _TEMPLATE_XFORM_CODE)
-        order = inverse_order(axis_order) if xform_code == _SCANNER_XFORM_CODE else AS_STORED
-        roots = [*([output_dir] if in_output else []), *export_roots]
-        first_copy: Path | None = None
-        for root in roots:
-            target = root / derivative_path(
-                (image if root == output_dir else exported_image).entities
-            )
-            stored_files.append(target)
-            if first_copy is None:
-                first_copy = target
-                _copy_file(image.source, target, output_dtype, order, xform_code)
+    images_by_root = {output_dir: images} if in_output else {}
+    if exported_as is not None:
+        exported_images = [image.rename(exported_as) for image in images]
+        images_by_root |= {dataset_root(output_dir, name): exported_images for name in datasets}
+    sidecar_files = [
+        path
+        for root, root_images in images_by_root.items()
+        for path in _write_sidecars(root, root_images)
+    ]
+    stored_files: list[Path] = []
+    for index, image in enumerate(images):
+        targets = [
+            root / derivative_path(root_images[index].entities)
+            for root, root_images in images_by_root.items()
+        ]
+        for target in targets:
+            if target == targets[0]:
+                _copy_file(image, target, output_dtype, axis_order)
             else:
-                atomic_files.link_or_copy(first_copy, target)
-        if in_output and first_copy and (note_file := json_by_stem.get(image.source.name)):
+                atomic_files.link_or_copy(targets[0], target)
+        if in_output and (note_file := json_by_stem.get(image.source.name)):
             # the description of a figure is stored next to it
             atomic_files.write_json(
-                first_copy.with_name(f"{first_copy.name}.json"),
+                targets[0].with_name(f"{targets[0].name}.json"),
                 {"entities": dict(entities), **_read_json(note_file)},
             )
+        stored_files += targets
     (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
 
@@ -230,23 +229,25 @@ def _is_described(entities: Mapping[str, str]) -> bool:
     return entities["extension"] not in {".json", ".svg", ".html", ".safetensors"}
 
 
-def _copy_file(source: Path, target: Path, dtype: str, order: AxisOrder, xform_code: int) -> None:
-    """Copy `source` to `target` atomically.
+def _copy_file(file: _StoredFile, target: Path, dtype: str, axis_order: AxisOrder) -> None:
+    """Copy a file to `target` atomically.
 
-    A target with the same content keeps its modification time.
-
-    `xform_code` is the qform and sform code that niworkflows writes.
+    A target with the same content keeps its modification time. Images on a grid of the run get the
+    axis order of the input, `axis_order`.
     """
     from bids_sr.io.copies import compress_series, save_reordered
 
+    # qform and sform code that niworkflows writes
+    xform_code = _XFORM_CODES.get(file.entities.get("space", ""), _TEMPLATE_XFORM_CODE)
+    order = inverse_order(axis_order) if xform_code == _SCANNER_XFORM_CODE else AS_STORED
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.atomic_file(target) as partial:
-        if _find_extension(source) != ".nii.gz":
-            shutil.copyfile(source, partial)
-        elif _count_dimensions(source) == 4:
-            compress_series(source, partial, dtype=dtype, order=order, code=xform_code)
+        if _find_extension(file.source) != ".nii.gz":
+            shutil.copyfile(file.source, partial)
+        elif _count_dimensions(file.source) == 4:
+            compress_series(file.source, partial, dtype=dtype, order=order, code=xform_code)
         else:
-            save_reordered(source, partial, order=order, code=xform_code)
+            save_reordered(file.source, partial, order=order, code=xform_code)
 
 
 def _find_extension(path: Path) -> str:
@@ -268,7 +269,7 @@ def _count_dimensions(path: Path) -> int:
 def _name_dataset(value: object) -> object:
     """Return URIs of files in the output directory with its name as a data set.
 
-    `value`: URI, or list of URIs; other values are returned unchanged.
+    `value` is a URI or a list of URIs; other values are returned unchanged.
     """
     if isinstance(value, list):
         return [*map(_name_dataset, value)]

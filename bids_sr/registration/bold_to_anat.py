@@ -8,7 +8,8 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import TURNED_DEG, Factor, Shape
 from bids_sr.io.volume import Volume
-from bids_sr.registration.brain import downsample, mutual_information
+from bids_sr.registration.brain import downsample
+from bids_sr.registration.linear import mutual_information
 from bids_sr.registration.rigid import dilate_for_metric, displacement_summary, register_rigid
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume

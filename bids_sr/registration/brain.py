@@ -6,14 +6,14 @@ template's brain, and then adapted to the tissue in the image. Implausible masks
 reported.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import Stage, read_linear, register
+from bids_sr.registration.ants import Stage
+from bids_sr.registration.linear import LinearRegistration, mutual_information
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import (
@@ -106,46 +106,6 @@ def brain_from_head(
     return brain, xfm, metrics
 
 
-class _AlignmentFit(NamedTuple):
-    """Transform of a template point to its point in the head, and its mutual information."""
-
-    xfm: Array
-    nmi: float
-
-
-@frozen
-class _BrainAlignment:
-    """Images and settings of an affine registration that can start from several poses.
-
-    The template is fixed and the head moving (3D). The metric is restricted to the brain voxels
-    `template_mask` (3D, boolean). `seed` is the seed of the random samples of ANTs, and `prefix`
-    the path and first letters of the files that ANTs writes.
-    """
-
-    template: Volume
-    head: Volume
-    template_mask: Array
-    stages: list[Stage]
-    seed: int
-    prefix: str
-
-    def fit_from(self, pose: Array, name: str) -> _AlignmentFit:
-        """Register the template to the head from a pose; `name` is part of the file names."""
-        files = register(
-            self.template,
-            self.head,
-            self.stages,
-            seed=self.seed,
-            prefix=f"{self.prefix}{name}_",
-            start=pose,
-            fixed_mask=self.template_mask,
-        )
-        xfm = read_linear(files[0])
-        return _AlignmentFit(
-            xfm=xfm, nmi=mutual_information(self.template, self.head, xfm, self.template_mask)
-        )
-
-
 def _align_head(
     head: Volume,
     template: Volume,
@@ -171,29 +131,29 @@ def _align_head(
     low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, 4.0)
     low_head = downsample(head, 4.0)
     poses = _make_initial_poses(low_head, low_template)
-    scores = [mutual_information(low_template, low_head, pose, low_mask) for pose in poses]
     levels: dict[str, Any] = {
         "iterations": (60, 20),
         "shrink": (2, 1),
         "mm": (4.0, 2.0),
         "sampling": 0.25,
     }
-    alignment = _BrainAlignment(
-        template=low_template,
-        template_mask=low_mask,
-        head=low_head,
+    registration = LinearRegistration(
+        fixed=low_template,
+        moving=low_head,
+        metric_mask=low_mask,
         stages=[Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)],
         seed=seed,
         prefix=prefix,
     )
+    scores = [registration.score(pose) for pose in poses]
     fits = [
-        alignment.fit_from(poses[number], str(number))
+        registration.fit_from(poses[number], str(number))
         for number in np.argsort(scores)[::-1][:n_starts]
     ]
     best = max(fits, key=lambda fit: fit.nmi)
     if best.nmi < _MIN_UPRIGHT_NMI:
         for number, pose in enumerate(_find_turned_poses(low_head, low_template, low_mask)):
-            turned_fit = alignment.fit_from(pose, f"turned{number}")
+            turned_fit = registration.fit_from(pose, f"turned{number}")
             if turned_fit.nmi - 1 > _MIN_TURNED_GAIN * (best.nmi - 1):
                 best = turned_fit
     return best.xfm, best.nmi, scores[0]
@@ -228,19 +188,6 @@ def downsample(image: Volume, mm: float) -> Volume:
     """Downsample an image to voxels of about `mm` over the same field of view (float32)."""
     data, affine = low_resolution_grids.downsample_volume(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
-
-
-def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
-    """Return the normalized mutual information of two images inside a mask.
-
-    The moving image is resampled to the grid of the fixed image by `xfm`, the transform of a fixed
-    point to its moving point (4 x 4, RAS+ mm). `mask` contains voxels of the fixed image to
-    compare (3D, boolean). The result is from 1 (independent) to 2 (one-to-one).
-    """
-    moving_on_fixed = sample_volume(
-        moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
-    )
-    return similarity.normalized_mutual_information(fixed.data[mask], moving_on_fixed[mask])
 
 
 def _make_initial_poses(head: Volume, template: Volume) -> list[Array]:

@@ -3,7 +3,9 @@
 Matrices are 4x4 (RAS mm) and map a point of the fixed image to its position in the moving image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -11,8 +13,9 @@ from nibabel.affines import apply_affine
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.brain import downsample, mutual_information
+from bids_sr.registration.ants import Stage, read_linear
+from bids_sr.registration.brain import downsample
+from bids_sr.registration.linear import LinearFit, LinearRegistration
 from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.transforms import (
@@ -27,7 +30,7 @@ from bids_sr.spatial.transforms import (
 _MIN_OVERLAP = 0.3
 # fraction of the best start's mutual information; below it, registration from the headers is poor
 _POOR_MATCH_RATIO = 0.5
-# Starts are compared on voxels of this size (mm).
+# mm, size of the voxels on which starts are compared; scaled with the head
 _LARGE_VOXEL_MM = 4.0
 # fraction of a large voxel (rms over the head); closer transforms are the same result
 _SAME_RESULT_VOXELS = 0.25
@@ -55,40 +58,6 @@ class _Fit:
     xfm: Array
     nmi: float
     start: str
-
-
-@frozen
-class _RigidRegistration:
-    """Images and settings of a registration that can start from several transforms.
-
-    `metric_mask` contains the fixed mask and its rim (3D, boolean). `seed` is the seed of the
-    random samples of ANTs, and `prefix` the path and first letters of the files that ANTs writes.
-    """
-
-    fixed: Volume
-    moving: Volume
-    metric_mask: Array
-    stages: list[Stage]
-    seed: int
-    prefix: str
-
-    def fit_from(self, start: Array, name: str, number: int) -> _Fit:
-        """Register the images from a start.
-
-        `name`: start in the result. `number`: part of the names of files.
-        """
-        files = register(
-            self.fixed,
-            self.moving,
-            self.stages,
-            seed=self.seed,
-            prefix=f"{self.prefix}{number}_",
-            start=start,
-            fixed_mask=self.metric_mask,
-        )
-        xfm = nearest_rigid(read_linear(files[0]))
-        nmi = mutual_information(self.fixed, self.moving, xfm, self.metric_mask)
-        return _Fit(xfm=xfm, nmi=nmi, start=name)
 
 
 def register_rigid(
@@ -129,97 +98,73 @@ def register_rigid(
     _Fit
         Transform of the best match, with its mutual information and start.
     """
-    metric_mask = dilate_for_metric(fixed_mask, fixed)
-    large_voxels = _downsample_to_large_voxels(fixed, moving, fixed_mask, moving_mask)
+    voxel_mm = float(fixed.zooms.min())
+    registration = LinearRegistration(
+        fixed=fixed,
+        moving=moving,
+        metric_mask=dilate_for_metric(fixed_mask, fixed),
+        stages=linear_stages("Rigid", voxel_mm, _SOFT_SIGMA_VOXELS * voxel_mm if soft else 0.0),
+        seed=seed,
+        prefix=prefix,
+        read_xfm=_read_rigid,
+    )
+    large_mm = _LARGE_VOXEL_MM * masks.head_scale(moving_mask, moving.affine)
+    large_registration = _use_large_voxels(registration, fixed_mask, large_mm)
     fixed_center = _center_of_mass(fixed_mask, fixed.affine)
     moving_center = _center_of_mass(moving_mask, moving.affine)
     shift = np.eye(4)
     shift[:3, 3] = moving_center - fixed_center
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
-        scores = {
-            name: mutual_information(fixed, moving, start, metric_mask)
-            for name, start in starts.items()
-        }
+        scores = {name: registration.score(start) for name, start in starts.items()}
         if scores["headers"] - 1 >= _POOR_MATCH_RATIO * (scores["centers of mass"] - 1):
             del starts["centers of mass"]
-    if len(starts) > 1 and large_voxels.have_same_result(starts, seed=seed, prefix=prefix):
+    if len(starts) > 1 and _have_same_result(
+        large_registration, starts.values(), tolerance_mm=_SAME_RESULT_VOXELS * large_mm
+    ):
         del starts["headers"]  # the centers of mass are closer to the common result
-    voxel_mm = float(fixed.zooms.min())
-    registration = _RigidRegistration(
-        fixed=fixed,
-        moving=moving,
-        metric_mask=metric_mask,
-        stages=linear_stages("Rigid", voxel_mm, _SOFT_SIGMA_VOXELS * voxel_mm if soft else 0.0),
-        seed=seed,
-        prefix=prefix,
-    )
-    fits = [
-        registration.fit_from(start, name, number)
+    fits = {
+        name: registration.fit_from(start, str(number))
         for number, (name, start) in enumerate(starts.items())
-    ]
-    best = max(fits, key=lambda fit: fit.nmi)
-    turned_start = _find_turned_start(
-        large_voxels, fixed_center, moving_center, best, seed=seed, prefix=prefix
-    )
+    }
+    best_start = max(fits, key=lambda name: fits[name].nmi)
+    best = fits[best_start]
+    turned_start = _find_turned_start(large_registration, fixed_center, moving_center, best)
     if turned_start is not None:
-        turned_fit = registration.fit_from(turned_start, "turned headers", len(fits))
+        turned_fit = registration.fit_from(turned_start, str(len(fits)))
         if turned_fit.nmi - 1 > _MIN_TURNED_GAIN * (best.nmi - 1):
-            best = turned_fit
-    return best
+            best, best_start = turned_fit, "turned headers"
+    return _Fit(xfm=best.xfm, nmi=best.nmi, start=best_start)
 
 
-@frozen
-class _LargeVoxels:
-    """Both images on large voxels, on which a registration takes a small part of the time.
+def _read_rigid(file: Path) -> Array:
+    """Read the rigid transform that ANTs wrote."""
+    return nearest_rigid(read_linear(file))
 
-    `metric_mask` contains the fixed mask and its rim (3D, boolean). `mm` is the voxel size.
+
+def nearest_rigid(matrix: Array) -> Array:
+    """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
+    left_vectors, _, right_vectors = np.linalg.svd(matrix[:3, :3])
+    rigid_matrix = np.array(matrix, dtype=float)
+    rigid_matrix[:3, :3] = left_vectors @ right_vectors
+    return round_values(rigid_matrix)
+
+
+def _use_large_voxels(
+    registration: LinearRegistration, fixed_mask: Array, mm: float
+) -> LinearRegistration:
+    """Return the first stage of a registration on voxels of `mm`.
+
+    It takes a small part of the time. `fixed_mask` is without its rim.
     """
-
-    fixed: Volume
-    moving: Volume
-    metric_mask: Array
-    mm: float
-
-    def score(self, xfm: Array) -> float:
-        """Return the normalized mutual information after a transform."""
-        return mutual_information(self.fixed, self.moving, xfm, self.metric_mask)
-
-    def register(self, start: Array, *, seed: int, prefix: str) -> Array:
-        """Register the images by the first stage of `register_rigid`."""
-        (path,) = register(
-            self.fixed,
-            self.moving,
-            linear_stages("Rigid", self.mm)[:1],
-            seed=seed,
-            prefix=prefix,
-            start=start,
-            fixed_mask=self.metric_mask,
-        )
-        return nearest_rigid(read_linear(path))
-
-    def have_same_result(self, starts: Mapping[str, Array], *, seed: int, prefix: str) -> bool:
-        """Return whether registrations from two starts lead to nearly the same transform."""
-        first, second = (
-            self.register(start, seed=seed, prefix=f"{prefix}start{number}_")
-            for number, start in enumerate(starts.values())
-        )
-        points = voxel_centers(self.metric_mask, self.fixed.affine)
-        return rms_distance(first, second, points) < _SAME_RESULT_VOXELS * self.mm
-
-
-def _downsample_to_large_voxels(
-    fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array
-) -> _LargeVoxels:
-    """Downsample both images to voxels of 4 mm, or to smaller voxels if the head is small."""
-    mm = _LARGE_VOXEL_MM * masks.head_scale(moving_mask, moving.affine)
-    low_fixed = downsample(fixed, mm)
-    low_mask = low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm)
-    return _LargeVoxels(
-        fixed=low_fixed,
-        moving=downsample(moving, mm),
-        metric_mask=dilate_for_metric(low_mask, low_fixed),
-        mm=mm,
+    fixed = downsample(registration.fixed, mm)
+    mask = low_resolution_grids.downsample_mask(fixed_mask, registration.fixed.affine, mm)
+    return replace(
+        registration,
+        fixed=fixed,
+        moving=downsample(registration.moving, mm),
+        metric_mask=dilate_for_metric(mask, fixed),
+        stages=linear_stages("Rigid", mm)[:1],
     )
 
 
@@ -258,14 +203,6 @@ def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> lis
     ]
 
 
-def nearest_rigid(matrix: Array) -> Array:
-    """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
-    left_vectors, _, right_vectors = np.linalg.svd(matrix[:3, :3])
-    rigid_matrix = np.array(matrix, dtype=float)
-    rigid_matrix[:3, :3] = left_vectors @ right_vectors
-    return round_values(rigid_matrix)
-
-
 def _center_of_mass(mask: Array, affine: Array) -> Array:
     """Return the center of mass of a mask (3,; RAS+ mm)."""
     return apply_affine(affine, np.argwhere(mask).mean(axis=0))
@@ -286,37 +223,42 @@ def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Arra
     )
 
 
+def _have_same_result(
+    registration: LinearRegistration, starts: Iterable[Array], *, tolerance_mm: float
+) -> bool:
+    """Return whether registrations from two starts lead to nearly the same transform."""
+    first, second = (
+        registration.fit_from(start, f"start{number}").xfm for number, start in enumerate(starts)
+    )
+    points = voxel_centers(registration.metric_mask, registration.fixed.affine)
+    return rms_distance(first, second, points) < tolerance_mm
+
+
 def _find_turned_start(
-    large_voxels: _LargeVoxels,
-    fixed_center: Array,
-    moving_center: Array,
-    best: _Fit,
-    *,
-    seed: int,
-    prefix: str,
+    registration: LinearRegistration, fixed_center: Array, moving_center: Array, best: LinearFit
 ) -> Array | None:
     """Return the start rotated by multiples of 90 degrees that should be registered, if any.
 
     A rotated start is promising if it is close to the best match so far (`best`), or better than
-    the headers before registration. The most promising starts are registered on large voxels. The
-    result is the best of these transforms (4 x 4, RAS+ mm); None unless it matches better than
-    `best` on these voxels. `fixed_center` and `moving_center` are the centers of mass of the heads
-    (RAS+ mm), which are aligned.
+    the headers before registration. The most promising starts are registered on large voxels
+    (`registration`). The result is the best of these transforms (4 x 4, RAS+ mm); None unless it
+    matches better than `best` on these voxels. `fixed_center` and `moving_center` are the centers
+    of mass of the heads (RAS+ mm), which are aligned.
     """
     scored_starts = []
     for rotation in quarter_turns():
         start = np.eye(4)
         start[:3, :3] = rotation
         start[:3, 3] = moving_center - rotation @ fixed_center
-        scored_starts.append((large_voxels.score(start), start))
+        scored_starts.append((registration.score(start), start))
     scored_starts.sort(key=lambda scored_start: -scored_start[0])
-    minimum = min(_CLOSE_MATCH_RATIO * (best.nmi - 1), large_voxels.score(np.eye(4)) - 1)
+    minimum = min(_CLOSE_MATCH_RATIO * (best.nmi - 1), registration.score(np.eye(4)) - 1)
     promising_starts = [start for start_nmi, start in scored_starts if start_nmi - 1 >= minimum]
-    best_start, turned_nmi = None, large_voxels.score(best.xfm)
+    best_start, best_nmi = None, registration.score(best.xfm)
     for number, start in enumerate(promising_starts[:_N_TURNS_TRIED]):
-        xfm = large_voxels.register(start, seed=seed, prefix=f"{prefix}turned{number}_")
-        if (nmi := large_voxels.score(xfm)) > turned_nmi:
-            best_start, turned_nmi = xfm, nmi
+        fit = registration.fit_from(start, f"turned{number}")
+        if fit.nmi > best_nmi:
+            best_start, best_nmi = fit
     return best_start
 
 

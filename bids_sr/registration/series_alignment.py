@@ -118,7 +118,7 @@ def check_alignment(
 ) -> Alignment:
     """Align a series with its run, or raise ComparedError if they cannot be compared.
 
-    `is_corrected`: whether the series was specified as corrected for head motion.
+    `is_corrected` is whether the series was specified as corrected for head motion.
     """
     alignment = align_volumes(
         read_comparison_volumes(acquired),
@@ -236,7 +236,7 @@ class _ScaledSeries:
 def _scale_to_run(compared: Mapping[int, Array], mean: Array, head: MaskArray) -> _ScaledSeries:
     """Scale a series to the signal of its run, on the acquired grid.
 
-    `mean`: mean image of the run. `head`: mask of the head on the acquired grid.
+    `mean` is the mean image of the run, and `head` the mask of the head on the acquired grid.
     """
     run_threshold = _compute_signal_threshold(mean, head)
     stored_mean = np.mean([np.nan_to_num(volume) for volume in compared.values()], axis=0)
@@ -263,11 +263,7 @@ def _scale_to_run(compared: Mapping[int, Array], mean: Array, head: MaskArray) -
 
 
 def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
-    """Return the threshold of the mean image above which voxels have signal.
-
-    Programs such as tedana write zeros outside the brain. For registration, these voxels are
-    filled with the signal of the run, because their border would count as an edge of the head.
-    """
+    """Return the threshold above which voxels of a mean image have signal; 0 without a head."""
     head_values = mean[mask & (mean > 0)]
     return _MIN_SIGNAL_FRACTION * float(np.median(head_values)) if head_values.size else 0.0
 
@@ -310,8 +306,8 @@ class _Region:
     """Part of the head for the registration of a series to its run.
 
     `margin` is the dilation of the mask for registration (voxels). `has_signal` are the voxels
-    with signal in the series; `affine` is the voxel-to-world matrix of the
-    acquired grid (4 x 4, RAS+ mm).
+    with signal in the series, and `affine` is the voxel-to-world matrix of the acquired grid
+    (4 x 4, RAS+ mm).
     """
 
     mask: MaskArray
@@ -322,8 +318,9 @@ class _Region:
     def estimate_pose(self, values: Array, compared: Array) -> Float:
         """Register a volume of a series to a volume of its run.
 
-        Voxels of the series without signal take the `values` of the run. The result transforms
-        points of the run to their position in the series (4, 4; RAS mm).
+        Voxels of the series without signal take the `values` of the run, because their border
+        would count as an edge of the head. The result transforms points of the run to their
+        position in the series (4, 4; RAS mm).
         """
         filled_volume = np.where(self.has_signal, compared, values)
         motion = estimate_motion(
@@ -405,24 +402,20 @@ def _fit_displacements(volumes: Mapping[int, Array], mask: MaskArray, affine: Ar
 def find_rejection(alignment: Alignment, *, is_corrected: bool) -> tuple[str, str] | None:
     """Return the reason why a series cannot be compared, and the remedy; None if it can.
 
-    `is_corrected`: whether the series was specified as corrected for head motion.
+    `is_corrected` is whether the series was specified as corrected for head motion.
     """
     if alignment.mean_similarity < _MIN_MEAN_CORRELATION:
         return (
-            (
-                "the mean image does not match the mean image of the run (correlation"
-                f" {alignment.mean_similarity:.2f}). The series may be from another participant or"
-                " head position, or its temporal mean may have been subtracted"
-            ),
+            "the mean image does not match the mean image of the run (correlation"
+            f" {alignment.mean_similarity:.2f}). The series may be from another participant or"
+            " head position, or its temporal mean may have been subtracted",
             "Provide a series that was computed from this run, on the grid of the run and"
             " with its temporal mean (in signal units).",
         )
     if alignment.change_similarity < _MIN_CHANGE_CORRELATION:
         return (
-            (
-                "the time series do not match the time series of the run (correlation"
-                f" {alignment.change_similarity:.2f}), so the series seems to be from another run"
-            ),
+            "the time series do not match the time series of the run (correlation"
+            f" {alignment.change_similarity:.2f}), so the series seems to be from another run",
             "Provide a series that was computed from this run.",
         )
     percent_text = f"{alignment.motion:.0%} of the head motion of the run"
@@ -438,15 +431,11 @@ def find_rejection(alignment: Alignment, *, is_corrected: bool) -> tuple[str, st
         )
     if not is_corrected and max(map(abs, alignment.shift)) > _MAX_SHIFT:
         return (
-            (
-                f"the series is shifted relative to the run by {alignment.shift_text} (voxels of"
-                " the acquired grid)"
-            ),
-            (
-                "Correct the affine in the header, or the program that wrote the series."
-                " Otherwise, activation would be mapped to the wrong position. If the series was"
-                " corrected for head motion, append :corrected to the path in --compare."
-            ),
+            f"the series is shifted relative to the run by {alignment.shift_text} (voxels of"
+            " the acquired grid)",
+            "Correct the affine in the header, or the program that wrote the series."
+            " Otherwise, activation would be mapped to the wrong position. If the series was"
+            " corrected for head motion, append :corrected to the path in --compare.",
         )
     return None
 

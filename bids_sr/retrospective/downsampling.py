@@ -10,13 +10,13 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.spatial.hmc import MAD_TO_SD
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import acquire, lowres_size
 
 _N_PAIRS = 20  # pairs of consecutive volumes, spread over the run, for the estimate of noise
 # fraction of the 98th percentile; in darker voxels, thermal noise is not Gaussian
 _BRIGHT_FRACTION = 0.25
-_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute value for a Gaussian
 
 
 @frozen
@@ -186,7 +186,7 @@ def thermal_noise(path: Path, first_volume: int = 0) -> float:
             is_bright = previous > _BRIGHT_FRACTION * np.percentile(previous, 98)
             change = (following - previous)[is_bright]
             estimates.append(np.median(np.abs(change - np.median(change))))
-    return float(_MAD_TO_SD * np.median(estimates) / np.sqrt(2))
+    return float(MAD_TO_SD * np.median(estimates) / np.sqrt(2))
 
 
 def noise_to_add(measured: float, factor: Factor) -> float:

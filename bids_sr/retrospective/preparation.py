@@ -195,7 +195,7 @@ def _build_participant(subject: Subject, settings: Settings) -> None:
         for run in subject.runs:
             _write_run(run, subject, settings, build_dir)
         for pair in _list_pairs(subject):
-            _downsample_pair(pair, subject, settings, build_dir / "data")
+            _downsample_pair(pair, subject, retrospective_factor(settings), build_dir / "data")
         # copied, as a change through a link would reach the original data set
         for t1w_file in subject.t1w[:1]:
             t1w_copy = build_dir / "data" / t1w_file.relative_to(settings.paths.bids_dir)
@@ -222,7 +222,9 @@ def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Pa
     bold = _prepare_series(run, build_dir)
     first_volume = settings.preprocessing.dummy_scans or 0
     if any(run is source for source in select_pair_sources(subject).values()):
-        first_volume = _write_pair_of_run(run, bold, subject, settings, build_dir)
+        first_volume = _write_pair_of_run(
+            run, bold, subject, settings.preprocessing.dummy_scans, factor, build_dir / "data"
+        )
     noise_sd = 0.0
     if settings.evaluation.retrospective == "noisy":
         noise_sd = noise_to_add(thermal_noise(bold, first_volume), factor)
@@ -260,7 +262,7 @@ def _prepare_series(run: BoldRun, build_dir: Path) -> Path:
 
 
 class _SourceImage(NamedTuple):
-    """Image that a pair is computed from.
+    """Image that a pair is computed from, with its sidecar.
 
     The values are (X, Y, Z), and `affine` is the voxel-to-world matrix (4 x 4, RAS+ mm). The qform
     and sform codes of `header` are copied.
@@ -269,34 +271,29 @@ class _SourceImage(NamedTuple):
     data: Array
     affine: Array
     header: Nifti1Header
+    sidecar: Mapping[str, object]
 
 
 def _write_pair_of_run(
-    run: BoldRun, bold: Path, subject: Subject, settings: Settings, build_dir: Path
+    run: BoldRun,
+    bold: Path,
+    subject: Subject,
+    dummy_scans: int | None,
+    factor: Triple,
+    root: Path,
 ) -> int:
     """Write a pair from the mean of a run's first steady-state volumes.
 
     Returns the number of the first volume after the averaged volumes. `bold` is the result of
-    `_prepare_series`.
+    `_prepare_series`, and `root` the folder of the data set.
     """
-    dummy_scans = settings.preprocessing.dummy_scans
     start = count_nonsteady_volumes(bold) if dummy_scans is None else dummy_scans
     end = start + n_averaged_volumes(run)
     with SeriesReader(bold) as reader:
         mean_image = _SourceImage(
-            reader.mean(start, end).astype(np.float32), reader.affine, reader.header
+            reader.mean(start, end).astype(np.float32), reader.affine, reader.header, run.sidecar
         )
-    session = run.entities.get("session")
-    folder = _make_folder(build_dir / "data", subject, session, "anat")
-    stem = _make_session_stem(subject, session)
-    _write_pair(
-        mean_image,
-        folder,
-        stem,
-        run_entity="",
-        sidecar=run.sidecar,
-        factor=retrospective_factor(settings),
-    )
+    _write_pair(mean_image, root, subject, run.entities.get("session"), factor=factor)
     return end
 
 
@@ -391,7 +388,7 @@ def _list_pairs(subject: Subject) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
 
 
-def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
+def _downsample_pair(pair: Pair, subject: Subject, factor: Triple, root: Path) -> None:
     """Write a pair at a lower resolution to the data set in the folder `root`.
 
     The image of the original pair at the BOLD resolution becomes the high-resolution image. If the
@@ -408,37 +405,38 @@ def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Pat
     with SeriesReader(source) as reader:
         header = reorder_header(reader.header, order)
     _write_pair(
-        _SourceImage(image, affine, header),
-        _make_folder(root, subject, session, "anat"),
-        _make_session_stem(subject, session),
+        _SourceImage(image, affine, header, read_json(_locate_sidecar(source))),
+        root,
+        subject,
+        session,
+        factor=factor,
         run_entity=f"_run-{run}" if run else "",
-        sidecar=read_json(_locate_sidecar(source)),
-        factor=retrospective_factor(settings),
     )
 
 
 def _write_pair(
     image: _SourceImage,
-    folder: Path,
-    stem: str,
+    root: Path,
+    subject: Subject,
+    session: str | None,
     *,
-    run_entity: str,
-    sidecar: Mapping[str, object],
     factor: Triple,
+    run_entity: str = "",
 ) -> None:
-    """Write a pair from an image, with a sidecar for both images.
+    """Write a pair from its high-resolution image to the data set in the folder `root`.
 
-    `image` has the high resolution, as has `sidecar`. `stem` is the start of the file names, and
-    `run_entity` the part of the file names with the number of the pair, or "". `factor` is the
-    ratio of low- to high-resolution voxel size along each axis.
+    `factor` is the ratio of low- to high-resolution voxel size along each axis, and `run_entity`
+    the part of the file names with the number of the pair, or "".
     """
+    folder = _make_folder(root, subject, session, "anat")
+    stem = f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
     highres, lowres = (
         folder / f"{stem}_acq-{resolution}{run_entity}_T2starw.nii.gz"
         for resolution in ("highres", "lowres")
     )
     write_pair(image.data, image.affine, image.header, highres, lowres, factor=factor)
     for path, slice_factor in ((highres, 1.0), (lowres, factor[2])):
-        pair_sidecar = {key: sidecar[key] for key in _PAIR_KEYS if key in sidecar}
+        pair_sidecar = {key: image.sidecar[key] for key in _PAIR_KEYS if key in image.sidecar}
         thickness = pair_sidecar.get("SliceThickness")
         if slice_factor != 1 and isinstance(thickness, int | float):
             pair_sidecar["SliceThickness"] = round(thickness * slice_factor, 6)
@@ -451,11 +449,6 @@ def _make_folder(root: Path, subject: Subject, session: str | None, datatype: st
     folder = root.joinpath(f"sub-{subject.label}", *sessions, datatype)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _make_session_stem(subject: Subject, session: str | None) -> str:
-    """Return the start of the file names of a participant's session."""
-    return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
 
 
 def _locate_sidecar(image: Path) -> Path:

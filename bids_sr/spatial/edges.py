@@ -109,14 +109,17 @@ def measure_edge_mismatch(
     voxel_mm = voxel_sizes(affine)
     search_mask = grow(mask, affine, blur_mm)
     max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
+    sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     shifts_by_axis = []
     for searched_axis in (0, 1) if axis is None else (axis,):
-        slope = _compute_smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, searched_axis)
-        strong_edges = search_mask & (
-            slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
+        slopes = [_compute_slope(image, sigma, searched_axis) for image in (first, second)]
+        steepest = np.quantile(slopes[0][search_mask], 1 - _EDGE_FRACTION)
+        strong_edges = search_mask & (slopes[0] >= max(steepest, 1e-12))
+        first_edges, second_edges = (
+            _compute_edge_strength(slope, strong_edges) for slope in slopes
         )
-        shifts_mm, similarities = _measure_along(
-            first, second, strong_edges, searched_axis, voxel_mm, blur_mm, max_shift_mm
+        shifts_mm, similarities = _search_shifts(
+            first_edges, second_edges, strong_edges, searched_axis, voxel_mm, blur_mm, max_shift_mm
         )
         shifts_by_axis.append(
             _AxisShifts(
@@ -151,32 +154,42 @@ def _check_images(first: Array, second: Array, mask: MaskArray) -> None:
         )
 
 
-def _measure_along(
-    first: Array,
-    second: Array,
-    mask: MaskArray,
+def _compute_slope(image: Array, sigma: Array, axis: int) -> Array:
+    """Return the magnitude of the derivative along an axis, smoothed by `sigma` (voxels)."""
+    derivative_orders = [int(dimension == axis) for dimension in range(3)]
+    return np.abs(
+        ndimage.gaussian_filter(
+            np.asarray(image, dtype=np.float32), sigma, order=derivative_orders, mode="nearest"
+        )
+    )
+
+
+def _compute_edge_strength(slope: Array, strong_edges: MaskArray) -> Array:
+    """Return the square root of a slope, relative to its median at the strong edges.
+
+    Without the square root, a bright rim would dominate its neighborhood.
+    """
+    median = float(np.median(np.sqrt(slope[strong_edges] + 0.01) ** 2))
+    return np.sqrt(slope / max(median, 1e-12) + 0.01)
+
+
+def _search_shifts(
+    first_edges: Array,
+    second_edges: Array,
+    strong_edges: MaskArray,
     axis: int,
     voxel_mm: Array,
     blur_mm: float,
     max_shift_mm: float,
 ) -> tuple[Array, Array]:
-    """Measure the shift of the second image along one axis at the edges of the first image.
+    """Return the shift of the second image at each strong edge (mm), and its similarity (N,).
 
-    Images on one grid and `mask` are (X, Y, Z), with voxel size `voxel_mm`. The mask selects N
-    edges of the first image, and the second image is shifted along `axis`. Both images are
-    smoothed by `blur_mm` (FWHM), and shifts of up to `max_shift_mm` are tried. Returns the shift
-    with the highest similarity (mm), and this similarity (N,).
+    The edge strengths of both images and `strong_edges` are (X, Y, Z), with voxel size `voxel_mm`.
+    Shifts of up to `max_shift_mm` along `axis` are tried, and the shift with the highest
+    similarity is returned. `blur_mm` is the smoothing of the images (FWHM).
     """
-    sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
     window[2] = max(blur_mm / voxel_mm[2], 0.5)
-    unscaled_strengths = [
-        _compute_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)
-    ]
-    first_edges, second_edges = (
-        _compute_edge_strength(image, sigma, axis, float(np.median(strength**2)))
-        for image, strength in zip((first, second), unscaled_strengths, strict=True)
-    )
     step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
     n_steps = int(np.ceil(max_shift_mm / step_mm)) + 1
     similarities = []
@@ -186,27 +199,8 @@ def _measure_along(
         ]
         # voxels k steps farther along the axis
         shifted_edges = ndimage.shift(second_edges, offsets, order=1, mode="nearest")
-        similarities.append(_correlate_locally(first_edges, shifted_edges, window)[mask])
+        similarities.append(_correlate_locally(first_edges, shifted_edges, window)[strong_edges])
     return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
-
-
-def _compute_edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
-    """Return the edge strength of an image along an axis.
-
-    The edge strength is the square root of the slope, relative to `scale`. Without the square
-    root, a bright rim would dominate its neighborhood.
-    """
-    return np.sqrt(_compute_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
-
-
-def _compute_smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
-    """Return the magnitude of the smoothed derivative along an axis."""
-    derivative_orders = [int(dimension == axis) for dimension in range(3)]
-    return np.abs(
-        ndimage.gaussian_filter(
-            np.asarray(image, dtype=np.float32), sigma, order=derivative_orders, mode="nearest"
-        )
-    )
 
 
 def _correlate_locally(first: Array, second: Array, window: Array) -> Array:

@@ -45,10 +45,11 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
+MAD_TO_SD = 1.4826
+"""Ratio of standard deviation to median absolute deviation for a Gaussian."""
 
 # The following values are our choices. Lengths in mm are for human heads and are scaled by
 # `masks.head_scale`.
-_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
 _LOWRES_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
 _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
@@ -94,6 +95,75 @@ class MotionEstimates:
     matrices: Float
     params: Float
     residual: Float
+
+
+def estimate_motion(
+    volumes: Iterable[Array],
+    reference: Array,
+    mask: Array,
+    affine: Array,
+    *,
+    margin: int = 2,
+    calibration: Iterable[Array] = (),
+) -> MotionEstimates:
+    """Estimate the rigid motion of each volume relative to a reference.
+
+    Volumes are processed in order, and the transform of the preceding volume is the start. If this
+    fit is worse than usual (a jump), the low-resolution levels are run from that transform and
+    from the identity, and the better fit is selected.
+
+    Parameters
+    ----------
+    volumes : Iterable[Array]
+        Volumes in the order of acquisition, on the grid of the reference (3D each).
+    reference : Array
+        Reference image of the registration (3D).
+    mask : Array
+        Head voxels of the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    margin : int, optional
+        Dilation of the mask (voxels), which includes the outline of the head.
+    calibration : Iterable[Array], optional
+        At least 8 volumes spread over the run from which unsteady samples are detected; if empty,
+        all samples have the same weight.
+
+    Returns
+    -------
+    MotionEstimates
+        Transforms, parameters and residuals of all volumes.
+
+    Raises
+    ------
+    ValueError
+        There are no volumes.
+    """
+    estimator = MotionEstimator(reference, mask, affine, margin)
+    estimator.calibrate(calibration)
+    matrices: list[Float] = []
+    residuals = []
+    recent_residuals: deque[float] = deque(maxlen=_N_RECENT_VOLUMES)
+    for t, volume in enumerate(volumes):
+        expected = _JUMP_RATIO * float(np.median(recent_residuals)) if recent_residuals else np.inf
+        starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
+        matrix, residual = estimator.fit(volume, starts, expected)
+        if not np.isfinite(residual):
+            _LOGGER.warning(
+                "Most of volume %d is outside the field of view. The head-motion estimate of "
+                "the previous volume is used instead.",
+                t,
+            )
+        else:
+            recent_residuals.append(residual)
+        matrices.append(matrix)
+        residuals.append(residual)
+    if not matrices:
+        raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
+    return MotionEstimates(
+        matrices=np.stack(matrices),
+        params=np.stack([rigid_params(matrix, estimator.center) for matrix in matrices]),
+        residual=np.array(residuals),
+    )
 
 
 class _VolumeFit(NamedTuple):
@@ -423,7 +493,7 @@ def _weight_residuals(residual: Float, is_inside: Array) -> Float:
     The limit is in robust standard deviations of the samples inside the field of view
     (`is_inside`).
     """
-    sigma = _MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
+    sigma = MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
     return np.clip(2.0 - np.abs(residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)
 
 
@@ -464,72 +534,3 @@ def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
             for axes in map(list, combinations_with_replacement(range(3), order))
         ]
     return np.stack(columns, axis=1)
-
-
-def estimate_motion(
-    volumes: Iterable[Array],
-    reference: Array,
-    mask: Array,
-    affine: Array,
-    *,
-    margin: int = 2,
-    calibration: Iterable[Array] = (),
-) -> MotionEstimates:
-    """Estimate the rigid motion of each volume relative to a reference.
-
-    Volumes are processed in order, and the transform of the preceding volume is the start. If this
-    fit is worse than usual (a jump), the low-resolution levels are run from that transform and
-    from the identity, and the better fit is selected.
-
-    Parameters
-    ----------
-    volumes : Iterable[Array]
-        Volumes in the order of acquisition, on the grid of the reference (3D each).
-    reference : Array
-        Reference image of the registration (3D).
-    mask : Array
-        Head voxels of the reference (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    margin : int, optional
-        Dilation of the mask (voxels), which includes the outline of the head.
-    calibration : Iterable[Array], optional
-        At least 8 volumes spread over the run from which unsteady samples are detected; if empty,
-        all samples have the same weight.
-
-    Returns
-    -------
-    MotionEstimates
-        Transforms, parameters and residuals of all volumes.
-
-    Raises
-    ------
-    ValueError
-        There are no volumes.
-    """
-    estimator = MotionEstimator(reference, mask, affine, margin)
-    estimator.calibrate(calibration)
-    matrices: list[Float] = []
-    residuals = []
-    recent_residuals: deque[float] = deque(maxlen=_N_RECENT_VOLUMES)
-    for t, volume in enumerate(volumes):
-        expected = _JUMP_RATIO * float(np.median(recent_residuals)) if recent_residuals else np.inf
-        starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
-        matrix, residual = estimator.fit(volume, starts, expected)
-        if not np.isfinite(residual):
-            _LOGGER.warning(
-                "Most of volume %d is outside the field of view. The head-motion estimate of "
-                "the previous volume is used instead.",
-                t,
-            )
-        else:
-            recent_residuals.append(residual)
-        matrices.append(matrix)
-        residuals.append(residual)
-    if not matrices:
-        raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
-    return MotionEstimates(
-        matrices=np.stack(matrices),
-        params=np.stack([rigid_params(matrix, estimator.center) for matrix in matrices]),
-        residual=np.array(residuals),
-    )

@@ -20,7 +20,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.spatial.hmc import MotionEstimator
+from bids_sr.spatial.hmc import MAD_TO_SD, MotionEstimator
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 
@@ -49,7 +49,6 @@ _GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0
 _MIN_CORRELATION = 0.9
 # correlation of an image that differs from the reference mainly in its gain
 _GAIN_CORRELATION = 0.98
-_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _MIN_SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
 
 
@@ -135,7 +134,7 @@ def _cut_into_segments(changes: _Changes, first: int, copies: dict[int, str]) ->
     volume_changes = np.sqrt((slice_changes**2).mean(axis=1))
     mean_signal = changes.mean[volumes].mean(axis=1)
     mean_changes = np.diff(mean_signal)
-    mean_change_sd = _MAD_TO_SD * float(np.median(np.abs(mean_changes)))
+    mean_change_sd = MAD_TO_SD * float(np.median(np.abs(mean_changes)))
     is_cut = volume_changes > _CHANGE_RATIO * np.median(volume_changes)
     is_cut |= (
         slice_changes
@@ -148,16 +147,6 @@ def _cut_into_segments(changes: _Changes, first: int, copies: dict[int, str]) ->
         _MEAN_CHANGE_SDS * mean_change_sd, _MIN_MEAN_CHANGE * abs(float(np.median(mean_signal)))
     )
     return np.split(volumes, np.flatnonzero(is_cut) + 1)
-
-
-@frozen
-class _OrdinarySpread:
-    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
-
-    difference: float
-    correlation: float
-    gain_sd: float
-    slices: Float
 
 
 def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, str]:
@@ -174,26 +163,10 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
     ]
     comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
-
-    # evenly spaced trusted volumes show how much ordinary volumes differ from their neighbors
-    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
-    ordinary = [
-        comparison
-        for t in comparer.trusted[np.unique(positions).astype(int)]
-        for comparison in comparer.compare(int(t), both_sides=False)
-    ]
-    gains = np.array([comparison.gain for comparison in ordinary])
-    spread = _OrdinarySpread(
-        difference=float(np.median([comparison.difference for comparison in ordinary])),
-        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
-        gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
-        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
-    )
-
-    # the middle volume of each other segment decides
+    spread = _measure_spread(comparer)
     reasons: dict[int, str] = {}
     for segment in segments_by_length[len(trusted_segments) :]:
-        middle = int(segment[len(segment) // 2])
+        middle = int(segment[len(segment) // 2])  # this volume decides
         comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
         segment_reasons = [
             _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
@@ -203,6 +176,33 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         else:
             comparer.trusted = np.union1d(comparer.trusted, segment)
     return reasons
+
+
+@frozen
+class _OrdinarySpread:
+    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
+
+    difference: float
+    correlation: float
+    gain_sd: float
+    slices: Float
+
+
+def _measure_spread(comparer: "_Comparer") -> _OrdinarySpread:
+    """Return how much evenly spaced trusted volumes differ from their neighbors."""
+    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
+    ordinary = [
+        comparison
+        for t in comparer.trusted[np.unique(positions).astype(int)]
+        for comparison in comparer.compare(int(t), both_sides=False)
+    ]
+    gains = np.array([comparison.gain for comparison in ordinary])
+    return _OrdinarySpread(
+        difference=float(np.median([comparison.difference for comparison in ordinary])),
+        correlation=float(np.median([comparison.correlation for comparison in ordinary])),
+        gain_sd=MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
+        slices=np.median([comparison.slices for comparison in ordinary], axis=0),
+    )
 
 
 @frozen

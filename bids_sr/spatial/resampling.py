@@ -64,7 +64,7 @@ def sample_volume(
         Example: with a translation of +4 mm along x and 4 mm voxels, target voxel i shows the
         volume's voxel i + 1.
     order : int, optional
-        Degree of the B-spline: 0 (nearest neighbor, for labels), 1 (linear) or 3 (cubic).
+        Degree of the B-spline: 0 (nearest neighbor, for labels), 1 (linear), 3 (cubic) or 5.
     zero_outside : bool, optional
         Set voxels more than half a voxel outside the volume to 0 instead of the edge value.
     coefficients : Float32 | None, optional
@@ -86,28 +86,24 @@ def sample_volume(
     matrix = round_values(
         world_to_voxel @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
     )
-    is_undistorted = shift is None and displacement is None
-    voxel_shift = _find_whole_shift(matrix) if is_undistorted else None
-    if is_undistorted and voxel_shift is None and order == 1:
-        return _sample_linearly(volume, matrix, shape, zero_outside=zero_outside)
-    if voxel_shift is None and coefficients is None:
-        coefficients = spline_coefficients(volume, order)
-    if not is_undistorted:
-        assert coefficients is not None
-        displace_slice = _make_slice_displacement(world_to_voxel[:3, :3], shift, displacement)
+    if shift is not None or displacement is not None:
         return _warp(
-            coefficients,
+            spline_coefficients(volume, order) if coefficients is None else coefficients,
             volume.shape,
             matrix,
             shape,
-            displace_slice,
+            _make_slice_displacement(world_to_voxel[:3, :3], shift, displacement),
             order=order,
             zero_outside=zero_outside,
         )
+    voxel_shift = _find_whole_shift(matrix)
     if voxel_shift is not None:
         values = _shift_voxels(volume, voxel_shift, shape)
+    elif order == 1:
+        return _sample_linearly(volume, matrix, shape, zero_outside=zero_outside)
     else:
-        assert coefficients is not None
+        if coefficients is None:
+            coefficients = spline_coefficients(volume, order)
         values = _sample_spline(coefficients, matrix, shape, order)
     if zero_outside:
         for z, points in _iterate_slices(matrix, shape):
@@ -373,12 +369,13 @@ def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
 
 
 def _subtract_level(coefficients: Float32) -> tuple[Float32, np.float32]:
-    """Subtract the central coefficient from all, and return the result (Z, Y, X) and the center.
+    """Return the differences of coefficients from their level (Z, Y, X), and the level.
 
-    The constant parts of an image then stay constant to the last bit in an interpolation.
+    The level is the central coefficient. The constant parts of an image then stay constant to the
+    last bit in an interpolation.
     """
-    center = coefficients[tuple(n // 2 for n in coefficients.shape)]
-    return np.subtract(coefficients.T, center, order="C", dtype=np.float32), center
+    level = coefficients[tuple(n // 2 for n in coefficients.shape)]
+    return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
 
 
 def _sample_at_points(coefficients_zyx: Float32, points: Array) -> Float32:

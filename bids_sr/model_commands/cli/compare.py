@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,6 @@ from bids_sr.model_commands.cli.channels import (
     score_heads,
 )
 from bids_sr.model_commands.cli.evaluate import (
-    complete_label,
     find_participant,
     measure_task,
     prepare_tasks,
@@ -97,23 +96,7 @@ def compare(options: CompareOptions) -> None:
         # read back, so that numbers are rounded as in a resumed comparison
         rows = _read_completed_rows(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
-    complete = [
-        candidate for candidate in study.candidates if _is_complete(candidate, rows, study.folds)
-    ]
-    complete_names = [candidate.name for candidate in complete]
-    failed_names = {candidate.name for candidate in study.candidates} - {*complete_names}
-    scored_rows = [row for row in rows if row["name"] not in failed_names]
-    test_rows = [row for row in scored_rows if row["set"] == "test"]
-    print(f"{out}: scores on the test sets")
-    compare_rows(test_rows, complete_names, {}, out)
-    if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
-        print(f"Note: {reason}")
-    if failed_names:
-        print(
-            f"Note: {'; '.join(sorted(failed_names))} without scores, because training diverged or"
-            " ran out of device memory"
-        )
-    _print_selection(complete, scored_rows, n_folds=len(study.folds))
+    _compare_candidates(study, rows, out)
     print(f"Trained models: {models_dir}")
 
 
@@ -303,12 +286,21 @@ def _make_folds(options: CompareOptions, participants: list[str]) -> list[Partic
             option = "--split"
             return [split_at_random(participants, options.split, options.seed)]
         validation, test = (
-            tuple(complete_label(label, participants) for label in labels)
+            tuple(_complete_label(label, participants) for label in labels)
             for labels in (options.validate_on, options.test_on)
         )
         return [split_by_names(participants, validation, test)]
     except SplitError as error:
         raise UsageError(option, error.why, error.remedy) from None
+
+
+def _complete_label(label: str, participants: Collection[str]) -> str:
+    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
+
+    >>> _complete_label("01", ["sub-01"]), _complete_label("a_T1w", ["a_T1w"])
+    ('sub-01', 'a_T1w')
+    """
+    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
 
 
 def _select_file(options: CompareOptions, index: int) -> CompareOptions:
@@ -622,11 +614,27 @@ def _downsample(
     return downsampled_images, operator.lowres_affine(affine)
 
 
-def _is_complete(
-    candidate: _Candidate, rows: Sequence[ScoreRow], folds: Sequence[ParticipantSplit]
-) -> bool:
-    """Return whether a candidate was scored in all folds."""
-    return len({row["fold"] for row in rows if row["name"] == candidate.name}) == len(folds)
+def _compare_candidates(study: _Study, rows: Sequence[ScoreRow], out: Path) -> None:
+    """Compare the candidates that were scored in all folds, and print the best settings."""
+    complete = [
+        candidate
+        for candidate in study.candidates
+        if len({row["fold"] for row in rows if row["name"] == candidate.name}) == len(study.folds)
+    ]
+    complete_names = [candidate.name for candidate in complete]
+    failed_names = {candidate.name for candidate in study.candidates} - {*complete_names}
+    scored_rows = [row for row in rows if row["name"] not in failed_names]
+    test_rows = [row for row in scored_rows if row["set"] == "test"]
+    print(f"{out}: scores on the test sets")
+    compare_rows(test_rows, complete_names, {}, out)
+    if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
+        print(f"Note: {reason}")
+    if failed_names:
+        print(
+            f"Note: {'; '.join(sorted(failed_names))} without scores, because training diverged or"
+            " ran out of device memory"
+        )
+    _print_selection(complete, scored_rows, n_folds=len(study.folds))
 
 
 def _print_selection(

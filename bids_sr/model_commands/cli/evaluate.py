@@ -11,7 +11,7 @@ import re
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -591,21 +591,7 @@ def _write_report(
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
-        contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
-        contents |= {
-            kind.title: _format_page_table(table_rows, kind.columns, kind.title)
-            for kind, table_rows in tables.items()
-        }
-        contents["Figures"] = join(map(_embed_figure, figures))
-        contents["About"] = facts_html({"bids-sr version": __version__})
-        write_page(
-            page,
-            title="Super-resolved images and their references",
-            sections=[
-                plain_section(f"part{number}", title, content)
-                for number, (title, content) in enumerate(contents.items())
-            ],
-        )
+        _write_comparison_page(page, rows, tables, figures)
         print(f"Comparison page: {page}")
 
 
@@ -668,6 +654,30 @@ def _compare_methods(
     return compare_rows(rows, method_names, group_of_participant, options.out)
 
 
+def _write_comparison_page(
+    page: Path,
+    rows: Sequence[ScoreRow],
+    tables: Mapping[ComparisonTable, Sequence[ScoreRow]],
+    figures: Sequence[Path],
+) -> None:
+    """Write a page with the rows of all references, tables of the comparison, and figures."""
+    contents = {"Scores": _format_page_table(rows, "models_apply", "Scores")}
+    contents |= {
+        kind.title: _format_page_table(table_rows, kind.columns, kind.title)
+        for kind, table_rows in tables.items()
+    }
+    contents["Figures"] = join(map(_embed_figure, figures))
+    contents["About"] = facts_html({"bids-sr version": __version__})
+    write_page(
+        page,
+        title="Super-resolved images and their references",
+        sections=[
+            plain_section(f"part{number}", title, content)
+            for number, (title, content) in enumerate(contents.items())
+        ],
+    )
+
+
 def _format_page_table(rows: Sequence[ScoreRow], columns: str, caption: str) -> Markup:
     """Return a table of the page; `columns` is an entry of ``columns.json``."""
     if columns == TESTS.columns:
@@ -691,12 +701,3 @@ def _embed_figure(file: Path) -> Markup:
         else f"data:image/png;base64,{b64encode(content).decode('ascii')}"
     )
     return render("figure", uri, file.name, file.name, file.stem)
-
-
-def complete_label(label: str, participants: Collection[str]) -> str:
-    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
-
-    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
-    ('sub-01', 'a_T1w')
-    """
-    return label if label in participants else f"sub-{label.removeprefix('sub-')}"

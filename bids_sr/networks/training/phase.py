@@ -23,7 +23,7 @@ from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
 from bids_sr.sr.recipe import Recipe
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 TrainingProgress = Callable[[str, int, int], None]
 Clock = Callable[[], float]
@@ -244,7 +244,7 @@ class Phase:
         try:
             checkpoint = read_checkpoint(self.checkpoint)
         except ValueError as error:
-            _LOG.warning("%s. Training of %s starts from the beginning.", error, self.name)
+            _LOGGER.warning("%s. Training of %s starts from the beginning.", error, self.name)
             return
         if checkpoint is None or checkpoint[1].get("signature") != self._full_signature:
             return
@@ -264,7 +264,7 @@ class Phase:
         self.counters = _Counters(**progress)
         self.counters.moved |= values["computed_by"] != self._environment
         self.losses = losses
-        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
+        _LOGGER.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
 
     def _try_step(self) -> dict[str, float]:
         """Run a training step, with half the batch size if device memory is insufficient."""
@@ -281,7 +281,7 @@ class Phase:
         self.counters.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _LOG.warning(
+        _LOGGER.warning(
             "%s: device memory is insufficient for a batch size of %d. Training continues "
             "with a batch size of %d.",
             self.name,
@@ -392,7 +392,7 @@ class Phase:
         self.counters.mixed_loss_db = round(score_loss, 4)
         if abs(score_loss) > _MAX_BF16_CHANGE_DB:
             self.counters.mixed = False
-            _LOG.info(
+            _LOGGER.info(
                 "%s: mixed precision (bf16) changes the score by %.3g dB, so training "
                 "continues in single precision (fp32).",
                 self.name,
@@ -436,7 +436,7 @@ class Phase:
                 journal.add(self.counters.log)
         # this warning replaces the error message, which asks the user to repeat the command
         except atomic_files.DiskFullError:
-            _LOG.warning(
+            _LOGGER.warning(
                 "%s: the checkpoint %s could not be written because the disk is full (%s). "
                 "Training continues, but if it is interrupted, it can only resume from an "
                 "earlier checkpoint.",

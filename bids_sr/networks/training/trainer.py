@@ -37,7 +37,7 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 
 
 def train_network(
@@ -69,7 +69,7 @@ def train_network(
         search.run()
         search.nets.generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
-    _LOG.info(
+    _LOGGER.info(
         "Training of %s took %.0f s (final scores: %s).",
         training.definition.name,
         search.counters.seconds,

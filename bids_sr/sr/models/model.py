@@ -198,12 +198,8 @@ def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
     recipe = _restore_settings(recipe, card)
     generator = recipe.build_generator(card.channels, card.factor)
     companions = _extract_companions(recipe, state)
-    companion_keys = {
-        f"{companion_name}.{key}"
-        for companion_name, tensors in companions.items()
-        for key in tensors
-    }
-    generator_state = {key: value for key, value in state.items() if key not in companion_keys}
+    prefixes = tuple(f"{companion_name}." for companion_name in companions)
+    generator_state = {key: value for key, value in state.items() if not key.startswith(prefixes)}
     _load_weights(generator, generator_state, name)
     critic = None
     for companion_name, tensors in companions.items():

@@ -31,7 +31,7 @@ from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 ModelData = RunData | TrainingImages
 
 
@@ -83,7 +83,7 @@ def make_or_reuse_model(
     log_text = source_log.read_text(encoding="utf-8") if source_log.exists() else log_tsv(())
     log.write_text(log_text, encoding="utf-8")
     source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
-    _LOG.info("The %s model %s is reused.", name, source)
+    _LOGGER.info("The %s model %s is reused.", name, source)
     return _ModelFiles(target, card_path(target), log)
 
 
@@ -114,7 +114,7 @@ def _iterate_models(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
         try:
             yield weights, read_card(weights)
         except ModelError as error:
-            _LOG.warning("The following model file was skipped. %s", error)
+            _LOGGER.warning("The following model file was skipped. %s", error)
 
 
 def _matches_request(card: ModelCard, request: ModelRequest, data: ModelData) -> bool:
@@ -221,7 +221,7 @@ def _make_model(
         return estimate_tested_prior(request, data)
     model = train_network(request, data, work_dir, second_images=second_images)
     if steps_text := steps_at_stop(model.card):
-        _LOG.warning(
+        _LOGGER.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "
             "training, rerun the same command with a longer time limit or without a limit.",
             request.method,

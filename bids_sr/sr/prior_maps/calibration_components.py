@@ -15,6 +15,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.spatial.hmc import MAD_TO_SD
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
@@ -33,8 +34,6 @@ _MAX_ITERATIONS = 3  # rounds in which outliers are found and excluded
 # ratio of degrees of freedom to volumes below which the task is not regressed out
 _MIN_DOF_RATIO = 0.5
 _MAX_PATTERNS = 40
-# standard deviation of a normal distribution, relative to the median absolute deviation
-_SIGMA_PER_MAD = 1.4826
 
 
 def calibration_components(
@@ -176,7 +175,7 @@ def _exceeds_spread(mean_square: Array, steady: Array, max_ratio: float) -> Arra
     """Return which mean squares (T,) are much larger than in the steady volumes."""
     rms = np.sqrt(mean_square)
     median = float(np.median(rms[steady]))
-    sigma = _SIGMA_PER_MAD * float(np.median(np.abs(rms[steady] - median)))
+    sigma = MAD_TO_SD * float(np.median(np.abs(rms[steady] - median)))
     return np.asarray((rms > max_ratio * median) & (rms > median + _MAX_DEVIATION * sigma))
 
 

@@ -45,7 +45,8 @@ class CalibrationFit:
     transform applied to boldref points before they are mapped to the calibration (4 x 4, RAS+ mm),
     and `displacement_mm` the displacement by the correction (rms over the brain).
     `cautious_prediction` and `full_prediction` are predictions with the cautious weight (0.25) and
-    the full weight (0.4); None if they were not computed.
+    the full weight (0.4); None if they were not computed. `failed_self_test` states whether the
+    calibration is not used because it did not increase the self-test score.
     """
 
     weight: float
@@ -53,19 +54,15 @@ class CalibrationFit:
     displacement_mm: float
     cautious_prediction: BandPrediction | None = None
     full_prediction: BandPrediction | None = None
+    failed_self_test: bool = False
 
     @property
     def text(self) -> str:
         """Description of the decision as a clause."""
         if not self.weight:
-            prediction_improved = (
-                self.cautious_prediction is not None
-                and self.full_prediction is not None
-                and _compute_weight(self.cautious_prediction, self.full_prediction) > 0
-            )
             reason = (
                 "the self-test score did not increase"
-                if prediction_improved
+                if self.failed_self_test
                 else "the prediction of the highest acquired spatial frequencies did not improve"
             )
             return f"the calibration run was not used, because {reason}"

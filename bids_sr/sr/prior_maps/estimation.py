@@ -70,11 +70,33 @@ def _maximize_likelihood(
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
-    # components of more equal size, and the first map: their SD with positive values around the
-    # mask, and 0 elsewhere
     total_variance = float(components[:, :, *tile.data_range].square().sum(0).mean())
     sizes = components[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt().clamp_min(_MIN_SIZE)
+    # components of more equal size
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
+    prior = _make_first_prior(data, tile, recipe)
+    generator = torch.Generator().manual_seed(seed)
+    tiles = prior.make_tiles()
+    around_mask = (slice(None), *tile.highres_range)
+    for n_done in range(1, recipe.rounds + 1):
+        responses = _compare_with_samples(prior, data, tiles, recipe.draws, generator)
+        weight = torch.zeros_like(prior.weight)
+        for number, old_map in enumerate(prior.weight):
+            observed, sampled = (response[number][around_mask] for response in responses)
+            weight[number][around_mask] = _update_map(
+                old_map[around_mask], observed, sampled, recipe
+            )
+        prior = replace(prior, weight=weight)
+        if progress is not None:
+            progress(n_done, recipe.rounds)
+    return replace(prior, noise=recipe.noise * total_variance).scale(total_variance)
+
+
+def _make_first_prior(data: Tensor, tile: Tile, recipe: VarianceRecipe) -> Prior:
+    """Return the prior before the first update, with the SD of the data in all maps.
+
+    The maps are positive around the mask, and 0 elsewhere.
+    """
     variance = float(data[:, :, *tile.data_range].square().mean())
     filled_sd = compute_filled_sd(data, tile)
     positive_values = filled_sd[filled_sd > 0]
@@ -83,40 +105,34 @@ def _maximize_likelihood(
     floor = _MIN_RELATIVE_MAP * float(positive_values.median())
     first_map = torch.zeros_like(filled_sd)
     first_map[:, *tile.highres_range] = filled_sd[:, *tile.highres_range].clamp_min(floor)
-    prior = Prior(
+    return Prior(
         region=tile,
         weight=first_map.expand(len(recipe.fwhm), -1, -1, -1),
         fwhm=recipe.fwhm,
         noise=recipe.noise * variance,
     ).scale(variance)
 
-    # updates by the smoothed ratio of data to samples
-    generator = torch.Generator().manual_seed(seed)
-    tiles = prior.make_tiles()
-    around_mask = (slice(None), *tile.highres_range)
+
+def _update_map(
+    old_map: Tensor, observed: Tensor, sampled: Tensor, recipe: VarianceRecipe
+) -> Tensor:
+    """Return a map (Z, X, Y) updated by the smoothed ratio of data to samples.
+
+    `observed` and `sampled` are the result of `_compare_with_samples` for this map.
+    """
     ratio_sigma = (recipe.across, recipe.smooth, recipe.smooth)
+    smoothed_observed, smoothed_sampled = (
+        torch.from_numpy(gaussian_filter(means.numpy(), ratio_sigma))
+        for means in (observed, sampled)
+    )
+    is_positive = (smoothed_observed > 0) & (smoothed_sampled > 0)
+    ratio = torch.where(
+        is_positive, smoothed_observed / smoothed_sampled.clamp_min(1e-30), torch.ones(())
+    ).clamp(1 / _MAX_RATIO, _MAX_RATIO)
+    log_map = (old_map * ratio**recipe.step).log()
     log_map_sigma = (recipe.across, _LOG_MAP_SD, _LOG_MAP_SD)
-    for n_done in range(1, recipe.rounds + 1):
-        responses = _compare_with_samples(prior, data, tiles, recipe.draws, generator)
-        weight = torch.zeros_like(prior.weight)
-        for number, old_map in enumerate(prior.weight):
-            observed, sampled = (
-                torch.from_numpy(
-                    gaussian_filter(response[number][around_mask].numpy(), ratio_sigma)
-                )
-                for response in responses
-            )
-            is_positive = (observed > 0) & (sampled > 0)
-            ratio = torch.where(
-                is_positive, observed / sampled.clamp_min(1e-30), torch.ones(())
-            ).clamp(1 / _MAX_RATIO, _MAX_RATIO)
-            log_map = (old_map[around_mask] * ratio**recipe.step).log()
-            smoothed_log_map = torch.from_numpy(gaussian_filter(log_map.numpy(), log_map_sigma))
-            weight[number][around_mask] = torch.lerp(log_map, smoothed_log_map, recipe.pull).exp()
-        prior = replace(prior, weight=weight)
-        if progress is not None:
-            progress(n_done, recipe.rounds)
-    return replace(prior, noise=recipe.noise * total_variance).scale(total_variance)
+    smoothed_log_map = torch.from_numpy(gaussian_filter(log_map.numpy(), log_map_sigma))
+    return torch.lerp(log_map, smoothed_log_map, recipe.pull).exp()
 
 
 def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:

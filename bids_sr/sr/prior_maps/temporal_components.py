@@ -20,7 +20,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.spatial.transforms import rigid_params
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _MAX_COMPONENTS = 40
 _MIN_VOLUMES = 8
 # Components whose variance is below this multiple of the median are noise, which contains no
@@ -161,7 +161,7 @@ class _ComponentAnalysis:
             self._time_series.append(time_series)
             self._images.append(np.empty((len(time_series), *self._mean.shape), np.float32))
         fraction = float(eigenvalues[::-1][:n_components].sum() / np.trace(self._gram_matrices[0]))
-        _LOG.info(
+        _LOGGER.info(
             "%d temporal components explain %.0f %% of the signal variance within the mask.",
             n_components,
             100 * fraction,

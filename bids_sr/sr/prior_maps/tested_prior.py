@@ -34,7 +34,7 @@ from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStati
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 from bids_sr.sr.threads import torch_threads
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _LARGEST_HALF = 6e4  # largest value in half precision
 _ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card
 _CONTROL_TEXT = "this control is always applied, without an applicability test"
@@ -55,7 +55,7 @@ def estimate_tested_prior(request: ModelRequest, data: RunData) -> NewModel:
         decision = _run_self_test(method, recipe, data, seed)
         prior = _make_prior(decision, recipe, data, seed, log)
     duration = time.monotonic() - start_time
-    _LOG.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
+    _LOGGER.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
     card = card_entries(request, data.describe()) | {
         "code_sha256": compute_code_digest(estimate_tested_prior),
         "applied": decision.is_applied,
@@ -104,7 +104,7 @@ def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: 
     except (SeriesError, ResolutionError) as error:
         return _decide_without_test(untested_reason(error), is_applied=threshold is None)
     if fit is not None and fit.weight and not scores[fit.weight].mean > scores[0.0].mean:
-        fit = replace(fit, weight=0.0)
+        fit = replace(fit, weight=0.0, failed_self_test=True)
     score = scores[0.0 if fit is None else fit.weight].mean
     fit_text = _describe_fit(fit, scores)
     return _Decision(

@@ -236,7 +236,7 @@ def test_folders_of_finished_steps_with_current_inputs(
 ) -> None:
     def folders(**options: float) -> list[Path | None]:
         finish = _finish(*finished_steps, **options)
-        return [finish.finished_folder()(placed) for placed in finish._folder_and_digest]
+        return [finish.finished_folder()(placed) for placed in finish._requests]
 
     assert folders() == [None, None]
     _finish(*finished_steps).write_requests()

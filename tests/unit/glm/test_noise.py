@@ -119,7 +119,9 @@ def test_neighborhood_means_are_normalized_at_edges_in_planes_and_for_single_vox
         neighborhood = _Neighborhood(
             np.ones(n_voxels, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0
         )
-        np.testing.assert_allclose(neighborhood(np.full((1, n_voxels), 2.5)), 2.5, rtol=1e-6)
+        np.testing.assert_allclose(
+            neighborhood.average(np.full((1, n_voxels), 2.5)), 2.5, rtol=1e-6
+        )
         assert (neighborhood.own_weights <= 1 + 1e-6).all()
         assert (neighborhood.square_sums <= neighborhood.own_weights).all()
     assert neighborhood.own_weights[0] == pytest.approx(1)
@@ -128,7 +130,7 @@ def test_neighborhood_means_are_normalized_at_edges_in_planes_and_for_single_vox
     )
     impulse = np.zeros((1, 31**3))
     impulse[0, 31**3 // 2] = 1.0
-    weights = volume(impulse)[0]
+    weights = volume.average(impulse)[0]
     assert volume.own_weights[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
     assert volume.square_sums[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
 
@@ -139,8 +141,8 @@ def test_neighborhood_means_do_not_depend_on_padding_around_the_mask():
     valid = rng.random(int(mask.sum())) < 0.9
     values = rng.normal(size=(2, len(valid)))
     padded = np.pad(mask, ((3, 9), (0, 5), (20, 1)))
-    means = _Neighborhood(valid, mask, ZOOMS, 6.0)(values)
-    np.testing.assert_array_equal(_Neighborhood(valid, padded, ZOOMS, 6.0)(values), means)
+    means = _Neighborhood(valid, mask, ZOOMS, 6.0).average(values)
+    np.testing.assert_array_equal(_Neighborhood(valid, padded, ZOOMS, 6.0).average(values), means)
     smooth = []
     for row in (*(values * valid), valid.astype(float)):
         volume = np.zeros(padded.shape)

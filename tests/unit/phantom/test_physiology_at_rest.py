@@ -58,7 +58,7 @@ def test_voxels_follow_their_network_with_the_known_amplitude() -> None:
     volumes = np.stack(
         [
             run.scanner.acquire_moving(
-                rest, np.eye(4), changes, {name: course[t] for name, course in signals.items()}
+                rest, np.eye(4), [(change, signals[name][t]) for name, change in changes.items()]
             )
             for t in range(30)
         ]

@@ -130,7 +130,7 @@ def test_a_slice_changes_only_with_its_own_response() -> None:
     slice_response = np.zeros(SHAPE[2])
     slice_response[5] = 1.0
     rest = machine.acquire_moving(still, np.eye(4))
-    task = machine.acquire_moving(still, np.eye(4), {"a": change}, {"a": slice_response})
+    task = machine.acquire_moving(still, np.eye(4), [(change, slice_response)])
     change_by_slice = np.abs(task - rest).max(axis=(0, 1))
     assert change_by_slice[5] > 50
     npt.assert_array_equal(change_by_slice[np.arange(12) != 5], 0)

@@ -9,7 +9,7 @@ import pytest
 from heads import brain, grid, seen, t2star
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration import rigid as rigid_module
+from bids_sr.registration import linear as linear_module
 from bids_sr.registration.ants import read_linear, register
 from bids_sr.registration.rigid import dilate_for_metric, linear_stages, register_rigid
 from bids_sr.spatial import masks
@@ -56,7 +56,7 @@ def test_only_the_best_rotated_start_is_registered_on_all_voxels(
         whole.append(fixed is boldref)
         return register(fixed, *args, **options)
 
-    monkeypatch.setattr(rigid_module, "register", count)
+    monkeypatch.setattr(linear_module, "register", count)
     fit = register_rigid(
         boldref, turned, mask, t1w_mask, seed=1, prefix=str(tmp_path / "x_"), soft=True
     )

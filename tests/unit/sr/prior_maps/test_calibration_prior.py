@@ -183,6 +183,15 @@ def test_a_factor_across_slices_is_only_tested_at_half_the_resolution(participan
     assert "predicted_without" not in scores
 
 
+def test_thin_slices_that_do_not_help_are_rejected_by_the_self_test(participant):
+    series, patterns = participant
+    unrelated = np.random.default_rng(0).normal(size=patterns.shape).astype(np.float32)
+    thin = replace(data_of(series, unrelated), factor=(2.0, 2.0, 2.0))
+    scores = fit(thin).card["held_out"]
+    assert scores["weight"] == 0.0
+    assert "because the self-test score did not increase" in scores["tested"]["calibration"]
+
+
 def test_the_mean_variance_is_kept_and_nothing_is_added_without_a_share():
     prior = prior_of((10, 8, 2), FACTOR)
     patterns = normal_noise(2, 4, *sizes(prior.region))
