@@ -157,7 +157,7 @@ def test_the_range_is_computed_over_all_voxels_kept(kind, head):
     top = bright[kept_voxels].max()
     assert top > 1.3 * bright[brain].max()
     identity = structural_preparation.PointTransform(xfm=np.eye(4))
-    placements = {("T1w", "highres"): identity, ("T1w", "lowres"): identity}
+    placements = {("T1w", kind): identity}
     scan = Volume(bright, AFFINE)
     alignment = structural_preparation._Alignment(
         frame=scan,
