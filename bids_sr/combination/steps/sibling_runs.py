@@ -169,7 +169,7 @@ def check_runs(
     largest, as for two runs that disagree, no run is left out.
 
     `acquired_maps` are acquired maps of all runs in the frame of the first run, from
-    `bids_sr.combination.steps.combined_runs.resample_run_maps`. `framed_boldrefs` are boldrefs on
+    `bids_sr.combination.steps.resampled_runs.resample_run_maps`. `framed_boldrefs` are boldrefs on
     the grid of the first run, and `run_scales` results of `compare_with_first_run`, by name of
     each further run. `first_mask` is the brain of the first run on the grid of its boldref, and
     `first` the name of the first run. With `combine_all`, runs that disagree are combined.
