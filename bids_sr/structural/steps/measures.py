@@ -75,11 +75,6 @@ def describe_tissues(
     }
 
 
-def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
-    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
-    return tools == "fsl" and "T1w" in suffixes
-
-
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     memory=MEASURE_SCANS,
@@ -283,6 +278,11 @@ def _segment_with_fast(
             error,
         )
         return {}
+
+
+def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
+    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
+    return tools == "fsl" and "T1w" in suffixes
 
 
 class _Measures(NamedTuple):
