@@ -29,13 +29,12 @@ from bids_sr.group import maps as group_maps, template_sampling
 from bids_sr.group.input_maps import (
     DerivativeMaps,
     ParticipantMaps,
-    common_space,
     exclude_contrasts,
     find_maps,
-    first_smoothing,
     group_by_participant,
     sort_runs,
 )
+from bids_sr.group.map_plan import common_space, first_smoothing
 from bids_sr.group.map_records import exclusion_lines
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
