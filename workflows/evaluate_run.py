@@ -136,12 +136,14 @@ def evaluate_run(
         factor=plan.bold.factor,
         at_rest=plan.at_rest,
     )
+    # Their rows name all contrasts of the run, also those without a reference or a test.
+    region_tables = [mapped_series.results.region_rows for mapped_series in maps.series.values()]
     verdict, verdict_rows, evidence = _decide_verdict(
         plan,
         run_model,
         series,
         series_effects,
-        [*model_tables, *metric_tables, activation_rows],
+        [*model_tables, *region_tables, *metric_tables, activation_rows],
         method_tests,
         flags,
     )

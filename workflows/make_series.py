@@ -76,7 +76,7 @@ class RunSeries:
 class SeriesSources:
     """Inputs that all series of a run share.
 
-    `preproc`: motion-corrected acquired series; None if no variance maps are estimated. `guide`:
+    `preproc`: motion-corrected acquired series; None if no prior SD maps are estimated. `guide`:
     None if there is no pair.
     """
 
@@ -243,7 +243,7 @@ def make_model(
     settings: TrainingSettings,
     pair: TrainingPair | None = None,
 ) -> ModelFiles:
-    """Train the model of a series: variance maps, or a network on volumes of the run or on a pair.
+    """Train the model of a series: prior SD maps, or a network on volumes of the run or on a pair.
 
     `pair`: training data of the network; None if the request does not name a pair.
     """
@@ -268,7 +268,7 @@ def estimate_prior_sd_maps(
     self_tests: Mapping[str, Facts],
     outputs: Outputs,
 ) -> VarianceModel:
-    """Estimate the variance maps of a run.
+    """Estimate the prior SD maps of a run.
 
     The maps are stored and described unless the method is a control. `self_tests`: existing
     self-tests by series; if empty, plain interpolations are also tested.
@@ -297,7 +297,7 @@ def estimate_from_run(
     *,
     interpolations: Sequence[str] = (),
 ) -> VarianceModel:
-    """Estimate the variance maps of a series from its run.
+    """Estimate the prior SD maps of a series from its run.
 
     `interpolations`: plain interpolations that are self-tested together with the series.
     """
@@ -466,7 +466,7 @@ def compute_series(
 ) -> SuperResolvedSeries:
     """Compute a requested series from the acquired series of a run.
 
-    `model_file` has weights or variance maps; None for a baseline. `zerofilled` is the zero-filled
+    `model_file` has weights or prior SD maps; None for a baseline. `zerofilled` is the zero-filled
     series that detail is added to; None to compute it. `grids` are further target grids in other
     spaces.
     """
@@ -487,7 +487,7 @@ def _find_zerofilled(
 ) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
-    None if the series uses no variance maps, if no zero-filled series exists, or if the slice
+    None if the series uses no prior SD maps, if no zero-filled series exists, or if the slice
     direction is also super-resolved.
     """
     zerofilled = highres_series.get(ACQUIRED_BAND)

@@ -228,7 +228,7 @@ def check_run_intervals(
 ) -> tuple[Rows, File]:
     """Test the effects of a series at half the resolution; see the step `check_intervals`.
 
-    `preproc` is the motion-corrected acquired series, and `model_file` has the variance maps of
+    `preproc` is the motion-corrected acquired series, and `model_file` has the prior SD maps of
     the run. `smoothing` of the maps is FWHM in mm. `random_seed` is the seed of the prior and of
     its samples.
     """

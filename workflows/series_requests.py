@@ -210,7 +210,7 @@ def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequ
     """Return the request of a baseline or of the series of a method.
 
     `has_pair` states whether networks are trained on a pair of the participant, and `uses_guide`
-    whether methods that estimate variance maps add the static detail of a guide.
+    whether methods that estimate prior SD maps add the static detail of a guide.
     """
     if name in PAIR_BASELINES:
         return SeriesRequest(name=name, uses_guide=True)
@@ -269,7 +269,7 @@ class ComputedSeries:
     The series are motion-corrected volumes, and `mask` is the brain on their grid. `request` is
     None for the acquired, measured and compared series. `model_file` is the applied model, and
     `card_file` its model card. `network_files` is the network, if it was trained on volumes of the
-    run. `variance` are variance maps, if the method estimates them. `holdout` are metrics on a
+    run. `variance` are the prior SD maps, if the method estimates them. `holdout` are metrics on a
     held-out pair.
 
     `error_draws` are samples of the reconstruction error, and `acquired_draws` the acquired

@@ -112,7 +112,7 @@ def recovered_detail(
         Repetition time (s). If None, it is read from the header of the series, which must specify
         it with a unit.
     high_pass : float, default=1/128
-        Cut-off of the drift of the linear model (Hz).
+        Cut-off of the drift of the linear model (Hz). Events are convolved with SPM's response.
     start_time : float, optional
         Reference time of a volume (s after its start), such as the reference time of slice-timing
         correction. If None, the middle of TR.

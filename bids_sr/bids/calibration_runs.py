@@ -5,9 +5,9 @@ A calibration run has smaller in-plane voxels than the run, by the super-resolut
 enough volumes to estimate a variance. If neither a pair nor ``--sr-factor`` determines the factor,
 the calibration run does.
 
-A calibration run is not super-resolved itself, whatever its length, because it was acquired at the
-target resolution. With ``--calibration none``, high-resolution runs that are short or lack events
-are also skipped.
+A run that calibrates another run is not super-resolved itself, whatever its length, because it was
+acquired at the target resolution. High-resolution runs that are short or lack events are skipped
+even if they do not calibrate a run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,10 @@ from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import SIZE_TOLERANCE
 from bids_sr.bids.related_runs import find_mismatches, read_run
-from bids_sr.config import Settings
+from bids_sr.config import Settings, SuperRes
 from bids_sr.io.image_header import Triple
 
 _SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
-_KEYWORDS = ("auto", "none")
 
 
 def check_calibration_option(
@@ -37,22 +36,12 @@ def check_calibration_option(
 
     The file must exist and belong to one of the selected participants (`labels`).
     """
-    superres = settings.superres
-    if superres.calibration in _KEYWORDS:
+    calibration, file = settings.superres.calibration, settings.superres.calibration_file
+    if calibration in ("auto", "none"):
         return
-    option, file = f"--calibration {superres.calibration}", superres.calibration_file
-    if settings.evaluation.retrospective is not None:
-        reason = (
-            "--retrospective uses each run as its own high-resolution reference, so a"
-            " calibration run cannot be used"
-        )
-        findings.refuse_option(option, reason, "Omit one of the two options.")
-    elif settings.preprocessing.input_smoothing:
-        reason = (
-            "preprocessing.input_smoothing smooths only the run itself, so the run would no"
-            " longer match its unsmoothed calibration run"
-        )
-        findings.refuse_option(option, reason, "Omit one of the two options.")
+    option = f"--calibration {calibration}"
+    if exclusion := _explain_exclusion(settings):
+        findings.refuse_option(option, exclusion, "Omit one of the two options.")
     elif file is not None and not file.exists():
         findings.refuse_option(
             option, "file not found", "Check the path, or specify an acq- label."
@@ -64,10 +53,9 @@ def check_calibration_option(
             else "the file name does not contain a sub- label"
         )
         participants = ", ".join(f"sub-{label}" for label in labels)
-        reason = f"{label_text}, but the selected participants are {participants}"
         findings.refuse_option(
             option,
-            reason,
+            f"{label_text}, but the selected participants are {participants}",
             "Specify a run of the same participant; the prior SD map of another brain cannot be"
             " used.",
         )
@@ -77,51 +65,64 @@ def assign_calibration_runs(
     index: Index,
     bolds: Sequence[Path],
     all_bolds: Sequence[Path],
-    factor: Callable[[BoldRun], Triple | None],
+    find_factor: Callable[[BoldRun], Triple | None],
     settings: Settings,
     findings: Findings,
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
     """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
 
-    Runs that serve as calibration run are not among the remaining runs. `bolds` are the selected
-    BOLD series and `all_bolds` all BOLD series of one participant. `factor` returns the
-    super-resolution factor of a run, or None if it is not known yet.
+    `bolds` are the selected BOLD series and `all_bolds` all BOLD series of one participant.
+    `find_factor` returns the super-resolution factor of a run, or None if it is not known yet.
     """
-    file = settings.superres.calibration_file
+    superres, file = settings.superres, settings.superres.calibration_file
     subject = parse_entities(all_bolds[0])["subject"]
     paths = [*all_bolds]
     if file is not None and parse_entities(file).get("subject") == subject:
         paths.append(file.absolute())
-    if len(paths) == 1 and settings.superres.calibration in _KEYWORDS:
-        return {}, [*bolds]  # there is no other series
     runs = {
-        path: candidate
+        path: run
         for path in dict.fromkeys(paths)
-        if (candidate := _read_candidate(path, index)) is not None
+        if (run := _read_series(path, index)) is not None
     }
+    selected_runs = [runs[bold] for bold in bolds if bold in runs]
+    can_calibrate = superres.calibration != "none" and not _explain_exclusion(settings)
+    dummies = settings.preprocessing.dummy_scans or 0
     calibration_runs: dict[Path, BoldRun] = {}
-    findings_by_bold: dict[Path, Findings] = {}
-    for bold in (bold for bold in bolds if bold in runs):
-        findings_by_bold[bold] = Findings()
-        calibration = _choose_calibration_run(
-            runs[bold], [*runs.values()], factor(runs[bold]), settings, findings_by_bold[bold]
+    skipped = set[Path]()
+    # A calibration run has smaller voxels than its run. In descending order of voxel volume, it is
+    # known whether a run calibrates another run before its own calibration run is chosen.
+    for run in sorted(selected_runs, key=lambda run: -float(np.prod(run.zooms))):
+        reason = _explain_skipping(run, selected_runs, calibration_runs)
+        if reason:
+            skipped.add(run.bold)
+            findings.note(run.bold, reason)
+        elif can_calibrate:
+            other_runs = [other for path, other in runs.items() if path != run.bold]
+            with findings.about(subject, stem_of_echoes(run.bold)):
+                calibration_run = _choose_calibration_run(
+                    run, other_runs, find_factor(run), superres, dummies, findings
+                )
+            if calibration_run is not None:
+                calibration_runs[run.bold] = calibration_run
+    return calibration_runs, [bold for bold in bolds if bold not in skipped]
+
+
+def _explain_exclusion(settings: Settings) -> str:
+    """Return why an option excludes calibration runs, "" if no option does."""
+    if settings.evaluation.retrospective is not None:
+        return (
+            "--retrospective uses each run as its own high-resolution reference, so a"
+            " calibration run cannot be used"
         )
-        if calibration is not None:
-            calibration_runs[bold] = calibration
-    skipped = _list_skipped_runs(bolds, runs, calibration_runs)
-    for path, reason in skipped.items():
-        findings.note(path, reason)
-    remaining_bolds = [bold for bold in bolds if bold not in skipped]
-    for bold in (bold for bold in remaining_bolds if bold in findings_by_bold):
-        with findings.about(subject, stem_of_echoes(bold)):
-            findings.add_all(findings_by_bold[bold])
-    remaining_calibration_runs = {
-        bold: calibration_runs[bold] for bold in calibration_runs if bold in remaining_bolds
-    }
-    return remaining_calibration_runs, remaining_bolds
+    if settings.preprocessing.input_smoothing:
+        return (
+            "preprocessing.input_smoothing smooths only the run itself, so the run would no"
+            " longer match its unsmoothed calibration run"
+        )
+    return ""
 
 
-def _read_candidate(path: Path, index: Index) -> BoldRun | None:
+def _read_series(path: Path, index: Index) -> BoldRun | None:
     """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
     if not is_magnitude(path) or "echo" in parse_entities(path):
         return None
@@ -130,70 +131,84 @@ def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     if header is None:
         return None
     try:
-        candidate = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, ignored)
+        run = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, ignored)
     except InputError:
         return None
-    if candidate is None:
+    if run is None:
         return None
     # by inheritance, possibly the events of a longer run of the same task
     events = index.events(path)
     has_own_events = events is not None and file_stem(events) == file_stem(path)
-    return replace(candidate, events=events if has_own_events else None)
+    return replace(run, events=events if has_own_events else None)
+
+
+def _explain_skipping(
+    run: BoldRun, selected_runs: Sequence[BoldRun], calibration_runs: Mapping[Path, BoldRun]
+) -> str:
+    """Return why a run is not super-resolved, "" if it is.
+
+    `calibration_runs` are by the path of the run that they calibrate.
+    """
+    is_short, has_events = run.n_volumes < _SHORT_VOLUMES, run.events is not None
+    for bold, calibration_run in calibration_runs.items():
+        if calibration_run.bold == run.bold:
+            reason = (
+                f"this file is used as calibration run for {bold.name} and is not super-resolved."
+            )
+            advice = (
+                " To super-resolve this run as well, use --calibration none or select only this"
+                " run."
+            )
+            return reason if is_short or not has_events else reason + advice
+    if (is_short or not has_events) and any(_is_finer(run, other) for other in selected_runs):
+        lack = f"only {run.n_volumes} volumes" if has_events else "no events"
+        return f"the run is skipped because it has smaller voxels than other runs and {lack}."
+    return ""
 
 
 def _choose_calibration_run(
     run: BoldRun,
-    candidates: Sequence[BoldRun],
+    other_runs: Sequence[BoldRun],
     factor: Triple | None,
-    settings: Settings,
+    superres: SuperRes,
+    dummies: int,
     findings: Findings,
 ) -> BoldRun | None:
-    """Choose the calibration run among all series of the participant and the named file.
+    """Choose the calibration run among the other series of the participant and the named file.
 
-    If `factor`, the super-resolution factor of the run, is None, the calibration run determines
-    the factor. The calibration run has the axis order of the run. If it is None, no series is
-    suitable; `findings` then has a problem only if the run was requested by name or label.
+    The calibration run has the axis order of the run. None is returned if no series is suitable,
+    with a problem if a file or label was requested. If `factor`, the super-resolution factor of
+    the run, is None, the calibration run determines the factor.
     """
-    calibration = settings.superres.calibration
-    if (
-        calibration == "none"
-        or settings.evaluation.retrospective is not None
-        or settings.preprocessing.input_smoothing  # calibration runs are not smoothed
-    ):
-        return None
-    other_runs = [
+    was_requested = superres.calibration != "auto"
+    candidates = [
         replace(other_run, header=slice_axis.reorder_like(other_run.header, run.affine))
-        for other_run in candidates
-        if other_run.bold != run.bold
+        for other_run in other_runs
+        if _is_selected(other_run, superres)
     ]
-    selected_runs = [other_run for other_run in other_runs if _is_selected(other_run, settings)]
-    if not selected_runs and calibration != "auto" and settings.superres.calibration_file is None:
-        _refuse_missing_label(run, other_runs, calibration, findings)
+    if not candidates and was_requested and superres.calibration_file is None:
+        _refuse_missing_label(run, other_runs, superres.calibration, findings)
     suitable_runs = []
-    mismatches: dict[Path, str] = {}
-    dummies = settings.preprocessing.dummy_scans or 0
-    for candidate in selected_runs:
-        reasons = [
-            mismatch.reason
-            for mismatch in find_mismatches(candidate, run, "calibration", factor, dummies)
-        ]
-        if not reasons:
+    reasons: dict[Path, str] = {}
+    for candidate in candidates:
+        mismatch = next(find_mismatches(candidate, run, "calibration", factor, dummies), None)
+        if mismatch is None:
             suitable_runs.append(candidate)
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
-        elif calibration != "auto" or _is_finer(candidate, run):
-            mismatches[candidate.bold] = reasons[0]
+        elif was_requested or _is_finer(candidate, run):
+            reasons[candidate.bold] = mismatch.reason
     if suitable_runs:
         return _choose_best(run, suitable_runs, findings)
-    _report_mismatches(run, mismatches, findings, was_requested=calibration != "auto")
+    _report_mismatches(run, reasons, findings, was_requested=was_requested)
     return None
 
 
-def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
+def _is_selected(candidate: BoldRun, superres: SuperRes) -> bool:
     """Return whether ``--calibration`` names a run by file or label, or admits all runs."""
-    file = settings.superres.calibration_file
+    file = superres.calibration_file
     if file is not None:
         return candidate.bold == file.absolute()
-    return settings.superres.calibration in ("auto", _get_acquisition_label(candidate))
+    return superres.calibration in ("auto", _get_acquisition_label(candidate))
 
 
 def _refuse_missing_label(
@@ -248,10 +263,10 @@ def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findi
 
 
 def _report_mismatches(
-    run: BoldRun, mismatches: Mapping[Path, str], findings: Findings, *, was_requested: bool
+    run: BoldRun, reasons: Mapping[Path, str], findings: Findings, *, was_requested: bool
 ) -> None:
-    """Report why BOLD series cannot calibrate a run, as a problem if a series was requested."""
-    for path, reason in mismatches.items():
+    """Report why BOLD series cannot calibrate a run, as problems if requested."""
+    for path, reason in reasons.items():
         if was_requested:
             findings.add_problem(
                 path,
@@ -264,42 +279,6 @@ def _report_mismatches(
                 f" calibration run: {reason}."
             )
             findings.note(path, text)
-
-
-def _list_skipped_runs(
-    bolds: Sequence[Path], runs: Mapping[Path, BoldRun], calibration_runs: Mapping[Path, BoldRun]
-) -> dict[Path, str]:
-    """Return the runs that are not super-resolved, with the reason for each.
-
-    `calibration_runs` maps each run to its calibration run, if it has one.
-    """
-    calibrated_names: dict[Path, str] = {}  # first run that each calibration run calibrates
-    for bold, calibration in calibration_runs.items():
-        calibrated_names.setdefault(calibration.bold, bold.name)
-    reasons = {}
-    for bold in (bold for bold in bolds if bold in runs):
-        run = runs[bold]
-        is_short, has_events = run.n_volumes < _SHORT_VOLUMES, run.events is not None
-        if bold in calibrated_names:
-            reasons[bold] = (
-                f"this file is used as calibration run for {calibrated_names[bold]} and is not"
-                " super-resolved."
-            )
-            if has_events and not is_short:
-                reasons[bold] += (
-                    " To super-resolve this run as well, use --calibration none or select only"
-                    " this run."
-                )
-        elif (is_short or not has_events) and any(
-            _is_finer(run, runs[other_bold])
-            for other_bold in bolds
-            if other_bold != bold and other_bold in runs
-        ):
-            lack = f"only {run.n_volumes} volumes" if has_events else "no events"
-            reasons[bold] = (
-                f"the run is skipped because it has smaller voxels than other runs and {lack}."
-            )
-    return reasons
 
 
 def _is_finer(run: BoldRun, reference: BoldRun) -> bool:

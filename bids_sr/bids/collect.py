@@ -3,8 +3,7 @@
 Associated files of a run are its pair, T1w image, events and metadata.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from bids_sr.bids import (
 )
 from bids_sr.bids.calibration_runs import assign_calibration_runs, check_calibration_option
 from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
+from bids_sr.bids.echoes import read_echoes
 from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
@@ -43,14 +43,11 @@ from bids_sr.bids.type_levels import read_type_order, read_unshared_levels
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.frozen import frozen
-from bids_sr.io.fields_of_view import turned_corner_distance
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
-from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.region_names import is_file
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
-_MAX_ECHO_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
 
 
 def survey(settings: Settings) -> Survey:
@@ -250,17 +247,16 @@ def _survey_participant(
         settings,
         result,
     )
-    runs, readable_bolds = [], []
     files_of_runs = run_files.group_files_by_run(
         remaining_bolds, settings.preprocessing.echo_idx, result
     )
+    runs = []
     for files in files_of_runs:
         calibration = calibration_runs.get(files[0])
-        header, run = _survey_run(index, label, files, images, calibration, settings, result)
-        if header is not None:
-            readable_bolds.append(files[0])
+        run = _survey_run(index, label, files, images, calibration, settings, result)
         if run is not None:
             runs.append(run)
+    readable_bolds = [files[0] for files in files_of_runs if files[0] in result.headers]
     if readable_bolds and not images.t2starw:
         pairs.refuse_without_pair(label, readable_bolds, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
@@ -428,11 +424,11 @@ def _survey_run(
     calibration: BoldRun | None,
     settings: Settings,
     result: Survey,
-) -> tuple[Header | None, BoldRun | None]:
+) -> BoldRun | None:
     """Read a run and check it together with its pair, derivatives and reference.
 
-    `files` are the series of the run, or all of its echoes. Returns the header of the first file,
-    None if unreadable, and the complete run, None if it cannot be processed.
+    `files` are the series of the run, or all of its echoes. Returns None if the run cannot be
+    processed.
     """
     bold = files[0]
     name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
@@ -441,10 +437,10 @@ def _survey_run(
         header, run = _open_run(index, files, result)
     result.files_by_run[name] = bold, events
     if header is None:
-        return None, None
+        return None
     pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings, result)
     if run is None:
-        return header, None
+        return None
     calibration_factor = None if calibration is None else compute_factor(calibration, run)
     factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
     run = replace(
@@ -457,8 +453,7 @@ def _survey_run(
         factor=factor if pair is None else pair.factor,
     )
     with result.about(label, name):
-        run = _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
-    return header, run
+        return _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
 
 
 def _open_run(
@@ -478,146 +473,18 @@ def _open_run(
             " --bids-filter-file."
         )
         result.note(bold, text)
-    sidecar, header = _read_sidecar(index, bold, result), headers.read_header(bold, result)
+    sidecar, header = index.read_metadata(bold, result), headers.read_header(bold, result)
     if not index.has_own_sidecar(bold) and (
         text := describe_similar(bold, "bold", ".json", "bold")
     ):
         result.warn(bold, f"no sidecar with the name of the series was found. {text}")
     run = None if sidecar is None else read_run(bold, sidecar, result)
     if len(files) > 1:
-        echoes = _read_echoes(index, files, result)
+        echoes = read_echoes(index, files, result)
         run = replace(run, echoes=echoes) if run is not None and echoes else None
     if header is not None:
         header, _ = slice_axis.with_slices_last(header, sidecar or {})
     return header, run
-
-
-def _read_echoes(
-    index: Index, paths: Sequence[Path], result: Survey
-) -> tuple[tuple[Path, float], ...]:
-    """Return the echoes of a run with their echo times (ms), and report problems.
-
-    The result is empty if an echo cannot be read. Echoes without a valid echo time are not
-    included.
-    """
-    echoes: list[tuple[Path, float]] = []
-    first: tuple[Header, Mapping[str, object]] | None = None
-    for path in paths:
-        header = headers.read_header(path, result)
-        sidecar = _read_sidecar(index, path, result)
-        if header is None or sidecar is None:
-            return ()
-        if first is None:
-            first = header, sidecar
-        else:
-            _refuse_differences(path, _list_echo_differences(header, sidecar, *first), result)
-            _note_other_order(header, first[0], result)
-        te_ms = _read_echo_time(path, sidecar, result)
-        if te_ms is not None:
-            echoes.append((path, te_ms))
-    if len(echoes) == len(paths):
-        _report_echo_times(paths, [te_ms for _, te_ms in echoes], result)
-    return tuple(echoes)
-
-
-def _read_sidecar(index: Index, path: Path, findings: Findings) -> dict[str, object] | None:
-    """Return the metadata of a file, or None with a problem if they cannot be read."""
-    try:
-        return index.sidecar(path)
-    except InputError as error:
-        findings.add(error.problems)
-        return None
-
-
-def _refuse_differences(path: Path, differences: Iterable[str], result: Survey) -> None:
-    """Report each difference between an echo and the first echo."""
-    for difference in differences:
-        result.add_problem(
-            path,
-            f"the echoes cannot be combined because {difference}",
-            "Convert the DICOM images again, or select a single echo with --echo-idx N.",
-        )
-
-
-def _list_echo_differences(
-    header: Header,
-    sidecar: Mapping[str, object],
-    first_header: Header,
-    first_sidecar: Mapping[str, object],
-) -> Iterator[str]:
-    """Yield each difference of an echo from the first echo.
-
-    Another storage order of voxels is not a difference, because echoes are turned before they are
-    combined.
-    """
-    name = first_header.path.name
-    order = storage_order(header.affine, first_header.affine)
-    if order.turn_shape(header.shape) != first_header.shape:
-        yield f"the image shape is {header.shape}, but {name} has the shape {first_header.shape}"
-    else:
-        shift_mm = turned_corner_distance(
-            header.shape[:3], header.affine, first_header.shape[:3], first_header.affine
-        )
-        if shift_mm > _MAX_ECHO_SHIFT_MM:
-            yield f"the field of view is shifted by up to {shift_mm:.3g} mm relative to {name}"
-    values = slice_axis.turn_sidecar(header, sidecar, order)
-    first_values = slice_axis.turn_sidecar(
-        first_header, first_sidecar, storage_order(first_header.affine, first_header.affine)
-    )
-    for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
-        value, first_value = values.get(key), first_values.get(key)
-        if value is not None and first_value is not None and value != first_value:
-            is_reversed = key == "SliceTiming" and sidecar.get(key) == first_sidecar.get(key)
-            yield (
-                f"the slices are stored in the reverse order of {name}, but SliceTiming is equal"
-                if is_reversed
-                else f"{key} differs from {name}"
-            )
-    tr, first_tr = timing.guess_tr(header.tr), timing.guess_tr(first_header.tr)
-    if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
-        yield (
-            f"the repetition time in the image header is {tr:g} s, but {name} has a repetition"
-            f" time of {first_tr:g} s"
-        )
-
-
-def _note_other_order(header: Header, first_header: Header, result: Survey) -> None:
-    """Report an echo whose voxels are stored in another order than in the first echo."""
-    if not storage_order(header.affine, first_header.affine).is_equal:
-        result.note(
-            header.path,
-            f"the voxels are stored in the order {axes_text(header.affine)}, but the voxels of"
-            f" {first_header.path.name} in the order {axes_text(first_header.affine)}. They are"
-            " reordered before the echoes are combined.",
-        )
-
-
-def _read_echo_time(path: Path, sidecar: Mapping[str, object], result: Survey) -> float | None:
-    """Return the echo time (ms) of an echo, or None with a problem."""
-    te = sidecar.get("EchoTime")
-    if isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1:
-        return 1000.0 * te
-    reason = (
-        "EchoTime must be a time in seconds to combine the echoes, but the sidecar contains"
-        f" {te!r}"
-    )
-    fix = "Specify EchoTime in the sidecar, or select a single echo with --echo-idx N."
-    result.add_problem(path, reason, fix)
-    return None
-
-
-def _report_echo_times(paths: Sequence[Path], times_ms: Sequence[float], result: Survey) -> None:
-    """Report that echoes are combined, or reject echo times (ms) that do not increase."""
-    times_text = ", ".join(f"{te_ms:g}" for te_ms in times_ms)
-    if list(times_ms) != sorted(set(times_ms)):
-        reason = f"the echo times must increase with the echo number, but are {times_text} ms"
-        result.add_problem(paths[0], reason, "Correct EchoTime in the sidecars.")
-    else:
-        text = (
-            f"the {len(paths)} echoes (TE {times_text} ms) are combined. To select a single echo,"
-            " use --echo-idx N."
-        )
-        result.note(stem_of_echoes(paths[0]), text)
 
 
 def _choose_and_report_pairs(
@@ -667,12 +534,11 @@ def _choose_pairs(
 ) -> tuple[Pair | None, Pair | None]:
     """Return the pair of a run, and the held-out pair or None."""
     superres = settings.superres
-    session = parse_entities(bold.path).get("session")
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
     pair_findings = Findings()
-    pair, holdout = pairs.choose_pairs(bold, session, t2starw_headers, superres, pair_findings)
+    pair, holdout = pairs.choose_pairs(bold, t2starw_headers, superres, pair_findings)
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
         return None, None
     findings.add_all(pair_findings)

@@ -40,6 +40,7 @@ from bids_sr.bids.precomputed import (
 )
 from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
 from bids_sr.config.spaces import FSAVERAGE, Space
+from bids_sr.io.image_header import Header
 from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
 
 _KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
@@ -236,14 +237,7 @@ def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findi
 
     Only transforms to the given spaces are checked.
     """
-    grid = headers.read_header(anat.preproc, findings)
-    if grid is not None and len(headers.squeezed_shape(grid)) != 3:
-        findings.add_problem(
-            anat.preproc,
-            f"the image shape is {grid.shape}, but a 3D image is expected",
-            "Run fMRIPrep again.",
-        )
-        grid = None
+    grid = _read_volume_header(anat.preproc, findings)
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = headers.read_header(path, findings)
         if header is not None and grid is not None:
@@ -664,19 +658,27 @@ def _find_field_map_image(folder: Path, name: str) -> Path | None:
 
 def _check_field_map(image: Path, findings: Findings) -> None:
     """Reject a field map that is not a 3D image in Hz."""
-    header, units = headers.read_header(image, findings), _read_units(image, findings)
-    if header is not None and len(headers.squeezed_shape(header)) != 3:
-        findings.add_problem(
-            image,
-            f"the image shape is {header.shape}, but a 3D image is expected",
-            "Run fMRIPrep again.",
-        )
+    _read_volume_header(image, findings)
+    units = _read_units(image, findings)
     if units != "Hz":
         findings.add_problem(
             image,
             f"the field map has the unit {units}, but Hz is expected",
             "Convert the field map to Hz.",
         )
+
+
+def _read_volume_header(path: Path, findings: Findings) -> Header | None:
+    """Return the header of a 3D image, or None with a problem."""
+    header = headers.read_header(path, findings)
+    if header is None or len(headers.squeezed_shape(header)) == 3:
+        return header
+    findings.add_problem(
+        path,
+        f"the image shape is {header.shape}, but a 3D image is expected",
+        "Run fMRIPrep again.",
+    )
+    return None
 
 
 def _read_units(image: Path, findings: Findings) -> object:

@@ -184,6 +184,11 @@ class BoldRun:
         return size_text(self.zooms)
 
     @property
+    def imported_confounds(self) -> Path | None:
+        """Confounds table of another program, or None; its content may not be downloaded."""
+        return None if self.precomputed is None else self.precomputed.confounds
+
+    @property
     def is_corrected(self) -> bool:
         """Whether the series was already corrected for slice timing."""
         return bool(self.sidecar.get("SliceTimingCorrected", False))
@@ -246,6 +251,16 @@ class Subject:
         return bool(self.structural or self.controls or self.lowres)
 
     @property
+    def highres_scans(self) -> tuple[Pair, ...]:
+        """Structural pairs, and high-resolution scans without a counterpart."""
+        return (*self.structural, *(scan for session in self.controls for scan in session))
+
+    @property
+    def lowres_scans(self) -> tuple[LowresScan, ...]:
+        """Low-resolution scans without a counterpart."""
+        return tuple(scan for session in self.lowres for scan in session)
+
+    @property
     def pairs(self) -> tuple[Pair, ...]:
         """Distinct pairs of the runs, in the order of the runs."""
         return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
@@ -253,10 +268,8 @@ class Subject:
     @property
     def images(self) -> tuple[Path, ...]:
         """Images that are read, without duplicates; their voxels are checked before processing."""
-        scans = (*self.structural, *(scan for session in self.controls for scan in session))
-        pairs = (*scans, *self.pairs, *self.holdouts.values())
-        lowres = [scan for session in self.lowres for scan in session]
-        sources: tuple[Pair | LowresScan | BoldRun, ...] = (*pairs, *lowres, *self.runs)
+        pairs = (*self.highres_scans, *self.pairs, *self.holdouts.values())
+        sources: tuple[Pair | LowresScan | BoldRun, ...] = (*pairs, *self.lowres_scans, *self.runs)
         return tuple(
             dict.fromkeys([*self.t1w[:1], *(path for source in sources for path in source.images)])
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.bids.findings import InputError, input_error
+from bids_sr.bids.findings import Findings, InputError, input_error
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import (
     find_inherited,
@@ -190,6 +190,14 @@ class Index:
         files = self.find_sidecars(path)
         self.sidecars.update(files)
         return merge_sidecars(files)
+
+    def read_metadata(self, path: Path, findings: Findings) -> dict[str, object] | None:
+        """Return the result of `sidecar`, or None with a problem if files cannot be read."""
+        try:
+            return self.sidecar(path)
+        except InputError as error:
+            findings.add(error.problems)
+            return None
 
     def read_sidecar(self, file: Path) -> dict[str, object]:
         """Return the content of one JSON file, without files that it inherits from.

@@ -41,11 +41,7 @@ _SELECTION_FIX = (
 
 
 def choose_pairs(
-    bold: Header,
-    session: str | None,
-    candidates: Sequence[Header],
-    superres: SuperRes,
-    findings: Findings,
+    bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
     """Choose the pair of a run, and the pair on which models are evaluated.
 
@@ -53,27 +49,66 @@ def choose_pairs(
     resolution. The pair with the lowest run number is the run's pair, and the next pair is held
     out from training.
 
-    `bold` is the header of the run, with slices along the third axis. `session` is its session
-    label; None if the data set has no sessions. `candidates` are magnitude T2*-weighted images of
-    all sessions of the participant, with axes in any order. `findings` must not contain problems
-    yet. The run's pair is None if no pair fits (with a problem) or if there are no candidates (no
-    problem). The held-out pair is None if there is no second pair or no method is trained on
-    pairs.
+    `bold` is the header of the run, with slices along the third axis. `candidates` are magnitude
+    T2*-weighted images of all sessions of the participant, with axes in any order. `findings` must
+    not contain problems yet. The run's pair is None if no pair fits (with a problem) or if there
+    are no candidates (no problem). The held-out pair is None if there is no second pair or no
+    method is trained on pairs.
     """
-    reordered_images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
+    images = _find_images(bold, candidates, superres, findings)
+    if images is None:
+        return None, None
+    scans = _list_scans(images)
+    pairs = [
+        pair
+        for scan in scans[:2]
+        if (pair := _build_pair(bold, scan, superres, findings)) is not None
+    ]
+    if not findings.problems and len({pair.factor for pair in pairs}) != 1:
+        _refuse_several_pairs(bold, images, findings)
+    if findings.problems:
+        return None, None
+    if len(pairs) == 1:
+        return pairs[0], None
+    pair, holdout = pairs
+    _note_pairs(bold, pair, holdout, len(scans), superres, findings)
+    return pair, holdout if superres.pair_trained else None
+
+
+class _SplitImages(NamedTuple):
+    """T2*-weighted images of a session by resolution."""
+
+    high: list[Header]
+    low: list[Header]
+
+
+def _find_images(
+    bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
+) -> _SplitImages | None:
+    """Return the images of the session whose pair a run uses, in the axis order of the run.
+
+    Returns None if no session has a usable pair, with a problem if there are any candidates.
+    """
+    session = parse_entities(bold.path).get("session")
+    images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
-    for header in reordered_images:
+    for header in images:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
-    for label, images in by_session.items():
-        if (label == session or len(by_session) == 1) and any(
-            _refuse_contradiction(scan, superres, findings) for scan in _group_by_run(images)
-        ):
-            return None, None
-    split_by_session = {
-        label: _split_by_resolution(images, bold, superres) for label, images in by_session.items()
-    }
-    usable_sessions = _select_usable_sessions(split_by_session, session)
-    if len(usable_sessions) > 1:
+    images_to_check = images if len(by_session) == 1 else by_session.get(session, [])
+    if any(
+        _refuse_contradiction(scan, superres, findings) for scan in _group_by_run(images_to_check)
+    ):
+        return None
+    usable_sessions = _select_usable_sessions(
+        {
+            label: _split_by_resolution(session_images, bold, superres)
+            for label, session_images in by_session.items()
+        },
+        session,
+    )
+    if len(usable_sessions) == 1:
+        return next(iter(usable_sessions.values()))
+    if usable_sessions:
         names = ", ".join(f"ses-{label}" for label in usable_sessions)
         reason = (
             "the session of the run has no T2*-weighted pair, but several other sessions have"
@@ -81,28 +116,9 @@ def choose_pairs(
         )
         fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         findings.add_problem(bold.path, reason, fix)
-        return None, None
-    if not usable_sessions:
-        if reordered_images:
-            _refuse_unfit(bold, reordered_images, findings)
-        return None, None
-    ((high, low),) = usable_sessions.values()
-    scans = _list_scans(high, low)
-    pairs = [
-        _build_pair(bold, scan.high[0], scan.low[0] if scan.low else None, superres, findings)
-        for scan in scans[:2]
-    ]
-    if len({pair.factor for pair in pairs if pair is not None}) != 1:
-        if not findings.problems:
-            _refuse_several_pairs(bold, high, low, findings)
-        return None, None
-    if findings.problems:
-        return None, None
-    first, second = (*pairs, None)[:2]
-    if second is not None:
-        assert first is not None
-        _note_pairs(bold, first, second, len(scans), superres, findings)
-    return first, second if superres.pair_trained else None
+    elif images:
+        _refuse_unfit(bold, images, findings)
+    return None
 
 
 def _refuse_contradiction(
@@ -112,16 +128,10 @@ def _refuse_contradiction(
 
     Returns whether there is a problem.
     """
-    labeled_high = _select_labeled(images, "high")
-    labeled_low = _select_labeled(images, "low")
-    if len(labeled_high) == len(labeled_low) == 1:
-        (high,), (low,) = labeled_high, labeled_low
-    elif len(images) != 2:
+    presumed_pair = _presume_pair(images, superres)
+    if presumed_pair is None:
         return False
-    else:
-        high, low = images
-        if np.any(np.abs(_compute_zoom_ratios(high, low, superres) - 1) > _RATIO_TOLERANCE):
-            return False
+    high, low = presumed_pair
     ratios = _compute_zoom_ratios(low, high, superres)
     high_size, low_size = voxel_size_text(high), voxel_size_text(low)
     if np.all(np.abs(ratios - 1) <= _RATIO_TOLERANCE):
@@ -141,21 +151,23 @@ def _refuse_contradiction(
     return bool(findings.problems)
 
 
-def _select_labeled(images: Sequence[Header], label: str) -> list[Header]:
-    """Return the images whose acquisition label contains a text."""
-    return [header for header in images if label in _get_acquisition_label(header).lower()]
-
-
-def _get_acquisition_label(header: Header) -> str:
-    """Return the acquisition label of an image, "" if it has none."""
-    return parse_entities(header.path).get("acquisition", "")
-
-
-class _SplitImages(NamedTuple):
-    """T2*-weighted images of a session by resolution."""
-
-    high: list[Header]
-    low: list[Header]
+def _presume_pair(images: Sequence[Header], superres: SuperRes) -> tuple[Header, Header] | None:
+    """Return the high- and low-resolution image by label, or the only two if of equal size."""
+    labeled_high, labeled_low = (
+        [
+            header
+            for header in images
+            if label in parse_entities(header.path).get("acquisition", "").lower()
+        ]
+        for label in ("high", "low")
+    )
+    if len(labeled_high) == len(labeled_low) == 1:
+        return labeled_high[0], labeled_low[0]
+    if len(images) != 2:
+        return None
+    first, second = images
+    differences = np.abs(_compute_zoom_ratios(first, second, superres) - 1)
+    return None if np.any(differences > _RATIO_TOLERANCE) else (first, second)
 
 
 def _split_by_resolution(
@@ -227,23 +239,29 @@ def _refuse_unfit(bold: Header, candidates: Sequence[Header], findings: Findings
     findings.add_problem(bold.path, reason, fix)
 
 
-def _list_scans(high: Sequence[Header], low: Sequence[Header]) -> list[_SplitImages]:
+class _ScanImages(NamedTuple):
+    """Images of one repetition; the low-resolution image may be missing."""
+
+    high: Header
+    low: Header | None
+
+
+def _list_scans(images: _SplitImages) -> list[_ScanImages]:
     """Return the pairs of a session by ``run`` label; an empty list if they are ambiguous.
 
     Each of several pairs must consist of two images.
     """
-    if len(high) == 1 and len(low) < 2:
-        return [_SplitImages(high=[*high], low=[*low])]
-    high_paths = {header.path for header in high}
-    scans = [
-        _SplitImages(
-            high=[header for header in images if header.path in high_paths],
-            low=[header for header in images if header.path not in high_paths],
-        )
-        for images in _group_by_run([*high, *low])
-    ]
-    is_clear = all(len(scan.high) == len(scan.low) == 1 for scan in scans)
-    return scans if is_clear else []
+    if len(images.high) == 1 and len(images.low) < 2:
+        return [_ScanImages(images.high[0], images.low[0] if images.low else None)]
+    high_paths = {header.path for header in images.high}
+    scans = []
+    for scan_images in _group_by_run([*images.high, *images.low]):
+        high = [header for header in scan_images if header.path in high_paths]
+        low = [header for header in scan_images if header.path not in high_paths]
+        if not len(high) == len(low) == 1:
+            return []
+        scans.append(_ScanImages(high[0], low[0]))
+    return scans
 
 
 def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
@@ -257,14 +275,14 @@ def _group_by_run(images: Sequence[Header]) -> list[list[Header]]:
 
 
 def _build_pair(
-    bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
+    bold: Header, scan: _ScanImages, superres: SuperRes, findings: Findings
 ) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
 
-    If `low` is None, the low-resolution image is computed from `high`. Returns None with a
-    problem.
+    A missing low-resolution image is computed from the other image. Returns None with a problem.
     """
-    for image in (high, low) if low else (high,):
+    high, low = scan
+    for image in filter(None, scan):
         _check_overlap(bold, image, findings)
     factor = _compute_factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
@@ -446,13 +464,11 @@ def _check_slice_thickness(
         findings.add_problem(high.path, reason, fix)
 
 
-def _refuse_several_pairs(
-    bold: Header, high: Sequence[Header], low: Sequence[Header], findings: Findings
-) -> None:
+def _refuse_several_pairs(bold: Header, images: _SplitImages, findings: Findings) -> None:
     """Report that several images of high or low resolution match a run."""
     high_text, low_text = (
-        ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in images)
-        for images in (high, low)
+        ", ".join(f"{header.path.name} ({voxel_size_text(header)})" for header in headers)
+        for headers in images
     )
     reason = (
         f"several T2*-weighted pairs match the run (high resolution: {high_text}; low resolution:"

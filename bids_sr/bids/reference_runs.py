@@ -3,8 +3,6 @@
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
-
 from bids_sr.bids import headers, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, input_error
@@ -16,6 +14,7 @@ from bids_sr.bids.related_runs import (
     read_companion,
     select_in_run_space,
 )
+from bids_sr.io.grids import highres_size
 
 _RUN_KEYS = ("subject", "session", "task", "run")
 # folders of references in a data set: a measured reference, and the known one of simulated data
@@ -203,5 +202,5 @@ def _has_other_factor(path: Path, run: BoldRun) -> bool:
     if header is None or len(header.shape) < 3:
         return False
     shape = slice_axis.reorder_like(header, run.affine).shape
-    expected_shape = np.floor(np.multiply(run.shape, run.factor) + 0.5)
-    return any(shape[axis] != expected_shape[axis] for axis in (0, 1))
+    highres_shape = tuple(map(highres_size, run.shape, run.factor))
+    return shape[:2] != highres_shape[:2]

@@ -26,7 +26,7 @@ from bids_sr.bids.pairs import (
 )
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
-from bids_sr.io.fields_of_view import find_grid_problems
+from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
 from bids_sr.io.grids import BOLDREF, highres_size, mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
@@ -75,7 +75,7 @@ def read_companion(
     are inherited from its root downward. `needs_timing` states whether to read slice times. The
     companion has the axis order of the run; None with a problem.
     """
-    requirement, n_problems = _REQUIREMENTS[kind], len(findings.problems)
+    requirement = _REQUIREMENTS[kind]
     if not findings.is_downloaded(path):
         return None
     if path.samefile(run.bold):
@@ -99,9 +99,10 @@ def read_companion(
         return None
     if requirement.events:
         companion = replace(companion, events=_find_events(path, run))
-    for mismatch in find_mismatches(companion, run, kind, run.factor):
+    mismatches = list(find_mismatches(companion, run, kind, run.factor))
+    for mismatch in mismatches:
         findings.add_problem(*mismatch)
-    if len(findings.problems) > n_problems:
+    if mismatches:
         return None
     if needs_timing:
         slice_times = _find_slice_times(companion, run, requirement, findings)
@@ -160,7 +161,7 @@ def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
     return run.events if run.events and applies_to(run.events, companion_file) else None
 
 
-class _GridMismatch(NamedTuple):
+class _CompanionMismatch(NamedTuple):
     """Difference between a companion and its run; `fix` is "" if there is no remedy."""
 
     file: Path
@@ -170,7 +171,7 @@ class _GridMismatch(NamedTuple):
 
 def find_mismatches(
     candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
-) -> Iterator[_GridMismatch]:
+) -> Iterator[_CompanionMismatch]:
     """Yield each mismatch of a companion with its run.
 
     Both series have the same axis order, and `kind` is the relation of the candidate to the run.
@@ -181,16 +182,16 @@ def find_mismatches(
     if requirement.grid == "factor":
         reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
         if reason:
-            yield _GridMismatch(candidate.bold, reason)
+            yield _CompanionMismatch(candidate.bold, reason)
     elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield _GridMismatch(candidate.bold, "the image is not on the grid of the run")
+            yield _CompanionMismatch(candidate.bold, "the image is not on the grid of the run")
     else:
         requires_highres = requirement.grid == "high"
         for reason, fix in find_space_problems(
             candidate.header, candidate.tr, run, requires_highres=requires_highres
         ):
-            yield _GridMismatch(candidate.bold, reason, fix)
+            yield _CompanionMismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)
 
 
@@ -270,12 +271,8 @@ def find_space_problems(
         return
     shape = headers.squeezed_shape(header)
     problems = find_grid_problems(
-        shape,
-        header.affine,
-        tr,
-        (*run.shape, run.n_volumes),
-        run.affine,
-        run.tr,
+        TimedGrid(shape=shape, affine=header.affine, tr=tr),
+        TimedGrid(shape=(*run.shape, run.n_volumes), affine=run.affine, tr=run.tr),
         run.factor,
         requires_highres=requires_highres,
         run_name=run.bold.name,
@@ -342,7 +339,7 @@ _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
 
 def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[_GridMismatch]:
+) -> Iterator[_CompanionMismatch]:
     """Yield a mismatch if the events of a companion do not match the run's events.
 
     An unreadable table of the run is reported with the run, and nothing is compared with it.
@@ -359,7 +356,7 @@ def _find_event_mismatches(
         assert candidate.events is not None
         reason = f"the file cannot be read as a table ({error})"
         fix = "Save the table as tab-separated UTF-8 text."
-        yield _GridMismatch(candidate.events, reason, fix)
+        yield _CompanionMismatch(candidate.events, reason, fix)
         return
     if requirement.events == "types":
         run_types, candidate_types = (
@@ -367,7 +364,7 @@ def _find_event_mismatches(
         )
         if not run_types <= candidate_types:
             reason = "the events table of this file lacks some trial types of the run"
-            yield _GridMismatch(candidate.bold, reason)
+            yield _CompanionMismatch(candidate.bold, reason)
     elif candidate.events and not _are_same_events(run_events, candidate_events):
         reason = (
             f"the {len(candidate_events)} events differ in onset, duration or trial type from"
@@ -377,7 +374,7 @@ def _find_event_mismatches(
             "Use the reference that belongs to this run. If volumes were removed, shift the"
             " onsets in both events tables."
         )
-        yield _GridMismatch(candidate.events, reason, fix)
+        yield _CompanionMismatch(candidate.events, reason, fix)
 
 
 class _TimedEvent(NamedTuple):

@@ -16,6 +16,8 @@ from bids_sr.notices import UsageError
 ACQ_TIME = "acq_time"
 _SECONDS_PER_DAY = 86_400
 _DAYS_PER_MONTH = 365.25 / 12
+_MISSING = (None, "", "n/a")
+_TABLE_FIX = "correct the table; it is used to compute the number of months between sessions"
 
 
 def months_of_sessions(
@@ -72,7 +74,7 @@ def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     cells = {
         (row.get("session_id") or "").removeprefix("ses-"): cell
         for row in rows
-        if (cell := row.get(column)) not in (None, "", "n/a")
+        if (cell := row.get(column)) not in _MISSING
     }
     return cells, set(columns)
 
@@ -110,9 +112,7 @@ def _read_scan_dates(folder: Path, labels: Iterable[str]) -> dict[str, datetime]
         table = folder / f"ses-{label}" / f"{folder.name}_ses-{label}_scans.tsv"
         _, rows = _read_table_rows(table)
         scan_dates = [
-            _parse_date(table, cell)
-            for row in rows
-            if (cell := row.get(ACQ_TIME)) not in (None, "", "n/a")
+            _parse_date(table, cell) for row in rows if (cell := row.get(ACQ_TIME)) not in _MISSING
         ]
         if scan_dates:
             dates[label] = min(scan_dates)
@@ -130,7 +130,7 @@ def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]
         raise UsageError(
             f"{table} cannot be read",
             str(error),
-            "correct the table; it is used to compute the number of months between sessions",
+            _TABLE_FIX,
         ) from error
     return columns, [row for _, row in rows]
 
@@ -143,6 +143,6 @@ def _parse_date(table: Path, cell: str) -> datetime:
         raise UsageError(
             f"{table}: {ACQ_TIME} is {cell!r}",
             "dates must be written as 2024-05-17 or 2024-05-17T14:30:00",
-            "correct the table; it is used to compute the number of months between sessions",
+            _TABLE_FIX,
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -2,7 +2,8 @@
 
 The order determines names and signs of default contrasts, such as ``thumbMinusLittle``. Only
 sidecars in the root directory of the data set apply to all participants and sessions, so that only
-their order is used. Types that they do not list follow in alphabetical order.
+their order is used. Types that they do not list follow in alphabetical order. ``Levels`` of a
+single participant or session are read to report an order that is not used.
 """
 
 from collections.abc import Mapping
@@ -17,10 +18,9 @@ from bids_sr.bids.layout import Index
 def read_type_order(index: Index, task: str, findings: Findings) -> tuple[str, ...]:
     """Return the trial types of a task in the order of ``Levels`` at the root of the data set.
 
-    The order depends only on files in the root directory, not on the selected participants and
-    runs. The sidecar of the task comes before the sidecar of all tasks. Sidecars of certain runs,
-    by name, add the types that these two do not list. Sidecars of one participant or session are
-    not used. A sidecar that cannot be read is a problem of the whole call.
+    The sidecar of the task comes before the sidecar of all tasks. Sidecars of certain runs, by
+    name, add the types that these two do not list. A sidecar that cannot be read is a problem of
+    the whole call.
     """
     names: dict[str, None] = {}
     for sidecar in sorted(_list_shared_sidecars(index), key=_get_precedence):
@@ -52,11 +52,14 @@ def read_unshared_levels(
     shared_sidecars = _list_shared_sidecars(index)
     levels_by_table = {}
     for name, (bold, table) in files_by_run.items():
-        sidecars = [] if table is None else reversed(index.find_sidecars(table))
-        for sidecar in (path for path in sidecars if path not in shared_sidecars):
+        if table is None:
+            continue
+        for sidecar in reversed(index.find_sidecars(table)):
+            if sidecar in shared_sidecars:
+                continue
             with findings.about(parse_entities(bold)["subject"], name):
                 types = _read_optional_levels(index, sidecar, findings)
-            if table is not None and types:
+            if types:
                 levels_by_table[table] = Levels(sidecar=sidecar, types=types)
                 break
     return levels_by_table

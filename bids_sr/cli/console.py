@@ -35,9 +35,8 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
         f"sub-{subject.label} {contrast}"
         for subject in plan.subjects
         for contrast in (
-            *(scan.contrast for scan in subject.structural),
-            *(scan.contrast for session in subject.controls for scan in session),
-            *(scan.contrast for session in subject.lowres for scan in session),
+            *(scan.contrast for scan in subject.highres_scans),
+            *(scan.contrast for scan in subject.lowres_scans),
         )
     ]
     noun, names = ("scan", scans) if scans and not runs else ("run", runs)

@@ -5,7 +5,6 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,32 +48,19 @@ def run_participants(
     limit_threads()
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import FinishedSteps
-    from bids_sr.io.dataset_description import write_dataset
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.run_notes import record_run
     from bids_sr.steps.call_description import find_package_versions
-    from bids_sr.workflows.participant import list_primary_series, make_graph
+    from bids_sr.workflows.participant import make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
-    log_dir = _get_log_dir(settings)
-    labels = [subject.label for subject in plan.subjects]
-    write_description = partial(
-        write_dataset,
-        output_dir,
-        bids_dir=settings.paths.bids_dir,
-        version=__version__,
-        links={source.name: source.root for source in plan.sources},
-    )
-    digest = analysis_digest(settings)
+    log_dir, digest = _get_log_dir(settings), analysis_digest(settings)
     with report_running(print_line, "Building the workflow"):
         graph = make_graph(settings, plan, __version__, find_package_versions())
         finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
-        exported_series = (
-            [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
-        )
-        for series in ("", *exported_series):
-            write_description(series=series)
-        _write_atlas_description(settings, plan)
+        _describe_results(settings, plan)
+        if not run.boilerplate_only:
+            _describe_exported_series(settings, plan)
     if run.boilerplate_only:
         write_citations(
             graph.methods_text(finished_steps.finished_folder()),
@@ -88,24 +74,50 @@ def run_participants(
     if settings.paths.version_file is not None:
         write_text(settings.paths.version_file, __version__)
     outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
+    labels = [subject.label for subject in plan.subjects]
     has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
         reports = _write_reports(settings, labels, digest, has_changed=has_changed)
-    # Written again, because runs may only contain zero-filled series.
-    for series in exported_series:
-        write_description(series=series)
+    # written again, because runs may only contain zero-filled series
+    _describe_exported_series(settings, plan)
     return dataclasses.replace(outcome, reports=reports)
 
 
-def _write_atlas_description(settings: Settings, plan: "Plan") -> None:
-    """Write the description of the atlas, if outputs of the plan refer to it."""
-    from bids_sr.io.dataset_description import write_atlas
+def _describe_results(settings: Settings, plan: "Plan") -> None:
+    """Write the description of the results, and of the atlas if outputs refer to it."""
+    from bids_sr.io.dataset_description import write_atlas, write_dataset
     from bids_sr.workflows.participant import stores_atlas
 
+    write_dataset(
+        settings.paths.output_dir,
+        bids_dir=settings.paths.bids_dir,
+        version=__version__,
+        links=_list_source_links(plan),
+    )
     if stores_atlas(settings, plan):
         atlas = find_atlas(settings.activation.atlas)
         write_atlas(settings.paths.output_dir, atlas.name, atlas.description)
+
+
+def _describe_exported_series(settings: Settings, plan: "Plan") -> None:
+    """Write the descriptions of the data sets with one series."""
+    from bids_sr.io.dataset_description import write_series_dataset
+    from bids_sr.workflows.participant import list_primary_series
+
+    for series in list_primary_series(settings, plan, __version__):
+        write_series_dataset(
+            settings.paths.output_dir,
+            series,
+            bids_dir=settings.paths.bids_dir,
+            version=__version__,
+            links=_list_source_links(plan),
+        )
+
+
+def _list_source_links(plan: "Plan") -> dict[str, Path]:
+    """Return the derivatives that a plan uses, by their name in URIs."""
+    return {source.name: source.root for source in plan.sources}
 
 
 def _remove_steps(work_dir: Path, graph: "Graph") -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,58 +18,56 @@ if TYPE_CHECKING:
     from bids_sr.pipeline.nodes import Node
     from bids_sr.pipeline.step import AnyStep
 
-STAGES: Mapping[str, str] = {
-    "prepare_scans": "structural scans: bias correction, brain extraction and registration",
-    "structural": "structural scans: training and super-resolution of all contrasts",
-    "anatomy": "anatomical images: bias-field correction, brain mask, template registration and"
-    " atlas",
-    "atlas_regions": "anatomical images: bias-field correction, brain mask, template registration"
-    " and atlas",
-    "imported": "series from other programs",
-    "acquired_series": "head-motion and slice-timing correction",
-    "bold_reference": "head-motion and slice-timing correction",
-    "motion": "head-motion and slice-timing correction",
-    "outlier_volumes": "head-motion and slice-timing correction",
-    "run_confounds": "head-motion and slice-timing correction",
-    "temporal_model": "head-motion and slice-timing correction",
-    "register_pair": "registration",
-    "registration": "registration",
-    "spaces": "registration",
-    "surfaces": "registration",
-    "seed_series": "seed time series",
-    "component_series": "seed time series",
-    "register_calibration": "calibration",
-    "measure_calibration": "calibration",
-    "estimate_variance": "prior SD maps",
-    "training": "training",
-    "t1w_pair": "super-resolution and baseline methods",
-    "resampled_series": "super-resolution and baseline methods",
-    "super_resolution": "super-resolution and baseline methods",
-    "compared_series": "series from other programs",
-    "another_run": "series from other programs",
-    "activation": "activation maps",
-    "map_comparison": "activation maps",
-    "seeds": "evaluation",
-    "clusters": "evaluation",
-    "region_growth": "evaluation",
-    "block_effects": "evaluation",
-    "evaluation": "evaluation",
-    "self_test": "evaluation",
-    "run_verdict": "evaluation",
-    "quality": "evaluation",
-    "reconstruction_error": "evaluation",
-    "region_effects": "evaluation",
-    "task_events": "evaluation",
-    "average_series": "files for other software",
-    "mask_in_template": "files for other software",
-    "invert_coreg": "files for other software",
-    "label_tissues": "files for other software",
-    "show_in_space": "files for other software",
-    "figures": "figures",
-    "combination": "combination of runs",
-    "store": "storing the outputs",
+# stage, in order of processing → its steps, or the modules or folders that contain them
+_STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
+    "structural scans: bias correction, brain extraction and registration": ("prepare_scans",),
+    "structural scans: training and super-resolution of all contrasts": ("structural",),
+    "anatomical images: bias-field correction, brain mask, template registration and atlas": (
+        "anatomy",
+        "atlas_regions",
+    ),
+    "series from other programs": ("imported", "compared_series", "another_run"),
+    "head-motion and slice-timing correction": (
+        "acquired_series",
+        "bold_reference",
+        "motion",
+        "outlier_volumes",
+        "run_confounds",
+        "temporal_model",
+    ),
+    "registration": ("register_pair", "registration", "spaces", "surfaces"),
+    "seed time series": ("seed_series", "component_series"),
+    "calibration": ("register_calibration", "measure_calibration"),
+    "prior SD maps": ("estimate_variance",),
+    "training": ("training",),
+    "super-resolution and baseline methods": ("t1w_pair", "resampled_series", "super_resolution"),
+    "activation maps": ("activation", "map_comparison"),
+    "evaluation": (
+        "seeds",
+        "clusters",
+        "region_growth",
+        "block_effects",
+        "evaluation",
+        "self_test",
+        "run_verdict",
+        "quality",
+        "reconstruction_error",
+        "region_effects",
+        "task_events",
+    ),
+    "files for other software": (
+        "average_series",
+        "mask_in_template",
+        "invert_coreg",
+        "label_tissues",
+        "show_in_space",
+    ),
+    "figures": ("figures",),
+    "combination of runs": ("combination",),
+    "storing the outputs": ("store",),
 }
-"""Step, or the module or folder that contains it → name of its stage, in order of processing."""
+STAGES = {name: stage for stage, names in _STEPS_BY_STAGE.items() for name in names}
+"""Step, or the module or folder that contains it → name of its stage."""
 _START_STAGE, _START_S = "starting the program and writing the reports", 14.0
 
 
@@ -102,7 +100,7 @@ def estimate_with_time(
         gb_by_stage[stage] = max(gb_by_stage.get(stage, 0.0), step_gb(step.memory, cost.sizes))
     rows = tuple(
         StageCost(stage=stage, minutes=seconds_by_stage[stage] / 60, memory_gb=gb_by_stage[stage])
-        for stage in dict.fromkeys([_START_STAGE, *STAGES.values()])
+        for stage in (_START_STAGE, *_STEPS_BY_STAGE)
         if stage in seconds_by_stage
     )
     minutes = sum(row.minutes for row in rows) / cost.processors

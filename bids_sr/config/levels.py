@@ -67,32 +67,17 @@ class StoredMaps:
         if not reaches(self.level, _maps_level(series, series_names(self.methods))):
             return {}
         has_correlation, has_model = "cc" in self.kinds, "glm" in self.kinds
-        all_stats = (
-            *(_CORRELATION_STATS if has_correlation else ()),
-            *((*_MODEL_STATS, "z") if has_model else ()),
-        )
         # "quarter" is a threshold of correlation, all others of the linear model
         is_mapped = {"quarter": has_correlation}
-        mapped_thresholds = [name for name in self.thresholds if is_mapped.get(name, has_model)]
+        thresholds = [name for name in self.thresholds if is_mapped.get(name, has_model)]
         if self.level == "full":
-            full_outputs = _StoredStats(stats=all_stats, thresholds=mapped_thresholds)
-            return dict.fromkeys(self.smoothing, full_outputs)
-        smallest_stats = _MODEL_STATS if series == self.primary else _MAP
-        if self.requests_widths or self.requests_thresholds:
-            # regions of all runs list the effects of the runs as sources
-            smallest_stats = tuple(dict.fromkeys((*smallest_stats, *_GROUP_LEVEL_STATS)))
-        stores_correlation = has_correlation and (self.correlation or not has_model)
-        if self.requests_thresholds:
-            stored_thresholds = mapped_thresholds
-        else:
-            stored_thresholds = mapped_thresholds[:1] if stores_correlation else []
-        smallest_outputs = _StoredStats(
-            stats=[
-                *(_CORRELATION_STATS if stores_correlation else ()),
-                *(smallest_stats if has_model else ()),
-            ],
-            thresholds=stored_thresholds,
-        )
+            correlation_stats = _CORRELATION_STATS if has_correlation else ()
+            model_stats = (*_MODEL_STATS, "z") if has_model else ()
+            everything = _StoredStats(
+                stats=(*correlation_stats, *model_stats), thresholds=thresholds
+            )
+            return dict.fromkeys(self.smoothing, everything)
+        smallest_outputs = self._outputs_at_smallest_width(series, thresholds)
         if self.requests_widths:
             return dict.fromkeys(self.smoothing, smallest_outputs)
         smallest, larger = sorted(self.smoothing)
@@ -100,6 +85,26 @@ class StoredMaps:
             smallest: smallest_outputs,
             larger: _StoredStats(stats=_GROUP_LEVEL_STATS if has_model else _CORRELATION_STATS),
         }
+
+    def _outputs_at_smallest_width(self, series: str, thresholds: Sequence[str]) -> _StoredStats:
+        """Return the outputs at the smallest width, and at requested widths, below the full level.
+
+        `thresholds` are the thresholds of the mapped kinds.
+        """
+        has_correlation, has_model = "cc" in self.kinds, "glm" in self.kinds
+        stores_correlation = has_correlation and (self.correlation or not has_model)
+        model_stats = _MODEL_STATS if series == self.primary else _MAP
+        if self.requests_widths or self.requests_thresholds:
+            # regions of all runs list the effects of the runs as sources
+            model_stats = tuple(dict.fromkeys((*model_stats, *_GROUP_LEVEL_STATS)))
+        first_threshold = thresholds[:1] if stores_correlation else []
+        return _StoredStats(
+            stats=[
+                *(_CORRELATION_STATS if stores_correlation else ()),
+                *(model_stats if has_model else ()),
+            ],
+            thresholds=thresholds if self.requests_thresholds else first_threshold,
+        )
 
     def omitted_contrasts(self, series: str) -> Collection[str]:
         """Return the contrasts without any stored output for a series."""

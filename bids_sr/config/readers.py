@@ -1,13 +1,15 @@
 """Conversion of option text to values; invalid text is rejected with the valid forms."""
 
 import argparse
+import csv
 import re
 from itertools import chain
 from pathlib import Path
 
 from bids_sr.config.values import split_named
 
-# full width at half maximum of sigma = 1.5, in mm or in pixels of 3.75 mm
+# mm, possible full widths at half maximum of the filter in the paper, which states a sigma of 1.5
+# without a unit: mm, or pixels of 3.75 mm
 _PAPER_SMOOTHING_MM = (3.5, 13.2)
 # prefix of a unit of memory → its size in GB
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
@@ -76,27 +78,22 @@ def _read_label_file(file: str) -> str:
     """Return the labels in a text file or table, separated by spaces."""
     try:
         lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
+        rows = (
+            [line.split("\t") for line in lines]
+            if lines and "\t" in lines[0]
+            else list(csv.reader(lines, strict=True))
+        )
+    except (OSError, csv.Error) as error:
         raise argparse.ArgumentTypeError(f"the file {file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise argparse.ArgumentTypeError(
             f"the file {file} is not encoded in UTF-8 ({error}). Save the file as UTF-8 text."
         ) from error
-    separator = "," if lines and "\t" not in lines[0] else "\t"
-    rows = [[cell.strip().strip('"') for cell in line.split(separator)] for line in lines]
-    if not rows or _ID not in rows[0]:
+    columns = [cell.strip(' "') for cell in rows[0]] if rows else []
+    if _ID not in columns:
         return " ".join(line.partition("\t")[0] for line in lines)
-    column = rows[0].index(_ID)
-    return " ".join(row[column] for row in rows[1:] if len(row) > column)
-
-
-def check_folder(text: str) -> str:
-    """Return the text of a folder, or a word such as ``auto``; an empty text is an error.
-
-    ``./auto`` is a folder and not the word.
-    """
-    parse_path(text)
-    return text
+    column = columns.index(_ID)
+    return " ".join(row[column].strip(' "') for row in rows[1:] if len(row) > column)
 
 
 def parse_path(text: str) -> Path:
@@ -104,12 +101,20 @@ def parse_path(text: str) -> Path:
 
     An empty path, for example from an unset shell variable, would mean the current directory.
     """
+    return Path(check_path(text))
+
+
+def check_path(text: str) -> str:
+    """Return the text of a path; an empty path is an error.
+
+    Unlike a path, the text distinguishes the folder ``./auto`` from the word ``auto``.
+    """
     if not text:
         raise argparse.ArgumentTypeError("the path must not be empty")
-    return Path(text)
+    return text
 
 
-def parse_named_file(text: str) -> str:
+def check_named_file(text: str) -> str:
     """Return the text of ``NAME=FILE`` or ``NAME=DIR``; name and path are required."""
     name, location = split_named(text)
     if not name or not location.strip():
@@ -130,7 +135,7 @@ def parse_run_number(text: str) -> int:
 
 
 def parse_widths(text: str) -> tuple[float, ...]:
-    """Return smoothing widths (mm FWHM); ``paper`` gives both readings of the paper's sigma."""
+    """Return smoothing widths (mm FWHM); ``paper`` gives both possible widths."""
     if text == "paper":
         return _PAPER_SMOOTHING_MM
     return (_parse_number(text, "number of millimeters (FWHM) or the word paper"),)

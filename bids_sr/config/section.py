@@ -1,7 +1,4 @@
-"""Options of all commands as fields with default, flags, help, effect on results, and check.
-
-The effect is whether results depend on the option.
-"""
+"""Options of all commands, as fields of frozen dataclasses that convert and check their values."""
 
 import operator
 from collections.abc import Mapping
@@ -18,16 +15,10 @@ _T = TypeVar("_T")
 
 @frozen
 class _Option:
-    """Properties of a setting other than its default and type.
+    """Properties of a setting other than its default and type, as described in `option`.
 
-    `flags` are the flags with the name of the value, as in the help. A name without a dash is a
-    positional argument, and "" means that only `--set` sets the option. `common` is the short help
-    of an option that --help lists; --help-all lists all. `affects_results` states whether a result
-    depends on the option. If `per_call` is set, the option applies to a single call and is not
-    read from an earlier settings file; if `is_internal` is set, users cannot choose the value.
-    `among` is the heading in the help, if not the heading of the group. `above`, `least` and
-    `most` are bounds of a number, or of all numbers in a tuple. `parser_settings` are further
-    arguments for `argparse`.
+    `flags` without a dash are the name of a positional argument. Bounds of a tuple apply to all of
+    its numbers.
     """
 
     flags: str = ""
@@ -93,7 +84,7 @@ def option(
     T
         Field of a dataclass with these properties in its metadata.
     """
-    metadata = _Option(
+    properties = _Option(
         flags=flags,
         help=help,
         common=common,
@@ -106,23 +97,19 @@ def option(
         most=most,
         parser_settings=parser_settings,
     )
-    return field(default=default, metadata={"option": metadata} | _document(help))
+    return field(default=default, metadata={"option": properties} | _document(help))
 
 
 def argument(flags: str, help: str, **parser_settings: object) -> Any:
     """Return a field without a default: a positional argument or a required option."""
-    return field(
-        metadata={
-            "option": _Option(
-                flags=flags,
-                help=help,
-                affects_results=False,
-                per_call=True,
-                parser_settings=parser_settings,
-            )
-        }
-        | _document(help)
+    properties = _Option(
+        flags=flags,
+        help=help,
+        affects_results=False,
+        per_call=True,
+        parser_settings=parser_settings,
     )
+    return field(metadata={"option": properties} | _document(help))
 
 
 def _document(help: str) -> dict[str, object]:

@@ -33,8 +33,8 @@ AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
 """Decisions as numbers in the table."""
-# equivalence margin as a fraction of the gap between the `bspline` and `measured` series
-_MARGIN_SHARE = 0.1
+MARGIN_SHARE = 0.1
+"""Equivalence margin as a fraction of the gap between the `bspline` and `measured` series."""
 APPLIED = "verdict_applied"
 """Statistic of rows that record whether a method was applied (1) or zero filled (0)."""
 _ACTIVE = "active"
@@ -184,7 +184,7 @@ class Evidence:
         no gap. `region` is "" for the first region.
         """
         gap = self.value("measured", region) - self.value("bspline", region)
-        return _MARGIN_SHARE * gap if gap > 0 else math.nan
+        return MARGIN_SHARE * gap if gap > 0 else math.nan
 
     def compare(
         self, series: str, other_series: str, region: str = "", margin: float = math.nan

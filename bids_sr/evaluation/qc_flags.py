@@ -37,7 +37,7 @@ _MAX_CC_EXCESS = 0.1
 # median slice, and fraction of the mean signal. Noise alone makes residuals of 1 to 2 % in the
 # phantom, and almost 0 if one image of the pair is a copy of the other.
 _MAX_SLICE_SD, _MAX_SLICE_RATIO, _MIN_SLICE_LIMIT = 5.0, 2.0, 0.03
-_SD_PER_MAD = 1.4826  # of a normal distribution
+_MAD_TO_SD = 1.4826  # of a normal distribution
 # fraction of the mean signal in the head: mean signal at half a field of view from the head, minus
 # the remaining background
 _MAX_GHOST_SHARE = 0.1
@@ -154,7 +154,7 @@ def _find_outlying_slices(residuals: Float) -> list[int]:
     if len(finite) < _MIN_SLICES:
         return []
     median = float(np.median(finite))
-    robust_sd = _SD_PER_MAD * float(np.median(np.abs(finite - median)))
+    robust_sd = _MAD_TO_SD * float(np.median(np.abs(finite - median)))
     limit = max(median + _MAX_SLICE_SD * robust_sd, _MAX_SLICE_RATIO * median, _MIN_SLICE_LIMIT)
     return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
 

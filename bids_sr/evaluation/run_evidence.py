@@ -1,6 +1,6 @@
 """Evidence of a run on the accuracy of its methods, before it is put into words.
 
-The evidence is gathered once per run, in the step that reaches the verdict. Verdict, figures, page
+The evidence is gathered once per verdict, in the step that reaches it. Verdict, figures, page
 and JSON read it, so that all of them are about the same contrast, reference and method.
 """
 

@@ -13,6 +13,7 @@ _PRELOADED_MODULES = (
     "bids_sr.workflows.participant",  # imports all steps
     # compiled here if there is no cached code, once for all workers
     "bids_sr.spatial.linear_kernels",
+    "bids_sr.spatial.smoothing_kernels",
     "bids_sr.spatial.spline_kernels",
     "bids_sr.spatial.lag_products",
     "bids_sr.glm.lattice_loops",

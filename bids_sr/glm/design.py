@@ -55,7 +55,8 @@ class Design:
 
     The columns of `matrix` (rows, columns; read-only) are conditions, derivatives of their
     responses, confounds, drift and constant; the plateau of a sustained block is one. `conditions`
-    and `derivatives` are the names of these columns. `tr` is in s. `rank` is below the number of
+    and `derivatives` are the names of these columns. `hrf` is the response to events; None for
+    seeds. `tr` is in s. `rank` is below the number of
     columns if columns are collinear. `censored` lists the volumes that the model does not use,
     counted from 0 including dummies; the matrix has a column for each of them
     (`bids_sr.glm.temporal_regressors`).
@@ -69,6 +70,7 @@ class Design:
     settings: DesignSettings
     rank: int
     derivatives: tuple[str, ...] = ()
+    hrf: HemodynamicResponse | None = None
     censored: tuple[int, ...] = ()
 
     @property
@@ -175,6 +177,7 @@ def build_design(
         settings=settings,
         rank=rank,
         derivatives=tuple(derivatives),
+        hrf=None if isinstance(events, Seeds) else settings.hrf,
         censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~uncensored)),
     )
 

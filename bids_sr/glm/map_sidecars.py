@@ -104,8 +104,9 @@ def model_text(
     `correlation_confounds` states whether confounds were regressed out of time series before the
     correlation.
     """
-    hrf = design.settings.hrf.main if stat == "cc" else design.settings.hrf
-    common: Sidecar = {"HRF": hrf.hrf_model, "DummyVolumes": design.n_dummy}
+    common: Sidecar = {"DummyVolumes": design.n_dummy}
+    if design.hrf is not None:
+        common = {"HRF": (design.hrf.main if stat == "cc" else design.hrf).hrf_model, **common}
     time_columns = time_column_names(design.columns)
     if time_columns:
         common["CensoredVolumes"] = list(design.censored)

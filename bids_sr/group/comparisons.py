@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
-from bids_sr.evaluation.evidence import STRONGEST
+from bids_sr.evaluation.evidence import MARGIN_SHARE, STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.group.values import (
     QUESTION,
@@ -48,7 +48,6 @@ from bids_sr.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.statistics.summaries import quartiles
 from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
 
-_SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
 # statistic, band and region of the primary comparison
@@ -180,7 +179,7 @@ def get_margin(name: str, values: Mapping[str, Float], requested_margin: float |
     gap = -median_difference if direction in (LOWER, ONE) else median_difference
     if direction == NEITHER:
         gap = abs(median_difference)
-    return _SHARE_OF_GAP * gap if gap > 0 else math.nan
+    return MARGIN_SHARE * gap if gap > 0 else math.nan
 
 
 def compare_primary(

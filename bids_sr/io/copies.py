@@ -36,17 +36,7 @@ def compress_series(
     """
     with SeriesReader(src_nii) as reader:
         storage = _choose_storage(reader, np.dtype(dtype))
-        _copy_volumes(
-            reader,
-            dst_gz,
-            order,
-            reader.tr,
-            code=code,
-            dtype=storage.dtype,
-            slope=storage.slope,
-            inter=storage.inter,
-            compressed=True,
-        )
+        _copy_volumes(reader, dst_gz, order, storage, code=code, compressed=True)
 
 
 class _Storage(NamedTuple):
@@ -61,28 +51,25 @@ def _choose_storage(reader: SeriesReader, dtype: np.dtype) -> _Storage:
     """Return the requested data type with its scaling, or float32 if integers are too coarse."""
     if dtype.kind not in "iu":
         return _Storage(dtype)
-    slope, inter = _choose_integer_scaling(*reader.extent(), dtype)
-    if slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
+    storage = _scale_to_integers(*reader.extent(), dtype)
+    if storage.slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
         return _Storage(np.dtype("<f4"))
-    return _Storage(dtype, slope, inter)
+    return storage
 
 
-def _choose_integer_scaling(
-    lowest: float, highest: float, dtype: npt.DTypeLike
-) -> tuple[float, float]:
-    """Return slope and intercept that scale a range with 0 to an integer type and preserve 0.
+def _scale_to_integers(lowest: float, highest: float, dtype: np.dtype) -> _Storage:
+    """Return the scaling of a range with 0 to an integer type that preserves 0.
 
-    `lowest` is at most and `highest` at least 0.
-    The intercept is an integer multiple of the slope, which has eight significant bits. The
-    intercept is therefore exact in the single precision of the header and of programs that read
-    it.
+    `lowest` is at most and `highest` at least 0. The intercept is an integer multiple of the
+    slope, which has eight significant bits. The intercept is therefore exact in the single
+    precision of the header and of programs that read it.
     """
-    limits = np.iinfo(np.dtype(dtype))
+    limits = np.iinfo(dtype)
     if highest - lowest < 1e-30:
-        return 1.0, 0.0
+        return _Storage(dtype)
     fraction, exponent = math.frexp((highest - lowest) / (float(limits.max) - limits.min - 4))
     slope = math.ldexp(math.ceil(fraction * 256), exponent - 8)
-    return slope, (round(lowest / slope) - limits.min - 2) * slope
+    return _Storage(dtype, slope, (round(lowest / slope) - limits.min - 2) * slope)
 
 
 def _measure_intensity_range(volume: Array) -> float:
@@ -118,32 +105,24 @@ def copy_series(
     instead of raising an error.
     """
     with SeriesReader(src, allow_nan=replace_nan) as reader:
-        _copy_volumes(
-            reader,
-            dst,
-            order,
-            tr or reader.tr,
-            dtype=_choose_copy_dtype(reader),
-            replace_nan=replace_nan,
-        )
+        storage = _Storage(_choose_copy_dtype(reader))
+        _copy_volumes(reader, dst, order, storage, tr=tr, replace_nan=replace_nan)
 
 
 def _copy_volumes(
     reader: SeriesReader,
     dst: Path,
     order: AxisOrder,
-    tr: float,
+    storage: _Storage,
     *,
-    dtype: npt.DTypeLike = "float32",
+    tr: float | None = None,
     code: int | None = None,
-    slope: float = 1.0,
-    inter: float = 0.0,
     compressed: bool | None = None,
     replace_nan: bool = False,
 ) -> None:
-    """Copy the volumes of a series with reordered axes; the parameters are as in `SeriesWriter`.
+    """Copy the volumes of a series with reordered axes.
 
-    If `replace_nan`, NaN and infinite values are replaced by 0.
+    The options are as in the callers; `compressed` None decides by the name of the file.
     """
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
@@ -153,11 +132,11 @@ def _copy_volumes(
         dst,
         shape,
         affine,
-        tr,
-        dtype=dtype,
+        tr or reader.tr,
+        dtype=storage.dtype,
         header_like=header,
-        slope=slope,
-        inter=inter,
+        slope=storage.slope,
+        inter=storage.inter,
         compressed=compressed,
     ) as writer:
         for volume in reader.volumes():
@@ -189,10 +168,10 @@ def combine_volumes(
             writer.append(np.sum(weighted_volumes, axis=0))
 
 
-def _choose_copy_dtype(reader: SeriesReader) -> npt.DTypeLike:
+def _choose_copy_dtype(reader: SeriesReader) -> np.dtype:
     """Return the data type of a copy: 16-bit integers without a scale, or float32."""
     is_short_int = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
-    return reader.dtype if is_short_int else np.float32
+    return reader.dtype if is_short_int else np.dtype(np.float32)
 
 
 def save_reordered(

@@ -1,4 +1,4 @@
-"""BIDS metadata of a derivatives directory: description, README, CHANGES and ``.bidsignore``."""
+"""BIDS metadata of result directories: descriptions, README, CHANGES and ``.bidsignore``."""
 
 import os
 import re
@@ -94,44 +94,58 @@ def list_series_datasets(output_dir: Path, participant: str) -> list[Path]:
 
 
 def write_dataset(
-    output_dir: Path,
-    *,
-    bids_dir: Path,
-    version: str,
-    links: Mapping[str, Path] | None = None,
-    series: str = "",
+    output_dir: Path, *, bids_dir: Path, version: str, links: Mapping[str, Path] | None = None
 ) -> None:
-    """Write description, README, CHANGES and ``.bidsignore`` of a data set.
+    """Write description, README, CHANGES and ``.bidsignore`` of the main results.
 
     Files with the same content are not rewritten. A README by the user is not changed, nor are the
     keys `_USER_KEYS` of an existing description.
 
     `bids_dir` is ``bids:raw:`` in Sources, and `links` are further data sets that are used in
-    Sources, by their name in URIs. `version` is the version of bids-sr. `series` is the series
-    whose data set to describe; "" for the main results.
+    Sources, by their name in URIs. `version` is the version of bids-sr.
     """
+    name = _read_name(bids_dir)
+    dataset_name = f"bids-sr: super-resolved BOLD and activation maps of {name}"
     sources = {"raw": bids_dir, **(links or {})}
-    name = str(_read_description(bids_dir).get("Name") or bids_dir.name)
-    root, readme = output_dir, _README
-    content_name = f"super-resolved BOLD and activation maps of {name}"
-    unapplied_text = ""
-    if series:
-        root, readme = dataset_root(output_dir, series), _SERIES_README
-        applied = read_applied(output_dir, series)
-        content_name = _name_series_content(name, series, applied)
-        unapplied_text = _format_unapplied_runs(series, applied)
-    dataset_name = f"bids-sr: {content_name}"
-    description = _describe_dataset(
-        root, dataset_name, sources, version, {RESULTS: "../.."} if series else {}
+    atomic_files.write_json(
+        output_dir / "dataset_description.json",
+        _describe_dataset(output_dir, dataset_name, sources, version),
     )
-    atomic_files.write_json(root / "dataset_description.json", description)
-    readme_text = readme.format(
-        about=dataset_name, name=name, series=series, unapplied_text=unapplied_text
+    _write_readme(output_dir, _README.format(about=dataset_name, name=name))
+    _write_changes(output_dir, version)
+    write_bidsignore(output_dir)
+
+
+def write_series_dataset(
+    output_dir: Path,
+    series: str,
+    *,
+    bids_dir: Path,
+    version: str,
+    links: Mapping[str, Path] | None = None,
+) -> None:
+    """Write description, README and ``.bidsignore`` of the data set with one series.
+
+    Parameters, and the treatment of files by the user, are as in `write_dataset`.
+    """
+    root, applied = dataset_root(output_dir, series), read_applied(output_dir, series)
+    content_name = _name_series_content(_read_name(bids_dir), series, applied)
+    dataset_name = f"bids-sr: {content_name}"
+    sources = {"raw": bids_dir, **(links or {})}
+    atomic_files.write_json(
+        root / "dataset_description.json",
+        _describe_dataset(root, dataset_name, sources, version, results_link="../.."),
+    )
+    readme_text = _SERIES_README.format(
+        about=dataset_name, series=series, unapplied_text=_format_unapplied_runs(series, applied)
     )
     _write_readme(root, readme_text)
-    if not series:
-        _write_changes(root, version)
     write_bidsignore(root)
+
+
+def _read_name(bids_dir: Path) -> str:
+    """Return the name of a data set, or of its directory if the description has none."""
+    return str(_read_description(bids_dir).get("Name") or bids_dir.name)
 
 
 def read_applied(output_dir: Path, series: str) -> dict[str, bool]:
@@ -187,21 +201,19 @@ def _describe_dataset(
     dataset_name: str,
     sources: Mapping[str, Path],
     version: str,
-    other_links: Mapping[str, str],
+    results_link: str = "",
 ) -> dict[str, object]:
     """Return the description of a data set, with authors, license and HED version of its source.
 
-    `sources` are source data sets by their names in URIs ("raw" is the input), and `other_links`
-    are links to data sets that are not sources, by their names in URIs. `version` is the version
-    of bids-sr.
+    `sources` are source data sets by their names in URIs ("raw" is the input). `results_link` is
+    the link to the main results, "" if they are described. `version` is the version of bids-sr.
     """
     source_description = _read_description(sources["raw"])
     existing_description = _read_description(root)
     generator: dict[str, object] = {"Name": "bids-sr", "Version": version}
     if container := _describe_container():
         generator["Container"] = container
-    citation_folder = f"{other_links[RESULTS]}/" if RESULTS in other_links else ""
-    links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_links)
+    links = {key: _link_to(folder, root) for key, folder in sources.items()}
     copied_entries = {
         key: source_description[key]
         for key in ("Authors", "License", "HEDVersion")
@@ -213,12 +225,14 @@ def _describe_dataset(
         "DatasetType": "derivative",
         **copied_entries,
         **{key: existing_description[key] for key in _USER_KEYS if existing_description.get(key)},
-        "HowToAcknowledge": _make_acknowledgment(source_description, citation_folder),
+        "HowToAcknowledge": _make_acknowledgment(
+            source_description, f"{results_link}/" if results_link else ""
+        ),
         "GeneratedBy": [generator],
         "SourceDatasets": [
             _make_source_entry(folder, links[key]) for key, folder in sources.items()
         ],
-        "DatasetLinks": links,
+        "DatasetLinks": links | ({RESULTS: results_link} if results_link else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Comparison of grids and fields of view.
+"""Comparison of the grids and fields of view of two images, and of a series with its run.
 
 A field of view ends at the outer edges of the voxels.
 """
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
+from bids_sr.io.grids import highres_size
 from bids_sr.io.orientation import axes_text, storage_order
 
-_POSITION_TOLERANCE_MM = 0.01  # mm, position differences due to rounding
-_TR_TOLERANCE_S = 1e-3  # s, tolerance of repetition times
+_POSITION_TOLERANCE_MM = 0.01  # position differences due to rounding
+_TR_TOLERANCE_S = 1e-3
 REORDER_FIX = "Save the image with the axes and directions of the run, without interpolation."
 """Remedy for an image whose voxels are stored in another order than in its run."""
 EDGE_TOLERANCE = 0.1
@@ -37,13 +39,22 @@ def same_grid(
     )
 
 
+@frozen
+class TimedGrid:
+    """Grid and time axis of a series or map.
+
+    `shape` is (X, Y, Z, T), or (X, Y, Z) for a map. `affine` is the voxel-to-world matrix (4 x 4,
+    RAS+ mm). `tr` is the repetition time (s); 0 if not known.
+    """
+
+    shape: Sequence[int]
+    affine: Array
+    tr: float
+
+
 def find_grid_problems(
-    shape: Sequence[int],
-    affine: Array,
-    tr: float,
-    run_shape: Sequence[int],
-    run_affine: Array,
-    run_tr: float,
+    image: TimedGrid,
+    run: TimedGrid,
     factor: Sequence[float],
     *,
     requires_highres: bool = False,
@@ -53,20 +64,18 @@ def find_grid_problems(
 
     The grid may be the acquired grid of the run, its high-resolution grid, or a grid between them.
 
-    `shape` is the shape of a series (X, Y, Z, T) or of a map (X, Y, Z), and `run_shape` the shape
-    of the run (X, Y, Z, T). Voxel-to-world matrices are 4 x 4 (RAS+ mm). `tr` is the repetition
-    time (s); 0 if not known. `factor` is the ratio of acquired to high-resolution voxel size along
-    each axis. With `requires_highres`, only the high-resolution grid is accepted. `run_name` is
-    used in the reasons. Returns pairs of reason and remedy for each difference; empty if the image
-    fits the run.
+    `factor` is the ratio of acquired to high-resolution voxel size along each axis. With
+    `requires_highres`, only the high-resolution grid is accepted. `run_name` is used in the
+    reasons. Returns pairs of reason and remedy for each difference; empty if the image fits the
+    run.
     """
     problems = [
-        _find_count_problem(shape, run_shape, run_name),
-        _find_tr_problem(tr, run_tr, run_name),
+        _find_count_problem(image.shape, run.shape, run_name),
+        _find_tr_problem(image.tr, run.tr, run_name),
         _find_matrix_problem(
-            shape, run_shape, factor, run_name, requires_highres=requires_highres
+            image.shape, run.shape, factor, run_name, requires_highres=requires_highres
         ),
-        _find_position_problem(shape, affine, run_shape, run_affine, run_name),
+        _find_position_problem(image, run, run_name),
     ]
     return [problem for problem in problems if problem is not None]
 
@@ -77,13 +86,11 @@ def _find_count_problem(
     """Return reason and remedy if a series has another number of volumes than its run."""
     if len(shape) <= 3 or shape[3] == run_shape[3]:
         return None
-    reason = (
+    return (
         f"the series has {shape[3]} volumes, but {run_name} has {run_shape[3]} volumes."
-        " The series may belong to another run, or volumes may have been removed"
-    )
-    return reason, (
+        " The series may belong to another run, or volumes may have been removed",
         "Provide the complete series of this run, including volumes that were removed from"
-        " its start."
+        " its start.",
     )
 
 
@@ -91,13 +98,11 @@ def _find_tr_problem(tr: float, run_tr: float, run_name: str) -> tuple[str, str]
     """Return reason and remedy if two known repetition times (s) differ."""
     if tr <= 0 or run_tr <= 0 or abs(tr - run_tr) <= _TR_TOLERANCE_S:
         return None
-    reason = (
+    return (
         f"the repetition time of the series is {tr:g} s, but the repetition time of {run_name}"
-        f" is {run_tr:g} s"
-    )
-    return reason, (
+        f" is {run_tr:g} s",
         "Provide the series of this run, or correct the repetition time in the sidecar or in"
-        " the image header (pixdim[4] and its unit)."
+        " the image header (pixdim[4] and its unit).",
     )
 
 
@@ -110,20 +115,15 @@ def _find_matrix_problem(
     requires_highres: bool,
 ) -> tuple[str, str] | None:
     """Return reason and remedy if a matrix is too small or too large for the run."""
-    highres_shape = [
-        int(np.floor(size * ratio + 0.5)) for size, ratio in zip(run_shape, factor, strict=False)
-    ]
-    min_shape, resolution = (
-        (highres_shape, "high-resolution") if requires_highres else (run_shape, "acquired")
-    )
-    is_smaller = any(size < least for size, least in zip(shape[:3], min_shape, strict=False))
-    is_larger = any(size > largest for size, largest in zip(shape, highres_shape, strict=False))
-    if not is_smaller and not is_larger:
-        return None
-    if is_smaller:
+    highres_shape = tuple(map(highres_size, run_shape, factor))
+    min_shape = highres_shape if requires_highres else run_shape[:3]
+    if any(size < smallest for size, smallest in zip(shape, min_shape, strict=False)):
+        resolution = "high-resolution" if requires_highres else "acquired"
         difference = f"smaller than the {resolution} matrix size {_format_shape(min_shape)}"
-    else:
+    elif any(size > largest for size, largest in zip(shape, highres_shape, strict=False)):
         difference = f"larger than the high-resolution matrix size {_format_shape(highres_shape)}"
+    else:
+        return None
     factor_text = "×".join(f"{ratio:g}" for ratio in factor)
     reason = (
         f"the matrix size {_format_shape(shape)} is {difference}, given the super-resolution"
@@ -146,35 +146,28 @@ def _format_shape(shape: Sequence[int]) -> str:
 
 
 def _find_position_problem(
-    shape: Sequence[int],
-    affine: Array,
-    run_shape: Sequence[int],
-    run_affine: Array,
-    run_name: str,
+    image: TimedGrid, run: TimedGrid, run_name: str
 ) -> tuple[str, str] | None:
     """Return reason and remedy if the field of view differs from the run's field of view."""
-    voxel_mm, run_voxel_mm = (
-        np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, run_affine)
-    )
-    distance_mm = corner_distance(shape[:3], affine, run_shape[:3], run_affine)
+    voxel_mm, run_voxel_mm = (np.linalg.norm(grid.affine[:3, :3], axis=0) for grid in (image, run))
+    grids = image.shape[:3], image.affine, run.shape[:3], run.affine
+    distance_mm = corner_distance(*grids)
     limit_mm = EDGE_TOLERANCE * float(voxel_mm.min())
     if not distance_mm > limit_mm:
         return None
-    if turned_corner_distance(shape[:3], affine, run_shape[:3], run_affine) <= limit_mm:
+    if turned_corner_distance(*grids) <= limit_mm:
         reason = (
-            f"the voxels are stored in another order ({axes_text(affine)}) than in {run_name}"
-            f" ({axes_text(run_affine)}). The field of view is the same"
+            f"the voxels are stored in another order ({axes_text(image.affine)}) than in"
+            f" {run_name} ({axes_text(run.affine)}). The field of view is the same"
         )
         return reason, REORDER_FIX
-    reason = (
+    return (
         f"the field of view differs from {run_name}: its outer edges are shifted by up to"
         f" {distance_mm:.3g} mm ({distance_mm / run_voxel_mm[:2].min():.2g} acquired voxels), but"
         f" at most {limit_mm:.2g} mm are allowed. The series may be shifted, cropped or in another"
-        " space"
-    )
-    return reason, (
+        " space",
         "Provide the series in the space of the run (space-boldref), with the same field of view"
-        " and axis directions. Compare the affines in the image headers."
+        " and axis directions. Compare the affines in the image headers.",
     )
 
 

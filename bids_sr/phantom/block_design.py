@@ -19,14 +19,13 @@ def make_block_design(preset: Preset) -> list[Event]:
     The blocks are rest, thumb, rest, little, rest, … as long as complete cycles fit into the run,
     and rest until the end.
     """
-    end = preset.volumes * preset.tr
+    end = preset.duration
     events: list[Event] = [(0.0, preset.lead, "rest")]
     onset = preset.lead
-    cycle = 4 * preset.block
-    while onset + cycle <= end + _ROUNDING_S:
+    while onset + preset.cycle <= end + _ROUNDING_S:
         for index, trial_type in enumerate(("thumb", "rest", "little", "rest")):
             events.append((onset + index * preset.block, preset.block, trial_type))
-        onset += cycle
+        onset += preset.cycle
     if end - onset > _ROUNDING_S:
         events.append((onset, end - onset, "rest"))
     return events

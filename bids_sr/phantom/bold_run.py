@@ -295,7 +295,7 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
 
 def _make_calibration_events(preset: Preset) -> list[Event]:
     """Return four blocks of equal length over the calibration run: rest, thumb, rest, little."""
-    block_s = preset.volumes * preset.tr / 4
+    block_s = preset.duration / 4
     return [
         (index * block_s, block_s, trial_type)
         for index, trial_type in enumerate(("rest", "thumb", "rest", "little"))
@@ -311,6 +311,6 @@ def _make_responses(
     """
     if subject.task == "rest":
         return Fluctuations(
-            subject.draw("fluctuations", *indices), subject.conditions, preset.volumes * preset.tr
+            subject.draw("fluctuations", *indices), subject.conditions, preset.duration
         )
     return partial(predict_response, events)

@@ -13,7 +13,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.phantom.bold_run import BOLD_BRAIN_SIGNAL, SimulatedRun
 from bids_sr.phantom.files import write_image, write_transform, write_tsv
-from bids_sr.phantom.lesions import TEMPLATE, map_lesion_locations
+from bids_sr.phantom.lesions import map_lesion_locations
 from bids_sr.phantom.poses import ROTATION_CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME_TEXT, MARGIN_SAMPLES, Scanner
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -21,6 +21,7 @@ from bids_sr.phantom.still_scans import LESION_LABEL, StillScan, sample_tissue_f
 from bids_sr.spatial.multi_echo import fit_t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
+_TEMPLATE = "MNI152NLin2009aSym"  # template of the simulated heads, as named by TemplateFlow
 _FRAME = (
     "Coordinates are in scanner mm (RAS in NIfTI files, LPS in ITK text files). The head is in"
     " its position during the first steady-state volume (see ReferenceVolume) and includes the"
@@ -426,12 +427,12 @@ def write_lesion_locations(root: Path) -> None:
     `root` is the derivative data set.
     """
     locations = map_lesion_locations()
-    folder = root / f"tpl-{TEMPLATE}"
+    folder = root / f"tpl-{_TEMPLATE}"
     folder.mkdir(parents=True)
     text = (
-        f"Deep white matter of {TEMPLATE}, where lesions are simulated. Coordinates differ little"
+        f"Deep white matter of {_TEMPLATE}, where lesions are simulated. Coordinates differ little"
         " from the coordinates of MNI152NLin2009cAsym, the default template of bids-sr, so that"
         " the map can be used with --set anat.lesion_template=FILE"
     )
-    stem = folder / f"tpl-{TEMPLATE}_res-02_label-{LESION_LABEL}_desc-locations_mask"
+    stem = folder / f"tpl-{_TEMPLATE}_res-02_label-{LESION_LABEL}_desc-locations_mask"
     write_image(stem, locations.data, locations.affine, {"Description": text, "Type": "Lesion"})

@@ -16,16 +16,15 @@ from bids_sr.io.volume import Volume
 from bids_sr.phantom.fields import smooth_field, smooth_step
 from bids_sr.phantom.head import Head, deform_maps, load_template_maps
 
-TEMPLATE = "MNI152NLin2009aSym"
-"""Template of the simulated heads, in the names of TemplateFlow."""
-_MEDIAN_RADIUS_MM = 3.5  # mm, median of the mean radius
-_MIN_RADIUS_MM, _MAX_RADIUS_MM = 2.0, 7.0  # mm, range of the mean radius
+_MEDIAN_RADIUS_MM = 3.5  # median of the mean radius
+_MIN_RADIUS_MM, _MAX_RADIUS_MM = 2.0, 7.0  # range of the mean radius
 _RADIUS_LOG_SD = 0.4  # standard deviation of the logarithm of the radius
 _AXIS_LOG_SD = 0.2  # standard deviation of the logarithm of each axis relative to the radius
 _BORDER_SD = 0.2  # standard deviation of the border, relative to the radius
-_MIN_DEPTH_MM = 5.0  # mm, smallest distance of a center from the border of the white matter
-_MIN_LOCATION_DEPTH_MM = 2.0  # mm, the same for possible locations
-_MIN_HEIGHT_MM = 0.0  # mm, z coordinate in the template, above brain stem and cerebellum
+_BORDER_SMOOTHING_MM = 2.5  # standard deviation of the Gaussian that smooths the rough border
+_MIN_DEPTH_MM = 5.0  # smallest distance of a center from the border of the white matter
+_MIN_LOCATION_DEPTH_MM = 2.0  # the same for possible locations
+_MIN_HEIGHT_MM = 0.0  # z coordinate in the template, above brain stem and cerebellum
 
 
 def map_lesion_locations() -> Volume:
@@ -49,25 +48,28 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     voxel_mm = float(head.affine[0, 0])
     white_matter = head.fractions["wm"]
     centers = np.argwhere((depth_in_head >= _MIN_DEPTH_MM) & (white_matter > 0.5))
-    border = smooth_field(rng, white_matter.shape, 2.5 / voxel_mm)
+    border = smooth_field(rng, white_matter.shape, _BORDER_SMOOTHING_MM / voxel_mm)
     lesion = np.zeros_like(white_matter)
     for center in centers[rng.choice(len(centers), count, replace=False)]:
         radius_mm = _MEDIAN_RADIUS_MM * np.exp(_RADIUS_LOG_SD * rng.normal())
         radius_mm = float(np.clip(radius_mm, _MIN_RADIUS_MM, _MAX_RADIUS_MM))
-        axes_mm = radius_mm * np.exp(_AXIS_LOG_SD * rng.normal(size=3))
-        radius_voxels = np.ceil(2 * axes_mm / voxel_mm).astype(int)
+        semi_axes_mm = radius_mm * np.exp(_AXIS_LOG_SD * rng.normal(size=3))
+        # the rough border is inside an ellipsoid of twice the size
+        half_widths = np.ceil(2 * semi_axes_mm / voxel_mm).astype(int)
         window = tuple(
-            slice(max(0, center_voxel - radius_voxel), center_voxel + radius_voxel + 1)
-            for center_voxel, radius_voxel in zip(center, radius_voxels, strict=True)
+            slice(max(0, center_voxel - half_width), center_voxel + half_width + 1)
+            for center_voxel, half_width in zip(center, half_widths, strict=True)
         )
         offsets = np.ogrid[window]
-        ellipsoid = np.sqrt(
+        relative_distance = np.sqrt(
             sum(
-                (voxel_mm * (offset - center_voxel) / axis_mm) ** 2
-                for offset, center_voxel, axis_mm in zip(offsets, center, axes_mm, strict=True)
+                (voxel_mm * (offset - center_voxel) / semi_axis_mm) ** 2
+                for offset, center_voxel, semi_axis_mm in zip(
+                    offsets, center, semi_axes_mm, strict=True
+                )
             )
         )
-        distance_mm = radius_mm * (ellipsoid - 1 + _BORDER_SD * border[window])
+        distance_mm = radius_mm * (relative_distance - 1 + _BORDER_SD * border[window])
         lesion[window] = np.maximum(lesion[window], smooth_step(distance_mm, 0.25 * voxel_mm))
     fractions = {
         **head.fractions,

@@ -81,7 +81,7 @@ class Physiology:
         self._breath_map = 1 + 0.6 * polynomial(rng, affine, shape)
         self._drift_map = polynomial(rng, affine, shape)
         self._tr, self._slice_times = preset.tr, preset.slice_times
-        end = preset.volumes * preset.tr + 1.0
+        end = preset.duration + 1.0
         self._clock = np.arange(0, end, _PHYSIOLOGY_STEP_S)
         self._breath = _make_rhythm(rng, self._clock, rate=rng.uniform(0.23, 0.30))
         self._heart = _make_rhythm(rng, self._clock, rate=rng.uniform(0.95, 1.20))

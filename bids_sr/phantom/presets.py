@@ -11,30 +11,27 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.phantom.sequences import PulseSequence
 
-_CONDITIONS = ("thumb", "little")
-TASKS = {"tap": _CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
-"""Sources of signal changes: movements of a task, or networks of a resting-state run."""
-
 
 @frozen
 class Preset:
     """Protocol of a study; lengths are in mm, times in s, angles in degrees.
 
     `bold_shape`, `bold_voxel` and `bold_center` are matrix size, voxel size along each axis, and
-    center of the field of view of the BOLD run (RAS mm, in a head positioned as in MNI152). The
-    low-resolution T2*w image has the same geometry. `volumes`, `tr`, `te` and `flip` are of the
-    BOLD run, and `multiband` is the number of slices excited together. `factor` is the ratio of
-    acquired to high-resolution voxel size along each axis, and `anat_factor` the ratio of low- to
-    high-resolution voxel size of structural scans.
+    center of the field of view of the BOLD run (RAS mm, in a head positioned as in MNI152).
+    `volumes`, `tr`, `te` and `flip` are of the BOLD run, and `multiband` is the number of slices
+    excited together. `factor` is the ratio of acquired to high-resolution voxel size along each
+    axis.
 
-    Fields ``pair_…`` are of the T2*w pair and fields ``t1w_…`` of the T1w image (`t1w_center`: RAS
-    mm). `pair_gain` is the signal-to-noise ratio of the low-resolution T2*w image relative to the
-    BOLD run (longer readout); the high-resolution image has less signal in proportion to its voxel
-    volume.
+    Fields ``pair_…`` are of the T2*w pair, whose low-resolution image has the geometry of the BOLD
+    run, and fields ``t1w_…`` of the T1w image (`t1w_center`: RAS mm). `anat_factor` is the ratio
+    of low- to high-resolution voxel size of structural scans.
 
     `scene_mm` is the voxel size of the scene. `lead` is the rest before the first block, and
     `block` the length of each block of task or rest. `snr` is the thermal signal-to-noise ratio of
     a BOLD volume: mean of the brain over the standard deviation of each complex component.
+    `pair_gain` is the signal-to-noise ratio of the low-resolution T2*w image relative to the BOLD
+    run (longer readout); the high-resolution image has less signal in proportion to its voxel
+    volume.
     """
 
     bold_shape: Shape
@@ -72,18 +69,28 @@ class Preset:
 
     @property
     def epi(self) -> PulseSequence:
-        """Pulse sequence of the BOLD run."""
+        """Pulse sequence of the BOLD run, with fat suppression."""
         return PulseSequence(te=self.te, tr=self.tr, flip=self.flip, fat=0.15)
 
     @property
     def pair_sequence(self) -> PulseSequence:
-        """Pulse sequence of the T2*w pair."""
+        """Pulse sequence of the T2*w pair, with weaker fat suppression than in the BOLD run."""
         return PulseSequence(te=self.pair_te, tr=self.pair_tr, flip=self.pair_flip, fat=0.5)
 
     @property
-    def least_volumes(self) -> int:
+    def duration(self) -> float:
+        """Length of the BOLD run (s)."""
+        return self.volumes * self.tr
+
+    @property
+    def cycle(self) -> float:
+        """Length of a cycle of the task (s), which has four blocks."""
+        return 4 * self.block
+
+    @property
+    def min_volumes(self) -> int:
         """Smallest number of volumes of a run, one cycle of the task."""
-        return math.ceil((self.lead + 4 * self.block) / self.tr)
+        return math.ceil((self.lead + self.cycle) / self.tr)
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:
@@ -111,14 +118,12 @@ _DEMO = Preset(
     snr=110.0,
 )
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(
+    "tiny": replace(
+        _DEMO,
         bold_shape=(40, 40, 14),
         bold_voxel=(6.0, 6.0, 5.0),
         bold_center=(0.0, -18.0, 48.0),
         volumes=60,
-        tr=2.0,
-        te=0.030,
-        flip=70.0,
         t1w_shape=(92, 112, 96),
         t1w_voxel=(2.0, 2.0, 2.0),
         scene_mm=2.0,

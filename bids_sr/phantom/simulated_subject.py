@@ -12,9 +12,11 @@ from bids_sr.phantom.activity import make_focus, select_foci
 from bids_sr.phantom.head import make_head
 from bids_sr.phantom.lesions import add_lesions
 from bids_sr.phantom.poses import draw_pose
-from bids_sr.phantom.presets import TASKS, Preset
+from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.transforms import hr_grid
 
+TASKS = {"tap": ("thumb", "little"), "rest": ("motor", "defaultMode", "visual")}
+"""Sources of signal changes by task: movements, or networks of a resting-state run."""
 _STREAMS = (
     "head",
     "foci",

@@ -123,7 +123,7 @@ class Study(OptionSection):
 
     def _check(self) -> None:
         if self.volumes:
-            minimum = self.protocol.least_volumes
+            minimum = self.protocol.min_volumes
             reason = f"a run of the preset {self.preset} must have at least {minimum} volumes"
             self._need(self.volumes >= minimum, "volumes", reason)
         reason = f"at most {_MAX_LESIONS} lesions can be simulated"

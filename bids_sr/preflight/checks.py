@@ -396,16 +396,11 @@ def _read_requests(
 
     contrasts, confounds = read_model(
         activation.model,
-        {bold: run_types.modeled for bold, run_types in types.items()},
+        types,
         findings,
         hrf=run_model.hemodynamic_response(settings),
         confound_columns=confound_checks.list_known_columns(runs, settings),
         levels=levels,
-        unmodeled={
-            name: reason
-            for run_types in types.values()
-            for name, reason in run_types.unmodeled.items()
-        },
     )
     return (*contrasts, *activation.contrasts), confounds
 

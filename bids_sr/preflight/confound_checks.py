@@ -77,7 +77,7 @@ def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]
 
     imported_columns = dict[str, None]()
     for run in runs:
-        path = None if run.precomputed is None else run.precomputed.confounds
+        path = run.imported_confounds
         if path is not None and path.exists():
             with suppress(*TABLE_ERRORS):  # reported by `check_confounds`
                 imported_columns |= dict.fromkeys(map(str, read_confounds(path)))
@@ -101,7 +101,9 @@ def warn_of_missing(
         return
     from bids_sr.glm.imported_confounds import read_confounds
 
-    path = None if run.precomputed is None else run.precomputed.confounds
+    path = run.imported_confounds
+    if any(problem.what == str(path) for problem in findings.problems):
+        return  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
     if path is not None:
         columns = list(map(str, read_confounds(path))) if path.exists() else []
         missing_names = [
@@ -137,7 +139,7 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
 
     `confound_names` is the result of `select_confounds`.
     """
-    path = None if run.precomputed is None else run.precomputed.confounds
+    path = run.imported_confounds
     if path is None or not path.exists():
         return True
     from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
@@ -234,7 +236,7 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     """
     from bids_sr.glm.model_confounds import model_confounds
 
-    path = None if run.precomputed is None else run.precomputed.confounds
+    path = run.imported_confounds
     if path is not None and path.exists():
         from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
 

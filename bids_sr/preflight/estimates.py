@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, LowresScan, Pair, Subject, input_of_models
+from bids_sr.bids import BoldRun, Findings, Subject, input_of_models
 from bids_sr.bids.headers import read_header
 from bids_sr.combination import group_runs
 from bids_sr.config import Settings, machine
@@ -125,16 +125,14 @@ def _find_largest_grids(subjects: Sequence[Subject], settings: Settings) -> Size
 def _find_largest_scan(subjects: Sequence[Subject], settings: Settings) -> float:
     """Return the voxels (millions) of the largest structural scan at the high resolution."""
     sizes = [
-        _count_millions(scan.highres)
-        for subject in subjects
-        for scan in _list_highres_scans(subject)
+        _count_millions(scan.highres) for subject in subjects for scan in subject.highres_scans
     ]
     model_input = input_of_models(settings.superres)
     if model_input is not None:
         sizes += [
             _count_millions_at(scan.path, model_input.mm)
             for subject in subjects
-            for scan in _list_lowres_scans(subject)
+            for scan in subject.lowres_scans
         ]
     return max(sizes, default=0.0)
 
@@ -159,8 +157,7 @@ def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estima
     n_participants = len(plan.subjects)
     n_methods = len(superres.chosen)
     n_scans = sum(
-        len(_list_highres_scans(subject)) + len(_list_lowres_scans(subject))
-        for subject in plan.subjects
+        len(subject.highres_scans) + len(subject.lowres_scans) for subject in plan.subjects
     )
     millions = n_scans * sizes.scans
     n_outputs = 2 + n_methods + (2 if superres.all_baselines else 1)
@@ -173,16 +170,6 @@ def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estima
         output_gb=n_outputs * millions * _STORED_SCAN_GB
         + _METHOD_OUTPUT_GB * n_methods * n_participants,
     )
-
-
-def _list_highres_scans(subject: Subject) -> tuple[Pair, ...]:
-    """Return the structural pairs, and the high-resolution scans without a counterpart."""
-    return (*subject.structural, *(scan for session in subject.controls for scan in session))
-
-
-def _list_lowres_scans(subject: Subject) -> list[LowresScan]:
-    """Return the low-resolution scans without a counterpart."""
-    return [scan for session in subject.lowres for scan in session]
 
 
 def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:

@@ -308,22 +308,14 @@ def _check_onsets(
     `duration` is the length of the run (s).
     """
     _report_distant_events(rows, table, bold, duration, findings)
-    late = [row for row in rows if row.onset >= duration]
-    are_mostly_late = len(late) > _MAX_LATE_SHARE * len(rows)
-    if late:
-        description = (
-            f"the events table contains events that begin after the end of {bold.name} at"
-            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
-            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
-        )
-        _report_late_events(table, description, findings, are_most=are_mostly_late)
+    are_mostly_late = _report_late_events(rows, table, bold, duration, findings)
     _note_truncated_events(rows, table, duration, findings)
     types_within = {
         row.trial_type
         for row in rows
         if row.onset + row.duration > _MIN_END_S and row.onset < duration
     }
-    late_types = {row.trial_type for row in late}
+    late_types = {row.trial_type for row in rows if row.onset >= duration}
     for name in (name for name in types if name not in types_within):
         position = (
             "after the end"
@@ -366,9 +358,18 @@ def _report_distant_events(
 
 
 def _report_late_events(
-    table: Path, description: str, findings: Findings, *, are_most: bool
-) -> None:
-    """Report events after the end of a run, as a problem if most events of the table are late."""
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+) -> bool:
+    """Report events after the end of a run, and return whether most are, which is a problem."""
+    late = [row for row in rows if row.onset >= duration]
+    if not late:
+        return False
+    description = (
+        f"the events table contains events that begin after the end of {bold.name} at"
+        f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
+        f" {late[0].trial_type!r} at {late[0].onset:g} s)"
+    )
+    are_most = len(late) > _MAX_LATE_SHARE * len(rows)
     if are_most:
         fix = (
             "Check that onsets are in seconds relative to the first volume, that the events table"
@@ -377,6 +378,7 @@ def _report_late_events(
         findings.add_problem(table, description, fix)
     else:
         findings.note(table, f"{description}. These events are not modeled.")
+    return are_most
 
 
 def _note_truncated_events(

@@ -13,7 +13,7 @@ from bids_sr.bids.pretrained_models import find_pretrained, method_of_model
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import installed_vgg19
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import Factor, highres_size
 from bids_sr.networks import missing_features_notice
 from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method, get_recipe
@@ -112,10 +112,7 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
     Along the slice axis, patches are reduced to thin slabs automatically.
     """
     superres = settings.superres
-    nx, ny, _ = (
-        int(size * axis_factor + 0.5)
-        for size, axis_factor in zip(run.shape, run.factor, strict=True)
-    )
+    nx, ny, _ = map(highres_size, run.shape, run.factor)
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
         if superres.recipe not in method.recipes:

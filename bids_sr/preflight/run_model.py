@@ -1,7 +1,7 @@
 """Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 from bids_sr.preflight.rough_model import approximate_responses
 
 if TYPE_CHECKING:
+    from bids_sr.glm.blocks import TaskBlock
     from bids_sr.glm.design import DesignSettings
     from bids_sr.glm.hemodynamic_response import HemodynamicResponse
     from bids_sr.glm.temporal_regressors import TimeModel
@@ -31,25 +32,19 @@ def can_be_split(
 
     Conditions without such blocks are reported. The events table must be valid.
     """
-    dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:
-        max_dummies = max(dummies, _MAX_NONSTEADY_AT_REST)
-        return _can_be_split_at_rest(run, settings, findings, max_dummies, n_seeds)
-    from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks, response_shares
-    from bids_sr.glm.design import frame_times
+        return _can_be_split_at_rest(run, settings, findings, n_seeds)
+    from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks
     from bids_sr.glm.regressors import read_events
 
     events = read_events(run.events)
     blocks = find_blocks(events)
     conditions = [block.condition for block in blocks]
-    model = design_settings(run, settings)
-    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    shares = response_shares(blocks, times, run.tr, model.hrf, approximate_responses)
-    if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
-        shares = response_shares(blocks, times, run.tr, model.hrf)
+    shares = _measure_shares(blocks, run, settings)
     n_modeled = sum(share > 0 for share in shares)
     max_blocks = _find_block_limit(run, n_modeled, settings)
     if n_modeled > max_blocks:
+        dummies = settings.preprocessing.dummy_scans or 0
         max_units = fewer_units(events, run.tr, dummies, max_blocks)
         text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
         if max_units is None:
@@ -60,7 +55,7 @@ def can_be_split(
             f"{text}. Split halves are composed of groups of consecutive blocks instead.",
         )
         blocks = find_blocks(events, max_units)
-        shares = response_shares(blocks, times, run.tr, model.hrf)
+        shares = _measure_shares(blocks, run, settings)
     counts = dict.fromkeys(conditions, 0)
     for block, share in zip(blocks, shares, strict=True):
         if share >= MIN_SHARE:
@@ -69,13 +64,14 @@ def can_be_split(
 
 
 def _can_be_split_at_rest(
-    run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
+    run: BoldRun, settings: Settings, findings: Findings, n_seeds: int
 ) -> bool:
     """Return whether a run without events has segments for two halves, and report if not."""
     from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 
+    max_dummies = max(settings.preprocessing.dummy_scans or 0, _MAX_NONSTEADY_AT_REST)
     reason = ""
-    if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
+    if not segment_count(run.n_volumes - max_dummies, n_seeds, run.tr):
         reason = "split-half analysis is skipped because the run is too short."
     elif MIN_SEGMENTS * n_seeds > _count_allowed_blocks(
         run, settings, count_dummies(run, settings)
@@ -87,6 +83,25 @@ def _can_be_split_at_rest(
     if reason:
         findings.note(run.bold, reason)
     return not reason
+
+
+def _measure_shares(
+    blocks: "Sequence[TaskBlock]", run: BoldRun, settings: Settings
+) -> Sequence[float]:
+    """Return the share of the response to each block that is inside the run.
+
+    The approximate response is used unless its error can decide whether a block is used.
+    """
+    from bids_sr.glm.blocks import MIN_SHARE, response_shares
+    from bids_sr.glm.design import frame_times
+
+    model = design_settings(run, settings)
+    dummies = settings.preprocessing.dummy_scans or 0
+    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
+    shares = response_shares(blocks, times, run.tr, model.hrf, approximate_responses)
+    if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
+        return response_shares(blocks, times, run.tr, model.hrf)
+    return shares
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
@@ -260,7 +275,7 @@ def _has_enough_uncensored_volumes(
 
     model = time_model(settings)
     n_remaining = rows
-    table = None if run.precomputed is None else run.precomputed.confounds
+    table = run.imported_confounds
     if table is not None and model.censors:
         confounds = read_confounds(table)
         if {*MOTION_PARAMETERS} <= set(confounds):
@@ -282,12 +297,11 @@ def time_model(settings: Settings, *, with_censoring: bool = True) -> "TimeModel
 
     activation = settings.activation
     limits = activation.censoring_limits if with_censoring else {}
+    band = activation.band_pass
     return TimeModel(
         fd_censor=limits.get("fd"),
         enorm_censor=limits.get("enorm"),
-        band_pass=(activation.band_pass[0], activation.band_pass[1])
-        if activation.band_pass
-        else None,
+        band_pass=(band[0], band[1]) if band else None,
         legendre=activation.legendre_order,
     )
 

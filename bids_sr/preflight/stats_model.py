@@ -7,7 +7,7 @@ components is rejected as a whole.
 
 import fnmatch
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -16,40 +16,39 @@ from typing import Any, NamedTuple
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
 from bids_sr.config import suggest_name
+from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrast, camel_case, order_types
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.confound_names import COSINE, match_columns
+from bids_sr.preflight.estimability import TypesOfRun
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
-# beginnings of columns that are not confounds: mean and trial types
-_MODEL_COLUMNS = ("1", "intercept", _TYPE_PREFIX)
+_MEAN_COLUMNS = ("1", "intercept")  # names of the mean of a run
 _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
 
 
 def read_model(
     path: Path,
-    types: Mapping[Path, Iterable[str]],
+    types: Mapping[Path, TypesOfRun],
     findings: Findings,
     *,
     hrf: HemodynamicResponse,
     confound_columns: Collection[str],
     levels: Sequence[str] = (),
-    unmodeled: Mapping[str, str] = {},
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
-    Columns may contain wildcards. Both lists are empty if the model is rejected. `types` maps BOLD
-    files to modeled trial types. `hrf` is the response of all models, and
-    `confound_columns` are all columns that confounds tables can have. `levels` are trial types in
-    the order of ``Levels`` at the root of the data set, which is also the order of dummy contrasts
-    of all trial types. `unmodeled` maps types of events tables to the reason why they are not
-    modeled.
+    Columns may contain wildcards. Both lists are empty if the model is rejected. `types` are the
+    trial types of the selected runs with events, by BOLD file. `hrf` is the response of all
+    models, and `confound_columns` are all columns that confounds tables can have. `levels` are
+    trial types in the order of ``Levels`` at the root of the data set, which is also the order of
+    dummy contrasts of all trial types.
     """
+    terms = _TermsOfRuns.from_types(types.values(), levels)
     try:
-        model = _parse_model(
-            json.loads(read_text(path)), types, hrf, confound_columns, levels, unmodeled
-        )
+        content = json.loads(read_text(path))
+        model = _parse_model(content, list(types), terms, hrf, confound_columns)
         reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
@@ -75,6 +74,54 @@ def read_model(
     return [], []
 
 
+@frozen
+class _TermsOfRuns:
+    """Terms of a model that stand for the trial types of all runs.
+
+    `modeled` are terms of modeled types in the order of contrasts, and `unmodeled` maps other
+    types of events tables to the reason why they are not modeled.
+    """
+
+    modeled: tuple[str, ...]
+    unmodeled: Mapping[str, str]
+
+    @classmethod
+    def from_types(cls, types: Collection[TypesOfRun], levels: Sequence[str]) -> "_TermsOfRuns":
+        """Return the terms of the types of all runs; `levels` come first, in this order."""
+        names = chain.from_iterable(run_types.modeled for run_types in types)
+        return cls(
+            modeled=tuple(_TYPE_PREFIX + name for name in order_types(names, levels)),
+            unmodeled=dict(
+                chain.from_iterable(run_types.unmodeled.items() for run_types in types)
+            ),
+        )
+
+    def find_unknown(self, patterns: Iterable[str]) -> list[str]:
+        """Return the patterns of trial types that match no modeled type, once each."""
+        return [
+            pattern
+            for pattern in dict.fromkeys(patterns)
+            if pattern.startswith(_TYPE_PREFIX) and not fnmatch.filter(self.modeled, pattern)
+        ]
+
+    def describe_unknown(self, term: object) -> str:
+        """Return a term that is not a modeled trial type, with the reason and similar types."""
+        text = str(term)
+        if _TYPE_PREFIX + text in self.modeled:
+            return f"{text!r} without the prefix {_TYPE_PREFIX}"
+        if not text.startswith(_TYPE_PREFIX):
+            return f"{text!r}, which is not a trial type"
+        name = text.removeprefix(_TYPE_PREFIX)
+        if name in self.unmodeled:
+            return f"the trial type {name!r}, which is not modeled because {self.unmodeled[name]}"
+        names = sorted(modeled.removeprefix(_TYPE_PREFIX) for modeled in self.modeled)
+        hints = (f"modeled trial types: {', '.join(names)}", suggest_name(name, names))
+        return (
+            f"the trial type {name!r}, which is not modeled in any selected run"
+            f" ({'; '.join(filter(None, hints))})"
+        )
+
+
 class _ParsedModel(NamedTuple):
     """Content of a model; `reasons` to reject the model are empty if the rest can be used.
 
@@ -89,51 +136,50 @@ class _ParsedModel(NamedTuple):
 
 def _parse_model(
     content: Any,
-    types: Mapping[Path, Iterable[str]],
+    bolds: Sequence[Path],
+    terms: _TermsOfRuns,
     hrf: HemodynamicResponse,
     confound_columns: Collection[str],
-    levels: Sequence[str],
-    unmodeled: Mapping[str, str],
 ) -> _ParsedModel:
     """Return contrasts and confound columns of a model, and reasons to reject it.
 
-    Contrasts and confounds are empty if there is a reason. Errors of pybids, and of content of an
-    unexpected type, are not caught.
+    Contrasts and confounds are empty if there is a reason. `bolds` are BOLD files of the selected
+    runs with events. Errors of pybids, and of content of an unexpected type, are not caught.
     """
     from bids.modeling import BIDSStatsModelsNode
     from bids.modeling.statsmodels import validate_model
     from bids.utils import convert_JSON
 
-    ordered_types = order_types(chain.from_iterable(types.values()), levels)
-    all_types = dict.fromkeys(_TYPE_PREFIX + name for name in ordered_types).keys()
     document = convert_JSON(content)
     validate_model(document)
     nodes = [BIDSStatsModelsNode(**node) for node in document["nodes"]]
     run_node = nodes[0]
     dummy_contrasts = run_node.dummy_contrasts
-    dummy_names = dummy_contrasts.get("contrasts", all_types) if dummy_contrasts else ()
+    dummy_names = dummy_contrasts.get("contrasts", terms.modeled) if dummy_contrasts else ()
     contrasts = [
         {"name": name, "condition_list": [name], "weights": [1]} | dummy_contrasts
         for name in dummy_names
     ] + run_node.contrasts
     model_input = document.get("input", {})
-    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, hrf)]
+    reasons = [*_list_unsupported_features(nodes, model_input, bolds, terms, hrf)]
     columns = list(map(str, run_node.model["x"]))
-    confounds = [name for name in columns if not name.startswith(_MODEL_COLUMNS)]
+    confounds = [
+        name for name in columns if name not in _MEAN_COLUMNS and not name.startswith(_TYPE_PREFIX)
+    ]
     unknown_columns = [name for name in confounds if not match_columns(confound_columns, [name])]
     if unknown_columns:
         reasons.append(
             "X contains columns that are neither trial types nor confounds:"
             f" {', '.join(unknown_columns)}"
         )
-    if types:
-        reasons += _list_unusable_contrasts(contrasts, all_types, unmodeled)
+    if bolds:
+        reasons += _list_unusable_contrasts(contrasts, terms)
     if reasons:
         return _ParsedModel(contrasts=[], confounds=[], reasons=reasons, ignored=[])
     ignored = [
-        f"{field} contains {_describe_unknown(name, all_types, unmodeled)}. The entry is ignored."
+        f"{field} contains {terms.describe_unknown(name)}. The entry is ignored."
         for field, names in (("X", columns), ("Convolve", _list_convolved(run_node)))
-        for name in _find_unknown_types(names, all_types)
+        for name in terms.find_unknown(names)
     ]
     return _ParsedModel(
         contrasts=list(map(_parse_contrast, contrasts)),
@@ -147,28 +193,28 @@ def _parse_model(
 def _list_unsupported_features(
     nodes: Sequence[Any],
     model_input: Mapping[str, Any],
-    bolds: Iterable[Path],
-    all_types: Set[str],
+    bolds: Sequence[Path],
+    terms: _TermsOfRuns,
     hrf: HemodynamicResponse,
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
     `model_input` is the input of the model: labels by entity. `bolds` are BOLD files of the
-    selected runs with events. `all_types` are prefixed trial types of all runs.
+    selected runs with events.
     """
-    node = nodes[0]
-    entities_by_name = {bold.name: parse_entities(bold) for bold in bolds}
-    if not entities_by_name:
+    if not bolds:
         yield (
             "the model requires runs with events, but no selected run has events. Select task"
             " runs, or omit --model"
         )
         return
+    node = nodes[0]
     levels = [level_node.level for level_node in nodes]
     if levels != ["run"]:
         yield (
             f"only the run level is supported, but the model has the levels {', '.join(levels)}"
         )
+    entities_by_name = {bold.name: parse_entities(bold) for bold in bolds}
     yield from _list_excluded_runs(model_input, entities_by_name)
     label_groups = {tuple(map(run.get, node.group_by)) for run in entities_by_name.values()}
     if len(label_groups) < len(entities_by_name):
@@ -178,23 +224,20 @@ def _list_unsupported_features(
             "only X and Type glm are supported in Model, but the file contains"
             f" {', '.join(node.model)}"
         )
-    instructions = node.transformations["instructions"]
-    for instruction in instructions:
-        if not _is_convolution(instruction):
-            if instruction != _FACTOR:
-                name = instruction["name"]
+    for instruction in node.transformations["instructions"]:
+        if _is_convolution(instruction):
+            if not _has_response(instruction, hrf):
                 yield (
-                    f"the transformation {name} is not supported, or not supported with these"
-                    " inputs"
+                    "Convolve has another response than the models of bids-sr"
+                    f" (activation.hrf_model is {hrf.hrf_model!r})"
                 )
-        elif not _has_response(instruction, hrf):
+        elif instruction != _FACTOR:
             yield (
-                "Convolve has another response than the models of bids-sr"
-                f" (activation.hrf_model is {hrf.hrf_model!r})"
+                f"the transformation {instruction['name']} is not supported, or not supported with"
+                " these inputs"
             )
-    columns = list(map(str, node.model["x"]))
-    yield from _list_missing_types("X", columns, all_types)
-    yield from _list_missing_types("Convolve", _list_convolved(node), all_types)
+    for field, patterns in (("X", map(str, node.model["x"])), ("Convolve", _list_convolved(node))):
+        yield from _list_missing_types(field, list(patterns), terms)
 
 
 def _list_excluded_runs(
@@ -223,33 +266,23 @@ def _has_response(convolution: Mapping[str, Any], hrf: HemodynamicResponse) -> b
     }
 
 
-def _list_missing_types(field: str, patterns: Sequence[str], all_types: Set[str]) -> Iterator[str]:
-    """Yield a reason if a field of the model does not select all (prefixed) trial types."""
-    selected_types = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
-    if missing_types := all_types - selected_types:
-        unknown_types = _find_unknown_types(patterns, all_types)
-        unknown_text = f". Unknown trial types: {', '.join(unknown_types)}"
+def _list_missing_types(field: str, patterns: Sequence[str], terms: _TermsOfRuns) -> Iterator[str]:
+    """Yield a reason if the patterns in a field of the model do not select all trial types."""
+    selected = {term for pattern in patterns for term in fnmatch.filter(terms.modeled, pattern)}
+    if missing := set(terms.modeled) - selected:
+        unknown = terms.find_unknown(patterns)
+        unknown_text = f". Unknown trial types: {', '.join(unknown)}" if unknown else ""
         yield (
             f"{field} must include all trial types, but the following are missing:"
-            f" {', '.join(sorted(missing_types))}{unknown_text if unknown_types else ''}"
+            f" {', '.join(sorted(missing))}{unknown_text}"
         )
-
-
-def _find_unknown_types(patterns: Iterable[str], all_types: Set[str]) -> list[str]:
-    """Return the patterns of trial types that match no (prefixed) trial type, once each."""
-    return [
-        pattern
-        for pattern in dict.fromkeys(patterns)
-        if pattern.startswith(_TYPE_PREFIX) and not fnmatch.filter(all_types, pattern)
-    ]
 
 
 def _list_convolved(node: Any) -> list[str]:
     """Return the patterns of trial types that a node convolves."""
-    instructions = node.transformations["instructions"]
     return [
         str(name)
-        for instruction in instructions
+        for instruction in node.transformations["instructions"]
         if _is_convolution(instruction)
         for name in instruction["input"]
     ]
@@ -263,42 +296,19 @@ def _is_convolution(instruction: Mapping[str, Any]) -> bool:
 
 
 def _list_unusable_contrasts(
-    contrasts: Iterable[Mapping[str, Any]], all_types: Set[str], unmodeled: Mapping[str, str]
+    contrasts: Iterable[Mapping[str, Any]], terms: _TermsOfRuns
 ) -> Iterator[str]:
     """Yield a reason for each contrast that is not a t-test of modeled trial types.
 
-    `contrasts` are contrasts and dummy contrasts of the first node, `all_types` the prefixed trial
-    types of all runs.
+    `contrasts` are contrasts and dummy contrasts of the first node.
     """
     for contrast in contrasts:
         name = contrast["name"]
         if contrast.get("test") != "t":
             yield f"contrast {name} is not a t-test (Test is {contrast.get('test', 'missing')!r})"
         for term in dict.fromkeys(contrast["condition_list"]):
-            if term not in all_types:
-                yield f"contrast {name} contains {_describe_unknown(term, all_types, unmodeled)}"
-
-
-def _describe_unknown(term: object, all_types: Set[str], unmodeled: Mapping[str, str]) -> str:
-    """Return a term that is not a modeled trial type, with the reason and similar types.
-
-    `all_types` are the prefixed trial types of all runs.
-    """
-    text = str(term)
-    if _TYPE_PREFIX + text in all_types:
-        return f"{text!r} without the prefix {_TYPE_PREFIX}"
-    if not text.startswith(_TYPE_PREFIX):
-        return f"{text!r}, which is not a trial type"
-    name = text.removeprefix(_TYPE_PREFIX)
-    if name in unmodeled:
-        return f"the trial type {name!r}, which is not modeled because {unmodeled[name]}"
-    names = sorted(prefixed.removeprefix(_TYPE_PREFIX) for prefixed in all_types)
-    suggestion = suggest_name(name, names)
-    choices = f"modeled trial types: {', '.join(names)}"
-    return (
-        f"the trial type {name!r}, which is not modeled in any selected run"
-        f" ({'; '.join(filter(None, (choices, suggestion)))})"
-    )
+            if term not in terms.modeled:
+                yield f"contrast {name} contains {terms.describe_unknown(term)}"
 
 
 def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import NamedTuple
 
 from bids_sr.bids import Findings, parse_entities
 from bids_sr.bids.entities import RUN_KEYS, same_run
@@ -39,26 +40,53 @@ def validate(
     warnings. Errors that concern other participants or runs, or files that already have a problem,
     are omitted. If the validator fails, a note gives the reason.
     """
+    try:
+        issues, messages = _read_issues(bids_dir, timeout_s)
+    except _NotValidated as obstacle:
+        reason = f"the dataset was not validated because {obstacle}."
+        findings.note(obstacle.file, reason)
+        return
+    used_files = {bids_dir / "dataset_description.json", bids_dir, *read_files}
+    find_owners = partial(_find_owners, bids_dir=bids_dir, participants=participants, runs=runs)
+    groups = _group_errors(issues, bids_dir, used_files, find_owners, findings)
+    for kind, errors in groups.items():
+        what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
+        with findings.about(*kind.owner):
+            if kind.is_used:
+                fix = (
+                    "Correct the dataset, or skip the BIDS validator with --skip-bids-validation."
+                )
+                findings.add_problem(what, why, fix)
+            else:
+                findings.warn(
+                    what, f"{why}. Processing continues because files of this name are not read."
+                )
+
+
+class _NotValidated(Exception):
+    """Error that there is no answer of the validator; `file` is the cause or the data set."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(reason)
+        self.file = file
+
+
+def _read_issues(bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
+    """Return the issues of the validator, and the description of its codes."""
     program = _find_validator()
-    special_file = next(_find_special_files(bids_dir), None)
-    reason, what = "", bids_dir
     if program is None:
-        reason = f"{_PROGRAM} is not installed"
-    elif special_file is not None:
+        raise _NotValidated(bids_dir, f"{_PROGRAM} is not installed")
+    special_file = next(_find_special_files(bids_dir), None)
+    if special_file is not None:
         reason = "it contains a pipe or device file, which the BIDS validator cannot read"
-        what = special_file
-    else:
-        try:
-            issues, messages = _run_validator(program, bids_dir, timeout_s)
-            used_files = {bids_dir / "dataset_description.json", bids_dir, *read_files}
-            runs_of = partial(_find_runs, bids_dir=bids_dir, participants=participants, runs=runs)
-            _add_errors(issues, messages, bids_dir, used_files, runs_of, findings)
-        except subprocess.TimeoutExpired:
-            reason = f"the BIDS validator did not finish within {timeout_s:g} s"
-        except (OSError, ValueError) as error:
-            reason = f"the BIDS validator failed ({error})"
-    if reason:
-        findings.note(what, f"the dataset was not validated because {reason}.")
+        raise _NotValidated(special_file, reason)
+    try:
+        return _run_validator(program, bids_dir, timeout_s)
+    except subprocess.TimeoutExpired as error:
+        reason = f"the BIDS validator did not finish within {timeout_s:g} s"
+        raise _NotValidated(bids_dir, reason) from error
+    except (OSError, ValueError) as error:
+        raise _NotValidated(bids_dir, f"the BIDS validator failed ({error})") from error
 
 
 def _find_validator() -> Path | None:
@@ -89,7 +117,7 @@ def _find_special_files(folder: Path) -> Iterator[Path]:
 def _run_validator(
     program: Path, bids_dir: Path, timeout_s: float
 ) -> tuple[list[_Issue], dict[str, str]]:
-    """Return the issues of the validator, and the description of its codes."""
+    """Return the issues in the report of the validator, and the description of its codes."""
     # the validator would otherwise write to the home directory
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
         environment = {
@@ -117,7 +145,45 @@ def _run_validator(
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
-def _find_runs(
+class _ErrorKind(NamedTuple):
+    """Errors that are reported together: with one code, in used or other files, of one owner."""
+
+    is_used: bool
+    code: str
+    subcode: str
+    owner: _Owner
+
+
+def _group_errors(
+    issues: Sequence[_Issue],
+    bids_dir: Path,
+    used_files: Collection[Path],
+    find_owners: Callable[[Path], Sequence[_Owner]],
+    findings: Findings,
+) -> dict[_ErrorKind, list[_Issue]]:
+    """Return the errors by kind; errors in files that are not used belong to their participant.
+
+    Our own notices describe a file more clearly, so that errors of such files are omitted.
+    """
+    with_problem = {Path(problem.what) for problem in findings.problems}
+    with_notice = with_problem | {Path(notice.what) for notice in findings.notices}
+    errors_by_kind: dict[_ErrorKind, list[_Issue]] = {}
+    for issue in issues:
+        path = _get_path(issue, bids_dir)
+        is_used = path in used_files
+        if issue.get("severity") != "error" or path in (with_problem if is_used else with_notice):
+            continue
+        owners = find_owners(path)
+        labels = {label for label, _ in owners}
+        if owners and not is_used:
+            owners = [(labels.pop() if len(labels) == 1 else "", "")]
+        for owner in owners:
+            kind = _ErrorKind(is_used, issue.get("code", ""), issue.get("subCode", ""), owner)
+            errors_by_kind.setdefault(kind, []).append(issue)
+    return errors_by_kind
+
+
+def _find_owners(
     path: Path, bids_dir: Path, participants: Collection[str], runs: _Runs
 ) -> list[_Owner]:
     """Return the runs or the participant that a file concerns; ("", "") for the whole data set.
@@ -136,48 +202,6 @@ def _find_runs(
         for name, run in run_entities.items()
         if label in ("", run["subject"]) and same_run(entities, run, keys)
     ]
-
-
-def _add_errors(
-    issues: Sequence[_Issue],
-    messages: Mapping[str, str],
-    bids_dir: Path,
-    used_files: Collection[Path],
-    runs_of: Callable[[Path], Sequence[_Owner]],
-    findings: Findings,
-) -> None:
-    """Add errors, one notice per kind and participant or run.
-
-    Errors in used files are problems, others are warnings of their participant. Our own notices
-    describe a file more clearly, so that errors of such files are omitted.
-    """
-    with_problem = {Path(problem.what) for problem in findings.problems}
-    with_notice = with_problem | {Path(notice.what) for notice in findings.notices}
-    errors_by_kind: dict[tuple[bool, str, str, _Owner], list[_Issue]] = {}
-    for issue in issues:
-        path = _get_path(issue, bids_dir)
-        is_used = path in used_files
-        if issue.get("severity") != "error" or path in (with_problem if is_used else with_notice):
-            continue
-        owners = runs_of(path)
-        labels = {label for label, _ in owners}
-        if owners and not is_used:
-            owners = [(labels.pop() if len(labels) == 1 else "", "")]
-        for owner in owners:
-            kind = (is_used, issue.get("code", ""), issue.get("subCode", ""), owner)
-            errors_by_kind.setdefault(kind, []).append(issue)
-    for (is_used, *_, owner), errors in errors_by_kind.items():
-        what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
-        with findings.about(*owner):
-            if is_used:
-                fix = (
-                    "Correct the dataset, or skip the BIDS validator with --skip-bids-validation."
-                )
-                findings.add_problem(what, why, fix)
-            else:
-                findings.warn(
-                    what, f"{why}. Processing continues because files of this name are not read."
-                )
 
 
 def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:

@@ -1,54 +1,33 @@
-"""Voxel checks: a pass through all volumes of each image, and comparison of references with runs.
+"""Voxel checks: a pass through all volumes of each image, which holds one volume in memory.
 
-The pass holds one volume in memory; later checks read some volumes of a run again.
-
-Downsampled to the resolution of the run, a reference must resemble the run, and its changes
-between successive volumes must correlate with the changes in the run. Noise and physiology differ
-between runs, so the changes distinguish runs of the same head.
+Later checks read some volumes of a run again.
 """
 
-import gzip
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.headers import READ_ERRORS
-from bids_sr.io.arrays import Array
-from bids_sr.io.grids import LARGEST_BRAIN_ML, AxisOrder, reorder
-from bids_sr.io.orientation import storage_order
+from bids_sr.io.arrays import Array, Float
+from bids_sr.io.grids import LARGEST_BRAIN_ML
 from bids_sr.notices import Notice
 from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
-from bids_sr.sr.matrices import acquire
+from bids_sr.preflight.series_comparison import BRIGHT_PERCENTILE, check_compared, check_reference
+from bids_sr.preflight.stored_volumes import iterate_volumes, read_volumes
 
-_CHUNK_BYTES = 1 << 20
-_BRIGHT_PERCENTILE = 98  # brightness of the head; higher percentiles may be artifacts
-
-# comparison of a measured reference with its run
-_N_VOLUME_PAIRS = 10  # pairs of successive volumes, evenly distributed over the run
-_MIN_SIMILARITY = 0.5  # spatial correlation; lower with another head or a displacement
-_MIN_COUPLING = 0.1  # correlation of changes; lower in another run (.25 with strong added noise)
-_MAX_GAIN = 1.25  # ratio between the signals of a reference and its run
-_HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright voxels
-
-# single images
 _MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
-# of the sum of absolute values; interpolation causes some negative values
+# share of the sum of absolute values; interpolation causes some negative values
 _MAX_NEGATIVE_SHARE = 0.1
-_MIN_PADDING_SHARE = 0.01  # of the voxels; smaller shares are artifacts
+_MIN_PADDING_SHARE = 0.01  # share of the voxels; voxels with an artifact are fewer
 # padding relative to bright voxels; a saturated head has the value of its brightest voxels
 _MIN_PADDING_RATIO, _MAX_NEGATIVE_PADDING_RATIO = 2.0, -0.5
 # constant volumes are outlier volumes; a run with a larger share or fewer volumes is rejected
 _MAX_CONSTANT_SHARE, _MIN_VOLUMES = 0.2, 20
 _N_LISTED_VOLUMES = 5  # largest number of volumes that a message lists
-
-_Voxels = npt.NDArray[np.float64]
 
 
 def check_data(
@@ -59,8 +38,8 @@ def check_data(
     Damaged, constant and non-finite images are reported, as well as implausible brain masks of
     other programs, and runs whose k-space ends below the Nyquist limit of the voxels.
 
-    `forced` (`superres.force`) turns empty k-space into a note. `search_outliers`: whether outlier
-    volumes are excluded from models, so that a run may have some constant volumes.
+    `forced` (`superres.force`) turns empty k-space into a note. With `search_outliers`, models
+    exclude outlier volumes, so that a run may have some constant volumes.
 
     Problems come first, then warnings and notes, each with its participant or run.
     """
@@ -80,8 +59,8 @@ def check_data(
         if invalid.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
                 _check_mean(run, findings)
-                _check_reference(run, findings)
-                _check_compared(run, findings)
+                check_reference(run, findings)
+                check_compared(run, findings)
                 for series in filter(None, (run, run.calibration)):
                     check_kspace(series, findings, forced=forced)
     return (*findings.problems, *findings.notices)
@@ -136,12 +115,12 @@ def _check_image(
 ) -> None:
     """Report problems with the voxels of an image, holding one volume in memory.
 
-    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`. With
+    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
     `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
     """
     summary = _VolumeSummary()
     try:
-        for volume in _iterate_volumes(path):
+        for volume in iterate_volumes(path):
             summary.add(volume)
     except READ_ERRORS as error:
         reason = (
@@ -204,7 +183,7 @@ def _list_masks(subject: Subject) -> list[Path]:
 def _check_mask(path: Path, findings: Findings) -> None:
     """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
-        (voxels,) = _iterate_volumes(path)
+        (voxels,) = iterate_volumes(path)
         import nibabel as nb
 
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
@@ -238,7 +217,7 @@ def _list_anatomical_images(subject: Subject) -> list[Path]:
     """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
     pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
     images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
-    images += [scan.path for session in subject.lowres for scan in session]
+    images += [scan.path for scan in subject.lowres_scans]
     return list(dict.fromkeys(images))
 
 
@@ -261,7 +240,7 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
 def _check_mean(run: BoldRun, findings: Findings) -> None:
     """Reject a series whose mean was subtracted, or that is not a magnitude series."""
     numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
-    volumes = list(_read_volumes(run.bold, numbers, run.axis_order).values())
+    volumes = list(read_volumes(run.bold, numbers, run.axis_order).values())
     # by volume, because the first may be so bright that its sum would hide all others
     negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
     if negative_share > _MAX_NEGATIVE_SHARE:
@@ -292,7 +271,7 @@ def _measure_negative_share(voxels: Array) -> float:
     return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
 
 
-def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
+def _find_padding(volumes: list[Float]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
     voxels = np.stack(volumes)
     values = voxels[np.isfinite(voxels)]
@@ -302,204 +281,9 @@ def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     other_values = values[values != value]
     if share < _MIN_PADDING_SHARE or not other_values.size:
         return None
-    bright_level = float(np.percentile(np.abs(other_values), _BRIGHT_PERCENTILE))
+    bright_level = float(np.percentile(np.abs(other_values), BRIGHT_PERCENTILE))
     is_far = (
         value > _MIN_PADDING_RATIO * bright_level
         or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
     )
     return (value, float(share)) if is_far else None
-
-
-def _check_reference(run: BoldRun, findings: Findings) -> None:
-    """Compare the voxels of a measured reference with the run.
-
-    Both images must be valid and have the same number of volumes.
-    """
-    if run.truth is None or (measured := run.truth.series) is None:
-        return
-    agreement = _compare_with_reference(run, measured)
-    fix = (
-        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
-        " with --truth none."
-    )
-    reason = ""
-    if agreement.similarity < _MIN_SIMILARITY:
-        reason = (
-            f"the downsampled reference differs from {run.bold.name} (correlation"
-            f" {agreement.similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The"
-            " reference may be misaligned or belong to another participant"
-        )
-    elif agreement.coupling < _MIN_COUPLING:
-        reason = (
-            f"the time series do not match {run.bold.name} (correlation"
-            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The"
-            " reference may belong to another run"
-        )
-    elif not 1 / _MAX_GAIN < agreement.gain < _MAX_GAIN:  # effects are compared in signal units
-        reason = (
-            f"the signal is {agreement.gain:.2g} times the signal of {run.bold.name}, so the units"
-            " are probably different"
-        )
-        fix = (
-            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
-            " --truth none."
-        )
-    if reason:
-        findings.add_problem(measured.bold, reason, fix)
-
-
-class _ReferenceAgreement(NamedTuple):
-    """Agreement between a run and its downsampled reference, in the head.
-
-    `similarity` and `coupling` are correlations of the mean images and of the changes between
-    successive volumes; `gain` is the signal of the reference relative to the run.
-    """
-
-    similarity: float
-    coupling: float
-    gain: float
-
-
-def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgreement:
-    """Compare pairs of successive volumes of a run with its downsampled reference."""
-    from bids_sr.spatial.similarity import pearson_correlation
-
-    starts = np.unique(np.linspace(0, run.n_volumes - 2, _N_VOLUME_PAIRS).round().astype(int))
-    numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
-    acquired = _read_volumes(run.bold, numbers, run.axis_order)
-    highres = _read_volumes(reference.bold, numbers, reference.axis_order)
-    factor = tuple(
-        highres_size / size
-        for highres_size, size in zip(highres[numbers[0]].shape, run.shape, strict=True)
-    )
-    downsampled = {
-        index: acquire(volume, np.eye(4), factor=factor, magnitude=True)[0]
-        for index, volume in highres.items()
-    }
-    mean_image = np.mean([acquired[index] for index in numbers], axis=0)
-    in_head = mean_image > _HEAD_THRESHOLD * np.percentile(mean_image, _BRIGHT_PERCENTILE)
-    mean = mean_image[in_head]
-    downsampled_mean = np.mean([downsampled[index] for index in numbers], axis=0)[in_head]
-    acquired_changes, downsampled_changes = (
-        np.concatenate(
-            [(volumes[index + 1] - volumes[index])[in_head] for index in map(int, starts)]
-        )
-        for volumes in (acquired, downsampled)
-    )
-    return _ReferenceAgreement(
-        similarity=pearson_correlation(mean, downsampled_mean),
-        coupling=pearson_correlation(acquired_changes, downsampled_changes),
-        gain=float(np.median(downsampled_mean / mean)),
-    )
-
-
-def _check_compared(run: BoldRun, findings: Findings) -> None:
-    """Compare the voxels of series of other programs with the run.
-
-    All images must be valid and have the same number of volumes.
-    """
-    if not run.compared:
-        return
-    from bids_sr.registration.series_alignment import (
-        ComparedError,
-        align_volumes,
-        check_nan_voxels,
-        comparison_volumes,
-        find_rejection,
-    )
-
-    numbers = comparison_volumes(run.n_volumes)
-    volumes = (
-        _read_middle_echo(run, numbers)
-        if run.echoes
-        else _read_volumes(run.bold, numbers, run.axis_order)
-    )
-    for compared in run.compared.values():
-        try:
-            check_nan_voxels(_iterate_volumes(compared.bold))
-            alignment = align_volumes(
-                volumes, _read_volumes(compared.bold, numbers, compared.axis_order), run.affine
-            )
-        except ComparedError as error:
-            findings.add_problem(
-                compared.bold, str(error), "Check that the series was computed from this run."
-            )
-            continue
-        if reason_and_fix := find_rejection(alignment, is_corrected=compared.motion_corrected):
-            findings.add_problem(compared.bold, *reason_and_fix)
-
-
-def _read_middle_echo(run: BoldRun, numbers: list[int]) -> dict[int, _Voxels]:
-    """Return some volumes of the middle echo, which resembles the combined echoes most.
-
-    Echoes may be stored in another order than the run, which has the order of the first echo.
-    """
-    from bids_sr.io.nifti import SeriesReader
-
-    with SeriesReader(run.echoes[len(run.echoes) // 2][0], allow_nan=True) as reader:
-        order = storage_order(reader.affine, run.affine)
-        return {index: order.turn(reader.volume(index).astype(np.float64)) for index in numbers}
-
-
-def _read_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Voxels]:
-    """Return some volumes of a series by number, with axes in the given order, in one pass."""
-    from bids_sr.io.nifti import SeriesReader
-
-    with SeriesReader(path, allow_nan=True) as reader:
-        return {
-            index: reorder(reader.volume(index).astype(np.float64), order) for index in numbers
-        }
-
-
-def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
-    """Yield raw voxels of each volume, reading to the end to verify the gzip checksum."""
-    import nibabel as nb
-
-    image: Any = nb.load(path)
-    dtype = image.header.get_data_dtype()
-    # the header of a loaded image does not contain the scaling
-    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-    if not np.isfinite([slope, intercept]).all():
-        raise ValueError("the scaling factor in the image header is not finite")
-    n_bytes = int(np.prod(image.shape[:3])) * dtype.itemsize
-    with _open(path) as stream:
-        _read_bytes(stream, int(image.dataobj.offset))
-        for _ in range(int(np.prod(image.shape[3:]))):
-            volume = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
-            if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
-                _check_range(volume, slope, intercept)
-            yield volume
-        while stream.read(_CHUNK_BYTES):
-            pass
-
-
-def _open(path: Path) -> BinaryIO:
-    """Open a file for reading, decompressed if gzipped."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return path.open("rb")
-
-
-def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
-    """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
-    buffer = bytearray(n_bytes)
-    view = memoryview(buffer)
-    n_filled = 0
-    while n_filled < n_bytes:
-        n_read = stream.readinto(view[n_filled : n_filled + _CHUNK_BYTES])  # type: ignore[attr-defined]
-        if not n_read:
-            raise EOFError(f"the file is truncated: {n_bytes - n_filled} bytes are missing")
-        n_filled += n_read
-    return buffer
-
-
-def _check_range(volume: np.ndarray, slope: float, intercept: float) -> None:
-    """Raise `ValueError` if finite voxels overflow single precision after scaling.
-
-    Images are processed in single precision.
-    """
-    extremes = np.array([volume.min(), volume.max()])
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (extremes * slope + intercept).astype(np.float32)
-    if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
-        raise ValueError("voxel values overflow with the scaling factor in the image header")

@@ -73,11 +73,6 @@ def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     return float(_select_intensities(image, mask).max()) / 2
 
 
-def _select_intensities(image: Real, mask: MaskArray | None) -> Float:
-    """Return the values of an image in a mask, or all values, in double precision (N,)."""
-    return np.asarray(image if mask is None else image[mask], dtype=np.float64).ravel()
-
-
 def wm2max_p95(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 95th percentile of the image.
 
@@ -94,3 +89,8 @@ def wm2max_p95(image: Real, wm: MaskArray) -> float:
     if not wm.any():
         raise ValueError("the segmentation contains no white-matter voxels")
     return float(np.median(intensities[wm]) / maximum)
+
+
+def _select_intensities(image: Real, mask: MaskArray | None) -> Float:
+    """Return the values of an image in a mask, or all values, in double precision (N,)."""
+    return np.asarray(image if mask is None else image[mask], dtype=np.float64).ravel()

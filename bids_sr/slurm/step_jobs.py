@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,13 +58,14 @@ _EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MP
 class _NodeJob:
     """Job of one step, with its SLURM ID (empty if not accepted).
 
-    `blocked_reason` is the reason why the job will never start. `absence_time` is the monotonic
-    time (s) when the job was first found out of the queue, and `answer_time` when its answer was
-    found.
+    Its files are in `folder`, and it writes `answer_file` when it ends. `blocked_reason` is the
+    reason why the job will never start. `absence_time` is the monotonic time (s) when the job was
+    first found out of the queue, and `answer_time` when its answer was found.
     """
 
     node: "Node"
     folder: Path
+    answer_file: Path
     slurm_id: str = ""
     blocked_reason: str = ""
     absence_time: float | None = None
@@ -106,7 +107,7 @@ class Jobs:
         steps of this run; jobs of other participants are not cancelled. Raises `SlurmError` if the
         jobs do not end.
         """
-        (self.folder / "answers").mkdir(parents=True)
+        self._answer_dir.mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
         step_names = {_make_job_name(name) for name in names}
 
@@ -138,11 +139,14 @@ class Jobs:
         self._count += 1
         number = self._count
         folder = self.folder / f"{number:06d}"
+        job = _NodeJob(
+            node=node, folder=folder, answer_file=self._answer_dir / f"{folder.name}.json"
+        )
         folder.mkdir()
         savepkl(str(folder / "node.pklz"), node)
         order = {
             "number": number,
-            "answer": str(self._find_answer_file(number)),
+            "answer": str(job.answer_file),
             "updatehash": updatehash,
             "grace": self.options.grace_seconds,
             "level": logging.getLogger("nipype.workflow").getEffectiveLevel(),
@@ -150,9 +154,9 @@ class Jobs:
         (folder / "order.json").write_text(json.dumps(order))
         script = folder / "job.sh"
         script.write_text(_make_script(folder, self.options.template))
-        job = self._jobs[number] = _NodeJob(node=node, folder=folder)
+        self._jobs[number] = job
         arguments = [*_make_sbatch_arguments(node, folder, self.options), str(script)]
-        name = f"{_make_job_name(node.fullname)}.{number}.{self.token}"
+        name = f"{_make_job_name(job.step_name)}.{number}.{self.token}"
         try:
             job.slurm_id = self.queue.submit(
                 name, arguments, has_active_jobs=self._has_active_jobs
@@ -188,20 +192,23 @@ class Jobs:
             return
         self._check_time = now
         # listing a directory is up to date on NFS, unlike a test for a name
-        answer_files = set(os.listdir(self.folder / "answers"))
-        for number, job in self._find_waiting().items():
-            if f"{number:06d}.json" in answer_files:
-                self._read_answer(number, job)
-        waiting = {
-            number: job for number, job in self._find_waiting().items() if job.answer_time is None
-        }
+        answer_names = set(os.listdir(self._answer_dir))
+        for job in self._find_waiting():
+            if job.answer_file.name in answer_names:
+                self._read_answer(job)
+        waiting = [job for job in self._find_waiting() if job.answer_time is None]
         if waiting and now - self._poll_time >= self.options.poll_seconds:
             self._poll(waiting)
             self._poll_time = time.monotonic()
 
-    def _read_answer(self, number: int, job: _NodeJob) -> None:
+    @property
+    def _answer_dir(self) -> Path:
+        """Directory of the answers of this run's jobs."""
+        return self.folder / "answers"
+
+    def _read_answer(self, job: _NodeJob) -> None:
         """Read the answer of a job, and wait until its result file is visible on this computer."""
-        answer = json.loads(self._find_answer_file(number).read_text())
+        answer = json.loads(job.answer_file.read_text())
         if answer["traceback"]:
             failed = answer["failed"] or job.step_name
             heading = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
@@ -222,17 +229,17 @@ class Jobs:
             )
             job.outcome = self._make_lost_outcome(job, text, "unseen")
 
-    def _poll(self, waiting: Mapping[int, _NodeJob]) -> None:
+    def _poll(self, waiting: Sequence[_NodeJob]) -> None:
         """Check the queue for jobs that ended without an answer or will never start."""
         try:
-            states = self.queue.states([job.slurm_id for job in waiting.values()])
+            states = self.queue.states([job.slurm_id for job in waiting])
         except SlurmUnreachable as error:
             self.unreachable = error
             raise
         if states is None:
             return
         now = time.monotonic()
-        for number, job in waiting.items():
+        for job in waiting:
             state, reason = states.get(job.slurm_id, ("", ""))
             job.blocked_reason = (
                 reason if state == "PENDING" and reason in _PERMANENT_REASONS else ""
@@ -243,7 +250,7 @@ class Jobs:
                 job.absence_time = now
             elif (
                 now - job.absence_time >= self.options.grace_seconds
-                and not self._find_answer_file(number).exists()
+                and not job.answer_file.exists()
             ):
                 job.outcome = self._classify_lost_job(job)
 
@@ -288,11 +295,7 @@ class Jobs:
         job = self._jobs.pop(number)
         if job.outcome is not None and not job.outcome["traceback"]:
             shutil.rmtree(job.folder, ignore_errors=True)
-            self._find_answer_file(number).unlink(missing_ok=True)
-
-    def _find_answer_file(self, number: int) -> Path:
-        """Return the file with the answer of a job."""
-        return self.folder / "answers" / f"{number:06d}.json"
+            job.answer_file.unlink(missing_ok=True)
 
     def cancel_all(self) -> None:
         """Cancel all jobs of this run, which takes a few seconds.
@@ -302,7 +305,7 @@ class Jobs:
         if not self.folder.exists():
             return
         (self.folder / CANCELLED_FILE).touch()
-        self.queue.cancel(job.slurm_id for job in self._find_waiting().values())
+        self.queue.cancel(job.slurm_id for job in self._find_waiting())
         self.queue.cancel(self.queue.find_jobs(self._is_own))
         if not self._wait_for_end(self._is_own, _CANCEL_TIMEOUT_S):
             _LOGGER.warning(
@@ -310,13 +313,9 @@ class Jobs:
                 ", ".join(self.queue.find_jobs(self._is_own)),
             )
 
-    def _find_waiting(self) -> dict[int, _NodeJob]:
-        """Return the submitted jobs without an outcome, by number."""
-        return {
-            number: job
-            for number, job in self._jobs.items()
-            if job.slurm_id and job.outcome is None
-        }
+    def _find_waiting(self) -> list[_NodeJob]:
+        """Return the submitted jobs without an outcome."""
+        return [job for job in self._jobs.values() if job.slurm_id and job.outcome is None]
 
     def _is_own(self, name: str) -> bool:
         """Return whether a job belongs to this run."""

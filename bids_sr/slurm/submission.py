@@ -46,7 +46,7 @@ class Site(OptionSection):
         "--setup FILE",
         "file with shell commands to run at the start of each job, such as module load. After"
         " these commands, bids-sr must be on the PATH",
-        type=readers.check_folder,
+        type=readers.check_path,
     )
 
     @property

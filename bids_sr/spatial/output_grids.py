@@ -15,6 +15,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.grids import Shape
+from bids_sr.io.volume import Volume
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import (
@@ -150,9 +151,8 @@ def make_output_grid(
     entities: Mapping[str, str],
     shape: Shape,
     affine: Array,
-    to_reference: Callable[[Array], Array],
-    reference_shape: Shape,
-    reference_affine: Array,
+    to_boldref: Callable[[Array], Array],
+    boldref: Volume,
 ) -> OutputGrid:
     """Map the voxels of a grid to the boldref of a run.
 
@@ -164,12 +164,10 @@ def make_output_grid(
         Number of voxels of the grid along each axis.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    to_reference : Callable[[Array], Array]
+    to_boldref : Callable[[Array], Array]
         Function that maps points of the grid's space to points of the boldref (N, 3; RAS mm).
-    reference_shape : Shape
-        Number of voxels of the boldref along each axis.
-    reference_affine : Array
-        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
+    boldref : Volume
+        Boldref of the run.
 
     Returns
     -------
@@ -179,16 +177,14 @@ def make_output_grid(
     voxel_numbers = np.arange(np.prod(shape))
     is_inside = np.zeros(len(voxel_numbers), dtype=bool)
     points = []
-    upper_edges = np.array(reference_shape) - 0.5
-    world_to_voxel = round_values(np.linalg.inv(reference_affine))
+    upper_edges = np.array(boldref.data.shape) - 0.5
+    world_to_voxel = round_values(np.linalg.inv(boldref.affine))
     for block in iterate_parts(len(voxel_numbers), _POINTS_PER_BLOCK):
         voxels = np.stack(np.unravel_index(voxel_numbers[block], shape), axis=1).astype(np.float64)
-        reference_points = to_reference(apply_matrix(affine, voxels))
-        reference_voxels = apply_matrix(world_to_voxel, reference_points)
-        is_inside[block] = ((reference_voxels >= -0.5) & (reference_voxels <= upper_edges)).all(
-            axis=1
-        )
-        points.append(reference_points[is_inside[block]].astype(np.float32))
+        boldref_points = to_boldref(apply_matrix(affine, voxels))
+        boldref_voxels = apply_matrix(world_to_voxel, boldref_points)
+        is_inside[block] = ((boldref_voxels >= -0.5) & (boldref_voxels <= upper_edges)).all(axis=1)
+        points.append(boldref_points[is_inside[block]].astype(np.float32))
     return OutputGrid(
         entities=dict(entities),
         shape=shape,

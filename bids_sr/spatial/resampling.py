@@ -4,10 +4,10 @@ A point beyond the outermost sample takes the value of that sample, at any dista
 zeros would blank the edge slices of every volume that moves at all, and add jumps to the time
 series there. Masks exclude voxels outside the acquired field of view.
 
-The cubic spline (`spline_kernels`) and linear interpolation (`linear_kernels`) are compiled; less
-common orders use scipy. The cubic spline gives the values of `scipy.ndimage.affine_transform`
-within 4e-6 SD, in a tenth of the processor time on a turned grid and a seventeenth on a parallel
-grid (`python benchmarks/libraries.py resampling`).
+The cubic spline (`spline_kernels`), linear interpolation (`linear_kernels`) and smoothing
+(`smoothing_kernels`) are compiled; less common orders use scipy. The cubic spline gives the values
+of `scipy.ndimage.affine_transform` within 4e-6 SD, in a tenth of the processor time on a turned
+grid and a seventeenth on a parallel grid (`python benchmarks/libraries.py resampling`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -145,7 +145,7 @@ def _sample_linearly(volume: Array, matrix: Array, shape: Shape, *, zero_outside
         linear_kernels.sample_along_axes(samples, *pairs, *weights, values)
     else:
         linear_kernels.sample_grid(
-            samples, matrix, PAD, matrix[:3, 3] + PAD, 0.5 + _VOXEL_TOLERANCE, zero_outside, values
+            samples, matrix, PAD, 0.5 + _VOXEL_TOLERANCE, zero_outside, values
         )
     return values
 
@@ -481,12 +481,12 @@ def _smooth_along(
     volume: Float32, axis: int, weights: Float, rows: npt.NDArray[np.int64]
 ) -> Float32:
     """Filter a volume along an axis by symmetric weights, and return some rows of the result."""
-    from bids_sr.spatial import linear_kernels
+    from bids_sr.spatial import smoothing_kernels
 
     size = volume.shape[axis]
     if axis == volume.ndim - 1:
         filtered_volume = np.empty_like(volume)
-        linear_kernels.smooth_lines(
+        smoothing_kernels.smooth_lines(
             volume.reshape(-1, size), weights, filtered_volume.reshape(-1, size)
         )
         if len(rows) == size:
@@ -495,7 +495,7 @@ def _smooth_along(
     leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
     filtered_rows = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
     n_planes = int(np.prod(leading_shape))
-    linear_kernels.smooth_rows(
+    smoothing_kernels.smooth_rows(
         volume.reshape(n_planes, size, -1),
         weights,
         rows,

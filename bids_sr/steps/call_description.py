@@ -39,32 +39,32 @@ def describe_acquisition(runs: Sequence[AcquiredRun]) -> str:
 
     Runs of a task with the same grids and repetition time share their sentences.
     """
-    n_volumes_by_grid: dict[tuple[object, ...], list[int]] = {}
-    runs_by_grid: dict[tuple[object, ...], AcquiredRun] = {}
+    runs_by_protocol: dict[tuple[object, ...], list[AcquiredRun]] = {}
     for run in runs:
-        grid = (run.task, f"{run.tr:.4g}", run.shape, size_text(run.zooms), run.factor)
-        runs_by_grid.setdefault(grid, run)
-        n_volumes_by_grid.setdefault(grid, []).append(run.n_volumes)
-    return " ".join(
-        _describe_grid(run, n_volumes_by_grid[grid]) for grid, run in runs_by_grid.items()
-    )
+        protocol = (run.task, f"{run.tr:.4g}", run.shape, size_text(run.zooms), run.factor)
+        runs_by_protocol.setdefault(protocol, []).append(run)
+    return " ".join(map(_describe_equal_runs, runs_by_protocol.values()))
 
 
-def _describe_grid(run: AcquiredRun, n_volumes: Sequence[int]) -> str:
+def _describe_equal_runs(runs: Sequence[AcquiredRun]) -> str:
     """Return methods text on runs that only differ in their numbers of volumes."""
-    fewest, most = min(n_volumes), max(n_volumes)
-    run_text = "run" if len(n_volumes) == 1 else f"{len(n_volumes)} runs"
+    run = runs[0]
+    fewest, most = min(run.n_volumes for run in runs), max(run.n_volumes for run in runs)
+    run_text = "run" if len(runs) == 1 else f"{len(runs)} runs"
     volumes_text = f"{most}" if fewest == most else f"{fewest} to {most}"
-    shape = [highres_size(n, ratio) for n, ratio in zip(run.shape, run.factor, strict=True)]
-    zooms = [
+    highres_shape = [
+        highres_size(n, ratio) for n, ratio in zip(run.shape, run.factor, strict=True)
+    ]
+    highres_zooms = [
         size * n / n_highres
-        for size, n, n_highres in zip(run.zooms, run.shape, shape, strict=True)
+        for size, n, n_highres in zip(run.zooms, run.shape, highres_shape, strict=True)
     ]
     return (
         f"The {run_text} of the task {run.task} had {volumes_text} volumes with a repetition time"
         f" (TR) of {run.tr:.4g} s and a matrix of {_join_numbers(run.shape)} voxels of"
-        f" {size_text(run.zooms)}. The high-resolution grid had {_join_numbers(shape)} voxels of"
-        f" {size_text(zooms)} (super-resolution factor {_join_numbers(run.factor)})."
+        f" {size_text(run.zooms)}. The high-resolution grid had"
+        f" {_join_numbers(highres_shape)} voxels of {size_text(highres_zooms)}"
+        f" (super-resolution factor {_join_numbers(run.factor)})."
     )
 
 

@@ -32,19 +32,13 @@ def grid_in_t1w(
 ) -> SpaceGrid:
     """Return a grid around the T1w brain, with the voxel size of the super-resolved series.
 
-    `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm).
+    `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm), the direction of ITK.
+    `factor` is the super-resolution factor.
     """
-    shape, affine = grid_around(
-        t1w_mask.data, t1w_mask.affine, _compute_series_zooms(boldref, factor)
-    )
-    return make_output_grid(
-        space_entities,
-        shape,
-        affine,
-        partial(apply_affine, boldref2t1w_xfm[0]),
-        boldref.data.shape,
-        boldref.affine,
-    )
+    zooms = _compute_series_zooms(boldref, factor)
+    shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, zooms)
+    to_boldref = partial(apply_affine, boldref2t1w_xfm[0])
+    return make_output_grid(space_entities, shape, affine, to_boldref, boldref)
 
 
 @step(makes="space_grid", memory=TO_TEMPLATE)
@@ -61,42 +55,29 @@ def grid_in_template(
 ) -> SpaceGrid:
     """Return a grid in template space.
 
-    `boldref2t1w_xfm` is the transform of T1w points to boldref points (1, 4, 4; RAS mm), and
-    `t1w2std_xfm` the transform of template points to T1w points. `template_space` is named as in
-    TemplateFlow, with the cohort after a plus sign. `resolution` is the label of a grid of the
-    template. If it is "", the grid is around the template brain and has the voxel size of the
-    super-resolved series.
+    `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm), and `t1w2std_xfm`
+    template points to T1w points. `template_space` is named as in TemplateFlow, with the cohort
+    after a plus sign. `resolution` is the label of a grid of the template. If it is "", the grid
+    is around the template brain and has the voxel size of the super-resolved series.
     """
-    grid = (
-        template_files.load_grid(template_space, resolution)
-        if resolution
-        else grid_around(
-            template_mask.data, template_mask.affine, _compute_series_zooms(boldref, factor)
-        )
-    )
-    if grid is None:
-        raise ValueError(
-            f"{template_space}: a template grid with resolution {resolution} is not"
-            " available on this computer"
-        )
-    shape, affine = grid
-    return make_output_grid(
-        space_entities,
-        shape,
-        affine,
-        partial(
-            _map_to_boldref,
-            t1w2std=t1w2std_xfm,
-            boldref2t1w=boldref2t1w_xfm[0],
-        ),
-        boldref.data.shape,
-        boldref.affine,
-    )
+    if resolution:
+        grid = template_files.load_grid(template_space, resolution)
+        if grid is None:
+            raise ValueError(
+                f"{template_space}: a template grid with resolution {resolution} is not"
+                " available on this computer"
+            )
+    else:
+        zooms = _compute_series_zooms(boldref, factor)
+        grid = grid_around(template_mask.data, template_mask.affine, zooms)
+    to_boldref = partial(_map_to_boldref, t1w2std=t1w2std_xfm, boldref2t1w=boldref2t1w_xfm[0])
+    return make_output_grid(space_entities, *grid, to_boldref, boldref)
 
 
 def _compute_series_zooms(boldref: Volume, factor: Factor) -> Array:
     """Return voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
-    return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
+    _, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
+    return zooms_in_ras(affine)
 
 
 def _map_to_boldref(points: Array, *, t1w2std: Path, boldref2t1w: Array) -> Array:
@@ -111,10 +92,11 @@ def maps_to_spaces(
 ) -> list[Map]:
     """Resample maps to other spaces with a single interpolation through concatenated transforms.
 
-    Masks remain masks. Entities and metadata of the resampled maps include the space.
+    Masks and segmentations (dseg) keep their labels. Entities and metadata of the resampled maps
+    include the space.
 
-    `maps` are on one grid in the frame of the boldref, and `mask` is the brain on this grid;
-    values outside are 0.
+    `maps` are on one grid in the frame of the boldref, and 0 outside `mask`, the brain on this
+    grid.
     """
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
     resampled_maps = []

@@ -45,7 +45,7 @@ _SKULL_SHARE = 0.9  # starting mean of the skull, relative to the intensity with
 _SKULL_WEIGHT, _MARROW_WEIGHT, _BRAIN_WEIGHT = 0.4, 0.1, 0.5
 _VARIANCE_FLOOR = 0.05  # squared standard deviations of the brain, added to the variances
 _N_ITERATIONS = 25
-_SD_PER_MAD = 1.4826  # standard deviation of a normal distribution, per median absolute deviation
+_MAD_TO_SD = 1.4826  # standard deviation of a normal distribution, per median absolute deviation
 _MAX_Z = 8  # robust standard deviations, limit of standardized intensities
 _SAMPLE_SIZE = 100_000  # voxels to which the mixture is fitted
 
@@ -171,7 +171,7 @@ def _measure_scale(values: Array, name: str) -> tuple[float, float]:
     """Return median and robust standard deviation of intensities in the brain."""
     center = float(np.median(values))
     mad = float(np.median(np.abs(values - center)))
-    spread = _SD_PER_MAD * mad or float(values.std())
+    spread = _MAD_TO_SD * mad or float(values.std())
     if not spread > 0:
         raise ValueError(f"the {name} scan has the same value in all voxels of the brain mask")
     return center, spread

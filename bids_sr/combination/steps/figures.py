@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.combination.steps.combined_runs import grid_differences, maps_by_run
 from bids_sr.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
-from bids_sr.combination.steps.sibling_runs import MOST_NOTED_RATIO
+from bids_sr.combination.steps.sibling_runs import SAME_SCALE
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region
@@ -490,9 +490,7 @@ def _list_small_shared_brains(
 def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
     """Return the signal relative to the first run, by name of runs that have another scale."""
     scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
-    return {
-        name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > MOST_NOTED_RATIO
-    }
+    return {name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > SAME_SCALE}
 
 
 def _get_mapping(sidecar: Mapping[str, object], key: str) -> Mapping[str, object]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,9 +27,8 @@ from bids_sr.run_time import RunTime
 
 _LOGGER = logging.getLogger(__name__)
 
-MOST_NOTED_RATIO = 1.1
-"""Ratio of the signals of two runs above which a notice names the factor."""
-# option that combines runs that disagree
+SAME_SCALE = 1.1
+"""Largest ratio between the signals of runs with the same scale; larger ratios are reported."""
 _COMBINE_ALL_OPTION = "--set activation.combine_all_runs=true"
 
 
@@ -60,7 +60,7 @@ def compare_with_first_run(
     xfm = first2run_xfm[0]
     resampled_boldref = resample_with_field_of_view(boldref, first_boldref, xfm)
     ratio = signal_ratio(first_boldref.data, resampled_boldref, first_mask.data)
-    if not percent and max(ratio, 1 / ratio) > MOST_NOTED_RATIO:
+    if not percent and max(ratio, 1 / ratio) > SAME_SCALE:
         _LOGGER.warning(
             "%s: the signal is %.3g times the signal of %s, so the runs have different scales."
             " In maps of all runs, the effects of this run are divided by this factor",
@@ -77,6 +77,90 @@ def compare_with_first_run(
     return first_boldref.like(resampled_boldref.astype(np.float32)), {
         "SignalRatio": ratio,
         "Mirrored": bool(mirrored),
+    }
+
+
+@step(
+    makes="run_agreement",
+    memory=Need(always=0.1, high=0.1),
+    cost=RunTime(always=0.3, low=2.0),
+)
+def check_runs(
+    acquired_maps: list[Map],
+    framed_boldrefs: dict[str, Image],
+    run_scales: dict[str, Facts],
+    first_boldref: Image,
+    first_mask: Mask,
+    *,
+    first: str,
+    combine_all: bool,
+) -> Facts:
+    """Compare the heads and the acquired effects of all pairs of runs, and find disagreeing runs.
+
+    The largest set of runs that agree with each other is combined. If several sets are the
+    largest, as for two runs that disagree, no run is left out.
+
+    `acquired_maps` are maps of all runs before super-resolution, in the frame of the first run.
+    `framed_boldrefs` are boldrefs on the grid of the first run, and `run_scales` results of
+    `compare_with_first_run`, by name of each further run. `first_mask` is the brain of the first
+    run on the grid of its boldref, and `first` the name of the first run. With `combine_all`, runs
+    that disagree are combined.
+
+    Returns reasons by name of the runs that are left out (``LeftOut``), reasons by name of
+    combined runs that disagree (``Disagreeing``), and comparisons of all pairs of runs
+    (``Pairs``).
+    """
+    boldrefs = {first: first_boldref, **framed_boldrefs}
+    mirrored_runs = {name for name, facts in run_scales.items() if facts["Mirrored"]}
+    maps_by_contrast = _select_least_smoothed(acquired_maps)
+    pairs = []
+    for run, other_run in combinations(boldrefs, 2):
+        similarity = head_similarity(
+            boldrefs[run].data, boldrefs[other_run].data, first_mask.data, first_boldref.zooms
+        )
+        is_swapped = (run in mirrored_runs) != (other_run in mirrored_runs)
+        effects = list(_compare_run_effects(maps_by_contrast, (run, other_run)))
+        reason = (
+            f"left and right of {run} and {other_run} are swapped"
+            if is_swapped
+            else _explain_difference((run, other_run), similarity, effects)
+        )
+        pairs.append(_RunPair((run, other_run), similarity, effects, reason))
+    disagreeing_pairs = [pair for pair in pairs if pair.reason]
+    agreeing = find_agreeing_runs(list(boldrefs), [pair.runs for pair in disagreeing_pairs])
+    if agreeing is None:
+        disagreeing = {name for pair in disagreeing_pairs for name in pair.runs}
+    else:
+        disagreeing = boldrefs.keys() - set(agreeing)
+    reasons = {
+        name: _explain_disagreement(name, disagreeing_pairs, disagreeing)
+        for name in boldrefs
+        if name in disagreeing
+    }
+    leave_out = agreeing is not None and not combine_all
+    _warn_of_disagreement(reasons, leave_out=leave_out)
+    return {
+        "LeftOut": reasons if leave_out else {},
+        "Disagreeing": {} if leave_out else reasons,
+        "Pairs": [pair.to_json() for pair in pairs],
+    }
+
+
+def _select_least_smoothed(maps: Sequence[Map]) -> dict[str, Mapping[str, MapsByStatistic]]:
+    """Return the maps in the frame of the first run with the least smoothing.
+
+    The maps are by contrast, run and statistic.
+    """
+    frame_maps = {
+        (contrast, fwhm_mm): by_run
+        for (space, contrast, fwhm_mm), by_run in maps_by_run(maps).items()
+        if space == FIRST_BOLDREF
+    }
+    least_fwhm_mm = min((fwhm_mm for _, fwhm_mm in frame_maps), default=0.0)
+    return {
+        contrast: by_run
+        for (contrast, fwhm_mm), by_run in frame_maps.items()
+        if fwhm_mm == least_fwhm_mm
     }
 
 
@@ -102,132 +186,11 @@ class _EffectComparison:
         }
 
 
-@frozen
-class _RunPair:
-    """Comparison of two runs.
-
-    `head_similarity` is NaN if unknown. `is_mirrored` states whether the head of exactly one of
-    the runs is mirrored relative to the first run. `effects` are comparisons of effects in both
-    directions.
-    """
-
-    runs: tuple[str, str]
-    head_similarity: float
-    is_mirrored: bool
-    effects: Sequence[_EffectComparison]
-
-    @property
-    def reason(self) -> str:
-        """Difference between the runs in words; "" if they agree."""
-        first, second = self.runs
-        if self.is_mirrored:
-            return f"left and right of {first} and {second} are swapped"
-        if self.head_similarity < SAME_HEAD:
-            return (
-                f"the boldrefs of {first} and {second} show different heads (correlation of local"
-                f" detail {self.head_similarity:.2f}; expected at least {SAME_HEAD:g})"
-            )
-        disagreeing = [effect for effect in self.effects if effect.agreement.disagrees]
-        worst = min(disagreeing, key=attrgetter("agreement.slope"), default=None)
-        if worst is None:
-            return ""
-        return (
-            f"in active voxels, the effect of {worst.run} is {worst.agreement.slope:.2f} times the"
-            f" effect of {worst.other_run} (contrast {worst.contrast};"
-            f" r {worst.agreement.correlation:.2f})"
-        )
-
-    def to_json(self) -> dict[str, object]:
-        """Return the comparison as JSON values."""
-        similarity = self.head_similarity
-        return {
-            "Runs": list(self.runs),
-            "HeadSimilarity": None if np.isnan(similarity) else round(similarity, 3),
-            "Reason": self.reason,
-            "Effects": [effect.to_json() for effect in self.effects],
-        }
-
-
-@step(
-    makes="run_agreement",
-    memory=Need(always=0.1, high=0.1),
-    cost=RunTime(always=0.3, low=2.0),
-)
-def check_runs(
-    acquired_maps: list[Map],
-    framed_boldrefs: dict[str, Image],
-    run_scales: dict[str, Facts],
-    first_boldref: Image,
-    first_mask: Mask,
-    *,
-    first: str,
-    combine_all: bool,
-) -> Facts:
-    """Compare the heads and the acquired effects of all pairs of runs, and find disagreeing runs.
-
-    The largest set of runs that agree with each other is combined. If several sets are the
-    largest, as for two runs that disagree, no run is left out.
-
-    `acquired_maps` are acquired maps of all runs in the frame of the first run, from
-    `bids_sr.combination.steps.resampled_runs.resample_run_maps`. `framed_boldrefs` are boldrefs on
-    the grid of the first run, and `run_scales` results of `compare_with_first_run`, by name of
-    each further run. `first_mask` is the brain of the first run on the grid of its boldref, and
-    `first` the name of the first run. With `combine_all`, runs that disagree are combined.
-
-    Returns reasons by name of the runs that are left out (``LeftOut``), reasons by name of
-    combined runs that disagree (``Disagreeing``), and comparisons of all pairs of runs
-    (``Pairs``).
-    """
-    boldrefs = {first: first_boldref, **framed_boldrefs}
-    names = list(boldrefs)
-    mirrored = {name: bool(facts["Mirrored"]) for name, facts in run_scales.items()}
-    pairs = [
-        _RunPair(
-            runs=(run, other_run),
-            head_similarity=head_similarity(
-                boldrefs[run].data, boldrefs[other_run].data, first_mask.data, first_boldref.zooms
-            ),
-            is_mirrored=mirrored.get(run, False) != mirrored.get(other_run, False),
-            effects=list(_compare_run_effects(acquired_maps, (run, other_run))),
-        )
-        for run, other_run in combinations(names, 2)
-    ]
-    disagreeing_pairs = [pair for pair in pairs if pair.reason]
-    agreeing = find_agreeing_runs(names, [pair.runs for pair in disagreeing_pairs])
-    if agreeing is None:
-        disagreeing = {name for pair in disagreeing_pairs for name in pair.runs}
-    else:
-        disagreeing = set(names) - set(agreeing)
-    reasons = {
-        name: _explain_disagreement(name, disagreeing_pairs, disagreeing)
-        for name in names
-        if name in disagreeing
-    }
-    is_left_out = agreeing is not None and not combine_all
-    _warn_of_disagreement(reasons, is_left_out=is_left_out)
-    return {
-        "LeftOut": reasons if is_left_out else {},
-        "Disagreeing": {} if is_left_out else reasons,
-        "Pairs": [pair.to_json() for pair in pairs],
-    }
-
-
 def _compare_run_effects(
-    maps: Sequence[Map], runs: tuple[str, str]
+    maps_by_contrast: Mapping[str, Mapping[str, MapsByStatistic]], runs: tuple[str, str]
 ) -> Iterator[_EffectComparison]:
-    """Yield the comparisons of two runs in both directions, by contrast.
-
-    The maps with the least smoothing are compared.
-    """
-    frame_maps = {
-        (contrast, fwhm_mm): by_run
-        for (space, contrast, fwhm_mm), by_run in maps_by_run(maps).items()
-        if space == FIRST_BOLDREF
-    }
-    least_fwhm_mm = min((fwhm_mm for _, fwhm_mm in frame_maps), default=0.0)
-    for (contrast, fwhm_mm), by_run in frame_maps.items():
-        if fwhm_mm != least_fwhm_mm:
-            continue
+    """Yield the comparisons of two runs in both directions, by contrast."""
+    for contrast, by_run in maps_by_contrast.items():
         for run, other_run in permutations(runs):
             agreement = _compare_maps(by_run.get(run, {}), by_run.get(other_run, {}))
             if agreement is not None:
@@ -259,6 +222,51 @@ def _is_difference(maps: MapsByStatistic) -> bool:
     return any(weight < 0 for weight in weights.values())
 
 
+def _explain_difference(
+    runs: tuple[str, str], similarity: float, effects: Sequence[_EffectComparison]
+) -> str:
+    """Return why heads or effects of two runs differ, "" if they agree.
+
+    Heads with an unknown `similarity` (NaN) count as the same.
+    """
+    if similarity < SAME_HEAD:
+        return (
+            f"the boldrefs of {runs[0]} and {runs[1]} show different heads (correlation of local"
+            f" detail {similarity:.2f}; expected at least {SAME_HEAD:g})"
+        )
+    disagreeing = [effect for effect in effects if effect.agreement.disagrees]
+    worst = min(disagreeing, key=attrgetter("agreement.slope"), default=None)
+    if worst is None:
+        return ""
+    return (
+        f"in active voxels, the effect of {worst.run} is {worst.agreement.slope:.2f} times the"
+        f" effect of {worst.other_run} (contrast {worst.contrast};"
+        f" r {worst.agreement.correlation:.2f})"
+    )
+
+
+class _RunPair(NamedTuple):
+    """Comparison of two runs.
+
+    `similarity` is the similarity of their heads, NaN if unknown. `effects` are comparisons of
+    effects in both directions. `reason` states why the runs disagree, "" if they agree.
+    """
+
+    runs: tuple[str, str]
+    similarity: float
+    effects: Sequence[_EffectComparison]
+    reason: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return the comparison as JSON values."""
+        return {
+            "Runs": list(self.runs),
+            "HeadSimilarity": None if np.isnan(self.similarity) else round(self.similarity, 3),
+            "Reason": self.reason,
+            "Effects": [effect.to_json() for effect in self.effects],
+        }
+
+
 def _explain_disagreement(name: str, pairs: Sequence[_RunPair], disagreeing: set[str]) -> str:
     """Return the reason why a run disagrees with other runs, and their names.
 
@@ -272,11 +280,11 @@ def _explain_disagreement(name: str, pairs: Sequence[_RunPair], disagreeing: set
     return run_pairs[0].reason + more_text
 
 
-def _warn_of_disagreement(reasons: Mapping[str, str], *, is_left_out: bool) -> None:
+def _warn_of_disagreement(reasons: Mapping[str, str], *, leave_out: bool) -> None:
     """Warn of runs that disagree with other runs, given the reasons by name of the run."""
     consequence = (
         f"The run is left out of the maps of all runs; {_COMBINE_ALL_OPTION} combines it"
-        if is_left_out
+        if leave_out
         else "The run is combined nevertheless"
     )
     for name, reason in reasons.items():

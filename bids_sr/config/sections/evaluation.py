@@ -23,7 +23,7 @@ class Evaluation(OptionSection):
         "reference: dataset with the same runs at the high resolution, or with known activation."
         " auto: derivatives/highres-reference or derivatives/ground-truth, if available",
         affects_results=False,
-        type=readers.check_folder,
+        type=readers.check_path,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
@@ -43,7 +43,7 @@ class Evaluation(OptionSection):
         " tedana=DIR:desc-LABEL for BIDS derivatives. Append :corrected if the series was"
         " corrected for head motion: fMRIPrep=FILE:corrected",
         affects_results=False,
-        type=readers.parse_named_file,
+        type=readers.check_named_file,
     )
     null_checks: bool = option(
         False,

@@ -17,7 +17,8 @@ from bids_sr.sr.method import (
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
-# methods that `auto` may select, by target
+# methods that `auto` may select, by target; the last one is the method of the primary comparison
+# of the group level
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("attunet",)}
 # methods that `auto` selects if slices get thinner: 3D methods without high-resolution image
 _AUTO_METHODS_FOR_THINNER_SLICES = ("tv",)

@@ -4,7 +4,9 @@ Neither is evidence of cause: an attention mask shows how much of a skip connect
 and Grad-CAM shows the regions that increased a critic's score.
 """
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,10 @@ from bids_sr.networks.architectures.unet import AttentionGate
 def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Return the masks of all attention gates for images, from low to high resolution.
 
-    Masks are computed as in attention_unet, sections 3.7 and 4.7.
-
     Images are (N, C, X, Y). Each mask (N, 1, X, Y) is between 0 and 1, and interpolated to the
     size of the images. The tuple is empty if the network has no `AttentionGate`.
+
+    Source: attention_unet, sections 3.7 and 4.7.
     """
     gate_masks: list[Tensor] = []
 
@@ -29,13 +31,8 @@ def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor,
         gate_masks.append(gate.mask(*inputs))
 
     gates = [module for module in network.modules() if isinstance(module, AttentionGate)]
-    was_training = network.training
-    network.eval()
-    with ExitStack() as hooks, torch.no_grad():
-        for gate in gates:
-            hooks.callback(gate.register_forward_hook(record_mask).remove)
+    with _evaluate_with_hook(network, gates, record_mask), torch.no_grad():
         network(images)
-    network.train(was_training)
     if not gate_masks:
         return ()
     padded_rows, padded_columns = gate_masks[-1].shape[-2:]
@@ -66,20 +63,36 @@ def compute_grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
             f"Grad-CAM requires a network of type Critic, got {type(critic).__name__}"
         )
     features: list[Tensor] = []
-    was_training = critic.training
-    critic.eval()
-    hook = critic.features.register_forward_hook(
-        lambda _module, _inputs, output: features.append(output)
-    )
-    try:
-        with torch.enable_grad():
-            score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()
-            gradient = torch.autograd.grad(score, features[0])[0]
-    finally:
-        hook.remove()
-        critic.train(was_training)
+
+    def record_features(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        features.append(output)
+
+    with _evaluate_with_hook(critic, [critic.features], record_features), torch.enable_grad():
+        score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()
+        gradient = torch.autograd.grad(score, features[0])[0]
     channel_weights = gradient.mean(dim=(-2, -1), keepdim=True)
     maps = torch.relu((channel_weights * features[0]).sum(1, keepdim=True)).detach()
     return functional.interpolate(
         maps, size=images.shape[-2:], mode="bilinear", align_corners=False
     )
+
+
+@contextmanager
+def _evaluate_with_hook(
+    network: nn.Module,
+    modules: Sequence[nn.Module],
+    hook: Callable[[Any, tuple[Tensor, ...], Tensor], None],
+) -> Iterator[None]:
+    """Switch a network to evaluation mode, and call `hook` after each call of some modules.
+
+    Both changes are undone at the end.
+    """
+    was_training = network.training
+    network.eval()
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train(was_training)

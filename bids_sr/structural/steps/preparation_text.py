@@ -3,35 +3,19 @@
 from collections.abc import Sequence
 
 from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.structural.steps.scans import ScanPreparation, Tools
+from bids_sr.structural.steps.scans import AlignmentModel, ScanPreparation, Tools
 
-_TEMPLATE_ALIGNMENT_TEXT = (
-    "aligned to the {{scan}} scan, which was aligned to the template, with {transforms} that"
-    " maximize mutual information in ANTs [@ants]; cropped to the intracranial volume of the"
-    " template;"
-)
-# Alignment by transform type; ``scan`` is the scan that defines the frame.
-_ALIGNMENT_TEXTS = {
-    "rigid": (
-        "aligned to the {scan} scan with a rigid transform that maximizes mutual"
-        " information in ANTs [@ants]"
-    ),
-    "affine": (
-        "aligned to the {scan} scan with an affine transform that maximizes mutual"
-        " information in ANTs [@ants]"
-    ),
+# Transforms by alignment model.
+_TRANSFORM_TEXTS = {
+    "rigid": "a rigid transform that maximizes mutual information",
+    "affine": "an affine transform that maximizes mutual information",
     "nonlinear": (
-        "aligned to the {scan} scan with an affine transform and a symmetric"
-        " deformation that maximize mutual information in ANTs [@ants]"
+        "an affine transform and a symmetric deformation that maximize mutual information"
     ),
-    "template-rigid": _TEMPLATE_ALIGNMENT_TEXT.format(transforms="rigid transforms"),
-    "template": _TEMPLATE_ALIGNMENT_TEXT.format(transforms="affine transforms"),
+    "template-rigid": "rigid transforms that maximize mutual information",
+    "template": "affine transforms that maximize mutual information",
     # The registration to the template maximizes a metric other than mutual information.
-    "template-warp": (
-        "aligned to the {scan} scan, which was aligned to the template, with affine"
-        " transforms and symmetric deformations in ANTs [@ants]; cropped to the intracranial"
-        " volume of the template;"
-    ),
+    "template-warp": "affine transforms and symmetric deformations",
 }
 _SCALING_TEXTS = {
     "percentile": (
@@ -43,16 +27,15 @@ _SCALING_TEXTS = {
         " [@attention_unet]"
     ),
 }
+_LOWRES_SCALING_TEXTS = {
+    "percentile": "were scaled linearly, such that the 99.9th percentile of the brain was 1",
+    "range": _SCALING_TEXTS["range"],
+}
 CONTROL_PREPARATION_TEXT = (
     "High-resolution scans of participants without low-resolution scans were preprocessed in"
     " the same way."
 )
 """Methods text of the preparation of high-resolution scans without low-resolution scans."""
-
-_LOWRES_SCALING_TEXTS = {
-    "percentile": "were scaled linearly, such that the 99.9th percentile of the brain was 1",
-    "range": _SCALING_TEXTS["range"],
-}
 
 
 def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) -> str:
@@ -61,20 +44,13 @@ def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) 
     `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame.
     """
     contrasts, tools = " and ".join(suffixes), preparation.anat_tools
-    alignment = _ALIGNMENT_TEXTS[preparation.anat_align].format(
-        scan=f"high-resolution {suffixes[0]}"
-    )
-    trilinear_sentence = (
-        " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
-        " and the correlation ratio cost function."
-        if tools == "fsl"
-        else ""
-    )
+    alignment = _describe_alignment(preparation.anat_align, f"high-resolution {suffixes[0]}")
     return (
-        f"The high- and low-resolution {contrasts} scans were {_correction_text(tools)},"
+        f"The high- and low-resolution {contrasts} scans were {_describe_correction(tools)},"
         f" {alignment} and resampled with a single interpolation. The brain was"
-        f" {_extraction_text(preparation)}. Intensities {_SCALING_TEXTS[preparation.anat_scale]}."
-        f"{trilinear_sentence}"
+        f" {_describe_extraction(preparation)}. Intensities"
+        f" {_SCALING_TEXTS[preparation.anat_scale]}."
+        f"{_describe_trilinear_alignment(tools, 'low-resolution scans')}"
     )
 
 
@@ -87,33 +63,38 @@ def describe_lowres_preparation(
     the voxel size (mm).
     """
     align, tools = preparation.anat_align, preparation.anat_tools
-    alignment = _ALIGNMENT_TEXTS[align].format(scan=f"low-resolution {suffixes[0]}")
-    scaling = _LOWRES_SCALING_TEXTS[preparation.anat_scale]
+    alignment = _describe_alignment(align, f"low-resolution {suffixes[0]}")
     size = " × ".join(f"{mm:g}" for mm in grid_mm)
     grid_center = "the template's brain" if align.startswith("template") else "this scan"
-    trilinear_sentence = (
-        " For trilinear interpolation, these scans were aligned with FSL FLIRT [@flirt] and the"
-        " correlation ratio cost function."
-        if tools == "fsl"
-        else ""
-    )
     return (
         f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
-        f" {_correction_text(tools)}, {alignment} and resampled with a single interpolation to a"
-        f" grid around {grid_center} with the voxel size of the model ({size} mm). The brain was"
-        f" {_extraction_text(preparation)}. Intensities {scaling}. For these participants,"
-        " accuracy was not measured because there are no measured high-resolution scans."
-        f"{trilinear_sentence}"
+        f" {_describe_correction(tools)}, {alignment} and resampled with a single interpolation to"
+        f" a grid around {grid_center} with the voxel size of the model ({size} mm). The brain was"
+        f" {_describe_extraction(preparation)}. Intensities"
+        f" {_LOWRES_SCALING_TEXTS[preparation.anat_scale]}. For these participants, accuracy was"
+        " not measured because there are no measured high-resolution scans."
+        f"{_describe_trilinear_alignment(tools, 'these scans')}"
     )
 
 
-def _correction_text(tools: Tools) -> str:
+def _describe_correction(tools: Tools) -> str:
     """Describe the correction of bias fields."""
     program = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
     return f"corrected for intensity non-uniformity with {program}"
 
 
-def _extraction_text(preparation: ScanPreparation) -> str:
+def _describe_alignment(align: AlignmentModel, frame_scan: str) -> str:
+    """Describe the alignment; `frame_scan` is the scan that defines the frame."""
+    program = f"with {_TRANSFORM_TEXTS[align]} in ANTs [@ants]"
+    if align.startswith("template"):
+        return (
+            f"aligned to the {frame_scan} scan, which was aligned to the template, {program};"
+            " cropped to the intracranial volume of the template;"
+        )
+    return f"aligned to the {frame_scan} scan {program}"
+
+
+def _describe_extraction(preparation: ScanPreparation) -> str:
     """Describe the extraction of the brain."""
     brain = (
         "extracted with FSL BET2 [@bet]"
@@ -121,3 +102,16 @@ def _extraction_text(preparation: ScanPreparation) -> str:
         else "extracted with the brain mask of the template"
     )
     return f"{brain}, dilated by 6 mm" if preparation.anat_mask == "intracranial" else brain
+
+
+def _describe_trilinear_alignment(tools: Tools, scans: str) -> str:
+    """Describe the alignment of scans for trilinear interpolation, which requires FSL.
+
+    The sentence begins with a space. The text is "" if other tools are used.
+    """
+    if tools != "fsl":
+        return ""
+    return (
+        f" For trilinear interpolation, {scans} were aligned with FSL FLIRT [@flirt] and the"
+        " correlation ratio cost function."
+    )

@@ -175,6 +175,20 @@ def test_a_long_calibration_run_is_super_resolved_with_calibration_none(
     ]
 
 
+def test_a_run_is_not_skipped_for_calibrating_a_skipped_run(maker: BidsMaker) -> None:
+    """The run at 1.5 mm could calibrate the run at 3 mm, which calibrates the run at 6 mm."""
+    maker.bold(CALIBRATION, zooms=FINE, n_volumes=60)
+    for name, n_volumes in (("finest", 60), ("short", 20)):
+        maker.bold(f"sub-01_task-tap_acq-{name}", zooms=(1.5, 1.5, 4.0), n_volumes=n_volumes)
+        maker.events(f"sub-01_task-tap_acq-{name}")
+    result = survey_of(maker, "--sr-method", "sbl")
+    runs = {run.stem: run.calibration for run in result.subjects[0].runs}
+    assert runs.keys() == {"sub-01_task-tap_acq-finest", "sub-01_task-tap"}
+    assert runs["sub-01_task-tap_acq-finest"] is None
+    assert f"{CALIBRATION}_bold.nii.gz" == runs["sub-01_task-tap"].bold.name
+    assert "used as calibration run for sub-01_task-tap_acq-highres" not in texts(result)
+
+
 def test_a_single_run_is_not_a_calibration_run(maker: BidsMaker) -> None:
     result = survey_of(maker)
     assert result.subjects[0].runs[0].calibration is None

@@ -20,7 +20,7 @@ from fmriprepmaker import (
 
 from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
-from bids_sr.io.dataset_description import dataset_root, write_dataset
+from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
 from bids_sr.preflight import check_data
 from bids_sr.preflight.region_spaces import choose_template
 
@@ -208,7 +208,7 @@ def _write_own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
     write_dataset(
         output_dir := data.root.parent / "results" / "out", bids_dir=data.root, version="1"
     )
-    write_dataset(output_dir, bids_dir=data.root, version="1", series="sbl")
+    write_series_dataset(output_dir, "sbl", bids_dir=data.root, version="1")
     roots = output_dir, dataset_root(output_dir, "sbl")
     for root in roots:
         description = json.loads((root / "dataset_description.json").read_text())

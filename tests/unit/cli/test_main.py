@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import bids_sr
+from bids_sr.bids import Subject
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.lock import output_lock
@@ -24,9 +25,7 @@ from bids_sr.preflight.plan import Estimate
 @dataclass
 class FakePlan:
     problems: tuple[str, ...] = ()
-    subjects: tuple[SimpleNamespace, ...] = (
-        SimpleNamespace(label="01", runs=(), structural=(), controls=(), lowres=()),
-    )
+    subjects: tuple[Subject, ...] = (Subject(label="01", t1w=(), runs=()),)
     runs: tuple[SimpleNamespace, ...] = ()
     series: tuple[str, ...] = ("acquired",)
     warnings: tuple[Notice, ...] = ()
@@ -220,18 +219,7 @@ def test_a_concurrent_run_on_the_same_participant_is_rejected(
         stderr = capsys.readouterr().err
         assert "another run is working on sub-01" in stderr
         assert "run first" in stderr
-        assert (
-            call(
-                plan=FakePlan(
-                    subjects=(
-                        SimpleNamespace(
-                            label="02", runs=(), structural=(), controls=(), lowres=()
-                        ),
-                    )
-                )
-            )
-            == 0
-        )
+        assert call(plan=FakePlan(subjects=(Subject(label="02", t1w=(), runs=()),))) == 0
         assert call("--dry-run") == 0
     assert call() == 0
     assert not list(tmp_path.rglob("*.lease"))

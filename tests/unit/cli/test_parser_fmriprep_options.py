@@ -119,6 +119,11 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
     assert parse("--task-id tap,rest").selection.task_id == ("tap", "rest")
     (tmp_path / "excel.csv").write_text("\ufeffparticipant_id,age\nsub-01,20\nsub-02,30\n")
     assert parse_labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
+    (tmp_path / "names.csv").write_text('name,participant_id\n"Doe, Jo",sub-01\n')
+    assert parse_labels(f"@{tmp_path}/names.csv") == ("sub-01",)
+    (tmp_path / "open.csv").write_text('participant_id,name\nsub-01,"Doe\nsub-02,x\n')
+    with pytest.raises(argparse.ArgumentTypeError, match=r"open\.csv cannot be read"):
+        parse_labels(f"@{tmp_path}/open.csv")
     (tmp_path / "r.tsv").write_text('"age"\t"participant_id"\n20\t"sub-01"\n30\t"sub-02"\n')
     assert parse_labels(f"@{tmp_path}/r.tsv") == ("sub-01", "sub-02")
     for encoding in ("latin-1", "utf-16"):

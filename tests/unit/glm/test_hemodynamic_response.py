@@ -143,3 +143,4 @@ def test_seeds_have_no_derivatives() -> None:
     options = {"n_volumes": N_VOLUMES, "tr": TR, "confound_names": ()}
     model = build_design(seeds, settings("glover + derivative"), **options)
     np.testing.assert_array_equal(model.matrix, build_design(seeds, **options).matrix)
+    assert "HRF" not in model_text("t", model)

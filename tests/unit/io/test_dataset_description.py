@@ -11,6 +11,7 @@ from bids_sr.io.dataset_description import (
     dataset_root,
     read_applied,
     write_dataset,
+    write_series_dataset,
 )
 
 RAW = {
@@ -80,7 +81,7 @@ def test_authors_and_doi_set_by_the_user_are_kept_but_not_the_license(raw, tmp_p
 
 
 def test_the_dataset_of_a_series_links_to_all_results(raw, tmp_path):
-    write_dataset(tmp_path / "out", bids_dir=raw, version="1.0", series="sbl")
+    write_series_dataset(tmp_path / "out", "sbl", bids_dir=raw, version="1.0")
     root = dataset_root(tmp_path / "out", "sbl")
     links = description_of(root)["DatasetLinks"]
     assert links == {"raw": "../../../study", RESULTS: "../.."}
@@ -99,7 +100,7 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
                 path = root / f"sub-01/func/sub-01_task-{run}_{space}desc-preproc_bold.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps({"Applied": value}))
-        write_dataset(out, bids_dir=raw, version="1.0", series="sbl")
+        write_series_dataset(out, "sbl", bids_dir=raw, version="1.0")
         return str(description_of(root)["Name"]), (root / "README.md").read_text()
 
     name, readme = name_and_readme(tap=True)
@@ -114,7 +115,7 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
     name, readme = name_and_readme(tap=False)
     assert name == "bids-sr: zero-filled BOLD series of study (sbl was not applied)"
     assert "super-resolved" not in readme.splitlines()[0]
-    write_dataset(out, bids_dir=raw, version="1.0", series="bspline")
+    write_series_dataset(out, "bspline", bids_dir=raw, version="1.0")
     assert (
         description_of(dataset_root(out, "bspline"))["Name"]
         == "bids-sr: BOLD of study, cubic B-spline interpolation"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.io.fields_of_view import find_grid_problems
+from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
 
 RUN_SHAPE, FACTOR, TR = (32, 32, 10, 60), (2.0, 2.0, 1.0), 2.0
 
@@ -66,12 +66,21 @@ def test_volumes_matrix_and_edges_are_compared_with_the_run(
     finest: bool,
     messages: list[str],
 ) -> None:
-    run_affine = affine(3.0)
     reasons = find_grid_problems(
-        shape, affine(voxel, shift), tr, RUN_SHAPE, run_affine, TR, FACTOR, requires_highres=finest
+        TimedGrid(shape=shape, affine=affine(voxel, shift), tr=tr),
+        TimedGrid(shape=RUN_SHAPE, affine=affine(3.0), tr=TR),
+        FACTOR,
+        requires_highres=finest,
     )
     assert len(reasons) == len(messages)
     assert all(part in reason for part, (reason, _) in zip(messages, reasons, strict=True))
+
+
+def test_half_a_voxel_is_rounded_up_although_the_factor_is_rounded_down() -> None:
+    """The factor 7/6 may be given as 1.166666; 75 acquired voxels are then 88."""
+    run = TimedGrid(shape=(75, 75, 10, 60), affine=affine(3.0), tr=TR)
+    image = TimedGrid(shape=(88, 88, 10, 60), affine=affine(225 / 88), tr=TR)
+    assert not find_grid_problems(image, run, (1.166666, 1.166666, 1.0), requires_highres=True)
 
 
 @pytest.mark.parametrize("flipped", [(0,), (1, 2)])
@@ -84,7 +93,9 @@ def test_a_series_that_is_stored_in_another_direction_is_not_called_shifted(
         other[:, 3] += other[:, axis] * (RUN_SHAPE[axis] - 1)
         other[:, axis] *= -1
     ((reason, remedy),) = find_grid_problems(
-        RUN_SHAPE, other, TR, RUN_SHAPE, run_affine, TR, FACTOR
+        TimedGrid(shape=RUN_SHAPE, affine=other, tr=TR),
+        TimedGrid(shape=RUN_SHAPE, affine=run_affine, tr=TR),
+        FACTOR,
     )
     letters = "".join("LPI"[axis] if axis in flipped else "RAS"[axis] for axis in range(3))
     assert f"({letters})" in reason

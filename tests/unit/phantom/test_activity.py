@@ -14,8 +14,8 @@ from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_focus
 from bids_sr.phantom.block_design import make_block_design, predict_response
 from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import _find_center, _make_focus_rows, simulate_effects
-from bids_sr.phantom.presets import _CONDITIONS, PRESETS
-from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.simulated_subject import TASKS, SimulatedSubject
 from bids_sr.region_names import find_atlas
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
@@ -131,7 +131,7 @@ def test_the_design_fills_the_run_with_alternating_blocks(name: str) -> None:
     events = make_block_design(preset)
     ends = [onset + duration for onset, duration, _ in events]
     npt.assert_allclose(ends[:-1], [onset for onset, _, _ in events[1:]])
-    assert ends[-1] == pytest.approx(preset.volumes * preset.tr)
+    assert ends[-1] == pytest.approx(preset.duration)
     kinds = [kind for _, _, kind in events]
     assert kinds.count("thumb") == kinds.count("little") >= 2
     assert all("rest" in pair for pair in itertools.pairwise(kinds) if set(pair) != {"rest"})
@@ -159,7 +159,7 @@ def test_a_null_run_has_the_task_but_no_activation(
     assert not null_run.changes
     assert _make_focus_rows(null_run) == []
     quiet, changes = simulate_effects([null_run])
-    assert set(changes) == set(_CONDITIONS)
+    assert set(changes) == set(TASKS["tap"])
     assert all(not change.any() for change in changes.values())
     npt.assert_array_equal(quiet, simulate_effects([run])[0])  # otherwise the same head
     npt.assert_array_equal(null_run.motion, run.motion)
@@ -173,7 +173,7 @@ def test_high_resolution_effects_are_at_the_foci_and_1_to_4_percent(
     assert quiet.shape == shape
     rows = {row[0]: row for row in _make_focus_rows(run)}
     assert rows["sma"][1] == "thumb+little"
-    for condition in _CONDITIONS:
+    for condition in TASKS["tap"]:
         change = changes[condition]
         peak = np.unravel_index(change.argmax(), shape)
         peak_mm = (affine @ [*peak, 1.0])[:3]

@@ -10,7 +10,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from bids_sr.phantom import cli as phantom_cli, simulated_dataset
-from bids_sr.phantom.presets import PRESETS, TASKS
+from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.simulated_subject import TASKS
 from bids_sr.phantom.study import Study
 
 

@@ -12,9 +12,9 @@ from bids_sr.config import UsageError
 from bids_sr.phantom.activity import FOCI
 from bids_sr.phantom.bold_run import simulate_bold_run
 from bids_sr.phantom.physiology import _BAND_HZ, Fluctuations
-from bids_sr.phantom.presets import PRESETS, TASKS
+from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
-from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.simulated_subject import TASKS, SimulatedSubject
 from bids_sr.phantom.study import Study
 
 

@@ -11,9 +11,9 @@ from bids_sr.phantom.bold_run import SimulatedRun, _map_in_order
 from bids_sr.phantom.fields import distance_to_mask, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import simulate_effects
 from bids_sr.phantom.poses import ROTATION_CENTER, draw_motion, draw_pose
-from bids_sr.phantom.presets import _CONDITIONS, PRESETS
+from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.sequences import PulseSequence
-from bids_sr.phantom.simulated_subject import RandomStreams, SimulatedSubject
+from bids_sr.phantom.simulated_subject import TASKS, RandomStreams, SimulatedSubject
 from bids_sr.phantom.still_scans import simulate_pair as pair_of, simulate_t1w
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
@@ -63,7 +63,7 @@ def test_activation_in_the_series_has_the_known_amplitude(
     data = np.stack(realigned, -1)[..., first:]
     rest = run.simulate_still_volume()
     times = (np.arange(preset.volumes) * preset.tr)[first:]
-    for k, condition in enumerate(_CONDITIONS):
+    for k, condition in enumerate(TASKS["tap"]):
         truth = run.simulate_still_volume(**{condition: 1.0}) - rest
         voxels = np.argwhere(truth > 0.4 * truth.max())
         measured = []
@@ -71,7 +71,7 @@ def test_activation_in_the_series_has_the_known_amplitude(
             design = np.stack(
                 [
                     predict_response(run.events, c, times + preset.slice_times[z])
-                    for c in _CONDITIONS
+                    for c in TASKS["tap"]
                 ],
                 axis=1,
             )

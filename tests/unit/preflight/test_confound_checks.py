@@ -83,6 +83,14 @@ def test_a_selected_column_that_cannot_be_used_is_rejected(data, value, reason):
     assert "--confounds" in message
 
 
+def test_a_table_that_cannot_be_read_is_rejected_if_columns_are_selected(data):
+    maker, path = data
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, f"{rows[0]}\t1", *rows[1:]]) + "\n")
+    (problem,) = planned(maker, *options(path, "motion", "csf")).problems
+    assert problem.what == str(path)
+
+
 def test_error_of_an_unknown_set_lists_the_sets(data):
     (problem,) = planned(data[0], *options(data[1], "moton")).problems
     assert problem.what == "--confounds moton"

@@ -27,7 +27,7 @@ from bids_sr.preflight.stats_model import read_model
 
 DOCS = Path(__file__).parents[3] / "docs"
 BOLD = Path("sub-01_task-tap_bold.nii.gz")
-TYPES = {BOLD: ("thumb", "little")}
+TYPES = {BOLD: TypesOfRun.all_described(["thumb", "little"])}
 COLUMNS = list_columns(60)
 OPTIONS: dict[str, Any] = {"hrf": HemodynamicResponse(), "confound_columns": COLUMNS}
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
@@ -74,7 +74,7 @@ def test_models_of_the_documentation_are_accepted(
         write_model(documented(page), tmp_path), TYPES, findings, **OPTIONS
     )
     assert not findings.problems
-    assert resolve_contrasts(TYPES[BOLD], contrast_texts) == contrasts
+    assert resolve_contrasts(TYPES[BOLD].modeled, contrast_texts) == contrasts
     assert list(confound_names) == confounds
 
 
@@ -141,8 +141,8 @@ REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         ("following are missing: trial_type.little"),
     ),
     "no confound": (
-        _x(1, "trial_type.*", "trans_w", "age"),
-        "neither trial types nor confounds: trans_w, age",
+        _x(1, "intercept", "trial_type.*", "trans_w", "age", "1st"),
+        "neither trial types nor confounds: trans_w, age, 1st",
     ),
     "an F test": (
         _contrast(Test="F", Weights=[[1, 0], [0, 1]]),
@@ -298,7 +298,7 @@ def test_weights_may_be_fractions_and_run_labels_may_have_leading_zeros(tmp_path
     findings = Findings()
     contrast_texts, _ = read_model(write_model(model, tmp_path), runs, findings, **OPTIONS)
     assert not findings.problems
-    weights = resolve_contrasts(TYPES[BOLD], contrast_texts)["2Of3"]
+    weights = resolve_contrasts(TYPES[BOLD].modeled, contrast_texts)["2Of3"]
     assert weights == pytest.approx({"thumb": 2 / 3, "little": -0.25})
 
 
@@ -309,19 +309,19 @@ def test_weights_may_be_small_and_trial_types_repeated(tmp_path: Path) -> None:
     _contrast(ConditionList=terms, Weights=[1e-05, -1, 2])(model)
     contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, findings, **OPTIONS)
     assert not findings.problems
-    weights = resolve_contrasts(TYPES[BOLD], contrast_texts)["thumbVsLittle"]
+    weights = resolve_contrasts(TYPES[BOLD].modeled, contrast_texts)["thumbVsLittle"]
     assert weights == {"thumb": 2.00001, "little": -1.0}
 
 
 def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> None:
     """Notices must not name an option that was not used."""
-    types = {**TYPES, Path("sub-01_task-tap_run-2_bold.nii.gz"): ("thumb",)}
+    second_bold = Path("sub-01_task-tap_run-2_bold.nii.gz")
+    types = {**TYPES, second_bold: TypesOfRun.all_described(["thumb"])}
     contrast_texts, _ = read_model(
         write_model(documented("recipes/stats_model.md"), tmp_path), types, Findings(), **OPTIONS
     )
     findings = Findings()
-    roles = {bold: TypesOfRun.all_described(names) for bold, names in types.items()}
-    runs = resolve_run_contrasts(roles, contrast_texts, {}, findings)
+    runs = resolve_run_contrasts(types, contrast_texts, {}, findings)
     assert list(runs[BOLD]) == ["little", "thumb", "thumbVsLittle"]
     assert [list(contrasts) for contrasts in runs.values()][1] == ["thumb"]
     assert [notice.what for notice in findings.notices] == [
@@ -337,7 +337,7 @@ def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path
     first = _node(model)["Contrasts"][0] | {"Name": "thumb-little"}
     _node(model)["Contrasts"] = [first, first | {"Name": "thumb+little", "Weights": [1, 1]}]
     contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, Findings(), **OPTIONS)
-    assert resolve_contrasts(TYPES[BOLD], contrast_texts) == {
+    assert resolve_contrasts(TYPES[BOLD].modeled, contrast_texts) == {
         "thumbLittle": {"thumb": 1.0, "little": -1.0},
         "thumbLittle2": {"thumb": 1.0, "little": 1.0},
     }

@@ -260,7 +260,7 @@ def test_distortion_is_corrected_at_the_same_points(tmp_path: Path) -> None:
         for _ in poses:
             writer.append(rng.normal(size=shape))
     placed_grid = make_output_grid(
-        {"space": "X"}, shape, affine, lambda points: points, shape, affine
+        {"space": "X"}, shape, affine, lambda points: points, Volume(np.empty(shape), affine)
     )
     assert placed_grid.inside.all()
     distortion = Distortion(shift=shift, affine=affine, axis=1)
@@ -300,8 +300,7 @@ def test_points_are_composed_in_order(
         (9, 8, 7),
         np.diag([4.0, 4, 4, 1]),
         lambda points: apply(to_reference, points),
-        shape,
-        affine,
+        Volume(np.empty(shape), affine),
     )
     slope = np.array([1.0, along / 10, -2.0])
     ramp = (apply(affine, np.argwhere(np.ones(shape))) @ slope).reshape(shape)
@@ -331,8 +330,7 @@ def test_a_grid_around_a_brain_has_a_margin_in_any_orientation(tmp_path: Path) -
         shape,
         grid_affine,
         lambda points: points,
-        (20, 20, 20),
-        np.eye(4),
+        Volume(np.empty((20, 20, 20)), np.eye(4)),
     )
     save_output_grid(placed_grid, tmp_path / "grid.npz")
     loaded = load_output_grid(tmp_path / "grid.npz")

@@ -172,6 +172,14 @@ def test_attention_masks_are_read_from_the_gates():
     assert compute_attention_masks(UNet(1, widths=SMALL), torch.rand(1, 1, 8, 8)) == ()
 
 
+def test_a_network_is_restored_if_its_images_have_too_many_channels():
+    net = attention_unet(1, widths=SMALL, sizes="multiple")
+    with pytest.raises(RuntimeError, match="channels"):
+        compute_attention_masks(net, torch.rand(1, 2, 16, 16))
+    assert net.training
+    assert not any(gate._forward_hooks for gate in gates_of(net))
+
+
 def test_a_mask_is_aligned_with_the_image():
     net = attention_unet(1, widths=(1, 1), sizes="power of two")
     gate = gates_of(net)[0]
