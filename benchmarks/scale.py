@@ -132,12 +132,8 @@ def map_seconds(out: Path) -> str:
     import nibabel as nb
 
     from bids_sr.group import maps as group_maps
-    from bids_sr.group.input_maps import (
-        ParticipantMaps,
-        common_space,
-        find_maps,
-        first_smoothing,
-    )
+    from bids_sr.group.input_maps import ParticipantMaps, find_maps
+    from bids_sr.group.map_plan import common_space, first_smoothing
     from bids_sr.group.template_sampling import load_target
 
     runs = find_maps(out).runs

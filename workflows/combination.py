@@ -15,6 +15,7 @@ from bids_sr.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.combination.steps import (
     combined_runs,
     figures as participant_figures,
+    resampled_runs,
     shared_error,
     sibling_runs,
     tested_runs,
@@ -241,7 +242,7 @@ def _register_run(
 ) -> _RegisteredRun:
     """Register the boldref of a run to the boldref of the first run, and compare both."""
     with subworkflow(scope_name(name)):
-        xfm = combined_runs.register_to_first_run(
+        xfm = resampled_runs.register_to_first_run(
             run.fitted_run.motion.boldref,
             first.fitted_run.motion.boldref,
             run.fitted_run.registration.bold_mask,
@@ -291,7 +292,7 @@ def _resample_run(
     """Resample the maps of a series to the frame of the first run, and to its scale."""
     mapped_series: MappedSeries = run.maps.series[series]
     with subworkflow(scope_name(name)):
-        resampled = combined_runs.resample_run_maps(
+        resampled = resampled_runs.resample_run_maps(
             mapped_series.maps,
             mapped_series.series.mask,
             _find_frame_mask(first, series),

@@ -13,6 +13,7 @@ from bids_sr.region_names import AUTO, BRAIN
 from bids_sr.series import ACQUIRED, ACQUIRED_BAND
 from bids_sr.steps import (
     activation,
+    activation_texts,
     bold_reference,
     clusters as active_regions,
     map_comparison,
@@ -21,7 +22,8 @@ from bids_sr.steps import (
     spaces,
     surfaces as steps_surfaces,
 )
-from bids_sr.steps.activation import DescribedMaps, SeriesMaps
+from bids_sr.steps.activation import SeriesMaps
+from bids_sr.steps.activation_texts import DescribedMaps
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
@@ -334,26 +336,26 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
         Part.ACQUISITION,
         bold_reference.describe_dummies(plan.dummy_scans),
         output=acquired_maps,
-        describe=partial(activation.describe_excluded, plan.dummy_scans),
+        describe=partial(activation_texts.describe_excluded, plan.dummy_scans),
     )
-    add_methods_text(Part.MAPS, activation.describe_maps(plan.maps, at_rest=plan.at_rest))
+    add_methods_text(Part.MAPS, activation_texts.describe_maps(plan.maps, at_rest=plan.at_rest))
     if "glm" in plan.maps.kinds:
         if not plan.at_rest:
-            add_methods_text(Part.MAPS, activation.describe_responses(maps))
+            add_methods_text(Part.MAPS, activation_texts.describe_responses(maps))
         add_methods_text(
             Part.MAPS,
-            activation.describe_nuisance(maps),
+            activation_texts.describe_nuisance(maps),
             output=acquired_maps,
-            describe=partial(activation.describe_nuisance, maps),
+            describe=partial(activation_texts.describe_nuisance, maps),
         )
         add_methods_text(
             Part.MAPS,
-            activation.describe_noise(),
+            activation_texts.describe_noise(),
             output=acquired_maps,
-            describe=activation.describe_noise,
+            describe=activation_texts.describe_noise,
         )
         add_methods_text(
-            Part.MAPS, activation.describe_contrasts(maps, plan.contrasts, plan.minus_others)
+            Part.MAPS, activation_texts.describe_contrasts(maps, plan.contrasts, plan.minus_others)
         )
     is_stored = any(
         "cc" in kind_maps.stats
@@ -361,7 +363,7 @@ def _add_model_text(plan: RunPlan, acquired_maps: list[Map], names: Sequence[str
         for kind_maps in plan.stored.outputs_of(name).values()
     )
     if "cc" in plan.maps.kinds and (plan.requests_correlation or is_stored):
-        add_methods_text(Part.MAPS, activation.describe_correlation(maps))
+        add_methods_text(Part.MAPS, activation_texts.describe_correlation(maps))
 
 
 def _compare_maps(

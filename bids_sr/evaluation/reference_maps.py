@@ -20,7 +20,7 @@ acquired Nyquist frequency are therefore computed from block effects, not from m
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -95,48 +95,59 @@ def reference_map_rows(
             "region are set to n/a."
         )
     known_effects = make_known_effects(known, contrasts, grid)
-    rows: list[MetricRow] = []
-    for fwhm_mm, files_by_series in files.items():
-        measured_maps = {
-            key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()
-        }
-        if any(image.shape != grid.data.shape for image in measured_maps.values()):
-            raise ValueError(
-                "the maps of the measured series are not on the grid of the high-resolution mask"
-            )
-        truths = {
-            MEASURED_MAP: {
-                name: truth
-                for name in contrasts
-                if (truth := _make_measured_reference(measured_maps, name)) is not None
-            },
-            "truth": known_effects,
-        }
-        metrics: dict[str, dict[str, _MapMetrics]] = {
-            reference: {} for reference, effects in truths.items() if effects
-        }
-        for series, map_files in files_by_series.items():
-            maps = {key: load(path) for key, path in map_files.items()}
-            for reference, metrics_by_series in metrics.items():
-                if (series, reference) != (MEASURED, MEASURED_MAP):
-                    metrics_by_series[series] = _score_series(
-                        maps, truths[reference], grid, roi_in_brain
-                    )
-        for reference, metrics_by_series in metrics.items():
-            rows += _iterate_rows(metrics_by_series, reference, fwhm_mm)
-    return rows
+    return [
+        row
+        for fwhm_mm, files_by_series in files.items()
+        for row in _iterate_smoothed_rows(
+            files_by_series, load, contrasts, grid, roi_in_brain, known_effects, fwhm_mm
+        )
+    ]
 
 
 @frozen
 class _TrueEffect:
-    """Reference effect of one contrast."""
+    """Reference effect of one contrast; all images are (X, Y, Z).
 
-    effect: Float32  # (X, Y, Z) reference effect
-    t: Float32 | None  # (X, Y, Z) t of the measured series; None for known activation
-    # (X, Y, Z) truly active voxels, or a seed's network; None for the measured series
+    `t` is from the measured series; None for known activation. `active` are the truly active
+    voxels, or the network of a seed; None for the measured series. `connected` is the network that
+    correlation maps are compared with; None if there is no measured correlation map.
+    """
+
+    effect: Float32
+    t: Float32 | None
     active: MaskArray | None
-    # (X, Y, Z) network of a seed, the reference of correlation maps; None for conditions
-    connected: MaskArray | None = None
+    connected: MaskArray | None
+
+
+def _iterate_smoothed_rows(
+    files_by_series: Mapping[str, Mapping[tuple[str, str], _MapFile]],
+    load: Callable[[_MapFile], Float32],
+    contrasts: Collection[str],
+    grid: Volume,
+    roi: MaskArray,
+    known_effects: Mapping[str, _TrueEffect],
+    fwhm_mm: float,
+) -> Iterator[MetricRow]:
+    """Yield the rows of all series at one smoothing width; see `reference_map_rows`."""
+    measured_maps = {key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()}
+    if any(image.shape != grid.data.shape for image in measured_maps.values()):
+        raise ValueError(
+            "the maps of the measured series are not on the grid of the high-resolution mask"
+        )
+    measured_effects = {
+        name: effect
+        for name in contrasts
+        if (effect := _make_measured_reference(measured_maps, name)) is not None
+    }
+    measured_metrics: dict[str, _MapMetrics] = {}
+    known_metrics: dict[str, _MapMetrics] = {}
+    for series, map_files in files_by_series.items():
+        maps = {key: load(path) for key, path in map_files.items()}
+        if series != MEASURED:
+            measured_metrics[series] = _score_series(maps, measured_effects, grid, roi)
+        known_metrics[series] = _score_series(maps, known_effects, grid, roi)
+    yield from _iterate_rows(measured_metrics, MEASURED_MAP, fwhm_mm)
+    yield from _iterate_rows(known_metrics, "truth", fwhm_mm)
 
 
 def make_known_effects(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -663,31 +663,3 @@ def _read_map_metadata(root: Path, image: Path) -> dict[str, object]:
 def _read_shared_sidecar(path: Path, _modified_ns: int) -> Mapping[str, object]:
     """Read a sidecar once for all maps that share it, and again after it was modified."""
     return read_json(path)
-
-
-def common_space(runs: Sequence[RunMaps]) -> str | None:
-    """Return the space that is available for most participants, or None if there is none.
-
-    Ties are resolved by name.
-    """
-    participant_spaces = {
-        (run.participant, space)
-        for run in runs
-        for space in {*run.t1w2std, *run.maps} - {""}
-        if not run.explain_unavailable(space)
-    }
-    counts = Counter(space for _, space in participant_spaces)
-    return min(counts, key=lambda space: (-counts[space], space)) if counts else None
-
-
-def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
-    """Return the smallest nonzero smoothing (mm) of the maps.
-
-    Returns
-    -------
-    float or None
-        0 if all maps are unsmoothed, None if there are no maps.
-    """
-    widths = {key[2] for run in runs for key in run.map_keys()}
-    nonzero = [width for width in widths if width > 0]
-    return min(nonzero) if nonzero else min(widths, default=None)

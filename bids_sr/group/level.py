@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +45,7 @@ from bids_sr.group.output_files import (
     list_other_sessions,
     replace_group_files,
 )
-from bids_sr.notices import Notice, read_failed_steps, record
+from bids_sr.notices import Notice, read_failed_steps, record as record_notices
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
@@ -125,7 +124,8 @@ class RunsGroup:
         try:
             return write_group_results(settings, self.names, compute, print_line)
         except _KilledError as error:
-            record(settings.paths.output_dir / "logs" / settings.run.run_uuid, [error.notice])
+            log_dir = settings.paths.output_dir / "logs" / settings.run.run_uuid
+            record_notices(log_dir, [error.notice])
             return RunOutcome(crashes=(error.notice,))
 
     def _compute(
@@ -163,27 +163,26 @@ class RunsGroup:
         if maps.records:
             records = [record for record in maps.records if record.n_voxels]
             write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
-        new_exclusions = [line for line in maps.exclusions if line not in self.plan.notes]
-        lines = [
-            *new_exclusions,
+        notes = [
+            *maps.notes,
             *exclusion_lines(maps.records),
             *negation_lines(maps.records),
             *session_lines([record for record in maps.records if record.members]),
         ]
-        unstored: list[str] = []
         if len(self.participants) >= LEAST_PARTICIPANTS:
             available_series = set(tables.joined_tables.series["series"])
             series = [name for name in _list_series() if name in available_series]
-            unstored = list_unstored_series(series, self.stored_series)
-        for line in (*lines, *unstored):
-            print_line(line)
+            notes += list_unstored_series(series, self.stored_series)
+        for note in notes:
+            print_line(note)
         content = RunsContent(
             names=self.names,
             tables=self.tables,
             absent=(*self.absent, *self.leftovers),
             joined_tables=tables.joined_tables,
             comparisons=tables.comparisons,
-            maps=replace(maps, exclusions=(*self.plan.notes, *lines, *unstored)),
+            maps=maps,
+            notes=(*self.plan.notes, *notes),
             method=tables.method,
             requested_margin=settings.evaluation.margin,
             about=describe_call(settings),
@@ -347,22 +346,12 @@ def find_runs_group(
         raise mixed_settings_error(lines, tables, output_dir)
     participants = tuple(tables["participant"].unique())
     expected = dataset.select(selection.participant_label)
-    missing = missing_lines(expected, tables) + missing_run_lines(
-        [run for runs in dataset.runs.values() for run in runs if is_selected(run)], tables
-    )
-    missing += [("", line) for line in dataset.table.list_skipped_lines()]
-    if not dataset.participants:
-        sentence = (
-            f"missing participants cannot be identified because {dataset.folder} does not list any"
-            " participants"
-        )
-        missing.append(("", sentence))
+    missing = _list_missing(dataset, expected, is_selected, tables)
     if len(participants) < 2:
         raise too_few_error(participants, [*leftovers, *missing])
-    missing += unequal_lines(tables)
     collected = find_maps(output_dir, is_selected, dataset)
     uncombined = find_uncombinable(collected)
-    missing += [*uncombined.lines, *collected.outdated]
+    absent = [*missing, *unequal_lines(tables), *uncombined.lines, *collected.outdated]
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     usable = uncombined.exclude(exclude_contrasts(output_dir, collected, unequal))
     outsiders = {label for label, _ in leftovers if not dataset.lists(label)}
@@ -392,7 +381,7 @@ def find_runs_group(
         plan=plan,
         stored_series=_list_stored_series(collected),
         participants=participants,
-        absent=tuple(_add_crashed_steps(missing, output_dir)),
+        absent=tuple(_add_crashed_steps(absent, output_dir)),
         leftovers=tuple(sentence for _, sentence in leftovers),
     )
 
@@ -450,6 +439,27 @@ def _list_differing_settings(digests: Collection[str], output_dir: Path) -> list
         f"{name}: {values}"
         for later in earlier[1:]
         for name, values in differing_settings(earlier[0], later).items()
+    ]
+
+
+def _list_missing(
+    dataset: DatasetContents,
+    expected: Sequence[str],
+    is_selected: Callable[[Mapping[str, str]], bool],
+    tables: "pd.DataFrame",
+) -> list[tuple[str, str]]:
+    """Return missing participants, runs and tables, in the form of `missing_lines`."""
+    requested_runs = [run for runs in dataset.runs.values() for run in runs if is_selected(run)]
+    sentences = [*dataset.table.list_skipped_lines()]
+    if not dataset.participants:
+        sentences.append(
+            f"missing participants cannot be identified because {dataset.folder} does not list any"
+            " participants"
+        )
+    return [
+        *missing_lines(expected, tables),
+        *missing_run_lines(requested_runs, tables),
+        *(("", sentence) for sentence in sentences),
     ]
 
 

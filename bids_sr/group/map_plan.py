@@ -4,7 +4,7 @@ The data set decides who belongs to the group. Independent components have no or
 participants share, so they are not averaged. Contrasts of opposite sign are joined.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from bids_sr.group.input_maps import (
     MapKey,
     ParticipantMaps,
     RunMaps,
-    common_space,
-    first_smoothing,
     group_by_participant,
 )
 from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
@@ -244,6 +242,34 @@ def _drop_components(usable: DerivativeMaps, members: GroupMembers) -> Derivativ
         combined=[drop(maps) for maps in usable.combined],
         outdated=usable.outdated,
     )
+
+
+def common_space(runs: Sequence[RunMaps]) -> str | None:
+    """Return the space that is available for most participants, or None if there is none.
+
+    Ties are resolved by name.
+    """
+    participant_spaces = {
+        (run.participant, space)
+        for run in runs
+        for space in {*run.t1w2std, *run.maps} - {""}
+        if not run.explain_unavailable(space)
+    }
+    counts = Counter(space for _, space in participant_spaces)
+    return min(counts, key=lambda space: (-counts[space], space)) if counts else None
+
+
+def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
+    """Return the smallest nonzero smoothing (mm) of the maps.
+
+    Returns
+    -------
+    float or None
+        0 if all maps are unsmoothed, None if there are no maps.
+    """
+    widths = {key[2] for run in runs for key in run.map_keys()}
+    nonzero = [width for width in widths if width > 0]
+    return min(nonzero) if nonzero else min(widths, default=None)
 
 
 def _component_notes(usable: DerivativeMaps, members: GroupMembers) -> list[str]:

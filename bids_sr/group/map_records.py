@@ -154,17 +154,18 @@ def list_sessions(members: Iterable[MapMember]) -> list[str]:
 
 @frozen
 class GroupMaps:
-    """Group maps, and reasons for exclusions.
+    """Computed group maps, with notes on their computation.
 
     `maps` has one row per map (see `bids_sr.group.maps.compute_group_maps`), sorted by task,
-    contrast and series. `exclusions` are sentences on excluded runs and maps, and `records` the
-    participants of each planned map. `background` and `mask` are the template and the tested
-    voxels on the grid of the maps. Without any map, `space` and images are None.
+    contrast and series. `notes` are sentences on maps that could not be computed or whose p values
+    are limited, and `records` the participants of each planned map. `background` and `mask` are
+    the template and the tested voxels on the grid of the maps. Without any map, `space` and images
+    are None.
     """
 
     space: str | None = None
     maps: pd.DataFrame = field(default_factory=pd.DataFrame)
-    exclusions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     records: Sequence[GroupMapRecord] = ()
     background: Volume | None = None
     mask: Volume | None = None

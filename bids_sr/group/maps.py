@@ -108,12 +108,11 @@ def compute_group_maps(
     from bids_sr.registration.templates import TemplateError
 
     if plan.space is None or not plan.computed:
-        return GroupMaps(exclusions=plan.notes, records=plan.records)
+        return GroupMaps(records=plan.records)
     try:
         target = load_target(plan.space)
     except TemplateError as error:
-        reason = f"group maps: {error}"
-        return GroupMaps(exclusions=(*plan.notes, reason), records=plan.records)
+        return GroupMaps(notes=(f"group maps: {error}",), records=plan.records)
     computation = _Computation(
         target=target,
         output_dir=output_dir,
@@ -125,18 +124,18 @@ def compute_group_maps(
     )
     rows: list[dict[str, Any]] = []
     records: list[GroupMapRecord] = []
-    exclusions = [*plan.notes]
+    notes: list[str] = []
     tested = np.zeros(target.shape, dtype=bool)
     for task in plan.tasks:
         task_maps = _compute_task_maps(computation, task)
         rows += task_maps.rows
         records += task_maps.records
-        exclusions += task_maps.exclusions
+        notes += task_maps.notes
         tested[target.mask] |= task_maps.tested
     return GroupMaps(
         space=plan.space,
         maps=pd.DataFrame(rows),
-        exclusions=tuple(exclusions),
+        notes=tuple(notes),
         records=records,
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
@@ -147,13 +146,13 @@ class _TaskMaps(NamedTuple):
     """Result of one task.
 
     `rows` are rows of `GroupMaps.maps`. `records` are of all maps, also of those without a test.
-    `exclusions` are sentences on maps that were not tested, and `tested` is a mask (N,) over the
-    target's mask.
+    `notes` are sentences on maps that were not tested, or whose p values are limited, and `tested`
+    is a mask (N,) over the target's mask.
     """
 
     rows: list[dict[str, Any]]
     records: list[GroupMapRecord]
-    exclusions: list[str]
+    notes: list[str]
     tested: Array
 
 
@@ -178,7 +177,7 @@ def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMap
     flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
     with ThreadPoolExecutor(computation.threads) as workers:
         rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))
-    return _TaskMaps(rows=rows, records=[*records.values()], exclusions=notes, tested=tested)
+    return _TaskMaps(rows=rows, records=[*records.values()], notes=notes, tested=tested)
 
 
 @frozen

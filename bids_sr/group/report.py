@@ -97,9 +97,10 @@ _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 class RunsContent:
     """Contents of the page.
 
-    `absent` are lines on missing participants and runs. `method` is the method of the primary
-    comparisons, and `requested_margin` the equivalence margin of the settings; None if none was
-    requested. `about` are facts about the call.
+    `absent` are lines on missing participants and runs, and `notes` sentences on the group maps
+    and on who is not in them. `method` is the method of the primary comparisons, and
+    `requested_margin` the equivalence margin of the settings; None if none was requested. `about`
+    are facts about the call.
     """
 
     names: GroupNames
@@ -108,6 +109,7 @@ class RunsContent:
     comparisons: pd.DataFrame
     maps: GroupMaps
     absent: Sequence[str]
+    notes: Sequence[str]
     method: str
     requested_margin: float | None
     about: Mapping[str, str]
@@ -336,7 +338,6 @@ def _participants_html(content: RunsContent) -> Markup:
             "Missing or not used": _missing_lines(content) or "none",
         }
     )
-    exclusions = messages_html("note", list(content.maps.exclusions))
     reported = content.joined_tables.reported
     raised_flags = reported[reported["statistic"].isin(_FLAG_TEXTS)]
     flag_lines = [
@@ -346,7 +347,7 @@ def _participants_html(content: RunsContent) -> Markup:
     flags = render("items", list(dict.fromkeys(flag_lines)))
     return (
         participants
-        + exclusions
+        + messages_html("note", list(content.notes))
         + render("headed", "Quality flags in the participant reports", flags)
     )
 

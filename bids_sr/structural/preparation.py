@@ -319,10 +319,10 @@ def _register_to(
     image: Volume,
     mask: Array,
     *,
-    align: _Transform = "rigid",
+    align: _Transform,
     seed: int,
     prefix: str,
-    mm: float = 2.0,
+    mm: float,
 ) -> tuple[PointTransform, dict[str, float]]:
     """Register a scan to the frame by the transform type `align`.
 
@@ -334,9 +334,9 @@ def _register_to(
         Scan of the same head (3D).
     mask : Array
         Brain voxels of the frame (3D, boolean), over which the displacement is measured.
-    align : _Transform, optional
+    align : _Transform
         Transform type.
-    mm : float, optional
+    mm : float
         Voxel size for registration (mm); larger voxels are not resampled. The image with larger
         voxels is the fixed image.
 
@@ -346,30 +346,26 @@ def _register_to(
         Transform of the frame's points to points of the scan, and the displacement in mm, degrees
         and percent by name.
     """
-    point_transform = _estimate_transforms(
+    point_transform = _estimate_transform(
         frame, image, align=align, seed=seed, prefix=prefix, mm=mm
-    )[align]
+    )
     return point_transform, _measure_transform(point_transform, mask, frame.affine)
 
 
-def _estimate_transforms(
-    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
-) -> dict[_Transform, PointTransform]:
-    """Register a scan to the frame by each transform type up to the requested type.
+def _estimate_transform(
+    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float
+) -> PointTransform:
+    """Register a scan to the frame by a rigid transform, then by an affine and a nonlinear one.
 
-    The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
-    `_register_to`.
+    The sequence ends with the type `align`. For the other parameters, see `_register_to`.
     """
     low_frame, low_image = downsample(frame, mm), downsample(image, mm)
     is_swapped = np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms)
     fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
     xfm = register_rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    transforms: dict[_Transform, PointTransform] = {
-        "rigid": PointTransform(xfm=invert(xfm) if is_swapped else xfm)
-    }
     if align == "rigid":
-        return transforms
+        return PointTransform(xfm=invert(xfm) if is_swapped else xfm)
     metric_mask = dilate_for_metric(heads[0], fixed)
     voxel_mm = float(fixed.zooms.min())
     affine_files = register(
@@ -382,27 +378,27 @@ def _estimate_transforms(
         fixed_mask=metric_mask,
     )
     affine_xfm = read_linear(affine_files[0])
-    transforms["affine"] = PointTransform(xfm=invert(affine_xfm) if is_swapped else affine_xfm)
-    if align == "nonlinear":
-        stage = Stage(
-            transform="SyN[0.1,3,0]",
-            iterations=(40, 20),
-            shrink=(2, 1),
-            mm=(voxel_mm, 0.5 * voxel_mm),
-        )
-        forward_file, inverse_file = register(
-            fixed,
-            moving,
-            [stage],
-            seed=seed,
-            prefix=f"{prefix}syn_",
-            start=affine_xfm,
-            fixed_mask=metric_mask,
-        )
-        transforms["nonlinear"] = point_transform_from_composite(
-            frame, transforms["affine"].xfm, inverse_file if is_swapped else forward_file
-        )
-    return transforms
+    frame_to_scan = invert(affine_xfm) if is_swapped else affine_xfm
+    if align == "affine":
+        return PointTransform(xfm=frame_to_scan)
+    stage = Stage(
+        transform="SyN[0.1,3,0]",
+        iterations=(40, 20),
+        shrink=(2, 1),
+        mm=(voxel_mm, 0.5 * voxel_mm),
+    )
+    forward_file, inverse_file = register(
+        fixed,
+        moving,
+        [stage],
+        seed=seed,
+        prefix=f"{prefix}syn_",
+        start=affine_xfm,
+        fixed_mask=metric_mask,
+    )
+    return point_transform_from_composite(
+        frame, frame_to_scan, inverse_file if is_swapped else forward_file
+    )
 
 
 def _move_to_template(
@@ -524,60 +520,68 @@ def _interpolate_scans(
     scale : Scale
         Scaling of intensities.
     """
-    frame, brain = alignment.frame, alignment.brain
     highres: dict[str, Array] = {}
     lowres: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
-    for (contrast, resolution), image in corrected.items():
-        if resolution == "highres":
-            transform = alignment.transforms[contrast, resolution]
-            highres[contrast] = transform.resample(image, frame, 3)
-            continue
-        interpolated = _interpolate_lowres(
-            image, alignment, (contrast, resolution), interpolations
-        )
-        if scale == "range":
-            units[contrast] = maximum_intensity(interpolated["bspline"], extraction_mask)
-        else:
-            _, units[contrast] = unit_range(interpolated["bspline"], brain)
-        for name, data in interpolated.items():
-            unit = units[contrast]
-            if scale == "range":
-                unit = maximum_intensity(data, extraction_mask)
-            lowres[name][contrast] = _scale_intensities(data, unit, extraction_mask)
-    for contrast, data in highres.items():
-        if scale == "range":
-            unit = maximum_intensity(data, extraction_mask)
-        elif contrast in lowres["bspline"]:
-            unit = _compute_highres_unit(data, lowres["bspline"][contrast], brain)
-        else:
-            unit = units[contrast] = unit_range(data, brain)[1]
-        highres[contrast] = _scale_intensities(data, unit, extraction_mask)
+    for contrast in dict.fromkeys(contrast for contrast, _ in corrected):
+        images = _interpolate_contrast(contrast, corrected, alignment, interpolations)
+        image_units = _choose_units(images, alignment.brain, extraction_mask, scale)
+        units[contrast] = image_units["bspline" if "bspline" in images else "highres"]
+        for name, data in images.items():
+            scaled = _scale_intensities(data, image_units[name], extraction_mask)
+            (highres if name == "highres" else lowres[name])[contrast] = scaled
     return _PreparedContrasts(
         highres=highres,
         lowres=lowres,
         mask=extraction_mask,
-        brain=brain,
-        affine=frame.affine,
+        brain=alignment.brain,
+        affine=alignment.frame.affine,
         units=units,
         facts=alignment.facts,
         to_template=alignment.to_template,
     )
 
 
-def _interpolate_lowres(
-    image: Volume, alignment: _Alignment, key: _ScanKey, interpolations: Sequence[str]
+def _interpolate_contrast(
+    contrast: str,
+    corrected: Mapping[_ScanKey, Volume],
+    alignment: _Alignment,
+    interpolations: Sequence[str],
 ) -> dict[str, Array]:
-    """Interpolate a low-resolution scan, given by its key, to the grid of the frame, by name."""
-    transform = alignment.transforms[key]
-    trilinear = alignment.trilinear.get(key, transform)
-    return {
-        name: (trilinear if name == "linear" else transform).resample(
-            image, alignment.frame, order
-        )
-        for name, order in _ORDERS.items()
-        if name in interpolations
-    }
+    """Interpolate the scans of a contrast to the grid of the frame.
+
+    Returns the high-resolution scan as ``highres``, and the low-resolution scan by the name of the
+    interpolation; scans that do not exist are missing.
+    """
+    images: dict[str, Array] = {}
+    highres_key, lowres_key = (contrast, "highres"), (contrast, "lowres")
+    if highres_key in corrected:
+        transform = alignment.transforms[highres_key]
+        images["highres"] = transform.resample(corrected[highres_key], alignment.frame, 3)
+    if lowres_key in corrected:
+        transform = alignment.transforms[lowres_key]
+        trilinear = alignment.trilinear.get(lowres_key, transform)
+        for name in interpolations:
+            images[name] = (trilinear if name == "linear" else transform).resample(
+                corrected[lowres_key], alignment.frame, _ORDERS[name]
+            )
+    return images
+
+
+def _choose_units(
+    images: Mapping[str, Array], brain: Array, extraction_mask: Array, scale: Scale
+) -> dict[str, float]:
+    """Return the intensity that is scaled to 1, for each image of `_interpolate_contrast`."""
+    if scale == "range":
+        return {name: maximum_intensity(data, extraction_mask) for name, data in images.items()}
+    if "bspline" not in images:
+        return {"highres": unit_range(images["highres"], brain)[1]}
+    _, lowres_unit = unit_range(images["bspline"], brain)
+    units = dict.fromkeys(images, lowres_unit)
+    if "highres" in images:
+        lowres = _scale_intensities(images["bspline"], lowres_unit, extraction_mask)
+        units["highres"] = _compute_highres_unit(images["highres"], lowres, brain)
+    return units
 
 
 def maximum_intensity(data: Array, mask: Array) -> float:

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.combination.steps.combined_runs import (
-    LEAST_SHARED_BRAIN,
-    grid_differences,
-    maps_by_run,
-)
+from bids_sr.combination.steps.combined_runs import grid_differences, maps_by_run
+from bids_sr.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
 from bids_sr.combination.steps.sibling_runs import SAME_SCALE
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen

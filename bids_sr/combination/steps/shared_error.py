@@ -52,7 +52,7 @@ def scale_run_error(
     """Map the SD of the reconstruction error of a run, scaled to the effect in all runs.
 
     `resampled_maps` and `acquired_maps` are maps of the series and of the acquired series in the
-    frame of the first run, as returned by `combination.steps.combined_runs.resample_run_maps` for
+    frame of the first run, as returned by `combination.steps.resampled_runs.resample_run_maps` for
     all runs. `error_powers` are mean squares of the samples of the run, from
     `steps.reconstruction_error.measure_error`. `mask` and `bold_mask` are the brain of the run on
     the high-resolution grid and on the acquired grid, and `first_mask` and `first_bold_mask` the

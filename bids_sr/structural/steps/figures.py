@@ -22,6 +22,7 @@ from bids_sr.structural.steps.scans import (
 )
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 _SLICE_HEIGHT = 0.6  # of the brain, from its lowest to its highest slice
@@ -44,7 +45,6 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
     `scan_facts` has alignment and position of each scan. `session` is the session label, or "" if
     there are no sessions.
     """
-    from bids_sr.report.facts import facts_html
     from bids_sr.report.markup import join, render
     from bids_sr.report.metric_tables import CONTROL_SCANS, tables_html
 
@@ -53,14 +53,11 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
         f"{title}. This session has no low-resolution scans to super-resolve. For changes in"
         " tissue volume between sessions, see the group page."
     )
-    positions = {
-        f"Position relative to the first scan ({scan_facts['align']})": scan_facts["offsets"]
-    }
     return join(
         [
             render("note", "note", note),
             tables_html([CONTROL_SCANS], scan_metrics),
-            facts_html(positions),
+            _list_positions(scan_facts),
         ]
     )
 
@@ -115,7 +112,7 @@ def draw_lowres(
         Session label; "" if there are no sessions.
     """
     from bids_sr.evaluation.acquired_scan import altered_sentences
-    from bids_sr.report.facts import facts_html, messages_html
+    from bids_sr.report.facts import messages_html
     from bids_sr.report.markup import join, render
     from bids_sr.report.metric_tables import ACQUIRED_SCANS, tables_html
     from bids_sr.structural.figures import scans_figure
@@ -133,15 +130,11 @@ def draw_lowres(
     metrics = tables_html([ACQUIRED_SCANS], rows) if rows else ""
     paragraphs = [messages_html("warning", warnings), render("note", "note", note), metrics]
     yield FigureDrawing("lowresscans", join(paragraphs))
-    series = {
-        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
-        for name, scans in group_by_series([*other_scans, *coarse_scans, *made_scans]).items()
-    }
+    series = _group_volumes([*other_scans, *coarse_scans, *made_scans], scan_mask)
     index = _select_slice(scan_mask.data, ())
     yield FigureDrawing("lowresslice", scans_figure(series, {}, scan_mask, index))
     yield FigureDrawing("lowrescoronal", scans_figure(series, {}, scan_mask, None))
-    positions = f"Position relative to the first scan ({scan_facts['align']})"
-    yield FigureDrawing("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
+    yield FigureDrawing("lowresfacts", _list_positions(scan_facts))
 
 
 @figure(
@@ -254,8 +247,7 @@ def draw_scans(
     subject_facts : Mapping[str, object]
         Facts with the label of the participant.
     """
-    from bids_sr.report.facts import facts_html
-    from bids_sr.report.metric_tables import SCANS, tables_html
+    from bids_sr.report import metric_tables
     from bids_sr.structural.figures import scans_figure
     from bids_sr.structural.overview import scans_overview_html
 
@@ -263,11 +255,8 @@ def draw_scans(
     yield FigureDrawing(
         "scansoverview", scans_overview_html(scan_metrics, participant, list_suffixes(fine_scans))
     )
-    scans_by_series = group_by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
-    series = {
-        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
-        for name, scans in scans_by_series.items()
-    }
+    all_scans = [*coarse_scans, *other_scans, *made_scans, *fine_scans]
+    series = _group_volumes(all_scans, scan_mask)
     measured = series.pop("measured")
     held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     index = _select_slice(scan_mask.data, held_out)
@@ -284,9 +273,25 @@ def draw_scans(
             edited = scan_mask.like(read_edited_mask(given_wmh_reference, scan_mask))
         drawing = _draw_classes(flairs, scan_classes, scan_mask, held_out, edited)
         yield FigureDrawing("scanmasks", drawing)
-    yield FigureDrawing("scans", tables_html(SCANS, scan_metrics))
+    tables = metric_tables.tables_html(metric_tables.SCANS, scan_metrics)
+    yield FigureDrawing("scans", tables)
+    yield FigureDrawing("scanfacts", _list_positions(scan_facts))
+
+
+def _list_positions(scan_facts: Facts) -> "Markup":
+    """Render the position of each scan relative to the first scan."""
+    from bids_sr.report.facts import facts_html
+
     title = f"Position relative to the first scan ({scan_facts['align']})"
-    yield FigureDrawing("scanfacts", facts_html({title: scan_facts["offsets"]}))
+    return facts_html({title: scan_facts["offsets"]})
+
+
+def _group_volumes(scans: Sequence[Derivative], grid: Volume) -> dict[str, dict[str, Volume]]:
+    """Return the images of scans on a common grid, by series and contrast."""
+    return {
+        series: {contrast: grid.like(image) for contrast, image in images.items()}
+        for series, images in group_by_series(scans).items()
+    }
 
 
 def _draw_classes(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
@@ -76,11 +75,6 @@ def describe_tissues(
     }
 
 
-def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
-    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
-    return tools == "fsl" and "T1w" in suffixes
-
-
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     memory=MEASURE_SCANS,
@@ -139,25 +133,19 @@ def measure_scans(
         Table of metrics; descriptions of its columns; tissues of the measured scans (1 GM, 2 WM, 3
         CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all series.
     """
-    series = group_by_series([*coarse_scans, *other_scans, *made_scans])
-    scans = group_by_series(fine_scans)["measured"]
-    measured = {suffix: scans[suffix] for suffix in suffixes}
+    measured = _select_measured(fine_scans, suffixes)
     edited_lesions = None
     if given_wmh_reference is not None:
         edited_lesions = read_edited_mask(given_wmh_reference, scan_mask)
-    fast_tissues = None
-    if anat_tools == "fsl":
-        fast_tissues = _segment_measured_with_fast(measured, scan_brain, here)
-    measures = _measure_rows(
+    measures = _compute_measures(
         measured,
-        series,
-        scan_mask.data,
-        scan_mask.affine,
+        group_by_series([*coarse_scans, *other_scans, *made_scans]),
+        scan_mask,
         select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file),
         brain=scan_brain.data,
         lesion_locations=_resample_lesion_template(given_lesion_template, scan_mask, scan_facts),
         edited_lesions=edited_lesions,
-        fast_tissues=fast_tissues,
+        fast_tissues=_segment_with_fast(measured, scan_brain, anat_tools, here),
         seed=random_seed,
     )
     rows = [
@@ -244,36 +232,39 @@ def measure_control(
         Table of metrics; descriptions of its columns; and tissues of the scans (1 GM, 2 WM, 3
         CSF).
     """
-    scans = group_by_series(fine_scans)["measured"]
-    measured = {suffix: scans[suffix] for suffix in suffixes}
-    fast_tissues = None
-    if anat_tools == "fsl":
-        fast_tissues = _segment_measured_with_fast(measured, scan_brain, here)
-    measures = _measure_rows(
+    measured = _select_measured(fine_scans, suffixes)
+    measures = _compute_measures(
         measured,
         {},
-        scan_mask.data,
-        scan_mask.affine,
+        scan_mask,
         (),
         brain=scan_brain.data,
         lesion_locations=_resample_lesion_template(given_lesion_template, scan_mask, scan_facts),
-        fast_tissues=fast_tissues,
+        fast_tissues=_segment_with_fast(measured, scan_brain, anat_tools, here),
         seed=random_seed,
     )
     columns = columns_json(row.statistic for row in measures.rows)
     return measures.rows, columns, Volume(measures.labels, scan_mask.affine)
 
 
-def _segment_measured_with_fast(
-    measured: Mapping[str, Array], brain: Volume, here: Path
+def _select_measured(
+    fine_scans: Sequence[Derivative], suffixes: Sequence[str]
+) -> dict[str, Array]:
+    """Return the images of the measured scans by contrast, in the order of the contrasts."""
+    scans = group_by_series(fine_scans)["measured"]
+    return {suffix: scans[suffix] for suffix in suffixes}
+
+
+def _segment_with_fast(
+    measured: Mapping[str, Array], brain: Volume, tools: Tools, here: Path
 ) -> dict[str, Array] | None:
-    """Return tissue masks of the high-resolution T1w scan from FAST; None if there is no T1w.
+    """Return tissue masks of the measured T1w scan from FAST; None if FAST is not used.
 
     The dictionary is empty if FAST fails.
     """
     from bids_sr.registration import fsl
 
-    if "T1w" not in measured:
+    if not _uses_fast(list(measured), tools):
         return None
     try:
         image = Volume(measured["T1w"], brain.affine)
@@ -289,6 +280,11 @@ def _segment_measured_with_fast(
         return {}
 
 
+def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
+    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
+    return tools == "fsl" and "T1w" in suffixes
+
+
 class _Measures(NamedTuple):
     """Measures of the scans of one head.
 
@@ -301,14 +297,13 @@ class _Measures(NamedTuple):
     classes: _ClassMasks
 
 
-def _measure_rows(
+def _compute_measures(
     measured: Mapping[str, Array],
     series: Mapping[str, Mapping[str, Array]],
-    mask: Array,
-    affine: Array,
+    scan_mask: Volume,
     slices: Sequence[int],
     *,
-    brain: Array | None = None,
+    brain: Array,
     lesion_locations: Array | None = None,
     edited_lesions: Array | None = None,
     fast_tissues: Mapping[str, Array] | None = None,
@@ -322,14 +317,12 @@ def _measure_rows(
         Measured scans by contrast.
     series : Mapping[str, Mapping[str, ndarray]]
         Other scans by series and contrast.
-    mask : ndarray
-        Mask of the scans (X, Y, Z).
-    affine : ndarray
-        Voxel-to-RAS-mm matrix (4, 4).
+    scan_mask : Volume
+        Mask of the scans (X, Y, Z), on their grid.
     slices : Sequence[int]
         Slices for the comparison of images with the measured scans.
-    brain : ndarray | None
-        Voxels for tissue segmentation; None for `mask`.
+    brain : ndarray
+        Voxels for tissue segmentation (X, Y, Z).
     lesion_locations : ndarray | None
         Voxels where lesions are likely; None to allow lesions in all voxels.
     edited_lesions : ndarray | None
@@ -341,15 +334,15 @@ def _measure_rows(
         Seed of the segmentation.
     """
     from bids_sr.structural.image_quality import quality_rows, similarity_rows
+    from bids_sr.structural.lesions import segment_lesions
     from bids_sr.structural.tissue_overlap import segmentation_rows
 
-    zooms = voxel_sizes(affine).tolist()
+    mask, zooms = scan_mask.data, scan_mask.zooms.tolist()
     all_series = {"measured": measured, **series}
-    inside = mask if brain is None else brain
     tissues_by_series = {
         name: tissues
         for name, scans in all_series.items()
-        if (tissues := _segment_tissues(scans, inside, affine, seed, name))
+        if (tissues := _segment_tissues(scans, brain, scan_mask.affine, seed, name))
     }
     measured_tissues = (
         tissues_by_series.get("measured", {}) if fast_tissues is None else fast_tissues
@@ -365,10 +358,11 @@ def _measure_rows(
         rows += segmentation_rows("all", tissues_by_series, mask, zooms)
     classes: _ClassMasks = {"all": {}, "FLAIR": {}}
     if _has_classes(list(measured)):
-        classes["all"] = _segment_classes(all_series, inside, mask)
+        classes["all"] = _segment_classes(all_series, brain, mask)
         rows += segmentation_rows("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
-        classes["FLAIR"] = _segment_lesions(all_series, inside, zooms, lesion_locations)
+        flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
+        classes["FLAIR"] = segment_lesions(flairs, brain, zooms, lesion_locations)
         reference_masks = dict(classes["FLAIR"])
         if edited_lesions is not None:
             reference_masks["measured"] = {"wmh": edited_lesions}
@@ -424,22 +418,6 @@ def _segment_classes(
         name: segment_multispectral(scans, inside, wider_mask, model=model)
         for name, scans in series.items()
     }
-
-
-def _segment_lesions(
-    series: Mapping[str, Mapping[str, Array]],
-    inside: Array,
-    zooms: Sequence[float],
-    lesion_locations: Array | None,
-) -> dict[str, dict[str, Array]]:
-    """Segment white-matter hyperintensities in the FLAIR scans, by series and class.
-
-    For the parameters, see `_segment_classes` and `_measure_rows`.
-    """
-    from bids_sr.structural.lesions import segment_lesions
-
-    flairs = {name: scans["FLAIR"] for name, scans in series.items()}
-    return segment_lesions(flairs, inside, zooms, lesion_locations)
 
 
 def _label_tissues(tissues: Mapping[str, Array], shape: tuple[int, ...]) -> Array:

@@ -166,15 +166,12 @@ def prepare_scans(
         for name, images in {"measured": prepared.highres, **prepared.lowres}.items()
         if images
     }
-    facts: Facts = {"units": prepared.units, "align": align, "offsets": prepared.facts}
-    if highres_files:
-        facts = prepared.record(align)
     voxel_facts = {"acquired_mm": largest_voxels(scans)} if lowres_files else {}
     return PreparedScans(
         coarse_scans=series.get("bspline", []),
         other_scans=[scan for name in interpolations for scan in series[name]],
         scan_mask=Volume(prepared.mask, prepared.affine),
-        scan_facts={**facts, **voxel_facts},
+        scan_facts={**prepared.record(align), **voxel_facts},
         fine_scans=series.get("measured"),
         scan_brain=Volume(prepared.brain, prepared.affine) if highres_files else None,
     )

@@ -259,7 +259,7 @@ def test_noise_near_a_random_walk_stays_stationary():
 
 
 def test_the_methods_text_reports_width_and_order():
-    from bids_sr.steps.activation import describe_noise
+    from bids_sr.steps.activation_texts import describe_noise
 
     text = describe_noise()
     assert f"{pooling.FWHM_MM:g} mm FWHM" in text

@@ -29,13 +29,12 @@ from bids_sr.group import maps as group_maps, template_sampling
 from bids_sr.group.input_maps import (
     DerivativeMaps,
     ParticipantMaps,
-    common_space,
     exclude_contrasts,
     find_maps,
-    first_smoothing,
     group_by_participant,
     sort_runs,
 )
+from bids_sr.group.map_plan import common_space, first_smoothing
 from bids_sr.group.map_records import exclusion_lines
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
@@ -156,7 +155,7 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     result = group_maps.compute_group_maps(plan_of(find_maps(cohort), ("acquired", "sbl")), cohort)
     assert list(result.maps["series"]) == ["acquired", "sbl"]
-    assert result.exclusions == ()
+    assert result.notes == ()
     stem = (
         f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-acquiredFwhm50_statmap"
     )
@@ -216,18 +215,18 @@ def test_too_few_participants_or_missing_transforms_are_reported(
     cohort: Path, tmp_path: Path
 ) -> None:
     runs = find_maps(cohort).runs
-    too_few = group_maps.compute_group_maps(plan_of(DerivativeMaps(runs=runs[:2])), tmp_path)
-    assert too_few.maps.empty
-    assert "at least 3 participants are required, but only 2 participants" in too_few.exclusions[0]
+    too_few = plan_of(DerivativeMaps(runs=runs[:2]))
+    assert "at least 3 participants are required, but only 2 participants" in too_few.notes[0]
+    assert group_maps.compute_group_maps(too_few, tmp_path).maps.empty
     without_runs = group_maps.compute_group_maps(plan_of(DerivativeMaps()), tmp_path)
     assert without_runs.space is None
     assert without_runs.maps.empty
-    assert without_runs.exclusions == ()
+    assert without_runs.notes == plan_of(DerivativeMaps()).notes == ()
     untransformed = DerivativeMaps(runs=[replace(run, boldref2t1w=None) for run in runs])
-    without_transforms = group_maps.compute_group_maps(plan_of(untransformed), tmp_path)
+    without_transforms = plan_of(untransformed)
     assert without_transforms.space is None
-    assert without_transforms.maps.empty
-    (notice,) = without_transforms.exclusions
+    assert group_maps.compute_group_maps(without_transforms, tmp_path).maps.empty
+    (notice,) = without_transforms.notes
     assert "none of the participants" in notice
     assert all(run.name in notice for run in runs)
     assert not (tmp_path / "group").exists()
@@ -241,7 +240,7 @@ def test_a_participant_without_transforms_is_skipped_and_named(
         cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
     ).unlink()
     result = group_maps.compute_group_maps(plan_of(find_maps(cohort)), tmp_path)
-    assert result.exclusions == ()
+    assert result.notes == ()
     (notice,) = exclusion_lines(result.records)
     assert notice.startswith("sub-09 ")
     assert f"no transform from sub-09_task-tap to {SPACE}" in notice
@@ -297,13 +296,11 @@ def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path
     ]
     first, second = (result.maps for result in results)
     assert list(first["fwe_t"]) == list(second["fwe_t"]) == [np.inf, np.inf]
-    assert (
-        "corrected p values cannot be smaller than 0.12, so no voxel" in results[0].exclusions[0]
-    )
+    assert "corrected p values cannot be smaller than 0.12, so no voxel" in results[0].notes[0]
     assert list(first["fwe_mm3"]) == [0, 0]
     uncorrected = group_maps.compute_group_maps(plan, tmp_path / "0")
     assert "fwe_t" not in uncorrected.maps
-    assert uncorrected.exclusions == ()
+    assert uncorrected.notes == ()
     target = template_sampling.load_target(SPACE)
     inside = results[0].mask.data[target.mask]
     flips = np.array([(1, *signs) for signs in product((1, -1), repeat=len(runs) - 1)])

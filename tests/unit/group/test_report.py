@@ -59,6 +59,7 @@ def content(folder: Path, count: int, **overrides: object) -> RunsContent:
         "comparisons": tables._list_comparisons(group_values, "sbl", None),
         "maps": GroupMaps(),
         "absent": [],
+        "notes": [],
         "method": "sbl",
         "requested_margin": None,
         "about": {"Command": "bids-sr"},
@@ -198,7 +199,7 @@ def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
         tmp_path,
         6,
         absent=["sub-<b>9</b>: nothing"],
-        maps=GroupMaps(exclusions=("<script>alert(1)</script>",)),
+        notes=["<script>alert(1)</script>"],
         about={"Command": "bids-sr <x>"},
     )
     page = write_group_page(tmp_path, describe_runs(tmp_path, runs_content))

@@ -24,18 +24,15 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.steps.activation import (
+from bids_sr.steps.activation import MapSettings, SeriesMaps, join_quality, map_series
+from bids_sr.steps.activation_texts import (
     DescribedMaps,
-    MapSettings,
-    SeriesMaps,
     describe_contrasts,
     describe_correlation,
     describe_excluded,
     describe_maps,
     describe_noise,
     describe_nuisance,
-    join_quality,
-    map_series,
     read_fitted_models,
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel

@@ -14,9 +14,8 @@ from bids_sr.combination.steps.combined_runs import (
     combine_maps,
     describe_combination,
     describe_shared_error,
-    register_to_first_run,
-    resample_run_maps,
 )
+from bids_sr.combination.steps.resampled_runs import register_to_first_run, resample_run_maps
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative

@@ -8,7 +8,8 @@ import torch
 from scipy import ndimage
 from variance_helpers import expected, fluctuation, prior_of
 
-from bids_sr.combination.steps.combined_runs import combine_maps, resample_run_maps
+from bids_sr.combination.steps.combined_runs import combine_maps
+from bids_sr.combination.steps.resampled_runs import resample_run_maps
 from bids_sr.combination.steps.shared_error import scale_run_error
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative

@@ -157,7 +157,7 @@ def test_the_range_is_computed_over_all_voxels_kept(kind, head):
     top = bright[kept_voxels].max()
     assert top > 1.3 * bright[brain].max()
     identity = structural_preparation.PointTransform(xfm=np.eye(4))
-    placements = {("T1w", "highres"): identity, ("T1w", "lowres"): identity}
+    placements = {("T1w", kind): identity}
     scan = Volume(bright, AFFINE)
     alignment = structural_preparation._Alignment(
         frame=scan,
@@ -320,12 +320,12 @@ def test_a_head_that_was_completely_trained_on_has_no_slices_to_score():
 
 
 def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared):
-    rows, labels, _ = structural_measures._measure_rows(
+    rows, labels, _ = structural_measures._compute_measures(
         prepared.highres,
         {"same": prepared.highres, "bspline": prepared.lowres["bspline"]},
-        prepared.mask,
-        prepared.affine,
+        Volume(prepared.mask, prepared.affine),
         range(SHAPE[2]),
+        brain=prepared.mask,
         seed=0,
     )
     metrics = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
@@ -349,12 +349,12 @@ def test_other_metrics_remain_without_tissues(prepared, monkeypatch):
         raise RuntimeError("Atropos failed")
 
     monkeypatch.setattr(tissues, "segment_tissues", fail)
-    rows, labels, _ = structural_measures._measure_rows(
+    rows, labels, _ = structural_measures._compute_measures(
         prepared.highres,
         {"bspline": prepared.lowres["bspline"]},
-        prepared.mask,
-        prepared.affine,
+        Volume(prepared.mask, prepared.affine),
         [18],
+        brain=prepared.mask,
         seed=0,
     )
     measures = {row.statistic for row in rows}
@@ -702,8 +702,8 @@ def test_tissues_are_only_segmented_in_the_brain_if_scans_contain_more(prepared)
         name: np.where(head_mask, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
         for name in ("T1w", "T2w", "FLAIR")
     }
-    rows, _, classes = structural_measures._measure_rows(
-        scans, {}, head_mask, AFFINE, [], brain=prepared.mask, seed=0
+    rows, _, classes = structural_measures._compute_measures(
+        scans, {}, Volume(head_mask, AFFINE), [], brain=prepared.mask, seed=0
     )
     assert set(classes["all"]["measured"]) == set(CLASSES)
     brain_ml = prepared.mask.sum() * 8 / 1000
