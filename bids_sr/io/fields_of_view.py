@@ -18,14 +18,14 @@ REORDER_FIX = "Save the image with the axes and directions of the run, without i
 """Remedy for an image whose voxels are stored in another order than in its run."""
 EDGE_TOLERANCE = 0.1
 """Distance between corners of two fields of view that count as equal, as a fraction of the
-high-resolution voxel size.
+smallest voxel size of the compared image.
 """
 
 
 def same_grid(
     shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
 ) -> bool:
-    """Return whether two images (3D) have equal shapes, and corners within 0.01 mm.
+    """Return whether two images (3D) have equal shapes, and corner voxels within 0.01 mm.
 
     Voxel-to-world matrices are (4 x 4, RAS+ mm).
     """

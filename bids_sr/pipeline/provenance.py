@@ -17,7 +17,7 @@ from bids_sr.pipeline.store import derivative_path
 
 # extensions of files without a sidecar; their sources are listed in addition to them
 _EXTENSIONS_WITHOUT_SIDECAR = frozenset({".safetensors"})
-_SERIES_ENDING = "_bold.nii.gz"  # the parent of a series is always listed
+_SERIES_ENDING = "_bold.nii.gz"  # series are listed even if another source lists them
 # spaces of images in the graph; images in template space are not part of it
 _SPACES = ("", BOLDREF, FIRST_BOLDREF, "T1w")
 
@@ -37,8 +37,8 @@ class Provenance:
     ) -> None:
         self.wires, self.uri = wires, uri
         self.stored_uris: dict[Handle, str] = {}
-        for node in (node for node in wires if node.step is store):
-            for handle in wires[node]["files"].handles:
+        for node in wires:
+            for handle in wires[node]["files"].handles if node.step is store else ():
                 if path := _find_relative_path(node, handle):
                     self.stored_uris[handle] = f"bids::{path}"
         self.handles = {uri: handle for handle, uri in self.stored_uris.items()}
@@ -106,10 +106,8 @@ class Provenance:
     def _find_sources(self, node: Node) -> dict[str, bool]:
         """Return the inputs of a node by URI, and whether they are direct sources."""
         uris = {self.uri(path): True for path in node.reads}
-        for name in (
-            input_name for input_name in node.step.inputs if input_name not in node.step.monitored
-        ):
-            wire = self.wires[node].get(name)
+        for name in node.step.inputs:
+            wire = None if name in node.step.monitored else self.wires[node].get(name)
             for handle in wire.handles if wire else ():
                 for uri, is_direct in self._iterate_sources(handle):
                     uris[uri] = uris.get(uri, False) or is_direct
@@ -141,8 +139,10 @@ def _find_relative_path(node: Node, handle: Handle) -> str:
     assert isinstance(common, Mapping)
     extension = entities.get("extension") or handle.port.kind.stored_extension
     name_entities = {**common, **entities, "extension": extension}
-    if not extension or node.settings["in_output"]:
-        return derivative_path(name_entities) if extension else ""
+    if not extension:
+        return ""
+    if node.settings["in_output"]:
+        return derivative_path(name_entities)
     datasets, exported_as = node.settings["datasets"], node.settings["exported_as"]
     assert isinstance(datasets, Sequence)
     assert isinstance(exported_as, Mapping)
