@@ -66,12 +66,12 @@ def warn_of_separate_runs(
 def _list_selections(settings: Settings) -> list[str]:
     """Return the options of a call that select some runs of a participant."""
     selection = settings.selection
-    given = {
+    selections = {
         "--session-label": selection.session_label,
         "--run-id": selection.run_id,
         "--bids-filter-file": selection.bids_filter_file,
     }
-    return [option for option, value in given.items() if value]
+    return [option for option, value in selections.items() if value]
 
 
 def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:

@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from multiprocessing.connection import wait as wait_for_connections
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -360,9 +359,8 @@ def kill_pool(pool: Executor, *, wait: bool = False) -> None:
     """
     workers = list((getattr(pool, "_processes", None) or {}).values())
     for worker in workers:
-        if worker.is_alive() and worker.pid:
-            with suppress(ProcessLookupError):  # it may end at this moment
-                os.kill(worker.pid, signal.SIGKILL)
+        if worker.is_alive():
+            worker.kill()
     if wait:
         for worker in workers:
             worker.join(_KILL_TIMEOUT_S)

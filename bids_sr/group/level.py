@@ -465,9 +465,9 @@ def _list_missing(
 
 def too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
     """Return the error if there are tables of fewer than two participants."""
-    found = f"only one participant ({participants[0]})" if participants else "no participants"
+    number = f"only one participant ({participants[0]})" if participants else "no participants"
     problem = "\n  ".join(
-        [f"the group level found {found}", *(sentence for _, sentence in missing)]
+        [f"the group level found {number}", *(sentence for _, sentence in missing)]
     )
     reason = "group statistics require at least two participants"
     return UsageError(problem, reason, "run the participant level for more participants")
