@@ -6,7 +6,6 @@ fast to import.
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -337,7 +336,7 @@ class _MetricsKind(ArtifactKind[list["MetricRow"]]):
 Rows = Annotated[list["MetricRow"], _MetricsKind()]
 
 
-class _RecordKind(ArtifactKind[_T], ABC):
+class _RecordKind(ArtifactKind[_T]):
     """Frozen record, or records in a tuple, as JSON."""
 
     is_light = True
@@ -350,9 +349,9 @@ class _RecordKind(ArtifactKind[_T], ABC):
         text = json.dumps(record_to_json(value), ensure_ascii=False)
         return write_text(stem.with_suffix(".json"), text)
 
-    @abstractmethod
     def _get_type(self) -> object:
         """Return the type of the value."""
+        raise NotImplementedError
 
 
 class _EvidenceKind(_RecordKind["RunEvidence"]):
