@@ -27,7 +27,7 @@ from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from fmriprepconfounds import (
+from data.fmriprep_confounds import (
     RunFiles,
     compare_columns,
     compute_library_confounds,

@@ -1,8 +1,8 @@
-"""Build the graphs of data sets of `bidsmaker`, as a call on the command line would."""
+"""Build the graphs of data sets of `data.dataset`, as a call on the command line would."""
 
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.stages import estimate_with_time

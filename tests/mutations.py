@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 Rng = np.random.Generator
 Kind = Callable[[Rng, BidsMaker], "list[str] | None"]

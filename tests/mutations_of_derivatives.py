@@ -13,8 +13,8 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
-from bidsmaker import EVENTS, BidsMaker
-from fmriprepmaker import FmriprepMaker, prepared
+from data.dataset import EVENTS, BidsMaker
+from data.fmriprep import FmriprepMaker, prepared
 from mutations import HOSTILE, Kind, Rng, kind, pick
 from mutations_of_tables import ALL as EARLIER
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bidsmaker import EVENTS, BidsMaker
+from data.dataset import EVENTS, BidsMaker
 from mutations import HOSTILE, KINDS, Kind, Rng, json_thing, kind, pick
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError

@@ -22,9 +22,9 @@ from typing import Any, Protocol, TypeVar
 
 import nibabel as nb
 import numpy as np
+from data.simulated_run import EFFECTS, Scene
 from graphrunner import GraphRunner, handle_of, output_of
 from oddkinds import KINDS, Depth, Kind, Right
-from simulatedrun import EFFECTS, Scene
 
 EXACT = 1e-3
 """Largest difference from the unaltered maps, in standard deviations of the unaltered map."""

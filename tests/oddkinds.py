@@ -21,8 +21,18 @@ from typing import Any, Literal
 
 import nibabel as nb
 import numpy as np
+from data.simulated_run import (
+    EFFECTS,
+    NOISE,
+    SHAPE,
+    STEM,
+    ZOOMS,
+    Event,
+    Scene,
+    centered,
+    interleaved,
+)
 from mutations import pick
-from simulatedrun import EFFECTS, NOISE, SHAPE, STEM, ZOOMS, Event, Scene, centered, interleaved
 
 Rng = np.random.Generator
 Depth = Literal["model", "end", "group"]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import VERSION, call_settings
 
 from bids_sr.config import Settings

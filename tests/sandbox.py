@@ -13,10 +13,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from bidsmaker import BidsMaker, affine_for
 from commands import Call, calls_of, codes_of, ours_within, script_of
-from fmriprepmaker import FmriprepMaker
-from grouptables import cohort
+from data.dataset import BidsMaker, affine_for
+from data.fmriprep import FmriprepMaker
+from data.group_tables import cohort
 from pages import ROOT, blocks
 
 from bids_sr.io.dataset_description import write_dataset
@@ -244,7 +244,7 @@ def _derivatives(box: Sandbox, place: Path) -> None:
 
 def _fmriprep(box: Sandbox, place: Path) -> None:
     if (box.data() / "derivatives" / "ground-truth").exists():
-        from fmriprepmaker import of_phantom
+        from data.fmriprep import of_phantom
 
         of_phantom(box.data(), place)
         return

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 
 import pytest
+from data.simulated_run import Scene
 from graphmaker import planned_graph
 from graphrunner import GraphRunner
-from simulatedrun import Scene
 
 import bids_sr
 from bids_sr.io.code_digests import read_program

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import FmriprepMaker, prepared
+from data.dataset import BidsMaker
+from data.fmriprep import FmriprepMaker, prepared
 from graphlists import LISTS, graph_list, list_file
 from graphmaker import (
     VERSION,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checking import inconsistency
-from features import WEIGHTS, with_features
+from data.features import WEIGHTS, with_features
 
 import bids_sr.boilerplate
 from bids_sr.io.nifti import SeriesReader, load_image, save_image

@@ -10,7 +10,7 @@ TITLE = "Add an option of the linear model"
 SCRIPT = """
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
 
 from bids_sr.glm.design import DesignSettings, build_design
@@ -45,7 +45,7 @@ RESPONSE_SCRIPT = """
 from pathlib import Path
 
 import numpy as np
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
 from nilearn.glm.first_level import compute_regressor
 

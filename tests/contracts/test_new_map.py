@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import numpy as np
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
 
 from bids_sr.glm.regressors import read_regressors

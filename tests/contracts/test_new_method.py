@@ -32,7 +32,7 @@ import bids_sr.sr.methods
 folder = Path(sys.argv[1])
 bids_sr.sr.methods.__path__.append(str(folder / "methods"))
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, stage_minutes
 
 from bids_sr.cli.parser import parse_settings

@@ -11,7 +11,7 @@ SCRIPT = """
 from pathlib import Path
 
 import numpy as np
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph
 
 from bids_sr.io.volume import Volume

@@ -16,7 +16,7 @@ SCRIPT = """
 import json
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli import participant_level, main
 from bids_sr.execution.execute import RunOutcome

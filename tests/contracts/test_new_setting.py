@@ -11,9 +11,9 @@ SCRIPT = """
 from pathlib import Path
 
 import numpy as np
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
-from mapmaker import mapped
+from data.maps import mapped
 
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
@@ -79,7 +79,7 @@ DEFAULT = "Change a default"
 DEFAULT_SCRIPT = """
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
 
 from bids_sr.cli.parser import build_parser

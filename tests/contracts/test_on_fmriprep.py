@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import FmriprepMaker
+from data.dataset import BidsMaker
+from data.fmriprep import FmriprepMaker
 from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
 from bids_sr.pipeline.graph import Graph

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
+from data.short_run import EVENTS, TR, make_run
 from graphmaker import planned_graph
 from graphrunner import GraphRunner, files_of, handle_of
-from shortrun import EVENTS, TR, make_run
 
 from bids_sr import SuperResolver, recovered_detail
 from bids_sr.evaluation.contrast_results import explain_test

@@ -8,8 +8,8 @@ from functools import partial
 import nibabel as nib
 import numpy as np
 import pytest
-from manyruns import write_runs
-from simulatedrun import Scene, blocks
+from data.many_runs import write_runs
+from data.simulated_run import Scene, blocks
 
 from bids_sr.io.map_metadata import select_map_metadata
 

@@ -8,7 +8,7 @@ from html import unescape
 
 import pandas as pd
 import pytest
-from grouptables import indexed_tables
+from data.group_tables import indexed_tables
 
 from bids_sr.metrics.rows import read_frame
 

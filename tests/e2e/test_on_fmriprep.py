@@ -9,7 +9,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
-from fmriprepmaker import of_phantom
+from data.fmriprep import of_phantom
 
 from bids_sr.bids.inheritance import find_sidecars
 from bids_sr.preflight.validator import _find_validator

@@ -5,10 +5,10 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from manyruns import write_runs
+from data.many_runs import write_runs
+from data.simulated_run import EFFECTS, SHAPE, ZOOMS, centered
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
-from simulatedrun import EFFECTS, SHAPE, ZOOMS, centered
 
 from bids_sr.io.map_metadata import select_map_metadata
 

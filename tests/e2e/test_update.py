@@ -12,7 +12,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
-from simulatedrun import STEM, Scene
+from data.simulated_run import STEM, Scene
 
 import bids_sr
 

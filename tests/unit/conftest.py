@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 if TYPE_CHECKING:
     from bids_sr.networks.data.images import TrainingImage

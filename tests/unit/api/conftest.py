@@ -1,5 +1,5 @@
 import pytest
-from shortrun import make_run
+from data.short_run import make_run
 
 
 @pytest.fixture(scope="package")

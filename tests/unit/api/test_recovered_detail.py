@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from shortrun import EVENTS
+from data.short_run import EVENTS
 
 from bids_sr import SuperResolver, recovered_detail
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning

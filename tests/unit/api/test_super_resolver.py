@@ -9,7 +9,7 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
-from shortrun import COUNT, DUMMIES, FACTOR, FINE
+from data.short_run import COUNT, DUMMIES, FACTOR, FINE
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks

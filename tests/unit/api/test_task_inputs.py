@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from shortrun import EVENTS
+from data.short_run import EVENTS
 
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.api.task_inputs import load_confounds, load_events, parse_contrasts

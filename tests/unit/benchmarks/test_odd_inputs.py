@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.simulated_run import EFFECTS, Scene, response
 from oddcases import Outcome, judge, kinds_of, run_case, unaltered, warm_up
 from oddkinds import KINDS, Right
-from simulatedrun import EFFECTS, Scene, response
 
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
 from bids_sr.bids import Survey, survey

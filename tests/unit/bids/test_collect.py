@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import FOV, BidsMaker, affine_for
+from data.dataset import FOV, BidsMaker, affine_for
 from hypothesis import given, strategies as st
 
 from bids_sr.bids import (

@@ -6,8 +6,8 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import (
+from data.dataset import BidsMaker
+from data.fmriprep import (
     SPACE,
     FmriprepMaker,
     planned,

@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker, affine_for
-from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of
+from data.dataset import BidsMaker, affine_for
+from data.fmriprep import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of
 
 from bids_sr.bids.precomputed import PrecomputedRun
 from bids_sr.preflight import Plan

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.bids import InputError
 from bids_sr.bids.inheritance import read_object

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from recipes import copy_with, files_of, told_by
 
 TITLE = "Add an input"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import FOV, BidsMaker, affine_for, snapshot
+from data.dataset import FOV, BidsMaker, affine_for, snapshot
 
 from bids_sr.bids.reference_runs import _FOUND_IN_DATASET, _REFERENCE_FOLDERS
 from bids_sr.cli.main import main

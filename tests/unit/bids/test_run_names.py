@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.bids import survey
 from bids_sr.bids.entities import ENTITIES

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.bids import Survey, headers as hd, slice_axis, survey, timing
 from bids_sr.config import Paths, Settings, SuperRes

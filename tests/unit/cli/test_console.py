@@ -14,7 +14,7 @@ from typing import Any
 
 import networkx as nx
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
-from grouptables import (
+from data.dataset import BidsMaker
+from data.group_tables import (
     FACTS,
     cohort,
     detail,

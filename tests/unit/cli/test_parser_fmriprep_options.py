@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings

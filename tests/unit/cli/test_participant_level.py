@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 
 def test_a_folder_name_with_accents_is_accepted_in_an_ascii_locale(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs that are combined or excluded, and their description in the dry run."""
 
 import pytest
-from bidsmaker import EVENTS, BidsMaker
+from data.dataset import EVENTS, BidsMaker
 from graphmaker import planned_call
 
 from bids_sr.combination.checks import group_runs, is_only_run, list_uncombined_runs

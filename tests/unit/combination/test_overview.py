@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from contrastrows import make_tested_rows
+from data.rows import make_tested_rows
 
 from bids_sr.combination.overview import (
     MapError,

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import stage_minutes
 from scipy import ndimage
 

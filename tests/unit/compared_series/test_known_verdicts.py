@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
+from data.short_run import EVENTS, FACTOR, FINE, TR, make_run
 from graphmaker import planned_graph
 from graphrunner import GraphRunner, handle_of
 from scipy import ndimage
-from shortrun import EVENTS, FACTOR, FINE, TR, make_run
 
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import load_image, save_image

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of, named_row
+from data.short_names import against_of, measure_of, named_row
 
 from bids_sr.compared_series.verdict import decide_compared_verdict
 from bids_sr.evaluation.agreement import agreement_rows

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
 from checking import problems_of
+from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings

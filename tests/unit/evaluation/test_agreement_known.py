@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of
+from data.short_names import against_of, measure_of
 
 from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects

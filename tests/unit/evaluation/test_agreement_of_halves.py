@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of
+from data.short_names import against_of, measure_of
 
 from bids_sr.evaluation.agreement import (
     BlockComparison,

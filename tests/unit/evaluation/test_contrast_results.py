@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from contrastrows import TESTED, make_measured_rows, make_tested_rows
+from data.rows import TESTED, make_measured_rows, make_tested_rows
 
 from bids_sr.evaluation.contrast_results import collect_results, list_contrasts
 from bids_sr.evaluation.contrast_text import (

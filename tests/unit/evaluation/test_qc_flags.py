@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from shortnames import measure_of
+from data.short_names import measure_of
 
 from bids_sr.evaluation.qc_flags import (
     _compute_ghost_share,

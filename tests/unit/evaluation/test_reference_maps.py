@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of
+from data.short_names import against_of, measure_of
 
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects

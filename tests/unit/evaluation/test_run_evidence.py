@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contrastrows import make_tested_rows
-from grouptables import joined, write_tables
+from data.group_tables import joined, write_tables
+from data.rows import make_tested_rows
 
 from bids_sr.evaluation.evidence import Evidence, select_compared_rows
 from bids_sr.evaluation.qc_flags import Flag, read_flags

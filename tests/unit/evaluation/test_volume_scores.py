@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of
+from data.short_names import against_of, measure_of
 from skimage.metrics import structural_similarity
 
 from bids_sr.evaluation.volume_scores import (

@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from dyingnode import Die
 from graphmaker import planned_graph
 from nipype import config

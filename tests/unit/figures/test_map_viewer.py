@@ -13,8 +13,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from data.maps import mapped
 from figure_helpers import content_of
-from mapmaker import mapped
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch
 from scipy import ndimage

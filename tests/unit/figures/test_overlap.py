@@ -4,8 +4,8 @@ cross-correlation in two planes.
 
 import numpy as np
 import pytest
+from data.maps import mapped
 from figure_helpers import kept
-from mapmaker import mapped
 from matplotlib.colors import to_rgba
 
 from bids_sr.figures import slices

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fmriprepconfounds import (
+from data.fmriprep_confounds import (
     LibraryConfounds,
     RunFiles,
     compare_columns,

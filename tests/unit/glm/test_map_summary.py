@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from shortnames import measure_of
+from data.short_names import measure_of
 
 from bids_sr.glm import map_summary
 from bids_sr.glm.activation_regions import parse_thresholds

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from grouptables import BEYOND, cohort, detail, joined, one, values_of, write_tables
+from data.group_tables import BEYOND, cohort, detail, joined, one, values_of, write_tables
 from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons as pc, tables

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from groupmaps import SPACE, map_path, plan_of, save_quickly, small_target, write_frame
+from data.group_maps import SPACE, map_path, plan_of, save_quickly, small_target, write_frame
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from bids_sr.group import maps as group_maps

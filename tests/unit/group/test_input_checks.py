@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from groupmaps import Study, map_path, mean_value, read_sidecar
+from data.group_maps import Study, map_path, mean_value, read_sidecar
 
 from bids_sr.io.nifti import load_image, save_image
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from groupmaps import Study
+from data.group_maps import Study
 
 from bids_sr.group import maps as group_maps
 from bids_sr.notices import read_failed_steps

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from groupmaps import (
+from data.group_maps import (
     SPACE,
     Study,
     map_path,

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from groupmaps import (
+from data.group_maps import (
     AFFINE,
     SHAPE,
     SPACE,

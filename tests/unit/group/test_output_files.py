@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from groupmaps import Study, mean_value, read_sidecar
+from data.group_maps import Study, mean_value, read_sidecar
 
 from bids_sr.group import output_files
 from bids_sr.group.output_files import GroupNames, list_group_files, replace_group_files

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from grouptables import BEYOND, cohort, joined, values_of
+from data.group_tables import BEYOND, cohort, joined, values_of
 
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group import (

@@ -8,7 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from grouptables import BEYOND, FACTS, cohort, detail, joined, one, sizes, values_of, write_tables
+from data.group_tables import (
+    BEYOND,
+    FACTS,
+    cohort,
+    detail,
+    joined,
+    one,
+    sizes,
+    values_of,
+    write_tables,
+)
 from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons, input_tables, values as group_values

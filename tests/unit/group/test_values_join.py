@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from grouptables import cohort, detail, joined, one, write_tables
+from data.group_tables import cohort, detail, joined, one, write_tables
 
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare

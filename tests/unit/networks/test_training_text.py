@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from data.features import WEIGHTS, FewFeatures
 from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, balls, recipe
-from features import WEIGHTS, FewFeatures
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from bids_sr.networks import training_text

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
 from commands import (
     Call,
     NotAShellScript,
@@ -24,6 +23,7 @@ from commands import (
     ours_within,
     script_of,
 )
+from data.dataset import BidsMaker
 from pages import ROOT, loaded
 from sandbox import VARIABLES, Sandbox, finish, noise
 from slurmmaker import program

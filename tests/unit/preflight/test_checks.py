@@ -15,8 +15,8 @@ from typing import Any
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import EVENTS, BidsMaker
 from checking import found_by, problems_of
+from data.dataset import EVENTS, BidsMaker
 from graphmaker import stage_minutes
 
 from bids_sr.bids import BoldRun, Findings

@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker, snapshot
+from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings

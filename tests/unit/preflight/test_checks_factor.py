@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker, snapshot
+from data.dataset import BidsMaker, snapshot
 
 from bids_sr.bids.pretrained_models import factor_of_models
 from bids_sr.cli.main import main

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import stage_minutes
 
 from bids_sr.bids import find_pretrained, uses_guide

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import planned, prepared, refusals
+from data.dataset import BidsMaker
+from data.fmriprep import planned, prepared, refusals
 
 from bids_sr.cli.main import main
 from bids_sr.glm.confound_table import build_confound_table

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.glm.design import build_design, contrast_vector

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
 from checking import problems_of
+from data.dataset import BidsMaker
 
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory as config_memory

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import planned
+from data.dataset import BidsMaker
+from data.fmriprep import planned
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph
 
 from bids_sr.cli.main import main

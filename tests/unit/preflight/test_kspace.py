@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from scipy import ndimage
 
 from bids_sr.cli.parser import parse_settings

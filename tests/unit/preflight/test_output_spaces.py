@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.bids import Findings
 from bids_sr.config import Paths, Settings

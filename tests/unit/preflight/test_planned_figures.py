@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, steps_of
 
 THREE = [(4.0 * k, 2.0, ("thumb", "little", "left foot")[k % 3]) for k in range(7)]

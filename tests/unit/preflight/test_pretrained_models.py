@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker, snapshot
 from checking import problems_of
+from data.dataset import BidsMaker, snapshot
 from safetensors.torch import load, save
 
 from bids_sr.cli.main import main

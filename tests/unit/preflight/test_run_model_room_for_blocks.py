@@ -5,8 +5,8 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import planned
+from data.dataset import BidsMaker
+from data.fmriprep import planned
 
 N_TYPES_JOINED, N_TYPES_TOO_MANY = 2, 9
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from bidsmaker import EVENTS, BidsMaker, snapshot
+from data.dataset import EVENTS, BidsMaker, snapshot
 from mutations import edit
 from mutations_of_derivatives import ALL
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import planned_graph
 from pages import scripts
 

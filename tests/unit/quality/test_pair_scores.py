@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of
+from data.short_names import against_of, measure_of
 
 from bids_sr.metrics.rows import read_table, table_text
 from bids_sr.metrics.similarity import psnr, ssim

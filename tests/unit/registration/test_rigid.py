@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from heads import brain, grid, seen, t2star
+from data.head import brain, grid, seen, t2star
 
 from bids_sr.io.volume import Volume
 from bids_sr.registration import linear as linear_module

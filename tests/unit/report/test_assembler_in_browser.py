@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from contrastrows import make_measured_rows, make_tested_rows
+from data.rows import make_measured_rows, make_tested_rows
 from markupsafe import Markup
 from PIL import Image
 from verdicts import judge_rows

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from contrastrows import TESTED, make_measured_rows, make_tested_rows
+from data.rows import TESTED, make_measured_rows, make_tested_rows
 from verdicts import judge_rows
 
 from bids_sr.metrics.rows import MetricRow

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
-from grouptables import values_of
-from shortnames import named_row
+from data.group_tables import values_of
+from data.short_names import named_row
 from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag

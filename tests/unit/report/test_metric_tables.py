@@ -8,8 +8,8 @@ from dataclasses import replace
 from html import unescape
 
 import pytest
+from data.short_names import named_row
 from hypothesis import given, strategies as st
-from shortnames import named_row
 from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag

@@ -12,8 +12,8 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker, snapshot
 from checking import found_by
+from data.dataset import BidsMaker, snapshot
 from graphmaker import stage_minutes
 
 from bids_sr.bids import Findings

@@ -4,9 +4,9 @@ resolution.
 
 from functools import cache
 
-import heads
 import numpy as np
 import pytest
+from data import head
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
@@ -21,7 +21,7 @@ FINE_MM = 1.5
 @cache
 def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Return fractions of gray matter, white matter, fluid and brain, and their affine."""
-    full = heads.template()
+    full = head.template()
     gray, white = (
         low_resolution_grids.downsample_volume(image.data, image.affine, FINE_MM)[0]
         for image in full.tissues
@@ -47,14 +47,14 @@ def pair(bold: Volume, guide: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Return (upsampled boldref, guide, mask, affine) as the scanner would measure them, with
     noise.
     """
-    low_grid = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
+    low_grid = head.grid((56, 56, 20), ZOOMS, (0, -18, 10))
     shape, affine = hr_grid(low_grid.data.shape, low_grid.affine, (2, 2, 1))
     high_grid = Volume(data=np.zeros(shape, np.float32), affine=affine)
-    low_res = heads.seen(bold, low_grid, np.eye(4), noise=20)
+    low_res = head.seen(bold, low_grid, np.eye(4), noise=20)
     upsampled = sample_volume(low_res.data, low_res.affine, shape, affine)
     return (
         upsampled,
-        heads.seen(guide, high_grid, np.eye(4), noise=20, seed=3).data,
+        head.seen(guide, high_grid, np.eye(4), noise=20, seed=3).data,
         brain(),
         affine,
     )
@@ -63,11 +63,11 @@ def pair(bold: Volume, guide: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarra
 @cache
 def brain() -> np.ndarray:
     """Return the mask on the high-resolution grid of `pair`."""
-    low_grid = heads.grid((56, 56, 20), ZOOMS, (0, -18, 10))
+    low_grid = head.grid((56, 56, 20), ZOOMS, (0, -18, 10))
     shape, affine = hr_grid(low_grid.data.shape, low_grid.affine, (2, 2, 1))
     parts, grid = tissues()
     high_grid = Volume(data=np.zeros(shape, np.float32), affine=affine)
-    return heads.seen(Volume(data=parts[3], affine=grid), high_grid, np.eye(4)).data > 0.5
+    return head.seen(Volume(data=parts[3], affine=grid), high_grid, np.eye(4)).data > 0.5
 
 
 def move_by(image: Volume, mm: np.ndarray | float) -> Volume:

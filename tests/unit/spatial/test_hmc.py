@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.simulated_run import Scene, response
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
-from simulatedrun import Scene, response
 
 from bids_sr.spatial import hmc
 from bids_sr.spatial.hmc import MotionEstimator, _evaluate_bias_basis, estimate_motion

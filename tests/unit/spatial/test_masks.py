@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.simulated_run import Scene
 from hypothesis import given, settings, strategies as st
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
-from simulatedrun import Scene
 
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.transforms import rigid_matrix

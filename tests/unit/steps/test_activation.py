@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checking import listed
-from shortnames import measure_of
+from data.short_names import measure_of
 
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.design import DesignSettings

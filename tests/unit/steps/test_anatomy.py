@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from heads import brain, head_with_neck, template, whole_head
+from data.head import brain, head_with_neck, template, whole_head
 from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import save_image

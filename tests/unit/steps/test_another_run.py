@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from manyruns import write_runs
+from data.many_runs import write_runs
 
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.regressors import read_events

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mapmaker import mapped
+from data.maps import mapped
 
 from bids_sr.glm.clusters import COLUMNS, find_nearest_label, largest_clusters
 from bids_sr.io.nifti import load_image

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mapmaker import mapped
-from shortnames import against_of, measure_of
+from data.maps import mapped
+from data.short_names import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.design import DesignSettings, frame_times

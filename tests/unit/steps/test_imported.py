@@ -8,7 +8,7 @@ import nitransforms as nt
 import numpy as np
 import pandas as pd
 import pytest
-from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid, write_linear
+from data.fmriprep import FmriprepMaker, fsl_parameters, rigid, write_linear
 from nitransforms.resampling import apply as their_resampling
 
 from bids_sr.glm.model_confounds import model_confounds

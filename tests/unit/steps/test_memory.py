@@ -5,7 +5,7 @@ without the graph.
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import planned_graph
 
 from bids_sr.config.memory import Need, Sizes, count_calibration_millions, step_gb

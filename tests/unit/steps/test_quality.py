@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shortnames import measure_of
+from data.short_names import measure_of
 
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock

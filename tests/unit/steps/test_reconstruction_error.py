@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from contrastrows import make_tested_rows
+from data.rows import make_tested_rows
 from scipy import ndimage, special
 from variance_helpers import fluctuation, patchy, prior_of, whole_of
 

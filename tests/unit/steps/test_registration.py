@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heads import brain, grid, seen, t2star
+from data.head import brain, grid, seen, t2star
 from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image

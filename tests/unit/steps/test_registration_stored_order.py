@@ -8,8 +8,8 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
-from bidsmaker import BidsMaker
-from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
+from data.dataset import BidsMaker
+from data.fmriprep import FmriprepMaker, fsl_parameters, rigid
 from graphmaker import nodes_of, planned_graph
 from scipy.ndimage import gaussian_filter
 

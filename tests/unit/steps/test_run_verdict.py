@@ -7,8 +7,8 @@ from math import nan
 import numpy as np
 import pandas as pd
 import pytest
-from mapmaker import mapped
-from shortnames import against_of, measure_of
+from data.maps import mapped
+from data.short_names import against_of, measure_of
 
 from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.design import DesignSettings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shortnames import against_of, measure_of
+from data.short_names import against_of, measure_of
 
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow

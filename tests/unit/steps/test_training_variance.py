@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from checking import inconsistency
+from data.short_names import against_of, measure_of
 from scipy.ndimage import gaussian_filter
-from shortnames import against_of, measure_of
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, stage_minutes
 
 from bids_sr.bids import Survey

@@ -1,7 +1,7 @@
 """Test which steps run before the verdicts of a run."""
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.pipeline.graph import Graph

@@ -1,7 +1,7 @@
 """Test steps that combine the runs of a participant, and which results are stored."""
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, steps_of
 
 from bids_sr.pipeline.store import store

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from shortnames import measure_of
+from data.short_names import measure_of
 
 from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import VERSION, planned_call, planned_graph
 
 from bids_sr.boilerplate import bibliography

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
 from bids_sr.pipeline.graph import Graph

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contrastrows import make_tested_rows
+from data.rows import make_tested_rows
 from scipy import ndimage, stats
 
 from bids_sr.combination.run_combination import widen_error

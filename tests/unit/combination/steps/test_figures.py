@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from contrastrows import make_tested_rows
+from data.rows import make_tested_rows
 
 from bids_sr.combination.run_combination import RunEstimate, combine_estimates
 from bids_sr.combination.steps import figures as combined_figures

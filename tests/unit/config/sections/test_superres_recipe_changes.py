@@ -5,7 +5,7 @@ to the step of their method.
 from pathlib import Path
 
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import nodes_of, planned_graph, stage_minutes
 
 from bids_sr.boilerplate import HERE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from slurmmaker import program
 
 from bids_sr.slurm.cli import main as slurm_main

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from features import WEIGHTS, with_features
+from data.features import WEIGHTS, with_features
 from torch import nn
 
 import bids_sr.boilerplate

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from features import WEIGHTS, with_features
+from data.features import WEIGHTS, with_features
 
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.validation import validation_windows

@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from data.maps import mapped
 from figure_helpers import content_of, kept
-from mapmaker import mapped
 
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.figures.svg_files import save_svg

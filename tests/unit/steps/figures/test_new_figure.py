@@ -76,7 +76,7 @@ def test_a_new_figure_requires_only_a_function_and_its_place_in_the_workflow(dra
 CHECK_PLACEMENT = """
 from pathlib import Path
 
-from bidsmaker import BidsMaker
+from data.dataset import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph
 
 maker = BidsMaker(Path("data"))

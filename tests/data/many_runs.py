@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import shift
-from simulatedrun import STEM, ZOOMS, Scene
+
+from data.simulated_run import STEM, ZOOMS, Scene
 
 
 def write_runs(

@@ -54,7 +54,7 @@ def write_tables(
 
 def write_as_finished(output_dir: Path, participant: str) -> None:
     """Write all files of a finished participant; only tables for the group level have contents."""
-    for name in (Path(__file__).parent / "expected_outputs.txt").read_text().split():
+    for name in (Path(__file__).parents[1] / "expected_outputs.txt").read_text().split():
         path = output_dir / name.replace("sub-01", f"sub-{participant}")
         path.parent.mkdir(parents=True, exist_ok=True)
         content = table_text(()) if name.endswith("desc-image_metrics.tsv") else ""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from grouptables import FACTS
 
 from bids_sr.cli import main
 from bids_sr.cli.group_level import find_group_inputs
@@ -21,6 +20,7 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import voxel_centers
+from data.group_tables import FACTS
 
 SPACE = "MNI152NLin2009aSym"
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])

@@ -17,10 +17,9 @@ import nibabel as nb
 import numpy as np
 
 if TYPE_CHECKING:
-    from bidsmaker import BidsMaker
-
     from bids_sr.config import Settings
     from bids_sr.preflight import Plan
+    from data.dataset import BidsMaker
 
 SPACE = "MNI152NLin2009cAsym"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
