@@ -1,0 +1,1 @@
+"""Data of tests: data sets, heads, runs, rows of tables and pages, each described once."""
