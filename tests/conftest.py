@@ -19,6 +19,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["BIDS_SR_VGG19"] = "/nonexistent/vgg19.safetensors"
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# Examples are slower on a busy machine, which is no fault of the program.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
