@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data.rows import judge_rows
 from figure_helpers import content_of, kept
-from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.figures import (

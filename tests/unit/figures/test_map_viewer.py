@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.maps import mapped
+from data.rows import judge_rows
 from figure_helpers import content_of
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch
 from scipy import ndimage
-from verdicts import judge_rows
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult

@@ -14,10 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from data.rows import make_measured_rows, make_tested_rows
+from data.rows import judge_rows, make_measured_rows, make_tested_rows
 from markupsafe import Markup
 from PIL import Image
-from verdicts import judge_rows
 
 from bids_sr.figures import canvas
 from bids_sr.figures.map_viewer import make_mni_nodes, viewer_html

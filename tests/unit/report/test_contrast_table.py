@@ -5,8 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from data.rows import TESTED, make_measured_rows, make_tested_rows
-from verdicts import judge_rows
+from data.rows import TESTED, judge_rows, make_measured_rows, make_tested_rows
 
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.overview import RunFacts, overview_html

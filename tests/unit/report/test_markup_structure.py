@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 from data.group_tables import values_of
+from data.rows import judge_rows
 from data.short_names import named_row
-from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.evaluation.run_evidence import RunEvidence

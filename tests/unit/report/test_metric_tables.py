@@ -8,9 +8,9 @@ from dataclasses import replace
 from html import unescape
 
 import pytest
+from data.rows import judge_rows
 from data.short_names import named_row
 from hypothesis import given, strategies as st
-from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.evaluation.run_evidence import RunEvidence

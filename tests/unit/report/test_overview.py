@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from verdicts import judge_rows
+from data.rows import judge_rows
 
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.qc_flags import read_flags
