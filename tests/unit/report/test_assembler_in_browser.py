@@ -406,6 +406,8 @@ def test_nothing_on_the_first_screen_overflows(page, browser, width):
         assert tab.locator("#overview .caution").is_visible()
         assert tab.locator("#overview .next code").count() == 2
         assert tab.locator("#overview .contrasts tbody tr").count() == 7
+        top = "document.querySelector('#overview .contrasts').offsetTop"
+        assert width < 1000 or tab.evaluate(top) < 800, "contrasts are seen without scrolling"
         assert tab.evaluate("document.documentElement.scrollWidth") == width
         assert tab.evaluate(OVERFLOWING) == []
 
