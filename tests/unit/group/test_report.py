@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from data.group_tables import BEYOND, cohort, joined, values_of
+from data.group_tables import BEYOND, cohort, detail, joined, values_of, write_tables as write_run
 from data.page import MARKUP, Page, read_numbers
 
 from bids_sr.figures.canvas import FigureInputError
@@ -22,7 +22,6 @@ from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import write_group_page
 from bids_sr.group.paired_values_figure import plot_paired_values
-from bids_sr.group.paper_table import paper_html, paper_sizes
 from bids_sr.group.report import RunsContent, describe_runs
 from bids_sr.group.tables import write_tables
 from bids_sr.group.values import participants_by_series
@@ -212,14 +211,9 @@ def test_the_page_begins_with_the_values_of_all_participants_and_escapes_input(
     assert {"sbl", "srgan"} <= set(heads)
 
 
-def test_published_values_are_next_to_ours(tmp_path: Path) -> None:
-    page = Page(paper_html(next(paper_sizes(make_comparisons(tmp_path, 8)[1])), NAMES))
-    assert "83.37 (42.31–119.68)" in page.text
-    assert ".490 (.361–.589)" in page.text
-    (ours,) = (line for line in next(iter(page.tables.values())) if line[0].startswith("sbl"))
-    row = " ".join(ours)
-    for part in ("73.5 (71.8–75.2)", "defined in 7 of 8", ".008"):
-        assert part in row
+def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path, "09", rows=[detail("sbl", 0.1), detail("bspline", 0.05)])
+    assert "no srgan: sub-09 task-tap" in write_page(tmp_path, 2).section("participants").text
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,12 @@
 """Test figures and tables of structural scans, and the sections of their report."""
 
-import math
-
 import numpy as np
 import pytest
 from figure_helpers import noted
 
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.assembler import _assemble
-from bids_sr.report.metric_tables import SCANS, tables_html
 from bids_sr.report.stored_figures import read_figures
 from bids_sr.steps.figures import figure_declarations
 from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
@@ -109,32 +105,6 @@ def test_masks_and_maps_are_drawn_over_the_slice():
     assert overlays[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
     with pytest.raises(FigureInputError, match="no attention masks"):
         explanation_figure(scan(3), [], {}, 2)
-
-
-def test_tables_are_grouped_by_contrast_with_series_in_rows():
-    def row(contrast, series, statistic, value, region="brain", reference="n/a"):
-        return MetricRow(
-            contrast=contrast,
-            series=series,
-            statistic=statistic,
-            value=value,
-            region=region,
-            reference=reference,
-        )
-
-    rows = [
-        row("T1w", "bspline", "psnr", 20.5, reference="heldOut"),
-        row("T1w", "attunet", "psnr", 24.25, reference="heldOut"),
-        row("all", "measured", "tissue_volume", 600.0, "gm"),
-        row("all", "a<b", "tissue_dice", math.nan, "gm"),
-    ]
-    html = tables_html(SCANS, rows)
-    assert html.count("<table") == 2
-    assert "<th scope='row'>attunet</th><td>24.2</td>" in html
-    assert "all: tissue and lesion volumes" in html
-    assert "Dice, gm" in html
-    assert "a&lt;b" in html
-    assert "<td>–</td>" in html
 
 
 def page(tmp_path, names):
