@@ -447,14 +447,6 @@ def test_activation_maps_share_scale_threshold_and_planes(scene):
     assert any(np.isfinite(np.asarray(image.get_array(), dtype=float)).any() for image in overlays)
 
 
-def test_planes_are_chosen_from_the_first_map(scene):
-    # plane 3 of 3 mm
-    assert map_figures._informative_planes(scene, maps_of(9.0)["acquired"], 1) == [10.5]
-    elsewhere = np.zeros(SHAPE)
-    elsewhere[6:10, 14:20, 2] = 50
-    assert map_figures._informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
-
-
 def test_all_rows_show_the_planes_of_the_first_map(scene):
     elsewhere = np.zeros(SHAPE)
     elsewhere[6:10, 14:20, 2] = 50
