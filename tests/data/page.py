@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 
 _EMPTY_TAGS = ("br", "img", "meta", "link", "input", "source", "col", "hr")
+_INLINE_TAGS = ("span", "em", "code", "a", "b", "i", "sup", "sub")
 
 MARKUP = "<script>alert('x')</script> & $\\frac"
 """Text from outside that must appear on a page as it is written here."""
@@ -22,11 +23,17 @@ class Element:
     @property
     def text(self) -> str:
         """Text of the element and its descendants with single plain spaces."""
+        text = " ".join(self._read().split())
+        return re.sub(r" ([,.;:])(?!\d)", r"\1", text)
+
+    def _read(self) -> str:
+        """Return the text with spaces around elements that are not within a line."""
         if self.tag in ("script", "style"):
             return ""
-        parts = [child if isinstance(child, str) else child.text for child in self.children]
-        text = " ".join(" ".join(parts).split())
-        return re.sub(r" ([,.;:])(?!\d)", r"\1", text)
+        text = "".join(
+            child if isinstance(child, str) else child._read() for child in self.children
+        )
+        return text if self.tag in _INLINE_TAGS else f" {text} "
 
     @property
     def classes(self) -> list[str]:
