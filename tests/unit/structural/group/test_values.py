@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -191,22 +192,40 @@ def test_sessions_are_averaged_and_give_the_variability_within_a_participant(
     assert means.loc["linear", "maximum"] == pytest.approx(18.5)
 
 
+def replace_psnr(values: pd.DataFrame, change: Callable[[pd.Series], pd.Series]) -> pd.DataFrame:
+    """Return values with another PSNR of attunet."""
+    is_attunet = (values["series"] == "attunet") & (values["statistic"] == "psnr")
+    return values.assign(value=values["value"].mask(is_attunet, change(values["value"])))
+
+
 def test_the_headline_claims_no_more_than_the_test(directories: tuple[Path, Path]) -> None:
-    four = compare_methods(values_of(directories[1]))
-    assert write_headline(four, 4) == (
-        "No difference from interpolation was found in PSNR (4 participants cannot reach p < .05)",
-        "open",
-    )
+    headline, state = write_headline(compare_methods(values_of(directories[1])), 4)
+    assert state == "open"
+    assert "4 participants cannot reach" in headline
     for number in range(5, 10):
         write_scans(directories[1], f"{number:02d}", 0.1 * number)
-    nine = compare_methods(values_of(directories[1]))
-    assert write_headline(nine, 9) == ("attunet exceeds interpolation in PSNR of T1w", "good")
     values = values_of(directories[1])
-    is_attunet = (values["series"] == "attunet") & (values["statistic"] == "psnr")
-    flipped = compare_methods(
-        values.assign(value=values["value"].mask(is_attunet, 30 - values["value"]))
-    )
-    assert write_headline(flipped, 9) == ("attunet is below interpolation in PSNR of T1w", "bad")
+    better, state = write_headline(compare_methods(values), 9)
+    assert (better.split()[0], better.split()[-1], state) == ("attunet", "T1w", "good")
+    below, state = write_headline(compare_methods(replace_psnr(values, lambda psnr: 30 - psnr)), 9)
+    assert (below.split()[0], below.split()[-1], state) == ("attunet", "T1w", "bad")
+    assert below != better
+
+
+def test_participants_are_too_few_for_the_number_of_comparisons(
+    directories: tuple[Path, Path],
+) -> None:
+    """Six differences have a p value of at least .031, and of .062 in two contrasts."""
+    for number in (5, 6):
+        write_scans(directories[1], f"{number:02d}", 0.1 * number)
+    values = values_of(directories[1])
+    participants = values["participant"].str[-2:].astype(int)
+    values = replace_psnr(values, lambda psnr: psnr.where(participants % 2 == 0, 15.0))
+    one_contrast = write_headline(compare_methods(values), 6)[0]
+    second = values[values["statistic"] == "psnr"].assign(contrast="T2w")
+    two_contrasts = write_headline(compare_methods(pd.concat([values, second])), 6)[0]
+    assert "cannot reach" not in one_contrast
+    assert "6 participants cannot reach" in two_contrasts
 
 
 def test_the_command_writes_tables_and_a_page(
