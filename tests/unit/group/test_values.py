@@ -149,6 +149,13 @@ def test_regions_of_seeds_are_not_compared_with_regions_of_conditions(tmp_path: 
     assert row["sub-02"] == 20.0
 
 
+def test_the_contrasts_of_a_task_are_those_of_the_verdicts_of_its_runs(tmp_path: Path) -> None:
+    margin = {"series": "run", "statistic": "verdict_margin", "value": 0.02}
+    rows = [MetricRow(**margin, contrast="faces", region=region) for region in ("brain", "roi")]
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.1), *rows])
+    assert dict(joined(tmp_path).contrasts) == {("tap", "n/a"): ["faces"]}
+
+
 def test_words_of_comparisons_follow_from_the_tests(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     table = compare_cohort(tmp_path)

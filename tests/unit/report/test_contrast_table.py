@@ -44,6 +44,10 @@ def test_each_contrast_has_its_tested_detail_with_interval_state_and_reliable_vo
     assert heads[4:] == ["reliable voxels of significant"]
     assert rows["all"][:2] == ["recovered 54 % (42 to 66)", "recovered 40 % (28 to 52)"]
     assert rows["all"][2] == "Detail in the whole brain"
+    (table,) = page.all("table")
+    bold = [cell.text for cell in table.all("strong")]
+    assert bold[:3] == rows["all"][:3]
+    assert not {"100 of 200", "none", "not testable"} & set(bold)
     assert rows["bodyMinusOthers"][1] == "not supported: −96 % (below −100 to −56)"
     assert rows["bodyMinusOthers"][2] == "Detail in active voxels, not elsewhere"
     assert rows["scene"][2].startswith("Nothing finer than 6 mm")
