@@ -186,7 +186,9 @@ def test_sessions_are_averaged_and_give_the_variability_within_a_participant(
     write_scans(directories[1], "05", 1.0, "2")
     table = variability_table(values_of(directories[1])).set_index("series")
     assert table.loc["measured", "n"] == 1
+    # 600 and 605 ml
     assert table.loc["measured", "sd_within"] == pytest.approx(5 / math.sqrt(2))
+    assert table.loc["measured", "cv_percent"] == pytest.approx(100 * 5 / 602.5 / math.sqrt(2))
     means = methods_table(values_of(directories[1])).set_index("series")
     assert means.loc["linear", "n"] == 5
     assert means.loc["linear", "maximum"] == pytest.approx(18.5)
