@@ -348,8 +348,8 @@ def test_tables_and_model_cards_are_linked(outputs):
 
 
 def test_the_map_of_all_runs_comes_first_and_runs_are_sorted_by_number(tmp_path):
-    for run in ("10", "2", "a"):
-        put(tmp_path, "overview", f"<p>map of run {run}</p>", run, "html")
+    for run in ("10", "2", "1", "a"):
+        put(tmp_path, "overview", f"<p>map of run {run}.</p>", run, "html")
     assert "participant" not in find_sections(write_page(tmp_path, tmp_path))
     entities = {"subject": "01", "task": "tap"}
     path = tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-participant_bold.html"
@@ -357,7 +357,7 @@ def test_the_map_of_all_runs_comes_first_and_runs_are_sorted_by_number(tmp_path)
     page = write_page(tmp_path, tmp_path)
     places = [
         page.text.index(text)
-        for text in ("all-runs", "map of run a", "map of run 2", "map of run 10")
+        for text in ("all-runs", *(f"map of run {run}." for run in ("a", "1", "2", "10")))
     ]
     assert places == sorted(places)
     assert find_sections(page)[:2] == ["participant", "overview"]
