@@ -1,286 +1,295 @@
-"""Put faults into the program one by one, and check that the tests detect each of them.
+"""Draw faults at random, put each into the program, and list those that no test detects.
 
-``mutants.toml`` lists the faults, over all layers. Each is put into a copy of a checkout, and
-only the tests that should detect it are run there, until the first failure. Before that, the same
-tests must pass without any fault.
+    python benchmarks/mutants.py --seed 1 --number 40                     whole program
+    python benchmarks/mutants.py --seed 1 --number 40 --under bids_sr/glm workflows
+    python benchmarks/mutants.py --seed 1 --number 40 --list              draw only
 
-    python benchmarks/mutants.py                                   this checkout
-    python benchmarks/mutants.py --checkout ../before --name mutants_before    another one
-    python benchmarks/mutants.py --list                            the module of each; runs nothing
+Before the first fault, the default tests run once with coverage (a quarter of an hour), and the
+lines that each test runs are kept in a file (``--coverage``). For a fault, the tests that run its
+line are run, tests of the same package first, until one fails. They run in a process that is
+forked after the libraries have been imported, in a clone of the checkout. Logs, texts and
+annotations are not changed.
 
-A fault is located by its function or class and a snippet of its source, in any module, so that
-the list can be used before and after a change of the layout.
+Results are appended to a file (``--results``), and faults that are there are not tried again.
 """
 
 import argparse
-import ast
+import contextlib
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-import tomllib
+import traceback
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-from _table import keep
+from _covered_lines import measure_coverage
+from _mutations import PRODUCT, Mutant, draw_mutants
 
 HERE = Path(__file__).resolve()
-PRODUCT = ("bids_sr", "workflows", "boilerplate")
-KILLED, SURVIVED, ABSENT, BROKEN = "killed", "survived", "snippet not found", "tests do not run"
-_PYTEST = ("-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider")
-_LONGEST_S = 600
+KILLED, SURVIVED, UNCOVERED = "killed", "survived", "no test runs it"
+_NO_TESTS = 5
+"""Exit code of pytest: none of the tests is collected."""
+_LIBRARIES = (
+    "bids",
+    "nibabel",
+    "nilearn.glm.first_level",
+    "nipype.pipeline.engine",
+    "numpy",
+    "pandas",
+    "pytest",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.stats",
+    "torch",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mutant:
-    """One fault.
+class Coverage:
+    """Lines by test and module, and seconds by test."""
 
-    Attributes
-    ----------
-    name, layer, fault : name, layer, and effect of the fault
-    function : function or class whose source contains the snippet; "" for a whole module
-    snippet, replacement : source before and after
-    tests : ends of the paths of the test files that should detect it
-    """
+    lines: Mapping[str, Mapping[str, Sequence[int]]]
+    seconds: Mapping[str, float]
 
-    name: str
-    layer: str
-    fault: str
-    function: str
-    snippet: str
-    replacement: str
-    tests: tuple[str, ...]
+    def find_tests(self, mutant: Mutant, longest_s: float) -> list[str]:
+        """Return the tests for a fault, tests of its package first, within about `longest_s`.
 
+        They run a line of the statement. Of code that is compiled, or runs when its module is
+        imported, they run any line of the module, or of a module that imports it.
+        """
+        first, last = mutant.lines
+        modules = (mutant.module, *mutant.importers)
+        if mutant.is_traced:
+            tests = [
+                test
+                for test, lines in self.lines.items()
+                if any(first <= line <= last for line in lines.get(mutant.module, ()))
+            ]
+        else:
+            tests = [
+                test for test, lines in self.lines.items() if not lines.keys().isdisjoint(modules)
+            ]
+        files = defaultdict(list)
+        for test in tests:
+            files[test.partition("::")[0]].append(test)
+        cost = {file: sum(self.seconds.get(t, 1.0) for t in files[file]) for file in files}
+        parts = set(Path(mutant.module).with_suffix("").parts)
 
-def read_mutants(path: Path) -> list[Mutant]:
-    """Read the list of faults."""
-    tables = tomllib.loads(path.read_text())
-    return [
-        Mutant(**{**table, "name": name, "tests": tuple(table["tests"])})
-        for name, table in tables.items()
-    ]
+        def rank(file: str) -> tuple[int, float]:
+            shared = sum(part.removeprefix("test_") in parts for part in Path(file[:-3]).parts)
+            return -shared, cost[file]
 
-
-def sources_of(root: Path) -> dict[Path, str]:
-    """Return modules of the program in a checkout, by path."""
-    files = (path for folder in PRODUCT for path in sorted((root / folder).rglob("*.py")))
-    return {path.relative_to(root): path.read_text() for path in files}
-
-
-def _spans(source: str, function: str) -> list[tuple[int, int]]:
-    """Return first and last line (from 0) of every function or class with this name."""
-    if not function:
-        return [(0, source.count("\n") + 1)]
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    nodes = (
-        node
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, kinds) and node.name == function
-    )
-    return [(node.lineno - 1, node.end_lineno or node.lineno) for node in nodes]
-
-
-def place(sources: Mapping[Path, str], mutant: Mutant) -> tuple[Path, str] | None:
-    """Return the module with the fault, and its source with the fault.
-
-    None unless the snippet occurs exactly once.
-    """
-    matches = []
-    for path, source in sources.items():
-        if mutant.snippet not in source:
-            continue
-        lines = source.splitlines(keepends=True)
-        for first, last in _spans(source, mutant.function):
-            part = "".join(lines[first:last])
-            if part.count(mutant.snippet) == 1:
-                changed = part.replace(mutant.snippet, mutant.replacement)
-                matches.append((path, "".join([*lines[:first], changed, *lines[last:]])))
-            elif mutant.snippet in part:
-                return None
-    return matches[0] if len(matches) == 1 else None
-
-
-def test_files(root: Path, mutant: Mutant) -> list[str]:
-    """Return paths of the tests in a checkout."""
-    paths = [
-        path.relative_to(root).as_posix() for path in sorted((root / "tests").rglob("test_*.py"))
-    ]
-    return [path for name in mutant.tests for path in paths if f"/{path}".endswith(f"/{name}")]
-
-
-def copy_checkout(source: Path, target: Path) -> None:
-    """Copy the files of a checkout that git tracks or does not ignore, and its links."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (source / name).is_file() or (source / name).is_symlink():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name, follow_symlinks=False)
-
-
-def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Run pytest; return its exit code, and the first test that failed."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(root),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    try:
-        done = subprocess.run(
-            [str(python), *_PYTEST, *tests],
-            cwd=root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_LONGEST_S,
-        )
-    except subprocess.TimeoutExpired:
-        return 1, f"no end in {_LONGEST_S} s"
-    summary = done.stdout.partition("short test summary info")[2].splitlines()
-    first = next((line for line in summary if line.startswith(("FAILED ", "ERROR "))), "")
-    return done.returncode, first.partition(" - ")[0].partition(" ")[2].removeprefix("tests/")
-
-
-def try_mutant(mutant: Mutant, root: Path, python: Path) -> dict[str, Any]:
-    """Put one fault into a copy, run its tests, and remove the fault."""
-    start, row = (
-        time.monotonic(),
-        {"fault": mutant.name, "layer": mutant.layer, "what": mutant.fault},
-    )
-    placed = place(sources_of(root), mutant)
-    if placed is None:
-        return {**row, "module": "", "result": ABSENT, "by": "", "s": 0}
-    path, changed = placed
-    before = (root / path).read_text()
-    (root / path).write_text(changed)
-    try:
-        code, first = run_tests(python, root, test_files(root, mutant))
-    finally:
-        (root / path).write_text(before)
-    result = {0: SURVIVED, 1: KILLED}.get(code, KILLED if first else BROKEN)
-    return {
-        **row,
-        "module": path.as_posix(),
-        "result": result,
-        "by": first,
-        "s": round(time.monotonic() - start),
-    }
+        chosen: list[str] = []
+        total = 0.0
+        for file in sorted(files, key=rank):
+            if not chosen or total + cost[file] <= longest_s:
+                chosen += files[file]
+                total += cost[file]
+        return chosen
 
 
 def main() -> int:
-    """Try the faults; return 0 if the tests detect all of them."""
+    """Try faults; return 0 if the tests detect all of them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, required=True, help="of the draw")
+    parser.add_argument("--number", type=int, default=40, help="of faults (default: 40)")
+    parser.add_argument("--under", nargs="+", default=PRODUCT, help="paths of modules begin so")
+    parser.add_argument("--list", action="store_true", help="print the draw, and end")
+    parser.add_argument("--checkout", type=Path, default=HERE.parents[1], help="of which code")
+    parser.add_argument("--coverage", type=Path, default=Path("build/coverage.json"))
+    parser.add_argument("--results", type=Path, default=Path("build/mutants.jsonl"))
+    parser.add_argument("--jobs", type=int, default=1, help="faults at once (default: 1)")
     parser.add_argument(
-        "--list", action="store_true", help="name the faults and where each stands, and end"
-    )
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="only these")
-    parser.add_argument("--jobs", type=int, default=1, help="how many at once (default: 1)")
-    parser.add_argument(
-        "--checkout", type=Path, default=HERE.parents[1], help="of which code (default: this one)"
-    )
-    parser.add_argument(
-        "--python",
-        type=Path,
-        default=Path(sys.executable),
-        help="with the packages that tests need",
-    )
-    parser.add_argument("--name", default="mutants", help="of the table in benchmarks/results")
-    parser.add_argument(
-        "--unchecked", action="store_true", help="do not run the tests without a fault first"
+        "--longest", type=float, default=90.0, help="seconds of tests per fault (default: 90)"
     )
     options = parser.parse_args()
-    mutants = [
-        m
-        for m in read_mutants(HERE.with_suffix(".toml"))
-        if not options.only or m.name in options.only
-    ]
     checkout = options.checkout.resolve()
+    mutants = draw_mutants(checkout, options.number, options.seed, options.under)
     if options.list:
-        sources = sources_of(checkout)
         for mutant in mutants:
-            placed = place(sources, mutant)
-            print(f"{mutant.name:28}{mutant.layer:18}{placed[0] if placed else ABSENT}")
+            print(_describe(mutant))
         return 0
+    if not options.coverage.exists():
+        options.coverage.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            content = measure_coverage(checkout, Path(sys.executable), Path(folder))
+        options.coverage.write_text(json.dumps(content))
+    coverage = Coverage(**json.loads(options.coverage.read_text()))
+    rows = _read_rows(options.results)
+    rest = [mutant for mutant in mutants if _describe(mutant) not in rows]
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        rows = try_all(
-            mutants,
-            checkout,
-            Path(folder),
-            options.jobs,
-            options.python.absolute(),
-            checked=not options.unchecked,
-        )
-    missed = [row["fault"] for row in rows if row["result"] != KILLED]
-    remarks = [f"{len(rows) - len(missed)} of {len(rows)} faults are seen."]
-    remarks += [f"Not: {', '.join(missed)}."] * bool(missed)
-    if options.only:
-        for row in rows:
-            print(row)
-    else:
-        keep(
-            options.name,
-            "Faults put into the product, and what the tests said",
-            rows,
-            remarks=remarks,
-        )
-    return 1 if missed else 0
+        _try_all(rest, checkout, Path(folder), coverage, options)
+    rows = _read_rows(options.results)
+    results = [rows[_describe(mutant)] for mutant in mutants]
+    for row in results:
+        if row["result"] != KILLED:
+            print(f"{row['result']:16}{row['mutant']}")
+    counts = Counter(row["result"] for row in results)
+    print(f"{counts[KILLED]} of {len(results)} faults are detected.")
+    return 0 if counts[KILLED] == len(results) else 1
 
 
-def try_all(
+def _describe(mutant: Mutant) -> str:
+    """Return place and change of a fault in one line."""
+    place = f"{mutant.module}:{mutant.lines[0]} {mutant.function}"
+    return f"{place} [{mutant.kind}] {mutant.before} -> {mutant.after}"
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a file of results by their faults; none if there is no file."""
+    if not path.exists():
+        return {}
+    rows = map(json.loads, path.read_text().splitlines())
+    return {row["mutant"]: row for row in rows}
+
+
+def _try_all(
     mutants: Sequence[Mutant],
     checkout: Path,
     folder: Path,
-    jobs: int,
-    python: Path,
-    *,
-    checked: bool,
-) -> list[dict[str, Any]]:
-    """Try faults in one copy per job.
+    coverage: Coverage,
+    options: argparse.Namespace,
+) -> None:
+    """Try faults, each job in a copy of its own, and append their rows to the results."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    for name in _LIBRARIES:
+        __import__(name)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    workers = []
+    for number in range(options.jobs):
+        copy = folder / str(number)
+        _copy_checkout(checkout, copy)
+        args = (mutants[number :: options.jobs], copy, coverage, options.results, options.longest)
+        workers.append(get_context("fork").Process(target=_try_in_copy, args=args))
+        workers[-1].start()
+    for worker in workers:
+        worker.join()
 
-    Raises
-    ------
-    SystemExit : the tests fail without any fault
+
+def _copy_checkout(source: Path, target: Path) -> None:
+    """Clone the commit of a checkout, with the folder beside it that some tests read."""
+    command = ["git", "clone", "--quiet", "--shared", str(source), str(target)]
+    subprocess.run(command, check=True)
+    beside = source.parent / "shared"
+    if beside.exists() and not (target.parent / "shared").exists():
+        (target.parent / "shared").symlink_to(beside)
+
+
+def _try_in_copy(
+    mutants: Sequence[Mutant], copy: Path, coverage: Coverage, results: Path, longest_s: float
+) -> None:
+    """Put faults into a copy one after the other, and run their tests.
+
+    A test that detects a fault has to pass without it; those that do not are left out.
     """
-    copies: SimpleQueue[Path] = SimpleQueue()
-    for number in range(jobs):
-        copy_checkout(checkout, folder / str(number))
-        copies.put(folder / str(number))
-    if checked:
-        root = copies.get()
-        tests = sorted({path for mutant in mutants for path in test_files(root, mutant)})
-        code, first = run_tests(python, root, tests)
-        copies.put(root)
-        if code:
-            raise SystemExit(f"the tests fail without any fault (exit code {code}): {first}")
+    passing: set[str] = set()
+    failing: set[str] = set()
+    for mutant in mutants:
+        start = time.monotonic()
+        result = ""
+        while not result:
+            tests = [t for t in coverage.find_tests(mutant, longest_s) if t not in failing]
+            expected_s = sum(coverage.seconds.get(test, 1.0) for test in tests)
+            path = copy / mutant.module
+            before = path.read_text(encoding="utf-8")
+            path.write_text(mutant.source, encoding="utf-8")
+            try:
+                result, by = (
+                    _run_tests(copy, tests, 60 + 5 * expected_s) if tests else (UNCOVERED, "")
+                )
+            finally:
+                path.write_text(before, encoding="utf-8")
+            if result == KILLED and by in tests and by not in passing:
+                passes = _run_tests(copy, [by], 300)[0] == SURVIVED
+                (passing if passes else failing).add(by)
+                result = KILLED if passes else ""
+        row = {
+            "mutant": _describe(mutant),
+            "result": result,
+            "by": by,
+            "tests": len(tests),
+            "s": round(time.monotonic() - start, 1),
+        }
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{result:10}{row['s']:6} s  {row['mutant']}  {by}", file=sys.stderr, flush=True)
 
-    def try_one(mutant: Mutant) -> dict[str, Any]:
-        root = copies.get()
-        try:
-            row = try_mutant(mutant, root, python)
-        finally:
-            copies.put(root)
-        print(
-            f"{row['result']:18}{row['fault']:28}{row['s']:>4} s  {row['by']}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return row
 
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(try_one, mutants))
+def _run_tests(copy: Path, tests: Sequence[str], limit_s: float) -> tuple[str, str]:
+    """Run tests in a forked process; return the result, and the first test that failed."""
+    folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        with (folder / "log").open("w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            os._exit(_run_pytest(copy, tests, folder))
+    end = time.monotonic() + limit_s
+    code = None
+    while code is None and time.monotonic() < end:
+        process, status = os.waitpid(child, os.WNOHANG)
+        code = os.waitstatus_to_exitcode(status) if process else None
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    if code is None:
+        os.waitpid(child, 0)
+    lines = (folder / "log").read_text(errors="replace").splitlines()
+    failed = next((line for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
+    shutil.rmtree(folder, ignore_errors=True)
+    if code == 99:
+        raise SystemExit("\n".join(lines))
+    if code in (0, _NO_TESTS):
+        return SURVIVED, ""
+    name = failed.partition(" - ")[0].partition(" ")[2]
+    return KILLED, name or ("no end" if code is None else f"exit code {code}")
+
+
+def _run_pytest(copy: Path, tests: Sequence[str], folder: Path) -> int:
+    """Run pytest in this process, in the copy."""
+    os.chdir(copy)
+    sys.path.insert(0, str(copy))
+    os.environ |= {
+        "PYTHONPATH": str(copy),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(folder),
+    }
+    sys.dont_write_bytecode = True
+    tempfile.tempdir = None
+    import pytest
+
+    args = ["-x", "-q", "--no-header", "-n", "0", "-p", "no:cacheprovider", "--tb=line"]
+    args += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    try:
+        chosen = _ChosenTests(tests)
+        return int(pytest.main([*args, "-m", "slow or not slow", *files], plugins=[chosen]))
+    except BaseException:
+        traceback.print_exc()
+        return 99
+
+
+class _ChosenTests:
+    """Plugin of pytest that keeps some of the collected tests, in their given order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._order = {test: number for number, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Keep the chosen tests."""
+        kept = [item for item in items if item.nodeid in self._order]
+        items[:] = sorted(kept, key=lambda item: self._order[item.nodeid])
 
 
 if __name__ == "__main__":
