@@ -71,6 +71,32 @@ def calibration_run(maker: BidsMaker) -> None:
     maker.events("sub-01_task-tap_acq-highres")
 
 
+def add_truth(maker: BidsMaker) -> None:
+    """Write a series with known activation beside the data set."""
+    truth = BidsMaker(maker.root.parent / "truth")
+    truth.bold(zooms=HIGH, sidecar=TIMES)
+    truth.events()
+
+
+def known_activation(maker: BidsMaker) -> None:
+    one_run(maker)
+    add_truth(maker)
+
+
+def high_resolution_only(maker: BidsMaker) -> None:
+    """Write a high-resolution image without its partner, and runs of two resolutions."""
+    one_run(maker)
+    remove(maker, "*_T2starw.*")
+    maker.bold("sub-01_task-rhythm", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    maker.events("sub-01_task-rhythm")
+    maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
+
+
+def at_rest(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=120, sidecar=TIMES)
+    maker.t1w()
+
+
 def one_slice(maker: BidsMaker) -> None:
     maker.subject()
     zooms = (6.0, 6.0, 24.0)
@@ -103,9 +129,7 @@ def everything(maker: BidsMaker) -> None:
     maker.bold("sub-01_task-tap_run-2", sidecar=TIMES)
     maker.events("sub-01_task-tap_run-2")
     prepared(maker).surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
-    truth = BidsMaker(maker.root.parent / "truth")
-    truth.bold(zooms=HIGH, sidecar=TIMES)
-    truth.events()
+    add_truth(maker)
     other = BidsMaker(maker.root.parent / "made")
     other.bold("sub-01_task-tap_desc-denoised")
     other.bold("sub-01_task-tap_desc-finer", zooms=HIGH, sidecar={"SliceTimingCorrected": True})
@@ -239,80 +263,99 @@ def test_every_step_that_skips_dummies_gets_their_number(graph: Graph) -> None:
             assert source.step.__name__ == "count_dummies"
 
 
+def sentences_of(graph: Graph) -> list[str]:
+    """Return the sentences of the methods text."""
+    return re.split(r"(?<=[a-z)\]]\.)\s+(?=[A-Z])", graph.methods_text())
+
+
 def test_the_methods_text_repeats_no_sentence(graph: Graph) -> None:
-    sentences = re.split(r"(?<=[a-z)\]]\.)\s+(?=[A-Z])", graph.methods_text())
+    sentences = sentences_of(graph)
     assert len(sentences) > 10
     assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
 
 
-PAIR = "compare_edges register_pair register_to_pair"
-TEST = "check_intervals measure_error measure_region_error"
+PAIR = "compare_edges draw_guide draw_pair register_pair register_to_pair"
+TRAINING = "draw_training train_on_pair"
+VARIANCE = "draw_variance estimate_variance"
+ERROR = "check_intervals measure_error measure_region_error"
 ANATOMY = (
-    "correct_brain correct_head invert_coreg label_tissues load_template mask_brain"
-    " normalize_t1w register_to_t1w resample_atlas segment_tissues tissues_to_bold"
+    "correct_brain correct_head draw_brain draw_coregistration draw_normalization invert_coreg"
+    " label_tissues load_template mask_brain normalize_t1w register_to_t1w resample_atlas"
+    " segment_tissues tissues_to_bold define_region measure_region_error region_to_bold"
 )
-REGION = "define_region measure_region_error region_to_bold"
-REST = "compare_masks copy_events gather_fine_effects measure_effects"
-SPACES = "grid_in_t1w maps_to_spaces"
-TEMPLATE = "grid_in_template maps_to_spaces mask_in_template"
-CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str]] = {
-    (one_run, "--null-checks"): ("another_contrast", ""),
-    (one_run, "--sr-method srgan"): ("", f"{TEST} estimate_variance"),
-    (one_run, "--sr-method bspline"): ("", f"{TEST} estimate_variance train_on_pair"),
-    (one_run, "--ignore slicetiming"): ("", "correct_slice_timing"),
-    (one_run, "--set preprocessing.input_smoothing=3.5"): ("smooth_acquired", ""),
-    (one_run, "--output-spaces T1w"): (SPACES, ""),
-    (one_run, "--output-spaces MNI152NLin2009aSym"): (TEMPLATE, ""),
-    (one_run, "--roi brain"): ("", "measure_region_error"),
-    (one_run, "--set evaluation.roi_grow=true"): ("grow_region", ""),
-    (one_run, "--censor fd:.5"): ("add_temporal_regressors", ""),
-    (one_run, "--set activation.kinds=cc"): ("", TEST),
-    (no_pair, "--sr-factor 2"): ("", f"{PAIR} train_on_pair"),
+CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
+    (one_run, "--null-checks"): ("another_contrast", "", 1),
+    (one_run, "--sr-method srgan"): ("", f"{ERROR} {VARIANCE}", 0),
+    (one_run, "--sr-method bspline"): ("", f"{ERROR} {VARIANCE} {TRAINING}", 1),
+    (one_run, "--ignore slicetiming"): ("", "correct_slice_timing", 1),
+    (one_run, "--set preprocessing.input_smoothing=3.5"): ("smooth_acquired", "", 2),
+    (one_run, "--output-spaces T1w"): ("grid_in_t1w maps_to_spaces show_in_space", "", 3),
+    (one_run, "--output-spaces MNI152NLin2009aSym"): (
+        "grid_in_template maps_to_spaces mask_in_template show_in_space",
+        "",
+        4,
+    ),
+    (one_run, "--roi brain"): ("", "measure_region_error", 1),
+    (one_run, "--set evaluation.roi_grow=true"): ("grow_region", "", 2),
+    (one_run, "--censor fd:.5"): ("add_temporal_regressors", "", 2),
+    (one_run, "--set activation.kinds=cc"): ("draw_correlation", ERROR, 2),
+    (one_run, "--set activation.kinds=glm"): ("", "draw_overlap", 0),
+    (no_pair, "--sr-factor 2"): ("", f"{PAIR} {TRAINING}", 1),
     (no_pair, "--sr-factor 2 --sr-method tv"): (
-        "train_on_volumes",
-        f"{PAIR} {TEST} estimate_variance train_on_pair",
+        "draw_volume_training train_on_volumes",
+        f"{PAIR} {TRAINING} {ERROR} {VARIANCE}",
+        4,
     ),
-    (no_t1w, ""): ("", f"{ANATOMY} {REGION}"),
-    (two_runs, ""): ("explain_missing_map", ""),
-    (calibration_run, ""): ("measure_calibration register_calibration", ""),
-    (one_slice, ""): ("", "correct_slice_timing train_on_pair"),
+    (no_t1w, ""): ("", ANATOMY, 3),
+    (two_runs, ""): ("explain_missing_map", "", 1),
+    (known_activation, "--truth {root}/truth"): (
+        "compare_halves compare_images compare_with_truth place_measured replace_same_volumes",
+        "",
+        9,
+    ),
+    (calibration_run, ""): ("draw_calibration measure_calibration register_calibration", "", 8),
+    (one_slice, ""): ("", f"correct_slice_timing {TRAINING}", 3),
+    (high_resolution_only, ""): ("truncate_pair", "measure_region_error register_pair", 9),
+    (at_rest, "--sr-factor 2"): (
+        "draw_networks seed_series",
+        f"{PAIR} {TRAINING} copy_events draw_overlap measure_region_error",
+        12,
+    ),
     (echoes_at_rest, "--sr-factor 2"): (
-        "combine_echoes component_series",
-        f"{PAIR} {REST} {ANATOMY} {REGION} train_on_pair",
-    ),
-    (echoes_at_rest, "--sr-factor 2 --echo-idx 2"): (
-        "component_series",
-        f"{PAIR} {REST} {ANATOMY} {REGION} train_on_pair",
+        "combine_echoes component_series draw_networks",
+        f"{PAIR} {TRAINING} {ANATOMY} compare_masks copy_events draw_overlap"
+        " gather_fine_effects measure_effects",
+        10,
     ),
 }
-"""Data set and options → steps that they add to a default call for one run, and that they remove.
-
-Steps that draw are not listed.
+"""Data set and options → steps that they add to a default call for one run, steps that they
+remove, and the number of sentences that only this methods text has.
 """
 
 
 @pytest.fixture(scope="module")
-def default_steps(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Steps of a default call for one run."""
-    return computing_steps(graph_of(one_run, "", tmp_path_factory.mktemp("default")))
+def default_graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """Graph of a default call for one run."""
+    return graph_of(one_run, "", tmp_path_factory.mktemp("default"))
 
 
-def computing_steps(graph: Graph) -> set[str]:
-    """Return the names of the steps that do not draw."""
-    return {name for name in steps_of(graph) if not name.startswith(("draw_", "show_"))}
-
-
-@pytest.mark.parametrize(("call", "change"), CHANGES.items(), ids=lambda value: str(value)[-40:])
-def test_data_and_options_add_and_remove_their_steps(
-    call: tuple[Callable[[BidsMaker], None], str],
-    change: tuple[str, str],
-    default_steps: set[str],
+@pytest.mark.parametrize(
+    ("make", "options", "added", "removed", "sentences"),
+    [(*call, *change) for call, change in CHANGES.items()],
+)
+def test_data_and_options_add_and_remove_their_steps_and_sentences(
+    make: Callable[[BidsMaker], None],
+    options: str,
+    added: str,
+    removed: str,
+    sentences: int,
+    default_graph: Graph,
     tmp_path: Path,
 ) -> None:
-    steps = computing_steps(graph_of(*call, tmp_path))
-    added, removed = (set(names.split()) for names in change)
-    assert steps - default_steps == added
-    assert default_steps - steps == removed
+    graph = graph_of(make, options, tmp_path)
+    assert steps_of(graph) - steps_of(default_graph) == set(added.split())
+    assert steps_of(default_graph) - steps_of(graph) == set(removed.split())
+    assert len({*sentences_of(graph)} - {*sentences_of(default_graph)}) == sentences
 
 
 @pytest.mark.parametrize(
