@@ -33,6 +33,7 @@ from typing import Any
 
 from _covered_lines import measure_coverage
 from _mutations import PRODUCT, Mutant, draw_mutants
+from _table import keep
 
 HERE = Path(__file__).resolve()
 KILLED, SURVIVED, UNCOVERED = "killed", "survived", "no test runs it"
@@ -111,6 +112,13 @@ def main() -> int:
     parser.add_argument(
         "--longest", type=float, default=90.0, help="seconds of tests per fault (default: 90)"
     )
+    parser.add_argument(
+        "--equivalent",
+        type=Path,
+        default=HERE.parent / "results" / "mutants_equivalent.tsv",
+        help="table of faults that change no result, each with the reason",
+    )
+    parser.add_argument("--name", help="store the counts as a table in benchmarks/results")
     options = parser.parse_args()
     checkout = options.checkout.resolve()
     mutants = draw_mutants(checkout, options.number, options.seed, options.under)
@@ -130,12 +138,52 @@ def main() -> int:
         _try_all(rest, checkout, Path(folder), coverage, options)
     rows = _read_rows(options.results)
     results = [rows[_describe(mutant)] for mutant in mutants]
+    reasons = _read_equivalent(options.equivalent)
+    missed = [row for row in results if row["result"] != KILLED and row["mutant"] not in reasons]
+    for row in missed:
+        print(f"{row['result']:16}{row['mutant']}")
+    equivalent = sum(row["mutant"] in reasons for row in results)
+    print(
+        f"{len(results)} faults, {equivalent} equivalent, {len(missed)} of the others not detected"
+    )
+    if options.name:
+        keep(
+            options.name,
+            "Faults drawn at random, and how many of them the tests detect",
+            _count_by_part(results, reasons),
+            remarks=[f"Not detected: `{row['mutant']}`" for row in missed],
+        )
+    return 1 if missed else 0
+
+
+def _count_by_part(
+    results: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return numbers of faults by part of the program, and in total."""
+    parts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in results:
-        if row["result"] != KILLED:
-            print(f"{row['result']:16}{row['mutant']}")
-    counts = Counter(row["result"] for row in results)
-    print(f"{counts[KILLED]} of {len(results)} faults are detected.")
-    return 0 if counts[KILLED] == len(results) else 1
+        folders = Path(row["mutant"].partition(":")[0]).parts[:-1]
+        result = "equivalent" if row["mutant"] in reasons else row["result"]
+        for part in ("/".join(folders[:2]), "all"):
+            parts[part][result] += 1
+    return [
+        {
+            "part": part,
+            "faults": counts.total(),
+            "equivalent": counts["equivalent"],
+            "detected": counts[KILLED],
+            "not detected": counts[SURVIVED] + counts[UNCOVERED],
+        }
+        for part, counts in sorted(parts.items(), key=lambda item: (item[0] == "all", item[0]))
+    ]
+
+
+def _read_equivalent(path: Path) -> dict[str, str]:
+    """Return the reasons of faults that change nothing, by fault."""
+    if not path.exists():
+        return {}
+    lines = path.read_text().splitlines()
+    return dict(line.split("\t", 1) for line in lines)
 
 
 def _describe(mutant: Mutant) -> str:
