@@ -371,6 +371,8 @@ def test_the_primary_series_and_all_maps_are_resampled_to_output_spaces(
         for node in nodes_of(graph, "super_resolve")
     }
     assert grids.pop("bspline") == count
+    [drawn] = nodes_of(graph, "draw_output")
+    assert [node.scope.name for node in made_by(graph, drawn, "series")] == ["bspline"]
     assert set(grids.values()) == {0}
     resampled = len(nodes_of(graph, "maps_to_spaces"))
     assert resampled == (len(nodes_of(graph, "map_series")) if spaces else 0)
