@@ -306,6 +306,7 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
         f"{PAIR} {TRAINING} {ERROR} {VARIANCE}",
         4,
     ),
+    (no_pair, "--sr-factor 2 --sr-method sdmod"): ("", f"{PAIR} {TRAINING} {ERROR}", 5),
     (no_t1w, ""): ("", ANATOMY, 3),
     (two_runs, ""): ("explain_missing_map", "", 1),
     (known_activation, "--truth {root}/truth"): (
