@@ -12,12 +12,13 @@ from data.calls import about, arguments, only_run, plan_for, problem_of, setting
 from data.dataset import BidsMaker
 from graphmaker import stage_minutes
 
-from bids_sr.bids import find_pretrained, uses_guide
+from bids_sr.bids import find_pretrained, find_vgg_weights, uses_guide
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes, UsageError
 from bids_sr.notices import Notice
 from bids_sr.preflight import check, choice_lines, dry_run_text
+from bids_sr.workflows.series_requests import Analysis
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 NO_PAIR = ("acquired", "bspline", "zerofill", "sbl")
@@ -263,6 +264,37 @@ def test_missing_vgg19_features_are_reported_before_training(
         if name == "srgan":
             # the negative control is trained even with a given model
             assert len(reported(*given_model, "--null-checks")) == 1
+
+
+def test_installed_vgg19_weights_are_used_by_published_recipes_and_reported(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is not opened before training."""
+    installed, own = (
+        maker.root.parent / name for name in ("vgg19.safetensors", "own.safetensors")
+    )
+    installed.touch()
+    own.touch()
+    monkeypatch.setenv("BIDS_SR_VGG19", str(installed))
+    methods = ("srgan", "cpce", "sbl", "unet")
+
+    def weights(*options: str) -> dict[str, Path | None]:
+        """Return the weights of methods, which the plan and the training must agree on."""
+        settings = settings_for(maker, "--sr-method", *methods, *options)
+        plan = check(settings)
+        used = {name: find_vgg_weights(settings.superres, name) for name in methods}
+        analysis = Analysis(settings=settings, plan=plan, version="0")
+        for name in ("srgan", "unet"):
+            assert analysis.make_training(name).vgg_weights == used[name]
+        for name, file in used.items():
+            is_noted = bool(about(plan.warnings, f"--sr-method {name}", str(file)))
+            assert is_noted is (file is not None)
+        return used
+
+    assert weights() == dict.fromkeys(methods)
+    for file, options in ((installed, ()), (own, ("--vgg-weights", str(own)))):
+        expected = {"srgan": file, "cpce": file, "sbl": None, "unet": None}
+        assert weights("--recipe", "paper", *options) == expected
 
 
 def test_the_published_recipe_reports_that_training_may_be_limited(maker: BidsMaker) -> None:
