@@ -8,6 +8,7 @@ import gzip
 import re
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nb
@@ -589,6 +590,73 @@ def a_scaling_that_overflows(maker: BidsMaker) -> None:
     path.write_bytes(gzip.compress(bytes(content)))
 
 
+def change_voxels(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace the voxels of an image."""
+    image = nb.load(path)
+    changed = change(image.get_fdata())
+    nb.Nifti1Image(changed.astype(np.float32), image.affine, image.header).to_filename(path)
+
+
+def without_mean(values: np.ndarray) -> np.ndarray:
+    return values - values.mean(-1, keepdims=True)
+
+
+@VOXELS.refused(BOLD)
+def a_series_without_its_mean(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), without_mean)
+
+
+@VOXELS.refused(BOLD)
+def a_series_without_its_mean_and_with_a_bright_start(maker: BidsMaker) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        values[..., 0] *= 10
+        return without_mean(values)
+
+    change_voxels(maker.path(BOLD, "func"), change)
+
+
+@VOXELS.refused(BOLD)
+def a_series_of_percent_change(maker: BidsMaker) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        return 100 * without_mean(values) / np.maximum(values.mean(-1, keepdims=True), 1)
+
+    change_voxels(maker.path(BOLD, "func"), change)
+
+
+@VOXELS.refused(BOLD, "100%")
+def a_series_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), lambda values: values - values.max() - 1)
+
+
+@VOXELS.refused("sub-01_T1w.nii.gz", "magnitude")
+def a_t1w_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path("sub-01_T1w.nii.gz", "anat"), lambda values: -np.abs(values) - 1)
+
+
+@VOXELS.refused(HIGH, "magnitude")
+def a_pair_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path(HIGH, "anat"), lambda values: -np.abs(values) - 1)
+
+
+def pad(maker: BidsMaker, value: int) -> None:
+    """Set two of 64 columns of the run to a value."""
+    path = maker.path(BOLD, "func")
+    image = nb.load(path)
+    values = np.asarray(image.dataobj).copy()
+    values[0, :2] = value
+    nb.Nifti1Image(values, image.affine, image.header).to_filename(path)
+
+
+@VOXELS.refused(BOLD, "3%", "32767")
+def padding_above_all_values(maker: BidsMaker) -> None:
+    pad(maker, 32767)
+
+
+@VOXELS.refused(BOLD, "3%", "-900")
+def padding_below_all_values(maker: BidsMaker) -> None:
+    pad(maker, -900)
+
+
 def cut(path: Path, kept: float) -> None:
     """Keep this share of a file."""
     content = path.read_bytes()
@@ -630,6 +698,32 @@ def test_the_command_exits_with_code_2_and_writes_nothing(
         assert value in message
     assert "Traceback" not in message
     assert snapshot(maker.root.parent) == before
+
+
+@pytest.mark.parametrize("kind", ["padding", "saturation"])
+def test_padding_of_zeros_and_saturated_voxels_are_accepted(maker: BidsMaker, kind: str) -> None:
+    if kind == "padding":
+        pad(maker, 0)
+    else:
+        change_voxels(maker.path(BOLD, "func"), lambda values: np.minimum(values, 900))
+    assert check_data(plan_for(maker)) == ()
+
+
+@pytest.mark.parametrize("damage", ["nan", "cut"])
+def test_a_damaged_short_run_does_not_stop_the_dry_run(maker: BidsMaker, damage: str) -> None:
+    """Preflight reads the first volumes of short runs, to count the blocks that fit."""
+    path = maker.bold(n_volumes=40)
+    maker.events(rows=[(2.0 * k, 1.0, ("thumb", "little")[k % 2]) for k in range(20)])
+    values = ["NaN"] if damage == "nan" else []
+    if damage == "cut":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:600]))
+    else:
+        data = nb.load(path).get_fdata()
+        data[0, 0] = np.nan
+        maker.bold(data=data.astype(np.float32), n_volumes=40)
+    plan = plan_for(maker, "--sr-method", "bspline")
+    assert plan.problems == ()
+    problem_of(check_data(plan), BOLD, *values)
 
 
 def test_all_problems_are_reported_at_once(maker: BidsMaker) -> None:

@@ -104,8 +104,8 @@ def weights_that_are_not_finite(maker: BidsMaker) -> list[str]:
 @CASES.refused("other.safetensors", "saved", "unmodified")
 def an_edited_card(maker: BidsMaker) -> list[str]:
     path = save(maker)
-    edit_card(path, created="later")
-    return use(path)
+    edit_card(path, orientation="R-L")
+    return use(path, *FORCED)
 
 
 @CASES.refused("other.safetensors", "method")
