@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_sr.io.map_metadata import select_map_metadata
 
-from .conftest import BIN, call
+from .conftest import run_participants
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 NAMES = [f"task-tap_run-{run}" for run in range(1, 7)]
@@ -40,13 +40,10 @@ def six_runs(tmp_path_factory):
     base = tmp_path_factory.mktemp("six")
     scenes = {name: {"affine": moved_affine(*pose)} for name, pose in POSES.items()}
     scene = write_runs(base, NAMES, scenes=scenes, shifts_mm=SHIFTS_MM)
-    command = [str(BIN / "bids-sr"), str(base / "bids"), str(base / "out"), "participant"]
-    command += ["--sr-method", "bspline", "--sr-factor", "2", "--set", "run.sloppy=true"]
-    command += ["--skip-bids-validation", "--contrasts", *EFFECTS, "-w", str(base / "work")]
-    command += ["--level", "full"]  # variance maps of the acquired series
-    code, text, _ = call(command)
-    assert code == 0, text
-    return base / "out" / "sub-01" / "func", scene
+    options = "--sr-method bspline --sr-factor 2 --set run.sloppy=true --skip-bids-validation"
+    options += " --level full"  # variance maps of the acquired series
+    finished = run_participants(base / "bids", base, *options.split(), "--contrasts", *EFFECTS)
+    return finished.out / "sub-01" / "func", scene
 
 
 def load(folder, contrast, stat):

@@ -93,10 +93,6 @@ def test_only_steps_whose_code_changed_run_after_an_update(
     first = call()
     assert first.steps > {"estimate_motion", "map_series", "decide_verdict", "store_maps"}
 
-    unchanged = call()
-    assert "All steps were already completed" in unchanged.text
-    assert unchanged.steps == set()
-
     model_file = program / "glm" / "linear_model.py"
     _edit(program / "version.py", 'RELEASE = "0.3', 'RELEASE = "0.3.9')
     _edit(model_file, EFFECT_LINE, f"{EFFECT_LINE}  # {'=' * 20}")
