@@ -173,7 +173,11 @@ def draw_all(images, series):
 NAMES = [
     [("anatomical", "brain.svg")],
     [("anatomical", "norm.svg")],
-    [("superres-training", name) for name in ("pair.svg", "pairreg.svg", "pairinfo.html")],
+    [
+        ("superres-training", "pair.svg"),
+        ("registration", "pairreg.svg"),
+        ("registration", "pairinfo.html"),
+    ],
     [("summary", "summary.html")],
     [("superres-training", "training.svg"), ("superres-training", "card.html")],
     [("superres-training", "trainingTv.svg"), ("superres-training", "cardTv.html")],
