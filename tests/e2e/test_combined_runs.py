@@ -16,16 +16,7 @@ from bids_sr.io.map_metadata import select_map_metadata
 from .conftest import run_participants
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-OPTIONS = [
-    "--sr-factor",
-    "2",
-    "--contrasts",
-    "thumb",
-    "little",
-    "--set",
-    "run.sloppy=true",
-    "--skip-bids-validation",
-]
+OPTIONS = ["--sr-factor", "2", "--contrasts", "thumb", "little", "--skip-bids-validation"]
 OPTIONS += ["--set", "run.sloppy=true", "--level", "full"]  # variance maps of the acquired series
 RUNS = [f"ses-a_task-tap_run-{run}" for run in (1, 2, 3)] + ["ses-b_task-tap_run-1"]
 
