@@ -22,15 +22,8 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.sr.matrices import kspace_crop, upsample
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
-OPTIONS = (
-    "--sr-method",
-    "bspline",
-    "zerofill",
-    "--sr-factor",
-    "2",
-    "--set",
-    "activation.kinds=glm",
-)
+OPTIONS = ("--sr-method", "bspline", "zerofill", "--sr-factor", "2", "--smoothing", "0")
+OPTIONS += ("--set", "activation.kinds=glm")
 
 
 @pytest.fixture(scope="module")
