@@ -16,7 +16,7 @@ from bids_sr.evaluation.references import (
 )
 from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.glm.blocks import TaskBlock, _assign_halves
+from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.smoothing import smooth
 from bids_sr.series import same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -25,9 +25,7 @@ SHAPE, FACTOR, ZOOMS = (40, 40, 6), (2.0, 2.0, 1.0), (2.0, 2.0, 3.0)
 AFFINE = np.diag([*ZOOMS, 1.0])
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[3:37, 3:37] = True
-BLOCKS = tuple(
-    _assign_halves([TaskBlock(condition="a", events=((20.0 * k, 10.0),)) for k in range(16)])
-)
+BLOCKS = tuple(TaskBlock(condition="a", events=((20.0 * k, 10.0),), half=k % 2) for k in range(16))
 CONTRASTS = {"a": {"a": 1.0}}
 WIDTHS = {"denoised": 0.0, "smoothed": 5.0, "invented": 0.0, "finer": 0.0, "leaky": 0.0}
 FACTS = {"frame": "as acquired", "shift": ""}
