@@ -2,8 +2,9 @@
 
 import ast
 import random
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ _KEPT_ARGUMENTS = (
     "np.minimum",
 )
 """Functions whose arguments are not swapped: equal either way, or an error at once."""
+_COMPILERS = ("compile_for", "inlined")
 _LOGS = ("debug", "info", "warning", "exception")
 
 
@@ -53,6 +55,9 @@ class Mutant:
     ----------
     module : path in the repository
     lines : first and last line of the statement with the fault; of a compound statement, its head
+    is_traced : whether coverage sees these lines in the tests that need them: neither machine code
+        nor run when the module is imported
+    importers : modules that import the module, by path
     function : qualified name of the function or class around it; empty at the level of the module
     kind : comparison, constant, and/or, sign, arguments, or dropped line
     before, after : source of the node
@@ -61,6 +66,8 @@ class Mutant:
 
     module: str
     lines: tuple[int, int]
+    is_traced: bool
+    importers: tuple[str, ...]
     function: str
     kind: str
     before: str
@@ -77,6 +84,7 @@ class _Change:
     kind: str
     statement: ast.stmt
     function: str
+    is_traced: bool
 
 
 def draw_mutants(root: Path, number: int, seed: int, under: Sequence[str]) -> list[Mutant]:
@@ -109,8 +117,19 @@ def draw_mutants(root: Path, number: int, seed: int, under: Sequence[str]) -> li
         if (key := (module, change.node.lineno, change.node.col_offset, kind)) in seen:
             continue
         seen.add(key)
-        drawn.append(_apply(module, sources[module], change))
+        importers = _find_importers(sources, module)
+        drawn.append(_apply(module, sources[module], change, importers))
     return drawn
+
+
+def _find_importers(sources: Mapping[str, str], module: str) -> tuple[str, ...]:
+    """Return the modules whose text imports a module."""
+    package, _, name = module.removesuffix(".py").replace("/", ".").rpartition(".")
+    imported = re.compile(
+        rf"from {re.escape(package)}(\.{name} import|"
+        rf" import (\([^)]*\b{name}\b|[^(\n]*\b{name}\b))"
+    )
+    return tuple(path for path, source in sources.items() if imported.search(source))
 
 
 def _sort_by_kind(changes: Sequence[_Change]) -> dict[str, list[_Change]]:
@@ -123,7 +142,7 @@ def _sort_by_kind(changes: Sequence[_Change]) -> dict[str, list[_Change]]:
 
 def _find_changes(tree: ast.Module) -> Iterator[_Change]:
     """Yield the changes that a module can have."""
-    for function, statement in _find_statements(tree.body, ""):
+    for function, statement, is_traced in _find_statements(tree.body, "", is_traced=False):
         if after := _drop_statement(statement):
             yield _Change(
                 node=statement,
@@ -131,16 +150,24 @@ def _find_changes(tree: ast.Module) -> Iterator[_Change]:
                 kind="dropped line",
                 statement=statement,
                 function=function,
+                is_traced=is_traced,
             )
         for node in _find_expressions(statement):
             for kind, after in _change_expression(node):
                 yield _Change(
-                    node=node, after=after, kind=kind, statement=statement, function=function
+                    node=node,
+                    after=after,
+                    kind=kind,
+                    statement=statement,
+                    function=function,
+                    is_traced=is_traced,
                 )
 
 
-def _find_statements(body: Sequence[ast.stmt], function: str) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield statements at any depth with the qualified name around them.
+def _find_statements(
+    body: Sequence[ast.stmt], function: str, *, is_traced: bool
+) -> Iterator[tuple[str, ast.stmt, bool]]:
+    """Yield the name around a statement at any depth, the statement, and whether it is traced.
 
     Imports and what only type checkers read are left out.
     """
@@ -148,16 +175,23 @@ def _find_statements(body: Sequence[ast.stmt], function: str) -> Iterator[tuple[
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             continue
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-            yield from _find_statements(statement.body, f"{function}.{statement.name}".lstrip("."))
+            name = f"{function}.{statement.name}".lstrip(".")
+            traced = isinstance(statement, ast.FunctionDef) and not _is_compiled(statement)
+            yield from _find_statements(statement.body, name, is_traced=traced)
             continue
         if not isinstance(statement, ast.Import | ast.ImportFrom):
-            yield function, statement
-        for name in ("body", "orelse", "finalbody"):
-            yield from _find_statements(getattr(statement, name, ()), function)
-        for handler in getattr(statement, "handlers", ()):
-            yield from _find_statements(handler.body, function)
-        for case in getattr(statement, "cases", ()):
-            yield from _find_statements(case.body, function)
+            yield function, statement, is_traced
+        parts = [getattr(statement, name, ()) for name in ("body", "orelse", "finalbody")]
+        parts += [handler.body for handler in getattr(statement, "handlers", ())]
+        parts += [case.body for case in getattr(statement, "cases", ())]
+        for part in parts:
+            yield from _find_statements(part, function, is_traced=is_traced)
+
+
+def _is_compiled(function: ast.FunctionDef) -> bool:
+    """Return whether numba compiles a function."""
+    decorators = map(ast.unparse, function.decorator_list)
+    return any(name.startswith(_COMPILERS) for name in decorators)
 
 
 def _find_expressions(statement: ast.stmt) -> Iterator[ast.expr]:
@@ -238,7 +272,7 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _apply(module: str, source: str, change: _Change) -> Mutant:
+def _apply(module: str, source: str, change: _Change, importers: tuple[str, ...]) -> Mutant:
     """Return a change with the source of its module."""
     node, statement = change.node, change.statement
     lines = source.encode().splitlines(keepends=True)
@@ -253,6 +287,8 @@ def _apply(module: str, source: str, change: _Change) -> Mutant:
     return Mutant(
         module=module,
         lines=(statement.lineno, max(last or statement.lineno, statement.lineno)),
+        is_traced=change.is_traced,
+        importers=importers,
         function=change.function,
         kind=change.kind,
         before=" ".join(encoded[start:end].decode().split()),

@@ -7,7 +7,7 @@
 Before the first fault, the default tests run once with coverage (a quarter of an hour), and the
 lines that each test runs are kept in a file (``--coverage``). For a fault, the tests that run its
 line are run, tests of the same package first, until one fails. They run in a process that is
-forked after the libraries have been imported, in a copy of the checkout. Logs, texts and
+forked after the libraries have been imported, in a clone of the checkout. Logs, texts and
 annotations are not changed.
 
 Results are appended to a file (``--results``), and faults that are there are not tried again.
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,12 +33,14 @@ from typing import Any
 
 from _covered_lines import measure_coverage
 from _mutations import PRODUCT, Mutant, draw_mutants
+from _table import keep
 
 HERE = Path(__file__).resolve()
 KILLED, SURVIVED, UNCOVERED = "killed", "survived", "no test runs it"
+_NO_TESTS = 5
+"""Exit code of pytest: none of the tests is collected."""
 _LIBRARIES = (
     "bids",
-    "hypothesis.strategies",
     "nibabel",
     "nilearn.glm.first_level",
     "nipype.pipeline.engine",
@@ -61,18 +64,21 @@ class Coverage:
     def find_tests(self, mutant: Mutant, longest_s: float) -> list[str]:
         """Return the tests for a fault, tests of its package first, within about `longest_s`.
 
-        Tests that run a line of the statement. If there are none (code that is compiled, or that
-        runs when a module is imported), tests that run any line of the module.
+        They run a line of the statement. Of code that is compiled, or runs when its module is
+        imported, they run any line of the module, or of a module that imports it.
         """
         first, last = mutant.lines
-        covering = [test for test, modules in self.lines.items() if mutant.module in modules]
-        tests = [
-            test
-            for test in covering
-            if any(first <= line <= last for line in self.lines[test][mutant.module])
-        ]
-        if not mutant.function or not tests:
-            tests = covering
+        modules = (mutant.module, *mutant.importers)
+        if mutant.is_traced:
+            tests = [
+                test
+                for test, lines in self.lines.items()
+                if any(first <= line <= last for line in lines.get(mutant.module, ()))
+            ]
+        else:
+            tests = [
+                test for test, lines in self.lines.items() if not lines.keys().isdisjoint(modules)
+            ]
         files = defaultdict(list)
         for test in tests:
             files[test.partition("::")[0]].append(test)
@@ -106,6 +112,13 @@ def main() -> int:
     parser.add_argument(
         "--longest", type=float, default=90.0, help="seconds of tests per fault (default: 90)"
     )
+    parser.add_argument(
+        "--equivalent",
+        type=Path,
+        default=HERE.parent / "results" / "mutants_equivalent.tsv",
+        help="table of faults that change no result, each with the reason",
+    )
+    parser.add_argument("--name", help="store the counts as a table in benchmarks/results")
     options = parser.parse_args()
     checkout = options.checkout.resolve()
     mutants = draw_mutants(checkout, options.number, options.seed, options.under)
@@ -125,12 +138,52 @@ def main() -> int:
         _try_all(rest, checkout, Path(folder), coverage, options)
     rows = _read_rows(options.results)
     results = [rows[_describe(mutant)] for mutant in mutants]
+    reasons = _read_equivalent(options.equivalent)
+    missed = [row for row in results if row["result"] != KILLED and row["mutant"] not in reasons]
+    for row in missed:
+        print(f"{row['result']:16}{row['mutant']}")
+    equivalent = sum(row["mutant"] in reasons for row in results)
+    print(
+        f"{len(results)} faults, {equivalent} equivalent, {len(missed)} of the others not detected"
+    )
+    if options.name:
+        keep(
+            options.name,
+            "Faults drawn at random, and how many of them the tests detect",
+            _count_by_part(results, reasons),
+            remarks=[f"Not detected: `{row['mutant']}`" for row in missed],
+        )
+    return 1 if missed else 0
+
+
+def _count_by_part(
+    results: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return numbers of faults by part of the program, and in total."""
+    parts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in results:
-        if row["result"] != KILLED:
-            print(f"{row['result']:16}{row['mutant']}")
-    counts = Counter(row["result"] for row in results)
-    print(f"{counts[KILLED]} of {len(results)} faults are detected.")
-    return 0 if counts[KILLED] == len(results) else 1
+        folders = Path(row["mutant"].partition(":")[0]).parts[:-1]
+        result = "equivalent" if row["mutant"] in reasons else row["result"]
+        for part in ("/".join(folders[:2]), "all"):
+            parts[part][result] += 1
+    return [
+        {
+            "part": part,
+            "faults": counts.total(),
+            "equivalent": counts["equivalent"],
+            "detected": counts[KILLED],
+            "not detected": counts[SURVIVED] + counts[UNCOVERED],
+        }
+        for part, counts in sorted(parts.items(), key=lambda item: (item[0] == "all", item[0]))
+    ]
+
+
+def _read_equivalent(path: Path) -> dict[str, str]:
+    """Return the reasons of faults that change nothing, by fault."""
+    if not path.exists():
+        return {}
+    lines = path.read_text().splitlines()
+    return dict(line.split("\t", 1) for line in lines)
 
 
 def _describe(mutant: Mutant) -> str:
@@ -172,35 +225,42 @@ def _try_all(
 
 
 def _copy_checkout(source: Path, target: Path) -> None:
-    """Copy the files of a checkout that git tracks, and its links."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (source / name).is_symlink() or (source / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / name, target / name, follow_symlinks=False)
+    """Clone the commit of a checkout, with the folder beside it that some tests read."""
+    command = ["git", "clone", "--quiet", "--shared", str(source), str(target)]
+    subprocess.run(command, check=True)
+    beside = source.parent / "shared"
+    if beside.exists() and not (target.parent / "shared").exists():
+        (target.parent / "shared").symlink_to(beside)
 
 
 def _try_in_copy(
     mutants: Sequence[Mutant], copy: Path, coverage: Coverage, results: Path, longest_s: float
 ) -> None:
-    """Put faults into a copy one after the other, and run their tests."""
+    """Put faults into a copy one after the other, and run their tests.
+
+    A test that detects a fault has to pass without it; those that do not are left out.
+    """
+    passing: set[str] = set()
+    failing: set[str] = set()
     for mutant in mutants:
-        tests = coverage.find_tests(mutant, longest_s)
         start = time.monotonic()
-        path = copy / mutant.module
-        before = path.read_text(encoding="utf-8")
-        path.write_text(mutant.source, encoding="utf-8")
-        try:
+        result = ""
+        while not result:
+            tests = [t for t in coverage.find_tests(mutant, longest_s) if t not in failing]
             expected_s = sum(coverage.seconds.get(test, 1.0) for test in tests)
-            result, by = _run_tests(copy, tests, 60 + 5 * expected_s) if tests else (UNCOVERED, "")
-        finally:
-            path.write_text(before, encoding="utf-8")
+            path = copy / mutant.module
+            before = path.read_text(encoding="utf-8")
+            path.write_text(mutant.source, encoding="utf-8")
+            try:
+                result, by = (
+                    _run_tests(copy, tests, 60 + 5 * expected_s) if tests else (UNCOVERED, "")
+                )
+            finally:
+                path.write_text(before, encoding="utf-8")
+            if result == KILLED and by in tests and by not in passing:
+                passes = _run_tests(copy, [by], 300)[0] == SURVIVED
+                (passing if passes else failing).add(by)
+                result = KILLED if passes else ""
         row = {
             "mutant": _describe(mutant),
             "result": result,
@@ -236,7 +296,9 @@ def _run_tests(copy: Path, tests: Sequence[str], limit_s: float) -> tuple[str, s
     lines = (folder / "log").read_text(errors="replace").splitlines()
     failed = next((line for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
     shutil.rmtree(folder, ignore_errors=True)
-    if code == 0:
+    if code == 99:
+        raise SystemExit("\n".join(lines))
+    if code in (0, _NO_TESTS):
         return SURVIVED, ""
     name = failed.partition(" - ")[0].partition(" ")[2]
     return KILLED, name or ("no end" if code is None else f"exit code {code}")
@@ -256,10 +318,26 @@ def _run_pytest(copy: Path, tests: Sequence[str], folder: Path) -> int:
     import pytest
 
     args = ["-x", "-q", "--no-header", "-n", "0", "-p", "no:cacheprovider", "--tb=line"]
+    args += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     try:
-        return int(pytest.main([*args, "-m", "slow or not slow", *tests]))
+        chosen = _ChosenTests(tests)
+        return int(pytest.main([*args, "-m", "slow or not slow", *files], plugins=[chosen]))
     except BaseException:
+        traceback.print_exc()
         return 99
+
+
+class _ChosenTests:
+    """Plugin of pytest that keeps some of the collected tests, in their given order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._order = {test: number for number, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Keep the chosen tests."""
+        kept = [item for item in items if item.nodeid in self._order]
+        items[:] = sorted(kept, key=lambda item: self._order[item.nodeid])
 
 
 if __name__ == "__main__":
