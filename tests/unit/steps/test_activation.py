@@ -322,31 +322,6 @@ def test_options_change_the_maps(run, tmp_path):
     assert ("n/a", "dof") not in values(rows)
 
 
-def test_a_series_is_read_once_for_all_smoothings_and_its_quality(run, tmp_path, monkeypatch):
-    separate_results = [
-        maps_of(run, "acquired", tmp_path, smoothing=[width]) for width in (0.0, 5.0)
-    ]
-    volumes_read, read_volume = [], SeriesReader.volume
-    monkeypatch.setattr(
-        SeriesReader, "volume", lambda self, t: volumes_read.append(t) or read_volume(self, t)
-    )
-    maps, rows, quality, *_ = maps_of(run, "acquired", tmp_path, smoothing=[0.0, 5.0])
-    assert volumes_read == [40, *range(2, 80)], "the middle one for figures, then each once"
-    assert [map_.entities for map_ in maps] == [
-        separate_map.entities
-        for separate_maps, *_ in separate_results
-        for separate_map in separate_maps
-    ]
-    for map_, expected_map in zip(
-        maps,
-        (separate_map for separate_maps, *_ in separate_results for separate_map in separate_maps),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(map_.volume.data, expected_map.volume.data)
-    assert rows == [row for _, separate_rows, *_ in separate_results for row in separate_rows]
-    assert quality == separate_results[0][2] == separate_results[1][2]
-
-
 def test_acompcor_is_used_if_the_run_has_enough_volumes():
     columns = ["global_signal", *MOTION_REGRESSORS, "a_comp_cor_00", "a_comp_cor_01"]
     for volumes, expected in (

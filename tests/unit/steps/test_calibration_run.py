@@ -16,18 +16,11 @@ from scipy import ndimage
 
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import MOTION_PARAMETERS
-from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.flow import Flow, read_image, subworkflow
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Scope
-from bids_sr.pipeline.outputs import Outputs
 from bids_sr.registration import calibration_alignment, calibration_fluctuations
 from bids_sr.spatial.transforms import displacement, rigid_matrix
-from bids_sr.steps import acquired_series, bold_reference
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration
-from bids_sr.workflows.fit_run import fit_calibration, fit_motion
 
 SHAPE, AFFINE = (28, 26, 10), np.diag([3.0, 3.0, 4.0, 1.0])
 GOOD = {"overlap": 0.98, "correlation": 0.97}
@@ -312,40 +305,3 @@ def test_a_calibration_run_without_overlap_is_recognized(heads: Any) -> None:
     )
     assert 0.05 < facts["overlap"] < 0.4
     assert calibration_fluctuations.rejection_reason(facts)
-
-
-def test_the_calibration_run_has_its_own_head_motion() -> None:
-    """Neither boldref is mistaken for the other, and the run uses the results of the calibration
-    run.
-    """
-    root = Scope("run_wf")
-    with Flow(root), subworkflow("calibration_wf"):
-        bold = acquired_series.import_series(Path("calibration.nii"), tr=3.0, axis_order=AS_STORED)
-        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
-        fit_calibration(
-            bold,
-            n_dummy,
-            fit_motion(bold, n_dummy),
-            read_image(Path("boldref.nii")),
-            read_image(Path("mask.nii")),
-            events=None,
-            tr=3.0,
-            hrf=HemodynamicResponse(),
-            factor=(2.0, 2.0, 1.0),
-            random_seed=1,
-            outputs=Outputs(output_dir=Path("out")),
-        )
-    graph = Graph(root)
-    sources = {
-        (node.step, name): graph.wires[node][name].handles[0].source.name
-        for node in graph.nodes
-        for name in graph.wires[node]
-    }
-    for step, name, source in (
-        (register_calibration, "calibration_ref", "average_volumes"),
-        (register_calibration, "head_mask", "mask_head"),
-        (measure_calibration, "n_dummy", "count_dummies"),
-        (measure_calibration, "head_mask", "mask_head"),
-    ):
-        assert sources[step, name] == source
-    assert graph.methods_text() == "\n"

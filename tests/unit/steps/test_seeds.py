@@ -18,7 +18,7 @@ from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
-from bids_sr.registration.ants import apply, apply_to_points, load
+from bids_sr.registration.ants import load
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.seeds import (
@@ -73,24 +73,6 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "design": DesignSettings(),
         "nuisance": None,
     }
-
-
-def test_points_and_images_are_transformed_alike(run: dict[str, Any], tmp_path: Path) -> None:
-    write_itk(tmp_path / "boldref2t1w.txt", run["template"].boldref2t1w_xfm)
-    chain = [tmp_path / "boldref2t1w.txt", run["template"].t1w2std_xfm]
-    (point,) = apply_to_points([(2.0, 6.0, -2.0)], chain)
-    expected = (
-        shift_xfm(2.0, -4.0, 0.0, 0.1)
-        @ shift_xfm(-6.0, 0.0, 4.0)
-        @ np.array([2.0, 6.0, -2.0, 1.0])
-    )
-    assert point == pytest.approx(expected[:3], abs=1e-4)
-    # Each voxel contains its x coordinate.
-    x = np.arange(SHAPE[0])[:, None, None] * 4.0 - 18 + np.zeros(SHAPE)
-    resampled = apply(
-        Volume(x, AFFINE), Volume(np.zeros((1, 1, 1)), shift_xfm(2.0, 6.0, -2.0)), chain, seed=1
-    )
-    assert float(resampled[0, 0, 0]) == pytest.approx(point[0], abs=1e-3)
 
 
 def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -> None:
