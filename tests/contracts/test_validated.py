@@ -16,6 +16,7 @@ import bids_validator_deno
 import nibabel as nib
 import numpy as np
 import pytest
+from data.outputs import expected_outputs
 
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.io.dataset_description import write_atlas, write_dataset
@@ -75,7 +76,6 @@ OTHERS = (
     "group_stats.tsv",
     "group_stats_columns.json",
 )
-EXPECTED = Path(__file__).parents[1] / "expected_outputs.txt"
 ADDED = (
     "CITATION.cff",
     "LICENSE",
@@ -154,7 +154,7 @@ def unknown(dataset, tmp_path_factory) -> dict[str, bool]:
     """
     root = tmp_path_factory.mktemp("names")
     names = {path.relative_to(dataset).as_posix() for path in dataset.rglob("*")}
-    names |= set(EXPECTED.read_text().split()) | set(ADDED)
+    names |= set(expected_outputs()) | set(ADDED)
     names = {name.removeprefix("derivatives/bids-sr-sbl/") for name in names}
     names -= {path.relative_to(dataset).as_posix() for path in dataset.rglob("*/")}
     for name in names - {".bidsignore"}:
