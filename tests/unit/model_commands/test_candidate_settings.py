@@ -92,7 +92,7 @@ def test_incompatible_settings_are_drawn_again():
 
 @pytest.mark.parametrize("text", ["filters=64..8", "filters=1..8", "filters=8,", "filter=8"])
 def test_invalid_ranges_are_rejected(text):
-    with pytest.raises(ChangeError, match="filter"):
+    with pytest.raises(ChangeError):
         search_space(text)
 
 
