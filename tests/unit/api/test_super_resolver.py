@@ -103,7 +103,7 @@ def test_files_and_images_give_the_same_result_and_a_volume_gives_a_volume(run, 
     [
         lambda image: image.header.set_zooms((*image.header.get_zooms()[:3], 3.0)),
         lambda image: image.header.set_xyzt_units("mm", "msec"),
-        lambda image: image.set_sform(image.affine + np.eye(4)[:, [3, 0, 1, 2]]),
+        lambda image: image.set_sform(image.affine + np.outer([30, 0, 0, 0], [0, 0, 0, 1])),
         lambda image: image.header.set_dim_info(slice=0),
         lambda image: setattr(image.dataobj, "_slope", 2.0),
     ],
@@ -118,6 +118,7 @@ def test_a_header_changed_in_memory_is_written_to_a_new_file(run, tmp_path, chan
     written_image = nib.load(file)
     assert header_tr(written_image.header) == pytest.approx(header_tr(image.header))
     assert written_image.header.get_dim_info() == image.header.get_dim_info()
+    np.testing.assert_allclose(written_image.affine, image.affine)
     np.testing.assert_array_equal(written_image.dataobj[..., 3], image.dataobj[..., 3])
 
 
