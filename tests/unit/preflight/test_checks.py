@@ -91,6 +91,7 @@ DEFAULT = ["little", "thumb", "all", "littleMinusThumb"]
     [
         ((), DEFAULT, None),
         (((-27.9, 0.9, "thumb"), (-3.0, 1.0, "little")), DEFAULT, None),
+        (((0.0, 1.0, "thumb"), (1.0, 1.0, "thumb")), DEFAULT, None),
         (((31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")), DEFAULT, []),
         (((90.0, 1.0, "thumb"), (95.0, 1.0, "late")), DEFAULT, ["30"]),
         (((3.0, "n/a", "thumb"), ("n/a", 1.0, "little")), DEFAULT, ["2", "6"]),
