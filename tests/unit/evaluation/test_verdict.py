@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from verdicts import judge_rows
+from data.rows import judge_rows
 
 from bids_sr.evaluation.evidence import Evidence, _decide, find_strongest, main_regions
 from bids_sr.evaluation.statements import Statement
