@@ -1,8 +1,72 @@
-"""Rows of the evaluation of a run with many contrasts, for tests of verdicts and pages."""
+"""Rows of the evaluation of a run, and the verdict on them, for tests of verdicts and pages."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+from bids_sr.evaluation.qc_flags import read_flags
+from bids_sr.evaluation.run_evidence import gather_evidence
+from bids_sr.evaluation.verdict import Verdict, make_verdict
 from bids_sr.metrics.rows import MetricRow
+
+
+def make_row(
+    series: str, statistic: str, value: float, half_width: float = 0.01, **cells: Any
+) -> MetricRow:
+    """Return a row whose interval is `value` ± `half_width`."""
+    ends = {"lower": value - half_width, "upper": value + half_width}
+    return MetricRow(series=series, statistic=statistic, value=value, **(ends | cells))
+
+
+def make_detail_row(
+    series: str,
+    value: float,
+    region: str = "brain",
+    statistic: str = "ev",
+    half_width: float = 0.01,
+    **cells: Any,
+) -> MetricRow:
+    """Return a row on the detail of a map, by default explained variance; with `minus`, a
+    difference.
+    """
+    place = {"contrast": "all", "reference": "measured", "band": "beyond", "region": region}
+    return make_row(series, statistic, value, half_width, **(place | cells))
+
+
+def make_run_rows(gain: float | None = None, **levels: float) -> list[MetricRow]:
+    """Return explained detail of series in the brain, twice as much in active voxels, and the
+    differences of methods from B-spline interpolation.
+
+    `gain` replaces the difference of sbl; srgan equals B-spline.
+    """
+    levels = levels or {"sbl": 0.2, "srgan": 0.05, "bspline": 0.01}
+    gains = {"sbl": levels.get("sbl", 0.0) - levels["bspline"], "srgan": 0.0}
+    if gain is not None:
+        gains["sbl"] = gain
+    rows = []
+    for region, factor in (("brain", 1), ("acquired40", 2)):
+        rows += [make_detail_row(name, factor * level, region) for name, level in levels.items()]
+        rows += [
+            make_detail_row(name, factor * difference, region, minus="bspline")
+            for name, difference in gains.items()
+            if name in levels
+        ]
+    return rows
+
+
+def judge_rows(
+    rows: Sequence[MetricRow],
+    methods: Sequence[str],
+    baselines: Sequence[str] = ("bspline",),
+    displacement: Sequence[float] = (),
+    **options: Any,
+) -> Verdict:
+    """Return the verdict on rows, which may have flags; see `gather_evidence` for options."""
+    evidence = gather_evidence(
+        rows, methods=methods, baselines=baselines, flags=read_flags(rows), **options
+    )
+    return make_verdict(evidence, displacement)
+
 
 TESTED = {
     # contrast: explained variance and half-width in active voxels and in the brain; None: no test
