@@ -50,15 +50,6 @@ def test_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_sign
     assert region.ravel().tolist() == [False, False, False, False, False, True]
 
 
-def test_a_reliable_region_may_be_empty():
-    t, active = np.arange(24.0).reshape(2, 3, 4), np.ones((2, 3, 4), dtype=bool)
-    for wrong_sign, candidates in ((0.2, active), (0.01, ~active)):
-        reliable = reliable_region(t, np.full(t.shape, wrong_sign), candidates)
-        assert reliable.shape == t.shape
-        assert reliable.dtype == bool
-        assert not reliable.any()
-
-
 def test_quarter_region_is_empty_without_a_mask_or_without_activation():
     assert quarter_region(np.ones((2, 2, 2)), np.zeros((2, 2, 2), dtype=bool))[1] is None
     region, threshold = quarter_region(np.zeros((2, 2, 2)), np.ones((2, 2, 2), dtype=bool))

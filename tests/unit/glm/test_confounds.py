@@ -9,7 +9,6 @@ import pytest
 from bids_sr.glm.confound_table import build_confound_table, principal_components, tissue_masks
 from bids_sr.glm.drift import drift_basis
 from bids_sr.glm.head_motion import rms_displacement
-from bids_sr.glm.nonsteady import _count_nonsteady
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
@@ -34,34 +33,6 @@ def test_rms_displacement_is_the_mean_over_a_ball() -> None:
     np.testing.assert_allclose(
         rmsd[1:], [3.0, np.sqrt(((rotated - points) ** 2).sum(axis=1).mean())], rtol=2e-3
     )
-
-
-@pytest.mark.parametrize("excess", [[], [0.4], [0.5, 0.2, 0.08, 0.03]])
-def test_nonsteady_volumes_at_the_start_are_counted(excess: list[float]) -> None:
-    rng = np.random.default_rng(3)
-    signal = 100 * (1 + 0.001 * rng.normal(size=60))
-    signal[: len(excess)] *= 1 + np.array(excess)
-    assert _count_nonsteady(signal) == len(excess)
-
-
-def test_a_drift_after_the_transient_adds_no_dummy_scans() -> None:
-    # 2.4 % in the first half, 0.08 % per volume
-    signal = 100 - 0.08 * np.arange(60)
-    signal[:3] *= [1.3, 1.05, 1.02]
-    assert _count_nonsteady(signal) == 3
-
-
-def test_drifts_late_spikes_and_dark_volumes_are_not_dummy_scans() -> None:
-    assert _count_nonsteady(100 - 0.02 * np.arange(80)) == 0
-    spike = np.full(40, 100.0)
-    spike[10] = 150
-    assert _count_nonsteady(spike) == 0
-    assert _count_nonsteady([100.0]) == 0
-    assert _count_nonsteady(np.full(30, 5.0)) == 0
-    # darker volumes at the start are not a T1 transient
-    dark = np.full(40, 100.0)
-    dark[:3] = 50
-    assert _count_nonsteady(dark) == 0
 
 
 def test_drift_basis_is_orthonormal_and_slow() -> None:
@@ -178,29 +149,3 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
             )
     for name in ("a_comp_cor_00", "t_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)
-
-
-def test_components_read_only_the_rows_of_their_mask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Mean signals take one pass; a seventh of the values is read four times more."""
-    shape, volumes = (10, 40, 6), 40
-    rng = np.random.default_rng(0)
-    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
-    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
-        for t in range(volumes):
-            writer.append(data[..., t])
-    mask = np.zeros(shape, bool)
-    mask[2:8, 8:16, 1:5] = True
-    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION_PARAMETERS))
-    values: list[int] = []
-    read = SeriesReader._read
-
-    def counted(self: SeriesReader, stream: object, count: int, *arguments: object) -> np.ndarray:
-        values.append(count)
-        return read(self, stream, count, *arguments)
-
-    monkeypatch.setattr(SeriesReader, "_read", counted)
-    with SeriesReader(tmp_path / "a.nii") as reader:
-        build_confound_table(reader, mask, motion, np.tile(np.eye(4), (volumes, 1, 1)))
-    assert sum(values) < 1.7 * data.size

@@ -103,17 +103,6 @@ def test_contrasts_and_nuisance_exclude_derivatives() -> None:
     assert model_text("t", model)["Confounds"] == ["trans_x"]
 
 
-def test_a_trial_type_may_have_the_name_of_a_derivative() -> None:
-    rows = [*BLOCKS, (125.0, 5.0, "a_derivative")]
-    model = design("spm + derivative", rows)
-    assert model.conditions == ("a", "a_derivative", "b")
-    vector = contrast_vector(model, "x", {"a_derivative": 1.0})
-    response = task(rows).responses(frame_times(N_VOLUMES, TR), model.settings.hrf)
-    np.testing.assert_allclose(
-        model.matrix @ vector, response["a_derivative"][N_DUMMY:, 0], atol=1e-12
-    )
-
-
 def test_a_type_that_repeats_the_derivative_of_another_is_reported_as_inseparable_from_types():
     """Two early and late copies of a response differ by its derivative."""
     rows = [(onset + shift, 8.0, name) for onset, _, _ in BLOCKS for shift, name in SHIFTS]

@@ -127,11 +127,3 @@ def test_columns_that_only_resemble_the_names_of_fmriprep_1_keep_their_names(tmp
     pd.testing.assert_frame_equal(read_confounds(write_table(own_columns, tmp_path)), own_columns)
     both_names = table().assign(**dict.fromkeys(OLD_MOTION, 1.0))
     assert list(read_confounds(write_table(both_names, tmp_path))) == list(both_names)
-
-
-def test_the_evaluation_reads_motion_from_a_table_of_fmriprep_1():
-    frame = with_old_names(convert_to_numbers(table())[0])
-    assert "FramewiseDisplacement" in frame
-    columns = set(load_confounds(frame, N))
-    assert {*MOTION_PARAMETERS, "framewise_displacement"} <= columns
-    assert columns - {*MOTION_REGRESSORS} <= {"framewise_displacement", *model_confounds(table())}
