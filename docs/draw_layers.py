@@ -1,23 +1,18 @@
-"""Draw the layers of the package from its imports: python docs/draw_layers.py writes
-docs/figures/layers.svg.
+"""Draw the layers of the package: python docs/draw_layers.py writes docs/figures/layers.svg.
 
-A part stands one row above the highest part that it imports. Parts of the two lowest rows are
-imported nearly everywhere, so that arrows to them are left out, as are those that another way of
-arrows already says. Only the core is drawn: wings (`tests/wings.py`) have modules of several
-layers.
+Rows are the layers that `lint-imports` checks (setup.cfg), and arrows are imports. Parts of the
+lowest row are imported nearly everywhere, so that arrows to them are left out, as are arrows that
+a chain of arrows implies. Only the core is drawn, because wings have modules of several layers.
 """
 
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Iterator
+import configparser
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from wings import WORKFLOWS  # noqa: E402
-
 TOPS = ("bids_sr", "workflows", "boilerplate")
 WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 84
 TEXT = {
@@ -77,39 +72,21 @@ def imports(path: Path) -> Iterator[str]:
         )
 
 
-def graph() -> dict[str, set[str]]:
-    """Each part and the parts that it imports."""
-    files = [
-        path
-        for top in TOPS
-        for path in (ROOT / top).rglob("*.py")
-        if (path.parent.name != "bids_sr" or path.stem not in ("__init__", "version"))
-        and part_of(path) not in WORKFLOWS
-    ]
-    found: dict[str, set[str]] = {part_of(path): set() for path in files}
-    for path in files:
-        found[part_of(path)] |= set(imports(path)) & set(found)
-    return {part: used - {part} for part, used in sorted(found.items())}
+def read_rows() -> dict[str, int]:
+    """Return the row of each part, 0 at the bottom."""
+    rules = configparser.ConfigParser(interpolation=None)
+    rules.read(ROOT / "setup.cfg", encoding="utf-8")
+    layers = rules["importlinter:contract:layers"]["layers"].split("\n")[:0:-1]
+    return {part.strip(): row for row, layer in enumerate(layers) for part in layer.split("|")}
 
 
-def levels(used: dict[str, set[str]]) -> dict[str, int]:
-    """The row of each part, 0 at the bottom.
-
-    Raises
-    ------
-    ValueError : parts that import one another in a circle
-    """
-    rows: dict[str, int] = {}
-    while len(rows) < len(used):
-        ready = {part for part in set(used) - set(rows) if used[part] <= set(rows)}
-        if not ready:
-            raise ValueError(
-                f"imports in a circle among {', '.join(sorted(set(used) - set(rows)))}"
-            )
-        rows |= {
-            part: 1 + max((rows[below] for below in used[part]), default=-1) for part in ready
-        }
-    return rows
+def graph(parts: Collection[str]) -> dict[str, set[str]]:
+    """Return the other parts that each part imports."""
+    found: dict[str, set[str]] = {part: set() for part in sorted(parts)}
+    for path in (path for top in TOPS for path in (ROOT / top).rglob("*.py")):
+        if (part := part_of(path)) in found:
+            found[part] |= set(imports(path)) & found.keys() - {part}
+    return found
 
 
 def _reached(part: str, used: dict[str, set[str]]) -> set[str]:
@@ -133,8 +110,8 @@ def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, st
 
 def drawn() -> str:
     """The figure as SVG."""
-    used = graph()
-    rows = levels(used)
+    rows = read_rows()
+    used = graph(rows)
     top = max(rows.values())
     by_row = [[part for part in used if rows[part] == row] for row in range(top + 1)]
     widest = max(map(len, by_row)) * (WIDTH + GAP) + GAP
@@ -175,4 +152,3 @@ def drawn() -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs/figures/layers.svg").write_text(drawn(), encoding="utf-8")
-    sys.exit(0)

@@ -12,8 +12,6 @@ from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
 from bids_sr.preflight.plan import Plan
 from bids_sr.workflows.participant import make_graph
-from bids_sr.workflows.run_plan import RunPlan, plan_run
-from bids_sr.workflows.series_requests import Analysis
 
 VERSION = "0"
 
@@ -22,39 +20,16 @@ def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings,
     """Return settings and plan of a call with results below `root`; preflight must find no
     problem.
     """
-    settings = call_settings(maker, root, *options)
+    argv = [str(maker.root), str(root / "out"), "participant", "-w", str(root / "work")]
+    settings = parse_settings([*argv, "--skip-bids-validation", *options]).resolve(run_uuid="x")
     plan = check(settings)
     assert plan.problems == ()
     return settings, plan
 
 
-def call_settings(maker: BidsMaker, root: Path, *options: str) -> Settings:
-    """Return the settings of a call with results below `root`, before preflight."""
-    argv = [
-        str(maker.root),
-        str(root / "out"),
-        "participant",
-        "-w",
-        str(root / "work"),
-        "--skip-bids-validation",
-    ]
-    return parse_settings([*argv, *options]).resolve(run_uuid="x")
-
-
 def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
     """Return the graph of all participants; see `planned_call`."""
     return make_graph(*planned_call(maker, root, *options), VERSION)
-
-
-def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
-    """Return the plan of each BOLD run by its name."""
-    analysis = Analysis(settings=settings, plan=plan, version=VERSION)
-    return {
-        run.stem: plan_run(analysis, subject, run)
-        for subject in plan.subjects
-        if not subject.has_scans
-        for run in subject.runs
-    }
 
 
 def stage_minutes(settings: Settings) -> dict[str, float]:

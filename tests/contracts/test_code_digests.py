@@ -6,6 +6,7 @@ seen there, a change of the called function would leave old results valid.
 
 import ast
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,30 +48,6 @@ DATA_FILES = {
 """Reads of data files whose names are no literal texts in the call, and why no file is missed."""
 
 
-DECORATORS = {
-    "_cache_read_only",
-    "cache",
-    "cached_property",
-    "classmethod",
-    "collect_rarely",
-    "compile_for",
-    "contextmanager",
-    "dataclass",
-    "dataclass_transform",
-    "figure",
-    "frozen",
-    "inlined",
-    "lru_cache",
-    "no_grad",
-    "property",
-    "setter",
-    "step",
-    "unique",
-    "wraps",
-}
-"""Decorators that only return a function or class, and do not add it to a list elsewhere."""
-
-
 def _iterate_modules() -> Iterator[tuple[str, Path]]:
     """Yield names and files of all modules."""
     for root, _, names in os.walk(FOLDER, followlinks=True):
@@ -79,47 +56,37 @@ def _iterate_modules() -> Iterator[tuple[str, Path]]:
             yield ".".join(parts).removesuffix(".__init__"), file
 
 
-def _iterate_calls(file: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield name of the function and syntax tree of all calls in a module."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func).rpartition(".")[2], node
+def _iterate_calls(words: str) -> Iterator[tuple[str, Path, str, ast.Call]]:
+    """Yield module, file, name of the function and syntax tree of calls in modules whose text
+    contains one of the words.
+    """
+    for module, file in _iterate_modules():
+        if re.search(words, text := file.read_text(encoding="utf-8")):
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Call):
+                    yield module, file, ast.unparse(node.func).rpartition(".")[2], node
 
 
 def test_imports_by_names_at_run_time_are_known() -> None:
-    importing = {"import_module", "__import__", "find_spec", "walk_packages", "iter_modules"}
+    words = "import_module|__import__|find_spec|walk_packages|iter_modules"
     assert {
         (module, f"{name}({', '.join(map(ast.unparse, call.args))})")
-        for module, file in _iterate_modules()
-        for name, call in _iterate_calls(file)
-        if name in importing
+        for module, _, name, call in _iterate_calls(words)
+        if name in words.split("|")
     } == DYNAMIC_IMPORTS.keys()
 
 
-def test_decorators_do_not_register_functions() -> None:
-    """A function that is only found in a list does not belong to the code of a step."""
-    decorators = [
-        decorator.func if isinstance(decorator, ast.Call) else decorator
-        for _, file in _iterate_modules()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        for decorator in getattr(node, "decorator_list", ())
-    ]
-    assert {ast.unparse(decorator).rpartition(".")[2] for decorator in decorators} == DECORATORS
-
-
 def test_data_files_are_named_by_literal_texts() -> None:
-    readers = {Definition("bids_sr.boilerplate", name) for name in ("path", "data_of")}
+    package = "bids_sr.boilerplate"
+    readers = {Definition(package, name) for name in ("path", "data_of")}
+    names: dict[str, set[str]] = {package: {"path", "data_of"}}
     calls = set()
-    for module, file in _iterate_modules():
-        imports = read_module(module, file).imports
-        names = {name for name, definitions in imports.items() if definitions & readers}
-        if module == "bids_sr.boilerplate":
-            names = {definition.name for definition in readers}
-        calls |= {
-            (module, ast.unparse(call))
-            for name, call in _iterate_calls(file)
-            if name in names and not isinstance(call.args[0], ast.Constant)
-        }
+    for module, file, name, call in _iterate_calls(r"\bboilerplate\b"):
+        if module not in names:
+            imports = read_module(module, file).imports
+            names[module] = {alias for alias, found in imports.items() if found & readers}
+        if name in names[module] and not isinstance(call.args[0], ast.Constant):
+            calls.add((module, ast.unparse(call)))
     assert calls == DATA_FILES.keys()
 
 

@@ -28,7 +28,7 @@ from bids_sr.sr.method import (
     method_names_without_controls,
 )
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.models.request import ModelRequest, _shorten_recipe
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.prior_maps.add_detail import make_detail
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.temporal_components import TemporalStatistics
@@ -50,6 +50,7 @@ CASES, RUN_CASES = cases("pair"), cases("series")
 SET_METHODS = [
     name for name in method_names() if get_method(name).trained_on in ("images", "self")
 ]
+CARD = {"data_sha256", "seed", "held_out", "versions", "intensity", "resolution", "reproducible"}
 FACTORS = [(2.0, 2.0, 1.0), (1.5, 1.5, 1.0)]
 
 
@@ -85,7 +86,7 @@ def statistics(shape, count=10):
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_a_method_carries_its_name_and_a_reference_that_exists(name):
+def test_a_method_has_a_reference_and_networks_and_losses_that_exist(name):
     method = get_method(name)
     assert method.name == name
     assert method.summary
@@ -93,6 +94,12 @@ def test_a_method_carries_its_name_and_a_reference_that_exists(name):
     folder = Path(bids_sr.boilerplate.__file__).parent
     keys = re.findall(r"@\w+\{([^,]+),", "".join(p.read_text() for p in folder.rglob("*.bib")))
     assert method.reference in keys
+    for recipe in method.recipes.values():
+        builders = [recipe.build_generator, recipe.build_critic]
+        components = [
+            getattr(builder, "build", builder) for builder in builders if builder is not None
+        ] + [t.build for t in recipe.losses]
+        assert all(callable(component.imported_class) for component in components)
 
 
 def test_a_method_needs_a_pair_unless_it_learns_from_the_run():
@@ -106,16 +113,6 @@ def test_a_control_is_not_offered_as_a_method():
         == {"sdmod"}
         <= set(DEFAULT_BASELINES)
     )
-
-
-@pytest.mark.parametrize("name", method_names())
-def test_every_network_and_loss_of_a_recipe_exists(name):
-    for recipe in get_method(name).recipes.values():
-        builders = [recipe.build_generator, recipe.build_critic]
-        components = [
-            getattr(builder, "build", builder) for builder in builders if builder is not None
-        ] + [t.build for t in recipe.losses]
-        assert all(callable(component.imported_class) for component in components)
 
 
 def test_an_unknown_name_is_rejected_with_the_valid_names():
@@ -187,17 +184,7 @@ def test_prior_sd_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
         ModelRequest(method=method.name, recipe=recipe, sloppy=True), data
     )
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
-    for key in (
-        "data_sha256",
-        "seed",
-        "held_out",
-        "versions",
-        "intensity",
-        "resolution",
-        "reproducible",
-        "applied",
-    ):
-        assert key in model.card.json
+    assert model.card.json.keys() >= CARD | {"applied"}
     assert model.card.json["trained_on"] == "series"
     assert model.generator.weight.shape[1:] == (
         round(6 * factor[2]),
@@ -206,89 +193,47 @@ def test_prior_sd_maps_of_a_run_have_a_card_that_loads(name, recipe, factor, tmp
     assert bool(model.generator.weight.any()) is model.card.json["applied"]
 
 
-@pytest.mark.parametrize(("name", "recipe"), CASES)
-def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
-    rng = np.random.default_rng(0)
-    highres = 100 + 50 * rng.random((32, 32, 5), dtype=np.float32)
-    lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
-    factor = (2.0, 2.0, 1.0)
-    pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
-    method = get_method(name)
-    short = _shorten_recipe(method.recipes[recipe])
-    short = replace(
-        short,
-        iterations=2,
-        evaluate_every=1,
-        adversarial_from=0,
-        patch=16 if short.patch else None,
-    )
-    vgg = WEIGHTS if short.relies_on_vgg else None
-    request = ModelRequest(
-        method=method.name,
-        recipe=recipe,
-        replacement_recipe=with_features(short),
-        vgg_weights=vgg,
-        factor=factor,
-    )
-    fitted = train_network(request, (pair,), tmp_path / "work")
-    model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
-    for key in (
-        "data_sha256",
-        "seed",
-        "held_out",
-        "versions",
-        "intensity",
-        "resolution",
-        "reproducible",
-    ):
-        assert key in model.card.json
-    assert set(model.card.json["held_out"]) >= {"parts", "iteration"}
-    assert set(model.card.json["held_out" if short.hold_out else "on_trained_slices"]) >= {
-        "network",
-        "bspline",
-        "zerofill",
-    }
-
-
-@pytest.mark.parametrize("name", SET_METHODS)
-def test_a_method_of_images_trains_on_a_pair_and_handles_odd_sizes(name, tmp_path):
+@pytest.mark.parametrize(("name", "recipe"), [*CASES, *((name, "fast") for name in SET_METHODS)])
+def test_a_trained_model_has_a_card_that_loads_and_is_applied_to_odd_sizes(name, recipe, tmp_path):
     rng = np.random.default_rng(0)
     highres = 100 + 50 * rng.random((36, 34, 8), dtype=np.float32)
     lowres, affine = kspace_crop(highres, np.diag([3.0, 3, 4, 1]), factor=(2, 2, 1))
     factor = (2.0, 2.0, 1.0)
     pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
+    full = method.recipes[recipe]
+    patch = 16 if method.trained_on == "pair" else 32 if method.ndim == 2 else 8
     short = replace(
-        _shorten_recipe(method.recipes["fast"]),
+        full,
         iterations=2,
+        epochs=None,
+        patches=None,
+        decay_from=0,
         evaluate_every=1,
+        batch=2,
         adversarial_from=0,
         critic_steps=1,
-        patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
+        patch=patch if full.patch else None,
     )
-    request = ModelRequest(method=method.name, replacement_recipe=short, factor=factor)
+    request = ModelRequest(
+        method=name,
+        recipe=recipe,
+        replacement_recipe=with_features(short),
+        vgg_weights=WEIGHTS if short.relies_on_vgg else None,
+        factor=factor,
+    )
     fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
-    for key in (
-        "data_sha256",
-        "seed",
-        "held_out",
-        "versions",
-        "intensity",
-        "resolution",
-        "reproducible",
-        "images",
-    ):
-        assert key in model.card.json
-    assert (model.card.json["trained_on"], model.card.json["ndim"]) == (
-        method.trained_on,
-        method.ndim,
-    )
+    card = model.card.json
+    assert card.keys() >= CARD
+    assert (card["trained_on"], card["ndim"]) == (method.trained_on, method.ndim)
+    if method.trained_on == "pair":
+        scored = "held_out" if short.hold_out else "on_trained_slices"
+        assert card[scored].keys() >= {"network", "bspline", "zerofill"}
     volume = 100 + 50 * rng.random((11, 9, 5), dtype=np.float32)
     before = volume.copy()
-    fine = make_upsampler(name, UpsamplerInputs(factor=factor, scale=150.0), model)(
-        volume, np.eye(4)
-    )
+    inputs = UpsamplerInputs(factor=factor, scale=150.0)
+    fine = make_upsampler(name, inputs, model)(volume, np.eye(4))
     assert fine.shape == (22, 18, 5)
     assert np.isfinite(fine).all()
     np.testing.assert_array_equal(volume, before)

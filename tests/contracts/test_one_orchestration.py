@@ -1,14 +1,9 @@
 """The Python interface and the program compute identical series and tests of a run.
 
-The graph of the program is run in this process, as a workflow would run it. A list states which
-steps the interface calls itself, instead of a function of `workflows` that calls them.
+The graph of the program is run in this process, as a workflow would run it.
 """
 
-import ast
-import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +15,8 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner, handle_of
 
 from bids_sr import SuperResolver, recovered_detail
-from bids_sr.evaluation import contrast_results, evidence, run_evidence
 from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.pipeline.nodes import Handle
-from bids_sr.pipeline.step import Step
 
 RUN = "sub-01_task-tap"
 
@@ -85,93 +77,3 @@ def test_the_detail_of_a_calibrated_run_is_equal(
     contrasts = ["little", "thumb", "all", "littleMinusThumb"]
     expected = tabulate_support(rows, {"sbl": ""}, contrasts, self_test=facts)
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=0)
-
-
-READERS_OF_THE_EVIDENCE = (
-    "draw_overview",
-    "draw_evaluation",
-    "draw_quality",
-    "draw_output",
-    "show_clusters",
-    "show_viewer",
-)
-"""Steps of figures with the best method of the evidence, or its contrast."""
-
-
-def test_the_evidence_of_a_run_is_gathered_once(
-    program: GraphRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = [
-        count_calls(monkeypatch, function, *arguments)
-        for function, *arguments in (
-            (run_evidence.gather_evidence,),
-            (evidence.find_strongest, "function"),
-            (contrast_results.collect_results,),
-        )
-    ]
-    graph = program.graph
-    nodes = {node.step.__name__: node for node in graph.nodes}
-    for name in READERS_OF_THE_EVIDENCE:
-        inputs = graph.wires[nodes[name]]
-        assert [str(handle.node) for handle in inputs["evidence"].handles] == [
-            str(nodes["decide_verdict"])
-        ]
-        program.load(*(Handle(nodes[name], output) for output in nodes[name].step.outputs))
-    assert [len(arguments) for arguments in calls] == [1, 1, 1]
-
-
-def count_calls(
-    monkeypatch: pytest.MonkeyPatch, function: Callable[..., object], *first_arguments: object
-) -> list[tuple[object, ...]]:
-    """Return a list that gets the arguments of each call of a function, in whichever module.
-
-    If there are `first_arguments`, only calls that begin with them are counted.
-    """
-    calls = []
-
-    def counted(*arguments: object, **options: object) -> object:
-        if arguments[: len(first_arguments)] == first_arguments:
-            calls.append(arguments)
-        return function(*arguments, **options)
-
-    for module in [*sys.modules.values()]:
-        if getattr(module, function.__name__, None) is function:
-            monkeypatch.setattr(module, function.__name__, counted)
-    return calls
-
-
-STEPS_OF_THE_INTERFACE = {
-    "replace_same_volumes": "outlier volumes of the run of an earlier `fit` are known",
-    "estimate_residual_motion": "`realigned` is only an option of the interface",
-    "mask_head": "head of a calibration run whose motion was corrected",
-    "register_to_pair": "the guide is registered without the other registrations of a run",
-    "motion_confounds": "confounds are arguments, otherwise only head motion is modeled",
-    "gather_self_tests": "self-tests of fitted estimators, without control methods",
-}
-"""Steps that `bids_sr.api` calls itself, with the reason."""
-
-
-def _steps_called_in(file: Path) -> Iterator[str]:
-    """Yield the names of the steps that a module imports and mentions."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    values: dict[str, object] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bids_sr.steps"):
-            module = importlib.import_module(str(node.module))
-            for alias in node.names:
-                if not hasattr(module, alias.name):
-                    importlib.import_module(f"{module.__name__}.{alias.name}")
-                values[alias.asname or alias.name] = getattr(module, alias.name)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            value = getattr(values.get(node.value.id), node.attr, None)
-        else:
-            value = values.get(node.id) if isinstance(node, ast.Name) else None
-        if isinstance(value, Step):
-            yield value.__name__
-
-
-def test_the_interface_leaves_the_order_of_steps_to_workflows() -> None:
-    folder = Path(__file__).parents[2] / "bids_sr" / "api"
-    called = {name for file in folder.glob("*.py") for name in _steps_called_in(file)}
-    assert called == set(STEPS_OF_THE_INTERFACE)

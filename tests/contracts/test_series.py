@@ -1,13 +1,14 @@
-"""All names of series come from one registry; no other module lists baselines or parses names."""
+"""Names of series and labels of maps: their kinds, and parsing what was composed."""
 
-import ast
 import re
-from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from bids_sr import series as registry
+from bids_sr.evaluation.evidence import Decision, VerdictStatus
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
+from bids_sr.evaluation.words import DECISIONS, MARKS
 from bids_sr.series import (
     BASELINES,
     CONTROLS,
@@ -23,59 +24,6 @@ from bids_sr.series import (
 )
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import method_names
-
-ROOT = Path(__file__).parents[2]
-# these map names to operators or spline orders
-DEFINED = {
-    "bids_sr/series.py",
-    "bids_sr/sr/matrices.py",
-    "bids_sr/structural/preparation.py",
-    "bids_sr/structural/steps/preparation.py",  # spline orders other than cubic
-}
-
-
-@pytest.fixture(scope="module")
-def constants() -> list[tuple[str, ast.AST]]:
-    """Return every syntax node of the program except docstrings, with its file."""
-    nodes = []
-    for path in [*(ROOT / "bids_sr").rglob("*.py"), *(ROOT / "workflows").rglob("*.py")]:
-        name = path.relative_to(ROOT).as_posix()
-        tree = ast.parse(path.read_text())
-        texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        if name not in DEFINED:
-            nodes += [(name, node) for node in ast.walk(tree) if id(node) not in texts]
-    return nodes
-
-
-def test_there_is_one_list_of_baselines(constants):
-    lists = {}
-    for name, node in constants:
-        parts = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
-        words = [part.value for part in parts if isinstance(part, ast.Constant)]
-        if len(words) > 1 and len(words) == len(parts) and set(words) <= set(BASELINES):
-            lists[name, node.lineno] = words
-    assert not lists
-
-
-def test_names_of_series_are_parsed_in_one_place(constants):
-    pattern = re.compile(
-        r"Seed(\d|\\d|$)|Fwhm|acquiredSpline|bsplineSmooth|bsplinePca|^(Mirror|Shift|Phantom)\b.*\|"
-    )
-    literals = [
-        (name, node.lineno, node.value)
-        for name, node in constants
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and pattern.search(node.value)
-        and len(node.value.split()) < 5  # descriptions of columns may contain them
-        and node.value != "RandomSeed"  # a key of sidecars
-    ]
-    calls = [
-        (name, node.lineno)
-        for name, node in constants
-        if isinstance(node, ast.Attribute) and node.attr == "isupper"
-    ]
-    assert literals == calls == []
 
 
 def test_baselines_are_grouped_by_the_data_they_need():
@@ -131,3 +79,8 @@ def test_labels_of_maps_round_trip(label, parts):
 
 def test_the_smoothing_width_in_a_label_is_rounded_to_tenths():
     assert map_label("acquired", 1.5 * 1.52) == "acquiredFwhm23"
+
+
+def test_every_decision_and_status_of_a_verdict_has_its_words():
+    assert set(get_args(Decision)) <= set(DECISIONS)
+    assert set(get_args(VerdictStatus)) == set(MARKS)

@@ -133,6 +133,11 @@ class BidsMaker:
         """Write a T1w image."""
         return self.image(f"{stem}_T1w.nii.gz", "anat", zooms, **image)
 
+    def remove_pair(self, subject: str = "sub-01") -> None:
+        """Remove the images of `subject`'s pair."""
+        for kind in ("highres", "lowres"):
+            self.path(f"{subject}_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+
     def subject(self, label: str = "01", session: str | None = None) -> None:
         """Write all files of one participant."""
         stem = f"sub-{label}" + (f"_ses-{session}" if session else "")

@@ -17,8 +17,6 @@ import nibabel as nb
 import numpy as np
 
 if TYPE_CHECKING:
-    from bids_sr.config import Settings
-    from bids_sr.preflight import Plan
     from data.dataset import BidsMaker
 
 SPACE = "MNI152NLin2009cAsym"
@@ -338,38 +336,15 @@ def prepared(
     return maker
 
 
-def settings_of(data: BidsMaker, *options: str) -> Settings:
-    """Return settings of a call with these options, or with the folder of `prepared` without
-    options.
-    """
-    from bids_sr.cli.parser import parse_settings
-
-    root = data.root.parent
-    argv = [
-        str(data.root),
-        str(root / "out"),
-        "participant",
-        "-w",
-        str(root / "work"),
-        "--skip-bids-validation",
-    ]
-    return parse_settings([*argv, *(options or ("-d", f"fmriprep={root / 'prep'}"))]).resolve(
-        run_uuid="x"
-    )
+def use(data: BidsMaker, *options: str) -> list[str]:
+    """Return the options of a call with the folder of `prepared`."""
+    return ["-d", f"fmriprep={data.root.parent / 'prep'}", *options]
 
 
-def planned(data: BidsMaker, *options: str) -> Plan:
-    """Return the plan of preflight."""
-    from bids_sr.preflight import check
-
-    return check(settings_of(data, *options))
-
-
-def refusals(data: BidsMaker, *options: str) -> str:
-    """Return all problems that preflight finds; each must have a remedy."""
-    problems = planned(data, *options).problems
-    assert all(problem.remedy for problem in problems)
-    return "\n".join(map(str, problems))
+def break_link(path: Path) -> None:
+    """Replace a file by a broken link, as DataLad does for a file not downloaded."""
+    path.unlink()
+    path.symlink_to("../../.git/annex/objects/aa/bb/MD5E-s9--00/MD5E-s9--00")
 
 
 def of_phantom(

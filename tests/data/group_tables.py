@@ -12,6 +12,7 @@ import pandas as pd
 from bids_sr.group import values as group_values
 from bids_sr.group.input_tables import find_tables
 from bids_sr.metrics.rows import MetricRow, metric_rows, table_text
+from data.outputs import expected_outputs
 
 BEYOND: dict[str, Any] = {
     "task": "tap",
@@ -54,7 +55,7 @@ def write_tables(
 
 def write_as_finished(output_dir: Path, participant: str) -> None:
     """Write all files of a finished participant; only tables for the group level have contents."""
-    for name in (Path(__file__).parents[1] / "expected_outputs.txt").read_text().split():
+    for name in expected_outputs():
         path = output_dir / name.replace("sub-01", f"sub-{participant}")
         path.parent.mkdir(parents=True, exist_ok=True)
         content = table_text(()) if name.endswith("desc-image_metrics.tsv") else ""

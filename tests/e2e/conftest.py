@@ -1,6 +1,5 @@
 """Share one run on the smallest phantom among all end-to-end tests."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 
 BIN = Path(sys.executable).parent
+SLOPPY = ("--set", "run.sloppy=true", "--nprocs", "2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,6 @@ class Finished:
     bids_dir: Path
     out: Path
     command: list[str]
-    code: int
     text: str
     seconds: float
 
@@ -37,13 +36,27 @@ def call(command: list[str]) -> tuple[int, str, float]:
     return done.returncode, done.stdout, time.monotonic() - start
 
 
+def make_phantom(folder: Path, *options: str) -> Path:
+    """Make the smallest phantom with its command and return the folder."""
+    command = [str(BIN / "bids-sr-phantom"), str(folder), "--preset", "tiny", *options]
+    code, text, _ = call(command)
+    assert code == 0, text
+    return folder
+
+
+def run_participants(data: Path, base: Path, *options: str) -> Finished:
+    """Run the participant level, with output and working directory below `base`."""
+    out = base / "out"
+    command = [str(BIN / "bids-sr"), str(data), str(out), "participant", *options]
+    command += ["-w", str(base / "work")]
+    code, text, seconds = call(command)
+    assert code == 0, text
+    return Finished(bids_dir=data, out=out, command=command, text=text, seconds=seconds)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """Make the phantom `tiny` with its command."""
-    root = tmp_path_factory.mktemp("data") / "tiny"
-    code, text, _ = call([str(BIN / "bids-sr-phantom"), str(root), "--preset", "tiny"])
-    assert code == 0, text
-    return root
+    return make_phantom(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -53,33 +66,9 @@ def finished(tmp_path_factory) -> Finished:
     The run has 68 volumes, so that other programs find a cosine regressor.
     """
     base = tmp_path_factory.mktemp("run")
-    data = base / "data"
-    code, text, _ = call(
-        [str(BIN / "bids-sr-phantom"), str(data), "--preset", "tiny", "--volumes", "68"]
-    )
-    assert code == 0, text
-    command = [
-        str(BIN / "bids-sr"),
-        str(data),
-        str(base / "out"),
-        "participant",
-        "-w",
-        str(base / "work"),
-        "--set",
-        "run.sloppy=true",
-        "--truth",
-        "none",
-        "--output-spaces",
-        "func",
-        "T1w",
-        "MNI152NLin2009cAsym:res-2",
-        "--nprocs",
-        "2",
-    ]
-    code, text, seconds = call(command)
-    return Finished(
-        bids_dir=data, out=base / "out", command=command, code=code, text=text, seconds=seconds
-    )
+    data = make_phantom(base / "data", "--volumes", "68")
+    spaces = ("func", "T1w", "MNI152NLin2009cAsym:res-2")
+    return run_participants(data, base, *SLOPPY, "--truth", "none", "--output-spaces", *spaces)
 
 
 @pytest.fixture(scope="session")
@@ -130,85 +119,21 @@ def copied(finished, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def validated(finished) -> dict:
-    """Return the issues that the BIDS validator reports for the derivatives."""
-    done = subprocess.run(
-        [str(BIN / "bids-validator-deno"), "--json", str(finished.out)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="session")
 def judged(tiny, tmp_path_factory) -> Finished:
     """Run `tiny` with all validation options: retrospective and placebos."""
-    base = tmp_path_factory.mktemp("judged")
-    command = [
-        str(BIN / "bids-sr"),
-        str(tiny),
-        str(base / "out"),
-        "participant",
-        "-w",
-        str(base / "work"),
-        "--set",
-        "run.sloppy=true",
-        "--retrospective",
-        "--null-checks",
-        "--set",
-        "activation.smoothing=5",
-        "--nprocs",
-        "2",
-        "--level",
-        "full",
-    ]
-    code, text, seconds = call(command)
-    return Finished(
-        bids_dir=tiny, out=base / "out", command=command, code=code, text=text, seconds=seconds
-    )
+    options = ("--retrospective", "--null-checks", "--level", "full")
+    smoothed = ("--set", "activation.smoothing=5")
+    return run_participants(tiny, tmp_path_factory.mktemp("judged"), *SLOPPY, *options, *smoothed)
 
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory) -> Finished:
     """Run two participants with known activation and two pairs each, and the group level."""
     base = tmp_path_factory.mktemp("cohort")
-    data, out = base / "data", base / "out"
-    code, text, _ = call(
-        [
-            str(BIN / "bids-sr-phantom"),
-            str(data),
-            "--preset",
-            "tiny",
-            "--subjects",
-            "2",
-            "--seed",
-            "5",
-            "--pairs",
-            "2",
-        ]
-    )
+    data = make_phantom(base / "data", "--subjects", "2", "--seed", "5", "--pairs", "2")
+    # the known activation is in the data set
+    maps = ("--smoothing", "0", "--set", "activation.kinds=glm", "--contrasts", "thumb", "little")
+    finished = run_participants(data, base, *SLOPPY, *maps)
+    code, text, _ = call([str(BIN / "bids-sr"), str(data), str(finished.out), "group"])
     assert code == 0, text
-    command = [
-        str(BIN / "bids-sr"),
-        str(data),
-        str(out),
-        "participant",
-        "-w",
-        str(base / "work"),
-        "--set",
-        "run.sloppy=true",
-        "--smoothing",
-        "0",
-        "--set",
-        "activation.kinds=glm",  # the known activation is in the data set
-        "--contrasts",
-        "thumb",
-        "little",
-        "--nprocs",
-        "2",
-    ]
-    code, text, _ = call(command)
-    assert code == 0, text
-    code, text, seconds = call([str(BIN / "bids-sr"), str(data), str(out), "group"])
-    return Finished(bids_dir=data, out=out, command=command, code=code, text=text, seconds=seconds)
+    return finished

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import BIN, call
-
 GIVEN_GB, PROCESSORS = 1.7, 4
 
 
@@ -19,21 +17,9 @@ def test_the_limits_of_memory_and_processors_are_kept(
     from _resources import watch
 
     table = tmp_path / "resources.tsv"
-    command = [
-        str(tiny),
-        str(tmp_path / "out"),
-        "participant",
-        "-w",
-        str(tmp_path / "work"),
-        "--set",
-        "run.sloppy=true",
-        "--smoothing",
-        "0",
-        "--nprocs",
-        str(PROCESSORS),
-        "--mem",
-        str(GIVEN_GB),
-    ]
+    options = f"--smoothing 0 --set run.sloppy=true --nprocs {PROCESSORS} --mem {GIVEN_GB}"
+    command = [str(tiny), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work")]
+    command += options.split()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "8")
     run = watch(monitored(table, command), interval_s=0.3)
@@ -47,17 +33,3 @@ def test_the_limits_of_memory_and_processors_are_kept(
         assert cpu_seconds < 1.15 * seconds + 0.3, (
             f"{cells['node']} took {cpu_seconds:.1f} processor seconds in {seconds:.1f} s"
         )
-
-
-@pytest.mark.slow
-def test_too_little_memory_is_an_error_before_anything_is_written(
-    tiny: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    code, text, _ = call(
-        [str(BIN / "bids-sr"), str(tiny), str(out), "participant", "--mem", "0.9"]
-    )
-    assert code == 2, text
-    assert "--mem 0.9" in text
-    assert "Use --mem 1" in text
-    assert not out.exists()

@@ -22,9 +22,8 @@ _RECORD = "_left-2.json"
 
 
 class Outcome(NamedTuple):
-    """Console text of a call, names of the steps that ran, and results."""
+    """Names of the steps that ran, and results."""
 
-    text: str
     steps: set[str]
     effect: np.ndarray
     version: str
@@ -78,7 +77,6 @@ def call(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[]
         maps = func.glob(f"{STEM}*_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz")
         table = func / f"{STEM}_desc-activation_metrics.json"
         return Outcome(
-            text=done.stdout,
             steps={name for name, time in read_times().items() if before.get(name) != time},
             effect=nib.load(next(maps)).get_fdata(),
             version=json.loads(table.read_text(encoding="utf-8"))["GeneratedByVersion"],
@@ -90,23 +88,15 @@ def call(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[]
 def test_only_steps_whose_code_changed_run_after_an_update(
     program: Path, call: Callable[[], Outcome]
 ) -> None:
+    """A new version is written to stored files; a comment changes no step."""
     first = call()
     assert first.steps > {"estimate_motion", "map_series", "decide_verdict", "store_maps"}
-
-    unchanged = call()
-    assert "All steps were already completed" in unchanged.text
-    assert unchanged.steps == set()
-
-    model_file = program / "glm" / "linear_model.py"
     _edit(program / "version.py", 'RELEASE = "0.3', 'RELEASE = "0.3.9')
-    _edit(model_file, EFFECT_LINE, f"{EFFECT_LINE}  # {'=' * 20}")
-    relabeled = call()
-    assert relabeled.version.startswith("0.3.9")
-    assert all(name.startswith("store_") for name in relabeled.steps)
-    np.testing.assert_array_equal(relabeled.effect, first.effect)
-
-    _edit(model_file, EFFECT_LINE, f"{EFFECT_LINE} * 2")
-    changed = call()
-    np.testing.assert_allclose(changed.effect, 2 * first.effect, rtol=1e-4)
-    assert changed.steps > {"map_series", "decide_verdict", "store_maps"}
-    assert not changed.steps & {"estimate_motion", "correct_motion", "super_resolve"}
+    motion = program / "steps" / "motion.py"
+    motion.write_text(f"{motion.read_text(encoding='utf-8')}# a comment\n", encoding="utf-8")
+    _edit(program / "glm" / "linear_model.py", EFFECT_LINE, f"{EFFECT_LINE} * 2")
+    updated = call()
+    assert updated.version.startswith("0.3.9")
+    np.testing.assert_allclose(updated.effect, 2 * first.effect, rtol=1e-4)
+    assert updated.steps > {"map_series", "decide_verdict", "store_maps"}
+    assert not updated.steps & {"estimate_motion", "correct_motion", "super_resolve"}

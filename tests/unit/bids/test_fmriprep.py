@@ -1,472 +1,520 @@
-"""Find outputs of fMRIPrep by name, and reject unusable outputs before processing starts."""
+"""Outputs of fMRIPrep: they are found by their names, and unusable ones are rejected.
+
+`find_anatomy` and `find_run` read the outputs of a participant and of a run; whole surveys are in
+`test_fmriprep_versions`.
+"""
 
 import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pytest
-from data.dataset import BidsMaker
-from data.fmriprep import (
-    SPACE,
-    FmriprepMaker,
-    planned,
-    prepared,
-    refusals,
-    rigid,
-    settings_of,
-    write_linear,
-)
+from data.calls import about, problem_of
+from data.dataset import BidsMaker, affine_for
+from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, rigid, write_linear
 
-from bids_sr.cli.main import main
-from bids_sr.config.settings import analysis_digest
-from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
-from bids_sr.preflight import check_data
-from bids_sr.preflight.region_spaces import choose_template
+from bids_sr.bids import BoldRun, Findings
+from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
+from bids_sr.bids.related_runs import read_run
+from bids_sr.config.spaces import FSAVERAGE, Space
 
-STEM = "sub-01/func/sub-01_task-tap"
-HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
-TABLE = f"{STEM}_desc-confounds_timeseries.tsv"
+RUN = "sub-01_task-tap"
+BOLD = f"{RUN}_bold.nii.gz"
+STEM = f"sub-01/func/{RUN}"
 ANAT = "sub-01/anat/sub-01"
+HMC = f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
+COREG = f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+TABLE = f"{STEM}_desc-confounds_timeseries.tsv"
+MASK = f"{STEM}_desc-brain_mask.nii.gz"
+TO_TEMPLATE = f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5"
+FIELD_SIDECAR = {"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a data set and derivatives of version 24.1.1, to be copied."""
+    data = BidsMaker(tmp_path_factory.mktemp("made") / "bids")
+    data.subject()
+    inside = np.zeros((8, 8, 6), bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    maker = prepared(data, mask=inside, n_dummy=2)
+    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
+    bold = data.path(BOLD, "func")
+    maker.field(bold, np.zeros((4, 4, 4)), np.eye(4), to_field=rigid(1))
+    return data.root.parent
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> BidsMaker:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
-    return maker
+def data(made: Path, tmp_path: Path) -> BidsMaker:
+    """Return a copy of data set and derivatives without surfaces and field map."""
+    for name in ("bids", "prep"):
+        ignored = shutil.ignore_patterns("*.surf.gii", "fmap", "*to-auto00000*")
+        shutil.copytree(made / name, tmp_path / name, ignore=ignored)
+    return BidsMaker(tmp_path / "bids")
 
 
-def test_complete_derivatives_are_used_and_nothing_is_recomputed(data):
-    prepared(data, n_dummy=2)
-    plan = planned(data)
-    assert plan.problems == ()
-    subject = plan.subjects[0]
-    assert set(subject.precomputed.spaces) == {SPACE}
-    assert [path.name for path in subject.precomputed.tpms] == [
-        f"sub-01_label-{t}_probseg.nii.gz" for t in ("GM", "WM", "CSF")
-    ]
-    assert subject.t1w == (subject.precomputed.preproc,)
-    precomputed = subject.runs[0].precomputed
-    assert set(precomputed.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+def prep(data: BidsMaker) -> Path:
+    return data.root.parent / "prep"
+
+
+def folder(data: BidsMaker, version: str = "24.1.1") -> DerivativeFolder:
+    return DerivativeFolder(root=prep(data), name="prep", program="fMRIPrep", version=version)
+
+
+def series(
+    data: BidsMaker, name: str = RUN, sidecar: Mapping[str, object] | None = None
+) -> BoldRun:
+    path = data.path(f"{name}_bold.nii.gz", "func")
+    run = read_run(path, {"RepetitionTime": 1.0, **(sidecar or {})}, Findings())
+    assert run is not None
+    return run
+
+
+def anatomy(
+    data: BidsMaker, findings: Findings, t1w: str = "sub-01_T1w.nii.gz"
+) -> PrecomputedAnat | None:
+    return find_anatomy([folder(data)], "01", [data.path(t1w, "anat")], [], findings)
+
+
+def found(
+    data: BidsMaker, run: BoldRun | None = None, version: str = "24.1.1"
+) -> tuple[PrecomputedRun | None, Findings]:
+    """Return the derivatives of a run, and what is reported."""
+    findings = Findings()
+    anat = anatomy(data, findings)
+    return find_run([folder(data, version)], run or series(data), anat, findings), findings
+
+
+def valid(data: BidsMaker, run: BoldRun | None = None) -> PrecomputedRun:
+    """Return the derivatives of a run, which have no problem."""
+    precomputed, findings = found(data, run)
+    assert findings.problems == []
+    assert precomputed is not None
+    return precomputed
+
+
+# ---- names
+
+
+def test_all_outputs_are_found_and_nothing_is_reported(data: BidsMaker) -> None:
+    precomputed, findings = found(data)
+    assert (findings.problems, findings.notices) == ([], [])
+    assert precomputed is not None
+    names = {"hmc_xfms": HMC, "bold_mask": MASK, "boldref2t1w_xfm": COREG, "confounds_tsv": TABLE}
+    assert precomputed.files == {key: prep(data) / name for key, name in names.items()}
     assert precomputed.n_dummy == 2
-    assert precomputed.origin.text == "fMRIPrep 24.1.1"
-    assert precomputed.origin.uri(precomputed.hmc) == f"bids:fmriprep:{HMC}"
-    assert not [
-        notice
-        for notice in plan.warnings
-        if "Missing outputs are computed by bids-sr" in str(notice)
-    ]
-
-
-def test_derivatives_without_a_name_are_named_by_their_software(data):
-    maker = prepared(data)
-    plan = planned(data, "-d", str(maker.root))
-    assert plan.subjects[0].precomputed.origin.name == "fmriprep"
-
-
-def test_derivatives_are_not_searched_without_the_option(data):
-    prepared(data)
-    plan = planned(data, "--sr-method", "bspline")
-    assert plan.subjects[0].precomputed is None
-    assert plan.subjects[0].runs[0].precomputed is None
-
-
-def test_runs_are_matched_by_entities_and_run_number(data):
-    for path in data.root.rglob("*task-tap*"):
-        path.unlink()
-    for run in ("1", "2"):
-        data.bold(f"sub-01_task-tap_dir-AP_run-{run}")
-        data.events(f"sub-01_task-tap_dir-AP_run-{run}")
-    maker = FmriprepMaker(data.root.parent / "prep")
-    maker.anat(data.path("sub-01_T1w.nii.gz", "anat"))
-    for run in ("1", "2"):
-        maker.run(data.path(f"sub-01_task-tap_dir-AP_run-{run}_bold.nii.gz", "func"))
-    for path in (maker.root / "sub-01" / "func").iterdir():
-        path.rename(path.with_name(path.name.replace("_run-", "_run-0")))
-    runs = planned(data).subjects[0].runs
-    assert [
-        ("run-01" in r.precomputed.hmc.name, "run-02" in r.precomputed.hmc.name) for r in runs
-    ] == [
-        (True, False),
-        (False, True),
-    ]
-
-
-def test_sessions_may_share_anatomical_derivatives(tmp_path):
-    data = BidsMaker(tmp_path / "bids")
-    data.subject(session="b")
-    maker = prepared(data, session="b")
-    for path in list((maker.root / "sub-01" / "ses-b" / "anat").iterdir()):
-        target = maker.root / "sub-01" / "anat" / path.name.replace("_ses-b", "")
-        target.parent.mkdir(exist_ok=True)
-        path.rename(target)
-    subject = planned(data).subjects[0]
-    assert subject.precomputed.preproc.parent == maker.root / "sub-01" / "anat"
-    assert "ses-b" in subject.runs[0].precomputed.hmc.name
-
-
-def test_the_t1w_image_of_fmriprep_is_used_if_the_raw_image_is_missing(data):
-    prepared(data)
-    data.path("sub-01_T1w.nii.gz", "anat").unlink()
-    plan = planned(data)
-    assert plan.subjects[0].t1w[0].name == "sub-01_desc-preproc_T1w.nii.gz"
-    assert not [notice for notice in plan.warnings if "no T1w" in str(notice)]
-
-
-def test_missing_derivatives_are_reported_and_recomputed(data):
-    maker = prepared(data)
-    (maker.root / TABLE).unlink()
-    for path in (maker.root / "sub-01" / "anat").glob("*WM_probseg*"):
-        path.unlink()
-    plan = planned(data)
-    assert plan.problems == ()
-    notices = "\n".join(map(str, plan.warnings))
-    assert (
-        "does not include confounds (fMRIPrep writes this file with `--level full`, the default)"
-        in notices
+    assert precomputed.origin.uri(precomputed.hmc) == f"bids:prep:{HMC}"
+    anat = anatomy(data, Findings())
+    assert anat is not None
+    assert set(anat.spaces) == {SPACE}
+    assert anat.tpms == tuple(
+        prep(data) / f"{ANAT}_label-{tissue}_probseg.nii.gz" for tissue in ("GM", "WM", "CSF")
     )
-    assert "does not include tissue maps" in notices
-    assert plan.subjects[0].precomputed.tpms == ()
-    assert plan.subjects[0].runs[0].precomputed.confounds is None
-
-
-def test_a_registration_to_missing_anatomical_derivatives_is_not_used(data):
-    maker = prepared(data)
-    (maker.root / f"{ANAT}_desc-brain_mask.nii.gz").unlink()
-    plan = planned(data)
-    assert plan.subjects[0].precomputed is None
-    assert plan.subjects[0].runs[0].precomputed.coreg is None
-    assert "the anatomical images are processed by bids-sr" in "\n".join(map(str, plan.warnings))
-
-
-def test_missing_transforms_are_reported_for_the_requested_space(data):
-    prepared(data)
-    options = ("-d", str(data.root.parent / "prep"), "--output-spaces", "MNI152NLin2009aSym")
-    assert "transforms between T1w and MNI152NLin2009aSym" in "\n".join(
-        map(str, planned(data, *options).warnings)
-    )
-
-
-def test_transforms_to_a_template_are_used_if_the_template_is_on_this_computer(
-    data, tmp_path, monkeypatch
-):
-    """Otherwise, the T1w image is registered to the default template, which needs no network."""
-    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "flow"))
-    other = "MNI152NLin6Asym"
-    for path in [*prepared(data).root.rglob(f"*{SPACE}*_xfm.*")]:
-        path.rename(str(path).replace(SPACE, other))
-
-    def choose() -> tuple[str, str]:
-        plan = planned(data)
-        assert plan.problems == ()
-        return choose_template(settings_of(data), plan.subjects[0]), str(plan.warnings)
-
-    template, warnings = choose()
-    assert template == SPACE
-    assert f"not include transforms between T1w and {SPACE} (" in warnings
-    assert f"To use the transforms to {other}, which is not available on this mac" in warnings
-    (folder := tmp_path / "flow" / f"tpl-{other}").mkdir(parents=True)
-    for ending in ("T1w", "desc-brain_mask"):
-        (folder / f"tpl-{other}_res-01_{ending}.nii.gz").write_bytes(bytes(400))
-    template, warnings = choose()
-    assert template == other
-    assert "transforms" not in warnings
-
-
-def test_derivatives_are_part_of_the_settings_digest(data):
-    prepared(data)
-    without_derivatives, with_derivatives = (
-        settings_of(data, "--sr-method", "srgan"),
-        settings_of(data),
-    )
-    assert analysis_digest(without_derivatives) != analysis_digest(with_derivatives)
-    assert with_derivatives.preprocessing.derivatives == (f"fmriprep={data.root.parent / 'prep'}",)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("raw", "name"),
     [
-        (None, "the file is missing"),
-        ("{", "the software that generated the derivatives is not recorded"),
-        ({"Name": "x"}, "the software that generated the derivatives is not recorded"),
-        ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "generated by HALFpipe"),
-        ({"GeneratedBy": [{"Name": " "}]}, "generated by unknown software, not by fMRIPrep"),
-        ({"GeneratedBy": [{"Version": "1"}]}, "generated by unknown software, not by fMRIPrep"),
+        ("sub-01_ses-02_task-tap_run-1", "sub-01_ses-02_task-tap_run-01"),
+        ("sub-01_ses-02_task-tap_echo-1_part-mag", "sub-01_ses-02_task-tap"),
+        ("sub-01_ses-02_task-tap_part-mag", "sub-01_ses-02_task-tap_part-mag"),
+        ("sub-01_ses-02_task-tap_dir-AP_run-2", "sub-01_ses-02_task-tap_run-2"),
     ],
 )
-def test_derivatives_of_other_software_are_rejected(data, content, says):
-    description = prepared(data).root / "dataset_description.json"
-    description.unlink()
-    if content is not None:
-        description.write_text(content if isinstance(content, str) else json.dumps(content))
-    assert says in refusals(data)
+def test_runs_are_found_under_the_names_of_combined_outputs(
+    tmp_path: Path, raw: str, name: str
+) -> None:
+    data = BidsMaker(tmp_path / "bids")
+    data.bold(raw)
+    data.t1w("sub-01_ses-02")
+    maker = FmriprepMaker(tmp_path / "prep", "23.1.4")
+    maker.anat(data.path("sub-01_ses-02_T1w.nii.gz", "anat"))
+    bold = data.path(f"{raw}_bold.nii.gz", "func")
+    maker.run(bold, name=name)
+    maker.run(bold, name="sub-01_ses-02_task-tap_run-3")
+    precomputed = valid(data, series(data, raw))
+    assert {path.name.partition("_from")[0] for path in (precomputed.hmc, precomputed.coreg)} == {
+        name
+    }
+    assert set(precomputed.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
 
 
-def _write_own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
-    """Write descriptions as bids-sr does: for all results, and for the exported series."""
-    write_dataset(
-        output_dir := data.root.parent / "results" / "out", bids_dir=data.root, version="1"
-    )
-    write_series_dataset(output_dir, "sbl", bids_dir=data.root, version="1")
-    roots = output_dir, dataset_root(output_dir, "sbl")
-    for root in roots:
-        description = json.loads((root / "dataset_description.json").read_text())
-        description["DatasetLinks"] |= links
-        (root / "dataset_description.json").write_text(json.dumps(description))
-    return roots
+def test_a_name_without_direction_matches_no_run_if_directions_differ(tmp_path: Path) -> None:
+    data = BidsMaker(tmp_path / "bids")
+    names = [f"{RUN}_dir-{direction}" for direction in ("AP", "PA")]
+    paths = [data.bold(name) for name in names]
+    FmriprepMaker(tmp_path / "prep", "23.1.4").run(paths[0], name=RUN)
+    assert [found(data, series(data, name))[0] for name in names] == [None, None]
 
 
-@pytest.mark.parametrize("output", [0, 1], ids=["all results", "primary series"])
-def test_output_of_bids_sr_is_rejected_with_a_remedy(data, tmp_path, output):
-    root = _write_own_output(data)[output]
-    text = refusals(data, "-d", f"fmriprep={root}")
-    assert "the derivatives were generated by bids-sr" in text
-    assert "Omit --derivatives. If the output and working directories" in text
-    assert (
-        main(
-            [
-                str(data.root),
-                str(tmp_path / "new"),
-                "participant",
-                "-d",
-                str(root),
-                "--skip-bids-validation",
-            ]
-        )
-        == 2
-    )
-    assert not (tmp_path / "new").exists()
+def test_sessions_may_share_the_anatomy_of_one_of_them(tmp_path: Path) -> None:
+    """A registration to the T1w image of another session is not used."""
+    data, maker = BidsMaker(tmp_path / "bids"), FmriprepMaker(tmp_path / "prep", "25.2.5")
+    for session in ("1", "2"):
+        data.t1w(f"sub-01_ses-{session}")
+        maker.anat(data.path(f"sub-01_ses-{session}_T1w.nii.gz", "anat"))
+        maker.run(data.bold(f"sub-01_ses-{session}_task-tap"))
+    first, second = (series(data, f"sub-01_ses-{session}_task-tap") for session in ("1", "2"))
+    assert valid(data, first).coreg is not None
+    precomputed, findings = found(data, second)
+    assert precomputed is not None
+    assert precomputed.coreg is None
+    images = [f"sub-01_ses-{session}_desc-preproc_T1w.nii.gz" for session in ("2", "1")]
+    (notice,) = about(findings.notices, str(second.bold), *images)
+    assert notice.why.index(images[0]) < notice.why.index(images[1]), "image of the registration"
+    anat = anatomy(data, Findings(), "sub-01_ses-2_T1w.nii.gz")
+    assert anat is not None
+    assert anat.preproc.name == images[0], "the session of the raw image"
+    # one anatomy of the participant
+    shared = maker.root / "sub-01" / "anat"
+    shutil.move(maker.root / "sub-01" / "ses-1" / "anat", shared)
+    shutil.rmtree(maker.root / "sub-01" / "ses-2" / "anat")
+    for path in list(shared.iterdir()):
+        path.rename(path.with_name(path.name.replace("_ses-1", "")))
+    assert [valid(data, run).coreg.parent.parent.name for run in (first, second)] == [
+        "ses-1",
+        "ses-2",
+    ]
 
 
-@pytest.mark.parametrize("form", ["relative", "uri"])
-def test_output_of_bids_sr_refers_to_the_fmriprep_output_it_used(data, form):
-    """Names may contain a space, and other links may be broken or lead to another machine."""
-    (folder := data.root.parent / "else where").mkdir()
-    prepared(data).root.rename(fmriprep_dir := folder / "prep")
-    link = "../../else%20where/prep" if form == "relative" else fmriprep_dir.as_uri()
-    root, _ = _write_own_output(data, gone="../nowhere", far="https://example.org/prep", prep=link)
-    assert (
-        "Specify the fMRIPrep output directory that was used to compute these derivatives:"
-        f" {fmriprep_dir}." in refusals(data, "-d", str(root))
-    )
+@pytest.mark.parametrize("name", ["desc-confounds_regressors.tsv", "bold_confounds.tsv"])
+def test_a_table_with_the_column_names_of_fmriprep_1_is_used_with_a_note(
+    data: BidsMaker, name: str
+) -> None:
+    old = prep(data) / TABLE
+    old.with_suffix(".json").unlink()
+    table = old.rename(old.with_name(f"{RUN}_{name}"))
+    header, _, rows = table.read_text().partition("\n")
+    for kind, axis in [(kind, axis) for kind in ("trans_", "rot_") for axis in "xyz"]:
+        new = f"{'Rot' if kind == 'rot_' else ''}{axis.upper()}"
+        header = re.sub(rf"\b{kind}{axis}\b", new, header)
+    header = re.sub(r"\S+_(derivative1|power2)", r"other\g<0>", header)
+    table.write_text(f"{header}\n{rows}")
+    precomputed, findings = found(data)
+    assert precomputed is not None
+    assert (precomputed.confounds, precomputed.n_dummy) == (table, 2)
+    assert about(findings.notices, str(table), "RotX", "rot_x", "Z", "trans_z")
 
 
-def test_a_missing_derivatives_directory_is_rejected(data):
-    assert "directory was not found" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
+def test_a_registration_named_to_anat_is_recognized(data: BidsMaker) -> None:
+    old = prep(data) / COREG
+    new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
+    assert valid(data).coreg == new
 
 
-def test_the_raw_dataset_is_rejected_as_derivatives(data):
-    assert "the raw dataset, not its derivatives" in refusals(data, "-d", str(data.root))
+def test_surfaces_of_every_version_are_recognized_by_name(data: BidsMaker) -> None:
+    def names() -> dict[str, str]:
+        anat = anatomy(data, Findings())
+        assert anat is not None
+        for left, right in anat.surfaces.values():
+            assert right.name == left.name.replace("hemi-L", "hemi-R")
+        return {
+            kind: left.name.removeprefix("sub-01_hemi-L_").removesuffix(".surf.gii")
+            for kind, (left, _) in anat.surfaces.items()
+        }
+
+    def add(*kinds: str) -> None:
+        for kind in kinds:
+            for side in "LR":
+                (prep(data) / f"{ANAT}_hemi-{side}_{kind}.surf.gii").touch()
+
+    add("smoothwm", "pial")
+    assert names() == {"white": "smoothwm", "pial": "pial"}
+    add("white", "space-fsLR_desc-reg_sphere")
+    assert names() == {"white": "white", "pial": "pial"}
+    add("desc-reg_sphere")
+    assert names()["sphere"] == "desc-reg_sphere"
+    add("space-fsaverage_desc-reg_sphere")
+    assert names()["sphere"] == "space-fsaverage_desc-reg_sphere"
+    (prep(data) / f"{ANAT}_hemi-R_pial.surf.gii").unlink()
+    assert "pial" not in names()
 
 
-def test_a_subdirectory_with_fmriprep_output_is_suggested(data):
-    prepared(data).root.rename(data.root.parent / "inner")
-    (data.root.parent / "prep").mkdir()
-    (data.root.parent / "inner").rename(data.root.parent / "prep" / "fmriprep")
-    assert (
-        f"Specify the fMRIPrep output directory {data.root.parent / 'prep' / 'fmriprep'}"
-        in refusals(data)
-    )
+# ---- outputs that are missing
 
 
-def test_two_derivatives_directories_of_the_same_name_are_rejected(data):
-    maker = prepared(data)
-    second = FmriprepMaker(data.root.parent / "other")
-    assert "two derivatives directories have the same name" in refusals(
-        data, "-d", f"a={maker.root}", f"a={second.root}"
-    )
+@pytest.mark.parametrize(
+    ("removed", "missing", "file", "values"),
+    [
+        ("*confounds*", "confounds_tsv", BOLD, ["--level full"]),
+        ("*desc-confounds*.json", None, TABLE, ["JSON"]),
+        ("func/*brain_mask*", "bold_mask", BOLD, ["--output-spaces func", "23.2.3"]),
+        ("*desc-coreg_xfm*", "boldref2t1w_xfm", BOLD, ["26.0", "--bold-coreg-level run"]),
+        ("*desc-hmc_xfm*", "hmc_xfms", BOLD, ["22.1"]),
+        ("*WM_probseg*", None, "sub-01", ["label-{GM,WM,CSF}_probseg"]),
+        ("anat/*brain_mask*", "boldref2t1w_xfm", "sub-01_desc-preproc_T1w.nii.gz", []),
+        ("anat/*preproc_T1w*", "boldref2t1w_xfm", "sub-01", []),
+    ],
+)
+def test_a_missing_output_is_reported_with_the_option_that_writes_it(
+    data: BidsMaker, removed: str, missing: str | None, file: str, values: list[str]
+) -> None:
+    for path in prep(data).glob(
+        f"sub-01/**/{removed}" if "/" not in removed else f"sub-01/{removed}"
+    ):
+        path.unlink()
+    precomputed, findings = found(data)
+    assert findings.problems == []
+    assert precomputed is not None
+    outputs = {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
+    assert set(precomputed.files) == outputs - {missing}
+    notices = about(findings.notices, file, *values)
+    assert [notice.level for notice in notices] == ["note"] * len(notices)
+    assert notices, findings.notices
+    if "WM" in removed:
+        assert anatomy(data, Findings()).tpms == ()
 
 
-def test_derivatives_cannot_be_combined_with_retrospective(data):
-    maker = prepared(data)
-    assert "downsampled copies" in refusals(data, "-d", str(maker.root), "--retrospective")
+@pytest.mark.parametrize("removed", ["*confounds*", "*"])
+def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
+    data: BidsMaker, removed: str
+) -> None:
+    for path in (prep(data) / "sub-01" / "func").glob(removed):
+        path.unlink()
+    (prep(data) / HMC).unlink(missing_ok=True)
+    precomputed, findings = found(data)
+    assert (precomputed, findings.problems) == (None, [])
+    values = ["22.1"] if removed != "*" else []
+    assert len(about(findings.notices, BOLD, "24.1.1", *values)) == 1
 
 
-def _change_lines(path: Path, change) -> None:
+def test_a_field_map_without_registration_is_reported_as_not_used(data: BidsMaker) -> None:
+    figure = prep(data) / "sub-01" / "figures" / f"{RUN}_desc-sdc_bold.svg"
+    figure.parent.mkdir()
+    figure.write_text("<svg/>")
+    precomputed, findings = found(data, version="21.0.1")
+    assert precomputed is not None
+    assert precomputed.field is None
+    assert about(findings.notices, BOLD, "21.0.1", "23.2")
+
+
+def test_unused_images_need_not_be_downloaded(data: BidsMaker) -> None:
+    for ends in ("from-T1w_to-MNI152NLin6Asym", "from-T1w_to-fsnative", "from-fsnative_to-T1w"):
+        path = prep(data) / f"{ANAT}_{ends}_mode-image_xfm.txt"
+        path.unlink(missing_ok=True)
+        path.symlink_to("nowhere")
+    for name in ("desc-hmc_boldref", "desc-coreg_boldref", "space-T1w_boldref"):
+        break_link(prep(data) / f"{STEM}_{name}.nii.gz")
+    break_link(prep(data) / f"{ANAT}_space-{SPACE}_desc-preproc_T1w.nii.gz")
+    assert len(valid(data).files) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        HMC,
+        COREG,
+        TABLE,
+        TABLE.replace(".tsv", ".json"),
+        MASK,
+        f"{ANAT}_desc-preproc_T1w.nii.gz",
+        f"{ANAT}_label-GM_probseg.nii.gz",
+        TO_TEMPLATE,
+    ],
+)
+def test_a_required_file_that_was_not_downloaded_is_named(data: BidsMaker, name: str) -> None:
+    path = prep(data) / name
+    break_link(path)
+    _, findings = found(data)
+    problem_of(findings.problems, str(path), "datalad get", code="annex")
+    if name == MASK:
+        path.unlink()
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        problem_of(found(data)[1].problems, str(path), "git lfs pull -I", code="lfs")
+
+
+# ---- files that cannot be used
+
+
+def change_lines(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("name", "change", "values"),
     [
-        (lambda lines: lines[:-4], "29 transforms, but 30 transforms are expected"),
-        (lambda lines: lines[:-1], "incomplete"),
+        (HMC, lambda lines: lines[:-4], ["29", "30"]),
+        (HMC, lambda lines: lines[:-1], []),
+        (HMC, lambda lines: [line.replace("rs: 1", "rs: nan") for line in lines], []),
         (
-            lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines],
-            "non-numeric values",
+            HMC,
+            lambda lines: [line.replace("AffineT", "BSplineT") for line in lines],
+            ["BSplineTransform"],
         ),
+        (HMC, lambda lines: lines[1:], []),
+        (COREG, lambda lines: [*lines, *lines[1:]], ["2"]),
+        (TABLE, lambda lines: lines[:-1], ["29", "30"]),
         (
-            lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines],
-            "BSplineTransform",
-        ),
-        (lambda lines: lines[1:], "not an ITK transform text"),
-    ],
-)
-def test_invalid_head_motion_transforms_are_rejected(data, change, says):
-    maker = prepared(data)
-    _change_lines(maker.root / HMC, change)
-    text = refusals(data)
-    assert says in text
-    assert "desc-hmc_xfm.txt" in text
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda lines: lines[:-1], "29 rows, but the run has 30 volumes"),
-        (
+            TABLE,
             lambda lines: [lines[0].replace("rot_z\t", "rot_q\t"), *lines[1:]],
-            "does not contain the columns rot_z (existing columns: global_signal, csf",
+            ["rot_z", "global_signal", "--derivatives"],
         ),
+        (TABLE, lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]], []),
         (
-            lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]],
-            "do not all have the same number of columns",
-        ),
-        (
+            TABLE,
             lambda lines: [*lines[:-1], "\t".join(["x"] * len(lines[0].split("\t")))],
-            "trans_x contains non-numeric values",
+            ["trans_x"],
         ),
-        (lambda lines: [], "does not contain the columns trans_x"),
+        (TABLE, lambda lines: [], ["trans_x", "none"]),
     ],
 )
-def test_invalid_confounds_are_rejected(data, change, says):
-    maker = prepared(data)
-    _change_lines(maker.root / TABLE, change)
-    text = refusals(data)
-    assert says in text
-    # a second copy does not have other columns
-    assert ("Copy the file again" in text) is not ("does not contain" in text or "rows," in text)
+def test_spoiled_transforms_and_tables_are_refused(
+    data: BidsMaker, name: str, change: Callable[[list[str]], list[str]], values: list[str]
+) -> None:
+    change_lines(prep(data) / name, change)
+    problem_of(found(data)[1].problems, str(prep(data) / name), *values)
 
 
 @pytest.mark.parametrize(
     "name", [f"{STEM}_desc-hmc_boldref", f"{STEM}_desc-brain_mask", f"{ANAT}_desc-brain_mask"]
 )
-@pytest.mark.parametrize("change", ["matrix", "place", "broken"])
-def test_images_on_another_grid_are_rejected(data, name, change):
-    maker = prepared(data)
-    path = maker.root / f"{name}.nii.gz"
+def test_images_on_another_grid_are_refused(data: BidsMaker, name: str) -> None:
+    path = prep(data) / f"{name}.nii.gz"
     image = nb.load(path)
-    values, affine = np.asarray(image.dataobj), image.affine.copy()
-    if change == "broken":
-        path.write_bytes(b"nothing")
-    elif change == "matrix":
-        nb.Nifti1Image(values[1:], affine).to_filename(path)
-    else:
-        affine[0, 3] += 1
-        nb.Nifti1Image(values, affine).to_filename(path)
-    says = {
-        "broken": "cannot be read",
-        "matrix": "the matrix size is",
-        "place": "by up to 1 mm",
-    }[change]
-    assert says in refusals(data)
+    values, shifted = np.asarray(image.dataobj), image.affine.copy()
+    size = " × ".join(map(str, values.shape))
+    cut = " × ".join(map(str, values[1:].shape))
+    nb.Nifti1Image(values[1:], image.affine).to_filename(path)
+    problem_of(found(data)[1].problems, str(path), size, cut)
+    shifted[0, 3] += 1
+    nb.Nifti1Image(values, shifted).to_filename(path)
+    problem_of(found(data)[1].problems, str(path), "1")
+    path.write_bytes(b"nothing")
+    problem_of(found(data)[1].problems, str(path))
 
 
-@pytest.mark.parametrize(
-    "name", ["anat/sub-01_desc-brain_mask", "func/sub-01_task-tap_desc-brain_mask"]
-)
-@pytest.mark.parametrize(
-    ("kind", "says"),
-    [
-        ("empty", "voxels in the brain mask is 0,"),
-        ("one", "voxels in the brain mask is 1,"),
-        ("all", "covers the whole field of view"),
-        ("cut", "truncated"),
-    ],
-)
-def test_an_implausible_brain_mask_is_rejected(data, name, kind, says):
-    inside = np.zeros((8, 8, 6), bool)
-    inside[1:-1, 1:-1, 1:-1] = True
-    path = prepared(data, mask=inside).root / f"sub-01/{name}.nii.gz"
-    assert check_data(planned(data)) == ()
-    image = nb.load(path)
-    values = np.full(image.shape, kind == "all", np.uint8)
-    values[2, 2, 2] = kind != "empty"
-    nb.Nifti1Image(values, image.affine).to_filename(path)
-    if kind == "cut":
-        path.write_bytes(path.read_bytes()[:-9])
-    plan = planned(data)
-    # the header of a truncated file may be unreadable
-    (problem,) = plan.problems or check_data(plan)
-    assert problem.what.endswith(path.name)
-    assert says in problem.why
-    assert problem.remedy
+@pytest.mark.parametrize("name", ["space-run_boldref", "space-orig_desc-hmc_boldref"])
+def test_a_boldref_with_its_newest_name_is_checked(data: BidsMaker, name: str) -> None:
+    for path in (prep(data) / "sub-01" / "func").glob("*_boldref.*"):
+        path.unlink()
+    path = prep(data) / f"{STEM}_{name}.nii.gz"
+    nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
+    problem_of(found(data)[1].problems, str(path), "3 × 4 × 5", "8 × 8 × 6")
 
 
-def test_a_mask_larger_than_a_human_brain_is_rejected(data):
-    data.t1w(zooms=(0.4, 0.4, 0.4))  # the voxel size is enlarged below
-    path = data.path("sub-01_T1w.nii.gz", "anat")
-    image = nb.load(path)
-    affine = image.affine.copy()
-    affine[:3, :3] *= 6
-    nb.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
-    prepared(data, mask=np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0)
-    (problem,) = check_data(planned(data))
-    assert "human brains are at most" in problem.why
+def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data: BidsMaker) -> None:
+    # the scalar part of the quaternion is almost zero
+    turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)
+    path = data.path(BOLD, "func")
+    image = nb.Nifti1Image(np.asarray(nb.load(path).dataobj), turned)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 1.0))
+    image.to_filename(path)
+    FmriprepMaker(prep(data)).run(path)
+    mask = prep(data) / MASK
+    only_qform = nb.Nifti1Image(np.asarray(nb.load(mask).dataobj), turned)
+    only_qform.set_qform(turned, 1)
+    only_qform.set_sform(None, 0)
+    only_qform.to_filename(mask)
+    corners = np.array([[0, 0, 0, 1], [15, 15, 5, 1]]).T
+    assert 0.01 < np.abs((nb.load(mask).affine - turned) @ corners).max() < 0.5
+    assert valid(data).mask == mask
 
 
-def test_an_invalid_composite_transform_is_rejected(data):
-    maker = prepared(data)
-    (maker.root / f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5").write_bytes(b"nothing")
-    assert "not an HDF5 file" in refusals(data)
-    path = maker.root / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
-    path.unlink()
-    path.mkdir()
-    assert refusals(data).count("not an HDF5 file") == 2
+def test_a_composite_transform_must_be_an_hdf5_file(data: BidsMaker) -> None:
+    path = prep(data) / TO_TEMPLATE
+    path.write_bytes(b"nothing")
+    problem_of(found(data)[1].problems, str(path), "HDF5")
+    other = prep(data) / f"{ANAT}_from-{SPACE}_to-T1w_mode-image_xfm.h5"
+    other.unlink()
+    other.mkdir()
+    assert {problem.what for problem in found(data)[1].problems} == {str(path), str(other)}
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
+def test_surfaces_must_match_if_they_are_requested(
+    data: BidsMaker, made: Path, content: bytes
+) -> None:
+    def problems(*spaces: Space) -> list[object]:
+        findings = Findings()
+        check_surfaces("01", anatomy(data, findings), spaces, findings)
+        return findings.problems
+
+    native = Space(name="fsnative")
+    problem_of(
+        problems(native, FSAVERAGE), "sub-01 (--output-spaces fsnative)", "--fs-no-reconall"
+    )
+    assert problems(FSAVERAGE) == []
+    for path in (made / "prep" / "sub-01" / "anat").glob("*.surf.gii"):
+        shutil.copy(path, prep(data) / "sub-01" / "anat")
+    assert problems(native) == []
+    pial = prep(data) / f"{ANAT}_hemi-R_pial.surf.gii"
+    pial.write_bytes(content)
+    assert problems(Space(name="T1w")) == []
+    problem_of(problems(native), f"{ANAT}_hemi-R_white.surf.gii")
+    break_link(pial)
+    problem_of(problems(native), str(pial), "datalad get", code="annex")
+
+
+# ---- field maps
 
 
 @pytest.fixture
-def with_field(data) -> FmriprepMaker:
-    data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
-    maker = prepared(data)
-    maker.field(
-        data.path("sub-01_task-tap_bold.nii.gz", "func"),
-        np.zeros((4, 4, 4)),
-        np.eye(4),
-        to_field=rigid(1),
-    )
-    return maker
+def field(data: BidsMaker, made: Path) -> Path:
+    """Return the field map of the run, which is added to the derivatives."""
+    shutil.copytree(made / "prep" / "sub-01" / "fmap", prep(data) / "sub-01" / "fmap")
+    for path in (made / "prep" / "sub-01" / "func").glob("*to-auto00000*"):
+        shutil.copy(path, prep(data) / "sub-01" / "func")
+    return prep(data) / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz"
 
 
-def test_the_field_map_of_a_run_is_found(data, with_field):
-    field = planned(data).subjects[0].runs[0].precomputed.field
-    assert (field.name, field.phase_encoding, field.readout) == ("auto00000", "j-", 0.05)
-    assert field.fieldmap.name == "sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz"
+def test_the_field_map_of_a_run_is_found(data: BidsMaker, field: Path) -> None:
+    """A registration to a session template, ``--bold-coreg-level session``, is not one to it."""
+    registration = prep(data) / COREG
+    registration.rename(registration.with_name(registration.name.replace("to-T1w", "to-session")))
+    precomputed = valid(data, series(data, sidecar=FIELD_SIDECAR))
+    assert precomputed.coreg is None
+    used = precomputed.field
+    assert used is not None
+    assert (used.name, used.phase_encoding, used.readout) == ("auto00000", "j-", 0.05)
+    assert used.fieldmap == field
 
 
 @pytest.mark.parametrize(
-    ("sidecar", "says"),
+    ("sidecar", "missing"),
     [
-        ({"PhaseEncodingDirection": "j"}, "TotalReadoutTime is missing or invalid"),
-        ({"TotalReadoutTime": 0.05}, "PhaseEncodingDirection is missing or invalid"),
-        (
-            {"PhaseEncodingDirection": "j", "TotalReadoutTime": 50},
-            "TotalReadoutTime is missing or invalid",
-        ),
-        ({"PhaseEncodingDirection": "j", "EffectiveEchoSpacing": 0.001}, ""),
+        ({"PhaseEncodingDirection": "j"}, "TotalReadoutTime"),
+        ({"TotalReadoutTime": 0.05}, "PhaseEncodingDirection"),
+        ({"PhaseEncodingDirection": "j", "TotalReadoutTime": 50}, "TotalReadoutTime"),
+        ({"PhaseEncodingDirection": "j", "EffectiveEchoSpacing": 0.001}, None),
     ],
 )
-def test_a_field_map_needs_direction_and_readout_time(data, with_field, sidecar, says):
-    data.bold(sidecar=sidecar)
-    if says:
-        assert says in refusals(data)
+def test_a_field_map_needs_direction_and_readout_time(
+    data: BidsMaker, field: Path, sidecar: dict[str, object], missing: str | None
+) -> None:
+    run = series(data, sidecar=sidecar)
+    if missing is None:
+        assert valid(data, run).field.readout == pytest.approx(0.007)
     else:
-        assert planned(data).subjects[0].runs[0].precomputed.field.readout == pytest.approx(0.007)
+        problem_of(found(data, run)[1].problems, BOLD, missing, "auto00000")
 
 
-def test_a_missing_field_map_is_rejected(data, with_field):
-    for path in (with_field.root / "sub-01" / "fmap").iterdir():
-        path.unlink()
-    assert "distortion cannot be corrected without the field map" in refusals(data)
-
-
-def test_a_field_map_in_other_units_than_hz_is_rejected(data, with_field):
-    path = with_field.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json"
-    path.write_text(json.dumps({"Units": "rad/s"}))
-    assert "Hz is expected" in refusals(data)
-
-
-def test_two_field_maps_of_one_run_are_rejected(data, with_field):
-    write_linear(with_field.root / f"{STEM}_from-boldref_to-other_mode-image_xfm.txt", np.eye(4))
-    assert "several field maps" in refusals(data)
+@pytest.mark.parametrize("damage", ["missing", "unit", "dimensions", "link", "two"])
+def test_a_field_map_that_cannot_be_used_is_refused(
+    data: BidsMaker, field: Path, damage: str
+) -> None:
+    other = prep(data) / f"{STEM}_from-boldref_to-other_mode-image_xfm.txt"
+    own = f"{STEM}_from-boldref_to-auto00000"
+    sidecar = field.with_name(field.name.replace(".nii.gz", ".json"))
+    file, values, code = str(field), [], "input"
+    if damage == "missing":
+        shutil.rmtree(field.parent)
+        file, values = own, ["auto00000"]
+    elif damage == "unit":
+        sidecar.write_text(json.dumps({"Units": "rad/s"}))
+        values = ["rad/s", "Hz"]
+    elif damage == "dimensions":
+        nb.Nifti1Image(np.zeros((4, 4, 4, 2)), np.eye(4)).to_filename(field)
+        values = ["(4, 4, 4, 2)"]
+    elif damage == "link":
+        break_link(sidecar)
+        file, code = str(sidecar), "annex"
+    else:
+        write_linear(other, np.eye(4))
+        file, values = own, [other.name]
+    problems = found(data, series(data, sidecar=FIELD_SIDECAR))[1].problems
+    problem_of(problems, file, *values, code=code)

@@ -1,571 +1,351 @@
-"""Read outputs of fMRIPrep 20 to 26: names of every version, missing parts, and files not
-downloaded.
-"""
+"""Whole surveys with outputs of fMRIPrep 20 to 26, and directories that are not its outputs."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pytest
-from data.dataset import BidsMaker, affine_for
-from data.fmriprep import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of
+from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for, survey_for
+from data.dataset import BidsMaker
+from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, use
 
-from bids_sr.bids.precomputed import PrecomputedRun
-from bids_sr.preflight import Plan
-from bids_sr.preflight.exclusions import describe_skipped_runs
-from bids_sr.preflight.plan_text import dry_run_text, format_problems
+from bids_sr.bids.findings import group_notices
+from bids_sr.cli.main import main
+from bids_sr.config.settings import analysis_digest
+from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
+from bids_sr.preflight import check_data, describe_skipped_runs, format_problems
+from bids_sr.preflight.region_spaces import choose_template
 
 STEM = "sub-01/func/sub-01_task-tap"
-ANAT = "sub-01/anat/sub-01"
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> BidsMaker:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
-    return maker
-
-
-def precomputed_run(plan: Plan) -> PrecomputedRun:
-    """Return the derivatives of the only run."""
-    assert plan.problems == ()
-    precomputed = plan.subjects[0].runs[0].precomputed
-    assert precomputed is not None
-    return precomputed
-
-
-def notices_text(plan: Plan) -> str:
-    return "\n".join(map(str, plan.warnings))
-
-
-def break_link(path: Path) -> None:
-    """Replace a file by a broken link, as DataLad does for a file not downloaded."""
-    path.unlink()
-    path.symlink_to("../../.git/annex/objects/aa/bb/MD5E-s9--00/MD5E-s9--00")
-
-
-def surface_options(data: BidsMaker, *spaces: str) -> list[str]:
-    """Return command-line options for maps on surfaces."""
-    output_spaces = spaces or ("fsnative", "fsaverage:den-10k")
-    return ["-d", f"fmriprep={data.root.parent / 'prep'}", "--output-spaces", *output_spaces]
+BOLD = "sub-01_task-tap_bold.nii.gz"
+SCANNER_COREG = "from-scanner_to-T1w_mode-image_xfm.txt"
+TABLE = "desc-confounds_timeseries.tsv"
 
 
 @pytest.mark.parametrize(
     ("version", "hmc", "coreg", "table"),
     [
         ("20.0.7", "", "", "desc-confounds_regressors.tsv"),
-        ("20.2.7", "", "from-scanner_to-T1w_mode-image_xfm.txt", "desc-confounds_timeseries.tsv"),
-        ("22.0.2", "", "from-scanner_to-T1w_mode-image_xfm.txt", "desc-confounds_timeseries.tsv"),
-        (
-            "23.0.2",
-            "from-scanner_to-boldref_mode-image_xfm.txt",
-            "from-scanner_to-T1w_mode-image_xfm.txt",
-            "desc-confounds_timeseries.tsv",
-        ),
+        ("20.2.7", "", SCANNER_COREG, TABLE),
+        ("22.0.2", "", SCANNER_COREG, TABLE),
+        ("23.0.2", "from-scanner_to-boldref_mode-image_xfm.txt", SCANNER_COREG, TABLE),
         (
             "25.2.5",
             "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
             "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
-            "desc-confounds_timeseries.tsv",
+            TABLE,
         ),
         (
             "26.0.0",
             "from-orig_to-run_mode-image_desc-hmc_xfm.txt",
             "from-run_to-T1w_mode-image_desc-coreg_xfm.txt",
-            "desc-confounds_timeseries.tsv",
+            TABLE,
         ),
     ],
 )
-def test_file_names_of_every_fmriprep_version_are_recognized(data, version, hmc, coreg, table):
-    maker = prepared(data, version=version, n_dummy=2)
-    precomputed = precomputed_run(planned(data))
-    stem = maker.root / STEM
+def test_file_names_of_every_fmriprep_version_are_recognized(
+    maker: BidsMaker, version: str, hmc: str, coreg: str, table: str
+) -> None:
+    root = prepared(maker, version=version, n_dummy=2).root
+    maker.path("sub-01_T1w.nii.gz", "anat").unlink()  # fMRIPrep's image is used
+    plan = plan_for(maker, *use(maker))
+    assert plan.problems == ()
+    assert plan.subjects[0].t1w == (root / "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
+    precomputed = only_run(plan).precomputed
+    assert precomputed is not None
+    stem = root / STEM
     assert precomputed.confounds == Path(f"{stem}_{table}")
     assert precomputed.hmc == (Path(f"{stem}_{hmc}") if hmc else None)
     assert precomputed.coreg == (Path(f"{stem}_{coreg}") if coreg else None)
     space = "_space-run" if version == "26.0.0" else ""
     assert precomputed.mask == Path(f"{stem}{space}_desc-brain_mask.nii.gz")
     assert precomputed.n_dummy == 2
+    assert precomputed.origin.text == f"fMRIPrep {version}"
+    notices = about(plan.warnings, BOLD, version)
+    assert len(notices) == (not hmc) + (not coreg)
 
 
-@pytest.mark.parametrize("name", ["desc-confounds_regressors.tsv", "bold_confounds.tsv"])
-def test_a_table_with_the_column_names_of_fmriprep_1_is_used_with_a_note(data, name):
-    old = prepared(data, version="20.0.7").root / f"{STEM}_desc-confounds_regressors.tsv"
-    old.with_suffix(".json").unlink()
-    table = old.rename(old.with_name(f"sub-01_task-tap_{name}"))
-    header, _, rows = table.read_text().partition("\n")
-    kinds = {"trans_": "", "rot_": "Rot"}
-    for kind, axis in [(kind, axis) for kind in kinds for axis in "xyz"]:
-        header = re.sub(rf"\b{kind}{axis}\b", f"{kinds[kind]}{axis.upper()}", header)
-    header = re.sub(r"\S+_(derivative1|power2)", r"other\g<0>", header)
-    table.write_text(f"{header}\n{rows}")
-    plan = planned(data)
-    assert precomputed_run(plan).confounds == table
-    assert "X, Y, Z, RotX, RotY and RotZ are used as trans_x" in notices_text(plan)
+def test_derivatives_need_the_option_and_are_named_by_their_software(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    without = survey_for(maker, "--sr-method", "bspline")
+    assert without.subjects[0].precomputed is None
+    assert only_run(without).precomputed is None
+    assert survey_for(maker, "-d", str(root)).subjects[0].precomputed.origin.name == "fmriprep"
+    settings = settings_for(maker, *use(maker))
+    assert settings.preprocessing.derivatives == (f"fmriprep={root}",)
+    assert analysis_digest(settings) != analysis_digest(settings_for(maker))
 
 
-def test_a_registration_named_to_anat_is_recognized(data):
-    maker = prepared(data, version="25.2.5")
-    old = maker.root / f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
-    new = old.rename(old.with_name(old.name.replace("to-T1w", "to-anat")))
-    assert precomputed_run(planned(data)).coreg == new
-
-
-@pytest.mark.parametrize("name", ["space-run_boldref", "space-orig_desc-hmc_boldref"])
-def test_a_boldref_with_its_newest_name_is_checked(data, name):
-    path = prepared(data, version="26.0.0").root / f"{STEM}_{name}.nii.gz"
-    nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
-    assert f"{path}\n  why: the matrix size is" in refusals(data)
-
-
-def test_a_registration_to_a_session_template_is_not_a_field_map(data):
-    """Option `--bold-coreg-level session` writes a registration to a session template."""
-    data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
-    maker = prepared(data, version="26.0.0")
-    maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4))
-    registration = maker.root / f"{STEM}_from-run_to-T1w_mode-image_desc-coreg_xfm.txt"
-    registration.rename(registration.with_name(registration.name.replace("to-T1w", "to-session")))
-    plan = planned(data)
-    precomputed = precomputed_run(plan)
-    assert precomputed.coreg is None
-    assert precomputed.field is not None
-    assert precomputed.field.name == "auto00000"
-    text = notices_text(plan)
-    assert "registration to T1w (fMRIPrep writes this file by default since version 20.2" in text
-    assert "26.0 and later require `--bold-coreg-level run`" in text
-
-
-def test_motion_is_read_from_confounds_if_a_version_stores_no_transforms(data):
-    prepared(data, version="21.0.1", func=False)
-    notices = [
-        str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)
-    ]
-    assert [
-        ("six motion parameters" in text, "not include brain mask" in text) for text in notices
-    ] == [
-        (False, True),
-        (True, False),
-    ]
-    assert (
-        "(fMRIPrep writes this file with `--output-spaces func`, and by default since version"
-        " 23.2.3)" in notices[0]
-    )
-    assert "fMRIPrep writes this file by default since version 22.1" in notices[1]
-
-
-def test_notices_that_hold_for_all_runs_are_shown_once(data):
-    data.bold("sub-01_task-rest")
-    data.events("sub-01_task-rest")
-    maker = prepared(data, version="21.0.1", func=False)
-    maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"), func=False)
-    text = dry_run_text(planned(data), settings_of(data))
-    assert text.count("six motion parameters in the confounds") == 1
-    derivatives_text = (
-        "head motion (from the motion parameters in the confounds file), registration to T1w,"
-        " confounds of fMRIPrep 21.0.1"
-    )
-    assert text.count(f"used from derivatives: {derivatives_text}") == 2
-    assert (
-        "sub-01_task-rest_bold.nii.gz and 1 more: the fMRIPrep 21.0.1 output does not include"
-        " head-motion transforms" in text
-    )
-
-
-def test_missing_derivatives_are_named_with_the_fmriprep_option(data):
-    maker = prepared(data, version="23.2.0", func=False)
-    for path in [
-        *maker.root.rglob("*confounds*"),
-        *maker.root.rglob("*probseg*"),
-        *maker.root.rglob("*to-T1w*"),
-    ]:
+def test_runs_are_matched_by_entities_and_run_number(maker: BidsMaker) -> None:
+    for path in maker.root.rglob("*task-tap*"):
         path.unlink()
-    text = notices_text(planned(data))
-    assert (
-        "brain mask on the BOLD grid (fMRIPrep writes this file with `--output-spaces func`"
-        in text
-    )
-    assert "registration to T1w (fMRIPrep writes this file by default since version 20.2" in text
-    assert "confounds (fMRIPrep writes this file with `--level full`, the default)" in text
-    assert (
-        "not include tissue maps (label-{GM,WM,CSF}_probseg) (fMRIPrep always writes these files"
-        " to the anat directory)" in text
-    )
-    assert "(fMRIPrep writes these transforms with `--output-spaces MNI152NLin2009cAsym`)" in text
+    fmriprep = FmriprepMaker(maker.root.parent / "prep")
+    fmriprep.anat(maker.path("sub-01_T1w.nii.gz", "anat"))
+    for number in ("1", "2"):
+        fmriprep.run(maker.bold(f"sub-01_task-tap_dir-AP_run-{number}"))
+    for path in (fmriprep.root / "sub-01" / "func").iterdir():
+        path.rename(path.with_name(path.name.replace("_run-", "_run-0")))
+    (subject,) = survey_for(maker, *use(maker)).subjects
+    assert [run.precomputed.hmc.name.partition("_from")[0] for run in subject.runs] == [
+        f"sub-01_task-tap_dir-AP_run-0{number}" for number in (1, 2)
+    ]
 
 
-def test_a_run_without_motion_estimates_is_processed_by_bids_sr(data):
-    maker = prepared(data, version="20.2.7")
-    for path in maker.root.rglob("*confounds*"):
-        path.unlink()
-    plan = planned(data)
-    assert plan.problems == ()
-    assert plan.subjects[0].runs[0].precomputed is None
-    assert (
-        "output does not include motion estimates for this run (fMRIPrep writes this file by"
-        " default since version 22.1" in notices_text(plan)
-    )
+def test_notices_that_hold_for_all_runs_are_shown_once(maker: BidsMaker) -> None:
+    fmriprep = prepared(maker, version="21.0.1", func=False)
+    fmriprep.run(maker.bold("sub-01_task-rest"), func=False)
+    plan = plan_for(maker, *use(maker))
+    assert [run.precomputed.mask for run in plan.runs] == [None, None]
+    notices = about(plan.warnings, "_bold.nii.gz", "21.0.1")
+    assert len(notices) == 4
+    shown = group_notices(notices)
+    assert [notice.what.endswith(" and 1 more") for notice in shown] == [True, True]
+    assert about(shown, "", "23.2.3", "--output-spaces func")
+    assert about(shown, "", "22.1")
 
 
-def test_a_run_without_derivatives_is_reported(data):
-    maker = prepared(data)
-    shutil.rmtree(maker.root / "sub-01" / "func")
-    assert (
-        "fMRIPrep 24.1.1 output does not include any files for this run, so head motion"
-        in notices_text(planned(data))
-    )
+def test_transforms_to_a_template_are_used_if_the_template_is_on_this_computer(
+    maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the T1w image is registered to the default template, which needs no network."""
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "flow"))
+    other = "MNI152NLin6Asym"
+    root = prepared(maker).root
+    notices = plan_for(maker, *use(maker, "--output-spaces", "MNI152NLin2009aSym")).warnings
+    assert about(notices, "sub-01", "MNI152NLin2009aSym")
+    for path in [*root.rglob(f"*{SPACE}*_xfm.*")]:
+        path.rename(str(path).replace(SPACE, other))
+    plan = plan_for(maker, *use(maker))
+    settings = settings_for(maker, *use(maker))
+    assert choose_template(settings, plan.subjects[0]) == SPACE
+    assert about(plan.warnings, "sub-01", SPACE, other, "--output-spaces")
+    (folder := tmp_path / "flow" / f"tpl-{other}").mkdir(parents=True)
+    for ending in ("T1w", "desc-brain_mask"):
+        (folder / f"tpl-{other}_res-01_{ending}.nii.gz").write_bytes(bytes(400))
+    plan = plan_for(maker, *use(maker))
+    assert choose_template(settings, plan.subjects[0]) == other
+    assert not about(plan.warnings, "sub-01", SPACE)
 
 
-def test_confounds_without_their_json_are_used_with_a_notice(data):
-    maker = prepared(data)
-    (maker.root / f"{STEM}_desc-confounds_timeseries.json").unlink()
-    plan = planned(data)
-    assert precomputed_run(plan).confounds is not None
-    assert "the masks of the aCompCor components are unknown" in notices_text(plan)
+# ---- participants and directories
 
 
-def test_a_field_map_without_registration_is_reported_as_not_used(data):
-    maker = prepared(data, version="21.0.1")
-    figure = maker.root / "sub-01" / "figures" / "sub-01_task-tap_desc-sdc_bold.svg"
-    figure.parent.mkdir()
-    figure.write_text("<svg/>")
-    text = notices_text(planned(data))
-    assert "registration to the field map (fMRIPrep saves it since version 23.2)" in text
-    assert "not corrected by bids-sr" in text
-
-
-@pytest.mark.parametrize(
-    ("raw", "fmriprep_name"),
-    [
-        ("sub-01_ses-02_task-tap_run-1", "sub-01_ses-02_task-tap_run-01"),
-        ("sub-01_ses-02_task-tap_echo-1_part-mag", "sub-01_ses-02_task-tap"),
-        ("sub-01_ses-02_task-tap_part-mag", "sub-01_ses-02_task-tap_part-mag"),
-        ("sub-01_ses-02_task-tap_dir-AP_run-2", "sub-01_ses-02_task-tap_run-2"),
-    ],
-)
-def test_runs_are_found_under_the_names_of_combined_outputs(tmp_path, raw, fmriprep_name):
-    data = BidsMaker(tmp_path / "bids")
-    data.bold(raw)
-    data.events(raw)
-    data.t1w("sub-01_ses-02")
-    maker = FmriprepMaker(tmp_path / "prep", "23.1.4")
-    maker.anat(data.path("sub-01_ses-02_T1w.nii.gz", "anat"))
-    maker.run(data.path(f"{raw}_bold.nii.gz", "func"), name=fmriprep_name)
-    precomputed = precomputed_run(planned(data))
-    assert precomputed.hmc is not None
-    assert precomputed.hmc.name.startswith(f"{fmriprep_name}_from-scanner")
-    assert set(precomputed.files) == {"hmc_xfms", "bold_mask", "boldref2t1w_xfm", "confounds_tsv"}
-
-
-def test_an_ambiguous_name_without_direction_matches_no_run(tmp_path):
-    data = BidsMaker(tmp_path / "bids")
-    for direction in ("AP", "PA"):
-        data.bold(f"sub-01_task-tap_dir-{direction}")
-        data.events(f"sub-01_task-tap_dir-{direction}")
-    maker = FmriprepMaker(tmp_path / "prep", "23.1.4")
-    maker.run(data.path("sub-01_task-tap_dir-AP_bold.nii.gz", "func"), name="sub-01_task-tap")
-    plan = planned(data)
-    assert [run.precomputed for run in plan.subjects[0].runs] == [None, None]
-
-
-def test_a_registration_to_the_t1w_image_of_another_session_is_not_used(tmp_path):
-    data = BidsMaker(tmp_path / "bids")
-    for session in ("1", "2"):
-        data.subject(session=session)
-    maker = FmriprepMaker(tmp_path / "prep", "25.2.5")
-    for session in ("1", "2"):
-        maker.anat(data.path(f"sub-01_ses-{session}_T1w.nii.gz", "anat"))
-        maker.run(data.path(f"sub-01_ses-{session}_task-tap_bold.nii.gz", "func"))
-    plan = planned(data)
-    assert [run.precomputed.coreg is None for run in plan.subjects[0].runs] == [False, True]
-    assert (
-        "registers the run to sub-01_ses-2_desc-preproc_T1w.nii.gz, but the T1w image in use is"
-        " sub-01_ses-1_desc-preproc_T1w.nii.gz" in notices_text(plan)
-    )
-
-
-def test_an_oblique_grid_may_differ_by_the_rounding_of_its_qform(data):
-    maker = prepared(data)
-    # the scalar part of the quaternion is almost zero
-    turned = affine_for((3.0, 3.0, 4.0)) @ rigid(yaw=np.pi - 5e-4)
-    path = data.path("sub-01_task-tap_bold.nii.gz", "func")
-    series = np.asarray(nb.load(path).dataobj)
-    image = nb.Nifti1Image(series, turned)
-    image.header.set_zooms((*image.header.get_zooms()[:3], 1.0))
-    image.to_filename(path)
-    maker.run(path)
-    mask = maker.root / f"{STEM}_desc-brain_mask.nii.gz"
-    only_qform = nb.Nifti1Image(np.asarray(nb.load(mask).dataobj), turned)
-    only_qform.set_qform(turned, 1)
-    only_qform.set_sform(None, 0)
-    only_qform.to_filename(mask)
-    corners = np.array([[0, 0, 0, 1], [15, 15, 5, 1]]).T
-    assert 0.01 < np.abs((nb.load(mask).affine - turned) @ corners).max() < 0.5
-    assert precomputed_run(planned(data)).mask is not None
-
-
-def test_a_participant_without_derivatives_is_rejected(data):
-    data.subject("02")
-    maker = prepared(data, "02")
-    text = refusals(data, "-d", f"fmriprep={maker.root}", "--participant-label", "01")
-    assert f"sub-01 was not found in {maker.root} (available participants: sub-02)" in text
-
-
-def test_participants_without_derivatives_are_skipped(data):
-    data.subject("02")
-    prepared(data, "02")
-    plan = planned(data)
+def test_participants_without_derivatives_are_skipped_or_refused(maker: BidsMaker) -> None:
+    maker.subject("02")
+    prepared(maker, "02")
+    plan = plan_for(maker, *use(maker))
     assert [subject.label for subject in plan.subjects] == ["02"]
-    assert "sub-01 was not found in" in str(plan.skipped["sub-01_task-tap"])
+    (problem,) = plan.skipped["sub-01_task-tap"]
+    problems = plan_for(maker, *use(maker, "--participant-label", "01")).problems
+    assert problem_of(problems, "sub-01 (--derivatives)", "sub-02") == problem
 
 
-def test_two_derivatives_directories_are_combined(data):
-    maker = prepared(data)
-    anatomy = FmriprepMaker(data.root.parent / "anatomy")
-    shutil.move(maker.root / "sub-01" / "anat", anatomy.root / "sub-01" / "anat")
-    (maker.root / "sub-02").mkdir()
-    plan = planned(data, "-d", f"func={maker.root}", f"anat={anatomy.root}")
-    assert plan.subjects[0].precomputed.origin.name == "anat"
-    assert precomputed_run(plan).origin.name == "func"
-    assert precomputed_run(plan).coreg is not None
+def test_two_derivatives_directories_are_combined(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    anatomy = FmriprepMaker(maker.root.parent / "anatomy").root
+    shutil.move(root / "sub-01" / "anat", anatomy / "sub-01" / "anat")
+    (root / "sub-02").mkdir()
+    result = survey_for(maker, "-d", f"func={root}", f"anat={anatomy}")
+    assert result.problems == []
+    assert result.subjects[0].precomputed.origin.name == "anat"
+    assert only_run(result).precomputed.origin.name == "func"
+    assert only_run(result).precomputed.coreg is not None
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"{STEM}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
-        f"{STEM}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
-        f"{STEM}_desc-confounds_timeseries.tsv",
-        f"{STEM}_desc-confounds_timeseries.json",
-        f"{STEM}_desc-brain_mask.nii.gz",
-        f"{ANAT}_desc-preproc_T1w.nii.gz",
-        f"{ANAT}_label-GM_probseg.nii.gz",
-        f"{ANAT}_from-T1w_to-{SPACE}_mode-image_xfm.h5",
-        "dataset_description.json",
-    ],
-)
-def test_a_required_file_not_downloaded_is_named_with_the_datalad_command(data, name):
-    maker = prepared(data)
-    break_link(maker.root / name)
-    text = refusals(data)
-    assert "the file content has not been downloaded: the symbolic link is broken" in text
-    assert f"`datalad get {maker.root / name}`" in text
+def test_anatomical_derivatives_of_smriprep_are_used(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    shutil.rmtree(root / "sub-01" / "func")
+    describe(root, "sMRIPrep")
+    result = survey_for(maker, *use(maker))
+    assert result.problems == []
+    assert result.subjects[0].precomputed is not None
+    assert only_run(result).precomputed is None
+    assert len(about(result.notices, BOLD, "sMRIPrep")) == 1
 
 
-def test_all_files_not_downloaded_are_listed_in_one_problem(data):
-    maker = prepared(data)
-    for path in maker.root.rglob("sub-01_*"):
-        break_link(path)
-    problems = planned(data).problems
-    # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
-    assert len(problems) == 12
-    text = format_problems(problems)
-    assert text.startswith("1 problem with the input")
-    assert (
-        f"`cd {maker.root / 'sub-01'} && datalad get anat/sub-01_desc-preproc_T1w.nii.gz anat/"
-        in text
-    )
-    assert all(problem.what.rpartition("/")[2] in text for problem in problems)
-
-
-def test_files_of_a_skipped_run_not_downloaded_have_one_command(data):
-    maker = prepared(data)
-    data.bold("sub-01_task-rest")
-    data.events("sub-01_task-rest")
-    maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"))
-    for path in maker.root.rglob("sub-01_task-rest_*"):
-        break_link(path)
-    text = describe_skipped_runs(planned(data).skipped)
-    assert len(text) == 1
-    assert text[0].startswith("skipped: sub-01_task-rest\n")
-    assert f"`cd {maker.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text[0]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dataset_description.json",
-        "sub-01/func/sub-01_task-tap_bold.json",
-        "sub-01/func/sub-01_task-tap_events.tsv",
-    ],
-)
-def test_sidecars_of_the_raw_dataset_must_be_downloaded(data, name):
-    path = data.root / name
-    if not path.exists():
-        path.write_text("{}")
-    break_link(path)
-    text = refusals(data, "--sr-method", "bspline")
-    assert (
-        f"{path}\n  why: the file content has not been downloaded: the symbolic link is broken"
-        in text
-    )
-
-
-def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
-    data.bold(sidecar={"PhaseEncodingDirection": "j-", "TotalReadoutTime": 0.05})
-    maker = prepared(data)
-    maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4))
-    break_link(maker.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json")
-    assert "not been downloaded" in refusals(data)
-
-
-def test_unused_images_need_not_be_downloaded(data):
-    maker = prepared(data)
-    for space in ("MNI152NLin6Asym", "fsnative"):
-        for ends in (f"from-T1w_to-{space}", f"from-{space}_to-T1w"):
-            (maker.root / f"{ANAT}_{ends}_mode-image_xfm.txt").unlink(missing_ok=True)
-            (maker.root / f"{ANAT}_{ends}_mode-image_xfm.txt").symlink_to("nowhere")
-    for name in ("desc-hmc_boldref", "desc-coreg_boldref", "space-T1w_boldref"):
-        break_link(maker.root / f"{STEM}_{name}.nii.gz")
-    break_link(maker.root / f"{ANAT}_space-{SPACE}_desc-preproc_T1w.nii.gz")
-    assert set(precomputed_run(planned(data)).files) == {
-        "hmc_xfms",
-        "bold_mask",
-        "boldref2t1w_xfm",
-        "confounds_tsv",
-    }
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("/annex/objects/MD5E-s693--78ca.json\n", "`datalad get "),
-        (
-            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
-            "`git lfs pull -I ",
-        ),
-    ],
-)
-@pytest.mark.parametrize("name", ["dataset_description.json", f"{STEM}_desc-brain_mask.nii.gz"])
-def test_pointer_files_are_reported_as_not_downloaded(data, name, content, says):
-    maker = prepared(data)
-    (maker.root / name).write_text(content)
-    text = refusals(data)
-    assert "the file content has not been downloaded: the file is a" in text
-    assert says in text
-
-
-def _described(folder: Path, program: str) -> None:
+def describe(folder: Path, program: str) -> Path:
+    """Write the description of a directory with outputs of a program."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "Name": "x",
-        "BIDSVersion": "1.9.0",
-        "GeneratedBy": [{"Name": program, "Version": "1"}],
-    }
+    content = {"Name": "x", "BIDSVersion": "1.9.0", "GeneratedBy": [{"Name": program}]}
     (folder / "dataset_description.json").write_text(json.dumps(content))
-
-
-def test_the_subdirectory_of_fmriprep_is_suggested(data):
-    maker = prepared(data)
-    _described(maker.root.parent / "outer" / "aroma", "fMRIPost-AROMA")
-    maker.root.rename(maker.root.parent / "outer" / "fmriprep")
-    outer = maker.root.parent / "outer"
-    assert f"Specify the fMRIPrep output directory {outer / 'fmriprep'}." in refusals(
-        data, "-d", str(outer)
-    )
-
-
-def test_a_neighboring_fmriprep_directory_is_suggested(data):
-    maker = prepared(data)
-    other = maker.root.parent / "aroma"
-    _described(other, "fMRIPost-AROMA")
-    text = refusals(data, "-d", str(other))
-    assert "the derivatives were generated by fMRIPost-AROMA, not by fMRIPrep" in text
-    assert f"Specify the fMRIPrep output directory {maker.root}." in text
-
-
-def test_derivatives_inside_the_dataset_are_suggested(data):
-    maker = prepared(data)
-    inner = data.root / "derivatives" / "fmriprep"
-    inner.parent.mkdir()
-    maker.root.rename(inner)
-    assert f"Specify the fMRIPrep output directory {inner}." in refusals(
-        data, "-d", str(data.root)
-    )
-
-
-def test_the_parent_of_a_participant_directory_is_suggested(data):
-    maker = prepared(data)
-    assert f"Specify the fMRIPrep output directory {maker.root}." in refusals(
-        data, "-d", str(maker.root / "sub-01")
-    )
-
-
-def test_anatomical_derivatives_of_smriprep_are_used(data):
-    maker = prepared(data)
-    shutil.rmtree(maker.root / "sub-01" / "func")
-    _described(maker.root, "sMRIPrep")
-    plan = planned(data)
-    assert plan.problems == ()
-    assert plan.subjects[0].precomputed is not None
-    assert (
-        "the sMRIPrep 1 output does not include any files for this run, so head motion,"
-        " registration, brain mask and confounds are computed" in notices_text(plan)
-    )
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("version", "names"),
+    ("content", "values"),
     [
-        ("21.0.1", {"white": "smoothwm", "pial": "pial"}),
-        ("24.1.1", {"white": "white", "pial": "pial", "sphere": "desc-reg_sphere"}),
-        (
-            "25.2.5",
-            {"white": "white", "pial": "pial", "sphere": "space-fsaverage_desc-reg_sphere"},
-        ),
+        (None, []),
+        ("{", ["GeneratedBy"]),
+        ('{"Name": "x"}', ["GeneratedBy"]),
+        ('{"GeneratedBy": [{"Name": "HALFpipe"}]}', ["HALFpipe"]),
+        ('{"GeneratedBy": [{"Name": " "}]}', ["unknown"]),
+        ('{"GeneratedBy": [{"Version": "1"}]}', ["unknown"]),
     ],
 )
-def test_surface_names_of_every_version_are_recognized(data, version, names):
-    maker = prepared(data, version=version)
-    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
-    surfaces = planned(data, *surface_options(data)).subjects[0].precomputed.surfaces
-    assert surfaces == {
-        surface: tuple(maker.root / f"{ANAT}_hemi-{side}_{name}.surf.gii" for side in "LR")
-        for surface, name in names.items()
-    }
+def test_derivatives_of_other_software_are_refused(
+    maker: BidsMaker, content: str | None, values: list[str]
+) -> None:
+    description = describe(maker.root.parent / "prep", "x") / "dataset_description.json"
+    description.unlink()
+    if content is not None:
+        description.write_text(content)
+    problem_of(survey_for(maker, *use(maker)).problems, str(description), *values)
 
 
-def test_a_sphere_in_fslr_space_is_not_used(data):
-    maker = prepared(data)
-    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
-    for side in "LR":
-        sphere = maker.root / f"{ANAT}_hemi-{side}_desc-reg_sphere.surf.gii"
-        sphere.rename(sphere.with_name(f"sub-01_hemi-{side}_space-fsLR_desc-reg_sphere.surf.gii"))
-    assert set(planned(data, *surface_options(data)).subjects[0].precomputed.surfaces) == {
-        "white",
-        "pial",
-    }
+@pytest.mark.parametrize("place", ["inner", "sibling", "dataset", "parent"])
+def test_the_fmriprep_output_near_a_wrong_directory_is_suggested(
+    maker: BidsMaker, place: str
+) -> None:
+    root = maker.root.parent
+    given, meant = {
+        "inner": (root / "outer", root / "outer" / "fmriprep"),
+        "sibling": (root / "aroma", root / "prep"),
+        "dataset": (maker.root, maker.root / "derivatives" / "fmriprep"),
+        "parent": (root / "prep" / "sub-01", root / "prep"),
+    }[place]
+    describe(meant, "fMRIPrep")
+    given.mkdir(exist_ok=True)
+    if place == "inner":
+        describe(given / "aroma", "fMRIPost-AROMA")
+    elif place == "sibling":
+        describe(given, "fMRIPost-AROMA")
+    (problem,) = survey_for(maker, "-d", str(given)).problems
+    assert str(given) in problem.what
+    assert f" {meant}." in problem.remedy
 
 
-def test_fsnative_requires_surfaces_and_fsaverage_does_not(data):
-    maker = prepared(data)
-    text = refusals(data, *surface_options(data))
-    assert "sub-01 (--output-spaces fsnative)" in text
-    assert "hemi-{L,R}_{white,pial}.surf.gii" in text
-    assert "--fs-no-reconall" in text
-    assert not refusals(data, *surface_options(data, "fsaverage:den-10k"))
-    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
-    assert not refusals(data, *surface_options(data))
-    (maker.root / f"{ANAT}_hemi-R_pial.surf.gii").unlink()
-    assert "omit fsnative" in refusals(data, *surface_options(data))
+def write_own_output(maker: BidsMaker, **links: str) -> list[Path]:
+    """Write descriptions as bids-sr does: for all results, and for the exported series."""
+    out = maker.root.parent / "results" / "out"
+    write_dataset(out, bids_dir=maker.root, version="1")
+    write_series_dataset(out, "sbl", bids_dir=maker.root, version="1")
+    roots = [out, dataset_root(out, "sbl")]
+    for root in roots:
+        description = json.loads((root / "dataset_description.json").read_text())
+        description["DatasetLinks"] |= links
+        (root / "dataset_description.json").write_text(json.dumps(description))
+    return roots
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
-def test_invalid_or_mismatched_surfaces_are_rejected(data, content):
-    maker = prepared(data)
-    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
-    (maker.root / f"{ANAT}_hemi-R_pial.surf.gii").write_bytes(content)
-    assert not refusals(data)
-    text = refusals(data, *surface_options(data))
-    assert "sub-01_hemi-R_white.surf.gii" in text
-    assert "the same number of vertices" in text
+def test_output_of_bids_sr_is_refused_as_derivatives(maker: BidsMaker) -> None:
+    for root in write_own_output(maker):
+        options = ["-d", f"fmriprep={root}"]
+        problem_of(survey_for(maker, *options).problems, str(root), "bids-sr", "--derivatives")
+    assert main(arguments(maker, *options)) == 2
+    assert not (maker.root.parent / "out").exists()
 
 
-def test_surfaces_that_were_not_downloaded_are_named(data):
-    maker = prepared(data)
-    maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
-    break_link(maker.root / f"{ANAT}_hemi-L_white.surf.gii")
-    assert f"{ANAT}_hemi-L_white.surf.gii" in refusals(data, *surface_options(data))
-    assert not refusals(data)
+@pytest.mark.parametrize("form", ["relative", "uri"])
+def test_output_of_bids_sr_refers_to_the_fmriprep_output_it_used(
+    maker: BidsMaker, form: str
+) -> None:
+    """Names may contain a space, and other links may be broken or lead to another machine."""
+    used = describe(maker.root.parent / "else where" / "prep", "fMRIPrep")
+    link = "../../else%20where/prep" if form == "relative" else used.as_uri()
+    root, _ = write_own_output(maker, gone="../nowhere", far="https://example.org/prep", prep=link)
+    (problem,) = survey_for(maker, "-d", str(root)).problems
+    assert f" {used}." in problem.remedy
+
+
+def test_directories_that_cannot_be_derivatives_are_refused(maker: BidsMaker) -> None:
+    root = maker.root.parent
+    first, second = (describe(root / name, "fMRIPrep") for name in ("one", "two"))
+    problems = survey_for(maker, "-d", str(maker.root)).problems
+    problem_of(problems, str(maker.root / "dataset_description.json"))
+    problems = survey_for(maker, "-d", f"a={first}", f"a={second}").problems
+    assert about(problems, f"--derivatives a={second}")[0].code == "option"
+    problems = plan_for(maker, "-d", str(first), "--retrospective").problems
+    assert about(problems, "--derivatives", "--retrospective")
+
+
+# ---- files that were not downloaded
+
+
+def test_all_files_not_downloaded_are_listed_in_one_problem(maker: BidsMaker) -> None:
+    root = prepared(maker).root
+    for path in root.rglob("sub-01_*"):
+        break_link(path)
+    problems = plan_for(maker, *use(maker)).problems
+    # T1w, mask, labels, three maps, two transforms; motion, registration, table, mask
+    assert [problem.code for problem in problems] == ["annex"] * 12
+    text = format_problems(problems)
+    assert text.count("datalad get") == 1
+    names = [str(Path(problem.what).relative_to(root / "sub-01")) for problem in problems]
+    assert f"cd {root / 'sub-01'} && datalad get {' '.join(names)}" in text
+
+
+def test_files_of_a_skipped_run_not_downloaded_have_one_command(maker: BidsMaker) -> None:
+    fmriprep = prepared(maker)
+    fmriprep.run(maker.bold("sub-01_task-rest"))
+    for path in fmriprep.root.rglob("sub-01_task-rest_*"):
+        break_link(path)
+    (text,) = describe_skipped_runs(plan_for(maker, *use(maker)).skipped)
+    assert "skipped: sub-01_task-rest\n" in text
+    assert f"cd {fmriprep.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bids/dataset_description.json",
+        "bids/sub-01/func/sub-01_task-tap_bold.json",
+        "bids/sub-01/func/sub-01_task-tap_events.tsv",
+        "prep/dataset_description.json",
+    ],
+)
+def test_descriptions_and_sidecars_must_be_downloaded(maker: BidsMaker, name: str) -> None:
+    describe(maker.root.parent / "prep", "fMRIPrep")
+    path = maker.root.parent / name
+    break_link(path)
+    options = use(maker) if "prep" in name else []
+    problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
+    path.unlink()
+    path.write_text("/annex/objects/MD5E-s693--78ca.json\n")
+    problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
+
+
+# ---- voxels of brain masks
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        ("anat/sub-01_desc-brain_mask", "empty", "0"),
+        ("func/sub-01_task-tap_desc-brain_mask", "empty", "0"),
+        ("func/sub-01_task-tap_desc-brain_mask", "one", "1"),
+        ("func/sub-01_task-tap_desc-brain_mask", "all", None),
+        ("anat/sub-01_desc-brain_mask", "cut", None),
+    ],
+)
+def test_an_implausible_brain_mask_is_refused(
+    maker: BidsMaker, name: str, kind: str, value: str | None
+) -> None:
+    inside = np.zeros((8, 8, 6), bool)
+    inside[1:-1, 1:-1, 1:-1] = True
+    path = prepared(maker, mask=inside).root / f"sub-01/{name}.nii.gz"
+    image = nb.load(path)
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        values = np.full(image.shape, kind == "all", np.uint8)
+        values[2, 2, 2] = kind != "empty"
+        nb.Nifti1Image(values, image.affine).to_filename(path)
+    plan = plan_for(maker, *use(maker))
+    assert plan.problems == ()
+    problem_of(check_data(plan), str(path), *([value] if value else []))
+
+
+@pytest.mark.parametrize(("zoom", "is_refused"), [(3.6, True), (3.0, False)])
+def test_a_mask_larger_than_a_human_brain_is_refused(
+    maker: BidsMaker, zoom: float, *, is_refused: bool
+) -> None:
+    """Two thirds of 60 voxels per axis are 2.9 and 1.7 liters."""
+    data = np.random.default_rng(0).integers(50, 1000, (60, 60, 60)).astype("int16")
+    path = maker.t1w(data=data)
+    nb.Nifti1Image(data, np.diag([zoom, zoom, zoom, 1.0])).to_filename(path)
+    inside = np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0
+    mask = prepared(maker, mask=inside).root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+    problems = check_data(plan_for(maker, *use(maker)))
+    assert [problem.what for problem in problems] == [str(mask)] * is_refused

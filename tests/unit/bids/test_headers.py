@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from data.calls import about, problem_of
 
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.headers import read_header
@@ -40,7 +41,7 @@ def save(
 @pytest.mark.parametrize("name", ["a_bold.nii", "a_bold.nii.gz"])
 @pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("endianness", ["<", ">"])
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "complex64"])
+@pytest.mark.parametrize("dtype", ["int16", "complex64"])
 def test_headers_equal_those_of_nibabel(
     tmp_path: Path,
     name: str,
@@ -79,61 +80,34 @@ def test_the_distance_of_qform_and_sform_is_noted(tmp_path: Path) -> None:
     distance = np.linalg.norm(shifts, axis=1).max()
     assert header is not None
     assert header.affine == pytest.approx(AFFINE, abs=1e-5)
-    (notice,) = findings.notices
-    assert f"differ by {distance:.3g} mm" in notice.why
+    assert len(about(findings.notices, str(path), f"{distance:.3g}")) == 1
 
 
-def _cut_header(content: bytes) -> bytes:
-    return content[:200]
-
-
-def _cut_extension(content: bytes) -> bytes:
-    return content[:400]
-
-
-def _remove_magic(content: bytes) -> bytes:
-    return content[:344] + b"\0" * 4 + content[348:]
-
-
-def _move_data_to_infinity(content: bytes) -> bytes:
-    return content[:108] + np.float32(np.inf).tobytes() + content[112:]
-
-
-def _make_slope_infinite(content: bytes) -> bytes:
-    return content[:112] + np.float32(1).tobytes() + np.float32(np.inf).tobytes() + content[120:]
-
-
-def _empty(content: bytes) -> bytes:
-    return content[:0]
-
-
-def _replace_by_text(content: bytes) -> bytes:
-    return b"no image" * 100
+# start of the damage, and what replaces the bytes there; None: the file ends
+DAMAGE: dict[str, tuple[int, bytes | None]] = {
+    "cut header": (200, None),
+    "cut extension": (400, None),
+    "no magic": (344, b"\0" * 4),
+    "data at infinity": (108, np.float32(np.inf).tobytes()),
+    "infinite slope": (112, np.float32(1).tobytes() + np.float32(np.inf).tobytes()),
+    "empty": (0, None),
+    "text": (0, b"no image" * 100),
+}
 
 
 @pytest.mark.parametrize("is_compressed", [False, True])
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        _cut_header,
-        _cut_extension,
-        _remove_magic,
-        _move_data_to_infinity,
-        _make_slope_infinite,
-        _empty,
-        _replace_by_text,
-    ],
-)
-def test_invalid_headers_are_problems(tmp_path: Path, spoil, is_compressed: bool) -> None:
-    extension = b"x" * 5000 if spoil is _cut_extension else b""
-    content = spoil(save(tmp_path / "a_bold.nii", extension=extension).read_bytes())
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_invalid_headers_are_problems(tmp_path: Path, damage: str, *, is_compressed: bool) -> None:
+    start, replacement = DAMAGE[damage]
+    extension = b"x" * 5000 if damage == "cut extension" else b""
+    content = save(tmp_path / "a_bold.nii", extension=extension).read_bytes()
+    end = b"" if replacement is None else content[start + len(replacement) :]
+    content = content[:start] + (replacement or b"") + end
     path = tmp_path / ("a_bold.nii.gz" if is_compressed else "a_bold.nii")
     path.write_bytes(gzip.compress(content) if is_compressed else content)
     findings = Findings()
     assert read_header(path, findings) is None
-    (problem,) = findings.problems
-    assert problem.what == str(path)
-    assert "header cannot be read" in problem.why
+    problem_of(findings.problems, str(path))
     with pytest.raises(Exception):  # noqa: B017, PT011
         nib.load(path)
 
@@ -145,4 +119,4 @@ def test_broken_compression_is_a_problem(tmp_path: Path) -> None:
         path.write_bytes(spoiled)
         findings = Findings()
         assert read_header(path, findings) is None
-        assert "header cannot be read" in findings.problems[0].why
+        problem_of(findings.problems, str(path))

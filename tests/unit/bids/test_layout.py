@@ -13,7 +13,7 @@ from data.dataset import BidsMaker
 
 from bids_sr.bids import InputError
 from bids_sr.bids.inheritance import read_object
-from bids_sr.bids.layout import Index, _digest_files, _list_files, _make_ignore_pattern, open_index
+from bids_sr.bids.layout import Index, open_index
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def test_a_database_directory_that_cannot_be_written_is_rejected(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="bids-database-dir") as caught:
+    with pytest.raises(InputError) as caught:
         open_layout(maker, tmp_path / "file" / "db")
-    assert "omit the option" in caught.value.problems[0].remedy
+    assert "--bids-database-dir" in str(caught.value)
 
 
 def test_filters_can_use_metadata(maker: BidsMaker, tmp_path: Path) -> None:
@@ -129,12 +129,16 @@ def test_filters_can_use_metadata(maker: BidsMaker, tmp_path: Path) -> None:
         assert not open_layout(maker, database, bold={"RepetitionTime": 2.0}).find("bold", "01")
     before = databases(tmp_path / "db")
     sidecar = maker.path("sub-01_task-tap_bold.json", "func")
+    content, state = sidecar.read_text(), sidecar.stat()
     os.utime(sidecar, ns=(1, 1))
     open_layout(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
     assert databases(tmp_path / "db") == before, "content is unchanged"
-    sidecar.write_text(sidecar.read_text() + "\n")
-    open_layout(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
-    assert databases(tmp_path / "db") != before
+    # the same size and time
+    sidecar.write_text(content.replace("1.0", "2.0"))
+    os.utime(sidecar, ns=(state.st_atime_ns, state.st_mtime_ns))
+    index = open_layout(maker, tmp_path / "db", bold={"RepetitionTime": 2.0})
+    assert index.find("bold", "01")
+    assert read_object(sidecar)["RepetitionTime"] == 2.0
 
 
 @pytest.mark.parametrize("database", [True, False])
@@ -144,7 +148,7 @@ def test_a_pipe_is_rejected_before_sidecars_are_indexed(
     sidecar = maker.path("sub-01_task-tap_bold.json", "func")
     sidecar.unlink()
     os.mkfifo(sidecar)
-    with pytest.raises(InputError, match="is a pipe"):
+    with pytest.raises(InputError, match=sidecar.name):
         open_layout(maker, tmp_path / "index" if database else None, bold={"RepetitionTime": 2.0})
 
 
@@ -161,50 +165,19 @@ def test_circular_links_are_not_followed(maker: BidsMaker) -> None:
         (maker.root / "sub-01" / "func" / f"again{number}").symlink_to(maker.root)
         (maker.root / "sub-01" / f"ses-{number}").symlink_to(maker.root / "sub-01")
     assert open_layout(maker).find("bold", "01")
-    assert len(list(_list_files(maker.root))) < 100
 
 
-@pytest.mark.parametrize(
-    ("path", "indexed"),
-    [
-        ("/task-tap_bold.json", True),
-        ("/bold.json", True),
-        ("/xbold.json", False),
-        ("/participants.tsv", False),
-        ("/sub-01", True),
-        ("/sub-01/ses-a/func/sub-01_ses-a_task-x_events.tsv", True),
-        ("/sub-01/anat/sub-01_T1w.nii", True),
-        ("/sub-01/anat/sub-01_T1w.json", False),
-        ("/sub-01/dwi", False),
-        ("/sub-01 copy", False),
-        ("/derivatives/sub-01/func/x_bold.nii.gz", False),
-        ("/.git", False),
-    ],
-)
-def test_only_bids_inputs_are_indexed(path: str, indexed: bool) -> None:
-    assert (_make_ignore_pattern().search(path) is None) is indexed
-    assert _make_ignore_pattern(["02"]).search("/sub-01") is not None
-    assert _make_ignore_pattern(["0", "01"]).search("/sub-01") is None
-
-
-def test_the_fingerprint_depends_on_names_of_inputs(maker: BidsMaker) -> None:
-    before = _digest_files(maker.root)
+def test_a_database_depends_on_names_of_inputs_only(maker: BidsMaker, tmp_path: Path) -> None:
+    open_layout(maker, tmp_path / "db")
+    before = databases(tmp_path / "db")
     maker.path("sub-01_task-tap_bold.nii.gz", "func").write_bytes(b"other")
     (maker.root / "notes.txt").write_text("")
-    assert _digest_files(maker.root) == before
+    (maker.root / "sub-01" / "dwi").mkdir()
+    (maker.root / "sub-01" / "dwi" / "sub-01_dwi.nii.gz").write_bytes(b"")
+    open_layout(maker, tmp_path / "db")
+    assert databases(tmp_path / "db") == before
     (maker.root / "sub-01" / "anat" / "sub-01_acq-b_T1w.nii").write_bytes(b"")
-    assert _digest_files(maker.root) != before
-
-
-def test_a_sidecar_of_the_same_size_and_time_is_read_again(maker: BidsMaker) -> None:
-    path = maker.root / "sub-01/func/sub-01_task-tap_bold.json"
-    path.write_text('{"RepetitionTime": 2.0}')
-    state, before = path.stat(), _digest_files(maker.root, metadata=True)
-    assert read_object(path) == {"RepetitionTime": 2.0}
-    path.write_text('{"RepetitionTime": 3.0}')
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert read_object(path) == {"RepetitionTime": 3.0}
-    assert _digest_files(maker.root, metadata=True) != before
+    assert len(open_layout(maker, tmp_path / "db").find("t1w", "01")) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from data.calls import problem_of
 
 from bids_sr.bids.participants_table import read_participants_table
 from bids_sr.notices import UsageError
@@ -21,7 +22,7 @@ def test_participants_are_listed_with_their_cells(tmp_path: Path, content: str |
     write_listing(tmp_path, content)
     table = read_participants_table(tmp_path)
     assert list(table.rows) == ["sub-01", "sub-02"]
-    assert (table.rows["sub-01"]["surname"] or "") == "Müller"
+    assert table.rows["sub-01"]["surname"] == "Müller"
     assert table.columns == ("participant_id", "surname")
     assert table.list_skipped_lines() == ()
 
@@ -42,28 +43,25 @@ def test_a_line_without_a_label_is_skipped_and_named(tmp_path: Path, cell: str) 
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "values"),
     [
-        (TEXT.encode("latin-1"), "not encoded in UTF-8: line 2 has the byte 0xfc"),
-        (TEXT.encode("utf-16"), "encoded in UTF-16"),
-        ("participant_id\tage\nsub-01\t30\n".encode("utf-16-le"), "NUL bytes"),
-        (b"\xfe\xff" + TEXT.encode("utf-16-be"), "encoded in UTF-16"),
-        ("participant_id,age\nsub-01,30\n", "participant_id is missing (existing columns: parti"),
-        ("age\tsex\n30\tf\n", "participant_id is missing (existing columns: age, sex)"),
-        ("", "participant_id is missing (existing columns: none)"),
-        ("participant_id\tage\tage\nsub-01\t1\t2\n", "several columns have the name 'age'"),
+        (TEXT.encode("latin-1"), ["2", "0xfc"]),
+        (TEXT.encode("utf-16"), ["UTF-16"]),
+        ("participant_id\tage\nsub-01\t30\n".encode("utf-16-le"), ["NUL"]),
+        (b"\xfe\xff" + TEXT.encode("utf-16-be"), ["UTF-16"]),
+        ("participant_id,age\nsub-01,30\n", ["participant_id", "participant_id,age"]),
+        ("age\tsex\n30\tf\n", ["participant_id", "age, sex"]),
+        ("", ["participant_id", "none"]),
+        ("participant_id\tage\tage\nsub-01\t1\t2\n", ["'age'"]),
     ],
 )
 def test_a_list_that_cannot_be_read_is_refused(
-    tmp_path: Path, content: str | bytes, reason: str
+    tmp_path: Path, content: str | bytes, values: list[str]
 ) -> None:
     path = write_listing(tmp_path, content)
     with pytest.raises(UsageError) as caught:
         read_participants_table(tmp_path)
-    (problem,) = caught.value.problems
-    assert problem.what == str(path)
-    assert reason in problem.why
-    assert "UTF-8" in problem.remedy
+    problem_of(caught.value.problems, str(path), *values, "UTF-8")
 
 
 def test_a_list_that_was_not_downloaded_is_refused(tmp_path: Path) -> None:
@@ -71,6 +69,4 @@ def test_a_list_that_was_not_downloaded_is_refused(tmp_path: Path) -> None:
     path.symlink_to(".git/annex/objects/aa/bb/MD5E-s9--00.tsv")
     with pytest.raises(UsageError) as caught:
         read_participants_table(tmp_path)
-    (problem,) = caught.value.problems
-    assert problem.what == str(path)
-    assert "datalad get" in problem.remedy
+    problem_of(caught.value.problems, str(path), "datalad get", code="annex")

@@ -1,16 +1,14 @@
 """Names of results distinguish runs; runs that would overwrite another result are rejected."""
 
-import json
 from pathlib import Path
 
 import pytest
+from data.calls import problem_of, survey_for
 from data.dataset import BidsMaker
 
-from bids_sr.bids import survey
 from bids_sr.bids.entities import ENTITIES
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.run_names import RUN_ENTITIES, check_names
-from bids_sr.config import Paths, Settings
 from bids_sr.pipeline.store import derivative_path
 
 FUNC = Path("sub-01/func")
@@ -45,12 +43,8 @@ def test_series_that_differ_only_in_desc_are_rejected() -> None:
     assert "--bids-filter-file" in problem
 
 
-def test_fmriprep_output_is_rejected_as_input_dataset(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
-    settings = Settings(paths=Paths(bids_dir=maker.root, output_dir=tmp_path / "out"))
-    assert not survey(settings).problems
+def test_fmriprep_output_is_refused_as_input_data(maker: BidsMaker) -> None:
     description = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
-    (maker.root / "dataset_description.json").write_text(json.dumps(description))
-    (problem,) = survey(settings).problems
-    assert f"-d fmriprep={maker.root}" in str(problem)
+    maker.json(maker.root / "dataset_description.json", description)
+    problems = survey_for(maker).problems
+    problem_of(problems, "dataset_description.json", f"-d fmriprep={maker.root}")

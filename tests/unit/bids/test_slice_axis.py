@@ -11,10 +11,10 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+from data.calls import about, only_run, survey_for
 from data.dataset import BidsMaker
 
-from bids_sr.bids import Survey, headers as hd, slice_axis, survey, timing
-from bids_sr.config import Paths, Settings, SuperRes
+from bids_sr.bids import Findings, slice_axis, timing
 from bids_sr.io.copies import copy_series, save_reordered
 from bids_sr.io.grids import AxisOrder, inverse_order, reorder, reorder_affine
 from bids_sr.io.image_header import Header
@@ -93,7 +93,7 @@ def test_all_48_orders_are_processed_with_slices_last(
     for index in ((0, 0, 0), (6, 2, 1), (3, 5, 4)):  # world coordinates of voxels are unchanged
         original_index = tuple((transform @ (*index, 1))[:3].round().astype(int))
         assert processed[index] == pytest.approx(data[original_index])
-    findings = hd.Findings()
+    findings = Findings()
     sidecar_in_order = slice_axis.sidecar_in_order(sidecar, header.order)
     times = timing.read_slice_times(header, sidecar_in_order, 2.0, findings)
     assert not findings.notices
@@ -158,47 +158,30 @@ def reorder_file(path: Path, order: AxisOrder) -> None:
     nb.save(turned, path)
 
 
-def survey_of(maker: BidsMaker, **superres: object) -> Survey:
-    paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out")
-    return survey(Settings(paths=paths, superres=SuperRes(**superres)))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> BidsMaker:
-    data = BidsMaker(tmp_path / "bids")
-    data.subject()
-    return data
-
-
 def test_run_and_pair_with_different_axis_orders_are_matched(maker: BidsMaker) -> None:
-    plain = survey_of(maker).subjects[0].runs[0]
-    folder = maker.root / "sub-01"
-    reorder_file(folder / "func" / "sub-01_task-tap_bold.nii.gz", (2, 0, 1))
-    reorder_file(folder / "anat" / "sub-01_acq-highres_T2starw.nii.gz", (0, 2, 1))
-    reorder_file(folder / "anat" / "sub-01_acq-lowres_T2starw.nii.gz", (1, 0, 2))
-    result = survey_of(maker)
-    assert not result.problems
-    run = result.subjects[0].runs[0]
+    plain = only_run(survey_for(maker))
+    reorder_file(maker.path("sub-01_task-tap_bold.nii.gz", "func"), (2, 0, 1))
+    reorder_file(maker.path("sub-01_acq-highres_T2starw.nii.gz", "anat"), (0, 2, 1))
+    reorder_file(maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat"), (1, 0, 2))
+    result = survey_for(maker)
+    assert result.problems == []
+    run = only_run(result)
     assert run.axis_order == (1, 2, 0)
     assert (run.shape, run.zooms) == (plain.shape, pytest.approx(plain.zooms))
     assert run.pair is not None
     assert plain.pair is not None
-    assert run.pair.factor == plain.pair.factor
-    assert run.pair.orders == ((0, 2, 1), (1, 0, 2))
-    notices = [notice for notice in result.notices if "slice axis" in str(notice)]
-    assert len(notices) == 1
-    assert "the voxel size that differs from the other two" in str(notices[0])
+    assert (run.pair.factor, run.pair.orders) == (plain.pair.factor, ((0, 2, 1), (1, 0, 2)))
+    assert len(about(result.notices, "sub-01_task-tap_bold.nii.gz")) == 1
 
 
 def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
     maker.bold(zooms=(6.0, 6.0, 3.0))
-    for kind in ("highres", "lowres"):
-        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+    maker.remove_pair()
     # isotropic voxels: the voxel size does not determine the slice axis
     path = maker.bold("sub-01_task-tap_acq-highres", zooms=(3.0, 3.0, 3.0))
-    plain = survey_of(maker).subjects[0].runs[0].calibration
+    plain = only_run(survey_for(maker)).calibration
     reorder_file(path, (2, 1, 0))
-    calibration = survey_of(maker).subjects[0].runs[0].calibration
+    calibration = only_run(survey_for(maker)).calibration
     assert plain is not None
     assert calibration is not None
     header_in_order = dataclasses.replace(calibration.header, order=(0, 1, 2))
@@ -207,14 +190,11 @@ def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:
 
 
 def test_reordered_echoes_are_combined(maker: BidsMaker) -> None:
-    for echo, te in ((1, 0.012), (2, 0.03)):
-        path = maker.bold(
-            f"sub-01_task-tap_echo-{echo}", sidecar={"EchoTime": te, "SliceEncodingDirection": "i"}
-        )
-        reorder_file(path, (2, 0, 1))
-    (maker.root / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz").unlink()
-    result = survey_of(maker)
-    assert not result.problems
-    (run,) = result.subjects[0].runs
-    assert len(run.echoes) == 2
-    assert run.axis_order == (1, 2, 0)
+    for echo, time in ((1, 0.012), (2, 0.03)):
+        sidecar = {"EchoTime": time, "SliceEncodingDirection": "i"}
+        reorder_file(maker.bold(f"sub-01_task-tap_echo-{echo}", sidecar=sidecar), (2, 0, 1))
+    maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
+    result = survey_for(maker)
+    assert result.problems == []
+    run = only_run(result)
+    assert (len(run.echoes), run.axis_order) == (2, (1, 2, 0))

@@ -1,32 +1,21 @@
 """Order of trial types: Levels at the root of the data set, not of a participant or session."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from data.calls import about, problem_of, survey_for
 from data.dataset import BidsMaker
-
-from bids_sr.bids import Survey, survey
-from bids_sr.config import Paths, Selection, Settings
-
-Look = Callable[..., Survey]
 
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
+    """Return two participants with a run."""
     data = BidsMaker(tmp_path / "bids")
-    data.subject("01")
-    data.subject("02")
+    for label in ("01", "02"):
+        data.bold(f"sub-{label}_task-tap")
+        data.events(f"sub-{label}_task-tap")
     return data
-
-
-@pytest.fixture
-def look(maker: BidsMaker) -> Look:
-    def _look(*labels: str) -> Survey:
-        paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out")
-        return survey(Settings(paths=paths, selection=Selection(participant_label=labels)))
-
-    return _look
 
 
 def write_levels(maker: BidsMaker, name: str, levels: Sequence[str]) -> Path:
@@ -54,57 +43,49 @@ def write_levels(maker: BidsMaker, name: str, levels: Sequence[str]) -> Path:
     ],
 )
 def test_levels_at_the_root_give_the_order_of_a_task(
-    files: dict[str, str], expected: tuple[str, ...], maker: BidsMaker, look: Look
+    files: dict[str, str], expected: tuple[str, ...], maker: BidsMaker
 ) -> None:
     for name, levels in files.items():
         write_levels(maker, name, levels)
-    result = look()
-    assert result.problems == []
-    for selected in (result, look("01"), look("02")):
-        assert selected.type_order == {"tap": expected}
+    for options in ([], ["--participant-label", "02"]):
+        result = survey_for(maker, *options)
+        assert (result.problems, result.type_order) == ([], {"tap": expected})
 
 
-def test_the_nearest_levels_of_a_participant_are_kept_for_a_note(
-    maker: BidsMaker, look: Look
-) -> None:
+def test_the_nearest_levels_of_a_participant_are_kept_for_a_note(maker: BidsMaker) -> None:
     write_levels(maker, "task-tap_events.json", "ab")
     far = write_levels(maker, "sub-01/sub-01_events.json", "ba")
     first = maker.path("sub-01_task-tap_events.tsv", "func")
-    assert {table: levels.sidecar for table, levels in look().unshared_levels.items()} == {
-        first: far
-    }
-    near = write_levels(maker, "sub-01/func/sub-01_task-tap_events.json", "bca")
-    assert {
-        table: (levels.sidecar, levels.types) for table, levels in look().unshared_levels.items()
-    } == {first: (near, ("b", "c", "a"))}
+    for sidecar, types in ((far, "ba"), (None, "bca")):
+        if sidecar is None:
+            sidecar = write_levels(maker, "sub-01/func/sub-01_task-tap_events.json", types)
+        ((table, levels),) = survey_for(maker).unshared_levels.items()
+        assert (table, levels.sidecar, levels.types) == (first, sidecar, tuple(types))
 
 
 @pytest.mark.parametrize("content", ['{"trial_type"', "[]", "\xff"])
 def test_a_sidecar_of_a_participant_that_cannot_be_read_is_not_required(
-    content: str, maker: BidsMaker, look: Look
+    content: str, maker: BidsMaker
 ) -> None:
     path = maker.path("sub-02_task-tap_events.json", "func")
     path.write_text(content, encoding="latin-1")
-    result = look()
+    result = survey_for(maker)
     assert result.problems == []
-    (warning,) = [notice for notice in result.notices if notice.what == str(path)]
+    (warning,) = about(result.notices, str(path))
     assert (warning.level, warning.subject, warning.run) == ("warning", "02", "sub-02_task-tap")
-    assert "the sidecar is not used" in warning.why
 
 
 def test_a_sidecar_of_all_participants_that_cannot_be_read_stops_the_call(
-    maker: BidsMaker, look: Look
+    maker: BidsMaker,
 ) -> None:
     path = maker.root / "task-tap_events.json"
     path.write_text('{"trial_type"')
-    (problem,) = look("02").problems
-    assert (problem.what, problem.subject) == (str(path), "")
+    problems = survey_for(maker, "--participant-label", "02").problems
+    assert problem_of(problems, str(path), "JSON").subject == ""
 
 
 @pytest.mark.parametrize("levels", [[], ["a", "b"], 3, None, "ab"])
-def test_levels_that_are_not_an_object_are_ignored(
-    levels: object, maker: BidsMaker, look: Look
-) -> None:
+def test_levels_that_are_not_an_object_are_ignored(levels: object, maker: BidsMaker) -> None:
     for column in ({"Levels": levels}, levels):
         maker.json(maker.root / "events.json", {"trial_type": column})
-        assert look().type_order == {"tap": ()}
+        assert survey_for(maker).type_order == {"tap": ()}

@@ -65,9 +65,3 @@ def test_activation_is_not_mistaken_for_smooth_noise():
     active[10:20, 10:20] += 10
     autocorrelation = noise_autocorrelation(active, np.ones(SHAPE, bool))
     np.testing.assert_allclose(autocorrelation[:, 1], 0, atol=0.03)
-
-
-def test_masks_of_few_voxels_leave_the_variance_unchanged():
-    mask = np.zeros(SHAPE, bool)
-    mask[:4, :4, :4] = True
-    np.testing.assert_array_equal(noise_autocorrelation(noise(0.0), mask), 1)

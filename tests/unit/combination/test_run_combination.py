@@ -62,51 +62,6 @@ def test_unequal_weights_by_hand():
     assert combined.shared_sd.item() ** 2 == pytest.approx(0.6 * 2.5**2)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n_runs", [2, 5])
-def test_combination_equals_fixed_effects_of_nilearn(n_runs, weighted):
-    from nilearn.glm.contrasts import _compute_fixed_effects_params
-
-    runs = estimates(n_runs)
-    expected = _compute_fixed_effects_params(
-        [run.effect.ravel() for run in runs],
-        [run.variance.ravel() for run in runs],
-        weighted,
-        [run.dof for run in runs],
-    )
-    weights = precision_weights(runs) if weighted else None
-    combined = combine_estimates(runs, weights, shared=0.75)
-    maps = (combined.effect, combined.variance, combined.t, combined.z)
-    for values, expected_map in zip(maps, expected, strict=True):
-        assert np.abs(values.ravel() - expected_map).max() <= 1e-4 * np.ptp(expected_map)
-
-
-def test_combination_equals_the_public_function_of_nilearn():
-    import nibabel as nib
-    from nilearn.glm.contrasts import compute_fixed_effects
-
-    runs = estimates(3)
-
-    def images(name):
-        maps = (getattr(run, name).astype(np.float32) for run in runs)
-        return [nib.Nifti1Image(values, np.eye(4)) for values in maps]
-
-    mask = nib.Nifti1Image(np.ones(runs[0].effect.shape, np.uint8), np.eye(4))
-    expected = compute_fixed_effects(
-        images("effect"), images("variance"), mask=mask, dofs=[run.dof for run in runs]
-    )
-    combined = combine_estimates(runs, shared=0.75)
-    maps = (combined.effect, combined.variance, combined.t, combined.z)
-    for values, image in zip(maps, expected, strict=True):
-        expected_map = image.get_fdata()
-        assert np.abs(values - expected_map).max() <= 1e-4 * np.ptp(expected_map)
-
-
-def test_precision_weights_are_inverse_variances():
-    weights = precision_weights([single_voxel_estimate(0, 1), single_voxel_estimate(0, 4)])
-    assert [weight.item() for weight in weights] == pytest.approx([0.8, 0.2])
-
-
 @pytest.mark.parametrize("rho", [0.0, 0.75, 1.0])
 def test_intervals_have_their_nominal_coverage(rho):
     """Simulate 95 % intervals with a known correlation of the error between runs."""
@@ -134,8 +89,6 @@ def test_intervals_have_their_nominal_coverage(rho):
 
 
 def test_variance_between_runs_requires_three_runs():
-    assert combine_estimates(estimates(2), shared=0.75).between_variance is None
-    assert combine_estimates(estimates(2), shared=0.75).person_sd is None
     combined = combine_estimates(
         [single_voxel_estimate(1, 1), single_voxel_estimate(2, 1), single_voxel_estimate(6, 1)],
         shared=0.75,
@@ -173,15 +126,6 @@ def test_z_of_noise_has_the_nominal_false_positive_rate():
     assert 0.0008 <= np.mean(np.abs(z) > stats.norm.isf(0.001)) / 2 <= 0.00125
 
 
-def test_the_error_is_none_if_a_run_has_no_error_estimate():
-    combined = combine_estimates(
-        [single_voxel_estimate(1, 1, 2), single_voxel_estimate(1, 1)], shared=0.75
-    )
-    assert combined.sd is None
-    assert combined.shared_sd is None
-    assert combined.total_variance.item() == pytest.approx(0.5)
-
-
 def test_voxels_missing_in_a_run_are_0():
     first, second = estimates(2)
     first.variance[0] = 0
@@ -196,19 +140,12 @@ def test_voxels_missing_in_a_run_are_0():
     assert sum(precision_weights([first, second]))[expected] == pytest.approx(1)
 
 
-def test_one_weight_per_run_is_the_inverse_of_its_mean_variance():
+def test_weights_are_inverse_variances():
     first, second = estimates(2)
     noisy = replace(second, variance=9 * first.variance)
     assert weigh_runs([first, noisy]) == pytest.approx([0.9, 0.1])
-
-
-def test_a_single_run_is_returned_unchanged():
-    (run,) = estimates(1)
-    combined = combine_estimates([run], shared=0.75)
-    np.testing.assert_allclose(combined.effect, run.effect)
-    np.testing.assert_allclose(combined.variance, run.variance)
-    np.testing.assert_allclose(combined.sd, run.sd)
-    assert combined.between_variance is None
+    by_voxel = precision_weights([single_voxel_estimate(0, 1), single_voxel_estimate(0, 4)])
+    assert [weight.item() for weight in by_voxel] == pytest.approx([0.8, 0.2])
 
 
 def test_the_shared_error_grows_with_smoothing():
@@ -237,27 +174,40 @@ def test_intervals_of_estimated_errors_cover_95_percent(n_runs):
     assert widen_error(0, n_runs=1) == widen_error(5, n_runs=2) == 1.0
 
 
-def test_runs_that_cannot_be_combined_are_rejected():
-    first, second = estimates(2)
-    odd_shape = estimates(1, shape=(4, 5, 7))[0]
-    for runs, weights, shared, message in [
-        ([], None, 0.75, "no run was given"),
-        ([first, odd_shape], None, 0.75, r"effect of run 2 has the shape \(4, 5, 7\)"),
-        ([first, second], None, 1.2, "1.2; expected 0 to 1"),
-        ([first, second], [1], 0.75, "1 weights for 2 runs"),
-        ([first, second], [1, -1], 0.75, "weight of run 2 is negative"),
-        ([first, second], [0, 0], 0.75, "all weights are 0"),
-        ([first, second], [1, np.ones(3)], 0.75, "weights of run 2 have the shape"),
-        ([first, single_voxel_estimate(1, 1, dof=0)], None, 0.75, "shape|0 degrees"),
-        (
-            [single_voxel_estimate(1, 1), single_voxel_estimate(1, 1, dof=0)],
-            None,
-            0.75,
-            "run 2 has 0 degrees",
-        ),
-    ]:
-        with pytest.raises(CombinationError, match=message):
-            combine_estimates(runs, weights, shared=shared)
+def test_fewer_runs_have_no_error_or_spread():
+    """The spread needs three runs with weight, and the error an estimate in every run."""
+    (run,) = estimates(1)
+    alone = combine_estimates([run], shared=0.75)
+    for name in ("effect", "variance", "sd"):
+        np.testing.assert_allclose(getattr(alone, name), getattr(run, name))
+    without_error = [single_voxel_estimate(1, 1, 2), single_voxel_estimate(1, 1)]
+    combined = combine_estimates(without_error, shared=0.75)
+    assert combined.sd is combined.shared_sd is None
+    assert combined.total_variance.item() == pytest.approx(0.5)
+    for result in (alone, combined, combine_estimates(estimates(3), [1, 1, 0], shared=0.75)):
+        assert result.between_variance is result.person_sd is None
+
+
+FIRST, SECOND = estimates(2)
+ONE_VOXEL = [single_voxel_estimate(1, 1), single_voxel_estimate(1, 1, dof=0)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "weights", "shared", "words"),
+    [
+        ([], None, 0.75, "no run"),
+        ([FIRST, estimates(1, shape=(4, 5, 7))[0]], None, 0.75, r"run 2 .*\(4, 5, 7\)"),
+        ([FIRST, SECOND], None, 1.2, r"1\.2; expected 0 to 1"),
+        ([FIRST, SECOND], [1], 0.75, "1 weights for 2 runs"),
+        ([FIRST, SECOND], [1, -1], 0.75, "run 2 is negative"),
+        ([FIRST, SECOND], [0, 0], 0.75, "0"),
+        ([FIRST, SECOND], [1, np.ones(3)], 0.75, "run 2 have the shape"),
+        (ONE_VOXEL, None, 0.75, "run 2 has 0 degrees"),
+    ],
+)
+def test_runs_that_cannot_be_combined_are_rejected(runs, weights, shared, words):
+    with pytest.raises(CombinationError, match=words):
+        combine_estimates(runs, weights, shared=shared)
 
 
 @pytest.mark.parametrize("as_maps", [False, True])
@@ -270,8 +220,3 @@ def test_a_run_without_weight_adds_no_degrees_of_freedom(as_maps):
     assert combined.dof == expected.dof == 80 + 81 + 82
     for stat in ("mask", "effect", "variance", "sd", "z", "person_sd"):
         np.testing.assert_array_equal(getattr(combined, stat), getattr(expected, stat))
-
-
-def test_the_spread_needs_three_runs_with_weight():
-    combined = combine_estimates(estimates(3), [1, 1, 0], shared=0.75)
-    assert combined.between_variance is None

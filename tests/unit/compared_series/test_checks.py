@@ -6,14 +6,13 @@ import nibabel as nb
 import numpy as np
 import pytest
 from data.dataset import BidsMaker
-from graphmaker import stage_minutes
+from graphmaker import call_settings, stage_minutes
 from scipy import ndimage
 
-from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.preflight import Plan, check, check_data
 
-PLAIN = ["--skip-bids-validation", "--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
+PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 HIGH = (3.0, 3.0, 4.0)
 
 
@@ -33,13 +32,20 @@ def other_dataset(maker: BidsMaker) -> BidsMaker:
 
 
 def settings_for(maker: BidsMaker, *compare: object, extra: tuple[str, ...] = ()) -> Settings:
-    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", *PLAIN, *extra]
     options = [part for series in compare for part in ("--compare", str(series))]
-    return parse_settings([*argv, *options]).resolve(run_uuid="x")
+    return call_settings(maker, maker.root.parent, *PLAIN, *extra, *options)
 
 
 def plan_call(maker: BidsMaker, *compare: object, extra: tuple[str, ...] = ()) -> Plan:
     return check(settings_for(maker, *compare, extra=extra))
+
+
+def scanned_head() -> np.ndarray:
+    """Return the mean image of a textured head."""
+    x, y, z = np.indices((24, 24, 8))
+    inside = ((x - 12) / 9) ** 2 + ((y - 12) / 9) ** 2 + ((z - 4) / 5) ** 2 < 1
+    texture = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(inside.shape), 1)
+    return np.where(inside, 800 + 200 * texture, 20)
 
 
 def problems_text(plan: Plan) -> str:
@@ -59,17 +65,11 @@ def test_a_file_and_a_folder_are_matched_with_the_run(maker: BidsMaker) -> None:
         "NORDIC": denoised,
         "finer": high_resolution,
     }
-    assert {name: series.is_corrected for name, series in series_by_name.items()} == {
-        "NORDIC": False,
-        "finer": True,
-    }
-    assert {name: series.motion_corrected for name, series in series_by_name.items()} == {
-        "NORDIC": False,
-        "finer": True,
-    }
-    assert set(plan.runs[0].images) >= {denoised, high_resolution}, (
-        "voxels of compared series are checked before processing"
-    )
+    for name, is_corrected in (("NORDIC", False), ("finer", True)):
+        assert series_by_name[name].is_corrected is is_corrected
+        assert series_by_name[name].motion_corrected is is_corrected
+    # voxels of compared series are checked before processing
+    assert set(plan.runs[0].images) >= {denoised, high_resolution}
     plan_without = plan_call(maker)
     assert plan_without.runs[0].compared == {}
     assert stage_minutes(settings_for(maker, *compared))["series from other programs"] > 0
@@ -77,48 +77,26 @@ def test_a_file_and_a_folder_are_matched_with_the_run(maker: BidsMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("bspline", "is reserved for a series"),
-        ("sbl", "is reserved for a series"),
-        ("measured", "is reserved for a series"),
-        ("otherRun", "is reserved for a series"),
-        ("mineMirror", "is reserved for a series"),
-        ("mineSame", "is reserved for a series"),
-        ("my-own", "other than letters and digits"),
-    ],
+    "name", ["bspline", "sbl", "otherRun", "mineMirror", "mineSame", "my-own"]
 )
-def test_reserved_and_invalid_names_are_rejected(
-    maker: BidsMaker, name: str, message: str
-) -> None:
-    assert message in problems_text(plan_call(maker, f"{name}={other_dataset(maker).bold()}"))
+def test_reserved_and_invalid_names_are_rejected(maker: BidsMaker, name: str) -> None:
+    (problem,) = plan_call(maker, f"{name}={other_dataset(maker).bold()}").problems
+    assert name in str(problem)
 
 
 def test_duplicate_missing_and_identical_series_are_rejected(maker: BidsMaker) -> None:
     series = other_dataset(maker).bold()
-    assert "is used for several series" in problems_text(
-        plan_call(maker, f"A={series}", f"A={series}")
-    )
-    assert "the file or directory was not found" in problems_text(
-        plan_call(maker, "A=/nowhere.nii.gz")
-    )
-    assert "the file is identical to the run" in problems_text(
-        plan_call(maker, f"A={maker.path('sub-01_task-tap_bold.nii.gz', 'func')}")
-    )
+    own = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+    for compared in ((f"A={series}", f"A={series}"), ("A=/nowhere.nii.gz",), (f"A={own}",)):
+        (problem,) = plan_call(maker, *compared).problems
+        assert compared[0].removeprefix("A=") in str(problem) or "A" in problem.what
     with pytest.raises((UsageError, SystemExit)):
         plan_call(maker, "A=")
-    options = [option if option != "zerofill" else "linear" for option in PLAIN]
-    argv = [
-        str(maker.root),
-        str(maker.root.parent / "out"),
-        "participant",
-        *options,
-        "--compare",
-        f"A={series}",
-    ]
-    assert "Add zerofill to --sr-method" in problems_text(
-        check(parse_settings(argv).resolve(run_uuid="x"))
+    without_zerofill = ("--sr-method", "bspline", "linear")
+    settings = call_settings(
+        maker, maker.root.parent, *without_zerofill, "--sr-factor", "2", "--compare", f"A={series}"
     )
+    assert "zerofill" in problems_text(check(settings))
 
 
 def test_a_file_matches_a_single_run_and_a_folder_all_runs(maker: BidsMaker) -> None:
@@ -126,22 +104,15 @@ def test_a_file_matches_a_single_run_and_a_folder_all_runs(maker: BidsMaker) -> 
     maker.events("sub-01_task-tap_run-2")
     dataset = other_dataset(maker)
     series = dataset.bold("sub-01_task-tap_run-2")
-    assert "is a single series, but 2 runs are selected" in problems_text(
-        plan_call(maker, f"A={series}")
-    )
+    assert "2 runs" in problems_text(plan_call(maker, f"A={series}"))
     plan_of_run_2 = plan_call(maker, f"A={series}", extra=("--run-id", "2"))
     assert [entry.bold for run in plan_of_run_2.runs for entry in run.compared.values()] == [
         series
     ]
     partial_plan = plan_call(maker, f"A={dataset.root}")
     assert [len(run.compared) for run in partial_plan.runs] == [0, 1]
-    assert any(
-        "does not contain a series for sub-01_task-tap, so this run is not compared" in entry.why
-        for entry in partial_plan.warnings
-    )
-    assert ("a series for any of the selected runs") in problems_text(
-        plan_call(maker, f"A={maker.root / 'sub-01'}")
-    )
+    assert any("sub-01_task-tap," in entry.why for entry in partial_plan.warnings)
+    assert plan_call(maker, f"A={maker.root / 'sub-01'}").problems
     dataset.bold()
     assert [len(run.compared) for run in plan_call(maker, f"A={dataset.root}").runs] == [1, 1]
 
@@ -169,31 +140,23 @@ def test_several_candidates_are_listed_with_an_option_to_choose(maker: BidsMaker
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "numbers"),
     [
-        ({"n_volumes": 29}, "29 volumes, but sub-01_task-tap_bold.nii.gz has 30"),
-        ({"tr": 1.1}, "repetition time of the series is 1.1 s"),
-        (
-            {"zooms": (12.0, 12.0, 4.0)},
-            ("matrix size 4×4×6 is smaller than the acquired matrix size 8×8×6"),
-        ),
-        (
-            {"zooms": (1.5, 1.5, 4.0)},
-            "matrix size 32×32×6 is larger than the high-resolution matrix size 16×16×6",
-        ),
-        (
-            {"zooms": (4.0, 4.0, 4.0)},
-            "matrix size 12 × 12 × 6 is neither the acquired (8 × 8 × 6) nor the high-resolution"
-            " matrix size (16 × 16 × 6)",
-        ),
-        ({"shift": (6.0, 0, 0)}, "outer edges are shifted by up to 6 mm (1 acquired voxels)"),
+        ({"n_volumes": 29}, ("29", "30")),
+        ({"tr": 1.1}, ("1.1 s",)),
+        ({"zooms": (12.0, 12.0, 4.0)}, ("4×4×6", "8×8×6")),
+        ({"zooms": (1.5, 1.5, 4.0)}, ("32×32×6", "16×16×6")),
+        ({"zooms": (4.0, 4.0, 4.0)}, ("12 × 12 × 6", "8 × 8 × 6", "16 × 16 × 6")),
+        ({"shift": (6.0, 0, 0)}, ("6 mm", "1 acquired voxel")),
     ],
 )
 def test_series_with_other_times_or_grids_are_rejected_before_processing(
-    maker: BidsMaker, changes: dict[str, object], message: str
+    maker: BidsMaker, changes: dict[str, object], numbers: tuple[str, ...]
 ) -> None:
     series = other_dataset(maker).bold(**changes)  # type: ignore[arg-type]
-    assert message in problems_text(plan_call(maker, f"A={series}"))
+    (problem,) = plan_call(maker, f"A={series}").problems
+    assert problem.what == str(series)
+    assert [number for number in numbers if number not in problem.why] == []
 
 
 @pytest.mark.parametrize("zooms", [(6.0, 6.0, 4.0), (4.0, 4.0, 4.0), HIGH])
@@ -216,7 +179,7 @@ def test_a_series_in_another_space_is_rejected_by_its_name(maker: BidsMaker) -> 
         plan = plan_call(maker, f"A={path}")
         (problem,) = plan.problems
         assert problem.what == str(series)
-        assert "space-T1w in the file name is not the space of the run" in problem.why
+        assert "space-T1w" in problem.why
         assert "space-boldref" in problem.remedy
 
 
@@ -232,7 +195,6 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     assert plan.runs[0].same_task_run.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", (
         "the run with the closest number"
     )
-    assert any("compared with this run" in notice.why for notice in plan.warnings)
     assert plan.unsplit == frozenset()
     rows = [
         (2.0, 4.0, "thumb"),
@@ -252,17 +214,13 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
 
 
 def test_a_series_shifted_by_a_voxel_is_rejected_before_processing(maker: BidsMaker) -> None:
-    rng = np.random.default_rng(0)
-    x, y, z = np.indices((24, 24, 8))
-    head = ((x - 12) / 9) ** 2 + ((y - 12) / 9) ** 2 + ((z - 4) / 5) ** 2 < 1
-    still = np.where(
-        head, 800 + 200 * ndimage.gaussian_filter(rng.standard_normal(head.shape), 1), 20
-    )
-    run = (still[..., None] + rng.normal(0, 8, (*head.shape, 30))).astype(np.float32)
-    maker.bold(zooms=(2.0, 2.0, 3.0), data=run)
-    shifted = other_dataset(maker).bold(zooms=(2.0, 2.0, 3.0), data=np.roll(run, 1, 1))
+    still, zooms = scanned_head(), (2.0, 2.0, 3.0)
+    noise = np.random.default_rng(1).normal(0, 8, (*still.shape, 30))
+    run = (still[..., None] + noise).astype(np.float32)
+    maker.bold(zooms=zooms, data=run)
+    shifted = other_dataset(maker).bold(zooms=zooms, data=np.roll(run, 1, 1))
     aligned = BidsMaker(maker.root.parent / "good").bold(
-        zooms=(2.0, 2.0, 3.0), data=0.5 * run + 0.5 * still[..., None]
+        zooms=zooms, data=0.5 * run + 0.5 * still[..., None]
     )
     plan = plan_call(maker, f"shifted={shifted}", f"good={aligned}")
     assert problems_text(plan) == ""
@@ -273,33 +231,23 @@ def test_a_series_shifted_by_a_voxel_is_rejected_before_processing(maker: BidsMa
 def test_a_series_that_contradicts_its_mark_is_rejected_before_processing(
     maker: BidsMaker,
 ) -> None:
-    rng = np.random.default_rng(0)
-    x, y, z = np.indices((24, 24, 8))
-    head = ((x - 12) / 9) ** 2 + ((y - 12) / 9) ** 2 + ((z - 4) / 5) ** 2 < 1
-    still = np.where(
-        head, 800 + 200 * ndimage.gaussian_filter(rng.standard_normal(head.shape), 1), 20
-    )
-    noise = rng.normal(0, 8, (*head.shape, 30))
+    still, zooms = scanned_head(), (2.0, 2.0, 3.0)
+    noise = np.random.default_rng(1).normal(0, 8, (*still.shape, 30))
     moving = np.stack(
         [ndimage.shift(still, (0.04 * t, 0, 0), mode="nearest") for t in range(30)], -1
     )
-    zooms = (2.0, 2.0, 3.0)
     maker.bold(zooms=zooms, data=(moving + noise).astype(np.float32))
+    series = {"denoised": moving + noise / 2, "corrected": still[..., None] + noise}
     files = {
         name: BidsMaker(maker.root.parent / name).bold(zooms=zooms, data=data.astype(np.float32))
-        for name, data in (
-            ("denoised", moving + noise / 2),
-            ("corrected", still[..., None] + noise),
-        )
+        for name, data in series.items()
     }
     right_marks = (f"A={files['denoised']}", f"B={files['corrected']}:corrected")
     assert check_data(plan_call(maker, *right_marks)) == ()
     wrong_marks = (f"A={files['denoised']}:corrected", f"B={files['corrected']}")
     problems = check_data(plan_call(maker, *wrong_marks))
-    assert [(problem.what, ":corrected" in problem.remedy) for problem in problems] == [
-        (str(files["denoised"]), True),
-        (str(files["corrected"]), True),
-    ]
+    assert [problem.what for problem in problems] == [str(file) for file in files.values()]
+    assert all(":corrected" in problem.remedy for problem in problems)
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])

@@ -16,7 +16,7 @@ from bids_sr.evaluation.references import (
 )
 from bids_sr.evaluation.statements import Statement
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.glm.blocks import TaskBlock, _assign_halves
+from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.smoothing import smooth
 from bids_sr.series import same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -25,9 +25,7 @@ SHAPE, FACTOR, ZOOMS = (40, 40, 6), (2.0, 2.0, 1.0), (2.0, 2.0, 3.0)
 AFFINE = np.diag([*ZOOMS, 1.0])
 MASK = np.zeros(SHAPE, dtype=bool)
 MASK[3:37, 3:37] = True
-BLOCKS = tuple(
-    _assign_halves([TaskBlock(condition="a", events=((20.0 * k, 10.0),)) for k in range(16)])
-)
+BLOCKS = tuple(TaskBlock(condition="a", events=((20.0 * k, 10.0),), half=k % 2) for k in range(16))
 CONTRASTS = {"a": {"a": 1.0}}
 WIDTHS = {"denoised": 0.0, "smoothed": 5.0, "invented": 0.0, "finer": 0.0, "leaky": 0.0}
 FACTS = {"frame": "as acquired", "shift": ""}
@@ -131,65 +129,37 @@ def judged(run, request):
 
 
 MORE, NOT_MORE = "more accurate", "not more accurate"
+LESS = "less accurate"
+SERIES = ("denoised", "smoothed", "invented", "finer")
 EXPECTED = {
-    "known": {
-        "denoised": "more accurate",
-        "smoothed": "not more accurate",
-        "invented": "less accurate",
-        "finer": "more accurate",
-    },
-    "measured": {
-        "denoised": "not more accurate",
-        "smoothed": "not more accurate",
-        "invented": "less accurate",
-        "finer": "more accurate",
-    },
-    "other": {
-        "denoised": "more accurate",
-        "smoothed": "not more accurate",
-        "invented": "not more accurate",
-        "finer": "not more accurate",
-    },
+    "known": dict(zip(SERIES, (MORE, NOT_MORE, LESS, MORE), strict=True)),
+    "measured": dict(zip(SERIES, (NOT_MORE, NOT_MORE, LESS, MORE), strict=True)),
+    "other": dict(zip(SERIES, (MORE, NOT_MORE, NOT_MORE, NOT_MORE), strict=True)),
     "halves": dict.fromkeys(WIDTHS, "not assessed"),
 }
+STATEMENTS = {
+    "known": {
+        "denoised": Statement.NO_TRUE_ADDED_DETAIL,
+        "smoothed": Statement.LIKE_SMOOTHING,
+        "invented": Statement.WRONG_ADDED_DETAIL,
+        "finer": Statement.TRUE_DETAIL,
+    },
+    "measured": {"denoised": Statement.WITHIN_REQUIRES},
+    "other": {"finer": Statement.BEYOND_REQUIRES},
+    "halves": {"denoised": Statement.COMPARED_NOT_ASSESSED},
+}
+"""Verdicts and statements, by reference and series."""
 
 
 def test_denoised_smoothed_invented_and_true_detail_have_their_verdicts(judged):
     reference, verdicts = judged
     assert {name: verdicts[name].status for name in EXPECTED[reference]} == EXPECTED[reference]
-
-
-def states_of(verdict):
-    return [s.state for s in (*verdict.headline_sentences, *verdict.sentences)]
-
-
-def test_the_text_names_band_reference_and_control(judged):
-    reference, verdicts = judged
+    for name, statement in STATEMENTS[reference].items():
+        verdict = verdicts[name]
+        states = [s.state for s in (*verdict.headline_sentences, *verdict.sentences)]
+        assert statement in states or statement in verdict.text
     if reference == "known":
-        assert "also at the same resolution" not in verdicts["denoised"].text, (
-            "a control is unnecessary at the acquired resolution"
-        )
-        assert "the series is more accurate than the acquired series" in verdicts["denoised"].text
-        assert Statement.NO_TRUE_ADDED_DETAIL in verdicts["denoised"].text
-        assert Statement.LIKE_SMOOTHING in verdicts["smoothed"].text
-        assert (
-            "over the acquired series smoothed to about its resolution (5.0 mm)"
-            in verdicts["smoothed"].text
-        )
-        assert Statement.WRONG_ADDED_DETAIL in verdicts["invented"].text
-        assert Statement.TRUE_DETAIL in verdicts["finer"].text
-    if reference == "measured":
-        assert "this gain is not counted" in verdicts["denoised"].text
-        assert Statement.WITHIN_REQUIRES in states_of(verdicts["denoised"])
-    if reference == "other":
-        assert "The reference is another acquired run of the task" in verdicts["finer"].text
-        assert states_of(verdicts["finer"])[1:] == [Statement.BAND, Statement.BEYOND_REQUIRES]
-    if reference == "halves":
-        assert states_of(verdicts["denoised"]) == [
-            Statement.COMPARED_NOT_ASSESSED,
-            Statement.WITHIN_REQUIRES,
-            Statement.BEYOND_REQUIRES,
-        ]
+        assert "(5.0 mm)" in verdicts["smoothed"].text
 
 
 def test_noise_shared_with_the_measured_series_is_not_counted_as_gain(run):
@@ -231,37 +201,7 @@ def test_the_control_at_the_same_resolution_is_in_the_table(run):
 def test_a_shift_is_reported(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
     verdict = decide_compared_verdict("denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts)
-    assert "shifted by +0.14 voxels along x" in verdict.text
-
-
-def test_small_significant_differences_count_as_equal():
-    def row(measure, value, low, high, against="truth"):
-        return named_row(
-            "x",
-            measure,
-            value,
-            lower=low,
-            upper=high,
-            against=against,
-            contrast="a",
-            region="active",
-        )
-
-    rows = [
-        row("truth_ev_within", 0.5, 0.4, 0.6),
-        row("gain_truth_ev_within", 0.011, 0.01, 0.012, "zerofill"),
-        row("truth_ev_beyond", 0.03, 0.02, 0.04),
-        row("gain_truth_ev_beyond", 0.03, 0.025, 0.035, "zerofill"),
-    ]
-    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS)
-    assert {claim.kind: claim.decision for claim in verdict.claims} == {
-        "within": "same",
-        "beyond": "better",
-    }
-    assert verdict.status == "more accurate"
-    values = {measure_of(row): row.value for row in verdict.rows}
-    assert values == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
-    assert verdict.to_json()["decisions"] == {"within": "same", "beyond": "better"}
+    assert facts["shift"] in verdict.text
 
 
 def rows_by_hand(**values):
@@ -277,38 +217,24 @@ def rows_by_hand(**values):
             (f"gain_truth_ev_{band}", gain, "xSame"),
         ):
             value, lower, upper = value_and_interval
-            rows.append(
-                named_row(
-                    "x",
-                    measure,
-                    value,
-                    lower=lower,
-                    upper=upper,
-                    against=against,
-                    contrast="a",
-                    region=region,
-                )
-            )
+            options = {"against": against, "contrast": "a", "region": region}
+            rows.append(named_row("x", measure, value, lower=lower, upper=upper, **options))
     return rows
 
 
 def test_a_significant_difference_below_the_margin_counts_as_equal():
     level = (0.5, 0.4, 0.6)
-    verdict = decide_compared_verdict(
-        "x",
-        rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
-        fwhm_mm=0,
-        facts=FACTS,
+    rows = rows_by_hand(
+        within_active=(level, (0.019, 0.005, 0.033)),
+        beyond_active=((0.03, 0.02, 0.04), (0.03, 0.025, 0.035)),
     )
-    assert verdict.claims[0].decision == "same"
-    with_margin = decide_compared_verdict(
-        "x",
-        rows_by_hand(within_active=(level, (0.019, 0.005, 0.033))),
-        fwhm_mm=0,
-        facts=FACTS,
-        margin=0.001,
-    )
-    assert with_margin.claims[0].decision == "better"
+    verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS)
+    assert verdict.status == MORE
+    assert verdict.to_json()["decisions"] == {"within": "same", "beyond": "better"}
+    values = {measure_of(row): row.value for row in verdict.rows}
+    assert values == {"compared_fwhm": 0, "compared_within": 0, "compared_beyond": 1}
+    with_margin = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS, margin=0.001)
+    assert {claim.decision for claim in with_margin.claims} == {"better"}
 
 
 def test_contradicting_regions_are_unclear():
@@ -318,11 +244,7 @@ def test_contradicting_regions_are_unclear():
     )
     verdict = decide_compared_verdict("x", rows, fwhm_mm=0, facts=FACTS)
     assert (verdict.claims[0].decision, verdict.status) == ("unclear", "not more accurate")
-    contrary = Statement.CONTRARY.format(
-        decision="is more accurate than", region="truly active voxels"
-    )
-    assert contrary in verdict.text
-    assert "−0.20 [−0.30, −0.10] over the acquired series in the brain" in verdict.text
+    assert "−0.20 [−0.30, −0.10]" in verdict.text
     rows = rows_by_hand(
         within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3))
     )

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.config import Paths
-from bids_sr.config.levels import _maps_level, reaches, series_level
+from bids_sr.config import Paths, SuperRes
+from bids_sr.config.levels import reaches, series_level
 from bids_sr.config.sections.activation import Activation
 from bids_sr.config.sections.run import Run
-from bids_sr.config.settings import Settings, analysis_digest
+from bids_sr.config.settings import Settings
 
 BOTH = ("cc", "glm")
 PATHS = Paths(bids_dir=Path("in"), output_dir=Path("out"))
@@ -116,12 +116,22 @@ def test_reproducible_series_are_stored_only_at_the_full_level() -> None:
     assert series_level("measured", ["sbl"]) == "full"
 
 
-def test_maps_of_other_baselines_are_stored_if_requested() -> None:
-    for name in ("acquired", "bspline", "measured", "sbl"):
-        assert _maps_level(name, ["sbl"]) == "standard"
-    assert _maps_level("zerofill", ["sbl"]) == "full"
-    assert _maps_level("zerofill", ["sbl", "zerofill"]) == "standard"
-    assert _maps_level("lanczos", ["sbl", "all"]) == "standard"
+@pytest.mark.parametrize(
+    ("series", "methods", "is_stored"),
+    [
+        ("bspline", ("sbl",), True),
+        ("measured", ("sbl",), True),
+        ("zerofill", ("sbl",), False),
+        ("zerofill", ("sbl", "zerofill"), True),
+        ("lanczos", ("sbl", "all"), True),
+    ],
+)
+def test_maps_of_other_baselines_are_stored_if_requested(
+    series: str, methods: tuple[str, ...], *, is_stored: bool
+) -> None:
+    settings = Settings(paths=PATHS, superres=SuperRes(method=methods))
+    maps = settings.select_stored_maps(primary="sbl")
+    assert bool(maps.outputs_of(series)) is is_stored
 
 
 def test_a_level_includes_the_levels_below() -> None:
@@ -130,12 +140,3 @@ def test_a_level_includes_the_levels_below() -> None:
         True,
         True,
     ]
-
-
-def test_the_digest_does_not_depend_on_the_level() -> None:
-    values = {"paths": {"bids_dir": "/in", "output_dir": "/out"}}
-    digests = {
-        analysis_digest(Settings.from_mapping({**values, "run": {"level": level}}))
-        for level in ("minimal", "full")
-    }
-    assert len(digests) == 1

@@ -73,7 +73,7 @@ def test_a_second_run_is_refused_soon_and_the_lock_of_a_killed_run_is_taken_over
     with _hold_elsewhere(tmp_path) as child:
         start = time.monotonic()
         with (
-            pytest.raises(UsageError, match="working on sub-01\n") as error,
+            pytest.raises(UsageError, match="sub-01") as error,
             _hold_lock(tmp_path, "02", "01"),
         ):
             pytest.fail("locked twice")
@@ -92,7 +92,7 @@ def test_a_second_run_is_refused_soon_and_the_lock_of_a_killed_run_is_taken_over
         start = time.monotonic()
         with caplog.at_level(logging.WARNING), _hold_lock(tmp_path, "01"):
             assert time.monotonic() - start < _LEASE_S
-            assert "taking over the lock of run theirs" in caplog.text
+            assert "theirs" in caplog.text
             assert list(find_running(tmp_path / "out")) == ["sub-01"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -116,7 +116,7 @@ def test_a_run_stopped_on_another_host_does_not_delay_other_participants(tmp_pat
 
 def test_a_run_stopped_on_another_host_loses_its_lock_and_ends(tmp_path: Path) -> None:
     with _hold_elsewhere(tmp_path, host="other") as child:
-        with pytest.raises(UsageError, match="on other"), _hold_lock(tmp_path, "01"):
+        with pytest.raises(UsageError, match="other"), _hold_lock(tmp_path, "01"):
             pytest.fail("locked twice")
         child.send_signal(signal.SIGSTOP)
         start = time.monotonic()
@@ -155,7 +155,7 @@ def test_a_working_directory_shared_by_two_outputs_is_rejected(tmp_path: Path) -
 def test_the_group_level_has_one_lock(tmp_path: Path) -> None:
     with (
         _hold_lock(tmp_path),
-        pytest.raises(UsageError, match="working on group"),
+        pytest.raises(UsageError, match="group"),
         _hold_lock(tmp_path, run="second"),
     ):
         pytest.fail("locked twice")
@@ -172,7 +172,7 @@ def test_damaged_records_of_other_runs_are_ignored(tmp_path: Path, content: str)
 
 def test_an_unwritable_lock_directory_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UsageError, match="cannot write"), _hold_lock(tmp_path, "01"):
+    with pytest.raises(UsageError, match=str(tmp_path)), _hold_lock(tmp_path, "01"):
         pytest.fail("locked")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.config import Resources, Settings, UsageError, machine
+from bids_sr.config import Settings, machine
 from bids_sr.config.sections.paths import Paths
 
 GIB = 2**30
@@ -166,9 +166,3 @@ def test_a_gpu_is_used_if_visible_and_supported_by_torch(
         (tmp_path / "dev" / name).touch()
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     assert machine.has_gpu(tmp_path, environ, lambda: torch_cuda) is usable
-
-
-def test_more_threads_than_processors_are_rejected() -> None:
-    with pytest.raises(UsageError, match="nprocs is 2"):
-        Resources(nprocs=2, omp_nthreads=3)
-    assert Resources(nprocs=2, omp_nthreads=2).omp_nthreads == 2

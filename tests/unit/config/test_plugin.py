@@ -6,18 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from checking import problems_of
+from data.calls import about, arguments, plan_for
 from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.preflight.directories import check_directories
+from bids_sr.notices import Notice
 
 
-def read(tmp_path: Path, text: str) -> Plugin:
-    path = tmp_path / "plugin.toml"
+def read(tmp_path: Path, text: str, name: str = "plugin.toml") -> Plugin:
+    path = tmp_path / name
     path.write_text(text)
     return Plugin.from_file(path)
 
@@ -67,89 +67,89 @@ def test_most_keys_are_optional(tmp_path: Path) -> None:
     )
 
 
+def refuse(tmp_path: Path, name: str, text: str | None) -> Notice:
+    """Return why a plugin file is refused."""
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError) as refusal:
+        Plugin.from_file(path)
+    notice = refusal.value.notice
+    assert str(path) in notice.what or "plugin_args." in notice.what
+    return notice
+
+
+# contents of [plugin_args] with SLURM, and values of the message
+INVALID_ARGUMENTS = [
+    ("sbatch_arg = []", "'sbatch_args'"),
+    ("sbatch_args = 1", "list"),
+    ('sbatch_args = ["-p short"]', '"-p", "short"'),
+    ('sbatch_args = ["--array=1-3"]', "--array"),
+    ('sbatch_args = ["-W"]', "--wait"),
+    ('gpu_args = ["-o", "x"]', "--output"),
+    ("max_jobs = 0", "1"),
+    ("max_jobs = 1.5", "int"),
+    ("poll_seconds = 0", "0"),
+    ("time_minutes = 0", "0"),
+    ("memory_extra_gb = -1", "0"),
+    ('template = "absent.sh"', "absent.sh"),
+    ("n_procs = 2", "'n_procs'"),
+]
+
+
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "mentioned"),
     [
-        ('plugin = "SLRUM"', "did you mean 'SLURM'"),
-        ('plugin = "PBS"', "expected MultiProc or SLURM"),
-        ("", 'write plugin = "SLURM"'),
-        ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
-        ('plugin = "SLURM"\nplugin_args = 1', "not a table"),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "expected a value of type list"),
-        (
-            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]',
-            'write two strings, "-p", "short"',
+        (None, ""),
+        ('plugin = "SLRUM"', "'SLURM'"),
+        ('plugin = "PBS"', "MultiProc"),
+        ("", 'plugin = "SLURM"'),
+        ('plugin = "SLURM"\nplugin_arg = 1', "'plugin_args'"),
+        ('plugin = "SLURM"\nplugin_args = 1', "plugin_args"),
+        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "memory_gb, n_procs"),
+        ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "1"),
+        ("plugin =", "TOML"),
+        *(
+            (f'plugin = "SLURM"\n[plugin_args]\n{line}', mentioned)
+            for line, mentioned in INVALID_ARGUMENTS
         ),
-        (
-            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]',
-            "--array is set by the plugin",
-        ),
-        (
-            'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-W"]',
-            "--wait is set by the plugin",
-        ),
-        (
-            'plugin = "SLURM"\n[plugin_args]\ngpu_args = ["-o", "x"]',
-            "--output is set by the plugin",
-        ),
-        ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 0', "at least 1"),
-        ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 1.5', "type int"),
-        ('plugin = "SLURM"\n[plugin_args]\npoll_seconds = 0', "above 0"),
-        ('plugin = "SLURM"\n[plugin_args]\ntime_minutes = 0', "above 0"),
-        ('plugin = "SLURM"\n[plugin_args]\nmemory_extra_gb = -1', "at least 0"),
-        ('plugin = "SLURM"\n[plugin_args]\ntemplate = "absent.sh"', "No such file"),
-        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "choose from memory_gb, n_procs"),
-        ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "at least 1"),
-        ('plugin = "SLURM"\n[plugin_args]\nn_procs = 2', "unknown key 'n_procs'"),
-        ("plugin =", "is not valid TOML"),
     ],
 )
-def test_invalid_toml_plugin_files_are_rejected(text: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as refusal:
-        read(tmp_path, text)
-    assert says in str(refusal.value)
+def test_invalid_toml_plugin_files_are_refused(
+    text: str | None, mentioned: str, tmp_path: Path
+) -> None:
+    assert mentioned in str(refuse(tmp_path, "plugin.toml", text))
 
 
-def read_yaml(tmp_path: Path, text: str) -> Plugin:
-    path = tmp_path / "plugin.yml"
-    path.write_text(text)
-    return Plugin.from_file(path)
+@pytest.mark.parametrize(
+    ("text", "mentioned"),
+    [
+        ("plugin: [", "YAML"),
+        ("- plugin", "plugin: SLURM"),
+        ("plugin: SGE", "MultiProc"),
+        ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "'sbatch_args'"),
+        ("plugin: SLURM\nplugin_args: {on: x}", "True"),
+        ("plugin: SLURM\nplugin_args:\n  sbatch_args: -p short --comment='x", "sbatch_args"),
+    ],
+)
+def test_invalid_yaml_plugin_files_are_refused(text: str, mentioned: str, tmp_path: Path) -> None:
+    assert mentioned in str(refuse(tmp_path, "plugin.yml", text))
 
 
 def test_yaml_plugin_files_of_nipype_are_read(tmp_path: Path) -> None:
     """The files are from fMRIPrep's tests and from the SLURM documentation of Nipype."""
-    plugin = read_yaml(
+    plugin = read(
         tmp_path,
         "plugin: LegacyMultiProc\nplugin_args:\n  maxtasksperchild: 1\n"
         "  raise_insufficient: false\n  n_procs: 3\n  memory_gb: 5\n",
+        "plugin.yml",
     )
     assert (plugin.plugin, plugin.n_procs, plugin.memory_gb) == ("MultiProc", 3, 5.0)
     slurm = "plugin: SLURM\nplugin_args: {sbatch_args: '-p short --account lab', max_jobs: 4}\n"
-    assert read_yaml(tmp_path, slurm) == Plugin(
+    assert read(tmp_path, slurm, "plugin.yml") == Plugin(
         plugin="SLURM", sbatch_args=("-p", "short", "--account", "lab"), max_jobs=4
     )
-    assert read_yaml(tmp_path, "plugin: SLURMGraph\nplugin_args:\n").is_cluster
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("plugin: [", "is not valid YAML"),
-        ("- plugin", "the plugin file is empty"),
-        ("plugin: SGE", "expected MultiProc or SLURM"),
-        ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
-        ("plugin: SLURM\nplugin_args: {on: x}", "unknown key True"),
-        (
-            "plugin: SLURM\nplugin_args:\n  sbatch_args: -p short --comment='x",
-            "No closing quotation",
-        ),
-    ],
-)
-def test_invalid_yaml_plugin_files_are_rejected(text: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as refusal:
-        read_yaml(tmp_path, text)
-    assert says in str(refusal.value)
+    assert read(tmp_path, "plugin: SLURMGraph\nplugin_args:\n", "plugin.yml").is_cluster
 
 
 def test_a_multiproc_file_sets_processors_and_memory_unless_specified(tmp_path: Path) -> None:
@@ -173,44 +173,14 @@ def test_options_with_a_prefix_of_reserved_options_are_accepted(tmp_path: Path) 
     assert read(tmp_path, text).sbatch_args[0] == "--overcommit"
 
 
-def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"absent\.toml"):
-        Plugin.from_file(tmp_path / "absent.toml")
-
-
-def test_an_invalid_plugin_file_exits_with_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_call_with_an_unusable_plugin_is_refused(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
-    (tmp_path / "plugin.toml").write_text('plugin = "SLRUM"')
-    line = [
-        str(maker.root),
-        str(tmp_path / "out"),
-        "participant",
-        "--skip-bids-validation",
-        "--dry-run",
-    ]
-    assert (
-        main([*line, "-w", str(tmp_path / "w"), "--use-plugin", str(tmp_path / "plugin.toml")])
-        == 2
-    )
-    assert "did you mean 'SLURM'" in capsys.readouterr().err
-
-
-def test_missing_slurm_commands_are_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "plugin.toml").write_text('plugin = "SLURM"')
-    line = [
-        str(tmp_path / "in"),
-        str(tmp_path / "out"),
-        "participant",
-        "--use-plugin",
-        str(tmp_path / "plugin.toml"),
-    ]
-    settings = parse_settings(line).resolve(run_uuid="x")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert [problem.why for problem in problems_of(check_directories, settings)] == [
-        "the SLURM commands sbatch, squeue, scontrol, scancel were not found on the PATH"
-    ]
+    path = maker.root.parent / "plugin.toml"
+    path.write_text('plugin = "SLRUM"')
+    assert main(arguments(maker, "--use-plugin", str(path), "--dry-run")) == 2
+    assert "'SLURM'" in capsys.readouterr().err
+    path.write_text('plugin = "SLURM"')
+    monkeypatch.setenv("PATH", str(maker.root))
+    problems = plan_for(maker, "--use-plugin", str(path)).problems
+    assert about(problems, "", "sbatch, squeue, scontrol, scancel")

@@ -4,8 +4,10 @@ import dataclasses
 import tomllib
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from data.calls import mentions
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
@@ -89,7 +91,7 @@ ANY_SETTINGS = st.builds(
 
 
 @given(ANY_SETTINGS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_settings_are_unchanged_after_writing_and_reading(
     tmp_path_factory: pytest.TempPathFactory, original: Settings
 ) -> None:
@@ -142,29 +144,20 @@ def test_an_unknown_key_is_rejected_with_a_suggestion(
     tmp_path: Path, written: str, suggested: str
 ) -> None:
     (tmp_path / "s.toml").write_text(written)
-    with pytest.raises(UsageError, match="unknown setting") as refusal:
+    with pytest.raises(UsageError) as refusal:
         read_toml(tmp_path / "s.toml")
     assert suggested in refusal.value.notice.remedy
 
 
-def test_an_unknown_empty_group_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / "s.toml").write_text("[superess]\n")
-    with pytest.raises(UsageError, match="superess"):
+@pytest.mark.parametrize("content", [b"[superess]\n", b"[paths\n", b"\xff\xfe", None])
+def test_a_file_that_is_no_settings_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "s.toml").write_bytes(content)
+    with pytest.raises(UsageError) as refusal:
         read_toml(tmp_path / "s.toml")
-
-
-@pytest.mark.parametrize("content", [b"[paths\n", b"\xff\xfe"])
-def test_a_file_that_is_not_valid_toml_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "s.toml").write_bytes(content)
-    with pytest.raises(UsageError, match=r"s\.toml") as refusal:
-        read_toml(tmp_path / "s.toml")
-    assert "not valid TOML" in refusal.value.notice.why
-
-
-def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"gone\.toml") as refusal:
-        read_toml(tmp_path / "gone.toml")
-    assert refusal.value.notice.remedy
+    notice = refusal.value.notice
+    assert str(tmp_path / "s.toml") in notice.what
+    assert notice.remedy
 
 
 def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
@@ -181,81 +174,87 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
     assert not {"bids_dir", "output_dir"} & set(reused["paths"])
 
 
+INVALID: list[tuple[type, str, object, str]] = [
+    (SuperRes, "method", ("srgn",), "'srgan'"),
+    (SuperRes, "method", (), ""),
+    (SuperRes, "factor", 1.0, "1"),
+    (SuperRes, "factor", (9.0,), "8"),
+    (SuperRes, "recipe", "slow", "fast, paper"),
+    (SuperRes, "max_train_minutes", 0, "0"),
+    (SuperRes, "max_train_minutes", float("nan"), "float"),
+    (Selection, "participant_label", ("01,02",), "01,02"),
+    (Selection, "task_id", "tap", "list"),
+    (Selection, "run_id", (-1,), "0"),
+    (Preprocessing, "dummy_scans", -1, "0"),
+    (Preprocessing, "dummy_scans", True, "int"),
+    (Preprocessing, "fd_spike_threshold", 0.0, "0"),
+    (Preprocessing, "dvars_spike_threshold", -1.5, "0"),
+    (Preprocessing, "slice_time_ref", 1.5, "1"),
+    (Preprocessing, "output_spaces", ("MNI 152",), "MNI 152"),
+    (Preprocessing, "output_spaces", ("func", "func"), "func"),
+    (Preprocessing, "output_spaces", ("A:res-02", "A:res-2"), "A:res-2"),
+    (Preprocessing, "output_spaces", ("A:2",), "res-LABEL"),
+    (Preprocessing, "output_spaces", ("T1w:res-2",), "res-2"),
+    (Preprocessing, "output_spaces", ("anat", "T1w"), "T1w"),
+    (Preprocessing, "output_spaces", ("fsaverage5", "fsaverage:den-10k"), "fsaverage:den-10k"),
+    (Preprocessing, "output_spaces", ("fsaverage",), "fsaverage:den-10k"),
+    (Preprocessing, "output_spaces", ("fsaverage:den-164k",), "fsaverage:den-10k"),
+    (Preprocessing, "output_spaces", ("fsLR:den-32k",), "CIFTI"),
+    (Preprocessing, "output_spaces", ("T1w:den-10k",), "den-10k"),
+    (Activation, "smoothing", (), ""),
+    (Activation, "smoothing", (5.0, -1.0), "0"),
+    (Activation, "smoothing", (51.0,), "50"),
+    (Activation, "smoothing", (5.0, 5.04), "0.1"),
+    (Activation, "thresholds", ("3.1", "fdr", "3.10"), "0.1"),
+    (Activation, "thresholds", ("half",), "3.1"),
+    (Activation, "kinds", ("ccc",), "cc, glm"),
+    (Activation, "low_pass", 0.005, "0.005"),
+    (Activation, "band_pass", (0.1,), "two"),
+    (Activation, "band_pass", (0.1, 0.01), "two"),
+    (Activation, "band_pass", (0.0, 0.1), "0"),
+    (Activation, "drift", "legendre", "20"),
+    (Activation, "drift", "legendre:0", "20"),
+    (Activation, "drift", "legendre:21", "20"),
+    (Activation, "drift", "spline", "cosine"),
+    (Activation, "censor", ("fd:0",), "0"),
+    (Activation, "censor", ("enorm:-1",), "0"),
+    (Activation, "censor", ("enorm:nan",), "0"),
+    (Activation, "censor", ("fd",), "0"),
+    (Activation, "censor", ("enrom:.3",), "'enorm'"),
+    (Activation, "censor", ("dvars:2",), "enorm"),
+    (Activation, "censor", ("fd:.5", "fd:.3"), "fd"),
+    (Evaluation, "retrospective", "dirty", "clean, noisy"),
+    (Evaluation, "margin", 0.0, "0"),
+    (Resources, "nprocs", 0, "1"),
+    (Resources, "mem_gb", -1.0, "0"),
+    (Resources, "random_seed", 2**32, "4294967295"),
+]
+
+
+@pytest.mark.parametrize(("group", "name", "value", "mentioned"), INVALID)
+def test_invalid_values_are_refused(group: type, name: str, value: object, mentioned: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        group(**{name: value})
+    notice = refusal.value.notice
+    assert mentioned == "" or mentions(notice, mentioned) or mentioned in notice.what
+    assert notice.remedy
+
+
 @pytest.mark.parametrize(
-    ("group", "values", "says"),
+    ("group", "values"),
     [
-        (SuperRes, {"method": ("srgn",)}, "srgan"),
-        (SuperRes, {"method": ()}, "at least one"),
-        (SuperRes, {"factor": 1.0}, "above 1"),
-        (SuperRes, {"recipe": "slow"}, "fast, paper"),
-        (SuperRes, {"max_train_minutes": 0}, "expected a value above 0"),
-        (SuperRes, {"max_train_minutes": float("nan")}, "type float"),
-        (Selection, {"participant_label": ("01,02",)}, "by spaces or commas"),
-        (Selection, {"task_id": "tap"}, "type list"),
-        (Selection, {"run_id": (-1,)}, "at least 0"),
-        (Preprocessing, {"dummy_scans": -1}, "at least 0"),
-        (Preprocessing, {"fd_spike_threshold": 0.0}, "above 0"),
-        (Preprocessing, {"dvars_spike_threshold": -1.5}, "above 0"),
-        (Preprocessing, {"dummy_scans": True}, "type int"),
-        (Preprocessing, {"slice_time_ref": 1.5}, "at most 1"),
-        (
-            Preprocessing,
-            {"output_spaces": ("MNI 152",)},
-            "MNI 152: MNI 152 is not the name of an output space",
-        ),
-        (Preprocessing, {"output_spaces": ("func", "func")}, "duplicate space func"),
-        (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "duplicate space A:res-2"),
-        (Preprocessing, {"output_spaces": ("A:2",)}, "expected res-LABEL or cohort-LABEL"),
-        (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "res-2 must be omitted"),
-        (Preprocessing, {"output_spaces": ("anat", "T1w")}, "duplicate space"),
-        (Preprocessing, {"output_spaces": ("fsaverage5", "fsaverage:den-10k")}, "duplicate space"),
-        (Preprocessing, {"output_spaces": ("fsaverage",)}, "fsnative or fsaverage:den-10k"),
-        (Preprocessing, {"output_spaces": ("fsaverage:den-164k",)}, "Other densities"),
-        (
-            Preprocessing,
-            {"output_spaces": ("fsLR:den-32k",)},
-            "subcortical voxels required for CIFTI",
-        ),
-        (
-            Preprocessing,
-            {"output_spaces": ("T1w:den-10k",)},
-            "den-10k is not a valid template modifier",
-        ),
-        (Activation, {"smoothing": ()}, "at least one"),
-        (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),
-        (Activation, {"smoothing": (51.0,)}, "at most 50"),
-        (Activation, {"smoothing": (5.0, 5.04)}, "equal after rounding to 0.1"),
-        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal after rounding to 0.1"),
-        (Activation, {"kinds": ("ccc",)}, "cc, glm"),
-        (Activation, {"low_pass": 0.005}, "higher than the high-pass"),
-        (Activation, {"thresholds": ("half",)}, "3.1"),
-        (Activation, {"band_pass": (0.1,)}, "two frequencies in ascending order"),
-        (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies in ascending order"),
-        (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
-        (Activation, {"drift": "legendre"}, "legendre:N with N between 1 and 20"),
-        (Activation, {"drift": "legendre:0"}, "legendre:N with N between 1 and 20"),
-        (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
-        (Activation, {"censor": ("fd:0",)}, "above 0"),
-        (Activation, {"censor": ("enorm:-1",)}, "above 0"),
-        (Activation, {"censor": ("enorm:nan",)}, "above 0"),
-        (Activation, {"censor": ("fd",)}, "above 0"),
-        (Activation, {"censor": ("enrom:.3",)}, "did you mean 'enorm'?"),
-        (Activation, {"censor": ("dvars:2",)}, "choose one of these kinds"),
-        (Activation, {"censor": ("fd:.5", "fd:.3")}, "one limit per kind"),
-        (SuperRes, {"factor": (9.0,)}, "at most 8"),
-        (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
-        (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
-        (Evaluation, {"margin": 0.0}, "above 0"),
-        (Resources, {"nprocs": 0}, "at least 1"),
-        (Resources, {"mem_gb": -1.0}, "above 0"),
-        (Resources, {"random_seed": 2**32}, "at most 4294967295"),
-        (Run, {"boilerplate_only": True, "reports_only": True}, "cannot be combined with"),
+        (Evaluation, {"truth": "x", "retrospective": "clean"}),
+        (Run, {"boilerplate_only": True, "reports_only": True}),
+        (Resources, {"nprocs": 2, "omp_nthreads": 3}),
     ],
 )
-def test_invalid_values_are_rejected(group: type, values: dict[str, object], says: str) -> None:
+def test_values_that_contradict_each_other_are_refused(
+    group: type, values: dict[str, object]
+) -> None:
+    for name, value in values.items():
+        group(**{name: value})
     with pytest.raises(UsageError) as refusal:
         group(**values)
-    assert says in str(refusal.value)
     assert refusal.value.notice.remedy
 
 
@@ -282,13 +281,6 @@ def test_limits_of_censoring_are_the_same_in_any_notation() -> None:
     assert censored == Activation(censor=("fd:0.50", "enorm:3.0"))
 
 
-def test_an_error_describes_accepted_values() -> None:
-    with pytest.raises(UsageError) as refusal:
-        Activation(smoothing=(51.0,))
-    expected = "Description: FWHM in mm of the kernels"
-    assert expected in refusal.value.notice.remedy
-
-
 def test_prefixes_and_duplicates_of_labels_are_removed() -> None:
     selection = Selection(
         participant_label=("sub-01", "01", "02"), session_label=("ses-a",), task_id=("task-tap",)
@@ -297,32 +289,20 @@ def test_prefixes_and_duplicates_of_labels_are_removed() -> None:
     assert (selection.session_label, selection.task_id) == (("a",), ("tap",))
 
 
-def test_settings_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        PATHS.bids_dir = Path("/other")  # type: ignore[misc]
-
-
+BASELINES = ("bspline", "zerofill", "sdmod", "inject", "ratio")
 OTHERS = ("nearest", "linear", "lanczos")
 
 
 @pytest.mark.parametrize(
     ("methods", "series"),
     [
-        (("srgan",), ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan")),
-        (
-            ("sbl", "srgan"),
-            ("bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "srgan"),
-        ),
-        (
-            ("srgan", "linear"),
-            ("bspline", "zerofill", "sdmod", "inject", "ratio", "linear", "srgan"),
-        ),
+        (("srgan",), (*BASELINES, "srgan")),
+        (("sbl", "srgan"), (*BASELINES, "sbl", "srgan")),
+        (("srgan", "linear"), (*BASELINES, "linear", "srgan")),
         (("bspline", "zerofill"), ("bspline", "zerofill")),
-        (("all",), ("bspline", "zerofill", "sdmod", "inject", "ratio", *OTHERS)),
-        (("lanczos", "all"), ("bspline", "zerofill", "sdmod", "inject", "ratio", *OTHERS)),
-        (("sbl", "all"), ("bspline", "zerofill", "sdmod", "inject", "ratio", *OTHERS, "sbl")),
+        (("lanczos", "all"), (*BASELINES, *OTHERS)),
+        (("sbl", "all"), (*BASELINES, *OTHERS, "sbl")),
         (("lanczos",), ("lanczos",)),
-        (("inject",), ("inject",)),
     ],
 )
 def test_series_include_baselines_and_methods(
@@ -402,19 +382,22 @@ def test_summary_lists_every_setting_and_marks_changed_values() -> None:
     assert "bids_dir=/data," in shown
 
 
-def test_values_are_converted_to_the_annotated_type() -> None:
-    assert as_annotated(2, float, "x") == 2.0
-    assert isinstance(as_annotated(2, float, "x"), float)
-    assert as_annotated("none", float | None, "x") is None
-    assert as_annotated("none", str | None, "x") is None
-    assert as_annotated("none", Path | None, "x") is None
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (2, float, 2.0),
+        ("none", float | None, None),
+        ("none", str | None, None),
+        ("none", Path | None, None),
+    ],
+)
+def test_values_are_converted_to_the_annotated_type(
+    value: object, annotation: Any, expected: object
+) -> None:
+    converted = as_annotated(value, annotation, "x")
+    assert (converted, type(converted)) == (expected, type(expected))
     with pytest.raises(UsageError, match="x: True"):
         as_annotated(True, float, "x")
-
-
-def test_usage_errors_consist_of_what_why_and_fix() -> None:
-    assert str(UsageError("a", "b", "c")) == "a\n  why: b\n  fix: c"
-    assert str(UsageError("a")) == "a"
 
 
 def test_seeds_are_coordinates_or_atlas_labels() -> None:
@@ -440,8 +423,7 @@ def test_seeds_are_coordinates_or_atlas_labels() -> None:
         ("Calcarine_L",),
         ("Calcarine_L", "Calcarine_R"),
     ]
-    with pytest.raises(UsageError, match="several seeds have the same name"):
+    with pytest.raises(UsageError, match="v1"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
-    with pytest.raises(UsageError, match="an atlas label") as error:
+    with pytest.raises(UsageError, match="Calcarine_L"):
         Activation(seeds=("Calcarin_L",))
-    assert "Calcarine_L" in str(error.value)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bids_sr.config import Settings
-from bids_sr.config.settings import _result_settings, analysis_digest, differing_settings
+from bids_sr.config.settings import analysis_digest, differing_settings
 
 
 def settings(**groups: dict[str, Any]) -> Settings:
@@ -45,7 +45,7 @@ def test_settings_that_affect_results_change_the_digest(
         ("superres", {"model_dir": "models", "force": True}),
         ("resources", {"nprocs": 7, "mem_gb": 3.0}),
         ("evaluation", {"margin": 0.1, "null_checks": True, "group_permutations": 99}),
-        ("run", {"verbose": 2}),
+        ("run", {"verbose": 2, "level": "full"}),
     ],
 )
 def test_settings_that_do_not_affect_results_keep_the_digest(
@@ -76,9 +76,14 @@ def test_the_digest_depends_on_the_content_of_files(tmp_path: Path) -> None:
 
 
 def test_only_seed_and_sloppy_of_the_execution_settings_affect_results() -> None:
-    names = [
-        key
-        for key in _result_settings(settings())
-        if key.split(".")[0] in ("paths", "selection", "resources", "run")
-    ]
-    assert names == ["resources.random_seed", "run.sloppy"]
+    changed = settings(
+        paths={"bids_dir": "other", "output_dir": "other"},
+        selection={
+            "participant_label": ("01",),
+            "task_id": ("tap",),
+            "skip_bids_validation": True,
+        },
+        resources={"random_seed": 1, "nprocs": 7, "omp_nthreads": 2, "device": "cpu"},
+        run={"sloppy": True, "dry_run": True, "run_uuid": "x", "strict": True},
+    )
+    assert [*differing_settings(settings(), changed)] == ["resources.random_seed", "run.sloppy"]

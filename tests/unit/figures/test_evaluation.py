@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data.rows import judge_rows
 from figure_helpers import content_of, kept
-from verdicts import judge_rows
 
 from bids_sr.evaluation.qc_flags import Flag
 from bids_sr.figures import (
@@ -24,7 +24,6 @@ from bids_sr.report.evaluation_rows import negative_control_gains
 from bids_sr.series import get_kind
 from bids_sr.steps.figures.evaluation import draw_evaluation
 from bids_sr.steps.figures.fluctuations import draw_variance
-from bids_sr.steps.figures.quality import draw_quality
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 BRAIN = Volume(np.ones(SHAPE), AFFINE)
@@ -126,6 +125,11 @@ def test_series_are_drawn_with_value_and_interval(tmp_path):
     drawn = intervals_of(fig.axes[2])  # panels of active voxels are above
     assert drawn[0.102, 0.142] == labels.index("sbl")
     assert drawn[0.187, 0.227] == labels.index("measured")
+    # vertical lines at 0, B-spline and the measured series
+    upright = [
+        line.get_xdata()[0] for line in fig.axes[2].lines if list(line.get_ydata()) == [0, 1]
+    ]
+    assert sorted(upright) == pytest.approx([0.0, 0.018, 0.207])
     texts = texts_of(fig, tmp_path)
     for name, level in LEVELS.items():
         assert evaluation_figures.number(level) in texts, name
@@ -172,16 +176,6 @@ def test_an_extreme_value_is_written_instead_of_extending_the_scale(
     assert "◂ −7.75" in texts_of(fig, tmp_path)
 
 
-def test_reference_lines_are_at_measured_and_bspline():
-    fig = evaluation_figures.agreement_figure(evaluation(), statistic="r", contrast="all")
-    upright = {
-        round(float(line.get_xdata()[0]), 6)
-        for line in fig.axes[2].lines
-        if list(line.get_ydata()) == [0, 1]
-    }
-    assert upright == {0.0, 0.207, 0.018}
-
-
 def test_a_series_without_value_is_marked_as_not_available(tmp_path):
     rows = [
         (
@@ -198,14 +192,6 @@ def test_a_series_without_value_is_marked_as_not_available(tmp_path):
     assert "srgan" in texts
 
 
-def test_other_contrasts_are_drawn_side_by_side(tmp_path):
-    rows = evaluation(contrasts=("all", "faces", "houses"))
-    fig = evaluation_figures.contrasts_figure(rows, statistic="r", contrasts=("faces", "houses"))
-    assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
-    assert intervals_of(fig.axes[2])[0.041, 0.081] == 3
-    assert "faces" in texts_of(fig, tmp_path)
-
-
 def test_other_contrasts_share_one_scale_and_one_axis_label():
     """Labels of four panels once overlapped, as did values with points and lines in narrow
     panels.
@@ -214,6 +200,10 @@ def test_other_contrasts_share_one_scale_and_one_axis_label():
     rows = evaluation(contrasts=names)
     fig = evaluation_figures.contrasts_figure(rows, statistic="ev", contrasts=names[1:])
     fig.canvas.draw()
+    assert [ax.get_title(loc="left") for ax in fig.axes] == [*names[1:]] * 2
+    for k, factor in ((0, 2), (4, 1)):  # scene, in active voxels and in the brain
+        ev = (LEVELS["sbl"] * factor / 2) ** 2
+        assert intervals_of(fig.axes[k])[round(ev - 0.01, 6), round(ev + 0.01, 6)] == 3
     assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
     label = [
         text for text in fig.texts if "above the acquired Nyquist frequency" in text.get_text()
@@ -269,17 +259,6 @@ def test_values_of_the_reference_are_unconnected_points_per_smoothing():
         "not smoothed",
         "smoothed with a 5 mm kernel",
     }
-
-
-def test_names_are_drawn_without_interpretation(tmp_path):
-    rows = [
-        replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()
-    ]
-    rows = [replace(row, contrast=BAD) for row in rows]
-    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast=BAD)
-    svg = svg_files.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
-    assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
 
 
 def test_empty_input_raises_an_error():
@@ -401,10 +380,6 @@ def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> lis
     )
 
 
-def quality_derivatives() -> list[Derivative]:
-    return draw_quality(evaluation(), gather(evaluation()))
-
-
 def test_effects_are_in_percent_of_the_mean_of_the_run(images, halves, tmp_path):
     """Relative to the brain of the run (100 units in this test); relative to the mean of each
     series, sharp images would look active.
@@ -442,12 +417,6 @@ def test_an_empty_table_gives_only_the_verdict(images):
         derivative.entities["desc"]
         for derivative in evaluation_derivatives([], images, has_truth=True)
     ] == ["verdict"]
-
-
-def test_figures_of_guards(tmp_path):
-    drawn = quality_derivatives()
-    assert kept(draw_quality, drawn, tmp_path / "work") == [("guards", "guards.html")]
-    assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
 
 
 @pytest.mark.parametrize("guide", [True, False])

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.maps import mapped
+from data.rows import judge_rows
 from figure_helpers import content_of
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch
 from scipy import ndimage
-from verdicts import judge_rows
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
@@ -279,6 +279,24 @@ def judge_nothing():
     return verdict.to_json(), verdict.evidence
 
 
+def draw_first_screen(verdict, evidence, maps, images, brain) -> list[Derivative]:
+    return draw_overview(
+        [],
+        verdict,
+        evidence,
+        {},
+        pd.DataFrame({"framewise_displacement": [0.1]}),
+        maps,
+        images,
+        brain,
+        entities={"subject": "01", "task": "a"},
+        calibrated=False,
+        at_rest=False,
+        description="simulated 6 mm",
+        stored=STORED,
+    )
+
+
 def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     """Compare the color limits, and the z coordinate of a voxel on oblique slices."""
     tilted = FINE.copy()
@@ -293,24 +311,8 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
     signal = brain.like(MASK.astype(np.float32))
     images = SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=signal)
-    drawn = draw_overview(
-        [],
-        *judge_nothing(),
-        {},
-        pd.DataFrame({"framewise_displacement": [0.1]}),
-        maps,
-        images,
-        brain,
-        entities={"subject": "01", "task": "a"},
-        calibrated=False,
-        at_rest=False,
-        description="simulated 6 mm",
-        stored=STORED,
-    )
-    html = str(
-        next(derivative.content for derivative in drawn if isinstance(derivative.content, str))
-    )
-    assert "<small>Simulated 6 mm</small>" in html
+    drawn = draw_first_screen(*judge_nothing(), maps, images, brain)
+    assert "Simulated 6 mm" in content_of(drawn, "overview", html=True)
     overview = content_of(drawn, "overview")
     drawn = draw_activation(maps, images, series_names=["bspline", "srgan", "sbl"], at_rest=False)
     (activation,) = (
@@ -358,21 +360,8 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
     verdict, evidence = judge_nothing()
     test = RegionResult(state=state, test=DetailSupport(state=state))
     result = ContrastResult(contrast="allWithoutFace", map_contrast="all", active=test, brain=test)
-    drawn = draw_overview(
-        [],
-        verdict,
-        replace(evidence, results={"sbl": {"allWithoutFace": result}}),
-        {},
-        pd.DataFrame({"framewise_displacement": [0.1]}),
-        maps,
-        images,
-        BRAIN,
-        entities={"subject": "01", "task": "a"},
-        calibrated=False,
-        at_rest=False,
-        description="",
-        stored=STORED,
-    )
+    evidence = replace(evidence, results={"sbl": {"allWithoutFace": result}})
+    drawn = draw_first_screen(verdict, evidence, maps, images, BRAIN)
     (figure,) = (item for item in drawn if item.entities["desc"] == "reliable")
     is_outlined = state == "recovered"
     assert ("no outline of reliable voxels" in figure.sidecar["caption"]) is not is_outlined

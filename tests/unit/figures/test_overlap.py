@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 from data.maps import mapped
 from figure_helpers import kept
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
 
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.correlation import correlation_figure, display_threshold
 from bids_sr.figures.maps import Scene
-from bids_sr.figures.overlap import (
-    _FIRST_COLOR,
-    _OVERLAP_COLOR,
-    _SECOND_COLOR,
-    overlap_figure,
-    overlap_labels,
-)
+from bids_sr.figures.overlap import overlap_figure, overlap_labels
 from bids_sr.figures.seed_correlation import network_figure
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
@@ -77,8 +72,14 @@ def drawn_colors(fig) -> list[set[tuple[float, ...]]]:
     return colors
 
 
-def rgb(color: str) -> tuple[float, ...]:
-    return tuple(np.array(to_rgba(color))[:3])
+def legend_colors(fig) -> dict[str, tuple[float, ...]]:
+    """Return the color of each entry of the legend."""
+    (legend,) = fig.legends
+    lines_or_patches = [(handle.get_label(), handle) for handle in legend.legend_handles]
+    return {
+        label: to_rgb(handle.get_facecolor() if isinstance(handle, Patch) else handle.get_color())
+        for label, handle in lines_or_patches
+    }
 
 
 def test_labels_distinguish_both_conditions_and_their_overlap() -> None:
@@ -101,20 +102,12 @@ def test_regions_are_drawn_in_three_colors_with_their_dice(scene: Scene) -> None
     assert {"acquired\nDice 0.33", "bspline\nDice 0.33", "srgan\nDice 0.00"} <= set(texts)
     colors = drawn_colors(fig)
     assert len(colors) == 3 * 2 * 2  # series, planes, whole and enlarged
-    assert all(
-        panel_colors == {rgb(_FIRST_COLOR), rgb(_SECOND_COLOR), rgb(_OVERLAP_COLOR)}
-        for panel_colors in colors[:8]
-    )
-    assert all(
-        panel_colors == {rgb(_FIRST_COLOR), rgb(_SECOND_COLOR)} for panel_colors in colors[8:]
-    )
-    (legend,) = fig.legends
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "region of interest",
-        "thumb only",
-        "little only",
-        "both",
-    ]
+    by_label = legend_colors(fig)
+    assert [*by_label] == ["region of interest", "thumb only", "little only", "both"]
+    first, second, both = (by_label[name] for name in ("thumb only", "little only", "both"))
+    assert len({first, second, both}) == 3
+    assert colors[:8] == [{first, second, both}] * 8
+    assert colors[8:] == [{first, second}] * 4
 
 
 def test_planes_are_chosen_from_the_first_series(scene: Scene) -> None:
@@ -129,7 +122,7 @@ def test_planes_are_chosen_from_the_first_series(scene: Scene) -> None:
         PAIR,
     )
     # the second region is outside these planes; its Dice is computed from all voxels
-    assert drawn_colors(fig)[:2] == [{rgb(_OVERLAP_COLOR)}] * 2
+    assert drawn_colors(fig)[:2] == [{legend_colors(fig)["both"]}] * 2
     assert not any(drawn_colors(fig)[2:])
     assert "srgan\nDice 1.00" in sheet_texts(fig)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.group import input_maps
 from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.input_maps import DerivativeMaps, find_maps, group_by_participant
 from bids_sr.io.nifti import save_image
@@ -168,25 +167,3 @@ def test_a_map_that_its_sidecar_does_not_describe_is_computed_again(tmp_path: Pa
     found = find_maps(tmp_path)
     assert not found.combined
     assert "does not list its runs" in found.outdated[0][1]
-
-
-def test_folders_are_not_searched_for_inherited_sidecars_of_every_map(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The search lists the folder, so its time would grow with the square of the maps."""
-    for run in ("run-1", "run-2"):
-        write_map(tmp_path, f"sub-01_task-tap_{run}")
-    for contrast in "abcdefgh":
-        combined_of(tmp_path, "run-1", "run-2")
-        name = "sub-01_task-tap_space-firstBoldref_contrast-{}_stat-effect_desc-acquired_statmap"
-        path = tmp_path / "sub-01" / "func" / f"{name.format('all')}.nii.gz"
-        path.rename(path.with_name(f"{name.format(contrast)}.nii.gz"))
-    searched: list[Path] = []
-
-    def search(image: Path, root: Path) -> list[Path]:
-        searched.append(image)
-        return []
-
-    monkeypatch.setattr(input_maps, "find_sidecars", search)
-    assert len(find_maps(tmp_path).combined[0].map_keys()) == 8
-    assert not searched

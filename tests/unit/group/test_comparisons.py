@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.group_tables import BEYOND, cohort, detail, joined, one, values_of, write_tables
+from data.page import Page, read_numbers
 from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons as pc, tables
@@ -15,8 +16,6 @@ from bids_sr.group.input_tables import find_tables
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import participants_by_series
 from bids_sr.group.verdicts import (
-    _primary_numbers,
-    _primary_sentence,
     group_answer_html,
     list_claims,
     not_assessed_reason,
@@ -39,6 +38,13 @@ def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
 
 def primary(values: pd.DataFrame, method: str = "sbl") -> list[Any]:
     return list(pc.compare_primary(values, method, {}).itertuples())
+
+
+def read_answer(comparisons: list[Any]) -> Page:
+    """Return the answer on the page for comparisons of the task tap."""
+    table = pd.DataFrame([row._asdict() for row in comparisons])
+    participants = {label: 1 for row in comparisons for label in row.participants}
+    return Page(group_answer_html(table, {"tap": participants}))
 
 
 def by_participant(values: list[float]) -> dict[str, float]:
@@ -78,7 +84,9 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     tmp_path: Path,
 ) -> None:
     cohort(tmp_path, 12)
-    comparisons = tables._list_comparisons(joined(tmp_path), "sbl", None)
+    comparisons = tables.write_tables(
+        tmp_path, GroupNames(), find_tables(tmp_path), default_method="sbl"
+    ).comparisons
     first = next(comparisons.itertuples())
     assert {name: getattr(first, name) for name in BEYOND} == BEYOND
     assert set(first.rivals) == {"inject"}
@@ -92,15 +100,11 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
         "12",
         "better",
     )
-    text = _primary_sentence(first)
-    assert "the sbl map is more accurate than every reference series of the participant." in text
-    assert "+0.0" in text
-    assert "positive in 12 of 12 participants (p < .001" in text
-    assert "prespecified comparison, not corrected" in text
-    assert [cell.value for cell in _primary_numbers(first)][1:] == [
-        "12 of 12",
-        f"{first.n_needed:.0f}",
-    ]
+    page = read_answer([first])
+    assert page.status == "good"
+    assert [card.value for card in page.cards[1:]] == ["12 of 12", f"{first.n_needed:.0f}"]
+    assert read_numbers(page.cards[0].value) == pytest.approx([first.difference], abs=0.0006)
+    assert "not corrected" in page.text
     assert not any(
         row.part == "primary"
         for finding in select_findings(comparisons, METHODS, {})
@@ -148,14 +152,9 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     assert (five.word, primary_status(five)) == ("unclear", "not assessed")
     assert "5 non-zero differences" in five.note
     assert five.note.endswith(" .0625")
-    assert (
-        "does not differ detectably from the strongest reference series of the participant"
-        in _primary_sentence(five)
-    )
     assert (single.word, primary_status(single)) == ("not comparable", "not assessed")
-    assert _primary_sentence(single).startswith(
-        "Accuracy was assessed in 1 participant, which is too few"
-    )
+    assert [read_answer([row]).status for row in (six, five, single)] == ["good", "open", "open"]
+    assert "in 1 participant" in read_answer([single]).text
 
 
 def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
@@ -166,11 +165,9 @@ def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
     assert comparison.effect_size < 0
     assert (comparison.word, primary_status(comparison)) == ("unclear", "not more accurate")
     assert comparison.n_needed is None
-    assert _primary_numbers(comparison)[2].value == "n/a"
+    page = read_answer([comparison])
+    assert (page.status, page.cards[2].value) == ("bad", "n/a")
     assert BELOW_STRONGEST_NOTE in comparison.note
-    assert "is not more accurate than the strongest reference series" in _primary_sentence(
-        comparison
-    )
 
 
 def test_a_method_without_advantage_is_rarely_called_better() -> None:
@@ -196,7 +193,7 @@ def test_p_values_are_corrected_for_the_number_of_tasks() -> None:
     ] * 2
     assert "6 non-zero differences" in comparisons[0].note
     assert ".0625 (corrected for 2 comparisons)" in comparisons[0].note
-    assert "corrected for 2 tasks" in _primary_sentence(comparisons[0])
+    assert "corrected for 2 tasks" in read_answer(comparisons[:1]).text
 
 
 def test_the_contrast_is_the_contrast_of_the_runs() -> None:
@@ -219,7 +216,7 @@ def test_negative_explained_variance_is_not_called_more_accurate() -> None:
     }
     (comparison,) = primary(values_of(series))
     assert (comparison.word, primary_status(comparison)) == ("better", "not more accurate")
-    assert "but does not differ from 0" in _primary_sentence(comparison)
+    assert "does not differ from 0" in read_answer([comparison]).text
 
 
 def test_tasks_without_reference_data_are_named() -> None:
@@ -341,36 +338,50 @@ def test_measured_references_precede_simulated_references_and_other_runs_are_non
     assert primary(values(0), "srgan") == []
 
 
+def count_needed(differences: list[float]) -> float | None:
+    """Return the sample size for differences between sbl and its only reference."""
+    zeros = by_participant([0.0] * len(differences))
+    values = values_of({"sbl": by_participant(differences), "bspline": zeros})
+    return primary(values)[0].n_needed
+
+
+ALTERNATING = np.array([-1.0, 1, -1, 1, -1, 1]) / math.sqrt(6 / 5)
+"""Differences with a mean of 0 and a standard deviation of 1."""
+
+
 @pytest.mark.parametrize(("effect", "expected"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
-def test_sample_size_of_the_paired_t_test_equals_textbook_values(
-    effect: float, expected: int
-) -> None:
-    """Compare with Cohen (1988) and G*Power: two-sided .05, 80 % power, one sample."""
-    assert pc._compute_power(effect, expected) >= 0.8 > pc._compute_power(effect, expected - 1)
-    d = np.array([-1.0, 1, -1, 1, -1, 1])
-    n_needed = pc._compute_participants_needed(d / d.std(ddof=1) + effect)
+def test_the_sample_size_follows_from_textbook_values(effect: float, expected: int) -> None:
+    """Cohen (1988) and G*Power: two-sided .05, 80 % power, one sample; the efficiency of the
+    signed-rank test is 3 / π.
+    """
+    n_needed = count_needed(list(ALTERNATING + effect))
     assert n_needed == max(6, math.ceil(expected * math.pi / 3))
 
 
 def test_the_signed_rank_test_reaches_its_power_in_simulation() -> None:
     """Expect 80 % power for normal differences within the precision of 1,500 samples."""
-    rng = np.random.default_rng(0)
-    d = np.array([-1.0, 1, -1, 1, -1, 1])
-    n_needed = pc._compute_participants_needed(d / d.std(ddof=1) + 0.7)
+    n_needed = count_needed(list(ALTERNATING + 0.7))
     assert n_needed is not None
-    p = scipy_stats.wilcoxon(
-        0.7 + rng.normal(size=(1500, n_needed)), axis=1, method="exact"
-    ).pvalue
+    samples = 0.7 + np.random.default_rng(0).normal(size=(1500, int(n_needed)))
+    p = scipy_stats.wilcoxon(samples, axis=1, method="exact").pvalue
     assert 0.77 < np.mean(p < 0.05) < 0.86
 
 
-def test_sample_size_is_none_if_the_effect_is_not_positive() -> None:
-    assert pc._compute_participants_needed([0.1]) is None
-    assert pc._compute_participants_needed([-0.1, 0.1]) is None
-    assert pc._compute_participants_needed([-0.1, -0.2, -0.1]) is None
-    assert pc._compute_participants_needed([1e-6 - 1, 1e-6 + 1]) is None
-    assert pc._compute_participants_needed([0.1, 0.1, 0.1]) == 6
-    assert pc._compute_participants_needed([0.1, 0.10001]) == 6
+@pytest.mark.parametrize(
+    ("differences", "n_needed"),
+    [
+        ([0.1], None),
+        ([-0.1, 0.1], None),
+        ([-0.1, -0.2, -0.1], None),
+        ([1e-6 - 1, 1e-6 + 1], None),
+        ([0.1, 0.1, 0.1], 6),
+        ([0.1, 0.10001], 6),
+    ],
+)
+def test_the_sample_size_is_unknown_without_a_gain_and_at_least_six(
+    differences: list[float], n_needed: int | None
+) -> None:
+    assert count_needed(differences) == n_needed
 
 
 def test_runs_in_which_a_method_was_not_applied_are_not_compared(

@@ -87,7 +87,7 @@ def write_maps(
             save_quickly(values.reshape(TARGET.shape), TARGET.affine, path)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shares=st.lists(st.sampled_from(SHARES), min_size=3, max_size=7),
     without_sbl=st.sets(st.integers(0, 6), max_size=2),

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.group.equal_contrasts import unequal_contrasts, unequal_lines
-from bids_sr.group.input_maps import RunMaps
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.values import join_tables
 from bids_sr.metrics.rows import COLUMNS
@@ -65,24 +64,6 @@ def test_scaled_and_unrecorded_weights_are_combined(tmp_path: Path) -> None:
     assert unequal_contrasts(tables) == {}
     assert unequal_lines(tables) == []
     assert len(joined_contrasts(tables)) == 6
-
-
-def test_maps_of_an_excluded_contrast_are_dropped() -> None:
-    maps = {"": {("all", "acquired", 0.0, "t"): "x", ("a", "acquired", 0.0, "t"): "y"}}
-    run = RunMaps(
-        participant="sub-02",
-        task="tap",
-        variant="n/a",
-        name="sub-02_task-tap",
-        folder=Path(),
-        maps=maps,
-        mask=None,
-        boldref=None,
-        boldref2t1w=None,
-        t1w2std={},
-    )
-    assert run.drop_contrasts({"all"}).map_keys() == {("a", "acquired", 0.0, "t")}
-    assert run.drop_contrasts(()).map_keys() == run.map_keys()
 
 
 def test_tables_of_combined_runs_are_not_input_tables(tmp_path: Path) -> None:

@@ -71,27 +71,6 @@ def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> No
     assert np.abs(sampled - expected).max() < 1e-3
 
 
-def test_runs_are_combined_with_equal_weights_as_in_nilearn() -> None:
-    """Precision weights of earlier versions are equal weights if variances are equal."""
-    import nibabel as nib
-    from nilearn.glm.contrasts import compute_fixed_effects
-
-    effects = [RNG.normal(0, 1, 60) for _ in range(3)]
-    shape = (3, 4, 5)
-    images = [
-        [nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in maps]
-        for maps in (effects, [np.full(60, 2.0)] * 3)
-    ]
-    mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
-    for precision in (False, True):
-        outputs = compute_fixed_effects(*images, mask=mask, precision_weighted=precision)
-        expected = (
-            (outputs["effect"] if isinstance(outputs, dict) else outputs[0]).get_fdata().ravel()
-        )
-        assert template_sampling._average(effects) == pytest.approx(expected)
-    assert template_sampling._average(effects[:1]) is effects[0]
-
-
 def test_stacked_maps_are_interpolated_like_single_maps() -> None:
     data = RNG.normal(0, 1, SHAPE).astype(np.float32)
     low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
@@ -139,19 +118,6 @@ def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> No
     assert find_maps(cohort, lambda entities: entities["task"] == "rest").runs == []
 
 
-def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
-    """Map names are stored once to save memory with thousands of participants."""
-    first, second, *_ = find_maps(cohort).runs
-    assert first.maps is second.maps
-    assert first.map_keys() == {
-        ("all", series, 5.0, stat) for series in ("acquired", "sbl") for stat in ("effect", "t")
-    }
-    stem = "sub-02_task-tap_space-boldref_res-hr_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
-    assert second.map_file(("all", "sbl", 5.0, "t")) == cohort / "sub-02" / "func" / stem
-    assert second.map_file(("all", "sbl", 0.0, "t")) is None
-    assert second.map_file(("all", "sbl", 5.0, "t"), SPACE) is None
-
-
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     result = group_maps.compute_group_maps(plan_of(find_maps(cohort), ("acquired", "sbl")), cohort)
     assert list(result.maps["series"]) == ["acquired", "sbl"]
@@ -182,14 +148,6 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     assert z_sidecar["FDR05Threshold"] == (
         None if np.isinf(threshold) else pytest.approx(threshold)
     )
-
-
-def test_participants_with_several_runs_count_once(tmp_path: Path) -> None:
-    for number in range(1, 4):
-        for run in (1, 2):
-            write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("sbl",)), tmp_path)
-    assert list(result.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
 
 
 def test_the_group_mask_is_the_intersection_of_all_runs(tmp_path: Path) -> None:
@@ -361,14 +319,6 @@ def test_combined_maps_that_lack_a_later_run_are_recomputed(tmp_path: Path) -> N
         fields = json.loads(sidecar.read_text()) | {"RunsLeftOut": {"run-3": "other voxels"}}
         sidecar.write_text(json.dumps(fields))
     assert len(find_maps(tmp_path).combined) == 1
-
-
-def test_a_run_without_a_run_label_is_a_run_next_to_labeled_runs(tmp_path: Path) -> None:
-    for seed, name in enumerate(("sub-01_task-tap", "sub-01_task-tap_run-2")):
-        write_run(tmp_path, name, seed)
-    collected = find_maps(tmp_path)
-    assert [run.name for run in collected.runs] == ["sub-01_task-tap", "sub-01_task-tap_run-2"]
-    assert not collected.combined
 
 
 def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:

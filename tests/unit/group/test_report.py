@@ -1,34 +1,32 @@
 """The group report: sentences derived from comparisons, figures, and escaped input."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from data.group_tables import BEYOND, cohort, joined, values_of
+from data.group_tables import BEYOND, cohort, detail, joined, values_of, write_tables as write_run
+from data.page import MARKUP, Page, read_numbers
 
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group import (
     comparisons as group_comparisons,
     figures as group_figures,
-    tables,
     verdicts as group_verdicts,
 )
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.output_files import GroupNames
-from bids_sr.group.page import GroupFigures, write_group_page
+from bids_sr.group.page import write_group_page
 from bids_sr.group.paired_values_figure import plot_paired_values
-from bids_sr.group.paper_table import paper_html, paper_sizes
-from bids_sr.group.report import _METHODS_TEXT, RunsContent, _group_maps_html, describe_runs
+from bids_sr.group.report import RunsContent, describe_runs
+from bids_sr.group.tables import write_tables
 from bids_sr.group.values import participants_by_series
+from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.number_text import number, p_value
-from bids_sr.report.methods_text import _missing_keys
 
 NAMES = ("sbl", "srgan")
 
@@ -49,100 +47,49 @@ def sbl_comparisons(comparisons: pd.DataFrame) -> list[Any]:
     return list(rows[rows["series"] == "sbl"].itertuples())
 
 
-def content(folder: Path, count: int, **overrides: object) -> RunsContent:
-    cohort(folder, count)
-    group_values = joined(folder)
-    defaults = {
-        "names": GroupNames(),
-        "tables": find_tables(folder),
-        "joined_tables": group_values,
-        "comparisons": tables._list_comparisons(group_values, "sbl", None),
-        "maps": GroupMaps(),
-        "absent": [],
-        "notes": [],
-        "method": "sbl",
-        "requested_margin": None,
-        "about": {"Command": "bids-sr"},
-    }
-    return RunsContent(**{**defaults, **overrides})
-
-
-def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> None:
-    comparisons, _ = make_comparisons(tmp_path, 12)
-    method_findings = group_verdicts.select_findings(comparisons, NAMES, {})
-    lines = group_verdicts.list_claims(method_findings, NAMES)
-    assert lines[0].startswith("sbl is more accurate than every baseline")
-    assert lines[0].endswith("better than srgan.")
-    assert lines[1] == "sbl: Image quality not assessed: no reference data."
-    assert lines[2].startswith("srgan does not differ detectably from any baseline")
-    first = group_verdicts.finding_sentence(method_findings[0])
-    assert "n = 12" in first
-    assert "is more accurate than bspline, zerofill, inject and srgan (by at least +0.0" in first
-    assert "p = .002" in first
-    assert "sblMirror" in group_verdicts.negative_control_sentence(method_findings[0])
-    sizes = [
-        group_verdicts.finding_sentence(finding)
-        for finding in method_findings
-        if finding[0].kind == group_verdicts.SIZE
-    ]
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [
+        (12, ("n = 12", "bspline, zerofill, inject and srgan (by at least +0.0", "p = .002")),
+        # intervals above 0 that are not significant after correction
+        (6, ("n = 6", "bspline, zerofill, inject and srgan by at least +0.0", "not significant")),
+        (3, ("bspline", "3 non-zero differences", "p value is .25.")),
+    ],
+)
+def test_the_finding_of_a_method_names_references_differences_and_p_values(
+    tmp_path: Path, count: int, parts: tuple[str, ...]
+) -> None:
+    comparisons, _ = make_comparisons(tmp_path, count)
+    findings = group_verdicts.select_findings(comparisons, NAMES, {})
+    sentence = group_verdicts.finding_sentence(findings[0])
+    for part in parts:
+        assert part in sentence
+    assert "sblMirror" in group_verdicts.negative_control_sentence(findings[0])
+    sizes = [finding for finding in findings if finding[0].kind == group_verdicts.SIZE]
     assert len(sizes) == 3
-    assert all("not necessarily an improvement" in text for text in sizes)
 
 
-def test_a_less_accurate_method_is_called_worse() -> None:
-    values = {
-        "sbl": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
-        "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
+def claim(values: dict[str, dict[str, float]], methods: Sequence[str]) -> list[str]:
+    comparisons = group_comparisons.compare(values_of(values), methods)
+    return group_verdicts.list_claims(
+        group_verdicts.select_findings(comparisons, methods, {}), methods
+    )
+
+
+def test_claims_follow_from_the_direction_and_the_number_of_participants() -> None:
+    baseline = {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)}
+    worse = {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)}
+    better = {f"sub-{n}": 0.5 + 0.01 * n for n in range(9)}
+    first = {}
+    for name, series in (("worse", worse), ("better", better)):
+        first[name] = claim({"sbl": series, "bspline": baseline}, ["sbl"])[0]
+    assert first["worse"].startswith("sbl is worse than bspline")
+    assert first["better"].startswith("sbl is more accurate than every baseline")
+    few = {
+        name: dict(list(series.items())[:3])
+        for name, series in (("sbl", better), ("bspline", baseline))
     }
-    comparisons = group_comparisons.compare(values_of(values), ["sbl"])
-    method_findings = group_verdicts.select_findings(comparisons, ["sbl"], {})
-    assert group_verdicts.list_claims(method_findings, ["sbl"])[0].startswith(
-        "sbl is worse than bspline (explained variance above the acquired Nyquist frequency"
-    )
-
-
-def test_the_sentence_states_that_participants_are_too_few_for_significance(
-    tmp_path: Path,
-) -> None:
-    comparisons, _ = make_comparisons(tmp_path, 3)
-    text = group_verdicts.finding_sentence(
-        group_verdicts.select_findings(comparisons, NAMES, {})[0]
-    )
-    assert "does not differ detectably from bspline" in text
-    assert text.endswith(" With 3 non-zero differences, the smallest attainable p value is .25.")
-    lines = group_verdicts.list_claims(
-        group_verdicts.select_findings(comparisons, NAMES, {}), NAMES
-    )
-    assert lines[0].startswith(
-        "No difference between sbl and a baseline could reach significance (with 3 non-zero"
-    )
-
-
-def test_the_sentence_reports_intervals_above_zero_that_are_not_significant(
-    tmp_path: Path,
-) -> None:
-    comparisons, _ = make_comparisons(tmp_path, 6)
-    text = group_verdicts.finding_sentence(
-        group_verdicts.select_findings(comparisons, NAMES, {})[0]
-    )
-    assert "above bspline, zerofill, inject and srgan by at least +0.0" in text
-    assert "not significant after correction" in text
-    assert "detectably" not in text
-
-
-def test_formats_of_p_values_and_numbers() -> None:
-    assert [p_value(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
-        "< .001",
-        ".031",
-        "1.000",
-        "n/a",
-    ]
-    assert [number(v, "+.3g") for v in (0.0, -0.5, 0.1234, np.nan)] == [
-        "0",
-        "−0.5",
-        "+0.123",
-        "n/a",
-    ]
+    assert "3 non-zero" in claim(few, ["sbl"])[0]
 
 
 def test_all_participants_are_plotted(tmp_path: Path) -> None:
@@ -194,46 +141,6 @@ def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
         )
 
 
-def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
-    runs_content = content(
-        tmp_path,
-        6,
-        absent=["sub-<b>9</b>: nothing"],
-        notes=["<script>alert(1)</script>"],
-        about={"Command": "bids-sr <x>"},
-    )
-    page = write_group_page(tmp_path, describe_runs(tmp_path, runs_content))
-    text = page.read_text()
-    assert text.count("<script") == 1
-    assert "alert(1)</script>" not in text
-    assert "sub-&lt;b&gt;9" in text
-    assert [re.findall(r'<section id="([a-z]+)"', text)] == [
-        ["verdict", "participants", "comparisons", "maps", "paper", "methods", "about"]
-    ]
-    assert "The following items are not available: group maps" in text
-    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count(
-        'src="data:image/svg+xml'
-    )
-
-
-def test_published_values_are_next_to_ours(tmp_path: Path) -> None:
-    text = paper_html(next(paper_sizes(make_comparisons(tmp_path, 8)[1])), NAMES)
-    cells = re.findall(r"<tr>(.*?)</tr>", text)
-    assert "83.37 (42.31–119.68)" in text
-    assert ".490 (.361–.589)" in text
-    our_row = next(row for row in cells if "<th scope='row'>sbl" in row)
-    assert "73.5 (71.8–75.2)" in our_row
-    assert "defined in 7 of 8" in our_row
-    assert ".008" in our_row
-
-
-def test_all_keys_cited_in_the_methods_are_in_the_bibliography() -> None:
-    from bids_sr.boilerplate import bibliography
-    from bids_sr.group.report import _MAPS_TEXT
-
-    assert _missing_keys(_METHODS_TEXT + _MAPS_TEXT, bibliography()) == []
-
-
 def is_inside(fig) -> bool:
     box, (wide, tall) = fig.get_tightbbox(), fig.get_size_inches()
     return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
@@ -259,56 +166,87 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
     assert is_inside(group_figures.primary_figure(primary))
 
 
-def test_the_accuracy_of_all_participants_comes_first(tmp_path: Path) -> None:
-    page = write_group_page(tmp_path, describe_runs(tmp_path, content(tmp_path, 6)))
-    text = page.read_text()
-    answer = text[text.index('<section id="verdict"') : text.index('<section id="participants"')]
-    lines = re.findall(r"<tr>(.*?)</tr>", answer)
-    assert next(line for line in lines if "sub-01" in line).startswith(
-        "<th scope='row'>sub-01</th><td>0.020</td>"
+def write_page(folder: Path, count: int, **overrides: object) -> Page:
+    """Return the page of a cohort."""
+    cohort(folder, count)
+    tables = find_tables(folder)
+    names, method = GroupNames(), "sbl"
+    written = write_tables(folder, names, tables, default_method=method)
+    contents = {
+        "names": names,
+        "tables": tables,
+        "joined_tables": joined(folder),
+        "comparisons": written.comparisons,
+        "maps": GroupMaps(),
+        "absent": [],
+        "notes": [],
+        "method": method,
+        "requested_margin": None,
+        "about": {"Command": "bids-sr"},
+    }
+    path = write_group_page(folder, describe_runs(folder, RunsContent(**contents | overrides)))
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_begins_with_the_values_of_all_participants_and_escapes_input(
+    tmp_path: Path,
+) -> None:
+    page = write_page(tmp_path, 6, absent=[MARKUP], notes=[MARKUP], about={"Command": MARKUP})
+    assert len(page.all("script")) == 1
+    assert page.text.count(MARKUP) >= 3
+    assert [section.attributes["id"] for section in page.all("section")] == [
+        *("verdict", "participants", "comparisons", "maps", "paper", "methods", "about")
+    ]
+    assert "items are not available: group maps" in page.section("maps").text
+    figures = [image for image in page.all("img") if "svg" in image.attributes["src"]]
+    assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == len(figures)
+    heads, *lines = next(
+        table for table in page.tables.values() if any(line[0] == "sub-01" for line in table)
     )
-    assert len([line for line in lines if "sub-0" in line]) == 6
-    assert text.index("Comparison with Ota et al. (2022)") < text.index('<section id="methods"')
+    values = participants_by_series(detail_rows(joined(tmp_path).values))
+    assert [line[0] for line in lines if line[0].startswith("sub-")] == list(values.index)
+    for head in set(heads) & set(values):
+        shown = {line[0]: read_numbers(line[heads.index(head)])[0] for line in lines}
+        assert [shown[label] for label in values.index] == pytest.approx(values[head], abs=0.0006)
+    assert {"sbl", "srgan"} <= set(heads)
 
 
-def test_maps_of_variants_are_in_separate_figures(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path, "09", rows=[detail("sbl", 0.1), detail("bspline", 0.05)])
+    assert "no srgan: sub-09 task-tap" in write_page(tmp_path, 2).section("participants").text
+
+
+@pytest.fixture(scope="module")
+def group_maps(tmp_path_factory: pytest.TempPathFactory) -> GroupMaps:
+    """Return maps of two variants of a task."""
+    rng, folder = np.random.default_rng(3), tmp_path_factory.mktemp("maps")
+    affine, ones = np.diag([4.0, 4.0, 4.0, 1.0]), np.ones((12, 12, 8))
+    cells = {"task": "tap", "contrast": "thumb", "series": "bspline", "fwhm_mm": 0.0}
+    cells |= {"participants": ("01", "02", "03"), "peak_z": 5.0, "peak_mm": (0.0, 0.0, 0.0)}
+    cells |= {"active_mm3": 9.0, "fdr_z": 3.4, "fdr_mm3": 8.0}
     maps = []
     for variant in ("dir-AP", "dir-PA"):
-        path = tmp_path / f"{variant}.nii.gz"
-        nib.save(nib.Nifti1Image(rng.normal(0, 3, (12, 12, 8)).astype(np.float32), affine), path)
-        maps.append(
-            {
-                "task": "tap",
-                "variant": variant,
-                "contrast": "thumb",
-                "series": "bspline",
-                "fwhm_mm": 0.0,
-                "participants": ("01", "02", "03"),
-                "z": path,
-                "peak_z": 5.0,
-                "peak_mm": (0.0, 0.0, 0.0),
-                "active_mm3": 9.0,
-                "fdr_z": 3.4,
-                "fdr_mm3": 8.0,
-            }
-        )
-    ones = np.ones((12, 12, 8))
-    maps_of_group = GroupMaps(
+        path = folder / f"{variant}.nii.gz"
+        save_image(rng.normal(0, 3, ones.shape).astype(np.float32), affine, path)
+        maps.append({**cells, "variant": variant, "z": path})
+    return GroupMaps(
         space="MNI",
         maps=pd.DataFrame(maps),
         background=Volume(ones, affine),
         mask=Volume(ones > 0, affine),
     )
-    figures = GroupFigures(folder=tmp_path, start="group")
-    text = _group_maps_html(maps_of_group, figures)
-    ap, pa = sorted(tmp_path.glob("group/figures/*.svg"))
-    assert ap.read_bytes() != pa.read_bytes()
-    assert text.count('src="data:image/svg+xml') == 2
-    assert "thumb, task tap, dir-PA" in text
-    assert "FWE" not in text
-    corrected = maps_of_group.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
-    text = _group_maps_html(replace(maps_of_group, maps=corrected), figures)
-    assert "<th scope='col'>FWE .05: |t| above</th>" in text.replace('"', "'")
-    assert "<td>7.25</td><td>16</td>" in text
+
+
+def test_maps_of_variants_are_in_separate_figures(tmp_path: Path, group_maps: GroupMaps) -> None:
+    corrected = group_maps.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
+    page = write_page(tmp_path, 3, maps=replace(group_maps, maps=corrected))
+    section = page.section("maps")
+    assert len(section.all("img")) == 2
+    first, second = sorted(tmp_path.glob("group/figures/*dir*.svg"))
+    assert first.read_bytes() != second.read_bytes()
+    assert "thumb, task tap, dir-PA" in section.text
+    heads, line, *_ = next(
+        table for table in page.tables.values() if any("FWE" in head for head in table[0])
+    )
+    column = next(k for k, head in enumerate(heads) if "FWE" in head)
+    assert line[column : column + 2] == ["7.25", "16"]

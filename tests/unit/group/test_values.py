@@ -3,7 +3,6 @@
 import io
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,12 +18,11 @@ from data.group_tables import (
     values_of,
     write_tables,
 )
+from data.page import Page
 from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons, input_tables, values as group_values
 from bids_sr.group.paper_table import paper_html, paper_sizes
-from bids_sr.group.report import _missing_lines
-from bids_sr.metrics import registry
 from bids_sr.metrics.rows import COLUMNS, MetricRow
 from bids_sr.statistics.comparison_table import describe_columns, format_comparisons
 
@@ -149,6 +147,13 @@ def test_regions_of_seeds_are_not_compared_with_regions_of_conditions(tmp_path: 
     assert row["statistic"] == "size_acquired_voxels"
     assert math.isnan(row["sub-01"])
     assert row["sub-02"] == 20.0
+
+
+def test_the_contrasts_of_a_task_are_those_of_the_verdicts_of_its_runs(tmp_path: Path) -> None:
+    margin = {"series": "run", "statistic": "verdict_margin", "value": 0.02}
+    rows = [MetricRow(**margin, contrast="faces", region=region) for region in ("brain", "roi")]
+    write_tables(tmp_path, "01", rows=[detail("sbl", 0.1), *rows])
+    assert dict(joined(tmp_path).contrasts) == {("tap", "n/a"): ["faces"]}
 
 
 def test_words_of_comparisons_follow_from_the_tests(tmp_path: Path) -> None:
@@ -291,24 +296,6 @@ def test_positions_counts_and_differences_are_not_compared(tmp_path: Path) -> No
     assert list(joined(tmp_path).values["statistic"]) == ["dice", "active_dice"]
 
 
-def test_a_registered_statistic_is_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "STATISTICS", {})
-    for module in (group_values, comparisons):
-        monkeypatch.setattr(module, "STATISTICS", registry.STATISTICS, raising=False)
-    registry.register("hausdorff", "mm", "largest distance of the borders", registry.LOWER)
-    keys = {"statistic": "hausdorff", "reference": "truth", "contrast": "all", "region": "brain"}
-    for number in range(8):
-        values_by_series = {"bspline": 6.0 + 0.1 * number, "sbl": 3.0 + 0.2 * number}
-        rows = [
-            MetricRow(series=name, value=value, **keys) for name, value in values_by_series.items()
-        ]
-        write_tables(tmp_path, f"{number:02d}", rows=rows)
-    row = one(compare_cohort(tmp_path), "sbl", "bspline", **keys, band="n/a")
-    assert (row.word, row.better) == ("better", "lower")
-
-
 def test_the_table_of_statistics_has_all_columns_and_comparisons(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     comparison_table = compare_cohort(tmp_path)
@@ -348,21 +335,14 @@ def test_the_table_of_published_values_has_our_values_next_to_them(tmp_path: Pat
         "size, little": {"size_acquired_voxels"},
         "Dice": {"dice"},
     }
-    text = paper_html(paper, METHODS)
-    rows = [
-        line.split("</t")
-        for line in text.split("<tr>")
-        if "scope='row'>" in line and "paper:" not in line
+    page = Page(paper_html(paper, METHODS))
+    assert "83.37 (42.31–119.68)" in page.text
+    assert ".490 (.361–.589)" in page.text
+    lines = {line[0]: line[1:] for line in next(iter(page.tables.values()))}
+    assert [name for name in lines if name in ("acquired", "bspline", "sbl")] == [
+        *("acquired", "bspline", "sbl")
     ]
-    assert [line[0].rpartition(">")[2] for line in rows] == ["acquired", "bspline", "sbl"]
-    acquired, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in rows)
-    assert (sbl[2], sbl[3], sbl[5][:4]) == ("73.5 (71.8–75.2)", ".008", "88.5")
-    assert sbl[8] == "0.4 (0.4–0.4)<br><small>defined in 7 of 8 participants</small>"
-    assert acquired[3] == "–"  # the acquired series against itself
-
-
-def test_runs_without_a_method_are_named(tmp_path: Path) -> None:
-    for label, names in (("01", ("acquired", "srgan", "sbl")), ("02", ("acquired", "sbl"))):
-        write_tables(tmp_path, label, rows=[detail(name, 0.1) for name in names])
-    content = SimpleNamespace(absent=["who"], joined_tables=joined(tmp_path))
-    assert _missing_lines(content) == ["who", "no srgan: sub-02 task-tap"]
+    sbl = lines["sbl"]
+    assert (sbl[1], sbl[2], sbl[4][:4]) == ("73.5 (71.8–75.2)", ".008", "88.5")
+    assert sbl[7] == "0.4 (0.4–0.4) defined in 7 of 8 participants"
+    assert lines["acquired"][2] == "–", "the acquired series against itself"

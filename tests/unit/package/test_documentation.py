@@ -1,6 +1,5 @@
 """Generated documents are up to date, and documents agree with the code."""
 
-import ast
 import json
 import pkgutil
 import re
@@ -9,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from pages import loaded, scripts
-from recipes import changes_of
-from syntax import statements
-from wings import WORKFLOWS, wing_of
 
 ROOT = Path(__file__).parents[3]
 PAGES = [
@@ -30,24 +26,9 @@ def script(name):
     return loaded(ROOT / "docs" / f"{name}.py")
 
 
-@pytest.fixture(scope="module")
-def draw_layers():
-    return script("draw_layers")
-
-
-def test_the_figure_of_layers_is_up_to_date(draw_layers):
+def test_the_figure_of_layers_is_up_to_date():
     figure = (ROOT / "docs/figures/layers.svg").read_text()
-    assert figure == draw_layers.drawn(), "python docs/draw_layers.py draws it anew"
-
-
-def test_circular_imports_are_rejected(draw_layers):
-    assert draw_layers.levels({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == {
-        "a": 0,
-        "b": 1,
-        "c": 2,
-    }
-    with pytest.raises(ValueError, match="circle among b, c"):
-        draw_layers.levels({"a": set(), "b": {"c"}, "c": {"b"}})
+    assert figure == script("draw_layers").drawn(), "python docs/draw_layers.py draws it anew"
 
 
 def test_all_pages_of_the_reference_are_in_the_menu():
@@ -85,27 +66,6 @@ def test_names_on_the_architecture_page_exist_in_the_code():
     assert named_object("motion.no_such_step") is None
 
 
-def test_the_table_of_wings_lists_all_wings_and_names_that_the_core_uses():
-    rows = re.findall(
-        r"^\| `(\w+)` \| .+ \| (.*)\|$",
-        (ROOT / "docs/architecture.md").read_text().partition("## Steps and workflows")[0],
-        re.MULTILINE,
-    )
-    assert sorted(wing for wing, _ in rows) == sorted(WORKFLOWS)
-    for wing, calls in rows:
-        importers = re.findall(r"((?:`\w+`(?:, | and )?)+) in `([\w/.]+)`", calls)
-        assert len(importers) == calls.count(" in `")
-        for names, file in importers:
-            text = (ROOT / file).read_text()
-            imports = [
-                node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)
-            ]
-            modules = {alias.name: node.module for node in imports for alias in node.names}
-            assert {
-                wing_of(modules[name]) for name in re.findall(r"\w+", names) if name != "and"
-            } == {wing}, file
-
-
 def test_commits_named_as_examples_exist():
     git = ["git", "-C", str(ROOT)]
     shallow = subprocess.run(
@@ -136,19 +96,6 @@ def test_scripts_that_write_pages_exist():
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-def test_changes_on_the_extending_page_apply_to_the_code():
-    """Check that the lines before a change occur once in their file.
-
-    Otherwise, the change would be ambiguous.
-    """
-    titles = re.findall(r"^## (.+)$", (ROOT / "docs/extending.md").read_text(), re.MULTILINE)
-    changes = [change for title in titles for change in changes_of(title)]
-    assert len(changes) > 20
-    for file, before, _ in changes:
-        assert (ROOT / file).exists() == bool(before), file
-        assert not before or (ROOT / file).read_text().count(before) == 1, f"{file}: {before}"
-
-
 @pytest.mark.parametrize(
     "page",
     [*PAGES, *(f"benchmarks/{name}.md" for name in ("README", "archive", "FINDINGS", "TRUTH"))],
@@ -175,31 +122,6 @@ def test_anchors_work_on_github(page: str) -> None:
         linked_page = path.parent / target if target else path
         if linked_page.suffix == ".md" and linked_page.exists():
             assert anchor in _github_anchors(linked_page), f"{page}: {target}#{anchor}"
-
-
-def _docstrings():
-    """Yield all docstrings of the repository with their file."""
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    for top in ("bids_sr", "workflows", "boilerplate", "benchmarks", "docs", "tests"):
-        for path in sorted((ROOT / top).rglob("*.py")):
-            for node in statements(ast.parse(path.read_text())):
-                if isinstance(node, documented) and (text := ast.get_docstring(node)):
-                    yield path.relative_to(ROOT), text.splitlines()
-
-
-def test_lists_in_docstrings_have_one_item_per_line():
-    """Items start on their own line, and continuation lines are indented."""
-    inline_item = re.compile(
-        r"\S.*[.;?:)] (- [A-Z`]|\d\. [A-Za-z])|^- .*; - |[^-\s] python benchmarks/\w+\.py .* {3}"
-    )
-    item, continued = re.compile(r"(- |\d\. )"), re.compile(r"( |- |\d\. |$)")
-    errors = [
-        f"{path}: {line}"
-        for path, lines in _docstrings()
-        for before, line in zip(["", *lines], lines, strict=False)
-        if inline_item.search(line) or (item.match(before) and not continued.match(line))
-    ]
-    assert errors == []
 
 
 def test_numbers_of_the_example_equal_its_stored_results():

@@ -1,5 +1,5 @@
-"""Invalid input documented as rejected: exit code 2, file, reason and fix; no files are
-written.
+"""Input that is documented as rejected: exit code 2, file, values and code of the only message;
+no files are written.
 """
 
 from __future__ import annotations
@@ -9,169 +9,180 @@ import re
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pytest
-from data.dataset import BidsMaker, snapshot
+from data.calls import (
+    Cases,
+    about,
+    arguments,
+    check_case,
+    plan_for,
+    problem_of,
+)
+from data.dataset import EVENTS, BidsMaker, snapshot
 
 from bids_sr.cli.main import main
-from bids_sr.cli.parser import parse_settings
 from bids_sr.io.nifti import save_image
-from bids_sr.preflight import check, check_data, directories, validator
+from bids_sr.preflight import check_data, directories
 
-BOLD = "sub-01_task-tap_bold.nii.gz"
+STEM = "sub-01_task-tap"
+BOLD = f"{STEM}_bold.nii.gz"
+TABLE = f"{STEM}_events.tsv"
 HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
-Corruption = Callable[[BidsMaker], list[str] | None]
+WITH_PAIR = ("--sr-method", "srgan", "sbl")  # with ``auto``, the pair would be optional
+CASES = Cases()
+VOXELS = Cases()
+ROIS = Cases()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A way to corrupt a valid dataset, and required parts of the message."""
-
-    spoil: Corruption
-    file: str
-    reason: str
-    fix: str
+# ---- directories and selection
 
 
-def _missing_directory(maker: BidsMaker) -> None:
+@CASES.refused("bids", "BIDS")
+def no_directory(maker: BidsMaker) -> None:
     shutil.rmtree(maker.root)
 
 
-def _not_bids(maker: BidsMaker) -> None:
+@CASES.refused("bids", "dataset_description.json")
+def not_bids(maker: BidsMaker) -> None:
     (maker.root / "dataset_description.json").unlink()
 
 
-def _no_participant(maker: BidsMaker) -> list[str]:
-    return ["--participant-label", "sub-02"]
+@CASES.refused("filter.json")
+def path_in_a_filter(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "filter.json"
+    path.write_text('{"bold": {"session": "../../secret"}}')
+    return ["--bids-filter-file", str(path)]
 
 
-def _no_task(maker: BidsMaker) -> list[str]:
-    return ["--task-id", "tape"]
+@CASES.refused("alone.safetensors")
+def model_without_its_card(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "alone.safetensors"
+    path.write_bytes(b"0" * 100)
+    return ["--pretrained", str(path)]
 
 
-def _no_session(maker: BidsMaker) -> list[str]:
-    return ["--session-label", "2"]
+OPTIONS = [
+    (["--participant-label", "sub-02"], "sub-02", ["01"], "input"),
+    (["--task-id", "tape"], "--task-id tape", ["tap"], "option"),
+    (["--session-label", "2"], "--session-label 2", ["none"], "option"),
+    (["--contrasts", "thump-little"], "--contrasts", ["'thump'", "little", "'thumb'"], "option"),
+    (["--sr-factor", "3"], HIGH, ["2×2", "--sr-factor"], "input"),
+    (
+        ["--output-spaces", "MNI152NLin2009cAsym:res-7"],
+        "--output-spaces MNI152NLin2009cAsym:res-7",
+        ["7", "res-1", "res-2"],
+        "option",
+    ),
+    (["--roi", "roi.nii.gz"], "roi.nii.gz", ["motor"], "option"),
+    (["--mem", "0.5"], "--mem 0.5", ["1.3"], "option"),
+    (["--set", "superres.model_source=reuse"], "models", ["superres.model_dir"], "option"),
+    (["-w", "bids/work"], "work", [], "input"),
+    (["--derivatives", "fmriprep=nowhere"], "nowhere", [], "input"),
+    (["--dummy-scans", "15"], BOLD, ["30", "15", "--dummy-scans"], "events"),
+    (["--band-pass", "0.01", "0.02"], BOLD, ["--band-pass"], "events"),
+    (["--confounds", "moton"], "--confounds moton", ["motion", "acompcor"], "option"),
+]
 
 
-def _events_without_durations(maker: BidsMaker) -> None:
+@pytest.mark.parametrize(("options", "file", "values", "code"), OPTIONS)
+def test_an_option_that_does_not_fit_is_refused(
+    maker: BidsMaker, options: list[str], file: str, values: list[str], code: str
+) -> None:
+    problem_of(plan_for(maker, *WITH_PAIR, *options).problems, file, *values, code=code)
+
+
+@pytest.mark.parametrize("out", ["bids", "bids/sub-01/sr", ".", "file/out", "bids/derivatives"])
+def test_an_output_directory_at_an_unsuitable_place_is_refused_before_indexing(
+    maker: BidsMaker, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bids_sr.preflight.checks.survey", lambda settings: pytest.fail("the data set was indexed")
+    )
+    (maker.root.parent / "file").write_text("")
+    path = (maker.root.parent / out).resolve()
+    before = snapshot(maker.root.parent)
+    problems = plan_for(maker, out=path).problems
+    assert [problem.what for problem in problems] == [str(path)]
+    assert snapshot(maker.root.parent) == before
+
+
+# ---- events
+
+
+@CASES.refused(TABLE, "duration", code="events")
+def events_without_durations(maker: BidsMaker) -> None:
     maker.events(rows=((2.0, "thumb"),), header="onset\ttrial_type")
 
 
-def _events_without_numbers(maker: BidsMaker) -> None:
-    maker.events(rows=(("soon", 4.0, "thumb"),))
+@CASES.refused(TABLE, "2", "'soon'", code="events")
+def an_onset_that_is_no_number(maker: BidsMaker) -> None:
+    maker.events(rows=(*[("soon", 4.0, "thumb")], *EVENTS))
 
 
-def _events_without_times(maker: BidsMaker) -> None:
+@CASES.refused(TABLE, "'inf'", code="events")
+def an_infinite_onset(maker: BidsMaker) -> None:
+    maker.events(rows=(("inf", 1.0, "thumb"),))
+
+
+@CASES.refused(TABLE, "2", "'-1.0'", code="events")
+def a_negative_duration(maker: BidsMaker) -> None:
+    maker.events(rows=((1.0, -1.0, "thumb"),))
+
+
+@CASES.refused(TABLE, "24", code="events")
+def only_events_long_before_the_run(maker: BidsMaker) -> None:
+    maker.events(rows=((-90.0, 1.0, "thumb"),))
+
+
+@CASES.refused(TABLE, code="events")
+def events_without_times(maker: BidsMaker) -> None:
     maker.events(rows=(("n/a", 4.0, "thumb"), (4.0, "n/a", "little")))
 
 
-def _only_rest(maker: BidsMaker) -> None:
+@CASES.refused(TABLE, code="events")
+def only_rest(maker: BidsMaker) -> None:
     maker.events(rows=((2.0, 4.0, "rest"), (8.0, 4.0, "Fixation")))
 
 
-def _contrast_unknown(maker: BidsMaker) -> list[str]:
-    return ["--contrasts", "thump-little"]
+@CASES.refused(TABLE, "--ignore", code="events")
+def an_empty_table(maker: BidsMaker) -> None:
+    maker.path(TABLE, "func").write_text("")
 
 
-def _events_late(maker: BidsMaker) -> None:
+@CASES.refused(TABLE, "--ignore", code="events")
+def a_table_without_rows(maker: BidsMaker) -> None:
+    maker.events(rows=())
+
+
+@CASES.refused(TABLE, "30", code="events")
+def events_after_the_end(maker: BidsMaker) -> None:
     maker.events(rows=((2.0, 4.0, "thumb"), (30.0, 4.0, "little"), (40.0, 4.0, "thumb")))
 
 
-def _three_dimensions(maker: BidsMaker) -> None:
+@CASES.refused(TABLE, "2", code="events")
+def events_in_another_encoding(maker: BidsMaker) -> None:
+    maker.events().write_bytes("onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1"))
+
+
+# ---- headers and sidecars of the run
+
+
+@CASES.refused(BOLD, "3D", "8×8×6")
+def three_dimensions(maker: BidsMaker) -> None:
     maker.image(BOLD, "func", (6.0, 6.0, 4.0))
 
 
-def _one_volume(maker: BidsMaker) -> None:
+@CASES.refused(BOLD)
+def one_volume(maker: BidsMaker) -> None:
     maker.bold(n_volumes=1)
 
 
-def _noise(n_volumes: int = 30) -> np.ndarray:
-    return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
-
-
-def _nan(maker: BidsMaker) -> None:
-    data = _noise()
-    data[3, 3, 3, 7] = np.nan
-    maker.bold(data=data)
-
-
-def _infinite_t1w(maker: BidsMaker) -> None:
-    data = _noise(1)[..., 0]
-    data[0, 0, 0] = np.inf
-    maker.t1w(data=data)
-
-
-def _constant(maker: BidsMaker) -> None:
-    maker.bold(data=np.full((8, 8, 6, 30), 7, "int16"))
-
-
-def _constant_volume(maker: BidsMaker) -> None:
-    data = _noise()
-    data[..., 23:] = 0
-    maker.bold(data=data)
-
-
-def _frozen(maker: BidsMaker) -> None:
-    maker.bold(data=np.repeat(_noise(1), 30, axis=3))
-
-
-def _truncate(path: Path, keep: float) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * keep)])
-
-
-def _truncated(maker: BidsMaker) -> None:
-    _truncate(maker.path(BOLD, "func"), 0.6)
-
-
-def _truncated_header(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    path.write_bytes(path.read_bytes()[:60])
-
-
-def _truncated_highres(maker: BidsMaker) -> None:
-    _truncate(maker.path(HIGH, "anat"), 0.5)
-
-
-def _corrupt(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content))
-
-
-def _no_gzip(maker: BidsMaker) -> None:
-    maker.path(BOLD, "func").write_bytes(b"<html>not found</html>" * 100)
-
-
-def _empty(maker: BidsMaker) -> None:
-    maker.path(BOLD, "func").write_bytes(b"")
-
-
-def _broken_link(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    path.unlink()
-    path.symlink_to(maker.root / ".git" / "annex" / "nowhere")
-
-
-def _colored(maker: BidsMaker) -> None:
-    data = np.zeros((8, 8, 6, 30), [("R", "u1"), ("G", "u1"), ("B", "u1")])
-    maker.bold(data=data)
-
-
-def _one_column(maker: BidsMaker) -> None:
-    maker.bold(zooms=(48.0, 6.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
-
-
-def _one_row(maker: BidsMaker) -> None:
-    maker.bold(zooms=(6.0, 48.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
-
-
-def _no_orientation(maker: BidsMaker) -> None:
+@CASES.refused(BOLD, "DICOM")
+def no_orientation(maker: BidsMaker) -> None:
     path = maker.path(BOLD, "func")
     image = nb.load(path)
     data, header = np.asanyarray(image.dataobj), image.header.copy()
@@ -180,743 +191,576 @@ def _no_orientation(maker: BidsMaker) -> None:
     nb.Nifti1Image(data, None, header).to_filename(path)
 
 
-def _no_tr(maker: BidsMaker) -> None:
+@CASES.refused(BOLD, "RGB")
+def colors(maker: BidsMaker) -> None:
+    maker.bold(data=np.zeros((8, 8, 6, 30), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
+
+
+@CASES.refused(BOLD, "1×8", "SliceEncodingDirection")
+def one_column(maker: BidsMaker) -> list[str]:
+    maker.bold(zooms=(48.0, 6.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
+    return ["--sr-method", "auto"]
+
+
+@CASES.refused(BOLD, "8×1", "SliceEncodingDirection")
+def one_row(maker: BidsMaker) -> list[str]:
+    maker.bold(zooms=(6.0, 48.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
+    return ["--sr-method", "auto"]
+
+
+@CASES.refused(BOLD, "2×8", "4")
+def a_narrow_matrix_without_repetition_time(maker: BidsMaker) -> list[str]:
+    maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
+    return ["--sr-method", "auto"]
+
+
+@CASES.refused(BOLD)
+def a_header_that_is_cut(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@CASES.refused(BOLD)
+def text_instead_of_gzip(maker: BidsMaker) -> None:
+    maker.path(BOLD, "func").write_bytes(b"<html>not found</html>" * 100)
+
+
+@CASES.refused(BOLD, "datalad", code="annex")
+def a_broken_link(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.unlink()
+    path.symlink_to(maker.root / ".git" / "annex" / "nowhere")
+
+
+@CASES.refused(BOLD, '"RepetitionTime": 1')
+def no_repetition_time_in_the_sidecar(maker: BidsMaker) -> None:
     maker.bold(sidecar={"RepetitionTime": None})
 
 
-def _wrong_tr(maker: BidsMaker) -> None:
+@CASES.refused(BOLD, "1", "2.5")
+def repetition_times_that_differ(maker: BidsMaker) -> None:
     maker.bold(header_tr=2.5)
 
 
-def _bad_sidecar(maker: BidsMaker) -> None:
-    maker.path("sub-01_task-tap_bold.json", "func").write_text('{"RepetitionTime": 1.0,')
+@CASES.refused("task-tap_bold.json", "JSON")
+def a_broken_sidecar(maker: BidsMaker) -> None:
+    maker.path(f"{STEM}_bold.json", "func").write_text('{"RepetitionTime": 1.0,')
 
 
-def _equal_pair(maker: BidsMaker) -> None:
+@CASES.refused("part-phase_bold", "part-mag")
+def only_phase(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
+    path.rename(path.with_name(f"{STEM}_part-phase_bold.nii.gz"))
+
+
+@CASES.refused(BOLD, "part-phase")
+def a_phase_image_named_as_a_magnitude(maker: BidsMaker) -> None:
+    maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "NORM"]})
+
+
+@CASES.refused(BOLD, "_part-mag_bold.nii.gz")
+def complex_values(maker: BidsMaker) -> None:
+    maker.bold(data=noise().astype("complex64"))
+
+
+@CASES.refused("echo-1_bold", "EchoTime", "None")
+def echoes_without_times(maker: BidsMaker) -> None:
+    echoes(maker, (None, 0.028))
+
+
+@CASES.refused("echo-2_bold", "12.0", "--echo-idx")
+def an_echo_time_in_milliseconds(maker: BidsMaker) -> None:
+    echoes(maker, (0.012, 12.0))
+
+
+@CASES.refused("echo-1_bold", "28", "12")
+def decreasing_echo_times(maker: BidsMaker) -> None:
+    echoes(maker, (0.028, 0.012))
+
+
+@CASES.refused("echo-1_bold", "4", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
+def an_echo_that_does_not_exist(maker: BidsMaker) -> list[str]:
+    echoes(maker, (0.012, 0.028))
+    return ["--echo-idx", "4"]
+
+
+def echoes(maker: BidsMaker, times: tuple[float | None, ...]) -> None:
+    """Replace the run by echoes."""
+    for name in (BOLD, f"{STEM}_bold.json"):
+        maker.path(name, "func").unlink()
+    for number, time in enumerate(times, 1):
+        maker.bold(f"{STEM}_echo-{number}", sidecar={"EchoTime": time})
+
+
+def noise(n_volumes: int = 30) -> np.ndarray:
+    """Return a series on the grid of the run."""
+    return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
+
+
+# ---- the pair
+
+
+@CASES.refused(HIGH, "3×3×4", "--bids-filter-file")
+def equal_resolutions(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
 
 
-def _both_coarse(maker: BidsMaker) -> None:
+@CASES.refused(HIGH, "6×6×4", "--bids-filter-file")
+def two_low_resolutions(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
 
 
-def _swapped_pair(maker: BidsMaker) -> None:
+@CASES.refused("acq-a_T2starw", "sub-01_acq-b_T2starw.nii.gz", "3×3×4")
+def two_images_of_equal_resolution_whose_labels_state_none(maker: BidsMaker) -> None:
+    maker.remove_pair()
+    for label in ("a", "b"):
+        maker.star(f"sub-01_acq-{label}", (3.0, 3.0, 4.0))
+
+
+@CASES.refused(HIGH, "6×6×4", "3×3×4", "Swap")
+def swapped_resolutions(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
     maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
 
 
-def _elsewhere(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres", (3.0, 3.0, 4.0), shift=(0, 200, 0))
-    maker.star("sub-01_acq-lowres", (6.0, 6.0, 4.0), shift=(0, 200, 0))
+@CASES.refused("acq-highres_run-2", "6×6×4", "3×3×4", "Swap")
+def a_swapped_second_pair(maker: BidsMaker) -> None:
+    add_second_pair(maker, (6.0, 6.0, 4.0), (3.0, 3.0, 4.0))
 
 
-def _two_pairs(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-fine", (2.0, 2.0, 4.0))
+@CASES.refused(BOLD, "2×2×4", "3×3×4", '{"t2starw": {"run": 1}}')
+def two_pairs_with_other_factors(maker: BidsMaker) -> None:
+    add_second_pair(maker, (2.0, 2.0, 4.0), (6.0, 6.0, 4.0))
 
 
-def _two_sessions_with_pairs(maker: BidsMaker) -> None:
-    for name in (HIGH, LOW):
-        maker.path(name, "anat").unlink()
+@CASES.refused(BOLD, "sub-01_acq-finest_T2starw.nii.gz", "2×2×4", '{"t2starw": {"run": 1}}')
+def two_high_resolutions(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+
+
+@CASES.refused(BOLD, "sub-01_acq-highres_run-2_T2starw.nii.gz", '{"t2starw": {"run": 1}}')
+def a_repeated_high_resolution(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres_run-2", (3.0, 3.0, 4.0))
+
+
+@CASES.refused(BOLD, "sub-01_acq-lowres_run-2_T2starw.nii.gz", '{"t2starw": {"run": 1}}')
+def a_repeated_low_resolution(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-lowres_run-2", (6.0, 6.0, 4.0))
+
+
+@CASES.refused(BOLD, "ses-a", "ses-b", '{"t2starw": {"session": "LABEL"}}')
+def pairs_of_two_other_sessions(maker: BidsMaker) -> None:
+    maker.remove_pair()
     for session in ("a", "b"):
         maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
         maker.star(f"sub-01_ses-{session}_acq-lowres", (6.0, 6.0, 4.0))
 
 
-def _no_pair(maker: BidsMaker) -> None:
-    for name in (HIGH, LOW):
-        maker.path(name, "anat").unlink()
+@CASES.refused("sub-01", "(srgan)", "--sr-method auto", "--retrospective", "bspline")
+def no_pair(maker: BidsMaker) -> None:
+    maker.remove_pair()
 
 
-def _odd_ratio(maker: BidsMaker) -> None:
+@CASES.refused(HIGH, "6×6×4", "4.36×4.36×4")
+def an_odd_ratio(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres", (48 / 11, 48 / 11, 4.0))
 
 
-def _wrong_factor(maker: BidsMaker) -> list[str]:
-    return ["--sr-factor", "3"]
-
-
-def _thin_slices(maker: BidsMaker) -> None:
+@CASES.refused(HIGH, "6×6×4", "3×3×2", "--sr-factor 2 2 2")
+def thinner_slices_for_slice_wise_methods(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-highres", (3.0, 3.0, 2.0))
 
 
-def _echoes(maker: BidsMaker) -> None:
-    for name in (BOLD, "sub-01_task-tap_bold.json"):
-        maker.path(name, "func").unlink()
-    for echo in (1, 2):
-        maker.bold(f"sub-01_task-tap_echo-{echo}")
+@CASES.refused(HIGH, "sub-01_acq-lowres_T2starw.nii.gz")
+def thicker_slices(maker: BidsMaker) -> list[str]:
+    maker.star("sub-01_acq-highres", (3.0, 3.0, 8.0))
+    return ["--sr-method", "mse3d"]
 
 
-def _phase_only(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    path.rename(path.with_name("sub-01_task-tap_part-phase_bold.nii.gz"))
+def add_second_pair(maker: BidsMaker, high: tuple[float, ...], low: tuple[float, ...]) -> None:
+    """Rename the pair to run-1, and add a pair of these voxel sizes."""
+    for name in (HIGH, LOW):
+        path = maker.path(name, "anat")
+        path.rename(path.with_name(name.replace("_T2starw", "_run-1_T2starw")))
+    maker.star("sub-01_acq-highres_run-2", high)
+    maker.star("sub-01_acq-lowres_run-2", low)
 
 
-def _complex(maker: BidsMaker) -> None:
-    maker.bold(data=_noise().astype("complex64"))
+@pytest.mark.parametrize(("shift", "share"), [(200, 0), (44.5, 8)])
+def test_a_pair_elsewhere_is_refused_with_the_share_that_it_covers(
+    maker: BidsMaker, shift: float, share: int
+) -> None:
+    for name, mm in (("highres", 3.0), ("lowres", 6.0)):
+        maker.star(f"sub-01_acq-{name}", (mm, mm, 4.0), shift=(0, shift, 0))
+    problems = plan_for(maker, *WITH_PAIR).problems
+    assert len(problems) == 2
+    for file in (HIGH, LOW):
+        assert about(problems, file, f"{share}%", "10%")
 
 
-def _output_inside(maker: BidsMaker) -> list[str]:
-    return ["OUT", str(maker.root / "sub-01" / "sr")]
+# ---- regions and atlases
 
 
-def _input_inside(maker: BidsMaker) -> list[str]:
-    return ["OUT", str(maker.root.parent)]
-
-
-def _output_under_a_file(maker: BidsMaker) -> list[str]:
-    (maker.root.parent / "file").write_text("")
-    return ["OUT", str(maker.root.parent / "file" / "out")]
-
-
-def _work_inside(maker: BidsMaker) -> list[str]:
-    return ["-w", str(maker.root / "work")]
-
-
-def _unknown_space(maker: BidsMaker) -> list[str]:
-    return ["--output-spaces", "MNI152NLin2009cAsym:res-7"]
-
-
-def _no_roi(maker: BidsMaker) -> list[str]:
-    return ["--roi", str(maker.root.parent / "roi.nii.gz")]
-
-
-def _empty_roi(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "roi.nii.gz"
-    save_image(np.zeros((8, 8, 4), dtype=np.uint8), np.eye(4), path)
+def save_roi(maker: BidsMaker, data: np.ndarray, name: str = "roi.nii.gz") -> list[str]:
+    """Write a region in voxels of 1 mm; return the option to use it."""
+    path = maker.root.parent / name
+    nb.save(nb.Nifti1Image(data, np.eye(4)), path)
     return ["--roi", str(path)]
 
 
-def _roi_of_nan(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "roi.nii.gz"
-    nb.save(nb.Nifti1Image(np.full((8, 8, 4), np.nan, np.float32), np.eye(4)), path)
-    return ["--roi", str(path)]
-
-
-def _roi_of_colors(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "roi.nii.gz"
-    colors = np.zeros((8, 8, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    nb.save(nb.Nifti1Image(colors, np.eye(4)), path)
-    return ["--roi", str(path)]
-
-
-def _t1w_as_roi(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "roi.nii.gz"
-    data = np.random.default_rng(0).integers(0, 900, (8, 8, 4), dtype=np.int16)
-    save_image(data, np.eye(4), path)
-    return ["--roi", str(path)]
-
-
-def _roi_below_zero(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "roi.nii.gz"
-    data = np.zeros((8, 8, 4), dtype=np.int16)
-    data[2:4], data[6] = 1, -3
-    save_image(data, np.eye(4), path)
-    return ["--roi", str(path)]
-
-
-def _roi(maker: BidsMaker, name: str, affine: np.ndarray) -> list[str]:
+def cube() -> np.ndarray:
+    """Return a region of 27 voxels."""
     data = np.zeros((8, 8, 6), dtype=np.uint8)
     data[2:5, 3:6, 1:4] = 1
-    save_image(data, affine, maker.root.parent / name)
-    return ["--roi", str(maker.root.parent / name)]
+    return data
 
 
-def _roi_in_unknown_space(maker: BidsMaker) -> list[str]:
-    return _roi(maker, "roi.nii.gz", np.eye(4))
+@ROIS.refused("roi.nii.gz", "motor", code="option")
+def an_empty_roi(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, np.zeros((8, 8, 4), dtype=np.uint8))
 
 
-def _roi_with_unknown_entity(maker: BidsMaker) -> list[str]:
-    return _roi(maker, "space-fsaverage_mask.nii.gz", np.eye(4))
+@ROIS.refused("roi.nii.gz", "NaN", code="option")
+def a_roi_of_nan(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, np.full((8, 8, 4), np.nan, np.float32))
 
 
-def _roi_in_another_template(maker: BidsMaker) -> list[str]:
-    return _roi(maker, "space-MNIInfant_cohort-2_mask.nii.gz", np.eye(4))
+@ROIS.refused("roi.nii.gz", "RGB", code="option")
+def a_roi_of_colors(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, np.zeros((8, 8, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")]))
 
 
-def _roi_of_another_run(maker: BidsMaker) -> list[str]:
-    return _roi(maker, "space-boldref_mask.nii.gz", np.eye(4))
+@ROIS.refused("roi.nii.gz", "229", "1", code="option")
+def a_t1w_image_as_roi(maker: BidsMaker) -> list[str]:
+    data = np.random.default_rng(0).integers(0, 900, (8, 8, 4), dtype=np.int16)
+    return save_roi(maker, data)
 
 
-def _truncated_roi(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "roi.nii.gz"
+@ROIS.refused("roi.nii.gz", "1", "0", code="option")
+def a_roi_with_a_value_below_zero(maker: BidsMaker) -> list[str]:
+    data = np.zeros((8, 8, 4), dtype=np.int16)
+    data[2:4], data[6] = 1, -3
+    return save_roi(maker, data)
+
+
+@ROIS.refused("roi.nii.gz", "space-T1w", "space-boldref", code="option")
+def a_roi_in_an_unknown_space(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube())
+
+
+@ROIS.refused("space-fsaverage_mask.nii.gz", "fsaverage", "sub-01", "space-T1w", code="option")
+def a_roi_with_an_unknown_space_in_its_name(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube(), "space-fsaverage_mask.nii.gz")
+
+
+@ROIS.refused("space-MNIInfant_cohort-2", "MNIInfant+2", "--output-spaces", code="option")
+def a_roi_in_another_template(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube(), "space-MNIInfant_cohort-2_mask.nii.gz")
+
+
+@ROIS.refused("space-boldref_mask.nii.gz", STEM, code="option")
+def a_roi_of_another_run(maker: BidsMaker) -> list[str]:
+    return save_roi(maker, cube(), "space-boldref_mask.nii.gz")
+
+
+@ROIS.refused("roi.nii.gz", code="option")
+def a_roi_that_is_cut(maker: BidsMaker) -> list[str]:
     data = np.random.default_rng(0).integers(0, 2, (32, 32, 16), dtype=np.uint8)
-    save_image(data, np.eye(4), path)
-    _truncate(path, 0.7)
-    return ["--roi", str(path)]
+    options = save_roi(maker, data)
+    cut(maker.root.parent / "roi.nii.gz", 0.7)
+    return options
 
 
-def _atlas(maker: BidsMaker, data: np.ndarray, more_rows: str = "") -> list[str]:
-    """Write an atlas with a single label, Hand_L, of value 3."""
-    path = maker.root.parent / "space-T1w_dseg.nii.gz"
+def save_atlas(
+    maker: BidsMaker, data: np.ndarray, more_rows: str = "", name: str = "space-T1w"
+) -> list[str]:
+    """Write an atlas with the label Hand_L of value 3; return the option to use it."""
+    path = maker.root.parent / f"{name}_dseg.nii.gz"
     save_image(data, np.eye(4), path)
-    path.with_name("space-T1w_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
+    path.with_name(f"{name}_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
     return ["--set", f"activation.atlas={path}"]
 
 
-def _atlas_in_unknown_space(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "atlas-Mine_dseg.nii.gz"
-    save_image(np.full((8, 8, 4), 3, dtype=np.uint8), np.eye(4), path)
-    path.with_name("atlas-Mine_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
-    return ["--set", f"activation.atlas={path}"]
+def labels(value: float = 3, dtype: type = np.uint8, shape: tuple[int, ...] = (8, 8, 4)):
+    """Return an atlas image of one value."""
+    return np.full(shape, value, dtype)
 
 
-def _region_without_voxels(maker: BidsMaker) -> list[str]:
-    atlas = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8), "4\tFoot_L\n")
-    return [*atlas, "--roi", "Foot_L"]
+@ROIS.refused("atlas-Mine_dseg.nii.gz", "space-T1w", code="option")
+def an_atlas_in_an_unknown_space(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(), name="atlas-Mine")
 
 
-def _seed_without_voxels(maker: BidsMaker) -> list[str]:
-    atlas = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8), "4\tFoot_L\n")
-    return [*atlas, "--set", "activation.seeds=[Hand_L, Foot_L]"]
+@ROIS.refused("--roi Foot_L", "Foot_L", "Hand_L", code="option")
+def a_region_without_voxels(maker: BidsMaker) -> list[str]:
+    return [*save_atlas(maker, labels(), "4\tFoot_L\n"), "--roi", "Foot_L"]
 
 
-def _empty_atlas(maker: BidsMaker) -> list[str]:
-    return _atlas(maker, np.zeros((8, 8, 4), dtype=np.uint8))
+@ROIS.refused("activation.seeds=Foot_L", "Foot_L", "Hand_L", code="option")
+def a_seed_without_voxels(maker: BidsMaker) -> list[str]:
+    seeds = "activation.seeds=[Hand_L, Foot_L]"
+    return [*save_atlas(maker, labels(), "4\tFoot_L\n"), "--set", seeds]
 
 
-def _nameless_label(maker: BidsMaker) -> list[str]:
-    return _atlas(maker, np.full((8, 8, 4), 7, dtype=np.uint8))
+@ROIS.refused("activation.atlas=", "0", code="option")
+def an_empty_atlas(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(0))
 
 
-def _probabilities(maker: BidsMaker) -> list[str]:
-    return _atlas(maker, np.full((8, 8, 4), 3.4, dtype=np.float32))
+@ROIS.refused("activation.atlas=", "space-T1w_dseg.tsv", "7", code="option")
+def a_label_without_a_name(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(7))
 
 
-def _several_maps(maker: BidsMaker) -> list[str]:
-    return _atlas(maker, np.full((8, 8, 4, 2), 3, dtype=np.uint8))
+@ROIS.refused("activation.atlas=", code="option")
+def an_atlas_of_probabilities(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(3.4, np.float32))
 
 
-def _broken_atlas(maker: BidsMaker) -> list[str]:
-    options = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8))
+@ROIS.refused("activation.atlas=", "3D", code="option")
+def an_atlas_of_several_maps(maker: BidsMaker) -> list[str]:
+    return save_atlas(maker, labels(shape=(8, 8, 4, 2)))
+
+
+@ROIS.refused("activation.atlas=", "AAL2", code="option")
+def a_broken_atlas(maker: BidsMaker) -> list[str]:
+    options = save_atlas(maker, labels())
     (maker.root.parent / "space-T1w_dseg.nii.gz").write_bytes(b"no image")
     return options
 
 
-def _little_memory(maker: BidsMaker) -> list[str]:
-    return ["--mem", "0.5"]
+# ---- voxels
 
 
-def _no_model(maker: BidsMaker) -> list[str]:
-    return ["--set", "superres.model_source=reuse"]
+@VOXELS.refused(BOLD, "NaN", "1", "30", "7")
+def nan_in_a_volume(maker: BidsMaker) -> None:
+    data = noise()
+    data[3, 3, 3, 7] = np.nan
+    maker.bold(data=data)
 
 
-def _model_without_card(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "alone.safetensors"
-    path.write_bytes(b"0" * 100)
-    return ["--pretrained", str(path)]
+@VOXELS.refused("T1w.nii.gz", "NaN")
+def an_infinite_t1w(maker: BidsMaker) -> None:
+    data = noise(1)[..., 0]
+    data[0, 0, 0] = np.inf
+    maker.t1w(data=data)
 
 
-def _bad_filter(maker: BidsMaker) -> list[str]:
-    path = maker.root.parent / "filter.json"
-    path.write_text('{"bold": {"session": "../../secret"}}')
-    return ["--bids-filter-file", str(path)]
+@VOXELS.refused(BOLD)
+def a_constant_run(maker: BidsMaker) -> None:
+    maker.bold(data=np.full((8, 8, 6, 30), 7, "int16"))
 
 
-CASES = {
-    "missing directory": Case(
-        spoil=_missing_directory,
-        file="bids",
-        reason=("directory was not found"),
-        fix="root directory",
-    ),
-    "not BIDS": Case(
-        spoil=_not_bids,
-        file="bids",
-        reason="dataset_description.json is missing",
-        fix="the directory",
-    ),
-    "no such participant": Case(
-        spoil=_no_participant,
-        file="sub-02",
-        reason="participant '02' was not found",
-        fix="Available: 01.",
-    ),
-    "no such task": Case(
-        spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="Available: tap."
-    ),
-    "no such session": Case(
-        spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="Available: none"
-    ),
-    "events without trial types": Case(
-        spoil=_events_without_durations,
-        file="_events.tsv",
-        reason="required columns are missing: duration",
-        fix="Specify an events table",
-    ),
-    "events without numbers": Case(
-        spoil=_events_without_numbers,
-        file="_events.tsv",
-        reason="in line 2 must be times in seconds, but are 'soon'",
-        fix="in seconds",
-    ),
-    "events without times": Case(
-        spoil=_events_without_times,
-        file="_events.tsv",
-        reason="no trial type to model",
-        fix="Specify an events table",
-    ),
-    "only rest": Case(
-        spoil=_only_rest,
-        file="_events.tsv",
-        reason="no trial type to model",
-        fix="Specify an events table",
-    ),
-    "unknown contrast": Case(
-        spoil=_contrast_unknown,
-        file="--contrasts thump-little",
-        reason="'thump' is not a trial type",
-        fix="The trial types of this run are little, thumb. Did you mean 'thumb'?",
-    ),
-    "events after the end": Case(
-        spoil=_events_late,
-        file="_events.tsv",
-        reason="events that begin after the end",
-        fix="Check that onsets",
-    ),
-    "3D": Case(
-        spoil=_three_dimensions,
-        file=BOLD,
-        reason="3D image of 8×8×6 voxels",
-        fix="Merge the volumes",
-    ),
-    "no orientation": Case(
-        spoil=_no_orientation,
-        file=BOLD,
-        reason="left and right cannot be determined",
-        fix="Convert the DICOM",
-    ),
-    "colors": Case(spoil=_colored, file=BOLD, reason="RGB colors", fix="exclude this file"),
-    "one column": Case(
-        spoil=_one_column,
-        file=BOLD,
-        reason="the slices have 1×8 voxels",
-        fix="SliceEncodingDirection",
-    ),
-    "one row": Case(
-        spoil=_one_row,
-        file=BOLD,
-        reason="the slices have 8×1 voxels",
-        fix="SliceEncodingDirection",
-    ),
-    "one volume": Case(spoil=_one_volume, file=BOLD, reason="one volume", fix="conversion"),
-    "truncated header": Case(
-        spoil=_truncated_header, file=BOLD, reason="header cannot be read", fix="Copy the file"
-    ),
-    "no gzip": Case(
-        spoil=_no_gzip, file=BOLD, reason="header cannot be read", fix="Copy the file"
-    ),
-    "empty file": Case(
-        spoil=_empty, file=BOLD, reason="header cannot be read", fix="Copy the file"
-    ),
-    "broken link": Case(
-        spoil=_broken_link, file=BOLD, reason="symbolic link is broken", fix="datalad get"
-    ),
-    "no RepetitionTime": Case(
-        spoil=_no_tr,
-        file=BOLD,
-        reason="RepetitionTime is missing",
-        fix='Add "RepetitionTime": 1 ',
-    ),
-    "RepetitionTime at odds": Case(
-        spoil=_wrong_tr,
-        file=BOLD,
-        reason="1 s in the sidecar, but 2.5 s in the image header",
-        fix="Correct the wrong value",
-    ),
-    "broken sidecar": Case(
-        spoil=_bad_sidecar,
-        file="task-tap_bold.json",
-        reason="cannot be read as JSON",
-        fix="Correct the file",
-    ),
-    "equal resolutions": Case(
-        spoil=_equal_pair, file=HIGH, reason="the same resolution as", fix="--bids-filter-file"
-    ),
-    "equal and coarse": Case(
-        spoil=_both_coarse, file=HIGH, reason="(6×6×4 mm)", fix="--bids-filter-file"
-    ),
-    "swapped resolutions": Case(
-        spoil=_swapped_pair, file=HIGH, reason="images are swapped", fix="Swap the acq-"
-    ),
-    "pair elsewhere": Case(
-        spoil=_elsewhere, file=HIGH, reason="at least 10% is required", fix="Check the orientation"
-    ),
-    "two pairs": Case(
-        spoil=_two_pairs,
-        file=BOLD,
-        reason="several T2*-weighted pairs match",
-        fix="--bids-filter-file",
-    ),
-    "pairs of two other sessions": Case(
-        spoil=_two_sessions_with_pairs,
-        file=BOLD,
-        reason="several other sessions have one (ses-a, ses-b)",
-        fix="filter-file",
-    ),
-    "no pair": Case(
-        spoil=_no_pair,
-        file=BOLD,
-        reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
-        fix="--sr-method auto (the default), which requires only the run",
-    ),
-    "odd ratio": Case(
-        spoil=_odd_ratio, file=HIGH, reason="is not a simple fraction", fix="Reconstruct"
-    ),
-    "wrong factor": Case(
-        spoil=_wrong_factor, file=HIGH, reason="is 2×2, but --sr-factor is", fix="Omit --sr-factor"
-    ),
-    "other slices": Case(
-        spoil=_thin_slices, file=HIGH, reason="differ in slice thickness", fix="--sr-factor 2 2 2"
-    ),
-    "echoes without times": Case(
-        spoil=_echoes,
-        file="echo-1_bold",
-        reason="but the sidecar contains None",
-        fix="--echo-idx N",
-    ),
-    "phase alone": Case(
-        spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"
-    ),
-    "complex": Case(spoil=_complex, file=BOLD, reason="complex", fix="part-mag"),
-    "output inside the input": Case(
-        spoil=_output_inside,
-        file="sub-01/sr",
-        reason="must not be inside the dataset",
-        fix="outside the dataset",
-    ),
-    "input inside the output": Case(
-        spoil=_input_inside,
-        file="",
-        reason="the output directory must not contain the dataset",
-        fix="does not contain",
-    ),
-    "output unwritable": Case(
-        spoil=_output_under_a_file,
-        file="file/out",
-        reason="is not a directory",
-        fix="Choose another directory",
-    ),
-    "work inside the input": Case(
-        spoil=_work_inside,
-        file="work",
-        reason="the working directory must not be inside",
-        fix="outside the dataset",
-    ),
-    "unknown output space": Case(
-        spoil=_unknown_space,
-        file="--output-spaces",
-        reason="resolution 7 is not available for this template (available: res-1",
-        fix="MNI152NLin2009cAsym without a resolution",
-    ),
-    "no ROI file": Case(
-        spoil=_no_roi, file="roi.nii.gz", reason="file not found", fix="--roi motor"
-    ),
-    "empty ROI": Case(
-        spoil=_empty_roi, file="roi.nii.gz", reason="the mask image is empty", fix="--roi motor"
-    ),
-    "ROI of NaN": Case(
-        spoil=_roi_of_nan,
-        file="roi.nii.gz",
-        reason="all voxel values are NaN",
-        fix="values above 0",
-    ),
-    "ROI of colors": Case(
-        spoil=_roi_of_colors, file="roi.nii.gz", reason="RGB colors", fix="single mask image"
-    ),
-    "T1w image as ROI": Case(
-        spoil=_t1w_as_roi,
-        file="roi.nii.gz",
-        reason="the image is not a mask",
-        fix="the value 1 inside the region",
-    ),
-    "ROI with values below 0": Case(
-        spoil=_roi_below_zero,
-        file="roi.nii.gz",
-        reason="the image is not a mask: it contains 1 different value below 0",
-        fix="the value 1 inside the region",
-    ),
-    "ROI in an unknown space": Case(
-        spoil=_roi_in_unknown_space,
-        file="roi.nii.gz",
-        reason="the space of the image is not known",
-        fix="space-T1w, space-boldref or space-MNI152",
-    ),
-    "ROI with an unknown space in its name": Case(
-        spoil=_roi_with_unknown_entity,
-        file="space-fsaverage_mask.nii.gz",
-        reason="the space fsaverage in the file name is not a space of sub-01",
-        fix="space-T1w, space-boldref or space-MNI152",
-    ),
-    "ROI in another template": Case(
-        spoil=_roi_in_another_template,
-        file="space-MNIInfant_cohort-2_mask.nii.gz",
-        reason="the space MNIInfant+2 in the file name is not a space of sub-01",
-        fix="list it first in --output-spaces",
-    ),
-    "ROI of another run": Case(
-        spoil=_roi_of_another_run,
-        file="space-boldref_mask.nii.gz",
-        reason="its field of view differs from sub-01_task-tap",
-        fix="Process the runs separately",
-    ),
-    "truncated ROI": Case(
-        spoil=_truncated_roi,
-        file="roi.nii.gz",
-        reason="truncated or corrupt",
-        fix="single mask image",
-    ),
-    "atlas in an unknown space": Case(
-        spoil=_atlas_in_unknown_space,
-        file="atlas-Mine_dseg.nii.gz",
-        reason="the space of the image is not known",
-        fix="space-T1w or space-MNI152",
-    ),
-    "region without voxels": Case(
-        spoil=_region_without_voxels,
-        file="--roi Foot_L",
-        reason="space-T1w_dseg.nii.gz has no voxels with the label Foot_L",
-        fix="Hand_L",
-    ),
-    "seed without voxels": Case(
-        spoil=_seed_without_voxels,
-        file="--set activation.seeds=Foot_L",
-        reason="space-T1w_dseg.nii.gz has no voxels with the label Foot_L",
-        fix="Hand_L",
-    ),
-    "empty atlas": Case(
-        spoil=_empty_atlas,
-        file="--set activation.atlas=",
-        reason="all voxels are 0",
-        fix="a label image",
-    ),
-    "label without a name": Case(
-        spoil=_nameless_label,
-        file="--set activation.atlas=",
-        reason="are missing in space-T1w_dseg.tsv: 7",
-        fix="to the table",
-    ),
-    "atlas of probabilities": Case(
-        spoil=_probabilities,
-        file="--set activation.atlas=",
-        reason="contains non-integer values",
-        fix="label image",
-    ),
-    "atlas of several maps": Case(
-        spoil=_several_maps,
-        file="--set activation.atlas=",
-        reason="not a 3D image",
-        fix="single label image",
-    ),
-    "broken atlas": Case(
-        spoil=_broken_atlas,
-        file="--set activation.atlas=",
-        reason="space-T1w_dseg.nii.gz",
-        fix="or use AAL2",
-    ),
-    "little memory": Case(
-        spoil=_little_memory,
-        file="--mem 0.5",
-        reason="of memory for its largest step",
-        fix="Use --mem 1",
-    ),
-    "no model to reuse": Case(
-        spoil=_no_model,
-        file="out/sourcedata/models",
-        reason="does not contain a model",
-        fix="superres.model_dir",
-    ),
-    "model without its card": Case(
-        spoil=_model_without_card,
-        file="alone.safetensors",
-        reason="the model card does not exist",
-        fix="in the same directory",
-    ),
-    "path in a filter": Case(
-        spoil=_bad_filter,
-        file="filter.json",
-        reason="not a valid BIDS label",
-        fix="BIDS labels consist of",
-    ),
-}
-
-DATA_CASES = {
-    "NaN": Case(
-        spoil=_nan,
-        file=BOLD,
-        reason="NaN or infinite values in 1 of 30 volumes (counted from 0: 7",
-        fix="Convert",
-    ),
-    "infinite T1w": Case(
-        spoil=_infinite_t1w,
-        file="T1w.nii.gz",
-        reason="NaN or infinite",
-        fix="Convert the image again",
-    ),
-    "constant": Case(spoil=_constant, file=BOLD, reason="the image is constant", fix="Convert"),
-    "constant volume": Case(
-        spoil=_constant_volume,
-        file=BOLD,
-        reason="constant volumes were found (7 of 30 volumes",
-        fix="Convert",
-    ),
-    "no change over time": Case(
-        spoil=_frozen, file=BOLD, reason="30 volumes are identical", fix="Convert"
-    ),
-    "truncated gzip": Case(
-        spoil=_truncated, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"
-    ),
-    "truncated highres": Case(
-        spoil=_truncated_highres, file=HIGH, reason="truncated or corrupt", fix="Copy the file"
-    ),
-    "corrupt gzip": Case(
-        spoil=_corrupt, file=BOLD, reason="truncated or corrupt", fix="Copy the file again"
-    ),
-}
+@VOXELS.refused(BOLD, "7", "30")
+def constant_volumes(maker: BidsMaker) -> None:
+    data = noise()
+    data[..., 23:] = 0
+    maker.bold(data=data)
 
 
-def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:
-    """Return the arguments of a call that requires the pair; with ``auto`` it would be
-    optional.
-    """
-    out, options = maker.root.parent / "out", list(extra or [])
-    if options[:1] == ["OUT"]:
-        out, options = Path(options[1]), options[2:]
-    method_options = [] if "--sr-method" in options else ["--sr-method", "srgan", "sbl"]
-    return [
-        str(maker.root),
-        str(out),
-        "participant",
-        "--skip-bids-validation",
-        *method_options,
-        *options,
-    ]
+@VOXELS.refused(BOLD, "30")
+def volumes_that_are_identical(maker: BidsMaker) -> None:
+    maker.bold(data=np.repeat(noise(1), 30, axis=3))
 
 
-def test_the_uncorrupted_dataset_has_no_problem(maker: BidsMaker) -> None:
-    """Otherwise, the cases below would prove nothing."""
-    plan = check(parse_settings(_argv(maker, None)).resolve(run_uuid="x"))
-    assert plan.problems == ()
-    assert plan.warnings == ()
-    assert check_data(plan) == ()
+@VOXELS.refused(BOLD)
+def a_run_that_is_cut(maker: BidsMaker) -> None:
+    cut(maker.path(BOLD, "func"), 0.6)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_preflight_reports_file_reason_and_fix(name: str, maker: BidsMaker) -> None:
-    case = CASES[name]
-    settings = parse_settings(_argv(maker, case.spoil(maker))).resolve(run_uuid="x")
-    before = snapshot(maker.root.parent)
-    problems = check(settings).problems
-    matches = [
-        p
-        for p in problems
-        if case.file in p.what and case.reason in p.why and case.fix in p.remedy
-    ]
-    assert len(matches) == 1, "\n".join(map(str, problems))
-    assert snapshot(maker.root.parent) == before
+@VOXELS.refused(HIGH)
+def a_pair_that_is_cut(maker: BidsMaker) -> None:
+    cut(maker.path(HIGH, "anat"), 0.5)
 
 
-def test_a_scaling_that_overflows_is_rejected(maker: BidsMaker) -> None:
-    path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+@VOXELS.refused(BOLD)
+def a_wrong_checksum(maker: BidsMaker) -> None:
+    """The voxels can be read."""
+    path = maker.path(BOLD, "func")
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@VOXELS.refused(BOLD, "1")
+def a_scaling_that_overflows(maker: BidsMaker) -> None:
+    path = maker.path(BOLD, "func")
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[112:116] = np.float32(-2e37).tobytes()
     path.write_bytes(gzip.compress(bytes(content)))
-    (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolve(run_uuid="x")))
-    assert "voxel values overflow" in problem.why
 
 
-@pytest.mark.parametrize("name", DATA_CASES)
-def test_invalid_voxel_values_are_reported_before_processing(name: str, maker: BidsMaker) -> None:
-    case = DATA_CASES[name]
-    plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolve(run_uuid="x"))
+def change_voxels(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace the voxels of an image."""
+    image = nb.load(path)
+    changed = change(image.get_fdata())
+    nb.Nifti1Image(changed.astype(np.float32), image.affine, image.header).to_filename(path)
+
+
+def without_mean(values: np.ndarray) -> np.ndarray:
+    return values - values.mean(-1, keepdims=True)
+
+
+@VOXELS.refused(BOLD)
+def a_series_without_its_mean(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), without_mean)
+
+
+@VOXELS.refused(BOLD)
+def a_series_without_its_mean_and_with_a_bright_start(maker: BidsMaker) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        values[..., 0] *= 10
+        return without_mean(values)
+
+    change_voxels(maker.path(BOLD, "func"), change)
+
+
+@VOXELS.refused(BOLD)
+def a_series_of_percent_change(maker: BidsMaker) -> None:
+    def change(values: np.ndarray) -> np.ndarray:
+        return 100 * without_mean(values) / np.maximum(values.mean(-1, keepdims=True), 1)
+
+    change_voxels(maker.path(BOLD, "func"), change)
+
+
+@VOXELS.refused(BOLD, "100%")
+def a_series_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path(BOLD, "func"), lambda values: values - values.max() - 1)
+
+
+@VOXELS.refused("sub-01_T1w.nii.gz", "magnitude")
+def a_t1w_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path("sub-01_T1w.nii.gz", "anat"), lambda values: -np.abs(values) - 1)
+
+
+@VOXELS.refused(HIGH, "magnitude")
+def a_pair_below_zero(maker: BidsMaker) -> None:
+    change_voxels(maker.path(HIGH, "anat"), lambda values: -np.abs(values) - 1)
+
+
+def pad(maker: BidsMaker, value: int) -> None:
+    """Set two of 64 columns of the run to a value."""
+    path = maker.path(BOLD, "func")
+    image = nb.load(path)
+    values = np.asarray(image.dataobj).copy()
+    values[0, :2] = value
+    nb.Nifti1Image(values, image.affine, image.header).to_filename(path)
+
+
+@VOXELS.refused(BOLD, "3%", "32767")
+def padding_above_all_values(maker: BidsMaker) -> None:
+    pad(maker, 32767)
+
+
+@VOXELS.refused(BOLD, "3%", "-900")
+def padding_below_all_values(maker: BidsMaker) -> None:
+    pad(maker, -900)
+
+
+def cut(path: Path, kept: float) -> None:
+    """Keep this share of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+
+
+# ---- tests of the tables
+
+
+def test_the_unspoiled_data_set_has_no_problem(maker: BidsMaker) -> None:
+    """Otherwise, the cases would prove nothing."""
+    plan = plan_for(maker, *WITH_PAIR)
+    assert (plan.problems, plan.warnings, check_data(plan)) == ((), (), ())
+
+
+@pytest.mark.parametrize("name", [*CASES, *ROIS])
+def test_input_is_refused_with_file_and_values(name: str, maker: BidsMaker) -> None:
+    check_case((CASES | ROIS)[name], maker, *WITH_PAIR)
+
+
+@pytest.mark.parametrize("name", VOXELS)
+def test_voxels_are_refused_when_processing_starts(name: str, maker: BidsMaker) -> None:
+    case = VOXELS[name]
+    case.spoil(maker)
+    plan = plan_for(maker, *WITH_PAIR)
     assert plan.problems == ()
-    (problem,) = check_data(plan)
-    assert case.file in problem.what
-    assert case.reason in problem.why
-    assert case.fix in problem.remedy
+    problem_of(check_data(plan), case.file, *case.values, code=case.code)
 
 
-# a case of an option, a header and voxels; other cases do not differ after preflight
-FAST_CASES = {"unknown contrast", "3D", "NaN"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in FAST_CASES else pytest.mark.slow)
-        for name in (*CASES, *DATA_CASES)
-    ],
-)
+@pytest.mark.parametrize("case", [CASES["three_dimensions"], VOXELS["nan_in_a_volume"]])
 def test_the_command_exits_with_code_2_and_writes_nothing(
-    name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+    case, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = {**CASES, **DATA_CASES}[name]
-    argv = _argv(maker, case.spoil(maker))
+    case.spoil(maker)
     before = snapshot(maker.root.parent)
-    assert main(argv) == 2
+    assert main(arguments(maker, *WITH_PAIR)) == 2
     message = capsys.readouterr().err
-    for part in (case.file, case.reason, case.fix):
-        assert part in message
+    for value in (case.file, *case.values):
+        assert value in message
     assert "Traceback" not in message
     assert snapshot(maker.root.parent) == before
 
 
-def test_too_little_disk_space_is_rejected(
-    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["padding", "saturation"])
+def test_padding_of_zeros_and_saturated_voxels_are_accepted(maker: BidsMaker, kind: str) -> None:
+    if kind == "padding":
+        pad(maker, 0)
+    else:
+        change_voxels(maker.path(BOLD, "func"), lambda values: np.minimum(values, 900))
+    assert check_data(plan_for(maker)) == ()
+
+
+@pytest.mark.parametrize("damage", ["nan", "cut"])
+def test_a_damaged_short_run_does_not_stop_the_dry_run(maker: BidsMaker, damage: str) -> None:
+    """Preflight reads the first volumes of short runs, to count the blocks that fit."""
+    path = maker.bold(n_volumes=40)
+    maker.events(rows=[(2.0 * k, 1.0, ("thumb", "little")[k % 2]) for k in range(20)])
+    values = ["NaN"] if damage == "nan" else []
+    if damage == "cut":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:600]))
+    else:
+        data = nb.load(path).get_fdata()
+        data[0, 0] = np.nan
+        maker.bold(data=data.astype(np.float32), n_volumes=40)
+    plan = plan_for(maker, "--sr-method", "bspline")
+    assert plan.problems == ()
+    problem_of(check_data(plan), BOLD, *values)
+
+
+def test_all_problems_are_reported_at_once(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=1)
+    events_without_durations(maker)
+    swapped_resolutions(maker)
+    maker.subject("02")
+    maker.bold("sub-02_task-tap", header_tr=2.0)
+    maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
+    problems = plan_for(maker, *WITH_PAIR, "--roi", "nowhere.nii").problems
+    for file in (BOLD, TABLE, HIGH, "sub-02_task-tap_bold.nii.gz", "nowhere.nii"):
+        assert about(problems, file), file
+
+
+def test_the_number_of_messages_about_invalid_rows_is_limited(maker: BidsMaker) -> None:
+    maker.events(rows=[("soon", 1, "thumb")] * 50)
+    assert len(plan_for(maker).problems) == 3
+
+
+def test_too_little_disk_space_is_refused(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
         directories.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000)
     )
-    assert main(_argv(maker, None)) == 2
-    message = capsys.readouterr().err
-    free, required, reserve = map(float, re.findall(r"([0-9.]+) GB", message)[:3])
+    (problem,) = {
+        problem.of_all() for problem in plan_for(maker).problems if problem.code == "room"
+    }
+    free, required, reserve = map(float, re.findall(r"([0-9.]+) GB", problem.why)[:3])
     assert required > reserve == 0.2, "the requirement includes the reserve for logs"
     assert free == 0.0
-    assert not (maker.root.parent / "out").exists()
 
 
-def test_an_output_directory_that_is_not_writable_is_rejected(
+def test_an_output_directory_that_is_not_writable_is_refused(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replace the answer of the system, because root may write anywhere."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
-    problems = check(parse_settings(_argv(maker, None)).resolve(run_uuid="x")).problems
-    assert any("the output directory is not writable" in p.why for p in problems)
-
-
-def test_all_problems_are_reported_at_once(
-    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
-) -> None:
-    maker.bold(n_volumes=1)
-    _events_without_durations(maker)
-    _swapped_pair(maker)
-    maker.subject("02")
-    maker.bold("sub-02_task-tap", header_tr=2.0)
-    maker.events("sub-02_task-tap", rows=((90.0, 1.0, "thumb"),))
-    assert main(_argv(maker, ["--roi", "nowhere.nii"])) == 2
-    message = capsys.readouterr().err
-    for part in (
-        "one volume",
-        "required columns are missing",
-        "images are swapped",
-        "2 s in the image header",
-        "nowhere.nii",
-    ):
-        assert part in message
-
-
-@pytest.mark.skipif(
-    validator._find_validator() is None, reason="bids-validator-deno is not installed"
-)
-def test_errors_of_the_installed_validator_are_reported(
-    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]
-    description = {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"}
-    maker.json(maker.root / "dataset_description.json", description)
-    assert main(argv) == 2
-    message = capsys.readouterr().err
-    assert "dataset_description.json" in message
-    assert "JSON_SCHEMA_VALIDATION_ERROR" in message
-    assert "--skip-bids-validation" in message
-    assert not (maker.root.parent / "out").exists()
+    assert about(plan_for(maker).problems, str(maker.root.parent / "out"))

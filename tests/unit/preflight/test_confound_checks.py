@@ -2,31 +2,31 @@
 cannot use are rejected, or changed with a note.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from data.calls import about, plan_for, problem_of
 from data.dataset import BidsMaker
-from data.fmriprep import planned, prepared, refusals
+from data.fmriprep import prepared, use
 
-from bids_sr.cli.main import main
 from bids_sr.glm.confound_table import build_confound_table
 from bids_sr.glm.temporal_regressors import TimeModel, time_columns
 from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.nifti import SeriesReader, save_image
 
 N = 60  # volumes
+GAPS = np.where(np.arange(N) > 40, np.nan, 1.0)
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> tuple[BidsMaker, Path]:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
+def table(maker: BidsMaker) -> Path:
+    """Return the confounds of a run of 60 volumes."""
     maker.bold(n_volumes=N)
-    folder = prepared(maker).root
-    (path,) = folder.glob("sub-01/func/*desc-confounds_timeseries.tsv")
-    return maker, path
+    (path,) = prepared(maker).root.glob("sub-01/func/*desc-confounds_timeseries.tsv")
+    return path
 
 
 def change_columns(path: Path, **columns: object) -> None:
@@ -34,67 +34,61 @@ def change_columns(path: Path, **columns: object) -> None:
     frame.to_csv(path, sep="\t", index=False, na_rep="n/a")
 
 
-def options(path: Path, *confounds: str) -> list[str]:
-    return ["-d", str(path.parents[2]), "--confounds", *confounds]
-
-
-def notices(plan) -> str:
-    return " ".join(map(str, plan.warnings))
-
-
-def test_columns_that_no_model_uses_are_not_checked(data):
-    maker, path = data
-    change_columns(path, remark="ok", csf=np.where(np.arange(N) > 40, np.nan, 1.0))
-    plan = planned(maker)
-    assert plan.problems == ()
-    assert "text was found in column remark, so these confounds are omitted" in notices(plan)
-    assert "csf" not in notices(plan)
-
-
-def test_components_with_gaps_are_skipped_with_a_note_if_they_are_modeled(data):
-    maker, path = data
-    change_columns(path, a_comp_cor_00=np.nan, a_comp_cor_01=np.arange(N) * 0.1)
-    plan = planned(maker)
-    assert plan.problems == ()
-    assert "in column a_comp_cor_00, so these components are omitted" in notices(plan)
-    assert "a_comp_cor_00" not in notices(planned(maker, *options(path, "motion")))
-
-
-def test_missing_derivatives_are_computed_with_a_note(data):
-    maker, path = data
-    frame = pd.read_csv(path, sep="\t", na_values="n/a")
-    frame[list(MOTION_PARAMETERS)].to_csv(path, sep="\t", index=False)
-    plan = planned(maker)
-    assert plan.problems == ()
-    assert (
-        "missing or incomplete confounds are recomputed from the six motion parameters"
-    ) in notices(plan)
-
-
 @pytest.mark.parametrize(
-    ("value", "reason"),
-    [(np.where(np.arange(N) > 40, np.nan, 1.0), "missing (n/a)"), ("text", "text was found")],
+    ("columns", "confounds", "noted"),
+    [
+        # columns that no model uses are not checked, except for text
+        ({"remark": "ok", "csf": GAPS}, None, ["remark"]),
+        (
+            {"a_comp_cor_00": np.nan, "a_comp_cor_01": np.arange(N) * 0.1},
+            None,
+            ["a_comp_cor_00"],
+        ),
+        ({"a_comp_cor_00": np.nan}, ["motion"], None),
+    ],
 )
-def test_a_selected_column_that_cannot_be_used_is_rejected(data, value, reason):
-    maker, path = data
-    change_columns(path, csf=value)
-    message = refusals(maker, *options(path, "motion", "csf"))
-    assert f"{reason} in column csf" in message
-    assert "--confounds" in message
+def test_unusable_columns_are_omitted_with_a_note(
+    maker: BidsMaker,
+    table: Path,
+    columns: dict[str, object],
+    confounds: Sequence[str] | None,
+    noted: list[str] | None,
+) -> None:
+    change_columns(table, **columns)
+    options = () if confounds is None else ("--confounds", *confounds)
+    plan = plan_for(maker, *use(maker, *options))
+    assert plan.problems == ()
+    notices = about(plan.warnings, table.name)
+    assert len(about(notices, "", *(noted or ()))) == len(notices) == (noted is not None)
+    assert not about(notices, "", "csf")
 
 
-def test_a_table_that_cannot_be_read_is_rejected_if_columns_are_selected(data):
-    maker, path = data
-    header, *rows = path.read_text().splitlines()
-    path.write_text("\n".join([header, f"{rows[0]}\t1", *rows[1:]]) + "\n")
-    (problem,) = planned(maker, *options(path, "motion", "csf")).problems
-    assert problem.what == str(path)
+def test_missing_derivatives_of_motion_are_computed_with_a_note(
+    maker: BidsMaker, table: Path
+) -> None:
+    frame = pd.read_csv(table, sep="\t", na_values="n/a")
+    frame[list(MOTION_PARAMETERS)].to_csv(table, sep="\t", index=False)
+    plan = plan_for(maker, *use(maker))
+    assert plan.problems == ()
+    assert about(plan.warnings, table.name, "six")
 
 
-def test_error_of_an_unknown_set_lists_the_sets(data):
-    (problem,) = planned(data[0], *options(data[1], "moton")).problems
-    assert problem.what == "--confounds moton"
-    assert "motion and acompcor" in problem.remedy
+@pytest.mark.parametrize("value", [GAPS, "text"])
+def test_a_selected_column_that_cannot_be_used_is_refused(
+    maker: BidsMaker, table: Path, value: object
+) -> None:
+    change_columns(table, csf=value)
+    options = use(maker, "--confounds", "motion", "csf")
+    problem_of(plan_for(maker, *options).problems, str(table), "csf", "--confounds", code="events")
+
+
+def test_a_table_that_cannot_be_read_is_refused_if_columns_are_selected(
+    maker: BidsMaker, table: Path
+) -> None:
+    header, first, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, f"{first}\t1", *rows]) + "\n")
+    options = use(maker, "--confounds", "motion", "csf")
+    problem_of(plan_for(maker, *options).problems, str(table))
 
 
 def make_table(folder: Path, n_volumes: int, n_dummy: int) -> list[str]:
@@ -124,19 +118,16 @@ def make_table(folder: Path, n_volumes: int, n_dummy: int) -> list[str]:
     return [*map(str, table), *map(str, temporal)]
 
 
-def test_every_column_of_a_computed_table_can_be_named(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
+def test_every_column_of_a_computed_table_can_be_named(maker: BidsMaker, tmp_path: Path) -> None:
     maker.bold(n_volumes=N)
     columns = make_table(tmp_path, N, 2)
     for kind in ("a_comp_cor_5", "motion_outlier", "cosine", "censored0020", "censored0030"):
         assert any(name.startswith(kind) for name in columns), kind
     call = ("--band-pass", "0.01", "0.1", "--censor", "fd:.5", "--confounds")
-    whole_names = planned(maker, *call, *columns, "--set", "activation.drift=legendre:3")
-    refused = [problem.what for problem in whole_names.problems]
-    assert not [text for text in refused if text.startswith("--confounds")]
+    problems = plan_for(maker, *call, *columns, "--set", "activation.drift=legendre:3").problems
+    assert not about(problems, "--confounds")
     for pattern in ("*_comp_cor_0[0-4]", "trans_?", "*_power2", "motion_outlier*"):
-        assert planned(maker, "--confounds", pattern).problems == ()
+        assert plan_for(maker, "--confounds", pattern).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -152,21 +143,18 @@ def test_every_column_of_a_computed_table_can_be_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_of_no_column_is_refused_with_the_nearest_name(
-    name: str, nearest: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    maker: BidsMaker, name: str, nearest: str | None
 ) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject()
-    call = [str(maker.root), str(tmp_path / "out"), "participant", "--dry-run"]
-    assert main([*call, "--skip-bids-validation", "--confounds", "motion", name]) == 2
-    message = capsys.readouterr().err
-    assert f"--confounds {name}" in message
-    assert (f"Did you mean '{nearest}'?" in message) == (nearest is not None)
+    problems = plan_for(maker, "--confounds", "motion", name).problems
+    problem = problem_of(problems, f"--confounds {name}", code="option")
+    assert ("?" in problem.remedy) is (nearest is not None)
+    assert nearest is None or f"'{nearest}'" in problem.remedy
 
 
-def test_columns_of_imported_tables_can_be_named(data):
-    maker, path = data
-    (problem,) = planned(maker, *options(path, "pulse_rate")).problems
-    assert problem.what == "--confounds pulse_rate"
-    change_columns(path, pulse_rate=np.arange(N) * 0.1)
+def test_columns_of_imported_tables_can_be_named(maker: BidsMaker, table: Path) -> None:
+    options = use(maker, "--confounds")
+    problems = plan_for(maker, *options, "pulse_rate").problems
+    problem_of(problems, "--confounds pulse_rate", code="option")
+    change_columns(table, pulse_rate=np.arange(N) * 0.1)
     for name in ("pulse_rate", "pulse*", "csf"):
-        assert planned(maker, *options(path, name)).problems == ()
+        assert plan_for(maker, *options, name).problems == ()

@@ -3,104 +3,68 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data.dataset import BidsMaker
+from data.calls import arguments, plan_for, problem_of, settings_for
+from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli import main
 from bids_sr.io.dataset_description import write_dataset
+from bids_sr.preflight import check
 from bids_sr.version import __version__
 
 
-def _write_other_output(out: Path, name: str) -> None:
+def write_other_output(out: Path, name: str) -> None:
     out.mkdir(parents=True)
     description = {"Name": name, "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": name}]}
     (out / "dataset_description.json").write_text(json.dumps(description))
-    (out / "sub-01.html").write_text("theirs")
 
 
-def _write_loose_file(root: Path) -> Path:
-    out = root / "out"
-    out.mkdir()
-    (out / "notes.txt").write_text("mine")
-    return out
-
-
-def _output_of_program(name: str, folder: str = "out") -> Callable[[Path], Path]:
-    def write(root: Path) -> Path:
-        _write_other_output(root / folder, name)
-        return root / folder
-
-    return write
-
-
-def _output_of_this_program(version: str, data: str) -> Callable[[Path], Path]:
-    def write(root: Path) -> Path:
-        (root / data).mkdir(exist_ok=True)
-        if not (root / data / "dataset_description.json").exists():
-            (root / data / "dataset_description.json").write_text("{}")
-        write_dataset(root / "out", bids_dir=root / data, version=version)
-        return root / "out"
-
-    return write
-
-
-KINDS = {
-    "fmriprep": (_output_of_program("fMRIPrep"), "directory contains results of fMRIPrep"),
-    "mriqc": (_output_of_program("MRIQC"), "directory contains results of MRIQC"),
-    "root": (lambda root: root / "bids", "must not be inside the dataset"),
-    "reference": (
-        _output_of_program("bids-sr-phantom", "bids/derivatives/ground-truth"),
-        "directory contains results of bids-sr-phantom",
-    ),
-    "loose": (_write_loose_file, "not empty (it contains notes.txt)"),
-    "other-data": (
-        _output_of_this_program(__version__, "other"),
-        "directory contains results of another dataset",
-    ),
-    "earlier": (
-        _output_of_this_program("0.2.9", "bids"),
-        "directory contains results of bids-sr 0.2.9",
-    ),
-    "later": (
-        _output_of_this_program("99.3.0", "bids"),
-        "directory contains results of bids-sr 99.3.0",
-    ),
-}
-
-
-def _files(root: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize("dry_run", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_output_directory_with_other_contents_is_rejected_unchanged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, *, dry_run: bool
+@pytest.mark.parametrize(
+    ("kind", "out", "values"),
+    [
+        ("fMRIPrep", "out", ["fMRIPrep"]),
+        ("bids-sr-phantom", "bids/derivatives/ground-truth", ["bids-sr-phantom"]),
+        ("loose file", "out", ["notes.txt"]),
+        ("other data", "out", ["other"]),
+        ("0.2.9", "out", ["bids-sr", "0.2.9"]),
+        ("99.3.0", "out", ["bids-sr", "99.3.0"]),
+    ],
+)
+def test_an_output_directory_with_other_contents_is_refused(
+    maker: BidsMaker, kind: str, out: str, values: list[str]
 ) -> None:
-    write_output, reason = KINDS[kind]
-    data = BidsMaker(tmp_path / "bids")
-    data.subject()
-    out = write_output(tmp_path)
-    before = _files(tmp_path)
-    options = ["--dry-run"] if dry_run else []
-    call = [str(data.root), str(out), "participant", "-w", str(tmp_path / "work")]
-    assert main.main([*call, "--skip-bids-validation", *options]) == 2
-    message = capsys.readouterr().err
-    assert reason in message
-    assert str(out) in message
-    assert "fix: Choose a" in message
-    assert _files(tmp_path) == before
+    root = maker.root.parent
+    path = root / out
+    if kind == "loose file":
+        path.mkdir()
+        (path / "notes.txt").write_text("mine")
+    elif kind == "other data":
+        other = BidsMaker(root / "other").root
+        write_dataset(path, bids_dir=other, version=__version__)
+        values = [str(other)]
+    elif kind[0].isdigit():
+        write_dataset(path, bids_dir=maker.root, version=kind)
+    else:
+        write_other_output(path, kind)
+    for options in ([], ["--dry-run"]):
+        problem_of(plan_for(maker, *options, out=path).problems, str(path), *values)
+
+
+def test_a_refused_output_directory_is_left_unchanged(maker: BidsMaker) -> None:
+    write_other_output(maker.root.parent / "out", "MRIQC")
+    before = snapshot(maker.root.parent)
+    for options in ([], ["--dry-run"]):
+        assert main.main(arguments(maker, *options)) == 2
+    assert snapshot(maker.root.parent) == before
 
 
 @pytest.mark.parametrize("content", ["stopped", "own", "patch", "empty", "models"])
-def test_an_output_directory_of_this_program_and_dataset_is_accepted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+def test_an_output_directory_of_this_program_and_data_set_is_accepted(
+    maker: BidsMaker, content: str
 ) -> None:
-    data, out = BidsMaker(tmp_path / "bids"), tmp_path / "out"
-    data.subject()
+    out = maker.root.parent / "out"
     if content == "stopped":
         (out / "logs/first").mkdir(parents=True)
         (out / "logs/first/settings.toml").write_text("")
@@ -110,26 +74,21 @@ def test_an_output_directory_of_this_program_and_dataset_is_accepted(
     elif content in ("own", "patch"):
         minor = ".".join(__version__.split(".")[:2])
         version = __version__ if content == "own" else f"{minor}.99"
-        write_dataset(out, bids_dir=data.root, version=version)
-    call = [str(data.root), str(out), "participant", "--skip-bids-validation", "--dry-run"]
-    assert main.main(call) == 0, capsys.readouterr().err
+        write_dataset(out, bids_dir=maker.root, version=version)
+    assert plan_for(maker).problems == ()
 
 
-@pytest.mark.parametrize(
-    ("version", "is_accepted"),
-    [(None, False), ("0.2.0.dev0+abc", False), ("99.3.0", False), (__version__, True)],
-)
-def test_a_working_directory_of_another_version_is_rejected(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str | None, *, is_accepted: bool
+@pytest.mark.parametrize("version", [None, "0.2.0.dev0+abc", "99.3.0", __version__])
+def test_a_working_directory_of_another_version_is_refused(
+    maker: BidsMaker, version: str | None
 ) -> None:
-    data, work = BidsMaker(tmp_path / "bids"), tmp_path / "work"
-    data.subject()
-    steps = work / "bids_sr_wf"
+    settings = settings_for(maker)
+    steps = settings.paths.work_dir / "bids_sr_wf"
     (steps / "sub_01_wf").mkdir(parents=True)
     if version is not None:
         (steps / "version.txt").write_text(version)
-    call = [str(data.root), str(tmp_path / "out"), "participant", "-w", str(work), "--dry-run"]
-    code = main.main([*call, "--skip-bids-validation"])
-    message = capsys.readouterr().err
-    assert code == (0 if is_accepted else 2), message
-    assert is_accepted or str(steps) in message
+    problems = check(settings).problems
+    if version == __version__:
+        assert problems == ()
+    else:
+        problem_of(problems, str(steps))

@@ -1,19 +1,19 @@
 """Runs whose k-space is incomplete below the Nyquist frequency of their voxels."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
+from data.calls import about, plan_for, problem_of
 from data.dataset import BidsMaker
 from scipy import ndimage
 
-from bids_sr.cli.parser import parse_settings
 from bids_sr.notices import Notice
-from bids_sr.preflight import check, check_data
+from bids_sr.preflight import check_data
 
+BOLD = "sub-01_task-tap_bold.nii.gz"
 FINE = (1.0, 1.0, 4.0)  # 48 x 48 x 6 voxels
-PLAIN = ["--skip-bids-validation", "--sr-method", "bspline", "--sr-factor", "2"]
+PLAIN = ("--sr-method", "bspline", "--sr-factor", "2", "--ignore", "events")
 
 
 def magnitudes(keep: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> np.ndarray:
@@ -28,127 +28,99 @@ def magnitudes(keep: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> np.nd
     image = disk + 20 * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
     window = keep(np.abs(2 * np.fft.fftfreq(size)))
     spectrum = np.fft.fft2(image, axes=(0, 1)) * np.multiply.outer(window, window)[..., None, None]
-    result: np.ndarray = np.abs(np.fft.ifft2(spectrum, axes=(0, 1)))
-    return result
+    return np.abs(np.fft.ifft2(spectrum, axes=(0, 1)))
 
 
 CLEAN = magnitudes()
+SMOOTH = ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0))  # 2 voxels FWHM
 
 
-@pytest.fixture
-def nyquist_notices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[Notice]]:
-    """Return a function that lists notices on k-space of a run, from header and voxels."""
-    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
-
-    def _notices(
-        data: np.ndarray = CLEAN, forced: bool = False, **sidecar: object
-    ) -> list[Notice]:
-        maker = BidsMaker(tmp_path / "bids")
-        maker.bold(zooms=FINE, data=data.astype(np.float32), sidecar=sidecar)
-        maker.events()
-        argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
-        plan = check(parse_settings(argv).resolve(run_uuid="x"))
-        assert plan.problems == ()
-        notices = (*plan.warnings, *check_data(plan, forced=forced))
-        return [notice for notice in notices if "Nyquist" in notice.why]
-
-    return _notices
+def hann(k: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.cos(np.pi * k)
 
 
-def test_full_kspace_is_not_reported(nyquist_notices: Callable[..., list[Notice]]) -> None:
+def fermi(k: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp((k - 0.85) / 0.05))
+
+
+def filled_from(edge: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a window that is 0 from this share of the Nyquist frequency."""
+    return lambda k: (k < edge).astype(float)
+
+
+def notices_on(
+    maker: BidsMaker, data: np.ndarray | None = None, *, forced: bool = False, **sidecar: object
+) -> list[Notice]:
+    """Return notices on a run, from its header and, with `data`, from its voxels."""
+    values = CLEAN if data is None else data
+    maker.bold(zooms=FINE, data=values.astype(np.float32), sidecar=sidecar)
+    plan = plan_for(maker, *PLAIN)
+    assert plan.problems == ()
+    notices = (*plan.warnings, *(() if data is None else check_data(plan, forced=forced)))
+    return [notice for notice in notices if "Nyquist" in notice.why]
+
+
+def test_full_kspace_is_not_reported(maker: BidsMaker) -> None:
     fields = {"PartialFourier": 1, "AcquisitionMatrixPE": 47, "BaseResolution": 48}
-    assert nyquist_notices(ReconMatrixPE=48, PhaseEncodingDirection="j-", **fields) == []
-    assert (
-        nyquist_notices(PartialFourier="6/8", AcquisitionMatrixPE=[24], BaseResolution=True) == []
-    )
-
-
-@pytest.mark.parametrize(
-    ("sidecar", "message"),
-    [
-        ({"PartialFourier": 0.75}, "one side of k-space was acquired only up to 50%"),
-        ({"AcquisitionMatrixPE": 36}, "AcquisitionMatrixPE is 36, but the image has 48 voxels"),
-        ({"AcquisitionMatrixPE": 36, "ReconMatrixPE": 48}, "75% of the Nyquist"),
-        ({"BaseResolution": 32}, "BaseResolution is 32, but the image has 48 voxels"),
-        ({"ReconMatrixPE": 64}, "ReconMatrixPE is 64, but the image has 48 voxels"),
-    ],
-)
-def test_warnings_on_sidecar_fields_state_the_consequence(
-    nyquist_notices: Callable[..., list[Notice]], sidecar: dict[str, float], message: str
-) -> None:
-    (notice,) = nyquist_notices(**sidecar)
-    assert notice.level == "warning"
-    assert notice.run == "sub-01_task-tap"
-    assert message in notice.why
-    assert "the acquired nyquist frequency" in notice.why.lower()
-
-
-def test_fields_apply_to_the_phase_encoding_axis(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    data = CLEAN[:, 6:42].astype(np.float32)
-    for direction, n_warnings in (("i", 1), ("j", 0)):
-        sidecar = {"AcquisitionMatrixPE": 36, "PhaseEncodingDirection": direction}
-        maker.bold(zooms=FINE, data=data, sidecar=sidecar)
-        maker.events()
-        argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
-        plan = check(parse_settings(argv).resolve(run_uuid="x"))
-        warnings = [notice for notice in plan.warnings if "AcquisitionMatrixPE" in notice.why]
-        assert len(warnings) == n_warnings
-
-
-def test_an_interpolated_matrix_is_rejected_unless_forced(
-    nyquist_notices: Callable[..., list[Notice]],
-) -> None:
-    half = magnitudes(lambda k: (k < 0.5).astype(float))
-    (problem,) = nyquist_notices(half)
-    assert problem.level == "error"
-    assert problem.what.endswith("sub-01_task-tap_bold.nii.gz")
-    assert "k-space is empty above" in problem.why
-    assert "along i and" in problem.why
-    assert "--set superres.force=true" in problem.remedy
-    (note,) = nyquist_notices(half, forced=True)
-    assert note.level == "note"
-    assert "Processing continues because of --set superres.force=true" in note.why
-
-
-@pytest.mark.parametrize(
-    "keep",
-    [
-        lambda k: 0.5 + 0.5 * np.cos(np.pi * k),  # Hann
-        lambda k: 1 / (1 + np.exp((k - 0.85) / 0.05)),  # Fermi
-        lambda k: (k < 0.9).astype(float),  # the outer tenth is zero filled
-    ],
-)
-def test_an_attenuated_edge_of_kspace_is_a_warning(
-    nyquist_notices: Callable[..., list[Notice]], keep: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    (notice,) = nyquist_notices(magnitudes(keep))
-    assert notice.level == "warning"
-    assert "filtered, smoothed or resampled" in notice.why
-
-
-def test_a_smoothed_series_is_a_warning(nyquist_notices: Callable[..., list[Notice]]) -> None:
-    (notice,) = nyquist_notices(
-        ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0))
-    )  # 2 voxels FWHM
-    assert notice.level == "warning"
-
-
-def test_header_and_voxels_that_agree_cause_a_single_warning(
-    nyquist_notices: Callable[..., list[Notice]],
-) -> None:
-    weak = magnitudes(lambda k: (k < 0.85).astype(float))
-    assert [notice.level for notice in nyquist_notices(weak, AcquisitionMatrixPE=41)] == [
-        "warning"
-    ]
-    # filtered and interpolated: the spectrum looks smoothed, the field shows the interpolation
-    soft = ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0))
-    assert "error" in [notice.level for notice in nyquist_notices(soft, AcquisitionMatrixPE=24)]
-
-
-def test_a_constant_series_is_not_reported(nyquist_notices: Callable[..., list[Notice]]) -> None:
+    full = {"ReconMatrixPE": 48, "PhaseEncodingDirection": "j-", **fields}
+    assert notices_on(maker, CLEAN, **full) == []
+    other = {"PartialFourier": "6/8", "AcquisitionMatrixPE": [24], "BaseResolution": True}
+    assert notices_on(maker, **other) == []
     still = np.broadcast_to(CLEAN[..., :1], CLEAN.shape).copy()
     still[..., -1] += 1
-    assert nyquist_notices(still) == []
+    assert notices_on(maker, still) == []
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "values"),
+    [
+        ({"PartialFourier": 0.75}, ["50%"]),
+        ({"AcquisitionMatrixPE": 36}, ["AcquisitionMatrixPE", "36", "48", "75%"]),
+        ({"AcquisitionMatrixPE": 36, "ReconMatrixPE": 48}, ["75%"]),
+        ({"BaseResolution": 32}, ["BaseResolution", "32", "48"]),
+        ({"ReconMatrixPE": 64}, ["ReconMatrixPE", "64", "48"]),
+    ],
+)
+def test_sidecar_fields_of_incomplete_kspace_are_warned_of(
+    maker: BidsMaker, sidecar: dict[str, object], values: list[str]
+) -> None:
+    (notice,) = notices_on(maker, **sidecar)
+    assert (notice.level, notice.run) == ("warning", "sub-01_task-tap")
+    assert about([notice], BOLD, *values)
+
+
+def test_fields_apply_to_the_phase_encoding_axis(maker: BidsMaker) -> None:
+    for direction, number in (("i", 1), ("j", 0)):
+        sidecar = {"AcquisitionMatrixPE": 36, "PhaseEncodingDirection": direction}
+        maker.bold(zooms=FINE, data=CLEAN[:, 6:42].astype(np.float32), sidecar=sidecar)
+        warnings = plan_for(maker, *PLAIN).warnings
+        assert len(about(warnings, BOLD, "AcquisitionMatrixPE", "36", "48")) == number
+
+
+def test_an_interpolated_matrix_is_refused_unless_forced(maker: BidsMaker) -> None:
+    half = magnitudes(filled_from(0.5))
+    problem_of(notices_on(maker, half), BOLD, "i", "--set superres.force=true")
+    (note,) = notices_on(maker, half, forced=True)
+    assert (note.level, note.what) == ("note", str(maker.path(BOLD, "func")))
+    # filtered and interpolated: the spectrum looks smoothed, the field shows the interpolation
+    levels = [notice.level for notice in notices_on(maker, SMOOTH, AcquisitionMatrixPE=24)]
+    assert "error" in levels
+
+
+@pytest.mark.parametrize(
+    ("data", "sidecar"),
+    [
+        (magnitudes(hann), {}),
+        (magnitudes(fermi), {}),
+        (magnitudes(filled_from(0.9)), {}),
+        (SMOOTH, {}),
+        # header and voxels agree
+        (magnitudes(filled_from(0.85)), {"AcquisitionMatrixPE": 41}),
+    ],
+    ids=["Hann", "Fermi", "zero filled", "smoothed", "header and voxels"],
+)
+def test_an_attenuated_edge_of_kspace_is_one_warning(
+    maker: BidsMaker, data: np.ndarray, sidecar: dict[str, object]
+) -> None:
+    (notice,) = notices_on(maker, data, **sidecar)
+    assert (notice.level, notice.what) == ("warning", str(maker.path(BOLD, "func")))

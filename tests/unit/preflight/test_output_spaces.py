@@ -3,43 +3,42 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import requests
+from data.calls import about, plan_for, problem_of
 from data.dataset import BidsMaker
 
 from bids_sr.bids import Findings
 from bids_sr.config import Paths, Settings
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
-from bids_sr.config.sections.selection import Selection
 from bids_sr.io import template_files
 from bids_sr.io.nifti import save_image
-from bids_sr.preflight import check, output_spaces
+from bids_sr.preflight import output_spaces
 
 COLIN = "MNIColin27"
+PEDIATRIC = "MNIPediatricAsym"
 IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
 
 
-def settings_for(root: Path, *spaces: str) -> Settings:
-    paths = Paths(bids_dir=root / "bids", output_dir=root / "out", work_dir=root / "work")
-    preprocessing = Preprocessing(output_spaces=spaces)
-    return Settings(
-        paths=paths, preprocessing=preprocessing, selection=Selection(skip_bids_validation=True)
-    )
-
-
 def check_spaces(
-    root: Path, *spaces: str, labels: Sequence[str] = ("01",), without_anat: Sequence[str] = ()
+    *spaces: str,
+    labels: Sequence[str] = ("01",),
+    without_anat: Sequence[str] = (),
+    dry_run: bool = False,
 ) -> Findings:
-    findings = Findings()
-    output_spaces.check_templates(settings_for(root, *spaces), findings)
-    output_spaces.check_spaces(
-        settings_for(root, *spaces), findings, labels=labels, without_anat=without_anat
+    """Return what is reported of output spaces, whose names exist."""
+    settings = Settings(
+        paths=Paths(bids_dir=Path("bids"), output_dir=Path("out")),
+        preprocessing=Preprocessing(output_spaces=spaces),
+        run=Run(dry_run=dry_run),
     )
+    findings = Findings()
+    output_spaces.check_spaces(settings, findings, labels=labels, without_anat=without_anat)
     return findings
 
 
@@ -57,12 +56,16 @@ def write_template(folder: Path, stem: str) -> None:
         save_image(IMAGE, np.eye(4), folder / f"{stem}_{ending}.nii.gz")
 
 
+# ---- templates on this machine
+
+
 def test_installed_templates_need_neither_cache_nor_client(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    maker: BidsMaker, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
     monkeypatch.setitem(sys.modules, "templateflow", None)  # an import fails
     spaces = ("MNI152NLin2009cAsym:res-2", "MNI152NLin2009aSym:res-1", "T1w", "func")
-    assert not check_spaces(tmp_path, *spaces).problems
+    assert plan_for(maker, "--output-spaces", *spaces).problems == ()
     assert not home.exists()
 
 
@@ -102,184 +105,143 @@ def test_grids_are_read_from_images_and_from_the_description(home: Path) -> None
     assert affine[:3, 3].tolist() == [-1, -2, -3.5]
 
 
-def test_error_of_an_unavailable_resolution_lists_resolutions(tmp_path: Path) -> None:
-    (problem,) = check_spaces(tmp_path, "MNI152NLin2009cAsym:res-7").problems
-    assert problem.what == "--output-spaces MNI152NLin2009cAsym:res-7"
-    assert (
-        "resolution 7 is not available for this template (available: res-1 (1 mm), res-2 (2 mm)"
-    ) in problem.why
-    assert "Use MNI152NLin2009cAsym without a resolution" in problem.remedy
-
-
-def test_a_template_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
+def test_templates_in_the_cache_are_found(home: Path) -> None:
     folder = home / f"tpl-{COLIN}"
     write_template(folder, f"tpl-{COLIN}_res-01")
-    assert not check_spaces(tmp_path, f"{COLIN}:res-1").problems
+    assert check_spaces(f"{COLIN}:res-1") == Findings()
     assert template_files.available_templates()[-1] == COLIN
     (folder / f"tpl-{COLIN}_res-01_T1w.nii.gz").write_bytes(b"")
     assert not template_files.is_available(COLIN), "an empty file was not downloaded"
+    write_template(home / f"tpl-{PEDIATRIC}" / "cohort-2", f"tpl-{PEDIATRIC}_cohort-2_res-1")
+    assert check_spaces(f"{PEDIATRIC}:cohort-2:res-1") == Findings()
+    assert template_files.load_grid(f"{PEDIATRIC}+2", "1") is not None
 
 
-def test_a_cohort_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
-    write_template(
-        home / "tpl-MNIPediatricAsym" / "cohort-2", "tpl-MNIPediatricAsym_cohort-2_res-1"
-    )
-    assert not check_spaces(tmp_path, "MNIPediatricAsym:cohort-2:res-1").problems
-    assert template_files.load_grid("MNIPediatricAsym+2", "1") is not None
-
-
-def test_participants_without_a_t1w_image_only_have_the_space_of_the_run(tmp_path: Path) -> None:
-    (problem,) = check_spaces(tmp_path, "func", "T1w", without_anat=("01",)).problems
-    assert "no participant has one" in problem.why
-    findings = check_spaces(tmp_path, "T1w", labels=("01", "02"), without_anat=("02",))
+def test_participants_without_a_t1w_image_only_have_the_space_of_the_run() -> None:
+    problems = check_spaces("func", "T1w", without_anat=("01",)).problems
+    problem_of(problems, "--output-spaces", "func", code="option")
+    findings = check_spaces("T1w", labels=("01", "02"), without_anat=("02",))
     assert not findings.problems
-    assert "cannot be transformed to T1w" in findings.notices[0].why
-    assert not check_spaces(tmp_path, "func", without_anat=("01",)).notices
+    assert about(findings.notices, "sub-02", "T1w")
+    assert check_spaces("func", without_anat=("01",)) == Findings()
 
 
-def test_unavailable_spaces_are_rejected_in_preflight(tmp_path: Path) -> None:
-    BidsMaker(tmp_path / "bids").subject()
-    plan = check(settings_for(tmp_path, "MNI152NLin2009cAsym:res-9"))
-    assert [problem.what for problem in plan.problems] == [
-        "--output-spaces MNI152NLin2009cAsym:res-9"
-    ]
+# ---- templates of TemplateFlow
 
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse all requests of the client of TemplateFlow."""
-
-    def get(url: str, **_: object) -> None:
-        raise requests.exceptions.ConnectionError(url)
-
-    monkeypatch.setattr(requests, "get", get)
-
-
-def download(root: Path, space: str) -> Findings:
-    """Download a template that is known to exist."""
-    findings = Findings()
-    settings = settings_for(root, space)
-    output_spaces.check_spaces(settings, findings, labels=["01"], without_anat=[])
-    return findings
-
-
-def test_uncached_templates_are_rejected_without_a_network(
-    tmp_path: Path, home: Path, offline: None
-) -> None:
-    (problem,) = download(tmp_path, COLIN).problems
-    assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded (Conn" in problem.why
-    assert "TEMPLATEFLOW_HOME" in problem.remedy
-    assert f"api.get('{COLIN}')" in problem.remedy
-    assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], (
-        "no partial file is left"
-    )
-
-
-def test_the_dry_run_only_reports_a_download(tmp_path: Path, home: Path, offline: None) -> None:
-    spaces = ("MNI152NLin6Asym:res-2", "MNIInfant:cohort-11", "PNC", "OASIS30ANTs", COLIN)
-    settings = replace(settings_for(tmp_path, *spaces), run=Run(dry_run=True))
-    findings = Findings()
-    output_spaces.check_templates(settings, findings)
-    output_spaces.check_spaces(settings, findings, labels=["01"], without_anat=[])
-    assert findings.problems == []
-    assert [notice.what for notice in findings.notices] == [
-        f"--output-spaces {space}" for space in spaces
-    ]
-    assert "will be downloaded when processing starts" in findings.notices[0].why
-
-
-NONEXISTENT_SPACES = {
-    "T2w": ("no output space has this name", "func, T1w, fsnative"),
-    "sbref": ("no output space has this name", "MNI152NLin2009cAsym"),
-    "MNI152NLin2009cASym": ("no output space has this name", "Did you mean MNI152NLin2009"),
-    "MNIPediatricAsym": ("requires a cohort", "cohorts are 1, 2, 3, 4, 5, 6"),
-    "MNIPediatricAsym:cohort-9": ("no cohort 9", "cohorts are 1, 2, 3, 4, 5, 6"),
-    "MNI152Lin:cohort-1": ("has no cohorts", "Use MNI152Lin without a cohort"),
-    "MNI152Lin:res-5": ("5 is not available for this template (available: res-1 (1 mm)", "Lin w"),
-    "UNCInfant:cohort-1": ("does not include a brain mask", "Choose another"),
-    "Own": ("tpl-Own does not contain a T1w image and a brain mask", "Choose another"),
-    "WHS": ("does not include a T1w image", "Choose another"),
+EXISTING = ("MNI152NLin6Asym:res-2", "MNIInfant:cohort-11", "PNC", "OASIS30ANTs", COLIN)
+NONEXISTENT = {
+    "T2w": ["func", "T1w", "fsnative"],
+    "sbref": ["MNI152NLin2009cAsym"],
+    "MNI152NLin2009cASym": ["MNI152NLin2009cAsym?"],
+    PEDIATRIC: ["1, 2, 3, 4, 5, 6"],
+    f"{PEDIATRIC}:cohort-9": ["9", "1, 2, 3, 4, 5, 6"],
+    "MNI152Lin:cohort-1": ["MNI152Lin"],
+    "MNI152Lin:res-5": ["5", "res-1 (1 mm)", "MNI152Lin"],
+    "UNCInfant:cohort-1": ["brain"],
+    "Own": ["brain"],
+    "WHS": ["T1w"],
 }
 
 
-def test_spaces_that_do_not_exist_are_rejected_before_the_data_set_is_read(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, offline: None
+def test_spaces_that_do_not_exist_are_refused_before_the_data_set_is_read(
+    maker: BidsMaker, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list of templates is complete, also if the cache only contains some templates."""
-    write_template(home / f"tpl-{COLIN}", f"tpl-{COLIN}")
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
+    monkeypatch.setattr(requests, "get", lambda url, **_: pytest.fail("network"))
+    write_template(home / "tpl-OASIS30ANTs", "tpl-OASIS30ANTs_res-01")
     (home / "tpl-Own").mkdir()
     monkeypatch.setattr("bids_sr.preflight.checks.survey", lambda _: pytest.fail("data set read"))
-    BidsMaker(tmp_path / "bids").subject()
-    problems = check(settings_for(tmp_path, "func", *NONEXISTENT_SPACES)).problems
-    for problem, (space, (reason, advice)) in zip(
-        problems, NONEXISTENT_SPACES.items(), strict=True
-    ):
-        assert (problem.what, problem.code) == (f"--output-spaces {space}", "option")
-        assert reason in problem.why
-        assert advice in problem.remedy
+    problems = plan_for(maker, "--output-spaces", "func", *EXISTING, *NONEXISTENT).problems
+    assert [problem.what for problem in problems] == [
+        f"--output-spaces {space}" for space in NONEXISTENT
+    ]
+    for problem, (space, values) in zip(problems, NONEXISTENT.items(), strict=True):
+        problem_of([problem], f"--output-spaces {space}", *values, code="option")
+
+
+def test_the_dry_run_only_reports_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "templateflow", None)  # an import fails
+    findings = check_spaces(*EXISTING, dry_run=True)
+    assert findings.problems == []
+    assert [notice.what for notice in findings.notices] == [
+        f"--output-spaces {space}" for space in EXISTING
+    ]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a client of TemplateFlow, which takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEMPLATEFLOW_HOME", str(tmp_path_factory.mktemp("home")))
+        from templateflow import TemplateFlowClient
+
+        return TemplateFlowClient(root=tmp_path_factory.mktemp("flow"), use_datalad=False)
+
+
+class Response:
+    """Answer of a server with the content of a file."""
+
+    status_code = 200
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.headers = {"content-length": str(len(content))}
+
+    def iter_content(self, _: int) -> list[bytes]:
+        return [self.content]
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder from which the client of TemplateFlow downloads."""
-
-    class Response:
-        status_code = 200
-
-        def __init__(self, content: bytes) -> None:
-            self.content = content
-            self.headers = {"content-length": str(len(content))}
-
-        def iter_content(self, _: int) -> list[bytes]:
-            return [self.content]
+def server(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder from which the client downloads; other files cannot be downloaded."""
+    monkeypatch.setattr("templateflow.TemplateFlowClient", lambda **_: client)
 
     def get(url: str, **_: object) -> Response:
-        return Response((tmp_path / "s3" / url.partition(".com/")[2]).read_bytes())
+        path = tmp_path / "s3" / url.partition(".com/")[2]
+        if not path.exists():
+            raise requests.exceptions.ConnectionError(url)
+        return Response(path.read_bytes())
 
     monkeypatch.setattr(requests, "get", get)
     return tmp_path / "s3"
 
 
-def test_templates_are_downloaded_if_there_is_a_network(
-    tmp_path: Path, home: Path, server: Path
+def filled_files(folder: Path) -> set[Path]:
+    """Return the files that are not empty, relative to the folder."""
+    paths = [path for path in folder.rglob("*.*") if path.is_file() and path.stat().st_size]
+    return {path.relative_to(folder) for path in paths}
+
+
+def test_a_template_with_cohort_resolution_and_tissues_is_downloaded(
+    home: Path, server: Path
 ) -> None:
-    stem = "tpl-MNIPediatricAsym_cohort-2"
-    write_template(folder := server / "tpl-MNIPediatricAsym" / "cohort-2", f"{stem}_res-1")
+    stem = f"tpl-{PEDIATRIC}_cohort-2"
+    write_template(folder := server / f"tpl-{PEDIATRIC}" / "cohort-2", f"{stem}_res-1")
     save_image(IMAGE[:6], np.eye(4), folder / f"{stem}_res-2_T1w.nii.gz")
     for tissue in ("GM", "WM"):
         save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")
-    assert download(tmp_path, "MNIPediatricAsym:cohort-2:res-2").problems == []
-    assert {path.relative_to(home / "tpl-MNIPediatricAsym") for path in filled_files(home)} >= {
-        Path("template_description.json"),
-        *(path.relative_to(folder.parent) for path in filled_files(server)),
-    }
-    assert template_files.is_available("MNIPediatricAsym+2")
-    shape, _ = template_files.load_grid("MNIPediatricAsym+2", "2") or ((), None)
+    assert check_spaces(f"{PEDIATRIC}:cohort-2:res-2").problems == []
+    description = Path(f"tpl-{PEDIATRIC}") / "template_description.json"
+    assert filled_files(home) >= {description, *filled_files(server)}
+    assert template_files.is_available(f"{PEDIATRIC}+2")
+    shape, _ = template_files.load_grid(f"{PEDIATRIC}+2", "2") or ((), None)
     assert shape == (6, 12, 12)
 
 
-def filled_files(folder: Path) -> list[Path]:
-    """Return the files of a template that are not empty."""
-    paths = folder.glob("tpl-MNIPediatricAsym/**/*")
-    return [path for path in paths if path.is_file() and path.stat().st_size]
-
-
-def test_a_failed_download_leaves_no_file(tmp_path: Path, home: Path, server: Path) -> None:
-    """The T1w image can be downloaded, but not the brain mask."""
-    stem = f"tpl-{COLIN}/tpl-{COLIN}"
-    (server / f"tpl-{COLIN}").mkdir(parents=True)
-    save_image(IMAGE, np.eye(4), server / f"{stem}_T1w.nii.gz")
-    (problem,) = download(tmp_path, COLIN).problems
-    assert f"{stem}_desc-brain_mask.nii.gz could not be downloaded" in problem.why
-    assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size]
-
-
-def test_a_directory_that_is_not_writable_is_reported(
-    tmp_path: Path, home: Path, server: Path
+@pytest.mark.parametrize("obstacle", ["mask", "directory"])
+def test_a_failed_download_is_refused_and_leaves_no_image(
+    home: Path, server: Path, obstacle: str
 ) -> None:
+    """The brain mask does not exist on the server, or a file is in place of the folder."""
     write_template(server / f"tpl-{COLIN}", f"tpl-{COLIN}")
-    home.mkdir()
-    (home / f"tpl-{COLIN}").touch()  # a file instead of a folder
-    (problem,) = download(tmp_path, COLIN).problems
-    assert f"the TemplateFlow directory {home} is not writable" in problem.why
-    assert "TEMPLATEFLOW_HOME" in problem.remedy
+    values = [f"api.get('{COLIN}')", "TEMPLATEFLOW_HOME"]
+    if obstacle == "mask":
+        (server / f"tpl-{COLIN}" / f"tpl-{COLIN}_desc-brain_mask.nii.gz").unlink()
+        values.append(f"tpl-{COLIN}/tpl-{COLIN}_desc-brain_mask.nii.gz")
+    else:
+        home.mkdir()
+        (home / f"tpl-{COLIN}").touch()
+        values = ["TEMPLATEFLOW_HOME"]
+    problem_of(check_spaces(COLIN).problems, f"--output-spaces {COLIN}", *values, code="option")
+    assert not [path for path in filled_files(home) if path.name.endswith(".nii.gz")]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.calls import about, plan_for
 from data.dataset import BidsMaker
 
-from bids_sr.cli.parser import parse_settings
-from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_vector
+from bids_sr.glm.design import Design, build_design, contrast_vector
 from bids_sr.glm.regressors import read_events
 from bids_sr.notices import Notice
-from bids_sr.preflight import Plan, check
+from bids_sr.preflight import Plan
 
 TYPES = ("stop", "Go", "cue")
 LABELS = ("01", "02", "03")
@@ -23,7 +23,7 @@ EFFECTS = {"stop": 3.0, "Go": 1.0, "cue": -2.0}
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> BidsMaker:
+def sessions(tmp_path: Path) -> BidsMaker:
     """Create three participants with two sessions whose first events and Levels differ."""
     data = BidsMaker(tmp_path / "bids")
     orders = permutations(TYPES)
@@ -44,16 +44,15 @@ def write_levels(path: Path, types: Sequence[str]) -> None:
     path.write_text(json.dumps({"trial_type": {"Levels": dict.fromkeys(types, "")}}))
 
 
-def plan_for(maker: BidsMaker, *options: str) -> Plan:
-    out = maker.root.parent / "out"
-    line = [str(maker.root), str(out), "participant", "--skip-bids-validation", "--dry-run"]
-    plan = check(parse_settings([*line, *options]).resolve(run_uuid="x"))
+def valid(maker: BidsMaker, *options: str) -> Plan:
+    plan = plan_for(maker, "--sr-method", "bspline", *options)
     assert plan.problems == ()
     return plan
 
 
 def notes_on_levels(plan: Plan) -> list[Notice]:
-    return [notice for notice in plan.warnings if "order of Levels" in notice.why]
+    """Return notes about sidecars of participants, whose Levels do not determine the order."""
+    return about(plan.warnings, "_events.json", "Levels")
 
 
 @pytest.mark.parametrize(
@@ -66,51 +65,29 @@ def notes_on_levels(plan: Plan) -> list[Notice]:
         ),
     ],
 )
-def test_names_do_not_depend_on_the_selection(
-    levels: Sequence[str], names: list[str], maker: BidsMaker
+def test_names_and_signs_do_not_depend_on_the_selection(
+    levels: Sequence[str], names: list[str], sessions: BidsMaker
 ) -> None:
+    """Each difference is estimated from series with known effects of all types."""
     if levels:
-        write_levels(maker.root / "task-tap_events.json", levels)
-    selections = (
-        *(("--participant-label", label) for label in LABELS),
-        ("--session-label", "post"),
-        (),
-    )
-    plans = [plan_for(maker, *options) for options in selections]
-    write_run(maker, "sub-00_task-tap", ("stop", "Go", "cue"))
-    plans.append(plan_for(maker, "--participant-label", "00", "03"))
-    assert [len(plan.contrasts) for plan in plans] == [2, 2, 2, 3, 6, 3]
+        write_levels(sessions.root / "task-tap_events.json", levels)
+    selections = ["--participant-label 01", "--participant-label 03", "--session-label post", ""]
+    plans = [valid(sessions, *selection.split()) for selection in selections]
+    write_run(sessions, "sub-00_task-tap", ("stop", "Go", "cue"))
+    plans.append(valid(sessions, "--participant-label", "00", "03"))
+    assert [len(plan.contrasts) for plan in plans] == [2, 2, 3, 6, 3]
     for plan in plans:
         assert {tuple(contrasts) for contrasts in plan.contrasts.values()} == {tuple(names)}
-
-
-@pytest.mark.parametrize("levels", [(), ("stop", "cue", "Go")])
-def test_effects_have_the_sign_of_their_name(levels: Sequence[str], maker: BidsMaker) -> None:
-    """Estimate each difference from series with known effects of all types."""
-    if levels:
-        write_levels(maker.root / "events.json", levels)
-    first, second, third = levels or ("cue", "Go", "stop")
-    expected = {
-        f"{positive}Minus{negative.title()}": EFFECTS[positive] - EFFECTS[negative]
-        for positive, negative in ((first, second), (first, third), (second, third))
-    }
-    for label in LABELS:
-        plan = plan_for(maker, "--participant-label", label)
-        for run in plan.runs:
-            assert run.events is not None
-            design = build_design(
-                read_events(run.events),
-                DesignSettings(),
-                n_volumes=N_VOLUMES,
-                tr=TR,
-                confound_names=(),
-            )
-            effects = {
-                name: estimate_effect(design, name, weights)
-                for name, weights in plan.contrasts[run.bold].items()
-                if "Minus" in name
-            }
-            assert effects == pytest.approx(expected)
+    by_lowercase = {name.lower(): effect for name, effect in EFFECTS.items()}
+    for run in plans[3].runs:
+        design = build_design(
+            read_events(run.events), n_volumes=N_VOLUMES, tr=TR, confound_names=()
+        )
+        for name, weights in plans[3].contrasts[run.bold].items():
+            positive, _, negative = name.lower().partition("minus")
+            if negative:
+                expected = by_lowercase[positive] - by_lowercase[negative]
+                assert estimate_effect(design, name, weights) == pytest.approx(expected)
 
 
 def estimate_effect(design: Design, name: str, weights: Mapping[str, float]) -> float:
@@ -120,63 +97,50 @@ def estimate_effect(design: Design, name: str, weights: Mapping[str, float]) -> 
     return float(contrast_vector(design, name, weights) @ coefficients)
 
 
-def test_levels_of_participants_are_named_once_per_task(maker: BidsMaker) -> None:
+def test_levels_of_participants_are_named_once_per_task(sessions: BidsMaker) -> None:
     for number, label in enumerate(LABELS):
-        write_run(maker, f"sub-{label}_task-two", TYPES[number:] + TYPES[:number])
-    notes = notes_on_levels(plan_for(maker))
-    sidecars = [
-        maker.path(f"sub-01_{name}_events.json", "func")
+        write_run(sessions, f"sub-{label}_task-two", TYPES[number:] + TYPES[:number])
+    notes = notes_on_levels(valid(sessions))
+    assert [note.what for note in notes] == [
+        str(sessions.path(f"sub-01_{name}_events.json", "func"))
         for name in ("task-two", "ses-post_task-tap")
     ]
-    assert [note.what for note in notes] == list(map(str, sidecars))
     assert {(note.level, note.subject, note.run) for note in notes} == {("note", "", "")}
-    assert "in alphabetical order (cue, Go, stop)" in notes[1].why
-    assert "specify Levels in task-tap_events.json in the root directory" in notes[1].why
-    write_levels(maker.root / "events.json", ("Go", "stop"))
-    notes = notes_on_levels(plan_for(maker))
+    assert about(notes, "task-tap", "cue, Go, stop", "task-tap_events.json")
+    write_levels(sessions.root / "events.json", ("Go", "stop"))
+    notes = notes_on_levels(valid(sessions))
     assert len(notes) == 2
-    assert "in the order of Levels in the root directory of the dataset (Go, stop, cue)" in (
-        notes[1].why
-    )
+    assert about(notes, "task-tap", "Go, stop, cue")
 
 
-def test_levels_in_the_order_of_the_data_set_are_not_named(maker: BidsMaker) -> None:
+def test_levels_in_the_order_of_the_data_set_are_not_named(sessions: BidsMaker) -> None:
     """Levels may list other types, and fewer types."""
     for session, levels in zip(SESSIONS, (("rest", "cue", "Go", "stop"), ("cue",)), strict=True):
         stem = f"sub-01_ses-{session}_task-tap"
-        write_levels(maker.path(f"{stem}_events.json", "func"), levels)
-    assert notes_on_levels(plan_for(maker, "--participant-label", "01")) == []
-    assert len(notes_on_levels(plan_for(maker, "--participant-label", "01", "02"))) == 1
+        write_levels(sessions.path(f"{stem}_events.json", "func"), levels)
+    assert notes_on_levels(valid(sessions, "--participant-label", "01")) == []
+    assert len(notes_on_levels(valid(sessions, "--participant-label", "01", "02"))) == 1
 
 
-def test_dummy_contrasts_of_a_model_do_not_depend_on_the_first_run(maker: BidsMaker) -> None:
+def test_dummy_contrasts_of_a_model_do_not_depend_on_the_first_run(sessions: BidsMaker) -> None:
     """The first run has only one of the types."""
-    write_run(maker, "sub-00_task-tap", ("stop",))
-    write_levels(maker.root / "task-tap_events.json", ("Go", "stop"))
-    model = {
+    write_run(sessions, "sub-00_task-tap", ("stop",))
+    write_levels(sessions.root / "task-tap_events.json", ("Go", "stop"))
+    instructions = [
+        {"Name": "Factor", "Input": ["trial_type"]},
+        {"Name": "Convolve", "Input": ["trial_type.*"], "Model": "spm"},
+    ]
+    node = {
+        "Level": "Run",
         "Name": "run",
-        "BIDSModelVersion": "1.0.0",
-        "Nodes": [
-            {
-                "Level": "Run",
-                "Name": "run",
-                "GroupBy": ["run", "subject", "session"],
-                "Transformations": {
-                    "Transformer": "pybids-transforms-v1",
-                    "Instructions": [
-                        {"Name": "Factor", "Input": ["trial_type"]},
-                        {"Name": "Convolve", "Input": ["trial_type.*"], "Model": "spm"},
-                    ],
-                },
-                "Model": {"X": [1, "trial_type.*"], "Type": "glm"},
-                "DummyContrasts": {"Test": "t"},
-            }
-        ],
+        "GroupBy": ["run", "subject", "session"],
+        "Transformations": {"Transformer": "pybids-transforms-v1", "Instructions": instructions},
+        "Model": {"X": [1, "trial_type.*"], "Type": "glm"},
+        "DummyContrasts": {"Test": "t"},
     }
-    path = maker.root.parent / "model.json"
-    path.write_text(json.dumps(model))
+    path = sessions.root.parent / "model.json"
+    path.write_text(json.dumps({"Name": "run", "BIDSModelVersion": "1.0.0", "Nodes": [node]}))
     for labels in (("00", "01"), ("01",)):
-        plan = plan_for(maker, "--model", str(path), "--participant-label", *labels)
-        assert [list(contrasts) for contrasts in plan.contrasts.values()][-2:] == [
-            ["Go", "stop", "cue"]
-        ] * 2
+        plan = valid(sessions, "--model", str(path), "--participant-label", *labels)
+        contrasts = [list(weights) for weights in plan.contrasts.values()]
+        assert contrasts[-2:] == [["Go", "stop", "cue"]] * 2

@@ -1,4 +1,4 @@
-"""Test the participant's page: all sections exist, no network access, external text is escaped."""
+"""The participant's page: a section per result, missing items, notices, errors, and no network."""
 
 import base64
 import hashlib
@@ -6,99 +6,34 @@ import json
 import os
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from data.page import MARKUP, Page
 from figure_helpers import noted
 
+from bids_sr.cli.main import main
+from bids_sr.cli.parser import parse_settings
 from bids_sr.figures import canvas, svg_files
+from bids_sr.io.dataset_description import write_dataset
 from bids_sr.notices import RECORD, Notice, record
 from bids_sr.report.assembler import write_subject_page
-from bids_sr.report.participants_page import _build_report
+from bids_sr.report.index_page import write_index
+from bids_sr.report.participants_page import write_participants
 from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import figure_declarations
+from bids_sr.version import __version__
 
 SECTIONS = (
-    "overview",
-    "maps",
-    "verdict",
-    "summary",
-    "anatomical",
-    "registration",
-    "motion",
-    "superres-training",
-    "superres",
-    "activation",
-    "evaluation",
-    "placebos",
-    "guards",
-    "methods",
-    "errors",
-    "about",
+    *("overview", "maps", "verdict", "summary", "anatomical", "registration", "motion"),
+    *("superres-training", "superres", "activation", "evaluation", "placebos", "guards"),
+    *("methods", "errors", "about"),
 )
-ANAT = ("brain", "norm", "pair", "pairreg", "training")
-FUNC = (
-    "overview",
-    "coreg",
-    "highres",
-    "motion",
-    "carpet",
-    "srslice",
-    "madetsnr",
-    "madecarpet",
-    "variance",
-    "splithalf",
-    "beyond",
-    "truth",
-    "placebo",
-)
-SMOOTHED = "smoothed by 5 mm (FWHM)"
-MAPS = {
-    "activation": {"contrast": "thumb"},
-    "activationFwhm50": {"contrast": "thumb", "smoothing": SMOOTHED},
-    "uncertainty": {"contrast": "thumb"},
-}
-FUNC_TABLES = (
-    "viewer",
-    "overview",
-    "runsummary",
-    "clusters",
-    "registration",
-    "verdict",
-    "splithalf",
-    "truth",
-    "placebo",
-    "guards",
-    "images",
-    "holdout",
-)
-
-
-def crash(logs, text):
-    """Record a step that failed, with its crash file."""
-    file = logs / "crash-20250101-000000-user-estimate-1.txt"
-    file.write_text(text)
-    record(
-        logs,
-        [
-            Notice(
-                what="bids_sr_wf.sub_01_wf.hmc_wf.estimate",
-                why="ValueError",
-                subject="01",
-                code="crashed",
-                file=f"/elsewhere/{file.name}",
-            )
-        ],
-    )
-
-
+TEXT_SECTIONS = ("methods", "errors", "about")
+NOT_OF_A_RUN = ("participant", "uncombined")
+REQUESTED = re.compile(r"were not requested \(options in parentheses\): (.*?)\.$")
+UNAVAILABLE = re.compile(r"The following items are not available: (.*?)\.$")
 CRASH = """Node: bids_sr_wf.sub_01_wf.hmc_wf.estimate
-Working directory: /somewhere
-
-Node inputs:
-
-in_file = <undefined>
 
 Traceback (most recent call last):
 {lines}
@@ -106,38 +41,22 @@ ValueError: <b>bad</b> & ugly
 """
 
 
-class Page(HTMLParser):
-    """A page as a browser sees it: ids, addresses, and number of figures per section."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.tags: list[str] = []
-        self.resources: list[str] = []
-        self.links: list[str] = []
-        self.figures: dict[str, int] = {}
-        self.section = ""
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.tags.append(tag)
-        if "id" in attributes:
-            self.ids.append(attributes["id"])
-        if tag == "section":
-            self.section = attributes["id"]
-        for name in ("src", "data", "srcset", "poster"):
-            if name in attributes:
-                self.resources.append(attributes[name])
-        if tag in ("img", "object", "table"):
-            self.figures[self.section] = self.figures.get(self.section, 0) + 1
-        if "href" in attributes:
-            (self.links if tag == "a" else self.resources).append(attributes["href"])
+def crash(logs: Path, lines: str = "") -> None:
+    """Record a step that failed, with its crash file."""
+    file = logs / "crash-20250101-000000-user-estimate-1.txt"
+    file.write_text(CRASH.format(lines=lines))
+    notice = Notice(
+        what="bids_sr_wf.sub_01_wf.hmc_wf.estimate",
+        why="ValueError",
+        subject="01",
+        code="crashed",
+        file=f"/elsewhere/{file.name}",
+    )
+    record(logs, [notice])
 
 
 @pytest.fixture(scope="module")
-def svg_text(tmp_path_factory) -> str:
+def drawing(tmp_path_factory) -> str:
     """Return a figure as the program writes it."""
     fig = canvas.new_figure(2, 1)
     fig.add_subplot().plot([0, 1])
@@ -145,199 +64,188 @@ def svg_text(tmp_path_factory) -> str:
 
 
 def put(
-    folder: Path,
-    figure: str,
-    content: str,
-    run: str = "",
-    suffix: str = "svg",
-    name: str = "",
-    **note,
-) -> None:
+    out: Path, figure: str, content: str, run: str = "", suffix: str = "svg", name="", **note
+) -> Path:
     """Write a figure of the participant or of a run."""
-    run_entities = {"task": "tap", "run": run} if run else {}
-    path = folder / f"sub-01_{f'task-tap_run-{run}_' * bool(run)}desc-{name or figure}_x.{suffix}"
-    noted(path, content, figure, entities={"subject": "01", **run_entities}, **note)
+    entities = {"subject": "01", **({"task": "tap", "run": run} if run else {})}
+    place = f"task-tap_run-{run}_" if run else ""
+    path = out / "sub-01" / "figures" / f"sub-01_{place}desc-{name or figure}_x.{suffix}"
+    noted(path, content, figure, entities=entities, **note)
+    return path
 
 
 @pytest.fixture
-def outputs(tmp_path, svg_text):
+def outputs(tmp_path, drawing):
     """Return outputs with all figures of a participant with two runs, and a figure of another
     participant; and the log folder.
     """
     out = tmp_path / "task-of_run-7" / "derivatives"
-    folder = out / "sub-01" / "figures"
-    folder.mkdir(parents=True)
-    for name in ANAT:
-        put(folder, name, svg_text)
+    for spec in figure_declarations():
+        if spec.suffix == "metrics" or spec.desc in NOT_OF_A_RUN or spec.desc == "connectivity":
+            continue
+        content, suffix = ("<table><tr></tr></table>", "html") if spec.html else (drawing, "svg")
+        for run in ("1", "2") if spec.suffix == "bold" else ("",):
+            put(out, spec.desc, content, run, suffix, contrast="thumb")
     for run in ("1", "2"):
-        for name in FUNC:
-            put(folder, name, svg_text, run)
-        for name, note in MAPS.items():
-            put(folder, name.removesuffix("Fwhm50"), svg_text, run, name=name, **note)
-        for name in FUNC_TABLES:
-            put(folder, name, "<table><tr></tr></table>", run, "html")
-    put(folder, "summary", "<table class='facts'></table>", suffix="html")
-    put(folder, "card", "<p>card</p>", suffix="html")
-    put(folder, "pairinfo", "<p>pair</p>", suffix="html")
-    noted(
-        out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg",
-        svg_text,
-        "brain",
-        entities={"subject": "011"},
-    )
+        smoothing = "smoothed by 5 mm (FWHM)"
+        shown = {"contrast": "thumb", "smoothing": smoothing}
+        put(out, "activation", drawing, run, name="activationFwhm50", **shown)
+    other = out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg"
+    noted(other, drawing, "brain", entities={"subject": "011"})
     logs = out / "logs" / "u1"
     logs.mkdir(parents=True)
     (logs / "settings.toml").write_text('[paths]\nbids_dir = "a <b>"\n')
-    (logs / "CITATION.md").write_text("Made with [@fmriprep] <script>.\n")
+    (logs / "CITATION.md").write_text(f"Made with [@fmriprep] {MARKUP[:8]}.\n")
     return out, logs
 
 
-def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
-    page = _build_report(
-        out, "sub-01", declarations=figure_declarations(), log_dir=logs, **options
+def write_text(out: Path, logs: Path, **options) -> str:
+    """Write the page of participant 01 and return its HTML."""
+    (path,) = write_participants(
+        out, ["01"], declarations=figure_declarations(), log_dir=logs, **options
     )
-    text = page.read_text(encoding="utf-8")
-    return Page(text), text
+    return path.read_text(encoding="utf-8")
 
 
-def test_every_section_exists_and_has_figures(outputs):
-    page, text = page_of(*outputs, command="bids-sr in out participant")
-    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
-    assert len(page.ids) == len(set(page.ids))
-    for section in SECTIONS[:-3]:
-        assert page.figures.get(section), section
-    assert "items are not available" not in text
-    assert "were not requested" not in text
-    assert "No errors to report!" in text
-    assert "bids-sr in out participant" in text
+def write_page(out: Path, logs: Path, **options) -> Page:
+    return Page(write_text(out, logs, **options))
 
 
-def test_the_page_makes_no_network_requests(outputs):
-    page, text = page_of(*outputs)
-    assert page.resources
-    assert all(
-        address.startswith(("data:image/svg+xml;base64,", "data:image/svg+xml,"))
-        for address in page.resources
-    )
-    local_files = (
-        "index.html",
-        "CITATION.html",
-        "CITATION.md",
-        "CITATION.bib",
-        "logs/u1/settings.toml",
-    )
-    assert all(
-        address in local_files or address.startswith(("#", "https://doi.org/"))
-        for address in page.links
-    )
-    assert not re.search(r"url\((?!%23)", text)  # Figures refer to their own parts.
-    assert "@import" not in text
-    assert not {"link", "iframe"} & set(page.tags)
+def find_sections(page: Page) -> list[str]:
+    return [section.attributes["id"] for section in page.all("section")]
+
+
+def find_notes(page: Page, pattern: re.Pattern[str]) -> list[str]:
+    """Return what the notes of missing items list."""
+    return [match[1] for found in page.all("p") if (match := pattern.search(found.text))]
+
+
+def remove(out: Path, *names: str, run: str = "") -> None:
+    """Remove figures of the participant, or only of one run."""
+    for name in names:
+        pattern = f"*run-{run}*desc-{name}_*" if run else f"*desc-{name}_*"
+        paths = list((out / "sub-01" / "figures").glob(pattern))
+        assert paths, name
+        for path in paths:
+            path.unlink()
+
+
+def test_every_section_exists_has_figures_and_is_linked(outputs):
+    page = write_page(*outputs, command="bids-sr '<script>' out")
+    assert find_sections(page) == list(SECTIONS)
+    ids = [found.attributes["id"] for found in page.all() if "id" in found.attributes]
+    assert len(ids) == len(set(ids))
+    for name in SECTIONS:
+        shown = [page.section(name).all(tag) for tag in ("img", "object", "table")]
+        assert any(shown) or name in TEXT_SECTIONS, name
+    targets = {link[1:] for link in page.links.values() if link.startswith("#")}
+    assert set(SECTIONS) <= targets <= set(ids)
+    assert not find_notes(page, UNAVAILABLE)
+    assert not find_notes(page, REQUESTED)
+    assert "No errors to report!" in page.text
+    assert "bids-sr '<script>' out" in page.section("about").text
+    assert "Made with (" in page.section("methods").text
+
+
+def test_the_page_makes_no_network_requests_and_runs_only_its_own_script(outputs):
+    text = write_text(*outputs)
+    page = Page(text)
+    addresses = [
+        found.attributes[name]
+        for found in page.all()
+        for name in ("src", "data", "srcset", "poster")
+        if name in found.attributes
+    ]
+    assert addresses
+    assert all(address.startswith("data:image/svg+xml") for address in addresses)
+    local = r"index\.html|CITATION\.\w+|logs/u1/settings\.toml|#.*|https://doi\.org/.*"
+    assert all(re.fullmatch(local, link) for link in page.links.values())
+    assert not re.search(r"url\((?!%23)|@import", text)  # Figures refer to their own parts.
+    assert not page.all("link") + page.all("iframe")
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none'; ")
     assert not re.search("http|connect-src|unsafe-eval", policy)
-
-
-def test_the_content_security_policy_allows_only_the_script_of_the_page(outputs):
-    page, text = page_of(*outputs)
     (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in text
-    assert page.tags.count("script") == 1
-
-
-def test_navigation_links_every_section_and_run(outputs):
-    page, _ = page_of(*outputs)
-    targets = {
-        link[1:] for link in page.links if link.startswith("#") and not link.startswith("#ref-")
-    }
-    assert set(SECTIONS) <= targets
-    assert targets <= set(page.ids)
-
-
-def test_external_text_is_escaped(outputs):
-    _, text = page_of(*outputs, command="bids-sr '<script>' out")
-    assert text.count("<script") == 1
-    assert "&lt;script&gt;" in text
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert len(page.all("script")) == 1
 
 
 def test_runs_are_grouped_and_figures_without_a_run_come_first(outputs):
-    _, text = page_of(*outputs)
-    registration = text[
-        text.index('<section id="registration"') : text.index('<section id="motion"')
-    ]
-    order = [
-        registration.index(part)
-        for part in ("Registration of the T2* pair", "Task tap, run 1", "Task tap, run 2")
-    ]
+    page = write_page(*outputs)
+    registration = page.section("registration").text
+    parts = ("Registration of the T2* pair", "Task tap, run 1", "Task tap, run 2")
+    order = [registration.index(part) for part in parts]
     assert order == sorted(order)
-    activation = text[
-        text.index('<section id="activation"') : text.index('<section id="evaluation"')
-    ]
-    assert activation.count("<h4>thumb, not smoothed") == 2
-    assert activation.count("<h4>thumb, smoothed by 5 mm (FWHM)") == 2
+    titles = [found.text for found in page.section("activation").all("h4")]
+    assert sum(title.startswith("thumb, smoothed by 5 mm") for title in titles) == 2
 
 
-def test_figures_of_other_participants_and_folder_names_do_not_appear(outputs):
+def test_only_declared_figures_of_the_participant_are_shown_and_none_is_changed(outputs, drawing):
     out, logs = outputs
-    _, text = page_of(out, logs)
-    assert text.count('alt="Brain mask and tissues"') == 1
-    assert "sub-011" not in text
-    assert "run 7" not in text
-
-
-def test_figures_without_a_declaration_or_sidecar_are_not_shown(outputs, svg_text):
-    out, logs = outputs
+    put(out, "reactivation", drawing, "1")
     folder = out / "sub-01" / "figures"
-    put(folder, "reactivation", svg_text, "1")
-    (folder / "sub-01_task-tap_run-1_desc-activation_other.svg").write_text(svg_text)
-    _, text = page_of(out, logs)
-    assert not re.search("reactivation|activation_other", text)
-
-
-def test_figures_are_not_modified_and_the_page_is_reproducible(outputs):
-    out, logs = outputs
-    files = sorted((out / "sub-01" / "figures").iterdir())
+    (folder / "sub-01_task-tap_run-1_desc-activation_other.svg").write_text(drawing)
+    files = sorted(folder.iterdir())
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
-    _, first = page_of(out, logs)
-    _, second = page_of(out, logs)
+    text = write_text(out, logs)
+    assert text.count('alt="Brain mask and tissues"') == 1
+    assert not re.search("reactivation|activation_other|sub-011_|run 7", text)
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
-    assert first == second
+    assert write_text(out, logs) == text
     assert not list(out.glob(".*.html"))
 
 
-def test_missing_figures_are_named(outputs):
+def test_the_page_does_not_depend_on_the_working_directory(outputs, monkeypatch):
     out, logs = outputs
-    for name in (
-        "sub-01_desc-norm_x.svg",
-        "sub-01_task-tap_run-2_desc-carpet_x.svg",
-        "sub-01_desc-training_x.svg",
-    ):
-        (out / "sub-01" / "figures" / name).unlink()
-    _, text = page_of(out, logs)
-    missing = re.findall(r"The following items are not available: ([^<]+)\.</p>", text)
-    assert missing == [
+    expected = write_text(out, logs)
+    monkeypatch.chdir(out.parent)
+    assert write_text(Path(os.path.relpath(out)), logs) == expected
+
+
+def test_missing_figures_are_named_with_their_run(outputs):
+    out, logs = outputs
+    remove(out, "norm", "training")
+    remove(out, "carpet", run="2")
+    page = write_page(out, logs)
+    assert find_notes(page, UNAVAILABLE) == [
         "T1w to template",
         "carpet plot of task tap, run 2",
         "training curve (this figure requires a method that trains a network)",
     ]
 
 
+def test_analyses_that_were_not_requested_are_no_failure(outputs):
+    out, logs = outputs
+    remove(out, "splithalf", run="2")
+    remove(out, "placebo")
+    page = write_page(out, logs)
+    assert not find_notes(page, UNAVAILABLE)
+    (missing,) = find_notes(page, REQUESTED)
+    assert "--truth" in missing
+    assert "BOLD run of task tap, run 2 (" in missing
+    assert "placebos" not in find_sections(page), "it has only analyses on request"
+
+
 def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
     out, logs = outputs
-    for name in ("pair", "pairreg", "pairinfo", "training", "card"):
-        for path in (out / "sub-01" / "figures").glob(f"*_desc-{name}_*"):
-            path.unlink()
-    _, text = page_of(out, logs)
+    remove(out, "pair", "pairreg", "pairinfo", "training", "card")
+    text = write_text(out, logs)
     assert "not complete" not in text
     assert "require a T2* pair" in text
-    crash(logs, CRASH.format(lines=""))
-    assert "not complete" in page_of(out, logs)[1]
+    crash(logs)
+    assert "not complete" in write_text(out, logs)
+
+
+def test_a_run_without_figures_still_gets_a_page(tmp_path):
+    page = write_page(tmp_path, tmp_path / "logs")
+    assert find_sections(page) == [name for name in SECTIONS if name != "placebos"]
+    assert len(find_notes(page, UNAVAILABLE)) == len(SECTIONS) - 1 - len(TEXT_SECTIONS)
+    assert "The methods text was not written" in page.text
 
 
 def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
-    logs = tmp_path / "logs" / "run"
-    logs.mkdir(parents=True)
+    (logs := tmp_path / "logs" / "run").mkdir(parents=True)
     warning = Notice(what="wf.fit", why="the <fit> is poor", level="warning", code="step")
     record(
         logs,
@@ -349,205 +257,203 @@ def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
             Notice(what="/x/e.tsv", why="no onset", subject="01", run="sub-01_b", code="left-out"),
         ],
     )
-    _, text = page_of(tmp_path, logs)
-    assert re.findall(r'<a class="chip" href="(#\w+)">([^<]+)</a>\n', text)[:2] == [
-        ("#overview", "3 warnings"),
-        ("#summary", "2 notes"),
-    ]
-    first = text[text.index('<section id="overview"') : text.index('<section id="maps"')]
-    assert "sub-01_run-2: the &lt;fit&gt; is poor" in first
-    assert "sub-01_b: skipped: e.tsv: no onset" in first
-    assert "it is about all" in text[text.index('<section id="summary"') :]
-    assert "it is of another" not in text
-    assert "No errors" in text
-
-
-def test_the_summary_states_the_data_set_for_other_programs_if_it_has_the_participant(
-    tmp_path,
-):
-    (logs := tmp_path / "logs" / "run").mkdir(parents=True)
     for series, participant in (("sbl", "01"), ("srgan", "02")):
         (tmp_path / "derivatives" / f"bids-sr-{series}" / f"sub-{participant}").mkdir(parents=True)
-    _, text = page_of(tmp_path, logs)
-    summary = text[text.index('<section id="summary"') :]
-    assert "For XCP-D, fitlins, nilearn: <code>derivatives/bids-sr-sbl</code>" in summary
-    assert "bids-sr-srgan" not in text
-
-
-def test_analyses_not_requested_are_no_failure(outputs):
-    out, logs = outputs
-    for path in (out / "sub-01" / "figures").glob("*run-*desc-*"):
-        if re.search("desc-(placebo|splithalf|truth|uncertainty)_", path.name):
-            path.unlink()
-    page, text = page_of(out, logs)
-    assert "items are not available" not in text
-    not_requested = re.findall(
-        r"The following analyses were not requested \(options in parentheses\): ([^<]+)\.</p>",
-        text,
-    )
-    assert len(not_requested) == 1
-    assert "--truth" in not_requested[0]
-    # The section contains only analyses that were not requested.
-    assert "placebos" not in page.ids
-
-
-def test_an_analysis_missing_in_one_run_is_named_with_the_run(outputs):
-    out, logs = outputs
-    for path in (out / "sub-01" / "figures").glob("*run-2*desc-splithalf_*"):
-        path.unlink()
-    _, text = page_of(out, logs)
-    (missing,) = re.findall(
-        r"The following analyses were not requested \(options in parentheses\): ([^<]+)\.</p>",
-        text,
-    )
-    assert "items are not available" not in text
-    assert "high-resolution BOLD run" in missing
-    assert "BOLD run of task tap, run 2 (" in missing
-
-
-def test_a_run_without_figures_still_gets_a_page(tmp_path):
-    page, text = page_of(tmp_path, tmp_path / "logs")
-    assert [i for i in page.ids if i in SECTIONS] == [
-        name for name in SECTIONS if name != "placebos"
-    ]
-    assert text.count("items are not available") == len(SECTIONS) - 1 - 3
-    assert "The methods text was not written" in text
+    page = write_page(tmp_path, logs)
+    assert page.links["3 warnings"] == "#overview"
+    assert page.links["2 notes"] == "#summary"
+    warnings = page.section("overview").text
+    assert "sub-01_run-2: the <fit> is poor" in warnings
+    assert "sub-01_b: skipped: e.tsv: no onset" in warnings
+    summary = page.section("summary")
+    assert "it is about all" in summary.text
+    assert "it is of another" not in page.text
+    assert "No errors" in page.text
+    # data sets for other programs
+    assert "derivatives/bids-sr-sbl" in [code.text for code in summary.all("code")]
+    assert "bids-sr-srgan" not in page.text
 
 
 def test_errors_name_the_node_and_end_with_the_cause(outputs):
     out, logs = outputs
-    lines = "\n".join(f'  File "x.py", line {k}' for k in range(40))
-    crash(logs, CRASH.format(lines=lines))
-    _, text = page_of(out, logs)
-    assert "No errors" not in text
-    errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]
-    assert "bids_sr_wf.sub_01_wf.hmc_wf.estimate" in errors
-    assert "ValueError: &lt;b&gt;bad&lt;/b&gt; &amp; ugly" in errors.split("</pre>")[0]
-    assert "line 2\n" not in errors.split("</pre>")[0]
-    assert "line 2\n" in errors
+    crash(logs, "\n".join(f'  File "x.py", line {k}' for k in range(40)))
+    page = write_page(out, logs)
+    errors = page.section("errors")
+    assert "No errors" not in errors.text
+    assert "bids_sr_wf.sub_01_wf.hmc_wf.estimate" in errors.text
+    end, whole = (found.text for found in errors.all("pre"))
+    assert end.endswith("ValueError: <b>bad</b> & ugly")
+    assert "line 2 " not in end
+    assert "line 2 " in whole
+    record = (logs / RECORD).read_text().replace('"subject": "01"', '"subject": "02"')
+    (logs / RECORD).write_text(record)
+    assert "No errors" in write_page(out, logs).text, "of another participant"
 
 
-def test_errors_of_another_participant_are_not_shown(outputs):
+def test_failures_without_a_participant_concern_all_participants(outputs):
     out, logs = outputs
     record(logs, [Notice(what="wf.other", why="x", subject="02", code="crashed")])
-    _, text = page_of(out, logs)
-    assert "No errors" in text
+    assert "No errors" in write_page(out, logs).text
     record(logs, [Notice(what="wf.all", why="x", code="crashed")])
-    _, text = page_of(out, logs)
-    assert "wf.all" in text
-    assert "wf.other" not in text
+    errors = write_page(out, logs).section("errors").text
+    assert "wf.all" in errors
+    assert "wf.other" not in errors
 
 
-def test_a_crash_file_without_a_notice_is_shown_with_the_warnings(outputs):
+def test_a_crash_file_without_a_notice_is_shown(outputs):
     out, logs = outputs
     (logs / "crash-2.txt").write_text(CRASH.format(lines='  File "x.py", line 1'))
-    fields = {"what": "sub-01", "why": "old words", "level": "warning", "subject": "01"}
-    (logs / RECORD).write_text(json.dumps({**fields, "code": "step"}) + "\n")
-    _, text = page_of(out, logs)
-    assert "No errors" not in text
-    errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]
+    errors = write_page(out, logs).section("errors").text
     assert "crash-2.txt" in errors
-    assert "ValueError: &lt;b&gt;bad" in errors
-    assert "old words" in text
+    assert "ValueError: <b>bad" in errors
 
 
-def test_a_crash_file_is_shown_once_and_only_to_its_participant(outputs):
-    out, logs = outputs
-    crash(logs, CRASH.format(lines=""))
-    # last line and full traceback
-    assert len(re.findall("&lt;b&gt;bad", page_of(out, logs)[1])) == 2
-    text = (logs / RECORD).read_text().replace('"subject": "01"', '"subject": "02"')
-    (logs / RECORD).write_text(text)
-    assert "No errors" in page_of(out, logs)[1]
-
-
-def test_the_methods_text_of_the_run_is_shown(outputs):
-    (outputs[1] / "CITATION.md").write_text("Other text [@fmriprep].")
-    _, text = page_of(*outputs)
-    assert "Other text (<a" in text
-    assert "Made with" not in text
-
-
-def test_the_page_does_not_depend_on_the_working_directory(outputs, monkeypatch):
-    out, logs = outputs
-    _, expected = page_of(out, logs)
-    monkeypatch.chdir(out.parent)
-    _, text = page_of(Path(os.path.relpath(out)), logs)
-    assert text == expected
-
-
-def test_a_new_declaration_shows_the_figure_per_run_or_names_it_as_missing(outputs, svg_text):
+def test_a_new_declaration_shows_the_figure_per_run_or_names_it_as_missing(outputs, drawing):
     out, _ = outputs
     drift = FigureSpec("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
-    for count in (0, 1, 2):
+    declarations = [*figure_declarations(), drift]
+    for count, missing in ((0, ["drift <x>"]), (1, ["drift <x> of task tap, run 2"]), (2, [])):
         if count:
-            put(out / "sub-01" / "figures", "drift", svg_text, str(count), section="motion")
-        page = write_subject_page(
-            out, "01", declarations=[*figure_declarations(), drift], custom={}
-        ).read_text(encoding="utf-8")
-        section = page[
-            page.index('<section id="motion"') : page.index('<section id="superres-training"')
-        ]
-        assert section.count("<h4>Drift &lt;x&gt;</h4>") == count
-        assert ("The following items are not available: drift &lt;x&gt;." in section) == (
-            count == 0
-        )
-        assert (
-            "The following items are not available: drift &lt;x&gt; of task tap, run 2." in section
-        ) == (count == 1)
-        assert section.count('alt="Drift &lt;x&gt;, task tap, run 1"') == min(count, 1)
+            put(out, "drift", drawing, str(count), section="motion")
+        path = write_subject_page(out, "01", declarations=declarations, custom={})
+        page = Page(path.read_text(encoding="utf-8"))
+        titles = [found.text for found in page.section("motion").all("h4")]
+        assert titles.count("Drift <x>") == count
+        assert find_notes(page, UNAVAILABLE) == missing
 
 
-def test_runs_at_rest_show_connectivity_in_place_of_activation(outputs, svg_text):
+def test_runs_at_rest_show_connectivity_in_place_of_activation(outputs, drawing):
     out, logs = outputs
-    folder = out / "sub-01" / "figures"
     for run, title in (("2", "Activation and connectivity"), ("1", "Connectivity")):
-        for path in folder.glob(f"*run-{run}*desc-activation*"):
-            path.unlink()
-        put(folder, "connectivity", svg_text, run, contrast="thumb")
-        _, text = page_of(out, logs)
-        assert f'<li><a href="#activation">{title}</a>' in text
-        assert "maps of activation" not in text
-    assert "<h4>Seed thumb, " in text
+        remove(out, "activation", "activationFwhm50", run=run)
+        put(out, "connectivity", drawing, run, contrast="thumb")
+        page = write_page(out, logs)
+        assert page.links[title] == "#activation"
+        assert not find_notes(page, UNAVAILABLE)
 
 
-def test_a_table_links_the_file_of_its_run(outputs):
+def test_tables_and_model_cards_are_linked(outputs):
     out, logs = outputs
-    name = "sub-01_task-tap_run-2_desc-evaluation_metrics.tsv"
-    (out / "sub-01" / "func").mkdir()
-    (out / "sub-01" / "func" / name).write_text("series\n")
-    page, _ = page_of(out, logs)
-    assert {link for link in page.links if link.endswith(".tsv")} == {f"sub-01/func/{name}"}
-
-
-def test_model_cards_are_linked_in_the_training_section(outputs):
-    out, logs = outputs
-    card = out / "sourcedata" / "models" / "sub-01" / "sub-01_desc-srgan_model.json"
-    card.parent.mkdir(parents=True)
-    card.write_text("{}")
-    page, _ = page_of(out, logs)
-    assert {link for link in page.links if link.endswith(".json")} == {
-        card.relative_to(out).as_posix()
+    files = [
+        "sub-01/func/sub-01_task-tap_run-2_desc-evaluation_metrics.tsv",
+        "sourcedata/models/sub-01/sub-01_desc-srgan_model.json",
+    ]
+    for name in files:
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text("{}")
+    links = write_page(out, logs).all("a")
+    assert {link.attributes["href"] for link in links if "sub-01" in link.attributes["href"]} == {
+        *files
     }
 
 
-def test_the_page_of_several_runs_begins_with_the_map_of_all_runs(tmp_path):
-    figures = tmp_path / "sub-01" / "figures"
+def test_the_map_of_all_runs_comes_first_and_runs_are_sorted_by_number(tmp_path):
+    for run in ("10", "2", "1", "a"):
+        put(tmp_path, "overview", f"<p>map of run {run}.</p>", run, "html")
+    assert "participant" not in find_sections(write_page(tmp_path, tmp_path))
     entities = {"subject": "01", "task": "tap"}
-    for run in ("1", "2"):
-        path = figures / f"sub-01_task-tap_run-{run}_desc-overview_bold.html"
-        noted(path, f"<p>run {run}</p>", "overview", entities={**entities, "run": run})
-    page_of_runs = write_subject_page(
-        tmp_path, "01", declarations=figure_declarations(), custom={}
-    ).read_text()
-    assert "all-runs" not in page_of_runs
-    assert 'id="participant"' not in page_of_runs  # The section is not listed as missing either.
-    path = figures / "sub-01_task-tap_desc-participant_bold.html"
+    path = tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-participant_bold.html"
     noted(path, "<p>all-runs</p>", "participant", entities=entities)
-    page = write_subject_page(
-        tmp_path, "01", declarations=figure_declarations(), custom={}
-    ).read_text()
-    places = [page.index(text) for text in ("<p>all-runs", "<p>run 1", "<p>run 2")]
+    page = write_page(tmp_path, tmp_path)
+    places = [
+        page.text.index(text)
+        for text in ("all-runs", *(f"map of run {run}." for run in ("a", "1", "2", "10")))
+    ]
     assert places == sorted(places)
-    assert page.index('<section id="participant"') < page.index('<section id="overview"')
-    assert "Map of all runs" in page
+    assert find_sections(page)[:2] == ["participant", "overview"]
+
+
+# Participants with many sessions have one page per session.
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return outputs of one participant with five sessions and three without sessions."""
+    root = tmp_path / "out"
+    figures = root / "sub-01" / "figures"
+    put(root, "summary", "<p>of all</p>", suffix="html")
+    # Anatomical figures belong to the participant, whichever session they were acquired in.
+    entities = {"subject": "01", "session": "1"}
+    pair = figures / "sub-01_ses-1_desc-pairinfo_x.html"
+    noted(pair, "<p>anat</p>", "pairinfo", entities=entities)
+    for session in "12345":
+        entities = {"subject": "01", "session": session, "task": "tap"}
+        name = f"sub-01_ses-{session}_task-tap_desc-runsummary_x.html"
+        noted(figures / name, f"<p>of session {session}</p>", "runsummary", entities=entities)
+        func = root / "sub-01" / f"ses-{session}" / "func"
+        func.mkdir(parents=True)
+        verdict = func / f"sub-01_ses-{session}_task-tap_desc-verdict_metrics.json"
+        verdict.write_text(json.dumps({"headline": "It is finer."}))
+    for label in ("02", "03", "10"):
+        path = root / f"sub-{label}" / "figures" / f"sub-{label}_desc-summary_T1w.html"
+        noted(path, "<p>other</p>", "summary", entities={"subject": label})
+    return root
+
+
+def write_all_pages(root: Path, sessions: int = 4) -> dict[str, Page]:
+    labels = ["01", "02", "03", "10"]
+    write_participants(
+        root,
+        labels,
+        declarations=figure_declarations(),
+        log_dir=root / "logs",
+        sessions=sessions,
+    )
+    write_index(root)
+    return {path.name: Page(path.read_text()) for path in root.glob("*.html")}
+
+
+def find_shown_sessions(page: Page) -> list[str]:
+    return re.findall(r"of session (\d)", page.text)
+
+
+def test_each_session_has_a_page_if_there_are_more_than_four(root):
+    pages = write_all_pages(root)
+    assert len(pages) == 10
+    for session in "12345":
+        page = pages[f"sub-01_ses-{session}.html"]
+        assert find_shown_sessions(page) == [session]
+        assert "of all" in page.text
+        assert "anat" in page.section("registration").text
+        assert page.headings[0] == f"bids-sr: sub-01_ses-{session}"
+        assert "errors" in find_sections(page)
+    participant = pages["sub-01.html"]
+    assert "of all" in participant.text
+    assert not find_shown_sessions(participant)
+    # Figures on the pages of sessions are not listed as missing.
+    assert not find_notes(participant, UNAVAILABLE)
+    assert "errors" in find_sections(participant)
+    pages = write_all_pages(root, sessions=5)
+    assert len(pages) == 5, "pages of sessions are removed"
+    assert find_shown_sessions(pages["sub-01.html"]) == [*"12345"]
+
+
+def test_pages_link_sessions_and_the_previous_and_next_participant(root):
+    pages = write_all_pages(root)
+    linked = {
+        name: {link: target for link, target in page.links.items() if target.endswith(".html")}
+        for name, page in pages.items()
+    }
+    index = {"All participants": "index.html"}
+    sessions = {f"sub-01_ses-{n}": f"sub-01_ses-{n}.html" for n in range(1, 6)}
+    next_participant = {"sub-02 ›": "sub-02.html"}
+    assert linked["sub-01.html"] == sessions | next_participant | index
+    this = sessions.pop("sub-01_ses-2")
+    assert linked[this] == {"sub-01": "sub-01.html"} | sessions | next_participant | index
+    assert linked["sub-02.html"] == {"‹ sub-01": "sub-01.html", "sub-03 ›": "sub-03.html"} | index
+    assert linked["sub-03.html"] == {"‹ sub-02": "sub-02.html", "sub-10 ›": "sub-10.html"} | index
+    assert linked["sub-10.html"] == {"‹ sub-03": "sub-03.html"} | index
+    assert linked["index.html"]["sub-01"] == "sub-01.html"
+    for n in range(1, 6):
+        assert linked["index.html"][f"ses-{n}_task-tap"] == f"sub-01_ses-{n}.html"
+
+
+def test_the_limit_of_sessions_is_a_setting_and_an_option(root):
+    assert parse_settings(["in", "out", "participant"]).run.aggregate_session_reports == 4
+    write_dataset(root, bids_dir=root.parent / "in", version=__version__)
+    call = ["in", str(root), "participant", "--reports-only"]
+    assert main([*call, "--set", "run.aggregate_session_reports=5"]) == 0
+    assert not list(root.glob("*_ses-*.html"))
+    assert main(call) == 0
+    assert len(list(root.glob("*_ses-*.html"))) == 5
+    assert main([*call, "--set", "run.aggregate_session_reports=0"]) == 2

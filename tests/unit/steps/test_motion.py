@@ -12,7 +12,6 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.config.memory import Sizes
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.temporal_regressors import TimeModel, TooFewVolumes
 from bids_sr.io import nifti
@@ -21,16 +20,9 @@ from bids_sr.io.confound_names import MOTION_PARAMETERS
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.io.volume import Volume
-from bids_sr.pipeline.flow import Flow
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nipype_workflow import make_workflow
-from bids_sr.pipeline.nodes import Scope
-from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.steps import acquired_series, bold_reference, motion, run_confounds, temporal_model
 from bids_sr.steps.resampled_series import correct_motion
-from bids_sr.workflows.fit_run import correct_acquired, fit_motion
-from bids_sr.workflows.run_plan import SeriesCorrection
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
@@ -102,6 +94,7 @@ class MotionResults:
 
 
 TIMES = [round(2.0 * k / SHAPE[2], 4) for k in range(SHAPE[2])]
+TIMING = {"slice_times": TIMES, "start_time": 1.0, "n_dummy": 2}
 
 
 @pytest.fixture(scope="module")
@@ -112,53 +105,100 @@ def results(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> MotionResul
     boldref = bold_reference.average_volumes(series, n_dummy=n_dummy)
     mask = bold_reference.mask_head(boldref)
     xfms, table = motion.estimate_motion(series, boldref, mask, n_dummy=n_dummy)
-    stc = acquired_series.correct_slice_timing(
-        series, here, slice_times=TIMES, start_time=1.0, n_dummy=n_dummy
-    )
+    stc = acquired_series.correct_slice_timing(series, here, **TIMING)
     return MotionResults(series, n_dummy, boldref, mask, xfms, table, stc)
 
 
-def test_the_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> None:
-    path = acquired_series.import_series(bold, tmp_path, tr=2.0, axis_order=AS_STORED).path
-    assert path.suffix == ".nii"
-    image, source = nib.load(path), nib.load(bold)
+def test_the_import_is_exact_and_the_repetition_time_is_that_of_the_sidecar(
+    tmp_path: Path, bold: Path, results: MotionResults
+) -> None:
+    """Headers with milliseconds for seconds give the same values as correct headers."""
+    source = nib.load(bold)
+    assert results.bold.path.suffix == ".nii"
+    image = nib.load(results.bold.path)
     np.testing.assert_array_equal(np.asarray(image.dataobj), source.get_fdata(dtype=np.float32))
     assert image.get_data_dtype() == source.get_data_dtype() == np.int16
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 2)
-    assert float(image.header["pixdim"][4]) == pytest.approx(2.0)
+    source.header["pixdim"][4] = 2000.0
+    nib.save(source, tmp_path / "wrong.nii.gz")
+    series = acquired_series.import_series(
+        tmp_path / "wrong.nii.gz", tmp_path, tr=2.0, axis_order=AS_STORED
+    )
+    corrected = acquired_series.correct_slice_timing(series, tmp_path, **TIMING)
+    assert corrected.tr == results.bold.tr == results.stc.tr == 2.0
+    np.testing.assert_array_equal(load_image(corrected.path)[0], load_image(results.stc.path)[0])
 
 
-def test_slice_timing_uses_the_repetition_time_of_the_sidecar(tmp_path: Path, bold: Path) -> None:
-    """Headers with milliseconds for seconds give the same values as correct headers."""
-    image = nib.load(bold)
-    image.header["pixdim"][4] = 2000.0
-    nib.save(image, tmp_path / "wrong.nii.gz")
-    images = []
-    for name, file in (("sound", bold), ("wrong", tmp_path / "wrong.nii.gz")):
-        (here := tmp_path / name).mkdir()
-        series = acquired_series.import_series(file, here, tr=2.0, axis_order=AS_STORED)
-        times = [0.4 * k % 2 for k in range(SHAPE[2])]
-        corrected = acquired_series.correct_slice_timing(
-            series, here, slice_times=times, start_time=1.0, n_dummy=0
-        )
-        images.append(nib.load(corrected.path))
-    assert images[1].header["pixdim"][4] == 2.0
-    np.testing.assert_array_equal(images[0].get_fdata(), images[1].get_fdata())
-
-
-def test_a_large_slice_time_corrected_series_takes_half_of_the_space(
-    tmp_path: Path, results: MotionResults, monkeypatch: pytest.MonkeyPatch
+def test_slice_timing_only_changes_values_over_time(
+    results: MotionResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 1000)
-    with acquired_series.correct_slice_timing(
-        results.bold, tmp_path, slice_times=TIMES, start_time=1.0, n_dummy=results.n_dummy
-    ) as compact:
+    stc, source = (load_image(series.path)[0] for series in (results.stc, results.bold))
+    assert stc.shape == source.shape
+    np.testing.assert_array_equal(stc[..., 0], source[..., 0])  # dummy volume
+    assert np.abs(stc[..., 6] - source[..., 6]).max() > 5
+    same_times = {"slice_times": [0.5] * SHAPE[2], "start_time": 0.5, "n_dummy": 0}
+    unchanged = acquired_series.correct_slice_timing(results.bold, tmp_path, **same_times)
+    np.testing.assert_array_equal(load_image(unchanged.path)[0], source)
+    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 1000)  # large series are stored compactly
+    with acquired_series.correct_slice_timing(results.bold, tmp_path, **TIMING) as compact:
         assert compact.path.stat().st_size < 0.6 * results.stc.path.stat().st_size
         for t in (0, results.n_dummy, -1):
-            change = np.abs(results.stc.volume(t) - results.stc.volume(0))
-            assert (
-                np.abs(compact.volume(t) - results.stc.volume(t)) <= 1e-3 * change + 1e-3
-            ).all()
+            bound = 1e-3 * np.abs(stc[..., t] - stc[..., 0]) + 1e-3
+            assert (np.abs(compact.volume(t) - stc[..., t]) <= bound).all()
+
+
+def test_head_motion_is_recovered_and_its_mask_includes_cut_slices(
+    results: MotionResults, truth: list[np.ndarray]
+) -> None:
+    np.testing.assert_array_equal(results.xfms[0], results.xfms[2])
+    points = apply(results.mask.affine, np.argwhere(results.mask.data))
+    # The boldref is in some pose of the run, so motion between volumes is compared.
+    for t in range(3, VOLUMES):
+        error_mm = displacement(
+            results.xfms[t] @ invert(results.xfms[2]), truth[t] @ invert(truth[2]), points
+        )
+        assert error_mm.mean() < 0.15
+    table = results.motion
+    assert list(table) == [*MOTION_PARAMETERS, "residual"]
+    assert table["residual"].isna().tolist() == [True] * 2 + [False] * 12
+    assert 1.5 < table["trans_x"].iloc[-1] - table["trans_x"].iloc[2] < 2.8
+    area = results.mask.data.sum(axis=(0, 1))
+    assert min(area[0], area[-1]) > 0.5 * area.max()
+    assert not results.mask.data[0].any()
+
+
+def test_the_resampled_series_has_less_motion(results: MotionResults, tmp_path: Path) -> None:
+    resampled = correct_motion(results.bold, results.boldref, results.xfms, here=tmp_path)
+    assert resampled.tr == 2.0
+    before, after = (
+        load_image(series.path)[0][results.mask.data][:, 2:].std(axis=1).mean()
+        for series in (results.bold, resampled)
+    )
+    assert after < 0.5 * before
+    still = np.tile(np.eye(4), (VOLUMES, 1, 1))
+    unchanged = correct_motion(results.bold, results.boldref, still, here=tmp_path)
+    np.testing.assert_array_equal(load_image(unchanged.path)[0], load_image(results.bold.path)[0])
+    with pytest.raises(ValueError, match="3 transforms for 14 volumes"):
+        correct_motion(results.bold, results.boldref, still[:3], here=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dummy_scans", "counts", "numbers"),
+    [
+        (None, (0,), ["none"]),
+        (None, (3,), ["3"]),
+        (None, (1, 1), ["1"]),
+        (None, (0, 2), ["0", "2"]),
+        (0, (0,), ["No volumes"]),
+        (1, (1,), ["first volume "]),
+        (3, (3,), ["first 3 volumes"]),
+    ],
+)
+def test_the_methods_text_describes_excluded_volumes(
+    dummy_scans: int | None, counts: tuple[int, ...], numbers: list[str]
+) -> None:
+    text = bold_reference.describe_dummies(dummy_scans, counts)
+    assert [number for number in numbers if number not in text] == []
 
 
 def test_dummies_are_detected_or_set_by_the_user(bold: Path) -> None:
@@ -170,179 +210,34 @@ def test_dummies_are_detected_or_set_by_the_user(bold: Path) -> None:
             bold_reference.count_dummies(series, dummy_scans=13)
 
 
-def test_transforms_map_boldref_points_into_each_volume(
-    results: MotionResults, truth: list[np.ndarray]
+def test_confounds_have_no_tissue_signals_if_the_brain_mask_is_doubtful(
+    results: MotionResults, tmp_path: Path
 ) -> None:
-    assert len(results.xfms) == VOLUMES
-    np.testing.assert_array_equal(results.xfms[0], results.xfms[2])
-    points = apply(results.mask.affine, np.argwhere(results.mask.data))
-    # The boldref is in some pose of the run, so motion between volumes is compared.
-    for t in range(3, VOLUMES):
-        error_mm = displacement(
-            results.xfms[t] @ invert(results.xfms[2]), truth[t] @ invert(truth[2]), points
-        )
-        assert error_mm.mean() < 0.15
-
-
-def test_the_motion_table_has_six_parameters_and_a_residual(results: MotionResults) -> None:
-    table = results.motion
-    assert list(table) == ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", "residual"]
-    assert len(table) == VOLUMES
-    assert table["residual"].isna().tolist() == [True] * 2 + [False] * 12
-    assert 1.5 < table["trans_x"].iloc[-1] - table["trans_x"].iloc[2] < 2.8
-
-
-def test_the_mask_includes_edge_slices_that_cut_the_head(results: MotionResults) -> None:
-    area = results.mask.data.sum(axis=(0, 1))
-    assert area[0] > 0.5 * area.max()
-    assert area[-1] > 0.5 * area.max()
-    assert not results.mask.data[0].any()
-
-
-def test_slice_timing_only_changes_values_over_time(
-    results: MotionResults, tmp_path: Path, bold: Path
-) -> None:
-    with SeriesReader(bold) as source:
-        assert results.stc.shape == source.shape
-        assert results.stc.tr == pytest.approx(2.0)
-        np.testing.assert_array_equal(results.stc.volume(0), source.volume(0))  # dummy volume
-        assert np.abs(results.stc.volume(6) - source.volume(6)).max() > 5
-    uncorrected = acquired_series.correct_slice_timing(
-        results.bold, tmp_path, slice_times=[0.5] * SHAPE[2], start_time=0.5, n_dummy=0
-    )
-    np.testing.assert_array_equal(
-        load_image(uncorrected.path)[0], load_image(results.bold.path)[0]
-    )
-
-
-def test_steps_through_nipype_write_the_same_values(
-    results: MotionResults, tmp_path: Path, bold: Path
-) -> None:
-    """Bytes of files are also equal, so no precision is lost."""
-    run = Scope("wf")
-    with Flow(run):
-        series = acquired_series.import_series(bold, tr=2.0, axis_order=AS_STORED)
-        n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
-        fit_motion(series, n_dummy)
-        correct_acquired(series, n_dummy, SeriesCorrection(slice_times=TIMES, start_time=1.0))
-    graph = Graph(run)
-    make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
-    here = tmp_path / "wf"
-    np.testing.assert_array_equal(
-        read_itk(here / "estimate_motion" / "hmc_xfms.txt"), results.xfms
-    )
-    np.testing.assert_array_equal(
-        load_image(here / "average_volumes" / "boldref.nii")[0], results.boldref.data
-    )
-    mask = nib.load(here / "mask_head" / "head_mask.nii")
-    assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, results.mask.data)
-    assert (
-        here / "correct_slice_timing" / "stc.nii"
-    ).read_bytes() == results.stc.path.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("dummy_scans", "counts", "words"),
-    [
-        (None, (), "signal and excluded."),
-        (None, (0,), "excluded (none was found)."),
-        (None, (3,), "excluded (3 volumes)."),
-        (None, (1, 1), "excluded (1 volume per run)."),
-        (None, (0, 2), "excluded (0 to 2 per run)."),
-        (0, (0,), "No volumes were excluded"),
-        (1, (1,), "The first volume was treated"),
-        (3, (3,), "The first 3 volumes were treated"),
-    ],
-)
-def test_the_methods_text_describes_excluded_volumes(
-    dummy_scans: int | None, counts: tuple[int, ...], words: str
-) -> None:
-    assert words in bold_reference.describe_dummies(dummy_scans, counts)
-
-
-def test_the_methods_text_describes_slice_timing() -> None:
-    text = acquired_series.describe_slice_timing(0.8285)
-    assert "to 0.8285 s after the start of the volume" in text
-
-
-def _resampled(series: Path, results: MotionResults, xfms: np.ndarray, here: Path) -> Path:
-    """Resample the series on its own grid with one interpolation."""
-    with SeriesReader(series) as reader:
-        return Path(correct_motion(reader, results.boldref, xfms, here=here).path)
-
-
-def test_the_resampled_series_has_less_motion(
-    results: MotionResults, tmp_path: Path, bold: Path
-) -> None:
-    resampled = _resampled(bold, results, results.xfms, tmp_path)
-    before, after = (
-        load_image(bold)[0][results.mask.data][:, 2:],
-        load_image(resampled)[0][results.mask.data][:, 2:],
-    )
-    assert after.std(axis=1).mean() < 0.5 * before.std(axis=1).mean()
-    assert nib.load(resampled).header.get_zooms()[3] == pytest.approx(2.0)
-
-
-def test_identity_transforms_return_the_series(
-    results: MotionResults, tmp_path: Path, bold: Path
-) -> None:
-    resampled = _resampled(bold, results, np.tile(np.eye(4), (VOLUMES, 1, 1)), tmp_path)
-    np.testing.assert_array_equal(load_image(resampled)[0], load_image(bold)[0])
-    with pytest.raises(ValueError, match="3 transforms for 14 volumes"):
-        _resampled(bold, results, np.tile(np.eye(4), (3, 1, 1)), tmp_path)
-
-
-def test_the_confounds_table_and_its_sidecar(results: MotionResults, tmp_path: Path) -> None:
-    port = run_confounds.gather_confounds.outputs["confounds"]
-    table, columns = run_confounds.gather_confounds(
-        results.stc, results.mask, results.motion, results.xfms, n_dummy=2, settings=SETTINGS
-    )
-    rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
-    names = rows[0].split("\t")
-    assert rows[1].split("\t")[names.index("framewise_displacement")] == "n/a"
-    assert "nan" not in rows[1]
-    assert len(rows) == VOLUMES + 1
-    assert list(columns) == ["Description", *names]
-    assert "there is no T1w image" in columns["Description"]
-    assert "non_steady_state_outlier01" in names
-
-
-def test_tissue_signals_are_omitted_if_the_brain_mask_is_doubtful(results: MotionResults) -> None:
     bands = np.arange(SHAPE[1])[:, None] % 12 // 4
     tpms = [
         results.mask.like((results.mask.data * (bands == k)).astype(np.float32)) for k in range(3)
     ]
-    for doubts in ([], ["its brain mask holds 2080 ml"]):
-        facts = {"brain_doubts": doubts}
-        table, columns = run_confounds.gather_confounds(
-            results.stc,
-            results.mask,
-            results.motion,
-            results.xfms,
-            tpms,
-            facts,
-            n_dummy=2,
-            settings=SETTINGS,
-        )
-        assert ("white_matter" in table) == (not doubts)
-        assert (
-            "the brain mask of the T1w image is implausible" in columns.get("Description", "")
-        ) == bool(doubts)
-
-
-def test_boldref_and_mask_are_reproducible(results: MotionResults) -> None:
-    repeated = bold_reference.average_volumes(results.bold, n_dummy=2)
-    np.testing.assert_array_equal(repeated.data, results.boldref.data)
-    np.testing.assert_array_equal(bold_reference.mask_head(repeated).data, results.mask.data)
-
-
-def test_confounds_require_a_mask_on_the_same_grid(results: MotionResults) -> None:
+    run = (results.stc, results.mask, results.motion, results.xfms)
+    options = {"n_dummy": 2, "settings": SETTINGS}
+    for anatomy, has_tissues in (
+        ((), False),
+        ((tpms, {"brain_doubts": []}), True),
+        ((tpms, {"brain_doubts": ["its brain mask holds 2080 ml"]}), False),
+    ):
+        table, columns = run_confounds.gather_confounds(*run, *anatomy, **options)
+        assert ("white_matter" in table) == has_tissues
+        assert ("Description" in columns) != has_tissues  # why they are missing
+        assert [name for name in columns if name != "Description"] == list(table)
+        assert "non_steady_state_outlier01" in table
+    port = run_confounds.gather_confounds.outputs["confounds"]
+    rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
+    assert len(rows) == VOLUMES + 1
+    first = dict(zip(rows[0].split("\t"), rows[1].split("\t"), strict=True))
+    assert first["framewise_displacement"] == "n/a"
+    assert "nan" not in rows[1]
     small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
     with pytest.raises(ValueError, match=r"stc\.nii"):
-        run_confounds.gather_confounds(
-            results.stc, small, results.motion, results.xfms, n_dummy=2, settings=SETTINGS
-        )
+        run_confounds.gather_confounds(results.stc, small, *run[2:], **options)
 
 
 def test_motion_confounds_are_added_to_known_confounds() -> None:
@@ -363,12 +258,6 @@ def test_motion_confounds_are_added_to_known_confounds() -> None:
     np.testing.assert_array_equal(
         combined.framewise_displacement, motion_only.framewise_displacement
     )
-
-
-def test_the_methods_text_describes_the_combination_of_echoes() -> None:
-    text = acquired_series.describe_echoes([13.0, 29.0, 45.0])
-    assert "(echo times 13, 29 and 45 ms)" in text
-    assert "[@tedana]" in text
 
 
 def _moving_table(n: int = 60) -> pd.DataFrame:
@@ -409,33 +298,33 @@ def test_the_temporal_model_is_part_of_the_confounds_and_reported(tmp_path) -> N
     write_json(tmp_path / "censoring.json", facts)
     model = TEMPORAL.model
     before = temporal_model.describe_time_model(model)
-    after = temporal_model.describe_censored(model, [tmp_path], 0)
-    assert "framewise displacement above 0.5 mm were censored" in before
-    assert "(0.01 to 0.2 Hz)" in before
-    assert "Legendre polynomials up to order 2" in before
-    assert after == f"{before} 3 of 56 volumes (5.4%) were censored."
-    two_runs = temporal_model.describe_censored(model, [tmp_path, tmp_path], 0)
-    assert "In 2 runs, 5.4% to 5.4% of the volumes were censored (3 of 56, 3 of 56)." in two_runs
+    for number in ("0.5 mm", "0.01 to 0.2 Hz", "order 2"):
+        assert number in before
+    one_run, two_runs = (
+        temporal_model.describe_censored(model, [tmp_path] * n, 0).removeprefix(before)
+        for n in (1, 2)
+    )
+    assert "3 of 56 volumes (5.4%)" in one_run
+    assert "5.4% to 5.4%" in two_runs
 
 
 def test_too_few_remaining_volumes_are_an_error_with_reason_and_option() -> None:
     strict = TimeModel(fd_censor=0.05, band_pass=(0.01, 0.2), legendre=2)
-    with pytest.raises(
-        TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
-    ) as error:
+    with pytest.raises(TooFewVolumes, match=r"0 of 56 .* 56 ") as error:
         temporal_model.add_temporal_regressors(
             _moving_table(), temporal=replace(TEMPORAL, model=strict), tr=2.0, n_dummy=4
         )
-    assert "Use a higher limit of --censor fd or a wider --band-pass" in str(error.value)
+    assert "--censor fd" in str(error.value)
+    assert "--band-pass" in str(error.value)
 
 
-@pytest.mark.parametrize(("scale", "words"), [(1.0, ""), (0.2, "The head measures 24 mm")])
+@pytest.mark.parametrize(("scale", "size"), [(1.0, ""), (0.2, "24 mm")])
 def test_a_head_smaller_than_a_human_head_is_reported(
-    scale: float, words: str, caplog: pytest.LogCaptureFixture
+    scale: float, size: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = np.zeros(SHAPE, dtype=np.float32)
     head[2:22, 3:23, 2:12] = 100.0
     small = Volume(head, np.diag([scale, scale, scale, 1.0]) @ AFFINE)
     assert 3000 < bold_reference.mask_head(small).data.sum() < 4500
-    assert caplog.text.count("smaller than a human head") == bool(words)
-    assert words in caplog.text
+    assert len(caplog.records) == bool(size)
+    assert size in caplog.text

@@ -56,11 +56,6 @@ def test_tissue_maps_have_the_names_of_their_tissues(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_tissue_map_is_an_error() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        label_tissues([Volume(np.zeros((2, 2, 2)), GRID)] * 2)
-
-
 @pytest.mark.parametrize(("resolution", "zoom"), [("", 1.5), ("2", 2.0)])
 def test_the_brain_mask_in_a_template_is_on_its_grid_at_the_transformed_position(
     tmp_path: Path, resolution: str, zoom: float

@@ -2,7 +2,6 @@
 and tissues are mapped correctly.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +11,8 @@ import pytest
 from data.head import brain, grid, seen, t2star
 from nibabel.affines import apply_affine as apply
 
-from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration import bold_to_anat
-from bids_sr.registration.rigid import _Fit
 from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.itk_files import write_itk
@@ -70,7 +67,7 @@ def pair_outputs(pair: tuple[Path, Path, np.ndarray, Path]) -> steps.AlignedPair
     return steps.register_pair(highres, lowres, here=folder, factor=FACTOR, random_seed=1)
 
 
-def test_the_offset_of_the_pair_is_recovered_in_the_documented_direction(
+def test_the_offset_of_a_pair_is_recovered_and_the_pair_is_resampled(
     pair_outputs: steps.AlignedPair, pair: tuple[Path, ...]
 ) -> None:
     mask, facts = pair_outputs.pair_mask, pair_outputs.pair_facts
@@ -80,11 +77,6 @@ def test_the_offset_of_the_pair_is_recovered_in_the_documented_direction(
     assert not facts["truncated"]
     assert abs(facts["offset_deg"] - 3) < 0.1
     assert abs(facts["offset_mm"] - 3) < 0.3
-
-
-def test_highres_is_resampled_to_the_frame_of_lowres(
-    pair_outputs: steps.AlignedPair, pair: tuple[Path, ...]
-) -> None:
     high_res, low_res = pair_outputs.train_highres, pair_outputs.train_lowres
     shape, expected = hr_grid(low_res.data.shape, low_res.affine, FACTOR)
     assert high_res.data.shape == shape
@@ -151,24 +143,6 @@ def test_bold_and_t1w_are_registered_even_with_few_slices(slices: int, tmp_path:
     assert facts["bold_t1w_mask_dice"] > 0.9
 
 
-def test_headers_are_kept_if_the_registration_is_not_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    t1w, t1w_mask = brain(3.0)
-    boldref = seen(t2star(), SMALL, np.eye(4), noise=15)
-    failed_fit = _Fit(
-        xfm=rigid_matrix([6, -4, 5, 0.1, 0, 0], [0, -18, 12]), nmi=1.01, start="headers"
-    )
-    monkeypatch.setattr(bold_to_anat, "register_rigid", lambda *_args, **_options: failed_fit)
-    xfm, facts = bold_to_anat.register_to_t1w(
-        boldref, t1w, t1w_mask, seed=1, prefix=str(tmp_path / "x_")
-    )
-    assert np.array_equal(xfm, np.eye(4))
-    assert facts["bold_t1w_kept"]
-    assert facts["bold_t1w_displacement_rms_mm"] == 0
-    assert facts["bold_t1w_nmi"] > 1.01
-
-
 @pytest.mark.slow
 def test_headers_without_overlap_are_ignored(tmp_path: Path) -> None:
     t1w, t1w_mask = brain(3.0)
@@ -199,8 +173,8 @@ def test_a_header_wrong_by_a_quarter_turn_is_corrected(
     assert error_mm(xfm[0], invert(turn), t1w_mask, turned.affine) < 1
     assert facts["bold_t1w_start"] == "turned headers"
     assert abs(facts["bold_t1w_offset_deg"] - 90) < 2
-    assert "rotated the head by 90 degrees" in caplog.text
-    assert "appears to be wrong" in " ".join(registration_warnings(facts))
+    assert "90 degrees" in caplog.text
+    assert registration_warnings(facts)
 
 
 def test_pair_and_bold_are_registered_across_contrasts(tmp_path: Path) -> None:
@@ -313,11 +287,11 @@ def test_a_region_in_the_space_of_the_run_is_not_moved(
     mask, mask_hr = masks_on_bold
     data = np.zeros(mask.data.shape, np.float32)
     data[tuple(size // 2 for size in data.shape)] = 1
-    region, region_hr, facts = steps.region_to_bold(
-        mask.like(data), mask, mask_hr, here=tmp_path, random_seed=1
+    run = (mask, mask_hr)
+    region, region_hr, _ = steps.region_to_bold(
+        mask.like(data), *run, here=tmp_path, random_seed=1
     )
     np.testing.assert_array_equal(region.data, data > 0)
-    assert not facts["roi_is_brain"]
     ratio = abs(np.linalg.det(mask.affine) / np.linalg.det(mask_hr.affine))
     assert region_hr.data.sum() == pytest.approx(ratio)
 
@@ -326,11 +300,13 @@ def test_a_region_in_the_space_of_the_run_is_not_moved(
 def test_the_part_of_a_region_outside_the_field_of_view_is_reported(
     up_mm: float, share: float, masks_on_bold: tuple[Volume, Volume], tmp_path: Path
 ) -> None:
+    """The brain replaces a region without a voxel."""
     region = box_region((0, -18, 12 + up_mm))
     low_res, _, facts = steps.region_to_bold(
         region, *masks_on_bold, np.eye(4)[None], here=tmp_path, random_seed=1
     )
     assert abs(facts["roi_fraction_in_fov"] - share) < 0.15
+    assert facts["roi_voxels"] == low_res.data.sum() * (share > 0)
     assert facts["roi_is_brain"] is (share == 0)
     assert low_res.data.all() == (share == 0)
 
@@ -348,33 +324,6 @@ def test_tissues_become_fractions_of_bold_voxels() -> None:
     for i in range(9):
         lower_edge = apply(share.affine, np.array([[i, 1, 1]]))[0, 0] - 4
         assert abs(share.data[i, 1, 1] - np.clip((3.5 - lower_edge) / 8, 0, 1)) < 0.1
-
-
-def test_facts_are_gathered() -> None:
-    assert steps.gather_registration({"a": 1}, coreg_facts={"b": 1}) == {"a": 1, "b": 1}
-
-
-def test_the_region_step_runs_as_a_node_on_files(
-    masks_on_bold: tuple[Volume, Volume], tmp_path: Path
-) -> None:
-    """Run the interface with an empty list, and with masks and transforms in files."""
-    write_itk(tmp_path / "b2t.txt", np.eye(4))
-    low_res_mask, high_res_mask = (
-        write_image(tmp_path / f"{k}.nii", mask) for k, mask in enumerate(masks_on_bold)
-    )
-    node = steps.region_to_bold.interface(
-        roi_source=write_image(tmp_path / "roi.nii", box_region((0, -18, 12))),
-        roi_xfms=[],
-        bold_mask=low_res_mask,
-        bold_mask_hr=high_res_mask,
-        boldref2t1w_xfm=tmp_path / "b2t.txt",
-        random_seed=1,
-    )
-    outputs = node.run(cwd=str(tmp_path)).outputs
-    facts = json.loads(Path(outputs.region_facts).read_text())
-    region = load_image(Path(outputs.roi_bold))[0]
-    assert (facts["roi_voxels"], facts["roi_is_brain"]) == (region.sum(), False)
-    assert SeriesReader(Path(outputs.roi_bold)).dtype == np.uint8
 
 
 _REGISTER_AND_HASH = """
@@ -412,7 +361,7 @@ def test_two_processes_give_bitwise_equal_results(tmp_path: Path) -> None:
 
 def test_importing_the_steps_imports_no_large_packages() -> None:
     code = (
-        "import sys, bids_sr.steps.registration, bids_sr.steps.anatomy;"
+        "import sys, bids_sr.steps.registration, bids_sr.steps.anatomy, bids_sr.steps.training;"
         "heavy = ('ants', 'torch', 'nilearn', 'skimage', 'matplotlib', 'templateflow', 'nipype');"
         "print([m for m in heavy if m in sys.modules])"
     )

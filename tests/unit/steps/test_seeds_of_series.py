@@ -2,8 +2,6 @@
 series.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,12 +23,15 @@ SEED = Seed("motor", (4.5, 12.0, 6.0), 4.0)
 MODEL = {"n_dummy": 0, "design": DesignSettings(), "nuisance": []}
 
 
-@pytest.fixture
-def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray]]]:
+@pytest.fixture(scope="module")
+def maps(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray]]]:
     """Return maps of two series by the source of the seed: acquired, or own.
 
     The same voxels form a network in both series, with unrelated time series.
     """
+    tmp_path = tmp_path_factory.mktemp("series")
     rng = np.random.default_rng(1)
     cosines = np.cos(np.pi / T * (np.arange(T) + 0.5)[:, None] * np.arange(8, 81))
     time_courses = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))[0] * np.sqrt(T)

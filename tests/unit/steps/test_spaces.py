@@ -2,6 +2,7 @@
 known positions.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import ants
@@ -118,6 +119,7 @@ class Scene:
                 )
         self.in_t1w = apply(invert(self.to_bold), LANDMARK[None])[0]
 
+    @cached_property
     def grids(self) -> list[OutputGrid]:
         brain, matrix = mask_about(38), self.to_bold[None]
         t1w = spaces.grid_in_t1w(
@@ -139,9 +141,9 @@ class Scene:
         return [t1w, *template_grids]
 
 
-@pytest.fixture(params=AXES)
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
-    return Scene(tmp_path, request.param)
+@pytest.fixture(scope="module", params=AXES)
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
@@ -155,7 +157,7 @@ def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
         )
         resolved = super_resolve(
             aligned,
-            space_grids=scene.grids(),
+            space_grids=scene.grids,
             here=scene.folder,
             series_name="bspline",
             factor=FACTOR,
@@ -191,7 +193,7 @@ def test_a_landmark_has_its_known_position_in_every_space(scene: Scene) -> None:
 
 
 def test_grids_have_the_voxels_of_the_template_or_of_the_series(scene: Scene) -> None:
-    t1w, native, fixed = scene.grids()
+    t1w, native, fixed = scene.grids
     assert fixed.shape == (97, 115, 97)
     assert fixed.affine[:3, 3].tolist() == [-96.5, -132.5, -78.5]
     zooms = {"RAS": [1.5, 1.5, 4], "LAS": [1.5, 1.5, 4], "PSL": [4, 1.5, 1.5]}
@@ -217,7 +219,7 @@ def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
         ),
     ]
     resampled = spaces.maps_to_spaces(
-        maps, Volume(mask, scene.affine), scene.grids(), here=scene.folder
+        maps, Volume(mask, scene.affine), scene.grids, here=scene.folder
     )
     assert len(resampled) == 6
     for derivative in resampled[:2]:
@@ -236,7 +238,7 @@ def test_maps_and_masks_are_resampled_to_every_space(scene: Scene) -> None:
 
 
 def test_the_mask_in_a_space_is_limited_to_the_field_of_view(scene: Scene) -> None:
-    for space_grid in scene.grids():
+    for space_grid in scene.grids:
         mean, brain = primary_dataset.show_in_space(
             scene.boldref, scene.boldref.like(np.ones(scene.shape, bool)), space_grid
         )

@@ -3,8 +3,6 @@ and imports.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +13,6 @@ from checking import inconsistency
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
-from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.steps.registration import TrainingPair
@@ -129,26 +126,6 @@ def test_a_series_has_the_right_grid_header_and_intensity(files, tmp_path, model
         assert inconsistency(np.asarray(image.dataobj)[..., 0], first) < 1e-5
 
 
-def test_the_step_writes_its_series_as_a_node(files, tmp_path, model):
-    folder, poses = files
-    write_itk(tmp_path / "hmc.txt", poses)
-    paths = {"stc": "bold", "boldref": "boldref", "bold_mask": "mask"}
-    node = super_resolve.interface(
-        **{name: str(folder / f"{file}.nii") for name, file in paths.items()},
-        hmc_xfms=str(tmp_path / "hmc.txt"),
-        model_file=str(model.model_file),
-        series_name="dcnet",
-        factor=FACTOR,
-        data_consistency="off",
-        force=False,
-        omp_nthreads=1,
-        device="cpu",
-    )
-    outputs = node.run(cwd=str(tmp_path)).outputs
-    in_memory = resolve(files, tmp_path / "memory", "dcnet", model_file=model.model_file)
-    assert Path(outputs.series).read_bytes() == in_memory.read_bytes()
-
-
 def test_a_model_of_another_resolution_is_rejected_unless_forced(files, tmp_path, model):
     image = nib.load(files[0] / "bold.nii")
     other_bold = tmp_path / "other.nii"
@@ -163,14 +140,6 @@ def test_a_model_of_another_resolution_is_rejected_unless_forced(files, tmp_path
     assert resolve(
         files, tmp_path / "forced", "dcnet", settings={"force": True}, **inputs
     ).exists()
-
-
-def test_the_series_is_bitwise_equal_in_another_folder(files, tmp_path, model):
-    first, second = (
-        resolve(files, tmp_path / name, "dcnet", model_file=model.model_file)
-        for name in ("a", "b")
-    )
-    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_killed_training_continues_from_checkpoints_next_to_its_folder(
@@ -202,17 +171,6 @@ def test_reuse_copies_the_model_of_a_directory(files, tmp_path, model):
     assert reused.model_file.read_bytes() == model.model_file.read_bytes()
     assert reused.model_file.parent == tmp_path / "node"
     assert not (tmp_path / "node_checkpoints").exists()
-
-
-def test_importing_the_steps_does_not_import_torch_or_nipype():
-    code = (
-        "import sys, bids_sr.steps.super_resolution, bids_sr.steps.training; "
-        "print([m for m in ('torch', 'nipype') if m in sys.modules])"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert output.strip() == "[]"
 
 
 def test_a_new_time_limit_continues_the_stopped_training(files, tmp_path, model):

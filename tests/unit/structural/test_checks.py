@@ -124,11 +124,14 @@ def test_options_of_structural_scans_are_rejected_for_bold_runs(
     maker.subject()
     file = tmp_path / "lesions.nii.gz"
     options = ["--set", "anat.mask=intracranial", "anat.tools=fsl"]
+    options += ["anat.train_on=others", "anat.align=affine"]
     options += [f"anat.wmh_reference={tmp_path}", f"anat.lesion_template={file}"]
     rejected = {problem.what for problem in check(settings_for(maker, *options)).problems}
     assert {
         "--set anat.mask=intracranial",
         "--set anat.tools=fsl",
+        "--set anat.train_on=others",
+        "--set anat.align=affine",
         f"--set anat.lesion_template={file}",
         f"--set anat.wmh_reference={tmp_path}",
     } <= rejected

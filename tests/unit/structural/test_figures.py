@@ -1,17 +1,13 @@
 """Test figures and tables of structural scans, and the sections of their report."""
 
-import math
-
 import numpy as np
 import pytest
+from data.page import Page
 from figure_helpers import noted
 
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow
-from bids_sr.report.assembler import _assemble
-from bids_sr.report.metric_tables import SCANS, tables_html
-from bids_sr.report.stored_figures import read_figures
+from bids_sr.report.assembler import write_subject_page
 from bids_sr.steps.figures import figure_declarations
 from bids_sr.structural.figures import classes_figure, explanation_figure, scans_figure
 
@@ -111,56 +107,21 @@ def test_masks_and_maps_are_drawn_over_the_slice():
         explanation_figure(scan(3), [], {}, 2)
 
 
-def test_tables_are_grouped_by_contrast_with_series_in_rows():
-    def row(contrast, series, statistic, value, region="brain", reference="n/a"):
-        return MetricRow(
-            contrast=contrast,
-            series=series,
-            statistic=statistic,
-            value=value,
-            region=region,
-            reference=reference,
-        )
-
-    rows = [
-        row("T1w", "bspline", "psnr", 20.5, reference="heldOut"),
-        row("T1w", "attunet", "psnr", 24.25, reference="heldOut"),
-        row("all", "measured", "tissue_volume", 600.0, "gm"),
-        row("all", "a<b", "tissue_dice", math.nan, "gm"),
-    ]
-    html = tables_html(SCANS, rows)
-    assert html.count("<table") == 2
-    assert "<th scope='row'>attunet</th><td>24.2</td>" in html
-    assert "all: tissue and lesion volumes" in html
-    assert "Dice, gm" in html
-    assert "a&lt;b" in html
-    assert "<td>–</td>" in html
-
-
-def page(tmp_path, names):
-    for name in names:
-        noted(
-            tmp_path / "sub-01" / "figures" / f"{name}.html",
-            "<p>x</p>",
-            name,
-            entities={"subject": "01"},
-        )
+def find_sections(root, *figures):
+    """Return the sections of the page of a participant with some figures."""
+    for name in figures:
+        path = root / "sub-01" / "figures" / f"{name}.html"
+        noted(path, "<p>x</p>", name, entities={"subject": "01"})
     custom = {"methods": "m", "errors": "e", "about": "a"}
-    return _assemble(figure_declarations(), read_figures(tmp_path, "01"), custom, tmp_path)
+    path = write_subject_page(root, "01", declarations=figure_declarations(), custom=custom)
+    page = Page(path.read_text(encoding="utf-8"))
+    return {section.attributes["id"]: section.text for section in page.all("section")}
 
 
 def test_reports_have_sections_of_structural_scans_or_of_runs(tmp_path):
-    scans = page(tmp_path / "a", ["summary", "scans", "scansoverview"])
-    assert [section.name for section in scans] == [
-        "result",
-        "summary",
-        "structural",
-        "methods",
-        "errors",
-        "about",
-    ]
-    assert any("slice of each contrast" in words for words in scans[0].missing)
-    runs = page(tmp_path / "b", ["summary"])
-    names = [section.name for section in runs]
-    assert "structural" not in names
-    assert {"motion", "superres", "activation"} <= set(names)
+    scans = find_sections(tmp_path / "a", "summary", "scans", "scansoverview")
+    assert list(scans) == ["result", "summary", "structural", "methods", "errors", "about"]
+    assert "slice of each contrast" in scans["result"], "a missing figure"
+    runs = find_sections(tmp_path / "b", "summary")
+    assert "structural" not in runs
+    assert {"motion", "superres", "activation"} <= set(runs)

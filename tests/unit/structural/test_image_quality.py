@@ -17,18 +17,15 @@ def head():
     return image, {"csf": values < 5, "gm": (values > 5) & (values < 15), "wm": values > 15}
 
 
-def test_summary_and_ratios_by_hand(head):
+def test_ratios_of_tissues_by_hand(head):
     image, masks = head
-    ratios = image_quality._summary_ratios(image, masks)
-    assert ratios["gm/wm"]["ratio_mean"] == pytest.approx(12 / (68 / 3))
-    assert ratios["csf/gm"]["ratio_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
-    assert ratios["csf/wm"]["ratio_p05"] == pytest.approx(2.1 / 20.4)
-    assert ratios["gm/wm"]["ratio_p95"] == pytest.approx(13.8 / 24)
-    assert sum(map(len, ratios.values())) == 12
-    with pytest.raises(ValueError, match="the wm mask is empty"):
-        image_quality._summary_ratios(image, masks | {"wm": image > 99})
-    with pytest.raises(ValueError, match=r"wm mask has shape \(2, 2, 1\)"):
-        image_quality._summary_ratios(image, masks | {"wm": np.ones((2, 2, 1), bool)})
+    rows = image_quality.quality_rows("T1w", {"a": image}, image > 0, masks, ZOOMS)
+    ratios = {(row.region, row.statistic): row.value for row in rows if "ratio" in row.statistic}
+    assert ratios["gm/wm", "ratio_mean"] == pytest.approx(12 / (68 / 3))
+    assert ratios["csf/gm", "ratio_sd"] == pytest.approx(1 / np.sqrt(8 / 3))
+    assert ratios["csf/wm", "ratio_p05"] == pytest.approx(2.1 / 20.4)
+    assert ratios["gm/wm", "ratio_p95"] == pytest.approx(13.8 / 24)
+    assert len(ratios) == 12
 
 
 def test_coefficient_of_joint_variation_by_hand(head):

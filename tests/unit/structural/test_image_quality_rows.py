@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.structural.image_quality import fwhm, quality_rows, similarity_rows
-from bids_sr.structural.lesions import segment_hyperintensities, segment_lesions
+from bids_sr.structural.lesions import segment_hyperintensities
 from bids_sr.structural.tissue_overlap import segmentation_rows
 
 ZOOMS = (1.0, 1.0, 2.0)
@@ -93,29 +92,6 @@ def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
     assert scores["x", "tnf", "gm"] == pytest.approx(4 / 6)
     assert ("measured", "tissue_dice", "gm") not in scores
     assert {row.unit for row in rows if row.statistic == "tissue_volume"} == {"ml"}
-
-
-def test_lesions_are_brighter_than_the_brain():
-    image = np.full((10, 10, 10), 0.5)
-    image[::2] = 0.4
-    image[5, 5, 5] = 1.0
-    lesion_mask = segment_lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
-    assert np.argwhere(lesion_mask).tolist() == [[5, 5, 5]]
-
-
-def test_infinite_and_undefined_values_are_written_as_not_available():
-    rows = [
-        MetricRow(
-            contrast="T1w", series="a", statistic="psnr", value=float("inf"), reference="heldOut"
-        ),
-        MetricRow(contrast="T1w", series="a", statistic="mae", value=1 / 3, reference="heldOut"),
-        MetricRow(
-            contrast="T1w", series="a", statistic="fwhm", value=float("nan"), region="brain"
-        ),
-    ]
-    head, *lines = (line.split("\t") for line in table_text(rows).splitlines())
-    assert [line[head.index("value")] for line in lines] == ["n/a", "0.333333", "n/a"]
-    assert [line[head.index("unit")] for line in lines] == ["dB", "signal", "mm"]
 
 
 def ball(shape, center, radius):

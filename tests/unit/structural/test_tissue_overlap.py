@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.structural.tissue_overlap import _tissue_volumes, overlap
+from bids_sr.structural.tissue_overlap import overlap
 
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
 ESTIMATE = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
@@ -31,10 +31,3 @@ def test_overlap_within_a_mask_and_of_empty_masks():
     }
     with pytest.raises(ValueError, match="compared"):
         overlap(REFERENCE, ESTIMATE[:4])
-
-
-def test_tissue_volumes_sum_probabilities():
-    mask = np.zeros((10, 10, 10), bool)
-    mask[:5] = True
-    volumes = _tissue_volumes({"gm": mask, "wm": 0.25 * np.ones((10, 10, 10))}, (1.0, 2.0, 1.5))
-    assert volumes == pytest.approx({"gm": 1.5, "wm": 0.75})

@@ -2,20 +2,16 @@
 
 import pytest
 from data.dataset import BidsMaker
+from graphmaker import planned_graph
 
-from bids_sr.cli.parser import parse_settings
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
-from bids_sr.preflight import check
 from bids_sr.steps.run_verdict import decide_verdict
-from bids_sr.workflows.participant import make_graph
 
 
 def graph_for(maker: BidsMaker, *options: str) -> Graph:
     maker.subject()
-    line = [str(maker.root), str(maker.root.parent / "out"), "participant"]
-    settings = parse_settings([*line, "--skip-bids-validation", *options]).resolve(run_uuid="x")
-    return make_graph(settings, check(settings), "0")
+    return planned_graph(maker, maker.root.parent, *options)
 
 
 def before(graph: Graph, name: str) -> set[str]:

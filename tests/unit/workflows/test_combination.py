@@ -36,16 +36,13 @@ def graphs_by_level(tmp_path_factory):
     return graphs
 
 
-def test_a_single_run_is_not_combined(tmp_path):
-    maker = BidsMaker(tmp_path / "bids")
+def test_a_single_run_and_correlation_maps_are_not_combined(tmp_path):
+    maker = BidsMaker(tmp_path / "single" / "bids")
     maker.bold()
     maker.events()
     assert not STEPS & steps_of(planned_graph(maker, tmp_path, *PLAIN))
-
-
-def test_correlation_maps_are_not_combined(tmp_path):
-    graph = planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, "--set", "activation.kinds=cc")
-    assert not STEPS & steps_of(graph)
+    correlations = ("--set", "activation.kinds=cc")
+    assert not STEPS & steps_of(planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, *correlations))
 
 
 def test_the_level_only_affects_which_results_are_stored(graphs_by_level):
@@ -63,27 +60,25 @@ def test_the_level_only_affects_which_results_are_stored(graphs_by_level):
     assert len(stored_maps(graphs_by_level["standard"])) == 3
 
 
-def test_combined_maps_are_stored_like_the_maps_of_runs(graphs_by_level):
-    for settings in stored_maps(graphs_by_level["standard"]):
+def test_every_run_except_the_first_is_moved_and_maps_are_stored(graphs_by_level):
+    graph = graphs_by_level["standard"]
+    (node,) = nodes_of(graph, "register_to_first_run")
+    assert node.scope.path.endswith("sub_01_task_tap_all_runs_wf.run_2_wf")
+    resampled = nodes_of(graph, "resample_run_maps")
+    assert len(resampled) == 6
+    moved = {
+        n.scope.path.rpartition(".")[2] for n in resampled if "first2run_xfm" in graph.wires[n]
+    }
+    assert moved == {"run_2_wf"}
+    for settings in stored_maps(graph):
         assert settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
-        assert settings["exported_as"] is None
         stats = {choice.get("stat") for choice in settings["among"]}
-        assert {"t", "effect", "personsd"} <= stats
+        assert stats >= {"t", "effect", "personsd"}
         assert "z" not in stats
+        assert settings["provenance"]["SettingsDigest"]
     full = stored_maps(graphs_by_level["full"])[0]["among"]
     assert {"suffix": "mask", "desc": "acquiredFdr"} in full
     assert "z" in {choice.get("stat") for choice in full}
-
-
-def test_every_run_except_the_first_is_registered_once(graphs_by_level):
-    (node,) = nodes_of(graphs_by_level["standard"], "register_to_first_run")
-    assert node.scope.path.endswith("sub_01_task_tap_all_runs_wf.run_2_wf")
-    carry_nodes = nodes_of(graphs_by_level["standard"], "resample_run_maps")
-    assert len(carry_nodes) == 6
-    transformed = [
-        node for node in carry_nodes if "first2run_xfm" in graphs_by_level["standard"].wires[node]
-    ]
-    assert {node.scope.path.rpartition(".")[2] for node in transformed} == {"run_2_wf"}
 
 
 def test_effects_of_several_sessions_are_in_percent(tmp_path):
@@ -101,16 +96,6 @@ def test_effects_of_several_sessions_are_in_percent(tmp_path):
         ["ses-a_run-1", "ses-a_run-2", "ses-b_run-1"],
     ]
     assert "percent of the mean signal" in graph.methods_text()
-
-
-def test_a_run_with_another_resolution_is_named(tmp_path):
-    maker = two_runs(tmp_path)
-    maker.bold("sub-01_task-tap_run-3", zooms=(4.0, 4.0, 4.0), n_volumes=150)
-    maker.events("sub-01_task-tap_run-3")
-    graph = planned_graph(maker, tmp_path, *PLAIN)
-    for node in nodes_of(graph, "combine_maps"):
-        assert list(node.settings["runs"]) == ["run-1", "run-2"]
-        assert "voxels of 4 x 4 x 4 mm" in node.settings["left_out"]["run-3"]
 
 
 def test_contrasts_missing_in_the_first_run_are_stored(tmp_path):

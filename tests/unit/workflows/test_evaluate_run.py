@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from data.short_names import measure_of
 
 from bids_sr.glm.design import DesignSettings, frame_times
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
@@ -73,42 +72,21 @@ def series(tmp_path):
         series_with_mask.series.close()
 
 
-def test_effects_of_a_series_are_compared_with_the_measured_effects(series, tmp_path):
+def test_series_are_compared_with_the_measured_effects_if_they_exist(series, tmp_path):
+    options = {"acquired_maps": [], "known": {}, "at_rest": False, "n_dummy": 2}
+    only_series = {"bspline": series["bspline"]}
     with Eager(tmp_path):
         measured = measure_all_effects(series, INPUTS, COMPARISON)
         halves, images = compare_with_references(
-            series,
-            measured,
-            COMPARISON,
-            acquired_maps=[],
-            maps=None,
-            known={},
-            at_rest=False,
-            n_dummy=2,
+            series, measured, COMPARISON, maps=None, **options
         )
+        without = measure_all_effects(only_series, INPUTS, COMPARISON)
+        tables = compare_with_references(only_series, without, COMPARISON, maps=[], **options)
     assert list(measured.effects) == ["bspline", "measured"]
-    assert measured.same_widths is None
-    correlations = [row for row in halves if measure_of(row) == "split_r_beyond"]
-    assert {row.series for row in correlations} >= {"bspline"}
+    detail = [row for row in halves if (row.statistic, row.band) == ("r", "beyond")]
+    assert "bspline" in {row.series for row in detail}
     assert {row.statistic for row in images} >= {"psnr", "ssim"}
-
-
-def test_nothing_is_compared_without_a_reference(series, tmp_path):
-    only_series = {"bspline": series["bspline"]}
-    with Eager(tmp_path):
-        measured = measure_all_effects(only_series, INPUTS, COMPARISON)
-        assert list(measured.effects) == ["bspline"]
-        tables = compare_with_references(
-            only_series,
-            measured,
-            COMPARISON,
-            acquired_maps=[],
-            maps=[],
-            known={},
-            at_rest=False,
-            n_dummy=2,
-        )
-    assert tables == []
+    assert (list(without.effects), tables) == (["bspline"], [])
 
 
 def test_a_series_is_mapped_with_its_own_regressors(series, tmp_path):

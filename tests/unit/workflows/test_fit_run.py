@@ -7,10 +7,9 @@ import pytest
 
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import save_image
-from bids_sr.pipeline.flow import Eager, Flow, expect_cost
+from bids_sr.pipeline.flow import Eager, Flow
 from bids_sr.pipeline.nodes import Scope
-from bids_sr.run_time import RunTime
-from bids_sr.steps import acquired_series, bold_reference, super_resolution
+from bids_sr.steps import acquired_series, bold_reference
 from bids_sr.steps.super_resolution import Inference, super_resolve
 from bids_sr.workflows.fit_run import (
     FittedRun,
@@ -118,17 +117,3 @@ def test_nothing_is_corrected_unless_requested(bold_file: Path) -> None:
     assert uncorrected is bold
     names = [node.name for node in scope.nodes]
     assert names == ["import_series", "correct_slice_timing", "smooth_acquired"]
-
-
-def test_the_cost_of_a_series_follows_from_the_recipe_of_its_model(bold_file: Path) -> None:
-    fast, paper = (
-        super_resolution.cost_of_series("srgan", name, ()) for name in ("fast", "paper")
-    )
-    interpolation = super_resolution.cost_of_series("bspline", "paper", ())
-    assert interpolation.volumes < fast.volumes < paper.volumes
-    with Flow(scope := Scope("wf")):
-        bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
-        expect_cost(bold, paper)
-    assert scope.nodes[0].cost == paper
-    assert acquired_series.import_series.cost == RunTime(volumes=0.02)
-    expect_cost(3.0, paper)  # Values that are not placed in a graph are ignored.

@@ -61,24 +61,21 @@ def test_the_events_of_a_run_are_stored_under_a_name_without_entities_of_series(
 
 
 def test_a_level_only_affects_which_results_are_stored(graphs_by_level: dict[str, Graph]) -> None:
-    """Repeating a call at a higher level computes nothing again."""
-    steps_by_level = [
-        [node for node in graph.nodes if node.step is not store]
-        for graph in graphs_by_level.values()
-    ]
-    minimal, standard, full = ([str(node) for node in steps] for steps in steps_by_level)
-    assert minimal == standard == full
-    assert {node.step.__name__ for node in steps_by_level[0] if "level" in node.step.settings} == {
-        "show_viewer",
-        "draw_overview",
-    }, "they name files"
-
-
-def test_each_level_stores_the_results_of_the_lower_level(
-    graphs_by_level: dict[str, Graph],
-) -> None:
+    """Repeating a call at a higher level computes nothing again. The data set for other programs
+    is complete at every level.
+    """
+    computed, exported = [], []
+    for graph in graphs_by_level.values():
+        stores = [node for node in graph.nodes if node.step is store]
+        computed.append([str(node) for node in graph.nodes if node.step is not store])
+        exported.append({str(n) for n in stores if graph.settings[n]["exported_as"] is not None})
+    assert computed[0] == computed[1] == computed[2]
+    assert exported[0] == exported[1] == exported[2] != set()
     minimal, standard, full = ({*_stored(graph)} for graph in graphs_by_level.values())
     assert minimal < standard < full
+    assert "sbl.series" in minimal
+    assert "bspline.series" not in standard
+    assert {"bspline.series", "zerofill.series"} <= full
 
 
 def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_report(
@@ -100,16 +97,6 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
         "verdict",
     }
     assert len(stored & figures) > 15
-
-
-def test_series_of_methods_are_always_stored_and_series_of_baselines_at_the_full_level(
-    graphs_by_level: dict[str, Graph],
-) -> None:
-    stored = {level: {*_stored(graph)} for level, graph in graphs_by_level.items()}
-    for names in stored.values():
-        assert "sbl.series" in names
-    assert "bspline.series" not in stored["standard"]
-    assert {"bspline.series", "zerofill.series"} <= stored["full"]
 
 
 def test_maps_of_a_baseline_are_stored_at_the_standard_level_only_if_it_is_requested(
@@ -136,21 +123,3 @@ def test_maps_are_selected_by_statistic_and_smoothing(
     assert set(maps) == unsmoothed | {("effect", "sblFwhm50"), ("tTotal", "sblFwhm50")}
     regions = [choice["desc"] for choice in among if choice["suffix"] == "mask"]
     assert regions == ["sblReliable", "sblFwhm50Reliable"]
-
-
-def test_the_data_set_for_other_programs_is_complete_at_every_level(
-    graphs_by_level: dict[str, Graph],
-) -> None:
-    def exported(graph: Graph) -> set[str]:
-        return {
-            str(node)
-            for node in graph.nodes
-            if node.step is store and graph.settings[node]["exported_as"] is not None
-        }
-
-    assert (
-        exported(graphs_by_level["minimal"])
-        == exported(graphs_by_level["standard"])
-        == exported(graphs_by_level["full"])
-        != set()
-    )

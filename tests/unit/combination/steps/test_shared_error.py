@@ -152,8 +152,10 @@ def simulate_runs(simulation, effect, noise_sds, folder, seed=0):
     return maps, acquired_maps
 
 
-@pytest.mark.parametrize("is_local", [False, True])
-@pytest.mark.parametrize("noise_sds", [(0.2, 0.2), (2.0, 0.2), (1.0, 1.0), (2.0, 0.2, 0.2)])
+@pytest.mark.parametrize(
+    ("is_local", "noise_sds"),
+    [(False, (0.2, 0.2)), (True, (2.0, 0.2)), (False, (1.0, 1.0)), (True, (2.0, 0.2, 0.2))],
+)
 def test_intervals_of_unequal_runs_contain_the_effect(simulation, tmp_path, is_local, noise_sds):
     runs = [f"run-{number}" for number in range(1, len(noise_sds) + 1)]
     coverages = []

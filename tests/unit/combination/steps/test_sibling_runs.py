@@ -56,39 +56,28 @@ def check(factors, heads=None, mirrored=(), *, combine_all=False):
     return facts["LeftOut"], facts["Disagreeing"], facts["Pairs"]
 
 
-def test_runs_that_agree_are_all_combined(caplog):
-    left_out, disagreeing, pairs = check({"run-1": 1.0, "run-2": 0.8, "run-3": 1.2})
-    assert left_out == disagreeing == {}
-    assert len(pairs) == 3
-    assert not caplog.records
-
-
-def test_a_wrong_log_is_left_out_and_named(caplog):
-    left_out, disagreeing, _ = check({"run-1": 1.0, "run-2": -0.8, "run-3": 1.0})
-    assert list(left_out) == ["run-2"]
-    assert "contrast tap; r -" in left_out["run-2"]
-    assert disagreeing == {}
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "run-2" in caplog.text
-    assert "--set activation.combine_all_runs=true" in caplog.text
-
-
-def test_the_first_run_can_be_the_wrong_one():
-    left_out, _, _ = check({"run-1": -1.0, "run-2": 1.0, "run-3": 1.0})
-    assert list(left_out) == ["run-1"]
-
-
-def test_of_two_runs_that_disagree_neither_is_left_out():
-    left_out, disagreeing, _ = check({"run-1": 1.0, "run-2": -1.0})
-    assert left_out == {}
-    assert list(disagreeing) == ["run-1", "run-2"]
-
-
-def test_all_runs_are_combined_on_request():
-    factors = {"run-1": 1.0, "run-2": -0.8, "run-3": 1.0}
-    left_out, disagreeing, _ = check(factors, combine_all=True)
-    assert left_out == {}
-    assert list(disagreeing) == ["run-2"]
+@pytest.mark.parametrize(
+    ("factors", "combine_all", "left_out", "disagreeing"),
+    [
+        ((1.0, 0.8, 1.2), False, [], []),
+        ((1.0, -0.8, 1.0), False, ["run-2"], []),
+        ((-1.0, 1.0, 1.0), False, ["run-1"], []),
+        ((1.0, -1.0), False, [], ["run-1", "run-2"]),  # neither of two runs
+        ((1.0, -0.8, 1.0), True, [], ["run-2"]),
+    ],
+)
+def test_a_run_with_a_wrong_log_is_left_out_or_named(
+    caplog, factors, combine_all, left_out, disagreeing
+):
+    runs = {f"run-{number}": factor for number, factor in enumerate(factors, 1)}
+    found_left_out, found_disagreeing, pairs = check(runs, combine_all=combine_all)
+    assert (list(found_left_out), list(found_disagreeing)) == (left_out, disagreeing)
+    assert len(pairs) == len(runs) * (len(runs) - 1) / 2
+    reasons = {**found_left_out, **found_disagreeing}
+    assert all("tap" in reason and "r -" in reason for reason in reasons.values())
+    assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == len(reasons)
+    assert all(name in caplog.text for name in left_out)
+    assert ("activation.combine_all_runs=true" in caplog.text) == bool(left_out)
 
 
 @pytest.mark.parametrize("mirrored", [True, False])

@@ -109,12 +109,9 @@ def values_of(rows, statistic="ev"):
     ("share", "explained", "state"),
     [(1.0, 1.0, "recovered"), (0.5, 0.75, "recovered"), (2.0, 0.0, "not supported")],
 )
-@pytest.mark.parametrize("n_runs", [2, 3])
-def test_detail_is_recovered_if_the_other_runs_contain_it(
-    tmp_path, share, explained, state, n_runs
-):
+def test_detail_is_recovered_if_the_other_runs_contain_it(tmp_path, share, explained, state):
     truth = make_truth()
-    runs = {f"run-{k}": make_maps(truth, share=share, seed=k) for k in range(1, n_runs + 1)}
+    runs = {f"run-{k}": make_maps(truth, share=share, seed=k) for k in (1, 2, 3)}
     rows = compare(tmp_path, runs)
     assert values_of(rows)["brain"] == pytest.approx(explained, abs=0.12)
     (support,) = classify_detail(rows, "sbl").values()
@@ -128,21 +125,22 @@ def test_detail_that_no_other_run_contains_is_not_recovered(tmp_path):
     assert classify_detail(rows, "sbl")["hand"].state != "recovered"
 
 
-@pytest.mark.parametrize("shift", [(1, 0), (0.5, 0), (0.3, -0.6), (2.5, 1.5)])
-def test_a_displaced_run_gives_the_values_of_a_run_in_place(tmp_path, shift):
+@pytest.mark.parametrize("shift", [(1, 0), (0.3, -0.6), (2.5, 1.5)])
+def test_a_displaced_run_of_another_scale_gives_the_values_of_a_run_in_place(tmp_path, shift):
     truth = ndimage.gaussian_filter(make_truth(), (0.4, 0.4, 0), mode="wrap")
     first, second = make_maps(truth, share=0.6, seed=1, noise=1.0), {"share": 0.6, "seed": 2}
     in_place = compare(
         tmp_path / "in_place", {"run-1": first, "run-2": make_maps(truth, noise=1.0, **second)}
     )
-    moved = make_maps(truth, noise=1.0, shift=shift, **second)
+    moved = make_maps(truth, noise=1.0, shift=shift, scale=4.0, **second)
     xfm = np.eye(4)
     xfm[:2, 3] = np.multiply(shift, 3.0)
-    rows = compare(tmp_path / "moved", {"run-1": first, "run-2": moved}, xfms={"run-2": xfm[None]})
+    runs, ratios = {"run-1": first, "run-2": moved}, {"run-2": 4.0}
+    rows = compare(tmp_path / "moved", runs, xfms={"run-2": xfm[None]}, ratios=ratios)
     expected = values_of(in_place)["brain"]
     assert expected - 0.1 < values_of(rows)["brain"] < expected + 0.03
     assert classify_detail(rows, "sbl")["hand"].brain.state == "recovered"
-    unaligned = compare(tmp_path / "unaligned", {"run-1": first, "run-2": moved})
+    unaligned = compare(tmp_path / "unaligned", runs, ratios=ratios)
     assert not values_of(unaligned)["brain"] > expected - 0.15
 
 
@@ -156,13 +154,6 @@ def test_the_frame_is_the_first_run_that_was_tested(tmp_path):
     xfms = {name: np.eye(4)[None].copy() for name in ("run-2", "run-3")}
     xfms["run-2"][0, 0, 3], xfms["run-3"][0, 1, 3] = 3.0, 6.0
     rows = compare(tmp_path, runs, xfms=xfms)
-    assert values_of(rows)["brain"] == pytest.approx(1.0, abs=0.12)
-
-
-def test_runs_with_another_scale_are_comparable(tmp_path):
-    truth = make_truth()
-    runs = {"run-1": make_maps(truth, seed=1), "run-2": make_maps(truth, seed=2, scale=4.0)}
-    rows = compare(tmp_path, runs, ratios={"run-2": 4.0})
     assert values_of(rows)["brain"] == pytest.approx(1.0, abs=0.12)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,6 @@ from bids_sr.structural.group.report import write_headline
 from bids_sr.structural.group.values import (
     agreement_table,
     compare_methods,
-    compute_tables,
     methods_table,
     protocols_table,
     variability_table,
@@ -98,14 +98,6 @@ def test_methods_are_compared_with_the_better_interpolation(
     assert attunet["p_wilcoxon"] == pytest.approx(0.125)
 
 
-def test_sessions_of_a_participant_are_averaged(directories: tuple[Path, Path]) -> None:
-    write_scans(directories[1], "05", 0.0, "1")
-    write_scans(directories[1], "05", 1.0, "2")
-    table = methods_table(values_of(directories[1])).set_index("series")
-    assert table.loc["linear", "n"] == 5
-    assert table.loc["linear", "maximum"] == pytest.approx(18.5)
-
-
 def test_quality_errors_are_absolute_and_per_protocol(directories: tuple[Path, Path]) -> None:
     protocols = {f"sub-{n:02d}": "A" if n < 3 else "B" for n in range(1, 5)}
     table = protocols_table(values_of(directories[1], protocols)).set_index(["protocol", "series"])
@@ -186,31 +178,56 @@ def test_agreement_of_volumes_is_their_bias(directories: tuple[Path, Path]) -> N
     assert table.loc[("linear", "percent"), "bias"] < -8
 
 
-def test_variability_requires_two_sessions(directories: tuple[Path, Path]) -> None:
+def test_sessions_are_averaged_and_give_the_variability_within_a_participant(
+    directories: tuple[Path, Path],
+) -> None:
     assert variability_table(values_of(directories[1])).empty
     write_scans(directories[1], "05", 0.0, "1")
     write_scans(directories[1], "05", 1.0, "2")
     table = variability_table(values_of(directories[1])).set_index("series")
     assert table.loc["measured", "n"] == 1
+    # 600 and 605 ml
     assert table.loc["measured", "sd_within"] == pytest.approx(5 / math.sqrt(2))
+    assert table.loc["measured", "cv_percent"] == pytest.approx(100 * 5 / 602.5 / math.sqrt(2))
+    means = methods_table(values_of(directories[1])).set_index("series")
+    assert means.loc["linear", "n"] == 5
+    assert means.loc["linear", "maximum"] == pytest.approx(18.5)
+
+
+def replace_psnr(values: pd.DataFrame, change: Callable[[pd.Series], pd.Series]) -> pd.DataFrame:
+    """Return values with another PSNR of attunet."""
+    is_attunet = (values["series"] == "attunet") & (values["statistic"] == "psnr")
+    return values.assign(value=values["value"].mask(is_attunet, change(values["value"])))
 
 
 def test_the_headline_claims_no_more_than_the_test(directories: tuple[Path, Path]) -> None:
-    four = compare_methods(values_of(directories[1]))
-    assert write_headline(four, 4) == (
-        "No difference from interpolation was found in PSNR (4 participants cannot reach p < .05)",
-        "open",
-    )
+    headline, state = write_headline(compare_methods(values_of(directories[1])), 4)
+    assert state == "open"
+    assert "4 participants cannot reach" in headline
     for number in range(5, 10):
         write_scans(directories[1], f"{number:02d}", 0.1 * number)
-    nine = compare_methods(values_of(directories[1]))
-    assert write_headline(nine, 9) == ("attunet exceeds interpolation in PSNR of T1w", "good")
     values = values_of(directories[1])
-    is_attunet = (values["series"] == "attunet") & (values["statistic"] == "psnr")
-    flipped = compare_methods(
-        values.assign(value=values["value"].mask(is_attunet, 30 - values["value"]))
-    )
-    assert write_headline(flipped, 9) == ("attunet is below interpolation in PSNR of T1w", "bad")
+    better, state = write_headline(compare_methods(values), 9)
+    assert (better.split()[0], better.split()[-1], state) == ("attunet", "T1w", "good")
+    below, state = write_headline(compare_methods(replace_psnr(values, lambda psnr: 30 - psnr)), 9)
+    assert (below.split()[0], below.split()[-1], state) == ("attunet", "T1w", "bad")
+    assert below != better
+
+
+def test_participants_are_too_few_for_the_number_of_comparisons(
+    directories: tuple[Path, Path],
+) -> None:
+    """Six differences have a p value of at least .031, and of .062 in two contrasts."""
+    for number in (5, 6):
+        write_scans(directories[1], f"{number:02d}", 0.1 * number)
+    values = values_of(directories[1])
+    participants = values["participant"].str[-2:].astype(int)
+    values = replace_psnr(values, lambda psnr: psnr.where(participants % 2 == 0, 15.0))
+    one_contrast = write_headline(compare_methods(values), 6)[0]
+    second = values[values["statistic"] == "psnr"].assign(contrast="T2w")
+    two_contrasts = write_headline(compare_methods(pd.concat([values, second])), 6)[0]
+    assert "cannot reach" not in one_contrast
+    assert "6 participants cannot reach" in two_contrasts
 
 
 def test_the_command_writes_tables_and_a_page(
@@ -254,8 +271,14 @@ def test_errors_of_input_that_cannot_be_combined(
     assert not (directories[1] / "group_scans.html").exists()
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-@pytest.mark.parametrize("options", [(), ("--set", "anat.protocol=scanner"), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("encoding", "options"),
+    [
+        ("latin-1", ()),
+        ("utf-16", ("--set", "anat.protocol=scanner")),
+        ("latin-1", ("--dry-run",)),
+    ],
+)
 def test_a_list_of_participants_in_another_encoding_is_refused(
     directories: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
@@ -266,8 +289,8 @@ def test_a_list_of_participants_in_another_encoding_is_refused(
     listing.write_bytes(listing.read_text().replace("A", "Köln").encode(encoding))
     assert group(directories, *options) == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert f"{listing} why: the file cannot be read as a table" in message
-    assert "UTF-8 text" in message
+    assert str(listing) in message
+    assert "UTF-8" in message
     assert not (directories[1] / "group_scans.html").exists()
 
 
@@ -324,12 +347,6 @@ def test_a_sidecar_key_can_define_protocols(directories: tuple[Path, Path]) -> N
     assert group(directories, "--set", "anat.protocol=ManufacturersModelName") == 0
     table = pd.read_csv(out / "group_scans_protocols.tsv", sep="\t")
     assert set(table["protocol"]) == {"M0", "M1"}
-
-
-def test_all_tables_are_derived_from_the_same_values(directories: tuple[Path, Path]) -> None:
-    tables = compute_tables(values_of(directories[1]))
-    assert len(tables.values) == 4 * 11
-    assert len(tables.methods) == 3
 
 
 MONTHS = {"01": (0.0, 1.1, 2.9), "02": (0.0, 0.8), "03": (0.0, 3.2), "04": (0.0,)}

@@ -19,7 +19,6 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration import tissues
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
@@ -34,7 +33,6 @@ from bids_sr.structural.steps import (
     training,
 )
 from bids_sr.structural.steps.figures import (
-    _select_lesion_slice,
     draw_lowres,
     draw_scans,
     explain_scans,
@@ -74,15 +72,14 @@ def scans(head, poses):
     arrays, _ = head
     low_affine = np.diag([4.0, 4, 4, 1])
     low_affine[:3, 3] = AFFINE[:3, 3] + 1
-    scans_by_kind = {}
+    pairs = {}
     for contrast in CONTRASTS:
         blurred = ndimage.gaussian_filter(arrays[contrast], 0.8)
-        low_res = sample_volume(
-            blurred, AFFINE, (20, 22, 18), low_affine, np.linalg.inv(poses[contrast])
-        )
-        scans_by_kind[contrast, "highres"] = Volume(arrays[contrast].astype(np.float32), AFFINE)
-        scans_by_kind[contrast, "lowres"] = Volume(low_res, low_affine)
-    return scans_by_kind
+        to_scan = np.linalg.inv(poses[contrast])
+        low_res = sample_volume(blurred, AFFINE, (20, 22, 18), low_affine, to_scan)
+        pairs[contrast, "highres"] = Volume(arrays[contrast].astype(np.float32), AFFINE)
+        pairs[contrast, "lowres"] = Volume(low_res, low_affine)
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -93,88 +90,51 @@ def poses():
     }
 
 
-def prepare(head, poses, tmp_path_factory, **options):
-    """Prepare the scans with the true brain, because brain extraction is tested elsewhere."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(
-        structural_preparation,
-        "brain_from_head",
-        lambda *_args, **_options: (head[1], np.eye(4), None),
-    )
-    patch.setattr(
-        structural_preparation, "correct_bias_field", lambda image, *_mask, **_options: image
-    )
-    prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
-    prepared_scans = structural_preparation.prepare(
-        scans(head, poses),
-        Volume(np.ones((2, 2, 2)), np.eye(4)),
-        np.ones((2, 2, 2), bool),
-        interpolations=("bspline", "nearest"),
-        seed=0,
-        prefix=prefix,
-        sloppy=True,
-        **options,
-    )
-    patch.undo()
-    return prepared_scans
+def prepare(pairs, brain, folder, **options):
+    """Prepare scans with the true brain, because brain extraction is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            structural_preparation, "brain_from_head", lambda *_, **__: (brain, np.eye(4), None)
+        )
+        return structural_preparation.prepare(
+            pairs,
+            Volume(np.ones((2, 2, 2)), np.eye(4)),
+            np.ones((2, 2, 2), bool),
+            correct_bias=lambda image, *_: image,
+            seed=0,
+            prefix=str(folder / "x_"),
+            sloppy=True,
+            **options,
+        )
 
 
 @pytest.fixture(scope="module")
 def prepared(head, poses, tmp_path_factory):
-    return prepare(head, poses, tmp_path_factory)
-
-
-def test_each_scan_can_be_scaled_by_its_range(head, poses, prepared, tmp_path_factory):
-    by_range = prepare(head, poses, tmp_path_factory, scale="range")
-    arrays, brain = head
-    for contrast in CONTRASTS:
-        for image in (
-            by_range.highres[contrast],
-            *(scans[contrast] for scans in by_range.lowres.values()),
-        ):
-            assert (image.min(), image.max()) == (0, 1)
-    # The unit is linear up to the maximum of the scan, without clipping.
-    inside = arrays["T1w"][brain]
-    np.testing.assert_allclose(by_range.highres["T1w"][brain], inside / inside.max(), atol=1e-6)
-    assert (by_range.highres["T1w"] == 1).sum() == 1
-    # Scans are in another unit, so the mean no longer equals the mean of the low-resolution scan.
-    ratio = (
-        by_range.lowres["bspline"]["T1w"][brain].mean()
-        / prepared.lowres["bspline"]["T1w"][brain].mean()
+    return prepare(
+        scans(head, poses),
+        head[1],
+        tmp_path_factory.mktemp("prepared"),
+        interpolations=("bspline", "nearest"),
     )
-    assert ratio < 0.999
-    assert by_range.units["T1w"] > prepared.units["T1w"]
 
 
 @pytest.mark.parametrize("kind", ["highres", "lowres"])
-def test_the_range_is_computed_over_all_voxels_kept(kind, head):
-    """Add a sinus next to the brain that is brighter than the brain; nothing may be
-    clipped at 1.
-    """
+def test_scans_scaled_by_their_range_have_values_from_0_to_1_in_all_voxels_kept(
+    kind, head, tmp_path
+):
+    """Surroundings that are brighter than the brain are not clipped."""
     arrays, brain = head
     bright = np.where(brain, arrays["T1w"], 3 * arrays["T1w"]).astype(np.float32)
-    kept_voxels = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
-    top = bright[kept_voxels].max()
-    assert top > 1.3 * bright[brain].max()
-    identity = structural_preparation.PointTransform(xfm=np.eye(4))
-    placements = {("T1w", kind): identity}
     scan = Volume(bright, AFFINE)
-    alignment = structural_preparation._Alignment(
-        frame=scan,
-        brain=brain,
-        transforms=placements,
-        trilinear={},
-        facts={},
-        to_template=np.eye(4),
-    )
-    interpolated = structural_preparation._interpolate_scans(
-        dict.fromkeys(placements, scan), alignment, kept_voxels, ("bspline",), "range"
-    )
-    image = (
-        interpolated.highres["T1w"] if kind == "highres" else interpolated.lowres["bspline"]["T1w"]
-    )
-    np.testing.assert_allclose(image[kept_voxels], bright[kept_voxels] / top, atol=1e-5)
-    assert interpolated.units["T1w"] == pytest.approx(top, rel=1e-5)
+    options = {"scale": "range", "extraction": "intracranial"}
+    options |= {} if kind == "highres" else {"grid": scan}
+    made = prepare({("T1w", kind): scan}, brain, tmp_path, **options)
+    kept = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
+    top = bright[kept].max()
+    assert top > 1.3 * bright[brain].max()
+    image = made.highres["T1w"] if kind == "highres" else made.lowres["bspline"]["T1w"]
+    np.testing.assert_allclose(image, np.where(kept, bright / top, 0), atol=1e-5)
+    assert made.units["T1w"] == pytest.approx(top, rel=1e-5)
 
 
 def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
@@ -258,31 +218,15 @@ def test_a_grid_around_a_scan_has_its_center_and_the_slice_orientation_of_the_mo
     np.testing.assert_allclose(*centers)
 
 
-def test_low_resolution_scans_are_prepared_in_the_space_of_the_first_scan(
-    head, poses, tmp_path, monkeypatch
-):
+def test_low_resolution_scans_are_prepared_in_the_space_of_the_first_scan(head, poses, tmp_path):
     arrays, brain = head
     low_res_scans = {key: scan for key, scan in scans(head, poses).items() if key[1] == "lowres"}
     to_first = np.linalg.inv(poses["T1w"])
 
-    def true_brain(frame, *_args, **_options):
-        inside = sample_volume(brain, AFFINE, frame.data.shape, frame.affine, to_first, order=1)
-        return inside > 0.5, np.eye(4), None
-
-    monkeypatch.setattr(structural_preparation, "brain_from_head", true_brain)
-    monkeypatch.setattr(
-        structural_preparation, "correct_bias_field", lambda image, *_mask, **_options: image
-    )
-    prepared_scans = structural_preparation.prepare(
-        low_res_scans,
-        Volume(np.ones((2, 2, 2)), np.eye(4)),
-        np.ones((2, 2, 2), bool),
-        interpolations=("bspline",),
-        grid=grid_around(low_res_scans["T1w", "lowres"], (2.0, 2.0, 2.0), "I-S"),
-        seed=0,
-        prefix=str(tmp_path / "x_"),
-        sloppy=True,
-    )
+    first = low_res_scans["T1w", "lowres"]
+    grid = grid_around(first, (2.0, 2.0, 2.0), "I-S")
+    inside = sample_volume(brain, AFFINE, grid.data.shape, grid.affine, to_first, order=1) > 0.5
+    prepared_scans = prepare(low_res_scans, inside, tmp_path, grid=grid)
     assert prepared_scans.highres == {}
     assert set(prepared_scans.facts) == {"FLAIR_lowres"}
     assert prepared_scans.mask.shape == (40, 44, 36)
@@ -309,26 +253,69 @@ def test_only_slices_that_no_model_was_trained_on_are_scored():
     assert list_held_out_slices(cards, 10, "x") == [7]
     # The data of another study have another checksum, whatever the name of the image.
     assert list_held_out_slices(cards, 3, "z") == [0, 1, 2]
+    # The first head was completely trained on.
+    trained = {"data_sha256": {"a": "x"}, "held_out": {"parts": []}}
+    assert list_held_out_slices([trained], 9, "x") == []
 
 
-def test_a_head_that_was_completely_trained_on_has_no_slices_to_score():
-    held_out = {"parts": [{"image": "b", "slices": [0, 9]}]}
-    assert (
-        list_held_out_slices([{"data_sha256": {"a": "x", "b": "y"}, "held_out": held_out}], 9, "x")
-        == []
+SETTINGS = TrainingSettings(method="attunet", sloppy=True)
+
+
+def make_derivatives(series, affine, desc, shift=0):
+    """Return scans of a head shifted by `shift` voxels to the right."""
+    return [
+        Derivative(
+            Volume(np.roll(image, shift, 0), affine),
+            {"res": "hr", "desc": desc, "suffix": contrast},
+            {"Resolution": "grid of the first"},
+        )
+        for contrast, image in series.items()
+    ]
+
+
+def make_head(prepared, shift=0):
+    """Return high-resolution scans, low-resolution scans and the brain of a shifted head."""
+    affine = prepared.affine
+    return (
+        make_derivatives(prepared.highres, affine, "measured", shift),
+        make_derivatives(prepared.lowres["bspline"], affine, "bspline", shift),
+        Volume(np.roll(prepared.mask, shift, 0), affine),
     )
 
 
-def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared):
-    rows, labels, _ = structural_measures._compute_measures(
-        prepared.highres,
-        {"same": prepared.highres, "bspline": prepared.lowres["bspline"]},
-        Volume(prepared.mask, prepared.affine),
-        range(SHAPE[2]),
-        brain=prepared.mask,
-        seed=0,
+def measure(high_res, low_res, mask, here, made=(), cards=(), brain=None, **options):
+    """Return rows, columns, tissues and classes of scans."""
+    settings = {"facts": {}, "anat_tools": "ants", **options}
+    return structural_measures.measure_scans(
+        high_res,
+        low_res,
+        [],
+        mask,
+        brain or mask,
+        settings.pop("facts"),
+        list(made),
+        list(cards),
+        here=here,
+        suffixes=tuple(structural.list_suffixes(high_res)),
+        random_seed=1,
+        **settings,
     )
-    metrics = {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
+
+
+def values_of(rows):
+    return {(row.contrast, row.series, row.statistic, row.region): row.value for row in rows}
+
+
+@pytest.fixture(scope="module")
+def measured(prepared, tmp_path_factory):
+    """Return rows, columns, tissues and classes of a head; the series `same` is measured."""
+    same = make_derivatives(prepared.highres, prepared.affine, "same")
+    return measure(*make_head(prepared), tmp_path_factory.mktemp("measured"), same)
+
+
+def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared, measured):
+    rows, _, tissue_image, _ = measured
+    metrics = values_of(rows)
     assert metrics["T1w", "same", "mae", "brain"] == 0
     assert metrics["all", "same", "tissue_dice", "gm"] == 1
     assert (
@@ -337,67 +324,127 @@ def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared):
     )
     assert metrics["T1w", "bspline", "ssim", "brain"] < 0.99
     assert 0.4 < metrics["all", "bspline", "tissue_dice", "wm"] < 1
-    assert set(np.unique(labels)) == {0, 1, 2, 3}
-    ml = prepared.mask.sum() * 8 / 1000
-    assert sum(
-        metrics["all", "measured", "tissue_volume", tissue] for tissue in ("gm", "wm", "csf")
-    ) == pytest.approx(ml)
+    assert set(np.unique(tissue_image.data)) == {0, 1, 2, 3}
+    volumes = [metrics["all", "measured", "tissue_volume", name] for name in ("gm", "wm", "csf")]
+    assert sum(volumes) == pytest.approx(prepared.mask.sum() * 8 / 1000)
 
 
-def test_other_metrics_remain_without_tissues(prepared, monkeypatch):
+def test_the_table_of_metrics_is_stored_with_its_columns(measured, tmp_path):
+    rows, columns, *_ = measured
+    port = structural_measures.measure_scans.outputs["scan_metrics"]
+    with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
+        lines = list(csv.DictReader(stream, delimiter="\t"))
+    assert list(lines[0]) == list(columns)
+    assert [float(line["value"]) for line in lines if line["value"] != "n/a"] == pytest.approx(
+        [row.value for row in rows if np.isfinite(row.value)], rel=1e-5
+    )
+
+
+def test_other_metrics_remain_without_tissues(prepared, tmp_path, monkeypatch):
     def fail(*_args, **_options):
         raise RuntimeError("Atropos failed")
 
     monkeypatch.setattr(tissues, "segment_tissues", fail)
-    rows, labels, _ = structural_measures._compute_measures(
-        prepared.highres,
-        {"bspline": prepared.lowres["bspline"]},
-        Volume(prepared.mask, prepared.affine),
-        [18],
-        brain=prepared.mask,
-        seed=0,
-    )
-    measures = {row.statistic for row in rows}
-    assert {"psnr", "efc", "tissue_volume"} <= measures
-    assert "cjv" not in measures
+    rows, _, tissue_image, _ = measure(*make_head(prepared), tmp_path)
+    statistics = {row.statistic for row in rows}
+    assert {"psnr", "efc", "tissue_volume"} <= statistics
+    assert "cjv" not in statistics
     assert {row.region for row in rows if row.statistic == "tissue_volume"} == {"wmh"}
-    assert not labels.any()
+    assert not tissue_image.data.any()
 
 
-SETTINGS = TrainingSettings(method="attunet", sloppy=True)
+def test_tissues_are_only_segmented_in_the_brain_and_classes_need_three_contrasts(
+    prepared, tmp_path
+):
+    random = np.random.default_rng(1)
+    head_mask = ndimage.binary_dilation(prepared.mask, iterations=3)
+    images = {
+        name: np.where(head_mask, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
+        for name in ("T1w", "T2w", "FLAIR")
+    }
+    rows, _, _, classes = measure(
+        make_derivatives(images, AFFINE, "measured"),
+        make_derivatives(images, AFFINE, "bspline"),
+        Volume(head_mask, AFFINE),
+        tmp_path,
+        brain=Volume(prepared.mask, AFFINE),
+    )
+    metrics = values_of(rows)
+    volumes = [metrics["all", "measured", "tissue_volume", name] for name in ("gm", "wm", "csf")]
+    assert sum(volumes) == pytest.approx(prepared.mask.sum() * 8 / 1000)
+    assert {image.name for image in classes} == {
+        f"res-hr_desc-{name}_label-{label}_{suffix}"
+        for label, suffix in (("classes", "dseg"), ("WMH", "mask"))
+        for name in ("measured", "bspline")
+    }
+    segmentation = next(image for image in classes if image.entities["label"] == "classes")
+    assert set(np.unique(segmentation.volume.data)) <= {0, 1, 2, 3, 4}
+    veins = (segmentation.volume.data == 2).sum() * 8 / 1000
+    assert metrics["all", "measured", "tissue_volume", "veins"] == pytest.approx(veins)
+    assert "2 veins" in segmentation.sidecar["Description"]
 
 
-def scan_derivatives(prepared, series, desc, shift=0):
-    """Return scans of a head shifted by `shift` voxels to the right."""
-    return [
-        Derivative(
-            Volume(np.roll(series[contrast], shift, 0), prepared.affine),
-            {"res": "hr", "desc": desc, "suffix": contrast},
-            {"Resolution": "grid of the first"},
-        )
-        for contrast in CONTRASTS
-    ]
+def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
+    prepared, measured, tmp_path, monkeypatch
+):
+    from bids_sr.registration import fsl
+
+    # Thirds of the brain are masks that no segmentation would return.
+    third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
+    masks = {name: prepared.mask & (third == k) for k, name in enumerate(("gm", "wm", "csf"))}
+    inputs = []
+
+    def segment_into_thirds(image, inside, folder):
+        assert folder.is_dir()
+        inputs.append((image.data, inside))
+        return masks
+
+    monkeypatch.setattr(fsl, "segment_with_fast", segment_into_thirds)
+    rows, _, dseg, _ = measure(*make_head(prepared), tmp_path, anat_tools="fsl")
+    ((image, inside),) = inputs
+    np.testing.assert_array_equal(image, prepared.highres["T1w"])
+    np.testing.assert_array_equal(inside, prepared.mask)
+    for label, name in enumerate(("gm", "wm", "csf"), 1):
+        np.testing.assert_array_equal(dseg.data == label, masks[name])
+    scan = prepared.lowres["bspline"]["T1w"]
+    white, gray = scan[masks["wm"]], scan[masks["gm"]]
+    cjv = (white.std() + gray.std()) / abs(white.mean() - gray.mean())
+    metrics, with_ants = values_of(rows), values_of(measured[0])
+    assert metrics["T1w", "bspline", "cjv", "brain"] == pytest.approx(cjv, rel=1e-3)
+    assert with_ants["T1w", "bspline", "cjv", "brain"] != pytest.approx(cjv, rel=0.05)
+    volumes = [key for key in metrics if key[2] in ("tissue_volume", "tissue_dice")]
+    assert volumes
+    assert [metrics[key] for key in volumes] == [with_ants[key] for key in volumes]
 
 
-@pytest.fixture
-def scans_of(prepared):
-    """Return a function that returns (high-resolution scans, low-resolution scans, brain) of a
-    shifted head.
-    """
+def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, measured, tmp_path):
+    edited = np.zeros(SHAPE, np.float32)
+    edited[18:22, 20:25, 20:23] = 1
+    file = tmp_path / "edited.nii.gz"
+    save_image(edited, AFFINE, file)
+    head = make_head(prepared)
+    rows, _, _, stored_again = measure(*head, tmp_path, given_wmh_reference=file)
+    values, automatic = values_of(rows), values_of(measured[0])
+    volume = ("FLAIR", "measured", "tissue_volume", "wmh")
+    assert values[volume] == pytest.approx(60 * 8 / 1000)
+    assert automatic[volume] != pytest.approx(60 * 8 / 1000)
+    stored = {image.entities["desc"]: image.volume.data for image in measured[3]}
+    shared = (stored["bspline"] & (edited > 0)).sum()
+    assert values["FLAIR", "bspline", "tpf", "wmh"] == pytest.approx(shared / 60)
+    interpolated = ("FLAIR", "bspline", "tissue_volume", "wmh")
+    assert values[interpolated] == automatic[interpolated]
+    # Automatic masks are stored as before, so the edited file is never overwritten.
+    for image in stored_again:
+        np.testing.assert_array_equal(image.volume.data, stored[image.entities["desc"]])
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    save_image(edited, moved, file)
+    with pytest.raises(UsageError, match="differs in size or position"):
+        measure(*head, tmp_path, given_wmh_reference=file)
 
-    def shifted_scans(shift=0):
-        mask = Volume(np.roll(prepared.mask, shift, 0), prepared.affine)
-        return (
-            scan_derivatives(prepared, prepared.highres, "measured", shift),
-            scan_derivatives(prepared, prepared.lowres["bspline"], "bspline", shift),
-            mask,
-        )
 
-    return shifted_scans
-
-
-def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, scans_of, tmp_path):
-    high_res, low_res, mask = scans_of()
+def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp_path):
+    high_res, low_res, mask = make_head(prepared)
     files = training.train_on_scans(
         mask,
         high_res,
@@ -427,20 +474,7 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, sca
     for image, before in zip(super_resolved, low_res, strict=True):
         assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
         assert not image.volume.data[~head[1]].any()
-    rows, _, _, classes = structural_measures.measure_scans(
-        high_res,
-        low_res,
-        [],
-        mask,
-        mask,
-        {},
-        super_resolved,
-        [card],
-        here=tmp_path,
-        suffixes=tuple(structural.list_suffixes(high_res)),
-        anat_tools="ants",
-        random_seed=1,
-    )
+    rows, _, _, classes = measure(high_res, low_res, mask, tmp_path, super_resolved, [card])
     assert {class_image.name for class_image in classes} == {
         f"res-hr_desc-{name}_label-WMH_mask" for name in ("measured", "bspline", "attunet")
     }, "classes of all contrasts also need T2w"
@@ -506,15 +540,6 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, sca
     assert "1.25" in html
 
 
-def test_lesions_are_shown_in_the_held_out_slice_with_most_of_them():
-    mask = np.ones((4, 4, 20), bool)
-    lesions = np.zeros_like(mask)
-    lesions[:2, :2, 3], lesions[0, 0, 5], lesions[:, :, 8] = True, True, True
-    assert _select_lesion_slice(lesions, mask, [3, 5, 7]) == 3
-    assert _select_lesion_slice(lesions, mask, []) == 8
-    assert _select_lesion_slice(lesions, mask, [7, 11]) == 11, "as in figures without lesions"
-
-
 def check_attention_figure(svg):
     """Check that the figure shows masks of four gates and two different maps of the critic over
     the slice.
@@ -536,13 +561,13 @@ def check_attention_figure(svg):
     assert len(pictures) == len(set(pictures)) == 7, "the slice once, and six maps over it"
 
 
-def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
-    heads = {f"sub-0{number}": scans_of(number) for number in (2, 3)}
+def test_a_network_can_be_trained_on_several_other_heads(prepared, tmp_path):
+    heads = {f"sub-0{number}": make_head(prepared, number) for number in (2, 3)}
     high_res, low_res = (
         [scan for scans in heads.values() for scan in scans[kind]] for kind in (0, 1)
     )
     arguments = (
-        scans_of(1)[2],
+        make_head(prepared, 1)[2],
         high_res,
         low_res,
         {name: scans[2] for name, scans in heads.items()},
@@ -614,35 +639,9 @@ def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_p
     assert "0 and 1 are the minimum and maximum" in sidecar["Description"]
 
 
-def test_the_table_of_metrics_is_stored_with_its_columns(scans_of, tmp_path):
-    high_res, low_res, mask = scans_of()
-    rows, columns, tissue_image, _ = structural_measures.measure_scans(
-        high_res,
-        low_res,
-        [],
-        mask,
-        mask,
-        {},
-        [],
-        [],
-        here=tmp_path,
-        suffixes=tuple(structural.list_suffixes(high_res)),
-        anat_tools="ants",
-        random_seed=1,
-    )
-    port = structural_measures.measure_scans.outputs["scan_metrics"]
-    with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
-        lines = list(csv.DictReader(stream, delimiter="\t"))
-    assert list(lines[0]) == list(columns)
-    assert len(lines) == len(rows)
-    assert set(np.unique(tissue_image.data)) == {0, 1, 2, 3}
-
-
-def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(
-    prepared, scans_of, tmp_path
-):
+def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(prepared, tmp_path):
     """Use known spots inside and outside the template, which has another grid and position."""
-    high_res, low_res, mask = scans_of()
+    high_res, low_res, mask = make_head(prepared)
     spots = {"inside": (18, 20, 20), "outside": (18, 28, 20)}
     flair = 0.5 * np.ones(SHAPE) + np.random.default_rng(0).normal(0, 0.01, SHAPE)
     spot_slices = {}
@@ -667,53 +666,14 @@ def test_a_lesion_template_is_transformed_to_the_scans_and_limits_lesions(
     save_image(prior, affine, file)
     lesions = {}
     for name, options in (("without", {}), ("with", {"given_lesion_template": file})):
-        _, _, _, classes = structural_measures.measure_scans(
-            high_res,
-            low_res,
-            [],
-            mask,
-            mask,
-            {"to_template": to_template.tolist()},
-            [],
-            [],
-            here=tmp_path,
-            suffixes=tuple(structural.list_suffixes(high_res)),
-            anat_tools="ants",
-            random_seed=1,
-            **options,
-        )
-        lesions[name] = next(
-            class_image.volume.data
-            for class_image in classes
-            if class_image.entities["desc"] == "measured"
-        )
+        facts = {"to_template": to_template.tolist()}
+        *_, classes = measure(high_res, low_res, mask, tmp_path, facts=facts, **options)
+        (image,) = (image for image in classes if image.entities["desc"] == "measured")
+        lesions[name] = image.volume.data
     for name, spot in spot_slices.items():
         assert lesions["without"][spot].mean() > 0.8, name
     assert lesions["with"][spot_slices["inside"]].mean() > 0.8
     assert not lesions["with"][spot_slices["outside"]].any()
-
-
-def test_tissues_are_only_segmented_in_the_brain_if_scans_contain_more(prepared):
-    from bids_sr.structural.multispectral import CLASSES
-
-    random = np.random.default_rng(1)
-    head_mask = ndimage.binary_dilation(prepared.mask, iterations=3)
-    scans = {
-        name: np.where(head_mask, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
-        for name in ("T1w", "T2w", "FLAIR")
-    }
-    rows, _, classes = structural_measures._compute_measures(
-        scans, {}, Volume(head_mask, AFFINE), [], brain=prepared.mask, seed=0
-    )
-    assert set(classes["all"]["measured"]) == set(CLASSES)
-    brain_ml = prepared.mask.sum() * 8 / 1000
-    assert sum(
-        row.value
-        for row in rows
-        if row.statistic == "tissue_volume"
-        and row.contrast == "all"
-        and row.region in ("gm", "wm", "csf")
-    ) == pytest.approx(brain_ml)
 
 
 def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
@@ -749,32 +709,28 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     monkeypatch.setattr(
         structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
     )
-    masks = {}
-    for anat_mask_name in ("brain", "intracranial"):
-        made = preparation.prepare_scans(
-            Volume(np.ones((2, 2, 2)), np.eye(4)),
-            Volume(np.ones((2, 2, 2), bool), np.eye(4)),
-            [path for path in names if path.name.startswith("highres")],
-            [path for path in names if path.name.startswith("lowres")],
-            here=tmp_path,
-            suffixes=tuple(CONTRASTS),
-            preparation=structural.ScanPreparation(
-                anat_align="rigid",
-                anat_mask=anat_mask_name,
-                anat_tools="fsl",
-                anat_scale="percentile",
-                random_seed=0,
-                sloppy=True,
-            ),
-        )
-        np.testing.assert_array_equal(made.scan_brain.data, smaller)
-        masks[anat_mask_name] = made.scan_mask.data
+    made = preparation.prepare_scans(
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+        [path for path in names if path.name.startswith("highres")],
+        [path for path in names if path.name.startswith("lowres")],
+        here=tmp_path,
+        suffixes=tuple(CONTRASTS),
+        preparation=structural.ScanPreparation(
+            anat_align="rigid",
+            anat_mask="intracranial",
+            anat_tools="fsl",
+            anat_scale="percentile",
+            random_seed=0,
+            sloppy=True,
+        ),
+    )
+    np.testing.assert_array_equal(made.scan_brain.data, smaller)
     low_res, trilinear, facts = made.coarse_scans, made.other_scans, made.scan_facts
-    assert sorted(corrected[:4]) == sorted(
+    assert sorted(corrected) == sorted(
         (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
     )
-    np.testing.assert_array_equal(masks["brain"], smaller)
-    assert affines == [False] * 4
+    assert affines == [False] * 2
     # Positions of trilinear scans are from FLIRT, positions of all others from ANTs.
     assert [scan.entities["desc"] for scan in trilinear] == ["linear", "linear"]
     low_res_scan = scans(head, poses)["T1w", "lowres"]
@@ -785,133 +741,5 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_determines_the_brain(
     assert np.corrcoef(low_res[0].volume.data[inside], direct[inside])[0, 1] < 0.8
     assert facts["offsets"]["T1w_lowres_trilinear"]["offset_mm"] == pytest.approx(30, abs=0.01)
     away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
-    np.testing.assert_array_equal(masks["intracranial"], away <= 6)
+    np.testing.assert_array_equal(made.scan_mask.data, away <= 6)
     assert facts["to_template"] == np.eye(4).tolist()
-
-
-def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
-    prepared, scans_of, tmp_path, monkeypatch
-):
-    from bids_sr.registration import fsl
-
-    high_res, low_res, mask = scans_of()
-    brain = prepared.mask
-    fast_inputs = []
-    # Thirds of the brain are masks that no segmentation would return.
-    third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
-    masks = {name: brain & (third == k) for k, name in enumerate(("gm", "wm", "csf"))}
-
-    def tissues_in_thirds(image, inside, folder):
-        assert folder.is_dir()
-        fast_inputs.append((image.data, inside))
-        return masks
-
-    monkeypatch.setattr(fsl, "segment_with_fast", tissues_in_thirds)
-    metrics = {}
-    for tools in ("ants", "fsl"):
-        rows, _, dseg, _ = structural_measures.measure_scans(
-            high_res,
-            low_res,
-            [],
-            mask,
-            mask,
-            {},
-            [],
-            [],
-            here=tmp_path,
-            suffixes=tuple(structural.list_suffixes(high_res)),
-            anat_tools=tools,
-            random_seed=1,
-        )
-        metrics[tools] = {
-            (row.contrast, row.series, row.statistic, row.region): row.value for row in rows
-        }
-    ((image, inside),) = fast_inputs
-    np.testing.assert_array_equal(image, prepared.highres["T1w"])
-    np.testing.assert_array_equal(inside, brain)
-    for label, name in enumerate(("gm", "wm", "csf"), 1):
-        np.testing.assert_array_equal(dseg.data == label, masks[name])
-    scan = low_res[0].volume.data
-    ratio = (scan[masks["wm"]].std() + scan[masks["gm"]].std()) / abs(
-        scan[masks["wm"]].mean() - scan[masks["gm"]].mean()
-    )
-    assert metrics["fsl"]["T1w", "bspline", "cjv", "brain"] == pytest.approx(ratio, rel=1e-3)
-    assert metrics["ants"]["T1w", "bspline", "cjv", "brain"] != pytest.approx(ratio, rel=0.05)
-    volumes = [key for key in metrics["ants"] if key[2] in ("tissue_volume", "tissue_dice")]
-    assert volumes
-    np.testing.assert_array_equal(
-        *([metrics[tools_name][key] for key in volumes] for tools_name in ("ants", "fsl"))
-    )
-
-
-def test_classes_and_lesions_of_each_series_are_stored_with_descriptions():
-    box = np.zeros((4, 4, 4), bool)
-    box[1:3, 1:3, 1:3] = True
-    classes = {
-        "all": {name: {"veins": box} for name in ("measured", "attunet")},
-        "FLAIR": {name: {"wmh": box} for name in ("measured", "attunet")},
-    }
-    images = structural_measures._make_class_images(classes, AFFINE, {"Resolution": "as before"})
-    assert [
-        derivative_path(
-            {**image.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
-        )
-        for image in images
-    ] == [
-        f"sub-01/anat/sub-01_res-hr_label-{label}_desc-{name}_{suffix}.nii.gz"
-        for label, suffix in (("classes", "dseg"), ("WMH", "mask"))
-        for name in ("measured", "attunet")
-    ]
-    assert all(image.sidecar["Resolution"] == "as before" for image in images)
-    np.testing.assert_array_equal(images[0].volume.data, 2 * box)
-    assert "2 veins" in images[0].sidecar["Description"]
-    assert images[2].sidecar["Type"] == "Lesion"
-
-
-def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans_of, tmp_path):
-    high_res, low_res, mask = scans_of()
-    edited = np.zeros(SHAPE, np.float32)
-    edited[18:22, 20:25, 20:23] = 1
-    file = tmp_path / "edited.nii.gz"
-    save_image(edited, AFFINE, file)
-
-    def measure(**options):
-        rows, _, _, images = structural_measures.measure_scans(
-            high_res,
-            low_res,
-            [],
-            mask,
-            mask,
-            {},
-            [],
-            [],
-            here=tmp_path,
-            suffixes=tuple(structural.list_suffixes(high_res)),
-            anat_tools="ants",
-            random_seed=1,
-            **options,
-        )
-        values = {
-            (row.series, row.statistic): row.value
-            for row in rows
-            if row.contrast == "FLAIR" and row.region == "wmh"
-        }
-        lesions = {image.entities["desc"]: image.volume.data for image in images}
-        return values, lesions
-
-    automatic, stored = measure()
-    values, stored_again = measure(given_wmh_reference=file)
-    assert values["measured", "tissue_volume"] == pytest.approx(60 * 8 / 1000)
-    assert automatic["measured", "tissue_volume"] != pytest.approx(60 * 8 / 1000)
-    low_res_lesions = stored["bspline"]
-    shared = (low_res_lesions & (edited > 0)).sum()
-    assert values["bspline", "tpf"] == pytest.approx(shared / 60)
-    assert values["bspline", "tissue_volume"] == automatic["bspline", "tissue_volume"]
-    # Automatic masks are stored as before, so the edited file is never overwritten.
-    for name, voxels in stored.items():
-        np.testing.assert_array_equal(stored_again[name], voxels)
-    moved_affine = AFFINE.copy()
-    moved_affine[0, 3] += 1
-    save_image(edited, moved_affine, file)
-    with pytest.raises(UsageError, match="differs in size or position"):
-        measure(given_wmh_reference=file)

@@ -1,0 +1,114 @@
+"""Tests of a copy of the program with the lines of docs/extending.md.
+
+`test_recipes.py` makes the copy and runs these tests with it.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.dataset import BidsMaker
+from data.maps import mapped
+from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
+
+import bids_sr
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import UsageError
+from bids_sr.evaluation.negative_controls import list_negative_controls
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.model_commands.cli.main import main
+from bids_sr.preflight import check
+from bids_sr.sr.method import method_names_without_controls
+from bids_sr.sr.models.model import load_model
+from bids_sr.steps.clusters import list_clusters
+from bids_sr.steps.figures import figure_declarations, tsnr
+
+AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+CALL = ["in", "out", "participant"]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    """Data set of one run."""
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    return maker
+
+
+def test_the_copy_is_tested() -> None:
+    assert Path(bids_sr.__file__).parents[1] == Path(os.environ["PYTHONPATH"])
+
+
+def test_the_method_is_offered_planned_and_trained_and_gets_negative_controls(
+    maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "new-net" in method_names_without_controls()
+    assert list_negative_controls("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
+    options = ["--sr-method", "new-net", "--null-checks"]
+    argv = [str(maker.root), str(tmp_path / "out"), "participant", "--skip-bids-validation"]
+    settings = parse_settings([*argv, *options]).resolve(run_uuid="x")
+    # the network and its placebo on the T1w image, 100 minutes each
+    assert 200 <= stage_minutes(settings)["training"] < 202
+    rejected = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolve(run_uuid="x"))
+    assert len(rejected.problems) == 1
+    graph = planned_graph(maker, tmp_path, *options)
+    made = {node.scope.name for node in nodes_of(graph, "super_resolve")}
+    assert made > {"newnet", "newnetT1w", "bspline"}
+    assert {graph.settings[node]["method"] for node in nodes_of(graph, "train_on_pair")} == {
+        "new-net"
+    }
+    text = graph.methods_text()
+    assert "new-net" in text
+    assert "network that serves as an example [@toy]" in text
+
+    image = maker.path("sub-01_T1w.nii.gz", "anat")
+    trained = tmp_path / "trained"
+    argv = ["train", "new-net", str(trained), "--fine", str(image), "--max-minutes", "0.1"]
+    assert main(argv) == 0
+    assert load_model(trained.with_suffix(".safetensors")).card.method == "new-net"
+    assert main(["list"]) == 0
+    assert "new-net" in capsys.readouterr().out
+
+
+def test_the_setting_is_an_option_and_reaches_its_step(maker: BidsMaker, tmp_path: Path) -> None:
+    fewer = parse_settings([*CALL, "--set", "activation.n_clusters=3"])
+    assert (parse_settings(CALL).activation.n_clusters, fewer.activation.n_clusters) == (10, 3)
+    (tmp_path / "fewer.toml").write_text(fewer.to_toml())
+    read = parse_settings([*CALL, "--config-file", str(tmp_path / "fewer.toml")])
+    assert read.activation.n_clusters == 3
+    with pytest.raises(UsageError, match=r"activation\.n_clusters"):
+        parse_settings([*CALL, "--set", "activation.n_clusters=0"])
+    graph = planned_graph(maker, tmp_path, "--set", "activation.n_clusters=3")
+    (node,) = nodes_of(graph, "list_clusters")
+    assert graph.settings[node]["n_clusters"] == 3
+    assert "The 3 largest clusters of each map" in graph.methods_text()
+
+    values = np.zeros((20, 8, 8), np.float32)
+    values[::4, 3:5, 3:5] = np.arange(5, 10)[:, None, None]
+    maps = [
+        mapped(Volume(data, AFFINE), {**own, "desc": f"acquiredFwhm50{region}"})
+        for data, region, own in (
+            (values, "", {"contrast": "all", "stat": "z", "suffix": "statmap"}),
+            (values > 0, "Fdr", {"label": "all", "suffix": "mask"}),
+        )
+    ]
+    table, _ = list_clusters(maps, tmp_path, method_names=[], n_clusters=2)
+    assert table.peak.tolist() == ["9", "8"]
+
+
+def test_the_figure_is_drawn_and_placed_in_each_run(maker: BidsMaker, tmp_path: Path) -> None:
+    graph = planned_graph(maker, tmp_path)
+    [node] = nodes_of(graph, "draw_tsnr")
+    assert [source.name for source in made_by(graph, node, "preproc")] == ["correct_motion"]
+    [declared] = [spec for spec in figure_declarations() if spec.desc == "tsnr"]
+    assert declared.section == "motion"
+
+    rng = np.random.default_rng(0)
+    noise = rng.normal(100, 2, (8, 8, 4, 20)).astype(np.float32)
+    save_image(noise, AFFINE, tmp_path / "preproc.nii", tr=2.0)
+    mask = Volume(np.ones((8, 8, 4), bool), AFFINE)
+    with SeriesReader(tmp_path / "preproc.nii") as preproc:
+        [drawn] = tsnr.draw_tsnr(preproc, mask, n_dummy=2)
+    assert sum(bar.get_height() for bar in drawn.content.axes[0].patches) == 256

@@ -1,0 +1,141 @@
+"""Every number in a table on the page of a run is the value of a row in its metrics table."""
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checking import listed
+from data.page import Page, read_numbers
+from data.rows import judge_rows, make_row
+from figure_helpers import noted
+
+from bids_sr.metrics.rows import MetricRow, read_table, table_text
+from bids_sr.pipeline import store
+from bids_sr.pipeline.artifacts import Volume
+from bids_sr.report.assembler import write_subject_page
+from bids_sr.report.evaluation_rows import series_text
+from bids_sr.report.overview import RunFacts, overview_html
+from bids_sr.steps.figures import figure_declarations
+from bids_sr.steps.figures.evaluation import draw_evaluation
+from bids_sr.steps.figures.quality import draw_quality
+
+ENTITIES = {"subject": "01", "task": "tap"}
+METHODS = ["srgan", "sbl"]
+SERIES = ["bspline", "inject", "bsplinePca", "srgan", "sbl", "sblMirror", "measured"]
+BRAIN = Volume(np.full((4, 4, 4), 100.0), np.eye(4))
+TABLES = [
+    "What you may interpret",
+    "Detail above",
+    "Method − negative control: all",
+    "Method − negative control: faces",
+    "Comparison of single volumes",
+    "Images of the held-out",
+    "Network of the seed all",
+    "Overlap between brain masks",
+    "Acquired activation",
+    "Quality check",
+]
+
+
+def make_rows() -> list[MetricRow]:
+    """Return rows of all kinds that a page shows, with values that occur only once."""
+    draws = random.Random(1)
+    rows = []
+
+    def add(series: str, statistic: str, **cells: object) -> None:
+        low, high = (20, 40) if statistic == "psnr" else (0.2, 0.9)
+        value, half_width = draws.uniform(low, high), draws.uniform(0.01, 0.09)
+        rows.append(make_row(series, statistic, value, half_width, n=12, **cells))
+
+    for name in SERIES:
+        for contrast in ("all", "faces"):
+            add(name, "acquired_slope", contrast=contrast)
+            network = {"contrast": contrast, "reference": "measuredMap", "region": "brain"}
+            add(name, "connected_accuracy", **network)
+            for region in ("brain", "acquired40"):
+                place = {"contrast": contrast, "region": region, "reference": "measured"}
+                for statistic in ("ev", "r", "amplitude", "correct_fraction"):
+                    add(name, statistic, band="beyond", **place)
+                if name in METHODS:
+                    for other in ("bspline", "bsplinePca", f"{name}Mirror"):
+                        add(name, "ev", band="beyond", minus=other, **place)
+        for reference in ("measured", "heldOut"):
+            add(name, "psnr", reference=reference, region="brain")
+            add(name, "psnr", reference=reference, region="brain", minus="inject")
+        add(name, "mask_jaccard", reference="measured")
+    add("run", "edge_mismatch")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, list[dict[str, str]]]:
+    """Return the page of a run and the lines of its metrics table."""
+    folder = tmp_path_factory.mktemp("run")
+    table = folder / "metrics.tsv"
+    table.write_text(table_text(make_rows()), encoding="utf-8")
+    rows = read_table(table)
+    verdict = judge_rows(rows, METHODS)
+    judged = (verdict.to_json(), verdict.evidence)
+    facts = RunFacts(
+        entities=ENTITIES, acquired_mm=(6, 6, 3), super_resolved_mm=(3, 3, 3), displacement=[0.1]
+    )
+    first_screen = overview_html(*judged, rows, {}, facts)
+    figures = folder / "sub-01" / "figures"
+    noted(figures / "sub-01_desc-overview_x.html", first_screen, "overview", entities=ENTITIES)
+    options = {"has_truth": True, "series_names": SERIES, "region_name": ""}
+    for step, drawings in (
+        (draw_evaluation, draw_evaluation(rows, *judged, BRAIN, BRAIN, **options)),
+        (draw_quality, draw_quality(rows, verdict.evidence)),
+    ):
+        (port,) = step.outputs.values()
+        files = listed(port.save(drawings, folder / step.__name__))
+        (work := folder / "work" / step.__name__).mkdir(parents=True)
+        store.store(work, files, output_dir=folder, entities=ENTITIES)
+    page = write_subject_page(folder, "01", declarations=figure_declarations(), custom={})
+    with table.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file, delimiter="\t"))
+    return Page(Path(page).read_text(encoding="utf-8")), lines
+
+
+def list_names(line: dict[str, str]) -> list[str]:
+    """Return the names by which a page refers to a line of the metrics table."""
+    return [series_text(line["series"]), series_text(line["minus"]), line["contrast"]]
+
+
+def is_shown(line: dict[str, str], numbers: list[float], *, percent: bool) -> bool:
+    """Return whether a cell with these numbers is the value, or value and interval, of a line."""
+    values = [float(line[name]) * (100 if percent else 1) for name in ("value", "lower", "upper")]
+    errors = np.abs(np.subtract(numbers, values[: len(numbers)]))
+    return bool(errors.max() <= (0.51 if percent else 0.0051 if values[0] < 10 else 0.051))
+
+
+def test_every_number_in_a_table_of_the_page_is_in_the_metrics_table(run):
+    page, lines = run
+    n_cells = 0
+    for start in TABLES:
+        _, *rows = page.table(start)
+        for first, *cells in rows:
+            # first cells are series, other series of a difference, contrasts or statistics
+            own_lines = [line for line in lines if first in list_names(line)]
+            for cell in cells:
+                if numbers := read_numbers(cell):
+                    candidates, percent = own_lines or lines, "%" in cell
+                    is_found = any(is_shown(line, numbers, percent=percent) for line in candidates)
+                    assert is_found, (start, first, cell)
+                    n_cells += 1
+    assert n_cells > 80
+
+
+def test_the_cards_show_the_rows_of_the_best_method_in_active_voxels(run):
+    page, lines = run
+    best = next(card.label for card in page.cards).split(" is explained by ")[1].split()[0]
+    values = {
+        line["statistic"]: float(line["value"])
+        for line in lines
+        if (line["series"], line["contrast"]) == (best, "all")
+        and (line["region"], line["minus"]) == ("acquired40", "n/a")
+    }
+    shown = [read_numbers(card.value)[0] for card in page.cards[:2]]
+    assert shown == pytest.approx([100 * values["ev"], 100 * values["correct_fraction"]], abs=0.51)

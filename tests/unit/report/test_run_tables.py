@@ -1,0 +1,202 @@
+"""Tables of clusters, regions, comparisons and facts, and the card of a model."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from data.page import MARKUP, Page
+
+from bids_sr.glm.clusters import COLUMNS
+from bids_sr.glm.region_means import MeanEffect, describe_mean_effect
+from bids_sr.report import facts
+from bids_sr.report.cluster_tables import clusters_html
+from bids_sr.report.comparison_html import comparisons_html
+from bids_sr.report.held_out_text import describe_held_out
+from bids_sr.report.region_table import region_table_html
+from bids_sr.statistics.comparisons import compare_pairs, correct
+
+
+def make_clusters(**cells: str) -> pd.DataFrame:
+    """Return clusters of two contrasts and two smoothings; the last has a further peak."""
+    shared = dict.fromkeys(COLUMNS, "0") | {"series": "sbl", "statistic": "z", "space": "MNI"}
+    shared |= {"threshold": "Z31", "above": "3.1"}
+    rows = []
+    for contrast in ("all", "faces"):
+        for fwhm, label in (("0", "Calcarine_L"), ("2.5", "n/a")):
+            place = {"contrast": contrast, "fwhm_mm": fwhm, "label": label, "labels": label}
+            for k in range(1, 8):
+                peak = {"cluster": str(k), "peak": f"{9 - k}.104", "x": f"-{k}.4"}
+                rows.append(shared | place | peak)
+            rows.append(rows[-1] | {"cluster": "7a", "peak": "1.5"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(**cells)
+
+
+def test_tables_of_clusters_list_the_peaks_of_the_widest_smoothing():
+    clusters = make_clusters(label="Cuneus_R", label_mm="2", wrongsign="0.0004", scanner_x="-12")
+    clusters = clusters.assign(effect="3", lower="2", upper="4")
+    page = Page(clusters_html(clusters, "sbl", first="faces"))
+    (first, second), captions = page.tables.values(), list(page.tables)
+    assert "contrast faces. The map was smoothed with a 2.5 mm" in captions[0]
+    assert "contrast all." in captions[1]
+    assert "z ≥ 3.1" in captions[0]
+    assert [line[0] for line in first[1:]] == [*"1234567", "7a"]
+    assert [line[0] for line in second[1:]] == [*"12345"], (
+        "only the largest, without further peaks"
+    )
+    assert first[1][1:6] == ["−1, 0, 0", "8.104", "3 [2, 4]", "< .001", "Cuneus_R, 2 mm away"]
+    assert first[1][6] == "0 z ≥ 3.1"
+    assert first[8][6:] == ["", "", ""], "a further peak has no volume"
+    targets = [value for found in page.all() for value in found.attributes.values()]
+    assert "-12.0,0.0,0.0" in targets, "the crosshair moves to scanner coordinates"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "statistic", "head", "words"),
+    [
+        ("Z31", "z", "z", "z ≥ 3.1"),
+        ("Fdr", "t", "t", "over the brain."),
+        ("Reliable", "tTotal", "t including the reconstruction error", "error included"),
+        ("Quarter", "cc", "CC", "upper quarter"),
+    ],
+)
+def test_clusters_name_their_threshold_and_statistic(threshold, statistic, head, words):
+    clusters = make_clusters(threshold=threshold, statistic=statistic, fwhm_mm="0")
+    page = Page(clusters_html(clusters, "sbl"))
+    caption, lines = next(iter(page.tables.items()))
+    assert words in caption
+    assert "not smoothed" in caption
+    assert lines[0][2] == head
+    symbol = {"tTotal": "t", "cc": "CC"}.get(statistic, statistic)
+    assert lines[1][6] == f"0 {symbol} ≥ 3.1"
+
+
+def test_tables_of_clusters_are_equal_before_and_after_a_file(tmp_path):
+    clusters = make_clusters()
+    clusters.to_csv(tmp_path / "clusters.tsv", sep="\t", index=False)
+    read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
+    html = clusters_html(clusters, "sbl")
+    assert clusters_html(read, "sbl") == html
+    assert "Calcarine" not in html, "labels of the unsmoothed map"
+
+
+def test_maps_without_clusters_say_so():
+    assert not Page(clusters_html(make_clusters(), "srgan")).tables
+    assert "no clusters" in clusters_html(make_clusters(), "srgan")
+    assert "no voxel" in clusters_html(make_clusters().iloc[:0], "sbl")
+    inside = Page(clusters_html(make_clusters(label="Cuneus_R", label_mm="0"), "sbl"))
+    assert next(iter(inside.tables.values()))[1][5] == "Cuneus_R"
+
+
+def describe_region(series, contrast="all", fwhm_mm=0.0, **error):
+    mean = MeanEffect(effect=20.0, noise_sd=3.0, noise_dof=40.0)
+    return describe_mean_effect(series, contrast, mean, fwhm_mm, 17, **error)
+
+
+def test_each_contrast_and_series_has_its_mean_in_a_region_with_both_errors():
+    rows = [
+        *describe_region("sbl", error_sd=4.0, error_dof=64.0),
+        *describe_region("acquired"),
+        *describe_region("zerofill"),
+        *describe_region("sbl", "left", error_sd=0.0, error_dof=64.0),
+        *describe_region("acquired", fwhm_mm=5.0),
+    ]
+    page = Page(region_table_html(rows, "v1.nii.gz", 0.1, ["sbl"]))
+    assert page.table()[1:] == [
+        ["v1.nii.gz", "all", "acquired", "2.00 ± 0.300", "–", "[1.39, 2.61]", "17"],
+        ["v1.nii.gz", "all", "sbl", "2.00 ± 0.300", "0.400", "[1.01, 2.99]", "17"],
+        ["v1.nii.gz", "left", "sbl", "2.00 ± 0.300", "0.000", "[1.39, 2.61]", "17"],
+    ]
+    assert "% of the mean signal" in page.text
+    in_signal = Page(region_table_html(rows, "v1.nii.gz", None, []))
+    assert in_signal.table()[1][3] == "20.0 ± 3.00"
+    assert region_table_html([], "", 1.0, []) == ""
+
+
+def test_columns_of_comparisons_are_columns_of_the_table_that_was_written():
+    values = {"unet": np.array([2.0, 3.0, 5.5, 4.0]), "linear": np.array([1.0, 2.5, 2.0, 2.0])}
+    (pair,) = correct(compare_pairs(values, [("unet", "linear")]), ["psnr"], least_n=2)
+    html = comparisons_html("models_tests", [pair], "Pairs", {"metric": ["psnr"]})
+    cells = dict(zip(*Page(html).table("Pairs"), strict=True))
+    assert (cells["metric"], cells["series"], cells["n"]) == ("psnr", "unet", "4")
+    assert cells["mean difference [interval]"].startswith("+1.75 [")
+    assert cells["p, t test"] == cells["p, t test, Holm"] != cells["p, Holm"]
+    # four differences have an interval of lower confidence and cannot be significant
+    assert cells["difference [interval]"].endswith("88 %")
+    assert cells["p"].endswith("smallest possible: .125")
+    assert not {"result", "FDR", "p, equivalence"} & set(cells)
+    group_row = SimpleNamespace(**pair.cells(), p_fdr=0.125, word="unclear", note=MARKUP)
+    group_page = Page(comparisons_html("stats", [group_row], "Pairs"))
+    group_cells = dict(zip(*group_page.table(), strict=True))
+    assert (group_cells["result"], group_cells["FDR"]) == ("unclear", ".125")
+    assert group_cells["note"] == MARKUP
+    assert not {"p, t test", "mean difference [interval]"} & set(group_cells)
+
+
+def test_facts_are_short_numbers_and_readable_words():
+    values = {"a_b": 0.123456, "c": -2.0, "d": 1200.0, "e": math.nan, "f": True, "g": None}
+    values |= {"h": [], "i": [1, 2.5, "x"], "j": ["x" * 25, "short"]}
+    page = Page(facts.facts_html(values))
+    assert page.table()[:8] == [
+        ["a b", "0.1235"],
+        ["c", "−2"],
+        ["d", "1200"],
+        ["e", "n/a"],
+        ["f", "yes"],
+        ["g", "none"],
+        ["h", "none"],
+        ["i", "1, 2.5, x"],
+    ]
+    # a list with a long item has one item per line
+    assert [item.text for item in page.all("li")] == ["x" * 25, "short"]
+
+
+SCORES = {
+    "network": {"psnr": 36.0, "ssim": 0.95},
+    "bspline": {"psnr": 33.5, "ssim": 0.94},
+    "zerofill": {"psnr": 36.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"held_out": {"slices": [3, 9], **SCORES}}, "On 2 held-out slices"),
+        (
+            {"held_out": {"parts": [{"slices": [0, 3]}, {"slices": [5, 7]}], **SCORES}},
+            "On 5 held-out slices",
+        ),
+        ({"on_trained_slices": {"slices": [1, 2, 3], **SCORES}}, "all 3 slices"),
+    ],
+)
+def test_the_card_of_a_model_reports_differences_in_its_scores(card, words):
+    text = Page(facts.card_html({"method": "srgan", **card})).text
+    for part in (
+        words,
+        "srgan 36.00 dB, SSIM 0.950",
+        "srgan − bspline +2.50 dB, SSIM +0.010",
+        "srgan − zerofill −0.50 dB.",
+    ):
+        assert part in text
+
+
+def test_the_card_of_a_model_names_the_initial_weights():
+    start = {"name": MARKUP, "weights_sha256": "0123456789abcdef", "trained_with": "heads"}
+    assert f"{MARKUP} (0123456789ab…, trained with heads)" in (
+        Page(facts.card_html({"started_from": start})).text
+    )
+    assert facts.card_html({"held_out": {"bspline": {"psnr": 3.0}}}) == ""
+    assert describe_held_out({"method": "srgan"}) == ""
+
+
+def test_names_and_texts_from_outside_are_escaped():
+    for html in (
+        facts.facts_html({MARKUP: MARKUP, "x": {MARKUP: [MARKUP, {"a": MARKUP}]}}),
+        facts.messages_html("note", [MARKUP]),
+        clusters_html(make_clusters(label=MARKUP, contrast=MARKUP), "sbl"),
+        region_table_html(describe_region("sbl", MARKUP), MARKUP, 1.0, []),
+    ):
+        page = Page(html)
+        assert MARKUP in page.text
+        assert not page.all("script")
