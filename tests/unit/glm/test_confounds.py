@@ -74,60 +74,6 @@ def test_acompcor_masks_exclude_voxels_next_to_gray_matter() -> None:
     np.testing.assert_array_equal(masks["deep_csf"], masks["csf"])
 
 
-def test_confounds_table_of_a_series(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    shape, volumes = (14, 8, 6), 40
-    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
-    data[10:] += 300
-    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
-        for t in range(volumes):
-            writer.append(data[..., t])
-    mask = np.zeros(shape, bool)
-    mask[:, 1:-1] = True
-    motion, still = (
-        pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION_PARAMETERS)),
-        np.tile(np.eye(4), (volumes, 1, 1)),
-    )
-    with SeriesReader(tmp_path / "a.nii") as reader:
-        table, described = build_confound_table(
-            reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2
-        )
-        without_tissues, _ = build_confound_table(reader, mask, motion, still)
-        with pytest.raises(ValueError, match="the motion table has 39 rows"):
-            build_confound_table(reader, mask, motion.iloc[1:], still)
-    assert list(table) == list(described)
-    assert list(table)[:8] == [
-        f"{signal}{suffix}"
-        for signal in ("global_signal", "csf")
-        for suffix in ("", "_derivative1", "_power2", "_derivative1_power2")
-    ]
-    assert all(entry["Description"] and entry["Units"] for entry in described.values())
-    np.testing.assert_allclose(table["global_signal"], data[mask].mean(axis=0), rtol=1e-6)
-    csf = mask.copy()
-    csf[:10] = False
-    np.testing.assert_allclose(table["csf"], data[csf].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(table["std_dvars"][1:].mean(), 1.0, atol=0.08)
-    np.testing.assert_array_equal(table["trans_x"], motion["trans_x"])
-    undefined = {n for n in table if table[n].isna().any()}
-    changes = {name for name in table if "_derivative1" in name}
-    assert len(changes) == 2 * (6 + 3)
-    assert undefined == {"dvars", "std_dvars", "framewise_displacement", "rmsd", *changes}
-    assert table.isna().sum().max() == 1
-    components = [n for n in table if n.startswith("a_comp_cor")]
-    assert components == [f"a_comp_cor_{k:02d}" for k in range(len(components))]
-    explained = [described[name]["CumulativeVarianceExplained"] for name in components]
-    assert explained[-2] < 0.5 <= explained[-1]
-    for prefix in "wct":
-        assert len([name for name in table if name.startswith(f"{prefix}_comp_cor")]) >= 5
-    assert (table[components].iloc[:2] == 0).all(axis=None)
-    np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
-    assert [
-        name
-        for name in without_tissues
-        if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))
-    ] == []
-
-
 def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     shape, volumes = (8, 8, 4), 30
@@ -147,5 +93,7 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
                     reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3
                 )[0]
             )
+            with pytest.raises(ValueError, match="29 rows"):
+                build_confound_table(reader, np.ones(shape, bool), motion[1:], still)
     for name in ("a_comp_cor_00", "t_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)

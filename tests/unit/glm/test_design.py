@@ -13,7 +13,6 @@ from bids_sr.glm.design import (
     scale_weights,
 )
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 
@@ -159,42 +158,6 @@ def test_a_condition_with_the_name_of_a_confound_keeps_its_response():
     other = build_design(events(hand=[(10.0, 10.0), (60.0, 10.0)]), **options)
     np.testing.assert_array_equal(design.matrix, other.matrix)
     assert design.columns[:2] == ("trans_x", "trans_x_confound")
-
-
-def test_further_columns_of_the_table_do_not_change_the_model():
-    """Squares, tissue signals, cosines, outliers and further components are not modeled by
-    default.
-    """
-    rng = np.random.default_rng(1)
-    names = [*MOTION_REGRESSORS, *(f"a_comp_cor_{k:02d}" for k in range(5))]
-    default_table = pd.DataFrame({name: rng.standard_normal(60) for name in names})
-    further_names = (
-        "csf",
-        "trans_x_power2",
-        "cosine00",
-        "a_comp_cor_05",
-        "w_comp_cor_00",
-        "c_comp_cor_00",
-        "t_comp_cor_00",
-    )
-    wide_table = pd.concat(
-        [default_table, pd.DataFrame({name: rng.standard_normal(60) for name in further_names})],
-        axis=1,
-    )
-    default_design, wide_design = (
-        build_design(
-            events(a=[(20.0, 20.0)]),
-            n_volumes=60,
-            tr=2.0,
-            confounds=table,
-            confound_names=model_confounds(table),
-        )
-        for table in (default_table, wide_table)
-    )
-    assert model_confounds(wide_table) == tuple(names)
-    assert default_design.columns == wide_design.columns
-    np.testing.assert_array_equal(default_design.matrix, wide_design.matrix)
-    assert model_confounds(wide_table[:49]) == MOTION_REGRESSORS
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,9 @@ def test_sets_of_confounds_can_be_chosen_by_name():
     assert model_confounds(frame, ["acompcor", "csf"]) == (*five, "csf")
     assert model_confounds(frame, ["motion", "acompcor"]) == model_confounds(frame)
     assert model_confounds(frame, []) == ()
+    further = ("trans_x_power2", "cosine00", "w_comp_cor_00", "t_comp_cor_00", "motion_outlier00")
+    wide = frame.assign(**dict.fromkeys(further, 1.0))
+    assert model_confounds(wide) == model_confounds(frame) == (*MOTION_REGRESSORS, *five)
     assert model_confounds(frame.head(40), ["acompcor"]) == ()
 
 

@@ -146,20 +146,6 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert Seeds(pd.DataFrame({"a": np.zeros(20)})).segments(2.0, 0) == []
 
 
-def test_filters_that_leave_few_degrees_of_freedom_reduce_the_number_of_segments() -> None:
-    rng = np.random.default_rng(0)
-    seeds = Seeds.standardize(pd.DataFrame(rng.normal(size=(T, 2)), columns=["a", "b"]))
-    filters = pd.DataFrame(rng.normal(size=(T, 108)), columns=[f"f{k}" for k in range(108)])
-    names = tuple(filters)
-    options = {"n_volumes": T, "tr": TR, "confounds": filters}
-    assert glm_seeds.segment_count(T, 2, TR) == 8
-    design = block_design(seeds, confound_names=names[:100], **options)
-    assert len(design.blocks) == 2 * 6
-    assert design.dof >= 1
-    with pytest.raises(TooFewBlocks, match="rank"):
-        block_design(seeds, confound_names=names, **options)
-
-
 @given(
     n=st.integers(40, 400),
     n_dummy=st.integers(0, 6),
