@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.spatial.resampling import sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 
 AFFINE = rigid_matrix([0, 0, 0, 0.1, 0.0, 0.2], [0, 0, 0]) @ np.diag([3.0, 3.0, 4.0, 1.0])
@@ -92,16 +92,6 @@ def test_edge_slices_stay_filled_if_the_head_moves() -> None:
     blanked = sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm, zero_outside=True)
     assert (blanked == 0).any()
     assert (blanked[5:9, 5:9, 3:6] == 7).all()
-
-
-def test_precomputed_coefficients_give_the_same_result() -> None:
-    volume, xfm = _noise(), rigid_matrix([0.5, 0, 0, 0, 0, 0.1], [0, 0, 0])
-    from_coefficients = sample_volume(
-        volume, AFFINE, SHAPE, AFFINE, xfm, coefficients=spline_coefficients(volume)
-    )
-    np.testing.assert_array_equal(
-        from_coefficients, sample_volume(volume, AFFINE, SHAPE, AFFINE, xfm)
-    )
 
 
 LEFT_AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -14], [0, 0, 3, -15], [0, 0, 0, 1]])
