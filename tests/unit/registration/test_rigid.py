@@ -1,15 +1,12 @@
-"""Rigid registration: rotated starts and the threshold of convergence."""
+"""Rigid registration: a known pose is found, also from rotated headers."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from data.head import brain, grid, seen, t2star
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration import linear as linear_module
-from bids_sr.registration.ants import register
 from bids_sr.registration.rigid import register_rigid
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, voxel_centers
@@ -32,33 +29,18 @@ def turn(image: Volume, degrees: float) -> tuple[Volume, np.ndarray]:
     return Volume(image.data, xfm @ image.affine), xfm
 
 
-@pytest.mark.parametrize(
-    ("degrees", "start"),
-    [
-        (0, "headers"),
-        (90, "turned headers"),
-    ],
-)
-def test_only_the_best_rotated_start_is_registered_on_all_voxels(
+@pytest.mark.parametrize(("degrees", "start"), [(0, "headers"), (90, "turned headers")])
+def test_a_known_pose_is_found_from_headers_of_any_orientation(
     degrees: float,
     start: str,
     images: tuple[Volume, np.ndarray, Volume, np.ndarray],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     boldref, mask, t1w, t1w_mask = images
     turned, xfm = turn(t1w, degrees)
-    whole = []
-
-    def count(fixed: Volume, *args: Any, **options: Any) -> tuple[Path, ...]:
-        whole.append(fixed is boldref)
-        return register(fixed, *args, **options)
-
-    monkeypatch.setattr(linear_module, "register", count)
     fit = register_rigid(
         boldref, turned, mask, t1w_mask, seed=1, prefix=str(tmp_path / "x_"), soft=True
     )
     points = voxel_centers(mask, boldref.affine)
     assert displacement(fit.xfm, xfm @ invert(MOVED), points).max() < 0.6  # a tenth of a voxel
     assert fit.start == start
-    assert sum(whole) == (1 if start == "headers" else 2)
