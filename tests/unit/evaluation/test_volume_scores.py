@@ -11,17 +11,14 @@ from scipy import signal
 from skimage.metrics import structural_similarity
 
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 
 SHAPE, N, DUMMY = (16, 14, 3), 12, 2
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 
 
 def write_series(path, data, affine=AFFINE):
-    with SeriesWriter(path, data.shape, affine, 2.0) as writer:
-        for t in range(data.shape[3]):
-            writer.append(data[..., t])
-    return path
+    save_image(data.astype(np.float32), affine, path, tr=2.0)
 
 
 @pytest.fixture

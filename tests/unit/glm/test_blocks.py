@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 from data.simulated_run import response
 
 from bids_sr.glm.block_effects import block_effects, load_effects, save_effects
@@ -15,14 +16,14 @@ from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.confound_names import MOTION_REGRESSORS
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 
 SHAPE, N, TR = (9, 8, 3), 120, 2.0
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 
 
 def table(*rows):
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return make_events(rows)
 
 
 def alternating(count=6, first=10.0, step=36.0):
@@ -118,7 +119,10 @@ def test_error_of_too_few_blocks_names_the_run_and_the_conditions():
         match=r"run-2_events.tsv: .*\(thumb: one block, little: one block\)",
     ):
         block_design(
-            Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=()
+            make_events([(10.0, 16.0, "thumb"), (46.0, 16.0, "little")], "run-2_events.tsv"),
+            n_volumes=N,
+            tr=TR,
+            confound_names=(),
         )
 
 
@@ -134,9 +138,7 @@ def run(tmp_path):
     data = 1000 + 200 * rng.random(SHAPE)[..., None] + rng.normal(0, 3, (*SHAPE, N + 3))
     data[..., 3:] += true @ design.matrix[:, :6].T + 40 * np.cos(np.pi * (np.arange(N) + 0.5) / N)
     data[..., :3] += 5000
-    with SeriesWriter(tmp_path / "series.nii", data.shape, AFFINE, TR) as writer:
-        for t in range(N + 3):
-            writer.append(data[..., t])
+    save_image(data.astype(np.float32), AFFINE, tmp_path / "series.nii", tr=TR)
     return tmp_path / "series.nii", design, true, data.astype(np.float32).astype(float)
 
 

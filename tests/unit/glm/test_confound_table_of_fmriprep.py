@@ -17,7 +17,7 @@ from data.fmriprep_confounds import (
 from bids_sr.frozen import frozen
 from bids_sr.glm.confound_table import build_confound_table, measure_changes
 from bids_sr.io.confound_names import MOTION_PARAMETERS
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 
 SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
 
@@ -54,9 +54,7 @@ def _series(rng: np.random.Generator) -> np.ndarray:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder, rng = tmp_path_factory.mktemp("confounds"), np.random.default_rng(5)
     data = _series(rng)
-    with SeriesWriter(folder / "bold.nii", data.shape, np.eye(4), TR) as writer:
-        for t in range(VOLUMES):
-            writer.append(data[..., t])
+    save_image(data, np.eye(4), folder / "bold.nii", tr=TR)
     mask = np.zeros(SHAPE, bool)
     mask[:, 1:-1, 1:-1] = True
     gm, wm, csf = (np.zeros(SHAPE, np.float32) for _ in range(3))

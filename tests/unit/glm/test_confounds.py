@@ -10,7 +10,7 @@ from bids_sr.glm.confound_table import build_confound_table, principal_component
 from bids_sr.glm.drift import drift_basis
 from bids_sr.glm.head_motion import rms_displacement
 from bids_sr.io.confound_names import MOTION_PARAMETERS
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 
 
 def test_rms_displacement_is_the_mean_over_a_ball() -> None:
@@ -82,9 +82,7 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
     tables = []
     for number, factor in enumerate((1.0, 3.0)):
         data[..., :3] *= factor
-        with SeriesWriter(tmp_path / f"{number}.nii", data.shape, np.eye(4), 2.0) as writer:
-            for t in range(volumes):
-                writer.append(data[..., t])
+        save_image(data, np.eye(4), tmp_path / f"{number}.nii", tr=2.0)
         with SeriesReader(tmp_path / f"{number}.nii") as reader:
             tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
             still = np.tile(np.eye(4), (volumes, 1, 1))

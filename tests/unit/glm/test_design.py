@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 from nilearn.glm.first_level import make_first_level_design_matrix
 
 from bids_sr.glm.design import (
@@ -25,7 +26,7 @@ def predict(table: Events, times: np.ndarray) -> dict[str, np.ndarray]:
 
 def events(**blocks: list[tuple[float, float]]) -> Events:
     rows = [(onset, length, name) for name, times in blocks.items() for onset, length in times]
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return make_events(rows)
 
 
 def test_a_sustained_block_has_plateau_1_at_any_tr():

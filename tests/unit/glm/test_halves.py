@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.block_effects import make_blocks
+from data.events import make_events
 
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
@@ -15,14 +16,13 @@ from bids_sr.glm.halves import (
     select_split_conditions,
     split_contrasts,
 )
-from bids_sr.glm.regressors import Events
 
 N, TR = 120, 2.0
 
 
 def alternating(count):
     rows = [(10.0 + 36 * k, 16.0, ("thumb", "little")[k % 2]) for k in range(count)]
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return make_events(rows)
 
 
 def test_a_half_averages_blocks_before_the_contrast_is_computed():

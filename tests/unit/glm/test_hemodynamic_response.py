@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 from nilearn.glm.first_level import compute_regressor
 
 from bids_sr.glm.blocks import block_design
@@ -11,7 +12,7 @@ from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_ve
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.inseparable_types import find_inseparable_types
 from bids_sr.glm.map_sidecars import model_text
-from bids_sr.glm.regressors import Events, Seeds
+from bids_sr.glm.regressors import Seeds
 from bids_sr.glm.type_roles import assign_roles
 
 N_VOLUMES, TR, N_DUMMY = 120, 1.5, 3
@@ -22,14 +23,10 @@ def settings(hrf_model: str) -> DesignSettings:
     return DesignSettings(hrf=HemodynamicResponse(hrf_model=hrf_model))
 
 
-def task(rows: list[tuple[float, float, str]]) -> Events:
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
-
-
 def design(hrf_model: str, rows: list[tuple[float, float, str]] = BLOCKS) -> Design:
     confounds = pd.DataFrame({"trans_x": np.sin(np.arange(N_VOLUMES) / 3)})
     return build_design(
-        task(rows),
+        make_events(rows),
         settings(hrf_model),
         n_volumes=N_VOLUMES,
         tr=TR,
@@ -85,7 +82,9 @@ def test_a_type_that_repeats_the_derivative_of_another_is_reported_as_inseparabl
     rows = [(onset + shift, 8.0, name) for onset, _, _ in BLOCKS for shift, name in SHIFTS]
     for hrf_model, expected in (("spm", []), ("spm + derivative", ["types"])):
         model = design(hrf_model, rows)
-        information = assign_roles(("a", "b"), task(rows), model, n_volumes=N_VOLUMES).information
+        information = assign_roles(
+            ("a", "b"), make_events(rows), model, n_volumes=N_VOLUMES
+        ).information
         groups = find_inseparable_types(model, information)
         assert [group.partner for group in groups] == expected
 
@@ -96,9 +95,12 @@ SHIFTS = ((0.0, "a"), (1.5, "b"))
 @pytest.mark.parametrize("function", ["spm", "glover"])
 def test_block_models_have_the_main_column_of_the_response(function: str) -> None:
     options = {"n_volumes": N_VOLUMES, "tr": TR, "n_dummy": N_DUMMY, "confound_names": ()}
-    with_derivative = block_design(task(BLOCKS), settings(f"{function} + derivative"), **options)
+    with_derivative = block_design(
+        make_events(BLOCKS), settings(f"{function} + derivative"), **options
+    )
     np.testing.assert_array_equal(
-        with_derivative.matrix, block_design(task(BLOCKS), settings(function), **options).matrix
+        with_derivative.matrix,
+        block_design(make_events(BLOCKS), settings(function), **options).matrix,
     )
     blocks_of_a = with_derivative.matrix[:, [0, 2, 4]].sum(axis=1)
     np.testing.assert_allclose(blocks_of_a, nilearn_columns(function, "a")[:, 0], atol=1e-6)

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 from nilearn.signal import clean
 from scipy.linalg import toeplitz
 
@@ -56,8 +57,7 @@ def add_time_columns(
 
 
 def task() -> Events:
-    rows = [(on, length, "a") for on, length in BLOCKS]
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return make_events([(on, length, "a") for on, length in BLOCKS])
 
 
 def build_task_design(table: pd.DataFrame, **options: float):
@@ -264,12 +264,7 @@ def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_witho
 
 
 def test_a_condition_whose_volumes_are_all_censored_is_not_modeled():
-    events = Events(
-        pd.DataFrame(
-            [(10.0, 16.0, "a"), (100.0, 0.0, "b"), (42.0, 16.0, "a")],
-            columns=["onset", "duration", "trial_type"],
-        )
-    )
+    events = make_events([(10.0, 16.0, "a"), (100.0, 0.0, "b"), (42.0, 16.0, "a")])
     table = add_time_columns(TimeModel(fd_censor=0.5), head_motion(tuple(range(48, 80))))
     options = {"n_volumes": N, "tr": TR, "confounds": table}
     design = build_design(events, **options, confound_names=model_confounds(table))

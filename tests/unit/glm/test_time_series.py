@@ -12,14 +12,12 @@ from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.streamed_fit import divide_into_batches
 from bids_sr.glm.time_series import extract_time_series
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.quality.series_quality import QualitySums, smoothness
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):
-    with SeriesWriter(path, data.shape, np.diag([*zooms, 1.0]), tr) as writer:
-        for t in range(data.shape[3]):
-            writer.append(data[..., t])
+    save_image(data, np.diag([*zooms, 1.0]), path, tr=tr)
     return path
 
 
