@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.events import make_events
-from nilearn.glm.first_level import compute_regressor
+from nilearn.glm.first_level import compute_regressor, glover_hrf, spm_hrf
 
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.cross_correlation import filter_of_design
@@ -112,3 +112,17 @@ def test_seeds_have_no_derivatives() -> None:
     model = build_design(seeds, settings("glover + derivative"), **options)
     np.testing.assert_array_equal(model.matrix, build_design(seeds, **options).matrix)
     assert "HRF" not in model_text("t", model)
+
+
+@pytest.mark.parametrize(("function", "hrf"), [("spm", spm_hrf), ("glover", glover_hrf)])
+def test_the_response_to_a_block_without_end_is_the_integral_of_the_function(
+    function, hrf
+) -> None:
+    impulse = hrf(t_r=1.0, oversampling=100, time_length=60.0)
+    expected = np.cumsum(impulse) / impulse.sum()
+    times = np.arange(len(impulse)) / 100
+    main, derivative = HemodynamicResponse(hrf_model=f"{function} + derivative").integrate(times)
+    np.testing.assert_allclose(main, expected, atol=0.01)
+    # nilearn delays the response by .1 s for its derivative
+    np.testing.assert_allclose(derivative[10:], (main[10:] - main[:-10]) / 0.1, atol=1e-9)
+    assert not HemodynamicResponse(hrf_model=function).integrate(np.array([-9.0, -1.0])).any()

@@ -174,3 +174,12 @@ def test_width_of_the_neighborhood_is_in_mm():
         noise = estimate(values, zooms=(size, size, size))
         spreads.append(noise.mix(noise.rho)[:, 0].std())
     assert spreads[0] < 0.6 * spreads[1]
+
+
+def test_rounding_of_equal_brightness_is_not_taken_for_tissues():
+    values = ar_series(100, np.full(COUNT, 0.4))
+    values += 100 - values.mean(axis=0)
+    # in mean signals, as in a series in single precision
+    perturbed = values + 1e-6 * np.random.default_rng(1).standard_normal(COUNT)
+    first, second = (noise.mix(noise.rho) for noise in map(estimate, (values, perturbed)))
+    np.testing.assert_allclose(first, second, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
+from bids_sr.spatial import spline_kernels
 from bids_sr.spatial.resampling import (
     PAD,
     evaluate_spline,
@@ -117,3 +118,16 @@ def test_a_slightly_rotated_grid_is_not_taken_for_one_with_the_same_axes():
     resampled = sample_grid(spline_coefficients(volume), matrix, volume.shape)
     expected = _by_scipy(volume, _points(matrix, volume.shape))
     np.testing.assert_allclose(resampled, expected, atol=CLOSE * volume.max())
+
+
+def test_linear_samples_of_several_maps_equal_scipy_and_are_0_outside() -> None:
+    maps = np.random.default_rng(0).normal(size=(9, 8, 7, 2)).astype(np.float32)
+    points = np.random.default_rng(1).uniform(-3, 11, (3, 400))
+    out = np.full((400, 2), 99, np.float32)  # the memory of another result
+    spline_kernels.sample_linear(maps, points, out)
+    size = np.array([[9], [8], [7]])
+    inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=0)
+    assert 0.1 < inside.mean() < 0.9
+    for k in range(2):
+        expected = ndimage.map_coordinates(maps[..., k], points, order=1, mode="nearest")
+        np.testing.assert_allclose(out[:, k], np.where(inside, expected, 0), atol=1e-5)
