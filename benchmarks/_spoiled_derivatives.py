@@ -1,4 +1,4 @@
-"""Damage derivatives, and imitate oddities of public data sets; see `mutations`.
+"""Damage derivatives, and imitate oddities of public data sets; see `_spoiled_files`.
 
 `maker.expected` is a regular expression for a message that the program has to print: without it,
 the case was accepted silently. `maker.accepted` is set if an error is wrong.
@@ -13,10 +13,10 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
+from _spoiled_files import HOSTILE, Kind, Rng, kind, pick
+from _spoiled_tables import ALL as EARLIER
 from data.dataset import EVENTS, BidsMaker
 from data.fmriprep import FmriprepMaker, prepared
-from mutations import HOSTILE, Kind, Rng, kind, pick
-from mutations_of_tables import ALL as EARLIER
 
 TEXT = (".tsv", ".json", ".txt")
 

@@ -1,7 +1,7 @@
 """Results that the group level has to give for a described group, and their check.
 
-Expected results follow from the description of the group (`groupscene`) by the documented rules.
-The program is not used.
+Expected results follow from the description of the group (`_odd_groups_scene`) by the documented
+rules. The program is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import nibabel as nb
 import numpy as np
-from groupscene import (
+from _odd_groups_scene import (
     SPACE,
     Call,
     Contrast,

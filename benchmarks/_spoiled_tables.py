@@ -1,4 +1,4 @@
-"""Damage tables, names, sizes and options at random; see `mutations`."""
+"""Damage tables, names, sizes and options at random; see `_spoiled_files`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _spoiled_files import HOSTILE, KINDS, Kind, Rng, json_thing, kind, pick
 from data.dataset import EVENTS, BidsMaker
-from mutations import HOSTILE, KINDS, Kind, Rng, json_thing, kind, pick
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 

@@ -11,12 +11,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import _odd_groups_kinds
 import nibabel as nb
 import numpy as np
-import oddgroups
 import pytest
-from groupscene import Call, Contrast, Folders, Group, Participant, Run, Stored, load_grid
-from grouptruth import (
+from _odd_groups_kinds import KINDS, Case, judge, kinds_of, prepare, run_case, warm_up
+from _odd_groups_scene import Call, Contrast, Folders, Group, Participant, Run, Stored, load_grid
+from _odd_groups_truth import (
     AmbiguousError,
     MapName,
     Texts,
@@ -25,7 +26,6 @@ from grouptruth import (
     session_of,
     snapshot,
 )
-from oddgroups import KINDS, Case, judge, kinds_of, prepare, run_case, warm_up
 
 COMBINATIONS = [
     ("slab_of_some", "opposite_names"),
@@ -305,5 +305,7 @@ def test_the_judge_rejects_wrong_exit_codes(
     case = prepare(0, 0, [KINDS["few_participants"]], tmp_path)
     case.truth.refused = refused
     remaining = iter(codes)
-    monkeypatch.setattr(oddgroups, "_call", lambda *_: (next(remaining), "out/sub-01: damaged"))
+    monkeypatch.setattr(
+        _odd_groups_kinds, "_call", lambda *_: (next(remaining), "out/sub-01: damaged")
+    )
     assert any(words in fault for fault in judge(case)[1])

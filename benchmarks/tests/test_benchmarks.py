@@ -15,11 +15,9 @@ import pytest
 
 from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = sorted(path.stem for path in (BENCHMARKS / "results").glob("*.md"))
-sys.path.append(str(BENCHMARKS))
-
 # requires the environment of XCP-D
 OTHER_ENVIRONMENTS = {"_clients_xcpd"}
 SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - OTHER_ENVIRONMENTS)

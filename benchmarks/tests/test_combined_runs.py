@@ -6,15 +6,9 @@ runs.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import _combined_runs as combined
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-
-import _combined_runs as combined
 
 from bids_sr.combination.run_combination import RunEstimate, combine_estimates
 

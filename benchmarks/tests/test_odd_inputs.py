@@ -7,45 +7,16 @@ the kinds.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
-from data.simulated_run import EFFECTS, Scene, response
-from oddcases import Outcome, judge, kinds_of, run_case, unaltered, warm_up
-from oddkinds import KINDS, Right
-
-sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-
 import odd_inputs
+import pytest
+from _odd_inputs_kinds import KINDS, Right
+from _odd_inputs_run import Outcome, judge, kinds_of, run_case, unaltered, warm_up
+from data.simulated_run import EFFECTS, Scene, response
 
-SOUND = [name for name, kind in KINDS.items() if not kind.fault]
-MODEL = [name for name in SOUND if "model" in KINDS[name].depths]
-SLOW_KINDS = {
-    "accents",
-    "closed_streams",
-    "clustered_slices",
-    "far_or_oblique",
-    "many_blocks",
-    "no_slice_timing",
-    "no_utf8",
-    "one_described_series",
-    "other_types",
-    "other_units",
-    "phase_beside",
-    "rest_with_events",
-    "scaled_voxels",
-    "silent_type",
-    "sounds_in_the_gap",
-    "summed_type",
-    "swi",
-    "text_format",
-    "units_of_time",
-    "unusable_sibling",
-    "volumes_listed",
-}
-"""Kinds that run only in slow tests."""
+MODEL = [name for name, kind in KINDS.items() if not kind.fault and "model" in kind.depths]
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +26,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_KINDS)) for name in MODEL],
-)
+@pytest.mark.parametrize("name", MODEL)
 def test_an_odd_input_gives_correct_maps_or_an_error(name: str, folder: Path) -> None:
     outcome = run_case(MODEL.index(name), 11, "model", folder, (KINDS[name],))
     assert outcome.wrong == ""
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sparse_blocks",
-        pytest.param("closed_streams", marks=pytest.mark.slow),
-        pytest.param("names_of_columns", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("name", ["sparse_blocks", "closed_streams", "names_of_columns"])
 def test_an_odd_input_gives_correct_final_outputs(name: str, folder: Path) -> None:
     assert run_case(3, 11, "end", folder, (KINDS[name],)).wrong == ""
 
@@ -89,8 +50,8 @@ def test_messages_do_not_contain_local_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = f"{tmp_path}/case/bids: crashed"
-    monkeypatch.setattr("oddcases.model_depth", lambda *_: (70, log, {}))
-    monkeypatch.setattr("oddcases.unaltered", lambda *_: {})
+    monkeypatch.setattr("_odd_inputs_run.model_depth", lambda *_: (70, log, {}))
+    monkeypatch.setattr("_odd_inputs_run.unaltered", lambda *_: {})
     message = run_case(0, 0, "model", tmp_path, (KINDS["repeated_rows"],)).wrong
     assert "FOLDER/case/bids: crashed" in message
     assert str(tmp_path) not in message

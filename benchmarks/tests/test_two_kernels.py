@@ -1,14 +1,10 @@
 """Test `benchmarks/two_kernels.py` with outputs that differ in a known way."""
 
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-
 from two_kernels import compare, compare_maps, compare_series, distance_from_threshold
 
 SHAPE = (12, 10, 8)

@@ -22,9 +22,9 @@ from typing import Any, Protocol, TypeVar
 
 import nibabel as nb
 import numpy as np
+from _odd_inputs_kinds import KINDS, Depth, Kind, Right
 from data.simulated_run import EFFECTS, Scene
 from graphrunner import GraphRunner, handle_of, output_of
-from oddkinds import KINDS, Depth, Kind, Right
 
 EXACT = 1e-3
 """Largest difference from the unaltered maps, in standard deviations of the unaltered map."""

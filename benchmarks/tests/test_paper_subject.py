@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RUN, SUBJECT = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf", "bids_sr_wf.sub_01_wf"
 
 

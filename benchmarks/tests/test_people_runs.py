@@ -6,21 +6,17 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-import nibabel as nib
-import numpy as np
-import numpy.testing as npt
-import pytest
-
-sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 import _people_calibrations as calibrations
 import _people_data as data
 import _people_runs as runs
 import _people_tables as tables
+import nibabel as nib
+import numpy as np
+import numpy.testing as npt
+import pytest
 
 from bids_sr.metrics.rows import MetricRow
 

@@ -4,22 +4,11 @@ import json
 import math
 import re
 import shlex
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pytest
-from pages import ROOT, loaded
-
-from bids_sr.group.values import QUESTION
-from bids_sr.sr.method import method_names_without_controls
-from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
-
-sys.path.append(str(ROOT / "benchmarks"))
 import _papers_curves as papers_curves
 import _papers_mouse as mouse
 import _papers_portions as portions
@@ -27,8 +16,16 @@ import _papers_slices as slices
 import _papers_training as training
 import _papers_tv as tv
 import _table
+import numpy as np
+import pandas as pd
 import papers
 import papers_data
+import pytest
+from pages import ROOT, loaded
+
+from bids_sr.group.values import QUESTION
+from bids_sr.sr.method import method_names_without_controls
+from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())

@@ -1,13 +1,9 @@
 """Test the resource usage of a step as measured by benchmarks/_monitored.py."""
 
 import mmap
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-
 from _monitored import Meter
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import nibabel as nb
 import numpy as np
+from _spoiled_files import pick
 from data.simulated_run import (
     EFFECTS,
     NOISE,
@@ -32,12 +33,11 @@ from data.simulated_run import (
     centered,
     interleaved,
 )
-from mutations import pick
 
 Rng = np.random.Generator
 Depth = Literal["model", "end", "group"]
 """Preflight and the linear model of the acquired series; the whole run; or the group level, whose
-kinds are in `oddgroups`."""
+kinds are in `_odd_groups_kinds`."""
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Odd groups, each with its expected result: one row of `KINDS` per kind.
 
 A kind takes random numbers and a group in memory that is not yet written, and alters the group.
-The expected result is computed from the final group (`grouptruth`), so that kinds can be combined.
-A case is a number and a seed, which determine its kinds and random numbers.
+The expected result is computed from the final group (`_odd_groups_truth`), so that kinds can be
+combined. A case is a number and a seed, which determine its kinds and random numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from groupscene import (
+from _odd_groups_scene import (
     ACQUIRED,
     SBL,
     Call,
@@ -34,9 +34,9 @@ from groupscene import (
     load_grid,
     write_group,
 )
-from grouptruth import FOREIGN, AmbiguousError, Truth, check_results, expect, snapshot
-from mutations import pick
-from oddcases import Outcome, draw_kinds, run_in_child
+from _odd_groups_truth import FOREIGN, AmbiguousError, Truth, check_results, expect, snapshot
+from _odd_inputs_run import Outcome, draw_kinds, run_in_child
+from _spoiled_files import pick
 
 Rng = np.random.Generator
 Alter = Callable[[Rng, Group], None]
