@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from variance_helpers import (
+from data.known_priors import (
     acquired,
     fluctuation,
     normal_noise,
