@@ -7,8 +7,8 @@ import torch
 from data.known_priors import normal_noise, whole_of
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps.estimation import estimate_prior
+from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads, torch_threads
 
 
@@ -67,7 +67,7 @@ def test_an_error_in_a_worker_is_raised_in_the_caller(threads):
 def test_maps_do_not_depend_on_the_number_of_threads():
     inputs = whole_of((16, 16, 3), (2.0, 2.0, 1.0))
     components = normal_noise(3, 6, 3, 16, 16)
-    recipe = get_method("sbl").variance
+    recipe = VarianceRecipe(rounds=2, draws=8)
     maps = []
     for threads in (1, 2):
         with torch_threads(threads):

@@ -92,7 +92,7 @@ def test_the_noise_estimate_accounts_for_regressors() -> None:
     )
 
 
-def test_spikes_bad_slices_and_fast_motion_are_censored(monkeypatch) -> None:
+def test_spikes_bad_slices_and_fast_motion_are_censored() -> None:
     series, mask, sd = scene(seed=4)
     clean = calibration_components(series, mask, drift=drift_of(20))
     rng = np.random.default_rng(5)
@@ -105,10 +105,6 @@ def test_spikes_bad_slices_and_fast_motion_are_censored(monkeypatch) -> None:
     assert (components.n_used, components.dof) == (17, 15)
     voxels = mask & (sd > NOISE)
     assert np.median(np.abs(strength(components)[voxels] / strength(clean)[voxels] - 1)) < 0.15
-    for name in ("_MAX_VOLUME_RATIO", "_MAX_SLICE_RATIO"):
-        monkeypatch.setattr(variance_calibration_components, name, np.inf)
-    uncensored = calibration_components(series, mask, drift=drift_of(20))
-    assert np.median(strength(uncensored)[voxels] / strength(clean)[voxels]) > 1.15
 
 
 def test_motion_artifacts_are_not_taken_for_noise() -> None:
@@ -168,10 +164,8 @@ def test_series_without_fluctuations_are_rejected(modify, message: str) -> None:
         calibration_components(series, mask, drift=drift_of(series.shape[3]))
 
 
-def test_too_many_bad_volumes_are_an_error(monkeypatch) -> None:
+def test_too_many_bad_volumes_are_an_error() -> None:
     series, mask, _ = scene()
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
     with pytest.raises(SeriesError, match="13 of the 20 volumes"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
-    monkeypatch.setattr(variance_calibration_components, "_MAX_FD_MM", 3.0)
-    assert calibration_components(series, mask, drift=drift_of(20), fd=fd).n_used == 20

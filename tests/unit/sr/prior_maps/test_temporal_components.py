@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.sr.operators import ResolutionLevel, level_above, level_below, to_slices, to_volume
+from bids_sr.sr.operators import level_above, level_below
 from bids_sr.sr.prior_maps import temporal_components
-from bids_sr.sr.prior_maps.estimation import compute_filled_sd
-from bids_sr.sr.prior_maps.prior import Tile
 
 AFFINE = np.diag([3.0, 3, 4, 1])
 
@@ -200,29 +198,6 @@ def test_the_level_below_crops_to_a_multiple_of_the_factor(shape, factor, window
     level, slices = level_below(shape, factor)
     assert np.zeros(shape)[slices].shape == window == level.highres_shape
     assert level.acquired_shape == tuple(round(n / f) for n, f in zip(window, factor, strict=True))
-
-
-def test_slices_and_volume_are_inverse():
-    volume = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
-    assert to_slices(volume).shape == (3, 4, 5)
-    np.testing.assert_array_equal(to_volume(to_slices(volume)), volume)
-
-
-def test_the_sd_on_the_high_resolution_grid_equals_the_sd_of_the_zero_filled_change():
-    level = ResolutionLevel((8, 8, 3), (16, 16, 3))
-    time_courses = np.random.default_rng(0).normal(size=(50, 2))
-    time_courses -= time_courses.mean(0)
-    time_courses, _ = np.linalg.qr(time_courses)
-    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    change = torch.einsum(
-        "tk,kzxy->tzxy", torch.from_numpy(time_courses).float() * np.sqrt(50), images
-    )
-    # root mean square of the two components
-    expected = level.upsample(change).square().mean(0).sqrt() / 2**0.5
-    tile = Tile.from_mask(level.restrict_to_plane(), np.ones((8, 8, 3)))
-    torch.testing.assert_close(
-        compute_filled_sd(level.upsample_slices(images), tile), expected, atol=1e-4, rtol=1e-4
-    )
 
 
 @pytest.mark.parametrize("noise", [0.005, 0.02])

@@ -11,8 +11,6 @@ from data.known_priors import acquired, patchy, statistics_of, whole_of
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.operators import level_below
-from bids_sr.sr.prior_maps import lower_resolution_errors, self_test
 from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_test import SelfTest, score_interpolation, score_maps
@@ -86,32 +84,27 @@ def test_fluctuations_pass_and_their_map_covers_the_entire_grid():
     assert model.card["applied"] is True
     assert held_out["explained_over_zerofill"] > 0.05
     assert min(held_out["explained_by_half"]) > 0.02
-    assert held_out["model"] == "prior SD map estimated from the whole run"
     assert model.state["weight"].shape == (2, SHAPE[2], 2 * SHAPE[0], 2 * SHAPE[1])
     assert float(model.state["weight"].max()) > 0
     assert float(model.state["noise"]) > 0
     assert [row["iteration"] for row in model.log] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_noise_fails_and_the_series_is_zero_filled(seed):
-    model = fit(run_data(noise(seed=seed)))
+def test_noise_fails_and_the_series_is_zero_filled():
+    model = fit(run_data(noise()))
     held_out = model.card["held_out"]
     assert model.card["applied"] is False
     assert held_out["explained_over_zerofill"] < 0.02
-    assert held_out["model"].startswith("zero filling: in the self-test")
-    assert "at least 2% is required" in held_out["model"]
+    assert "2%" in held_out["model"]
     assert not model.state["weight"].any()
 
 
 def test_too_few_volumes_are_named():
     model = fit(run_data(fluctuations(20), halves=False))
     assert model.card["applied"] is False
-    reason = "the run has too few volumes to distinguish signal fluctuations from noise"
-    assert model.card["held_out"] == {
-        "model": f"zero filling: {reason}",
-        "tested": {"reason": reason},
-    }
+    held_out = model.card["held_out"]
+    assert set(held_out) == {"model", "tested"}
+    assert set(held_out["tested"]) == {"reason"}
     assert not model.state["weight"].any()
 
 
@@ -119,14 +112,13 @@ def test_a_run_that_cannot_be_downsampled_is_named():
     narrow = fluctuations(40)[:, :1]
     model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
     assert model.card["applied"] is False
-    assert "cannot be downsampled any further" in model.card["held_out"]["model"]
+    assert set(model.card["held_out"]) == {"model", "tested"}
 
 
 def test_a_control_is_applied_without_a_test():
     control = get_method("sdmod")
     model = fit(run_data(noise(), halves=False), control.variance, control)
     assert model.card["applied"] is True
-    assert "control" in model.card["held_out"]["model"]
     assert model.state["weight"].any()
 
 
@@ -137,41 +129,21 @@ def halves_of(series):
     ]
 
 
-def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
-    """Exchanging the halves exchanges the shares, and components are never tested with a map
-    estimated from them.
+def test_each_half_is_tested_with_the_map_of_the_other_half():
+    """Exchanging the halves exchanges the shares, and maps of two different heads explain nothing
+    of each other, although each explains its own components.
     """
-    halves = halves_of(fluctuations())
-    images = [half.components for half in halves]
-    run_test = SelfTest(images, mask_of(), FACTOR)
-    first, second = score_maps(run_test, QUICK)[0.0].half_scores
-    assert score_maps(SelfTest(images[::-1], mask_of(), FACTOR), QUICK)[0.0].half_scores == (
-        second,
-        first,
-    )
-    inputs, tests = [], []
-    monkeypatch.setattr(
-        self_test, "estimate_prior", lambda data, *a, **k: inputs.append(data) or len(inputs)
-    )
-    monkeypatch.setattr(
-        lower_resolution_errors,
-        "estimate_prior",
-        lambda data, *a, **k: inputs.append(data) or len(inputs),
-    )
-    monkeypatch.setattr(self_test, "_make_detail_function", lambda prior, level: prior)
-    monkeypatch.setattr(
-        self_test,
-        "_compute_scores",
-        lambda prior, level, images, mask: tests.append((prior, images)) or np.zeros(len(images)),
-    )
-    score_maps(run_test, QUICK)
-    images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
-    (first_map, tested_with_first), (second_map, tested_with_second) = tests
-    level, _ = level_below(SHAPE, FACTOR)
-    torch.testing.assert_close(inputs[first_map - 1], level.downsample(images[1]))
-    torch.testing.assert_close(inputs[second_map - 1], level.downsample(images[0]))
-    torch.testing.assert_close(tested_with_first, images[0])
-    torch.testing.assert_close(tested_with_second, images[1])
+    mask = mask_of() & mask_of()[::-1]
+    first, second = (half.components for half in halves_of(fluctuations()))
+
+    def shares(*images):
+        return score_maps(SelfTest(images, mask, FACTOR), QUICK)[0.0].half_scores
+
+    first_share, second_share = shares(first, second)
+    assert shares(second, first) == (second_share, first_share)
+    assert min(first_share, second_share) > 0.02
+    mirrored = np.ascontiguousarray(second[:, ::-1, ::-1])
+    assert max(shares(first, mirrored)) < 0.01
 
 
 def test_a_mask_that_is_empty_at_half_the_resolution_explains_nothing():
