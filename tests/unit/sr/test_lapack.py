@@ -36,29 +36,14 @@ def test_rows_are_solved_in_place(transposed):
     np.testing.assert_allclose(rows, expected, atol=2e-5)
 
 
-def test_the_two_solutions_combined_invert_the_matrix():
-    matrix = positive_definite(40)
-    rows = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
-    expected = np.linalg.solve(matrix.astype(float), rows.T).T
-    root = factor_in_place(matrix.copy())
-    solve_in_place(root, rows, transposed=False)
-    solve_in_place(root, rows, transposed=True)
-    np.testing.assert_allclose(rows, expected, atol=2e-5)
-
-
-def test_a_subset_of_the_rows_is_solved():
+def test_only_the_given_rows_are_solved():
     root = factor_in_place(positive_definite(20))
     rows = np.ones((4, 20), np.float32)
+    solve_in_place(root, rows[:0], transposed=True)
+    assert (rows == 1).all()
     solve_in_place(root, rows[:2], transposed=False)
     assert (rows[2:] == 1).all()
     assert not (rows[:2] == 1).all()
-
-
-def test_zero_rows_are_accepted():
-    root = factor_in_place(positive_definite(3))
-    before = root.copy()
-    solve_in_place(root, np.empty((0, 3), np.float32), transposed=True)
-    assert np.array_equal(root, before)
 
 
 def test_a_matrix_that_is_not_positive_definite_is_rejected():
@@ -69,21 +54,21 @@ def test_a_matrix_that_is_not_positive_definite_is_rejected():
 
 
 @pytest.mark.parametrize(
-    ("matrix", "message"),
+    ("matrix", "named"),
     [
-        (np.eye(4), "type float64"),
-        (np.ones((2, 3), np.float32), r"shape \(2, 3\)"),
-        (np.eye(6, dtype=np.float32)[::2, ::2], "C-contiguous"),
-        (np.asfortranarray(np.tri(4, dtype=np.float32)), "C-contiguous"),
+        (np.eye(4), "float64"),
+        (np.ones((2, 3), np.float32), r"\(2, 3\)"),
+        (np.eye(6, dtype=np.float32)[::2, ::2], "contiguous"),
+        (np.asfortranarray(np.tri(4, dtype=np.float32)), "contiguous"),
         (np.ones(4, np.float32), "1 axes"),
         (np.broadcast_to(np.ones((1, 1), np.float32), (1, 1)), "read-only"),
     ],
 )
-def test_arrays_that_lapack_would_misread_are_rejected(matrix, message):
-    with pytest.raises(ValueError, match=message):
+def test_arrays_that_lapack_would_misread_are_rejected(matrix, named):
+    with pytest.raises(ValueError, match=named):
         factor_in_place(matrix)
 
 
 def test_rows_of_another_size_are_rejected():
-    with pytest.raises(ValueError, match=r"shape \(4, 4\) for right sides of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(4, 4\).*\(2, 3\)"):
         solve_in_place(np.eye(4, dtype=np.float32), np.ones((2, 3), np.float32), transposed=True)

@@ -73,7 +73,7 @@ def test_a_complex_image_keeps_its_phase_and_magnitude_is_optional():
 
 
 @given(n=st.integers(4, 40), seed=st.integers(0, 99), f=st.sampled_from([1.5, 2, 3]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_zero_filling_and_cropping_returns_the_measurement(n, seed, f):
     lr = np.random.default_rng(seed).normal(size=(n, n + 1, 2))
     hr = matrices.upsample("zerofill", lr, (f, f, 1))

@@ -37,7 +37,7 @@ factors = st.tuples(*[st.sampled_from([1.0, 1.5, 2.0, 3.0])] * 3)
 
 
 @given(sizes, factors, st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_outer_edges_are_kept_and_voxel_sizes_follow_the_factor(shape, factor, seed):
     rng = np.random.default_rng(seed)
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))

@@ -7,18 +7,19 @@ from data.known_positions import AFFINE, blob, block_mean, centroid_mm, gaussian
 from hypothesis import assume, given, settings, strategies as st
 
 from bids_sr.sr import matrices
-from bids_sr.sr.operators import _DEGRADATIONS, get_operator
+from bids_sr.sr.operators import get_operator
 
+DEGRADATIONS = ("block", "gauss", "kspace", "multislice", "trilinear")
 FACTORS = [1, 1.25, 1.5, 1.75, 2, 3, 4 / 3, 7 / 5]
 
 
 @given(
-    name=st.sampled_from(sorted(_DEGRADATIONS)),
+    name=st.sampled_from(DEGRADATIONS),
     shape=st.lists(st.integers(4, 19), min_size=2, max_size=3),
     data=st.data(),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80)
 def test_the_gradient_is_the_adjoint(name, shape, data, seed):
     factor = tuple(data.draw(st.sampled_from(FACTORS)) for _ in shape)
     try:
@@ -39,7 +40,7 @@ def test_the_gradient_is_the_adjoint(name, shape, data, seed):
     assert left == pytest.approx(right, rel=1e-10, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", sorted(_DEGRADATIONS))
+@pytest.mark.parametrize("name", DEGRADATIONS)
 @pytest.mark.parametrize(
     ("shape", "factor"),
     [((40, 40, 18), (2, 2, 1)), ((41, 38, 24), (2, 1.75, 2)), ((33, 46, 20), (1.25, 4 / 3, 1.5))],
@@ -54,7 +55,7 @@ def test_a_known_position_is_kept_to_a_twentieth_of_a_voxel(name, shape, factor)
     assert np.abs(np.linalg.inv(AFFINE)[:3, :3] @ displacement).max() < 0.05
 
 
-@pytest.mark.parametrize("name", sorted(_DEGRADATIONS))
+@pytest.mark.parametrize("name", DEGRADATIONS)
 def test_a_given_low_resolution_grid_covers_the_entire_high_resolution_grid(name):
     operator = get_operator(name, (44, 30, 12), (1.25, 1.5, 1), (35, 20, 12))
     assert operator.lowres_shape == (35, 20, 12)

