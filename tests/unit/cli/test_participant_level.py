@@ -16,6 +16,7 @@ from bids_sr.config import machine
 from bids_sr.config.memory import BASE_GB
 from bids_sr.execution import execute
 from bids_sr.execution.records import FinishedSteps
+from bids_sr.io.dataset_description import dataset_root
 from bids_sr.notices import Notice, record
 from bids_sr.preflight.plan import Estimate
 from bids_sr.version import __version__
@@ -97,6 +98,24 @@ def test_the_report_of_an_interrupted_run_is_marked_unfinished(
     assert (OUT / "CITATION.md").read_text() == "What was done.\n"
     assert call(maker, "--reports-only") == 0
     assert PAGE.read_text().count("started at 20") == finished.count("started at 20") == 0
+
+
+def test_a_finished_run_writes_reports_and_names_runs_that_are_only_zero_filled(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of other calls are not mentioned."""
+    assert call(maker, "--boilerplate-only") == 0
+    monkeypatch.setattr(execute, "execute", lambda *_, **__: execute.RunOutcome())
+    func = dataset_root(OUT, "sbl") / "sub-01" / "func"
+    func.mkdir(parents=True)
+    for task in ("tap", "other"):
+        sidecar = func / f"sub-01_task-{task}_desc-preproc_bold.json"
+        sidecar.write_text('{"Applied": false}')
+    assert call(maker, "--sr-method", "sbl") == 0
+    assert PAGE.exists()
+    assert (OUT / "index.html").exists()
+    text = (OUT / "CITATION.md").read_text()
+    assert "sbl was not applied to sub-01_task-tap," in text
 
 
 def test_the_time_estimate_includes_only_remaining_steps(
