@@ -113,6 +113,8 @@ def test_a_finished_run_writes_reports_and_names_runs_that_are_only_zero_filled(
         sidecar.write_text('{"Applied": false}')
     assert call(maker, "--sr-method", "sbl") == 0
     assert PAGE.exists()
+    (OUT / "index.html").unlink()
+    assert call(maker, "--sr-method", "sbl") == 0
     assert (OUT / "index.html").exists()
     text = (OUT / "CITATION.md").read_text()
     assert "sbl was not applied to sub-01_task-tap," in text

@@ -139,7 +139,9 @@ def test_the_last_layers_of_a_model_can_be_tuned(
     out, pair = tmp_path / "tuned", ["--fine", files.high, "--coarse", files.low]
     options = ["--set", "filters=4", "iterations=2", "batch=1", "--train-last", "1"]
     run("train", "unet", out, *pair, "--from", files.trained, *options)
-    assert "PSNR" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "PSNR" in shown
+    assert "--sr-factor 2\n" in shown
     tuned = out.with_suffix(".safetensors")
     before, after = load_file(files.trained), load_file(tuned)
     changed = {
@@ -240,11 +242,14 @@ def test_missing_vgg19_features_are_reported(
     assert "VGG-19" in shown
 
 
-def test_training_on_low_resolution_volumes_only(tmp_path: Path) -> None:
+def test_training_on_low_resolution_volumes_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     volumes = np.stack([scan(seed, (26, 26, 8)) for seed in range(4)], -1)
     save_image(volumes, AFFINE, file := tmp_path / "s_bold.nii.gz", tr=2.0)
-    options = ["--factor", 2, "--volumes", 2, "--max-minutes", 0.001]
+    options = ["--factor", 2, 3, 1, "--volumes", 2, "--max-minutes", 0.001]
     run("train", "dip", tmp_path / "m", "--coarse", file, *options)
+    assert "--sr-factor 2 3 1\n" in capsys.readouterr().out
     card = read_json(tmp_path / "m.json")
     assert card["trained_on"] == "self"
     assert len(card["images"]) == 2
