@@ -146,8 +146,10 @@ def test_fewer_workers_run_if_the_job_sums_resident_memory(
         call(maker, *options)
     monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
     call(maker, "--nprocs", "4")
+    monkeypatch.setattr(machine, "sums_resident", lambda *_: True)
+    call(maker, "--nprocs", "4", "--omp-nthreads", "4")  # a step gets all its threads
     assert sums_resident
-    assert [workers for workers, _ in resources] == [3, 4, 4]
+    assert [workers for workers, _ in resources] == [3, 4, 4, 4]
     assert resources[0][1] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
     assert resources[2][1] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)
 
