@@ -152,7 +152,9 @@ def test_fewer_workers_run_if_the_job_sums_resident_memory(
         call(maker, "--nprocs", "4", *memory)
     monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
     call(maker, "--nprocs", "4")
-    assert [options["nprocs"] for options in execution] == [3, 4, 4]
+    monkeypatch.setattr(machine, "sums_resident", lambda *_: True)
+    call(maker, "--nprocs", "4", "--omp-nthreads", "4")  # a step gets all its threads
+    assert [options["nprocs"] for options in execution] == [3, 4, 4, 4]
     memory_gb = [options["mem_gb"] for options in execution]
     assert memory_gb[0] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
     assert memory_gb[2] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)
