@@ -726,3 +726,8 @@ def test_a_difference_is_converted_to_text_by_four_functions():
     assert function_names == ["row", "compare", "value_text", "write_comparison"]
     (texts,) = [sentence.text for sentence in verdict.sentences if sentence.row is followed]
     assert texts == "sbl is more accurate than ratio: +0.080 [0.070, 0.090], whole brain."
+
+
+def test_the_training_of_srgan_limits_only_verdicts_on_srgan():
+    assert Statement.SRGAN in limits_of(judge(reference_map_rows()))
+    assert Statement.SRGAN not in limits_of(judge(reference_map_rows(), methods=("sbl",)))

@@ -106,8 +106,11 @@ def test_large_series_take_half_the_space_and_the_limit_belongs_to_the_small_one
 
 @pytest.mark.parametrize(
     ("train_on", "labels", "n_training"),
-    [("own", ("01", "02", "03", "04"), 1), ("others", ("01", "02", "03", "04"), 3)]
-    + [("others", ("01", "02"), 1)],
+    [
+        ("own", ("01", "02", "03", "04"), 1),
+        ("others", ("01", "02", "03", "04"), 3),
+        ("others", ("01", "02"), 1),
+    ],
 )
 def test_memory_of_training_grows_with_the_participants_of_the_model(
     maker: BidsMaker, train_on: str, labels: tuple[str, ...], n_training: int
