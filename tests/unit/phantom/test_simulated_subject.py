@@ -297,6 +297,6 @@ def test_fractions_of_tissues_add_up_to_1_in_the_head_and_to_less_in_air(
     total = np.sum([*head.fractions.values()], axis=0)
     assert 0 <= total.min() <= total.max() <= 1 + 1e-4
     distance_mm = distance_to_mask(head.brain, 1, float(head.affine[0, 0]))
-    npt.assert_allclose(total[distance_mm <= 2], 1, atol=0.002)  # brain, fluid and skull
+    npt.assert_allclose(total[distance_mm <= 2], 1, atol=0.05)  # brain, fluid and skull
     assert np.median(total[np.abs(distance_mm - 8) < 2]) > 0.9  # scalp
     assert total[distance_mm > 30].max() < 1e-3
