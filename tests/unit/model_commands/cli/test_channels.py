@@ -253,6 +253,7 @@ def test_scans_of_a_head_are_in_the_order_of_the_channels_with_its_own_mask() ->
         coarse=coarse,
         mask=mask,
         channels=("T1w", "FLAIR"),
+        folds=2,
     )
     heads = {head.name: head for head in group_by_head(options)}
     assert {name: head.participant for name, head in heads.items()} == {
