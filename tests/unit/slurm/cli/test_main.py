@@ -303,3 +303,10 @@ def test_the_hpc_page_documents_every_option() -> None:
         if action.dest.startswith(("slurmoptions.", "site.")) and action.option_strings
     }
     assert [flag for flag in flags if flag not in text] == []
+
+
+def test_a_container_on_a_server_is_not_a_path(call: Call, tmp_path: Path) -> None:
+    """Colons are allowed in its name, and it is not searched on the disk."""
+    container = "docker://example/bids-sr:1.0"
+    assert call("--container", container, program=(*METHOD, "--dry-run")) == 0
+    assert call("--container", str(tmp_path / "a:b.sif"), program=(*METHOD, "--dry-run")) == 2
