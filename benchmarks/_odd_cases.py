@@ -12,8 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from oddcases import Outcome
-from oddkinds import Depth
+from _odd_inputs_kinds import Depth
+from _odd_inputs_run import Outcome
 
 Outcomes = dict[tuple[Depth, int], Outcome]
 """Outcomes by depth and number of the case."""

@@ -3,7 +3,7 @@
 python benchmarks/odd_groups.py FOLDER [--cases 200] [--seed 0] [--only KIND ...] [--case NUMBER]
 [--report]
 
-Outputs of 2 to 12 participants are written with one to three properties of `tests/oddgroups.py`,
+Outputs of 2 to 12 participants are written with one to three properties of `_odd_groups_kinds.py`,
 a row per kind. Which participants each group map includes, why the others are not included, and
 all values are computed from the description of the group by the documented rules, without the
 program. Every result is appended to FOLDER/cases.jsonl at once. The same command resumes after an
@@ -25,8 +25,8 @@ from _odd_cases import (
     recorded,
     show,
 )
+from _odd_groups_kinds import KINDS, kinds_of, run_case, warm_up
 from _table import commit, keep
-from oddgroups import KINDS, kinds_of, run_case, warm_up
 
 RESULTS = ("maps", "no map", "refused")
 

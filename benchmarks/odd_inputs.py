@@ -3,8 +3,8 @@
 python benchmarks/odd_inputs.py FOLDER [--model 300] [--end 200] [--seed 0] [--only KIND ...]
 [--case NUMBER] [--report]
 
-A simulated run with known effects is altered in one to three ways (`tests/oddkinds.py`, a row per
-kind). Each kind defines the expected result: maps equal to the unaltered maps times a known
+A simulated run with known effects is altered in one to three ways (`_odd_inputs_kinds.py`, a row
+per kind). Each kind defines the expected result: maps equal to the unaltered maps times a known
 factor, maps with the known effects, an error with its reason before any work, or a notice.
 `--model` cases go through preflight, all voxels included, and through the steps that the maps of
 the acquired series need; `--end` cases through the whole command. Every result is appended to
@@ -28,9 +28,9 @@ from _odd_cases import (
     recorded,
     show,
 )
+from _odd_inputs_kinds import KINDS, Depth
+from _odd_inputs_run import Outcome, kinds_of, run_case, warm_up
 from _table import commit, keep
-from oddcases import Outcome, kinds_of, run_case, warm_up
-from oddkinds import KINDS, Depth
 
 RESULTS = ("equal", "known effects", "refused", "accepted, with the notice", "accepted")
 DEPTHS: tuple[Depth, ...] = ("model", "end")

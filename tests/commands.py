@@ -12,7 +12,8 @@ Pages may use these forms, which a shell does not understand:
 - ``METHOD|FOLDER`` is a choice: the first word is taken.
 - Text after two spaces explains the command.
 
-A block that is not code for a shell has to name its language, ``text`` if it has none.
+A block that is not code for a shell has to name its language, ``text`` if it has none. A word in
+capitals that stands for a value needs a line in `WORDS`.
 """
 
 import configparser
@@ -53,6 +54,22 @@ STARTERS = {
     "srun",
 }
 """Programs of others whose last arguments are a command of ours."""
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
+    "docs/compare.md": {"FILE": "denoised_bold.nii.gz"},
+    "docs/models.md": {
+        "A": "fine_T2starw.nii.gz",
+        "B": "fine_T1w.nii.gz",
+        "FILE": "fine_T2starw.nii.gz",
+        "K": "3",
+        "METHODS": "unet,attunet",
+        "IMAGE": "coarse_T2starw.nii.gz",
+        "REFERENCE": "fine_T2starw.nii.gz",
+    },
+}
+"""Replacements of words in capitals by page; "" is for all pages."""
+VARIABLES = {"NSLOTS": "4", "PBS_ARRAY_INDEX": "1", "PBS_O_WORKDIR": ".", "SGE_TASK_ID": "1"}
+"""Environment variables of a job in a batch system."""
 
 
 class Call(NamedTuple):
@@ -110,16 +127,6 @@ def _typed(console: str) -> str:
     return "\n".join(re.findall(r"^\$ (.*)", console, re.MULTILINE)) + "\n"
 
 
-def blocks_of_other_languages(text: str) -> set[str]:
-    """Return the languages of blocks that call a program of ours and are not shell code."""
-    return {
-        language
-        for language, code in blocks(text)
-        if language not in (*SHELL, "text")
-        and re.search(rf"(?<![\w/.-])(?:{OURS}) +['{{$\w-]", code)
-    }
-
-
 def forms(line: str) -> list[str]:
     """Return the commands that a line of a page stands for."""
     if not re.search(rf"{OPERATORS}(?:\w+=\S* )*(?:{OURS}) ", line):
@@ -138,6 +145,14 @@ def script_of(code: str) -> str:
     """Return code of a page as a script of bash."""
     lines = re.sub(r" *\\\n *", " ", code).splitlines()
     return "\n".join(form for line in lines for form in forms(line))
+
+
+def with_values(page: str, script: str) -> str:
+    """Return code of a page with values instead of words in capitals."""
+    for words in (WORDS.get(page, {}), WORDS[""]):
+        for word, value in words.items():
+            script = re.sub(rf"(?<![\w/.]){word}(?![\w/.])", value, script)
+    return script
 
 
 PREAMBLE = """

@@ -1,19 +1,18 @@
 """Write the inputs of documented commands: a small file or data set for each name on a page.
 
-A new input on a page needs a line in `FILES`; a word that stands for a value, or for a file whose
-name needs an ending, needs a line in `WORDS`.
+A new input on a page needs a line in `FILES`.
 """
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from commands import Call, calls_of, codes_of, ours_within, script_of
+from commands import VARIABLES, Call, calls_of, codes_of, ours_within, script_of, with_values
 from data.dataset import BidsMaker, affine_for
 from data.fmriprep import FmriprepMaker
 from data.group_tables import cohort
@@ -24,31 +23,6 @@ from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.version import __version__
-
-WORDS: Mapping[str, Mapping[str, str]] = {
-    "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
-    "docs/compare.md": {
-        "FILE": "denoised_bold.nii.gz",
-    },
-    "docs/models.md": {
-        "A": "fine_T2starw.nii.gz",
-        "B": "fine_T1w.nii.gz",
-        "FILE": "fine_T2starw.nii.gz",
-        "K": "3",
-        "METHODS": "unet,attunet",
-        "IMAGE": "coarse_T2starw.nii.gz",
-        "REFERENCE": "fine_T2starw.nii.gz",
-    },
-}
-"""Replacements of words in capitals by page; "" is for all pages."""
-
-VARIABLES = {
-    "NSLOTS": "4",
-    "PBS_ARRAY_INDEX": "1",
-    "PBS_O_WORKDIR": ".",
-    "SGE_TASK_ID": "1",
-}
-"""Environment variables of a job in a batch system."""
 
 
 class Sandbox:
@@ -73,10 +47,7 @@ class Sandbox:
         """Return code of the page with values instead of capitals, and absolute paths below the
         folder.
         """
-        for words in (WORDS.get(self.page, {}), WORDS[""]):
-            for word, value in words.items():
-                code = re.sub(rf"(?<![\w/.]){word}(?![\w/.])", value, code)
-        return code.replace("/path/to/", f"{self.folder}/path/to/")
+        return with_values(self.page, code).replace("/path/to/", f"{self.folder}/path/to/")
 
     def fill(self, script: str) -> None:
         """Write the missing files of `FILES` that a script mentions."""

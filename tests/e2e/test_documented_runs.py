@@ -1,6 +1,6 @@
-"""Run the long commands of the documentation to their end, on a small phantom.
+"""Run the commands of the documentation to their end, on a small phantom.
 
-`tests/unit/package/test_documented_commands.py` checks all commands; here, they also compute.
+`tests/unit/package/test_documented_commands.py` parses all commands; here, they also compute.
 """
 
 import os
@@ -20,18 +20,14 @@ from bids_sr.config.presets import preset_names
 BIN = Path(sys.executable).parent
 LITERAL = "docs/models.md"
 """Page whose commands run without an additional option."""
-LONG = ("participant", "train", "bids-sr-phantom")
-"""Words in commands that take long; pages with such commands are tested here."""
 DATA = {
     name.removeprefix("/")
     for name, make in FILES.items()
     if make in (FILES["DATA"], FILES["examples/studyforrest"])
 }
 """Names of data sets with the same content."""
-QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report"}
-QUICK |= {*preset_names()}
-QUICK |= {"rate", "--vgg-weights"}
-"""Words in commands that the quick test runs."""
+PARSED = {"bids-sr-slurm", "--preset", *preset_names(), "rate", "--vgg-weights"}
+"""Words in commands that are only parsed: they need a cluster, hours, ratings or a network."""
 Shape = tuple[str, ...]
 
 
@@ -53,7 +49,7 @@ class Runs:
     def run(self, call: Call, box: Sandbox) -> str:
         """Run a command to the end and return its messages if it fails, else ""."""
         words = [*call.with_files().words]
-        if words[0] == "bids-sr-slurm" or QUICK & {*words}:
+        if PARSED & {*words}:
             return ""
         output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None
         shape = self._shape(call, box)
@@ -120,17 +116,12 @@ def _complete(output_dir: Path, data: Path) -> None:
                 shutil.copy(path, copy)
 
 
-def is_long(text: str) -> bool:
-    """Return whether a page has a command that takes long."""
-    return any(word in code for code in codes_of(text) for word in LONG)
-
-
 PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if is_long(text)])
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if codes_of(text)])
 def test_commands_of_a_page_run_to_the_end(page: str, runs: Runs, tmp_path: Path) -> None:
     box = Sandbox(tmp_path, page, PAGES[page], runs.make_data)
     messages = [message for call in box.calls() if (message := runs.run(call, box))]

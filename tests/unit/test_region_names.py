@@ -8,7 +8,6 @@ import pytest
 from bids_sr.config import UsageError
 from bids_sr.config.sections.activation import Activation
 from bids_sr.region_names import (
-    _RESTRICTED_ATLASES,
     GROUPS,
     atlas_labels,
     atlas_title,
@@ -23,14 +22,8 @@ def test_every_group_is_of_labels_that_there_are() -> None:
         assert set(region_labels(group)) == {
             f"{label}_{side}" for label in labels for side in "LR"
         }
-    assert {atlas_labels()[name] for name in region_labels("motor")} == {
-        2001,
-        2002,
-        2401,
-        2402,
-        6001,
-        6002,
-    }
+    motor = {atlas_labels()[name] for name in region_labels("motor")}
+    assert motor == {2001, 2002, 2401, 2402, 6001, 6002}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +37,7 @@ def test_every_group_is_of_labels_that_there_are() -> None:
         ("./masks/motor.nii.gz", ()),
     ],
 )
-def test_labels(roi: str, labels: tuple[str, ...]) -> None:
+def test_labels_follow_from_the_name_of_a_region(roi: str, labels: tuple[str, ...]) -> None:
     assert region_labels(roi) == labels
 
 
@@ -104,69 +97,59 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("named", "why", "fix"),
+    ("named", "fix"),
     [
-        (
-            "Schaefer2018:100Parcels7Networks",
-            "was not found in the TemplateFlow cache",
-            "desc='100Parcels7Networks'",
-        ),
-        (
-            "Schaefer2018",
-            "the atlas Schaefer2018",
-            "Choose one of Schaefer2018:100Parcels7Networks, Schae",
-        ),
-        ("Gordon", "atlas Gordon was not found in the TemplateFlow", "atlas='Gordon'"),
+        ("Schaefer2018:100Parcels7Networks", "desc='100Parcels7Networks'"),
+        ("Schaefer2018", "Schaefer2018:100Parcels7Networks, Schae"),
+        ("Gordon", "atlas='Gordon'"),
     ],
 )
 def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
-    flow: Path, named: str, why: str, fix: str
+    flow: Path, named: str, fix: str
 ) -> None:
-    with pytest.raises(UsageError, match=why) as caught:
+    with pytest.raises(UsageError, match=named) as caught:
         find_atlas(named)
     assert fix in caught.value.notice.remedy
 
 
 @pytest.mark.parametrize(
-    "named", ["Harvard-Oxford", "HOCPA:th25", "HarvardOxfordCort", "AICHA", "brainnetome", "BN246"]
+    "named", ["Harvard-Oxford", "HOCPA:th25", "AICHA", "brainnetome", "BN246"]
 )
 def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_own(
     named: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="prohibits commercial use") as caught:
+    with pytest.raises(UsageError, match="commercial") as caught:
         find_atlas(named)
     assert "--set activation.atlas=FILE" in caught.value.notice.remedy
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")
     (tmp_path / "HarvardOxford.tsv").write_text("index\tname\n1\tPole\n")
     assert find_atlas(str(tmp_path / "HarvardOxford.nii.gz")).name == "HarvardOxford"
-    assert set(_RESTRICTED_ATLASES) == {"Harvard-Oxford", "AICHA", "Brainnetome"}
 
 
 @pytest.mark.parametrize(
-    ("table", "why"),
+    ("table", "wrong"),
     [
-        (None, "the label table mine_dseg.tsv of"),
-        ("", "is missing or empty"),
-        ("index\tname\n", "does not contain any labels"),
-        ("number\tname\n1\ta\n", "does not have the columns index"),
-        ("index,name\n1,a\n", "does not have the columns index and name"),
-        ("index\tname\nx\ta\n", "is not a number: x"),
-        ("index\tname\n1.5\ta\n", "the index is not an integer"),
-        ("index\tname\n1\t\n", "the name is missing"),
-        ("index\tname\n1\ta\n2\ta\n", "repeats the label name a"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (None, "mine_dseg.tsv"),
+        (b"", "empty"),
+        (b"index\tname\n", "labels"),
+        (b"number\tname\n1\ta\n", "index"),
+        (b"index,name\n1,a\n", "index"),
+        (b"index\tname\nx\ta\n", "line 2"),
+        (b"index\tname\n1.5\ta\n", "line 2"),
+        (b"index\tname\n1\t\n", "line 2"),
+        (b"index\tname\n1\ta\n2\ta\n", "line 3"),
+        (b"\xff\xfe\x00", "read"),
     ],
 )
 def test_a_table_of_labels_that_cannot_be_used_is_named_with_its_line(
-    tmp_path: Path, table: str | bytes | None, why: str
+    tmp_path: Path, table: bytes | None, wrong: str
 ) -> None:
     (tmp_path / "mine_dseg.nii.gz").write_bytes(b"x")
     if table is not None:
-        (tmp_path / "mine_dseg.tsv").write_bytes(
-            table if isinstance(table, bytes) else table.encode()
-        )
-    with pytest.raises(UsageError, match=why) as caught:
+        (tmp_path / "mine_dseg.tsv").write_bytes(table)
+    with pytest.raises(UsageError, match=r"mine_dseg\.nii\.gz") as caught:
         Activation(atlas=str(tmp_path / "mine_dseg.nii.gz"))
+    assert wrong in caught.value.notice.why
     assert "index" in caught.value.notice.remedy
 
 
@@ -187,15 +170,14 @@ def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(
     own = str(tmp_path / "mine.nii.gz")
     assert Activation(atlas=own, roi="hand", seeds=("here=Hand_L", "motor")).atlas == own
     assert region_labels("hand", own) == ("Hand_L", "Hand_R")
-    with pytest.raises(
-        UsageError, match="motor is a group of AAL2 labels, but the selected atlas is"
+    for wrong, options in (
+        ("motor", {"roi": "motor"}),
+        ("Precentral_L", {"roi": "Precentral_L"}),
+        ("Precentral_L", {"seeds": ("Precentral_L",)}),
     ):
-        Activation(atlas=own, roi="motor")
-    with pytest.raises(UsageError, match="Precentral_L is not a known region"):
-        Activation(atlas=own, roi="Precentral_L")
-    with pytest.raises(UsageError, match="an atlas label, NAME=LABEL"):
-        Activation(atlas=own, seeds=("Precentral_L",))
-    with pytest.raises(UsageError, match="the atlas file"):
+        with pytest.raises(UsageError, match=wrong):
+            Activation(atlas=own, **options)
+    with pytest.raises(UsageError, match="none"):
         Activation(atlas=str(tmp_path / "none.nii.gz"))
 
 
@@ -203,5 +185,4 @@ def test_an_atlas_is_cited_by_what_it_is() -> None:
     assert atlas_title("aal2") == "AAL2 atlas [@aal2]"
     found = find_atlas()
     assert found.license.startswith("GNU General Public License")
-    assert {"AtlasName", "License", "Description", "Authors"} == set(found.description)
-    assert "not known to bids-sr" in replace(found, name="Own").description["License"]
+    assert found.description["License"] != replace(found, name="Own").description["License"]

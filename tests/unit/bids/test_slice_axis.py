@@ -104,7 +104,7 @@ def test_all_48_orders_are_processed_with_slices_last(
     )
 
 
-@pytest.mark.parametrize(("order", "flips"), ORDERS)
+@pytest.mark.parametrize(("order", "flips"), ORDERS[::5])
 def test_reordering_a_file_can_be_reversed(
     tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...]
 ) -> None:

@@ -1,23 +1,32 @@
-"""Test ``--reports-only``: it needs only the outputs, and refuses what it cannot rebuild."""
+"""``--reports-only`` needs only the outputs; pages of participants and their index."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from data.page import Page
 
 from bids_sr.cli.main import main
 from bids_sr.io.dataset_description import write_dataset
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.rows import MetricRow, table_text
+from bids_sr.report import index_page
+from bids_sr.report.index_page import write_index
 from bids_sr.version import __version__
+
+LABELS = ("01", "02", "03", "04")
+RUN = "task-tap"
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Return outputs of two participants whose data set no longer exists."""
+    """Return outputs of four participants whose data set no longer exists."""
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
     (data / "dataset_description.json").write_text("{}")
     write_dataset(out, bids_dir=data, version=__version__)
-    for label in ("01", "02"):
+    for label in LABELS:
         figures = out / f"sub-{label}" / "figures"
         figures.mkdir(parents=True)
         (figures / f"sub-{label}_desc-summary_T1w.html").write_text("<p>found</p>")
@@ -29,34 +38,112 @@ def call(out: Path, *options: str) -> int:
     return main([str(out.parent / "data"), str(out), "participant", "--reports-only", *options])
 
 
+def write_verdict(out: Path, label: str, text: str) -> None:
+    func = out / f"sub-{label}" / "func"
+    func.mkdir(exist_ok=True)
+    (func / f"sub-{label}_{RUN}_desc-verdict_metrics.json").write_text(text)
+
+
 def test_reports_are_rebuilt_without_the_data_set(out: Path) -> None:
     assert call(out, "--dry-run") == 0
-    assert not (out / "sub-01.html").exists()
+    assert not list(out.glob("*.html"))
     assert call(out, "--participant-label", "02") == 0
-    assert not (out / "sub-01.html").exists()
+    assert [path.name for path in out.glob("sub-*.html")] == ["sub-02.html"]
     assert call(out) == 0
-    for page in ("sub-01.html", "sub-02.html", "index.html"):
-        assert "sub-02" in (out / page).read_text()
+    assert len(list(out.glob("sub-*.html"))) == len(LABELS)
     assert {path.name for path in out.parent.iterdir()} == {"out"}
 
 
-def test_participants_without_figures_are_refused(
+def test_participants_without_figures_and_other_versions_are_refused(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(out, "--participant-label", "01", "07") == 2
-    message = capsys.readouterr().err
-    assert "sub-07" in message
-    assert "01, 02" in message
-    shutil.rmtree(out / "sub-01")
-    shutil.rmtree(out / "sub-02")
-    assert call(out) == 2
-    assert str(out) in capsys.readouterr().err
-
-
-def test_outputs_of_an_earlier_version_are_refused(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    error = capsys.readouterr().err
+    assert "sub-07" in error
+    assert ", ".join(LABELS) in error
     write_dataset(out, bids_dir=out.parent / "data", version="0.2.0")
     assert call(out) == 2
     assert "0.2.0" in capsys.readouterr().err
-    assert not (out / "sub-01.html").exists()
+    for label in LABELS:
+        shutil.rmtree(out / f"sub-{label}")
+    assert call(out) == 2
+    assert str(out) in capsys.readouterr().err
+    assert not list(out.glob("*.html"))
+
+
+def test_the_index_links_reports_and_group_pages(out: Path) -> None:
+    write_verdict(out, "02", json.dumps({"headline": "It is <finer>."}))
+    write_verdict(out, "01", "[]")
+    assert call(out) == 0
+    (out / "group.html").touch()
+    (out / "sub-03.html").unlink()
+    page = Page(write_index(out).read_text())
+    places = {place for place in page.links.values() if not place.startswith(("#", "http"))}
+    assert places == {"sub-01.html", "sub-02.html", "sub-04.html", "group.html"}
+    assert "sub-03" in page.text
+    assert "It is <finer>." in page.text
+
+
+def test_the_index_includes_a_report_written_meanwhile(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes a report while the page is written."""
+    write_page = index_page.write_page
+
+    def write_with_late_report(target: Path, **content: object) -> None:
+        write_page(target, **content)  # type: ignore[arg-type]
+        (out / "sub-01.html").write_text("<p>late</p>")
+
+    monkeypatch.setattr(index_page, "write_page", write_with_late_report)
+    assert '<a href="sub-01.html">' in write_index(out).read_text()
+
+
+def test_the_index_lists_accuracy_motion_flags_and_methods_not_applied(out: Path) -> None:
+    """Accuracy is listed only with a high-resolution reference; self-tests are not listed."""
+    func, run = out / "sub-01" / "func", f"sub-01_{RUN}"
+    func.mkdir()
+    (func / f"{run}_desc-confounds_timeseries.tsv").write_text(
+        "framewise_displacement\nn/a\n0.2\n0.2\n1.1\n"
+    )
+    verdict = {"headline": "Found.", "best": "sbl", "not_applied": ["srgan"], "limits": []}
+    write_verdict(out, "01", json.dumps(verdict))
+    ev = {
+        "region": "acquired40",
+        "contrast": "all",
+        "series": "sbl",
+        "statistic": "ev",
+        "band": "beyond",
+        "reference": "measured",
+    }
+    measured = [
+        MetricRow(**ev, value=0.514, lower=0.497, upper=0.529),
+        MetricRow(**ev, minus="bspline", value=0.5, lower=0.4, upper=0.6),
+    ]
+    others = [
+        MetricRow(
+            series="sbl",
+            statistic="tested_share",
+            reference="oneLevelDown",
+            region="brain",
+            value=0.27,
+            lower=0.2,
+            upper=0.33,
+            n=7,
+        ),
+        MetricRow(series="sbl", statistic="verdict_applied", value=1.0),
+        MetricRow(series="run", statistic="flag_broad", value=1.0, contrast="all"),
+    ]
+
+    def cells(rows: list[MetricRow]) -> list[str]:
+        (func / f"{run}_desc-evaluation_metrics.tsv").write_text(table_text(rows))
+        page = Page(write_index(out).read_text())
+        return [cell for line in page.table("Runs") for cell in line]
+
+    shown = cells([*measured, *others])
+    for cell in ("sbl 51 % [50, 53]", "0.50", "33 %", "srgan", RUN, "Found."):
+        assert cell in shown
+    assert any(FLAGS["broad"].failed in cell for cell in shown)
+    shown = cells(others)
+    assert not any(word in cell for cell in shown for word in ("51 %", "27 %"))
+    (func / f"{run}_desc-evaluation_metrics.tsv").write_text("cut sh")
+    assert RUN in write_index(out).read_text()

@@ -5,12 +5,13 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+from data.calls import plan_for, settings_for
 from data.dataset import BidsMaker
-from graphmaker import call_settings, stage_minutes
+from graphmaker import stage_minutes
 from scipy import ndimage
 
-from bids_sr.config import Settings, UsageError
-from bids_sr.preflight import Plan, check, check_data
+from bids_sr.config import UsageError
+from bids_sr.preflight import Plan, check_data
 
 PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
 HIGH = (3.0, 3.0, 4.0)
@@ -31,13 +32,12 @@ def other_dataset(maker: BidsMaker) -> BidsMaker:
     return BidsMaker(maker.root.parent / "made")
 
 
-def settings_for(maker: BidsMaker, *compare: object, extra: tuple[str, ...] = ()) -> Settings:
-    options = [part for series in compare for part in ("--compare", str(series))]
-    return call_settings(maker, maker.root.parent, *PLAIN, *extra, *options)
+def options_of(*compare: object) -> list[str]:
+    return [part for series in compare for part in ("--compare", str(series))]
 
 
 def plan_call(maker: BidsMaker, *compare: object, extra: tuple[str, ...] = ()) -> Plan:
-    return check(settings_for(maker, *compare, extra=extra))
+    return plan_for(maker, *PLAIN, *extra, *options_of(*compare))
 
 
 def scanned_head() -> np.ndarray:
@@ -72,7 +72,12 @@ def test_a_file_and_a_folder_are_matched_with_the_run(maker: BidsMaker) -> None:
     assert set(plan.runs[0].images) >= {denoised, high_resolution}
     plan_without = plan_call(maker)
     assert plan_without.runs[0].compared == {}
-    assert stage_minutes(settings_for(maker, *compared))["series from other programs"] > 0
+    assert (
+        stage_minutes(settings_for(maker, *PLAIN, *options_of(*compared)))[
+            "series from other programs"
+        ]
+        > 0
+    )
     assert plan.estimate.work_gb > plan_without.estimate.work_gb
 
 
@@ -93,10 +98,9 @@ def test_duplicate_missing_and_identical_series_are_rejected(maker: BidsMaker) -
     with pytest.raises((UsageError, SystemExit)):
         plan_call(maker, "A=")
     without_zerofill = ("--sr-method", "bspline", "linear")
-    settings = call_settings(
-        maker, maker.root.parent, *without_zerofill, "--sr-factor", "2", "--compare", f"A={series}"
-    )
-    assert "zerofill" in problems_text(check(settings))
+    factor = ("--sr-factor", "2")
+    plan = plan_for(maker, *without_zerofill, *factor, *options_of(f"A={series}"))
+    assert "zerofill" in problems_text(plan)
 
 
 def test_a_file_matches_a_single_run_and_a_folder_all_runs(maker: BidsMaker) -> None:

@@ -163,6 +163,7 @@ def test_a_file_that_is_no_settings_file_is_named(tmp_path: Path, content: bytes
 def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
     earlier = Settings(
         paths=PATHS,
+        selection=Selection(analysis_level="group", task_id=("tap",)),
         superres=SuperRes(recipe="paper"),
         run=Run(run_uuid="old", dry_run=True, sloppy=True),
     )
@@ -171,6 +172,8 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
     assert reused["superres"]["recipe"] == "paper"
     assert reused["run"]["sloppy"] is True
     assert not {"run_uuid", "dry_run"} & set(reused["run"])
+    assert set(reused["selection"]) >= {"task_id"}
+    assert "analysis_level" not in reused["selection"]
     assert not {"bids_dir", "output_dir"} & set(reused["paths"])
 
 

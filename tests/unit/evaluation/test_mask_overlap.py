@@ -6,10 +6,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from data.block_effects import make_blocks, write_effects
 from scipy import ndimage
 
 from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, resample_mask
-from bids_sr.glm.block_effects import Effects, load_mean, save_effects
+from bids_sr.glm.block_effects import load_mean
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import brain_mask
@@ -34,9 +35,7 @@ def test_jaccard_index_of_known_and_empty_masks():
     assert jaccard(first, second) == pytest.approx(2 / 6)
     assert jaccard(first, first) == 1
     assert math.isnan(jaccard(first & False, first & False))
-
-
-def test_a_mean_without_brain_has_no_overlap_value():
+    # a mean without brain has no mask and no value
     assert mask_of_mean(np.ones(SHAPE), AFFINE) is None
     grid = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
     (row,) = mask_rows({"x": None}, {"acquired": grid})
@@ -61,17 +60,15 @@ def test_masks_are_compared_with_the_acquired_and_the_measured_series(tmp_path: 
     for name, radius in (("measured", 40.0), ("bspline", 40.0), ("sbl", 32.0)):
         mean = head(shape, affine, radius).astype(np.float32)
         masks[name] = brain_mask(mean, affine)
-        effects = Effects(
-            series=name,
-            affine=affine,
+        files[name] = write_effects(
+            tmp_path,
+            name,
+            np.zeros((*shape, 1)),
+            make_blocks("a"),
+            affine,
             mask=masks[name],
-            betas=np.zeros((*shape, 1), dtype=np.float32),
             mean=mean,
-            blocks=(),
-            covariance=np.eye(1),
-            leak=np.zeros((1, 2)),
         )
-        files[name] = save_effects(effects, tmp_path / f"{name}.npz")
     np.testing.assert_array_equal(load_mean(files["sbl"])[1], affine)
     with SeriesReader(path) as preproc:
         rows = compare_masks(preproc, files, Volume(np.ones(shape, dtype=bool), affine), n_dummy=2)

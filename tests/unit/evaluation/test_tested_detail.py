@@ -1,37 +1,23 @@
 """Explained variance of detail at half the resolution, on block effects with known detail."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from data.block_effects import make_blocks, make_effects
 
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.blocks import TaskBlock
 from bids_sr.spatial.nyquist import beyond_nyquist
 
 SHAPE, FACTOR = (32, 28, 10), (2.0, 2.0, 1.0)
 CONTRASTS = {"hand": {"hand": 1.0}}
-BLOCKS = tuple(
-    TaskBlock(condition="hand", events=((20.0 * k, 10.0),), half=k % 2) for k in range(8)
-)
+AFFINE, BLOCKS = np.diag([3.0, 3.0, 4.0, 1.0]), make_blocks(["hand"] * 8)
 
 
-def effects_of(series, maps, *, noise=0.0, seed=0):
-    rng = np.random.default_rng(seed)
-    betas = np.repeat(maps[..., None], len(BLOCKS), axis=-1)
-    betas = betas + noise * rng.standard_normal(betas.shape)
-    return Effects(
-        series=series,
-        affine=np.diag([3.0, 3.0, 4.0, 1.0]),
-        mask=np.ones(SHAPE, bool),
-        betas=betas.astype(np.float32),
-        mean=np.ones(SHAPE, np.float32),
-        blocks=BLOCKS,
-        covariance=np.eye(len(BLOCKS)),
-        leak=np.zeros((len(BLOCKS), len(BLOCKS))),
-    )
+def effects_of(series, maps, *, noise=0.0, blocks=BLOCKS):
+    betas = np.repeat(maps[..., None], len(blocks), axis=-1)
+    betas = betas + noise * np.random.default_rng(0).standard_normal(betas.shape)
+    return make_effects(series, betas, blocks, AFFINE)
 
 
 def true_effect(seed=1):
@@ -116,16 +102,14 @@ def test_active_voxels_are_those_of_the_downsampled_run():
 
 
 def test_a_contrast_with_a_condition_of_one_block_is_tested_without_it_under_another_name():
-    """The t map of the contrast with all conditions selects the active voxels."""
+    """The t map of the contrast with all conditions selects the active voxels. A contrast that
+    cannot be split is skipped.
+    """
     truth, t = true_effect(), np.zeros(SHAPE, np.float32)
     t[4:20, 6:18, 2:8] = 5.0
-    conditions = ("hand", "foot", "hand", "foot", "hand", "foot", "hand", "face")
-    blocks = tuple(
-        replace(block, condition=name, half=k // 2 % 2)
-        for k, (block, name) in enumerate(zip(BLOCKS, conditions, strict=True))
-    )
+    blocks = make_blocks(["hand", "foot"] * 3 + ["hand", "face"])
     reconstructed, acquired = (
-        replace(effects_of(series, truth, noise=noise), blocks=blocks)
+        effects_of(series, truth, noise=noise, blocks=blocks)
         for series, noise in (("sbl", 0.0), ("acquired", 0.5))
     )
     acquired.betas[..., -1] = 1000 * true_effect(seed=5)  # the single block has no influence
@@ -141,15 +125,10 @@ def test_a_contrast_with_a_condition_of_one_block_is_tested_without_it_under_ano
     }
 
 
-def test_effects_without_reproducible_detail_have_no_value():
-    flat = np.zeros(SHAPE)
+def test_few_slices_have_no_interval_and_few_voxels_or_noise_no_value():
+    truth, flat = true_effect(), np.zeros(SHAPE)
     row, *_ = rows_of(effects_of("sbl", flat), effects_of("acquired", flat, noise=1.0))
-    assert math.isnan(row.value)
-    assert math.isnan(row.lower)
-
-
-def test_few_slices_have_no_interval_and_few_voxels_no_value():
-    truth = true_effect()
+    assert np.isnan([row.value, row.lower]).all(), "no reproducible detail"
     thin = np.zeros(SHAPE, np.float32)
     thin[4:20, 6:18, 4:7] = 5.0
     tiny = np.zeros(SHAPE, np.float32)
@@ -167,9 +146,3 @@ def test_effects_are_smoothed_before_they_are_compared():
     rows = [row for row in rows_of(rebuilt, acquired, widths=(0.0, 6.0)) if row.statistic == "ev"]
     assert [row.fwhm_mm for row in rows] == [0.0, 6.0]
     assert [row.value for row in rows] == pytest.approx([0.75, 0.75], abs=0.02)
-
-
-def test_a_contrast_that_cannot_be_split_is_skipped():
-    acquired = effects_of("acquired", true_effect())
-    missing = {"foot": {"foot": 1.0}}
-    assert not list(iterate_tested_detail(acquired, acquired, {0.0: {}}, missing, FACTOR))

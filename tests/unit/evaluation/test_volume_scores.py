@@ -7,26 +7,18 @@ import math
 import numpy as np
 import pytest
 from data.short_names import against_of, measure_of
+from scipy import signal
 from skimage.metrics import structural_similarity
 
-from bids_sr.evaluation.volume_scores import (
-    _choose_volumes,
-    _compute_mean_interval,
-    _draw_segments,
-    image_rows,
-    volume_scores,
-)
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.evaluation.volume_scores import image_rows, volume_scores
+from bids_sr.io.nifti import SeriesReader, save_image
 
 SHAPE, N, DUMMY = (16, 14, 3), 12, 2
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 
 
 def write_series(path, data, affine=AFFINE):
-    with SeriesWriter(path, data.shape, affine, 2.0) as writer:
-        for t in range(data.shape[3]):
-            writer.append(data[..., t])
-    return path
+    save_image(data.astype(np.float32), affine, path, tr=2.0)
 
 
 @pytest.fixture
@@ -84,13 +76,13 @@ def test_scores_equal_their_definitions_inside_the_mask_without_dummy_volumes(se
 
 
 def test_scored_volumes_are_evenly_spaced(series):
-    assert _choose_volumes(100, 4, 4) == [4, 36, 67, 99]
-    assert _choose_volumes(5, 3, 60) == [3, 4]
-    assert _choose_volumes(9, 2, 1) == [2]
-    with pytest.raises(ValueError, match="no volumes can be scored"):
-        _choose_volumes(5, 5, 60)
     folder, _, mask = series
-    assert len(score_files(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
+    psnr = score_files(folder, mask)["inject"]["psnr"]
+    assert len(psnr) == N - DUMMY
+    chosen = score_files(folder, mask, max_volumes=4)["inject"]["psnr"]
+    np.testing.assert_allclose(chosen, psnr[[0, 3, 6, 9]], atol=0.2)  # the data range differs
+    with pytest.raises(ValueError, match="volumes"):
+        score_files(folder, mask, n_dummy=N)
 
 
 def test_rows_contain_levels_and_gains_over_bspline_and_inject(series):
@@ -139,21 +131,12 @@ def test_intervals_have_nominal_coverage_for_autocorrelated_volumes():
     65 %.
     """
     rng = np.random.default_rng(1)
-    resamples, n_segments = _draw_segments(60, 400, 0)
-    assert n_segments == 8
-    n_covered = 0
-    for _ in range(300):
-        values = np.zeros(100)
-        noise = rng.normal(size=100)
-        for t in range(1, 100):
-            values[t] = 0.6 * values[t - 1] + noise[t]
-        low, high = _compute_mean_interval(values[40:], resamples, n_segments)
-        n_covered += low < 0 < high
-    assert 0.85 <= n_covered / 300 <= 0.98
-    assert (
-        np.bincount(resamples.ravel(), minlength=60).std()
-        < 0.2 * np.bincount(resamples.ravel()).mean()
-    )
+    noise = signal.lfilter([1.0], [1.0, -0.6], rng.normal(size=(300, 100)))[:, 40:]
+    scores = {f"s{k}": {"psnr": values, "ssim": values} for k, values in enumerate(noise)}
+    rows = [row for row in image_rows(scores, n_boot=400) if row.statistic == "psnr"]
+    assert {row.n for row in rows} == {8}
+    covered = np.mean([row.lower < 0 < row.upper for row in rows if row.minus == "n/a"])
+    assert 0.85 <= covered <= 0.98
 
 
 def test_too_few_volumes_and_equal_images_have_no_interval():
@@ -166,14 +149,15 @@ def test_too_few_volumes_and_equal_images_have_no_interval():
     rows = {(r.series, measure_of(r)): r.value for r in image_rows(equal)}
     assert math.isnan(rows["sbl", "gain_truth_psnr"])
     assert image_rows({}) == []
-    with pytest.raises(ValueError, match="same number of scored volumes"):
-        image_rows(scores | {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}})
+    shorter = {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}}
+    with pytest.raises(ValueError, match="volumes"):
+        image_rows(scores | shorter)
 
 
 def test_series_of_another_grid_or_length_and_an_empty_mask_are_rejected(series):
     folder, data, mask = series
     write_series(folder / "sbl.nii", data["sbl"][..., :-1])
-    with pytest.raises(ValueError, match=r"sbl\.nii: the series has the shape .* as in"):
+    with pytest.raises(ValueError, match=r"sbl\.nii"):
         score_files(folder, mask)
     shifted = AFFINE.copy()
     shifted[0, 3] = 1
@@ -181,5 +165,5 @@ def test_series_of_another_grid_or_length_and_an_empty_mask_are_rejected(series)
     with pytest.raises(ValueError, match=r"sbl\.nii"):
         score_files(folder, mask)
     write_series(folder / "sbl.nii", data["sbl"])
-    with pytest.raises(ValueError, match="with 0 voxels"):
+    with pytest.raises(ValueError, match="0 voxels"):
         score_files(folder, np.zeros_like(mask))

@@ -29,15 +29,15 @@ def test_slope_and_intercept_of_a_line_are_recovered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "mask", "reason"),
+    ("second", "mask"),
     [
-        (np.ones(4), np.ones(4, bool), "constant"),
-        (np.array([1, 2, np.nan, 3]), np.ones(4, bool), "NaN or infinite"),
-        (np.arange(4.0), np.array([1, 1, 0, 0], bool), "at least 3 voxels"),
+        (np.ones(4), np.ones(4, bool)),
+        (np.array([1, 2, np.nan, 3]), np.ones(4, bool)),
+        (np.arange(4.0), np.array([1, 1, 0, 0], bool)),
     ],
 )
 def test_constant_nonfinite_or_too_few_voxels_are_rejected(
-    second: np.ndarray, mask: np.ndarray, reason: str
+    second: np.ndarray, mask: np.ndarray
 ) -> None:
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(ValueError, match="mask"):
         correlate_voxels(np.arange(4.0), second, mask)

@@ -13,8 +13,12 @@ def basis(n=50, columns=6, seed=0):
     return orthonormal(np.hstack([np.ones((n, 1)), walks]))
 
 
-def residual_projector(space):
-    return np.eye(len(space)) - space @ space.T
+def expected_ratios(rho, space, order):
+    """Return ratios of expected lag products of AR(1) residuals, by dense matrices."""
+    n = len(space)
+    projector = np.eye(n) - space @ space.T
+    noise = projector @ linalg.toeplitz(rho ** np.arange(n)) @ projector
+    return np.array([np.trace(noise, lag) for lag in range(1, order + 1)]) / np.trace(noise)
 
 
 def test_predictors_solve_the_normal_equations():
@@ -36,35 +40,14 @@ def test_autocorrelations_are_extrapolated_by_the_process():
     assert (variances > 0).all()  # a random walk is treated as stationary
 
 
-def test_expected_products_equal_the_traces_of_dense_matrices():
-    space = basis()
-    products = autoregression.compute_expected_products(space, 4)
-    noise = linalg.toeplitz(0.7 ** np.arange(50))
-    for lag in range(5):
-        expected = np.trace(
-            residual_projector(space) @ np.eye(50, k=lag) @ residual_projector(space) @ noise
-        )
-        assert products[lag] @ noise[0] == pytest.approx(expected, abs=1e-10)
-
-
-@pytest.mark.parametrize("rho", [-0.3, 0.0, 0.4, 0.7])
+@pytest.mark.parametrize("rho", [-0.3, 0.7])
 def test_autocorrelation_is_recovered_from_biased_residual_ratios(rho):
     true = rho ** np.arange(1, 5)[None]
     products = autoregression.compute_expected_products(basis(120), 4)
-    biased = autoregression._compute_residual_ratios(true, products)
+    biased = expected_ratios(rho, basis(120), 4)[None]
     assert np.abs(biased - true).max() > 0.03
     np.testing.assert_allclose(
         autoregression.noise_autocorrelations(biased, products), true, atol=1e-4
-    )
-
-
-def test_shifted_traces_equal_the_traces_of_dense_matrices():
-    noise = np.random.default_rng(2).standard_normal((30, 30))
-    noise += noise.T
-    shifts = [(np.eye(30, k=k) + np.eye(30, k=-k)) / 2 for k in range(4)]
-    expected = [[np.trace(a @ noise @ b @ noise) for b in shifts] for a in shifts]
-    np.testing.assert_allclose(
-        autoregression._compute_shifted_traces(noise, 3), expected, atol=1e-9
     )
 
 
@@ -78,9 +61,7 @@ def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
         residuals**2
     ).sum(axis=0)
     true = rho ** np.arange(1, 4)
-    first_order = autoregression._compute_residual_ratios(
-        true[None], autoregression.compute_expected_products(space, 3)
-    )[0]
+    first_order = expected_ratios(rho, space, 3)
     bias, covariance = autoregression.ratio_moments(true, space)
     error = ratios.std(axis=1) / np.sqrt(count)
     assert (np.abs(ratios.mean(axis=1) - first_order) > 10 * error)[:2].all()  # bias of a ratio
@@ -89,8 +70,3 @@ def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
         ratios.mean(axis=1) - first_order, bias, atol=0.3 * np.abs(bias).max()
     )
     np.testing.assert_allclose(np.cov(ratios), covariance, atol=0.12 * covariance.max())
-
-
-def test_white_noise_has_no_bias():
-    bias, _ = autoregression.ratio_moments(np.zeros(3), basis(40, 10))
-    np.testing.assert_allclose(bias, 0, atol=1e-12)

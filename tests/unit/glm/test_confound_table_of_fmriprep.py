@@ -15,9 +15,9 @@ from data.fmriprep_confounds import (
 )
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.confound_table import build_confound_table, first_autocorrelation, measure_changes
+from bids_sr.glm.confound_table import build_confound_table, measure_changes
 from bids_sr.io.confound_names import MOTION_PARAMETERS
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
 
@@ -54,9 +54,7 @@ def _series(rng: np.random.Generator) -> np.ndarray:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder, rng = tmp_path_factory.mktemp("confounds"), np.random.default_rng(5)
     data = _series(rng)
-    with SeriesWriter(folder / "bold.nii", data.shape, np.eye(4), TR) as writer:
-        for t in range(VOLUMES):
-            writer.append(data[..., t])
+    save_image(data, np.eye(4), folder / "bold.nii", tr=TR)
     mask = np.zeros(SHAPE, bool)
     mask[:, 1:-1, 1:-1] = True
     gm, wm, csf = (np.zeros(SHAPE, np.float32) for _ in range(3))
@@ -114,14 +112,6 @@ def test_the_voxels_of_tcompcor_equal_nipype(run: Run) -> None:
     np.testing.assert_array_equal(changes.most_variable, run.library.most_variable)
 
 
-def test_first_autocorrelation_equals_nitime() -> None:
-    from nitime.algorithms import AR_est_YW
-
-    series = np.random.default_rng(0).normal(size=(5, 60)).cumsum(axis=1)
-    expected = [AR_est_YW(row - row.mean(), 1)[0][0] for row in series]
-    np.testing.assert_allclose(first_autocorrelation(series + 1000), expected, rtol=1e-9)
-
-
 def test_all_components_are_returned_if_requested(run: Run) -> None:
     with SeriesReader(run.files.series) as reader:
         full, described = build_confound_table(
@@ -143,11 +133,6 @@ def test_all_components_are_returned_if_requested(run: Run) -> None:
     np.testing.assert_array_equal(full[run.table.columns], run.table)
 
 
-def test_a_cosine_is_described_by_its_period(run: Run) -> None:
-    last = run.described["cosine04"]["Description"]
-    assert f"period of {2 * (VOLUMES - DUMMIES) * TR / 5:.4g} s" in str(last)
-
-
 def test_replaced_volumes_are_motion_outliers_with_their_reason(run: Run) -> None:
     with SeriesReader(run.files.series) as reader:
         table, described = build_confound_table(
@@ -162,7 +147,7 @@ def test_replaced_volumes_are_motion_outliers_with_their_reason(run: Run) -> Non
         )
     names = [name for name in table if name.startswith("motion_outlier")]
     assert [int(table[name].argmax()) for name in names] == [7, 9]
-    assert str(described[names[1]]["Description"]).endswith("a stripe")
+    assert "a stripe" in str(described[names[1]]["Description"])
 
 
 def test_rotations_about_the_center_of_the_grid_displace_by_their_angle_alone(

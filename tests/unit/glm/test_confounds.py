@@ -9,9 +9,8 @@ import pytest
 from bids_sr.glm.confound_table import build_confound_table, principal_components, tissue_masks
 from bids_sr.glm.drift import drift_basis
 from bids_sr.glm.head_motion import rms_displacement
-from bids_sr.glm.nonsteady import _count_nonsteady
 from bids_sr.io.confound_names import MOTION_PARAMETERS
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 
 
 def test_rms_displacement_is_the_mean_over_a_ball() -> None:
@@ -34,34 +33,6 @@ def test_rms_displacement_is_the_mean_over_a_ball() -> None:
     np.testing.assert_allclose(
         rmsd[1:], [3.0, np.sqrt(((rotated - points) ** 2).sum(axis=1).mean())], rtol=2e-3
     )
-
-
-@pytest.mark.parametrize("excess", [[], [0.4], [0.5, 0.2, 0.08, 0.03]])
-def test_nonsteady_volumes_at_the_start_are_counted(excess: list[float]) -> None:
-    rng = np.random.default_rng(3)
-    signal = 100 * (1 + 0.001 * rng.normal(size=60))
-    signal[: len(excess)] *= 1 + np.array(excess)
-    assert _count_nonsteady(signal) == len(excess)
-
-
-def test_a_drift_after_the_transient_adds_no_dummy_scans() -> None:
-    # 2.4 % in the first half, 0.08 % per volume
-    signal = 100 - 0.08 * np.arange(60)
-    signal[:3] *= [1.3, 1.05, 1.02]
-    assert _count_nonsteady(signal) == 3
-
-
-def test_drifts_late_spikes_and_dark_volumes_are_not_dummy_scans() -> None:
-    assert _count_nonsteady(100 - 0.02 * np.arange(80)) == 0
-    spike = np.full(40, 100.0)
-    spike[10] = 150
-    assert _count_nonsteady(spike) == 0
-    assert _count_nonsteady([100.0]) == 0
-    assert _count_nonsteady(np.full(30, 5.0)) == 0
-    # darker volumes at the start are not a T1 transient
-    dark = np.full(40, 100.0)
-    dark[:3] = 50
-    assert _count_nonsteady(dark) == 0
 
 
 def test_drift_basis_is_orthonormal_and_slow() -> None:
@@ -103,60 +74,6 @@ def test_acompcor_masks_exclude_voxels_next_to_gray_matter() -> None:
     np.testing.assert_array_equal(masks["deep_csf"], masks["csf"])
 
 
-def test_confounds_table_of_a_series(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    shape, volumes = (14, 8, 6), 40
-    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
-    data[10:] += 300
-    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
-        for t in range(volumes):
-            writer.append(data[..., t])
-    mask = np.zeros(shape, bool)
-    mask[:, 1:-1] = True
-    motion, still = (
-        pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION_PARAMETERS)),
-        np.tile(np.eye(4), (volumes, 1, 1)),
-    )
-    with SeriesReader(tmp_path / "a.nii") as reader:
-        table, described = build_confound_table(
-            reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2
-        )
-        without_tissues, _ = build_confound_table(reader, mask, motion, still)
-        with pytest.raises(ValueError, match="the motion table has 39 rows"):
-            build_confound_table(reader, mask, motion.iloc[1:], still)
-    assert list(table) == list(described)
-    assert list(table)[:8] == [
-        f"{signal}{suffix}"
-        for signal in ("global_signal", "csf")
-        for suffix in ("", "_derivative1", "_power2", "_derivative1_power2")
-    ]
-    assert all(entry["Description"] and entry["Units"] for entry in described.values())
-    np.testing.assert_allclose(table["global_signal"], data[mask].mean(axis=0), rtol=1e-6)
-    csf = mask.copy()
-    csf[:10] = False
-    np.testing.assert_allclose(table["csf"], data[csf].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(table["std_dvars"][1:].mean(), 1.0, atol=0.08)
-    np.testing.assert_array_equal(table["trans_x"], motion["trans_x"])
-    undefined = {n for n in table if table[n].isna().any()}
-    changes = {name for name in table if "_derivative1" in name}
-    assert len(changes) == 2 * (6 + 3)
-    assert undefined == {"dvars", "std_dvars", "framewise_displacement", "rmsd", *changes}
-    assert table.isna().sum().max() == 1
-    components = [n for n in table if n.startswith("a_comp_cor")]
-    assert components == [f"a_comp_cor_{k:02d}" for k in range(len(components))]
-    explained = [described[name]["CumulativeVarianceExplained"] for name in components]
-    assert explained[-2] < 0.5 <= explained[-1]
-    for prefix in "wct":
-        assert len([name for name in table if name.startswith(f"{prefix}_comp_cor")]) >= 5
-    assert (table[components].iloc[:2] == 0).all(axis=None)
-    np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
-    assert [
-        name
-        for name in without_tissues
-        if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))
-    ] == []
-
-
 def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     shape, volumes = (8, 8, 4), 30
@@ -165,9 +82,7 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
     tables = []
     for number, factor in enumerate((1.0, 3.0)):
         data[..., :3] *= factor
-        with SeriesWriter(tmp_path / f"{number}.nii", data.shape, np.eye(4), 2.0) as writer:
-            for t in range(volumes):
-                writer.append(data[..., t])
+        save_image(data, np.eye(4), tmp_path / f"{number}.nii", tr=2.0)
         with SeriesReader(tmp_path / f"{number}.nii") as reader:
             tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
             still = np.tile(np.eye(4), (volumes, 1, 1))
@@ -176,31 +91,7 @@ def test_bright_dummy_scans_do_not_change_components(tmp_path: Path) -> None:
                     reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3
                 )[0]
             )
+            with pytest.raises(ValueError, match="29 rows"):
+                build_confound_table(reader, np.ones(shape, bool), motion[1:], still)
     for name in ("a_comp_cor_00", "t_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)
-
-
-def test_components_read_only_the_rows_of_their_mask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Mean signals take one pass; a seventh of the values is read four times more."""
-    shape, volumes = (10, 40, 6), 40
-    rng = np.random.default_rng(0)
-    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
-    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
-        for t in range(volumes):
-            writer.append(data[..., t])
-    mask = np.zeros(shape, bool)
-    mask[2:8, 8:16, 1:5] = True
-    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION_PARAMETERS))
-    values: list[int] = []
-    read = SeriesReader._read
-
-    def counted(self: SeriesReader, stream: object, count: int, *arguments: object) -> np.ndarray:
-        values.append(count)
-        return read(self, stream, count, *arguments)
-
-    monkeypatch.setattr(SeriesReader, "_read", counted)
-    with SeriesReader(tmp_path / "a.nii") as reader:
-        build_confound_table(reader, mask, motion, np.tile(np.eye(4), (volumes, 1, 1)))
-    assert sum(values) < 1.7 * data.size

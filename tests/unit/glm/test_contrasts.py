@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bids_sr.glm.contrasts import (
-    _MAX_LABEL_LENGTH,
-    _default_contrasts,
     camel_case,
     list_modeled_types,
     order_types,
@@ -52,11 +50,7 @@ def test_rows_of_rest_are_not_modeled() -> None:
 )
 def test_types_are_in_alphabetical_order(types: tuple[str, ...]) -> None:
     assert order_types(types) == order_types(types[::-1]) == types
-
-
-def test_types_in_levels_come_first() -> None:
-    levels = ("thumb", "rest", "little", "thumb")
-    assert order_types(("z", "little", "thumb", "a"), levels) == ("thumb", "little", "a", "z")
+    assert order_types((*types, "z"), ["z", "rest"]) == ("z", *types), "levels come first"
 
 
 _WORDS = st.text(st.sampled_from("aAbé-+10.9 _١²"), max_size=4)
@@ -74,37 +68,27 @@ def test_two_types_have_the_same_order_in_all_runs(
     assert order_types(run_types, levels) == tuple(name for name in order if name in run_types)
 
 
-def test_default_contrasts_of_two_types() -> None:
-    assert _default_contrasts(TYPES) == {
-        "thumb": {"thumb": 1.0},
-        "little": {"little": 1.0},
-        "all": {"thumb": 0.5, "little": 0.5},
-        "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
-    }
-
-
 @pytest.mark.parametrize(
-    ("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 9), (6, 13), (8, 17), (9, 10)]
+    ("types", "names"),
+    [
+        ("a", "a"),
+        ("ab", "a b all aMinusB"),
+        ("abc", "a b c all aMinusB aMinusC bMinusC"),
+        ("abcd", "a b c d all aMinusOthers bMinusOthers cMinusOthers dMinusOthers"),
+        ("abcdefghi", "a b c d e f g h i all"),
+        (("a-b", "a b", "aB"), "aB aB2 aB3 all aBMinusAB aBMinusAB2 aBMinusAB3"),
+    ],
 )
-def test_number_of_default_contrasts(n: int, expected: int) -> None:
-    """Check the number of default contrasts for 1 to 9 trial types.
-
-    A single type equals `all`. Pairs are compared up to three types, a type with the mean of the
-    others up to eight.
-    """
-    assert len(_default_contrasts([f"type{i}" for i in range(n)])) == expected
-
-
-def test_more_than_three_types_are_compared_with_the_mean_of_the_others() -> None:
-    contrasts = _default_contrasts(("face", "body", "house", "tool", "Others"))
-    assert contrasts["faceMinusOthers"] == {
-        "face": 1.0,
-        "body": -0.25,
-        "house": -0.25,
-        "tool": -0.25,
-        "Others": -0.25,
-    }
-    assert sum(contrasts["OthersMinusOthers"].values()) == 0
+def test_types_are_compared_in_pairs_or_with_the_mean_of_the_others(types, names) -> None:
+    """A single type equals `all`; more than eight types are not compared."""
+    contrasts = resolve_contrasts(types)
+    assert " ".join(contrasts) == names
+    for name, weights in contrasts.items():
+        total = 0.0 if "Minus" in name else 1.0
+        assert sum(weights.values()) == pytest.approx(total)
+        assert sum(w for w in weights.values() if w > 0) == pytest.approx(1)
+    if len(types) == 4:
+        assert contrasts["aMinusOthers"] == {"a": 1} | dict.fromkeys("bcd", pytest.approx(-1 / 3))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +107,8 @@ def test_more_than_three_types_are_compared_with_the_mean_of_the_others() -> Non
 )
 def test_contrast_expressions_are_parsed(text: str, name: str, weights: dict[str, float]) -> None:
     assert resolve_contrasts(TYPES, [text]) == {name: weights}
+    requested = resolve_contrasts(TYPES, [text, "thumb", text])
+    assert list(requested) == list(dict.fromkeys([name, "thumb"])), "in the requested order, once"
 
 
 def test_trial_types_with_signs_in_their_names_are_parsed() -> None:
@@ -136,43 +122,26 @@ def test_trial_types_with_signs_in_their_names_are_parsed() -> None:
     }
 
 
-def test_types_with_the_same_short_label_get_distinct_labels() -> None:
-    first, last = (
-        ["aB", "aB2", "aB3", "c", "all"],
-        ["aBMinusOthers", "aBMinusOthers2", "aBMinusOthers3", "cMinusOthers"],
-    )
-    assert list(_default_contrasts(("a-b", "a b", "aB", "c"))) == first + last
-
-
 @pytest.mark.parametrize(
-    ("text", "reason", "fix"),
+    ("text", "wrong", "fix"),
     [
-        ("thump", "'thump' is not a trial type", "Did you mean 'thumb'?"),
-        ("thumb-litle", "'litle' is not a trial type", "Did you mean 'little'?"),
-        (
-            "thumblittle",
-            "'thumblittle' is not a trial type",
-            "The trial types of this run are thumb, little",
-        ),
-        ("thumb-", "a trial type is missing", "thumb-little"),
-        ("thumb-thumb", "all weights of the contrast are zero", "thumb-little"),
-        ("", "the contrast contains no trial types", "Choose one of thumb, little"),
-        ("x=", "'x=' is not a trial type", "The trial types of this run"),
-        ("thumb 0.5*little", "sign is missing after 'thumb'", "Join the terms"),
+        ("thump", "'thump'", "'thumb'"),
+        ("thumb-litle", "'litle'", "'little'"),
+        ("thumblittle", "'thumblittle'", "thumb, little"),
+        ("thumb-", "missing", "thumb-little"),
+        ("thumb-thumb", "zero", "thumb-little"),
+        ("", "no trial types", "thumb, little"),
+        ("x=", "'x='", "thumb, little"),
+        ("thumb 0.5*little", "'thumb'", "terms"),
     ],
 )
-def test_error_of_an_invalid_contrast_names_reason_and_fix(
-    text: str, reason: str, fix: str
-) -> None:
-    with pytest.raises(UsageError, match=re.escape(fix)) as error:
+def test_error_of_an_invalid_contrast_names_what_is_wrong_and_a_fix(text, wrong, fix) -> None:
+    with pytest.raises(UsageError, match=re.escape(repr(text))) as error:
         resolve_contrasts(TYPES, [text])
-    assert reason in error.value.notice.why
-    assert error.value.notice.what == f"contrast {text!r}"
-
-
-def test_requested_order_is_kept_and_duplicates_are_dropped() -> None:
-    contrasts = resolve_contrasts(TYPES, ["little-thumb", "thumb", "thumb"])
-    assert list(contrasts) == ["littleMinusThumb", "thumb"]
+    notice = error.value.notice
+    assert notice.what == f"contrast {text!r}"
+    assert wrong in notice.why
+    assert fix in notice.remedy
 
 
 @given(
@@ -185,12 +154,11 @@ def test_requested_order_is_kept_and_duplicates_are_dropped() -> None:
 )
 def test_default_names_are_valid_labels_and_weights_are_distinct(names: list[str]) -> None:
     types = list_modeled_types(names)
-    contrasts = _default_contrasts(types)
+    contrasts = resolve_contrasts(types)
     assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in contrasts)
     assert len({tuple(sorted(weights.items())) for weights in contrasts.values()}) == len(
         contrasts
     )
-    assert all(len(camel_case(name)) <= _MAX_LABEL_LENGTH for name in types)
     assert all(
         resolve_contrasts(types, [name]) == {camel_case(name): {name: 1.0}} for name in types
     )

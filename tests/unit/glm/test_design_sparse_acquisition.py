@@ -8,7 +8,7 @@ from nilearn.glm.first_level import compute_regressor
 from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.regressors import Events
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
-from bids_sr.spatial.slice_timing import _shift_in_time
+from bids_sr.spatial.slice_timing import correct_slice_timing
 
 N_VOLUMES, EFFECT = 120, 3.0
 
@@ -20,6 +20,19 @@ def series_of(onsets: list[float], duration: float, tr: float, moments: np.ndarr
     response = compute_regressor(timing, "spm", fine, oversampling=1, min_onset=-24)[0][:, 0]
     starts = np.arange(N_VOLUMES) * tr
     return EFFECT * np.stack([np.interp(starts + moment, fine, response) for moment in moments])
+
+
+class SlicesInMemory:
+    """Series that is read and written in memory."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data, self.shape = data.copy(), data.shape
+
+    def slab(self, z0: int, z1: int) -> np.ndarray:
+        return self.data[:, :, z0:z1].astype(np.float32)
+
+    def put_slab(self, z0: int, slab: np.ndarray) -> None:
+        self.data[:, :, z0 : z0 + slab.shape[2]] = slab
 
 
 def effect_ratio(
@@ -49,12 +62,9 @@ def test_design_times_match_slice_times_of_sparse_acquisitions(
     onsets = [float(trial * tr + offset) for trial in spaced]
     series = series_of(onsets, duration, tr, moments)
     corrected = reference_time(moments, 0.5)
-    shifted = np.stack(
-        [
-            _shift_in_time(row, (corrected - moment) / tr)
-            for row, moment in zip(series, moments, strict=True)
-        ]
-    )
+    stored = SlicesInMemory(series[None, None])
+    correct_slice_timing(stored, stored, list(moments), tr, corrected)
+    shifted = stored.data[0, 0]
     delayed = middle_of_acquisition(tr, tr - acquisition)
     matching = [
         effect_ratio(shifted, onsets, duration, tr, corrected),

@@ -1,12 +1,12 @@
 """Effects of a contrast in both halves of a run and in the whole run, and names of contrasts."""
 
-import logging
-
 import numpy as np
 import pandas as pd
 import pytest
+from data.block_effects import make_blocks
+from data.events import make_events
 
-from bids_sr.glm.blocks import TaskBlock, _assign_halves, block_design
+from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.halves import (
     SplitContrast,
@@ -16,21 +16,13 @@ from bids_sr.glm.halves import (
     select_split_conditions,
     split_contrasts,
 )
-from bids_sr.glm.regressors import Events
 
 N, TR = 120, 2.0
 
 
-def make_blocks(conditions):
-    """Return one block per condition, in order of time, with their halves."""
-    return _assign_halves(
-        [TaskBlock(condition=name, events=((k, 1.0),)) for k, name in enumerate(conditions)]
-    )
-
-
 def alternating(count):
     rows = [(10.0 + 36 * k, 16.0, ("thumb", "little")[k % 2]) for k in range(count)]
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return make_events(rows)
 
 
 def test_a_half_averages_blocks_before_the_contrast_is_computed():
@@ -61,9 +53,7 @@ def test_a_contrast_with_a_condition_of_one_block_has_no_halves_but_an_effect_of
     np.testing.assert_allclose(run_weights(blocks, weights), [1 / 6] * 4 + [1 / 3])
     np.testing.assert_allclose(run_weights(blocks, {"a": 1.0, "c": -1.0}), [0.5, 0, 0.5, 0, -1])
     assert run_weights(blocks, {"a": 1.0, "d": 1.0}) is None
-
-
-def test_the_effect_of_a_run_is_the_mean_over_blocks_and_not_over_halves():
+    # the effect of a run is the mean over blocks, and not over halves
     blocks = make_blocks("aaa")
     np.testing.assert_allclose(run_weights(blocks, {"a": 1.0}), [1 / 3] * 3)
     np.testing.assert_allclose(half_weights(blocks, {"a": 1.0}).mean(axis=0), [0.25, 0.5, 0.25])
@@ -110,11 +100,3 @@ def test_a_new_name_is_not_the_name_of_another_contrast():
     split = split_contrasts(blocks, contrasts)
     assert split["allWithoutC"].origin == "allWithoutC"
     assert split["allWithoutC2"].origin == "all"
-
-
-def test_a_condition_with_one_block_is_reported(caplog):
-    once = pd.DataFrame([(190, 16, "once")], columns=["onset", "duration", "trial_type"])
-    events = Events(pd.concat([alternating(4).table, once]))
-    with caplog.at_level(logging.INFO, logger="bids_sr"):
-        block_design(events, n_volumes=N, tr=TR, confound_names=())
-    assert "once: one block" in caplog.text

@@ -101,6 +101,9 @@ def test_sets_of_confounds_can_be_chosen_by_name():
     assert model_confounds(frame, ["acompcor", "csf"]) == (*five, "csf")
     assert model_confounds(frame, ["motion", "acompcor"]) == model_confounds(frame)
     assert model_confounds(frame, []) == ()
+    further = ("trans_x_power2", "cosine00", "w_comp_cor_00", "t_comp_cor_00", "motion_outlier00")
+    wide = frame.assign(**dict.fromkeys(further, 1.0))
+    assert model_confounds(wide) == model_confounds(frame) == (*MOTION_REGRESSORS, *five)
     assert model_confounds(frame.head(40), ["acompcor"]) == ()
 
 
@@ -127,11 +130,3 @@ def test_columns_that_only_resemble_the_names_of_fmriprep_1_keep_their_names(tmp
     pd.testing.assert_frame_equal(read_confounds(write_table(own_columns, tmp_path)), own_columns)
     both_names = table().assign(**dict.fromkeys(OLD_MOTION, 1.0))
     assert list(read_confounds(write_table(both_names, tmp_path))) == list(both_names)
-
-
-def test_the_evaluation_reads_motion_from_a_table_of_fmriprep_1():
-    frame = with_old_names(convert_to_numbers(table())[0])
-    assert "FramewiseDisplacement" in frame
-    columns = set(load_confounds(frame, N))
-    assert {*MOTION_PARAMETERS, "framewise_displacement"} <= columns
-    assert columns - {*MOTION_REGRESSORS} <= {"framewise_displacement", *model_confounds(table())}

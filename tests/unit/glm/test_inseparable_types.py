@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 
 from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.inseparable_types import find_inseparable_types
-from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import measure_information
 
 N_VOLUMES, TR = 60, 2.0
@@ -29,9 +29,8 @@ def groups(
     high_pass: float = 1 / 128,
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Return partner and types of all groups of a run with these events."""
-    table = pd.DataFrame(events, columns=["onset", "duration", "trial_type"])
     design = build_design(
-        Events(table),
+        make_events(events),
         DesignSettings(high_pass=high_pass),
         n_volumes=N_VOLUMES,
         tr=TR,
@@ -77,9 +76,8 @@ def test_types_that_vary_slowly_cannot_be_separated_from_drift() -> None:
 
 
 def test_types_that_a_confound_repeats_cannot_be_separated_from_confounds() -> None:
-    table = pd.DataFrame(SPACED, columns=["onset", "duration", "trial_type"])
-    response = Events(table).responses(np.arange(N_VOLUMES) * TR + TR / 2, HemodynamicResponse())[
-        "thumb"
-    ][:, 0]
+    response = make_events(SPACED).responses(
+        np.arange(N_VOLUMES) * TR + TR / 2, HemodynamicResponse()
+    )["thumb"][:, 0]
     confounds = pd.DataFrame({"trans_x": 3 * response - 1})
     assert groups(SPACED, confounds) == [("confounds", ("thumb",))]

@@ -48,6 +48,29 @@ def test_dummies_are_counted_in_the_head(tmp_path: Path, alter: Alter | None) ->
     assert count_nonsteady_volumes(tmp_path / "bold.nii") == DUMMIES
 
 
+TIMES = np.arange(60)
+
+
+@pytest.mark.parametrize(
+    ("signal", "expected"),
+    [
+        (np.ones(60), 0),
+        (1 + 0.4 * (TIMES < 1), 1),
+        (1 + np.r_[0.5, 0.2, 0.08, 0.03, np.zeros(56)], 4),
+        ((1 - 0.0008 * TIMES) * (1 + np.r_[0.3, 0.05, 0.02, np.zeros(57)]), 3),
+        (1 - 0.0002 * TIMES, 0),
+        (1 + 0.5 * (TIMES == 10), 0),
+        (1 - 0.5 * (TIMES < 3), 0),  # darker volumes at the start are not a T1 transient
+    ],
+    ids=["steady", "one", "four", "drift after", "drift", "spike", "dark"],
+)
+def test_only_brighter_volumes_at_the_start_are_counted(tmp_path, signal, expected) -> None:
+    steady = series()[..., DUMMIES:].mean(axis=-1)
+    values = steady[..., None] * (signal + 0.001 * np.random.default_rng(3).normal(size=60))
+    save_image(values.astype(np.float32), np.eye(4), tmp_path / "bold.nii", tr=2.0)
+    assert count_nonsteady_volumes(tmp_path / "bold.nii") == expected
+
+
 @pytest.mark.parametrize("alter", [None, hot_voxel, offset, bright_padding])
 def test_a_stored_series_keeps_the_values_of_the_head(tmp_path: Path, alter: Alter | None) -> None:
     values = series().astype(np.float32)

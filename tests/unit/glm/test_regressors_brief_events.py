@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 from scipy.special import gammainc
 
 from bids_sr.glm.design import build_design, contrast_vector, frame_times
@@ -57,5 +58,4 @@ def test_events_of_milliseconds_are_in_the_model(duration: float) -> None:
 
 def test_an_event_whose_response_starts_after_the_run_is_not_modeled() -> None:
     rows = [(10.0, 2.0, "tap"), (40.0, 2.0, "tap"), (198.9, 30.0, "late")]
-    table = pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
-    assert build_design(Events(table), n_volumes=N_VOLUMES, tr=2.0).conditions == ("tap",)
+    assert build_design(make_events(rows), n_volumes=N_VOLUMES, tr=2.0).conditions == ("tap",)

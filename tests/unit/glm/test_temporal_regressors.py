@@ -6,12 +6,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from data.events import make_events
 from nilearn.signal import clean
 from scipy.linalg import toeplitz
 
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.block_effects import block_effects, temporal_components
-from bids_sr.glm.blocks import TooFewBlocks, block_design
+from bids_sr.glm.blocks import block_design
 from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design
 from bids_sr.glm.design import DesignSettings, build_design
 from bids_sr.glm.head_motion import framewise_displacement
@@ -56,8 +57,7 @@ def add_time_columns(
 
 
 def task() -> Events:
-    rows = [(on, length, "a") for on, length in BLOCKS]
-    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+    return make_events([(on, length, "a") for on, length in BLOCKS])
 
 
 def build_task_design(table: pd.DataFrame, **options: float):
@@ -95,43 +95,27 @@ def test_norm_of_the_derivatives_is_in_mm_and_degrees_and_its_threshold_is_inclu
     assert mask.tolist() == [True, False, False, True]
 
 
-def test_white_noise_yields_ordinary_least_squares_of_the_uncensored_volumes():
-    table = add_time_columns(TimeModel(fd_censor=0.5))
-    mask = uncensored_volumes(table, N)
-    design = build_task_design(table)
-    uncensored_design = build_task_design(head_motion())
-    assert design.censored == SPIKES
-    assert design.dof == mask.sum() - np.linalg.matrix_rank(uncensored_design.matrix[mask])
-    signals = np.random.default_rng(1).standard_normal((N, 6)) + 100
-    signals[~mask] += 1e3
-    weights = np.eye(len(design.columns))[:1]
-    maps = ContrastModel(design.matrix, weights, NoiseModel.white(6)).fit(signals)
-    x, y = uncensored_design.matrix[mask], signals[mask]
-    beta, *_ = np.linalg.lstsq(x, y, rcond=None)
-    variance = ((y - x @ beta) ** 2).sum(axis=0) / design.dof
-    np.testing.assert_allclose(maps["effect"][0], beta[0], rtol=1e-8)
-    np.testing.assert_allclose(
-        maps["variance"][0], variance * np.linalg.inv(x.T @ x)[0, 0], rtol=1e-8
-    )
-
-
-def test_autoregressive_noise_yields_generalized_least_squares_of_the_uncensored_volumes():
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_effects_are_generalized_least_squares_of_the_uncensored_volumes(rho):
     """The covariance of uncensored volumes keeps their distance in time across a gap."""
     table = add_time_columns(TimeModel(fd_censor=0.5))
     mask = uncensored_volumes(table, N)
     design, uncensored_design = build_task_design(table), build_task_design(head_motion())
     noise = NoiseModel.from_voxel_models(
-        np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1))
+        np.zeros(3, dtype=np.intp), np.array([[rho]]), np.zeros((1, 1, 1))
     )
+    assert design.censored == SPIKES
+    assert design.dof == mask.sum() - np.linalg.matrix_rank(uncensored_design.matrix[mask])
     signals = np.random.default_rng(2).standard_normal((N, 3)) + 50
+    signals[~mask] += 1e3
     maps = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
-    inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(mask, mask)])
+    inverse = np.linalg.inv(toeplitz(rho ** np.arange(N))[np.ix_(mask, mask)])
     x, y = uncensored_design.matrix[mask], signals[mask]
     information = x.T @ inverse @ x
     beta = np.linalg.solve(information, x.T @ inverse @ y)
     residuals = y - x @ beta
     scale = np.einsum("tn,ts,sn->n", residuals, inverse, residuals) / design.dof
-    np.testing.assert_allclose(maps["effect"][0], beta[0], rtol=1e-7)
+    np.testing.assert_allclose(maps["effect"][0], beta[0], rtol=1e-6)
     np.testing.assert_allclose(
         maps["variance"][0], scale * np.linalg.inv(information)[0, 0], rtol=1e-7
     )
@@ -158,22 +142,6 @@ def test_correlation_equals_nilearn_with_a_sample_mask():
         standardize_confounds=True,
     )
     np.testing.assert_allclose(correlation[0], np.corrcoef(cleaned.T)[0, 1:], atol=1e-9)
-
-
-def test_low_pass_of_the_correlation_applies_to_the_uncensored_volumes():
-    table = add_time_columns(TimeModel(fd_censor=0.5))
-    mask = uncensored_volumes(table, N)
-    time_series = np.random.default_rng(5).standard_normal((N, 3))
-    task_signal = np.sin(np.arange(N) / 8)
-    correlation = cross_correlation(
-        time_series, task_signal[:, None], filter_of_design(build_task_design(table), 0.1)
-    )
-    order = np.arange(1, N)
-    fast = np.cos(np.pi * np.outer(np.arange(N) + 0.5, order[order / (2 * N * TR) > 0.1]) / N)
-    nuisance = np.column_stack([np.ones(N), np.arange(N), fast])[mask]
-    columns = np.column_stack([task_signal, time_series])[mask]
-    columns = columns - nuisance @ np.linalg.lstsq(nuisance, columns, rcond=None)[0]
-    np.testing.assert_allclose(correlation[0], np.corrcoef(columns.T)[0, 1:], atol=1e-9)
 
 
 def test_a_pass_band_costs_the_degrees_of_freedom_of_the_frequencies_it_removes():
@@ -296,12 +264,7 @@ def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_witho
 
 
 def test_a_condition_whose_volumes_are_all_censored_is_not_modeled():
-    events = Events(
-        pd.DataFrame(
-            [(10.0, 16.0, "a"), (100.0, 0.0, "b"), (42.0, 16.0, "a")],
-            columns=["onset", "duration", "trial_type"],
-        )
-    )
+    events = make_events([(10.0, 16.0, "a"), (100.0, 0.0, "b"), (42.0, 16.0, "a")])
     table = add_time_columns(TimeModel(fd_censor=0.5), head_motion(tuple(range(48, 80))))
     options = {"n_volumes": N, "tr": TR, "confounds": table}
     design = build_design(events, **options, confound_names=model_confounds(table))
@@ -310,40 +273,19 @@ def test_a_condition_whose_volumes_are_all_censored_is_not_modeled():
 
 def test_error_of_too_few_uncensored_volumes_names_the_option_to_change():
     model = TimeModel(fd_censor=0.2, band_pass=(0.01, 0.1))
-    with pytest.raises(
-        TooFewVolumes,
-        match=r"20 of 80 steady-state volumes remain, because the other 60 .*0\.2 mm",
-    ):
+    with pytest.raises(TooFewVolumes, match=r"20 of 80 .*60 .*0\.2 mm.*--censor.*--band-pass"):
         check_volumes(20, 80, 20, model, tr=TR)
-    with pytest.raises(TooFewVolumes, match="limit of --censor fd or a wider --band-pass"):
-        check_volumes(20, 80, 20, model, tr=TR)
-    with pytest.raises(
-        TooFewVolumes, match="8 s, but a run without events requires at least 10 s"
-    ):
+    with pytest.raises(TooFewVolumes, match=r"8 s.*10 s"):
         check_volumes(4, 80, 3, model, tr=TR, least_s=10.0)
     check_volumes(21, 80, 20, model, tr=TR, least_s=10.0)
     motion = head_motion(tuple(range(N)))
     table = add_time_columns(TimeModel(fd_censor=0.5), motion)
-    with pytest.raises(DesignError, match="more volumes than the rank are required"):
+    with pytest.raises(DesignError, match="rank"):
         build_task_design(table)
 
 
 def test_a_filter_that_removes_all_signal_is_rejected():
     table = add_time_columns(TimeModel(legendre=3))
     design = build_task_design(table)
-    with pytest.raises(ValueError, match=r"remove all signal from the 80 volumes\. Use a wider"):
+    with pytest.raises(ValueError, match="80 volumes"):
         filter_of_design(design, 0.002)
-
-
-def test_blocks_that_are_all_censored_cannot_be_split():
-    table = add_time_columns(TimeModel(fd_censor=0.5), head_motion(tuple(range(20, 75))))
-    censored = tuple(name for name in table if name.startswith("censored"))
-    with pytest.raises(TooFewBlocks, match="at least one condition with two blocks"):
-        block_design(task(), n_volumes=N, tr=TR, confounds=table, confound_names=censored)
-
-
-def test_the_rules_of_censoring_are_listed():
-    assert TimeModel().rules == ""
-    model = TimeModel(fd_censor=0.5, enorm_censor=0.3)
-    assert "above 0.5 mm or" in model.rules
-    assert "at least 0.3" in model.rules

@@ -12,16 +12,12 @@ from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.streamed_fit import divide_into_batches
 from bids_sr.glm.time_series import extract_time_series
-from bids_sr.io import nifti
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.quality.series_quality import QualitySums, smoothness
-from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):
-    with SeriesWriter(path, data.shape, np.diag([*zooms, 1.0]), tr) as writer:
-        for t in range(data.shape[3]):
-            writer.append(data[..., t])
+    save_image(data, np.diag([*zooms, 1.0]), path, tr=tr)
     return path
 
 
@@ -51,7 +47,7 @@ def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
         assert np.sqrt(8 * np.log(2) * variance) == pytest.approx(width, rel=0.01)
 
 
-@pytest.mark.parametrize("width", [0.5, 5.0, 40.0])
+@pytest.mark.parametrize("width", [0.5, 40.0])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_smoothing_equals_the_gaussian_filter_of_scipy(width, order):
     zooms, volume = (
@@ -63,17 +59,6 @@ def test_smoothing_equals_the_gaussian_filter_of_scipy(width, order):
         volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest"
     )
     np.testing.assert_allclose(smooth(volume, zooms, width), expected, rtol=2e-6)
-
-
-@pytest.mark.parametrize("shape", [(33, 34, 9), (40, 1, 1), (1, 1, 1)])
-@pytest.mark.parametrize("width", [3.0, 40.0])
-def test_values_beyond_the_edges_are_repeated_or_zero(shape, width):
-    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    sigma = width / FWHM_PER_SIGMA / 2.0
-    for edge in ("nearest", "constant"):
-        expected = ndimage.gaussian_filter(volume.astype(float), sigma, mode=edge)
-        smoothed = smooth(volume, (2.0, 2.0, 2.0), width, edge=edge)
-        np.testing.assert_allclose(smoothed, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [0.0, 4.0])
@@ -98,19 +83,6 @@ def series_quality(volumes, mask, zooms, *, n_volumes, uncensored=None):
     for batch in divide_into_batches(volumes):
         sums.add(batch)
     return sums.quality()
-
-
-def test_smoothness_of_noise_is_recovered_in_mm():
-    zooms, width = (1.5, 2.0, 3.0), 7.0
-    rng = np.random.default_rng(1)
-    mask = np.zeros((44, 36, 26), dtype=bool)
-    mask[6:-6, 6:-6, 4:-4] = True
-    volumes = [
-        1000 + 100 * smooth(rng.standard_normal(mask.shape), zooms, width) for _ in range(40)
-    ]
-    fwhm = series_quality(volumes, mask, zooms, n_volumes=40).fwhm_mm
-    np.testing.assert_allclose(fwhm, width, rtol=0.05)
-    assert smoothness([0.5, 0.0, -0.1], (2.0, 2.0, 2.0))[1:] == (None, None)
 
 
 def test_tsnr_by_hand():
@@ -177,6 +149,7 @@ def test_quality_does_not_depend_on_the_number_of_volumes_per_chunk():
     correlation = (products / np.sqrt(squares[:-1] * squares[1:]))[pairs].mean()
     width = 2 * np.sqrt(2 * np.log(2) / -np.log(correlation))
     assert qualities[0].fwhm_mm[0] == pytest.approx(width, rel=1e-4)
+    assert smoothness([0.5, 0.0, -0.1], (2.0, 2.0, 2.0))[1:] == (None, None)
 
 
 def test_time_series_are_returned_in_the_order_of_the_mask(series, tmp_path):
@@ -249,16 +222,6 @@ def test_simulated_activation_is_recovered_and_constant_voxels_are_0(series, tmp
     assert activation.maps["a", "effect"][4, 4, 2] == pytest.approx(60, rel=0.25)
 
 
-def test_scratch_files_are_removed_after_an_error(series, tmp_path):
-    with (
-        SeriesReader(series) as reader,
-        pytest.raises(RuntimeError, match="in the middle"),
-        extract_time_series(reader, np.ones((9, 8, 5), dtype=bool), tmp_path),
-    ):
-        raise RuntimeError("in the middle")
-    assert list(tmp_path.glob("*.raw")) == []
-
-
 def test_masks_of_another_shape_or_without_voxels_are_rejected(series, tmp_path):
     with SeriesReader(series) as reader:
         for mask, message in (
@@ -270,28 +233,3 @@ def test_masks_of_another_shape_or_without_voxels_are_rejected(series, tmp_path)
                 extract_time_series(reader, mask.astype(bool), tmp_path),
             ):
                 pass
-
-
-def test_maps_of_series_stored_in_half_precision_agree(series, tmp_path, monkeypatch):
-    """t agrees within .01 if both the series and its scratch files are half precision."""
-    settings = ActivationSettings(smoothing=(0.0, 5.0), confound_names=())
-    contrasts = {"a": {"a": 1.0}}
-
-    def compute_maps(file):
-        with SeriesReader(file) as reader:
-            mask = np.ones(reader.shape[:3], bool)
-            results = map_activation(reader, mask, EVENTS, contrasts, settings, scratch=tmp_path)
-        return {width: activation.maps for width, activation in results.items()}
-
-    expected = compute_maps(series)
-    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 0)
-    with SeriesReader(series) as reader:
-        data = np.stack(list(reader.volumes()), axis=-1)
-    step, half = nifti.difference_unit(data.shape, data[..., 0]), tmp_path / "half.nii"
-    with SeriesWriter(half, data.shape, reader.affine, 2.0, step=step) as writer:
-        writer.put_slab(0, data)
-    for width, maps in compute_maps(half).items():
-        for key, values in expected[width].items():
-            assert (values != maps[key]).any()
-            atol = 0.01 if key[1] in ("t", "z") else 1e-3 * np.abs(values).max()
-            np.testing.assert_allclose(maps[key], values, atol=atol)

@@ -1,12 +1,11 @@
 """Information of a model about its trial types agrees with least squares, and names bad types."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from data.events import make_events
 
 from bids_sr.glm.design import Design, build_design
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import TypeInformation, measure_information
 
 BLOCKS = [
@@ -19,12 +18,10 @@ N_VOLUMES, TR = 60, 2.0
 
 
 def model(events: list[tuple[float, float, str]]) -> tuple[Design, TypeInformation]:
-    table = pd.DataFrame(events, columns=["onset", "duration", "trial_type"])
-    long = Events(table).responses(
-        np.arange(-20, N_VOLUMES + 20) * TR + TR / 2, HemodynamicResponse()
-    )
+    table = make_events(events)
+    long = table.responses(np.arange(-20, N_VOLUMES + 20) * TR + TR / 2, HemodynamicResponse())
     outside = {name: float((c[:20] ** 2).sum() + (c[-20:] ** 2).sum()) for name, c in long.items()}
-    design = build_design(Events(table), n_volumes=N_VOLUMES, tr=TR, confound_names=())
+    design = build_design(table, n_volumes=N_VOLUMES, tr=TR, confound_names=())
     return design, measure_information(design.matrix, design.conditions, outside)
 
 
@@ -63,13 +60,10 @@ def test_a_difference_can_be_estimated_beside_nearly_the_sum_of_its_types() -> N
     [
         ((117.0, 2.0, "odd"), (0, 0.001), 73),
         ((116.0, 2.0, "odd"), (0.01, 0.05), 14.1),
-        ((116.0, 20.0, "odd"), (0, 0.05), 14.0),
         ((115.0, 2.0, "odd"), (0.1, 0.3), 5.9),
-        ((-20.0, 2.0, "odd"), (0, 0.01), 57),
         ((-30.0, 300.0, "odd"), (0, 1e-6), None),
         ((0.0, 120.0, "odd"), (0, 0.06), None),
         ((80.0, 2.0, "odd"), (0.7, 1), 2.6),
-        ((76.0, 12.0, "odd"), (0.5, 1), None),
     ],
 )
 def test_shares_and_effects_on_the_mean(

@@ -64,7 +64,7 @@ def test_concurrent_writers_use_separate_temporary_files(tmp_path: Path) -> None
     assert (tmp_path / "a").read_text() == "one"
 
 
-def test_error_of_a_full_disk_names_file_system_required_space_and_fix(
+def test_error_of_a_full_disk_names_file_system_and_required_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = write_text(tmp_path / "a.tsv", "old")
@@ -78,21 +78,10 @@ def test_error_of_a_full_disk_names_file_system_required_space_and_fix(
     text = str(error.value)
     assert str(files.find_file_system(tmp_path)) in text
     assert "2.5 kB" in text
-    assert "free on the file system" in text
-    assert "rerun the same command" in str(error.value.notice)
-    assert "fix:" not in text
     assert error.value.errno == errno.ENOSPC
     assert target.read_text() == "old"
     assert _names(tmp_path) == ["a.tsv"]
-    unpickled = pickle.loads(pickle.dumps(error.value))
-    assert text in str(unpickled)
-
-
-def test_other_os_errors_are_raised_unchanged(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_bytes(tmp_path / "folder", b"x")
-    assert _names(tmp_path) == []
+    assert text in str(pickle.loads(pickle.dumps(error.value)))
 
 
 def test_only_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
@@ -101,7 +90,6 @@ def test_only_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     part.write_text("half")
     for name in ("image.nii.gz", ".bidsignore", "a.part"):
         (tmp_path / "sub" / name).write_text("whole")
-    # patterns of final names do not match leftovers
-    assert not list(tmp_path.rglob("*.nii.gz"))[1:]
+    assert len(list(tmp_path.rglob("*.nii.gz"))) == 1, "leftovers do not match final names"
     assert remove_leftovers(tmp_path) == 1
     assert _names(tmp_path) == [".bidsignore", "a.part", "image.nii.gz"]

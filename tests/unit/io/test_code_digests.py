@@ -117,7 +117,7 @@ else:
     "lazy.py": "def import_on_use(package, modules):\n    return None\n",
     "deep/__init__.py": "",
     "deep/middle.py": """
-from program.deep.end import finish as end
+from ..deep.end import finish as end
 
 class Base:
     rank = 1

@@ -41,67 +41,51 @@ def installed(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def start(tmp_path: Path, installed: Path):
-    """Return a function that starts a computation with environment variables.
-
-    The process prints whether it used cached code.
-    """
+def run(installed: Path, **variables: str) -> str:
+    """Compute in a process of its own, and return how many functions came from a cache."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG"))
     }
-
-    def start_process(**variables: str) -> subprocess.Popen[str]:
-        env = (
-            environment
-            | {"PYTHONPATH": str(installed), "HOME": str(tmp_path / "home")}
-            | variables
-        )
-        command = [sys.executable, "-c", RUN]
-        return subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-
-    return start_process
-
-
-def _hits(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=120)[0].strip()
-    assert process.returncode == 0
-    return output
+    folders = {"PYTHONPATH": str(installed), "HOME": str(installed.parent / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        env=environment | folders | variables,
+        cwd=installed.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return done.stdout.strip()
 
 
-def _cached_files(folder: Path) -> list[Path]:
+def cached_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
 
 
-def test_code_is_cached_per_cpu_type_and_damaged_caches_are_replaced(
-    start, tmp_path: Path
+def test_code_is_cached_and_compiled_again_if_it_is_damaged_or_compiled_otherwise(
+    installed: Path,
 ) -> None:
-    processes = [start() for _ in range(2)]
-    assert {_hits(process) for process in processes} <= {"0", "1"}
-    (cache_of_cpu,) = (tmp_path / "home" / ".cache" / "bids-sr").iterdir()
-    assert _cached_files(cache_of_cpu)
-    assert _hits(start()) == "1"
-    for path in _cached_files(cache_of_cpu):
+    assert [run(installed), run(installed)] == ["0", "1"]
+    (cache_of_cpu,) = (installed.parent / "home" / ".cache" / "bids-sr").iterdir()
+    files = cached_files(cache_of_cpu)
+    assert files
+    for path in files:
         path.write_bytes(path.read_bytes()[:40])
-    assert _hits(start()) == "0"
-
-
-def test_code_is_compiled_again_after_a_change_of_the_compilation(start, installed: Path) -> None:
-    assert [_hits(start()), _hits(start())] == ["0", "1"]
+    assert run(installed) == "0"
     settings = installed / "bids_sr" / "io" / "compiled_loops.py"
     settings.write_text(settings.read_text().replace('"contract", "nsz"', '"contract"'))
-    assert _hits(start()) == "0"
+    assert run(installed) == "0"
 
 
-@pytest.mark.parametrize("name", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
-def test_environment_variables_set_the_cache_directory(start, tmp_path: Path, name: str) -> None:
-    _hits(start(**{name: str(tmp_path / "chosen")}))
-    assert _cached_files(tmp_path / "chosen")
-    assert not (tmp_path / "home").exists()
+def test_the_cache_directory_can_be_chosen(installed: Path) -> None:
+    run(installed, XDG_CACHE_HOME=str(installed.parent / "chosen"))
+    assert cached_files(installed.parent / "chosen")
+    assert not (installed.parent / "home").exists()
 
 
-def test_results_are_computed_without_a_writable_cache(start, installed: Path) -> None:
+def test_results_are_computed_without_a_writable_cache(installed: Path) -> None:
     """Neither home nor the package folder is writable, as in a read-only container image."""
     (installed / "bids_sr" / "spatial" / "__pycache__").write_text("no folder")  # also for root
     environment = {"HOME": "/dev/null", "TMPDIR": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
-    assert _hits(start(**environment)) == "0"
+    assert run(installed, **environment) == "0"

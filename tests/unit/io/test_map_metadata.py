@@ -43,20 +43,9 @@ def test_entries_are_listed_where_they_differ():
         },
     }
 
-
-def test_units_and_weights_have_one_place_also_for_a_single_map():
+    # units and weights have one place, also for a single map
     shared = join_map_metadata({("all", "t"): {"Units": "1", "ContrastWeights": {"a": 1.0}}})
     assert shared == {
         "Statistics": {"t": {"Units": "1"}},
         "Contrasts": {"all": {"ContrastWeights": {"a": 1.0}}},
-    }
-
-
-def test_entries_of_regions_are_listed_by_contrast_if_they_differ():
-    maps = {
-        (name, ""): {"Description": "reliable", "Threshold": len(name)} for name in ("a", "bc")
-    }
-    assert join_map_metadata(maps) == {
-        "Description": "reliable",
-        "Contrasts": {"a": {"Threshold": 1}, "bc": {"Threshold": 2}},
     }

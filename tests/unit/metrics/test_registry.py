@@ -5,7 +5,6 @@ import json
 import pandas as pd
 import pytest
 
-from bids_sr.boilerplate import HERE
 from bids_sr.metrics import registry
 from bids_sr.metrics.rows import (
     COLUMNS,
@@ -47,16 +46,6 @@ def test_duplicate_and_unknown_names_are_rejected(new_statistic):
         registry.register(new_statistic, "mm", "again")
     with pytest.raises(KeyError, match="nonsense"):
         table_text([row("sbl", 1.0, "nonsense")])
-
-
-@pytest.mark.parametrize("path", sorted(HERE.glob("*.json")), ids=lambda path: path.name)
-def test_json_files_have_no_duplicate_keys(path):
-    def check_unique(pairs):
-        names = [name for name, _ in pairs]
-        assert sorted(set(names)) == sorted(names)
-        return dict(pairs)
-
-    assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=check_unique)
 
 
 def test_tables_are_read_back_as_written(tmp_path):

@@ -103,7 +103,7 @@ def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path)
 
 
 def test_acquired_scans_are_the_series_native_of_the_kit(
-    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    derivatives: Path, tmp_path: Path
 ) -> None:
     raw = tmp_path / "raw" / "sub-01" / "anat"
     raw.mkdir(parents=True)
@@ -146,43 +146,42 @@ def test_acquired_scans_are_the_series_native_of_the_kit(
     assert [e["series"] for e in read_key(tmp_path / "only").values()] == ["native"]
     (derivatives / "dataset_description.json").unlink()
     assert rate(tmp_path / "none", "--make", derivatives, "--series", "native") == 2
-    assert "keep the BIDS dataset at its original location" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "part"),
     [
-        ("code\trating\nXXXXX\t3\n", "line 2: the code XXXXX does not belong"),
+        ("code\trating\nXXXXX\t3\n", "line 2: the code XXXXX"),
         ("code\trating\nFIRST\t7\n", "from 0 to 5"),
-        ("code\trating\nFIRST\tgood\n", "is not a number"),
-        ("code\trating\nFIRST\t3\nFIRST\t4\n", "appears more than once"),
-        ("code\tscore\nFIRST\t3\n", "the column rating is missing"),
-        ("code\trating\nFIRST\t\n", "does not contain any ratings"),
+        ("code\trating\nFIRST\tgood\n", "good"),
+        ("code\trating\nFIRST\t3\nFIRST\t4\n", "line 3"),
+        ("code\tscore\nFIRST\t3\n", "column rating"),
+        ("code\trating\nFIRST\t\n", "sheet.tsv"),
     ],
 )
 def test_an_invalid_sheet_is_rejected(
-    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, part: str
 ) -> None:
     kit, sheet = tmp_path / "kit", tmp_path / "sheet.tsv"
     assert rate(kit, "--make", derivatives) == 0
     sheet.write_text(text.replace("FIRST", next(iter(read_key(kit)))))
     assert rate(kit, sheet, "-o", tmp_path / "scores.tsv") == 2
-    message = capsys.readouterr().err
-    assert reason in message
-    assert sheet.name in message
+    error = capsys.readouterr().err
+    assert part in error
+    assert sheet.name in error
     assert not (tmp_path / "scores.tsv").exists()
 
 
-def test_errors_of_kits_that_cannot_be_made_or_scored(
-    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_kits_that_cannot_be_made_or_scored_are_rejected(
+    derivatives: Path, tmp_path: Path
 ) -> None:
-    assert rate(tmp_path / "kit", "--make", tmp_path / "nothing") == 2
-    assert rate(tmp_path / "kit", "--make", derivatives, "--series", "vit") == 2
-    assert not (tmp_path / "kit").exists()
-    assert rate(derivatives, "--make", derivatives) == 2
-    assert "is not empty" in capsys.readouterr().err
-    (tmp_path / "kit").mkdir()
-    assert rate(tmp_path / "kit", tmp_path / "a.tsv") == 2
+    kit = tmp_path / "kit"
+    assert rate(kit, "--make", tmp_path / "nothing") == 2
+    assert rate(kit, "--make", derivatives, "--series", "vit") == 2
+    assert not kit.exists()
+    assert rate(derivatives, "--make", derivatives) == 2  # not empty
+    kit.mkdir()
+    assert rate(kit, tmp_path / "a.tsv") == 2
 
 
 def test_pairs_are_compared_over_participants() -> None:

@@ -51,6 +51,11 @@ def not_bids(maker: BidsMaker) -> None:
     (maker.root / "dataset_description.json").unlink()
 
 
+@CASES.refused("bids", "BIDS")
+def no_participants(maker: BidsMaker) -> None:
+    (maker.root / "sub-01").rename(maker.root / "sub-0_1")
+
+
 @CASES.refused("filter.json")
 def path_in_a_filter(maker: BidsMaker) -> list[str]:
     path = maker.root.parent / "filter.json"

@@ -27,7 +27,7 @@ def test_efc_is_the_negative_of_mriqcs_efc_times_its_maximum() -> None:
     assert attention_unet_metrics.efc_sum(np.array([3.0, 4.0])) == pytest.approx(
         0.6 * math.log(0.6) + 0.8 * math.log(0.8)
     )
-    with pytest.raises(ValueError, match="at least one nonzero voxel"):
+    with pytest.raises(ValueError, match="nonzero"):
         attention_unet_metrics.efc_sum(np.zeros(3))
 
 
@@ -37,7 +37,7 @@ def test_cjv_has_the_sign_of_the_contrast() -> None:
     assert attention_unet_metrics.cjv_signed(image, gm, wm) == pytest.approx((2 + 1) / (7 - 2))
     assert attention_unet_metrics.cjv_signed(image, wm, gm) == pytest.approx(-3 / 5)
     assert attention_unet_metrics.cjv_signed(np.ones(4), gm, wm) == math.inf
-    with pytest.raises(ValueError, match="no gray-matter or no white-matter voxels"):
+    with pytest.raises(ValueError, match="white-matter"):
         attention_unet_metrics.cjv_signed(image, gm, wm & False)
 
 
@@ -53,7 +53,7 @@ def test_white_matter_is_divided_by_the_95th_percentile() -> None:
     assert attention_unet_metrics.wm2max_p95(image, wm) == pytest.approx(
         np.median(image[wm]) / np.percentile(image, 95)
     )
-    with pytest.raises(ValueError, match="no white-matter voxels"):
+    with pytest.raises(ValueError, match="white-matter"):
         attention_unet_metrics.wm2max_p95(image, wm & False)
-    with pytest.raises(ValueError, match="intensity of 0 or less"):
+    with pytest.raises(ValueError, match="intensity"):
         attention_unet_metrics.wm2max_p95(np.zeros((3, 3, 3)), np.ones((3, 3, 3), bool))

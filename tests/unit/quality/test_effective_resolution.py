@@ -19,7 +19,7 @@ def band_limited(n, limit, *, decay, noise, seed=0):
     return image / image.std() + noise * rng.normal(size=image.shape)
 
 
-@pytest.mark.parametrize("limit", [0.2, 0.35, 0.5, 0.7, 0.85])
+@pytest.mark.parametrize("limit", [0.2, 0.5, 0.85])
 @pytest.mark.parametrize(("decay", "noise"), [(0, 0.01), (1, 0.1), (2, 0.01)])
 def test_a_known_cutoff_is_recovered(limit, decay, noise):
     assert effective_resolution.cutoff(
@@ -67,8 +67,9 @@ def test_constant_images_have_no_resolution_and_anisotropic_voxels_are_rejected(
         effective_resolution.effective_resolution(np.zeros((32, 32)), (1, 1.5))
 
 
-def test_apodization_removes_edges_of_the_image():
+def test_edges_of_the_image_add_no_detail():
+    """A ramp does not continue at the opposite edge."""
     ramp = np.add.outer(np.arange(96.0), 0.5 * np.arange(96.0))
-    smooth = effective_resolution._apodize(ramp)
-    assert abs(smooth[0]).max() < 0.01 * abs(smooth).max()
-    np.testing.assert_allclose(smooth[20:70, 20:70], (ramp - ramp.mean())[20:70, 20:70])
+    analysis = effective_resolution.analyze_decorrelation(ramp)
+    high = analysis.frequencies > 0.3
+    assert (analysis.magnitudes[high] ** 2).sum() < 1e-3 * (analysis.magnitudes**2).sum()

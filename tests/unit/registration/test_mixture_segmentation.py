@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from bids_sr.registration import mixture_segmentation
 from bids_sr.registration.mixture_segmentation import compute_tissue_probabilities, label_tissues
 
 
@@ -30,15 +29,15 @@ def test_known_tissues_are_recovered_and_probabilities_sum_to_1(with_priors: boo
     assert not label_tissues(probabilities)[~mask].any()
 
 
-def test_neighbors_improve_accuracy_in_strong_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_improve_accuracy_in_strong_noise() -> None:
+    """Compare with the most probable tissue of each voxel by itself, with its true density."""
     image, labels, mask = layers(180.0)
-    with_neighbors = compute_tissue_probabilities(image, mask)
-    monkeypatch.setattr(mixture_segmentation, "_N_FIELD_ROUNDS", 0)
-    without_neighbors = compute_tissue_probabilities(image, mask)
-    accuracies = [
-        (label_tissues(probabilities)[mask] == labels[mask]).mean()
-        for probabilities in (without_neighbors, with_neighbors)
-    ]
+    priors = np.stack([labels == 1, labels == 2, labels == 3]) * 0.6 + 0.2
+    levels = np.array([600, 1000, 200])[:, None, None, None]
+    density = priors * np.exp(-((image - levels) ** 2) / (2 * 180.0**2))
+    alone = 1 + density.argmax(axis=0)
+    found = label_tissues(compute_tissue_probabilities(image, mask, priors))
+    accuracies = [(tissue[mask] == labels[mask]).mean() for tissue in (alone, found)]
     assert accuracies[1] > accuracies[0] + 0.03
 
 
@@ -49,7 +48,7 @@ def test_tissues_do_not_depend_on_scale_and_empty_images_are_rejected() -> None:
         compute_tissue_probabilities(7 * image, mask),
         atol=1e-3,
     )
-    with pytest.raises(ValueError, match="zero everywhere inside its brain mask"):
+    with pytest.raises(ValueError, match="zero"):
         compute_tissue_probabilities(np.zeros(mask.shape), mask)
     with pytest.raises(ValueError, match="empty"):
         compute_tissue_probabilities(image, np.zeros_like(mask))

@@ -82,7 +82,7 @@ def test_splines_and_euler_angles_are_applied(tmp_path: Path) -> None:
     np.testing.assert_allclose(apply_to_points(POINTS, [euler]), apply(turn, POINTS), atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".h5", ".mat"])
+@pytest.mark.parametrize("suffix", [".txt", ".h5"])
 def test_a_damaged_file_is_an_error_instead_of_a_crash_in_ants(
     tmp_path: Path, suffix: str
 ) -> None:

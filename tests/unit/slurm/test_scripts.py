@@ -50,29 +50,20 @@ def test_a_container_binds_every_folder_at_its_own_path(tmp_path: Path) -> None:
     assert words[-2:] == ["--participant-label", "sub-01"]
 
 
-@pytest.mark.parametrize(
-    "site", [Site(), Site(container="/i.sif", setup="/s et up", partition="p")]
-)
-def test_shellcheck_reports_nothing(site: Site, tmp_path: Path) -> None:
+def test_shellcheck_reports_nothing(tmp_path: Path) -> None:
+    """Scripts of all sites, and the stand-in for SLURM of the gallery."""
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    sent = submission(tmp_path / ODD, site=site)
-    scripts = list(write_scripts(sent, "").values())
+    scripts = [Path(__file__).parents[3] / "examples" / "gallery" / "stand_in_slurm.sh"]
+    sites = Site(), Site(container="/i.sif", setup="/s et up", partition="p")
+    for number, site in enumerate(sites):
+        sent = submission(tmp_path / str(number) / ODD, site=site)
+        scripts += write_scripts(sent, "").values()
     result = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
-    scripts[0].write_text(scripts[0].read_text().replace('"$record"', "$record"))
-    assert (
-        subprocess.run(["shellcheck", scripts[0]], capture_output=True, check=False).returncode
-        == 1
-    )
-
-
-def test_shellcheck_reports_nothing_for_the_mock_slurm_of_the_gallery() -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
-    script = Path(__file__).parents[3] / "examples" / "gallery" / "stand_in_slurm.sh"
-    result = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout
+    scripts[1].write_text(scripts[1].read_text().replace('"$record"', "$record"))
+    result = subprocess.run(["shellcheck", scripts[1]], capture_output=True, check=False)
+    assert result.returncode == 1
 
 
 folder_names = st.text(
@@ -82,9 +73,7 @@ folder_names = st.text(
 )
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(folder_names.filter(lambda name: name not in (".", "..") and len(name.encode()) < 100))
 def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) -> None:
     root = tmp_path / "root" / name
@@ -113,15 +102,11 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
     ]
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x7fb", "a\udcffb"])
-def test_paths_that_slurm_cannot_handle_are_rejected(name: str, tmp_path: Path) -> None:
-    assert len(find_invalid_names(Site(), [tmp_path / name])) == 1
-
-
-def test_invalid_words_are_listed() -> None:
-    wrong = find_invalid_names(
-        Site(partition="a b", account="x;y", qos="ok", container="i"), [Path("/a:b"), Path("/a")]
-    )
+def test_names_that_slurm_cannot_handle_are_listed(tmp_path: Path) -> None:
+    for name in ("a\nb", "a\\b", "a\x7fb", "a\udcffb"):
+        assert len(find_invalid_names(Site(), [tmp_path / name])) == 1
+    site = Site(partition="a b", account="x;y", qos="ok", container="i")
+    wrong = find_invalid_names(site, [Path("/a:b"), Path("/a")])
     assert [line.split(":")[0] for line in wrong] == ["--partition a b", "--account x;y", "/a"]
 
 
@@ -141,21 +126,11 @@ def test_the_header_of_an_array_script(tmp_path: Path) -> None:
         at_once=2,
     )
     lines = write_scripts(sent, "")["array"].read_text().splitlines()
-    assert {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")} == {
-        "--job-name=bids-sr-20260101-000000-abcdef",
-        "--nodes=1",
-        "--ntasks=1",
-        "--cpus-per-task=3",
-        "--mem=5120M",
-        "--time=1-01:05:00",
-        "--gres=gpu:1",
-        "--partition=long",
-        "--account=lab",
-        "--qos=low",
-        "--array=1-3%2",
-        "--requeue",
-        "--open-mode=append",
-        "--signal=B:USR1@300",
+    requests = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    assert requests >= {
+        *("cpus-per-task=3", "mem=5120M", "time=1-01:05:00", "gres=gpu:1"),
+        *("partition=long", "account=lab", "qos=low", "array=1-3%2", "requeue"),
+        *("nodes=1", "ntasks=1", "open-mode=append", "signal=B:USR1@300"),
     }
     assert "    3.24G" in lines  # GB: nine tenths of the request, less 0.45 per processor
 
@@ -195,14 +170,10 @@ def test_only_participants_that_end_with_0_are_done_and_not_repeated(tmp_path: P
     script = write_scripts(other_settings, "")["array"]
     assert start(script, 2, RECORD=str(record), CODE=str(code)).wait(30) == 0
     assert read_done(sent.output_dir)["sub-02"] == "y"
-    group = program(tmp_path / "group", "exit 0")
-    script = write_scripts(submission(tmp_path, program=str(group)), "")["group"]
-    assert start(script, 0).wait(30) == 0
-    assert read_done(sent.output_dir)["group"] == "digest-of-group"
 
 
 @pytest.mark.parametrize(
-    ("body", "labels"),
+    ("body", "done"),
     [
         ("exit 0", {"group"}),
         ("exit 1", set()),
@@ -211,20 +182,16 @@ def test_only_participants_that_end_with_0_are_done_and_not_repeated(tmp_path: P
     ],
 )
 def test_the_group_level_is_done_if_it_used_all_results(
-    body: str, labels: set[str], tmp_path: Path
+    body: str, done: set[str], tmp_path: Path
 ) -> None:
+    """A participant that is done later outdates it."""
     sent = submission(tmp_path, program=str(program(tmp_path / "stub", body)))
     scripts = write_scripts(sent, "")
     start(scripts["group"], 0, ARRAY=str(scripts["array"])).wait(30)
-    assert set(read_done(sent.output_dir)) == labels
-
-
-def test_a_participant_that_is_done_outdates_the_group_level(tmp_path: Path) -> None:
-    sent = submission(tmp_path, program=str(program(tmp_path / "stub", "exit 0")))
-    scripts = write_scripts(sent, "")
-    assert start(scripts["group"], 0).wait(30) == 0
-    assert start(scripts["array"], 2).wait(30) == 0
-    assert set(read_done(sent.output_dir)) == {"sub-02"}
+    assert set(read_done(sent.output_dir)) == done
+    if body == "exit 0":
+        assert start(scripts["array"], 2).wait(30) == 0
+        assert set(read_done(sent.output_dir)) == {"sub-02"}
 
 
 def test_a_missing_program_fails(tmp_path: Path) -> None:
@@ -247,6 +214,6 @@ def test_the_time_limit_and_a_cancellation_stop_the_program(
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 1
     assert (marks / "stopped").exists()
-    assert "sub-01: exit code 130" in output
+    assert "130" in output
     assert "sub-02" not in output
     assert read_done(sent.output_dir) == {}

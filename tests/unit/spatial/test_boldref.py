@@ -4,12 +4,10 @@ steady-state transform.
 
 import numpy as np
 import pytest
+from data.moved_head import AFFINE, NOISE, SHAPE, head, motion_errors, scan
 
-from bids_sr.io.arrays import evenly_spaced
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.transforms import rigid_matrix
-
-from .test_hmc import AFFINE, NOISE, SHAPE, _head, motion_errors, scan
 
 
 class _Run:
@@ -29,7 +27,7 @@ class _Run:
 
 def _run(count: int = 14, dummies: int = 2) -> tuple[_Run, list[np.ndarray]]:
     rng = np.random.default_rng(1)
-    center = _head()[2]
+    center = head()[2]
     truth = [rigid_matrix([0.25 * t, 0, 0.1 * t, 0, 0.004 * t, 0], center) for t in range(count)]
     volumes = [scan(m) + rng.normal(0, NOISE, SHAPE) for m in truth]
     for t in range(dummies):
@@ -42,7 +40,7 @@ def test_the_boldref_is_the_still_head_in_a_pose_of_the_run() -> None:
     run.volumes[5] = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)  # a spike
     reference = make_boldref(run, n_dummy=2)
     assert not run.read & {0, 1}
-    inside = _head()[0]
+    inside = head()[0]
     gaps = {t: np.sqrt(((scan(m) - reference)[inside] ** 2).mean()) for t, m in enumerate(truth)}
     best = min(gaps, key=gaps.__getitem__)
     assert 6 <= best <= 10  # middle of the steady-state volumes
@@ -60,12 +58,6 @@ def test_dummies_take_the_first_steady_state_transform() -> None:
     np.testing.assert_array_equal(motion.matrices[:2], motion.matrices[[2, 2]])
     assert motion_errors(motion.matrices[2:], truth[2:]).max() < 0.1
     assert np.isnan(motion.residual[:2]).all()
-
-
-def test_evenly_spaced_volumes_include_both_ends_once() -> None:
-    assert evenly_spaced(7, 40) == tuple(range(7))
-    assert evenly_spaced(900, 3) == (0, 450, 899)
-    assert evenly_spaced(0, 3) == ()
 
 
 def test_a_run_of_only_dummies_is_rejected() -> None:

@@ -83,30 +83,18 @@ def move_by(image: Volume, mm: np.ndarray | float) -> Volume:
 BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
 
 
-@pytest.mark.parametrize(
-    "shift",
-    [
-        0.0,
-        pytest.param(1.0, marks=pytest.mark.slow),
-        pytest.param(-3.0, marks=pytest.mark.slow),
-        6.0,
-    ],
-)
-def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
-    first, second, mask, affine = pair(move_by(scene(BOLD, 5), shift), scene(T2STAR, 7))
-    mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
-    assert mismatch.median == pytest.approx(abs(shift), abs=0.25)
-    assert mismatch.p90 == pytest.approx(abs(shift), abs=0.75)
-    assert float(np.median(mismatch.shifts)) == pytest.approx(-shift, abs=0.25)
-    assert mismatch.matched_fraction > 0.95
-
-
-def test_both_in_plane_axes_are_searched_without_a_phase_encoding_axis() -> None:
+def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter() -> None:
     first, second, mask, affine = pair(move_by(scene(BOLD, 5), 4.0), scene(T2STAR, 7))
-    mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75)
-    assert mismatch.median == pytest.approx(4.0, abs=0.5)
+    mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    assert mismatch.median == pytest.approx(4.0, abs=0.25)
+    assert mismatch.p90 == pytest.approx(4.0, abs=0.75)
+    assert float(np.median(mismatch.shifts)) == pytest.approx(-4.0, abs=0.25)
+    assert mismatch.matched_fraction > 0.95
+    # without a phase-encoding axis, both in-plane axes are searched
+    both = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75)
+    assert both.median == pytest.approx(4.0, abs=0.5)
     across = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
-    assert across.median < mismatch.median / 2
+    assert across.median < both.median / 2
 
 
 def test_a_local_warp_shows_in_the_90th_percentile_and_not_in_the_median() -> None:
@@ -123,17 +111,6 @@ def test_a_local_warp_shows_in_the_90th_percentile_and_not_in_the_median() -> No
     assert mismatch.median == pytest.approx(float(np.median(size[inside])), abs=0.5)
     assert mismatch.p90 == pytest.approx(float(np.quantile(size[inside], 0.9)), abs=0.8)
     assert mismatch.p90 > 2 * mismatch.median
-
-
-def test_noise_has_few_matching_edges() -> None:
-    rng = np.random.default_rng(0)
-    shape = (40, 40, 12)
-    first, second = (ndimage.gaussian_filter(rng.normal(size=shape), 1.0) for _ in range(2))
-    mismatch = edges.measure_edge_mismatch(
-        first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1
-    )
-    assert mismatch.matched_fraction < 0.8
-    assert mismatch.p90 > 4  # Matches of noise are anywhere within reach.
 
 
 def test_images_that_cannot_be_compared_are_rejected() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial import resampling, spline_kernels
+from bids_sr.spatial import spline_kernels
 from bids_sr.spatial.resampling import (
     PAD,
     evaluate_spline,
@@ -82,46 +82,6 @@ def test_any_grid_in_any_pose_equals_scipy(
     )
 
 
-@given(st.tuples(*[st.floats(-0.9, 0.9)] * 3, *[st.floats(-0.02, 0.02)] * 3))
-@settings(max_examples=40, deadline=None)
-def test_small_head_motion_equals_scipy(params: tuple[float, ...]) -> None:
-    """Neighbors share cells over long stretches, and cells change within a row."""
-    volume, matrix = _volume((64, 12, 7)), rigid_matrix(params, [32, 6, 3])
-    np.testing.assert_allclose(
-        _sampled(volume, matrix, volume.shape),
-        _by_scipy(volume, _points(matrix, volume.shape)),
-        atol=CLOSE * volume.max(),
-    )
-
-
-def test_a_flip_and_exchanged_axes_are_exact_to_rounding() -> None:
-    volume = _volume((12, 10, 6))
-    flip = np.diag([-1.0, 1, 1, 1])
-    flip[0, 3] = 11
-    np.testing.assert_allclose(
-        _sampled(volume, flip, volume.shape), volume[::-1], atol=CLOSE * volume.max()
-    )
-    exchange = np.eye(4)[[1, 0, 2, 3]]
-    np.testing.assert_allclose(
-        _sampled(volume, exchange, (10, 12, 6)),
-        volume.transpose(1, 0, 2),
-        atol=CLOSE * volume.max(),
-    )
-
-
-def test_values_far_beyond_the_edge_equal_the_edge() -> None:
-    volume = _volume((12, 10, 6))
-    for axis in range(3):
-        for direction in (-1, 1):
-            matrix = np.eye(4)
-            matrix[axis, 3] = direction * 100.3
-            edge = np.take(volume, [0 if direction < 0 else -1], axis=axis)
-            resampled = _sampled(volume, matrix, volume.shape)
-            np.testing.assert_allclose(
-                resampled, np.broadcast_to(edge, volume.shape), atol=CLOSE * volume.max()
-            )
-
-
 @given(shapes, st.lists(st.tuples(*[st.floats(-60, 60)] * 3), min_size=1, max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_single_points_equal_scipy(
@@ -131,41 +91,6 @@ def test_single_points_equal_scipy(
     samples = evaluate_spline(spline_coefficients(volume), positions)
     assert (samples.shape, samples.dtype) == ((len(points),), np.float32)
     np.testing.assert_allclose(samples, _by_scipy(volume, positions.T), atol=CLOSE * volume.max())
-
-
-def test_points_and_grids_use_the_same_spline() -> None:
-    volume, matrix = (
-        _volume((20, 15, 6)),
-        rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
-    )
-    points = _points(matrix, volume.shape).reshape(3, -1).T
-    samples = evaluate_spline(spline_coefficients(volume), points).reshape(volume.shape)
-    np.testing.assert_allclose(
-        samples, _sampled(volume, matrix, volume.shape), atol=CLOSE * volume.max()
-    )
-
-
-def test_two_calls_are_bitwise_equal_and_do_not_modify_their_input() -> None:
-    volume, matrix = (
-        _volume((33, 17, 9)),
-        rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4]),
-    )
-    before, coefficients = volume.copy(), spline_coefficients(volume)
-    coefficients_before = coefficients.copy()
-    first = _sampled(volume, matrix, volume.shape)
-    from_coefficients = sample_volume(
-        volume, np.eye(4), volume.shape, np.eye(4), matrix, coefficients=coefficients
-    )
-    np.testing.assert_array_equal(first, from_coefficients)
-    np.testing.assert_array_equal(volume, before)
-    np.testing.assert_array_equal(coefficients, coefficients_before)
-
-
-def test_a_constant_volume_stays_constant() -> None:
-    flat = np.full((21, 17, 9), 812.0, np.float32)
-    matrix = rigid_matrix([0.4, -0.7, 0.2, 0.02, 0.01, -0.03], [10, 8, 4])
-    assert (_sampled(flat, matrix, flat.shape) == 812).all()
-    assert (evaluate_spline(spline_coefficients(flat), np.array([[0.3, 4.7, 8.8]])) == 812).all()
 
 
 @pytest.mark.parametrize("coordinate", [np.nan, np.inf, -np.inf, 1e300])
@@ -187,31 +112,22 @@ def test_values_that_are_not_finite_are_propagated() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("steps", "starts"),
-    [((0.5, 0.5, 1.0), (-0.25, -0.25, 0.0)), ((-1.0, 2.3, 0.7), (20.0, -9.0, 3.4))],
-)
-def test_a_grid_with_the_same_axes_is_sampled_like_any_grid(steps, starts, monkeypatch):
-    volume, shape = _volume((23, 18, 7)), (40, 15, 9)
-    matrix = np.diag([*steps, 1.0])
-    matrix[:3, 3] = starts
-    coefficients = spline_coefficients(volume)
-    by_axes = sample_grid(coefficients, matrix, shape)
-    calls = []
-    compiled = spline_kernels.sample_grid
-    monkeypatch.setattr(spline_kernels, "sample_grid", lambda *args: calls.append(compiled(*args)))
-    np.testing.assert_array_equal(sample_grid(coefficients, matrix, shape), by_axes)
-    assert not calls
-    monkeypatch.setattr(resampling, "_VOXEL_TOLERANCE", 0.0)
-    by_points = sample_grid(coefficients, matrix, shape)
-    assert calls
-    assert (by_axes.flags.f_contiguous, by_axes.dtype) == (True, np.float32)
-    np.testing.assert_allclose(by_axes, by_points, atol=CLOSE * volume.max())
-
-
 def test_a_slightly_rotated_grid_is_not_taken_for_one_with_the_same_axes():
     volume = _volume((30, 18, 7))
     matrix = rigid_matrix([0.3, 0, 0, 0, 0, 1e-4], [15, 9, 3])
     resampled = sample_grid(spline_coefficients(volume), matrix, volume.shape)
     expected = _by_scipy(volume, _points(matrix, volume.shape))
     np.testing.assert_allclose(resampled, expected, atol=CLOSE * volume.max())
+
+
+def test_linear_samples_of_several_maps_equal_scipy_and_are_0_outside() -> None:
+    maps = np.random.default_rng(0).normal(size=(9, 8, 7, 2)).astype(np.float32)
+    points = np.random.default_rng(1).uniform(-3, 11, (3, 400))
+    out = np.full((400, 2), 99, np.float32)  # the memory of another result
+    spline_kernels.sample_linear(maps, points, out)
+    size = np.array([[9], [8], [7]])
+    inside = ((points >= -0.5) & (points <= size - 0.5)).all(axis=0)
+    assert 0.1 < inside.mean() < 0.9
+    for k in range(2):
+        expected = ndimage.map_coordinates(maps[..., k], points, order=1, mode="nearest")
+        np.testing.assert_allclose(out[:, k], np.where(inside, expected, 0), atol=1e-5)

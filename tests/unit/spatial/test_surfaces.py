@@ -55,15 +55,7 @@ def sampled(white: np.ndarray, pial: np.ndarray, field: _Field, inside: _Field) 
     return ribbon
 
 
-def test_values_on_a_sphere_are_recovered():
-    points = directions(4000)
-    values = sampled(
-        40 * points, 43 * points, around, lambda positions: abs(radius(positions) - 41.5) < 6
-    )
-    assert np.abs(values / around(points) - 1).max() < 0.005
-
-
-@pytest.mark.parametrize("edge", [42.8, 42.0, 41.5])
+@pytest.mark.parametrize("edge", [42.8, 41.5])
 def test_voxels_outside_the_brain_do_not_dilute_values(edge: float):
     """Let the mask end within the ribbon; beyond it, the map is 0."""
     points = directions(2000)
@@ -101,12 +93,3 @@ def test_values_on_a_folded_sheet_are_recovered():
     values = sampled(white, pial, bank, lambda positions: radius(positions) < 52)
     assert np.abs(values / expected - 1).max() < 0.02
     assert np.ptp(values) > 40, "banks differ"
-
-
-def test_maps_are_returned_in_their_order():
-    points = directions(100)
-    values, mask, affine = volume(around, lambda positions: radius(positions) < 50)
-    single, double = ribbon_means(
-        [values, 2 * values], mask, affine, (40 * points, FACES), (43 * points, FACES)
-    )
-    np.testing.assert_allclose(double, 2 * single, rtol=1e-6)

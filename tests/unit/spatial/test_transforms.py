@@ -11,9 +11,7 @@ from nitransforms.linear import load as load_transform
 from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.transforms import (
     TransformError,
-    displacement,
     hr_grid,
-    invert,
     rigid_matrix,
     rigid_params,
 )
@@ -55,18 +53,6 @@ def test_a_half_turn_is_recovered_and_a_scaling_rejected() -> None:
         rigid_params(np.diag([1, 1, 1.1, 1]), CENTER)
 
 
-def test_displacement_of_a_translation_is_its_length() -> None:
-    points = np.random.default_rng(0).normal(size=(5, 3)) * 50
-    np.testing.assert_allclose(
-        displacement(rigid_matrix([3, 0, 4, 0, 0, 0], CENTER), np.eye(4), points), 5
-    )
-
-
-def test_inverses_of_a_stack_of_matrices() -> None:
-    stack = np.stack([rigid_matrix([1, 2, 3, 0.1, 0.2, a], CENTER) for a in (0.0, 0.3)])
-    np.testing.assert_allclose(invert(stack) @ stack, np.tile(np.eye(4), (2, 1, 1)), atol=1e-12)
-
-
 def test_itk_text_is_unchanged_after_writing_and_is_read_by_nitransforms(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     mats = np.stack([rigid_matrix(rng.normal(size=6), CENTER) for _ in range(3)])
@@ -94,13 +80,13 @@ def test_the_center_of_an_itk_file_is_applied(tmp_path: Path) -> None:
 
 def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
-    with pytest.raises(TransformError, match=r"x\.txt: the file is not an ITK"):
+    with pytest.raises(TransformError, match=r"x\.txt"):
         read_itk(tmp_path / "x.txt")
     (tmp_path / "y.txt").write_text(
         "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters:"
         " 0\nFixedParameters: 0\n"
     )
-    with pytest.raises(TransformError, match=r"y\.txt: expected only affine"):
+    with pytest.raises(TransformError, match=r"y\.txt"):
         read_itk(tmp_path / "y.txt")
 
 
@@ -117,12 +103,6 @@ def test_high_resolution_grid_keeps_the_outer_edges(
     np.testing.assert_allclose(
         apply(high_affine, np.array(high_shape) - 0.5), apply(affine, np.array(shape) - 0.5)
     )
-
-
-def test_a_low_resolution_voxel_is_between_its_high_resolution_voxels() -> None:
-    high_shape, high_affine = hr_grid((64, 64, 30), np.diag([4.0, 4, 4, 1]), (2, 2, 1))
-    assert high_shape == (128, 128, 30)
-    np.testing.assert_allclose(apply(high_affine, [2 * 7 + 0.5, 2 * 9 + 0.5, 5]), [28, 36, 20])
 
 
 @pytest.mark.parametrize(("flag", "order"), [("0", "yxz"), ("1", "xyz"), ("", "yxz")])

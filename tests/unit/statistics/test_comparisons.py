@@ -1,7 +1,6 @@
 """Paired comparisons of series: units with both values, corrections within families, tables."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,13 +93,6 @@ def test_p_values_are_corrected_within_families() -> None:
             p_values[1],
             expected[1],
         ]
-    assert corrected[1] == replace(
-        comparisons[1],
-        family=1,
-        p_holm=comparisons[1].p_wilcoxon,
-        p_t_holm=comparisons[1].p_t,
-        p_equivalence_holm=comparisons[1].p_equivalence,
-    )
 
 
 def test_comparisons_of_too_few_units_are_not_corrected() -> None:
@@ -114,20 +106,15 @@ def test_comparisons_of_too_few_units_are_not_corrected() -> None:
 
 
 @pytest.mark.parametrize("table", ["stats", "scans_stats", "models_tests", "ratings_tests"])
-def test_tables_of_all_programs_share_columns(table: str) -> None:
+def test_tables_of_all_programs_have_the_described_columns(table: str) -> None:
     (pair,) = compare_pairs(VALUES, PAIRS[:1])
     head, cells = (
         line.split("\t") for line in format_comparisons(table, [pair.cells()]).splitlines()
     )
-    columns = describe_columns(table)
-    assert head == list(columns)
+    assert head == list(describe_columns(table))
     row = dict(zip(head, cells, strict=True))
-    assert (row["series"], row["minus"], row["n"]) == ("a", "b", "9")
+    assert (row["series"], row["minus"], row["n"], row["p_holm"]) == ("a", "b", "9", "n/a")
     assert float(row["difference"]) == pytest.approx(pair.difference, rel=1e-5)
-    assert row["p_holm"] == "n/a"
-    assert all(text["Description"] for text in columns.values())
-    shared = set(describe_columns("comparisons")) & set(columns)
-    assert set(PairedComparison.__slots__) & set(columns) <= shared
 
 
 def test_summaries_skip_undefined_values() -> None:
@@ -138,8 +125,6 @@ def test_summaries_skip_undefined_values() -> None:
     assert (summary.q1, summary.median, summary.q3) == (1.5, 2.0, 4.0)
     assert math.isnan(summaries.summarize([5.0]).sd)
     assert math.isnan(summaries.summarize([]).mean)
-
-
-def test_quartiles_skip_missing_values() -> None:
+    # quartiles skip missing values
     assert summaries.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
     assert np.isnan(summaries.quartiles([math.nan])).all()

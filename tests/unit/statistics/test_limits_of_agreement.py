@@ -32,14 +32,6 @@ def test_limits_and_intervals_equal_their_closed_form():
     assert (limits.bias_lower, limits.bias_upper) == pytest.approx(tuple(interval))
 
 
-def test_limits_contain_95_percent_of_normal_differences():
-    random = np.random.default_rng(0)
-    limits = limits_of_agreement(random.normal(2, 3, 4000))
-    new_differences = random.normal(2, 3, 4000)
-    inside = ((new_differences > limits.low_limit) & (new_differences < limits.high_limit)).mean()
-    assert inside == pytest.approx(0.95, abs=0.015)
-
-
 def test_a_single_pair_has_only_a_bias_and_no_pair_is_rejected():
     limits = limits_of_agreement([2.5])
     assert limits.bias == 2.5

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from data.known_priors import fluctuation, patchy, prior_of, whole_of
 from data.rows import make_tested_rows
 from scipy import ndimage, special
-from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.design import DesignSettings
@@ -37,6 +37,7 @@ from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import (
     check_intervals,
+    describe_reliable,
     measure_error,
     scale_by_contrast,
 )
@@ -306,6 +307,14 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
     options = {"here": tmp_path, "series_name": "bspline", "smoothing": WIDTHS}
     result = measure_error(*maps_on_both_grids(effects), *brains, [], **options)
     assert result == ([], [], [])
+
+
+def test_the_methods_text_describes_reliable_voxels_by_smoothing():
+    """The threshold of narrow smoothing is a share of voxels with the wrong sign."""
+    narrow, wide = (describe_reliable((width,), (3, 3, 4)) for width in (0.0, 5.0))
+    assert ("5 %" in narrow, "5 %" in wide) == (True, False)
+    assert "5 mm" in wide
+    assert describe_reliable((0.0, 5.0), (3, 3, 4)).split() == [*narrow.split(), *wide.split()]
 
 
 class Run(NamedTuple):

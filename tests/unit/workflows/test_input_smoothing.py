@@ -7,12 +7,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from data.calls import plan_for
 from data.dataset import BidsMaker
-from graphmaker import call_settings, made_by, nodes_of, planned_graph
+from graphmaker import made_by, nodes_of, planned_graph
 from scipy import ndimage
 
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.preflight import check
 from bids_sr.steps import acquired_series
 
 STEPS = ("super_resolve", "correct_motion")
@@ -68,6 +68,6 @@ def test_options_that_do_not_allow_smoothing_are_rejected(
     maker: BidsMaker, options: tuple[str, ...]
 ) -> None:
     arguments = [option.format(maker.root.parent) for option in options]
-    plan = check(call_settings(maker, maker.root.parent, *SMOOTHED, *arguments))
+    plan = plan_for(maker, *SMOOTHED, *arguments)
     problems = [problem for problem in plan.problems if "input_smoothing" in str(problem)]
     assert any(options[0] in str(problem) or options[1] in str(problem) for problem in problems)

@@ -78,3 +78,12 @@ def test_echoes_are_combined_before_all_other_steps(tmp_path: Path) -> None:
     ]
     [import_node] = nodes_of(graph, "import_series")
     assert made_by(graph, import_node, "bold_file") == [combine]
+
+
+def test_a_single_echo_is_named_in_the_methods_text(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold("sub-01_task-tap_echo-2", sidecar={"EchoTime": 0.028})
+    maker.events()
+    graph = planned_graph(maker, tmp_path)
+    assert not nodes_of(graph, "combine_echoes")
+    assert "echo 2 " in graph.methods_text()

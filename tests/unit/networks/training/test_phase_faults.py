@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from engine_helpers import CONTENT, Tiny, TinyCritic, balls, equal_states, fit, recipe
+from data.tiny_training import CONTENT, Tiny, TinyCritic, balls, equal_states, fit, recipe
 
 from bids_sr.io import atomic_files
 from bids_sr.networks.data.examples import Examples
@@ -111,7 +111,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 
-from engine_helpers import balls, fit, recipe
+from data.tiny_training import balls, fit, recipe
 from test_phase_faults import OBJECTIVES
 
 def kill(_phase, iteration, _total):

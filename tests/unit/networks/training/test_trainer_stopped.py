@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_helpers import CONTENT, a_method, balls, equal_states, recipe
+from data.tiny_training import CONTENT, a_method, balls, equal_states, recipe
 from test_phase_faults import OBJECTIVES, net_with_dropout
 from torch import nn
 

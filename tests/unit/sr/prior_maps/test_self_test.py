@@ -5,7 +5,7 @@ and baselines are correct.
 import numpy as np
 import pytest
 import torch
-from variance_helpers import Array4D, acquired, patchy, whole_of
+from data.known_priors import Array4D, acquired, patchy, whole_of
 
 from bids_sr.sr.matrices import downsample, upsample
 from bids_sr.sr.method import get_method

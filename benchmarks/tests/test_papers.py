@@ -1,0 +1,303 @@
+"""Test the tables of the papers: their numbers, and their page."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import _papers_curves as papers_curves
+import _papers_mouse as mouse
+import _papers_portions as portions
+import _papers_slices as slices
+import _papers_training as training
+import _papers_tv as tv
+import _table
+import numpy as np
+import pandas as pd
+import papers
+import papers_data
+import pytest
+from pages import ROOT, loaded
+
+from bids_sr.group.values import QUESTION
+
+PAGE = loaded(ROOT / "docs/papers_page.py")
+PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
+
+
+def test_every_stored_table_is_on_the_page() -> None:
+    text = PAGE.PAGE.read_text(encoding="utf-8")
+    table_names = {path.stem for path in PAGE.RESULTS.glob("papers_*.json")}
+    assert table_names <= set(PAGE.TABLE.findall(text)), "every stored table is on the page"
+
+
+def test_the_page_contains_a_table_as_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PAGE, "RESULTS", tmp_path)
+    empty = "<!-- table papers_new -->\n<!-- end of table -->"
+    assert "`python benchmarks/papers.py new`" in PAGE.filled(empty)
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    _table.keep("papers_new", "Title", [{"a": 1.25, "b": "x"}], remarks=["First.", "Second."])
+    filled = PAGE.filled(empty)
+    assert "| a | b |\n| --- | --- |\n| 1.25 | x |\n\nFirst.\n\nSecond.\n\n" in filled
+    assert PAGE.filled(filled) == filled
+
+
+def test_block_mean_averages_blocks_and_drops_incomplete_blocks() -> None:
+    image = np.arange(4 * 4 * 5, dtype=np.float32).reshape(4, 4, 5)
+    small = mouse.block_mean(image, 2)
+    assert small.shape == (2, 2, 2)
+    assert small[0, 0, 0] == image[:2, :2, :2].mean()
+    assert small[1, 1, 1] == image[2:, 2:, 2:4].mean()
+
+
+def test_scores_use_voxels_of_the_head_and_differences_the_baseline() -> None:
+    reference = np.zeros((12, 12, 6), np.float32)
+    reference[2:10, 2:10] = np.linspace(50, 100, 8, dtype=np.float32)[:, None, None]
+    noisy = reference + np.where(reference > 0, 5, 99)  # errors outside the head do not count
+    metrics = training.scores(reference, noisy.astype(np.float32))
+    assert metrics["rmse"] == pytest.approx(5)
+    assert metrics["psnr"] == pytest.approx(20 * math.log10(50 / 5))
+    assert training.scores(reference, reference)["ssim"] == pytest.approx(1)
+
+
+def test_a_row_of_table_1_has_differences_in_the_same_volumes() -> None:
+    values = [{"psnr": 31.256, "ssim": 0.9}, {"psnr": 33.256, "ssim": 0.9}]
+    base = [{"psnr": 30.0, "ssim": 0.85}, {"psnr": 32.0, "ssim": 0.85}]
+    spline = [{"psnr": 32.0, "ssim": 0.9}, {"psnr": 33.0, "ssim": 0.9}]
+    row = tv.row_of(3, "tv", values, base, spline, (73.53, 0.9218))
+    assert row["factor"] == "×2"
+    assert row["PSNR"] == "32.26 ± 1.41"
+    assert row["PSNR − trilinear"] == "1.26 ± 0.00"
+    assert row["PSNR − cubic spline"] == "-0.24 ± 0.71"
+    assert row["SSIM − trilinear"] == "0.0500 ± 0.0000"
+    assert row["paper: PSNR − trilinear"] == 3.94
+    assert row["paper: PSNR − cubic spline"] == 6.11
+
+
+def test_a_short_training_is_reproducible() -> None:
+    rng = np.random.default_rng(0)
+    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
+    image = training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")
+    factor = (2.0, 2.0, 2.0)
+    low, covered = training.downsample(fine, "block", factor)
+    recipe = training.short_recipe("ccnn3d", 3, patch=8, batch=1, upsampled_by="bspline")
+    first, second = (
+        training.upsample(training.train("ccnn3d", recipe, [image], factor), low, factor)
+        for _ in range(2)
+    )
+    assert first.shape == covered.shape
+    assert np.array_equal(first, second)
+
+
+def noise_training(steps: int) -> dict[str, Any]:
+    """Arguments of a short training on noise, with a score of its output."""
+    rng = np.random.default_rng(0)
+    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
+    factor = (2.0, 2.0, 2.0)
+    low, covered = training.downsample(fine, "block", factor)
+    return {
+        "method": "ccnn3d",
+        "recipe": training.short_recipe(
+            "ccnn3d", steps, patch=8, batch=1, upsampled_by="bspline", evaluate_every=2
+        ),
+        "images": [training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")],
+        "factor": factor,
+        "score": lambda network: training.scores(covered, training.upsample(network, low, factor))[
+            "psnr"
+        ],
+    }
+
+
+def test_a_training_in_portions_equals_one_in_a_single_call(tmp_path: Path) -> None:
+    arguments = noise_training(6)
+    whole, curve = portions.Portion(tmp_path / "whole").train("a", **arguments)
+    assert list(curve) == [2, 4, 6]
+    # each step is later than this limit, so that a call makes one step
+    for _ in range(5):
+        with pytest.raises(portions.PortionEnded, match="a"):
+            portions.Portion(tmp_path / "parts", minutes=1e-5).train("a", **arguments)
+    parts, curve_of_parts = portions.Portion(tmp_path / "parts").train("a", **arguments)
+    assert curve_of_parts == curve
+    for key, value in whole.generator.state_dict().items():
+        assert np.array_equal(value, parts.generator.state_dict()[key])
+    # a finished training is read and not repeated
+    again, curve_again = portions.Portion(tmp_path / "parts", minutes=-1).train("a", **arguments)
+    assert curve_again == curve
+    assert again.card.weights_sha256 == parts.card.weights_sha256
+    with pytest.raises(portions.PortionEnded):
+        portions.Portion(tmp_path / "parts", minutes=-1).train("b", **arguments)
+
+
+def test_the_last_value_of_a_curve_is_the_score_of_the_trained_network(tmp_path: Path) -> None:
+    arguments = noise_training(4)
+    arguments["recipe"] = replace(arguments["recipe"], keep="last")
+    network, curve = portions.Portion(tmp_path).train("a", **arguments)
+    assert curve[4] == pytest.approx(arguments["score"](network), abs=1e-4)
+    assert curve[2] != pytest.approx(curve[4], abs=1e-4)
+
+
+def test_figures_are_drawn_from_the_stored_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(papers_curves, "FIGURES", tmp_path)
+    panel = papers_curves.Panel("×2", {"tv": {200: 23.5, 100: 22.0}}, {"cubic spline": 22.5})
+    papers_curves.keep_curves("new", "Title", [panel], "Remark.")
+    (stored,) = papers_curves.stored_panels("curves_new")
+    assert stored == replace(panel, curves={"tv": {100: 22.0, 200: 23.5}})
+    figure = papers_curves.figure_path("curves_new").read_text()
+    # the curve begins below the line of the spline and ends above it (y grows downward)
+    ((_, first), (_, last)) = [
+        map(float, point.split(","))
+        for point in re.findall(r'polyline points="([^"]*)"', figure)[0].split()
+    ]
+    (line,) = re.findall(rf"M{papers_curves.LEFT} ([\d.]+)h{papers_curves.WIDTH}", figure)
+    assert first > float(line) > last
+
+
+def test_every_figure_of_the_page_shows_the_stored_curves() -> None:
+    names = PAGE.FIGURE.findall(PAGE.PAGE.read_text(encoding="utf-8"))
+    stored = {path.stem for path in PAGE.RESULTS.glob("curves_*.json")}
+    assert stored <= set(names)
+    for name in stored:
+        figure = papers_curves.figure_path(name).read_text()
+        assert figure == papers_curves.draw(papers_curves.stored_panels(name))
+        assert len(figure) < 20_000
+
+
+def test_a_paper_has_all_its_tables_and_a_table_stands_alone() -> None:
+    assert papers.makers("tv_3") == [tv.table_3]
+    assert tv.table_3 in papers.makers("tv")
+    assert papers.makers("cpce")[-1] is slices.table
+    assert len(papers.makers("all")) == sum(map(len, papers.PAPERS.values()))
+
+
+def test_networks_of_a_run_are_found_where_voxels_follow_the_seed() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((12, 12, 6, 120))
+    common = np.sin(np.arange(120) * 2 * np.pi * 0.05 * 2)
+    data[2:5, 2:5, 2:5] += 5 * common
+    unit = tv.prepared_series(data, (3.0, 3.0, 3.0), tr=2.0)
+    assert np.allclose(np.linalg.norm(unit, axis=1), 1)
+    mask = np.ones((12, 12, 6), dtype=bool)
+    seeds = tv.choose_seeds(unit, mask, (3.0, 3.0, 3.0))
+    assert len(seeds) == tv.SEEDS
+    found = tv.network_of(unit, seeds[0], mask).reshape(mask.shape)
+    assert found[2:5, 2:5, 2:5].all()
+    assert not found[7:].any()
+
+
+def test_rows_of_slices_compare_folds_with_zero_filling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(papers_curves, "FIGURES", tmp_path)
+    zero = [{"psnr": value, "ssim": 0.9} for value in (30.0, 32.0)]
+    network = [{"psnr": value, "ssim": 0.95} for value in (31.0, 32.5)]
+    values = dict.fromkeys(slices.INTERPOLATIONS, zero) | {"cpce": network}
+    slices.write(values, {"cpce": {1: 30.0}})
+    rows = json.loads((tmp_path / "papers_cpce.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["images"] == "cpce")
+    assert row["PSNR − zero filling (dB)"] == "0.75 ± 0.35"
+    assert row["paper: PSNR"] == 33.2031
+    assert "circle" not in (tmp_path / "papers_cpce.md").read_text().lower().split("table 1")[1]
+
+
+def test_a_short_training_starts_the_adversarial_term() -> None:
+    for method in ("gan3d", "cpce", "circle"):
+        assert training.short_recipe(method, 90).adversarial_from == 30
+
+
+def simulated_sizes(participants: int = 8) -> pd.DataFrame:
+    """Return a table of `papers.srgan_sizes` in which every series is smaller by its number."""
+    rows = []
+    base = np.arange(participants) * 3.0 + 20
+    for width in (0.0, 3.5, 13.2):
+        for measure in ("size, thumb", "size, little", "Dice"):
+            for number, series in enumerate(
+                ("acquired", "bspline", "zerofill", "srgan", "acquiredSpline")
+            ):
+                values = base + width - number * np.linspace(0.5, 2, participants)
+                scale = 0.01 if measure == "Dice" else 1.0
+                rows.append([width, measure, series, *(scale * values)])
+    names = [f"sub-{k + 1:02d}" for k in range(participants)]
+    sizes = pd.DataFrame(rows, columns=["fwhm_mm", "contrast", "series", *names])
+    sizes["contrast"] = pd.Categorical(sizes["contrast"], sizes["contrast"].unique())
+    return sizes.assign(**{name: "" for name in QUESTION if name not in sizes})
+
+
+def test_the_table_of_srgan_has_the_comparisons_of_the_paper_and_exact_p() -> None:
+    rows = papers.srgan_rows(simulated_sizes())
+    assert [row["smoothing (mm)"] for row in rows] == ["0"] * 3 + ["3.5"] * 3 + ["13.2"] * 3
+    first, dice = rows[0], rows[2]
+    assert first["acquired"] == "30.5 (25.2–35.8)"
+    assert dice["acquired"] == "0.305 (0.253–0.358)"
+    assert float(first["p, srgan"]) == pytest.approx(2 / 2**8, abs=1e-5)  # all differences < 0
+    published = [row for row in rows if row["paper: p"] != "–"]
+    assert [(row["smoothing (mm)"], row["measure"]) for row in published] == [
+        ("0", "Dice"),
+        *((width, row["measure"]) for width in ("3.5", "13.2") for row in rows[:3]),
+    ]
+    for row in published:
+        assert 0 < float(row["p, srgan"]) <= 1
+
+
+def test_the_contributions_to_the_size_of_regions_add_up() -> None:
+    rows = papers.srgan_parts(simulated_sizes())
+    first, smoothed = rows[0], rows[6]
+
+    def median(text: str) -> float:
+        return float(text.split()[0].replace("−", "-"))
+
+    assert median(first["grid: bspline − acquired"]) == pytest.approx(-1.25, abs=0.06)
+    assert median(first["method: srgan − bspline"]) == pytest.approx(-2.5, abs=0.06)
+    assert median(first["srgan − acquired"]) == pytest.approx(-3.75, abs=0.06)
+    assert first["smoothing: srgan"] == "–"
+    assert median(smoothed["smoothing: acquired"]) == 13.2
+    assert papers.srgan_parts(simulated_sizes(1))[0]["srgan − acquired"].endswith("p = –")
+
+
+def test_a_stopped_benchmark_continues_with_the_next_participant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+    tables: list[str] = []
+    texts: list[str] = []
+    monkeypatch.setattr(papers, "call", lambda *words: calls.append(tuple(map(str, words))))
+    monkeypatch.setattr(papers, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(papers, "srgan_sizes", lambda _: simulated_sizes(3))
+
+    def keep(name: str, *_: object, remarks: list[str]) -> None:
+        tables.append(name)
+        texts.append(remarks[0])
+
+    monkeypatch.setattr(papers, "keep", keep)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub-02.html").touch()
+    papers.srgan(tmp_path, 3)
+    labels = [words[words.index("--participant-label") + 1] for words in calls[1:-1]]
+    assert labels == ["01", "03"]
+    assert calls[0][0] == "bids-sr-phantom"
+    assert calls[-1][-1] == "group"
+    assert tables == ["papers_srgan", "papers_srgan_parts"]
+    assert all("3 simulated participants" in text and "85ca1a4b" in text for text in texts)
+    for words in (calls[0], calls[1]):
+        assert PARSERS[words[0]].parse_args(words[1:])
+
+
+def test_data_are_not_fetched_without_the_programs_or_over_existing_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "dcm2niix" else name)
+    assert papers_data.check(tmp_path) == "dcm2niix: not on the PATH. Install before fetching."
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert papers_data.check(tmp_path) == ""
+    (tmp_path / "measured").mkdir()
+    assert "exists" in papers_data.check(tmp_path)

@@ -1,0 +1,309 @@
+"""Progress of a run: share, time left, lines and bar."""
+
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from data.dataset import BidsMaker
+from graphmaker import planned_graph
+from networkx import DiGraph, path_graph, relabel_nodes
+
+from bids_sr.cli.heartbeat import report_running
+from bids_sr.cli.progress import Progress
+from bids_sr.cli.stages import find_stage
+from bids_sr.pipeline.nipype_workflow import make_workflow
+from bids_sr.pipeline.step import Step
+from bids_sr.preflight import pace
+from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds, measure_slowdown
+from bids_sr.steps.activation import map_series
+from bids_sr.steps.clusters import list_clusters
+from bids_sr.steps.evaluation import compare_halves
+from bids_sr.steps.figures.anatomy import summarize_subject
+from bids_sr.steps.motion import estimate_motion
+from bids_sr.steps.run_verdict import decide_verdict
+from bids_sr.steps.super_resolution import super_resolve
+
+RUN = "sub-01_task-tap"
+
+
+class Node(SimpleNamespace):
+    """A node that can be part of a graph."""
+
+    __hash__ = object.__hash__
+
+
+def node(name: str, step: Step[..., Any] | None, seconds: float = 0.0, **more: Any) -> Node:
+    """Return a node as reported by the scheduler: its name, step and declared time."""
+    interface = SimpleNamespace(step=step)
+    return Node(fullname=name, interface=interface, owner=("01", RUN), seconds=seconds, **more)
+
+
+NODES = [
+    node("motion", estimate_motion, 60.0),
+    node("sbl", super_resolve, 300.0),
+    node("maps", map_series, 240.0),
+]
+
+
+class Display(Progress):
+    """Progress whose clock and lines belong to the test."""
+
+    def __init__(self, *nodes: Node, stream: io.StringIO | None = None, **options: Any) -> None:
+        self.now = 0.0
+        self.lines: list[str] = []
+        nodes = nodes or tuple(NODES)
+        graph = relabel_nodes(path_graph(len(nodes), DiGraph), dict(enumerate(nodes)))
+        super().__init__(
+            graph,
+            self.lines.append,
+            stream=stream or io.StringIO(),
+            clock=lambda: self.now,
+            update_interval_s=3600,
+            **options,
+        )
+
+
+def test_the_time_left_follows_the_measured_time() -> None:
+    """A single slow step does not mean a slow machine."""
+    progress = Display()
+    assert (progress.share, progress.minutes_left) == (0, 10)
+    for step_node, seconds, share, low, high in zip(
+        NODES, (60, 900, 600), (0.1, 0.6, 1.0), (9, 5, 0), (9, 10, 0), strict=True
+    ):
+        progress(step_node, "start")
+        progress.now += seconds
+        for _ in range(2):  # the scheduler reports the end twice
+            progress(step_node, "end")
+        assert progress.share == pytest.approx(share)
+        assert low <= progress.minutes_left <= high
+    assert [re.findall(r"\d+ %", line) for line in progress.lines] == [["0 %"], ["10 %"], ["60 %"]]
+    assert all(line.startswith(RUN) for line in progress.lines)
+    assert Display(slower=3.0, processors=2.0).minutes_left == 15
+
+
+def test_failed_steps_are_printed() -> None:
+    progress = Display()
+    progress(NODES[0], "exception")
+    assert [NODES[0].fullname in line for line in progress.lines] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "shown"),
+    [
+        ("judge", "applied", True),
+        ("first_verdict.decide_verdict", "applied", True),
+        # networks are evaluated later and may be applied
+        ("first_verdict.decide_verdict", "not applied", False),
+    ],
+)
+def test_a_verdict_is_printed_when_it_is_written(
+    name: str, status: str, shown: bool, tmp_path: Path
+) -> None:
+    """Verdicts of an earlier call, whose step does not start, are not printed."""
+    (file := tmp_path / "verdict.json").write_text(
+        json.dumps({"headline": "It is finer.", "status": status})
+    )
+    outputs = SimpleNamespace(verdict=str(file))
+    judge = node(f"wf.{name}", decide_verdict, result=SimpleNamespace(outputs=outputs))
+    progress = Display(judge)
+    progress(judge, "end")
+    assert (progress.lines, progress.reported_runs) == ([], set())
+    progress(judge, "start")
+    progress(judge, "end")
+    assert progress.lines[-1].startswith(RUN)
+    assert ("It is finer." in progress.lines[-1]) == shown
+    assert progress.reported_runs == {RUN}
+
+
+def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
+    progress = Display()
+    steps = (summarize_subject, compare_halves, decide_verdict, list_clusters)
+    for number, step in enumerate(steps):
+        progress(node(f"step{number}", step), "start")
+    assert len(progress.lines) == 1
+
+
+def test_a_terminal_has_a_progress_bar_instead_of_lines() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    progress = Display(stream=(terminal := Terminal()))
+    progress(NODES[0], "start")
+    progress(NODES[0], "end")
+    progress.close()
+    assert not progress.lines
+    assert "10 %" in terminal.getvalue()
+
+
+def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
+    progress = Display()
+    progress(NODES[1], "start")
+    for second in range(1, 241):
+        progress.now = second
+        progress.beat()
+    percentages = [int(re.findall(r"\((\d+) %", line)[0]) for line in progress.lines]
+    assert len(percentages) == 5
+    assert percentages == sorted(percentages)
+    assert percentages[-1] > percentages[0]  # progress increases although no step has ended
+
+
+def test_every_step_has_a_stage_and_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    graph = planned_graph(maker, tmp_path)
+    assert [str(placed) for placed in graph.nodes if not find_stage(placed.step)] == []
+    workflow = make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.always)
+    progress = Progress(workflow._create_flat_graph(), lambda text: None, stream=io.StringIO())
+    assert progress.minutes_left > 0.1
+    for step_node in workflow._create_flat_graph().nodes():
+        progress(step_node, "end")
+    assert progress.share == pytest.approx(1)
+    assert progress.minutes_left == pytest.approx(0, abs=1e-6)
+
+
+def test_silent_work_is_reported_as_still_running() -> None:
+    lines: list[str] = []
+    with report_running(lines.append, "checking", interval_s=0.01):
+        time.sleep(0.2)
+    assert len(lines) > 2
+    assert all(line.startswith("checking") for line in lines)
+    before = len(lines)
+    time.sleep(0.05)
+    assert len(lines) == before
+
+
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    """Let this process and its children use a single processor."""
+    affinity = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(affinity)})
+    yield
+    os.sched_setaffinity(0, affinity)
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [(2.0, 2.0), (1e6, 40.0), (1e-6, 0.25)])
+def test_the_slowdown_is_relative_to_reference_processors_and_limited(
+    kernel: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < kernel_seconds() < 5
+    monkeypatch.setattr(pace, "kernel_seconds", lambda: kernel * REFERENCE_S)
+    slower, busy = measure_slowdown.__wrapped__(1)
+    assert busy >= 1
+    assert slower == pytest.approx(expected * (busy if expected == 2 else 1))
+
+
+@pytest.mark.usefixtures("one_processor")
+def test_busy_and_missing_processors_are_detected_at_once() -> None:
+    """The load average of the last minute would not include processes that have just started."""
+    _, idle = measure_slowdown.__wrapped__(1)
+    _, too_few = measure_slowdown.__wrapped__(2.5)
+    processes = [subprocess.Popen([sys.executable, "-c", "while 1: 0"]) for _ in range(3)]
+    try:
+        time.sleep(0.2)
+        _, busy = measure_slowdown.__wrapped__(1)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert too_few > 2.5
+    assert busy > 1.4 * idle
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A step of a recorded run: declared and actual processor seconds, and dependent steps."""
+
+    declared: float
+    took: float
+    then: tuple[str, ...]
+
+
+def read_steps(path: Path) -> dict[str, Recorded]:
+    """Read a table of steps; a step is listed before its dependent steps."""
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    cells = (line.split("\t") for line in lines)
+    return {
+        name: Recorded(float(declared), float(took), tuple(then.split()))
+        for name, _, declared, took, then in cells
+    }
+
+
+def replay(
+    steps: dict[str, Recorded], load: Callable[[float], float], processors: int = 2
+) -> Iterator[tuple[float, float, float]]:
+    """Run the steps by a simulated clock; yield time, share and seconds left every second.
+
+    At `load` 2, a step takes twice its processor time.
+    """
+    open_inputs = {name: sum(name in entry.then for entry in steps.values()) for name in steps}
+    critical_path: dict[str, float] = {}
+    for name, entry in reversed(steps.items()):
+        later = (critical_path[dependent] for dependent in entry.then)
+        critical_path[name] = entry.declared + max(later, default=0.0)
+    nodes = {name: node(name, None, entry.declared) for name, entry in steps.items()}
+    progress = Display(*nodes.values(), processors=processors, slower=load(0))
+    running: dict[str, float] = {}
+    now, ready = 0.0, [name for name in steps if not open_inputs[name]]
+    while ready or running:
+        ready.sort(key=lambda name: -critical_path[name])
+        while ready and len(running) < processors:
+            name = ready.pop(0)
+            running[name] = steps[name].took
+            progress(nodes[name], "start")
+        speed = 1 / load(now)
+        step = min(min(running.values()) / speed, 1 - now % 1)
+        now += step
+        if now % 1 < 1e-6 or now % 1 > 1 - 1e-6:
+            now = float(round(now))
+            progress.now = now
+            yield now, progress.share, 60 * progress.minutes_left
+        for name in list(running):
+            running[name] -= step * speed
+            if running[name] < 1e-9:
+                del running[name]
+                progress(nodes[name], "end")
+                for dependent in steps[name].then:
+                    open_inputs[dependent] -= 1
+                    if not open_inputs[dependent]:
+                        ready.append(dependent)
+    yield now, progress.share, 60 * progress.minutes_left
+
+
+@pytest.mark.parametrize(
+    "load",
+    [lambda now: 1.0, lambda now: 3.0, lambda now: 2.0 + 0.5 * math.sin(now / 20)],
+    ids=["idle", "loaded", "waves"],
+)
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parent / "recorded_runs").glob("*.tsv")),
+    ids=lambda path: path.stem,
+)
+def test_the_time_left_of_recorded_runs_is_wrong_by_less_than_half(
+    path: Path, load: Callable[[float], float]
+) -> None:
+    """The error counts after a fifth of the run; "1 minute" is shown for at most 2 min."""
+    estimates = list(replay(read_steps(path), load))
+    end, share, _ = estimates[-1]
+    assert share == 1
+    ratios = [
+        seconds / (end - now)
+        for now, share, seconds in estimates
+        if share > 0.2 and end - now > 10
+    ]
+    assert min(ratios) > 0.5
+    assert max(ratios) < 1.5
+    minute = [now for now, _, seconds in estimates if round(seconds / 60) == 1]
+    assert max(minute, default=0) - min(minute, default=0) < 120
