@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from bids_sr.networks.losses.adversarial import AdversarialBCE
-from bids_sr.networks.losses.image import MAE, MSE, PSNRLoss
+from bids_sr.networks.losses.image import MAE, MSE, PSNRLoss, SSIMLoss
 from bids_sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.networks.vgg19 import build_vgg19_features
 
@@ -32,7 +32,7 @@ def test_the_psnr_loss_is_the_difference_from_the_psnr_of_a_perfect_image():
     assert losses[0.1] - losses[0.01] == pytest.approx(20, abs=0.01)
 
 
-@pytest.mark.parametrize("loss", CONTENT, ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("loss", [*CONTENT, SSIMLoss()], ids=lambda x: type(x).__name__)
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_equal_images_have_zero_loss_and_finite_gradients(loss, level):
     output = torch.full((1, 1, 4, 4), level, requires_grad=True)
