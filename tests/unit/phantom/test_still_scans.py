@@ -62,15 +62,8 @@ def test_veins_reduce_the_surrounding_signal_only_in_gradient_echoes(
     losses = []
     for refocused in (False, True):
         sequence = PulseSequence(te=0.03, tr=2.0, refocused=refocused)
-        losses.append(
-            1
-            - float(
-                (
-                    sequence.scene(subject.head)[surroundings]
-                    / sequence.scene(without_veins)[surroundings]
-                ).mean()
-            )
-        )
+        shares = sequence.scene(subject.head) / np.maximum(sequence.scene(without_veins), 1e-9)
+        losses.append(1 - float(shares[surroundings].mean()))
     assert losses[0] > losses[1] + 0.02
 
 
@@ -102,19 +95,13 @@ def test_fluid_is_bright_in_t2w_and_dark_in_flair(
 ) -> None:
     def mean(contrast: str, tissue: str) -> float:
         scan = scans[kind, contrast]
-        share = sample_volume(
-            subject.head.fractions[tissue],
-            subject.head.affine,
-            scan.image.shape,
-            scan.affine,
-            subject.bold_pose @ invert(scan.pose),
-        )
-        brain = sample_volume(
-            subject.head.brain.astype(np.float32),
-            subject.head.affine,
-            scan.image.shape,
-            scan.affine,
-            subject.bold_pose @ invert(scan.pose),
+        pose = subject.bold_pose @ invert(scan.pose)
+        share, brain = (
+            sample_volume(values, subject.head.affine, scan.image.shape, scan.affine, pose)
+            for values in (
+                subject.head.fractions[tissue],
+                subject.head.brain.astype(np.float32),
+            )
         )
         return float(scan.image[(share > 0.85) & (brain > 0.5)].mean())
 
