@@ -22,7 +22,6 @@ from bids_sr.networks.architectures.unet import (
 from bids_sr.networks.architectures.vision_transformer import VisionTransformer
 from bids_sr.networks.data.examples import Batch, Examples
 from bids_sr.networks.inference.explain import compute_attention_masks, compute_grad_cam
-from bids_sr.networks.losses.adversarial import CriticScore
 from bids_sr.networks.losses.image import SSIMLoss
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
@@ -301,13 +300,6 @@ def test_ssim_in_three_dimensions_and_over_channels():
     similarity = SSIMLoss().similarity(*stack)[0].numpy()
     np.testing.assert_allclose(similarity[0][5:-5, 5:-5, 5:-5], full[5:-5, 5:-5, 5:-5], atol=1e-9)
     np.testing.assert_allclose(similarity[0], similarity[1], atol=1e-12)
-
-
-def test_the_critic_score_as_a_loss():
-    loss = CriticScore()
-    assert float(loss(torch.zeros(3, 1))) == pytest.approx(0.5)
-    assert float(loss(torch.tensor([[np.log(3.0)]]))) == pytest.approx(0.25)
-    assert float(loss.critic(torch.zeros(2, 1), torch.zeros(2, 1))) == pytest.approx(np.log(2))
 
 
 def test_the_recipe_of_attunet_has_the_values_of_the_paper_and_of_its_code():
