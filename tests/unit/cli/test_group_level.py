@@ -287,16 +287,6 @@ def test_pybids_indexes_the_outputs_with_and_without_the_dataset(tmp_path: Path)
     assert all(file.get_metadata()["statistic"]["Levels"] for table in tables for file in table)
 
 
-def test_two_participants_are_not_advised_to_use_another_level(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = Study(tmp_path / "in", tmp_path / "out")
-    for participant in cohort(study.out, 2):
-        (study.data / participant).mkdir(parents=True)
-    assert study.run() == 0
-    assert "--level" not in capsys.readouterr().out
-
-
 def test_series_stored_only_at_the_full_level_are_listed() -> None:
     stored = {"acquired", "bspline", "sbl"}
     (notice,) = list_unstored_series(["acquired", "bspline", "zerofill", "sdmod", "sbl"], stored)

@@ -16,6 +16,7 @@ from bids_sr.config import machine
 from bids_sr.config.memory import BASE_GB
 from bids_sr.execution import execute
 from bids_sr.execution.records import FinishedSteps
+from bids_sr.io.dataset_description import dataset_root
 from bids_sr.notices import Notice, record
 from bids_sr.preflight.plan import Estimate
 from bids_sr.version import __version__
@@ -99,6 +100,26 @@ def test_the_report_of_an_interrupted_run_is_marked_unfinished(
     assert PAGE.read_text().count("started at 20") == finished.count("started at 20") == 0
 
 
+def test_a_finished_run_writes_reports_and_names_runs_that_are_only_zero_filled(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of other calls are not mentioned."""
+    assert call(maker, "--boilerplate-only") == 0
+    monkeypatch.setattr(execute, "execute", lambda *_, **__: execute.RunOutcome())
+    func = dataset_root(OUT, "sbl") / "sub-01" / "func"
+    func.mkdir(parents=True)
+    for task in ("tap", "other"):
+        sidecar = func / f"sub-01_task-{task}_desc-preproc_bold.json"
+        sidecar.write_text('{"Applied": false}')
+    assert call(maker, "--sr-method", "sbl") == 0
+    assert PAGE.exists()
+    (OUT / "index.html").unlink()
+    assert call(maker, "--sr-method", "sbl") == 0
+    assert (OUT / "index.html").exists()
+    text = (OUT / "CITATION.md").read_text()
+    assert "sbl was not applied to sub-01_task-tap," in text
+
+
 def test_the_time_estimate_includes_only_remaining_steps(
     maker: BidsMaker, execution: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +152,9 @@ def test_fewer_workers_run_if_the_job_sums_resident_memory(
         call(maker, "--nprocs", "4", *memory)
     monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
     call(maker, "--nprocs", "4")
-    assert [options["nprocs"] for options in execution] == [3, 4, 4]
+    monkeypatch.setattr(machine, "sums_resident", lambda *_: True)
+    call(maker, "--nprocs", "4", "--omp-nthreads", "4")  # a step gets all its threads
+    assert [options["nprocs"] for options in execution] == [3, 4, 4, 4]
     memory_gb = [options["mem_gb"] for options in execution]
     assert memory_gb[0] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
     assert memory_gb[2] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from data.features import WEIGHTS, FewFeatures
-from data.training import CONTENT, Tiny, TinyCritic, a_method, balls, recipe
+from data.tiny_training import CONTENT, Tiny, TinyCritic, a_method, balls, recipe
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from bids_sr.networks.losses.adversarial import AdversarialBCE

@@ -180,6 +180,9 @@ def test_distortion_shifts_along_the_image_axis_and_conserves_signal() -> None:
 
 
 def test_noise_is_white_complex_and_independent_between_images() -> None:
+    image = np.array([3 + 4j, -2], np.complex64)
+    for sigma, rng in ((3.0, None), (0.0, np.random.default_rng(0))):
+        npt.assert_allclose(magnitude(image, sigma, rng), [5, 2])
     noise = magnitude(np.zeros((64, 64, 10), np.complex64), 3.0, np.random.default_rng(0))
     assert noise.dtype == np.float32
     assert np.square(noise).mean() == pytest.approx(2 * 3.0**2, rel=0.02)  # sum of both components

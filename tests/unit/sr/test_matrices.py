@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from data.known_positions import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 from hypothesis import given, settings, strategies as st
-from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
 from bids_sr.sr import matrices
 

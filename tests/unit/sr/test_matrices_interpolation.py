@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from data.known_positions import AFFINE, blob, centroid_mm
 from hypothesis import given, strategies as st
-from sr_helpers import AFFINE, blob, centroid_mm
 
 from bids_sr.spatial import transforms
 from bids_sr.spatial.transforms import resize_affine

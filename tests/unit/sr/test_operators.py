@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from data.known_positions import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 from hypothesis import assume, given, settings, strategies as st
-from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
 from bids_sr.sr import matrices
 from bids_sr.sr.operators import _DEGRADATIONS, get_operator

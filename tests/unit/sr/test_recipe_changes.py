@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data.training import balls
+from data.tiny_training import balls
 
 from bids_sr.networks.data.examples import Examples
 from bids_sr.sr.method import get_method, list_methods

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 import torch
+from data.known_priors import normal_noise, whole_of
 from threadpoolctl import threadpool_info, threadpool_limits
-from variance_helpers import normal_noise, whole_of
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.prior_maps.estimation import estimate_prior

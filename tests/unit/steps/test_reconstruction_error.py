@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from data.known_priors import fluctuation, patchy, prior_of, whole_of
 from data.rows import make_tested_rows
 from scipy import ndimage, special
-from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.design import DesignSettings

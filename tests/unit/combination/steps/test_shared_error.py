@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from data.known_priors import expected, fluctuation, prior_of
 from scipy import ndimage
-from variance_helpers import expected, fluctuation, prior_of
 
 from bids_sr.combination.steps.combined_runs import combine_maps
 from bids_sr.combination.steps.resampled_runs import resample_run_maps

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from data.known_priors import fluctuation, patchy, whole_of
 from scipy import ndimage
-from variance_helpers import fluctuation, patchy, whole_of
 
 from bids_sr.combination.steps.tested_runs import compare_runs
 from bids_sr.evaluation.detail_support import COVERAGE, classify_detail

@@ -280,3 +280,19 @@ def test_a_dry_run_prints_the_sets_and_another_table_is_not_overwritten(
     (tmp_path / "c.tsv").write_text("mine\n")
     assert compare("unet", tmp_path / "c", *options) == 2
     assert (tmp_path / "c.tsv").read_text() == "mine\n"
+
+
+def test_a_comparison_is_not_continued_with_another_initial_model(
+    scans: Sequence[str], tmp_path: Path
+) -> None:
+    training = ["--fine", scans[0], "--set", "iterations=2", "filters=4", "--factor", "2"]
+    models = [tmp_path / f"{name}.safetensors" for name in ("first", "second")]
+    for seed, model in enumerate(models):
+        assert main(["train", "unet", str(model), *training, "--seed", str(seed)]) == 0
+    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, "--split", "2", "1", "1"]
+    argv += [*QUICK_SETTINGS[:-2], "--factor", "2", "--from"]
+    assert main([*argv, str(models[0])]) == 0
+    assert main([*argv, str(models[0])]) == 0
+    table = (tmp_path / "c.tsv").read_text()
+    assert main([*argv, str(models[1])]) == 2
+    assert (tmp_path / "c.tsv").read_text() == table

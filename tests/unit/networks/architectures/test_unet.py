@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from data.training import CONTENT, Tiny, ball, fit
+from data.tiny_training import CONTENT, Tiny, ball, fit
 from skimage.metrics import structural_similarity
 from torch import nn
 from torch.nn import functional

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data.training import equal_states
+from data.tiny_training import equal_states
 
 from bids_sr.networks.data.examples import Examples, Region, split_regions
 from bids_sr.networks.data.images import TrainingDataError, pair_image

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from data.training import CONTENT, Tiny, TinyCritic, balls, equal_states, fit, recipe
+from data.tiny_training import CONTENT, Tiny, TinyCritic, balls, equal_states, fit, recipe
 
 from bids_sr.io import atomic_files
 from bids_sr.networks.data.examples import Examples

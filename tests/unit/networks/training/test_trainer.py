@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data.training import CONTENT, Tiny, TinyCritic, ball, balls, equal_states, fit, recipe
+from data.tiny_training import CONTENT, Tiny, TinyCritic, ball, balls, equal_states, fit, recipe
 
 from bids_sr.networks.data.images import TrainingDataError, TrainingImage
 from bids_sr.networks.losses.adversarial import AdversarialBCE

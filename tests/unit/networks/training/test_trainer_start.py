@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data.training import equal_states
+from data.tiny_training import equal_states
 
 import bids_sr.boilerplate
 from bids_sr.networks.data.examples import Examples

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from data.training import CONTENT, Tiny, TinyCritic, a_method, balls, equal_states, recipe
+from data.tiny_training import CONTENT, Tiny, TinyCritic, a_method, balls, equal_states, recipe
 from torch import nn
 
 from bids_sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data.training import CONTENT, TinyCritic, a_method, ball, balls, equal_states, recipe
+from data.tiny_training import CONTENT, TinyCritic, a_method, ball, balls, equal_states, recipe
 from torch import nn
 
 from bids_sr.networks.data.examples import Batch, Examples, Region

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.dataset import BidsMaker
+from data.fmriprep import FmriprepMaker
 from slurmmaker import program
 
 from bids_sr.slurm.cli import main as slurm_main
@@ -215,6 +216,25 @@ def test_processors_and_selection_reach_the_tasks(call: Call, tmp_path: Path) ->
     settings = (folder / "settings.toml").read_text()
     assert "nprocs = 3" in settings
     assert 'participant_label = ["01", "03"]' in settings
+
+
+def test_a_container_binds_the_files_and_folders_of_all_options(
+    call: Call, maker: BidsMaker, tmp_path: Path
+) -> None:
+    (image := tmp_path / "image.sif").touch()
+    derivatives = tmp_path / "prep"
+    FmriprepMaker(derivatives).run(maker.bold("sub-01_task-tap"))
+    (models := tmp_path / "models").mkdir()
+    region = tmp_path / "roi.nii.gz"
+    maker.t1w(data=np.ones((16, 16, 8), "int16")).rename(region)
+    maker.t1w()
+    options = ("-d", f"prep={derivatives}", "--roi", str(region))
+    options += ("--set", f"superres.model_dir={models}", "--participant-label", "01")
+    assert call("--print-only", "--container", str(image), program=(*METHOD, *options)) == 0
+    (folder,) = submissions(tmp_path)
+    script = (folder / "array.sbatch").read_text()
+    for path in (derivatives, region, models):
+        assert f"{path}:{path}:ro" in script
 
 
 def test_all_problems_are_listed_at_once(

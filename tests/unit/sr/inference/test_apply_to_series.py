@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from checking import inconsistency
-from sr_helpers import blob, centroid_mm
+from data.known_positions import blob, centroid_mm
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image

@@ -2,6 +2,7 @@
 is its former content.
 """
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from bids_sr.networks.training import phase, trainer
 from bids_sr.networks.training.trainer import plain_recipe
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models import model_store
+from bids_sr.sr.models.card import ModelError, source_path
 from bids_sr.sr.models.request import ModelRequest
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -101,10 +104,6 @@ def test_squared_error_is_trained_before_the_critic(small_pair, tmp_path, monkey
         "adversarial_iterations": 3,
     }
     assert FAST.adversarial_from >= FAST.iterations // 2
-    assert (
-        "pretraining"
-        not in fit(small_pair, tmp_path / "b", replace(SHORT, adversarial_from=0)).card
-    )
 
 
 @pytest.mark.parametrize(("keep", "iteration"), [("last", 9), ("best", 3)])
@@ -116,18 +115,47 @@ def test_the_last_weights_are_kept_although_the_score_falls(
     held_out = fit(small_pair, tmp_path, replace(SHORT, keep=keep)).card["held_out"]
     assert FAST.keep == "last"
     assert held_out["iteration"] == iteration
-    assert ("did not determine" in held_out["model"]) == (keep == "last")
+
+
+def make_or_reuse(pair, out, **fields):
+    """Return the paths of the model, and whether it was reused."""
+    request = ModelRequest(
+        method=SRGAN.name,
+        replacement_recipe=with_features(SHORT),
+        factor=FACTOR,
+        random_seed=3,
+        **fields,
+    )
+    out.mkdir(exist_ok=True)
+    files = model_store.make_or_reuse_model(request, (pair,), out)
+    return files, source_path(out).exists()
 
 
 def test_vgg_features_are_only_used_if_their_weights_are_given(small_pair, tmp_path):
-    recipe = with_features(SHORT)
-    without = fit(small_pair, tmp_path / "without", recipe)
-    assert without.card["perceptual"]["active"] is False
-    assert not [row for row in without.log if "perceptual" in row]
-    with_weights = fit(small_pair, tmp_path / "given", recipe, vgg_weights=WEIGHTS)
-    assert with_weights.card["perceptual"]["active"] is True
-    assert ["perceptual" in row for row in with_weights.log] == [False, False, True]
-    assert with_weights.card["pretraining"]["losses"] == ["content"]
+    """A model is only reused for a training with the same weights."""
+    for weights, others, name in ((None, WEIGHTS, "without"), (WEIGHTS, None, "given")):
+        models = tmp_path / name
+        files, _ = make_or_reuse(small_pair, models, vgg_weights=weights)
+        card = json.loads(files.card.read_text())
+        assert card["perceptual"]["active"] is (weights is not None)
+        rows = list(csv.DictReader(files.log.read_text().splitlines(), delimiter="\t"))
+        used = [row.get("perceptual", "n/a") != "n/a" for row in rows]
+        assert used == [False, False, weights is not None]
+        assert card["pretraining"]["losses"] == ["content"]
+        _, same = make_or_reuse(
+            small_pair, tmp_path / "again", vgg_weights=weights, model_dir=models
+        )
+        _, other = make_or_reuse(
+            small_pair, tmp_path / "other", vgg_weights=others, model_dir=models
+        )
+        assert (same, other) == (True, False)
+    # Applying a model with features does not require their weights.
+    reuse = {"model_source": "reuse"}
+    models = {"model_dir": tmp_path / "given"}
+    assert make_or_reuse(small_pair, tmp_path / "new", **reuse, **models)[1]
+    models = {"model_dir": tmp_path / "without"}
+    with pytest.raises(ModelError, match="VGG-19"):
+        make_or_reuse(small_pair, tmp_path / "new", vgg_weights=WEIGHTS, **reuse, **models)
 
 
 def test_the_shipped_model_of_dcnet_has_its_settings():

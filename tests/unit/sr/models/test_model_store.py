@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data.training import balls
+from data.tiny_training import balls
 
 from bids_sr.networks.data.images import TrainingDataError, checksums
 from bids_sr.sr.method import get_method

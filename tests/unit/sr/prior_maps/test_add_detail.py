@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from checking import inconsistency
+from data.known_priors import acquired, expected, fluctuation, normal_noise, sizes, whole_of
 from scipy.ndimage import gaussian_filter
-from variance_helpers import acquired, expected, fluctuation, normal_noise, sizes, whole_of
 
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from variance_helpers import (
+from data.known_priors import (
     acquired,
     dense_covariance,
     fluctuation,

@@ -5,8 +5,7 @@ sign.
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage, special
-from variance_helpers import (
+from data.known_priors import (
     dense_down,
     dense_prior,
     expected,
@@ -15,6 +14,7 @@ from variance_helpers import (
     prior_of,
     sizes,
 )
+from scipy import ndimage, special
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.spatial.transforms import hr_grid

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
-from variance_helpers import (
+from data.known_priors import (
     acquired,
     dense_covariance,
     dense_down,
@@ -19,6 +18,7 @@ from variance_helpers import (
     sizes,
     whole_of,
 )
+from hypothesis import given, settings, strategies as st
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import level_above, to_slices

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from variance_helpers import acquired, patchy, statistics_of, whole_of
+from data.known_priors import acquired, patchy, statistics_of, whole_of
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelRequest
