@@ -3,8 +3,8 @@
 `paper/template.md` is the text; ``{{name}}`` stands where a number belongs. All of them are read
 from the stored results (`benchmarks/results`, `benchmarks/FINDINGS.md`, `docs/figures`), in which
 command, commit and date are named, and written with the text to `paper/paper.md`;
-`paper/people.png` is the figure. `tests/unit/package/test_paper.py` holds that both are of today
-and that the template has no number of its own.
+`paper/people.png` is the figure. `tests/unit/package` has tests that both are up to date and that
+the template contains no number of its own.
 """
 
 import json

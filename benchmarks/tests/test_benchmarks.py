@@ -1,12 +1,9 @@
-"""Check all benchmarks: they can be imported, their results name a commit and are cited, and the
-listed faults match the source.
-"""
+"""All benchmarks can be imported, and their results name a commit and are cited."""
 
 import ast
 import json
 import re
 import sys
-import tomllib
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,23 +21,13 @@ SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - OTHER_ENVIRON
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_benchmark_can_be_imported(name: str) -> None:
+def test_a_benchmark_and_imports_inside_its_functions_can_be_imported(name: str) -> None:
     assert import_module(name).__doc__
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_imports_inside_functions_resolve(name: str) -> None:
-    """Check imports from bids_sr inside functions; importing the module does not run them."""
-    tree = ast.parse((BENCHMARKS / f"{name}.py").read_text())
-    missing = [
-        f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bids_sr")
-        for alias in node.names
-        if not hasattr(import_module(node.module), alias.name)
-        and find_spec(f"{node.module}.{alias.name}") is None
-    ]
-    assert missing == []
+    for node in ast.walk(ast.parse((BENCHMARKS / f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bids_sr"):
+            for alias in node.names:
+                full_name = f"{node.module}.{alias.name}"
+                assert hasattr(import_module(node.module), alias.name) or find_spec(full_name)
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -116,27 +103,3 @@ def test_the_stated_ranges_match_the_stored_tables(calibrated: bool) -> None:
         assert (
             value_range([row["explained variance, active"] for row in rows]) == UNCALIBRATED_RANGE
         )
-
-
-MUTANTS = tomllib.loads((BENCHMARKS / "mutants.toml").read_text())
-
-
-@pytest.fixture(scope="module")
-def sources() -> dict[Path, str]:
-    import mutants
-
-    return mutants.sources_of(ROOT)
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_the_snippet_of_every_fault_is_in_the_source_once(
-    name: str, sources: dict[Path, str]
-) -> None:
-    """If code is moved or reworded, its fault in mutants.toml must be updated."""
-    import mutants
-
-    (mutant,) = (m for m in mutants.read_mutants(BENCHMARKS / "mutants.toml") if m.name == name)
-    location = mutants.place(sources, mutant)
-    assert location, "the snippet is not there exactly once"
-    ast.parse(location[1])
-    assert len(mutants.test_files(ROOT, mutant)) == len(mutant.tests)

@@ -1,11 +1,9 @@
-"""Test the tables of the papers: their numbers, their page, and the list of items."""
+"""Test the tables of the papers: their numbers, and their page."""
 
 import json
 import math
 import re
-import shlex
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,105 +22,13 @@ import pytest
 from pages import ROOT, loaded
 
 from bids_sr.group.values import QUESTION
-from bids_sr.sr.method import method_names_without_controls
-from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
-ITEMS = PAGE.items()
 
 
-def fault_of_command(command: str) -> str:
-    """Return what is wrong with a command of the list, or "".
-
-    A command of bids-sr may lack positional arguments; options and their values are checked.
-    """
-    words = shlex.split(command)
-    heading = next((name for name in (" ".join(words[:2]), words[0]) if name in PARSERS), "")
-    if not heading:
-        other_program = words[0] in ("docker", "git", "pip", "python")
-        if words[0] == "python" and not (ROOT / words[1]).exists():
-            return f"no file {words[1]}"
-        return "" if other_program else f"no command {words[0]}"
-    arguments = words[len(heading.split()) :]
-    actions = PARSERS[heading]._option_string_actions
-    for word in arguments:
-        if word.startswith("--") and word not in actions:
-            return f"no option {word}"
-    for option, value in pairwise(arguments):
-        action = actions.get(option)
-        if action is None or action.nargs == 0 or value.startswith("--"):
-            continue
-        if action.choices is not None and value not in action.choices:
-            return f"{option} {value}"
-    if heading == "bids-sr-models train":
-        method = arguments[0]
-        if method not in method_names_without_controls():
-            return f"no method {method}"
-        if "--set" in arguments:
-            first = arguments.index("--set") + 1
-            texts = [word for word in arguments[first:] if "=" in word]
-            try:
-                changes = [change_of_method(text, method) for text in texts]
-                check_changes(changes, [method], "paper", vgg=False)
-            except ChangeError as error:
-                return str(error)
-    return ""
-
-
-def fault_of_test(name: str) -> str:
-    """Return what is wrong with the name of a test, or ""."""
-    file, _, function = name.partition("::")
-    if not (ROOT / file).is_file():
-        return f"no file {file}"
-    if function and f"def {function}(" not in (ROOT / file).read_text(encoding="utf-8"):
-        return f"no test {function} in {file}"
-    return ""
-
-
-def test_there_are_149_items_and_none_is_broken() -> None:
-    assert [int(row["number"]) for row in ITEMS] == list(range(1, 150))
-    assert {row["status"] for row in ITEMS} <= set(PAGE.STATUSES)
-    assert [row["number"] for row in ITEMS if row["status"] == "broken"] == []
-
-
-@pytest.mark.parametrize("row", ITEMS, ids=[row["number"] for row in ITEMS])
-def test_commands_and_tests_of_an_item_exist(row: dict[str, str]) -> None:
-    if row["command"]:
-        assert fault_of_command(row["command"]) == ""
-    if row["test"]:
-        assert fault_of_test(row["test"]) == ""
-    if row["status"] == "works":
-        assert row["command"]
-        assert row["test"]
-    if row["status"] == "differs":
-        assert row["note"], "the note says how it differs"
-
-
-@pytest.mark.parametrize(
-    ("command", "fault"),
-    [
-        ("bids-sr DATA OUT participant --smothing 5", "--smothing"),
-        ("bids-sr-models trian tv", "no command bids-sr-models"),
-        ("bids-sr-models train vt", "no method vt"),
-        ("bids-sr-models train tv --degradation blur", "--degradation blur"),
-        ("bids-sr-models train tv --set tvv=0.02", "tvv"),
-        ("bids-sr-models train tv --set tv=-1", "0"),
-        ("python benchmarks/no_such.py", "no file"),
-    ],
-)
-def test_a_wrong_command_is_detected(command: str, fault: str) -> None:
-    assert fault in fault_of_command(command)
-
-
-def test_a_missing_test_is_detected() -> None:
-    assert "no file" in fault_of_test("tests/unit/sr/test_no_such.py")
-    assert "no test" in fault_of_test("tests/unit/sr/methods/test_srgan_paper.py::test_no_such")
-
-
-def test_the_page_is_up_to_date() -> None:
+def test_every_stored_table_is_on_the_page() -> None:
     text = PAGE.PAGE.read_text(encoding="utf-8")
-    assert text == PAGE.filled(text), "python docs/papers_page.py writes it anew"
     table_names = {path.stem for path in PAGE.RESULTS.glob("papers_*.json")}
     assert table_names <= set(PAGE.TABLE.findall(text)), "every stored table is on the page"
 
@@ -383,7 +289,7 @@ def test_a_stopped_benchmark_continues_with_the_next_participant(
     assert tables == ["papers_srgan", "papers_srgan_parts"]
     assert all("3 simulated participants" in text and "85ca1a4b" in text for text in texts)
     for words in (calls[0], calls[1]):
-        assert fault_of_command(shlex.join(words)) == ""
+        assert PARSERS[words[0]].parse_args(words[1:])
 
 
 def test_data_are_not_fetched_without_the_programs_or_over_existing_data(

@@ -1,4 +1,4 @@
-"""Define small images, networks and methods for the tests of the training engine."""
+"""Small images, networks and methods that are trained in a few steps."""
 
 import numpy as np
 import torch

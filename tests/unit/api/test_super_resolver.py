@@ -266,15 +266,17 @@ def test_memory_does_not_grow_with_the_length_of_a_run(run, tmp_path):
     assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_transforms_can_be_a_file_or_an_array(run):
-    poses = read_itk(run / "hmc.txt")
-    from_file, from_array = (
-        SuperResolver("bspline").fit_transform(
-            run / "bold.nii", motion=motion, boldref=run / "boldref.nii"
-        )
-        for motion in (run / "hmc.txt", poses)
-    )
-    np.testing.assert_array_equal(from_file.get_fdata(), from_array.get_fdata())
+def test_transforms_can_be_a_file_or_an_array_of_fit_or_of_transform(run):
+    poses, bold = read_itk(run / "hmc.txt"), run / "bold.nii"
+    resolver = SuperResolver("bspline")
+    from_file = resolver.fit_transform(bold, motion=run / "hmc.txt", boldref=run / "boldref.nii")
+    from_array = resolver.fit_transform(bold, motion=poses, boldref=run / "boldref.nii")
+    still = resolver.transform(bold, motion=np.repeat(np.eye(4)[None], COUNT, 0)).get_fdata()
+    assert not np.allclose(still[..., -1], from_array.get_fdata()[..., -1])
+    resolver.fit(bold, motion=np.repeat(np.eye(4)[None], COUNT, 0), boldref=run / "boldref.nii")
+    later = resolver.transform(bold, motion=poses)
+    for image in (from_array, later):
+        np.testing.assert_array_equal(from_file.get_fdata(), image.get_fdata())
 
 
 def test_a_missing_cuda_device_is_rejected(run, monkeypatch):

@@ -16,7 +16,6 @@ from data.group_tables import (
     detail,
     indexed_tables,
     sizes,
-    write_as_finished,
     write_tables,
 )
 
@@ -274,7 +273,6 @@ def test_pybids_indexes_the_outputs_with_and_without_the_dataset(tmp_path: Path)
     data, out = BidsMaker(tmp_path / "in"), tmp_path / "out"
     for label in ("01", "02"):
         data.subject(label)
-        write_as_finished(out, label)
     cohort(out, 2)
     for path in out.glob("sub-*/func/*_metrics.json"):
         path.write_text(json.dumps(FACTS | columns_json(["ev"])))
@@ -283,18 +281,8 @@ def test_pybids_indexes_the_outputs_with_and_without_the_dataset(tmp_path: Path)
     (out / "group_metrics.json").write_text(old)
     assert Study(data.root, out).run() == 0
     tables = indexed_tables(data.root, out, validate=True)
-    assert [len(file) for file in tables] == [8, 8], tables
+    assert [len(file) for file in tables] == [4, 4], tables
     assert all(file.get_metadata()["statistic"]["Levels"] for table in tables for file in table)
-
-
-def test_two_participants_are_not_advised_to_use_another_level(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = Study(tmp_path / "in", tmp_path / "out")
-    for participant in cohort(study.out, 2):
-        (study.data / participant).mkdir(parents=True)
-    assert study.run() == 0
-    assert "--level" not in capsys.readouterr().out
 
 
 def test_series_stored_only_at_the_full_level_are_listed() -> None:

@@ -10,7 +10,7 @@ from bids_sr.figures.comparison import busiest_region, comparison_figure
 from bids_sr.figures.decorrelation import decorrelation_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.quality.decorrelation import decorrelation_curves
-from bids_sr.quality.effective_resolution import cutoff
+from bids_sr.quality.effective_resolution import analyze_decorrelation, cutoff
 
 RNG = np.random.default_rng(2)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -53,8 +53,22 @@ def test_decorrelation_curves_have_the_reported_cutoff() -> None:
     assert curves.cutoff == cutoff(image)
     assert curves.cutoff == max(frequency for frequency, _ in curves.maxima)
     assert (curves.spectrum.min(), curves.spectrum.max()) == (0, 1)
-    assert curves.plain.shape == curves.radii.shape
     assert decorrelation_curves(np.zeros((20, 20))) is None
+
+
+def test_decorrelation_curves_are_unfiltered_filtered_and_refined_around_the_maximum() -> None:
+    image = blurred(1.0)[..., 0]
+    magnitudes = analyze_decorrelation(image).magnitudes
+    curves = decorrelation_curves(image)
+    assert curves.plain[-1] == pytest.approx(
+        magnitudes.sum() / np.sqrt((magnitudes**2).sum() * len(magnitudes))
+    )
+    assert (len(curves.filtered), len(curves.radii)) == (11, 50)
+    assert all(curve.shape == curves.radii.shape for curve in curves.filtered)
+    assert len(curves.refined) > 1
+    assert all(curve.shape == curves.fine_radii.shape for curve in curves.refined)
+    assert curves.fine_radii[0] < curves.cutoff < curves.fine_radii[-1]
+    assert np.ptp(curves.fine_radii) < np.ptp(curves.radii)
 
 
 def test_the_decorrelation_figure_states_the_resolution() -> None:

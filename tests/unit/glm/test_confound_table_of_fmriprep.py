@@ -17,7 +17,7 @@ from data.fmriprep_confounds import (
 from bids_sr.frozen import frozen
 from bids_sr.glm.confound_table import build_confound_table, measure_changes
 from bids_sr.io.confound_names import MOTION_PARAMETERS
-from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
 
@@ -148,3 +148,27 @@ def test_replaced_volumes_are_motion_outliers_with_their_reason(run: Run) -> Non
     names = [name for name in table if name.startswith("motion_outlier")]
     assert [int(table[name].argmax()) for name in names] == [7, 9]
     assert "a stripe" in str(described[names[1]]["Description"])
+
+
+def test_rotations_about_the_center_of_the_grid_displace_by_their_angle_alone(
+    tmp_path: Path,
+) -> None:
+    """The displacement is then the radius of Jenkinson (80 mm) by the change of the matrix."""
+    shape, n_volumes = (16, 14, 8), 6
+    affine = np.diag([3.0, 3.0, 4.0, 1.0])
+    affine[:3, 3] = [-10.0, 20.0, 35.0]
+    center = np.array([-10 + 3 * 7.5, 20 + 3 * 6.5, 35 + 4 * 3.5])
+    data = np.random.default_rng(0).normal(500, 5, (*shape, n_volumes)).astype(np.float32)
+    with SeriesWriter(tmp_path / "bold.nii", data.shape, affine, TR) as writer:
+        for t in range(n_volumes):
+            writer.append(data[..., t])
+    angle = 0.03
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turn[:3, 3] = center - turn[:3, :3] @ center
+    motion = pd.DataFrame(np.zeros((n_volumes, 6)), columns=list(MOTION_PARAMETERS))
+    matrices = np.stack([np.linalg.matrix_power(turn, t) for t in range(n_volumes)])
+    with SeriesReader(tmp_path / "bold.nii") as reader:
+        table, _ = build_confound_table(reader, np.ones(shape, bool), motion, matrices)
+    expected = 80 * np.sqrt(4 * (1 - np.cos(angle)) / 5)
+    np.testing.assert_allclose(table["rmsd"][1:], expected, rtol=1e-6)

@@ -82,3 +82,10 @@ def test_a_stored_series_keeps_the_values_of_the_head(tmp_path: Path, alter: Alt
         stored = reader.volume(10)
         assert reader.dtype == (np.int16 if alter is None else np.float32)
     assert np.abs(stored[8, 8, 4] - values[8, 8, 4, 10]) < 0.2
+
+
+def test_at_most_the_first_half_of_a_short_run_is_counted(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 0.1, (*SHAPE, 6)) + 20.0
+    values[4:12, 4:12, 2:6] += 1000 * np.array([1.4, 1.3, 1.2, 1.1, 1.0, 1.0])
+    save_image(values.astype(np.float32), np.eye(4), tmp_path / "bold.nii", tr=2.0)
+    assert count_nonsteady_volumes(tmp_path / "bold.nii") == 3

@@ -139,6 +139,10 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert glm_seeds.segment_count(150, 3, 2.0) == 10
     assert glm_seeds.segment_count(50, 3, 2.0) == 4
     assert glm_seeds.segment_count(50, 5, 2.0) == 0
+    # at least 90 s, 40 volumes and 12 volumes per seed
+    assert [glm_seeds.segment_count(n, 1, 2.0) for n in (44, 45)] == [0, 4]
+    assert [glm_seeds.segment_count(n, 1, 4.0) for n in (39, 40)] == [0, 4]
+    assert [glm_seeds.segment_count(n, 4, 4.0) for n in (47, 48)] == [0, 4]
     with pytest.raises(TooFewBlocks, match="too short"):
         block_design(
             Seeds(pd.DataFrame({"a": np.arange(20.0)})), n_volumes=20, tr=2.0, confound_names=()

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import html
+import json
 import shutil
 from pathlib import Path
 
@@ -311,6 +312,8 @@ def test_everybody_is_listed_with_files_and_checksums_or_a_reason(study: Study) 
     assert study.call() == 0
     with (study.out / "group" / "group_inputs.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
+    described = json.loads((study.out / "group" / "group_inputs_columns.json").read_text())
+    assert list(rows[0]) == list(described)
     everybody = [*study.participants, "sub-05", "sub-06", "sub-09"]
     assert {row["contrast"] for row in rows} == {"thumb"}  # too few participants have the other
     assert sorted(row["participant"] for row in rows) == everybody

@@ -94,14 +94,19 @@ def test_tr_in_milliseconds_is_converted_to_seconds(tmp_path: Path) -> None:
     assert SeriesReader(tmp_path / "a.nii").tr == pytest.approx(2.0)
 
 
-def test_header_codes_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("codes", "stored"), [((2, 4), (2, 4)), ((1, 0), (1, 0)), ((0, 2), (0, 2)), ((0, 0), (1, 1))]
+)
+def test_header_codes_are_kept_unless_both_are_unknown(
+    tmp_path: Path, codes: tuple[int, int], stored: tuple[int, int]
+) -> None:
     like = nib.Nifti1Header()
-    like["qform_code"], like["sform_code"] = 2, 4
+    like["qform_code"], like["sform_code"] = codes
     _write(tmp_path / "a.nii", _data(), header_like=like)
     save_image(_data()[..., 0], AFFINE, tmp_path / "b.nii.gz", header_like=like)
     for name in ("a.nii", "b.nii.gz"):
         header = nib.load(tmp_path / name).header
-        assert (int(header["qform_code"]), int(header["sform_code"])) == (2, 4)
+        assert (int(header["qform_code"]), int(header["sform_code"])) == stored
         np.testing.assert_allclose(
             header.get_zooms()[:3], np.sqrt((AFFINE[:3, :3] ** 2).sum(0)), rtol=1e-6
         )

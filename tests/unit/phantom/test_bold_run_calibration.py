@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +11,15 @@ import nibabel as nib
 import numpy as np
 import numpy.testing as npt
 import pytest
+from data.validator import validation_errors
 
 from bids_sr.bids import survey
-from bids_sr.config import Paths, Settings, UsageError
+from bids_sr.config import Paths, Settings
 from bids_sr.phantom.bold_run import (
     SimulatedRun,
-    _make_calibration_events,
     calibration_preset,
     simulate_calibration,
 )
-from bids_sr.phantom.cli import build_parser
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study
@@ -43,22 +41,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_dataset_with_calibration_run_is_valid_bids(dataset: Path) -> None:
-    process = subprocess.run(
-        ["bids-validator-deno", "--json", str(dataset)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report = json.loads(process.stdout)
-    assert [
-        issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"
-    ] == []
-
-
-@pytest.mark.slow
 def test_files_of_the_calibration_run_agree_and_are_found(dataset: Path) -> None:
     stem = dataset / "sub-01" / "func" / "sub-01_task-tap_acq-highres"
+    assert validation_errors(dataset) == []
     image, sidecar = (
         nib.load(f"{stem}_bold.nii.gz"),
         json.loads(Path(f"{stem}_bold.json").read_text()),
@@ -74,13 +59,15 @@ def test_files_of_the_calibration_run_agree_and_are_found(dataset: Path) -> None
         "5",
         "thumb",
     ]
-    assert {
-        path.name.rsplit("_", 1)[0]
-        for path in (dataset / "derivatives").rglob("*acq-highres*xfm.txt")
-    } == {
-        "sub-01_task-tap_acq-highres_from-calibration_to-boldref_mode-image_desc-truth",
-        "sub-01_task-tap_acq-highres_from-orig_to-boldref_mode-image_desc-truth",
+    transforms = {
+        path.name.split("_")[3]: path
+        for path in (dataset / "derivatives").rglob("*acq-highres*to-boldref*desc-truth_xfm.txt")
     }
+    assert set(transforms) == {"from-calibration", "from-orig"}
+    motion = read_itk(transforms["from-orig"])
+    reference = json.loads(transforms["from-orig"].with_suffix(".json").read_text())
+    assert motion.shape == (10, 4, 4)
+    npt.assert_allclose(motion[reference["ReferenceVolume"]], np.eye(4), atol=1e-12)
     plan = survey(Settings(paths=Paths(bids_dir=dataset, output_dir=dataset / "out")))
     assert plan.problems == []
     (run,) = plan.subjects[0].runs
@@ -154,27 +141,3 @@ def test_the_tr_of_a_fast_protocol_is_longer_at_high_resolution() -> None:
     preset = calibration_preset(PRESETS["paper"], 20)
     assert (preset.tr, preset.bold_shape, preset.multiband) == (2.0, (128, 128, 30), 1)
     assert preset.bold_voxel == pytest.approx((1.875, 1.875, 4.0))
-    assert _make_calibration_events(preset)[-1] == (30.0, 10.0, "little")
-
-
-def test_the_calibration_option_and_its_minimum() -> None:
-    for arguments, volumes in (([], 0), (["--calibration"], 20), (["--calibration", "3"], 3)):
-        assert build_parser().options(["out", *arguments], Study).calibration == volumes
-    with pytest.raises(UsageError, match="at least 2 volumes"):
-        Study(calibration=1)
-
-
-@pytest.mark.slow
-def test_a_null_study_has_a_calibration_run_without_activation(null_run: SimulatedRun) -> None:
-    scan = simulate_calibration(null_run, 2)
-    assert scan.changes == {}
-    assert next(scan.volumes()).shape == (80, 80, 14)
-
-
-@pytest.mark.slow
-def test_the_stored_motion_can_be_read(dataset: Path) -> None:
-    (path,) = (dataset / "derivatives").rglob("*acq-highres_from-orig*xfm.txt")
-    motion = read_itk(path)
-    sidecar = json.loads(path.with_suffix(".json").read_text())
-    assert motion.shape == (10, 4, 4)
-    npt.assert_allclose(motion[sidecar["ReferenceVolume"]], np.eye(4), atol=1e-12)

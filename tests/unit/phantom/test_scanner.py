@@ -180,6 +180,9 @@ def test_distortion_shifts_along_the_image_axis_and_conserves_signal() -> None:
 
 
 def test_noise_is_white_complex_and_independent_between_images() -> None:
+    image = np.array([3 + 4j, -2], np.complex64)
+    for sigma, rng in ((3.0, None), (0.0, np.random.default_rng(0))):
+        npt.assert_allclose(magnitude(image, sigma, rng), [5, 2])
     noise = magnitude(np.zeros((64, 64, 10), np.complex64), 3.0, np.random.default_rng(0))
     assert noise.dtype == np.float32
     assert np.square(noise).mean() == pytest.approx(2 * 3.0**2, rel=0.02)  # sum of both components
@@ -202,3 +205,9 @@ def test_a_slice_is_the_mean_over_its_thickness() -> None:
     image = np.abs(machine.acquire_ideal(dense))
     npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # exclude ringing at the edge
     npt.assert_allclose(image[..., 1:], 0.0, atol=1e-5)
+
+
+def test_moving_scenes_are_sampled_at_1_5_times_the_resolution_in_plane() -> None:
+    shape, affine = scanner().sampling_grid
+    assert shape == (48, 48, 12)
+    npt.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), [4.0, 4.0, 4.0])

@@ -12,13 +12,11 @@ import pytest
 
 from bids_sr.phantom import simulated_dataset
 from bids_sr.phantom.ground_truth import write_structural_truth
-from bids_sr.phantom.sequences import PulseSequence, _Tissue
+from bids_sr.phantom.sequences import TISSUES, PulseSequence
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import (
     PROTOCOLS,
     StillScan,
-    _compute_nulling_time,
-    _make_lowres_grid,
     sample_tissue_fractions,
     simulate_structural_scans,
 )
@@ -33,21 +31,15 @@ def scans(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
 
 
 def test_signals_of_a_spin_echo_by_hand() -> None:
-    def tissue(pd: float, t1: float, t2: float) -> _Tissue:
-        return _Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
-
+    tissue = replace(TISSUES["wm"], pd=0.5, t1=1.0, t2s=1e-6, t2=0.1)
     spin_echo = PulseSequence(te=0.1, tr=2.0, refocused=True)
-    assert float(spin_echo.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(
-        0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6
-    )
+    expected = 0.5 * (1 - np.exp(-2)) * np.exp(-1)
+    assert float(spin_echo.signal(tissue)) == pytest.approx(expected, rel=1e-6)
     inverted = PulseSequence(te=0.1, tr=2.0, ti=0.5, refocused=True)
-    expected = abs(1 - 2 * np.exp(-0.5) + np.exp(-2))
-    assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(
-        expected * np.exp(-1), rel=1e-6
-    )
-    at_null = PulseSequence(te=0.0, tr=9.0, ti=_compute_nulling_time(4.0, 9.0), refocused=True)
-    assert float(at_null.signal(tissue(1.0, 4.0, 1.0))) == pytest.approx(0, abs=1e-6)
-    assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
+    expected = 0.5 * abs(1 - 2 * np.exp(-0.5) + np.exp(-2)) * np.exp(-1)
+    assert float(inverted.signal(tissue)) == pytest.approx(expected, rel=1e-6)
+    fluid = replace(TISSUES["csf"], pd=1.0, t1=4.0, t2=1.8)
+    assert float(PROTOCOLS["FLAIR"].signal(fluid)) < 1e-6
 
 
 def test_veins_reduce_the_surrounding_signal_only_in_gradient_echoes(
@@ -62,15 +54,8 @@ def test_veins_reduce_the_surrounding_signal_only_in_gradient_echoes(
     losses = []
     for refocused in (False, True):
         sequence = PulseSequence(te=0.03, tr=2.0, refocused=refocused)
-        losses.append(
-            1
-            - float(
-                (
-                    sequence.scene(subject.head)[surroundings]
-                    / sequence.scene(without_veins)[surroundings]
-                ).mean()
-            )
-        )
+        shares = sequence.scene(subject.head) / np.maximum(sequence.scene(without_veins), 1e-9)
+        losses.append(1 - float(shares[surroundings].mean()))
     assert losses[0] > losses[1] + 0.02
 
 
@@ -85,7 +70,8 @@ def test_all_scans_except_the_high_resolution_t1w_are_on_their_grids(
         ("lowres", "FLAIR"),
     }
     preset = subject.preset
-    shape, affine = _make_lowres_grid(preset)
+    scan = scans["lowres", "T1w"]
+    shape, affine = scan.image.shape, scan.affine
     assert shape == (46, 56, 48)
     np.testing.assert_allclose(np.diag(affine)[:3], [4, 4, 4])
     for end in (-0.5, 0.5):  # outer corners of the field of view
@@ -102,19 +88,13 @@ def test_fluid_is_bright_in_t2w_and_dark_in_flair(
 ) -> None:
     def mean(contrast: str, tissue: str) -> float:
         scan = scans[kind, contrast]
-        share = sample_volume(
-            subject.head.fractions[tissue],
-            subject.head.affine,
-            scan.image.shape,
-            scan.affine,
-            subject.bold_pose @ invert(scan.pose),
-        )
-        brain = sample_volume(
-            subject.head.brain.astype(np.float32),
-            subject.head.affine,
-            scan.image.shape,
-            scan.affine,
-            subject.bold_pose @ invert(scan.pose),
+        pose = subject.bold_pose @ invert(scan.pose)
+        share, brain = (
+            sample_volume(values, subject.head.affine, scan.image.shape, scan.affine, pose)
+            for values in (
+                subject.head.fractions[tissue],
+                subject.head.brain.astype(np.float32),
+            )
         )
         return float(scan.image[(share > 0.85) & (brain > 0.5)].mean())
 
@@ -164,7 +144,7 @@ def test_stored_scans_equal_the_simulated_scans(
     )
     assert len(list(anat.glob("*.nii.gz"))) == 5
     flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())
-    assert flair["InversionTime"] == pytest.approx(_compute_nulling_time(4.0, 9.0), abs=1e-4)
+    assert flair["InversionTime"] == pytest.approx(PROTOCOLS["FLAIR"].ti, abs=1e-4)
     assert flair["SliceThickness"] == 4.0
     image = nib.load(anat / "sub-01_acq-lowres_FLAIR.nii.gz")
     assert image.get_data_dtype() == np.int16

@@ -1,5 +1,6 @@
 """Calls of steps: nodes inside a flow, results outside."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,6 +126,38 @@ def test_calls_in_a_flow_become_nodes_whose_results_are_stored(bold: Path, tmp_p
     sidecar = func / "sub-01_task-tap_desc-sbl_statmap.json"
     assert '"Units": "z"' in sidecar.read_text()
     assert "desc-hmc_boldref" in sidecar.read_text(), "the reference image of the map"
+
+
+@step()
+def name_files(files: Sequence[File]) -> Facts:
+    """List the names of files."""
+    return {"names": [file.name for file in files]}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_given_list_of_files_reaches_the_step(count: int, bold: Path, tmp_path: Path) -> None:
+    with Flow(root := Scope("all_wf")):
+        name_files([bold] * count)
+    flow = make_workflow(Graph(root), base_dir=tmp_path, need_gb=lambda need: need.always)
+    (node,) = flow.run().nodes()
+    names = json.loads(Path(node.result.outputs.name_files).read_text())["names"]
+    assert names == [bold.name] * count
+
+
+def test_only_storing_a_series_takes_time_per_volume(bold: Path, tmp_path: Path) -> None:
+    root = Scope("all_wf", store=store)
+    outputs = _outputs(tmp_path)
+    with Flow(root):
+        outputs.store(average_volumes(bold, n_dummy=1), {"desc": "hmc", "suffix": "boldref"})
+        series, facts = double_series(bold, name="sbl")
+        outputs.store(series, {"desc": "sbl", "suffix": "bold"})
+        outputs.store(facts, {"desc": "sbl", "suffix": "metrics"})
+    costs = {node.name: node.cost for node in Graph(root).nodes if node.step is store}
+    assert {name: (cost.volumes > 0, cost.always > 0) for name, cost in costs.items()} == {
+        "store_boldref": (False, True),
+        "store_series": (True, False),
+        "store_facts": (False, True),
+    }
 
 
 def test_nodes_have_an_owner_and_calls_add_to_the_methods_text(bold: Path, tmp_path: Path) -> None:

@@ -121,11 +121,6 @@ def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_p
     assert nodes["train"].owner == ("01", "sub-01_task-tap")
 
 
-def test_error_of_a_missing_setting_names_the_setting() -> None:
-    with Flow(Scope("all_wf")), pytest.raises(TypeError, match="count"):
-        average(Path("bold.nii"))  # type: ignore[call-arg, arg-type]
-
-
 def test_costs_and_files_depend_only_on_settings_of_the_step() -> None:
     with pytest.raises(TypeError, match="depend on width, which are no settings of the step"):
 

@@ -29,10 +29,6 @@ COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
             "sub-01/func/sub-01_task-tap_run-1_res-hr_contrast-thumb_stat-t_desc-srganFwhm50_statmap.nii.gz",
         ),
         (
-            {"res": "hr", "label": "thumb", "desc": "srganQuarter", "suffix": "mask"},
-            "sub-01/func/sub-01_task-tap_run-1_res-hr_label-thumb_desc-srganQuarter_mask.nii.gz",
-        ),
-        (
             {
                 "session": "a",
                 "space": "MNI152NLin2009aSym",

@@ -1,5 +1,7 @@
 """Memory checks: available memory compared with the requirement of the largest step."""
 
+from dataclasses import replace
+
 import pytest
 from checking import problems_of
 from data.calls import about, plan_for, problem_of, settings_for
@@ -9,7 +11,7 @@ from bids_sr.config import machine, memory as config_memory
 from bids_sr.config.memory import Sizes
 from bids_sr.notices import Notice
 from bids_sr.preflight import check_machine
-from bids_sr.preflight.estimates import check_memory
+from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.steps import memory
 
 
@@ -82,3 +84,41 @@ def test_the_memory_option_limits_the_processes(maker: BidsMaker) -> None:
     tight = plan_for(maker, "--nprocs", "8", "--mem", "1.5").estimate
     assert tight.memory_gb <= 1.5 < free.memory_gb
     assert tight.processors < free.processors
+
+
+def test_large_series_take_half_the_space_and_the_limit_belongs_to_the_small_ones(
+    maker: BidsMaker,
+) -> None:
+    """A series of 500 MB is stored as float32, as by `SeriesWriter`; larger ones with 2 bytes."""
+    settings = settings_for(maker)
+    plan = plan_for(maker)
+    (subject,) = plan.subjects
+
+    def work_gb(n_volumes: int) -> float:
+        (run,) = subject.runs
+        header = replace(run.header, shape=(100, 100, 50, n_volumes))
+        subjects = (replace(subject, runs=(replace(run, header=header),)),)
+        return estimate(replace(plan, subjects=subjects), settings).work_gb
+
+    assert work_gb(250) - work_gb(251) > 0.2
+    assert work_gb(250) > work_gb(249)
+
+
+@pytest.mark.parametrize(
+    ("train_on", "labels", "n_training"),
+    [
+        ("own", ("01", "02", "03", "04"), 1),
+        ("others", ("01", "02", "03", "04"), 3),
+        ("others", ("01", "02"), 1),
+    ],
+)
+def test_memory_of_training_grows_with_the_participants_of_the_model(
+    maker: BidsMaker, train_on: str, labels: tuple[str, ...], n_training: int
+) -> None:
+    for label in labels:
+        maker.image(f"sub-{label}_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
+        maker.image(f"sub-{label}_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
+    options = ("--sr-target", "anat", "--set", f"anat.train_on={train_on}")
+    sizes = plan_for(maker, *options).estimate.sizes
+    assert sizes.trained == pytest.approx(n_training * sizes.scans)
+    assert sizes.scans > 0

@@ -14,7 +14,7 @@ from bids_sr.registration.head_comparison import (
 )
 
 SHAPE, AFFINE = (36, 40, 16), np.diag([-3.0, 3.0, 4.0, 1.0])
-AFFINE[:3, 3] = (52.5, -58.5, -30.0)
+AFFINE[:3, 3] = (92.5, -58.5, -30.0)  # 40 mm to the right of the origin
 
 
 def mask():

@@ -133,6 +133,9 @@ def test_the_acquired_volumes_are_the_reference_and_their_copies_are_downsampled
     np.testing.assert_allclose(run.affine, affine, atol=1e-5)
     low = kspace_crop(data[..., 37].astype(complex), np.eye(4), factor=FACTOR)[0]
     np.testing.assert_allclose(voxels(run.bold)[..., 27], np.abs(low), rtol=1e-4)
+    for root in (derived.paths.retrospective_dir, derived.paths.retrospective_truth_dir):
+        name = json.loads((root / "dataset_description.json").read_text())["Name"]
+        assert (root / "README").read_text().startswith(f"# {name}\n")
     assert derived.evaluation.truth_dir == derived.paths.retrospective_truth_dir
     assert (derived.evaluation.retrospective, derived.superres.factor) == (None, (2.0,))
     assert check_data(prepared.plan) == ()

@@ -171,3 +171,12 @@ def test_weights_interpolate_between_the_nearest_other_volumes() -> None:
     assert interpolation_weights([6, 7], 8) == {6: {5: 1.0}, 7: {5: 1.0}}
     # Non-steady-state volumes are not used.
     assert interpolation_weights([2], 8, n_dummy=2) == {2: {3: 1.0}}
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_outliers_do_not_depend_on_the_unit_of_intensities(tmp_path: Path, unit: float) -> None:
+    """Displace one slice of a noisy run, which hardly changes the volume and its mean."""
+    rng = np.random.default_rng(1)
+    series = _run(rng=rng) + rng.normal(0, 29, (*SHAPE, VOLUMES))
+    series[:, :, 6, 12] = np.roll(series[:, :, 6, 12], 4, axis=1)
+    assert [outlier.volume for outlier in _find(unit * series, tmp_path)] == [12]

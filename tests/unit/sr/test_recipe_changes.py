@@ -292,3 +292,14 @@ def test_training_work_grows_with_steps_batch_patch_and_squared_filters():
         new_recipe = apply_changes(base, [change(text)])
         assert work_ratio(base, new_recipe, 3) == pytest.approx(ratio, rel=0.01), text
     assert work_ratio(base, replace(base), 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [("", "tv"), ("tv with --recipe fast", "--recipe")]
+)
+def test_an_unknown_setting_is_reported_with_the_method(label, expected):
+    recipe = get_method("tv").recipes["fast"]
+    unknown = RecipeChange(method="tv", field="width", value=8.0)
+    with pytest.raises(ChangeError) as error:
+        apply_changes(recipe, (unknown,), label)
+    assert error.value.why.startswith(label or expected)

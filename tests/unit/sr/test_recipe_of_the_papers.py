@@ -90,6 +90,7 @@ def test_the_tv_family_differs_in_losses_and_training_data():
 def test_the_training_of_the_mouse_paper(name):
     recipe = paper(name)
     assert (recipe.patch, recipe.patches, recipe.epochs) == (21, 20_000, 1000)
+    assert recipe.batch == 32  # our choice, because the paper states none
     assert recipe.patience * recipe.look_every == 100 * recipe.steps_per_epoch
     assert (recipe.learning_rate, recipe.betas, recipe.schedule) == (
         1e-3,
@@ -222,3 +223,30 @@ def test_fast_takes_at_most_a_fiftieth_of_the_work_of_paper(name):
         voxels = patch**ndim if isinstance(patch, int) else patch[0] * patch[1] * patch[2]
         work[kind] = size * voxels * recipe.batch * recipe.steps
     assert work["fast"] < work["paper"] / 50
+
+
+CCNN3D_FAST = 27 * 32 + 32 + 27 * 32 * 16 + 16 + 27 * 16 + 1
+RESNET3D_FAST = 27 * 16 + 16 + 3 * 2 * (27 * 16**2 + 16) + 27 * 16 + 1
+CRITIC_FAST = 27 * 8 + 8 + 2 * 2 * (27 * 8**2 + 8) + 8 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "generator", "critic", "losses"),
+    [
+        ("ccnn3d", CCNN3D_FAST, None, {"content": 1.0}),
+        ("resnet3d", RESNET3D_FAST, None, {"content": 1.0}),
+        ("gan3d", RESNET3D_FAST, CRITIC_FAST, {"content": 1.0, "adversarial": 1e-4}),
+    ],
+)
+def test_fast_networks_of_the_mouse_paper_have_the_documented_layers(
+    name, generator, critic, losses
+):
+    """Half of the channels, three blocks of 16, and a critic of two blocks of 8 channels."""
+    recipe = get_method(name).recipes["fast"]
+    networks = [recipe.build_generator(1, (2.0, 2.0, 2.0))]
+    networks += [recipe.build_critic(1)] if recipe.build_critic else []
+    sizes = [sum(layer.numel() for layer in network.parameters()) for network in networks]
+    assert sizes == [size for size in (generator, critic) if size]
+    assert {term.kind: term.weight for term in recipe.losses} == losses
+    assert recipe.adversarial_from == (150 if critic else 0)
+    assert (recipe.batch, recipe.iterations, recipe.patch) == (2, 600, (48, 48, 16))

@@ -126,12 +126,14 @@ def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
 
 
 def test_many_differences_have_a_large_sample_interval() -> None:
-    d = RNG.normal(0, 1, 160)
+    """Limits are two of the ordered means of pairs, as in Hollander and Wolfe, chapter 3."""
+    n, d = 160, RNG.normal(0, 1, 160)
     interval = wilcoxon.hodges_lehmann(d)
-    assert interval.lower < interval.difference < interval.upper
-    assert interval.upper - interval.lower == pytest.approx(
-        2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
-    )
+    means = np.sort(np.add.outer(d, d)[np.triu_indices(n)] / 2)
+    rank = int(n * (n + 1) / 4 - 1.959964 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
+    assert interval.level == 0.95
+    assert interval.difference == pytest.approx(np.median(means))
+    assert (interval.lower, interval.upper) == pytest.approx((means[rank - 1], means[-rank]))
 
 
 @pytest.mark.parametrize("kind", ["continuous", "rounded", "few values", "equal", "far from zero"])

@@ -280,3 +280,31 @@ def test_a_dry_run_prints_the_sets_and_another_table_is_not_overwritten(
     (tmp_path / "c.tsv").write_text("mine\n")
     assert compare("unet", tmp_path / "c", *options) == 2
     assert (tmp_path / "c.tsv").read_text() == "mine\n"
+
+
+def test_a_comparison_is_not_continued_with_another_initial_model(
+    scans: Sequence[str], tmp_path: Path
+) -> None:
+    training = ["--fine", scans[0], "--set", "iterations=2", "filters=4", "--factor", "2"]
+    models = [tmp_path / f"{name}.safetensors" for name in ("first", "second")]
+    for seed, model in enumerate(models):
+        assert main(["train", "unet", str(model), *training, "--seed", str(seed)]) == 0
+    argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, "--split", "2", "1", "1"]
+    argv += [*QUICK_SETTINGS[:-2], "--factor", "2", "--from"]
+    assert main([*argv, str(models[0])]) == 0
+    assert main([*argv, str(models[0])]) == 0
+    table = (tmp_path / "c.tsv").read_text()
+    assert main([*argv, str(models[1])]) == 2
+    assert (tmp_path / "c.tsv").read_text() == table
+
+
+def test_a_note_on_a_method_is_printed_once_for_all_its_settings(
+    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The note is about missing weights of VGG-19; the suitable augmentation is not worth one."""
+    argv = ["compare", "dcnet", str(tmp_path / "c"), "--fine", *scans, "--factor", "2"]
+    argv += ["--split", "2", "1", "1", "--dry-run", "--set", "iterations=210,220"]
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [note] = [line for line in lines if line.startswith("Note:")]
+    assert "dcnet --recipe fast" in note

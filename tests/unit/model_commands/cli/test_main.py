@@ -16,9 +16,13 @@ import torch
 from data.scans import AFFINE, FACTOR, save_untrained, scan
 from safetensors.torch import load_file
 
-from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.model_commands.cli import train as models_train
-from bids_sr.model_commands.cli.image_files import parse_contrast, parse_factor
+from bids_sr.model_commands.cli.image_files import (
+    find_brain_and_scale,
+    parse_contrast,
+    parse_factor,
+)
 from bids_sr.model_commands.cli.main import main
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.spatial.transforms import hr_grid
@@ -135,7 +139,9 @@ def test_the_last_layers_of_a_model_can_be_tuned(
     out, pair = tmp_path / "tuned", ["--fine", files.high, "--coarse", files.low]
     options = ["--set", "filters=4", "iterations=2", "batch=1", "--train-last", "1"]
     run("train", "unet", out, *pair, "--from", files.trained, *options)
-    assert "PSNR" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "PSNR" in shown
+    assert "--sr-factor 2\n" in shown
     tuned = out.with_suffix(".safetensors")
     before, after = load_file(files.trained), load_file(tuned)
     changed = {
@@ -236,11 +242,14 @@ def test_missing_vgg19_features_are_reported(
     assert "VGG-19" in shown
 
 
-def test_training_on_low_resolution_volumes_only(tmp_path: Path) -> None:
+def test_training_on_low_resolution_volumes_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     volumes = np.stack([scan(seed, (26, 26, 8)) for seed in range(4)], -1)
     save_image(volumes, AFFINE, file := tmp_path / "s_bold.nii.gz", tr=2.0)
-    options = ["--factor", 2, "--volumes", 2, "--max-minutes", 0.001]
+    options = ["--factor", 2, 3, 1, "--volumes", 2, "--max-minutes", 0.001]
     run("train", "dip", tmp_path / "m", "--coarse", file, *options)
+    assert "--sr-factor 2 3 1\n" in capsys.readouterr().out
     card = read_json(tmp_path / "m.json")
     assert card["trained_on"] == "self"
     assert len(card["images"]) == 2
@@ -270,6 +279,14 @@ def test_list_shows_methods_settings_and_models_without_control_characters(
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  tv ")]
     assert len(rows) == 2  # one row per recipe
     assert all("0.01" in row for row in rows)
+
+
+def test_the_scale_of_a_series_is_a_percentile_of_its_mean_in_the_brain(files) -> None:
+    with SeriesReader(files.bold) as reader:
+        found = find_brain_and_scale(reader, None)
+    mean = load_image(files.bold)[0].mean(-1)
+    assert found.scale == pytest.approx(np.percentile(mean[found.mask], 99), rel=1e-5)
+    assert found.mask[12 // 2, 14 // 2].all()
 
 
 def test_contrast_and_factor_are_read_from_names_and_options() -> None:

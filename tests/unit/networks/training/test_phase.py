@@ -1,12 +1,12 @@
-"""Test the training loop: it learns, resumes exactly, detaches the critic, stops at the limit, and
-never saves an invalid state.
+"""Test training of a registered network on a pair of images: the network learns, its critic is
+trained separately, the scored weights are saved, and unusable pairs are rejected.
 """
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from data.tiny_training import equal_states
 
 from bids_sr.networks.data.examples import Examples, Region, split_regions
 from bids_sr.networks.data.images import TrainingDataError, pair_image
@@ -16,7 +16,6 @@ from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr import method
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.models.training_log import log_tsv
 
 FACTOR = (2.0, 2.0, 1.0)
 DCNET = method.get_method("dcnet")
@@ -30,77 +29,12 @@ SHORT = replace(
 )
 
 
-class Killed(Exception):
-    """Stands in for a kill signal."""
-
-
-def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
-    """Train briefly with the defaults of these tests."""
+def fit(pair, work_dir, recipe=SHORT):
+    """Train briefly."""
     request = ModelRequest(
-        method=DCNET.name, replacement_recipe=recipe, factor=FACTOR, **{"random_seed": 3} | fields
+        method=DCNET.name, replacement_recipe=recipe, factor=FACTOR, random_seed=3
     )
-    return trainer.train_network(request, (pair,), work_dir, progress)
-
-
-def equal_states(a, b):
-    """Return whether two sets of tensors are bitwise equal."""
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(small_pair, tmp_path_factory):
-    """Train without interruption."""
-    return fit(small_pair, tmp_path_factory.mktemp("whole"))
-
-
-@pytest.mark.parametrize("kill_at", [10, 13])
-def test_a_resumed_training_equals_an_uninterrupted_one(
-    small_pair, uninterrupted, tmp_path, kill_at
-):
-    def stop(_name, iteration, _total):
-        if iteration == kill_at:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fit(small_pair, tmp_path / "cut", progress=stop)
-    steps = []
-    resumed = fit(
-        small_pair,
-        tmp_path / "cut",
-        progress=lambda _name, iteration, _total: steps.append(iteration),
-    )
-    assert steps[0] == kill_at // 5 * 5 + 1, "it began anew"
-    assert equal_states(uninterrupted.state, resumed.state)
-    assert log_tsv(uninterrupted.log) == log_tsv(resumed.log)
-    assert uninterrupted.card == resumed.card
-
-
-def test_a_truncated_checkpoint_is_ignored(small_pair, uninterrupted, tmp_path, caplog):
-    def stop(_name, iteration, _total):
-        if iteration == 6:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fit(small_pair, tmp_path / "cut", progress=stop)
-    damaged = next((tmp_path / "cut").glob("search*"))
-    damaged.write_bytes(damaged.read_bytes()[:-100])
-    assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "cut").state)
-    assert f"{damaged}: the file is not a valid checkpoint" in caplog.text
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
-    small_pair, uninterrupted, tmp_path
-):
-    assert equal_states(uninterrupted.state, fit(small_pair, tmp_path / "again").state)
-    assert not equal_states(
-        uninterrupted.state, fit(small_pair, tmp_path / "other", random_seed=4).state
-    )
-
-
-def test_a_checkpoint_of_other_data_is_not_resumed(small_pair, tmp_path):
-    fit(small_pair, tmp_path)
-    other_pair = replace(small_pair, coarse=small_pair.coarse * 2)
-    assert equal_states(fit(other_pair, tmp_path).state, fit(other_pair, tmp_path / "fresh").state)
+    return trainer.train_network(request, (pair,), work_dir)
 
 
 def test_training_improves_held_out_slices(small_pair, tmp_path):
@@ -136,37 +70,6 @@ def test_a_critic_step_does_not_change_the_generator(small_pair):
     )
 
 
-def test_an_invalid_loss_stops_training_and_keeps_the_last_valid_state(
-    small_pair, uninterrupted, tmp_path, monkeypatch
-):
-    real_step = Networks.update_generators
-
-    def step_with_invalid_loss(nets, batch, fake, adversarial):
-        parts = real_step(nets, batch, fake, adversarial)
-        calls.append(1)
-        return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
-
-    calls: list[int] = []
-    monkeypatch.setattr(Networks, "update_generators", step_with_invalid_loss)
-    with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
-        fit(small_pair, tmp_path)
-    monkeypatch.undo()
-    assert equal_states(fit(small_pair, tmp_path).state, uninterrupted.state)
-
-
-def test_divergence_by_a_large_learning_rate_is_an_error(small_pair, tmp_path):
-    diverging = replace(SHORT, learning_rate=1e30, gradient_limit=None, schedule="constant")
-    with pytest.raises(phase.TrainingDiverged, match="NaN or infinite"):
-        fit(small_pair, tmp_path, diverging)
-
-
-def test_early_stopping_ends_the_training_and_keeps_the_best_weights(small_pair, tmp_path):
-    without_progress = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
-    card = fit(small_pair, tmp_path, without_progress).card
-    assert card["phases"]["search"] == {"iterations": 15, "of": 100, "stopped_by": "plateau"}
-    assert card["held_out"]["iteration"] == 5
-
-
 def test_the_scored_model_is_saved(small_pair, tmp_path):
     result = fit(small_pair, tmp_path)
     generator = SHORT.build_generator(1, FACTOR)
@@ -179,16 +82,9 @@ def test_the_scored_model_is_saved(small_pair, tmp_path):
         generator, examples, validation_windows(examples, regions)
     )["network"]
     assert score == result.card["held_out"]["network"]
-    assert "The scored model is also the final model" in result.card["held_out"]["model"]
+    assert result.card["perceptual"]["active"] is False
+    assert result.card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
     assert list(result.card["phases"]) == ["search"]
-
-
-def test_a_time_limit_is_recorded_in_the_card(small_pair, uninterrupted, tmp_path):
-    endless = replace(SHORT, iterations=10**6, patience=None)
-    card = fit(small_pair, tmp_path, endless, max_train_minutes=0.01).card
-    assert card["reproducible"] is False
-    assert "time limit" in card["not_reproducible_because"]
-    assert uninterrupted.card["reproducible"] is True
 
 
 def test_held_out_slices_are_not_training_slices():
@@ -197,13 +93,6 @@ def test_held_out_slices_are_not_training_slices():
     assert held_out == (slices[2], slices[7])
     assert sorted((*training, *held_out), key=slices.index) == list(slices)
     assert split_regions(slices, 0) == (slices, ())
-
-
-def test_the_card_explains_why_vgg_features_are_off(uninterrupted):
-    card = uninterrupted.card
-    assert card["perceptual"]["active"] is False
-    assert card["perceptual"]["reason"] == "no VGG-19 weights were given"
-    assert card["intensity"]["highres_gain"] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(

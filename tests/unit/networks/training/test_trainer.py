@@ -14,10 +14,16 @@ from bids_sr.networks.losses.adversarial import AdversarialBCE
 from bids_sr.networks.losses.image import TotalVariation
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import LossTerm
 
+FIRST = ball()
 START_CARD = ModelCard.from_json({"method": "tiny", "recipe": "fast", "weights_sha256": "0"})
+
+
+def block_means(image):
+    """Return the mean of each block of 2 x 2 x 2 voxels."""
+    x, y, z = (n // 2 for n in image.shape)
+    return image.reshape(x, 2, y, 2, z, 2).mean((1, 3, 5))
 
 
 def edges(seed, shape=(20, 20, 12)):
@@ -33,8 +39,7 @@ def edges(seed, shape=(20, 20, 12)):
     )
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("ndim", "count"), [(2, 1), (3, 3)])
 def test_training_improves_held_out_images_and_slices(tmp_path, ndim, count):
     images = tuple(edges(seed) for seed in range(count))
     steps = 100 if ndim == 2 else 300
@@ -80,11 +85,7 @@ def test_training_on_only_low_resolution_images_fits_them_and_tv_makes_the_resul
     tmp_path,
 ):
     high_res = ball(1).fine
-    low_res = (
-        get_operator("block", high_res.shape, (2.0, 2.0, 2.0))
-        .forward(torch.from_numpy(high_res))
-        .numpy()
-    )
+    low_res = block_means(high_res)
     image = TrainingImage(
         coarse=low_res,
         mask=low_res > 300,
@@ -170,20 +171,10 @@ def test_contrasts_as_channels_are_scaled_separately(tmp_path):
 
 def test_the_card_records_the_headroom_of_the_largest_value(tmp_path):
     card = fit(balls(1), recipe(intensity="unit"), tmp_path).card["intensity"]
-    low_res = (
-        get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0))
-        .forward(torch.from_numpy(ball().fine))
-        .numpy()
-    )
-    inside = (
-        get_operator("block", (16, 16, 12), (2.0, 2.0, 2.0)).forward(
-            torch.from_numpy(1.0 * ball().mask)
-        )
-        > 0.5
-    )
+    low_res, inside = block_means(FIRST.fine), block_means(1.0 * FIRST.mask) > 0.5
     assert card["scale"] == [pytest.approx(low_res.max())]
     assert card["headroom"] == [
-        pytest.approx(low_res.max() / np.percentile(low_res[inside.numpy()], 99), abs=1e-5)
+        pytest.approx(low_res.max() / np.percentile(low_res[inside], 99), abs=1e-5)
     ]
 
 
@@ -210,23 +201,16 @@ def test_fine_tuning_trains_only_the_last_layers(tmp_path):
     assert all_layers.card["parameters_trained"] == all_layers.card["parameters"]
 
 
-def test_starting_weights_of_another_network_are_rejected(tmp_path):
-    start = LoadedModel(generator=Tiny(width=5), recipe=recipe(), card=START_CARD)
-    with pytest.raises(ModelError, match=r"differs from the network of .*first\.bias"):
-        fit(balls(1), recipe(), tmp_path, start_model=start)
-
-
-def test_more_layers_than_the_network_has_cannot_be_fine_tuned(tmp_path):
-    start = LoadedModel(generator=Tiny(), recipe=recipe(), card=START_CARD)
-    with pytest.raises(ModelError, match=r"has 2 layers with weights.* \(got 3\)"):
-        fit(balls(1), recipe(freeze_but_last=3), tmp_path, start_model=start)
-
-
-def test_slices_without_brain_are_named(tmp_path):
-    mask = ball().mask.copy()
-    mask[..., :10] = False
-    with pytest.raises(TrainingDataError, match=r"ball-0, slices 0 to 9: the mask is empty"):
-        fit((replace(ball(), mask=mask),), recipe(), tmp_path)
+@pytest.mark.parametrize(
+    ("start_network", "freeze_but_last", "numbers"),
+    [(Tiny(width=5), None, r"first\.bias"), (Tiny(), 3, r"2 layers.* \(got 3\)")],
+    ids=["another network", "too many layers"],
+)
+def test_an_unusable_start_is_rejected(start_network, freeze_but_last, numbers, tmp_path):
+    start = LoadedModel(generator=start_network, recipe=recipe(), card=START_CARD)
+    changed_recipe = recipe(freeze_but_last=freeze_but_last)
+    with pytest.raises(ModelError, match=numbers):
+        fit(balls(1), changed_recipe, tmp_path, start_model=start)
 
 
 def test_training_is_reproducible_and_depends_on_the_seed(tmp_path):
@@ -296,15 +280,12 @@ def test_a_start_continues_with_its_critic(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fine": None}, "at least one image is required"),
+        ({"fine": None}, "at least one image"),
         ({"fine": np.ones((16, 16, 12))}, "constant"),
-        ({"mask": np.ones((16, 16, 11))}, "but the image has the shape"),
+        ({"mask": np.ones((16, 16, 11))}, r"16, 16, 11\).*16, 16, 12\)"),
         ({"mask": np.zeros((16, 16, 12))}, "mask is empty"),
-        ({"coarse": np.full((8, 8, 6), np.nan)}, "NaN or infinite"),
-        (
-            {"coarse": np.random.default_rng(0).random((2, 8, 8, 6))},
-            "has 1 channels, but the low-resolution image has 2",
-        ),
+        ({"coarse": np.full((8, 8, 6), np.nan)}, "NaN"),
+        ({"coarse": np.random.default_rng(0).random((2, 8, 8, 6))}, "1 channels.* 2"),
     ],
 )
 def test_an_unusable_image_is_rejected(change, message):
@@ -312,24 +293,35 @@ def test_an_unusable_image_is_rejected(change, message):
         replace(ball(), **change)
 
 
-def test_inconsistent_sets_are_rejected(tmp_path):
-    image = ball()
-    with pytest.raises(TrainingDataError, match="list of training images is empty"):
-        fit((), recipe(), tmp_path)
-    with pytest.raises(TrainingDataError, match="the same contrast"):
-        fit((image, replace(ball(1), contrast="T2w")), recipe(), tmp_path)
-    with pytest.raises(TrainingDataError, match="names of training images must be unique"):
-        fit((image, image), recipe(), tmp_path)
-    low_res = TrainingImage(
-        coarse=image.fine, mask=image.mask, affine=image.affine, contrast="T1w", name="low"
-    )
-    with pytest.raises(TrainingDataError, match="only low-resolution images"):
-        fit((low_res,), recipe(), tmp_path)
-    with pytest.raises(
-        TrainingDataError, match=r"expected \(16, 16, 10\) .* factor \(2\.0, 2\.0, 2\.0\)"
-    ):
-        fit((replace(image, coarse=image.fine[::2, ::2, :5]),), recipe(), tmp_path)
-    with pytest.raises(TrainingDataError, match="only one slice"):
-        fit((ball(shape=(16, 16, 1)),), recipe(2), tmp_path, 2)
+EMPTY_BELOW = FIRST.mask.copy()
+EMPTY_BELOW[..., :10] = False
+
+
+@pytest.mark.parametrize(
+    ("images", "ndim", "message"),
+    [
+        ((), 3, "empty"),
+        ((FIRST, replace(ball(1), contrast="T2w")), 3, "the same contrast"),
+        ((FIRST, FIRST), 3, "unique"),
+        (
+            (replace(FIRST, fine=None, coarse=FIRST.fine),),
+            3,
+            "only low-resolution images",
+        ),
+        (
+            (replace(FIRST, coarse=FIRST.fine[::2, ::2, :5]),),
+            3,
+            r"expected \(16, 16, 10\) .* factor \(2\.0, 2\.0, 2\.0\)",
+        ),
+        ((replace(FIRST, mask=EMPTY_BELOW),), 3, "ball-0, slices 0 to 9"),
+        ((ball(shape=(16, 16, 1)),), 2, "only one slice"),
+    ],
+)
+def test_unusable_sets_are_rejected(images, ndim, message, tmp_path):
+    with pytest.raises(TrainingDataError, match=message):
+        fit(images, recipe(ndim), tmp_path, ndim)
+
+
+def test_networks_for_slices_do_not_change_the_slice_thickness(tmp_path):
     with pytest.raises(TrainingDataError, match="slice by slice"):
         fit(balls(1), recipe(2), tmp_path, 2, factor=(2.0, 2.0, 2.0))

@@ -7,16 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data.tiny_training import (
-    CONTENT,
-    Tiny,
-    TinyCritic,
-    a_method,
-    ball,
-    balls,
-    equal_states,
-    recipe,
-)
+from data.tiny_training import CONTENT, TinyCritic, a_method, ball, balls, equal_states, recipe
 from torch import nn
 
 from bids_sr.networks.data.examples import Batch, Examples, Region
@@ -26,8 +17,7 @@ from bids_sr.networks.data.validation import validation_windows
 from bids_sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.networks.losses.image import MAE, MSE
 from bids_sr.networks.training.phase import Phase
-from bids_sr.networks.training.update_steps import Networks, _freeze_but_last
-from bids_sr.sr import method
+from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import get_operator
@@ -158,21 +148,6 @@ def test_a_replacement_loss_is_only_used_without_vgg_weights():
     }
 
 
-def test_the_card_lists_only_losses_that_were_used():
-    """Without VGG-19 weights, features are not listed; with weights, the replacement is not;
-    without a critic, the adversarial loss is not.
-    """
-    cpce = method.get_method("cpce").recipes["paper"]
-    kinds = {
-        vgg: {key.partition(":")[0] for key in plain_recipe(cpce, vgg=vgg)["losses"]}
-        for vgg in (True, False)
-    }
-    assert kinds == {True: {"adversarial", "perceptual"}, False: {"adversarial", "content"}}
-    assert "adversarial" not in {
-        term.kind for term in replace(cpce, build_critic=None).select_terms(True)
-    }
-
-
 @pytest.mark.parametrize(
     ("count", "trained"), [(1, ["c.weight", "c.bias"]), (2, ["b.weight", "n.weight", "n.bias"])]
 )
@@ -185,18 +160,12 @@ def test_layers_are_counted_from_the_end(count, trained):
         ("c", nn.Conv3d(2, 1, 3)),
     ):
         net.add_module(name, layer)
-    _freeze_but_last(net, count)
-    assert {
-        parameter_name
-        for parameter_name, parameter in net.named_parameters()
-        if parameter.requires_grad
-    } == {
-        *trained,
-        "c.weight",
-        "c.bias",
-    }
+    frozen = recipe(build_generator=lambda *_: net, freeze_but_last=count)
+    Networks(frozen, CUBE, ndim=3, start=net.state_dict())
+    trainable = {name for name, values in net.named_parameters() if values.requires_grad}
+    assert trainable == {*trained, "c.weight", "c.bias"}
     with pytest.raises(ValueError, match=r"3 layers with weights.*from 1 to 3 \(got 4\)"):
-        _freeze_but_last(net, 4)
+        Networks(replace(frozen, freeze_but_last=4), CUBE, ndim=3, start=net.state_dict())
 
 
 def test_linear_decay_is_constant_and_then_linear():
@@ -218,14 +187,9 @@ def test_linear_decay_is_constant_and_then_linear():
         recipe(epochs=3)
 
 
-def examples(changed_recipe, images, ndim=3, factor=CUBE):
-    """Return images as a training with this recipe uses them."""
-    return Examples(images, changed_recipe, factor, ndim, "cpu")
-
-
 def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
     """Return a phase that is not run."""
-    phase_examples = examples(changed_recipe, images, ndim, factor)
+    phase_examples = Examples(images, changed_recipe, factor, ndim, "cpu")
     return Phase(
         training=ModelRequest(
             method="tiny",
@@ -453,5 +417,3 @@ def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
     assert len(set(sums)) == 3
     assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
     assert not equal_states(before, search.nets.modules["critic"].state_dict())
-    assert a_method().ndim == 3
-    assert isinstance(search.nets.generator, Tiny)

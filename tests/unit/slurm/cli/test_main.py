@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.dataset import BidsMaker
+from data.fmriprep import FmriprepMaker
 from slurmmaker import program
 
 from bids_sr.slurm.cli import main as slurm_main
@@ -217,6 +218,25 @@ def test_processors_and_selection_reach_the_tasks(call: Call, tmp_path: Path) ->
     assert 'participant_label = ["01", "03"]' in settings
 
 
+def test_a_container_binds_the_files_and_folders_of_all_options(
+    call: Call, maker: BidsMaker, tmp_path: Path
+) -> None:
+    (image := tmp_path / "image.sif").touch()
+    derivatives = tmp_path / "prep"
+    FmriprepMaker(derivatives).run(maker.bold("sub-01_task-tap"))
+    (models := tmp_path / "models").mkdir()
+    region = tmp_path / "roi.nii.gz"
+    maker.t1w(data=np.ones((16, 16, 8), "int16")).rename(region)
+    maker.t1w()
+    options = ("-d", f"prep={derivatives}", "--roi", str(region))
+    options += ("--set", f"superres.model_dir={models}", "--participant-label", "01")
+    assert call("--print-only", "--container", str(image), program=(*METHOD, *options)) == 0
+    (folder,) = submissions(tmp_path)
+    script = (folder / "array.sbatch").read_text()
+    for path in (derivatives, region, models):
+        assert f"{path}:{path}:ro" in script
+
+
 def test_all_problems_are_listed_at_once(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,3 +302,10 @@ def test_a_dry_run_writes_nothing(
     assert "3 participants in 3 tasks" in text
     assert "4 processors" in text
     assert untouched(tmp_path)
+
+
+def test_a_container_on_a_server_is_not_a_path(call: Call, tmp_path: Path) -> None:
+    """Colons are allowed in its name, and it is not searched on the disk."""
+    container = "docker://example/bids-sr:1.0"
+    assert call("--container", container, program=(*METHOD, "--dry-run")) == 0
+    assert call("--container", str(tmp_path / "a:b.sif"), program=(*METHOD, "--dry-run")) == 2

@@ -159,3 +159,12 @@ def test_motion_regressors_leave_fluctuations_in_the_halves_of_a_short_run():
 def test_fewer_than_two_segments_give_no_interval():
     assert np.isnan(SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1,)).interval).all()
     assert SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1, 0.2)).interval[0] < 0.15
+
+
+def test_patterns_of_a_calibration_do_not_change_the_control():
+    series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
+    sdmod = get_method("sdmod").variance
+    run_test = trial_of(series, mask)
+    patterns = torch.randn(3, SHAPE[2], *SHAPE[:2], generator=torch.Generator().manual_seed(0))
+    scores = score_maps(run_test, sdmod, patterns=patterns, weights=(0.0, 0.4))
+    assert scores[0.4] == scores[0.0] == score_maps(run_test, sdmod)[0.0]

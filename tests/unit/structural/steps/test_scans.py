@@ -137,6 +137,15 @@ def test_scans_scaled_by_their_range_have_values_from_0_to_1_in_all_voxels_kept(
     assert made.units["T1w"] == pytest.approx(top, rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [0.0, -3.0, np.nan, np.inf])
+def test_scans_without_positive_intensities_are_rejected(value):
+    scan, mask = np.full((4, 4, 4), value, np.float32), np.ones((4, 4, 4), bool)
+    with pytest.raises(ValueError, match="positive"):
+        structural_preparation.maximum_intensity(scan, mask)
+    with pytest.raises(ValueError, match="positive"):
+        structural_preparation.maximum_intensity(scan + 5, ~mask)
+
+
 def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
     assert set(prepared.lowres) == {"bspline", "nearest"}
     for contrast in CONTRASTS:
@@ -535,6 +544,15 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, tmp
         "scanscoronal",
         "scanmasks",
     ]
+    plane = next(
+        drawing
+        for drawing in drawings
+        if drawing.entities["desc"] == "scans" and not isinstance(drawing.content, str)
+    )
+    shown = plane.content.axes[0].images[0].get_array()
+    volume = low_res[0].volume.data
+    [z] = [z for z in range(SHAPE[2]) if np.isin(shown, volume[..., z]).all()]
+    assert z in held_out_slices_of_card
     html = "".join(drawing.content for drawing in drawings if isinstance(drawing.content, str))
     assert "(affine)" in html
     assert "1.25" in html
