@@ -2,26 +2,12 @@
 
 import numpy as np
 import pytest
-from data.known_positions import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
+from data.known_positions import AFFINE, block_mean, gaussian_decimate
 from hypothesis import given, settings, strategies as st
 
 from bids_sr.sr import matrices
 
 OPERATORS = (matrices.kspace_crop, block_mean, gaussian_decimate)
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize(
-    ("shape", "factor"),
-    [((40, 40, 9), (2, 2, 1)), ((41, 38, 18), (2, 1.5, 2)), ((33, 45, 9), (3, 1.25, 1))],
-)
-def test_a_blob_keeps_its_position_in_mm(operator, shape, factor):
-    high_res = blob(shape, [s / 2 + 0.7 for s in shape], (4, 4, 1.6))
-    low_res, affine = operator(high_res, AFFINE, factor=factor)
-    shift = np.linalg.inv(AFFINE)[:3, :3] @ (
-        centroid_mm(low_res, affine) - centroid_mm(high_res, AFFINE)
-    )
-    assert np.abs(shift).max() < 0.05
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -34,11 +20,6 @@ def test_outer_edges_are_kept_and_a_constant_stays_constant(operator):
         ((11.5, 17.5, 3.5), (5.5, 5.5, 3.5)),
     ):
         np.testing.assert_allclose(affine @ [*low_edge, 1], AFFINE @ [*high_edge, 1], atol=1e-9)
-
-
-def test_low_resolution_voxel_i_is_at_2i_plus_a_half():
-    _, affine = matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=(2, 2, 1))
-    np.testing.assert_allclose(affine @ [3, 0, 1, 1], [6.5, 0.5, 1, 1])
 
 
 def test_a_size_that_is_not_divisible_is_cropped_around_the_center():
@@ -110,8 +91,7 @@ def test_impossible_factors_are_rejected(factor):
         matrices.kspace_crop(np.ones((8, 8, 2)), np.eye(4), factor=factor)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("shape", [(6, 8, 5), (6, 8, 5, 3)])
+@pytest.mark.parametrize(("shape", "order"), [((6, 8, 5), "F"), ((6, 8, 5, 3), "C")])
 def test_resized_images_are_fortran_ordered_and_use_one_matrix_per_axis(shape, order):
     image = np.asarray(np.random.default_rng(0).random(shape, np.float32), order=order)
     upsampled = matrices.upsample("bspline", image, (1.5, 2.0, 3.0))

@@ -14,11 +14,9 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.apply_to_series import enforce_consistency
 from bids_sr.sr.inference.guided_baselines import inject_guide
 from bids_sr.sr.matrices import (
-    MATRICES,
     acquire,
     downsample,
     kspace_crop,
-    upsample,
     upsample_residual,
 )
 from bids_sr.sr.operators import get_operator
@@ -98,16 +96,6 @@ def test_filling_restores_the_acquired_image(shape, factor):
         enforce_consistency(guide, acquired, factor),
     ):
         np.testing.assert_allclose(downsample(high_res, shape), acquired, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", MATRICES)
-def test_interpolations_make_thinner_slices_of_a_ramp(name):
-    ramp = np.broadcast_to(np.arange(12.0), (4, 4, 12))
-    upsampled = upsample(name, ramp, THIN)
-    assert upsampled.shape == (8, 8, 24)
-    if name != "nearest":
-        expected = (np.arange(24) + 0.5) / 2 - 0.5
-        np.testing.assert_allclose(upsampled[4, 4, 6:18], expected[6:18], atol=0.05)
 
 
 def test_a_step_from_the_last_slice_to_the_first_is_not_detail():
