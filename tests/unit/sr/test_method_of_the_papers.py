@@ -213,19 +213,3 @@ def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
         trained_factor[0] == trained_factor[1] and trained_factor[2] == 1
         for trained_factor in factors
     )
-
-
-def test_mean_squared_error_is_used_only_without_features(volume):
-    recipe = shortened("cpce", "paper")
-    assert [kind for kind, _, _ in networks_and_batch("cpce", recipe, volume)[0].terms] == [
-        "adversarial",
-        "content",
-    ]
-    with_features = replace(
-        recipe,
-        losses=tuple(
-            replace(term, build=lambda *_: torch.nn.Identity()) for term in recipe.losses
-        ),
-    )
-    with_weights = Networks(with_features, FACTOR, vgg_weights="a file")
-    assert [kind for kind, _, _ in with_weights.terms] == ["adversarial", "perceptual"]

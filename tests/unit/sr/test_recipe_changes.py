@@ -236,27 +236,21 @@ def test_changes_without_effect_are_rejected(text, methods, named):
     assert named in f"{error.value.why} {error.value.fix}"
 
 
-@pytest.mark.parametrize(
-    "text", ["tv.tv", "tv=1", ".tv=1", "tv.=1", "tv.tv=", "tv.tv=x", "tv.tv=nan"]
-)
-def test_malformed_changes_are_rejected(text):
-    with pytest.raises(ChangeError):
-        RecipeChange.from_text(text)
-
-
 def test_changes_are_unchanged_after_writing_and_parsing():
     for text in ("tv.tv=0.02", "li-agnostic.batch=2", "tv.learning_rate=1e-05"):
         assert str(change(text)) == text
     assert change_of_method("tv=.02", "tv") == change_of_method("tv.tv=.02", "tv")
+    assert [str(parsed) for parsed in changes_from("tv", {"tv": 0.02})] == ["tv.tv=0.02"]
+
+
+def test_malformed_changes_are_rejected():
+    for text in ("tv.tv", "tv=1", ".tv=1", "tv.=1", "tv.tv=", "tv.tv=x", "tv.tv=nan"):
+        with pytest.raises(ChangeError):
+            change(text)
     for text in ("li.tv=1", "batch", "=1"):
         with pytest.raises(ChangeError):
             change_of_method(text, "tv")
-
-
-def test_changes_in_a_card_must_be_numbers():
-    (card_change,) = changes_from("tv", {"tv": 0.02})
-    assert str(card_change) == "tv.tv=0.02"
-    for value in ("0.02", True, None, float("nan")):
+    for value in ("0.02", True, None, float("nan")):  # in a card
         with pytest.raises(ChangeError):
             changes_from("tv", {"tv": value})
 

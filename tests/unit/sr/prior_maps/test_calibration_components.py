@@ -65,7 +65,9 @@ def strength(components: SimpleNamespace, count: int = 4) -> np.ndarray:
 
 def test_known_fluctuations_and_noise_are_recovered_without_drift() -> None:
     series, mask, sd = scene(count=200)
+    before = series.copy()
     components = calibration_components(series, mask, drift=drift_of(200))
+    npt.assert_array_equal(series, before)
     assert components.noise_sd == pytest.approx(NOISE, rel=0.03)
     assert not components.patterns.flags.writeable
     for voxels in (mask & (sd > NOISE), ~mask & (sd > NOISE)):
@@ -107,7 +109,7 @@ def test_spikes_bad_slices_and_fast_motion_are_censored() -> None:
     assert np.median(np.abs(strength(components)[voxels] / strength(clean)[voxels] - 1)) < 0.15
 
 
-def test_motion_artifacts_are_not_taken_for_noise() -> None:
+def test_motion_is_regressed_out_unless_it_is_negligible() -> None:
     series, mask, _ = scene(count=40, seed=6)
     rng = np.random.default_rng(7)
     motion_trace = np.cumsum(rng.standard_normal(40)) * 0.1
@@ -117,13 +119,9 @@ def test_motion_artifacts_are_not_taken_for_noise() -> None:
     components = calibration_components(series, mask, drift=drift_of(40), motion=motion)
     assert (components.n_motion, components.dof) == (1, 37)
     assert components.noise_sd == pytest.approx(NOISE, rel=0.05)
-
-
-def test_negligible_motion_uses_no_degrees_of_freedom() -> None:
-    series, mask, _ = scene()
-    tiny = 0.01 * np.random.default_rng(8).standard_normal((20, 6))
-    components = calibration_components(series, mask, drift=drift_of(20), motion=tiny)
-    assert (components.n_motion, components.dof) == (0, 18)
+    tiny = 0.01 * rng.standard_normal((40, 6))
+    components = calibration_components(series, mask, drift=drift_of(40), motion=tiny)
+    assert (components.n_motion, components.dof) == (0, 38)
 
 
 def test_the_task_is_regressed_out_only_if_enough_degrees_of_freedom_remain() -> None:
@@ -141,21 +139,14 @@ def test_the_task_is_regressed_out_only_if_enough_degrees_of_freedom_remain() ->
     assert np.median(strength(not_regressed)[active]) > 30
 
 
-def test_the_input_is_not_modified() -> None:
-    series, mask, _ = scene()
-    before = series.copy()
-    calibration_components(series, mask, drift=drift_of(20))
-    npt.assert_array_equal(series, before)
-
-
 @pytest.mark.parametrize(
     ("modify", "message"),
     [
-        (lambda s, m: (s[..., :3], m), "3 steady-state volumes, but at least 8"),
-        (lambda s, m: (s, np.zeros_like(m)), "brain mask .* is empty"),
+        (lambda s, m: (s[..., :3], m), r"\b3 .*\b8\b"),
+        (lambda s, m: (s, np.zeros_like(m)), "mask"),
         (lambda s, m: (np.full_like(s, 7), m), "constant over time"),
         (lambda s, m: (s * np.nan, m), "NaN"),
-        (lambda s, m: (s, m[:-1]), "but the mask has the shape"),
+        (lambda s, m: (s, m[:-1]), "mask"),
     ],
 )
 def test_series_without_fluctuations_are_rejected(modify, message: str) -> None:
@@ -167,5 +158,5 @@ def test_series_without_fluctuations_are_rejected(modify, message: str) -> None:
 def test_too_many_bad_volumes_are_an_error() -> None:
     series, mask, _ = scene()
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
-    with pytest.raises(SeriesError, match="13 of the 20 volumes"):
+    with pytest.raises(SeriesError, match=r"13 .* 20 "):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)

@@ -95,17 +95,6 @@ def test_the_error_of_a_mean_equals_the_conditional_covariance(noise):
     assert np.median(expected_sd / independent) < 0.8
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.2, 1.0])
-def test_the_error_of_a_mean_lies_between_independent_and_equal_errors(correlation):
-    rng, n = np.random.default_rng(4), 30
-    common = np.sqrt(correlation) * rng.standard_normal((4000, 1))
-    samples = 3 * (common + np.sqrt(1 - correlation) * rng.standard_normal((4000, n)))
-    expected_sd = 3 * np.sqrt((1 + (n - 1) * correlation) / n)
-    (sd,) = mean_error_sd(samples, np.full((1, n), 1 / n))
-    assert sd == pytest.approx(expected_sd, rel=0.05)
-    assert 3 / np.sqrt(n) <= expected_sd <= 3
-
-
 def test_a_slice_without_fluctuations_has_no_error():
     prior = prior_of((10, 9, 2), (2.0, 2.0, 1.0))
     prior.weight[:, 1] = 0
