@@ -65,7 +65,8 @@ class Coverage:
         """Return the tests for a fault, tests of its package first, within about `longest_s`.
 
         They run a line of the statement. Of code that is compiled, or runs when its module is
-        imported, they run any line of the module, or of a module that imports it.
+        imported, they run any line of the module, or of a module that imports it, or are tests of
+        the package.
         """
         first, last = mutant.lines
         modules = (mutant.module, *mutant.importers)
@@ -76,8 +77,12 @@ class Coverage:
                 if any(first <= line <= last for line in lines.get(mutant.module, ()))
             ]
         else:
+            folder = f"tests/unit/{Path(mutant.module).parts[1]}/"
             tests = [
-                test for test, lines in self.lines.items() if not lines.keys().isdisjoint(modules)
+                test
+                for test in self.seconds
+                if test.startswith(folder)
+                or not self.lines.get(test, {}).keys().isdisjoint(modules)
             ]
         files = defaultdict(list)
         for test in tests:

@@ -12,7 +12,6 @@ import pandas as pd
 from bids_sr.group import values as group_values
 from bids_sr.group.input_tables import find_tables
 from bids_sr.metrics.rows import MetricRow, metric_rows, table_text
-from data.outputs import expected_outputs
 
 BEYOND: dict[str, Any] = {
     "task": "tap",
@@ -51,15 +50,6 @@ def write_tables(
         stem = folder / f"sub-{participant}_{run}_desc-{kind}_metrics"
         stem.with_suffix(".tsv").write_text(text)
         stem.with_suffix(".json").write_text(json.dumps(dict(facts)))
-
-
-def write_as_finished(output_dir: Path, participant: str) -> None:
-    """Write all files of a finished participant; only tables for the group level have contents."""
-    for name in expected_outputs():
-        path = output_dir / name.replace("sub-01", f"sub-{participant}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = table_text(()) if name.endswith("desc-image_metrics.tsv") else ""
-        path.write_text("{}" if path.suffix == ".json" else content)
 
 
 def indexed_tables(bids_dir: Path, output_dir: Path, *, validate: bool) -> list[list[Any]]:

@@ -99,9 +99,9 @@ def test_importing_preflight_does_not_import_heavy_packages() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", "abcd"),
+        ("", "a b c d"),
         ("--participant-label sub-02", "d"),
-        ("--task-id task-tap", "abd"),
+        ("--task-id task-tap", "a b d"),
         ("--run-id 2", "b"),
         ("--session-label ses-b", "c"),
         ("--task-id tap --run-id 1 --participant-label 01", "a"),
@@ -118,7 +118,7 @@ def test_selection_options_choose_runs(tmp_path: Path, options: str, expected: s
     for name in names:
         maker.bold(name)
     result = valid(maker, "--sr-method", "bspline", "--sr-factor", "2", *options.split())
-    assert {names[stem] for stem in stems(result)} == set(expected)
+    assert {names[stem] for stem in stems(result)} == set(expected.split())
 
 
 def test_a_participant_without_bold_is_skipped_or_refused(maker: BidsMaker) -> None:

@@ -22,6 +22,8 @@ from bids_sr.preflight.plan import Estimate
 from bids_sr.version import __version__
 
 OUT, PAGE = Path("out"), Path("out/sub-01.html")
+SMALL = ("--sr-method", "bspline", "--smoothing", "0")
+"""Options of a small graph."""
 
 
 def call(maker: BidsMaker, *options: str) -> int:
@@ -77,7 +79,7 @@ def test_clean_workdir_removes_only_steps_of_this_call(
     Path("work/bids_sr_wf/version.txt").write_text(__version__)
     call(maker, "--set", "run.clean_workdir=true", "--boilerplate-only")
     assert step.exists()
-    call(maker, "--set", "run.clean_workdir=true")
+    call(maker, *SMALL, "--set", "run.clean_workdir=true")
     assert (step.exists(), unrelated.exists(), other_participant.exists()) == (False, True, True)
 
 
@@ -93,7 +95,7 @@ def test_the_report_of_an_interrupted_run_is_marked_unfinished(
     assert call(maker, "--reports-only") == 0
     finished = PAGE.read_text()
     for _ in range(2):
-        assert call(maker) == 130
+        assert call(maker, *SMALL) == 130
         assert PAGE.read_text().count("started at 20") == 1
     assert (OUT / "CITATION.md").read_text() == "What was done.\n"
     assert call(maker, "--reports-only") == 0
@@ -130,14 +132,14 @@ def test_the_time_estimate_includes_only_remaining_steps(
         return estimates[-1]
 
     monkeypatch.setattr(participant_level, "estimate_with_time", keep_estimate)
-    call(maker)
+    call(maker, *SMALL)
     left = FinishedSteps.unfinished_steps
     monkeypatch.setattr(
         FinishedSteps,
         "unfinished_steps",
         lambda self: {node for node in left(self) if find_stage(node.step) == "figures"},
     )
-    call(maker)
+    call(maker, *SMALL)
     assert [row.stage for row in estimates[1].rows] == [estimates[0].rows[0].stage, "figures"]
     assert estimates[1].minutes < estimates[0].minutes / 2
 
@@ -149,9 +151,9 @@ def test_fewer_workers_run_if_the_job_sums_resident_memory(
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
     assert machine.sums_resident()
     for memory in ([], ["--mem", "3G"]):
-        call(maker, "--nprocs", "4", *memory)
+        call(maker, *SMALL, "--nprocs", "4", *memory)
     monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
-    call(maker, "--nprocs", "4")
+    call(maker, *SMALL, "--nprocs", "4")
     monkeypatch.setattr(machine, "sums_resident", lambda *_: True)
     call(maker, "--nprocs", "4", "--omp-nthreads", "4")  # a step gets all its threads
     assert [options["nprocs"] for options in execution] == [3, 4, 4, 4]

@@ -26,7 +26,7 @@ sys.exit(run_program("bids-sr", work, interrupted=""))
 """
 
 
-@pytest.mark.parametrize("end", ["<&- >&- 2>&-", "2>&1 | true", "| head -1"])
+@pytest.mark.parametrize("end", ["<&- >&- 2>&-", "3>&1 2>&-", "2>&1 | true", "| head -1"])
 def test_processing_continues_if_standard_streams_are_closed(tmp_path: Path, end: str) -> None:
     (program := tmp_path / "program.py").write_text(PROGRAM)
     command = f"{sys.executable} {program} {tmp_path / 'result'} {end}"

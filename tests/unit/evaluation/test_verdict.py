@@ -535,3 +535,8 @@ def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
     assert (evidence.contrast, evidence.regions) == ("second", ("acquired40", "brain"))
     both = find_strongest("function", [*second, *measured_rows()], ["sbl"])
     assert both.contrast == "all"
+
+
+def test_the_training_of_srgan_limits_only_verdicts_on_srgan():
+    assert Statement.SRGAN in limits_of(judge(measured_rows()))
+    assert Statement.SRGAN not in limits_of(judge(measured_rows(), methods=("sbl",)))

@@ -14,7 +14,7 @@ from bids_sr.glm.design import (
     scale_weights,
 )
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.glm.regressors import DesignError, Events, TooManyColumns, read_events
 from bids_sr.io.confound_names import MOTION_REGRESSORS
 
 
@@ -246,3 +246,10 @@ def test_a_type_without_modulation_has_amplitude_1_and_text_is_not_used():
 def test_weak_modulation_is_modeled_and_a_modulation_of_0_is_not():
     table = modulated((10, 8, "go", 1e-4), (60, 8, "go", 2e-4), (35, 8, "stop", 0))
     assert build_design(table, n_volumes=100, tr=2.0).conditions == ("go",)
+
+
+def test_the_error_of_too_many_columns_is_a_text_and_has_the_number_of_columns():
+    with pytest.raises(TooManyColumns) as error:
+        build_design(events(a=[(0.0, 4.0)]), DesignSettings(high_pass=0.2), n_volumes=5, tr=2.0)
+    assert error.value.args == (str(error.value),)
+    assert error.value.excess == 1  # rank 5 of 5 volumes

@@ -167,3 +167,20 @@ def test_a_map_that_its_sidecar_does_not_describe_is_computed_again(tmp_path: Pa
     found = find_maps(tmp_path)
     assert not found.combined
     assert "does not list its runs" in found.outdated[0][1]
+
+
+def test_runs_with_other_super_resolved_voxels_are_not_combined(tmp_path: Path) -> None:
+    """The acquired voxels of all runs are equal."""
+    for label, zooms in (("run-1", 2.0), ("run-2", 1.0), ("run-3", 2.0)):
+        acquired = write_map(tmp_path, f"sub-01_task-tap_{label}", 4)
+        name = acquired.name.replace("boldref_", "boldref_res-hr_").replace("acquired", "sbl")
+        affine = np.diag([zooms, zooms, 4.0, 1.0])
+        save_image(np.ones((8, 8, 2), np.float32), affine, acquired.with_name(name))
+    collected = find_maps(tmp_path)
+    uncombinable = find_uncombinable(collected)
+    assert names(uncombinable.exclude(collected)) == [
+        "sub-01_task-tap_run-1",
+        "sub-01_task-tap_run-3",
+    ]
+    ((_, line),) = uncombinable.lines
+    assert "1 × 1 × 4 mm; expected 2 × 2 × 4 mm" in line

@@ -490,6 +490,18 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     )
     # the second run was recorded with four times the numbers
     assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])
+    # a run in the template space has no points in its own space, and keeps its own scale
+    run = tmp_path / "sub-01" / "func" / "sub-01_task-tap_run-10"
+    run.with_name(f"{run.name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
+    entities = f"space-{SPACE}_res-2_contrast-all_stat-effect_desc-acquiredFwhm50"
+    effect = np.full(target.shape, 5.0, dtype=np.float32)
+    save_image(effect, target.affine, run.with_name(f"{run.name}_{entities}_statmap.nii.gz"))
+    ((person,),) = group_by_participant(find_maps(tmp_path)).values()
+    assert len(person.runs) == 2
+    transforms = template_sampling.prepare_participant_sampling(
+        person, target, np.ones(len(target.points), bool), keys
+    )
+    assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])
 
 
 def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(

@@ -205,3 +205,9 @@ def test_a_slice_is_the_mean_over_its_thickness() -> None:
     image = np.abs(machine.acquire_ideal(dense))
     npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # exclude ringing at the edge
     npt.assert_allclose(image[..., 1:], 0.0, atol=1e-5)
+
+
+def test_moving_scenes_are_sampled_at_1_5_times_the_resolution_in_plane() -> None:
+    shape, affine = scanner().sampling_grid
+    assert shape == (48, 48, 12)
+    npt.assert_allclose(np.linalg.norm(affine[:3, :3], axis=0), [4.0, 4.0, 4.0])

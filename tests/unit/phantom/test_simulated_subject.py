@@ -253,3 +253,15 @@ def test_subjects_of_a_seed_differ_and_pairs_have_different_poses() -> None:
     assert np.abs(poses[0]["lowres"] - poses[1]["lowres"]).max() > 0.01
     relative_pose = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), ROTATION_CENTER)
     assert np.linalg.norm(relative_pose[:3]) < 0.35
+
+
+def test_fractions_of_tissues_add_up_to_1_in_the_head_and_to_less_in_air(
+    subject: SimulatedSubject,
+) -> None:
+    head = subject.head
+    total = np.sum([*head.fractions.values()], axis=0)
+    assert 0 <= total.min() <= total.max() <= 1 + 1e-4
+    distance_mm = distance_to_mask(head.brain, 1, float(head.affine[0, 0]))
+    npt.assert_allclose(total[distance_mm <= 2], 1, atol=0.05)  # brain, fluid and skull
+    assert np.median(total[np.abs(distance_mm - 8) < 2]) > 0.9  # scalp
+    assert total[distance_mm > 30].max() < 1e-3

@@ -78,8 +78,10 @@ def test_a_selected_column_that_cannot_be_used_is_refused(
     maker: BidsMaker, table: Path, value: object
 ) -> None:
     change_columns(table, csf=value)
-    options = use(maker, "--confounds", "motion", "csf")
-    problem_of(plan_for(maker, *options).problems, str(table), "csf", "--confounds", code="events")
+    maker.events(rows=[(10.0, 5.0, "thumb")])  # a single block, which is not reported as well
+    plan = plan_for(maker, *use(maker, "--confounds", "motion", "csf"))
+    problem_of(plan.problems, str(table), "csf", "--confounds", code="events")
+    assert plan.unsplit == frozenset()
 
 
 def test_a_table_that_cannot_be_read_is_refused_if_columns_are_selected(

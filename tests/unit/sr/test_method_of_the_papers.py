@@ -50,6 +50,8 @@ OF_PAPER["circle"] = (
     partial(CircleResamplingNet, widths=(6,) * 3, branches=(4, 3, 2), dropout=0.0),
     NETWORKS["circle"][1],
 )
+# Of the other methods, each has the losses and the network of one of these.
+DIFFERENT_LOSSES = ("tv", "li", "ccnn3d", "resnet2d", "gan3d", "cpce", "circle")
 
 
 @pytest.fixture(scope="module")
@@ -114,20 +116,21 @@ def networks_and_batch(name, recipe, volume):
 
 
 @pytest.mark.parametrize("kind", [pytest.param("paper", marks=pytest.mark.slow), "fast"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", DIFFERENT_LOSSES)
 def test_a_few_steps_lower_all_losses(name, kind, volume):
     # Adversarial training against an untrained critic begins slowly.
     recipe = shortened(name, kind, learning_rate=3e-3 if name == "circle" else 1e-3)
     nets, batch = networks_and_batch(name, recipe, volume)
     # Critics are not updated, so the loss is the same function in all steps.
-    rows = [nets.update_generators(batch, nets.generator(batch.input), True) for _ in range(40)]
+    count = 40 if name == "li" else 20  # its two losses first work against each other
+    rows = [nets.update_generators(batch, nets.generator(batch.input), True) for _ in range(count)]
     assert set(rows[0]) == {term.kind for term in recipe.losses if term.kind != "perceptual"} | {
         "loss"
     }
     assert sum(
         term.weight * rows[0][term.kind] for term in recipe.losses if term.kind in rows[0]
     ) == pytest.approx(rows[0]["loss"])
-    assert rows[-1]["loss"] < rows[0]["loss"] - 0.005 * abs(rows[0]["loss"])
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.003 * abs(rows[0]["loss"])
     if recipe.objective == "cycle" or (name, kind) == ("tv", "fast"):
         # Recipe tv fast begins with zero filling, which agrees with the data to rounding, and
         # trades some of this agreement.

@@ -96,13 +96,11 @@ def test_available_settings_follow_from_the_recipe():
     assert "patch" not in names["tv"]
     paper = {field.name for field in variable_fields(get_method("attunet").recipes["paper"])}
     assert {"bce", "convolutions", "decay_every"} <= paper - names["attunet"]
-
-
-def test_a_recipe_that_augments_full_slices_has_no_patch_settings():
-    fast = replace(
+    # recipe with augmented full slices
+    full_slices = replace(
         get_method("unet").recipes["fast"], augmentation=Augmentation(dihedral=True, shift=1.0)
     )
-    assert not {"patch", "patches"} & {field.name for field in variable_fields(fast)}
+    assert not {"patch", "patches"} & {field.name for field in variable_fields(full_slices)}
 
 
 def test_ranges_include_the_values_of_the_papers():
@@ -134,7 +132,7 @@ def test_weights_of_losses_are_set_added_and_kept_at_zero():
     assert changed_values(paper, [change("cpce.mse=1")]) == {"mse": 1}
 
 
-@pytest.mark.parametrize("name", ["attunet", "unet", "resnet3d", "tv", "cpce"])
+@pytest.mark.parametrize("name", ["attunet", "resnet3d", "tv", "cpce"])
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
 def test_filters_are_the_channels_of_the_first_layer_and_scale_the_others(name, recipe):
     def layer_sizes(layer_recipe):
@@ -182,14 +180,9 @@ def test_patch_is_the_side_and_patches_the_number_of_windows():
     assert sides == {(10, 10, 10)}
 
 
-def test_patches_do_not_change_the_number_of_steps_unless_epochs_are_used():
-    new_recipe = recipe_with("resnet3d.patches=5000")
-    fast = get_method("resnet3d").recipes["fast"]
-    assert (new_recipe.steps, new_recipe.look_every, new_recipe.rate(7, 1.0)) == (
-        fast.steps,
-        fast.look_every,
-        fast.rate(7, 1.0),
-    )
+def test_patches_only_change_the_number_of_steps_if_epochs_are_used():
+    steps = recipe_with("resnet3d.patches=5000").steps
+    assert steps == get_method("resnet3d").recipes["fast"].steps
     new_recipe = recipe_with("resnet3d.patches=5000 resnet3d.epochs=3 resnet3d.batch=8", "paper")
     assert new_recipe.steps == 3 * 625
 
@@ -206,52 +199,41 @@ def test_the_critic_of_the_attention_u_net_accepts_the_smallest_patches():
 
 
 @pytest.mark.parametrize(
-    ("text", "recipe", "why", "fix"),
+    ("text", "recipe", "named"),
     [
-        ("tv.tvv=1", "fast", "no setting 'tvv'; expected one of tv", "Did you mean tv?"),
-        ("tv.tv=-1", "fast", "from 0 to 100", "in this range"),
-        ("tv.filters=8.5", "fast", "whole number", "from 4 to 256"),
-        ("attunet.adversarial=1.5", "fast", "from 0 to 1", "in this range"),
-        ("attunet.bce=1", "fast", "intensities between 0 and 1", "--recipe paper"),
-        ("attunet.patch=4", "fast", "from 8 to 256", "in this range"),
-        ("circle.patch=16", "fast", "from 32 to 256", "in this range"),
-        ("gan3d.iterations=100", "fast", "from 151 to", "in this range"),
-        (
-            "attunet.mae=0 attunet.ssim=0",
-            "fast",
-            "weight of 0",
-            "a weight above 0 for at least one of mae, mse, ssim, psnr",
-        ),
-        ("mse3d.mse=0", "fast", "weight of 0", "a weight above 0 for at least one of mae"),
+        ("tv.tvv=1", "fast", "tv"),
+        ("tv.tv=-1", "fast", "from 0 to 100"),
+        ("tv.filters=8.5", "fast", "from 4 to 256"),
+        ("attunet.adversarial=1.5", "fast", "from 0 to 1"),
+        ("attunet.bce=1", "fast", "--recipe paper"),
+        ("attunet.patch=4", "fast", "from 8 to 256"),
+        ("circle.patch=16", "fast", "from 32 to 256"),
+        ("gan3d.iterations=100", "fast", "from 151 to"),
+        ("attunet.mae=0 attunet.ssim=0", "fast", "mae, mse, ssim, psnr"),
+        ("mse3d.mse=0", "fast", "mae"),
     ],
 )
-def test_invalid_changes_of_a_recipe_are_rejected(text, recipe, why, fix):
+def test_invalid_changes_of_a_recipe_are_rejected(text, recipe, named):
     with pytest.raises(ChangeError) as error:
         recipe_with(text, recipe)
-    assert why in error.value.why
-    assert fix in error.value.fix
+    assert named in f"{error.value.why} {error.value.fix}"
     assert text.split()[0].partition("=")[0] in error.value.change
 
 
 @pytest.mark.parametrize(
-    ("text", "methods", "why", "fix"),
+    ("text", "methods", "named"),
     [
-        ("tvx.tv=1", ("tv",), "unknown method 'tvx'", "Did you mean tv?"),
-        ("li.mae=2", ("tv",), "not run by this command (selected methods: tv)", "--sr-method li"),
-        ("sbl.tv=1", ("sbl",), "sbl has no setting 'tv'", "Choose one of these settings."),
-        ("cpce.perceptual=1", ("cpce",), "no VGG-19 weights", "--vgg-weights"),
-        ("tv.tv=1 tv.tv=2", ("tv",), "specified twice", "once"),
+        ("tvx.tv=1", ("tv",), "tvx"),
+        ("li.mae=2", ("tv",), "--sr-method li"),
+        ("sbl.tv=1", ("sbl",), "sbl"),
+        ("cpce.perceptual=1", ("cpce",), "--vgg-weights"),
+        ("tv.tv=1 tv.tv=2", ("tv",), "once"),
     ],
 )
-def test_changes_without_effect_are_rejected(text, methods, why, fix):
+def test_changes_without_effect_are_rejected(text, methods, named):
     with pytest.raises(ChangeError) as error:
         check_changes(tuple(map(change, text.split())), methods, "fast", vgg=False)
-    assert why in error.value.why
-    assert fix in error.value.fix
-
-
-def test_the_perceptual_weight_only_requires_the_vgg_weights():
-    check_changes((change("cpce.perceptual=1"),), ("cpce",), "fast", vgg=True)
+    assert named in f"{error.value.why} {error.value.fix}"
 
 
 @pytest.mark.parametrize(
@@ -284,16 +266,18 @@ def test_vgg_features_are_required_if_all_other_weights_are_zero():
     assert recipe_with("srgan.mse=0", "paper").needs_vgg
     changes = (change("srgan.mse=0"),)
     check_changes(changes, ("srgan",), "paper", vgg=True)
-    with pytest.raises(ChangeError, match="only VGG-19 features") as refusal:
+    check_changes((change("cpce.perceptual=1"),), ("cpce",), "fast", vgg=True)
+    with pytest.raises(ChangeError, match="VGG-19") as refusal:
         check_changes(changes, ("srgan",), "paper", vgg=False)
     assert refusal.value.change == "srgan.mse=0"
 
 
-def test_the_text_names_changed_values_and_defaults():
+def test_the_text_contains_changed_values_and_defaults():
     fast = get_method("tv").recipes["fast"]
     text = changes_text(fast, [change("tv.tv=0.02"), change("tv.batch=1")])
-    assert text.startswith(" ")
-    assert text.endswith(" changed: weight of the total variation (0.02 instead of 0.01).")
+    assert "0.02" in text
+    assert "0.01" in text
+    assert "batch" not in text  # 1 is the default
     assert changes_text(fast, [change("tv.tv=0.01")]) == ""
 
 
@@ -308,3 +292,14 @@ def test_training_work_grows_with_steps_batch_patch_and_squared_filters():
         new_recipe = apply_changes(base, [change(text)])
         assert work_ratio(base, new_recipe, 3) == pytest.approx(ratio, rel=0.01), text
     assert work_ratio(base, replace(base), 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [("", "tv"), ("tv with --recipe fast", "--recipe")]
+)
+def test_an_unknown_setting_is_reported_with_the_method(label, expected):
+    recipe = get_method("tv").recipes["fast"]
+    unknown = RecipeChange(method="tv", field="width", value=8.0)
+    with pytest.raises(ChangeError) as error:
+        apply_changes(recipe, (unknown,), label)
+    assert error.value.why.startswith(label or expected)

@@ -23,6 +23,7 @@ from bids_sr.networks.losses.perceptual import VGGPerceptual
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
+FACTOR = (2.0, 2.0, 1.0)
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
 MOUSE = ("ccnn3d", "resnet2d", "resnet3d", "gan3d")
 PLANES = ("cpce", "circle")
@@ -89,6 +90,7 @@ def test_the_tv_family_differs_in_losses_and_training_data():
 def test_the_training_of_the_mouse_paper(name):
     recipe = paper(name)
     assert (recipe.patch, recipe.patches, recipe.epochs) == (21, 20_000, 1000)
+    assert recipe.batch == 32  # our choice, because the paper states none
     assert recipe.patience * recipe.look_every == 100 * recipe.steps_per_epoch
     assert (recipe.learning_rate, recipe.betas, recipe.schedule) == (
         1e-3,
@@ -106,9 +108,7 @@ def test_the_training_of_the_mouse_paper(name):
 
 
 def test_the_two_dimensional_residual_network_has_the_layers_of_the_three_dimensional_one():
-    network_2d, network_3d = (
-        paper(name).build_generator(1, (2.0, 2.0, 1.0)) for name in MOUSE[1:3]
-    )
+    network_2d, network_3d = (paper(name).build_generator(1, FACTOR) for name in MOUSE[1:3])
     shapes = [
         [tuple(parameter.shape) for parameter in network.parameters()]
         for network in (network_2d, network_3d)
@@ -117,12 +117,9 @@ def test_the_two_dimensional_residual_network_has_the_layers_of_the_three_dimens
     assert sum(parameter.numel() for parameter in network_2d.parameters()) == 739_777
 
 
-@pytest.mark.parametrize("count", [5000, 20_000])
-def test_patches_in_two_dimensions_are_drawn_once(count):
+def test_patches_in_two_dimensions_are_drawn_once():
     """Follows mouse-sr, section 2.3.3 and table 1."""
-    recipe = change_recipe(
-        get_method("resnet2d"), "paper", [change_of_method(f"patches={count}", "resnet2d")]
-    )
+    recipe = changed("resnet2d", "patches=5000")
     high_res = np.random.default_rng(0).random((64, 60, 12)).astype(np.float32)
     image = TrainingImage(
         fine=high_res,
@@ -131,28 +128,21 @@ def test_patches_in_two_dimensions_are_drawn_once(count):
         contrast="T2w",
         name="one",
     )
-    examples = Examples((image,), recipe, (2.0, 2.0, 1.0), 2)
-    rng, windows_of_epochs = np.random.default_rng(0), []
-    steps = -(-count // recipe.batch)
-    for iteration in range(0, 2 * steps, steps):  # Windows of two epochs are the same.
-        windows_of_epochs.append(
-            {
-                box
-                for k in range(iteration, iteration + steps)
-                for _, box in examples.draw_windows(
-                    rng,
-                    examples.training_regions,
-                    (2.0, 2.0, 1.0),
-                    iteration=k,
-                    seed=0,
-                    size=recipe.batch,
-                )
-            }
-        )
-    assert len(windows_of_epochs[0] ^ windows_of_epochs[1]) < 0.02 * len(windows_of_epochs[0])
-    assert {tuple(end - start for start, end in box) for box in windows_of_epochs[0]} == {
-        (21, 21, 1)
-    }
+    examples = Examples((image,), recipe, FACTOR, 2)
+    rng, steps = np.random.default_rng(0), -(-5000 // recipe.batch)
+
+    def windows_of_epoch(epoch):
+        return {
+            box
+            for k in range(epoch * steps, (epoch + 1) * steps)
+            for _, box in examples.draw_windows(
+                rng, examples.training_regions, FACTOR, iteration=k, seed=0, size=recipe.batch
+            )
+        }
+
+    first, second = windows_of_epoch(0), windows_of_epoch(1)
+    assert len(first ^ second) < 0.02 * len(first)
+    assert {tuple(end - start for start, end in box) for box in first} == {(21, 21, 1)}
     assert recipe.steps_per_epoch == steps
 
 
@@ -206,6 +196,9 @@ def test_the_settings_of_circle_are_those_of_the_code():
     assert (recipe.batch, recipe.betas, recipe.penalty_weight) == (64, (0.5, 0.999), 1.0)
     fast = get_method("circle").recipes["fast"]
     assert [term.build().tau for term in fast.losses if term.kind == "sparsify"] == [0.5]
+    network = recipe.build_generator(1, FACTOR)
+    assert isinstance(network, CircleResamplingNet)
+    assert len(network.blocks) == 12
 
 
 @pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
@@ -223,8 +216,7 @@ def test_fast_takes_at_most_a_fiftieth_of_the_work_of_paper(name):
     work = {}
     for kind, recipe in get_method(name).recipes.items():
         size = sum(
-            parameter.numel()
-            for parameter in recipe.build_generator(1, (2.0, 2.0, 1.0)).parameters()
+            parameter.numel() for parameter in recipe.build_generator(1, FACTOR).parameters()
         )
         ndim = get_method(name).ndim
         patch = recipe.patch or (96, 96, 32 if ndim == 3 else 1)
@@ -233,8 +225,28 @@ def test_fast_takes_at_most_a_fiftieth_of_the_work_of_paper(name):
     assert work["fast"] < work["paper"] / 50
 
 
-def test_both_directions_of_the_cycle_use_the_same_architecture():
-    recipe = paper("circle")
-    network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-    assert isinstance(network, CircleResamplingNet)
-    assert len(network.blocks) == 12
+CCNN3D_FAST = 27 * 32 + 32 + 27 * 32 * 16 + 16 + 27 * 16 + 1
+RESNET3D_FAST = 27 * 16 + 16 + 3 * 2 * (27 * 16**2 + 16) + 27 * 16 + 1
+CRITIC_FAST = 27 * 8 + 8 + 2 * 2 * (27 * 8**2 + 8) + 8 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "generator", "critic", "losses"),
+    [
+        ("ccnn3d", CCNN3D_FAST, None, {"content": 1.0}),
+        ("resnet3d", RESNET3D_FAST, None, {"content": 1.0}),
+        ("gan3d", RESNET3D_FAST, CRITIC_FAST, {"content": 1.0, "adversarial": 1e-4}),
+    ],
+)
+def test_fast_networks_of_the_mouse_paper_have_the_documented_layers(
+    name, generator, critic, losses
+):
+    """Half of the channels, three blocks of 16, and a critic of two blocks of 8 channels."""
+    recipe = get_method(name).recipes["fast"]
+    networks = [recipe.build_generator(1, (2.0, 2.0, 2.0))]
+    networks += [recipe.build_critic(1)] if recipe.build_critic else []
+    sizes = [sum(layer.numel() for layer in network.parameters()) for network in networks]
+    assert sizes == [size for size in (generator, critic) if size]
+    assert {term.kind: term.weight for term in recipe.losses} == losses
+    assert recipe.adversarial_from == (150 if critic else 0)
+    assert (recipe.batch, recipe.iterations, recipe.patch) == (2, 600, (48, 48, 16))

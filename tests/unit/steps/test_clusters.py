@@ -114,6 +114,13 @@ def test_clusters_have_mni_coordinates_and_labels_or_scanner_coordinates(
     assert (in_scanner[["label", "labels"]] == "n/a").all(axis=None)
     shift = numbers(in_scanner, ["x", "y", "z"]) - numbers(table, ["x", "y", "z"])
     assert np.allclose(shift, SHIFT, atol=0.06)
+    for suffix in ("statmap", "mask"):  # series without a map or without a region are not listed
+        incomplete = [
+            item
+            for item in maps
+            if item.entities["suffix"] != suffix or not item.entities["desc"].startswith("bspline")
+        ]
+        assert set(cluster_table(incomplete, tmp_path)["series"]) == {"acquired"}
     no_clusters = cluster_table(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path)
     assert list(no_clusters) == list(COLUMNS)
     assert "no clusters" in clusters_html(no_clusters, "bspline")

@@ -490,6 +490,10 @@ def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path
     constant_run = run._replace(bold=np.full_like(run.bold, 500.0))
     assert_untested(check_run(constant_run, tmp_path))
     assert "sbl: the confidence intervals could not be tested" in caplog.text
+    calibrated = {"weight": 0.3, "position_correction": np.eye(4).tolist()}
+    caplog.clear()
+    assert_untested(check_run(run, tmp_path, held_out=calibrated))  # without its calibration run
+    assert "sbl" in caplog.text
 
 
 BRAIN_HR, BRAIN = brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE)

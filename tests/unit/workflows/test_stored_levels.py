@@ -96,7 +96,12 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
         "evaluation",
         "verdict",
     }
-    assert len(stored & figures) > 15
+    assert stored & figures == {
+        *("summarize_subject", "draw_brain", "draw_normalization", "draw_pair", "draw_guide"),
+        *("summarize_run", "draw_overview", "draw_motion", "draw_design", "draw_coregistration"),
+        *("show_registration", "draw_variance", "draw_slice", "draw_output", "draw_activation"),
+        *("draw_overlap", "show_viewer", "show_clusters", "draw_evaluation", "draw_quality"),
+    }
 
 
 def test_maps_of_a_baseline_are_stored_at_the_standard_level_only_if_it_is_requested(
@@ -123,3 +128,27 @@ def test_maps_are_selected_by_statistic_and_smoothing(
     assert set(maps) == unsmoothed | {("effect", "sblFwhm50"), ("tTotal", "sblFwhm50")}
     regions = [choice["desc"] for choice in among if choice["suffix"] == "mask"]
     assert regions == ["sblReliable", "sblFwhm50Reliable"]
+
+
+@pytest.mark.parametrize(
+    ("options", "stored_contrasts"),
+    [
+        ("", {"thumb", "index", "ring", "toe", "all"}),
+        ("--contrasts thumb difference=1*thumb-0.34*index-0.33*ring-0.33*toe", {None}),
+    ],
+)
+def test_comparisons_with_all_other_types_are_stored_only_if_they_are_requested(
+    tmp_path: Path, options: str, stored_contrasts: set[str | None]
+) -> None:
+    """Requested contrasts are all stored, whatever their weights."""
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    maker.bold(n_volumes=120)
+    names = ("thumb", "index", "ring", "toe")
+    maker.events(rows=[(2.0 + 5 * k, 4.0, names[k % 4]) for k in range(20)])
+    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", *options.split())
+    stores = _stored(graph)
+    for series, expected in (("acquired", stored_contrasts), ("sbl", {None})):
+        among = graph.settings[stores[f"{series}.maps"]]["among"]
+        maps = [choice for choice in among if choice.get("stat") == "t"]
+        assert {choice.get("contrast") for choice in maps} == expected

@@ -14,7 +14,9 @@ from scipy import ndimage
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics import similarity
 from bids_sr.model_commands.cli import compare as models_compare
+from bids_sr.model_commands.cli.channels import group_by_head
 from bids_sr.model_commands.cli.main import main
+from bids_sr.model_commands.cli.options import CompareOptions
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.sr.models.model import load_model
 
@@ -175,3 +177,35 @@ def test_a_method_of_one_contrast_is_rejected(
 ) -> None:
     assert main(["compare", "srgan", str(tmp_path / "c"), *words, "--folds", "2"]) == 2
     assert "srgan" in capsys.readouterr().err
+
+
+def test_scans_of_a_head_are_in_the_order_of_the_channels_with_its_own_mask() -> None:
+    """Files are listed in any order; heads of two sessions are of one participant."""
+    names = [
+        f"{head}_{{}}_{contrast}.nii.gz"
+        for contrast in ("FLAIR", "T1w")
+        for head in ("sub-01_ses-b", "sub-02", "sub-01_ses-a")
+    ]
+    fine, coarse, mask = (
+        tuple(Path(name.format(f"desc-{kind}")) for name in names)
+        for kind in ("fine", "coarse", "brain")
+    )
+    options = CompareOptions(
+        method="attunet",
+        out=Path("c"),
+        fine=fine,
+        coarse=coarse,
+        mask=mask,
+        channels=("T1w", "FLAIR"),
+        folds=2,
+    )
+    heads = {head.name: head for head in group_by_head(options)}
+    assert {name: head.participant for name, head in heads.items()} == {
+        "sub-01_ses-b": "sub-01",
+        "sub-02": "sub-02",
+        "sub-01_ses-a": "sub-01",
+    }
+    for number, name in enumerate(heads):
+        assert heads[name].fine == (fine[3 + number], fine[number])
+        assert heads[name].coarse == (coarse[3 + number], coarse[number])
+        assert heads[name].mask == mask[3 + number]

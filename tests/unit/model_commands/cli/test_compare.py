@@ -296,3 +296,15 @@ def test_a_comparison_is_not_continued_with_another_initial_model(
     table = (tmp_path / "c.tsv").read_text()
     assert main([*argv, str(models[1])]) == 2
     assert (tmp_path / "c.tsv").read_text() == table
+
+
+def test_a_note_on_a_method_is_printed_once_for_all_its_settings(
+    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The note is about missing weights of VGG-19; the suitable augmentation is not worth one."""
+    argv = ["compare", "dcnet", str(tmp_path / "c"), "--fine", *scans, "--factor", "2"]
+    argv += ["--split", "2", "1", "1", "--dry-run", "--set", "iterations=210,220"]
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [note] = [line for line in lines if line.startswith("Note:")]
+    assert "dcnet --recipe fast" in note

@@ -302,3 +302,10 @@ def test_a_dry_run_writes_nothing(
     assert "3 participants in 3 tasks" in text
     assert "4 processors" in text
     assert untouched(tmp_path)
+
+
+def test_a_container_on_a_server_is_not_a_path(call: Call, tmp_path: Path) -> None:
+    """Colons are allowed in its name, and it is not searched on the disk."""
+    container = "docker://example/bids-sr:1.0"
+    assert call("--container", container, program=(*METHOD, "--dry-run")) == 0
+    assert call("--container", str(tmp_path / "a:b.sif"), program=(*METHOD, "--dry-run")) == 2

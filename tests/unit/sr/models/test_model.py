@@ -2,25 +2,18 @@
 image.
 """
 
-import hashlib
 import json
 import shutil
-from dataclasses import replace
-from functools import wraps
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bids_sr.networks.training import trainer
+from bids_sr.boilerplate import HERE
 from bids_sr.networks.training.phase import read_checkpoint
 from bids_sr.notices import UsageError
-from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import card as cards, compatibility, model, model_store
-from bids_sr.sr.models.card import source_path
-from bids_sr.sr.models.request import ModelRequest, _shorten_recipe
+from bids_sr.sr.models import card as cards, compatibility, model
 
 DCNET = get_method("dcnet")
 
@@ -61,46 +54,33 @@ def test_a_model_is_unchanged_after_saving_and_loading(saved_model):
     assert [p.name for p in saved_model[0].parent.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_truncated_file_is_rejected(copy):
-    copy.write_bytes(copy.read_bytes()[:-100])
-    with pytest.raises(
-        cards.ModelError, match=r"dcnet\.safetensors: the model weights are truncated"
-    ):
-        model.load_model(copy)
-
-
-def test_a_changed_byte_is_rejected(copy):
-    data = bytearray(copy.read_bytes())
-    data[-1] ^= 1
+def test_damaged_files_are_rejected(copy):
+    data = copy.read_bytes()
+    for damaged in (data[:-100], data[:-1] + bytes([data[-1] ^ 1])):
+        copy.write_bytes(damaged)
+        with pytest.raises(cards.ModelError, match=r"dcnet\.safetensors"):
+            model.load_model(copy)
     copy.write_bytes(data)
-    with pytest.raises(cards.ModelError, match="checksum"):
-        model.load_model(copy)
-
-
-def test_weights_without_a_card_are_rejected(copy):
     cards.card_path(copy).unlink()
-    with pytest.raises(cards.ModelError, match=r"dcnet\.json: the model card does not exist"):
+    with pytest.raises(cards.ModelError, match=r"dcnet\.json"):
         model.load_model(copy)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "words"),
     [
-        ({"method": "nonesuch"}, "unknown method 'nonesuch'; expected one of .*dcnet"),
-        ({"recipe": "slow"}, "no recipe 'slow'"),
-        ({"card_version": 99}, "has version 99"),
-        ({"factor": [3.0, 3.0, 1.0]}, "this version of bids-sr cannot use the model"),
-        ({"contrast": None}, None),
+        ({"method": "nonesuch"}, "nonesuch.*dcnet"),
+        ({"recipe": "slow"}, "slow"),
+        ({"card_version": 99}, "99"),
+        ({"factor": [3.0, 3.0, 1.0]}, "dcnet"),
+        ({"contrast": None}, "contrast"),
     ],
 )
-def test_a_card_that_does_not_fit_is_rejected(copy, change, message):
+def test_a_card_that_does_not_fit_is_rejected(copy, change, words):
     path = cards.card_path(copy)
     card = json.loads(path.read_text()) | change
-    if message is None:
-        del card["contrast"]
-        message = "lacks the entries contrast"
-    path.write_text(json.dumps(card))
-    with pytest.raises(cards.ModelError, match=message):
+    path.write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
+    with pytest.raises(cards.ModelError, match=words):
         model.load_model(copy)
 
 
@@ -129,13 +109,13 @@ def test_a_suitable_image_passes(saved_model):
     [
         (
             {"affine": np.diag([3.0, 3.0, 4.0, 1])},
-            r"resolution: .* resolution of 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)force=true",
+            r"3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm",
         ),
         (
             {"contrast": "T1w"},
-            "trained on T2starw images, but the image contrast is T1w(?s:.*)superres.force",
+            "T2starw.*T1w",
         ),
-        ({"affine": SIDEWAYS}, "slice orientation: .* across I-S, .* across R-L"),
+        ({"affine": SIDEWAYS}, "I-S.*R-L"),
     ],
 )
 def test_a_mismatch_is_rejected_unless_forced(saved_model, change, message):
@@ -143,11 +123,6 @@ def test_a_mismatch_is_rejected_unless_forced(saved_model, change, message):
     with pytest.raises(UsageError, match=message):
         check_image(card, **change)
     assert len(check_image(card, **change, force=True)) == 1
-
-
-def test_another_factor_cannot_be_forced(saved_model):
-    with pytest.raises(UsageError, match="Train a model for this factor"):
-        check_image(cards.read_card(saved_model[0]), factor=(3.0, 3.0, 1.0), force=True)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +135,6 @@ def test_the_orientation_is_the_axis_across_slices(axes, name):
     assert compatibility.slice_orientation(affine) == name
 
 
-FACTOR = (2.0, 2.0, 1.0)
-REQUEST = ModelRequest(method=DCNET.name, sloppy=True, factor=FACTOR)
-
-
 def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
     recipe = get_method("tv").recipes["paper"]
     factor = (2.0, 2.0, 2.0)
@@ -173,150 +144,22 @@ def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
     current, _ = model.save_model(tmp_path / "new", state, card | {"settings": {"edition": 2}})
     assert model.load_model(current).card.edition == recipe.edition == 2
     earlier, _ = model.save_model(tmp_path / "old", state, card)
-    with pytest.raises(
-        cards.ModelError, match=r"old\.safetensors: .*another edition.*Train the model again"
-    ):
+    with pytest.raises(cards.ModelError, match=r"old\.safetensors"):
         model.load_model(earlier)
-
-
-def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
-    first = model_store.make_or_reuse_model(REQUEST, (small_pair,), tmp_path / "kept")
-    card = json.loads(first[1].read_text())
-    assert card["sloppy"] is True
-    card["versions"]["bids_sr"] = "0.0.1"  # A new version does not require another training.
-    first[1].write_text(json.dumps(card))
-
-    @wraps(model_store.train_network)  # counts as the same code
-    def train_again(*arguments, **options):
-        pytest.fail("trained again")
-
-    monkeypatch.setattr(model_store, "train_network", train_again)
-    request = replace(REQUEST, model_dir=tmp_path / "kept")
-    reused = model_store.make_or_reuse_model(request, (small_pair,), make(tmp_path / "new"))
-    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, reused, strict=True))
-
-
-def make(path):
-    """Create a directory."""
-    path.mkdir()
-    return path
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"random_seed": 1},
-        {"model_source": "train"},
-        {"vgg_weights": Path("other")},
-        {"train_precision": "mixed"},
-    ],
-)
-def test_auto_trains_if_anything_differs(small_pair, tmp_path, change, monkeypatch):
-    model_store.make_or_reuse_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
-    monkeypatch.setattr(model_store, "checksum", str)  # The weights file does not exist.
-    request = replace(REQUEST, model_dir=tmp_path / "kept", **change)
-    assert model_store._find_model(request, (small_pair,)) is None
-
-
-def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
-    _, card_file, *_ = model_store.make_or_reuse_model(
-        REQUEST, (small_pair,), make(tmp_path / "kept")
-    )
-    vgg = tmp_path / "vgg19.safetensors"
-    vgg.write_bytes(b"first")
-    perceptual_entry = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
-    request = replace(REQUEST, model_dir=tmp_path / "kept", vgg_weights=vgg)
-    settings = model_store.make_settings_entry(request)
-    card = json.loads(card_file.read_text()) | {
-        "perceptual": perceptual_entry,
-        "settings": settings,
-    }
-    card_file.write_text(json.dumps(card))
-    assert model_store._find_model(request, (small_pair,)) is not None
-    vgg.write_bytes(b"other")
-    assert model_store._find_model(request, (small_pair,)) is None
-
-
-@pytest.mark.parametrize(
-    ("entry", "mixed"), [({"asked": True, "kept": False}, True), ({"asked": False}, False)]
-)
-def test_the_card_records_whether_training_began_in_mixed_precision(entry, mixed):
-    card = cards.ModelCard.from_json({"mixed_precision": entry})
-    assert model_store._has_begun_mixed(card) is mixed
-
-
-def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):
-    model_store.make_or_reuse_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
-    other_data = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
-    request = replace(REQUEST, model_dir=tmp_path / "kept")
-    assert model_store._find_model(request, other_data) is None
-    model_path = model_store._find_model(replace(request, model_source="reuse"), other_data)
-    assert model_path == tmp_path / "kept" / "dcnet.safetensors"
-
-
-def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(small_pair, tmp_path):
-    """Models have their names in the derivatives, and the first name belongs to another
-    participant.
-    """
-    folder = make(tmp_path / "models")
-    for label, pair in (
-        ("01", replace(small_pair, coarse=small_pair.coarse * 1.5)),
-        ("02", small_pair),
-    ):
-        stem = f"sub-{label}_desc-dcnet_"
-        for source_file, name in zip(
-            model_store.make_or_reuse_model(REQUEST, (pair,), make(tmp_path / label)),
-            ("model", "model", "log"),
-            strict=True,
-        ):
-            shutil.copy(source_file, folder / f"{stem}{name}{source_file.suffix}")
-    request = replace(REQUEST, model_dir=folder, model_source="reuse", random_seed=7)
-    weights, card, log = model_store.make_or_reuse_model(
-        request, (small_pair,), make(tmp_path / "new")
-    )
-    assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
-    assert weights.exists()
-    assert len(log.read_text().splitlines()) > 1
-    source = source_path(tmp_path / "new")
-    assert source.read_text() == "sub-02_desc-dcnet_model.safetensors\n"
-    assert not source_path(tmp_path / "02").exists(), "it was trained there"
-
-
-def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
-    request = replace(REQUEST, model_dir=tmp_path, model_source="reuse")
-    with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
-        model_store.make_or_reuse_model(request, (small_pair,), tmp_path)
-
-
-def test_a_pretrained_file_requires_no_pair(small_pair, tmp_path):
-    weights, _, _ = model_store.make_or_reuse_model(
-        REQUEST, (small_pair,), make(tmp_path / "kept")
-    )
-    target, _, log = model_store.make_or_reuse_model(
-        replace(REQUEST, pretrained=weights), None, make(tmp_path / "new")
-    )
-    assert target.read_bytes() == weights.read_bytes()
-    assert log.read_text().startswith("phase\titeration")
-    with pytest.raises(cards.ModelError, match="no training data"):
-        model_store.make_or_reuse_model(REQUEST, None, tmp_path)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "search.checkpoint.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(
-        ValueError, match=r"search\.checkpoint\.safetensors.*not a valid checkpoint"
-    ):
+    with pytest.raises(ValueError, match=r"search\.checkpoint\.safetensors"):
         read_checkpoint(path)
 
 
-def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
-    recipe = _shorten_recipe(DCNET.recipes["fast"])
-    request = ModelRequest(
-        method=DCNET.name, recipe="fast", replacement_recipe=recipe, factor=FACTOR
-    )
-    result = trainer.train_network(request, (small_pair,), tmp_path / "work")
-    weights, _ = model.save_model(tmp_path / "m", result.state, result.card)
-    loaded = model.load_model(weights)
-    affine = resize_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
-    assert compatibility.check_model(loaded.card, affine, "bold", FACTOR) == []
+@pytest.mark.parametrize("method", ["dcnet", "srgan"])
+def test_a_shipped_model_loads_is_small_and_is_marked_as_a_phantom_model(method):
+    file = HERE / "models" / f"{method}_phantom.safetensors"
+    card = model.load_model(file).card.json
+    assert (card["method"], card["recipe"]) == (method, "fast")
+    assert "phantom" in card["trained_with"]
+    assert card["reproducible"]
+    assert file.stat().st_size <= 2_000_000

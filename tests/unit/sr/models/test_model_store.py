@@ -1,124 +1,188 @@
-"""Test models of methods that learn from images: training on a pair or a set, reuse, and transfer
-learning.
-"""
+"""Test which models are made, reused, or copied from a file of the user."""
 
 import json
+import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from data.tiny_training import balls
 
 from bids_sr.networks.data.images import TrainingDataError, checksums
+from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import model_store
-from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models import compatibility
+from bids_sr.sr.models.card import ModelError, source_path
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.models.request import ModelRequest, _shorten_recipe
+from bids_sr.sr.models.model_store import make_or_reuse_model
+from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_changes import RecipeChange
 
-CUBE = (2.0, 2.0, 2.0)
+FACTOR = (2.0, 2.0, 1.0)
+DEFAULT_RATE = get_method("dcnet").recipes["fast"].learning_rate
+REQUEST = ModelRequest(method="dcnet", sloppy=True, factor=FACTOR)
 
 
-def obtain(data, out, method="resnet3d", **fields):
-    """Obtain a sloppy model; return (weights, card)."""
+def make(pair, out, **changes):
+    """Return the files of a model."""
     out.mkdir(exist_ok=True)
-    request = ModelRequest(method=method, sloppy=True, **fields)
-    weights, card, _ = model_store.make_or_reuse_model(request, data, out)
-    return weights, json.loads(card.read_text())
+    return make_or_reuse_model(replace(REQUEST, **changes), (pair,), out)
 
 
-def test_a_pair_can_be_used_as_a_set_of_one_image(small_pair, tmp_path):
-    _, card = obtain((small_pair,), tmp_path / "a", factor=(2.0, 2.0, 1.0))
+def is_reused(pair, out, **changes):
+    make(pair, out, **changes)
+    return source_path(out).exists()
+
+
+def read(files):
+    return json.loads(files.card.read_text())
+
+
+def edit(files, **entries):
+    files.card.write_text(json.dumps(read(files) | entries))
+
+
+def other(pair):
+    """Return the pair of another participant."""
+    return replace(pair, coarse=pair.coarse * 1.5)
+
+
+def setting(name, value, method="dcnet"):
+    return (RecipeChange(method=method, field=name, value=value),)
+
+
+@pytest.fixture(scope="module")
+def kept(small_pair, tmp_path_factory):
+    """Train a model, and return its files."""
+    return make(small_pair, tmp_path_factory.mktemp("models") / "kept")
+
+
+@pytest.fixture
+def copied(kept, tmp_path):
+    """Return copies of the files of a model."""
+    shutil.copytree(kept.card.parent, tmp_path / "copied")
+    return kept._make(tmp_path / "copied" / path.name for path in kept)
+
+
+def test_the_card_describes_training_and_suitable_images(kept, small_pair):
+    card = read(kept)
+    assert card["sloppy"] is True
     assert (card["trained_on"], card["images"], card["coarse_images"]) == (
-        "images",
+        "pair",
         ["pair"],
         "measured",
     )
-    assert card["factor"] == [2, 2, 1]
-    assert card["data_sha256"] == checksums((small_pair,))
+    assert (card["factor"], card["data_sha256"]) == ([2, 2, 1], checksums((small_pair,)))
+    affine = resize_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
+    assert compatibility.check_model(load_model(kept.weights).card, affine, "bold", FACTOR) == []
 
 
-def test_a_set_requires_a_factor(tmp_path):
-    with pytest.raises(TrainingDataError, match="factor was not specified"):
-        obtain(balls(1), tmp_path / "a")
+def test_a_model_of_an_equal_request_and_an_earlier_version_is_reused(
+    copied, small_pair, tmp_path
+):
+    edit(copied, versions={**read(copied)["versions"], "bids_sr": "0.0.1"})
+    reused = make(small_pair, tmp_path / "new", model_dir=copied.card.parent)
+    assert source_path(tmp_path / "new").exists()
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(copied, reused, strict=True))
 
 
-def test_a_model_of_the_same_set_is_reused_unless_it_started_from_other_weights(tmp_path, caplog):
-    caplog.set_level("INFO", logger="bids_sr")
-    weights, first = obtain(balls(2), tmp_path / "a", factor=CUBE)
-    _, reused_card = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
-    assert "is reused" in caplog.text
-    assert reused_card == first
-    caplog.clear()
-    last = replace(_shorten_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
-    tuned_file, tuned = obtain(
-        balls(2),
-        tmp_path / "c",
-        factor=CUBE,
-        model_dir=tmp_path / "a",
-        start_model=load_model(weights),
-        replacement_recipe=last,
-    )
-    assert "reused" not in caplog.text
-    assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]
-    assert tuned["parameters_trained"] < tuned["parameters"]
-    before, after = (load_model(path).generator.state_dict() for path in (weights, tuned_file))
-    changed_layers = {
-        key.rsplit(".", 1)[0] for key in before if not np.array_equal(before[key], after[key])
-    }
-    assert len(changed_layers) == 1, "not the last layer alone"
-    _, other_card = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
-    assert other_card["data_sha256"] != first["data_sha256"]
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe_changes": setting("learning_rate", DEFAULT_RATE)},
+        {"recipe_changes": setting("tv", 0.02, "tv")},
+        {"train_precision": "fp32"},
+    ],
+    ids=["default", "other method", "precision"],
+)
+def test_settings_without_effect_are_not_recorded_and_the_model_is_reused(
+    kept, small_pair, tmp_path, changes
+):
+    files = make(small_pair, tmp_path / "new", model_dir=kept.card.parent, **changes)
+    assert source_path(tmp_path / "new").exists()
+    assert "changed_settings" not in read(files)
 
 
-def test_a_model_that_other_code_trained_is_not_reused(tmp_path, caplog):
-    caplog.set_level("INFO", logger="bids_sr")
-    weights, card = obtain(balls(1), tmp_path / "a", factor=CUBE)
-    earlier_card = {**card, "code_sha256": "another"}
-    weights.with_suffix(".json").write_text(json.dumps(earlier_card))
-    _, trained_card = obtain(balls(1), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
-    assert "reused" not in caplog.text
-    assert trained_card == card
-    _, reused_card = obtain(balls(1), tmp_path / "c", factor=CUBE, model_dir=tmp_path / "b")
-    assert "is reused" in caplog.text
-    assert reused_card == card
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"random_seed": 1},
+        {"train_precision": "mixed"},
+        {"recipe_changes": setting("mse", 2.0)},
+    ],
+    ids=["seed", "precision", "setting"],
+)
+def test_a_model_is_trained_if_a_setting_differs(kept, small_pair, tmp_path, changes):
+    files = make(small_pair, tmp_path / "new", model_dir=kept.card.parent, **changes)
+    assert not source_path(tmp_path / "new").exists()
+    if "recipe_changes" in changes:
+        assert read(files)["changed_settings"] == {"mse": 2}
+    new_folder = {"model_dir": tmp_path / "new"}
+    assert is_reused(small_pair, tmp_path / "same", **new_folder, **changes)
+    assert not is_reused(small_pair, tmp_path / "without", train_precision="fp32", **new_folder)
 
 
-def test_a_model_with_other_recipe_settings_is_not_reused(tmp_path, caplog):
-    caplog.set_level("INFO", logger="bids_sr")
-    # Sloppy trainings have the same steps, so only the number of filters differs.
-    four, eight = (
-        (RecipeChange(method="resnet3d", field="filters", value=count),) for count in (4, 8)
-    )
-    _, first = obtain(balls(1), tmp_path / "a", factor=CUBE, recipe_changes=four)
-    assert first["changed_settings"] == {"filters": 4}
-    _, other_card = obtain(
-        balls(1), tmp_path / "b", factor=CUBE, recipe_changes=eight, model_dir=tmp_path / "a"
-    )
-    assert "reused" not in caplog.text
-    assert other_card["parameters"] > first["parameters"]
-    _, reused_card = obtain(
-        balls(1), tmp_path / "c", factor=CUBE, recipe_changes=four, model_dir=tmp_path / "a"
-    )
-    assert "is reused" in caplog.text
-    assert reused_card == first
-    with pytest.raises(ModelError, match="no model for resnet3d \\(fast, filters=8\\)"):
-        obtain(
-            balls(2),
-            tmp_path / "d",
-            factor=CUBE,
-            recipe_changes=eight,
-            model_dir=tmp_path / "a",
-            model_source="reuse",
-        )
+def test_a_model_is_trained_if_data_or_code_differ_or_if_requested(copied, small_pair, tmp_path):
+    folder = {"model_dir": copied.card.parent}
+    assert not is_reused(other(small_pair), tmp_path / "data", **folder)
+    assert not is_reused(small_pair, tmp_path / "train", model_source="train", **folder)
+    edit(copied, code_sha256="another")
+    assert not is_reused(small_pair, tmp_path / "code", **folder)
 
 
-def test_a_change_to_the_default_of_a_recipe_is_not_recorded(tmp_path):
-    value = get_method("resnet3d").recipes["fast"].learning_rate
-    unchanged = (RecipeChange(method="resnet3d", field="learning_rate", value=value),)
-    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, recipe_changes=unchanged)
-    assert "changed_settings" not in card
-    other_method = (RecipeChange(method="tv", field="tv", value=0.02),)
-    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, recipe_changes=other_method)
-    assert "changed_settings" not in card
+def test_reuse_prefers_the_model_of_the_same_pair_and_copies_its_log(kept, small_pair, tmp_path):
+    """Models have their names in the derivatives, and the first name belongs to another
+    participant.
+    """
+    folder = tmp_path / "models"
+    folder.mkdir()
+    of_other = make(other(small_pair), tmp_path / "other")
+    for label, files in (("01", of_other), ("02", kept)):
+        for path, name in zip(files, ("model", "model", "log"), strict=True):
+            shutil.copy(path, folder / f"sub-{label}_desc-dcnet_{name}{path.suffix}")
+    reuse = {"model_dir": folder, "model_source": "reuse", "random_seed": 7}
+    files = make(small_pair, tmp_path / "new", **reuse)
+    assert read(files) == read(kept)
+    assert files.weights.exists()
+    assert files.log.read_text() == kept.log.read_text()
+    name = source_path(tmp_path / "new").read_text()
+    assert name == "sub-02_desc-dcnet_model.safetensors\n"
+    third = replace(small_pair, coarse=small_pair.coarse * 2)
+    assert read(make(third, tmp_path / "third", **reuse)) == read(of_other)
+
+
+def test_without_a_suitable_model_reuse_is_an_error(kept, small_pair, tmp_path):
+    reuse = {"model_dir": kept.card.parent, "model_source": "reuse"}
+    with pytest.raises(ModelError, match=r"dcnet.*fast.*mse=2.*--pretrained"):
+        make(small_pair, tmp_path / "new", **reuse, recipe_changes=setting("mse", 2.0))
+
+
+def test_a_pretrained_file_requires_no_data_and_no_log(copied, tmp_path):
+    out = tmp_path / "new"
+    out.mkdir()
+    copied.log.unlink()
+    files = make_or_reuse_model(replace(REQUEST, pretrained=copied.weights), None, out)
+    assert files.weights.read_bytes() == copied.weights.read_bytes()
+    assert files.log.read_text().startswith("phase\titeration")
+    with pytest.raises(ModelError, match="--pretrained"):
+        make_or_reuse_model(REQUEST, None, out)
+
+
+def test_images_without_a_low_resolution_image_require_a_factor(tmp_path):
+    request = ModelRequest(method="resnet3d", sloppy=True)
+    with pytest.raises(TrainingDataError, match="factor"):
+        make_or_reuse_model(request, balls(1), tmp_path)
+
+
+def test_a_model_is_reused_for_the_same_images_in_the_same_number(tmp_path):
+    images = balls(2)
+    request = ModelRequest(method="resnet3d", sloppy=True, factor=(2.0, 2.0, 2.0))
+    (tmp_path / "first").mkdir()
+    files = make_or_reuse_model(request, images, tmp_path / "first")
+    names = [image.name for image in images]
+    assert read(files)["images"] == names
+    for count, reused in ((2, True), (1, False)):
+        out = tmp_path / str(count)
+        out.mkdir()
+        again = replace(request, model_dir=tmp_path / "first")
+        make_or_reuse_model(again, balls(2)[:count], out)
+        assert source_path(out).exists() is reused
