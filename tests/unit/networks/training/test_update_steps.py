@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data.tiny_training import CONTENT, TinyCritic, a_method, ball, balls, equal_states, recipe
+from data.tiny_training import CONTENT, TinyCritic, ball, balls, fit, recipe
 from torch import nn
 
 from bids_sr.networks.data.examples import Batch, Examples, Region
@@ -16,15 +16,14 @@ from bids_sr.networks.data.symmetries import apply_symmetry
 from bids_sr.networks.data.validation import validation_windows
 from bids_sr.networks.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.networks.losses.image import MAE, MSE
-from bids_sr.networks.training.phase import Phase
 from bids_sr.networks.training.update_steps import Networks
 from bids_sr.sr.matrices import upsample
-from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Augmentation, LossTerm
 from bids_sr.sr.recipe_settings import plain_recipe
 
 CUBE = (2.0, 2.0, 2.0)
+IN_PLANE = (2.0, 2.0, 1.0)
 
 
 class Times(nn.Module):
@@ -187,34 +186,20 @@ def test_linear_decay_is_constant_and_then_linear():
         recipe(epochs=3)
 
 
-def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
-    """Return a phase that is not run."""
-    phase_examples = Examples(images, changed_recipe, factor, ndim, "cpu")
-    return Phase(
-        training=ModelRequest(
-            method="tiny",
-            unregistered_method=a_method(ndim),
-            replacement_recipe=changed_recipe,
-            random_seed=1,
-        ),
-        iterations=changed_recipe.steps,
-        examples=phase_examples,
-        regions=phase_examples.training_regions,
-        windows=(),
-        signature="",
-        folder=tmp_path,
-    )
+def examples(changed_recipe, images, factor=CUBE):
+    """Return images as a training with this recipe uses them."""
+    return Examples(images, changed_recipe, factor, 2 if factor[2] == 1 else 3, "cpu")
 
 
-def next_windows(search, factor):
-    """Return the windows of the phase's next step."""
-    return search.examples.draw_windows(
-        search.rng,
-        search.regions,
+def draw_windows(images, factor=CUBE, iteration=0):
+    """Return the windows of a step."""
+    return images.draw_windows(
+        np.random.default_rng(1),
+        images.training_regions,
         factor,
-        iteration=search.counters.iteration,
-        seed=search.training.random_seed,
-        size=search.batch_size,
+        iteration=iteration,
+        seed=1,
+        size=images.recipe.batch,
     )
 
 
@@ -223,56 +208,52 @@ def sides_of(windows):
     return {tuple(end - start for start, end in box) for _, box in windows}
 
 
-def test_each_window_is_used_once_per_epoch(tmp_path):
-    search = phase(recipe(epochs=3, patches=6, batch=2, hold_out=0), balls(2), tmp_path)
-    epochs = []
-    for epoch in range(3):
-        windows = []
-        for step in range(3):
-            search.counters.iteration = 3 * epoch + step
-            windows += next_windows(search, CUBE)
-        epochs.append(windows)
+def test_each_window_is_used_once_per_epoch():
+    images = examples(recipe(epochs=3, patches=6, batch=2, hold_out=0), balls(2))
+    steps = [draw_windows(images, iteration=step) for step in range(9)]
+    epochs = [[window for step in steps[k : k + 3] for window in step] for k in (0, 3, 6)]
     assert [sorted(windows) for windows in epochs[1:]] == [sorted(epochs[0])] * 2
     assert epochs[0] != epochs[1]
     assert len(set(epochs[0])) == 6
     assert {image for image, _ in epochs[0]} == {0, 1}
 
 
-def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
-    search = phase(
-        recipe(factors=(1.25, 2.0), patch=None, batch=1, hold_out=0),
-        balls(1, shape=(20, 20, 10)),
-        tmp_path,
+def test_every_factor_is_used_with_its_low_resolution_image():
+    shape = (20, 20, 10)
+    images = examples(
+        recipe(factors=(1.25, 2.0), patch=None, hold_out=0), balls(1, shape=shape), CUBE
     )
-    high_res = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
+    high_res, rng = torch.from_numpy(ball(shape=shape).fine), np.random.default_rng(1)
+    inputs = {}
+    for factor in (1.25, 2.0):
+        low_res = get_operator("block", shape, (factor,) * 3).forward(high_res).numpy()
+        unit = images.prepare(0, (factor,) * 3).level[0]
+        inputs[factor] = upsample("linear", low_res, (factor,) * 3) / unit
     factors_seen = set()
-    for _ in range(12):
-        batch = search.draw_batch()
-        for factor in (1.25, 2.0):
-            low_res = get_operator("block", (20, 20, 10), (factor,) * 3).forward(high_res).numpy()
-            unit = search.examples.prepare(0, (factor,) * 3).level[0]
-            expected = upsample("linear", low_res, (factor,) * 3) / unit
-            if np.abs(batch.input[0, 0].numpy() - expected).max() < 1e-5:
-                factors_seen.add(factor)
+    for step in range(12):
+        batch = images.draw_batch(
+            rng, images.training_regions, iteration=step, seed=1, size=1
+        ).input[0, 0]
+        factors_seen |= {
+            factor for factor, image in inputs.items() if np.allclose(batch, image, atol=1e-5)
+        }
     assert factors_seen == {1.25, 2.0}
 
 
-def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor(tmp_path):
+def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor():
     changed_recipe = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
-    search = phase(changed_recipe, balls(1, shape=(20, 20, 20)), tmp_path)
-    assert search.examples.compute_slice_range(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (
-        10,
-        20,
-    )
-    assert search.examples.compute_slice_range(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+    images = examples(changed_recipe, balls(1, shape=(20, 20, 20)))
+    region = Region(image=0, slices=(14, 20))
+    assert images.compute_slice_range(region, (1.25,) * 3) == (10, 20)
+    assert images.compute_slice_range(region, CUBE) == (14, 20)
 
 
 def test_factors_only_vary_along_axes_that_are_downsampled():
-    windows = Examples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
-    assert windows.make_factor(1.5) == (1.5, 1.5, 1.0)
+    assert examples(recipe(2), balls(1), IN_PLANE).make_factor(1.5) == (1.5, 1.5, 1.0)
 
 
-def test_windows_of_both_grids_are_aligned(tmp_path):
+def test_windows_of_both_grids_are_aligned():
+    factor = (1.25,) * 3
     shape = (20, 15, 10)
     noise = np.random.default_rng(0).random(shape).astype(np.float32) + 1
     # Values are constant in blocks, so block means keep the values.
@@ -280,64 +261,47 @@ def test_windows_of_both_grids_are_aligned(tmp_path):
     image = TrainingImage(
         fine=blocks, mask=np.ones(shape), affine=np.eye(4), contrast="T1w", name="blocks"
     )
-    low_res = get_operator("block", shape, (1.25,) * 3).forward(torch.from_numpy(blocks)).numpy()
+    low_res = get_operator("block", shape, factor).forward(torch.from_numpy(blocks)).numpy()
     low_res_image = replace(image, fine=None, coarse=low_res, mask=np.ones(low_res.shape))
-    search = phase(
-        recipe(objective="self", patch=10, hold_out=0),
-        (low_res_image,),
-        tmp_path,
-        factor=(1.25,) * 3,
-    )
-    for _ in range(5):
-        windows = next_windows(search, (1.25,) * 3)
-        batch = search.examples.cut_windows(windows, (1.25,) * 3, 0.0)
+    images = examples(recipe(objective="self", patch=10, hold_out=0), (low_res_image,), factor)
+    for step in range(5):
+        windows = draw_windows(images, factor, step)
+        batch = images.cut_windows(windows, factor, 0.0)
         assert sides_of(windows) == {(10, 10, 10)}
         for (_, box), target in zip(windows, batch.target, strict=True):
             assert all(start % 5 == 0 for start, _ in box)
             truth = torch.from_numpy(blocks[tuple(slice(*side) for side in box)])
-            downsampled = batch.operator.forward(truth) / search.examples.prepare(0).level[0]
+            downsampled = batch.operator.forward(truth) / images.prepare(0).level[0]
             torch.testing.assert_close(target[0], downsampled.to(target))
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(tmp_path, ndim):
+def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(ndim):
     factor = (1.5, 1.5, 1.0) if ndim == 2 else (1.5, 1.5, 1.5)
-    search = phase(
-        recipe(ndim, upsampled_by=None, patch=9, batch=4),
-        balls(1, shape=(18, 21, 12)),
-        tmp_path,
-        ndim,
-        factor,
-    )
-    windows = next_windows(search, factor)
+    low_res_recipe = recipe(ndim, upsampled_by=None, patch=9, batch=4)
+    images = examples(low_res_recipe, balls(1, shape=(18, 21, 12)), factor)
+    windows = draw_windows(images, factor)
     assert sides_of(windows) == {(9, 9, 1) if ndim == 2 else (9, 9, 9)}
-    batch = search.examples.cut_windows(windows, factor, 0.0)
-    assert batch.input.shape == (4, 1, 6, 6, *[6] * (ndim - 2))
-    images = search.examples.prepare(0)
+    batch, ready = images.cut_windows(windows, factor, 0.0), images.prepare(0)
+    assert batch.input.shape == (4, 1, *[6] * ndim)
     for (_, box), network_input, target in zip(windows, batch.input, batch.target, strict=True):
-        low_res_box = tuple(
-            slice(int(start / axis_factor), int(end / axis_factor))
-            for (start, end), axis_factor in zip(box, factor, strict=True)
-        )
-        expected = (
-            images.lowres[(slice(None), *low_res_box)],
-            images.target[(slice(None), *(slice(*side) for side in box))],
-        )
-        for values, expected_values in zip((network_input, target), expected, strict=True):
-            torch.testing.assert_close(
-                values, expected_values if ndim == 3 else expected_values[..., 0]
-            )
+        low_res_box = [
+            slice(int(start / zoom), int(end / zoom))
+            for (start, end), zoom in zip(box, factor, strict=True)
+        ]
+        low_res = ready.lowres[(slice(None), *low_res_box)]
+        high_res = ready.target[(slice(None), *(slice(*side) for side in box))]
+        torch.testing.assert_close(network_input, low_res.reshape(network_input.shape))
+        torch.testing.assert_close(target, high_res.reshape(target.shape))
 
 
-def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
-    search = phase(
-        recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path
-    )
+def test_symmetries_are_applied_to_input_target_and_weight():
+    images = examples(recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1))
     box = ((4, 12), (4, 12), (2, 10))
-    turns = search.examples.list_symmetries(CUBE, (8, 8, 8))
+    turns = images.list_symmetries(CUBE, (8, 8, 8))
     assert len(turns) == 48
-    unchanged = search.examples.cut_windows([(0, box)], CUBE, 0.0)
-    transformed = search.examples.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)
+    unchanged = images.cut_windows([(0, box)], CUBE, 0.0)
+    transformed = images.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)
     arrangements = set()
     for k in range(48):
         for name in ("input", "target", "weight"):
@@ -350,36 +314,24 @@ def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
 
 
 def test_held_out_data_of_few_images_are_slices_or_the_last_part():
-    slice_examples, volume_examples = (
-        Examples(balls(1), recipe(ndim), (2.0, 2.0, 1.0) if ndim == 2 else CUBE, ndim, "cpu")
-        for ndim in (2, 3)
-    )
-    train, held_out = slice_examples.training_regions, slice_examples.held_out_regions
-    assert {region.slices for region in train} | {region.slices for region in held_out} == {
-        (z, z + 1) for z in range(12)
-    }
-    assert not {region.slices for region in train} & {region.slices for region in held_out}
-    assert (volume_examples.training_regions, volume_examples.held_out_regions) == (
-        (Region(image=0, slices=(0, 8)),),
-        (Region(image=0, slices=(8, 12)),),
-    )
+    def held_out(ndim, images):
+        split = Examples(images, recipe(ndim), CUBE if ndim == 3 else IN_PLANE, ndim, "cpu")
+        return [
+            [(region.image, region.slices) for region in regions]
+            for regions in (split.training_regions, split.held_out_regions)
+        ]
+
+    train, test = held_out(2, balls(1))
+    assert sorted(train + test) == [(0, (z, z + 1)) for z in range(12)]
+    assert len(test) == 3
+    assert held_out(3, balls(1)) == [[(0, (0, 8))], [(0, (8, 12))]]
     image = ball(shape=(16, 16, 24))
     mask = image.mask.copy()
     mask[..., 12:] = False
-    half_masked = Examples((replace(image, mask=mask),), recipe(), CUBE, 3, "cpu")
     # a quarter of the slices with brain, and all slices without
-    assert [
-        region.slices for region in (*half_masked.training_regions, *half_masked.held_out_regions)
-    ] == [
-        (0, 8),
-        (8, 24),
-    ]
-    five_images = Examples(balls(5), recipe(), CUBE, 3, "cpu")
-    train, held_out = five_images.training_regions, five_images.held_out_regions
-    assert ([region.image for region in train], [region.image for region in held_out]) == (
-        [0, 1, 3, 4],
-        [2],
-    )
+    assert held_out(3, (replace(image, mask=mask),)) == [[(0, (0, 8))], [(0, (8, 24))]]
+    train, test = held_out(3, balls(5))
+    assert ([image for image, _ in train], [image for image, _ in test]) == ([0, 1, 3, 4], [2])
 
 
 def test_validation_scores_only_held_out_slices_and_includes_their_surroundings():
@@ -398,11 +350,6 @@ def test_validation_scores_only_held_out_slices_and_includes_their_surroundings(
 
 def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
     adversarial = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
-    search = phase(
-        recipe(build_critic=TinyCritic, losses=(CONTENT, adversarial), critic_steps=3),
-        balls(1),
-        tmp_path,
-    )
     sums, update_critics = [], Networks.update_critics
 
     def record_batch(nets, batch, fake=None, **precision):
@@ -410,10 +357,8 @@ def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
         return update_critics(nets, batch, fake, **precision)
 
     monkeypatch.setattr(Networks, "update_critics", record_batch)
-    before = {
-        key: value.clone() for key, value in search.nets.modules["critic"].state_dict().items()
-    }
-    parts = search.run_step()
-    assert len(set(sums)) == 3
-    assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
-    assert not equal_states(before, search.nets.modules["critic"].state_dict())
+    losses = (CONTENT, adversarial)
+    critical = recipe(build_critic=TinyCritic, losses=losses, critic_steps=3, iterations=1)
+    (row,) = fit(balls(1), critical, tmp_path).log
+    assert len(set(sums)) == len(sums) == 3
+    assert {"critic", "adversarial", "content", "loss"} <= row.keys()
