@@ -56,6 +56,8 @@ def test_too_small_or_empty_masks_are_rejected():
         ((12, 12, 12), (2, 2, 2), (2, 2, 1), 16),
         ((12, 10, 6), (2, 2, 2), (2, 2, 2), 8),
         ((12, 12), (2, 2), (1.5, 1.5), 8),
+        ((12, 12), (1000, 1001), (2, 2), 8),  # equal within one part in a thousand
+        ((12, 12), (1000, 1001.1), (2, 2), 4),
     ],
 )
 def test_symmetries_commute_with_every_degradation(patch, zooms, factor, count):
