@@ -63,7 +63,7 @@ def numbers() -> dict[str, str]:
         for fwhm in (0.0, 5.0)
     }
     verdicts = [row["so"] for row in rows("compared")]
-    mutants = [row["result"] for row in rows("mutants")]
+    mutants = next(row for row in rows("mutants") if row["part"] == "all")
     whole = next(row for row in rows("paper_subject") if row["stage"] == "the whole run")
     return {
         "people": people_tables.table(),
@@ -87,8 +87,8 @@ def numbers() -> dict[str, str]:
         "predictors": str(predictors),
         "verdicts": str(len(verdicts)),
         "verdicts_expected": str(verdicts.count("as expected")),
-        "mutants": str(len(mutants)),
-        "mutants_killed": "all" if set(mutants) == {"killed"} else str(mutants.count("killed")),
+        "mutants": str(mutants["faults"] - mutants["equivalent"]),
+        "mutants_killed": str(mutants["detected"]),
         "noise_low": short(min(noise[0.0])),
         "noise_high": short(max(noise[0.0])),
         "noise_smooth": short(max(noise[5.0])),

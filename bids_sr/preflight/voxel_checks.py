@@ -230,9 +230,9 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
         share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
         findings.add_problem(
             path,
-            f"{share_text} of the voxel values are negative, so this is not a magnitude image. The"
-            " image may be inverted, its header may contain a wrong scaling factor, or it may be"
-            " a phase image",
+            f"{share_text} of the summed absolute signal is negative, so this is not a magnitude"
+            " image. It may be inverted, its header may contain a wrong scaling factor, or it may"
+            " be a phase image",
             "Use the magnitude image reconstructed by the scanner, or exclude this image.",
         )
 
@@ -245,9 +245,9 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
     negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
     if negative_share > _MAX_NEGATIVE_SHARE:
         reason = (
-            f"{negative_share:.0%} of the voxel values are negative, so this is not a magnitude"
-            " series. The mean may have been subtracted, values may be in percent signal change,"
-            " or the image may be a phase image"
+            f"{negative_share:.0%} of the summed absolute signal is negative, so this is not a"
+            " magnitude series. The mean may have been subtracted, values may be in percent signal"
+            " change, or the image may be a phase image"
         )
         fix = (
             "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."
