@@ -114,3 +114,37 @@ class Array4D:
 def statistics_of(data, mask, **options):
     """Return `temporal_statistics` of an array (x, y, z, T)."""
     return temporal_statistics(Array4D(np.asarray(data, np.float32)), mask, **options)
+
+
+SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
+"""Acquired grid of the runs below, and the factor to their high-resolution grid."""
+
+
+def mask_of(shape=SHAPE):
+    """Return the mask of an ellipse."""
+    x, y, _ = np.indices(shape)
+    return np.hypot((x - shape[0] / 2) / shape[0], (y - shape[1] / 2) / shape[1]) < 0.42
+
+
+def run_of(seed, volumes, memory, noise):
+    """Return one of many runs of a participant: one prior SD map, autocorrelated fluctuations, and
+    noise.
+
+    Patches of the map are a little larger than a voxel, so that half the resolution resolves some
+    of them. `memory` is the correlation of fluctuations of successive volumes.
+    """
+    x, y, z = SHAPE
+    small = whole_of((x // 2, y // 2, z), FACTOR)
+    map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    region = whole_of(SHAPE, FACTOR)
+    prior = Prior(region=region, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    image, series = acquired(prior, generator), []
+    for _ in range(volumes):
+        image = memory * image + (1 - memory**2) ** 0.5 * acquired(prior, generator)
+        series.append(
+            np.moveaxis(
+                (image + noise * torch.randn(image.shape, generator=generator)).numpy(), 0, 2
+            )
+        )
+    return Array4D(500 + np.stack(series, -1).astype(np.float32))

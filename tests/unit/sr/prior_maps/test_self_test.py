@@ -5,11 +5,10 @@ and baselines are correct.
 import numpy as np
 import pytest
 import torch
-from data.known_priors import Array4D, acquired, patchy, whole_of
+from data.known_priors import FACTOR, SHAPE, mask_of, run_of
 
 from bids_sr.sr.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
-from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.prior_maps.self_test import (
     SelfTest,
     SelfTestScore,
@@ -19,7 +18,6 @@ from bids_sr.sr.prior_maps.self_test import (
 from bids_sr.sr.prior_maps.temporal_components import statistics_of_run_and_halves
 from bids_sr.sr.recipe import VarianceRecipe
 
-SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
 QUICK = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
 
 
@@ -27,32 +25,6 @@ def statistics_of_halves(series, mask, n_dummy, components, nuisance, min_volume
     return statistics_of_run_and_halves(series, mask, n_dummy, components, nuisance, min_volumes)[
         1
     ]
-
-
-def mask_of(shape=SHAPE):
-    x, y, _ = np.indices(shape)
-    return np.hypot((x - shape[0] / 2) / shape[0], (y - shape[1] / 2) / shape[1]) < 0.42
-
-
-def run_of(seed, volumes, memory, noise):
-    """Return one of many runs of a participant: one prior SD map, autocorrelated fluctuations, and
-    noise.
-    """
-    x, y, z = SHAPE
-    grid = whole_of(SHAPE, FACTOR)
-    small = whole_of((x // 2, y // 2, z), FACTOR)
-    map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(region=grid, weight=20 * map_[None], fwhm=(3.0,), noise=0.0)
-    generator = torch.Generator().manual_seed(seed)
-    image, series = acquired(prior, generator), []
-    for _ in range(volumes):
-        image = memory * image + (1 - memory**2) ** 0.5 * acquired(prior, generator)
-        series.append(
-            np.moveaxis(
-                (image + noise * torch.randn(image.shape, generator=generator)).numpy(), 0, 2
-            )
-        )
-    return Array4D(500 + np.stack(series, -1).astype(np.float32))
 
 
 def trial_of(series, mask):

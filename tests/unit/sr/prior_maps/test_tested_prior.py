@@ -6,48 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from data.known_priors import acquired, patchy, statistics_of, whole_of
+from data.known_priors import FACTOR, SHAPE, mask_of, run_of, statistics_of
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_test import SelfTest, score_interpolation, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 from bids_sr.sr.prior_maps.tested_prior import estimate_tested_prior
 from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 
-SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
+VOLUMES = 100
 METHOD = get_method("sbl")
 QUICK = VarianceRecipe(rounds=3, draws=16)
 RECIPE = QUICK
-
-
-def mask_of(shape=SHAPE):
-    x, y, _ = np.indices(shape)
-    return np.hypot((x - shape[0] / 2) / shape[0], (y - shape[1] / 2) / shape[1]) < 0.42
 
 
 def noise(volumes=VOLUMES, seed=0):
     return 500 + 10 * np.random.default_rng(seed).standard_normal((*SHAPE, volumes))
 
 
-def fluctuations(volumes=VOLUMES, seed=0):
-    """Return a run with little noise whose fluctuations follow a map with detail smaller than a
-    voxel.
-    """
-    grid = whole_of(SHAPE, FACTOR)
-    # Patches are a little larger than a voxel, so the resolution of the self-test can resolve some
-    # of them.
-    small = whole_of((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR)
-    map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    prior = Prior(region=grid, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
-    generator = torch.Generator().manual_seed(seed)
-    series = np.stack(
-        [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(volumes)], -1
-    )
-    return 500 + series
+def fluctuations(volumes=VOLUMES):
+    return run_of(0, volumes, memory=0.0, noise=2.0).data
 
 
 def run_data(series, *, halves=True, mask=None):
