@@ -64,7 +64,8 @@ class Coverage:
     def find_tests(self, mutant: Mutant, longest_s: float) -> list[str]:
         """Return the tests for a fault, tests of its package first, within about `longest_s`.
 
-        They run a line of the statement. Of code that is compiled, or runs when its module is
+        They run a line of the statement, or belong to the module by their name, because a function
+        may run only once in a process. Of code that is compiled, or runs when its module is
         imported, they run any line of the module, or of a module that imports it, or are tests of
         the package.
         """
@@ -73,8 +74,12 @@ class Coverage:
         if mutant.is_traced:
             tests = [
                 test
-                for test, lines in self.lines.items()
-                if any(first <= line <= last for line in lines.get(mutant.module, ()))
+                for test in self.seconds
+                if Path(mutant.module).stem in Path(test.partition("::")[0]).stem
+                or any(
+                    first <= line <= last
+                    for line in self.lines.get(test, {}).get(mutant.module, ())
+                )
             ]
         else:
             folder = f"tests/unit/{Path(mutant.module).parts[1]}/"

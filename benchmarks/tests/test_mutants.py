@@ -69,9 +69,10 @@ def test_tests_of_the_package_run_first_and_long_ones_are_left_out(
         "slow": "tests/e2e/test_run.py::test_slow",
         "far": "tests/unit/glm/test_design.py::test_far",
         "near": "tests/unit/spatial/test_masks.py::test_near",
-        "none": "tests/unit/spatial/test_masks.py::test_of_other_lines",
+        "none": "tests/unit/glm/test_noise.py::test_of_other_lines",
     }
     lines = {names[name]: {mutant.module: [line]} for name in ("slow", "far", "near")}
     lines[names["none"]] = {mutant.module: [line + 1000]}
-    coverage = Coverage(lines=lines, seconds={names["slow"]: 50.0, names["far"]: 3.0})
+    seconds = {names["near"]: 1.0, names["far"]: 3.0, names["slow"]: 50.0, names["none"]: 1.0}
+    coverage = Coverage(lines=lines, seconds=seconds)
     assert coverage.find_tests(mutant, longest_s) == [names[name] for name in expected]
