@@ -400,6 +400,8 @@ def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
         "0 mm, 5 mm",
     ):
         assert part in text, part
+    assert "--retrospective" not in text, "there is a reference"
+    assert "--retrospective" in dry_run_text(check(settings_for(maker)), settings_for(maker))
 
 
 def test_a_busy_machine_is_reported(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
