@@ -11,7 +11,7 @@ from data.dataset import BidsMaker
 from graphmaker import VERSION, planned_call, planned_graph
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.config.seeds import choose_seeds
+from bids_sr.config.seeds import Seed, choose_seeds
 from bids_sr.pipeline.store import store
 from bids_sr.steps.call_description import AcquiredRun, describe_acquisition
 from bids_sr.steps.registration import describe_mask, describe_registered_pair
@@ -234,6 +234,17 @@ def test_seeds_that_were_excluded_are_named(
         folders.append(folder)
     seeds = choose_seeds(("motor", "visual"), with_anat=True)
     assert words in describe_seeds(seeds, "AAL2", folders)
+
+
+def test_seeds_are_named_with_their_position_or_their_labels() -> None:
+    seeds = [
+        Seed(name="motor", center=(-36.0, -22.0, 52.5), radius_mm=4.0),
+        Seed(name="thalamus", labels=("Thal_L", "Thal_R")),
+    ]
+    text = describe_seeds(seeds, "AAL2")
+    assert "motor (-36 -22 52.5; 4 mm)" in text
+    assert "thalamus (Thal_L and Thal_R)" in text
+    assert "thalamus" not in describe_seeds(seeds[:1], "AAL2")
 
 
 def write_facts(root: Path, name: str, facts: list[dict[str, object]]) -> list[Path]:
