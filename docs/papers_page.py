@@ -55,8 +55,10 @@ def number(place: str) -> str:
         for row in rows(name)
         if {*cells} <= {*map(str, row.values()), *(f"{key}={row[key]}" for key in row)}
     ]
+    if len(texts) == 1:
+        return texts[0]
     ordered = sorted(texts, key=lambda text: float(text.replace("−", "-")))
-    return " to ".join(dict.fromkeys((ordered[0], ordered[-1])))
+    return f"{ordered[0]} to {ordered[-1]}"
 
 
 def chosen(name: str, titles: dict[str, str]) -> list[Row]:
