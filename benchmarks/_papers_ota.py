@@ -229,7 +229,7 @@ def noise_free_dice(participant: Participant) -> dict[str, float | None]:
     acquired series in the area, without its random error: the variance of the noise is added to
     the variance of the true change.
     """
-    trend, band = temporal_filter(
+    _, band = temporal_filter(
         len(participant.tasks), participant.sidecar["RepetitionTime"], LOW_PASS
     )
     assert band is not None

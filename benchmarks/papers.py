@@ -7,12 +7,12 @@ python benchmarks/papers.py {tv,cpce,mouse,attunet,srgan,all,TABLE} … [--data 
 The trainings are short (minutes of one core, not the papers' days), on one measured head
 (`examples/studyforrest`) or on simulated ones, so that values show what the methods do on these
 data and cannot be compared with a paper's values in size. `--data` takes the measured images from
-a data set of `papers_data.py` instead. `--work` keeps finished trainings, checkpoints and participants, so
-that a call with `--max-minutes` can be continued by the same command; tables are written as soon
-as their trainings are finished. The figures of the curves are drawn with their tables; `figures`
-draws them again from the stored values. Seeds are fixed; a rerun on the same kind of CPU gives the
-same tables. Numbers of steps and sizes of patches were chosen for their cost; the scores of trial
-runs of 6 to 400 steps had been seen by then.
+a data set of `papers_data.py` instead. `--work` keeps finished trainings, checkpoints and
+participants, so that a call with `--max-minutes` can be continued by the same command; tables are
+written as soon as their trainings are finished. The figures of the curves are drawn with their
+tables; `figures` draws them again from the stored values. Seeds are fixed; a rerun on the same
+kind of CPU gives the same tables. Numbers of steps and sizes of patches were chosen for their
+cost; the scores of trial runs of 6 to 400 steps had been seen by then.
 """
 
 import argparse
