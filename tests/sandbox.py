@@ -226,16 +226,18 @@ def _fmriprep(box: Sandbox, place: Path) -> None:
 
 def _model(box: Sandbox, place: Path) -> None:
     """Write an untrained network for images of 6 x 6 x 3 mm."""
+    recipe = get_method("srgan").recipes["fast"]
     card = {
         "method": "srgan",
         "recipe": "fast",
+        "settings": {"edition": recipe.edition},
         "factor": [2.0, 2.0, 1.0],
         "contrast": "T1w" if "T1w" in place.name else "T2starw",
         "orientation": "I-S",
         "resolution": {"lowres_mm": [6.0, 6.0, 3.0]},
     }
     torch.manual_seed(0)
-    network = get_method("srgan").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    network = recipe.build_generator(1, (2.0, 2.0, 1.0))
     save_model(place.with_suffix(""), network.state_dict(), card)
 
 

@@ -1,5 +1,6 @@
 """Simulated activity: task and resting-state foci in gray matter, and their amplitudes."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +23,10 @@ _VEIN_DISTANCE_MM = 6.0  # mm, preferred distance of a draining vein
 # head point (mm), origin of the direction toward the skull
 _BRAIN_CENTER = (0.0, -20.0, 10.0)
 _SPREAD_MM = (2.0, 3.5)  # mm, range of the full width at half maximum of the vascular spread
+_PATCH_MM = 4.0  # mm, full width at half maximum of the patches of a finger
+# range of (a - b) / (a + b) in the center of a patch, with the responses a of its finger and b of
+# the other finger, before the vascular spread
+_MODULATION = (0.2, 0.3)
 
 
 @frozen
@@ -47,16 +52,36 @@ class _Focus:
     reference: str
 
 
-def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
-    """Draw the amplitude map of a focus.
+def make_foci(
+    rng: np.random.Generator, head: Head, labels: Iterable[str], scene: str
+) -> tuple[_Focus, ...]:
+    """Draw the amplitude maps of foci.
 
-    `label` is a key of `select_foci`. `scene` is the location of activity relative to the anatomy.
-    ``ribbon``: gray matter along the ribbon; ``veins``: most of the change is in the draining
-    vein; ``free``: location and borders independent of tissue; ``overlap``: as ``ribbon``, with
-    large regions of both fingers that overlap. In ``free``, the change is relative to the mean
-    signal of the brain, because a fraction of the local signal would have the borders of the
-    tissue.
+    `labels` are keys of `select_foci`. `scene` is the location of activity relative to the
+    anatomy. ``ribbon``: gray matter along the ribbon; ``veins``: most of the change is in the
+    draining vein; ``free``: location and borders independent of tissue; ``overlap``: as
+    ``ribbon``, with patches of both fingers that alternate along one shared area. In ``free``, the
+    change is relative to the mean signal of the brain, because a fraction of the local signal
+    would have the borders of the tissue.
     """
+    patches = _draw_patches(rng, head) if scene == "overlap" else None
+    return tuple(_make_focus(rng, head, label, scene, patches) for label in labels)
+
+
+def _draw_patches(rng: np.random.Generator, head: Head) -> Array:
+    """Return the relative difference of both fingers in each voxel of the head (3D, float32).
+
+    Values are positive in patches of the thumb and negative in patches of the little finger.
+    """
+    voxel_mm = float(head.affine[0, 0])
+    pattern = smooth_field(rng, head.veins.shape, _PATCH_MM / FWHM_PER_SIGMA / voxel_mm)
+    return np.float32(rng.uniform(*_MODULATION)) * np.clip(pattern, -1, 1)
+
+
+def _make_focus(
+    rng: np.random.Generator, head: Head, label: str, scene: str, patches: Array | None
+) -> _Focus:
+    """Draw the amplitude map of a focus, see `make_foci` and `_draw_patches`."""
     voxel_mm = float(head.affine[0, 0])
     spec = select_foci(scene)[label]
     origin = _snap_to_ribbon(head, head.from_template(spec.mni))
@@ -71,6 +96,8 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         if scene == "free"
         else _weight_ribbon(head, cube, extent_mm)
     )
+    if patches is not None:
+        activity *= 1 + spec.patch_sign * patches[cube.window]
     activity = ndimage.gaussian_filter(activity, sigma)
     activity /= activity.max()
     if scene == "veins":
@@ -96,13 +123,16 @@ class _FocusSpec:
 
     `mni` is the position in MNI space (mm), and `conditions` are conditions of the task, or one
     network. `peak` is the range of the peak signal change (percent), and `extent` the range of the
-    extent along the ribbon, the standard deviation of a Gaussian (mm).
+    extent along the ribbon, the standard deviation of a Gaussian (mm). In scenes with patches,
+    `patch_sign` is the sign of the patches (`_draw_patches`) in which the focus is strongest, or 0
+    if the focus has no patches.
     """
 
     mni: _Point
     conditions: tuple[str, ...]
     peak: tuple[float, float]
     extent: tuple[float, float] = (4.0, 4.8)
+    patch_sign: int = 0
 
 
 def select_foci(scene: str) -> dict[str, _FocusSpec]:
@@ -139,20 +169,14 @@ FOCI: dict[str, _FocusSpec] = {
 by both fingers. Networks are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and
 mirrored to the other hemisphere.
 """
+_HAND = _FocusSpec(mni=(-36.0, -22.5, 56.5), conditions=(), peak=(4.0, 5.0), extent=(12.0, 12.0))
 OVERLAPPING_FOCI: dict[str, _FocusSpec] = {
-    "thumb": replace(FOCI["thumb"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
-    "little": replace(FOCI["little"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
-    "sma": replace(FOCI["sma"], extent=(7.0, 9.0)),
-    "hand": _FocusSpec(
-        mni=(-36.0, -22.5, 56.5),
-        conditions=("thumb", "little"),
-        peak=(2.0, 3.2),
-        extent=(9.0, 14.0),
-    ),
+    "thumb": replace(_HAND, conditions=("thumb",), patch_sign=1),
+    "little": replace(_HAND, conditions=("little",), patch_sign=-1),
 }
-"""In the scene "overlap", both fingers activate the whole hand area, as in maps with voxels of 3
-mm or more. The activity of one finger is weaker than the common activity; their ratio, which
-varies between participants, determines how much the regions of the fingers overlap.
+"""In the scene "overlap", both fingers activate the same area. Each finger is stronger in some
+patches of a few millimeters and weaker in the patches between them, which are too small for
+voxels of 4 mm or more. The regions of the fingers therefore overlap less at a high resolution.
 """
 
 

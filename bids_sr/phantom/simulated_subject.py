@@ -8,7 +8,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
-from bids_sr.phantom.activity import make_focus, select_foci
+from bids_sr.phantom.activity import make_foci, select_foci
 from bids_sr.phantom.head import make_head
 from bids_sr.phantom.lesions import add_lesions
 from bids_sr.phantom.poses import draw_pose
@@ -95,7 +95,7 @@ class SimulatedSubject:
             for label, focus in select_foci(scene).items()
             if set(focus.conditions) & set(self.conditions)
         ]
-        self.foci = tuple(make_focus(rng, self.head, label, scene) for label in labels)
+        self.foci = make_foci(rng, self.head, labels, scene)
         poses = draw("poses")
         self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))
         self.t1w_pose = draw_pose(poses, (1.0, 4.0), (1.0, 4.0))

@@ -74,8 +74,10 @@ def loaded(name, recipe, factor, tmp_path, shape=None):
         count = max(1, len(get_method(name).variance.fwhm))
         state = {"weight": torch.rand(count, fine[2], *fine[:2]), "noise": torch.tensor(1e-2)}
         return load_model(save_model(tmp_path / name, state, card)[0])
-    generator = get_method(name).recipes[recipe].build_generator(1, factor)
-    return load_model(save_model(tmp_path / name, generator.state_dict(), card)[0])
+    settings = get_method(name).recipes[recipe]
+    card |= {"settings": {"edition": settings.edition, "intensity": settings.intensity}}
+    state = settings.build_generator(1, factor).state_dict()
+    return load_model(save_model(tmp_path / name, state, card)[0])
 
 
 def statistics(shape, count=10):

@@ -45,7 +45,8 @@ def save_untrained(
     import torch
 
     torch.manual_seed(0)
-    network = get_method(method).recipes["fast"].build_generator(channels, FACTOR)
+    recipe = get_method(method).recipes["fast"]
+    network = recipe.build_generator(channels, FACTOR)
     content = {
         "method": method,
         "recipe": "fast",
@@ -54,6 +55,7 @@ def save_untrained(
         "contrast": "T2starw",
         "orientation": "I-S",
         "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
+        "settings": {"edition": recipe.edition},
         **card,
     }
     return save_model(stem, network.state_dict(), content)[0]

@@ -16,22 +16,29 @@ class SRResNet(nn.Module):
     figure 4). It has 1.23 million parameters. The paper does not say whether an activation follows
     the last convolution; ours has none, because intensities have no upper limit.
 
-    `width` is 64 and `blocks`, the number of residual blocks, is 16 in the paper.
+    `width` is 64 and `blocks`, the number of residual blocks, is 16 in the paper. With `skip`, the
+    input is added to the output (our choice), so that the untrained network is the identity.
     """
 
-    def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 64, blocks: int = 16, *, skip: bool = False
+    ) -> None:
         super().__init__()
+        self.skip = skip
         self.head = nn.Sequential(nn.Conv2d(channels, width, 9, padding=4), nn.PReLU(width))
         self.body = nn.Sequential(
             *[PReLUResidualBlock(width) for _ in range(blocks)],
             nn.Conv2d(width, width, 3, padding=1),
         )
         self.tail = nn.Conv2d(width, channels, 9, padding=4)
+        if skip:
+            init_zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened images on the same grid."""
         features = self.head(x)
-        return self.tail(features + self.body(features))
+        output: Tensor = self.tail(features + self.body(features))
+        return x + output if self.skip else output
 
 
 class SubPixelNet(nn.Module):

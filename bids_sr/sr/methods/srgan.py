@@ -12,9 +12,10 @@ following choices are ours: no augmentation, a constant learning rate, and rando
 (Ledig et al. began with a network trained by squared error). In slices without head voxels,
 patches may be at any position.
 
-`fast` is our default, a small SRGAN: the same generator with 16 channels and 2 blocks, and the
-same critic with an eighth of the channels. It is trained on whole slices with flips, shifts and
-intensity changes, with a one-cycle learning rate. As in Ledig et al. 2017, the network is
+`fast` is our default, a small SRGAN: the same generator with 16 channels and 2 blocks, whose
+output is added to its interpolated input, and the same critic with an eighth of the channels. It
+is trained on whole slices with flips, shifts and intensity changes, with a one-cycle learning
+rate. As in Ledig et al. 2017, the network is
 pre-trained: the loss is only the squared error in the first 450 of 700 steps, then squared error
 plus 1e-3 times the adversarial term. The critic is initialized after He et al. 2015, because with
 the default weights of torch it did not distinguish the images within 250 steps. If VGG-19 weights
@@ -50,7 +51,7 @@ _PAPER = Recipe(
 
 _FAST = replace(
     BASE_RECIPE,
-    build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2),
+    build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2, skip=True),
     build_critic=network("critics.srgan_critic", widths=(8, 16, 32, 64, 64), dense=64, he=True),
     losses=(
         loss("content", "image.MSE", 1.0),
@@ -67,6 +68,7 @@ _FAST = replace(
     patience=None,
     gradient_limit=0.05,
     augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
+    edition=2,
 )
 
 _NETWORK = {

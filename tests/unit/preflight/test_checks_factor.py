@@ -41,7 +41,7 @@ def model(maker: BidsMaker, factor: tuple[float, float, float], method: str = "m
         "contrast": "T2starw",
         "orientation": "I-S",
         "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
-        "settings": {"upsampled_by": recipe.upsampled_by},
+        "settings": {"upsampled_by": recipe.upsampled_by, "edition": recipe.edition},
     }
     state = recipe.build_generator(1, factor).state_dict()
     name = f"{method}-{'-'.join(f'{f:g}' for f in factor)}"

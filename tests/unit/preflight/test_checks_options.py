@@ -46,6 +46,7 @@ def model(maker: BidsMaker, method: str, **card: object) -> Path:
         "orientation": "I-S",
         "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
         "trained_on": facts.trained_on,
+        "settings": {"edition": facts.recipes["fast"].edition},
     }
     state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     return save_model(maker.root.parent / method, state, {**default_card, **card})[0]

@@ -26,6 +26,7 @@ CARD = {
     "contrast": "T2starw",
     "orientation": "I-S",
     "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
+    "settings": {"edition": get_method("srgan").recipes["fast"].edition},
 }
 FORCED = ("--set", "superres.force=true")
 CASES = Cases()

@@ -26,6 +26,16 @@ def test_the_published_generator_has_its_number_of_parameters_and_no_normalizati
     assert net(torch.rand(1, 1, 12, 11)).shape == (1, 1, 12, 11)
 
 
+def test_the_untrained_generator_with_a_skip_connection_returns_its_input():
+    x = torch.rand(2, 1, 12, 11)
+    net = SRResNet(width=4, blocks=1, skip=True)
+    assert torch.equal(net(x), x)
+    torch.nn.init.normal_(net.tail.weight)
+    plain = SRResNet(width=4, blocks=1)
+    plain.load_state_dict(net.state_dict())
+    assert torch.allclose(net(x), x + plain(x), atol=1e-5)
+
+
 def test_the_published_critic_has_ten_convolutions_and_no_normalization():
     critic = srgan_critic()
     assert sum(isinstance(module, torch.nn.Conv2d) for module in critic.modules()) == 10

@@ -135,17 +135,26 @@ def test_the_orientation_is_the_axis_across_slices(axes, name):
     assert compatibility.slice_orientation(affine) == name
 
 
-def test_a_model_of_another_edition_of_its_recipe_is_refused(tmp_path):
-    recipe = get_method("tv").recipes["paper"]
-    factor = (2.0, 2.0, 2.0)
+@pytest.mark.parametrize(
+    ("method", "name", "factor", "images"),
+    [
+        ("tv", "paper", (2.0, 2.0, 2.0), "--coarse FILE"),
+        ("srgan", "fast", (2.0, 2.0, 1.0), "--fine FILE --coarse FILE"),
+    ],
+)
+def test_a_model_of_another_edition_of_its_recipe_is_refused(
+    tmp_path, method, name, factor, images
+):
+    recipe = get_method(method).recipes[name]
     state = recipe.build_generator(1, factor).state_dict()
-    card = {"method": "tv", "recipe": "paper", "factor": list(factor), "contrast": "T2starw"}
+    card = {"method": method, "recipe": name, "factor": list(factor), "contrast": "T2starw"}
     card |= {"orientation": "I-S", "resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}
     current, _ = model.save_model(tmp_path / "new", state, card | {"settings": {"edition": 2}})
     assert model.load_model(current).card.edition == recipe.edition == 2
     earlier, _ = model.save_model(tmp_path / "old", state, card)
-    with pytest.raises(cards.ModelError, match=r"old\.safetensors"):
+    with pytest.raises(cards.ModelError, match=r"old\.safetensors") as error:
         model.load_model(earlier)
+    assert f"bids-sr-models train {method} OUT --recipe {name} {images}" in str(error.value)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
