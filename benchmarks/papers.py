@@ -56,10 +56,16 @@ def main() -> None:
     parser.add_argument(
         "papers",
         nargs="+",
-        choices=(*PAPERS, "srgan", "all", *tables, "figures"),
+        choices=(*PAPERS, "srgan", "all", *tables, "tv_others", "figures"),
         help="papers or single tables, made in this order; figures: drawn from stored curves",
     )
     parser.add_argument("--data", type=Path, default=EXAMPLE, help="data set of papers_data.py")
+    parser.add_argument(
+        "--others",
+        type=Path,
+        nargs="+",
+        help="high-resolution runs of other participants (*_bold.nii.gz), for tv_others",
+    )
     parser.add_argument(
         "--people", type=int, default=_papers_ota.PEOPLE, help="simulated participants of srgan"
     )
@@ -72,6 +78,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.max_minutes is not None and arguments.work is None:
         parser.error("--max-minutes requires --work, where the next call continues")
+    if "tv_others" in arguments.papers and not arguments.others:
+        parser.error("tv_others requires --others, the runs that are tested")
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
         portion = Portion(work, arguments.max_minutes)
@@ -79,6 +87,8 @@ def main() -> None:
             for paper in arguments.papers:
                 for make in makers(paper):
                     make(arguments.data, portion)
+            if "tv_others" in arguments.papers:
+                _papers_tv.tested_by_others(arguments.data, portion, arguments.others)
             if {"srgan", "all"} & {*arguments.papers}:
                 _papers_ota.table(portion, arguments.people)
         except PortionEnded as piece:
