@@ -144,7 +144,7 @@ def true_overlap(run: SimulatedRun, area: Array, changes: Array) -> float | None
 @pytest.mark.slow
 def test_known_regions_overlap_less_on_the_high_resolution_grid() -> None:
     lower = []
-    for seed in range(20, 24):
+    for seed in range(20, 26):
         run = simulate(seed)
         area = motor_area(run)
         _, changes = simulate_effects([run])
@@ -155,8 +155,7 @@ def test_known_regions_overlap_less_on_the_high_resolution_grid() -> None:
         assert fine_overlap is not None
         assert coarse_overlap is not None
         lower.append(coarse_overlap - fine_overlap)
-    assert np.median(lower) > 0.08
-    assert min(lower) > 0
+    assert min(lower) > 0.08
 
 
 @pytest.mark.slow
