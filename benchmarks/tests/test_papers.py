@@ -239,14 +239,20 @@ def test_the_table_of_srgan_has_the_published_values_and_exact_p() -> None:
     for row in rows:
         for title in ("B-spline", "zero filling", "srgan", "truth"):
             # eight negative differences: the smallest p of an exact two-sided test
-            assert row[title].endswith("p = 0.0078"), row
-        assert row["srgan and B-spline"] == "p = 0.0078"
+            assert row[title].endswith("p = .008"), row
+        assert row["srgan − B-spline"] == "p = .008"
     sizes = [row for row in rows if row["measure"] == "size, thumb"]
     assert {row["acquired"] for row in sizes} == {"55.5"}
     assert [row["paper: acquired → SRGAN"] for row in sizes] == ["–"] + 3 * [
         "140.0 → 83.4, p < .001"
     ]
     assert ota.rows_of(people[:1])[1]["truth"].endswith("–")
+    assert [ota.p_text(p) for p in (1.0, 0.042, 0.0042, 4e-9)] == [
+        "p = 1.00",
+        "p = .04",
+        "p = .004",
+        "p < .001",
+    ]
 
 
 def test_an_empty_region_is_left_out_of_its_comparison() -> None:
@@ -254,8 +260,8 @@ def test_an_empty_region_is_left_out_of_its_comparison() -> None:
     people[0]["none"]["truth"]["Dice"] = None  # type: ignore[index]
     row = ota.rows_of(people)[3]
     assert row["measure"] == "Dice"
-    assert row["truth"].endswith("p = 0.0078")
-    assert row["srgan"].endswith("p = 0.0039")
+    assert row["truth"].endswith("p = .008")
+    assert row["srgan"].endswith("p = .004")
 
 
 def test_the_lost_detail_of_an_image_is_above_the_acquired_frequencies() -> None:
