@@ -9,19 +9,19 @@ from typing import Any
 
 import _papers_curves as papers_curves
 import _papers_mouse as mouse
+import _papers_ota as ota
 import _papers_portions as portions
 import _papers_slices as slices
 import _papers_training as training
 import _papers_tv as tv
 import _table
 import numpy as np
-import pandas as pd
 import papers
 import papers_data
 import pytest
 from pages import ROOT, loaded
 
-from bids_sr.group.values import QUESTION
+from bids_sr.sr.matrices import downsample, upsample
 
 PAGE = loaded(ROOT / "docs/papers_page.py")
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
@@ -218,80 +218,114 @@ def test_a_short_training_starts_the_adversarial_term() -> None:
         assert training.short_recipe(method, 90).adversarial_from == 30
 
 
-def simulated_sizes(participants: int = 8) -> pd.DataFrame:
-    """Return a table of `papers.srgan_sizes` in which every series is smaller by its number."""
-    rows = []
-    base = np.arange(participants) * 3.0 + 20
-    for width in (0.0, 3.5, 13.2):
-        for measure in ("size, thumb", "size, little", "Dice"):
-            for number, series in enumerate(
-                ("acquired", "bspline", "zerofill", "srgan", "acquiredSpline")
-            ):
-                values = base + width - number * np.linspace(0.5, 2, participants)
-                scale = 0.01 if measure == "Dice" else 1.0
-                rows.append([width, measure, series, *(scale * values)])
-    names = [f"sub-{k + 1:02d}" for k in range(participants)]
-    sizes = pd.DataFrame(rows, columns=["fwhm_mm", "contrast", "series", *names])
-    sizes["contrast"] = pd.Categorical(sizes["contrast"], sizes["contrast"].unique())
-    return sizes.assign(**{name: "" for name in QUESTION if name not in sizes})
+def sample_values(index: int) -> ota.Values:
+    """Return values of a participant in which every series is smaller than the one before."""
+    values = {
+        smoothing: {
+            name: {
+                measure: (0.9 if measure == "Dice" else 60.0) - index - 0.5 * index * order
+                for measure in ota.MEASURES
+            }
+            for order, name in enumerate(ota.SERIES)
+        }
+        for smoothing in ota.READINGS
+    }
+    return {ota.NOISE_FREE: {"acquired": {"Dice": 0.5}, "truth": {"Dice": 0.4}}, **values}
 
 
-def test_the_table_of_srgan_has_the_comparisons_of_the_paper_and_exact_p() -> None:
-    rows = papers.srgan_rows(simulated_sizes())
-    assert [row["smoothing (mm)"] for row in rows] == ["0"] * 3 + ["3.5"] * 3 + ["13.2"] * 3
-    first, dice = rows[0], rows[2]
-    assert first["acquired"] == "30.5 (25.2–35.8)"
-    assert dice["acquired"] == "0.305 (0.253–0.358)"
-    assert float(first["p, srgan"]) == pytest.approx(2 / 2**8, abs=1e-5)  # all differences < 0
-    published = [row for row in rows if row["paper: p"] != "–"]
-    assert [(row["smoothing (mm)"], row["measure"]) for row in published] == [
-        ("0", "Dice"),
-        *((width, row["measure"]) for width in ("3.5", "13.2") for row in rows[:3]),
+def test_the_table_of_srgan_has_the_published_values_and_exact_p() -> None:
+    people = [sample_values(index) for index in range(1, 9)]
+    free, *rows = ota.rows_of(people)
+    assert free["acquired"] == "0.500"
+    assert free["zero filling"] == "–"
+    assert [row["smoothing"] for row in rows] == [name for name in ota.READINGS for _ in range(3)]
+    for row in rows:
+        for title in ("B-spline", "zero filling", "srgan", "truth"):
+            # eight negative differences: the smallest p of an exact two-sided test
+            assert row[title].endswith("p = .008"), row
+        assert row["srgan − B-spline"] == "p = .008"
+    sizes = [row for row in rows if row["measure"] == "size, thumb"]
+    assert {row["acquired"] for row in sizes} == {"55.5"}
+    assert [row["paper: acquired → SRGAN"] for row in sizes] == ["–"] + 3 * [
+        "140.0 → 83.4, p < .001"
     ]
-    for row in published:
-        assert 0 < float(row["p, srgan"]) <= 1
+    assert ota.rows_of(people[:1])[1]["truth"].endswith("–")
+    assert [ota.p_text(p) for p in (1.0, 0.042, 0.0042, 4e-9)] == [
+        "p = 1.00",
+        "p = .04",
+        "p = .004",
+        "p < .001",
+    ]
 
 
-def test_the_contributions_to_the_size_of_regions_add_up() -> None:
-    rows = papers.srgan_parts(simulated_sizes())
-    first, smoothed = rows[0], rows[6]
+def test_an_empty_region_is_left_out_of_its_comparison() -> None:
+    people = [sample_values(index) for index in range(1, 10)]
+    people[0]["none"]["truth"]["Dice"] = None  # type: ignore[index]
+    row = ota.rows_of(people)[3]
+    assert row["measure"] == "Dice"
+    assert row["truth"].endswith("p = .008")
+    assert row["srgan"].endswith("p = .004")
 
-    def median(text: str) -> float:
-        return float(text.split()[0].replace("−", "-"))
 
-    assert median(first["grid: bspline − acquired"]) == pytest.approx(-1.25, abs=0.06)
-    assert median(first["method: srgan − bspline"]) == pytest.approx(-2.5, abs=0.06)
-    assert median(first["srgan − acquired"]) == pytest.approx(-3.75, abs=0.06)
-    assert first["smoothing: srgan"] == "–"
-    assert median(smoothed["smoothing: acquired"]) == 13.2
-    assert papers.srgan_parts(simulated_sizes(1))[0]["srgan − acquired"].endswith("p = –")
+def test_the_lost_detail_of_an_image_is_above_the_acquired_frequencies() -> None:
+    rng = np.random.default_rng(0)
+    effects = rng.standard_normal((2, 16, 12, 3)).astype(np.float32)
+    detail = ota.lost_detail(effects)
+    low = np.stack([downsample(effect, (8, 6, 3)) for effect in effects])
+    assert np.abs(np.stack([downsample(image, (8, 6, 3)) for image in detail])).max() < 1e-5
+    restored = np.stack([upsample("zerofill", image, ota.FACTOR) for image in low])
+    np.testing.assert_allclose(restored + detail, effects, atol=1e-5)
+    assert detail.std() > 0.5
+
+
+def test_regions_have_the_same_voxels_of_the_area_on_both_grids() -> None:
+    rng = np.random.default_rng(0)
+    area = np.zeros((6, 5, 4), bool)
+    area[1:5, 1:4, 1:3] = True
+    maps = rng.uniform(0, 1, (2, *area.shape))
+    fine_area = ota.fine_mask(area)
+    assert fine_area.sum() == 4 * area.sum()
+    fine_maps = np.stack([image.repeat(2, axis=0).repeat(2, axis=1) for image in maps])
+    coarse = ota.region_values(maps[:, area], area, 1)
+    assert ota.region_values(fine_maps[:, fine_area], fine_area, 4) == pytest.approx(coarse)
+    assert 0 < coarse["size, thumb"] < area.sum()
 
 
 def test_a_stopped_benchmark_continues_with_the_next_participant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, ...]] = []
-    tables: list[str] = []
-    texts: list[str] = []
-    monkeypatch.setattr(papers, "call", lambda *words: calls.append(tuple(map(str, words))))
-    monkeypatch.setattr(papers, "commit", lambda: "85ca1a4b")
-    monkeypatch.setattr(papers, "srgan_sizes", lambda _: simulated_sizes(3))
+    tables: list[tuple[str, list[str]]] = []
+
+    def call(*words: str | Path) -> None:
+        calls.append(tuple(map(str, words)))
+        (tmp_path / "work").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(ota, "call", call)
+    monkeypatch.setattr(ota, "commit", lambda: "85ca1a4b")
+    monkeypatch.setattr(
+        ota, "participant_values", lambda person: sample_values(int(person.name[-2:]))
+    )
 
     def keep(name: str, *_: object, remarks: list[str]) -> None:
-        tables.append(name)
-        texts.append(remarks[0])
+        tables.append((name, remarks))
 
-    monkeypatch.setattr(papers, "keep", keep)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "sub-02.html").touch()
-    papers.srgan(tmp_path, 3)
-    labels = [words[words.index("--participant-label") + 1] for words in calls[1:-1]]
+    monkeypatch.setattr(ota, "keep", keep)
+    (tmp_path / "values").mkdir()
+    (tmp_path / "values" / "sub-02.json").write_text(json.dumps(sample_values(2)))
+    with pytest.raises(portions.PortionEnded, match="sub-01"):
+        ota.table(portions.Portion(tmp_path, minutes=-1), 3)
+    assert [words[0] for words in calls] == ["bids-sr-phantom"]
+    (tmp_path / "simulated").mkdir()
+    ota.table(portions.Portion(tmp_path), 3)
+    labels = [words[words.index("--participant-label") + 1] for words in calls[1:]]
     assert labels == ["01", "03"]
-    assert calls[0][0] == "bids-sr-phantom"
-    assert calls[-1][-1] == "group"
-    assert tables == ["papers_srgan", "papers_srgan_parts"]
-    assert all("3 simulated participants" in text and "85ca1a4b" in text for text in texts)
-    for words in (calls[0], calls[1]):
+    ((name, remarks),) = tables
+    assert name == "papers_srgan"
+    assert "3 simulated participants" in remarks[0]
+    assert "85ca1a4b" in remarks[0]
+    assert "median difference 0.100" in remarks[1]
+    for words in calls:
         assert PARSERS[words[0]].parse_args(words[1:])
 
 

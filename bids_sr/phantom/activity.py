@@ -123,9 +123,8 @@ class _FocusSpec:
 
     `mni` is the position in MNI space (mm), and `conditions` are conditions of the task, or one
     network. `peak` is the range of the peak signal change (percent), and `extent` the range of the
-    extent along the ribbon, the standard deviation of a Gaussian (mm). In scenes with patches,
-    `patch_sign` is the sign of the patches (`_draw_patches`) in which the focus is strongest, or 0
-    if the focus has no patches.
+    extent along the ribbon, the standard deviation of a Gaussian (mm). `patch_sign` is the sign of
+    `_draw_patches` where the focus is strongest, or 0 if the focus has no patches.
     """
 
     mni: _Point

@@ -165,7 +165,7 @@ def _write_participants(root: Path, study: Study) -> None:
                     "ribbon": "along the gray matter",
                     "veins": "displaced toward a draining vein",
                     "free": "independent of anatomical borders",
-                    "overlap": "along the gray matter; the regions of both fingers overlap",
+                    "overlap": "along the gray matter, in alternating patches of both fingers",
                 },
             },
             "active": {

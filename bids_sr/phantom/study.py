@@ -61,8 +61,8 @@ class Study(OptionSection):
         "ribbon",
         "--scene",
         "location of the activation: along the gray matter (ribbon), displaced toward draining"
-        " veins (veins), independent of anatomical borders (free), or along the gray matter with"
-        " large regions of thumb and little finger that overlap (overlap)",
+        " veins (veins), independent of anatomical borders (free), or along the gray matter in"
+        " patches of thumb and little finger that alternate within one area (overlap)",
     )
     null: bool = option(False, help="do not add activation in response to the task")
     task: Literal["tap", "rest"] = option(

@@ -10,7 +10,7 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_focus
+from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_foci
 from bids_sr.phantom.block_design import make_block_design, predict_response
 from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import _make_focus_rows, simulate_effects
@@ -35,7 +35,7 @@ def find_center(values: np.ndarray, affine: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("scene", ["ribbon", "veins", "free"])
 def test_peak_amplitudes_are_1_to_4_percent(subject: SimulatedSubject, scene: str) -> None:
     for label in FOCI:
-        focus = make_focus(np.random.default_rng(1), subject.head, label, scene)
+        (focus,) = make_foci(np.random.default_rng(1), subject.head, [label], scene)
         assert FOCI[label].peak[0] <= 100 * focus.amplitude.max() <= FOCI[label].peak[1]
         assert 1.0 <= focus.peak_percent <= 4.0
         assert focus.amplitude.min() >= 0
@@ -72,8 +72,9 @@ def test_scenes_differ_in_location_of_activation_and_reference(subject: Simulate
     head = subject.head
     foci = {
         scene: [
-            make_focus(np.random.default_rng(5), head, label, scene)
+            focus
             for label in ("thumb", "little")
+            for focus in make_foci(np.random.default_rng(5), head, [label], scene)
         ]
         for scene in ("ribbon", "veins", "free")
     }
