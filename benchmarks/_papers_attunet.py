@@ -379,8 +379,8 @@ def volumes(_: Path, portion: Portion) -> None:
             )
     remark = (
         f"The table is based on {DATA_OF_ALL}. Volumes are from the multispectral segmentation of"
-        " the brain, whose classes are fitted once per head, to the measured scans, as in the program."
-        " Differences are between a method and the measured scans, in percent of the mean"
+        " the brain, whose classes are fitted once per head, to the measured scans, as in the"
+        " program. Differences are between a method and the measured scans, in percent of the mean"
         " of both volumes, as in the Bland–Altman plots of the paper (mean ± SD across test heads,"
         " limits of agreement: mean ± 1.96 SD). The values of the paper are read from the text on"
         " figure 10."
