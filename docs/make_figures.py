@@ -163,6 +163,14 @@ def number_lines(found: Mapping[str, Any]) -> str:
     )
 
 
+def shown_share(row: Mapping[str, float]) -> str:
+    """Return an explained variance with its interval in percent, such as "4 % (−8 to 16 %)"."""
+    value, lower, upper = (
+        f"{round(100 * row[key])}".replace("-", "−") for key in ("value", "lower", "upper")
+    )
+    return f"{value} % ({lower} to {upper} %)"
+
+
 def number_sentence(found: Mapping[str, Any]) -> str:
     """Return the expected result of the run in a few sentences."""
     active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
@@ -173,7 +181,8 @@ def number_sentence(found: Mapping[str, Any]) -> str:
         f" acquired run, `{best}` explains {value} % of the measured detail of all stimuli but"
         " faces, which were shown in only one block (95 % confidence interval:"
         f" {lower} to {upper} %). In comparison, B-spline interpolation explains {spline} % of the"
-        " detail."
+        f" detail. `srgan` explains {shown_share(active['srgan'])}; this interval also includes"
+        " trainings with other random seeds or on other processors."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 
