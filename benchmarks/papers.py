@@ -39,6 +39,10 @@ PAPERS: dict[str, dict[str, Callable[[Path, Portion], None]]] = {
 }
 
 
+TABLES_OF_OTHERS = ("tv_others", "tv_weight")
+"""Tables for which runs of other participants must be given."""
+
+
 def makers(name: str) -> list[Callable[[Path, Portion], None]]:
     """Return the functions that make the tables of a paper, of all papers, or a single table."""
     if name == "figures":
@@ -56,10 +60,18 @@ def main() -> None:
     parser.add_argument(
         "papers",
         nargs="+",
-        choices=(*PAPERS, "srgan", "all", *tables, "figures"),
+        choices=(*PAPERS, "srgan", "all", *tables, *TABLES_OF_OTHERS, "figures"),
         help="papers or single tables, made in this order; figures: drawn from stored curves",
     )
     parser.add_argument("--data", type=Path, default=EXAMPLE, help="data set of papers_data.py")
+    parser.add_argument(
+        "--others",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="high-resolution runs of other participants (*_bold.nii.gz), for the tables tv_others"
+        " and tv_weight (the first for training and the second for testing)",
+    )
     parser.add_argument(
         "--people", type=int, default=_papers_ota.PEOPLE, help="simulated participants of srgan"
     )
@@ -72,6 +84,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.max_minutes is not None and arguments.work is None:
         parser.error("--max-minutes requires --work, where the next call continues")
+    if {*TABLES_OF_OTHERS} & {*arguments.papers} and len(arguments.others) < 2:
+        parser.error(f"{' and '.join(TABLES_OF_OTHERS)} require --others with two runs")
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
         portion = Portion(work, arguments.max_minutes)
@@ -79,6 +93,10 @@ def main() -> None:
             for paper in arguments.papers:
                 for make in makers(paper):
                     make(arguments.data, portion)
+            if "tv_others" in arguments.papers:
+                _papers_tv.tested_by_others(arguments.data, portion, arguments.others)
+            if "tv_weight" in arguments.papers:
+                _papers_tv.searched_weights(arguments.data, work, arguments.others)
             if {"srgan", "all"} & {*arguments.papers}:
                 _papers_ota.table(portion, arguments.people)
         except PortionEnded as piece:

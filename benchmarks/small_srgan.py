@@ -1,114 +1,228 @@
-"""Settings of recipe `fast` of srgan, compared with dcnet: accuracy on held-out slices of one
-pair.
+"""Small networks trained on a participant's pair: accuracy of images and of effects over seeds.
 
-python benchmarks/small_srgan.py PAIR WORK [--seeds N]
+python benchmarks/small_srgan.py RUN WORK [--seeds N] [--variants NAME ...] [--table NAME]
 
-PAIR has train_lowres.nii, train_highres.nii and pair_mask.nii, from the working directory of
-`bids-sr` (step register_pair). Every variant is trained with N seeds; WORK stores one JSON file
-per training, and finished trainings are not repeated. No variant was chosen by a single seed.
+RUN is the working directory of a finished call (--work-dir) with one participant and one run, for
+which a high-resolution reference or known activation is available. For each variant and seed, the
+network is trained on the pair of this call, applied to the run, and scored with the steps and
+inputs of the call, so that head motion, masks and confounds are those of the program. WORK stores
+one JSON file per training, and finished trainings are not repeated. The table contains the means
+over seeds, the standard deviation between trainings, and the number of trainings whose explained
+variance lies in the interval of seed 0. No variant was chosen by a single seed.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import nibabel as nib
 import numpy as np
 from _table import keep
+from nipype.utils.filemanip import loadpkl
 
-from bids_sr.networks.data.images import TrainingImage, pair_image
-from bids_sr.networks.training.trainer import train_network
+from bids_sr.glm.block_effects import load_mean
+from bids_sr.io.nifti import load_image
+from bids_sr.metrics.rows import MetricRow, read_table
+from bids_sr.series import MEASURED
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe import Augmentation, Recipe, network
+from bids_sr.steps.block_effects import measure_effects
+from bids_sr.steps.evaluation import compare_halves, compare_with_truth
+from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.steps.training import train_on_pair
 
-FACTOR = (2.0, 2.0, 1.0)
 _FAST = get_method("srgan").recipes["fast"]
-
+# the wiring until version 0.3
+_OLD = replace(
+    _FAST, build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2), edition=2
+)
 
 VARIANTS: dict[str, Recipe] = {
     "srgan": _FAST,
+    "not added to its input": _OLD,
+    "pixel loss": replace(_FAST, build_critic=None, losses=_FAST.losses[:1]),
+    "critic from 200": replace(_FAST, adversarial_from=200),
     "critic at four times the rate": replace(_FAST, critic_learning_rate=4e-4),
+    "noise": replace(_FAST, augmentation=replace(_FAST.augmentation, noise=0.03)),
+    "noise, pixel loss": replace(
+        _FAST,
+        build_critic=None,
+        losses=_FAST.losses[:1],
+        augmentation=replace(_FAST.augmentation, noise=0.03),
+    ),
+    "no augmentation": replace(_FAST, augmentation=Augmentation()),
     "dcnet": get_method("dcnet").recipes["fast"],
 }
+REGIONS = {"brain": "brain", "active voxels": "acquired40"}
 
 
-def pair_of(folder: Path) -> TrainingImage:
-    """Return the pair as in training."""
-    low, high, mask = (
-        nib.load(folder / f"{name}.nii")  # type: ignore[attr-defined]
-        for name in ("train_lowres", "train_highres", "pair_mask")
-    )
-    lowres, highres = (np.asarray(image.dataobj, np.float32) for image in (low, high))
-    return pair_image(lowres, highres, np.asarray(mask.dataobj) > 0.5, low.affine, FACTOR)
+class Call:
+    """Steps of a finished call: their inputs as stored by nipype."""
+
+    def __init__(self, work_dir: Path) -> None:
+        (self.subject,) = work_dir.glob("**/bids_sr_wf/sub_*_wf")
+        (self.run,) = (folder for folder in self.subject.glob("sub_*_wf"))
+
+    def inputs(self, folder: Path) -> dict[str, Any]:
+        """Return the inputs of the step of a folder, without inputs that are not set."""
+        stored: Mapping[str, Any] = loadpkl(folder / "_inputs.pklz")
+        return dict(stored)
 
 
-def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
-    """Return held-out scores and processor seconds of one training."""
+def scored(call: Call, name: str, seed: int) -> dict[str, Any]:
+    """Return held-out scores, explained variance with intervals, and processor seconds."""
     method = get_method("dcnet" if name == "dcnet" else "srgan")
-    start_s = time.process_time()
-    with tempfile.TemporaryDirectory() as work:
-        request = ModelRequest(
-            method=method.name,
-            replacement_recipe=VARIANTS[name],
-            factor=FACTOR,
-            random_seed=seed,
-            omp_nthreads=1,
-        )
-        card = train_network(request, (pair,), Path(work)).card
-    held_out: Any = card["held_out"]
-    scores = {key: held_out[key] for key in ("network", "zerofill", "bspline")}
-    return {"scores": scores, "seconds": time.process_time() - start_s}
+    with (
+        tempfile.TemporaryDirectory() as work,
+        mock.patch.dict(method.recipes, {"fast": VARIANTS[name]}),  # type: ignore[arg-type]
+    ):
+        here = partial(folder_in, Path(work))
+        start_s = time.process_time()
+        training = call.inputs(call.subject / "models_1_wf/srgan/train_on_pair")
+        training |= {"method": method.name, "random_seed": seed, "model_source": "train"}
+        model = train_on_pair.run_on_files(training, here("model"))
+        seconds = time.process_time() - start_s
+        application = call.inputs(call.run / "srgan/super_resolve")
+        application |= {"model_file": model["model_file"], "series_name": method.name}
+        series = super_resolve.run_on_files(application, here("series"))
+        model_of_blocks = call.inputs(call.run / "srgan/measure_effects")
+        model_of_blocks |= {"series": series["series"], "series_name": method.name}
+        effects = measure_effects.run_on_files(model_of_blocks, here("effects"))
+        (effects_file,) = effects.values()
+        rows, others = compared(call, method.name, str(effects_file), here("scores"))
+        held_out = json.loads(Path(str(model["card_file"])).read_text())["held_out"]
+        detail = detail_of_mean(str(effects_file), call)
+        return {
+            "scores": {key: held_out[key] for key in ("network", "zerofill", "bspline")},
+            "seconds": seconds,
+            "detail": detail,
+            "explained": chosen_rows(rows, method.name),
+            "others": {other: chosen_rows(rows, other) for other in others},
+            "wins": {other: chosen_rows(rows, method.name, minus=other) for other in others},
+        }
+
+
+def folder_in(work: Path, name: str) -> Path:
+    """Return a new folder."""
+    (work / name).mkdir()
+    return work / name
+
+
+def compared(
+    call: Call, method: str, effects_file: str, here: Path
+) -> tuple[Sequence[MetricRow], list[str]]:
+    """Return rows of the series of a method next to interpolation, and the names of the latter."""
+    step, folder = compare_halves, call.run / "compare_halves"
+    inputs = call.inputs(folder)
+    files = dict(zip(inputs["effects_names"], inputs["effects"], strict=True))
+    if MEASURED not in files:
+        step = compare_with_truth
+        inputs = call.inputs(call.run / "compare_with_truth")
+        files = dict(zip(inputs["effects_names"], inputs["effects"], strict=True))
+    others = [name for name in ("bspline", "zerofill") if name in files]
+    files = {name: files[name] for name in (*others, MEASURED) if name in files}
+    files[method] = effects_file
+    inputs |= {"effects": list(files.values()), "effects_names": list(files)}
+    (table,) = step.run_on_files(inputs, here).values()
+    return read_table(Path(str(table))), others
+
+
+def chosen_rows(
+    rows: Sequence[MetricRow], series: str, minus: str = "n/a"
+) -> dict[str, list[float]]:
+    """Return explained variance of detail of the contrast `all`, or its conditions that can be
+    split, with its interval, by region.
+    """
+    return {
+        label: [row.value, row.lower, row.upper]
+        for label, region in REGIONS.items()
+        for row in rows
+        if (row.statistic, row.band, row.series, row.minus) == ("ev", "beyond", series, minus)
+        and row.region == region
+        and row.contrast.startswith("all")
+    }
+
+
+def detail_of_mean(effects_file: str, call: Call) -> float | None:
+    """Return the RMS of the detail in the mean image of a series, relative to the measured run.
+
+    None if there is no measured run.
+    """
+    measured = call.run / "measured/measure_effects/effects.npz"
+    if not measured.exists():
+        return None
+    inputs = call.inputs(call.run / "srgan/super_resolve")
+    mask = load_image(next((call.run / "mask_bold").glob("bold_mask_hr.nii*")))[0] > 0
+    made, truth = (
+        beyond_nyquist(load_mean(Path(file))[0], inputs["factor"])[mask]
+        for file in (effects_file, measured)
+    )
+    return float(np.sqrt(np.mean(made**2) / np.mean(truth**2)))
+
+
+def summary(name: str, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the row of a variant."""
+    psnr = [training["scores"]["network"]["psnr"] for training in trainings]
+    row: dict[str, Any] = {
+        "variant": name,
+        "seeds": len(trainings),
+        "PSNR (dB)": float(np.mean(psnr)),
+        "lowest": min(psnr),
+        "highest": max(psnr),
+    }
+    if trainings[0]["detail"] is not None:
+        row["detail of the mean image"] = float(np.mean([one["detail"] for one in trainings]))
+    for region in REGIONS:
+        values = [training["explained"][region][0] for training in trainings]
+        lower, upper = trainings[0]["explained"][region][1:]
+        row |= {
+            region: float(np.mean(values)),
+            f"{region}, by seed": " ".join(f"{value:.3f}" for value in values),
+            f"{region}, SD": float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
+            f"{region}, in the interval of seed 0": sum(lower <= v <= upper for v in values),
+        }
+    return row | {"processor seconds": float(np.mean([one["seconds"] for one in trainings]))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pair", type=Path)
+    parser.add_argument("run", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--table", default="small_srgan")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    pair = pair_of(arguments.pair)
+    call = Call(arguments.run)
     rows = []
-    for name in VARIANTS:
+    for name in arguments.variants:
         trainings = []
         for seed in range(arguments.seeds):
             file = arguments.work / f"{name.replace(' ', '_')}-{seed}.json"
             if not file.exists():
-                file.write_text(json.dumps(trained(pair, name, seed)))
+                file.write_text(json.dumps(scored(call, name, seed)))
             trainings.append(json.loads(file.read_text()))
-        psnr, ssim = (
-            [training["scores"]["network"][key] for training in trainings]
-            for key in ("psnr", "ssim")
+        rows.append(summary(name, trainings))
+    images = trainings[0]["scores"]
+    plain = "; ".join(
+        f"{name} {images[name]['psnr']:.2f} dB, explained variance "
+        + ", ".join(
+            f"{region} {values[0]:.3f}" for region, values in trainings[0]["others"][name].items()
         )
-        rows.append(
-            {
-                "variant": name,
-                "PSNR (dB)": float(np.mean(psnr)),
-                "lowest": min(psnr),
-                "highest": max(psnr),
-                "SSIM": float(np.mean(ssim)),
-                "processor seconds": float(
-                    np.mean([training["seconds"] for training in trainings])
-                ),
-            }
-        )
-    plain = trainings[0]["scores"]
-    remark = "; ".join(
-        f"{name} {plain[name]['psnr']:.2f} dB, SSIM {plain[name]['ssim']:.3f}"
-        for name in ("zerofill", "bspline")
+        for name in trainings[0]["others"]
     )
     keep(
-        "small_srgan",
-        "srgan, recipe fast, and variants of it: held-out slices of one pair",
+        arguments.table,
+        "Small networks trained on the pair of one run: images and effects",
         rows,
-        remarks=[
-            f"{arguments.seeds} seeds per variant. Interpolation of the same slices: {remark}."
-        ],
+        remarks=[f"Interpolation of the same slices and run: {plain}."],
     )
 
 

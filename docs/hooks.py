@@ -1,6 +1,5 @@
-"""Pages of the site that stand elsewhere in the repository: the two at its top, and the gallery.
-
-What they link to, and links to them, are found from `docs/` too.
+"""Pages of the site that are elsewhere in the repository: two at its top, tables of the papers,
+and the gallery. Links in these pages and to these pages work from `docs/` as well.
 """
 
 import re
@@ -13,14 +12,17 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGES.md"}
+PAGES = {"contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGES.md"} | {
+    f"results/{path.name}": f"benchmarks/results/{path.name}"
+    for path in sorted((ROOT / "benchmarks/results").glob("papers_*.md"))
+}
 GALLERY = "examples/"
 # the examples show their figures, as scripts do; mkdocs-gallery has no screen and collects them
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add CONTRIBUTING.md and CHANGES.md to the pages."""
+    """Add CONTRIBUTING.md, CHANGES.md and the tables of the papers to the pages."""
     for page, name in PAGES.items():
         text = re.sub(r"\]\(docs/", "](", (ROOT / name).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=text))
@@ -28,8 +30,8 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Links to those pages, which lead out of `docs/` in the repository, and those of the gallery,
-    which lead into it.
+    """Return a page whose links to those pages, which lead out of `docs/` in the repository, and
+    links of the gallery, which lead into it, work on the site.
     """
     if page.file.src_uri.startswith(GALLERY):
         return _of_the_gallery(markdown, is_index=page.file.name == "index")

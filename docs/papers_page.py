@@ -1,22 +1,27 @@
-"""Tables of `docs/papers.md`: ``python docs/papers_page.py``.
+"""Numbers and tables of `docs/papers.md`, and the page of items: ``python docs/papers_page.py``.
 
-A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; its rows are in
-`benchmarks/results/NAME.json`. A figure is between ``<!-- figure NAME -->`` and
-``<!-- end of figure -->``; `benchmarks/papers.py` draws it from the same results. The list of
-items is between ``<!-- items -->`` and ``<!-- end of items -->``; edit `docs/papers_items.tsv`
-and run this script.
+A number is between ``<!--=FILE / CELL / COLUMN-->`` and ``<!--/-->``. FILE is a table in
+`benchmarks/results`, CELL (one or several) selects rows with this cell (in any column, or in
+``COLUMN=CELL``), and COLUMN is the column of the number. If several rows are selected, the text is
+their range.
+A table is between ``<!-- table NAME -->`` and ``<!-- end of table -->``; NAME is a key of
+`TABLES`.
+`docs/papers_items.md` is written from `docs/papers_items.tsv`.
 """
 
 import csv
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "papers.md"
 ITEMS = ROOT / "docs" / "papers_items.tsv"
+ITEMS_PAGE = ITEMS.with_suffix(".md")
 RESULTS = ROOT / "benchmarks" / "results"
 STATUSES = {
     "works": "The item is implemented as described in the paper",
@@ -24,9 +29,131 @@ STATUSES = {
     "missing": "The item is not implemented",
     "broken": "The item is implemented, but does not work",
 }
+NUMBER = re.compile(r"<!--=(.*?)-->.*?<!--/-->", re.DOTALL)
 TABLE = re.compile(r"<!-- table (\w+) -->.*?<!-- end of table -->", re.DOTALL)
-FIGURE = re.compile(r"<!-- figure (\w+) -->.*?<!-- end of figure -->", re.DOTALL)
-LIST = re.compile(r"<!-- items -->.*?<!-- end of items -->", re.DOTALL)
+Row = dict[str, Any]
+
+
+def rows(name: str) -> list[Row]:
+    """Return the rows of a stored table."""
+    stored: list[Row] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["rows"]
+    return stored
+
+
+def plain(value: object) -> str:
+    """Return a cell as the page writes it: without IQR or SD, .5 instead of 0.5, and a minus."""
+    text = re.sub(r" (?:±|\().*", "", str(value))
+    text = re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
+    return re.sub(r"(?<![\d.])0\.(?=\d)", ".", text)
+
+
+def number(place: str) -> str:
+    """Return the number, or the range of numbers, at ``FILE / CELL / COLUMN``."""
+    name, *cells, column = place.strip().split(" / ")
+    texts = [
+        plain(row[column])
+        for row in rows(name)
+        if {*cells} <= {*map(str, row.values()), *(f"{key}={row[key]}" for key in row)}
+    ]
+    if len(texts) == 1:
+        return texts[0]
+    ordered = sorted(texts, key=lambda text: float(text.replace("−", "-")))
+    return f"{ordered[0]} to {ordered[-1]}"
+
+
+def chosen(name: str, titles: dict[str, str]) -> list[Row]:
+    """Return a stored table with some of its columns under new titles."""
+    return [{title: plain(row[key]) for key, title in titles.items()} for row in rows(name)]
+
+
+def crossed(stored: list[Row], down: str, across: str, value: str, paper: str = "") -> list[Row]:
+    """Return one row per value of `down` and one column per value of `across`.
+
+    The value of the column `paper` follows in parentheses.
+    """
+    table: dict[str, Row] = {}
+    for row in stored:
+        cells = table.setdefault(row[down], {down: row[down]})
+        published = f" ({plain(row[paper])})" if paper else ""
+        cells[row[across]] = f"{plain(row[value])}{published}"
+    return [*table.values()]
+
+
+def tv_gains() -> list[Row]:
+    """Return PSNR relative to the cubic spline by network and factor, and of the paper."""
+    alone = [
+        row | {"method": f"{row['method']}, test volume only"}
+        for row in rows("papers_tv_1")
+        if row["method"] == "tv"
+    ]
+    columns = ("method", "factor", "PSNR − cubic spline", "paper: PSNR − cubic spline")
+    return crossed(alone + rows("papers_tv_2"), *columns)
+
+
+TABLES: dict[str, Callable[[], list[Row]]] = {
+    "ota": lambda: chosen(
+        "papers_srgan",
+        {
+            "smoothing": "smoothing",
+            "measure": "measure",
+            "acquired": "acquired",
+            "B-spline": "B-spline",
+            "srgan": "`srgan`",
+            "truth": "truth",
+            "paper: acquired → SRGAN": "paper",
+        },
+    ),
+    "tv": tv_gains,
+    "networks": lambda: chosen(
+        "papers_tv_3",
+        {
+            "factor": "factor",
+            "network": "network",
+            "accuracy, tv": "accuracy, `tv`",
+            "FDR, tv (%)": "FDR, `tv` (%)",
+            "FDR, cubic spline (%)": "FDR, cubic spline (%)",
+        },
+    ),
+    "cpce": lambda: chosen(
+        "papers_cpce",
+        {
+            "images": "images",
+            "SSIM": "SSIM",
+            "PSNR − zero filling (dB)": "PSNR − zero filling (dB)",
+            "PSNR − zero filling of the folds": "in the four folds",
+            "paper: SSIM": "paper: SSIM",
+            "paper: PSNR": "paper: PSNR (dB)",
+        },
+    ),
+    "mouse": lambda: chosen(
+        "papers_mouse_methods",
+        {
+            "method": "method",
+            "RMSE reduction relative to cubic (%)": "RMSE reduction (%)",
+            "SSIM": "SSIM",
+        },
+    ),
+    "resolutions": lambda: crossed(
+        rows("papers_mouse_resolutions"),
+        "tested at",
+        "trained at",
+        "RMSE reduction relative to cubic (%)",
+    ),
+    "attunet": lambda: chosen(
+        "papers_attunet_1",
+        {
+            "method": "method",
+            "PSNR (dB)": "PSNR (dB)",
+            "SSIM": "SSIM",
+            "parameters": "parameters",
+            "paper: SSIM": "paper: SSIM",
+            "paper: PSNR": "paper: PSNR (dB)",
+        },
+    ),
+    "volumes": lambda: crossed(
+        rows("papers_attunet_volumes"), "method", "class", "difference (% of the mean)"
+    ),
+}
 
 
 def items() -> list[dict[str, str]]:
@@ -35,43 +162,16 @@ def items() -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def markdown(rows: list[dict[str, object]]) -> str:
+def markdown(table: list[Row]) -> str:
     """Return rows with one set of keys as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[str(value) for value in row.values()] for row in rows]
+    lines = [list(table[0]), ["---"] * len(table[0])]
+    lines += [[str(value) for value in row.values()] for row in table]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def table(name: str) -> str:
-    """Return a stored result as a table with its remarks, or that it is not stored."""
-    if not (RESULTS / f"{name}.json").exists():
-        paper = name.split("_")[1]
-        return f"*This table has not been generated. Run `python benchmarks/papers.py {paper}`.*"
-    stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    stamp = f"The table is stored in `benchmarks/results/{name}.md`."
-    return f"{markdown(stored['rows'])}\n\n{remarks(name)}\n\n{stamp}"
-
-
-def remarks(name: str) -> str:
-    """Return the remarks below a stored table."""
-    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    return text.partition("\n\n| ")[2].partition("\n\n")[2].strip()
-
-
-def figure(name: str) -> str:
-    """Return a figure of stored curves, or that the curves are not stored."""
-    if not (RESULTS / f"{name}.json").exists():
-        paper = name.split("_")[1]
-        return f"*This figure has not been drawn. Run `python benchmarks/papers.py {paper}`.*"
-    title = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["title"]
-    stamp = f"The values of the curves are stored in `benchmarks/results/{name}.md`."
-    return f"![{title}](figures/papers_{name}.svg)\n\n{title}. {stamp}"
-
-
-def list_of_items() -> str:
-    """Return counts by status, and a row per item."""
-    rows = items()
-    counts = Counter(row["status"] for row in rows)
+def items_page() -> str:
+    """Return the page of items, with counts by status."""
+    counts = Counter(row["status"] for row in items())
     summary = "\n".join(
         f"- **{name}** ({counts[name]}): {meaning}." for name, meaning in STATUSES.items()
     )
@@ -87,29 +187,38 @@ def list_of_items() -> str:
             "test": f"<code>{row['test']}</code>" if row["test"] else "",
             "note": row["note"],
         }
-        for row in rows
+        for row in items()
     ]
-    introduction = (
-        f"The list contains {len(rows)} items. Each item has one of the following statuses:"
-    )
-    return f"{introduction}\n\n{summary}\n\n{markdown(cells)}"  # type: ignore[arg-type]
+    return f"""# The papers, item by item
+
+<!-- Written by docs/papers_page.py. Edit docs/papers_items.tsv. -->
+
+The list contains {len(cells)} features described in [the papers](papers.md) and in the
+specification of bids-sr, with a command and a test. Only the relevant options are shown. In
+addition, `bids-sr-models train`, `search` and `compare` require an output name and images
+(`--fine`, `--coarse`). An item has one of the following statuses:
+
+{summary}
+
+{markdown(cells)}
+"""
 
 
 def filled(text: str) -> str:
-    """Return the page with its tables as they are now."""
-    text = TABLE.sub(
-        lambda match: f"<!-- table {match[1]} -->\n{table(match[1])}\n<!-- end of table -->", text
-    )
-    text = FIGURE.sub(
-        lambda match: f"<!-- figure {match[1]} -->\n{figure(match[1])}\n<!-- end of figure -->",
+    """Return the page with its numbers and tables as they are now."""
+    text = NUMBER.sub(lambda match: f"<!--={match[1]}-->{number(match[1])}<!--/-->", text)
+    return TABLE.sub(
+        lambda match: (
+            f"<!-- table {match[1]} -->\n{markdown(TABLES[match[1]]())}\n<!-- end of table -->"
+        ),
         text,
     )
-    return LIST.sub(lambda _: f"<!-- items -->\n{list_of_items()}\n<!-- end of items -->", text)
 
 
 def main() -> None:
-    """Write the tables to the page."""
+    """Write both pages."""
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    ITEMS_PAGE.write_text(items_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

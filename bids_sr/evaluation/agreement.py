@@ -52,7 +52,9 @@ differences                  71 to 87 %          88 to 98 %
 The percentile interval of the usual bootstrap covered the expected correlation in 1 to 99 %.
 Relative to known activation (two conditions; 4, 8, 12 and 24 blocks), coverage was 78 to 83, 89
 to 94, 94 to 96 and 93 to 96 %. An interval describes the variation over other blocks of the same
-run in the same voxels.
+run in the same voxels. The explained variance of detail by a trained network also depends on the
+random seed of its training and on the processor. Its interval therefore includes the spread
+between trainings, with a standard deviation of `_TRAINING_SD`.
 """
 
 import logging
@@ -71,10 +73,15 @@ from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
+from bids_sr.sr.method import is_network
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
 _BOOTSTRAP_STEP = 0.2  # s of the module's docstring, deviation of resampled weights
+# standard deviation of the explained variance of detail between trainings of srgan that differ in
+# their seed: the largest in two runs and two regions (benchmarks/results/small_srgan.md)
+_TRAINING_SD = 0.04
+_NORMAL_QUANTILE = 1.96  # of a two-sided 95 % interval
 # voxels whose inner products are summed in the precision of the maps; sums of chunks are double
 _CHUNK_VOXELS = 16384
 
@@ -468,6 +475,9 @@ def _make_row(
     reproducible detail, and the value would make other series appear more accurate.
     """
     value, (lower, upper) = float(values[0]), interval(values)
+    if (key.statistic, key.band) == ("ev", "beyond"):
+        n_networks = sum(map(is_network, (series, minus)))
+        lower, upper = _add_spread(value, lower, upper, _TRAINING_SD * math.sqrt(n_networks))
     if key.statistic == "r" and not minus and math.isfinite(lower):
         lower = max(lower, -1.0)
         upper = min(upper, 1.0)
@@ -486,6 +496,15 @@ def _make_row(
         lower=lower,
         upper=upper,
         n=reference.block_counts.get(key.contrast),
+    )
+
+
+def _add_spread(value: float, lower: float, upper: float, sd: float) -> tuple[float, float]:
+    """Return a 95 % interval that includes another, independent source of variation."""
+    half_width = _NORMAL_QUANTILE * sd
+    return (
+        value - math.hypot(value - lower, half_width),
+        value + math.hypot(upper - value, half_width),
     )
 
 

@@ -179,7 +179,9 @@ def _describe_losses(record: TrainingRecord) -> list[str]:
         )
     if record.used_adversarial_loss and record.adversarial_from:
         pretraining_losses = {
-            name: active_losses[name] for name in record.pretrained_by if name in active_losses
+            name: weight
+            for name, weight in active_losses.items()
+            if not name.startswith("adversarial:")
         }
         sentences.append(
             f"During the first {record.adversarial_from:,} steps (pre-training), the loss"

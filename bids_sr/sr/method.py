@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.run_time import RunTime
-from bids_sr.series import BASELINES, series_name
+from bids_sr.series import BASELINES, parse_series_name, series_name
 from bids_sr.sr import methods
 
 if TYPE_CHECKING:
@@ -235,6 +235,15 @@ def list_methods() -> tuple[Method, ...]:
 def method_of_series(label: str) -> Method:
     """Return the method that computes a series, or raise `UnknownMethod`."""
     return get_method(next((name for name in method_names() if series_name(name) == label), label))
+
+
+@cache
+def is_network(series: str) -> bool:
+    """Return whether a series, or the original series of a negative control, is from a network."""
+    try:
+        return bool(method_of_series(parse_series_name(series).method).recipes)
+    except UnknownMethod:
+        return False
 
 
 def get_method(name: str) -> Method:

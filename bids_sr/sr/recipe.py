@@ -205,11 +205,10 @@ class Recipe:
     the high-resolution grid. `build_critic` returns, from number of channels, a network from
     images to scores; None if there is no critic. `losses` are terms of the generator's loss, and
     `background` is the weight of the content loss outside the mask (1 inside). `adversarial_from`
-    is the first iteration with an adversarial term. Earlier steps pre-train the generator without
-    training the critic, with the kinds of loss terms in `pretrained_by`; if it is empty, with all
-    terms except the adversarial term. The `critic_game` is the loss of the critic: "bce" (defined
-    by the adversarial term), "wasserstein" (weights are clipped to +-`weight_clip` after each
-    critic step), or "wasserstein-gp" (with `penalty_weight` times the gradient penalty).
+    is the first iteration with an adversarial term. Earlier steps pre-train the generator with the
+    other terms, without training the critic. The `critic_game` is the loss of the critic: "bce"
+    (defined by the adversarial term), "wasserstein" (weights are clipped to +-`weight_clip` after
+    each critic step), or "wasserstein-gp" (with `penalty_weight` times the gradient penalty).
     `keep_critic` stores the trained critic with the generator for inspection and further training,
     and for cycles also the second generator and its critic.
 
@@ -377,7 +376,6 @@ class Recipe:
     intensity: Literal["percentile", "unit", "range"] = "percentile"
     patch_at_most: bool = False
     keep: Literal["best", "last"] = "best"
-    pretrained_by: tuple[str, ...] = ()
     every_slice: bool = False
     applied_in_patches: bool = False
     each_slice_once: bool = False

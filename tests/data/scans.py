@@ -47,6 +47,9 @@ def save_untrained(
     torch.manual_seed(0)
     recipe = get_method(method).recipes["fast"]
     network = recipe.build_generator(channels, FACTOR)
+    for parameter in network.parameters():  # otherwise, the last layer of most networks is zero
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.01)
     content = {
         "method": method,
         "recipe": "fast",

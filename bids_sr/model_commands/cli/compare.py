@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from bids_sr.cli.console import progress_line
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import Factor, size_text
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.model_commands.candidate_settings import list_trials
 from bids_sr.model_commands.cli import output_files
@@ -69,6 +70,7 @@ from bids_sr.networks import (
 )
 from bids_sr.sr.method import get_method, method_names_without_controls
 from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.compatibility import MAX_SIZE_DIFFERENCE
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import ModelRequest
 from bids_sr.sr.recipe_changes import ChangeError
@@ -160,7 +162,35 @@ def _prepare_study(options: CompareOptions) -> _Study:
         images = _select_training_images(candidate, study, study.folds[0])
         check_images(images, training.effective_recipe, study.factor, training.definition.ndim)
         with_suitable_augmentation(training, images, quiet=True)
+    if not _allows_other_resolution(study, options):
+        _check_voxel_sizes(study, options)
     return study
+
+
+def _allows_other_resolution(study: _Study, options: CompareOptions) -> bool:
+    """Return whether models are tested at another resolution than that of their training."""
+    return any(candidate.zoom_ratio != options.test_coarser for candidate in study.candidates)
+
+
+def _check_voxel_sizes(study: _Study, options: CompareOptions) -> None:
+    """Reject test images whose voxel sizes differ too much from those of the training images."""
+    paths = [head.fine[0] for head in study.heads] or options.fine
+    sizes = [voxel_sizes(images[0].affine) for images in study.images]
+    for fold in study.folds:
+        trained = study.participants.index(fold.train[0])
+        for index, participant in enumerate(study.participants):
+            if participant in fold.train:
+                continue
+            difference = np.abs(sizes[index] - sizes[trained])
+            if (difference > MAX_SIZE_DIFFERENCE * sizes[trained]).any():
+                raise UsageError(
+                    str(paths[index]),
+                    f"the image has a resolution of {size_text(sizes[index].tolist(), ' x ')}, but"
+                    f" {paths[trained]}, which is used for training, has a resolution of"
+                    f" {size_text(sizes[trained].tolist(), ' x ')} (allowed difference:"
+                    f" {100 * MAX_SIZE_DIFFERENCE:.0f} %)",
+                    "compare only images of similar resolution, or resample them first",
+                )
 
 
 def _list_candidates(options: CompareOptions) -> list[_Candidate]:
@@ -541,9 +571,6 @@ def _score_models(
     if study.heads:
         heads = [(study.heads[index], study.images[index][0]) for index in indices]
         return list(score_heads(weights_by_name, heads, options))
-    has_other_resolution = any(
-        candidate.zoom_ratio != options.test_coarser for candidate in study.candidates
-    )
     evaluation = ModelEvaluationOptions(
         reference=tuple(
             _get_reference_file(index, study, options, models_dir) for index in indices
@@ -556,7 +583,7 @@ def _score_models(
         device=options.device,
         contrast=options.contrast,
         volumes=options.volumes,
-        allow=("resolution",) if has_other_resolution else (),
+        allow=("resolution",) if _allows_other_resolution(study, options) else (),
     )
     labels = {str(path): name for name, path in weights_by_name.items()}
     rows = list[ScoreRow]()

@@ -38,7 +38,6 @@ def srgan_critic(
     *,
     widths: tuple[int, ...] = (64, 128, 256, 512, 512),
     dense: int = 1024,
-    he: bool = False,
 ) -> Critic:
     """Return SRGAN's discriminator with ten convolutions and without batch normalization.
 
@@ -46,28 +45,13 @@ def srgan_critic(
     4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512 channels
     (our choice). The critic returns one score per image (N, 1).
 
-    `widths` are the channels of the pairs of convolutions; recipe `fast` has five narrower pairs.
-    The second convolution of a pair halves the image. `dense` is the number of features between
-    the two dense layers, 1024 in SRGAN. `he` initializes weights after He et al. 2015. With the
-    default weights of torch and without batch normalization, the score hardly depends on the image
-    at first, and a critic that is trained for only some hundred steps learns nothing.
+    `widths` are the channels of the pairs of convolutions, whose second convolution halves the
+    image. `dense` is the number of features between the two dense layers, 1024 in SRGAN.
     """
-    critic = Critic(
+    return Critic(
         _build_stages(channels, widths, _build_convolution_pair),
         _build_score_layers(widths[-1], 2, dense),
     )
-    if he:
-        _init_he(critic)
-    return critic
-
-
-def _init_he(critic: Critic) -> None:
-    """Initialize a critic in place with the weights of He et al. 2015, for slopes of .2."""
-    layers = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, a=0.2)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
 
 
 def cpce_critic(

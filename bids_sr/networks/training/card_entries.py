@@ -168,7 +168,7 @@ def _make_pretraining_entry(phase: Phase) -> dict[str, object]:
         return {}
     n_pretraining = min(recipe.adversarial_from, phase.counters.iteration)
     terms = recipe.select_terms(phase.training.vgg_weights is not None)
-    kinds = [term.kind for term in terms if phase.nets.is_pretraining_term(term.kind)]
+    kinds = [term.kind for term in terms if term.kind != "adversarial"]
     return {
         "pretraining": {
             "iterations": n_pretraining,

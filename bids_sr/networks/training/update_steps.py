@@ -158,7 +158,7 @@ class Networks:
         term_values: dict[str, float] = {}
         generated = self._generate_images(batch, fake)
         for term in self.terms:
-            if not (adversarial or self.is_pretraining_term(term.kind)):
+            if term.kind == "adversarial" and not adversarial:
                 continue
             with torch.set_grad_enabled(term.weight != 0):  # terms of weight 0 are only logged
                 value = self._compute_term(term, batch, generated)
@@ -183,11 +183,6 @@ class Networks:
             if self.recipe.gradient_limit is not None:
                 torch.nn.utils.clip_grad_norm_(net.parameters(), self.recipe.gradient_limit)
             optimizer.step()
-
-    def is_pretraining_term(self, kind: str) -> bool:
-        """Return whether a term is used in the steps before the adversarial term."""
-        selected_kinds = self.recipe.pretrained_by
-        return kind != "adversarial" and (not selected_kinds or kind in selected_kinds)
 
     def _generate_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
         """Return the generated images that the loss terms require, by formula such as ``F(G(x))``.

@@ -12,17 +12,14 @@ following choices are ours: no augmentation, a constant learning rate, and rando
 (Ledig et al. began with a network trained by squared error). In slices without head voxels,
 patches may be at any position.
 
-`fast` is our default, a small SRGAN: the same generator with 16 channels and 2 blocks, whose
-output is added to its interpolated input, and the same critic with an eighth of the channels. It
-is trained on whole slices with flips, shifts and intensity changes, with a one-cycle learning
-rate. As in Ledig et al. 2017, the network is
-pre-trained: the loss is only the squared error in the first 450 of 700 steps, then squared error
-plus 1e-3 times the adversarial term. The critic is initialized after He et al. 2015, because with
-the default weights of torch it did not distinguish the images within 250 steps. If VGG-19 weights
-are available, the squared error of their features (scaled by 0.006) is added after pre-training.
-Every fifth slice is held out for scoring only: the last weights are kept, because the weights with
-the best score might precede the critic. The critic has the published learning rate; four times
-this rate reduced the PSNR of held-out slices by 0.4 dB (benchmarks/results/small_srgan.md).
+`fast` is our default and has no critic: the same generator with 16 channels and 2 blocks, whose
+output is added to its interpolated input, is trained with squared error on whole slices with
+flips, shifts and intensity changes, with a one-cycle learning rate. A critic with an eighth of the
+published channels, used in the last 250 of 700 steps, did not change the PSNR of held-out slices
+and lowered the explained variance of the effects above the acquired Nyquist frequency
+(benchmarks/results/small_srgan.md). If VGG-19 weights are available, the squared error of their
+features (scaled by 0.006) is added. Every fifth slice is held out for scoring only, and the last
+weights are kept.
 """
 
 from dataclasses import replace
@@ -52,18 +49,13 @@ _PAPER = Recipe(
 _FAST = replace(
     BASE_RECIPE,
     build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2, skip=True),
-    build_critic=network("critics.srgan_critic", widths=(8, 16, 32, 64, 64), dense=64, he=True),
     losses=(
         loss("content", "image.MSE", 1.0),
-        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
         loss("perceptual", "perceptual.VGGPerceptual", 0.006),
     ),
     upsampled_by="lanczos",
     iterations=700,
     learning_rate=2e-3,
-    critic_learning_rate=1e-4,
-    adversarial_from=450,
-    pretrained_by=("content",),
     keep="last",
     patience=None,
     gradient_limit=0.05,
@@ -73,8 +65,9 @@ _FAST = replace(
 
 _NETWORK = {
     "fast": (
-        "a small generative adversarial network based on a super-resolution method for fMRI"
-        " [@stss_srfmri; @srgan], with fewer channels and blocks than the original network"
+        "a small network based on the generator of a super-resolution method for fMRI"
+        " [@stss_srfmri; @srgan], with fewer channels and blocks than the original network and"
+        " without an adversarial loss"
     ),
     "paper": "a generative adversarial network [@stss_srfmri; @srgan]",
 }
@@ -87,7 +80,8 @@ METHOD = Method(
     article="an",
     summary=(
         "SRGAN (generative adversarial network), trained slice by slice on the participant's own"
-        " pair of T2*-weighted images; with --recipe fast, a smaller network"
+        " pair of T2*-weighted images; with --recipe fast, a smaller network without adversarial"
+        " loss"
     ),
     placebos=CONTROLS_OF_A_PAIR,
     # `fast` was estimated from single steps at two grid sizes relative to dcnet, which was

@@ -72,10 +72,9 @@ class TrainingRecord:
 
     `losses` are weights of the loss terms by ``KIND:CLASS``, without terms of weight 0.
     `inspected_critic` states whether a critic without weight in the loss was trained.
-    `adversarial_from` is the number of pre-training steps before the adversarial term is used, and
-    `pretrained_by` are the loss terms used in pre-training, named as in `losses`. `features_off`
-    states whether a VGG-19 term of the recipe was disabled because there were no weights, and
-    `stand_ins` are the loss terms that replaced it, named as in `losses`.
+    `adversarial_from` is the number of pre-training steps before the adversarial term is used.
+    `features_off` states whether a VGG-19 term of the recipe was disabled because there were no
+    weights, and `stand_ins` are the loss terms that replaced it, named as in `losses`.
 
     `changed` are settings that differ from the recipe, with the value in this training and in the
     recipe, without the changes implied by `sloppy`. `other_changes` states whether the card lists
@@ -104,7 +103,6 @@ class TrainingRecord:
     losses: Mapping[str, float]
     inspected_critic: bool
     adversarial_from: int
-    pretrained_by: tuple[str, ...]
     features_off: bool
     stand_ins: tuple[str, ...]
     changed: Mapping[str, tuple[object, object]]
@@ -176,7 +174,6 @@ def read_training(card: ModelCard) -> TrainingRecord:
             name.startswith("adversarial:") and weight == 0 for name, weight in weights.items()
         ),
         adversarial_from=_read_whole_number(settings.get("adversarial_from")) or 0,
-        pretrained_by=_list_pretraining_terms(settings, losses),
         features_off=has_features and not card.perceptual,
         stand_ins=() if card.perceptual else stand_ins,
         changed={} if recipe is None else _find_changes(card, recipe),
@@ -236,18 +233,6 @@ def read_max_steps(settings: Mapping[str, object]) -> int | None:
 def _read_whole_number(value: object) -> int | None:
     """Return a value that is a whole number, otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _list_pretraining_terms(
-    settings: Mapping[str, object], losses: Mapping[str, float]
-) -> tuple[str, ...]:
-    """Return the loss terms used before the adversarial term."""
-    kinds = settings.get("pretrained_by")
-    selected_kinds = tuple(kinds) if isinstance(kinds, list) else ()
-    terms = (name for name in losses if not name.startswith("adversarial:"))
-    return tuple(
-        name for name in terms if not selected_kinds or name.partition(":")[0] in selected_kinds
-    )
 
 
 def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:

@@ -138,6 +138,28 @@ def test_resamples_depend_on_the_seed_and_not_on_other_series(files, rows):
     assert without_resamples.n == rows[key].n
 
 
+def test_the_interval_of_a_network_includes_the_spread_between_trainings(files, tmp_path):
+    betas = betas_of(3, 0.9)
+    for name in ("srgan", "tv"):  # the effects of sbl under the names of networks
+        files = files | {name: write_effects(tmp_path, name, betas, BLOCKS, AFFINE)}
+    names = ("bspline", "sbl", "srgan", "tv")
+    rows = rows_by_key({name: files[name] for name in names}).values()
+    ends = {
+        (row.series, row.minus, row.statistic): (row.value - row.lower, row.upper - row.value)
+        for row in rows
+        if (row.contrast, row.region, row.band) == ("thumb", "brain", "beyond")
+    }
+    for against in ("n/a", "bspline"):
+        assert ends["srgan", against, "r"] == pytest.approx(ends["sbl", against, "r"])
+        for sbl, srgan in zip(
+            ends["sbl", against, "ev"], ends["srgan", against, "ev"], strict=True
+        ):
+            # 8 trainings of one network on one pair differ by .03 or more (standard deviation)
+            assert srgan**2 - sbl**2 > (1.96 * 0.03) ** 2
+    # both networks were trained, and their equal effects do not differ otherwise
+    assert ends["srgan", "tv", "ev"][0] > 1.4 * 1.96 * 0.03
+
+
 def test_intervals_have_nominal_coverage(files):
     """Expected r and expected gain over many runs are in about 95 % of the intervals of single
     runs.

@@ -46,6 +46,7 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
             yield read("docs/options.md"), script.page()
         case "docs/papers_page":
             yield read("docs/papers.md"), script.filled(read("docs/papers.md"))
+            yield read("docs/papers_items.md"), script.items_page()
         case "docs/people_tables":
             for page in script.PAGES:
                 yield read(page), script.with_tables(read(page), page)

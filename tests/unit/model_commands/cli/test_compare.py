@@ -268,6 +268,19 @@ def test_different_degradations_and_unknown_methods_are_rejected(
     assert part in capsys.readouterr().err
 
 
+def test_images_of_different_resolution_are_rejected_before_training(
+    scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "sub-05_T1w.nii.gz", tmp_path / "out" / "c"
+    for slice_mm, code in ((4.3, 0), (4.5, 2)):
+        save_image(scan(4, SHAPE), np.diag([-3.0, 3.0, slice_mm, 1.0]), file)
+        options = ["--fine", *scans, str(file), "--test-on", "05", "--factor", "2"]
+        assert compare("unet", out, *options, "--dry-run") == code
+    message = capsys.readouterr().err
+    assert file.name in message
+    assert "4.5 mm" in message
+
+
 def test_a_dry_run_prints_the_sets_and_another_table_is_not_overwritten(
     scans: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from bids_sr.report.held_out_text import describe_held_out
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.request import ModelRequest
-from bids_sr.sr.recipe import Augmentation
+from bids_sr.sr.recipe import Augmentation, network
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")
@@ -29,7 +29,7 @@ SHORT = with_features(
         evaluate_every=3,
         patch=16,
         build_generator=FAST.build_generator,
-        build_critic=FAST.build_critic,
+        build_critic=network("critics.srgan_critic", widths=(8, 16, 32, 64, 64), dense=64),
     )
 )
 
