@@ -374,9 +374,9 @@ def remarks_of(people: Sequence[Values], version: str) -> list[str]:
         " series, without correction for multiple comparisons. Sizes are in acquired voxels (180"
         " mm³ here, 56.25 mm³ in the paper: 140 voxels of the paper are 43.75 voxels here). All"
         " series have the same voxels of the motor area.",
-        "`truth` is the result of a perfect method: the zero-filled series, to which the detail"
-        " of the known activation is added that zero filling lacks (known activation minus known"
-        " activation downsampled and zero filled). Its noise is the noise of the acquired series."
+        "`truth` is the result of a perfect method: the zero-filled series plus the detail of the"
+        " known activation (known activation minus known activation downsampled and zero filled)."
+        " Its noise is the noise of the acquired series."
         f" Without smoothing, its Dice is lower than in the acquired series in {n_lower} of"
         f" {len(people)} participants. `noise-free` is the Dice of the known activation on both"
         " grids, with the variance of the acquired noise in the correlation, but without its"
