@@ -44,23 +44,20 @@ _OLD = replace(
     _FAST, build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2), edition=2
 )
 
+_PLAIN = replace(_FAST, build_critic=None, losses=_FAST.losses[:1])
+_NOISE = replace(_FAST.augmentation, noise=0.03)
+
 VARIANTS: dict[str, Recipe] = {
-    "srgan": _FAST,
-    "not added to its input": _OLD,
-    "pixel loss": replace(_FAST, build_critic=None, losses=_FAST.losses[:1]),
-    "critic from 200": replace(_FAST, adversarial_from=200),
-    "critic at four times the rate": replace(_FAST, critic_learning_rate=4e-4),
-    "noise": replace(_FAST, augmentation=replace(_FAST.augmentation, noise=0.03)),
-    "noise, pixel loss": replace(
-        _FAST,
-        build_critic=None,
-        losses=_FAST.losses[:1],
-        augmentation=replace(_FAST.augmentation, noise=0.03),
-    ),
-    "no augmentation": replace(_FAST, augmentation=Augmentation()),
+    "critic, not added to its input": _OLD,
+    "critic": _FAST,
+    "critic from step 200": replace(_FAST, adversarial_from=200),
+    "no critic": _PLAIN,
+    "no critic, noise of .03": replace(_PLAIN, augmentation=_NOISE),
+    "no critic, no augmentation": replace(_PLAIN, augmentation=Augmentation()),
     "dcnet": get_method("dcnet").recipes["fast"],
 }
-REGIONS = {"brain": "brain", "active voxels": "acquired40"}
+# active in the acquired run or, if the activation is known, in the known activation
+REGIONS = {"brain": ("brain",), "active voxels": ("acquired40", "active")}
 
 
 class Call:
@@ -119,13 +116,11 @@ def compared(
     call: Call, method: str, effects_file: str, here: Path
 ) -> tuple[Sequence[MetricRow], list[str]]:
     """Return rows of the series of a method next to interpolation, and the names of the latter."""
-    step, folder = compare_halves, call.run / "compare_halves"
-    inputs = call.inputs(folder)
+    # without a measured series, effects are compared with the known activation
+    halves = call.run / "compare_halves"
+    step = compare_halves if halves.exists() else compare_with_truth
+    inputs = call.inputs(halves if halves.exists() else call.run / "compare_with_truth")
     files = dict(zip(inputs["effects_names"], inputs["effects"], strict=True))
-    if MEASURED not in files:
-        step = compare_with_truth
-        inputs = call.inputs(call.run / "compare_with_truth")
-        files = dict(zip(inputs["effects_names"], inputs["effects"], strict=True))
     others = [name for name in ("bspline", "zerofill") if name in files]
     files = {name: files[name] for name in (*others, MEASURED) if name in files}
     files[method] = effects_file
@@ -142,10 +137,10 @@ def chosen_rows(
     """
     return {
         label: [row.value, row.lower, row.upper]
-        for label, region in REGIONS.items()
+        for label, regions in REGIONS.items()
         for row in rows
         if (row.statistic, row.band, row.series, row.minus) == ("ev", "beyond", series, minus)
-        and row.region == region
+        and row.region in regions
         and row.contrast.startswith("all")
     }
 
