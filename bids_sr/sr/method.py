@@ -232,11 +232,6 @@ def list_methods() -> tuple[Method, ...]:
     return tuple(map(get_method, method_names()))
 
 
-def method_of_series(label: str) -> Method:
-    """Return the method that computes a series, or raise `UnknownMethod`."""
-    return get_method(next((name for name in method_names() if series_name(name) == label), label))
-
-
 @cache
 def is_network(series: str) -> bool:
     """Return whether a series, or the original series of a negative control, is from a network."""
@@ -244,6 +239,11 @@ def is_network(series: str) -> bool:
         return bool(method_of_series(parse_series_name(series).method).recipes)
     except UnknownMethod:
         return False
+
+
+def method_of_series(label: str) -> Method:
+    """Return the method that computes a series, or raise `UnknownMethod`."""
+    return get_method(next((name for name in method_names() if series_name(name) == label), label))
 
 
 def get_method(name: str) -> Method:

@@ -167,13 +167,8 @@ def _prepare_study(options: CompareOptions) -> _Study:
     return study
 
 
-def _allows_other_resolution(study: _Study, options: CompareOptions) -> bool:
-    """Return whether models are tested at another resolution than that of their training."""
-    return any(candidate.zoom_ratio != options.test_coarser for candidate in study.candidates)
-
-
 def _check_voxel_sizes(study: _Study, options: CompareOptions) -> None:
-    """Reject test images whose voxel sizes differ too much from those of the training images."""
+    """Reject test images whose voxel size differs too much from the training images."""
     paths = [head.fine[0] for head in study.heads] or options.fine
     sizes = [voxel_sizes(images[0].affine) for images in study.images]
     for fold in study.folds:
@@ -591,6 +586,11 @@ def _score_models(
         for task in prepare_tasks(evaluation, stack, labels=labels):
             rows += measure_task(task, draw=False)[0].rows
     return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
+
+
+def _allows_other_resolution(study: _Study, options: CompareOptions) -> bool:
+    """Return whether models are tested at a resolution at which they were not trained."""
+    return any(candidate.zoom_ratio != options.test_coarser for candidate in study.candidates)
 
 
 def _get_reference_file(
