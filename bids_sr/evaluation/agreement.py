@@ -54,7 +54,7 @@ Relative to known activation (two conditions; 4, 8, 12 and 24 blocks), coverage 
 to 94, 94 to 96 and 93 to 96 %. An interval describes the variation over other blocks of the same
 run in the same voxels. The explained variance of detail by a trained network also depends on the
 random seed of its training and on the processor. Its interval therefore also includes the value
-of another training: the prediction interval of `_TRAINING_HALF_WIDTH` is added in quadrature.
+of another training, with a half-width of `_TRAINING_SPREAD` times the unexplained variance.
 """
 
 import logging
@@ -78,10 +78,10 @@ from bids_sr.sr.method import is_network
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
 _BOOTSTRAP_STEP = 0.2  # s of the module's docstring, deviation of resampled weights
-# explained variance of detail: half-width of the 95 % interval for the difference between two
-# trainings of srgan with different seeds, 2.36 × √2 × .034, from 8 trainings (Student's t) in the
-# active voxels of one run (benchmarks/results/small_srgan.md)
-_TRAINING_HALF_WIDTH = 0.12
+# half-width of the 95 % interval for the explained variance of another training of srgan, as a
+# fraction of the unexplained variance: 2.36 × √2 × .034 / .96, from 8 trainings (Student's t) in
+# the active voxels of one run (benchmarks/results/small_srgan.md)
+_TRAINING_SPREAD = 0.12
 # voxels whose inner products are summed in the precision of the maps; sums of chunks are double
 _CHUNK_VOXELS = 16384
 
@@ -457,29 +457,53 @@ def _iterate_score_rows(
     """Yield the scores of all series relative to a reference, and differences between series."""
     for series, series_scores in scores_by_series.items():
         for key, values in series_scores.items():
-            yield _make_row(reference, series, key, values.mean(axis=0))
+            mean_values = values.mean(axis=0)
+            spread = _get_training_spread(series, key, mean_values)
+            yield _make_row(reference, series, key, mean_values, spread=spread)
     for series, comparator in reference.select_pairs(list(scores_by_series)):
         comparator_scores = scores_by_series[comparator]
         for key, values in scores_by_series[series].items():
             if key in comparator_scores:
-                differences = (values - comparator_scores[key]).mean(axis=0)
-                yield _make_row(reference, series, key, differences, minus=comparator)
+                both = values.mean(axis=0), comparator_scores[key].mean(axis=0)
+                spread = math.hypot(
+                    _get_training_spread(series, key, both[0]),
+                    _get_training_spread(comparator, key, both[1]),
+                )
+                yield _make_row(
+                    reference, series, key, both[0] - both[1], minus=comparator, spread=spread
+                )
+
+
+def _get_training_spread(series: str, key: ComparisonKey, values: Float) -> float:
+    """Return the half-width of the interval of values of other trainings; 0 without a network.
+
+    The first element of `values` is the value of the series.
+    """
+    if (key.statistic, key.band) != ("ev", "beyond") or not is_network(series):
+        return 0.0
+    return _TRAINING_SPREAD * abs(1.0 - float(values[0]))
 
 
 def _make_row(
-    reference: Reference, series: str, key: ComparisonKey, values: Float, minus: str = ""
+    reference: Reference,
+    series: str,
+    key: ComparisonKey,
+    values: Float,
+    *,
+    spread: float,
+    minus: str = "",
 ) -> MetricRow:
     """Return the row of a value (first element) with an interval from its resamples (others).
+
+    `spread` is the half-width of the interval of values of other trainings.
 
     Explained variance of a measured half, 2 - 1/r, is n/a if it is below 0: noise then exceeds the
     reproducible detail, and the value would make other series appear more accurate.
     """
     value, (lower, upper) = float(values[0]), interval(values)
-    if (key.statistic, key.band) == ("ev", "beyond"):
-        n_networks = sum(map(is_network, (series, minus)))
-        half_width = _TRAINING_HALF_WIDTH * math.sqrt(n_networks)
-        lower = value - math.hypot(value - lower, half_width)
-        upper = value + math.hypot(upper - value, half_width)
+    if spread:
+        lower = value - math.hypot(value - lower, spread)
+        upper = value + math.hypot(upper - value, spread)
     if key.statistic == "r" and not minus and math.isfinite(lower):
         lower = max(lower, -1.0)
         upper = min(upper, 1.0)

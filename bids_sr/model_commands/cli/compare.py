@@ -589,7 +589,7 @@ def _score_models(
 
 
 def _allows_other_resolution(study: _Study, options: CompareOptions) -> bool:
-    """Return whether models are tested at a resolution at which they were not trained."""
+    """Return whether models are tested at another resolution than in training."""
     return any(candidate.zoom_ratio != options.test_coarser for candidate in study.candidates)
 
 
