@@ -41,8 +41,12 @@ def rows(name: str) -> list[Row]:
 
 
 def plain(value: object) -> str:
-    """Return a cell as the page writes it: without IQR or SD, .5 instead of 0.5, and a minus."""
-    text = re.sub(r" (?:±|\().*", "", str(value))
+    """Return a cell as the page writes it: without IQR or SD, .5 instead of 0.5, and a minus.
+
+    Numbers that were not rounded in the table have three digits.
+    """
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    text = re.sub(r" (?:±|\().*", "", text)
     text = re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
     return re.sub(r"(?<![\d.])0\.(?=\d)", ".", text)
 
