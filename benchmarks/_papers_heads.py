@@ -74,10 +74,13 @@ class ScannedHead:
     tissues: Mapping[str, Array]
 
 
-def scanned_head(number: int, factor: Factor, shape: Shape = (48, 64, 48)) -> ScannedHead:
+def scanned_head(
+    number: int, factor: Factor, shape: Shape = (48, 64, 48), limit: float = 1.0
+) -> ScannedHead:
     """Return scans of a simulated head by a protocol, given by its factor.
 
-    Low-resolution scans are block averages with their own noise, interpolated with a B-spline.
+    Low-resolution scans are block averages with their own noise, interpolated with a B-spline and
+    limited to `limit`.
     """
     head = scene(number, shape)
     rng = np.random.default_rng([SEED, number, 2])
@@ -88,7 +91,7 @@ def scanned_head(number: int, factor: Factor, shape: Shape = (48, 64, 48)) -> Sc
         back = upsample("bspline", low, factor)
         _, top = unit_range(high, head.mask)
         fine.append(np.where(head.mask, np.clip(high / top, 0, 1), 0))
-        coarse.append(np.where(head.mask, np.clip(back / top, 0, 1), 0))
+        coarse.append(np.where(head.mask, np.clip(back / top, 0, limit), 0))
     return ScannedHead(
         fine=np.stack(fine), coarse=np.stack(coarse), mask=head.mask, tissues=head.tissues
     )

@@ -174,6 +174,22 @@ def test_stored_figures_show_the_stored_curves() -> None:
         assert figure == papers_curves.draw(papers_curves.stored_panels(name))
 
 
+def test_a_resampled_volume_keeps_its_center_and_its_intensities_in_mm() -> None:
+    axes = np.meshgrid(*(3.0 * (np.arange(n) - (n - 1) / 2) for n in (20, 16, 24)), indexing="ij")
+    ramp = axes[0] + 2 * axes[1] - axes[2]
+    other = tv.resampled(ramp.astype(np.float32), (3.0, 3.0, 3.0), (3.0, 2.4, 4.0))
+    assert other.shape == (20, 20, 18)
+    step = other[10, 10, 9] - other[9, 10, 9], other[10, 11, 9] - other[10, 10, 9]
+    assert step == pytest.approx((3.0, 4.8), abs=0.01)
+    assert other[9:11, 9:11, 8:10].mean() == pytest.approx(0, abs=0.01)
+
+
+def test_the_peak_of_dip_is_stated_with_the_loss_until_the_end() -> None:
+    text = tv.describe_peaks({1.5: {50: 25.0, 100: 25.5, 150: 25.25}, 2.0: {50: 23.0, 100: 24.0}})
+    assert "×1.5: step 100, 0.25 dB above step 150" in text
+    assert "×2: step 100, 0.00 dB" in text
+
+
 def test_a_paper_has_all_its_tables_and_a_table_stands_alone() -> None:
     assert papers.makers("tv_3") == [tv.table_3]
     assert tv.table_3 in papers.makers("tv")
