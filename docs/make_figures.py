@@ -175,14 +175,18 @@ def number_sentence(found: Mapping[str, Any]) -> str:
     """Return the expected result of the run in a few sentences."""
     active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
     value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
-    spline = f"{round(100 * active['bspline']['value'])}".replace("-", "−")
+    spline, zerofill = (
+        f"{round(100 * active[name]['value'])}".replace("-", "−")
+        for name in ("bspline", "zerofill")
+    )
     text = (
         f"The report should state: *{found['headline']}* In the voxels that are active in the"
         f" acquired run, `{best}` explains {value} % of the measured detail of all stimuli but"
         " faces, which were shown in only one block (95 % confidence interval:"
-        f" {lower} to {upper} %). In comparison, B-spline interpolation explains {spline} % of the"
-        f" detail. `srgan` explains {shown_share(active['srgan'])}; this interval also includes"
-        " trainings with other random seeds or on other processors."
+        f" {lower} to {upper} %). In comparison, B-spline interpolation explains {spline} % and"
+        f" zero filling {zerofill} % of the detail. `srgan` explains"
+        f" {shown_share(active['srgan'])}; this interval also includes trainings with other random"
+        " seeds or on other processors."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 
