@@ -176,6 +176,7 @@ def numbers() -> dict[str, str]:
             for output in files
         },
         "tested_recovered": str(sum(row["recovered and measured"] for row in tested)),
+        "tested_wrong": str(sum(row["measured at or below 0"] for row in tested)),
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
         "tested_largest": f"{100 * max(row['largest difference'] for row in tested):.0f}",
