@@ -29,7 +29,7 @@ SERIES = {
 HEAD = "detail explained in voxels active in the acquired run"
 DEFINITIONS = (
     "*Detail* is the part of an effect at spatial frequencies above the Nyquist frequency of the"
-    " acquisition. *Detail explained* is the [explained variance]({report}#explained-variance)"
+    " acquisition. *Detail explained* is the [explained variance]({evaluation}#explained-variance)"
     " of the true detail. A value of 100 % means that a series recovers all of the true detail,"
     " and 0 % means that it recovers none. Negative values mean that the added detail is wrong."
     " Voxels with |t| > 4 in the t map of the acquired run are considered *active*."
@@ -132,8 +132,8 @@ def _listed(values: list[float]) -> str:
     return f"{', '.join(first)} and {last}"
 
 
-def sentences(report: str) -> str:
-    """Return the text below the table; `report` is the link to docs/report.md."""
+def sentences(evaluation: str) -> str:
+    """Return the text below the table; `evaluation` is the link to docs/evaluation.md."""
     brain = [
         _percent(row, "explained variance, brain")
         for row in _rows("people_runs")
@@ -169,7 +169,7 @@ def sentences(report: str) -> str:
     )
     return "\n".join(
         [
-            *_wrapped(DEFINITIONS.format(report=report)),
+            *_wrapped(DEFINITIONS.format(evaluation=evaluation)),
             "",
             "The table does not show the following limitations:",
             "",
@@ -187,8 +187,8 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 def with_tables(text: str, page: str) -> str:
     """Return the text of a page with its table as it is now; `page`: path in the repository."""
-    report = "report.md" if page.startswith("docs/") else "docs/report.md"
-    shown = f"{START}\n{table()}\n\n{sentences(report)}\n{END}"
+    evaluation = "evaluation.md" if page.startswith("docs/") else "docs/evaluation.md"
+    shown = f"{START}\n{table()}\n\n{sentences(evaluation)}\n{END}"
     return re.sub(f"{START}\n.*?{END}", lambda _: shown, text, flags=re.DOTALL)
 
 
