@@ -130,7 +130,7 @@ def numbers(out: Path) -> dict[str, Any]:
 
 
 def number_lines(found: Mapping[str, Any]) -> str:
-    """The numbers as a table, and the verdict."""
+    """Return the numbers as a table."""
 
     def text(each: Mapping[str, float | None]) -> str:
         shown = [
@@ -159,8 +159,6 @@ def number_lines(found: Mapping[str, Any]) -> str:
             "| image quality (PSNR; the T2\\*w pair is from the same run) | "
             + " | ".join(quality)
             + " |",
-            "",
-            f"The verdict for this run begins: *{found['headline']}*",
         ]
     )
 
