@@ -2,13 +2,15 @@
 `examples/studyforrest`.
 
     bids-sr examples/studyforrest OUT participant --level full
-    python docs/make_figures.py OUT
+    bids-sr examples/studyforrest BLIND participant --truth none
+    python docs/make_figures.py OUT BLIND
 
 writes `docs/figures/example.png` (one slice and map of every kind of series),
 `docs/figures/accuracy.png`, `docs/figures/example.json` (numbers with their intervals, which are
-also put into tutorial and README) and, where a Chromium is on the path, `docs/figures/report.png`
-(the first screen of the report) and `docs/figures/report/*.png` (the figures of the report, by
-their `desc-`).
+also put into tutorial and README) and, if a Chromium is on the path, `docs/figures/report.png` and
+`docs/figures/report_blind.png` (the first screen of the report with and without a high-resolution
+reference) and `docs/figures/report/*.png` (the figures of the report, by their `desc-`). Without
+BLIND, the second picture is left as it is.
 """
 
 import argparse
@@ -128,7 +130,7 @@ def numbers(out: Path) -> dict[str, Any]:
 
 
 def number_lines(found: Mapping[str, Any]) -> str:
-    """The numbers as a table, and the verdict."""
+    """Return the numbers as a table."""
 
     def text(each: Mapping[str, float | None]) -> str:
         shown = [
@@ -157,8 +159,6 @@ def number_lines(found: Mapping[str, Any]) -> str:
             "| image quality (PSNR; the T2\\*w pair is from the same run) | "
             + " | ".join(quality)
             + " |",
-            "",
-            f"The verdict for this run begins: *{found['headline']}*",
         ]
     )
 
@@ -172,21 +172,17 @@ def shown_share(row: Mapping[str, float]) -> str:
 
 
 def number_sentence(found: Mapping[str, Any]) -> str:
-    """Return the expected result of the run in a few sentences."""
+    """Return the expected result of the run in two sentences."""
     active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
-    value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
     spline, zerofill = (
         f"{round(100 * active[name]['value'])}".replace("-", "−")
         for name in ("bspline", "zerofill")
     )
     text = (
-        f"The report should state: *{found['headline']}* In the voxels that are active in the"
-        f" acquired run, `{best}` explains {value} % of the measured detail of all stimuli but"
-        " faces, which were shown in only one block (95 % confidence interval:"
-        f" {lower} to {upper} %). In comparison, B-spline interpolation explains {spline} % and"
-        f" zero filling {zerofill} % of the detail. `srgan` explains"
-        f" {shown_share(active['srgan'])}; this interval also includes trainings with other random"
-        " seeds or on other processors."
+        f"It should state: *{found['headline']}* In active voxels, `{best}` explains"
+        f" {shown_share(active[best])} of the measured detail of all stimuli but faces, B-spline"
+        f" interpolation {spline} %, zero filling {zerofill} %, and the network `srgan`"
+        f" {shown_share(active['srgan'])}."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 
@@ -404,7 +400,11 @@ def main() -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="output of the run on examples/studyforrest"
     )
-    out = parser.parse_args().out
+    parser.add_argument(
+        "blind", type=Path, nargs="?", metavar="BLIND", help="output of the run with --truth none"
+    )
+    arguments = parser.parse_args()
+    out, blind = arguments.out, arguments.blind
     HERE.mkdir(exist_ok=True)
     found = numbers(out)
     (HERE / "example.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
@@ -413,6 +413,8 @@ def main() -> None:
     draw_accuracy(out, HERE / "accuracy.png")
     if browser():
         photograph_report(out)
+        if blind is not None:
+            photograph(blind / "sub-01.html", HERE / "report_blind.png", SCREEN, whole=False)
 
 
 if __name__ == "__main__":

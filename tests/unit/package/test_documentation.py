@@ -48,8 +48,7 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
             yield read("docs/papers.md"), script.filled(read("docs/papers.md"))
             yield read("docs/papers_items.md"), script.items_page()
         case "docs/people_tables":
-            for page in script.PAGES:
-                yield read(page), script.with_tables(read(page), page)
+            yield read("docs/index.md"), script.with_table(read("docs/index.md"))
             yield script.FIGURE.read_text(encoding="utf-8"), script.figure()
         case "paper/make_paper":
             yield read("paper/paper.md"), script.paper()
