@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import ROOT, loaded
+from pages import ROOT, Change, changes, loaded
 from PIL import Image
 
 PAGES = [
@@ -22,8 +22,9 @@ PAGES = [
 HISTORY = ("CHANGES.md", "benchmarks/archive.md")
 """Pages that name files of earlier versions."""
 FOLDERS = "benchmarks|docs|examples|paper|tests|workflows|bids_sr|boilerplate"
-NEW_FILES = {"bids_sr/sr/methods/new_net.py", "bids_sr/steps/figures/tsnr.py"}
-"""Files that readers of docs/extending.md write."""
+EXAMPLES = [*changes((ROOT / "docs/changing.md").read_text(encoding="utf-8"))]
+"""Lines of the program on the page for developers, and their replacements."""
+NEW_FILES = {change.file for change in EXAMPLES if not change.before}
 
 
 def read(name: str) -> str:
@@ -105,6 +106,20 @@ def test_anchors_work_on_github() -> None:
                     missing.append(f"{page.name}: {target}#{anchor}")
     assert missing == []
     assert count > 100
+
+
+def test_examples_add_the_files_that_readers_write() -> None:
+    assert {
+        "bids_sr/quality/signal_drift.py",
+        "bids_sr/sr/methods/new_net.py",
+        "bids_sr/steps/figures/tsnr.py",
+        "bids_sr/steps/quality/signal_drift.py",
+    } == NEW_FILES
+
+
+@pytest.mark.parametrize("change", [change for change in EXAMPLES if change.before])
+def test_lines_of_the_program_on_the_page_are_in_it_once(change: Change) -> None:
+    assert read(change.file).count(change.before) == 1, f"{change.file}:\n{change.before}"
 
 
 def test_the_table_of_participants_averages_runs_before_participants() -> None:
