@@ -1,6 +1,7 @@
 """Write docs/options.md, the options of all commands: python docs/options_page.py.
 
-They are made from the fields that hold them, so that no option is written down twice.
+They are made from the fields that hold them, so that no option is written down twice. Options that
+several commands of ``bids-sr-models`` share are in one table.
 """
 
 from __future__ import annotations
@@ -8,33 +9,30 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bids_sr.cli import parser
-from bids_sr.cli.assignments import format_value, list_settings, list_settings_without_flag
+from bids_sr.cli.assignments import format_value, list_settings_without_flag
 from bids_sr.config.section import get_option
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
-from bids_sr.sr.method import list_methods
-from bids_sr.sr.recipe_changes import variable_fields
 
 PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-This page lists the command line options of all commands. See [Usage](usage.md) for an explanation
-of how the options of `bids-sr` are used.
+This page is made by `python docs/options_page.py`. [Usage](usage.md) shows which options a task
+needs.
 
-- All commands also support `--help` and `--version`.
-- Hyphens and underscores in option names are interchangeable.
-- Labels can be specified with or without their prefix (`sub-01` or `01`).
-- Positional arguments should be placed before options. Otherwise, options that accept multiple
-  values may interpret positional arguments as additional values.
-
-This page is generated from the option definitions with `python docs/options_page.py`.
+- All commands also have `--help` and `--version`; `bids-sr --help-all` prints this page's part on
+  `bids-sr`.
+- Labels can be given with or without prefix (`sub-01`, `01`), and option names with hyphens or
+  underscores.
+- Place positional arguments before options that accept several values.
 """
+MODELS = "bids-sr-models"
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -58,30 +56,53 @@ def value_of(action: argparse.Action) -> str:
     return re.sub(r" *[,|] *", ", ", shown) + (" …" if action.nargs in ("+", "*") else "")
 
 
-def row(action: argparse.Action) -> str:
-    """An option as a row of a table."""
-    names = ", ".join(
-        f"`{name}`" for name in action.option_strings or [str(action.metavar or action.dest)]
-    )
-    value = f"`{value_of(action)}`" if action.option_strings and value_of(action) else ""
-    says = " ".join(((action.help or "") % {**vars(action), "prog": ""}).split())
-    return f"| {names} | {value} | {escape(says)} |"
+def names_of(action: argparse.Action) -> str:
+    """Return the names of an option with its value, or the name of an argument."""
+    if not action.option_strings:
+        return f"`{str(action.metavar or action.dest).strip('{}')}`"
+    *synonyms, last = action.option_strings
+    return ", ".join(f"`{name}`" for name in [*synonyms, f"{last} {value_of(action)}".strip()])
 
 
-def tables(command: argparse.ArgumentParser) -> Iterator[str]:
-    """A table of each group of a command's options."""
+def meaning_of(action: argparse.Action) -> str:
+    """Return the help of an option for a table cell."""
+    return escape((action.help or "") % {**vars(action), "prog": ""})
+
+
+def options_of(
+    command: argparse.ArgumentParser,
+) -> Iterator[tuple[str, list[argparse.Action]]]:
+    """Yield the heading and the options of each group of a command."""
     for group in command._action_groups:
         shown = [
-            each
-            for each in group._group_actions
-            if each.help != argparse.SUPPRESS and each.dest not in ("help", "version")
+            action
+            for action in group._group_actions
+            if action.help != argparse.SUPPRESS and action.dest not in ("help", "version")
         ]
         title = group.title or ""
         if shown:
-            heading = {"positional arguments": "arguments", "options": "options"}.get(title, title)
-            yield "\n".join(
-                ["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)]
-            )
+            yield {"positional arguments": "arguments"}.get(title, title), shown
+
+
+def tables(command: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield a table of each group of a command's options."""
+    for heading, actions in options_of(command):
+        rows = (f"| {names_of(action)} | {meaning_of(action)} |" for action in actions)
+        yield "\n".join(["", f"| {heading} | meaning |", "| --- | --- |", *rows])
+
+
+def model_tables(parsers: Mapping[str, argparse.ArgumentParser]) -> Iterator[str]:
+    """Yield one table of the arguments and options of all commands of ``bids-sr-models``."""
+    commands_of: dict[tuple[str, str], list[str]] = {}
+    for name, command in parsers.items():
+        for _, actions in options_of(command):
+            for action in actions:
+                commands_of.setdefault((names_of(action), meaning_of(action)), []).append(name)
+    yield f"\n## {MODELS}"
+    yield f"\n`{MODELS} COMMAND --help` groups the options of one command."
+    yield "\n| command | argument or option | meaning |\n| --- | --- | --- |"
+    for (names, meaning), commands in commands_of.items():
+        yield f"| {', '.join(commands)} | {names} | {meaning} |"
 
 
 def escape(text: str) -> str:
@@ -90,61 +111,30 @@ def escape(text: str) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Yield a table of the settings without a flag, and the settings of the flags."""
+    """Yield a table of the settings without a flag, and a line on the other settings."""
     yield "\n## Settings"
     yield (
-        "\nThese settings of `bids-sr` have no flag and are set by"
-        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag)."
+        "\nThese settings have no flag and are set by"
+        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag). The settings of the flags are"
+        " in `settings.toml`\nof each call. Settings of methods (`--set METHOD.SETTING=VALUE`) are"
+        " printed by `bids-sr-models list METHOD`, with default, range and meaning."
     )
-    yield "\n| setting | default | meaning |"
-    yield "| --- | --- | --- |"
-    for name, item in list_settings_without_flag().items():
-        meaning = escape(get_option(item).help)
-        yield f"| `{name}` | `{format_value(item.default)}` | {meaning} |"
-    yield "\nThe other settings have a flag:"
-    yield "\n| setting | flag |"
+    yield "\n| setting and default | meaning |"
     yield "| --- | --- |"
-    for name, item in list_settings().items():
-        flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
-        if flags:
-            yield f"| `{name}` | `{flags[0]}` |"
-
-
-def recipe_settings() -> Iterator[str]:
-    """Yield a table of the settings of each method's recipes, see `--set`."""
-    yield "\n## Settings of methods"
-    yield (
-        "\nThe following settings can be changed with `--set METHOD.SETTING=VALUE` in `bids-sr`"
-        " and, for networks,\nwith `--set SETTING=VALUE` in `bids-sr-models train`. A dash means"
-        " that a recipe does not have the setting.\nSee [Models](models.md#settings-of-recipes)"
-        " for the settings that were varied in the papers."
-    )
-    for method in list_methods():
-        recipes = {"default": method.variance} if method.variance else method.recipes
-        fields = {
-            name: {field.name: field for field in variable_fields(recipe)}
-            for name, recipe in recipes.items()
-        }
-        heads = " | ".join(f"`{name}`" for name in fields)
-        yield f"\n| `{method.name}` | {heads} | range | description |"
-        yield f"| --- |{' --- |' * (len(fields) + 2)}"
-        for name in dict.fromkeys(name for each in fields.values() for name in each):
-            of_recipes = [each.get(name) for each in fields.values()]
-            first = next(field for field in of_recipes if field is not None)
-            defaults = " | ".join("-" if f is None else f.default_text for f in of_recipes)
-            source = f" ({first.limits.source})" if first.limits.source else ""
-            ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
-            yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.description}{source} |"
+    for name, item in list_settings_without_flag().items():
+        yield f"| `{name}={format_value(item.default)}` | {escape(get_option(item).help)} |"
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [INTRODUCTION]
+    model_parsers = {}
     for name, command in commands():
-        found = list(tables(command))
-        if found:
-            parts.append("\n".join([f"\n## {name}", *found]))
-    return "\n".join([*parts, *settings(), *recipe_settings()]) + "\n"
+        if name.startswith(MODELS):
+            model_parsers[name.removeprefix(MODELS).strip()] = command
+        else:
+            parts.append("\n".join([f"\n## {name}", *tables(command)]))
+    return "\n".join([*parts, *model_tables(model_parsers), *settings()]) + "\n"
 
 
 if __name__ == "__main__":

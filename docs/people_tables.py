@@ -123,7 +123,9 @@ def whole_brain() -> tuple[list[float], list[float]]:
         for row in _rows("people_contrasts")
         if row["of conditions"] == "yes"
     ]
-    known, weak = ([value for value in each if value == value] for each in (runs_of_sbl, contrasts))
+    known, weak = (
+        [value for value in each if value == value] for each in (runs_of_sbl, contrasts)
+    )
     return known, weak
 
 

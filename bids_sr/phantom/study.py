@@ -42,9 +42,9 @@ class Study(OptionSection):
     preset: Literal["tiny", "demo", "paper"] = option(
         "demo",
         "--preset",
-        "protocol of the simulated scans. tiny: for tests, takes seconds. demo: takes a minute."
-        " paper: 900 BOLD volumes of 64x64x30 voxels at a TR of 0.5 s and a T1w image of"
-        " 184x256x256 voxels, takes several minutes",
+        "protocol of the simulated scans: tiny (for tests, seconds), demo (a minute), or paper"
+        " (minutes; 900 BOLD volumes of 64x64x30 voxels at a TR of 0.5 s, T1w image of 184x256x256"
+        " voxels)",
     )
     subjects: int = option(1, "--subjects N", "number of simulated participants", least=1)
     pairs: int = option(
@@ -60,17 +60,16 @@ class Study(OptionSection):
     scene: Literal["ribbon", "veins", "free", "overlap"] = option(
         "ribbon",
         "--scene",
-        "location of the activation: along the gray matter (ribbon), displaced toward draining"
-        " veins (veins), independent of anatomical borders (free), or along the gray matter in"
-        " patches of thumb and little finger that alternate within one area (overlap)",
+        "location of the activation: gray matter (ribbon), displaced toward draining veins"
+        " (veins), independent of borders (free), or gray matter with alternating patches of thumb"
+        " and little finger (overlap)",
     )
     null: bool = option(False, help="do not add activation in response to the task")
     task: Literal["tap", "rest"] = option(
         "tap",
         "--task",
-        "task of the participants. tap: blocks of finger tapping; rest: a resting-state run"
-        " without events and with slow, independent fluctuations of networks (motor,"
-        " defaultMode, visual)",
+        "task: blocks of finger tapping (tap), or rest, with slow fluctuations of the networks"
+        " motor, defaultMode and visual",
     )
     volumes: int = option(
         0,
@@ -87,9 +86,9 @@ class Study(OptionSection):
     lesions: int = option(
         0,
         "--lesions N",
-        "with --anat: add N lesions (white-matter hyperintensities) per participant, and store"
-        " their true mask and a map of possible lesion locations in derivatives/ground-truth. If"
-        " N is omitted, 20 lesions are added (default: no lesions)",
+        "with --anat: add N (or 20) white-matter hyperintensities per participant, and store"
+        " their true mask and a map of possible locations in derivatives/ground-truth (default: no"
+        " lesions)",
         nargs="?",
         const=20,
         least=0,
@@ -97,8 +96,8 @@ class Study(OptionSection):
     calibration: int = option(
         0,
         "--calibration N",
-        "also simulate a short BOLD run of N volumes at the high resolution (acq-highres_bold)."
-        " If N is omitted, 20 volumes are simulated (default: no calibration run)",
+        "also simulate a calibration run (acq-highres_bold) of N (or 20) volumes (default: no"
+        " calibration run)",
         nargs="?",
         const=20,
         least=0,

@@ -1,11 +1,10 @@
-"""Every code of a notice is in the table of codes, and the page of notices lists the table."""
+"""Every code of a notice is in the table of codes."""
 
 import ast
 import re
 from pathlib import Path
 
 import pytest
-from pages import loaded
 
 from bids_sr.notices import CODES, Notice
 
@@ -33,9 +32,3 @@ def test_a_rare_notice_has_no_unknown_code() -> None:
     codes = given_codes()
     assert {"step", "option", "left-out"} <= codes
     assert codes - set(CODES) == set()
-
-
-def test_the_page_of_notices_is_up_to_date() -> None:
-    text = (ROOT / "docs" / "notices.md").read_text(encoding="utf-8")
-    assert text == loaded(ROOT / "docs" / "notices_page.py").page(), "python docs/notices_page.py"
-    assert all(f"| `{code}` |" in text for code in CODES)

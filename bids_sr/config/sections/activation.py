@@ -39,8 +39,8 @@ class Activation(OptionSection):
         (),
         "--contrasts EXPR",
         "contrasts of trial types, such as thumb, thumb-little, all, or name=0.5*a-0.5*b"
-        " (default: each trial type, the mean of all trial types, and pairwise comparisons of up"
-        " to eight trial types)",
+        " (default: each trial type, the mean of all trial types, and comparisons between up to"
+        " eight trial types: pairs of two or three types, otherwise each type minus the others)",
     )
     model: Path | None = option(
         None,
@@ -112,7 +112,8 @@ class Activation(OptionSection):
         (),
         "--confounds NAME",
         "confounds in the linear models and in seed-based connectivity: motion (six parameters"
-        " and their derivatives), acompcor (five components), columns of the confounds table"
+        " and their derivatives), acompcor (five components; requires a T1w image and 50"
+        " volumes), columns of the confounds table"
         " such as csf*, or none (default: motion acompcor, or the confounds of --model)",
     )
     seeds: tuple[str, ...] = option(

@@ -20,10 +20,9 @@ class Anat(OptionSection):
         "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
     ] = option(
         "rigid",
-        help="registration between the scans of a participant. template: affine registration"
-        " between scans and to the first template in --output-spaces, on a grid around the"
-        " template brain. template-rigid, template-warp: the same with rigid or nonlinear"
-        " registration",
+        help="registration between the scans of a participant. template (affine), template-rigid,"
+        " template-warp: also to the first template in --output-spaces, on a grid around its"
+        " brain",
     )
     mask: Literal["brain", "intracranial"] = option(
         "brain",
@@ -33,47 +32,44 @@ class Anat(OptionSection):
     tools: Literal["ants", "fsl"] = option(
         "ants",
         help="tools for bias field correction and brain extraction: N4 and a template brain mask"
-        " (ants), or FSL FAST and BET2 (fsl; FSL must be installed, and is not part of the"
-        " container image). With fsl, FLIRT (correlation ratio) aligns the scans of the series"
-        " linear, and FAST segments the high-resolution T1w scan for the quality metrics",
+        " (ants), or FSL FAST and BET2 (fsl; must be installed). With fsl, FLIRT (correlation"
+        " ratio) aligns the scans of the series linear, and FAST segments the high-resolution T1w"
+        " scan for the quality metrics",
     )
     lesion_template: Path | None = option(
         None,
-        help="map of possible lesion locations: NIfTI file with values above 0 in the space of"
-        " the first template in --output-spaces. The segmentation of white-matter"
-        " hyperintensities starts only within this map",
+        help="map of possible lesion locations: values above 0, in the space of the first template"
+        " in --output-spaces. White-matter hyperintensities begin only within this map",
     )
     wmh_reference: Path | None = option(
         None,
-        help="directory with manually edited lesion masks: masks of white-matter"
-        " hyperintensities that are named like the masks written by bids-sr"
-        " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and overlaps of these"
-        " participants are compared with the edited masks",
+        help="directory with manually edited lesion masks: named like the written masks"
+        " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz), they replace the measured masks in"
+        " volumes and overlaps",
     )
     control: bool = option(
         False,
         help="participants with high-resolution scans only: measure their tissue volumes per"
-        " session for group-level analyses of changes over sessions (default: skip them)",
+        " session, for changes over sessions (default: skip them)",
         affects_results=False,
     )
     scale: Literal["auto", "percentile", "range"] = option(
         "auto",
-        help="intensity scaling. percentile: the 99.9th percentile of the low-resolution brain"
-        " is scaled to 1, and both resolutions have the same mean. range: each scan is scaled"
-        " from its minimum to its maximum. auto: range with --recipe paper, otherwise percentile",
+        help="intensity scaling: percentile (the 99.9th percentile of the low-resolution brain is"
+        " 1, and both resolutions have the same mean), range (minimum to maximum of each scan),"
+        " or auto (range with --recipe paper, otherwise percentile)",
     )
     protocol: str | None = option(
         None,
-        help="acquisition protocol: groups for the errors of quality metrics at the group level,"
-        " by a column of participants.tsv, such as scanner, or a sidecar field of the"
-        " low-resolution scans, such as ManufacturersModelName (default: one group)",
+        help="acquisition protocol: groups of participants at the group level, by a column of"
+        " participants.tsv or a sidecar field of the low-resolution scans, such as"
+        " ManufacturersModelName (default: one group)",
         affects_results=False,
     )
     months: str | None = option(
         None,
-        help="column of sub-*_sessions.tsv with the months: since baseline, for changes of tissue"
-        " volumes over sessions at the group level (default: computed from acq_time in"
-        " sessions.tsv or scans.tsv)",
+        help="column of sub-*_sessions.tsv with the months: since baseline (default: computed from"
+        " acq_time in sessions.tsv or scans.tsv)",
         affects_results=False,
     )
 

@@ -28,9 +28,9 @@ class Evaluation(OptionSection):
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
         "--retrospective",
-        "downsample the BOLD series by the super-resolution factor (default: 2), super-resolve"
-        " the downsampled series and compare the result with the original series. noisy: also"
-        " add thermal noise up to the noise level of the original series (default: clean)",
+        "downsample the BOLD series by the super-resolution factor (default: 2), super-resolve it"
+        " and compare the result with the original series. noisy: also restore the thermal noise"
+        " of the original series (default: clean)",
         common="downsample the runs, and compare the super-resolved with the original series",
         nargs="?",
         const="clean",
@@ -61,9 +61,9 @@ class Evaluation(OptionSection):
     margin: float | None = option(
         None,
         help=(
-            "equivalence margin of dimensionless metrics: at the group level, such as"
-            " correlations (default, also for all other metrics: one tenth of the difference"
-            " between B-spline interpolation and the acquired high-resolution series)"
+            "equivalence margin of dimensionless metrics: at the group level (default, and for all"
+            " other metrics: a tenth of the difference between B-spline interpolation and the"
+            " measured series)"
         ),
         affects_results=False,
         above=0,
@@ -71,11 +71,9 @@ class Evaluation(OptionSection):
     group_permutations: int = option(
         0,
         help=(
-            "sign flips that correct group maps: for multiple comparisons (family-wise error"
-            " rate, two-sided, of the maximum |t|), for example 5000 (default: no correction)."
-            " All sign flips are used, each once, if no more are possible (2^(n-1) for n"
-            " participants). At least 6 participants are required for p = .05. Needs 6 MB of"
-            " memory per run, and 2 MB per participant on each processor"
+            "sign flips that correct group maps: for multiple comparisons (family-wise error rate"
+            " of the maximum |t|, two-sided), such as 5000 (default: no correction). p = .05"
+            " requires at least 6 participants"
         ),
         affects_results=False,
         least=0,

@@ -43,9 +43,8 @@ class Preprocessing(OptionSection):
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
-        "reference time for slice-timing correction as a fraction of the time between the first"
-        " and the last slice: 0 or start (first slice), 0.5 or middle (default), or 1 (last"
-        " slice)",
+        "reference of slice-timing correction between first and last slice: 0 or start, 0.5 or"
+        " middle (default), or 1",
         type=readers.parse_fraction,
         least=0,
         most=1,

@@ -47,8 +47,8 @@ class Run(OptionSection):
     clean_workdir: bool = option(
         False,
         help=(
-            "removal of steps of earlier calls: before processing, the steps of the selected"
-            " participants are removed from the working directory"
+            "removal of steps of earlier calls: the steps of the selected participants are"
+            " removed from the working directory"
         ),
         affects_results=False,
         per_call=True,

@@ -73,8 +73,8 @@ class SuperRes(OptionSection):
     recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe: fast (takes minutes), or paper (as published, takes days; without"
-        " VGG-19 weights, srgan and cpce use squared error instead of the published VGG loss)",
+        "training recipe: fast (minutes), or paper (as published, days; without VGG-19 weights,"
+        " srgan and cpce use squared error instead of the VGG loss)",
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
@@ -116,8 +116,8 @@ class SuperRes(OptionSection):
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         help=(
-            "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
-            " score). auto: mixed on a GPU, otherwise fp32"
+            "numerical precision of training: fp32, mixed (bf16 if it does not change the score),"
+            " or auto (mixed on a GPU)"
         ),
     )
     data_consistency: Literal["off", "enforce"] = option(
@@ -130,9 +130,9 @@ class SuperRes(OptionSection):
     force: bool = option(
         False,
         help=(
-            "use of models and runs despite differences: apply models to resolutions or"
-            " orientations for which they were not trained, and process runs whose k-space is"
-            " empty below the Nyquist frequency implied by the voxel size"
+            "use of models and runs despite differences: models for other resolutions or"
+            " orientations, and runs whose k-space is"
+            " empty below the Nyquist frequency of the voxel size"
         ),
         affects_results=False,
     )

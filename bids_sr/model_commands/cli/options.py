@@ -28,9 +28,8 @@ class ListOptions(OptionSection):
     names: tuple[str, ...] = option(
         (),
         "METHOD|MODEL|DIR",
-        "methods whose recipes and settings to show, trained models (.safetensors) whose model"
-        " cards to show, or directories whose trained models to list (default: all methods,"
-        " and the models of the package)",
+        "methods or trained models (.safetensors) to describe, or directories of models to list"
+        " (default: all methods, and the models of the package)",
         nargs="*",
     )
 
@@ -51,21 +50,19 @@ class RateOptions(OptionSection):
     series: tuple[str, ...] = option(
         (),
         "--series NAME",
-        "with --make: series to rate, such as native bspline attunet measured, where native"
-        " denotes the acquired low-resolution scans (default: all series)",
+        "with --make: series to rate, such as native (the acquired low-resolution scans) bspline"
+        " attunet measured (default: all series)",
     )
     seed: int = option(
         0,
         "--seed N",
-        "with --make: random seed for the picture codes, which also determine the order of the"
-        " pictures",
+        "with --make: random seed for codes and order of the pictures",
         least=0,
     )
     out: Path | None = option(
         None,
         "-o --out TSV",
-        "with sheets: write the mean ratings to this TSV file, the tests to a second file"
-        " (…_tests.tsv), and raters and their agreement to a JSON file",
+        "with sheets: write mean ratings, tests (…_tests.tsv), and the agreement of raters (JSON)",
     )
 
     def _check(self) -> None:
@@ -94,16 +91,13 @@ class NetworkOptions(OptionSection):
     factor: tuple[float, ...] = option(
         (),
         "--factor F",
-        "super-resolution factor (low-resolution voxel size divided by high-resolution"
-        " voxel size): one number (in plane) or three numbers (default: factor of the model,"
-        " or 2)",
+        "super-resolution factor: one number (in plane) or three numbers (default: factor of the"
+        " model, or 2)",
         least=1,
         most=8,
     )
     threads: int = option(1, "--threads N", "number of threads used by the network", least=1)
-    device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "--device", "device to use for running the network"
-    )
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the network")
 
     def _check(self) -> None:
         self._need(len(self.factor) in (0, 1, 3), "factor", "expected one or three numbers")
@@ -116,23 +110,20 @@ class ImageOptions(NetworkOptions):
     allow: tuple[AllowedMismatch, ...] = option(
         (),
         "--allow MISMATCH",
-        "apply the model even if the image differs from the training data in these properties:"
-        " resolution, contrast, orientation or factor",
+        "apply the model although the image differs from the training data in these properties",
     )
     patch: int | None = option(
         None,
         "--patch N",
-        "apply the network to patches of N voxels on the high-resolution grid and join the"
-        " patches; 0 applies the network to whole slices or volumes (default: patch size of"
-        " the model, which is set by --recipe paper for networks trained on patches)",
+        "apply the network to patches of N voxels of the high-resolution grid, or to whole slices"
+        " or volumes (0) (default: patch size of the model)",
         least=0,
         most=1024,
     )
     overlap: int = option(
         0,
         "--overlap N",
-        "overlap between neighboring patches in voxels; the outer half of the overlap is"
-        " discarded to avoid visible patch borders",
+        "overlap of neighboring patches in voxels; its outer half is discarded",
         least=0,
         most=512,
     )
@@ -187,8 +178,8 @@ class ModelEvaluationOptions(ImageOptions):
     image: tuple[Path, ...] = option(
         (),
         "--image IMAGE",
-        "measured low-resolution images that are registered to the references and cover the"
-        " same field of view, one per reference and in the same order",
+        "measured low-resolution images, one per reference in the same order, registered and with"
+        " the same field of view",
     )
     mask: tuple[Path, ...] = option(
         (),
@@ -210,17 +201,15 @@ class ModelEvaluationOptions(ImageOptions):
     made: tuple[Path, ...] = option(
         (),
         "--made FILE",
-        "images on the grids of the references: computed by other programs, or with another"
-        " contrast to correlate with the reference; if there are several references, specify"
-        " one image per reference in the same order",
+        "images of other programs or contrasts on the grids of the references: any number for one"
+        " reference, otherwise one per reference in the same order",
     )
     volumes: int = option(10, "--volumes N", "number of volumes to score per time series", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",
-        "draw figures of each reference: a slice, an enlarged region and the difference maps of"
-        " all methods, the decorrelation curves that determine the effective resolution, and"
-        " joint histograms; also write an HTML page with tables and figures; requires --out",
+        "draw slices, difference maps, decorrelation curves and joint histograms of each"
+        " reference, and write an HTML page with tables and figures; requires --out",
     )
     out: Path | None = option(
         None, "-o --out TSV", "also write the table of scores to this file, with a JSON sidecar"
@@ -276,9 +265,8 @@ class TrainOptions(NetworkOptions):
     coarse: tuple[Path, ...] = option(
         (),
         "--coarse FILE",
-        "measured low-resolution images, one per high-resolution image (default: simulated"
-        " with --degradation). For methods that do not require high-resolution images, use"
-        " only this option.",
+        "measured low-resolution images, one per high-resolution image (default: simulated with"
+        " --degradation), or the only images of methods that require no high-resolution images",
         among=_IMAGES_HEADING,
     )
     mask: tuple[Path, ...] = option(
@@ -331,8 +319,8 @@ class TrainOptions(NetworkOptions):
     keep_critic: bool = option(
         False,
         "--keep-critic",
-        "also store the critic in the model file so that training can be continued later"
-        " with --from; this makes the file larger (attunet models always include the critic)",
+        "also store the critic in the model file, to continue the training later with --from"
+        " (attunet always stores it)",
         among=_TRAINING_HEADING,
     )
     vgg_weights: Path | None = option(
@@ -351,8 +339,8 @@ class TrainOptions(NetworkOptions):
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         "--train-precision",
-        "numerical precision during training; mixed uses bf16 if this does not change the"
-        " score, and auto is mixed on a GPU and fp32 otherwise",
+        "numerical precision of training: fp32, mixed (bf16 if it does not change the score), or"
+        " auto (mixed on a GPU)",
         among=_TRAINING_HEADING,
     )
     seed: int = option(
@@ -365,8 +353,8 @@ class TrainOptions(NetworkOptions):
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "directory for checkpoints and the training log (default: OUT.work, which is removed when"
-        " training is completed). An interrupted or stopped training resumes from this directory.",
+        "directory of checkpoints and log, from which an interrupted training resumes (default:"
+        " OUT.work, which is removed after the training)",
         among=_TRAINING_HEADING,
     )
 
@@ -380,15 +368,14 @@ class CompareOptions(TrainOptions):
     )
     out: Path = argument(
         "OUT",
-        "name of the output table OUT.tsv; tables of statistical tests are written to the"
-        " same directory, and trained models to OUT_models",
+        "name of the output: the table OUT.tsv, tables of tests beside it, and the models in"
+        " OUT_models",
     )
     channels: tuple[str, ...] = option(
         (),
         "--channels SUFFIX",
-        "contrasts to use as input channels of a single network (T1w T2w FLAIR); --fine and"
-        " --coarse must then list scans of all contrasts, prepared with bids-sr ..."
-        " --sr-target anat",
+        "contrasts that are input channels of one network (T1w T2w FLAIR); --fine and --coarse"
+        " then list scans of all contrasts, prepared with bids-sr --sr-target anat",
         among=_IMAGES_HEADING,
     )
     recipe_changes: tuple[str, ...] = option(
@@ -401,10 +388,9 @@ class CompareOptions(TrainOptions):
     trials: int | None = option(
         None,
         "--trials N",
-        "number of trials per method, with values drawn at random from --set (default: all"
-        " combinations of the listed values). If --set does not contain several values, the"
-        " learning rate and the smaller loss weights are drawn from one tenth to ten times their"
-        " default values.",
+        "number of trials per method, with values drawn at random from --set or, if it has no"
+        " ranges, learning rates and smaller loss weights from a tenth to ten times their defaults"
+        " (default: all combinations of the listed values)",
         among=_TRAINING_HEADING,
         least=1,
         most=10_000,
@@ -419,16 +405,16 @@ class CompareOptions(TrainOptions):
     validation: int = option(
         0,
         "--validation N",
-        "number of validation participants per fold, who are used to choose the number of"
-        " training steps; requires --folds",
+        "number of validation participants per fold, who decide the number of training steps;"
+        " requires --folds",
         among=_SETS_HEADING,
         least=0,
     )
     split: tuple[int, ...] = option(
         (),
         "--split N",
-        "numbers of randomly drawn training, validation and test participants (for example,"
-        " 8 2 2), or of training and test participants (8 4)",
+        "numbers of randomly drawn training, validation (optional) and test participants, such as"
+        " 8 2 2 or 8 4",
         among=_SETS_HEADING,
     )
     test_on: tuple[str, ...] = option(
@@ -440,16 +426,14 @@ class CompareOptions(TrainOptions):
     validate_on: tuple[str, ...] = option(
         (),
         "--validate-on LABEL",
-        "validation participants, who are used to choose the number of training steps; requires"
-        " --test-on",
+        "validation participants, who decide the number of training steps; requires --test-on",
         among=_SETS_HEADING,
     )
     train_coarser: tuple[float, ...] = option(
         (1.0,),
         "--train-coarser F",
-        "train each method on images downsampled by these factors; 1 is the original"
-        " resolution of the images (which is the test resolution unless --test-coarser is"
-        " used), 2 is half this resolution",
+        "train each method on images downsampled by these factors, such as 1 2 (1: original"
+        " resolution)",
         among=_TRAINING_HEADING,
         least=1,
         most=8,
@@ -457,9 +441,7 @@ class CompareOptions(TrainOptions):
     test_coarser: float = option(
         1.0,
         "--test-coarser F",
-        "test the methods on images downsampled by F. With --train-coarser 1, the methods"
-        " are then trained at a higher resolution than the test resolution; with"
-        " --train-coarser F, at the same resolution.",
+        "test the methods on images downsampled by F",
         among=_TRAINING_HEADING,
         least=1,
         most=8,
