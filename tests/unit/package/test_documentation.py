@@ -45,6 +45,8 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
             for page, text_of in script.PAGES.items():
                 text = read(page).partition(f"{script.START}\n")[2].partition(f"\n{script.END}")[0]
                 yield text, text_of(results)
+            shown = re.findall(r">(−?\d+ %)<", read("docs/figures/detail.svg"))
+            yield shown, [*script.shares(results).values()]
         case "docs/measured_numbers":
             for page in script.PAGES:
                 yield read(page), script.filled(read(page))
