@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from data.dataset import BidsMaker
+from data.fmriprep import prepared, use
 from pages import ROOT, Change, changes, loaded
 from PIL import Image
+
+from bids_sr.steps import registration
 
 PAGES = [
     *ROOT.glob("*.md"),
@@ -35,11 +39,15 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
     """Yield content of the repository and what a script makes of its sources, in pairs."""
     script = loaded(ROOT / f"{name}.py")
     match name:
+        case "docs/draw_run":
+            yield script.FIGURE.read_text(encoding="utf-8"), script.drawn()
         case "docs/make_figures":  # numbers of the stored run on the example
             results = json.loads(read("docs/figures/example.json"))
             for page, text_of in script.PAGES.items():
                 text = read(page).partition(f"{script.START}\n")[2].partition(f"\n{script.END}")[0]
                 yield text, text_of(results)
+            shown = re.findall(r">(−?\d+ %)<", read("docs/figures/detail.svg"))
+            yield shown, [*script.shares(results).values()]
         case "docs/measured_numbers":
             for page in script.PAGES:
                 yield read(page), script.filled(read(page))
@@ -61,7 +69,7 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
     "name",
     [
         *("docs/make_figures", "docs/measured_numbers", "docs/options_page", "docs/papers_page"),
-        *("docs/people_tables", "paper/make_paper"),
+        *("docs/draw_run", "docs/people_tables", "paper/make_paper"),
     ],
 )
 def test_a_script_writes_what_the_repository_contains(name: str) -> None:
@@ -69,6 +77,28 @@ def test_a_script_writes_what_the_repository_contains(name: str) -> None:
     assert pairs
     for stored, written in pairs:
         assert stored == written, f"run python {name}.py"
+
+
+def test_the_flow_chart_fails_if_a_step_is_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = loaded(ROOT / "docs/draw_run.py")
+    monkeypatch.setattr(registration.register_to_t1w, "__name__", "register_to_head")
+    with pytest.raises(AssertionError, match="register_to_t1w"):
+        script.drawn()
+
+
+def test_the_flow_chart_names_the_stages_that_use_fmriprep(maker: BidsMaker) -> None:
+    script = loaded(ROOT / "docs/draw_run.py")
+    prepared(maker)
+    folders = [str(maker.root), "out", "participant", "-w", "work"]
+    nodes, _ = script.build_graph([*folders, *use(maker)])
+    names = {stage: {node.name for node in added} for stage, added in nodes.items()}
+    imports = {
+        stage: {name for name in steps if name.startswith("import_")} - {"import_series"}
+        for stage, steps in names.items()
+    }
+    assert {stage: {*steps} for stage, steps in script.IMPORTS.items()} == {
+        stage: steps for stage, steps in imports.items() if steps
+    }
 
 
 def test_files_named_on_pages_exist() -> None:
