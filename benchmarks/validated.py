@@ -25,7 +25,7 @@ def main() -> int:
     roots = [out, *sorted((out / "derivatives").glob("bids-sr-*"))]
     rows = [validate(root) for root in roots]
     remarks = [
-        "Unread files are listed in `.bidsignore` (a suffix or a folder that BIDS does not define),"
+        "Unread files are listed in `.bidsignore` (a suffix or folder that BIDS does not define),"
         " or belong to data sets within the data set (`derivatives`, `sourcedata`), or are logs."
     ]
     keep("validated", "What the BIDS validator reads of an output", rows, remarks=remarks)
