@@ -1,6 +1,6 @@
 """Write docs/options.md, the options of all commands: python docs/options_page.py.
 
-They are made from the fields that hold them, so that no option is written down twice.
+The tables are generated from the fields that declare the options.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.cli import parser
@@ -17,71 +17,123 @@ from bids_sr.config.section import get_option
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
-from bids_sr.sr.method import list_methods
-from bids_sr.sr.recipe_changes import variable_fields
 
 PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-This page lists the command line options of all commands. See [Usage](usage.md) for an explanation
-of how the options of `bids-sr` are used.
+These tables list the options of all commands. [Usage](usage.md) explains the options of `bids-sr`,
+and [Models](models.md) the options of `bids-sr-models`.
 
 - All commands also support `--help` and `--version`.
 - Hyphens and underscores in option names are interchangeable.
-- Labels can be specified with or without their prefix (`sub-01` or `01`).
-- Positional arguments should be placed before options. Otherwise, options that accept multiple
-  values may interpret positional arguments as additional values.
+- Labels can have a prefix (`sub-01` or `01`).
+- Options with `…` accept several values. Place positional arguments before them.
 
-This page is generated from the option definitions with `python docs/options_page.py`.
+This page is generated from the definitions of the options with `python docs/options_page.py`.
 """
+MODELS = "bids-sr-models"
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Heading and parser of each command."""
+    """Yield name and parser of each command."""
     yield "bids-sr", parser.build_parser(show_all=True)
     yield "bids-sr-phantom", phantom_cli.build_parser()
     yield "bids-sr-slurm", slurm_main.build_parser()
-    for name, each in models_main.parsers().items():
-        yield f"bids-sr-models {name}", each
+    for name, command in models_main.parsers().items():
+        yield f"{MODELS} {name}", command
 
 
-def value_of(action: argparse.Action) -> str:
-    """The name of an option's value, or its choices."""
-    if action.nargs == 0:
-        return ""
-    shown = (
-        ", ".join(map(str, action.choices))
-        if action.choices
-        else str(action.metavar or action.dest).strip("{}")
-    )
-    return re.sub(r" *[,|] *", ", ", shown) + (" …" if action.nargs in ("+", "*") else "")
-
-
-def row(action: argparse.Action) -> str:
-    """An option as a row of a table."""
-    names = ", ".join(
-        f"`{name}`" for name in action.option_strings or [str(action.metavar or action.dest)]
-    )
-    value = f"`{value_of(action)}`" if action.option_strings and value_of(action) else ""
-    says = " ".join(((action.help or "") % {**vars(action), "prog": ""}).split())
-    return f"| {names} | {value} | {escape(says)} |"
+def page() -> str:
+    """Return the whole page."""
+    parts = [INTRODUCTION]
+    by_subcommand = {}
+    for name, command in commands():
+        if name.startswith(MODELS):
+            by_subcommand[name.removeprefix(f"{MODELS} ")] = command
+        else:
+            parts += [f"\n## {name}", *tables(command)]
+    parts += [f"\n## {MODELS}", *model_tables(by_subcommand), *settings()]
+    return "\n".join(parts) + "\n"
 
 
 def tables(command: argparse.ArgumentParser) -> Iterator[str]:
-    """A table of each group of a command's options."""
+    """Yield a table of the arguments and options of each group of a command."""
+    for title, actions in groups(command):
+        yield table((title, "meaning"), ((term(action), meaning(action)) for action in actions))
+
+
+def model_tables(
+    parsers: Mapping[str, argparse.ArgumentParser],
+) -> Iterator[str]:
+    """Yield a table of the options of several commands, and then a table for each command.
+
+    Options of several commands have the same name and meaning. `parsers` are by subcommand.
+    """
+    users: dict[tuple[str, str], list[str]] = {}
+    for name, command in parsers.items():
+        for _, actions in groups(command):
+            for action in actions:
+                users.setdefault((term(action), meaning(action)), []).append(name)
+    shared = [
+        (option, ", ".join(names), text)
+        for (option, text), names in users.items()
+        if len(names) > 1
+    ]
+    yield "\nThese options apply to several commands:"
+    yield table(("option", "commands", "meaning"), shared)
+    for name in parsers:
+        yield f"\n### {MODELS} {name}"
+        own = (option for option, names in users.items() if names == [name])
+        yield table(("argument or option", "meaning"), own)
+
+
+def groups(command: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:
+    """Yield heading and options of each group of a command, arguments first."""
     for group in command._action_groups:
-        shown = [
-            each
-            for each in group._group_actions
-            if each.help != argparse.SUPPRESS and each.dest not in ("help", "version")
+        actions = [
+            action
+            for action in group._group_actions
+            if action.help != argparse.SUPPRESS and action.dest not in ("help", "version")
         ]
         title = group.title or ""
-        if shown:
-            heading = {"positional arguments": "arguments", "options": "options"}.get(title, title)
-            yield "\n".join(
-                ["", f"| {heading} | value | meaning |", "| --- | --- | --- |", *map(row, shown)]
+        if actions:
+            yield (
+                {"positional arguments": "argument", "options": "option"}.get(title, title),
+                actions,
             )
+
+
+def term(action: argparse.Action) -> str:
+    """Return the names of an option with its value or choices, or the name of an argument."""
+    names = list(action.option_strings)
+    if not names:
+        names = [value_of(action)]
+    elif action.nargs != 0:
+        names[-1] += f" {value_of(action)}"
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def value_of(action: argparse.Action) -> str:
+    """Return the name of an option's value, or its choices in braces."""
+    names = [str(choice) for choice in action.choices or ()] or re.split(
+        r" *[,|] *", str(action.metavar or action.dest).strip("{}")
+    )
+    text = f"{{{','.join(names)}}}" if len(names) > 1 else names[0]
+    if action.nargs == "?":
+        return f"[{text}]"
+    return text + ("…" if action.nargs in ("+", "*") else "")
+
+
+def meaning(action: argparse.Action) -> str:
+    """Return the help text of an option for a table cell."""
+    return escape((action.help or "") % {**vars(action), "prog": ""})
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown with an empty line before it."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def escape(text: str) -> str:
@@ -90,61 +142,41 @@ def escape(text: str) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Yield a table of the settings without a flag, and the settings of the flags."""
+    """Yield the section on settings: those without a flag, of flags and of methods."""
     yield "\n## Settings"
     yield (
-        "\nThese settings of `bids-sr` have no flag and are set by"
-        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag)."
+        "\nThese settings of `bids-sr` have no flag. Change them with"
+        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag).\nThe table shows their"
+        " default values."
     )
-    yield "\n| setting | default | meaning |"
-    yield "| --- | --- | --- |"
-    for name, item in list_settings_without_flag().items():
-        meaning = escape(get_option(item).help)
-        yield f"| `{name}` | `{format_value(item.default)}` | {meaning} |"
-    yield "\nThe other settings have a flag:"
-    yield "\n| setting | flag |"
-    yield "| --- | --- |"
+    yield table(
+        ("setting", "meaning"),
+        (
+            (f"`{name}={format_value(item.default)}`", escape(get_option(item).help))
+            for name, item in list_settings_without_flag().items()
+        ),
+    )
+    yield f"\n{settings_of_flags()}"
+    yield (
+        "\n`bids-sr-models list METHOD` prints all settings of a method, with default, range, unit"
+        " and description in each recipe,\nand the papers that varied it. Change a setting with"
+        " `--set METHOD.SETTING=VALUE` in `bids-sr` or, for networks,\nwith `--set SETTING=VALUE`"
+        " in `bids-sr-models train`. See [Models](models.md#settings-of-recipes)."
+    )
+
+
+def settings_of_flags() -> str:
+    """Return the paragraph on options with a flag in ``settings.toml``."""
+    exceptions = []
     for name, item in list_settings().items():
         flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
-        if flags:
-            yield f"| `{name}` | `{flags[0]}` |"
-
-
-def recipe_settings() -> Iterator[str]:
-    """Yield a table of the settings of each method's recipes, see `--set`."""
-    yield "\n## Settings of methods"
-    yield (
-        "\nThe following settings can be changed with `--set METHOD.SETTING=VALUE` in `bids-sr`"
-        " and, for networks,\nwith `--set SETTING=VALUE` in `bids-sr-models train`. A dash means"
-        " that a recipe does not have the setting.\nSee [Models](models.md#settings-of-recipes)"
-        " for the settings that were varied in the papers."
+        if flags and flags[0].removeprefix("--").replace("-", "_") != item.name:
+            exceptions.append(f"`{flags[0]}` (`{name}`)")
+    *first, last = exceptions
+    return (
+        "`settings.toml` lists all settings. A setting with a flag has the name of the flag, with"
+        f" underscores, except\n{', '.join(first)} and {last}."
     )
-    for method in list_methods():
-        recipes = {"default": method.variance} if method.variance else method.recipes
-        fields = {
-            name: {field.name: field for field in variable_fields(recipe)}
-            for name, recipe in recipes.items()
-        }
-        heads = " | ".join(f"`{name}`" for name in fields)
-        yield f"\n| `{method.name}` | {heads} | range | description |"
-        yield f"| --- |{' --- |' * (len(fields) + 2)}"
-        for name in dict.fromkeys(name for each in fields.values() for name in each):
-            of_recipes = [each.get(name) for each in fields.values()]
-            first = next(field for field in of_recipes if field is not None)
-            defaults = " | ".join("-" if f is None else f.default_text for f in of_recipes)
-            source = f" ({first.limits.source})" if first.limits.source else ""
-            ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
-            yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.description}{source} |"
-
-
-def page() -> str:
-    """The whole page."""
-    parts = [INTRODUCTION]
-    for name, command in commands():
-        found = list(tables(command))
-        if found:
-            parts.append("\n".join([f"\n## {name}", *found]))
-    return "\n".join([*parts, *settings(), *recipe_settings()]) + "\n"
 
 
 if __name__ == "__main__":
