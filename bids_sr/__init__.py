@@ -1,6 +1,6 @@
 """bids-sr: subject-specific super-resolution of fMRI, with controls for invented detail.
 
-docs/architecture.md describes the folders. The top level has only the version and small modules
+docs/changing.md describes the folders. The top level has only the version and small modules
 that every folder may import, such as the names of series (`series`).
 """
 

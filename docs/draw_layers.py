@@ -1,8 +1,9 @@
 """Draw the layers of the package: python docs/draw_layers.py writes docs/figures/layers.svg.
 
-Rows are the layers that `lint-imports` checks (setup.cfg), and arrows are imports. Parts of the
-lowest row are imported nearly everywhere, so that arrows to them are left out, as are arrows that
-a chain of arrows implies. Only the core is drawn, because wings have modules of several layers.
+docs/changing.md shows the figure. Rows are the layers that `lint-imports` checks (setup.cfg), and
+lines are imports by the higher part. Lines to the lowest row are omitted because its parts are
+imported nearly everywhere, and lines that other lines imply are omitted. Wings are not drawn
+because they have modules of several layers.
 """
 
 from __future__ import annotations
@@ -14,48 +15,47 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOPS = ("bids_sr", "workflows", "boilerplate")
-WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 84
+WIDTH, HEIGHT, GAP, ROW = 118, 40, 16, 70
 TEXT = {
     "boilerplate": "names, templates, .bib",
     "config": "settings, TOML, locks",
     "io": "NIfTI, atomic files",
-    "series": "names and kinds",
+    "series": "names of series",
+    "run_time": "processor time",
     "region_names": "regions by name",
-    "frozen": "values that stay",
-    "notices": "what users are told",
+    "frozen": "immutable records",
+    "notices": "messages to the user",
     "spatial": "motion, resampling",
-    "metrics": "registry, similarity",
+    "metrics": "tables of metrics",
     "sr": "methods, models, detail",
     "glm": "design, noise, maps",
     "quality": "images and series",
     "evaluation": "references, verdict",
     "registration": "ANTs, brain, atlas",
-    "bids": "the data set",
+    "bids": "survey of the data set",
     "report": "pages, tables, texts",
     "figures": "drawings of arrays",
     "preflight": "checks, estimates",
     "retrospective": "downsampled copies",
-    "lazy": "names of packages",
-    "statistics": "tests of pairs",
+    "lazy": "imports on first use",
+    "statistics": "paired tests",
     "pipeline": "steps, calls, graphs",
-    "steps": "functions as steps",
+    "steps": "typed functions",
     "execution": "MultiProc, SLURM",
     "workflows": "order of steps",
-    "cli": "commands",
-    "api": "estimators for Python",
+    "cli": "program bids-sr",
+    "api": "Python interface",
 }
 
 
 def part_of(path: Path) -> str:
-    """The part that a file belongs to: a folder of bids_sr, a module beside them, or a folder
-    beside bids_sr.
-    """
+    """Return the part that a file belongs to: a folder or module of bids_sr, or a top folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return parts[0] if parts[0] != "bids_sr" else parts[1]
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The parts that a file imports, at any place."""
+    """Yield the parts that a file imports, at any place."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -98,7 +98,7 @@ def _reached(part: str, used: dict[str, set[str]]) -> set[str]:
 
 
 def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, str]]:
-    """Arrows that are drawn."""
+    """Return the imports that are drawn as lines."""
     return [
         (part, below)
         for part in used
@@ -109,7 +109,7 @@ def shown(used: dict[str, set[str]], rows: dict[str, int]) -> list[tuple[str, st
 
 
 def drawn() -> str:
-    """The figure as SVG."""
+    """Return the figure as SVG."""
     rows = read_rows()
     used = graph(rows)
     top = max(rows.values())
@@ -128,7 +128,7 @@ def drawn() -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {widest}'
             f' {top * ROW + HEIGHT + 2 * GAP}" font-family="sans-serif" font-size="12">'
         ),
-        "<title>Layers of bids-sr: every arrow is an import</title>",
+        "<title>Layers of bids-sr: every line is an import</title>",
     ]
     for part, below in shown(used, rows):
         (x, y), (u, v) = at[part], at[below]

@@ -1,14 +1,17 @@
 """Pictures and numbers of README and documentation, from a finished run on
 `examples/studyforrest`.
 
-    bids-sr examples/studyforrest OUT participant --level full
-    python docs/make_figures.py OUT
+    bids-sr examples/studyforrest OUT participant -w WORK --level full
+    bids-sr examples/studyforrest BLIND participant --truth none
+    python docs/make_figures.py OUT BLIND -w WORK
 
-writes `docs/figures/example.png` (one slice and map of every kind of series),
+writes `docs/figures/detail.svg` (detail, added detail and detail explained),
+`docs/figures/example.png` (one slice and map of every kind of series),
 `docs/figures/accuracy.png`, `docs/figures/example.json` (numbers with their intervals, which are
-also put into tutorial and README) and, where a Chromium is on the path, `docs/figures/report.png`
-(the first screen of the report) and `docs/figures/report/*.png` (the figures of the report, by
-their `desc-`).
+also put into tutorial and README) and, if a Chromium is on the path, `docs/figures/report.png` and
+`docs/figures/report_blind.png` (the first screen of the report with and without a high-resolution
+reference) and `docs/figures/report/*.png` (the figures of the report, by their `desc-`). Without
+BLIND, the second picture is left as it is.
 """
 
 import argparse
@@ -30,10 +33,14 @@ import matplotlib.pyplot as plt
 import nibabel as nb
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
+from bids_sr.glm.block_effects import load_effects
 from bids_sr.metrics.rows import read_frame
+from bids_sr.pipeline.nodes import scope_name
 from bids_sr.report.stored_figures import read_figures
+from bids_sr.spatial.nyquist import beyond_nyquist
 
 HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"
@@ -43,6 +50,20 @@ THRESHOLD = 3.1  # of t, as drawn
 ACQUIRED = "simulated 6 mm"  # 3 mm data, k-space cropped
 ZOOM_MM = 36.0  # half width of the zoomed square
 SCREEN = (1300, 800)
+FACTOR = (2, 2, 1)  # acquired voxel size in measured voxels
+PATCH = 20  # measured voxels, width of the maps of detail
+INNER = slice(3, 17)  # slices that the maps of detail may show
+DETAIL_LINES = (
+    "Detail: the part of a map that scans with 6 mm voxels do not contain",
+    "Super-resolution adds detail to the acquired map",
+    "Detail explained: the share of the true detail that the added detail contains",
+)
+SHARE_LABELS = {
+    "bspline": "B-spline",
+    "zerofill": "zero filling",
+    "sbl": "sbl",
+    "measured": "measured\n(other half)",
+}
 START, END = (
     "<!-- numbers of the example, by docs/make_figures.py -->",
     "<!-- end of the numbers -->",
@@ -128,7 +149,7 @@ def numbers(out: Path) -> dict[str, Any]:
 
 
 def number_lines(found: Mapping[str, Any]) -> str:
-    """The numbers as a table, and the verdict."""
+    """Return the numbers as a table."""
 
     def text(each: Mapping[str, float | None]) -> str:
         shown = [
@@ -157,8 +178,6 @@ def number_lines(found: Mapping[str, Any]) -> str:
             "| image quality (PSNR; the T2\\*w pair is from the same run) | "
             + " | ".join(quality)
             + " |",
-            "",
-            f"The verdict for this run begins: *{found['headline']}*",
         ]
     )
 
@@ -172,21 +191,17 @@ def shown_share(row: Mapping[str, float]) -> str:
 
 
 def number_sentence(found: Mapping[str, Any]) -> str:
-    """Return the expected result of the run in a few sentences."""
+    """Return the expected result of the run in two sentences."""
     active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
-    value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
     spline, zerofill = (
         f"{round(100 * active[name]['value'])}".replace("-", "−")
         for name in ("bspline", "zerofill")
     )
     text = (
-        f"The report should state: *{found['headline']}* In the voxels that are active in the"
-        f" acquired run, `{best}` explains {value} % of the measured detail of all stimuli but"
-        " faces, which were shown in only one block (95 % confidence interval:"
-        f" {lower} to {upper} %). In comparison, B-spline interpolation explains {spline} % and"
-        f" zero filling {zerofill} % of the detail. `srgan` explains"
-        f" {shown_share(active['srgan'])}; this interval also includes trainings with other random"
-        " seeds or on other processors."
+        f"It should state: *{found['headline']}* In active voxels, `{best}` explains"
+        f" {shown_share(active[best])} of the measured detail of all stimuli but faces, B-spline"
+        f" interpolation {spline} %, zero filling {zerofill} %, and the network `srgan`"
+        f" {shown_share(active['srgan'])}."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 
@@ -326,6 +341,109 @@ def draw_accuracy(out: Path, path: Path) -> None:
     save(fig, path)
 
 
+def run_effects(work: Path) -> dict[str, np.ndarray]:
+    """Return effects (X, Y, Z) of the tested contrast on complete slices, in percent.
+
+    Keys are the series ``measured`` and ``sbl``, their detail with prefix ``detail_``, and their
+    other part with prefix ``within_``. The left of the participant is at low indices.
+    """
+    folder = next(work.glob(f"**/{scope_name(STEM)}"))
+    found = {}
+    for name in ("measured", "sbl"):
+        effects = load_effects(folder / name / "measure_effects/effects.npz")
+        conditions = {block.condition for block in effects.blocks} - {"face"}
+        weights = effects.run_weights(dict.fromkeys(conditions, 1.0))
+        assert weights is not None
+        effect = 100 / effects.mean[effects.mask].mean() * effects.effect(weights)
+        effect = effect[::-1] if effects.affine[0, 0] < 0 else effect
+        detail = beyond_nyquist(effect, FACTOR)
+        found |= {name: effect, f"detail_{name}": detail, f"within_{name}": effect - detail}
+    return found
+
+
+def draw_detail(found: Mapping[str, Any], work: Path, path: Path) -> None:
+    """Explain detail, added detail and detail explained (SVG); `found`: see `numbers`.
+
+    The maps show the square of inner slices with the most detail in the measured series.
+    """
+    effects = run_effects(work)
+    energy = effects["detail_measured"][..., INNER] ** 2
+    sums = sliding_window_view(energy, (PATCH, PATCH), axis=(0, 1)).sum((-1, -2))
+    x, y, k = np.unravel_index(np.argmax(sums), sums.shape)
+    shown = {
+        name: effect[x : x + PATCH, y : y + PATCH, INNER][..., k].T
+        for name, effect in effects.items()
+    }
+    row = int(np.argmax((shown["detail_measured"] ** 2).sum(1)))
+    fig = plt.figure(figsize=(9, 9.4), facecolor="white")
+    look = {"fontsize": 13, "fontweight": "bold", "va": "center"}
+    for place, line in zip((0.975, 0.655, 0.335), DETAIL_LINES, strict=True):
+        fig.text(0.02, place, line, **look)
+    for bottom, series, titles in (
+        (0.7, "measured", ("measured (3 mm)", "its 6 mm part", "true detail")),
+        (0.38, "sbl", ("super-resolved with sbl", "acquired (6 mm)", "added detail")),
+    ):
+        for column, title in enumerate(titles):
+            axis = fig.add_axes((0.05 + 0.285 * column, bottom, 0.235, 0.225))
+            name = ("", "within_", "detail_")[column] + series
+            axis.imshow(shown[name], "RdBu_r", origin="lower", vmin=-9, vmax=9)
+            axis.images[0].set_interpolation("none")
+            axis.set_title(title, fontsize=12)
+            axis.set(xticks=[], yticks=[])
+            axis.text(
+                -0.107, 0.46, " −="[column], transform=axis.transAxes, ha="center", fontsize=24
+            )
+            if not column:
+                axis.axhline(row, color="black", linewidth=1, linestyle=":")
+    bar = fig.colorbar(axis.images[0], cax=fig.add_axes((0.91, 0.45, 0.014, 0.4)))
+    bar.set_label("effect (% of the mean signal)")
+    _draw_profile(fig.add_axes((0.075, 0.075, 0.39, 0.225)), shown, row)
+    _draw_shares(fig.add_axes((0.655, 0.075, 0.325, 0.225)), found)
+    with mpl.rc_context({"svg.hashsalt": "detail", "svg.fonttype": "none"}):
+        fig.savefig(path, metadata={"Date": None})
+    plt.close(fig)
+
+
+def _draw_profile(axis: plt.Axes, shown: Mapping[str, np.ndarray], row: int) -> None:
+    """Draw effects along the dotted line of the maps."""
+    mm = 3 * np.arange(PATCH)
+    measured, within = shown["measured"][row], shown["within_measured"][row]
+    axis.fill_between(mm, measured, within, color="#f3cf84", linewidth=0, label="true detail")
+    axis.plot(mm, measured, color="black", label="measured (3 mm)")
+    axis.plot(mm, within, "--", color="#777777", label="acquired (6 mm)")
+    axis.plot(mm, shown["sbl"][row], color="#0072B2", label="super-resolved")
+    axis.legend(fontsize=10, frameon=False, loc="upper left", handlelength=1.5)
+    axis.set(xlabel="position along the dotted line (mm)", ylabel="effect (%)")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def shares(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the detail explained in active voxels, in percent, by series."""
+    explained = found["explained_variance_beyond_nyquist"]["acquired40"]
+    return {
+        name: f"{100 * explained[name]['value']:.0f} %".replace("-", "−") for name in SHARE_LABELS
+    }
+
+
+def _draw_shares(axis: plt.Axes, found: Mapping[str, Any]) -> None:
+    """Draw the detail explained in active voxels by series."""
+    for place, (name, text) in enumerate(shares(found).items()):
+        value = float(text.removesuffix(" %").replace("−", "-"))
+        color = {"sbl": "#0072B2", "measured": "black"}.get(name, "#777777")
+        axis.barh(place, value, color=color, height=0.6)
+        axis.text(
+            max(value, 0) + 4, place, text, va="center", fontsize=11, backgroundcolor="white"
+        )
+    axis.set_yticks(range(len(SHARE_LABELS)), SHARE_LABELS.values(), fontsize=11)
+    axis.invert_yaxis()
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.axvline(100, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    axis.set(xlim=(-55, 125), xlabel="detail explained in active voxels (%)")
+    axis.set_xticks((-40, 0, 50, 100), ("below 0:\nwrong", "0:\nnone", "50", "100:\nall"))
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
 def save(fig: plt.Figure, path: Path) -> None:
     """Write a figure as a small PNG."""
     buffer = io.BytesIO()
@@ -404,15 +522,30 @@ def main() -> None:
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="output of the run on examples/studyforrest"
     )
-    out = parser.parse_args().out
+    parser.add_argument(
+        "blind", type=Path, nargs="?", metavar="BLIND", help="output of the run with --truth none"
+    )
+    parser.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        default=Path("work"),
+        metavar="WORK",
+        help="intermediate results of the run of OUT (default: ./work)",
+    )
+    arguments = parser.parse_args()
+    out, blind = arguments.out, arguments.blind
     HERE.mkdir(exist_ok=True)
     found = numbers(out)
     (HERE / "example.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_numbers(found)
     draw_example(out, HERE / "example.png")
     draw_accuracy(out, HERE / "accuracy.png")
+    draw_detail(found, arguments.work_dir, HERE / "detail.svg")
     if browser():
         photograph_report(out)
+        if blind is not None:
+            photograph(blind / "sub-01.html", HERE / "report_blind.png", SCREEN, whole=False)
 
 
 if __name__ == "__main__":

@@ -99,9 +99,30 @@ def participant_numbers() -> dict[str, str]:
     }
 
 
+def people_numbers() -> dict[str, str]:
+    """Return the numbers of the runs of three participants, in percent."""
+
+    def listed(values: Iterable[float]) -> str:
+        *first, last = (f"{100 * value:.0f}" for value in values)
+        return f"{', '.join(first)} and {last}"
+
+    known, weak = people_tables.whole_brain()
+    dipped: dict[str, list[float]] = {}
+    for row in rows("double_dipping"):
+        dipped.setdefault(row["W from"], []).append(float(str(row["active"]).split()[0]))
+    return {
+        "people_brain": f"{min(known):.0f} to {max(known):.0f}",
+        "people_brain_contrasts": f"{min(weak):.0f} to {max(weak):.0f}".replace("-", "−"),
+        "people_with_response": listed(dipped["as the program"]),
+        "people_without_response": listed(dipped["less the response to conditions"]),
+        "people_veins": percents(row["share of energy"] for row in rows("detail_places")),
+    }
+
+
 def numbers() -> dict[str, str]:
     """Return every number of the pages by its name."""
-    mean, low, high = people_tables.means()["`sbl`"]
+    means = people_tables.means()
+    mean, low, high = means["`sbl`"]
     noise = rows("null_noise_people")
     blind = [
         row
@@ -134,6 +155,9 @@ def numbers() -> dict[str, str]:
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
         "sbl": str(mean),
+        "zero_filling": str(means["zero filling"][0]),
+        "measured": str(means["measured (other half of the run)"][0]),
+        **people_numbers(),
         "sbl_error": str(100 - mean),
         "sbl_low": str(low),
         "sbl_high": str(high),
@@ -176,6 +200,7 @@ def numbers() -> dict[str, str]:
             for output in files
         },
         "tested_recovered": str(sum(row["recovered and measured"] for row in tested)),
+        "tested_wrong": str(sum(row["measured at or below 0"] for row in tested)),
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
         "tested_largest": f"{100 * max(row['largest difference'] for row in tested):.0f}",

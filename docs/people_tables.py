@@ -1,6 +1,6 @@
 """Table and figure of the people that were measured: ``python docs/people_tables.py``.
 
-A page has room for the table between ``<!-- people, by docs/people_tables.py -->`` and ``<!-- end
+The table is on the first page between ``<!-- people, by docs/people_tables.py -->`` and ``<!-- end
 of people -->``. The values are those of `benchmarks/people.py runs`, `noisy` and `contrasts` and
 the stored table `double_dipping` (`benchmarks/results/*.json`); `docs/figures/people.svg` has a
 dot for each run.
@@ -9,7 +9,6 @@ dot for each run.
 import json
 import math
 import re
-import textwrap
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURE = ROOT / "docs" / "figures" / "people.svg"
-PAGES = ("README.md", "docs/index.md")
+PAGE = ROOT / "docs" / "index.md"
 START, END = "<!-- people, by docs/people_tables.py -->", "<!-- end of people -->"
 SERIES = {
     "zero filling": "zero filling",
@@ -27,22 +26,6 @@ SERIES = {
 }
 """Series of the benchmark and their names on the pages."""
 HEAD = "detail explained in voxels active in the acquired run"
-DEFINITIONS = (
-    "*Detail* is the part of an effect at spatial frequencies above the Nyquist frequency of the"
-    " acquisition. *Detail explained* is the [explained variance]({evaluation}#explained-variance)"
-    " of the true detail. A value of 100 % means that a series recovers all of the true detail,"
-    " and 0 % means that it recovers none. Negative values mean that the added detail is wrong."
-    " Voxels with |t| > 4 in the t map of the acquired run are considered *active*."
-)
-OUTSIDE = (
-    "**Other data.** We have measured the accuracy of `sbl` in these three participants only. The"
-    " accuracy of `sbl` with other scanners, protocols and tasks is unknown."
-)
-PHANTOM = (
-    "**Failure.** In simulated data with human-like signal fluctuations, `sbl` passed the"
-    " applicability test but added wrong detail. The explained variance was −121 % and −55 % in"
-    " two simulations (see `benchmarks/FINDINGS.md`)."
-)
 COLORS = {"studyforrest": "#0072b2", "pydecnef": "#d55e00", "opennft": "#009e73"}
 LEFT, WIDE, HIGH = 330, 380, 34
 """Of the figure: where the axis begins, its length, and the height of a row (pixels)."""
@@ -126,69 +109,29 @@ def table() -> str:
     )
 
 
-def _listed(values: list[float]) -> str:
-    """Whole numbers as an enumeration: 47, 45, 44 and 52."""
-    *first, last = (f"{value:.0f}" for value in values)
-    return f"{', '.join(first)} and {last}"
-
-
-def sentences(evaluation: str) -> str:
-    """Return the text below the table; `evaluation` is the link to docs/evaluation.md."""
-    brain = [
+def whole_brain() -> tuple[list[float], list[float]]:
+    """Percent of the detail explained in the whole brain, if the measured data reproduce it: of
+    the runs, and of their contrasts between conditions.
+    """
+    runs_of_sbl = [
         _percent(row, "explained variance, brain")
         for row in _rows("people_runs")
         if row["series"] == "`sbl`, blind"
     ]
-    weak = [
+    contrasts = [
         _percent(row, "brain")
         for row in _rows("people_contrasts")
         if row["of conditions"] == "yes"
     ]
-    known, weak = ([value for value in each if value == value] for each in (brain, weak))
-    dipped = {
-        what: [_percent(row, "active") for row in _rows("double_dipping") if row["W from"] == what]
-        for what in ("as the program", "less the response to conditions")
-    }
-    seen, unseen = map(_listed, dipped.values())
-    places = [100 * row["share of energy"] for row in _rows("detail_places")]
-    ends = f"{min(weak):.0f} to {max(weak):.0f} %".replace("-", "−")
-    items = (
-        f"**Whole brain.** Across the whole brain, `sbl` explains {min(known):.0f} to"
-        f" {max(known):.0f} % of the detail in {len(known)} of the {len(brain)} runs. In the"
-        " remaining run, the measured data do not contain reproducible detail across the whole"
-        f" brain. For the {len(weak)} contrasts between conditions with a measured value there,"
-        f" `sbl` explains {ends} of the detail across the whole brain. In other contrasts, such as"
-        " `bodyMinusOthers` in the example, it explains less.",
-        OUTSIDE,
-        PHANTOM,
-        "**Circularity.** If the task response is removed from the run before `sbl` is trained,"
-        f" `sbl` explains {unseen} % of the detail in the active voxels of the {len(brain)} runs"
-        f" instead of {seen} %.",
-        f"**Veins.** Only 5 % of all brain voxels contain {min(places):.0f} to"
-        f" {max(places):.0f} % of the detail. Most of these voxels are probably located in veins.",
+    known, weak = (
+        [value for value in each if value == value] for each in (runs_of_sbl, contrasts)
     )
-    return "\n".join(
-        [
-            *_wrapped(DEFINITIONS.format(evaluation=evaluation)),
-            "",
-            "The table does not show the following limitations:",
-            "",
-            *(line for item in items for line in _wrapped(f"- {item}", indent="  ")),
-        ]
-    )
+    return known, weak
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    """Lines of at most 140 characters."""
-    return textwrap.wrap(
-        text, 140, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
-    )
-
-
-def with_tables(text: str, page: str) -> str:
-    """Return the text of a page with its table as it is now; `page`: path in the repository."""
-    evaluation = "evaluation.md" if page.startswith("docs/") else "docs/evaluation.md"
-    shown = f"{START}\n{table()}\n\n{sentences(evaluation)}\n{END}"
+def with_table(text: str) -> str:
+    """Return the text of the page with its table as it is now."""
+    shown = f"{START}\n{table()}\n{END}"
     return re.sub(f"{START}\n.*?{END}", lambda _: shown, text, flags=re.DOTALL)
 
 
@@ -248,12 +191,9 @@ def figure() -> str:
 
 
 def main() -> None:
-    """Write the figure and all pages."""
+    """Write the figure and the table."""
     FIGURE.write_text(figure(), encoding="utf-8")
-    for page in PAGES:
-        path = ROOT / page
-        text = with_tables(path.read_text(encoding="utf-8"), page)
-        path.write_text(text, encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

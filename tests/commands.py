@@ -56,7 +56,7 @@ STARTERS = {
 """Programs of others whose last arguments are a command of ours."""
 WORDS: Mapping[str, Mapping[str, str]] = {
     "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
-    "docs/compare.md": {"FILE": "denoised_bold.nii.gz"},
+    "docs/usage.md": {"FILE": "denoised_bold.nii.gz"},
     "docs/models.md": {
         "A": "fine_T2starw.nii.gz",
         "B": "fine_T1w.nii.gz",

@@ -41,6 +41,7 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
     versions or settings, files that cannot be read, or participants that are being processed.
     With ``--strict``, participants without tables are also an error.
     """
+    _refuse_missing_mounts(settings)
     if not settings.paths.bids_dir.is_dir():
         raise UsageError(
             f"{settings.paths.bids_dir} is not a directory",
@@ -63,6 +64,18 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
             " --participant-label, or omit --strict",
         )
     return inputs
+
+
+def _refuse_missing_mounts(settings: Settings) -> None:
+    """Raise `UsageError` if data set or output were not mounted in the container."""
+    from bids_sr.bids.findings import Findings
+    from bids_sr.preflight.directories import check_dataset_mount, check_mount
+
+    findings, paths = Findings(), settings.paths
+    check_dataset_mount(paths.bids_dir, findings)
+    check_mount("the output directory", paths.output_dir, "/path/to/out", findings)
+    if findings.problems:
+        raise UsageError("\n".join(map(str, findings.problems)))
 
 
 def _refuse_foreign_output(settings: Settings) -> None:

@@ -12,10 +12,12 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
 
     Reported are outputs of other programs or versions, and participants without figures.
     """
-    from bids_sr.preflight.directories import check_owner
+    from bids_sr.preflight.directories import check_mount, check_owner
     from bids_sr.report.index_page import participants_with_figures
 
     output_dir = settings.paths.output_dir
+    if not check_mount("the output directory", output_dir, "/path/to/out", findings):
+        return []
     check_owner(settings, findings)
     available = participants_with_figures(output_dir)
     if not available and not findings.problems:

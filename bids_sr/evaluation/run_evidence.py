@@ -17,6 +17,7 @@ from bids_sr.evaluation.evidence import (
     Decision,
     Evidence,
     find_strongest,
+    is_below_zero,
     select_applied,
     select_compared_rows,
 )
@@ -81,6 +82,12 @@ class RunEvidence:
     def raised_flags(self) -> dict[str, list[str]]:
         """Series that raised each evaluated flag; see `find_raised_flags`."""
         return find_raised_flags(self.flags, self.not_applied)
+
+    @property
+    def wrong_contrasts(self) -> tuple[str, ...]:
+        """Contrasts whose detail the best method made worse than no detail, in the brain."""
+        brain_rows = self.brain_rows.get(self.best, {})
+        return tuple(name for name, row in brain_rows.items() if is_below_zero(row))
 
 
 def gather_evidence(

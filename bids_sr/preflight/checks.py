@@ -71,10 +71,11 @@ def check(settings: Settings) -> Plan:
     findings = Findings()
     directories.check_directories(settings, findings)
     check_templates(settings, findings)
-    output_dirs = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
+    paths = settings.paths
+    directory_names = {*map(str, (paths.bids_dir, paths.output_dir, paths.work_dir))}
     # reported before the data set is indexed, which takes longer
     if any(
-        problem.what in output_dirs or problem.what.startswith("--output-spaces")
+        problem.what in directory_names or problem.what.startswith("--output-spaces")
         for problem in findings.problems
     ):
         return Plan(problems=tuple(findings.problems))

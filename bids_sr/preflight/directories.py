@@ -10,6 +10,7 @@ from bids_sr.bids import Findings, find_pretrained
 from bids_sr.config import Paths, Settings
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
+from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
 from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
 from bids_sr.version import __version__, is_compatible
@@ -26,13 +27,16 @@ def check_directories(settings: Settings, findings: Findings) -> None:
     """
     output_dir = settings.paths.output_dir
     n_problems = len(findings.problems)
-    for description, path in (
-        ("the output directory", output_dir),
-        ("the working directory", settings.paths.work_dir),
+    check_dataset_mount(settings.paths.bids_dir, findings)
+    for description, path, host_path in (
+        ("the output directory", output_dir, "/path/to/out"),
+        ("the working directory", settings.paths.work_dir, "/path/to/work"),
     ):
         if path is not None:
             _check_separate(description, path, settings, findings)
-            _check_writable(description, path, findings)
+            if check_mount(description, path, host_path, findings):
+                _check_writable(description, path, findings)
+    _warn_of_unmounted_output(output_dir, findings)
     # an earlier run, possibly of another user, may have left files in the output directory
     if len(findings.problems) == n_problems:
         check_owner(settings, findings)
@@ -48,6 +52,61 @@ def check_directories(settings: Settings, findings: Findings) -> None:
     _check_reused_models(settings, findings)
     if settings.resources.use_plugin is not None:
         _check_slurm_commands(settings.resources.use_plugin, findings)
+
+
+def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
+    """Report a data set that does not exist, or is empty, because it was not mounted.
+
+    Containers of other images can contain data, so that only a path in their root is reported.
+    """
+    path = bids_dir.absolute()
+    if not is_container():
+        return
+    is_expected = is_own_image() or _is_root(_find_existing_parent(path))
+    if not path.exists() and not is_mounted(path) and is_expected:
+        findings.add_problem(
+            bids_dir,
+            "the dataset directory was not found in the container, because no directory of the"
+            " host is mounted there",
+            advise_mount(path, "/path/to/bids", read_only=True),
+        )
+    elif os.access(path, os.R_OK) and is_mounted(path) and not any(path.glob("*")):
+        findings.add_problem(
+            bids_dir,
+            "the dataset directory is empty",
+            "Check the path of the host that is mounted there: Docker creates an empty directory"
+            " if the path does not exist.",
+        )
+
+
+def check_mount(description: str, path: Path, host_path: str, findings: Findings) -> bool:
+    """Report a directory that would be lost with the container, and return False if it would be.
+
+    A new directory in the root of our image is a missing mount. Other directories can be part of
+    an image that is based on ours. `host_path` represents the directory of the host.
+    """
+    parent = _find_existing_parent(path)
+    is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
+    if not is_lost or not is_own_image() or is_mounted(path):
+        return True
+    findings.add_problem(
+        path,
+        f"{description} is not mounted from the host, so its files would be lost when the"
+        " container is removed",
+        advise_mount(path, host_path),
+    )
+    return False
+
+
+def _warn_of_unmounted_output(output_dir: Path, findings: Findings) -> None:
+    """Warn of an output directory in the file system of our image."""
+    is_reported = any(problem.what == str(output_dir) for problem in findings.problems)
+    if is_own_image() and not is_reported and not is_mounted(output_dir):
+        findings.warn(
+            output_dir,
+            "the output directory is not mounted from the host, so the results are lost when the"
+            f" container is removed. {advise_mount(output_dir, '/path/to/out')}",
+        )
 
 
 def _check_separate(description: str, path: Path, settings: Settings, findings: Findings) -> None:
@@ -80,7 +139,11 @@ def _check_writable(
     accepted.
     """
     parent = _find_existing_parent(path)
-    fix = "Choose another directory, or change the permissions of this directory."
+    fix = (
+        advise_user()
+        if is_own_image()
+        else "Choose another directory, or change the permissions of this directory."
+    )
     if only_existing and not path.is_dir():
         return
     if not parent.is_dir():
@@ -290,6 +353,11 @@ def _find_existing_parent(path: Path) -> Path:
     return next(
         (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
     )
+
+
+def _is_root(path: Path) -> bool:
+    """Return whether an absolute path is the root of the file system."""
+    return path == Path(path.anchor)
 
 
 def _measure_size_gb(path: Path) -> float:

@@ -67,7 +67,7 @@ def read_model(
         return model.contrasts, model.confounds
     for reason in reasons:
         fix = (
-            "Change the model as described in docs/recipes/stats_model.md, or fit it to the"
+            "Change the model as described in docs/downstream.md, or fit it to the"
             " super-resolved series with FitLins."
         )
         findings.refuse_option(f"--model {path}", reason, fix)

@@ -187,13 +187,15 @@ def flag_checks(evidence: RunEvidence) -> list[_Check]:
     """
     accuracy = evidence.accuracy
     harm_basis = " (self-test)" if accuracy is None else f" (contrast {accuracy.contrast})"
-    brain_rows = evidence.brain_rows.get(evidence.best, {})
-    n_wrong = sum(is_below_zero(row) for row in brain_rows.values())
+    n_wrong = len(evidence.wrong_contrasts)
     checks = []
     for name, raised_by in evidence.raised_flags.items():
         if name == "harm" and not raised_by and n_wrong:
             text = Statement.WRONG_IN_BRAIN.format(
-                series=evidence.best, n=n_wrong, total=len(brain_rows), names=""
+                series=evidence.best,
+                n=n_wrong,
+                total=len(evidence.brain_rows[evidence.best]),
+                names="",
             )
             checks.append(_Check(False, text, _FLAG_SECTION))
             continue

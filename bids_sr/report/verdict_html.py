@@ -158,14 +158,14 @@ def _legend_html(series: Iterable[str]) -> Markup:
 def guards_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
     """Render raised flags, passed checks and quality-control metrics.
 
-    `rows` are rows of the evaluation.
+    Added detail does not pass if it is wrong in any contrast. `rows` are rows of the evaluation.
     """
     accuracy = evidence.accuracy
     basis_texts = {} if accuracy is None else {"harm": f" (contrast {accuracy.contrast})"}
     passed_text = "; ".join(
         FLAGS[name].passed + basis_texts.get(name, "")
         for name, raised_series in find_raised_flags(evidence.flags).items()
-        if not raised_series
+        if not raised_series and not (name == "harm" and evidence.wrong_contrasts)
     )
     passed_html = render("note", "fine", f"Passed: {passed_text}.") if passed_text else ""
     return join(

@@ -32,7 +32,7 @@ def check_tools(settings: Settings, findings: Findings) -> None:
             f"the FSL programs {', '.join(missing)} were not found on the PATH. FSL is not part of"
             " bids-sr or its container image, because its license does not allow commercial use",
             "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin directory to the"
-            " PATH. In a container, mount your FSL installation (docs/container.md, section FSL)."
+            " PATH. In a container, mount your FSL installation (docs/cluster.md, section FSL)."
             " To use N4 bias field correction and the template brain mask instead of FSL, omit the"
             " option.",
         )

@@ -4,7 +4,7 @@ With a calibration run
 
 `sbl` adds detail where the run fluctuates. It can estimate these places from the run itself, or
 more accurately from a *calibration run*: about 20 volumes of the same slices at the high
-resolution, [the most useful extra scan](../../docs/acquire.md#the-calibration).
+resolution, [the most useful extra scan](../../docs/acquire.md#calibration).
 
 The example has no calibration run, but it was measured at 3 mm. We therefore divide it: its last
 20 volumes, as measured, are the calibration run, and the volumes before them are the run.

@@ -4,7 +4,7 @@ A job array on a cluster
 
 `bids-sr-slurm` makes each participant a task of a SLURM array and requests memory and time based
 on estimates. In this example, the short script `stand_in_slurm.sh` replaces SLURM. On a cluster,
-omit the section about it. See also [on a cluster](../../docs/hpc.md).
+omit the section about it. See also [Cluster and container](../../docs/cluster.md).
 """
 
 import os

@@ -214,6 +214,14 @@ def test_sigterm_reaches_a_run(image, start_container, data, writable) -> None:
     assert not list((writable / "run").glob("sub-*.html"))
 
 
+@pytest.mark.parametrize("user", [USER, "0:0"])
+def test_without_mounts_the_error_names_both_options(image, user: str) -> None:
+    done = image.run(TAG, "/data", "/out", "participant", flags=("--user", user))
+    assert done.returncode == 2
+    assert "-v /path/to/bids:/data:ro" in done.stderr
+    assert "-v /path/to/out:/out" in done.stderr
+
+
 def test_the_dry_run_accepts_two_mounts(image, data, writable) -> None:
     flags = ("--network", "none", "--volume", f"{data}:/data:ro", "--volume", f"{writable}:/out")
     done = image.run(TAG, "/data", "/out", "participant", "--dry-run", flags=flags)

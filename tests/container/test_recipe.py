@@ -131,15 +131,24 @@ def test_the_image_is_based_on_a_pinned_image_and_states_version_and_licenses() 
     assert "GNU GENERAL PUBLIC LICENSE" in license_text
 
 
-@pytest.mark.parametrize("engine", ["docker run --rm -u ", "apptainer run -e -B "])
-def test_the_documented_commands_mount_the_directories_of_the_image(engine: str) -> None:
-    """Each engine has one command, which mounts the directories that exist in the image."""
-    text = (ROOT / "docs/container.md").read_text()
+@pytest.mark.parametrize(
+    ("engine", "directories"),
+    [
+        ("docker run --rm -v ", {"/data": ":ro", "/out": ""}),
+        # the file system of the image is read-only
+        ("apptainer run -e -B ", {"/data": ":ro", "/out": "", "/work": ""}),
+    ],
+)
+def test_the_documented_commands_mount_the_directories_of_the_image(
+    engine: str, directories: dict[str, str]
+) -> None:
+    """Each engine has one command, which mounts data and output."""
+    text = (ROOT / "docs/cluster.md").read_text()
     (line,) = [row for row in text.splitlines() if row.startswith(engine)]
     assert line.endswith("/data /out participant")
     mounted = dict(re.findall(r":(/[\w/]+)(:ro)?", line))
     # an empty folder mounted on /opt/templateflow would hide the templates of the image
-    assert mounted == {"/data": ":ro", "/out": "", "/work": ""}
+    assert mounted == directories
     assert "TEMPLATEFLOW_HOME=/opt/templateflow" in DOCKERFILE
 
 

@@ -11,8 +11,8 @@ import pytest
 from pages import scripts
 
 DOCS = Path(__file__).parents[2] / "docs"
-# excerpts of the code, which `tests/contracts` applies
-EXCERPTS = {"architecture.md", "extending.md"}
+EXCERPTS = {"changing.md"}
+"""Pages with lines of the program, which `benchmarks/tests` applies to a copy."""
 OF_OUTPUTS = ["downstream.md"]
 """Pages whose scripts read a finished output; scripts of all other pages read series."""
 STEM = "sub-01_task-tap"

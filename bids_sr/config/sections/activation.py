@@ -111,9 +111,9 @@ class Activation(OptionSection):
         (),
         "--confounds NAME",
         "confounds in the linear models and in seed-based connectivity: motion (six"
-        " parameters and their derivatives), acompcor (five components; none in runs of fewer"
-        " than 50 volumes), columns of the confounds table such as csf*, or none (default:"
-        " motion acompcor, or the confounds of --model)",
+        " parameters and their derivatives), acompcor (five components; requires at least 50"
+        " volumes, and a T1w image or confounds of fMRIPrep), columns of the confounds table"
+        " such as csf*, or none (default: motion acompcor, or the confounds of --model)",
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,

@@ -26,8 +26,8 @@ class Selection(OptionSection):
         (),
         "--participant-label --participant-labels LABEL",
         (
-            "labels of the participants to process, separated by spaces or commas, or @FILE with"
-            " one label per line (default: all participants)"
+            "labels of the participants, separated by spaces or commas, or @FILE with one label"
+            " per line (default: all participants)"
         ),
         common="participants to process (default: all)",
         affects_results=False,

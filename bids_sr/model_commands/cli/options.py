@@ -200,8 +200,9 @@ class ModelEvaluationOptions(ImageOptions):
     made: tuple[Path, ...] = option(
         (),
         "--made FILE",
-        "images on the grids of the references, one per reference in the same order: from"
-        " other programs, or of another contrast to correlate with the reference",
+        "images on the grids of the references, from other programs or of another contrast to"
+        " correlate with the reference: any number for one reference, otherwise one per"
+        " reference in the same order",
     )
     volumes: int = option(10, "--volumes N", "number of volumes to score per time series", least=1)
     figures: Literal["none", "png", "svg"] = option(

@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import ROOT, loaded
+from data.dataset import BidsMaker
+from data.fmriprep import prepared, use
+from pages import ROOT, Change, changes, loaded
 from PIL import Image
+
+from bids_sr.steps import registration
 
 PAGES = [
     *ROOT.glob("*.md"),
@@ -22,8 +26,9 @@ PAGES = [
 HISTORY = ("CHANGES.md", "benchmarks/archive.md")
 """Pages that name files of earlier versions."""
 FOLDERS = "benchmarks|docs|examples|paper|tests|workflows|bids_sr|boilerplate"
-NEW_FILES = {"bids_sr/sr/methods/new_net.py", "bids_sr/steps/figures/tsnr.py"}
-"""Files that readers of docs/extending.md write."""
+EXAMPLES = [*changes((ROOT / "docs/changing.md").read_text(encoding="utf-8"))]
+"""Lines of the program on the page for developers, and their replacements."""
+NEW_FILES = {change.file for change in EXAMPLES if not change.before}
 
 
 def read(name: str) -> str:
@@ -34,11 +39,15 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
     """Yield content of the repository and what a script makes of its sources, in pairs."""
     script = loaded(ROOT / f"{name}.py")
     match name:
+        case "docs/draw_run":
+            yield script.FIGURE.read_text(encoding="utf-8"), script.drawn()
         case "docs/make_figures":  # numbers of the stored run on the example
             results = json.loads(read("docs/figures/example.json"))
             for page, text_of in script.PAGES.items():
                 text = read(page).partition(f"{script.START}\n")[2].partition(f"\n{script.END}")[0]
                 yield text, text_of(results)
+            shown = re.findall(r">(−?\d+ %)<", read("docs/figures/detail.svg"))
+            yield shown, [*script.shares(results).values()]
         case "docs/measured_numbers":
             for page in script.PAGES:
                 yield read(page), script.filled(read(page))
@@ -48,8 +57,7 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
             yield read("docs/papers.md"), script.filled(read("docs/papers.md"))
             yield read("docs/papers_items.md"), script.items_page()
         case "docs/people_tables":
-            for page in script.PAGES:
-                yield read(page), script.with_tables(read(page), page)
+            yield read("docs/index.md"), script.with_table(read("docs/index.md"))
             yield script.FIGURE.read_text(encoding="utf-8"), script.figure()
         case "paper/make_paper":
             yield read("paper/paper.md"), script.paper()
@@ -61,7 +69,7 @@ def generated(name: str) -> Iterator[tuple[object, object]]:
     "name",
     [
         *("docs/make_figures", "docs/measured_numbers", "docs/options_page", "docs/papers_page"),
-        *("docs/people_tables", "paper/make_paper"),
+        *("docs/draw_run", "docs/people_tables", "paper/make_paper"),
     ],
 )
 def test_a_script_writes_what_the_repository_contains(name: str) -> None:
@@ -69,6 +77,28 @@ def test_a_script_writes_what_the_repository_contains(name: str) -> None:
     assert pairs
     for stored, written in pairs:
         assert stored == written, f"run python {name}.py"
+
+
+def test_the_flow_chart_fails_if_a_step_is_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = loaded(ROOT / "docs/draw_run.py")
+    monkeypatch.setattr(registration.register_to_t1w, "__name__", "register_to_head")
+    with pytest.raises(AssertionError, match="register_to_t1w"):
+        script.drawn()
+
+
+def test_the_flow_chart_names_the_stages_that_use_fmriprep(maker: BidsMaker) -> None:
+    script = loaded(ROOT / "docs/draw_run.py")
+    prepared(maker)
+    folders = [str(maker.root), "out", "participant", "-w", "work"]
+    nodes, _ = script.build_graph([*folders, *use(maker)])
+    names = {stage: {node.name for node in added} for stage, added in nodes.items()}
+    imports = {
+        stage: {name for name in steps if name.startswith("import_")} - {"import_series"}
+        for stage, steps in names.items()
+    }
+    assert {stage: {*steps} for stage, steps in script.IMPORTS.items()} == {
+        stage: steps for stage, steps in imports.items() if steps
+    }
 
 
 def test_files_named_on_pages_exist() -> None:
@@ -106,6 +136,20 @@ def test_anchors_work_on_github() -> None:
                     missing.append(f"{page.name}: {target}#{anchor}")
     assert missing == []
     assert count > 100
+
+
+def test_examples_add_the_files_that_readers_write() -> None:
+    assert {
+        "bids_sr/quality/signal_drift.py",
+        "bids_sr/sr/methods/new_net.py",
+        "bids_sr/steps/figures/tsnr.py",
+        "bids_sr/steps/quality/signal_drift.py",
+    } == NEW_FILES
+
+
+@pytest.mark.parametrize("change", [change for change in EXAMPLES if change.before])
+def test_lines_of_the_program_on_the_page_are_in_it_once(change: Change) -> None:
+    assert read(change.file).count(change.before) == 1, f"{change.file}:\n{change.before}"
 
 
 def test_the_table_of_participants_averages_runs_before_participants() -> None:

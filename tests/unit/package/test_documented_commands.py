@@ -27,7 +27,8 @@ from bids_sr.notices import UsageError
 PARSERS = dict(loaded(ROOT / "docs/options_page.py").commands())
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 OTHER_OPTIONS = {
-    *("--build-arg", "--env", "--no-home", "--read-only", "--strict-skips", "--upgrade"),
+    *("--build-arg", "--env", "--logdir", "--no-home", "--nv", "--read-only", "--strict-skips"),
+    *("--upgrade", "--userns"),
 }
 """Options of other programs within sentences."""
 

@@ -30,15 +30,26 @@ Model = dict[str, Any]
 Change = Callable[[Model], Any]
 
 
-def documented(page: str = "recipes/stats_model.md") -> Model:
-    """Return the model shown on a page of the documentation."""
-    [text] = scripts(DOCS / page, "json")
+def documented() -> Model:
+    """Return the model of the documentation, which bids-sr and fitlins read."""
+    [text] = scripts(DOCS / "downstream.md", "json")
     return json.loads(text)
 
 
-def changed(*changes: Change) -> Model:
-    """Return the documented model after changes."""
+def with_patterns() -> Model:
+    """Return the documented model with the patterns and contrasts that the page describes."""
     model = documented()
+    [node] = model["Nodes"]
+    node["Transformations"]["Instructions"][-1]["Input"] = ["trial_type.*"]
+    node["Model"]["X"] = [1, "trial_type.*", "trans_?", "rot_?", "a_comp_cor_0[0-4]"]
+    node["DummyContrasts"] = {"Test": "t"}
+    node["Contrasts"][0]["Name"] = "thumb_vs_little"
+    return model
+
+
+def changed(*changes: Change) -> Model:
+    """Return the model with patterns after changes."""
+    model = with_patterns()
     for change in changes:
         change(model)
     return model
@@ -87,10 +98,10 @@ def weights(model: object, folder: Path) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("page", "contrasts", "confounds"),
+    ("model", "contrasts", "confounds"),
     [
         (
-            "recipes/stats_model.md",
+            with_patterns(),
             {
                 "thumb": {"thumb": 1.0},
                 "little": {"little": 1.0},
@@ -99,18 +110,18 @@ def weights(model: object, folder: Path) -> dict[str, dict[str, float]]:
             ["trans_?", "rot_?", "a_comp_cor_0[0-4]"],
         ),
         (
-            "downstream.md",
+            documented(),
             {"thumbVersusLittle": {"thumb": 1.0, "little": -1.0}},
             [*MOTION, "non_steady_state_outlier*"],
         ),
     ],
 )
 def test_models_of_the_documentation_are_accepted(
-    page: str, contrasts: dict[str, dict[str, float]], confounds: list[str], tmp_path: Path
+    model: Model, contrasts: dict[str, dict[str, float]], confounds: list[str], tmp_path: Path
 ) -> None:
-    """Includes the model for fitlins."""
-    assert weights(documented(page), tmp_path) == contrasts
-    assert read(documented(page), tmp_path)[1] == confounds
+    """Includes the patterns that only the text of the page describes."""
+    assert weights(model, tmp_path) == contrasts
+    assert read(model, tmp_path)[1] == confounds
 
 
 def _node(model: Model) -> Model:
@@ -192,7 +203,7 @@ def test_unsupported_models_are_refused_with_their_values(
     contrasts, confounds, findings = read(changed(change), tmp_path, (TYPES, TYPES))
     assert (contrasts, confounds) == ([], [])
     file = f"--model {tmp_path / 'model.json'}"
-    problem_of(findings.problems, file, *values, "docs/recipes/stats_model.md", code="option")
+    problem_of(findings.problems, file, *values, "docs/downstream.md", code="option")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}', None])
@@ -277,7 +288,7 @@ def test_weights_may_be_small_and_trial_types_repeated(tmp_path: Path) -> None:
 
 def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path: Path) -> None:
     """Labels consist of letters and digits: the second of `a+b` and `a-b` gets a number."""
-    model = documented()
+    model = with_patterns()
     _node(model)["DummyContrasts"] = {"Contrasts": [], "Test": "t"}
     first = _node(model)["Contrasts"][0] | {"Name": "thumb-little"}
     _node(model)["Contrasts"] = [first, first | {"Name": "thumb+little", "Weights": [1, 1]}]
@@ -289,7 +300,7 @@ def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path
 
 def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> None:
     """Notices must not name an option that was not used."""
-    contrasts, _, _ = read(documented(), tmp_path, (TYPES, ("thumb",)))
+    contrasts, _, _ = read(with_patterns(), tmp_path, (TYPES, ("thumb",)))
     types = {
         path_of(1): TypesOfRun.all_described(TYPES),
         path_of(2): TypesOfRun.all_described(["thumb"]),
@@ -322,7 +333,7 @@ def test_wildcards_of_confounds_match_columns_of_the_table() -> None:
 def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) -> None:
     """Steps receive the confounds of the model, or the default without one."""
     folder = maker.root.parent
-    options = ("--model", str(write_model(documented(), folder)), "--contrasts", "all")
+    options = ("--model", str(write_model(with_patterns(), folder)), "--contrasts", "all")
     plan = plan_for(maker, *options)
     assert plan.problems == ()
     (contrasts,) = plan.contrasts.values()
@@ -356,6 +367,6 @@ def test_a_model_that_does_not_fit_ends_the_call_with_code_2(
     assert "trial_type.little" in message
     # without events, the model would be ignored silently
     maker.bold("sub-01_task-rest", n_volumes=90)
-    write_model(documented(), maker.root.parent)
+    write_model(with_patterns(), maker.root.parent)
     problems = plan_for(maker, "--task-id", "rest", "--model", str(path)).problems
     problem_of(problems, f"--model {path}", code="option")

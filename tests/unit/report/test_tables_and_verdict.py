@@ -280,6 +280,9 @@ def test_each_flag_is_either_a_warning_or_listed_as_passed():
     assert "1 % of the brain" not in page.text
     evidence = judge_rows(make_evidence_rows(), ["srgan", "sbl"]).evidence
     assert f"{FLAGS['harm'].passed} (contrast all)" in Page(guards_html(evidence, [])).text
+    row_below_zero = make_detail_row(evidence.best, -0.5)
+    wrong = replace(evidence, brain_rows={evidence.best: {"faces": row_below_zero}})
+    assert FLAGS["harm"].passed not in Page(guards_html(wrong, [])).text
 
 
 def test_quality_values_have_unit_region_and_the_largest_contrast():

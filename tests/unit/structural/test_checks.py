@@ -49,7 +49,7 @@ def test_fsl_is_rejected_unless_all_programs_are_on_the_path(
         assert problem.what == "--set anat.tools=fsl"
         assert f"{name}" in problem.why
         assert "Install FSL" in problem.remedy
-        assert "docs/container.md" in problem.remedy
+        assert "docs/cluster.md" in problem.remedy
         (folder / name).write_text("#!/bin/sh\n")
         (folder / name).chmod(0o755)
     assert check(settings).problems == ()

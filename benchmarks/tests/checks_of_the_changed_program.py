@@ -1,6 +1,6 @@
-"""Tests of a copy of the program with the lines of docs/extending.md.
+"""Tests of a copy of the program with the lines of docs/changing.md.
 
-`test_recipes.py` makes the copy and runs these tests with it.
+`test_changes_of_the_page.py` makes the copy and runs these tests with it.
 """
 
 import os
@@ -9,24 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.dataset import BidsMaker
-from data.maps import mapped
 from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
 import bids_sr
 from bids_sr.cli.parser import parse_settings
-from bids_sr.config import UsageError
 from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.model_commands.cli.main import main
 from bids_sr.preflight import check
+from bids_sr.report.metric_tables import QUALITY, tables_html
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.sr.models.model import load_model
-from bids_sr.steps.clusters import list_clusters
 from bids_sr.steps.figures import figure_declarations, tsnr
+from bids_sr.steps.quality.signal_drift import measure_drift
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
-CALL = ["in", "out", "participant"]
 
 
 @pytest.fixture
@@ -49,8 +47,8 @@ def test_the_method_is_offered_planned_and_trained_and_gets_negative_controls(
     options = ["--sr-method", "new-net", "--null-checks"]
     argv = [str(maker.root), str(tmp_path / "out"), "participant", "--skip-bids-validation"]
     settings = parse_settings([*argv, *options]).resolve(run_uuid="x")
-    # the network and its placebo on the T1w image, 100 minutes each
-    assert 200 <= stage_minutes(settings)["training"] < 202
+    # the network and its negative control on the T1w image, 10 minutes each
+    assert 20 <= stage_minutes(settings)["training"] < 22
     rejected = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolve(run_uuid="x"))
     assert len(rejected.problems) == 1
     graph = planned_graph(maker, tmp_path, *options)
@@ -61,7 +59,7 @@ def test_the_method_is_offered_planned_and_trained_and_gets_negative_controls(
     }
     text = graph.methods_text()
     assert "new-net" in text
-    assert "network that serves as an example [@toy]" in text
+    assert "small residual network, trained with squared error [@srgan]" in text
 
     image = maker.path("sub-01_T1w.nii.gz", "anat")
     trained = tmp_path / "trained"
@@ -72,30 +70,26 @@ def test_the_method_is_offered_planned_and_trained_and_gets_negative_controls(
     assert "new-net" in capsys.readouterr().out
 
 
-def test_the_setting_is_an_option_and_reaches_its_step(maker: BidsMaker, tmp_path: Path) -> None:
-    fewer = parse_settings([*CALL, "--set", "activation.n_clusters=3"])
-    assert (parse_settings(CALL).activation.n_clusters, fewer.activation.n_clusters) == (10, 3)
-    (tmp_path / "fewer.toml").write_text(fewer.to_toml())
-    read = parse_settings([*CALL, "--config-file", str(tmp_path / "fewer.toml")])
-    assert read.activation.n_clusters == 3
-    with pytest.raises(UsageError, match=r"activation\.n_clusters"):
-        parse_settings([*CALL, "--set", "activation.n_clusters=0"])
-    graph = planned_graph(maker, tmp_path, "--set", "activation.n_clusters=3")
-    (node,) = nodes_of(graph, "list_clusters")
-    assert graph.settings[node]["n_clusters"] == 3
-    assert "The 3 largest clusters of each map" in graph.methods_text()
+def test_the_metric_is_computed_in_each_run_and_shown(maker: BidsMaker, tmp_path: Path) -> None:
+    graph = planned_graph(maker, tmp_path)
+    [node] = nodes_of(graph, "measure_drift")
+    assert [source.name for source in made_by(graph, node, "preproc")] == ["correct_motion"]
+    [join] = nodes_of(graph, "join_evaluation")
+    assert node in made_by(graph, join, "rows")
 
-    values = np.zeros((20, 8, 8), np.float32)
-    values[::4, 3:5, 3:5] = np.arange(5, 10)[:, None, None]
-    maps = [
-        mapped(Volume(data, AFFINE), {**own, "desc": f"acquiredFwhm50{region}"})
-        for data, region, own in (
-            (values, "", {"contrast": "all", "stat": "z", "suffix": "statmap"}),
-            (values > 0, "Fdr", {"label": "all", "suffix": "mask"}),
-        )
-    ]
-    table, _ = list_clusters(maps, tmp_path, method_names=[], n_clusters=2)
-    assert table.peak.tolist() == ["9", "8"]
+    # 100 to 109.5 after the dummy volumes: 9.5 divided by the mean, 104.75
+    signal = np.concatenate([[900, 500], 100 + 0.5 * np.arange(20)])
+    series = np.ones((4, 4, 2, 1), np.float32) * signal.astype(np.float32)
+    series[0, 0] = 7
+    save_image(series, AFFINE, tmp_path / "preproc.nii", tr=2.0)
+    mask = Volume(series[..., 0] > 7, AFFINE)
+    with SeriesReader(tmp_path / "preproc.nii") as preproc:
+        [row] = measure_drift(preproc, mask, n_dummy=2)
+    assert row.value == pytest.approx(100 * 9.5 / 104.75, rel=1e-5)
+    assert row.unit == "%"
+    html = tables_html([QUALITY], [row])
+    assert "signal drift" in html
+    assert "9.07 %" in html
 
 
 def test_the_figure_is_drawn_and_placed_in_each_run(maker: BidsMaker, tmp_path: Path) -> None:
