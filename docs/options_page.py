@@ -159,7 +159,7 @@ def settings() -> Iterator[str]:
     yield f"\n{settings_of_flags()}"
     yield (
         "\n`bids-sr-models list METHOD` prints all settings of a method, with default, range, unit"
-        " and description in each recipe,\nand the papers that varied it. Change a setting with"
+        " and description in each recipe,\nand the papers that varied them. Change a setting with"
         " `--set METHOD.SETTING=VALUE` in `bids-sr` or, for networks,\nwith `--set SETTING=VALUE`"
         " in `bids-sr-models train`. See [Models](models.md#settings-of-recipes)."
     )

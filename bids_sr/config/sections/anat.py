@@ -40,8 +40,8 @@ class Anat(OptionSection):
     lesion_template: Path | None = option(
         None,
         help="map of possible lesion locations: NIfTI file in the space of the first template in"
-        " --output-spaces. White-matter hyperintensities are segmented starting from its"
-        " values above 0",
+        " --output-spaces. The segmentation of white-matter hyperintensities starts only in"
+        " voxels above 0",
     )
     wmh_reference: Path | None = option(
         None,

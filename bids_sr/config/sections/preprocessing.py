@@ -85,8 +85,8 @@ class Preprocessing(OptionSection):
     input_smoothing: float = option(
         0.0,
         help=(
-            "smoothing before super-resolution: FWHM in mm, as in Ota et al. 2022. --smoothing is"
-            " in addition"
+            "smoothing before super-resolution: FWHM in mm, as in Ota et al. 2022. Maps are also"
+            " smoothed by --smoothing"
         ),
         least=0,
         most=50,

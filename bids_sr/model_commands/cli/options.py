@@ -351,8 +351,8 @@ class TrainOptions(NetworkOptions):
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "directory for checkpoints and the training log, from which interrupted training"
-        " resumes (default: OUT.work, removed at the end)",
+        "directory for checkpoints and the training log, to resume interrupted training"
+        " (default: OUT.work, removed at the end)",
         among=_TRAINING_HEADING,
     )
 
