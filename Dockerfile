@@ -85,6 +85,7 @@ COPY --from=package /opt/package /opt/bids-sr
 COPY LICENSE NOTICE /opt/bids-sr/
 
 # the name under which results remember the image that made them, and the commit that it was built from
+# (bids_sr.io.mounts also recognizes the image by BIDS_SR_CONTAINER_TAG, and then checks the mounts)
 ARG IMAGE_TAG=bids-sr
 ARG REVISION=
 ARG BASE_IMAGE

@@ -104,7 +104,10 @@ CODES: dict[str, tuple[str, str]] = {
         " the cluster.",
     ),
 }
-"""Code → cause, and remedy of errors whose notice has no remedy."""
+"""Cause, and remedy of errors whose notice has no remedy, by code.
+
+The console prints the cause before the name of a failed step.
+"""
 
 
 @frozen

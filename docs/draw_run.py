@@ -32,32 +32,32 @@ FIGURE = ROOT / "docs/figures/run.svg"
 TABLE = """
 plan_run | Plan of series, models and contrasts | |
 fit_anatomy | Anatomy
-| mask_brain: brain mask; segment_tissues: tissues; normalize_t1w: template; resample_atlas: atlas
-| t1w_preproc: T1w image, brain mask,; t1w2std_xfm: transform to template
+| mask_brain: brain / segment_tissues: tissues / normalize_t1w: template / resample_atlas: atlas
+| t1w_preproc: T1w image, brain mask, / t1w2std_xfm: transform to template
 fit_pair | T2*w pair
-| register_pair: registration of the pair; train_on_pair: training of a network
+| register_pair: registration of the pair / train_on_pair: training of a network
 | model_file: trained network
 fit_run | Head motion and registration
-| replace_outliers: outlier volumes; estimate_motion: head motion;
-correct_slice_timing: slice timing; register_to_t1w: registration to T1w;
-register_to_pair: registration to T2*w; measure_calibration: calibration
-| boldref: boldref, brain masks,; hmc_xfms: transforms
+| replace_outliers: outlier volumes / estimate_motion: head motion /
+correct_slice_timing: slice timing / register_to_t1w: registration to T1w /
+register_to_pair: registration to T2*w / measure_calibration: calibration
+| boldref: boldref, brain masks, / hmc_xfms: transforms
 model_run | Model
-| correct_motion: acquired series; gather_confounds: confounds; copy_events: events
-| preproc: acquired series,; confounds: confounds
+| correct_motion: acquired series / gather_confounds: confounds / copy_events: events
+| preproc: acquired series, / confounds: confounds
 make_series | Series
-| estimate_variance: prior SD map; super_resolve: super-resolution; place_measured: measured series
+| estimate_variance: prior SD map / super_resolve: super-resolution / place_measured: reference
 | series: super-resolved series
 map_run | Maps
-| map_series: activation maps; measure_error: reconstruction error; list_clusters: clusters
-| maps: maps of each series,; clusters: table of clusters
+| map_series: activation maps / measure_error: reconstruction error / list_clusters: clusters
+| maps: maps of each series, / clusters: table of clusters
 evaluate_run | Evaluation
-| compare_halves: detail explained; compare_images: image quality; gather_self_tests: self-tests;
-raise_flags: flags; decide_verdict: verdict
-| evaluation: table of metrics,; verdict: verdict
+| compare_halves: detail explained / compare_images: image quality /
+gather_self_tests: self-tests / raise_flags: flags / decide_verdict: verdict
+| evaluation: table of metrics, / verdict: verdict
 report_run | Report
-| draw_motion: head motion; show_registration: registration; show_viewer: map viewer;
-draw_overview: overview; draw_evaluation: evaluation
+| draw_motion: head motion / show_registration: registration / show_viewer: map viewer /
+draw_overview: overview / draw_evaluation: evaluation
 | draw_overview: report (HTML)
 """
 """Name, title, steps and outputs (stored artifacts, or steps that draw figures) of each stage."""
@@ -80,13 +80,13 @@ IMPORTS = {
 OWNERS = {participant: "Each participant", run: "Each BOLD run"}
 # pixels: width of the figure, edges of stages, gap below them, heights of lines and small boxes
 WIDTH, LEFT, RIGHT, GAP, LINE, CHIP = 900, 232, 676, 18, 17, 24
-STYLE = (
-    "text{font:13px Helvetica,Arial,sans-serif;fill:#1f2933}.b{font-weight:bold;font-size:15px}"
-    ".m{font:12px monospace;fill:#4a5763}rect{rx:5px}.stage{fill:#e8f0f7;stroke:#00568c}"
-    ".chip{fill:#fff;stroke:#8fa3b3}.in{fill:#fdf3dc;stroke:#a86500}.dash{stroke-dasharray:5 3}"
-    ".out{fill:#e3f3ec;stroke:#00734d}path{stroke:#4a5763;stroke-width:1.5;fill:none}"
-    ".fmriprep{stroke:#a86500}.tip{marker-end:url(#tip)}"
-)
+STYLE = """
+path{stroke:#4a5763;stroke-width:1.5;fill:none} .tip{marker-end:url(#tip)}
+.fmriprep{stroke:#a86500} text{font:13px Helvetica,Arial,sans-serif;fill:#1f2933}
+.m{font:12px monospace;fill:#4a5763} .stage{fill:#e8f0f7;stroke:#00568c} rect{rx:5px}
+.chip{fill:#fff;stroke:#8fa3b3} .in{fill:#fdf3dc;stroke:#a86500} .dash{stroke-dasharray:5 3}
+.out{fill:#e3f3ec;stroke:#00734d} .b{font-weight:bold;font-size:15px}
+"""
 TIP = (
     '<defs><marker id="tip" viewBox="0 0 8 8" refX="3" refY="4" markerWidth="6" markerHeight="6"'
     ' orient="auto"><path d="M0 0L8 4L0 8Z" style="fill:#4a5763;stroke:none"/></marker></defs>'
@@ -94,7 +94,7 @@ TIP = (
 
 
 def _parse_labels(text: str) -> dict[str, str]:
-    return dict(part.strip().split(": ") for part in text.split(";")) if text.strip() else {}
+    return dict(part.strip().split(": ") for part in text.split("/")) if text.strip() else {}
 
 
 RECORDS = re.split(r"\n(?=\w+ \|)", TABLE.strip())

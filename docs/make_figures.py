@@ -380,8 +380,8 @@ def draw_detail(found: Mapping[str, Any], work: Path, path: Path) -> None:
     for place, line in zip((0.975, 0.655, 0.335), DETAIL_LINES, strict=True):
         fig.text(0.02, place, line, **look)
     for bottom, series, titles in (
-        (0.7, "measured", ("measured at 3 mm", "its part at 6 mm", "true detail")),
-        (0.38, "sbl", ("super-resolved with sbl", "acquired at 6 mm", "added detail")),
+        (0.7, "measured", ("measured (3 mm)", "its 6 mm part", "true detail")),
+        (0.38, "sbl", ("super-resolved with sbl", "acquired (6 mm)", "added detail")),
     ):
         for column, title in enumerate(titles):
             axis = fig.add_axes((0.05 + 0.285 * column, bottom, 0.235, 0.225))
@@ -409,8 +409,8 @@ def _draw_profile(axis: plt.Axes, shown: Mapping[str, np.ndarray], row: int) -> 
     mm = 3 * np.arange(PATCH)
     measured, within = shown["measured"][row], shown["within_measured"][row]
     axis.fill_between(mm, measured, within, color="#f3cf84", linewidth=0, label="true detail")
-    axis.plot(mm, measured, color="black", label="measured at 3 mm")
-    axis.plot(mm, within, "--", color="#777777", label="acquired at 6 mm")
+    axis.plot(mm, measured, color="black", label="measured (3 mm)")
+    axis.plot(mm, within, "--", color="#777777", label="acquired (6 mm)")
     axis.plot(mm, shown["sbl"][row], color="#0072B2", label="super-resolved")
     axis.legend(fontsize=10, frameon=False, loc="upper left", handlelength=1.5)
     axis.set(xlabel="position along the dotted line (mm)", ylabel="effect (%)")

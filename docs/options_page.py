@@ -1,7 +1,6 @@
 """Write docs/options.md, the options of all commands: python docs/options_page.py.
 
-They are made from the fields that hold them, so that no option is written down twice. Options that
-several commands of ``bids-sr-models`` share are in one table.
+The tables are generated from the fields that declare the options.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.cli import parser
-from bids_sr.cli.assignments import format_value, list_settings_without_flag
+from bids_sr.cli.assignments import format_value, list_settings, list_settings_without_flag
 from bids_sr.config.section import get_option
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
@@ -23,86 +22,118 @@ PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-This page is made by `python docs/options_page.py`. [Usage](usage.md) shows which options a task
-needs.
+These tables list the options of all commands. [Usage](usage.md) explains the options of `bids-sr`,
+and [Models](models.md) the options of `bids-sr-models`.
 
-- All commands also have `--help` and `--version`; `bids-sr --help-all` prints this page's part on
-  `bids-sr`.
-- Labels can be given with or without prefix (`sub-01`, `01`), and option names with hyphens or
-  underscores.
-- Place positional arguments before options that accept several values.
+- All commands also support `--help` and `--version`.
+- Hyphens and underscores in option names are interchangeable.
+- Labels can have a prefix (`sub-01` or `01`).
+- Options with `…` accept several values. Place positional arguments before them.
+
+This page is generated from the definitions of the options with `python docs/options_page.py`.
 """
 MODELS = "bids-sr-models"
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Heading and parser of each command."""
+    """Yield name and parser of each command."""
     yield "bids-sr", parser.build_parser(show_all=True)
     yield "bids-sr-phantom", phantom_cli.build_parser()
     yield "bids-sr-slurm", slurm_main.build_parser()
-    for name, each in models_main.parsers().items():
-        yield f"bids-sr-models {name}", each
+    for name, command in models_main.parsers().items():
+        yield f"{MODELS} {name}", command
 
 
-def value_of(action: argparse.Action) -> str:
-    """The name of an option's value, or its choices."""
-    if action.nargs == 0:
-        return ""
-    shown = (
-        ", ".join(map(str, action.choices))
-        if action.choices
-        else str(action.metavar or action.dest).strip("{}")
-    )
-    return re.sub(r" *[,|] *", ", ", shown) + (" …" if action.nargs in ("+", "*") else "")
+def page() -> str:
+    """Return the whole page."""
+    parts = [INTRODUCTION]
+    by_subcommand = {}
+    for name, command in commands():
+        if name.startswith(MODELS):
+            by_subcommand[name.removeprefix(f"{MODELS} ")] = command
+        else:
+            parts += [f"\n## {name}", *tables(command)]
+    parts += [f"\n## {MODELS}", *model_tables(by_subcommand), *settings()]
+    return "\n".join(parts) + "\n"
 
 
-def names_of(action: argparse.Action) -> str:
-    """Return the names of an option with its value, or the name of an argument."""
-    if not action.option_strings:
-        return f"`{str(action.metavar or action.dest).strip('{}')}`"
-    *synonyms, last = action.option_strings
-    return ", ".join(f"`{name}`" for name in [*synonyms, f"{last} {value_of(action)}".strip()])
+def tables(command: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield a table of the arguments and options of each group of a command."""
+    for title, actions in groups(command):
+        yield table((title, "meaning"), ((term(action), meaning(action)) for action in actions))
 
 
-def meaning_of(action: argparse.Action) -> str:
-    """Return the help of an option for a table cell."""
-    return escape((action.help or "") % {**vars(action), "prog": ""})
+def model_tables(
+    parsers: Mapping[str, argparse.ArgumentParser],
+) -> Iterator[str]:
+    """Yield a table of the options of several commands, and then a table for each command.
+
+    Options of several commands have the same name and meaning. `parsers` are by subcommand.
+    """
+    users: dict[tuple[str, str], list[str]] = {}
+    for name, command in parsers.items():
+        for _, actions in groups(command):
+            for action in actions:
+                users.setdefault((term(action), meaning(action)), []).append(name)
+    shared = [
+        (option, ", ".join(names), text)
+        for (option, text), names in users.items()
+        if len(names) > 1
+    ]
+    yield "\nThese options apply to several commands:"
+    yield table(("option", "commands", "meaning"), shared)
+    for name in parsers:
+        yield f"\n### {MODELS} {name}"
+        own = (option for option, names in users.items() if names == [name])
+        yield table(("argument or option", "meaning"), own)
 
 
-def options_of(
-    command: argparse.ArgumentParser,
-) -> Iterator[tuple[str, list[argparse.Action]]]:
-    """Yield the heading and the options of each group of a command."""
+def groups(command: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:
+    """Yield heading and options of each group of a command, arguments first."""
     for group in command._action_groups:
-        shown = [
+        actions = [
             action
             for action in group._group_actions
             if action.help != argparse.SUPPRESS and action.dest not in ("help", "version")
         ]
         title = group.title or ""
-        if shown:
-            yield {"positional arguments": "arguments"}.get(title, title), shown
+        if actions:
+            yield (
+                {"positional arguments": "argument", "options": "option"}.get(title, title),
+                actions,
+            )
 
 
-def tables(command: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield a table of each group of a command's options."""
-    for heading, actions in options_of(command):
-        rows = (f"| {names_of(action)} | {meaning_of(action)} |" for action in actions)
-        yield "\n".join(["", f"| {heading} | meaning |", "| --- | --- |", *rows])
+def term(action: argparse.Action) -> str:
+    """Return the names of an option with its value or choices, or the name of an argument."""
+    names = list(action.option_strings)
+    if not names:
+        names = [value_of(action)]
+    elif action.nargs != 0:
+        names[-1] += f" {value_of(action)}"
+    return ", ".join(f"`{name}`" for name in names)
 
 
-def model_tables(parsers: Mapping[str, argparse.ArgumentParser]) -> Iterator[str]:
-    """Yield one table of the arguments and options of all commands of ``bids-sr-models``."""
-    commands_of: dict[tuple[str, str], list[str]] = {}
-    for name, command in parsers.items():
-        for _, actions in options_of(command):
-            for action in actions:
-                commands_of.setdefault((names_of(action), meaning_of(action)), []).append(name)
-    yield f"\n## {MODELS}"
-    yield f"\n`{MODELS} COMMAND --help` groups the options of one command."
-    yield "\n| command | argument or option | meaning |\n| --- | --- | --- |"
-    for (names, meaning), commands in commands_of.items():
-        yield f"| {', '.join(commands)} | {names} | {meaning} |"
+def value_of(action: argparse.Action) -> str:
+    """Return the name of an option's value, or its choices in braces."""
+    names = [str(choice) for choice in action.choices or ()] or re.split(
+        r" *[,|] *", str(action.metavar or action.dest).strip("{}")
+    )
+    text = f"{{{','.join(names)}}}" if len(names) > 1 else names[0]
+    if action.nargs == "?":
+        return f"[{text}]"
+    return text + ("…" if action.nargs in ("+", "*") else "")
+
+
+def meaning(action: argparse.Action) -> str:
+    """Return the help text of an option for a table cell."""
+    return escape((action.help or "") % {**vars(action), "prog": ""})
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown with an empty line before it."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 def escape(text: str) -> str:
@@ -111,30 +142,41 @@ def escape(text: str) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Yield a table of the settings without a flag, and a line on the other settings."""
+    """Yield the section on settings: those without a flag, of flags and of methods."""
     yield "\n## Settings"
     yield (
-        "\nThese settings have no flag and are set by"
-        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag). The settings of the flags are"
-        " in `settings.toml`\nof each call. Settings of methods (`--set METHOD.SETTING=VALUE`) are"
-        " printed by `bids-sr-models list METHOD`, with default, range and meaning."
+        "\nThese settings of `bids-sr` have no flag. Change them with"
+        " [`--set SETTING=VALUE`](usage.md#settings-without-a-flag).\nThe table shows their"
+        " default values."
     )
-    yield "\n| setting and default | meaning |"
-    yield "| --- | --- |"
-    for name, item in list_settings_without_flag().items():
-        yield f"| `{name}={format_value(item.default)}` | {escape(get_option(item).help)} |"
+    yield table(
+        ("setting", "meaning"),
+        (
+            (f"`{name}={format_value(item.default)}`", escape(get_option(item).help))
+            for name, item in list_settings_without_flag().items()
+        ),
+    )
+    yield f"\n{settings_of_flags()}"
+    yield (
+        "\n`bids-sr-models list METHOD` prints all settings of a method, with default, range, unit"
+        " and description in each recipe,\nand the papers that varied them. Change a setting with"
+        " `--set METHOD.SETTING=VALUE` in `bids-sr` or, for networks,\nwith `--set SETTING=VALUE`"
+        " in `bids-sr-models train`. See [Models](models.md#settings-of-recipes)."
+    )
 
 
-def page() -> str:
-    """Return the whole page."""
-    parts = [INTRODUCTION]
-    model_parsers = {}
-    for name, command in commands():
-        if name.startswith(MODELS):
-            model_parsers[name.removeprefix(MODELS).strip()] = command
-        else:
-            parts.append("\n".join([f"\n## {name}", *tables(command)]))
-    return "\n".join([*parts, *model_tables(model_parsers), *settings()]) + "\n"
+def settings_of_flags() -> str:
+    """Return the paragraph on options with a flag in ``settings.toml``."""
+    exceptions = []
+    for name, item in list_settings().items():
+        flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
+        if flags and flags[0].removeprefix("--").replace("-", "_") != item.name:
+            exceptions.append(f"`{flags[0]}` (`{name}`)")
+    *first, last = exceptions
+    return (
+        "`settings.toml` lists all settings. A setting with a flag has the name of the flag, with"
+        f" underscores, except\n{', '.join(first)} and {last}."
+    )
 
 
 if __name__ == "__main__":

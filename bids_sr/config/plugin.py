@@ -163,7 +163,8 @@ def _split_arguments(text: str, plugin_file: Path) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise UsageError(f"sbatch_args in {plugin_file}: {error}") from error
+        fix = "write the arguments as in a shell, and close all quotes"
+        raise UsageError(f"sbatch_args in {plugin_file}", f"{error}", fix) from error
 
 
 def _read_template(text: str, plugin_file: Path) -> str:

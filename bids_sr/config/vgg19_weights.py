@@ -20,7 +20,8 @@ VGG19_SOURCE = "vgg19-dcbb9e9d.pth"
 VGG19_DIGITS = "dcbb9e9d"
 VGG19_HELP = (
     f"VGG-19 weights: a .safetensors file, {VGG19_SOURCE}, or download (575 MB, only if they are"
-    " not installed) (default with --recipe paper: installed weights)"
+    " not installed). Without them, srgan and cpce use squared error instead of the published VGG"
+    " loss (default with --recipe paper: installed weights)"
 )
 """Help of ``--vgg-weights``."""
 

@@ -45,7 +45,7 @@ def _run(argv: Sequence[str]) -> int:
 class _Destination(OptionSection):
     """Directory of the simulated data set."""
 
-    out: Path = argument("OUT", "directory for the simulated dataset; must be empty or not exist")
+    out: Path = argument("OUT", "empty or new directory for the dataset")
 
 
 def build_parser() -> Parser:

@@ -42,53 +42,53 @@ class Study(OptionSection):
     preset: Literal["tiny", "demo", "paper"] = option(
         "demo",
         "--preset",
-        "protocol of the simulated scans: tiny (for tests, seconds), demo (a minute), or paper"
-        " (minutes; 900 BOLD volumes of 64x64x30 voxels at a TR of 0.5 s, T1w image of 184x256x256"
-        " voxels)",
+        "protocol of the scans: tiny (takes seconds), demo (takes a minute), or paper (900"
+        " BOLD volumes of 64x64x30 voxels at a TR of 0.5 s and a T1w image of 184x256x256"
+        " voxels; takes several minutes)",
     )
     subjects: int = option(1, "--subjects N", "number of simulated participants", least=1)
     pairs: int = option(
         1,
         "--pairs N",
-        "number of T2*w pairs per participant, which differ in head position and noise. Two or"
-        " more pairs are named run-1, run-2, …",
+        "number of T2*w pairs per participant, with different head positions and noise, named"
+        " run-1, run-2, … if several",
         least=1,
     )
     seed: int = option(
-        0, "--seed N", "random seed. The same seed generates identical files", least=0
+        0, "--seed N", "random seed; the same seed generates identical files", least=0
     )
     scene: Literal["ribbon", "veins", "free", "overlap"] = option(
         "ribbon",
         "--scene",
-        "location of the activation: gray matter (ribbon), displaced toward draining veins"
-        " (veins), independent of borders (free), or gray matter with alternating patches of thumb"
-        " and little finger (overlap)",
+        "location of the activation: along the gray matter (ribbon), displaced toward"
+        " draining veins (veins), independent of anatomical borders (free), or in alternating"
+        " patches of thumb and little finger within one area (overlap)",
     )
     null: bool = option(False, help="do not add activation in response to the task")
     task: Literal["tap", "rest"] = option(
         "tap",
         "--task",
-        "task: blocks of finger tapping (tap), or rest, with slow fluctuations of the networks"
-        " motor, defaultMode and visual",
+        "blocks of finger tapping (tap), or resting state with slow fluctuations of"
+        " independent networks (rest)",
     )
     volumes: int = option(
         0,
         "--volumes N",
-        "number of BOLD volumes (default: number of volumes in the preset)",
+        "number of BOLD volumes (default: as in the preset)",
         least=0,
     )
     anat: bool = option(
         False,
         "--anat",
-        "also simulate T2w and FLAIR scans, and T1w, T2w and FLAIR scans at a low resolution,"
-        " for bids-sr --sr-target anat",
+        "also simulate T2w and FLAIR scans, and low-resolution T1w, T2w and FLAIR scans, for"
+        " bids-sr --sr-target anat",
     )
     lesions: int = option(
         0,
         "--lesions N",
-        "with --anat: add N (or 20) white-matter hyperintensities per participant, and store"
-        " their true mask and a map of possible locations in derivatives/ground-truth (default: no"
-        " lesions)",
+        "with --anat: add N (20 if omitted) white-matter hyperintensities per participant,"
+        " with their mask and a map of possible locations in derivatives/ground-truth"
+        " (default: none)",
         nargs="?",
         const=20,
         least=0,
@@ -96,8 +96,8 @@ class Study(OptionSection):
     calibration: int = option(
         0,
         "--calibration N",
-        "also simulate a calibration run (acq-highres_bold) of N (or 20) volumes (default: no"
-        " calibration run)",
+        "also simulate a high-resolution BOLD run of N (20 if omitted) volumes"
+        " (acq-highres_bold) (default: none)",
         nargs="?",
         const=20,
         least=0,
@@ -105,8 +105,8 @@ class Study(OptionSection):
     echoes: tuple[float, ...] = option(
         (),
         "--echoes N|TIMES",
-        "simulate a multi-echo BOLD run (_echo-1_bold, …): number of echoes (the first at 13 ms,"
-        " with an echo spacing of 16 ms), or list of echo times in ms, such as 14,30,46",
+        "simulate a multi-echo BOLD run (_echo-1_bold, …): number of echoes (at 13 ms, and"
+        " then every 16 ms), or echo times in ms, such as 14,30,46",
         type=_parse_echo_times,
         nargs=None,
         action="store",

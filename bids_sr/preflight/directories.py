@@ -55,11 +55,15 @@ def check_directories(settings: Settings, findings: Findings) -> None:
 
 
 def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
-    """Report a data set that does not exist, or is empty, because it was not mounted."""
+    """Report a data set that does not exist, or is empty, because it was not mounted.
+
+    Containers of other images can contain data, so that only a path in their root is reported.
+    """
     path = bids_dir.absolute()
     if not is_container():
         return
-    if not path.exists() and not is_mounted(path):
+    is_expected = is_own_image() or _is_root(_find_existing_parent(path))
+    if not path.exists() and not is_mounted(path) and is_expected:
         findings.add_problem(
             bids_dir,
             "the dataset directory was not found in the container, because no directory of the"
@@ -82,7 +86,7 @@ def check_mount(description: str, path: Path, host_path: str, findings: Findings
     an image that is based on ours. `host_path` represents the directory of the host.
     """
     parent = _find_existing_parent(path)
-    is_lost = parent == Path(parent.anchor) or not os.access(parent, os.W_OK | os.X_OK)
+    is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
     if not is_lost or not is_own_image() or is_mounted(path):
         return True
     findings.add_problem(
@@ -349,6 +353,11 @@ def _find_existing_parent(path: Path) -> Path:
     return next(
         (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
     )
+
+
+def _is_root(path: Path) -> bool:
+    """Return whether an absolute path is the root of the file system."""
+    return path == Path(path.anchor)
 
 
 def _measure_size_gb(path: Path) -> float:

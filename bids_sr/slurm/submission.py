@@ -28,13 +28,11 @@ class Site(OptionSection):
     """Site-specific options of jobs; an empty text is the default of the site."""
 
     partition: str = option(
-        "", "--partition NAME", "SLURM partition (default: the default partition of the cluster)"
+        "", "--partition NAME", "SLURM partition (default: as set by the cluster)"
     )
-    account: str = option(
-        "", "--account NAME", "SLURM account (default: the default account of the cluster)"
-    )
+    account: str = option("", "--account NAME", "SLURM account (default: as set by the cluster)")
     qos: str = option(
-        "", "--qos NAME", "SLURM quality of service (default: the default of the cluster)"
+        "", "--qos NAME", "SLURM quality of service (default: as set by the cluster)"
     )
     container: str = option(
         "",
@@ -44,8 +42,8 @@ class Site(OptionSection):
     setup: str = option(
         "",
         "--setup FILE",
-        "file with shell commands to run at the start of each job, such as module load. After"
-        " these commands, bids-sr must be on the PATH",
+        "file with shell commands for the start of each job, such as module load. Afterwards,"
+        " bids-sr must be on the PATH",
         type=readers.check_path,
     )
 

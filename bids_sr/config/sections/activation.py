@@ -39,8 +39,8 @@ class Activation(OptionSection):
         (),
         "--contrasts EXPR",
         "contrasts of trial types, such as thumb, thumb-little, all, or name=0.5*a-0.5*b"
-        " (default: each trial type, the mean of all trial types, and comparisons between up to"
-        " eight trial types: pairs of two or three types, otherwise each type minus the others)",
+        " (default: each trial type, their mean, each pair of up to three trial types, and"
+        " each of four to eight trial types minus the mean of the others)",
     )
     model: Path | None = option(
         None,
@@ -57,8 +57,7 @@ class Activation(OptionSection):
     smoothing: tuple[float, ...] = option(
         _SMOOTHING,
         "--smoothing MM",
-        "FWHM in mm of the kernels that smooth the volumes, in addition to 0, no smoothing"
-        " (paper: 3.5 and 13.2)",
+        "FWHM in mm of the smoothing kernels; 0 (no smoothing) is always included",
         type=readers.parse_widths,
         action=readers.StoreWidths,
         least=0,
@@ -78,8 +77,8 @@ class Activation(OptionSection):
     band_pass: tuple[float, ...] = option(
         (),
         "--band-pass HZ",
-        "lower and upper cutoff frequency in Hz (LOW HIGH), with regressors in all models and"
-        " in the cross-correlation, instead of high_pass and low_pass",
+        "lower and upper cutoff in Hz (LOW HIGH) for all models and the cross-correlation,"
+        " instead of high_pass and low_pass",
         above=0,
     )
     hrf_model: Literal[
@@ -90,30 +89,30 @@ class Activation(OptionSection):
     ] = option(
         "spm",
         help=(
-            "hemodynamic response to events: the function of SPM or Glover, named as in nilearn,"
-            " optionally with its derivative in time as a further regressor of the GLM"
+            "hemodynamic response to events: spm, glover, spm + derivative or glover +"
+            " derivative, as in nilearn"
         ),
     )
     drift: str = option(
         COSINE,
         help=(
-            "drift model of the GLM: cosines up to the frequency high_pass (cosine), or Legendre"
-            " polynomials up to order N (legendre:N)"
+            "drift model of the GLM: cosines up to high_pass (cosine), or Legendre polynomials up"
+            " to order N (legendre:N)"
         ),
     )
     censor: tuple[str, ...] = option(
         (),
         "--censor KIND:LIMIT",
-        "censor volumes, that is, exclude them from all models: fd:.5 if the framewise"
-        " displacement is above .5 mm, enorm:.3 if the Euclidean norm of the motion derivatives"
-        " (mm, degrees) is at least .3, or both (default: no censoring)",
+        "exclude volumes from all models: fd:.5 if the framewise displacement is above .5 mm,"
+        " enorm:.3 if the Euclidean norm of the motion derivatives (mm, degrees) is at least"
+        " .3, or both (default: no censoring)",
     )
     confounds: tuple[str, ...] = option(
         (),
         "--confounds NAME",
-        "confounds in the linear models and in seed-based connectivity: motion (six parameters"
-        " and their derivatives), acompcor (five components; requires a T1w image and 50"
-        " volumes), columns of the confounds table"
+        "confounds in the linear models and in seed-based connectivity: motion (six"
+        " parameters and their derivatives), acompcor (five components; requires at least 50"
+        " volumes, and a T1w image or confounds of fMRIPrep), columns of the confounds table"
         " such as csf*, or none (default: motion acompcor, or the confounds of --model)",
     )
     seeds: tuple[str, ...] = option(
@@ -126,18 +125,17 @@ class Activation(OptionSection):
     seed_series: Literal["acquired", "own"] = option(
         "acquired",
         help=(
-            "source of the seed time series: the acquired series, with the same seed time"
-            " series for all maps (acquired), or the series that is used to compute each map"
-            " (own)"
+            "source of the seed time series: the acquired series for all maps (acquired), or the"
+            " series of each map (own)"
         ),
     )
     atlas: str = option(
         region_names.AAL2,
         help=(
             "atlas for --roi, seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
-            " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
-            " table of the same name (columns index and name). The name states the space of the"
-            " image: space-T1w, or the template"
+            " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image, with its"
+            " space in its name (space-T1w, or the template) and a .tsv table of the same name"
+            " (columns index and name)"
         ),
     )
     roi: str = option(
@@ -151,15 +149,15 @@ class Activation(OptionSection):
     combine_weights: Literal["equal", "precision"] = option(
         "equal",
         help=(
-            "weights of the runs in maps of all runs: equal, or precision (the inverse of the mean"
-            " noise variance of each run, for runs that differ in their noise)"
+            "weights of the runs in maps of all runs: equal, or precision (inverse of the mean"
+            " noise variance of each run)"
         ),
     )
     combine_all_runs: bool = option(
         False,
         help=(
-            "maps of all runs also with runs that disagree: runs whose head or activation"
-            " differs from the other runs of the task (default: these runs are left out)"
+            "maps of all runs also with runs that disagree: runs whose head or activation differs"
+            " from the other runs of the task (default: skip them)"
         ),
     )
     draws_cc: bool = option(

@@ -28,9 +28,9 @@ class Evaluation(OptionSection):
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
         "--retrospective",
-        "downsample the BOLD series by the super-resolution factor (default: 2), super-resolve it"
-        " and compare the result with the original series. noisy: also restore the thermal noise"
-        " of the original series (default: clean)",
+        "downsample the BOLD series by the super-resolution factor (default: 2),"
+        " super-resolve the result and compare it with the original series. noisy: also add"
+        " thermal noise up to the noise level of the original series (default: clean)",
         common="downsample the runs, and compare the super-resolved with the original series",
         nargs="?",
         const="clean",
@@ -38,10 +38,9 @@ class Evaluation(OptionSection):
     compare: tuple[str, ...] = option(
         (),
         "--compare NAME=FILE",
-        "evaluate a series of another program in the space of the run (space-boldref), to test"
-        " whether it is more accurate than the acquired series: NORDIC=FILE, or tedana=DIR or"
-        " tedana=DIR:desc-LABEL for BIDS derivatives. Append :corrected if the series was"
-        " corrected for head motion: fMRIPrep=FILE:corrected",
+        "evaluate a series of another program in the space of the run (space-boldref):"
+        " NORDIC=FILE, or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives. Append"
+        " :corrected if the series was corrected for head motion: fMRIPrep=FILE:corrected",
         affects_results=False,
         type=readers.check_named_file,
     )
@@ -53,17 +52,14 @@ class Evaluation(OptionSection):
     )
     roi_grow: bool = option(
         False,
-        help=(
-            "growth of the region of interest: extend the region to activation that crosses its"
-            " border"
-        ),
+        help=("growth of the region of interest: to activation that crosses its border"),
     )
     margin: float | None = option(
         None,
         help=(
-            "equivalence margin of dimensionless metrics: at the group level (default, and for all"
-            " other metrics: a tenth of the difference between B-spline interpolation and the"
-            " measured series)"
+            "equivalence margin of dimensionless metrics: at the group level, such as"
+            " correlations (default, also for all other metrics: a tenth of the difference between"
+            " B-spline interpolation and the acquired high-resolution series)"
         ),
         affects_results=False,
         above=0,
@@ -71,9 +67,10 @@ class Evaluation(OptionSection):
     group_permutations: int = option(
         0,
         help=(
-            "sign flips that correct group maps: for multiple comparisons (family-wise error rate"
-            " of the maximum |t|, two-sided), such as 5000 (default: no correction). p = .05"
-            " requires at least 6 participants"
+            "sign flips that correct group maps: for multiple comparisons (family-wise error"
+            " rate, two-sided, of the maximum |t|), for example 5000 (default: no correction). At"
+            " most 2^(n-1) are possible for n participants, so p = .05 requires 6 participants."
+            " Needs 6 MB of memory per run, and 2 MB per participant on each processor"
         ),
         affects_results=False,
         least=0,

@@ -20,10 +20,7 @@ class Preprocessing(OptionSection):
     dummy_scans: int | None = option(
         None,
         "--dummy-scans N",
-        (
-            "number of non-steady-state volumes at the start of each run (default: determined"
-            " automatically)"
-        ),
+        ("number of non-steady-state volumes at the start of each run (default: detected)"),
         least=0,
     )
     derivatives: tuple[str, ...] = option(
@@ -43,8 +40,8 @@ class Preprocessing(OptionSection):
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
-        "reference of slice-timing correction between first and last slice: 0 or start, 0.5 or"
-        " middle (default), or 1",
+        "reference time for slice-timing correction, from 0 or start (first slice) to 1 (last"
+        " slice) (default: 0.5 or middle)",
         type=readers.parse_fraction,
         least=0,
         most=1,
@@ -52,24 +49,24 @@ class Preprocessing(OptionSection):
     fd_spike_threshold: float = option(
         0.5,
         help=(
-            "framewise displacement of motion outliers in mm: volumes above the value are"
-            " flagged in the confounds table"
+            "framewise displacement of motion outliers in mm: flagged in the confounds table"
+            " above this value"
         ),
         above=0,
     )
     dvars_spike_threshold: float = option(
         1.5,
         help=(
-            "standardized DVARS of motion outliers: volumes above the value are flagged in the"
-            " confounds table"
+            "standardized DVARS of motion outliers: flagged in the confounds table above this"
+            " value"
         ),
         above=0,
     )
     return_all_components: bool = option(
         False,
         help=(
-            "all CompCor components in the confounds table: by default, only the components"
-            " that explain 50 percent of the variance"
+            "all CompCor components in the confounds table: by default, only those that explain"
+            " 50 percent of the variance"
         ),
     )
     ignore: tuple[
@@ -88,8 +85,8 @@ class Preprocessing(OptionSection):
     input_smoothing: float = option(
         0.0,
         help=(
-            "smoothing before super-resolution: FWHM (mm) of a Gaussian kernel for the acquired"
-            " series, as in Ota et al. 2022. Maps are additionally smoothed with --smoothing"
+            "smoothing before super-resolution: FWHM in mm, as in Ota et al. 2022. Maps are also"
+            " smoothed by --smoothing"
         ),
         least=0,
         most=50,
@@ -103,7 +100,7 @@ class Preprocessing(OptionSection):
         affects_results=False,
     )
     output_dtype: Literal["int16", "float32"] = option(
-        "int16", help="data type of the saved series", affects_results=False
+        "int16", help="data type of the saved series: int16 or float32", affects_results=False
     )
 
     def _check(self) -> None:

@@ -19,7 +19,7 @@ class Resources(OptionSection):
     nprocs: int | None = option(
         None,
         "--nprocs --n-procs --nthreads --n-cpus N",
-        "maximum number of processors to use (default: all available processors)",
+        "maximum number of processors (default: all)",
         common="maximum number of processors (default: all)",
         affects_results=False,
         least=1,
@@ -27,7 +27,7 @@ class Resources(OptionSection):
     omp_nthreads: int | None = option(
         None,
         "--omp-nthreads N",
-        "maximum number of threads per step (default: 1, because steps run in parallel)",
+        "maximum number of threads per step (default: 1)",
         affects_results=False,
         least=1,
     )
@@ -43,7 +43,9 @@ class Resources(OptionSection):
         above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", help="device for training and applying networks", affects_results=False
+        "auto",
+        help="device for training and applying networks: auto, cpu or cuda",
+        affects_results=False,
     )
     random_seed: int = option(
         0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1
@@ -51,8 +53,8 @@ class Resources(OptionSection):
     use_plugin: Path | None = option(
         None,
         "--use-plugin --nipype-plugin-file FILE",
-        "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is submitted as a"
-        " job (default: steps run on this computer)",
+        "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is a job"
+        " (default: steps run on this computer)",
         affects_results=False,
     )
 

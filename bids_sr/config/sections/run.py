@@ -34,8 +34,8 @@ class Run(OptionSection):
     boilerplate_only: bool = option(
         False,
         "--boilerplate-only",
-        "generate only the methods text (citation boilerplate). Training that has not finished"
-        " in an earlier call with the same settings is described in the future tense",
+        "generate only the methods text (citation boilerplate). Unfinished training is"
+        " described in the future tense",
         affects_results=False,
         per_call=True,
     )
@@ -47,8 +47,8 @@ class Run(OptionSection):
     clean_workdir: bool = option(
         False,
         help=(
-            "removal of steps of earlier calls: the steps of the selected participants are"
-            " removed from the working directory"
+            "removal of steps of earlier calls: the steps of the selected participants in the"
+            " working directory, before processing"
         ),
         affects_results=False,
         per_call=True,
@@ -63,8 +63,8 @@ class Run(OptionSection):
     aggregate_session_reports: int = option(
         4,
         help=(
-            "maximum number of sessions per report. If a participant has more sessions, one report"
-            " is generated per session"
+            "maximum number of sessions per report. With more sessions, there is one report per"
+            " session"
         ),
         affects_results=False,
         least=1,
@@ -72,24 +72,21 @@ class Run(OptionSection):
     strict: bool = option(
         False,
         "--strict",
-        "exit with an error before processing if a run cannot be processed, or, at the group"
-        " level, if a participant has no results",
+        "exit before processing if a run cannot be processed or, at the group level, a"
+        " participant has no results",
         affects_results=False,
     )
     stop_on_first_crash: bool = option(
         False,
         "--stop-on-first-crash",
-        (
-            "stop as soon as a step crashes (default: run all steps that do not depend on the"
-            " crashed step)"
-        ),
+        ("stop as soon as a step crashes (default: run all independent steps)"),
         affects_results=False,
     )
     sloppy: bool = option(False, help="low-quality settings for speed: for testing only")
     verbose: int = option(
         0,
         "-v --verbose",
-        "increase the verbosity of the console output; can be used twice",
+        "print more to the console; can be used twice",
         affects_results=False,
         action="count",
         least=0,
@@ -97,8 +94,7 @@ class Run(OptionSection):
     dry_run: bool = option(
         False,
         "--dry-run",
-        "check the inputs, print the planned processing with estimates of time, memory and disk"
-        " space, and exit without processing",
+        "check the inputs, print the plan with estimates of time, memory and disk space, and exit",
         common="check the inputs, estimate time, memory and disk space, and exit",
         affects_results=False,
         per_call=True,

@@ -16,6 +16,6 @@ class Sbl(OptionSection):
 
     guide: Literal["auto", "none"] = option(
         "auto",
-        help="static detail that is added to the series: the detail of the high-resolution T2*w"
-        " image if there is a T2*w pair (auto), or none",
+        help="static detail that is added to the series: from the high-resolution T2*w image of"
+        " the pair, if available (auto), or none",
     )

@@ -66,13 +66,13 @@ class Selection(OptionSection):
     bids_database_dir: Path | None = option(
         None,
         "--bids-database-dir DIR",
-        "directory of a PyBIDS database, for faster indexing of large datasets",
+        "directory of a PyBIDS database, for faster indexing",
         affects_results=False,
     )
     skip_bids_validation: bool = option(
         False,
         "--skip-bids-validation",
-        "skip validation of the input dataset with the BIDS validator",
+        "skip validation with the BIDS validator",
         affects_results=False,
     )
 

@@ -57,8 +57,8 @@ class SuperRes(OptionSection):
         (),
         "--sr-factor F",
         "acquired divided by high-resolution voxel size: one number (in-plane), or three"
-        " numbers (x, y, across slices; a 3D method is required). By default, the factor of"
-        " the T2*w pair (at most 4), the calibration run or the --pretrained model, or 2",
+        " numbers (x, y, across slices; requires a 3D method). By default, the factor of the"
+        " T2*w pair (at most 4), the calibration run or the --pretrained model, or 2",
         common="acquired / high-resolution voxel size (default: from the data, or 2)",
         least=1,
         most=8,
@@ -66,15 +66,14 @@ class SuperRes(OptionSection):
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
-        "short high-resolution BOLD run that is used to estimate the prior SD map for the other"
-        " runs: auto (identified by its voxel size), none, an acq- label, or a file",
+        "short high-resolution BOLD run for the prior SD map of the other runs: auto"
+        " (identified by its voxel size), none, an acq- label, or a file",
         common="high-resolution BOLD run for calibration (default: by voxel size)",
     )
     recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe: fast (minutes), or paper (as published, days; without VGG-19 weights,"
-        " srgan and cpce use squared error instead of the VGG loss)",
+        "training recipe: fast (takes minutes), or paper (as published, takes days)",
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
@@ -87,9 +86,8 @@ class SuperRes(OptionSection):
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
         help=(
-            "use of existing models. train: always train new models. reuse: only use models from"
-            " superres.model_dir. auto: reuse a model that was trained on the same pair, if"
-            " available"
+            "use of existing models. train: none. reuse: only models from superres.model_dir."
+            " auto: a model that was trained on the same pair, if available"
         ),
         affects_results=False,
     )
@@ -99,7 +97,7 @@ class SuperRes(OptionSection):
     pretrained: tuple[Path, ...] = option(
         (),
         "--pretrained FILE",
-        ".safetensors files of models to use instead of training, one per method",
+        "models (.safetensors) to use instead of training, one per method",
     )
     vgg_weights: Path | None = option(
         None,
@@ -109,30 +107,30 @@ class SuperRes(OptionSection):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "maximum training time in minutes. Models that reach this limit are marked as not"
+        "maximum training time in minutes. Models that reach it are marked as not"
         " reproducible; a later call with another limit continues their training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         help=(
-            "numerical precision of training: fp32, mixed (bf16 if it does not change the score),"
-            " or auto (mixed on a GPU)"
+            "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
+            " score). auto: mixed on a GPU, otherwise fp32"
         ),
     )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
         help=(
-            "acquired frequencies in k-space of super-resolved images: off, or enforce (the"
-            " acquired data replace them)"
+            "acquired frequencies in k-space of super-resolved images: off, or enforce (replaced"
+            " by the acquired data)"
         ),
     )
     force: bool = option(
         False,
         help=(
             "use of models and runs despite differences: models for other resolutions or"
-            " orientations, and runs whose k-space is"
-            " empty below the Nyquist frequency of the voxel size"
+            " orientations, and runs whose k-space is empty below the Nyquist frequency of the"
+            " voxel size"
         ),
         affects_results=False,
     )

@@ -7,8 +7,6 @@ from bids_sr.config import UsageError
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.vgg19_weights import VGG19_HELP
 from bids_sr.frozen import frozen
-from bids_sr.series import INTERPOLATIONS
-from bids_sr.sr.method import method_names_without_controls
 
 _DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]
@@ -28,8 +26,9 @@ class ListOptions(OptionSection):
     names: tuple[str, ...] = option(
         (),
         "METHOD|MODEL|DIR",
-        "methods or trained models (.safetensors) to describe, or directories of models to list"
-        " (default: all methods, and the models of the package)",
+        "methods whose settings to show, trained models (.safetensors) whose model cards to"
+        " show, or directories whose models to list (default: all methods, and the models of"
+        " the package)",
         nargs="*",
     )
 
@@ -50,19 +49,20 @@ class RateOptions(OptionSection):
     series: tuple[str, ...] = option(
         (),
         "--series NAME",
-        "with --make: series to rate, such as native (the acquired low-resolution scans) bspline"
-        " attunet measured (default: all series)",
+        "with --make: series to rate, such as native (acquired at the low resolution),"
+        " bspline, attunet and measured (default: all series)",
     )
     seed: int = option(
         0,
         "--seed N",
-        "with --make: random seed for codes and order of the pictures",
+        "with --make: random seed of codes and order of the pictures",
         least=0,
     )
     out: Path | None = option(
         None,
         "-o --out TSV",
-        "with sheets: write mean ratings, tests (…_tests.tsv), and the agreement of raters (JSON)",
+        "with sheets: table for the mean ratings; the tests are written to …_tests.tsv, and"
+        " raters and their agreement to a JSON file",
     )
 
     def _check(self) -> None:
@@ -91,12 +91,12 @@ class NetworkOptions(OptionSection):
     factor: tuple[float, ...] = option(
         (),
         "--factor F",
-        "super-resolution factor: one number (in plane) or three numbers (default: factor of the"
-        " model, or 2)",
+        "low-resolution divided by high-resolution voxel size: one number (in-plane) or three"
+        " numbers (default: factor of the model, or 2)",
         least=1,
         most=8,
     )
-    threads: int = option(1, "--threads N", "number of threads used by the network", least=1)
+    threads: int = option(1, "--threads N", "number of threads of the network", least=1)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the network")
 
     def _check(self) -> None:
@@ -110,20 +110,22 @@ class ImageOptions(NetworkOptions):
     allow: tuple[AllowedMismatch, ...] = option(
         (),
         "--allow MISMATCH",
-        "apply the model although the image differs from the training data in these properties",
+        "apply the model even if the image differs from the training data in these properties",
     )
     patch: int | None = option(
         None,
         "--patch N",
-        "apply the network to patches of N voxels of the high-resolution grid, or to whole slices"
-        " or volumes (0) (default: patch size of the model)",
+        "apply the network to patches of N high-resolution voxels and join them; 0: whole"
+        " slices or volumes (default: patch size of the model, which --recipe paper sets for"
+        " networks trained on patches)",
         least=0,
         most=1024,
     )
     overlap: int = option(
         0,
         "--overlap N",
-        "overlap of neighboring patches in voxels; its outer half is discarded",
+        "overlap of neighboring patches in voxels; its outer half is discarded to avoid"
+        " visible borders",
         least=0,
         most=512,
     )
@@ -147,13 +149,11 @@ class ApplyOptions(ImageOptions):
 
     model: str = argument(
         "MODEL",
-        "trained model (.safetensors), or one of the interpolation methods"
-        f" {' '.join(INTERPOLATIONS)}",
+        "trained model (.safetensors), or an interpolation method: nearest, linear, bspline,"
+        " lanczos or zerofill",
     )
     image: Path = argument("IMAGE", "NIfTI image or time series to super-resolve")
-    out: Path = argument(
-        "OUT", "output NIfTI file; a JSON sidecar with the same name is also written"
-    )
+    out: Path = argument("OUT", "output NIfTI file; a JSON sidecar is also written")
     mask: Path | None = option(
         None,
         "--mask FILE",
@@ -167,19 +167,18 @@ class ModelEvaluationOptions(ImageOptions):
 
     reference: tuple[Path, ...] = argument(
         "REFERENCE",
-        "measured high-resolution images or time series (NIfTI) from one or more participants",
+        "measured high-resolution images or time series (NIfTI)",
     )
     model: tuple[str, ...] = option(
         (),
         "-m --model MODEL",
-        "trained models (.safetensors) to evaluate; all interpolation methods are always"
-        " included for comparison",
+        "trained models (.safetensors) to evaluate, in addition to all interpolation methods",
     )
     image: tuple[Path, ...] = option(
         (),
         "--image IMAGE",
-        "measured low-resolution images, one per reference in the same order, registered and with"
-        " the same field of view",
+        "measured low-resolution images, registered to the references and with the same field"
+        " of view, one per reference in the same order",
     )
     mask: tuple[Path, ...] = option(
         (),
@@ -190,29 +189,31 @@ class ModelEvaluationOptions(ImageOptions):
     group: tuple[str, ...] = option(
         (),
         "--group LABEL",
-        "group of each reference, such as its resolution or scanner; the groups are"
-        " compared by Welch's analysis of variance",
+        "group of each reference, such as its scanner; groups are compared by Welch's"
+        " analysis of variance",
     )
     degradation: _DegradationName | None = option(
         None,
         "--degradation",
-        "method for downsampling the references, as an alternative to --image",
+        "downsample the references instead of using --image",
     )
     made: tuple[Path, ...] = option(
         (),
         "--made FILE",
-        "images of other programs or contrasts on the grids of the references: any number for one"
-        " reference, otherwise one per reference in the same order",
+        "images on the grids of the references, from other programs or of another contrast to"
+        " correlate with the reference: any number for one reference, otherwise one per"
+        " reference in the same order",
     )
     volumes: int = option(10, "--volumes N", "number of volumes to score per time series", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",
-        "draw slices, difference maps, decorrelation curves and joint histograms of each"
-        " reference, and write an HTML page with tables and figures; requires --out",
+        "draw figures of each reference (slice, enlarged region, difference maps,"
+        " decorrelation curves of the effective resolution, joint histograms), and write an"
+        " HTML page; requires --out",
     )
     out: Path | None = option(
-        None, "-o --out TSV", "also write the table of scores to this file, with a JSON sidecar"
+        None, "-o --out TSV", "also write the scores to this table and its JSON sidecar"
     )
 
     def _check(self) -> None:
@@ -253,11 +254,9 @@ class ModelEvaluationOptions(ImageOptions):
 class TrainOptions(NetworkOptions):
     """Options of ``train``, shared by ``compare``."""
 
-    method: str = argument(
-        "METHOD", f"method to train, one of {' '.join(method_names_without_controls())}"
-    )
+    method: str = argument("METHOD", "method to train (bids-sr-models list shows all)")
     out: Path = argument(
-        "OUT", "name of the output model (OUT.safetensors, OUT.json and OUT.tsv are written)"
+        "OUT", "name of the model: OUT.safetensors, OUT.json and OUT.tsv are written"
     )
     fine: tuple[Path, ...] = option(
         (), "--fine FILE", "high-resolution images", among=_IMAGES_HEADING
@@ -265,62 +264,61 @@ class TrainOptions(NetworkOptions):
     coarse: tuple[Path, ...] = option(
         (),
         "--coarse FILE",
-        "measured low-resolution images, one per high-resolution image (default: simulated with"
-        " --degradation), or the only images of methods that require no high-resolution images",
+        "measured low-resolution images, one per high-resolution image (default: simulated"
+        " with --degradation). If the method requires no high-resolution images, omit --fine",
         among=_IMAGES_HEADING,
     )
     mask: tuple[Path, ...] = option(
         (),
         "--mask FILE",
-        "brain masks, one per image (default: computed from the images)",
+        "brain masks on the grids of the images, one per image (default: computed from the"
+        " images)",
         among=_IMAGES_HEADING,
     )
     volumes: int = option(
         10,
         "--volumes N",
-        "number of randomly drawn volumes per time series",
+        "number of volumes per time series, drawn at random",
         among=_IMAGES_HEADING,
         least=1,
     )
     degradation: _DegradationName | None = option(
         None,
         "--degradation",
-        "method for downsampling the high-resolution images if --coarse is not used"
-        " (default: depends on the training method)",
+        "method for downsampling the high-resolution images without --coarse (default:"
+        " depends on the method)",
         among=_TRAINING_HEADING,
     )
     recipe: Literal["fast", "paper"] = option(
         "fast",
         "--recipe",
-        "training recipe. Without VGG-19 weights, srgan and cpce with paper use squared error"
-        " instead of the published VGG loss",
+        "training recipe: fast (takes minutes), or paper (as published, takes days)",
         among=_TRAINING_HEADING,
     )
     recipe_changes: tuple[str, ...] = option(
         (),
         "--set FIELD=VALUE",
-        "change settings of the recipe, for example batch=8; bids-sr-models list METHOD"
-        " shows all settings with their ranges and defaults",
+        "change settings of the recipe, such as batch=8 (bids-sr-models list METHOD shows all)",
         among=_TRAINING_HEADING,
     )
     start: Path | None = option(
         None,
         "--from MODEL",
-        "initialize the network with the weights of this model",
+        "start from the weights of this model",
         among=_TRAINING_HEADING,
     )
     train_last: int | None = option(
         None,
         "--train-last N",
-        "train only the last N layers of the network; requires --from",
+        "train only the last N layers; requires --from",
         among=_TRAINING_HEADING,
         least=1,
     )
     keep_critic: bool = option(
         False,
         "--keep-critic",
-        "also store the critic in the model file, to continue the training later with --from"
-        " (attunet always stores it)",
+        "store the critic in the model file, to continue training with --from (attunet models"
+        " always include it)",
         among=_TRAINING_HEADING,
     )
     vgg_weights: Path | None = option(
@@ -332,29 +330,29 @@ class TrainOptions(NetworkOptions):
     max_minutes: float | None = option(
         None,
         "--max-minutes MIN",
-        "maximum training time in minutes; rerun the same command to continue training",
+        "maximum training time in minutes; rerun the same command to continue",
         among=_TRAINING_HEADING,
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         "--train-precision",
-        "numerical precision of training: fp32, mixed (bf16 if it does not change the score), or"
-        " auto (mixed on a GPU)",
+        "numerical precision of training: fp32, or mixed (bf16 if it does not change the"
+        " score). auto: mixed on a GPU, otherwise fp32",
         among=_TRAINING_HEADING,
     )
     seed: int = option(
         0,
         "--seed N",
-        "random seed for weight initialization, batches and data augmentation",
+        "random seed of initial weights, batches and augmentation",
         among=_TRAINING_HEADING,
         least=0,
     )
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "directory of checkpoints and log, from which an interrupted training resumes (default:"
-        " OUT.work, which is removed after the training)",
+        "directory for checkpoints and the training log, to resume interrupted training"
+        " (default: OUT.work, removed at the end)",
         among=_TRAINING_HEADING,
     )
 
@@ -363,34 +361,32 @@ class TrainOptions(NetworkOptions):
 class CompareOptions(TrainOptions):
     """Options of ``compare``."""
 
-    method: str = argument(
-        "METHODS", "comma-separated list of methods to train, such as unet,resnet3d"
-    )
+    method: str = argument("METHODS", "methods to train, separated by commas")
     out: Path = argument(
         "OUT",
-        "name of the output: the table OUT.tsv, tables of tests beside it, and the models in"
+        "name of the table OUT.tsv; tests are written to the same directory, and models to"
         " OUT_models",
     )
     channels: tuple[str, ...] = option(
         (),
         "--channels SUFFIX",
-        "contrasts that are input channels of one network (T1w T2w FLAIR); --fine and --coarse"
-        " then list scans of all contrasts, prepared with bids-sr --sr-target anat",
+        "contrasts as input channels of one network (T1w T2w FLAIR); --fine and --coarse list"
+        " scans of all contrasts, prepared with bids-sr ... --sr-target anat",
         among=_IMAGES_HEADING,
     )
     recipe_changes: tuple[str, ...] = option(
         (),
         "--set FIELD=VALUES",
-        "change settings of the recipes of all methods, or of one method with METHOD.FIELD;"
-        " several values are compared: FIELD=A,B,C or, with --trials, also FIELD=LOW..HIGH",
+        "change settings of all recipes, or of one method with METHOD.FIELD; several values"
+        " are compared: FIELD=A,B,C or, with --trials, FIELD=LOW..HIGH",
         among=_TRAINING_HEADING,
     )
     trials: int | None = option(
         None,
         "--trials N",
-        "number of trials per method, with values drawn at random from --set or, if it has no"
-        " ranges, learning rates and smaller loss weights from a tenth to ten times their defaults"
-        " (default: all combinations of the listed values)",
+        "number of trials per method, with values drawn at random from --set (default: all"
+        " combinations of the listed values). If --set has no lists or ranges, the learning"
+        " rate and the smaller loss weights are drawn from a tenth to ten times their defaults",
         among=_TRAINING_HEADING,
         least=1,
         most=10_000,
@@ -405,35 +401,34 @@ class CompareOptions(TrainOptions):
     validation: int = option(
         0,
         "--validation N",
-        "number of validation participants per fold, who decide the number of training steps;"
-        " requires --folds",
+        "number of validation participants per fold, for choosing the number of training"
+        " steps; requires --folds",
         among=_SETS_HEADING,
         least=0,
     )
     split: tuple[int, ...] = option(
         (),
         "--split N",
-        "numbers of randomly drawn training, validation (optional) and test participants, such as"
-        " 8 2 2 or 8 4",
+        "numbers of training, validation and test participants, drawn at random (8 2 2), or"
+        " of training and test participants (8 4)",
         among=_SETS_HEADING,
     )
     test_on: tuple[str, ...] = option(
         (),
         "--test-on LABEL",
-        "test participants; all other participants are used for training",
+        "test participants; all others are used for training",
         among=_SETS_HEADING,
     )
     validate_on: tuple[str, ...] = option(
         (),
         "--validate-on LABEL",
-        "validation participants, who decide the number of training steps; requires --test-on",
+        "validation participants, for choosing the number of training steps; requires --test-on",
         among=_SETS_HEADING,
     )
     train_coarser: tuple[float, ...] = option(
         (1.0,),
         "--train-coarser F",
-        "train each method on images downsampled by these factors, such as 1 2 (1: original"
-        " resolution)",
+        "train each method on images downsampled by these factors; 1 is the original resolution",
         among=_TRAINING_HEADING,
         least=1,
         most=8,
@@ -441,7 +436,8 @@ class CompareOptions(TrainOptions):
     test_coarser: float = option(
         1.0,
         "--test-coarser F",
-        "test the methods on images downsampled by F",
+        "test the methods on images downsampled by F. With --train-coarser 1, they are then"
+        " trained at a higher resolution; with --train-coarser F, at the same resolution",
         among=_TRAINING_HEADING,
         least=1,
         most=8,
@@ -449,7 +445,7 @@ class CompareOptions(TrainOptions):
     dry_run: bool = option(
         False,
         "--dry-run",
-        "print the participant sets and the planned training runs without training",
+        "print the participant sets and planned training runs without training",
     )
     # a training stopped by time would not be reproducible
     max_minutes: float | None = option(None)

@@ -76,8 +76,7 @@ class SlurmOptions(OptionSection):
     time: str = option(
         "",
         "--time TIME",
-        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated from the"
-        " dataset and the settings)",
+        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated)",
     )
     gpus: int | None = option(
         None,
@@ -88,7 +87,7 @@ class SlurmOptions(OptionSection):
     batch: int = option(
         1,
         "--batch N",
-        "number of participants per task, which are processed one after the other",
+        "number of participants per task, processed one after the other",
         least=1,
     )
     at_once: int = option(

@@ -130,6 +130,18 @@ def test_an_empty_mounted_dataset_was_created_by_the_engine(
     assert "Docker creates an empty directory" in capsys.readouterr().err
 
 
+def test_in_containers_of_other_images_only_a_path_in_the_root_is_a_missing_mount(
+    image: pytest.MonkeyPatch, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image.delenv(mounts._IMAGE_VARIABLE)
+    image.setattr(mounts, "_MARKER_FILES", ("proc",))
+    out = maker.root.parent / "out"
+    for data, is_advised in ((UNMOUNTED, True), (maker.root.parent / "typo", False)):
+        assert main.main([str(data), str(out), "participant"]) == 2
+        assert ("-v /path/to/bids" in capsys.readouterr().err) is is_advised
+    assert about(plan_for(maker, out=out).warnings, str(out)) == []
+
+
 @pytest.mark.usefixtures("host")
 def test_outside_of_containers_no_mount_is_advised(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -29,9 +30,10 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import upsample
-from bids_sr.sr.method import get_method
+from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.recipe_changes import variable_fields
 
 
 def run(*words: object) -> None:
@@ -279,6 +281,21 @@ def test_list_shows_methods_settings_and_models_without_control_characters(
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  tv ")]
     assert len(rows) == 2  # one row per recipe
     assert all("0.01" in row for row in rows)
+
+
+def test_list_prints_all_settings_of_a_method(capsys) -> None:
+    """The page on options refers to this command."""
+    for method in list_methods():
+        run("list", method.name)
+        rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+        variance = [method.variance] if method.variance else []
+        expected = [
+            [field.name, field.default_text, field.range]
+            for recipe in (*method.recipes.values(), *variance)
+            for field in variable_fields(recipe)
+        ]
+        assert expected
+        assert all(values in [row[:3] for row in rows] for values in expected)
 
 
 def test_the_scale_of_a_series_is_a_percentile_of_its_mean_in_the_brain(files) -> None:
