@@ -15,17 +15,17 @@ _APPTAINER_VARIABLES = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
 _MARKER_FILES = (".dockerenv", "run/.containerenv")  # of Docker and Podman
 
 
+def is_container(root: Path = _ROOT, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the program runs in a container of any image."""
+    return is_own_image(environ) or any((root / name).exists() for name in _MARKER_FILES)
+
+
 def is_own_image(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether the program runs in its container image, or in Apptainer.
 
     The file system of these containers is removed after each call, or is read-only.
     """
     return _IMAGE_VARIABLE in environ or _is_apptainer(environ)
-
-
-def is_container(root: Path = _ROOT, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the program runs in a container of any image."""
-    return is_own_image(environ) or any((root / name).exists() for name in _MARKER_FILES)
 
 
 def is_mounted(path: Path, root: Path = _ROOT) -> bool:
