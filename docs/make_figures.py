@@ -129,7 +129,6 @@ def numbers(out: Path) -> dict[str, Any]:
         region: {name: explained_beyond(table, name, region) for name in (*SERIES,)}
         for region in ("brain", "acquired40")
     }
-    images = table.query("statistic == 'psnr' and reference == 'measured' and minus == 'n/a'")
     flags = table[table.statistic.str.startswith("flag_") & (table.value > 0)]
     return {
         "command": (
@@ -139,45 +138,26 @@ def numbers(out: Path) -> dict[str, Any]:
         "headline": verdict["lines"][0]["text"],
         "best": best,
         "explained_variance_beyond_nyquist": explained,
-        "psnr_db": {
-            row.series: round(float(row.value), 2)
-            for row in images.itertuples()
-            if row.series in SERIES
-        },
         "flags_raised": sorted(set(flags.statistic)),
     }
 
 
 def number_lines(found: Mapping[str, Any]) -> str:
     """Return the numbers as a table."""
-
-    def text(each: Mapping[str, float | None]) -> str:
-        shown = [
-            f"{round(each[key], 2) + 0.0:.2f}"
-            for key in ("value", "lower", "upper")
-            if each[key] is not None
-        ]
-        return shown[0] + (f" [{', '.join(shown[1:])}]" if len(shown) == 3 else "")
-
     best, explained = found["best"], found["explained_variance_beyond_nyquist"]
     names = ("bspline", "inject", "sdmod", best, "measured")
     rows = [
-        f"| {title} | " + " | ".join(text(explained[region][name]) for name in names) + " |"
+        f"| {title} | " + " | ".join(shown_share(explained[region][name]) for name in names) + " |"
         for region, title in (
-            ("acquired40", "detail explained, voxels active in the acquired run"),
+            ("acquired40", "detail explained, active voxels"),
             ("brain", "detail explained, whole brain"),
         )
     ]
-    psnr = found["psnr_db"]
-    quality = [f"{psnr[name]:.2f} dB" if name in psnr else "" for name in names]
     return "\n".join(
         [
             f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
-            "| image quality (PSNR; the T2\\*w pair is from the same run) | "
-            + " | ".join(quality)
-            + " |",
         ]
     )
 
