@@ -481,6 +481,25 @@ def test_a_mask_without_a_space_in_its_name_has_the_space_of_an_equal_grid(
     problem_of(plan_for(maker, "--roi", str(path)).problems, f"--roi {path}", code="option")
 
 
+@pytest.mark.parametrize(
+    ("name", "n_problems"),
+    [
+        ("sub-01_space-T1w_mask.nii.gz", 0),
+        ("sub-02_space-T1w_mask.nii.gz", 1),
+        (f"sub-02_space-{DEFAULT_SPACE}_mask.nii.gz", 0),
+    ],
+)
+def test_a_mask_of_another_participant_is_refused_except_in_the_space_of_the_template(
+    maker: BidsMaker, name: str, n_problems: int
+) -> None:
+    path = maker.root.parent / name
+    data = np.zeros((8, 8, 6), np.uint8)
+    data[2:5, 3:6, 1:4] = 1
+    nb.save(nb.Nifti1Image(data, nb.load(maker.path(BOLD, "func")).affine), path)
+    problems = plan_for(maker, "--roi", str(path)).problems
+    assert len(about(problems, f"--roi {path}", "sub-01", "sub-02")) == n_problems
+
+
 def test_the_dry_run_names_atlas_labels_with_their_voxels(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--roi", "Calcarine_L")
     text = dry_run_text(check(settings), settings)
