@@ -132,8 +132,8 @@ def meaning(action: argparse.Action) -> str:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown with an empty line before it."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(["", *(f"| {' | '.join(cells)} |" for cells in lines)])
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join(["", lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
 def escape(text: str) -> str:
