@@ -26,7 +26,7 @@ DATA = {
     if make in (FILES["DATA"], FILES["examples/studyforrest"])
 }
 """Names of data sets with the same content."""
-PARSED = {"bids-sr-slurm", "--preset", *preset_names(), "rate", "--vgg-weights"}
+PARSED = {"bids-sr-slurm", *preset_names(), "rate", "--vgg-weights"}
 """Words in commands that are only parsed: they need a cluster, hours, ratings or a network."""
 Shape = tuple[str, ...]
 
