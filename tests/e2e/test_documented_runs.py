@@ -53,6 +53,8 @@ class Runs:
             return ""
         output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None
         shape = self._shape(call, box)
+        if output_dir is not None and "--reports-only" in words and not output_dir.exists():
+            finish(output_dir)
         if output_dir is not None and "participant" in words:
             if self.data_of.setdefault(output_dir, words[1]) != words[1]:
                 shutil.rmtree(
@@ -106,14 +108,19 @@ def _complete(output_dir: Path, data: Path) -> None:
     """
     if not output_dir.exists():
         finish(output_dir)
-    if (output_dir / "sub-02").exists():
-        return
-    for root in (output_dir, data):
-        for path in sorted((root / "sub-01").rglob("*")):
-            copy = root / str(path.relative_to(root)).replace("sub-01", "sub-02")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                shutil.copy(path, copy)
+    labels = [path.name for path in output_dir.glob("sub-*") if path.is_dir()]
+    for label in {*labels, "sub-02"} - {"sub-01"}:
+        for root in (output_dir, data):
+            if not (root / label).exists():
+                _copy_participant(root, label)
+
+
+def _copy_participant(root: Path, label: str) -> None:
+    for path in sorted((root / "sub-01").rglob("*")):
+        copy = root / str(path.relative_to(root)).replace("sub-01", label)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            shutil.copy(path, copy)
 
 
 PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
