@@ -61,8 +61,9 @@ class Runs:
                     output_dir, ignore_errors=True
                 )  # the page refers to another output with the same name
                 self.data_of[output_dir] = words[1]
-                if self.finished.get(shape) == output_dir:
-                    del self.finished[shape]
+                self.finished = {
+                    key: place for key, place in self.finished.items() if place != output_dir
+                }
             if shape in self.finished:
                 if not output_dir.exists():
                     shutil.copytree(self.finished[shape], output_dir)
