@@ -156,7 +156,7 @@ def number_lines(found: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "|---|---|---|---|---|---|",
             *rows,
         ]
     )

@@ -168,9 +168,9 @@ def items() -> list[dict[str, str]]:
 
 def markdown(table: list[Row]) -> str:
     """Return rows with one set of keys as a Markdown table."""
-    lines = [list(table[0]), ["---"] * len(table[0])]
-    lines += [[str(value) for value in row.values()] for row in table]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    rows = [list(table[0]), *([str(value) for value in row.values()] for row in table)]
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join([head, "|---" * len(table[0]) + "|", *lines])
 
 
 def items_page() -> str:

@@ -105,7 +105,7 @@ def table() -> str:
         for series, (average, low, high) in [*rows[:2], *beside().items(), *rows[2:]]
     ]
     return "\n".join(
-        [f"| series | {HEAD}, mean (range across participants) |", "| --- | --- |", *lines]
+        [f"| series | {HEAD}, mean (range across participants) |", "|---|---|", *lines]
     )
 
 
