@@ -69,7 +69,9 @@ def built(source: Path) -> dict[str, Path]:
     for kind in ("wheel", "sdist", "editable"):
         builds[kind] = build(source, f"build_{kind}", folder / kind)
     with tarfile.open(builds["sdist"]) as archive:
-        archive.extractall(folder / "unpacked", filter="data")
+        # Python before 3.11.4 has no filters
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        archive.extractall(folder / "unpacked")
     (unpacked,) = (folder / "unpacked").iterdir()
     zipped = ["--format=zip", "--prefix=from_zip/", "-o", str(folder / "x.zip")]
     run(source, "git", "archive", *zipped, "HEAD")
