@@ -69,11 +69,11 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
 def _refuse_missing_mounts(settings: Settings) -> None:
     """Raise `UsageError` if data set or output were not mounted in the container."""
     from bids_sr.bids.findings import Findings
-    from bids_sr.preflight.directories import check_dataset_mount, check_mount
+    from bids_sr.preflight.directories import check_dataset_mount, check_output_mount
 
     findings, paths = Findings(), settings.paths
     check_dataset_mount(paths.bids_dir, findings)
-    check_mount("the output directory", paths.output_dir, "/path/to/out", findings)
+    check_output_mount(paths.output_dir, findings)
     if findings.problems:
         raise UsageError("\n".join(map(str, findings.problems)))
 

@@ -12,11 +12,11 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
 
     Reported are outputs of other programs or versions, and participants without figures.
     """
-    from bids_sr.preflight.directories import check_mount, check_owner
+    from bids_sr.preflight.directories import check_output_mount, check_owner
     from bids_sr.report.index_page import participants_with_figures
 
     output_dir = settings.paths.output_dir
-    if not check_mount("the output directory", output_dir, "/path/to/out", findings):
+    if not check_output_mount(output_dir, findings):
         return []
     check_owner(settings, findings)
     available = participants_with_figures(output_dir)

@@ -84,10 +84,13 @@ class RunEvidence:
         return find_raised_flags(self.flags, self.not_applied)
 
     @property
-    def wrong_contrasts(self) -> tuple[str, ...]:
-        """Contrasts whose detail the best method made worse than no detail, in the brain."""
-        brain_rows = self.brain_rows.get(self.best, {})
-        return tuple(name for name, row in brain_rows.items() if is_below_zero(row))
+    def wrong_rows(self) -> dict[str, dict[str, MetricRow]]:
+        """Rows of the brain whose detail is worse than no detail, by method and contrast."""
+        return {
+            method: wrong
+            for method, rows in self.brain_rows.items()
+            if (wrong := {name: row for name, row in rows.items() if is_below_zero(row)})
+        }
 
 
 def gather_evidence(

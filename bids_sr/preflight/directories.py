@@ -17,6 +17,7 @@ from bids_sr.version import __version__, is_compatible
 
 # folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description exists
 _OWN_FOLDERS = frozenset({"logs", "sourcedata"})
+_HOST_OUTPUT = "/path/to/out"  # stands for the directory of the host in messages
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
@@ -29,12 +30,12 @@ def check_directories(settings: Settings, findings: Findings) -> None:
     n_problems = len(findings.problems)
     check_dataset_mount(settings.paths.bids_dir, findings)
     for description, path, host_path in (
-        ("the output directory", output_dir, "/path/to/out"),
+        ("the output directory", output_dir, _HOST_OUTPUT),
         ("the working directory", settings.paths.work_dir, "/path/to/work"),
     ):
         if path is not None:
             _check_separate(description, path, settings, findings)
-            if check_mount(description, path, host_path, findings):
+            if _check_mount(description, path, host_path, findings):
                 _check_writable(description, path, findings)
     _warn_of_unmounted_output(output_dir, findings)
     # an earlier run, possibly of another user, may have left files in the output directory
@@ -79,7 +80,12 @@ def check_dataset_mount(bids_dir: Path, findings: Findings) -> None:
         )
 
 
-def check_mount(description: str, path: Path, host_path: str, findings: Findings) -> bool:
+def check_output_mount(output_dir: Path, findings: Findings) -> bool:
+    """Report an output that would be lost with the container, and return False if it would be."""
+    return _check_mount("the output directory", output_dir, _HOST_OUTPUT, findings)
+
+
+def _check_mount(description: str, path: Path, host_path: str, findings: Findings) -> bool:
     """Report a directory that would be lost with the container, and return False if it would be.
 
     A new directory in the root of our image is a missing mount. Other directories can be part of
@@ -105,7 +111,7 @@ def _warn_of_unmounted_output(output_dir: Path, findings: Findings) -> None:
         findings.warn(
             output_dir,
             "the output directory is not mounted from the host, so the results are lost when the"
-            f" container is removed. {advise_mount(output_dir, '/path/to/out')}",
+            f" container is removed. {advise_mount(output_dir, _HOST_OUTPUT)}",
         )
 
 

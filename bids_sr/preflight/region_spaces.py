@@ -35,10 +35,20 @@ def find_mask_space(
 ) -> RegionSpace | None:
     """Return the space of a mask for one participant; None with a problem if it has no space.
 
-    A mask in the space of a run must have the field of view of all runs.
+    A mask in the space of a run must have the field of view of all runs. Only a mask in the space
+    of the template may be named after another participant.
     """
     space = _find_space(mask, _list_grids(subject, settings), subject, findings)
     if space == BOLDREF and not _has_view_of_runs(mask, subject, findings):
+        return None
+    label = parse_entities(mask.path).get("subject", subject.label)
+    if space not in (None, TEMPLATE) and label != subject.label:
+        findings.refuse_option(
+            mask.option,
+            f"the mask is of sub-{label}, but the call processes sub-{subject.label}",
+            f"Use --participant-label {label}, and one call per participant, or a mask in the"
+            " space of the template.",
+        )
         return None
     return space
 

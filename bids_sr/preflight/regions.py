@@ -1,6 +1,5 @@
 """Checks of an atlas or region of interest that is given as an image."""
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from bids_sr.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeeze
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings
 from bids_sr.config.seeds import COMPONENTS, parse_seed
-from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
+from bids_sr.io.region_spaces import RegionSpace
 from bids_sr.preflight.plan import RegionMask
 from bids_sr.preflight.region_spaces import (
     OptionImage,
@@ -108,16 +107,6 @@ def _check_mask(
         if space is None:
             return None
         spaces[subject.label] = space
-    owner = re.match(r"sub-([a-zA-Z0-9]+)_", file.name)
-    others = [label for label, space in spaces.items() if space != TEMPLATE]
-    if owner and any(label != owner[1] for label in others):
-        findings.refuse_option(
-            option,
-            f"the mask is of sub-{owner[1]}, but the call processes sub-{list_some(others)}",
-            f"Use --participant-label {owner[1]}, and one call per participant, or a mask in the"
-            " space of the template.",
-        )
-        return None
     return RegionMask(n_voxels=int(np.count_nonzero(voxels > 0)), spaces=spaces)
 
 

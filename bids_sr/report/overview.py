@@ -187,7 +187,7 @@ def flag_checks(evidence: RunEvidence) -> list[_Check]:
     """
     accuracy = evidence.accuracy
     harm_basis = " (self-test)" if accuracy is None else f" (contrast {accuracy.contrast})"
-    n_wrong = len(evidence.wrong_contrasts)
+    n_wrong = len(evidence.wrong_rows.get(evidence.best, {}))
     checks = []
     for name, raised_by in evidence.raised_flags.items():
         if name == "harm" and not raised_by and n_wrong:
@@ -471,20 +471,22 @@ def _write_cautions(evidence: RunEvidence) -> str:
     variance is below 0.
     """
     cautions = []
-    for method, brain_rows in evidence.brain_rows.items():
-        wrong_values = {name: row.value for name, row in brain_rows.items() if is_below_zero(row)}
-        if method != evidence.best and wrong_values:
-            contrasts = _name_contrasts(
-                wrong_values, [name for name in brain_rows if name not in wrong_values]
+    for method, wrong_rows in evidence.wrong_rows.items():
+        if method == evidence.best:
+            continue
+        brain_rows = evidence.brain_rows[method]
+        contrasts = _name_contrasts(
+            {name: row.value for name, row in wrong_rows.items()},
+            [name for name in brain_rows if name not in wrong_rows],
+        )
+        cautions.append(
+            Markup(f"{Statement.WRONG_IN_BRAIN}.").format(
+                series=method,
+                n=len(wrong_rows),
+                total=len(brain_rows),
+                names=Markup(": {}").format(contrasts),
             )
-            cautions.append(
-                Markup(f"{Statement.WRONG_IN_BRAIN}.").format(
-                    series=method,
-                    n=len(wrong_values),
-                    total=len(brain_rows),
-                    names=Markup(": {}").format(contrasts),
-                )
-            )
+        )
     return Markup(" ").join(cautions)
 
 

@@ -165,7 +165,7 @@ def guards_html(evidence: RunEvidence, rows: Sequence[MetricRow]) -> Markup:
     passed_text = "; ".join(
         FLAGS[name].passed + basis_texts.get(name, "")
         for name, raised_series in find_raised_flags(evidence.flags).items()
-        if not raised_series and not (name == "harm" and evidence.wrong_contrasts)
+        if not raised_series and not (name == "harm" and evidence.best in evidence.wrong_rows)
     )
     passed_html = render("note", "fine", f"Passed: {passed_text}.") if passed_text else ""
     return join(

@@ -16,35 +16,47 @@ UNMOUNTED = Path("/bids-sr-test-unmounted")
 """Directory that does not exist in the root of the file system."""
 
 
+VARIABLES = ("BIDS_SR_CONTAINER_TAG", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+ROOT_LINE = "22 1 0:1 / / rw - overlay overlay rw\n"
+
+
 @pytest.fixture
-def image(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Run as in the image, without any mounted directory."""
-    for name in mounts._APPTAINER_VARIABLES:
+def host(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Run as outside of containers."""
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("BIDS_SR_CONTAINER_TAG", "bids-sr")
-    monkeypatch.setattr(mounts, "_read_mount_points", lambda root: [Path("/")])
+    monkeypatch.setattr(mounts, "MARKER_FILES", ())
     return monkeypatch
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run as outside of containers."""
-    for name in (mounts._IMAGE_VARIABLE, *mounts._APPTAINER_VARIABLES):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(mounts, "_MARKER_FILES", ())
+def table(host: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table of mount points that only has the root."""
+    file = tmp_path_factory.mktemp("proc") / "mountinfo"
+    file.write_text(ROOT_LINE)
+    host.setattr(mounts, "MOUNT_TABLE", file)
+    return file
 
 
-def test_mount_points_are_read_with_their_special_characters(tmp_path: Path) -> None:
-    table = tmp_path / "proc/self/mountinfo"
-    table.parent.mkdir(parents=True)
-    table.write_text(
-        "22 1 0:1 / / rw - overlay overlay rw\n"
-        "23 22 8:1 /home/x /my\\040data ro,relatime - ext4 /dev/sda1 rw\n"
-    )
-    assert mounts.is_mounted(Path("/my data/sub-01"), tmp_path)
-    assert not mounts.is_mounted(Path("/my"), tmp_path)
+@pytest.fixture
+def image(host: pytest.MonkeyPatch, table: Path) -> pytest.MonkeyPatch:
+    """Run as in the image, without any mounted directory."""
+    host.setenv("BIDS_SR_CONTAINER_TAG", "bids-sr")
+    return host
+
+
+def mount(folder: Path, table: Path) -> None:
+    """Add a mounted directory to a table."""
+    name = str(folder.resolve()).replace(" ", r"\040")
+    table.write_text(f"{ROOT_LINE}23 22 8:1 /home/x {name} ro,relatime - ext4 /dev/sda1 rw\n")
+
+
+def test_mount_points_are_read_with_their_special_characters(table: Path) -> None:
+    mount(Path("/my data"), table)
+    assert mounts.is_mounted(Path("/my data/sub-01"))
+    assert not mounts.is_mounted(Path("/my"))
     table.unlink()
-    assert mounts.is_mounted(Path("/my"), tmp_path)  # unknown mounts are no reason for an error
+    assert mounts.is_mounted(Path("/my"))  # unknown mounts are no reason for an error
 
 
 @pytest.mark.parametrize(
@@ -59,13 +71,21 @@ def test_mount_points_are_read_with_their_special_characters(tmp_path: Path) -> 
     ],
 )
 def test_containers_are_recognized(
-    tmp_path: Path, marker: str, environ: dict[str, str], is_container: bool, is_own: bool
+    tmp_path: Path,
+    host: pytest.MonkeyPatch,
+    marker: str,
+    environ: dict[str, str],
+    is_container: bool,
+    is_own: bool,
 ) -> None:
     (tmp_path / "run").mkdir()
     if marker:
         (tmp_path / marker).touch()
-    assert mounts.is_container(tmp_path, environ) is is_container
-    assert mounts.is_own_image(environ) is is_own
+    host.setattr(mounts, "MARKER_FILES", (tmp_path / ".dockerenv", tmp_path / "run/.containerenv"))
+    for name, value in environ.items():
+        host.setenv(name, value)
+    assert mounts.is_container() is is_container
+    assert mounts.is_own_image() is is_own
 
 
 def test_a_call_without_mounts_names_both_missing_options(
@@ -101,9 +121,9 @@ def test_an_output_in_a_directory_of_the_image_is_accepted_with_a_warning(
     assert f"-v /path/to/out:{out}" in warning.why
 
 
-def test_mounted_directories_are_accepted(image: pytest.MonkeyPatch, maker: BidsMaker) -> None:
-    mount_points = [Path("/"), maker.root.parent.resolve()]
-    image.setattr(mounts, "_read_mount_points", lambda root: mount_points)
+@pytest.mark.usefixtures("image")
+def test_mounted_directories_are_accepted(table: Path, maker: BidsMaker) -> None:
+    mount(maker.root.parent, table)
     out = maker.root.parent / "out"
     plan = plan_for(maker, out=out)
     assert plan.problems == ()
@@ -111,20 +131,20 @@ def test_mounted_directories_are_accepted(image: pytest.MonkeyPatch, maker: Bids
 
 
 def test_a_mounted_output_of_another_user_needs_the_option_u(
-    image: pytest.MonkeyPatch, maker: BidsMaker
+    image: pytest.MonkeyPatch, table: Path, maker: BidsMaker
 ) -> None:
-    mount_points = [Path("/"), maker.root.parent.resolve()]
-    image.setattr(mounts, "_read_mount_points", lambda root: mount_points)
+    mount(maker.root.parent, table)
     image.setattr(directories.os, "access", lambda path, mode: mode == directories.os.R_OK)
     (problem, _) = plan_for(maker).problems  # of output and working directory
     assert "write permission is missing" in problem.why
     assert '-u "$(id -u):$(id -g)"' in problem.remedy
 
 
+@pytest.mark.usefixtures("image")
 def test_an_empty_mounted_dataset_was_created_by_the_engine(
-    image: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image.setattr(mounts, "_read_mount_points", lambda root: [Path("/"), tmp_path.resolve()])
+    mount(tmp_path, table)
     (tmp_path / "data").mkdir()
     assert main.main([str(tmp_path / "data"), str(tmp_path / "out"), "participant"]) == 2
     assert "Docker creates an empty directory" in capsys.readouterr().err
@@ -133,8 +153,8 @@ def test_an_empty_mounted_dataset_was_created_by_the_engine(
 def test_in_containers_of_other_images_only_a_path_in_the_root_is_a_missing_mount(
     image: pytest.MonkeyPatch, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image.delenv(mounts._IMAGE_VARIABLE)
-    image.setattr(mounts, "_MARKER_FILES", ("proc",))
+    image.delenv("BIDS_SR_CONTAINER_TAG")
+    image.setattr(mounts, "MARKER_FILES", (Path("/proc"),))
     out = maker.root.parent / "out"
     for data, is_advised in ((UNMOUNTED, True), (maker.root.parent / "typo", False)):
         assert main.main([str(data), str(out), "participant"]) == 2
