@@ -76,11 +76,11 @@ def participant_numbers() -> dict[str, str]:
         ]
         return f"{short(min(values), 3)} to {short(max(values), 3)}"
 
-    def explained(table: str, weights: str, smoothing_mm: float = 0.0) -> str:
+    def explained(table: str, weights: str) -> str:
         (value,) = (
             row[weights]
             for row in rows(table)
-            if (row["contrast"], float(row["mm"]), row["series"]) == ("all", smoothing_mm, "sbl")
+            if (row["contrast"], float(row["mm"]), row["series"]) == ("all", 0.0, "sbl")
         )
         return short(float(value), 3)
 
@@ -88,14 +88,11 @@ def participant_numbers() -> dict[str, str]:
     equal, inverse = "equal", "inverse variance, by voxel"
     return {
         "participant_coverage": coverages(0.0, "active"),
-        "participant_coverage_bspline": coverages(0.0, "active in the B-spline maps"),
         "participant_coverage_5": coverages(5.0, "active"),
         "participant_equal": explained(whole, equal),
         "participant_inverse": explained(whole, inverse),
         "participant_halves_equal": explained(halves, equal),
         "participant_halves_inverse": explained(halves, inverse),
-        "participant_halves_equal_5": explained(halves, equal, 5.0),
-        "participant_halves_inverse_5": explained(halves, inverse, 5.0),
     }
 
 
@@ -122,7 +119,6 @@ def people_numbers() -> dict[str, str]:
 def numbers() -> dict[str, str]:
     """Return every number of the pages by its name."""
     means = people_tables.means()
-    mean, low, high = means["`sbl`"]
     noise = rows("null_noise_people")
     blind = [
         row
@@ -151,16 +147,12 @@ def numbers() -> dict[str, str]:
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
-    estimated = {key: float(str(example[key]).partition(" /")[0]) for key in took}
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
-        "sbl": str(mean),
+        "sbl": str(means["`sbl`"][0]),
         "zero_filling": str(means["zero filling"][0]),
         "measured": str(means["measured (other half of the run)"][0]),
         **people_numbers(),
-        "sbl_error": str(100 - mean),
-        "sbl_low": str(low),
-        "sbl_high": str(high),
         "w_halves": short(_largest_change_by_halves()),
         "calibration_gain": span(
             float(row["less blind, active"].split()[0]) for row in rows("people_runs_gain")
@@ -171,13 +163,6 @@ def numbers() -> dict[str, str]:
         "coverage_brain": span(float(row["brain"]) for row in blind),
         "coverage_region": span(float(row["coverage"]) for row in regions),
         "coverage_region_noise": span(float(row["noise alone"]) for row in regions),
-        "width_region": "{}, {} and {}".format(
-            *(
-                short(float(row["half-width, %"]))
-                for row in rows("region_coverage")
-                if (row["run"], float(row["mm"])) == ("all", 0.0)
-            )
-        ),
         "coverage_active": span(float(row["active in the truth"]) for row in blind),
         "error_people": span(
             float(row["rms error / SD"]) for row in blind if row["rms error / SD"] != ""
@@ -203,18 +188,13 @@ def numbers() -> dict[str, str]:
         "tested_wrong": str(sum(row["measured at or below 0"] for row in tested)),
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
-        "tested_largest": f"{100 * max(row['largest difference'] for row in tested):.0f}",
         "tested_useful": tested[0]["measured above 0 and recovered"],
-        "worlds_draws": str(worlds["draws"]),
         "worlds_active": worlds["active: wrong, accepted"],
         "worlds_brain": worlds["brain: wrong, accepted"],
         "worlds_true": worlds["active: true, accepted"],
         "example_min": f"{took['core min']:.1f}",
-        "example_gb_estimated": f"{estimated['memory GB']:.1f}",
-        "example_disk_gb_estimated": f"{estimated['work GB'] + estimated['results GB']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
-        "example_results_gb": f"{took['results GB']:.1f}",
         "group_s": f"{float(scale[1000, 'group level']['CPU (s)']):.0f}",
         **participant_numbers(),
         "group_gb": f"{float(scale[1000, 'group level']['peak PSS (GB)']):.1f}",

@@ -192,16 +192,6 @@ def _from_the_data(name: str) -> Callable[[Sandbox, Path], None]:
     return make
 
 
-def _fine_series(box: Sandbox, place: Path) -> None:
-    """Write the run at twice the resolution in plane."""
-    from bids_sr.spatial.transforms import hr_grid
-
-    image = nib.load(box.series())
-    data = np.asarray(image.dataobj).repeat(2, 0).repeat(2, 1)
-    _, affine = hr_grid(image.shape[:3], image.affine, (2, 2, 1))
-    nib.save(nib.Nifti1Image(data, affine, image.header), place)
-
-
 def _derivatives(box: Sandbox, place: Path) -> None:
     """Write a folder with the run as a derivative of another program."""
     BidsMaker.json(
@@ -274,8 +264,6 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     "sub-*/anat/*_T2w.nii.gz": _t2w,
     "heads/sub-*_T2starw.nii.gz": _people,
     "sub-*/func/*_bold.nii.gz": _runs,
-    "sub-01_acq-high_bold.nii.gz": _fine_series,
-    "sub-01_acq-low_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
     "sub-01_acq-highres_T2starw.nii.gz": _image,
     "sub-01_acq-lowres_T2starw.nii.gz": _coarse,
     "few_T2starw.nii.gz": _image,
