@@ -21,6 +21,7 @@ from bids_sr.cli.interrupts import INTERRUPTED, interruptible
 from bids_sr.cli.messages import print_error
 from bids_sr.cli.standard_streams import tolerant_streams
 from bids_sr.config import UsageError
+from bids_sr.execution.usage import clear_processor_binding
 
 DONE, FAILED, REFUSED = 0, 1, 2
 _PROGRAMS_WITH_SETTINGS = ("bids-sr", "bids-sr-slurm")  # programs that write settings.toml
@@ -29,9 +30,10 @@ _PROGRAMS_WITH_SETTINGS = ("bids-sr", "bids-sr-slurm")  # programs that write se
 def run_program(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
     """Run a program, and return an exit code whatever it raises.
 
-    `work` does the work and returns an exit code; `interrupted` is the message after an
-    interruption.
+    `work` does the work, imports libraries only then, and returns an exit code; `interrupted` is
+    the message after an interruption.
     """
+    clear_processor_binding()
     with tolerant_streams():
         return _run_prepared(prog, work, interrupted)
 

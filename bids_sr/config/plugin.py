@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
+from bids_sr.config.sbatch_variables import (
+    find_inherited_variables,
+    list_options,
+    list_script_arguments,
+)
 from bids_sr.config.section import OptionSection, option
 from bids_sr.config.values import UsageError, read_tables, suggest_name
 from bids_sr.frozen import frozen
@@ -125,6 +130,12 @@ class Plugin(OptionSection):
     def is_cluster(self) -> bool:
         """Whether steps become jobs of a cluster."""
         return self.plugin != "MultiProc"
+
+    @property
+    def inherited_variables(self) -> dict[str, str]:
+        """Variables ``SBATCH_*`` that jobs inherit, because the file has no such option."""
+        arguments = [*self.sbatch_args, *list_script_arguments(self.template)]
+        return find_inherited_variables(list_options(arguments))
 
 
 def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:

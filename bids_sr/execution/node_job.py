@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_sr.execution.usage import limit_threads
+
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
@@ -41,6 +43,7 @@ def _run_step(folder: Path, order: Mapping[str, Any]) -> dict[str, object]:
     """
     answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}
     node = None
+    limit_threads()  # the environment of the job can differ from the environment of the run
     try:
         from nipype.utils.filemanip import loadpkl
 

@@ -1,4 +1,4 @@
-"""Threads and memory of a step, in the process that runs it."""
+"""Threads, processors and memory of a step, in the process that runs it."""
 
 import contextlib
 import ctypes
@@ -15,15 +15,38 @@ THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 """Environment variables of libraries with thread pools."""
+# Variables by which OpenMP (of GCC, LLVM and Intel) binds threads to processors. When the library
+# is loaded, it binds the main thread to the first processor, and processes that are started later
+# inherit this mask.
+_BINDING_VARIABLES = (
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+    "KMP_HW_SUBSET",
+    "KMP_PLACE_THREADS",
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
+
+
+def clear_processor_binding() -> None:
+    """Let this process and its child processes run on all processors of the current mask.
+
+    Call this function before libraries are loaded. The mask itself does not change, for example
+    of ``taskset``, a control group or SLURM.
+    """
+    for name in _BINDING_VARIABLES:
+        os.environ.pop(name, None)
 
 
 def limit_threads() -> None:
     """Limit all libraries in this process and its child processes to one thread.
 
     Call this function before the libraries are loaded. Steps run in parallel instead, and a step
-    with several threads sets their number itself (`set_torch_threads`).
+    with several threads sets their number itself (`set_torch_threads`). One thread per process
+    must not be bound to one processor, see `clear_processor_binding`.
     """
+    clear_processor_binding()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 

@@ -1,7 +1,11 @@
-"""Nipype interface class of a step, with traits derived from the signature."""
+"""Nipype interface class of a step, with traits derived from the signature.
+
+Result files of nipype contain the environment of the process, which may contain passwords. Files
+of these interfaces contain no environment.
+"""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -14,6 +18,7 @@ from nipype.interfaces.base import (
     traits,
 )
 from nipype.interfaces.base.support import Bunch
+from nipype.interfaces.utility import Merge
 
 from bids_sr.pipeline.port import REQUIRED, Port, make_port, without_none
 
@@ -28,6 +33,34 @@ _TRAIT_TYPES = {
     str: traits.Str,
     Path: File,
 }
+
+
+class _WithoutEnvironment:
+    """Mixin for nipype interfaces whose result files do not contain the environment."""
+
+    def _pre_run_hook(self, runtime: Bunch) -> Bunch:
+        runtime.environ = {}
+        return runtime
+
+    def aggregate_outputs(
+        self, runtime: Bunch | None = None, needed_outputs: Sequence[str] | None = None
+    ) -> TraitedSpec:
+        """Return the outputs after a run.
+
+        Without a run, nipype would write a new result file with the environment. Raises
+        `FileNotFoundError` in this case, after which nipype runs the step.
+        """
+        if runtime is None:
+            raise FileNotFoundError("the result file of this step cannot be read")
+        return super().aggregate_outputs(runtime, needed_outputs)  # type: ignore[misc]
+
+
+class _StepInterface(_WithoutEnvironment, SimpleInterface):
+    """Base class of the interfaces of steps."""
+
+
+class MergeFiles(_WithoutEnvironment, Merge):
+    """Interface that merges the inputs ``in1``, ``in2`` … into one list ``out``."""
 
 
 def make_interface_class(
@@ -81,9 +114,7 @@ def make_interface_class(
         "input_spec": make_class(".input_spec", BaseInterfaceInputSpec, input_traits),
         "output_spec": make_class(".output_spec", TraitedSpec, output_traits),
     }
-    return make_class(
-        "", SimpleInterface, {**specs, **attributes, "_run_interface": run_interface}
-    )
+    return make_class("", _StepInterface, {**specs, **attributes, "_run_interface": run_interface})
 
 
 def _make_file_trait(port: Port) -> traits.TraitType:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 
 from bids_sr.config.memory import Need
@@ -11,7 +10,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import compute_checksums
-from bids_sr.pipeline.nipype_interface import CODE_DIGEST, INPUTS_CHECKSUM
+from bids_sr.pipeline.nipype_interface import CODE_DIGEST, INPUTS_CHECKSUM, MergeFiles
 from bids_sr.pipeline.nodes import Handle, Node, Scope, Wire
 
 _SCHEDULER_NODE_GB = 0.01  # memory of nodes that run in the scheduler itself
@@ -35,7 +34,9 @@ class _Connections:
             self._add_edge(node_handles[0], node.scope, target, name)
             return
         merge = pe.Node(
-            Merge(len(wire.handles)), name=f"{target.name}_{name}", run_without_submitting=True
+            MergeFiles(len(wire.handles)),
+            name=f"{target.name}_{name}",
+            run_without_submitting=True,
         )
         merge._mem_gb = _SCHEDULER_NODE_GB
         self.workflows[node.scope].add_nodes([merge])

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.config import UsageError
 
@@ -45,6 +45,9 @@ ACTIVE = frozenset(
 """States of jobs that are pending or running."""
 _TIMEOUT_S = 120.0
 _MAX_JOBS_PER_CALL = 500  # jobs or names per command line
+# Options, filters and formats of SLURM commands, and limits of a surrounding job. They would
+# change requests, the jobs that are found or cancelled, and the format of the output.
+_REMOVED_PREFIXES = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SCONTROL_")
 _KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _ACTIVE_FORMAT = "--format=%i|%T|%j"
 _NUMBER_PATTERN = re.compile(r"\d+")
@@ -84,12 +87,13 @@ def counts_shared_memory() -> bool:
     )
 
 
-def submit(arguments: Sequence[str]) -> str:
+def submit(arguments: Sequence[str], variables: Mapping[str, str]) -> str:
     """Submit a script and return the number of the job.
 
-    Raises `SlurmError` if SLURM rejects the script, or does not return a number.
+    `variables` are variables of ``sbatch`` (`bids_sr.config.sbatch_variables`). Raises
+    `SlurmError` if SLURM rejects the script, or does not return a number.
     """
-    output = _run("sbatch", *arguments)
+    output = _run("sbatch", *arguments, variables=variables)
     number = parse_job_id(output)
     if _NUMBER_PATTERN.fullmatch(number) is None:
         fix = "use squeue to check whether the job was submitted"
@@ -145,12 +149,13 @@ def read_largest_index() -> int | None:
     return int(match[1]) - 1 if match else None
 
 
-def _run(program: str, *arguments: str) -> str:
+def _run(program: str, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
     """Return the output of a command.
 
-    Raises `SlurmError` if the command fails.
+    `variables` are added to its environment; None adds no variables. Raises `SlurmError` if the
+    command fails.
     """
-    result = call(program, *arguments)
+    result = call(program, *arguments, variables=variables)
     if result.returncode:
         message = result.stderr.strip() or result.stdout.strip() or "no output"
         fix = "correct the reported problem and try again"
@@ -159,16 +164,20 @@ def _run(program: str, *arguments: str) -> str:
 
 
 def call(
-    program: str, *arguments: str, seconds: float | None = None
+    program: str,
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    seconds: float | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a SLURM command; a command that times out counts as failed.
 
     The command runs in a separate session, so that Ctrl-C does not interrupt it between submission
-    and report. Most SLURM variables of a surrounding job, such as its memory and processors, are
+    and report. Variables of SLURM commands and of a surrounding job, such as its memory, are
     removed from the environment. The user name is added, because plugins of some sites need it.
 
-    `seconds` is the time limit, after which the exit code is 1 and the error output a message;
-    None uses 120 s. Raises `SlurmError` if the command does not exist.
+    `variables` are added to the environment; None adds no variables. `seconds` is the time limit,
+    after which the exit code is 1 and the error output a message; None uses 120 s. Raises
+    `SlurmError` if the command does not exist.
     """
     timeout_s = _TIMEOUT_S if seconds is None else seconds
     if shutil.which(program) is None:
@@ -182,7 +191,7 @@ def call(
     try:
         return subprocess.run(
             command,
-            env=_make_environment(),
+            env={**_make_environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -206,6 +215,6 @@ def _make_environment() -> dict[str, str]:
     variables = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("SLURM_") or name in _KEPT_VARIABLES
+        if not name.startswith(_REMOVED_PREFIXES) or name in _KEPT_VARIABLES
     }
     return {"LOGNAME": user, "USER": user, **variables, "LC_ALL": "C"}

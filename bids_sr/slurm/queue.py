@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bids_sr.slurm.commands import (
@@ -47,10 +47,11 @@ class Queue:
     """SLURM queue of the current user.
 
     `patience` is the longest time without a response of the controller (s), and `pause` the first
-    pause before a call is repeated (s).
+    pause before a call is repeated (s). `variables` are variables of ``sbatch``.
     """
 
     patience: float
+    variables: Mapping[str, str] = field(default_factory=dict)
     pause: float = 1.0
     _silent_since: float | None = field(default=None, init=False)
 
@@ -70,7 +71,13 @@ class Queue:
             if is_repeated and (existing := self._find_job(name)):
                 self._reset_silence()
                 return existing
-            result = call("sbatch", "--parsable", f"--job-name={name}", *arguments)
+            result = call(
+                "sbatch",
+                "--parsable",
+                f"--job-name={name}",
+                *arguments,
+                variables=self.variables,
+            )
             message = result.stderr.strip()
             if result.returncode == 0:
                 self._reset_silence()
@@ -94,7 +101,11 @@ class Queue:
         state_by_job: dict[str, tuple[str, str]] = {}
         for chunk in divide_into_chunks(sorted(jobs)):
             result = call(
-                "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(chunk)}"
+                "squeue",
+                "--noheader",
+                "--all",
+                f"--format={QUEUE_FORMAT}",
+                f"--jobs={','.join(chunk)}",
             )
             if result.returncode and "invalid job id" not in result.stderr.lower():
                 self._check_silence(result.stderr.strip())
@@ -111,7 +122,7 @@ class Queue:
         Return the state with details (``UNKNOWN`` if SLURM has forgotten the job), the code of
         `_find_code`, and the host.
         """
-        result = call("scontrol", "--oneliner", "show", "job", job)
+        result = call("scontrol", "--all", "--oneliner", "show", "job", job)
         fields = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", result.stdout))
         state, exit_code = fields.get("JobState", "UNKNOWN"), fields.get("ExitCode", "")
         reason = fields.get("Reason", "").replace("None", "")
@@ -126,7 +137,12 @@ class Queue:
         The list is also empty if SLURM does not respond.
         """
         result = call(
-            "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20
+            "squeue",
+            "--noheader",
+            "--all",
+            f"--user={os.getuid()}",
+            "--format=%i|%T|%j",
+            seconds=20,
         )
         return [
             job
@@ -144,7 +160,9 @@ class Queue:
 
         A submission without an answer may have been accepted.
         """
-        result = call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i")
+        result = call(
+            "squeue", "--noheader", "--all", "--states=all", f"--name={name}", "--format=%i"
+        )
         return result.stdout.strip().partition("\n")[0] if result.returncode == 0 else ""
 
     def _reset_silence(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.boilerplate import path as find_boilerplate
+from bids_sr.config.sbatch_variables import find_inherited_variables
 from bids_sr.io.atomic_files import write_text
 from bids_sr.slurm import commands
 from bids_sr.slurm.job_requests import (
@@ -33,11 +34,13 @@ def submit(
     scripts = write_scripts(submission, settings_toml)
     # the results of new participants are missing in earlier results of the group
     (submission.done_dir / f"{GROUP}.json").unlink(missing_ok=True)
+    variables = find_inherited_variables(submission.site.sbatch_options)
     numbers: list[str] = []
     try:
         for name in scripts:
             dependencies = [*numbers, *active_arrays] if name == GROUP else []
-            numbers.append(commands.submit(make_sbatch_arguments(submission, name, dependencies)))
+            arguments = make_sbatch_arguments(submission, name, dependencies)
+            numbers.append(commands.submit(arguments, variables))
     except (commands.SlurmError, KeyboardInterrupt):
         commands.cancel(numbers)
         (submission.folder / "settings.toml").unlink(missing_ok=True)

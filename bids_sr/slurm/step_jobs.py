@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CANCELLED_FILE
 from bids_sr.execution.outcomes import NodeOutcome
-from bids_sr.execution.usage import THREAD_VARIABLES
 from bids_sr.notices import Notice
 from bids_sr.slurm.commands import ACTIVE, SlurmError
 from bids_sr.slurm.queue import JobRejected, Queue, SlurmUnreachable
@@ -51,7 +50,7 @@ _CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
 _CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
 _LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
 # variables that are set in a job even if sbatch exports no environment
-_EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
+_EXPORTED_VARIABLES = ("PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,7 +92,8 @@ class Jobs:
     _poll_time: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self.queue = Queue(patience=self.options.patience_seconds)
+        variables = self.options.inherited_variables
+        self.queue = Queue(patience=self.options.patience_seconds, variables=variables)
 
     @property
     def folder(self) -> Path:

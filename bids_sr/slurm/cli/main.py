@@ -28,6 +28,7 @@ from bids_sr.cli.parser import build_parser as build_program_parser, parse_setti
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.cli.vgg19_weights import install_requested_weights
 from bids_sr.config import Settings, UsageError
+from bids_sr.config.sbatch_variables import find_ignored_variables, find_inherited_variables
 from bids_sr.config.section import OptionSection, argument, option
 from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
@@ -132,6 +133,7 @@ def _run(arguments: list[str]) -> int:
     submission = _make_submission(plan, settings, options, site, active)
     if submission.request is None and submission.group_request is None:
         return DONE
+    _print_variables(site)
     if settings.run.dry_run:
         return DONE
     # The data set has been validated here. Tasks would validate all participants again, which is
@@ -402,6 +404,17 @@ def _print_counts(
         print_line("Nothing is left to submit")
 
 
+def _print_variables(site: Site) -> None:
+    """Print which variables of ``sbatch`` the jobs inherit, and which they do not."""
+    options = site.sbatch_options
+    inherited_variables = find_inherited_variables(options)
+    if inherited_variables:
+        items = (f"{name}={value}" for name, value in inherited_variables.items())
+        print(f"  used from the environment: {', '.join(items)}")
+    if ignored_names := find_ignored_variables(options):
+        print(f"  ignored from the environment: {', '.join(ignored_names)}")
+
+
 def _check_array_size(n_tasks: int, n_participants: int, *, is_queried: bool) -> None:
     """Raise `UsageError` if an array has more tasks than the cluster allows."""
     largest = commands.read_largest_index() if is_queried and n_tasks else None
@@ -442,20 +455,23 @@ def _list_paths(settings: Settings) -> list[Path]:
 def _print_scripts(submission: Submission, settings_toml: str, active: ActiveJobs) -> int:
     """Write and print the scripts, and the commands that submit them.
 
-    The group job also waits for the arrays in the queue.
+    The group job also waits for the arrays in the queue. Variables that the jobs do not inherit
+    are removed in these commands as well.
     """
     lines = []
+    ignored_names = find_ignored_variables(submission.site.sbatch_options)
+    unset = [word for name in ignored_names for word in ("-u", name)]
+    sbatch = shlex.join([*(["env", *unset] if unset else []), "sbatch"])
     arrays = [*(["$job"] if submission.request else []), *active.digests]
     for name, script in scripts.write_scripts(submission, settings_toml).items():
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
-        command = f"sbatch {shlex.join(scripts.make_sbatch_arguments(submission, name))}"
+        options = shlex.join(scripts.make_sbatch_arguments(submission, name))
         if name != GROUP:
-            lines.append(f"job=$({command})")
+            lines.append(f"job=$({sbatch} {options})")
         elif arrays:
-            dependency = f"--dependency=afterany:{':'.join(arrays)}"
-            lines.append(f"sbatch {dependency} {command.removeprefix('sbatch ')}")
+            lines.append(f"{sbatch} --dependency=afterany:{':'.join(arrays)} {options}")
         else:
-            lines.append(command)
+            lines.append(f"{sbatch} {options}")
     print("\nNo jobs were submitted. To submit them, run:", *lines, sep="\n")
     return DONE
 

@@ -1,0 +1,68 @@
+"""Variables ``SBATCH_*`` of the environment, by which ``sbatch`` replaces options of job scripts.
+
+Jobs only inherit the variables that choose where they run. Other variables, such as a time limit
+or an array, would replace the resources that the program requests and prints.
+"""
+
+import os
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+
+PREFIX = "SBATCH_"
+_INHERITED_OPTIONS = ("account", "partition", "qos", "reservation", "constraint")
+_SHORT_OPTIONS = {"-A": "account", "-p": "partition", "-q": "qos", "-C": "constraint"}
+
+
+def find_inherited_variables(
+    options: Collection[str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return the variables that jobs inherit, by name.
+
+    `options` are the options of ``sbatch`` that the user specified, without hyphens; their
+    variables are not inherited. Empty variables are not inherited either.
+    """
+    variables = {name: f"{PREFIX}{name.upper()}" for name in _INHERITED_OPTIONS}
+    return {
+        variable: environ[variable]
+        for name, variable in variables.items()
+        if name not in options and environ.get(variable)
+    }
+
+
+def find_ignored_variables(
+    options: Collection[str], environ: Mapping[str, str] = os.environ
+) -> list[str]:
+    """Return the names of all other variables, see `find_inherited_variables`."""
+    inherited_variables = find_inherited_variables(options, environ)
+    return sorted(
+        name for name in environ if name.startswith(PREFIX) and name not in inherited_variables
+    )
+
+
+def list_options(arguments: Iterable[str]) -> set[str]:
+    """Return the options in arguments of ``sbatch`` for which there is an inherited variable.
+
+    >>> sorted(list_options(["-plong", "--constraint=a100", "--mem=2G"]))
+    ['constraint', 'partition']
+    """
+    options = set()
+    for argument in arguments:
+        if not argument.startswith("--"):
+            options.add(_SHORT_OPTIONS.get(argument[:2], ""))
+        elif word := argument.removeprefix("--").partition("=")[0]:
+            # sbatch accepts abbreviations of long options
+            options |= {name for name in _INHERITED_OPTIONS if name.startswith(word)}
+    return options - {""}
+
+
+def list_script_arguments(script: str) -> list[str]:
+    """Return the arguments of ``sbatch`` in the lines ``#SBATCH`` of a script."""
+    arguments = []
+    for line in script.splitlines():
+        if line.startswith("#SBATCH"):
+            text = line.removeprefix("#SBATCH")
+            try:
+                arguments += shlex.split(text, comments=True)
+            except ValueError:  # an open quote
+                arguments += text.split()
+    return arguments
