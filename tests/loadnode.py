@@ -8,6 +8,9 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 
 from bids_sr.execution.usage import THREAD_VARIABLES
 
+BOUND = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0"}
+"""Variables by which OpenMP binds a process to one processor when it is loaded."""
+
 
 class _In(BaseInterfaceInputSpec):
     device = traits.Enum("cpu", "auto", "cuda", usedefault=True)
@@ -50,7 +53,8 @@ class Load(SimpleInterface):
 def _busy(seconds: float) -> dict[str, Any]:
     """Compute matrix products of numpy and convolutions of torch.
 
-    Returns processor time relative to wall time, and the threads of each pool.
+    Returns processor time relative to wall time, the threads of each pool, and the numbers of the
+    processors that this process may use.
     """
     import numpy as np
     import torch
@@ -68,6 +72,7 @@ def _busy(seconds: float) -> dict[str, Any]:
         square @ square
     return {
         "cores": (time.process_time() - cpu) / (time.monotonic() - wall),
+        "processors": sorted(os.sched_getaffinity(0)),
         "torch": torch.get_num_threads(),
         "pools": {pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},
     }

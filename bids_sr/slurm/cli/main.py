@@ -407,12 +407,11 @@ def _print_counts(
 def _print_variables(site: Site) -> None:
     """Print which variables of ``sbatch`` the jobs inherit, and which they do not."""
     options = site.sbatch_options
-    inherited_variables = find_inherited_variables(options)
-    if inherited_variables:
+    if inherited_variables := find_inherited_variables(options):
         items = (f"{name}={value}" for name, value in inherited_variables.items())
-        print(f"  used from the environment: {', '.join(items)}")
+        print(f"  environment variables used: {', '.join(items)}")
     if ignored_names := find_ignored_variables(options):
-        print(f"  ignored from the environment: {', '.join(ignored_names)}")
+        print(f"  environment variables ignored: {', '.join(ignored_names)}")
 
 
 def _check_array_size(n_tasks: int, n_participants: int, *, is_queried: bool) -> None:

@@ -2,15 +2,18 @@
 scheduling.
 """
 
+import json
+import os
 import subprocess
 import sys
 import time
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loadnode import Load
+from loadnode import BOUND, Load
 from nipype.pipeline import engine as pe
 
 from bids_sr.execution.multiproc import ResilientMultiProc
@@ -73,6 +76,8 @@ def test_a_worker_uses_only_the_threads_of_its_step(
 ) -> None:
     for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "7")
+    for name, value in BOUND.items():
+        monkeypatch.setenv(name, value)
     limit_threads()
     forkserver._forkserver._stop()  # the fork server of earlier tests has another environment
     results = _run(
@@ -86,7 +91,36 @@ def test_a_worker_uses_only_the_threads_of_its_step(
     assert [results[name]["torch"] for name in ("one", "two")] == [1, 2]
     assert results["one"]["cores"] < 1.15
     assert set(results["one"]["pools"].values()) == {1}, results["one"]["pools"]
+    assert results["one"]["processors"] == sorted(os.sched_getaffinity(0))
     assert {results["two"][name] for name in THREAD_VARIABLES} == {"1"}
+
+
+_LOADED_IN_A_PROGRAM = """
+import os
+from bids_sr.cli.exit_codes import run_program
+
+def work():
+    import sklearn  # which loads OpenMP
+    print(sorted(os.sched_getaffinity(0)))
+    return 0
+
+run_program("bids-sr", work, interrupted="")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="masks of processors")
+@pytest.mark.parametrize("count", [1, None], ids=["one", "all"])
+def test_a_program_uses_all_processors_of_its_mask(count: int | None) -> None:
+    processors = sorted(os.sched_getaffinity(0))[::-1][:count]
+    output = subprocess.run(
+        [sys.executable, "-c", _LOADED_IN_A_PROGRAM],
+        env={**os.environ, **BOUND},
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=partial(os.sched_setaffinity, 0, processors),
+    ).stdout
+    assert json.loads(output) == sorted(processors)
 
 
 _VOLUMES_TWICE = """

@@ -1,8 +1,10 @@
 """Steps as functions, and their nipype interfaces."""
 
+import gzip
 import os
 import pickle
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +121,54 @@ def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_p
     }
     assert nodes["threshold"].seconds == 20
     assert nodes["train"].owner == ("01", "sub-01_task-tap")
+
+
+@step()
+def brightest(boldrefs: list[Image], *, limit: float) -> float:
+    """Return the largest value of several images, which must not exceed a limit."""
+    largest = max(float(boldref.data.max()) for boldref in boldrefs)
+    if largest > limit:
+        raise ValueError("too bright")
+    return largest
+
+
+def _results(work: Path) -> dict[str, bytes]:
+    """Return the unpacked result file of each step."""
+    files = work.rglob("result_*.pklz")
+    return {path.parent.name: gzip.decompress(path.read_bytes()) for path in files}
+
+
+@pytest.mark.parametrize("limit", [1e6, -1.0], ids=["finished", "failed"])
+def test_results_contain_no_environment(
+    limit: float, bold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of images is merged by a node of nipype."""
+    monkeypatch.setenv("API_KEY", "the-secret")
+    with Flow(root := Scope("wf")):
+        boldref = average(bold, count=3)  # type: ignore[arg-type]
+        brightest([boldref, bold], limit=limit)  # type: ignore[list-item]
+    flow = make_workflow(Graph(root), base_dir=tmp_path / "work", need_gb=lambda need: 0.1)
+    flow.config["execution"]["crashdump_dir"] = str(tmp_path)
+    with nullcontext() if limit > 0 else pytest.raises(Exception, match="too bright"):
+        flow.run()
+    results = _results(tmp_path / "work")
+    assert len(results) == 3
+    assert not any(b"the-secret" in result for result in results.values())
+
+
+def test_a_damaged_result_is_computed_again_and_contains_no_environment(
+    bold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Flow(root := Scope("wf")):
+        average(bold, count=3)  # type: ignore[arg-type]
+    flow = make_workflow(Graph(root), base_dir=tmp_path / "work", need_gb=lambda need: 0.1)
+    flow.run()
+    (result_file,) = tmp_path.glob("work/wf/average/result_*.pklz")
+    result_file.write_bytes(gzip.compress(b""))
+    monkeypatch.setenv("API_KEY", "the-secret")
+    (node,) = flow.run().nodes()
+    assert Path(node.result.outputs.boldref).name == "boldref.nii"
+    assert b"the-secret" not in _results(tmp_path / "work")["average"]
 
 
 def test_costs_and_files_depend_only_on_settings_of_the_step() -> None:

@@ -5,6 +5,7 @@ results.
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from dyingnode import Die
 from fakeslurm import FakeSlurm
+from loadnode import BOUND, Load
 from nipype.pipeline import engine as pe
-from nipype.utils.filemanip import savepkl
+from nipype.utils.filemanip import loadpkl, savepkl
 
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import execute
@@ -324,6 +326,71 @@ def test_a_slurm_command_that_hangs_is_ended_and_gets_no_limits_of_the_driver(
     assert "SLURM_MEM_PER_NODE" not in environment
 
 
+_FOREIGN_VARIABLES = (
+    "SBATCH_TIMELIMIT",
+    "SBATCH_ARRAY_INX",
+    "SQUEUE_STATES",
+    "SCANCEL_STATE",
+    "SCONTROL_ALL",
+    "SLURM_NTASKS",
+)
+
+
+def record_environments(slurm: FakeSlurm) -> Path:
+    """Let all commands record the names of their variables in a file."""
+    file = slurm.folder / "variables"
+    for command in ("sbatch", "squeue", "scontrol", "scancel"):
+        script = (slurm.folder / command).read_text().splitlines()
+        record_line = f"env | cut -d= -f1 >> '{file}'"
+        (slurm.folder / command).write_text("\n".join([script[0], record_line, *script[1:]]))
+    return file
+
+
+def test_commands_ignore_variables_that_change_requests_filters_and_formats(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*_FOREIGN_VARIABLES, "SBATCH_QOS", "KEPT"):
+        monkeypatch.setenv(name, "1")
+    names = record_environments(slurm)
+    queue = Queue(patience=60.0)
+    queue.submit("step.1.x", ["--output=/dev/null", "/dev/null"], has_active_jobs=lambda: True)
+    queue.states(["1"])
+    queue.final_state("1")
+    queue.cancel(["1"])
+    lines = names.read_text().splitlines()
+    assert lines.count("KEPT") == 4
+    assert {"SBATCH_QOS", *_FOREIGN_VARIABLES}.isdisjoint(lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "inherited"),
+    [
+        ({}, {"SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_RESERVATION"}),
+        ({"sbatch_args": ("-p", "long", "--res=x")}, {"SBATCH_ACCOUNT"}),
+        (
+            {"template": "#!/bin/bash\n#SBATCH --account='a b' -plong # ours\necho -A x"},
+            {"SBATCH_RESERVATION"},
+        ),
+    ],
+)
+def test_jobs_of_steps_inherit_where_they_run_unless_specified(
+    changes: dict[str, Any],
+    inherited: set[str],
+    tmp_path: Path,
+    slurm: FakeSlurm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ACCOUNT", "PARTITION", "RESERVATION", "TIMELIMIT", "EXPORT"):
+        monkeypatch.setenv(f"SBATCH_{name}", "y")
+    monkeypatch.setenv("SBATCH_CONSTRAINT", "")
+    slurm.plan("step", "hang")
+    names = record_environments(slurm)
+    jobs = Jobs(root=tmp_path / "jobs", options=options(**changes))
+    jobs.cancel_orphans(set())
+    jobs.start(node(tmp_path), updatehash=False)
+    assert {name for name in names.read_text().split() if name.startswith("SBATCH_")} == inherited
+
+
 def test_an_interruption_cancels_all_jobs(tmp_path: Path, slurm: FakeSlurm) -> None:
     """A job that starts late does nothing."""
     for name in ("wf.first", "wf.other", "wf.last"):
@@ -421,7 +488,7 @@ def test_only_steps_that_can_use_a_gpu_request_a_gpu(
         ("ulimit -c 0", ["#!/bin/bash", "ulimit -c 0"]),
     ],
 )
-def test_the_job_script_exports_threads_and_replaces_its_shell(
+def test_the_job_script_exports_paths_and_replaces_its_shell(
     template: str,
     first_lines: list[str],
     tmp_path: Path,
@@ -429,13 +496,13 @@ def test_the_job_script_exports_threads_and_replaces_its_shell(
     jobs: Jobs,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", "/a b")
     jobs.options = options(template=template)
     slurm.plan("step", "hang")
     jobs.start(node(tmp_path), updatehash=False)
     lines = (jobs.folder / "000001" / "job.sh").read_text().splitlines()
     assert lines[:2] == first_lines
-    assert "export OMP_NUM_THREADS=1" in lines
+    assert "export TEMPLATEFLOW_HOME='/a b'" in lines
     assert lines[-1].startswith("exec ")
 
 
@@ -456,6 +523,25 @@ def test_a_job_reports_that_its_step_failed(
     answer = json.loads(answer_file.read_text())
     assert answer["failed"] == "bad"
     assert "FileNotFoundError" in "".join(answer["traceback"])
+
+
+@pytest.mark.timeout(120)
+def test_a_job_has_one_thread_and_all_processors_whatever_its_environment(tmp_path: Path) -> None:
+    folder = tmp_path / "000001"
+    folder.mkdir()
+    step_node = pe.Node(Load(work="threads", seconds=0.1), name="step", base_dir=str(tmp_path))
+    savepkl(str(folder / "node.pklz"), step_node)
+    order = {"number": 1, "answer": str(tmp_path / "1.json"), "updatehash": False}
+    (folder / "order.json").write_text(json.dumps({**order, "grace": 0, "level": 30}))
+    subprocess.run(
+        [sys.executable, "-m", "bids_sr.execution.node_job", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(TESTS), **BOUND, "OPENBLAS_NUM_THREADS": "7"},
+        check=True,
+        cwd=tmp_path,
+    )
+    usage = loadpkl(tmp_path / "step" / "result_step.pklz").outputs.out
+    assert usage["processors"] == sorted(os.sched_getaffinity(0))
+    assert set(usage["pools"].values()) == {1}
 
 
 def test_small_steps_run_in_the_driver_and_their_failures_are_reported(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,6 +206,24 @@ def test_print_only_shows_what_would_be_submitted(
         assert f"#SBATCH --{line}\n" in text
     assert "sbatch --dependency=afterany:$job " in text
     assert not (tmp_path / "sbatch").exists()
+
+
+def test_jobs_inherit_where_they_run_but_no_requests(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The printed commands, in a shell with these variables, are the same as the submission."""
+    for name in ("TIMELIMIT", "MEM_PER_NODE", "ARRAY_INX", "NO_REQUEUE", "PARTITION"):
+        monkeypatch.setenv(f"SBATCH_{name}", "1")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
+    monkeypatch.setenv("SBATCH_QOS", "")
+    program(tmp_path / "bin" / "sbatch", f'env | grep ^SBATCH_ >>"{tmp_path}/sbatch"; echo 1')
+    assert call("--partition", "long") == 0
+    assert (tmp_path / "sbatch").read_text().splitlines() == ["SBATCH_ACCOUNT=lab"] * 2
+    assert re.findall(r"SBATCH_ACCOUNT=\S+", capsys.readouterr().out) == ["SBATCH_ACCOUNT=lab"]
+    assert call("--partition", "long", "--print-only") == 0
+    commands = capsys.readouterr().out.rpartition("run:\n")[2]
+    subprocess.run(["bash", "-c", commands], check=True, capture_output=True)
+    assert (tmp_path / "sbatch").read_text().splitlines() == ["SBATCH_ACCOUNT=lab"] * 4
 
 
 def test_processors_and_selection_reach_the_tasks(call: Call, tmp_path: Path) -> None:
