@@ -9,7 +9,7 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 from bids_sr.execution.usage import THREAD_VARIABLES
 
 BOUND = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0"}
-"""Variables by which OpenMP binds a process to one processor when it is loaded."""
+"""Variables that let OpenMP bind a process to one processor when it is loaded."""
 
 
 class _In(BaseInterfaceInputSpec):

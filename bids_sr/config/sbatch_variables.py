@@ -1,7 +1,7 @@
-"""Variables ``SBATCH_*`` of the environment, by which ``sbatch`` replaces options of job scripts.
+"""Variables ``SBATCH_*`` of the environment, which override the options in job scripts.
 
-Jobs only inherit the variables that choose where they run. Other variables, such as a time limit
-or an array, would replace the resources that the program requests and prints.
+Jobs only inherit the account, the partition and similar choices. Other variables, such as a time
+limit or an array, would override the resources that the program requests and prints.
 """
 
 import os

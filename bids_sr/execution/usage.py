@@ -15,9 +15,8 @@ THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 """Environment variables of libraries with thread pools."""
-# Variables by which OpenMP (of GCC, LLVM and Intel) binds threads to processors. When the library
-# is loaded, it binds the main thread to the first processor, and processes that are started later
-# inherit this mask.
+# Variables that bind the threads of OpenMP (GCC, LLVM and Intel) to processors. A library that is
+# loaded with them binds the main thread to one processor, and child processes inherit this mask.
 _BINDING_VARIABLES = (
     "OMP_PROC_BIND",
     "OMP_PLACES",

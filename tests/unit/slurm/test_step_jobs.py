@@ -373,7 +373,7 @@ def test_commands_ignore_variables_that_change_requests_filters_and_formats(
         ),
     ],
 )
-def test_jobs_of_steps_inherit_where_they_run_unless_specified(
+def test_jobs_of_steps_inherit_account_and_partition_unless_specified(
     changes: dict[str, Any],
     inherited: set[str],
     tmp_path: Path,

@@ -208,7 +208,7 @@ def test_print_only_shows_what_would_be_submitted(
     assert not (tmp_path / "sbatch").exists()
 
 
-def test_jobs_inherit_where_they_run_but_no_requests(
+def test_jobs_inherit_the_account_but_no_requests(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The printed commands, in a shell with these variables, are the same as the submission."""
