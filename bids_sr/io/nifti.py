@@ -11,7 +11,6 @@ the change. Only this module can read such a file (`SeriesReader.plain`).
 """
 
 import contextlib
-import errno
 import gzip
 import io
 import math
@@ -43,7 +42,6 @@ _VALUES_PER_BLOCK = 32_000
 _DIFFERENCES_INTENT = b"differences"
 _CAL_MAX_OFFSET = 124  # byte offset of cal_max in the header, followed by cal_min
 _PAGE_BYTES = 4096  # bytes of a file system page
-_STAT_BLOCK_BYTES = 512  # bytes of a block in the result of `os.stat`
 _DATA_OFFSET = 352  # bytes of the header and the four zeros after it
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
@@ -94,11 +92,8 @@ class SeriesReader:
         self._n_voxels = int(np.prod(self.shape[:3]))
         self._stream: IO[bytes] | None = None
         self._next_volume = 0
-        self._has_holes = False
         if not self.compressed:
-            state = self.path.stat()
-            self._require_complete(state.st_size)
-            self._has_holes = self.plain and _STAT_BLOCK_BYTES * state.st_blocks < state.st_size
+            self._require_complete(self.path.stat().st_size)
 
     def _require_complete(self, n_bytes: int) -> None:
         """Raise ImageError if an uncompressed file of this size lacks some volumes."""
@@ -130,9 +125,6 @@ class SeriesReader:
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
             raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
-        if self._has_holes:
-            values = self._scale(self._read_around_holes(t), f"volume {t}")
-            return values.reshape(self.shape[:3], order="F")
         if not self.plain and self._first_volume is None:
             with open(self.path, "rb") as start:
                 start.seek(self._offset)
@@ -142,22 +134,6 @@ class SeriesReader:
         values = self._read_values(stream, self._first_volume, self._n_voxels, f"volume {t}")
         self._next_volume = t + 1
         return values.reshape(self.shape[:3], order="F")
-
-    def _read_around_holes(self, t: int) -> Array:
-        """Return the stored values of volume t without reading holes of the file.
-
-        In a map of the brain, most zeros are in holes (`_write_sparse`).
-        """
-        raw = np.zeros(self._n_voxels, dtype=self.dtype)
-        content = raw.view(np.uint8).data
-        begin, end = self._position(t), self._position(t + 1)
-        with open(self.path, "rb", buffering=0) as stream:
-            for start, stop in _iterate_data_ranges(stream, begin, end):
-                stream.seek(start)
-                block = content[start - begin : stop - begin]
-                if stream.readinto(block) != block.nbytes:
-                    raise ImageError(f"{self.path}: the file is truncated at volume {t}")
-        return raw
 
     def _seek_volume(self, t: int) -> IO[bytes]:
         """Return a stream positioned at volume t.
@@ -371,21 +347,6 @@ def shortest_decimal(value: np.float32) -> float:
     A repetition time of 0.72 s in a sidecar is thus 0.72 s in the header, and not 0.7200000286 s.
     """
     return float(str(np.float32(value)))
-
-
-def _iterate_data_ranges(stream: io.FileIO, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of the parts of a byte range that are not holes of the file."""
-    position = begin
-    while position < end:
-        try:
-            start = stream.seek(position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return  # the remaining file is a hole
-        position = min(stream.seek(start, os.SEEK_HOLE), end)
-        if start < position:
-            yield start, position
 
 
 def from_half_precision(differences: Array, first: Float32, step: float) -> Float32:

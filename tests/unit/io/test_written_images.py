@@ -1,6 +1,6 @@
-"""Bytes of written images, and disk space and reading of zeros around a brain."""
+"""Bytes of written images, and zeros around a brain, which take no disk space."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -27,13 +27,8 @@ def test_skipping_pages_of_zeros_changes_no_byte(indices, dtype, order, tmp_path
         np.testing.assert_allclose(affine, AFFINE)
 
 
-def bytes_read() -> int:
-    """Return the number of bytes that this process has read from files (`rchar`)."""
-    return int(Path("/proc/self/io").read_text().split()[1])
-
-
 @pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
-def test_zeros_around_a_brain_take_no_disk_space_and_are_not_read(name, tmp_path):
+def test_zeros_around_a_brain_take_no_disk_space(name, tmp_path):
     values = np.zeros((64, 64, 64), np.float32)
     values[20:40, 20:40, 20:40] = np.random.default_rng(0).normal(size=(20, 20, 20))
     values[3, 3, 60] = 7.0  # in one of the last slices, after a hole
@@ -41,7 +36,16 @@ def test_zeros_around_a_brain_take_no_disk_space_and_are_not_read(name, tmp_path
     assert path.stat().st_blocks * 512 < 0.5 * values.nbytes
     if path.suffix == ".nii":
         assert path.stat().st_size == 352 + values.nbytes, "also if the file ends with zeros"
-    before = bytes_read()
     loaded, _ = load_image(path)
-    assert bytes_read() - before < 0.4 * values.nbytes
+    np.testing.assert_array_equal(loaded, values)
+
+
+def test_values_are_read_even_if_the_file_system_reports_only_holes(tmp_path, monkeypatch):
+    values = np.zeros((64, 64, 64), np.float32)
+    values[20:40, 20:40, 20:40] = 1.0
+    save_image(values, AFFINE, path := tmp_path / "map.nii")
+    # positions beyond the end of the file: no data, as of some file systems for fresh files
+    for name in ("SEEK_DATA", "SEEK_HOLE"):
+        monkeypatch.setattr(os, name, os.SEEK_END)
+    loaded, _ = load_image(path)
     np.testing.assert_array_equal(loaded, values)
