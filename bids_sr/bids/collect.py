@@ -25,6 +25,7 @@ from bids_sr.bids.echoes import read_echoes
 from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.bids.ignored_files import note_unusable_patterns
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject, Survey
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_options
@@ -108,6 +109,7 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
         bids_dir, existing_labels, selection, findings
     )
     filters = filter_file.read_filters(selection.bids_filter_file, findings)
+    note_unusable_patterns(bids_dir, findings)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing_labels, database, filters)

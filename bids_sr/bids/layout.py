@@ -338,6 +338,11 @@ def _build_layout(
             f"a file in the dataset cannot be read ({error}; {error.__cause__})",
             "Correct this file.",
         ) from error
+    except RecursionError:  # while pybids reads the sidecars
+        for entry in _list_files(bids_dir):
+            if entry.name.endswith(".json"):
+                read_object(Path(entry.path))
+        raise
 
 
 def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:

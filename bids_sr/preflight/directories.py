@@ -7,8 +7,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bids_sr.bids import Findings, find_pretrained
+from bids_sr.bids.findings import InputError
+from bids_sr.bids.inheritance import read_object
 from bids_sr.config import Paths, Settings
-from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
 from bids_sr.preflight.plan import Estimate
@@ -178,7 +179,11 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             )
             findings.add_problem(paths.output_dir, reason, fix)
         return
-    content = read_json(description)
+    try:
+        content = read_object(description)
+    except InputError as error:
+        findings.add(error.problems)
+        return
     name, version = _parse_generator(content)
     links = content.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
