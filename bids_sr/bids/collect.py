@@ -75,6 +75,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
         check_reference_root(settings.evaluation.truth_dir)
     result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, result)
     labels, index = open_dataset(settings, result)
+    for source in result.sources:
+        labels = participant_selection.select_readable(source.root, labels, result)
     check_calibration_option(settings, labels, result)
     bolds_by_label = {
         label: _list_valid_bolds(index, label, settings.selection, result) for label in labels
@@ -100,7 +102,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
 def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
     """Return the labels of the selected participants, and the index of their files.
 
-    Raises `InputError` if the data set cannot be opened.
+    Participants whose folders may not be read are reported and left out. Raises `InputError` if
+    the data set cannot be opened.
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
@@ -108,6 +111,7 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     labels = participant_selection.select_participants(
         bids_dir, existing_labels, selection, findings
     )
+    labels = participant_selection.select_readable(bids_dir, labels, findings)
     filters = filter_file.read_filters(selection.bids_filter_file, findings)
     note_unusable_patterns(bids_dir, findings)
     # a dry run does not write

@@ -115,7 +115,7 @@ def _join_tokens(tokens: Sequence[str]) -> str:
     The first match of the text between two ``*`` suffices, so that other matches are not tried:
     their number would grow exponentially with the number of wildcards.
     """
-    parts = []
+    parts = list[str]()
     stars = [index for index, token in enumerate(tokens) if token == "*"]
     position = 0
     for star, next_star in pairwise(stars):

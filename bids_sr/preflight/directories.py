@@ -242,7 +242,7 @@ def _check_work_dir(paths: Paths, findings: Findings) -> None:
 
 
 def _check_weights(settings: Settings, findings: Findings) -> None:
-    """Reject model weights given as options that are missing or have another format."""
+    """Reject model weights given as options that are missing, unreadable or in another format."""
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             findings.add_problem(file, "the file was not found", "Check the path.")
@@ -252,6 +252,8 @@ def _check_weights(settings: Settings, findings: Findings) -> None:
                 " code and are therefore not loaded"
             )
             findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
+        elif file is not None:
+            findings.is_downloaded(file)
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
