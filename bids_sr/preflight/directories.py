@@ -12,6 +12,7 @@ from bids_sr.bids.inheritance import read_object
 from bids_sr.config import Paths, Settings
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
+from bids_sr.preflight.output_links import refuse_links_into_data
 from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
 from bids_sr.version import __version__, is_compatible
@@ -41,6 +42,8 @@ def check_directories(settings: Settings, findings: Findings) -> None:
     _warn_of_unmounted_output(output_dir, findings)
     # an earlier run, possibly of another user, may have left files in the output directory
     if len(findings.problems) == n_problems:
+        labels = settings.selection.participant_label or None
+        refuse_links_into_data(settings, findings, labels=labels)
         check_owner(settings, findings)
         _check_work_dir(settings.paths, findings)
         _check_writable("the log directory", output_dir / "logs", findings, only_existing=True)
