@@ -25,6 +25,7 @@ from bids_sr.bids.echoes import read_echoes
 from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
+from bids_sr.bids.ignored_files import note_unusable_patterns
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject, Survey
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_options
@@ -74,6 +75,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
         check_reference_root(settings.evaluation.truth_dir)
     result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, result)
     labels, index = open_dataset(settings, result)
+    for source in result.sources:
+        labels = participant_selection.select_readable(source.root, labels, result)
     check_calibration_option(settings, labels, result)
     bolds_by_label = {
         label: _list_valid_bolds(index, label, settings.selection, result) for label in labels
@@ -99,7 +102,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
 def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
     """Return the labels of the selected participants, and the index of their files.
 
-    Raises `InputError` if the data set cannot be opened.
+    Participants whose folders may not be read are reported and left out. Raises `InputError` if
+    the data set cannot be opened.
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
@@ -107,7 +111,9 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     labels = participant_selection.select_participants(
         bids_dir, existing_labels, selection, findings
     )
+    labels = participant_selection.select_readable(bids_dir, labels, findings)
     filters = filter_file.read_filters(selection.bids_filter_file, findings)
+    note_unusable_patterns(bids_dir, findings)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing_labels, database, filters)

@@ -4,7 +4,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, input_error, require_content
+from bids_sr.bids.findings import (
+    Findings,
+    InputError,
+    describe_denied,
+    find_denied_folders,
+    input_error,
+    require_content,
+)
 from bids_sr.bids.inheritance import parse_suffix, read_object
 from bids_sr.bids.run_names import entity_folders
 
@@ -30,6 +37,8 @@ def check_dataset(bids_dir: Path) -> None:
             else "the dataset directory was not found"
         )
         raise input_error(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
+    if find_denied_folders([bids_dir]):
+        raise InputError([describe_denied(bids_dir)])
     description = bids_dir / "dataset_description.json"
     require_content(description)
     if not description.exists():

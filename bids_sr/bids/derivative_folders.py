@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from bids_sr.bids.findings import Findings
+from bids_sr.bids.findings import Findings, InputError
+from bids_sr.bids.inheritance import read_object
 from bids_sr.bids.precomputed import DerivativeFolder
 from bids_sr.config.values import split_named
+from bids_sr.io.atomic_files import read_json
 
 _FMRIPREP_PROGRAMS = ("fmriprep", "smriprep")
 _THIS_PROGRAM = "bids-sr"
@@ -55,9 +57,12 @@ def _open_folder(
         return None
     try:
         program, version = _parse_generator(description)
-    except FileNotFoundError:
+    except InputError as error:
+        if description.exists():
+            findings.add(error.problems)
+            return None
         reason = "the file is missing, so the software that generated the derivatives is unknown"
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (LookupError, AttributeError, TypeError) as error:
         reason = (
             f"the software that generated the derivatives is not recorded ({type(error).__name__})"
         )
@@ -100,9 +105,9 @@ def _propose_folder(root: Path) -> str:
 def _list_linked_folders(root: Path) -> Iterator[Path]:
     """Yield the local source directories that a dataset description names."""
     try:
-        links = json.loads((root / _DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]
+        links = read_json(root / _DESCRIPTION)["DatasetLinks"]
         urls = [urlsplit(str(link)) for link in links.values()]
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+    except (ValueError, LookupError, AttributeError):
         return
     for url in urls:
         if url.scheme in ("", "file"):
@@ -141,15 +146,16 @@ def _is_fmriprep_output(description: Path) -> bool:
     """Return whether a dataset description names fMRIPrep or sMRIPrep as generator."""
     try:
         return _parse_generator(description)[0].lower() in _FMRIPREP_PROGRAMS
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+    except (InputError, LookupError, AttributeError, TypeError):
         return False
 
 
 def _parse_generator(description: Path) -> tuple[str, str]:
     """Return program and version from a dataset description.
 
-    Both are in the field GeneratedBy, or PipelineDescription for fMRIPrep 20.0.
+    Both are in the field GeneratedBy, or PipelineDescription for fMRIPrep 20.0. Raises
+    `InputError` if the file cannot be read.
     """
-    content = json.loads(description.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_object(description)
     first = (content.get("GeneratedBy") or [content["PipelineDescription"]])[0]
     return str(first.get("Name") or "").strip(), str(first.get("Version", ""))

@@ -1,12 +1,12 @@
 """Filter files in the format of fMRIPrep (``--bids-filter-file``)."""
 
-import json
 import re
 from pathlib import Path
 
 from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.layout import KINDS
 from bids_sr.io.atomic_files import read_text
+from bids_sr.io.json_values import parse_json
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
 # value in a filter → member of pybids' ``Query``; null becomes NONE
@@ -48,12 +48,12 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
 def _read_queries(path: Path) -> dict[str, dict[str, object]]:
     """Return the queries in a filter file by kind of image, or raise `InputError`."""
     try:
-        queries = json.loads(read_text(path))
+        queries = parse_json(read_text(path))
     except OSError as error:
         raise input_error(
             path, f"the BIDS filter file cannot be read ({error.strerror})", "Check the path."
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise input_error(
             path, f"the BIDS filter file is not valid JSON ({error})", "Correct the file."
         ) from error

@@ -13,6 +13,9 @@ from bids_sr.config import UsageError
 from bids_sr.io.image_header import Header
 from bids_sr.notices import Notice, NoticeLevel
 
+_DENIED = "permission denied"
+_HAS_EFFECTIVE_IDS = os.access in os.supports_effective_ids
+
 
 class InputError(UsageError):
     """Error that the data set cannot be used; `problems` lists all reasons."""
@@ -58,7 +61,7 @@ def input_error(what: Path | str, why: str, remedy: str) -> InputError:
 
 
 def require_content(path: Path) -> None:
-    """Raise `InputError` if the content of a file was not downloaded."""
+    """Raise `InputError` if the content of a file was not downloaded, or may not be read."""
     reason = missing_content_reason(path)
     if reason:
         raise InputError([_describe_missing_content(path, reason)])
@@ -130,9 +133,9 @@ class Findings:
             self.add_problem(what, why, remedy)
 
     def is_downloaded(self, path: Path) -> bool:
-        """Return whether a file was downloaded (DataLad, Git LFS), and report a problem if not.
+        """Return whether a file was downloaded (DataLad, Git LFS) and may be read.
 
-        Files that do not exist count as downloaded.
+        If not, the reason is reported as a problem. Files that do not exist count as downloaded.
         """
         reason = missing_content_reason(path)
         if reason:
@@ -160,17 +163,20 @@ class Findings:
 
 
 def missing_content_reason(path: Path) -> str:
-    """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
+    """Return why the content of a file is missing, or "" if it is not.
 
-    An example is ``the file is a git-annex pointer``.
+    An example is ``the file is a git-annex pointer``. Content is also missing if it may not be
+    read.
     """
-    if path.is_symlink() and not path.exists():
-        return "the symbolic link is broken"
     try:
+        if path.is_symlink() and not path.exists():
+            return "the symbolic link is broken"
         if not path.is_file():
             return ""
         with path.open("rb") as stream:
             start = stream.read(64)
+    except PermissionError:
+        return _DENIED
     except OSError:
         return ""
     if start.startswith(b"/annex/objects/"):
@@ -178,11 +184,48 @@ def missing_content_reason(path: Path) -> str:
     return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
 
 
+def find_denied_folders(folders: Iterable[Path]) -> list[Path]:
+    """Return the existing folders whose files this user may not list or read."""
+    return [
+        folder
+        for folder in folders
+        if os.path.isdir(folder)
+        and not os.access(folder, os.R_OK | os.X_OK, effective_ids=_HAS_EFFECTIVE_IDS)
+    ]
+
+
+def describe_denied(path: Path) -> Notice:
+    """Return the problem of a file or folder that this user may not read.
+
+    The problem names the folder above it that cannot be entered, if there is one.
+    """
+    closed_folders = (
+        folder
+        for folder in reversed(path.parents)
+        if not os.access(folder, os.X_OK, effective_ids=_HAS_EFFECTIVE_IDS)
+    )
+    path = next(closed_folders, path)
+    is_folder = path.is_dir()
+    is_owner = path.stat().st_uid == os.geteuid()
+    mode = f"{'u' if is_owner else 'a'}+r{'X' if is_folder else ''}"
+    command = f"`chmod {'-R ' if is_folder else ''}{mode} {shlex.quote(str(path))}`"
+    return Notice(
+        what=str(path),
+        why=f"{_DENIED}: this user may not read the {'directory' if is_folder else 'file'}",
+        remedy=f"Change the permissions: {command}."
+        if is_owner
+        else f"Ask the owner of the data for read permission, for example by {command}.",
+        code="forbidden",
+    )
+
+
 def _describe_missing_content(path: Path, reason: str) -> Notice:
-    """Return the problem of a file without content, with the command to download it.
+    """Return the problem of a file without content, with the command that makes it available.
 
     `reason` is the reason from `missing_content_reason`.
     """
+    if reason == _DENIED:
+        return describe_denied(path)
     code = "lfs" if "LFS" in reason else "annex"
     command = (
         f"`git lfs pull -I {path.name}`"

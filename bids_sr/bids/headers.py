@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.bids.findings import Findings
 from bids_sr.io.atomic_files import require_regular_file
-from bids_sr.io.image_header import Header
+from bids_sr.io.image_header import Header, describe_excess
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -73,6 +73,10 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
             f"the image header is invalid: its shape is {header.shape}, or its affine is singular"
         )
         findings.add_problem(path, reason, "Convert the DICOM images again.")
+        return None
+    if excess := describe_excess(header.shape):
+        fix = "Correct the header, or resample the image to larger voxels."
+        findings.add_problem(path, excess, fix)
         return None
     return header if _is_oriented(path, forms, findings) else None
 

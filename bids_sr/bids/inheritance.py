@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from bids_sr.bids.entities import applies_to, parse_entities
 from bids_sr.bids.findings import input_error, require_content
 from bids_sr.io.atomic_files import read_text, require_regular_file
 from bids_sr.io.checksums import checksum
+from bids_sr.io.json_values import parse_json
 
 
 def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:
@@ -30,8 +30,8 @@ def read_object(path: Path) -> dict[str, object]:
     require_content(path)
     try:
         require_regular_file(path)  # computing the checksum of a pipe or device would never end
-        value = json.loads(_read_text(path, checksum(path)))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(_read_text(path, checksum(path)))
+    except (OSError, ValueError) as error:
         raise input_error(
             path, f"the file cannot be read as JSON ({error})", "Correct the file."
         ) from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.bids.findings import Findings, InputError, input_error
+from bids_sr.bids.findings import Findings, InputError, find_denied_folders, input_error
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import (
     find_inherited,
@@ -27,6 +27,7 @@ from bids_sr.bids.inheritance import (
     parse_suffix,
     read_object,
 )
+from bids_sr.bids.participant_selection import select_readable
 from bids_sr.bids.run_names import MisspelledImage, find_misspelled_images
 from bids_sr.io.checksums import checksum
 
@@ -217,7 +218,8 @@ def open_index(
 ) -> Index:
     """Index the anatomical and functional files of the selected participants.
 
-    With a database directory, all participants are indexed, because later calls may select others.
+    With a database directory, all participants that may be read are indexed, because later calls
+    may select others.
     The database is rebuilt if a file was added, removed or renamed.
 
     `bids_dir` is absolute. `labels` are the selected and `all_labels` all participants.
@@ -233,7 +235,9 @@ def open_index(
         selected_labels = None if set(labels) == set(all_labels) else labels
         layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
     else:
-        layout = _open_database(bids_dir, database_dir, metadata=indexes_metadata)
+        readable_labels = select_readable(bids_dir, all_labels, Findings())
+        indexed_labels = None if len(readable_labels) == len(all_labels) else readable_labels
+        layout = _open_database(bids_dir, indexed_labels, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
 
 
@@ -249,16 +253,19 @@ def _refuse_special_files(bids_dir: Path) -> None:
             )
 
 
-def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
+def _open_database(
+    bids_dir: Path, labels: Sequence[str] | None, database_dir: Path, *, metadata: bool
+) -> BIDSLayout:
     """Open the database for the current files of the data set, built if missing.
 
-    Databases of earlier states of the data set are removed.
+    Databases of earlier states of the data set are removed. `labels` restricts the index to
+    participants; None includes all.
     """
     folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
     folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
-            _build_database(bids_dir, folder, metadata=metadata)
+            _build_database(bids_dir, labels, folder, metadata=metadata)
             old_folders = set(database_dir.glob(f"{folder_prefix}-*")) - {folder}
             for old_folder in old_folders:
                 shutil.rmtree(old_folder, ignore_errors=True)
@@ -268,7 +275,7 @@ def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BID
             f"the database index cannot be written to this directory ({error})",
             "Choose a writable directory, or omit the option.",
         ) from error
-    return _build_layout(bids_dir, None, folder, metadata=metadata)
+    return _build_layout(bids_dir, labels, folder, metadata=metadata)
 
 
 def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
@@ -281,16 +288,19 @@ def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build_database(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
+def _build_database(
+    bids_dir: Path, labels: Sequence[str] | None, folder: Path, *, metadata: bool
+) -> None:
     """Build a database in a temporary folder, and rename the folder when complete.
 
-    If another process was faster, its database is used.
+    `labels` restricts the index to participants; None includes all. If another process was faster,
+    its database is used.
     """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        layout = _build_layout(bids_dir, None, partial, metadata=metadata)
+        layout = _build_layout(bids_dir, labels, partial, metadata=metadata)
         layout.session.close()
         os.rename(partial, folder)
     except OSError:
@@ -338,6 +348,11 @@ def _build_layout(
             f"a file in the dataset cannot be read ({error}; {error.__cause__})",
             "Correct this file.",
         ) from error
+    except RecursionError:  # while pybids reads the sidecars
+        for entry in _list_files(bids_dir):
+            if entry.name.endswith(".json"):
+                read_object(Path(entry.path))
+        raise
 
 
 def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:
@@ -374,7 +389,7 @@ def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
         for session_dir in [participant, *_list_subfolders(participant, "ses-")]:
             yield from _list_indexed_files(session_dir)
             for folder in (session_dir / name for name in _DATATYPES):
-                if folder.is_dir():
+                if folder.is_dir() and not find_denied_folders([folder]):
                     yield from _list_indexed_files(folder, images=IMAGES)
 
 
@@ -389,9 +404,10 @@ def _list_indexed_files(folder: Path, images: tuple[str, ...] = ()) -> list[os.D
 
 
 def _list_subfolders(folder: Path, prefix: str) -> list[Path]:
-    """Return the subfolders whose names start with a prefix, sorted."""
-    return sorted(
+    """Return the subfolders that may be read and whose names start with a prefix, sorted."""
+    folders = (
         Path(entry)
         for entry in os.scandir(folder)
         if entry.name.startswith(prefix) and entry.is_dir()
     )
+    return sorted(path for path in folders if not find_denied_folders([path]))

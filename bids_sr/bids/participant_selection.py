@@ -1,10 +1,11 @@
 """Participants of a dataset, and their selection by label."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, input_error
+from bids_sr.bids.findings import Findings, describe_denied, find_denied_folders, input_error
 from bids_sr.bids.label_lists import list_available
 from bids_sr.config import Selection
 
@@ -63,3 +64,37 @@ def select_participants(
                 fix,
             )
     return [label for label in labels if label in available_labels]
+
+
+def select_readable(root: Path, labels: Sequence[str], findings: Findings) -> list[str]:
+    """Return the participants whose folders in a data set or in derivatives may be read.
+
+    The others are reported with the first folder that may not be read. Participants without
+    folders are included. `root` is the data set or the directory of derivatives.
+    """
+    readable_labels = []
+    for label in labels:
+        denied_folders = find_denied_folders([root / f"sub-{label}"]) or find_denied_folders(
+            _list_image_folders(root / f"sub-{label}")
+        )
+        if not denied_folders:
+            readable_labels.append(label)
+            continue
+        with findings.about(label, f"sub-{label}"):
+            findings.add([describe_denied(denied_folders[0])])
+    return readable_labels
+
+
+def _list_image_folders(participant: Path) -> Iterator[Path]:
+    """Yield the folders of a participant that are searched for images, with their sessions."""
+    sessions = [participant / name for name in _list_names(participant) if name[:4] == "ses-"]
+    for folder in (participant, *sessions):
+        yield from (folder, folder / "anat", folder / "func")
+
+
+def _list_names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; empty if the folder does not exist."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -162,7 +162,7 @@ def split_words(text: str) -> list[str]:
 
     try:
         tables = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         tables = {}
     value = tables.get("value")
     if isinstance(value, str) and len(tables) == 1:

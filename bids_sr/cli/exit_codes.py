@@ -22,6 +22,7 @@ from bids_sr.cli.messages import print_error
 from bids_sr.cli.standard_streams import tolerant_streams
 from bids_sr.config import UsageError
 from bids_sr.execution.usage import clear_processor_binding
+from bids_sr.figures.backend import draw_to_files
 
 DONE, FAILED, REFUSED = 0, 1, 2
 _PROGRAMS_WITH_SETTINGS = ("bids-sr", "bids-sr-slurm")  # programs that write settings.toml
@@ -43,6 +44,7 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
 
     See `run_program` for parameters.
     """
+    draw_to_files()
     try:
         _check_folder()
         with interruptible():

@@ -79,11 +79,18 @@ def _refuse_missing_mounts(settings: Settings) -> None:
 
 
 def _refuse_foreign_output(settings: Settings) -> None:
-    """Raise `UsageError` if the output directory belongs to another program or data set."""
+    """Raise `UsageError` if the output directory belongs to another program or data set.
+
+    Links for results of the group that lead into the data are also an error.
+    """
     from bids_sr.bids.findings import Findings
     from bids_sr.preflight.directories import check_owner
+    from bids_sr.preflight.output_links import refuse_links_into_data
 
     findings = Findings()
+    refuse_links_into_data(settings, findings, labels=())
+    if findings.problems:
+        raise UsageError("\n".join(map(str, findings.problems)))
     if (settings.paths.output_dir / "dataset_description.json").exists():
         check_owner(settings, findings)
     for problem in findings.problems:

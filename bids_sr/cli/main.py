@@ -18,7 +18,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.config_text import make_config_lines
@@ -41,6 +40,7 @@ from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
+    from bids_sr.config import Paths
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight import Plan
 
@@ -149,7 +149,7 @@ def _run_participant_level(settings: Settings) -> int:
     if computes:
         _start_workers_early(plan, settings)
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run_uuid):
-        _remove_partial_files(paths.output_dir, labels)
+        _remove_partial_files(paths, labels)
         if computes:
             plan = _skip_damaged_runs(plan, settings)
         _write_settings(settings)
@@ -197,15 +197,12 @@ def _start_workers_early(plan: "Plan", settings: Settings) -> None:
     start_fork_server()
 
 
-def _remove_partial_files(output_dir: Path, labels: Sequence[str]) -> None:
+def _remove_partial_files(paths: "Paths", labels: Sequence[str]) -> None:
     """Remove partially written files of killed calls from all data sets of an output."""
     from bids_sr.io.atomic_files import remove_leftovers
-    from bids_sr.io.dataset_description import dataset_root
 
-    patterns = ("sourcedata/*", str(dataset_root(Path(), "*")))
-    for label in labels:
-        nested_folders = (match for pattern in patterns for match in output_dir.glob(pattern))
-        for folder in (output_dir, *nested_folders):
+    for folder in paths.list_participant_roots():
+        for label in labels:
             remove_leftovers(folder / f"sub-{label}")
 
 

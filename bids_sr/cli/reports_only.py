@@ -13,12 +13,14 @@ def check_stored_figures(settings: Settings, findings: Findings) -> list[str]:
     Reported are outputs of other programs or versions, and participants without figures.
     """
     from bids_sr.preflight.directories import check_output_mount, check_owner
+    from bids_sr.preflight.output_links import refuse_links_into_data
     from bids_sr.report.index_page import participants_with_figures
 
     output_dir = settings.paths.output_dir
     if not check_output_mount(output_dir, findings):
         return []
     check_owner(settings, findings)
+    refuse_links_into_data(settings, findings, labels=settings.selection.participant_label or None)
     available = participants_with_figures(output_dir)
     if not available and not findings.problems:
         findings.add_problem(

@@ -154,6 +154,17 @@ def _parse_number(text: str | None) -> float | None:
         return None
 
 
+def find_semaphore_fault() -> str:
+    """Return why processes cannot share semaphores, which need ``/dev/shm``; "" if they can."""
+    import multiprocessing
+
+    try:
+        multiprocessing.get_context("fork").Lock()  # removed at once
+    except (OSError, ImportError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return ""
+
+
 def has_gpu(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,

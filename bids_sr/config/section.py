@@ -26,6 +26,7 @@ class _Option:
     common: str = ""
     affects_results: bool = True
     per_call: bool = False
+    command_line_only: bool = False
     is_internal: bool = False
     among: str = ""
     above: float | None = None
@@ -42,6 +43,7 @@ def option(
     common: str = "",
     affects_results: bool = True,
     per_call: bool = False,
+    command_line_only: bool = False,
     is_internal: bool = False,
     among: str = "",
     above: float | None = None,
@@ -66,6 +68,9 @@ def option(
         Whether a result depends on the option.
     per_call : bool, optional
         Whether the option applies to a single call and is never read from earlier settings.
+    command_line_only : bool, optional
+        Whether the option is neither recorded nor read from settings files, which may be from
+        others, because it runs commands or writes outside the directories of the call.
     is_internal : bool, optional
         Whether the program determines the value, so that neither a flag nor ``--set`` exists.
     among : str, optional
@@ -90,6 +95,7 @@ def option(
         common=common,
         affects_results=affects_results,
         per_call=per_call,
+        command_line_only=command_line_only,
         is_internal=is_internal,
         among=among,
         above=above,

@@ -23,7 +23,7 @@ from bids_sr.config.sections.sbl import Sbl
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
-from bids_sr.config.vgg19_weights import find_vgg19
+from bids_sr.config.vgg19_weights import VGG19_DOWNLOAD, find_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.sr.method import get_method
@@ -73,7 +73,8 @@ class Settings:
     def to_toml(self) -> str:
         """Return the text of the settings file.
 
-        A setting is omitted if its value and its default are None.
+        Omitted are settings that only the command line sets, and settings whose value and default
+        are None.
         """
         lines = []
         for group in dataclasses.fields(self):
@@ -81,7 +82,8 @@ class Settings:
             section = getattr(self, group.name)
             for item in dataclasses.fields(section):
                 value = getattr(section, item.name)
-                if value is not None or item.default is not None:
+                is_set = value is not None or item.default is not None
+                if is_set and not get_option(item).command_line_only:
                     lines.append(f"{item.name} = {as_toml('none' if value is None else value)}")
             lines.append("")
         return "\n".join(lines)
@@ -178,8 +180,8 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     """Read a settings file as ``{group: {name: value}}``.
 
     With `reusable_only`, settings of the call that wrote the file (directories, identifier, dry
-    run) are omitted. Raises `UsageError` if the file cannot be read, is not valid TOML, or has an
-    unknown key.
+    run) and settings that only the command line sets are omitted. Raises `UsageError` if the file
+    cannot be read, is not valid TOML, or has an unknown key.
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():
@@ -190,10 +192,36 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
         group: {
             item.name: names[item.name]
             for item in dataclasses.fields(get_type_hints(Settings)[group])
-            if item.name in names and not get_option(item).per_call
+            if item.name in names
+            and not get_option(item).per_call
+            and not _is_for_command_line(item, names[item.name])
         }
         for group, names in tables.items()
     }
+
+
+def list_ignored_settings(path: Path) -> dict[str, str]:
+    """Return the flags of the settings of a file that only the command line sets, by name.
+
+    A name is for example ``resources.use_plugin``. Raises the errors of `read_toml`.
+    """
+    return {
+        f"{group}.{item.name}": next(
+            flag for flag in get_option(item).flags.split() if flag.startswith("--")
+        )
+        for group, names in read_toml(path).items()
+        for item in dataclasses.fields(get_type_hints(Settings)[group])
+        if item.name in names and _is_for_command_line(item, names[item.name])
+    }
+
+
+def _is_for_command_line(item: "dataclasses.Field[Any]", value: object) -> bool:
+    """Return whether a value of a setting is only used if the command line sets it.
+
+    In addition to the options declared as such, this is the request to download weights.
+    """
+    is_download = item.name == "vgg_weights" and value == str(VGG19_DOWNLOAD)
+    return is_download or get_option(item).command_line_only
 
 
 def _check_keys(group: str, names: object, source: str = "") -> None:

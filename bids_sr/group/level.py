@@ -250,13 +250,17 @@ def write_group_results(
 
 
 def _make_pool(processes: int, n_participants: int) -> "Executor":
-    """Return a pool of processes, or a single thread if several processes would not be faster."""
+    """Return a pool of processes, or a single thread.
+
+    A thread is used if several processes would not be faster, or cannot share semaphores.
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+    from bids_sr.config.machine import find_semaphore_fault
     from bids_sr.group.maps import CHUNK
 
-    if processes > 1 and n_participants > CHUNK:
+    if processes > 1 and n_participants > CHUNK and not find_semaphore_fault():
         return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     return ThreadPoolExecutor(1)  # executes tasks one after the other
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_sr.io.json_values import parse_json
 from bids_sr.notices import Notice
 
 _MAX_TEXT_BYTES = 200_000_000  # bytes, largest file that is read as text
@@ -195,7 +196,7 @@ def remove_leftovers(folder: Path) -> int:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or {} if the file cannot be read or contains no object."""
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

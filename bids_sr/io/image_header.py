@@ -1,5 +1,7 @@
 """Header of an image, read before its voxels."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 
@@ -9,6 +11,22 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 
 Triple = tuple[float, float, float]
+_MAX_VOXELS = 2**30  # per volume; a head of 25 cm at 0.25 mm has as many
+
+
+def describe_excess(shape: Sequence[int]) -> str:
+    """Return why the volumes of an image are too large to be read, "" if they are not.
+
+    A compressed file can be small. `shape` is the shape of the image.
+    """
+    n_voxels = math.prod(shape[:3])
+    if n_voxels <= _MAX_VOXELS:
+        return ""
+    sizes = "×".join(map(str, shape[:3]))
+    return (
+        f"the header states {sizes} voxels ({n_voxels / 1e6:,.0f} million) per volume, but at most"
+        f" {_MAX_VOXELS / 1e6:,.0f} million are supported"
+    )
 
 
 @frozen

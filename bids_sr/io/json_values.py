@@ -1,7 +1,20 @@
 """Values from JSON files with their expected type; a value of another type counts as absent."""
 
+import json
 import math
 from collections.abc import Mapping
+from typing import Any
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises `ValueError` if the text is not valid, or nested more deeply than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects are nested too deeply") from error
 
 
 def as_number(value: object, absent: float = math.nan) -> float:

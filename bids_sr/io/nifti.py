@@ -28,6 +28,7 @@ import numpy.typing as npt
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, iterate_parts
 from bids_sr.io.grids import LARGE_SERIES_BYTES
+from bids_sr.io.image_header import describe_excess
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -66,6 +67,8 @@ class SeriesReader:
             raise ImageError(
                 f"{self.path}: the image shape is {image.shape}, but a 3D or 4D image is expected"
             )
+        if excess := describe_excess(shape):
+            raise ImageError(f"{self.path}: {excess}")
         self.ndim = len(shape)
         self.shape: tuple[int, int, int, int] = (*shape[:3], shape[3] if len(shape) == 4 else 1)  # type: ignore[assignment]
         self.header = image.header

@@ -10,7 +10,6 @@ the process of each step. Only `bids_sr.preflight.output_spaces` uses the client
 """
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from bids_sr.io.arrays import Float
 from bids_sr.io.data_folders import PACKAGED_DATA, templateflow_home
 from bids_sr.io.grids import Shape
+from bids_sr.io.json_values import parse_json
 
 DEFAULT_SPACE = "MNI152NLin2009cAsym"
 NILEARN_SPACE = "MNI152NLin2009aSym"
@@ -145,7 +145,7 @@ def _read_description(template: str) -> dict[str, Any]:
     """Return TemplateFlow's description of a template; {} if it is not on this computer."""
     try:
         content = (_template_folder(template) / DESCRIPTION).read_text(encoding="utf-8")
-        return dict(json.loads(content))
+        return dict(parse_json(content))
     except (OSError, ValueError):
         return {}
 

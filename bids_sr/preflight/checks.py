@@ -18,6 +18,7 @@ from bids_sr.bids import (
     parse_entities,
     survey,
 )
+from bids_sr.bids.findings import describe_denied
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.bids.similar_names import describe_similar
@@ -69,6 +70,17 @@ def check(settings: Settings) -> Plan:
     and the index of the data set is written to ``--bids-database-dir``. Nothing else is written.
     """
     findings = Findings()
+    try:
+        return _check_call(settings, findings)
+    except PermissionError as error:  # of a file or directory that an option names
+        if error.filename is None:
+            raise
+        findings.add([describe_denied(Path(error.filename))])
+        return Plan(problems=tuple(findings.problems))
+
+
+def _check_call(settings: Settings, findings: Findings) -> Plan:
+    """Plan a call, and collect all problems in `findings`."""
     directories.check_directories(settings, findings)
     check_templates(settings, findings)
     paths = settings.paths

@@ -7,10 +7,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bids_sr.bids import Findings, find_pretrained
+from bids_sr.bids.findings import InputError
+from bids_sr.bids.inheritance import read_object
 from bids_sr.config import Paths, Settings
-from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
+from bids_sr.preflight.output_links import refuse_links_into_data
 from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
 from bids_sr.version import __version__, is_compatible
@@ -40,6 +42,8 @@ def check_directories(settings: Settings, findings: Findings) -> None:
     _warn_of_unmounted_output(output_dir, findings)
     # an earlier run, possibly of another user, may have left files in the output directory
     if len(findings.problems) == n_problems:
+        labels = settings.selection.participant_label or None
+        refuse_links_into_data(settings, findings, labels=labels)
         check_owner(settings, findings)
         _check_work_dir(settings.paths, findings)
         _check_writable("the log directory", output_dir / "logs", findings, only_existing=True)
@@ -178,7 +182,11 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             )
             findings.add_problem(paths.output_dir, reason, fix)
         return
-    content = read_json(description)
+    try:
+        content = read_object(description)
+    except InputError as error:
+        findings.add(error.problems)
+        return
     name, version = _parse_generator(content)
     links = content.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
@@ -237,7 +245,7 @@ def _check_work_dir(paths: Paths, findings: Findings) -> None:
 
 
 def _check_weights(settings: Settings, findings: Findings) -> None:
-    """Reject model weights given as options that are missing or have another format."""
+    """Reject model weights given as options that are missing, unreadable or in another format."""
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
             findings.add_problem(file, "the file was not found", "Check the path.")
@@ -247,6 +255,8 @@ def _check_weights(settings: Settings, findings: Findings) -> None:
                 " code and are therefore not loaded"
             )
             findings.add_problem(file, reason, "Specify a file in the .safetensors format.")
+        elif file is not None:
+            findings.is_downloaded(file)
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:

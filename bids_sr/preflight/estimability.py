@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
+from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
 from bids_sr.preflight.events import describe_sum
 from bids_sr.preflight.rough_model import is_clearly_informative
 from bids_sr.preflight.run_model import design_settings, time_model
@@ -19,13 +19,16 @@ from bids_sr.preflight.run_model import design_settings, time_model
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_sr.glm.design import Design
+    from bids_sr.glm.design import Design, DesignSettings
     from bids_sr.glm.inseparable_types import InseparableTypes
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
     from bids_sr.glm.type_roles import TypeRoles
+    from bids_sr.io.arrays import Float
 
-_MAX_VOLUMES = 5000  # with more, building the model takes longer than all other checks
+# with more, building and assessing the model takes longer than all other checks
+_MAX_VOLUMES, _MAX_TYPES = 5000, 500
+_LATEST_ONSET_S = 6.0  # before the last volume, which then shows the peak of the response
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
 _REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
 
@@ -75,7 +78,12 @@ def assess_types(
     dummies = settings.preprocessing.dummy_scans or 0
     model = design_settings(run, settings)
     times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    if len(times) < 2 or run.n_volumes > _MAX_VOLUMES:
+    if (
+        len(times) < 2
+        or run.n_volumes > _MAX_VOLUMES
+        or len(types) > _MAX_TYPES
+        or _are_too_many(events, times, model, settings)
+    ):
         return types_of_run
     if not _has_time_columns(settings) and is_clearly_informative(
         events, times, run.duration, run.tr, model
@@ -86,6 +94,22 @@ def assess_types(
     except DesignError:  # reported by `is_estimable`
         return types_of_run
     return _assess_exactly(types_of_run, events, design, run, findings)
+
+
+def _are_too_many(
+    events: "Events", times: "Float", model: "DesignSettings", settings: Settings
+) -> bool:
+    """Return whether the responses to trial types alone are more than the volumes of a run.
+
+    `run_model.is_long_enough` rejects such a run without its model, which would be large. Types
+    are only counted if their response is certain to be seen. `times` of the volumes are in s.
+    """
+    table = events.table
+    is_seen = table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
+    if MODULATION in table:
+        is_seen &= table[MODULATION] != 0
+    n_columns = table.loc[is_seen, "trial_type"].nunique() * model.hrf.n_columns
+    return "glm" in settings.activation.kinds and n_columns >= len(times)
 
 
 def _assess_exactly(
@@ -186,9 +210,10 @@ def is_estimable(
     """Return whether the contrasts of a run can be estimated without head motion.
 
     A problem gives the reason if they cannot. Runs that are not tested (no events, or many
-    volumes) count as estimable. The events table must be valid.
+    volumes or trial types) count as estimable. The events table must be valid.
     """
-    if run_types.is_clear or run.n_volumes > _MAX_VOLUMES or run.events is None:
+    is_large = run.n_volumes > _MAX_VOLUMES or len(run_types.modeled) > _MAX_TYPES
+    if run_types.is_clear or is_large or run.events is None:
         return True
     from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events

@@ -282,7 +282,7 @@ def _count_contrasts(plan: Plan, run: BoldRun) -> int:
 
 
 def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
-    """Return problems with memory or GPU of the machine that processes the data.
+    """Return problems with memory, GPU or semaphores of the machine that processes the data.
 
     With a plugin, jobs run on other machines, and nothing is checked.
     """
@@ -290,6 +290,14 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     if resources.use_plugin is not None:
         return []
     findings = Findings()
+    if fault := machine.find_semaphore_fault():
+        fix = (
+            "Mount a writable /dev/shm: --tmpfs /dev/shm (Docker, Podman), -B /dev/shm"
+            " (Apptainer), or chmod 1777 /dev/shm as root."
+        )
+        findings.add_problem(
+            "/dev/shm", f"parallel processes cannot create semaphores there ({fault})", fix
+        )
     limit_gb, total_gb = resources.mem_gb or 0, machine.memory_gb(free=False)
     if limit_gb > total_gb:
         reason = (

@@ -1,6 +1,7 @@
 """Text of the plan, for ``--dry-run`` and for messages."""
 
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -19,6 +20,7 @@ from bids_sr.bids.retrospective_plan import (
 )
 from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
+from bids_sr.config.plugin import Plugin
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import BOLDREF
 from bids_sr.notices import Notice
@@ -245,7 +247,24 @@ def _describe_settings(settings: Settings) -> list[str]:
             f"{_MAP_DESCRIPTIONS[kind]} ({kind})" for kind in settings.activation.kinds
         )
         lines += [f"smoothing (FWHM): {widths}", f"maps: {maps}"]
+    if settings.resources.use_plugin is not None:
+        lines += _describe_plugin(settings.resources.use_plugin)
     return lines
+
+
+def _describe_plugin(file: Path) -> list[str]:
+    """Return lines with the plugin, the arguments of its jobs and their template."""
+    plugin = Plugin.from_file(file)
+    arguments = {"arguments": plugin.sbatch_args, "arguments with GPU": plugin.gpu_args}
+    return [
+        f"plugin: {plugin.plugin}, one job per step, from {file}",
+        *(
+            f"  {title}: {' '.join(map(shlex.quote, values))}"
+            for title, values in arguments.items()
+            if values
+        ),
+        *(f"  template: {line}" for line in plugin.template.splitlines()),
+    ]
 
 
 def cost_text(plan: Plan, settings: Settings) -> str:

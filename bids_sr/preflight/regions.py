@@ -1,5 +1,6 @@
 """Checks of an atlas or region of interest that is given as an image."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from bids_sr.bids import Findings, Subject
 from bids_sr.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
 from bids_sr.bids.label_lists import list_some
-from bids_sr.config import Settings
+from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, parse_seed
 from bids_sr.io.region_spaces import RegionSpace
 from bids_sr.preflight.plan import RegionMask
@@ -28,6 +29,7 @@ from bids_sr.region_names import (
     region_of_tasks,
 )
 
+_BYTES_PER_VOXEL = 16  # of an image that is scaled to double precision, and of a copy
 _MAX_LABELS = 5  # number of labels in a message
 _NAMES_FIX = "Alternatively, use --roi motor or --roi brain."
 
@@ -79,7 +81,8 @@ def _check_mask(
     """Check the mask of ``--roi``; return None with a problem if it cannot be used."""
     file = Path(settings.activation.roi)
     option = f"--roi {settings.activation.roi}"
-    image = _read_image(file, option, f"Specify a single mask image. {_NAMES_FIX}", findings)
+    fix = f"Specify a single mask image. {_NAMES_FIX}"
+    image = _read_image(file, option, fix, settings, findings)
     if image is None:
         return None
     voxels = image.voxels
@@ -136,6 +139,7 @@ def _check_atlas(
         atlas.image,
         option,
         "Specify a single label image in NIfTI format, or use AAL2.",
+        settings,
         findings,
     )
     if image is None:
@@ -168,10 +172,16 @@ def _check_atlas(
     return find_atlas_spaces(image, subjects, settings, findings)
 
 
-def _read_image(file: Path, option_text: str, fix: str, findings: Findings) -> OptionImage | None:
-    """Return the 3D image that an option names, or None with a problem."""
+def _read_image(
+    file: Path, option_text: str, fix: str, settings: Settings, findings: Findings
+) -> OptionImage | None:
+    """Return the 3D image that an option names, or None with a problem.
+
+    Its voxels are only read if they fit into the memory.
+    """
     import nibabel as nb
 
+    limit_gb = settings.resources.mem_gb or machine.memory_gb()
     image_findings = Findings()
     header = read_header(file, image_findings)
     if header is None:
@@ -181,6 +191,12 @@ def _read_image(file: Path, option_text: str, fix: str, findings: Findings) -> O
     elif header.complex or header.colored:
         content = "the image contains complex values" if header.complex else COLOR_REASON
         reason = f"{content}, but a mask or label image is required"
+    elif (need_gb := _BYTES_PER_VOXEL * math.prod(header.shape) / 1e9) > limit_gb:
+        sizes = "×".join(map(str, squeezed_shape(header)))
+        reason = (
+            f"the file {file} has {sizes} voxels and requires {need_gb:.1f} GB of memory, but"
+            f" {limit_gb:.1f} GB are available"
+        )
     else:
         try:
             voxels = np.asanyarray(nb.load(file).dataobj)  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ components is rejected as a whole.
 """
 
 import fnmatch
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -21,6 +20,7 @@ from bids_sr.glm.contrasts import Contrast, camel_case, order_types
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.confound_names import COSINE, match_columns
+from bids_sr.io.json_values import parse_json
 from bids_sr.preflight.estimability import TypesOfRun
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
@@ -47,7 +47,7 @@ def read_model(
     """
     terms = _TermsOfRuns.from_types(types.values(), levels)
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
         model = _parse_model(content, list(types), terms, hrf, confound_columns)
         reasons = model.reasons
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.code_digests import compute_code_digest
+from bids_sr.io.json_values import parse_json
 from bids_sr.notices import Notice, read_record
 from bids_sr.report.run_summaries import (
     VERDICT_SUFFIX,
@@ -56,7 +57,7 @@ class Note:
     @classmethod
     def from_text(cls, text: str) -> "Note":
         """Parse a note from JSON."""
-        values = json.loads(text)
+        values = parse_json(text)
         rows = tuple(
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
             for row in values.get("rows", ())

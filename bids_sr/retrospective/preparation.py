@@ -123,7 +123,7 @@ def prepare(
 def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
     """Write the top-level files of a BIDS data set."""
     source = settings.paths.bids_dir / "dataset_description.json"
-    name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
+    name = read_json(source).get("Name", settings.paths.bids_dir.name)
     factor = factor_text(retrospective_factor(settings))
     variant = f"{factor}, {settings.evaluation.retrospective}"
     description = {

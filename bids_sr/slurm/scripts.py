@@ -129,6 +129,8 @@ def _make_command(submission: Submission, request: Request, level: str) -> list[
         "--mem",
         f"{compute_program_gib(request):.2f}G",
     ]
+    if submission.database_dir is not None:
+        arguments += ["--bids-database-dir", str(submission.database_dir)]
     return [*start, *map(shlex.quote, arguments)]
 
 

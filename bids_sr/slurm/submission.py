@@ -64,8 +64,9 @@ class Submission:
     and settings by participant and ``group``, see `read_done`. `request` contains the resources of
     each task; None without an array. `group_request` contains the resources of the group job; None
     if there is no group job. `program` is the name or path of the installed program. `binds` are
-    files and directories to mount in a container, besides data, output and work. `at_once` is the
-    limit of simultaneous tasks; 0 for the limit of SLURM.
+    files and directories to mount in a container, besides data, output and work. `database_dir` is
+    the directory of the PyBIDS database; None without a database. `at_once` is the limit of
+    simultaneous tasks; 0 for the limit of SLURM.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Submission:
     site: Site
     program: str = "bids-sr"
     binds: tuple[Path, ...] = ()
+    database_dir: Path | None = None
     at_once: int = 0
 
     @property

@@ -176,16 +176,16 @@ def _read_3d_image(file: Path, kind: str) -> tuple[Array, Array]:
     """
     from nibabel.filebasedimages import ImageFileError
 
-    from bids_sr.io.nifti import load_image
+    from bids_sr.io.nifti import SeriesReader
 
     try:
-        data, affine = load_image(file)
+        with SeriesReader(file) as reader:
+            if reader.ndim == 3:
+                return reader.volume(0), reader.affine
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = first_line.removeprefix(f"{file}: ")
         raise ValueError(f"the file cannot be read as a NIfTI image ({reason})") from error
-    if data.ndim != 3:
-        raise ValueError(
-            f"the image has {data.ndim} dimensions {data.shape}, but a 3D {kind} is expected"
-        )
-    return data, affine
+    raise ValueError(
+        f"the image has {reader.ndim} dimensions {reader.shape}, but a 3D {kind} is expected"
+    )

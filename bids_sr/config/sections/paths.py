@@ -4,6 +4,8 @@ from pathlib import Path
 
 from bids_sr.config.section import HOW_IT_RUNS, OptionSection, argument, option
 from bids_sr.frozen import frozen
+from bids_sr.io.dataset_description import dataset_root
+from bids_sr.io.earlier_files import EARLIER
 
 WORKFLOW = "bids_sr_wf"
 """Folder of the steps in the working directory."""
@@ -41,3 +43,19 @@ class Paths(OptionSection):
     def retrospective_truth_dir(self) -> Path:
         """Directory of the measured series, which are the reference for this data set."""
         return self.output_dir / "sourcedata" / "retrospective-truth"
+
+    def list_participant_roots(self) -> list[Path]:
+        """Return the directories whose ``sub-*`` folders contain files written by the program.
+
+        These are the output directory and directories in it, which need not exist. Other folders
+        of ``sourcedata``, such as ``raw``, belong to the user.
+        """
+        one_series = dataset_root(self.output_dir, "*")
+        return [
+            self.output_dir,
+            self.output_dir / EARLIER,
+            self.output_dir / "sourcedata" / "models",
+            self.retrospective_dir,
+            self.retrospective_truth_dir,
+            *sorted(one_series.parent.glob(one_series.name)),
+        ]

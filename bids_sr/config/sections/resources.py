@@ -56,6 +56,7 @@ class Resources(OptionSection):
         "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is a job"
         " (default: steps run on this computer)",
         affects_results=False,
+        command_line_only=True,
     )
 
     def _check(self) -> None:

@@ -68,6 +68,7 @@ class Selection(OptionSection):
         "--bids-database-dir DIR",
         "directory of a PyBIDS database, for faster indexing",
         affects_results=False,
+        command_line_only=True,
     )
     skip_bids_validation: bool = option(
         False,

@@ -12,7 +12,7 @@ import numpy as np
 from bids_sr.config import UsageError
 from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import ImageError, SeriesReader, load_image
+from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import hr_grid
 
@@ -166,10 +166,12 @@ def _average_volumes(reader: SeriesReader) -> Array:
 
 def _read_mask(file: Path, shape: tuple[int, ...]) -> MaskArray:
     """Return a brain mask from a file; reject an empty mask and another shape."""
-    mask = load_image(file)[0] > 0.5
-    if mask.shape != shape or not mask.any():
+    with SeriesReader(file) as reader:
+        mask_shape = reader.shape[: reader.ndim]
+        mask = reader.volume(0) > 0.5 if mask_shape == shape else np.zeros(0, bool)
+    if not mask.any():
         raise ImageError(
-            f"{file}: the mask has shape {mask.shape} and contains {mask.sum()}"
+            f"{file}: the mask has shape {mask_shape} and contains {mask.sum()}"
             " voxels; expected a non-empty mask with the shape of the image,"
             f" {shape}"
         )

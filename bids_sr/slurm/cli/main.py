@@ -21,6 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.cli.config_text import make_config_lines
 from bids_sr.cli.exit_codes import DONE, run_program
 from bids_sr.cli.messages import print_line
 from bids_sr.cli.options import ParsedOptions, Parser, make_options, normalize_flags
@@ -123,6 +124,8 @@ def _run(arguments: list[str]) -> int:
         settings = dataclasses.replace(settings, resources=resources)
     # nodes may have no network, so that weights are installed before the submission
     settings = install_requested_weights(settings).resolve(run_uuid="")
+    for line in make_config_lines(settings):
+        print(line)
     print_line("Checking the inputs")
     plan = _check(settings, site)
     is_printed = options.print_only or settings.run.dry_run
@@ -274,6 +277,7 @@ def _make_submission(
         site=_make_absolute(site),
         program=str(program) if not site.setup and program.exists() else "bids-sr",
         binds=tuple(_list_paths(settings)),
+        database_dir=settings.selection.bids_database_dir,
         at_once=options.at_once,
     )
 

@@ -18,6 +18,7 @@ from typing import Self
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
+from bids_sr.io.json_values import parse_json
 
 _CHECKED_ENTRIES = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
@@ -145,14 +146,14 @@ def read_card(path: Path) -> ModelCard:
     try:
         if size_of_file(path) > _MAX_CARD_BYTES:
             raise ValueError(f"the file is larger than {_MAX_CARD_BYTES / 1e6:g} MB")
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             f"{path}: the model card does not exist. Model weights cannot be used without "
             "their card."
         ) from None
-    # ValueError includes invalid JSON and UTF-8; RecursionError is raised for deep nesting
-    except (OSError, ValueError, RecursionError) as error:
+    # ValueError includes invalid JSON and UTF-8
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the file cannot be read as a model card ({error})") from None
     missing = [key for key in _REQUIRED_ENTRIES if not isinstance(card, dict) or key not in card]
     if missing:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
+from bids_sr.io.json_values import parse_json
 from bids_sr.sr.models.card import (
     CARD_VERSION,
     ModelCard,
@@ -304,8 +305,8 @@ def _read_card_checksum(data: bytes) -> str | None:
     if length > len(data) - 8:
         return None
     try:
-        header = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
+        header = parse_json(data[8 : 8 + length])
+    except ValueError:
         return None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     checksum = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None

@@ -4,7 +4,6 @@ No images are read. Acquisition protocols are taken from ``participants.tsv`` or
 of the low-resolution scans.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -246,7 +245,7 @@ def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:
     """
     metadata: dict[str, object] = {}
     for interpolation_sidecar in sorted(table.parent.glob("*_desc-bspline_*.json"), reverse=True):
-        content = json.loads(interpolation_sidecar.read_text(encoding="utf-8"))
+        content = read_json(interpolation_sidecar)
         scans = [
             bids_dir / source.removeprefix(_RAW_URI)
             for source in content.get("Sources", [])

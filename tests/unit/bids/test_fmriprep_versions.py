@@ -177,7 +177,7 @@ def describe(folder: Path, program: str) -> Path:
     ("content", "values"),
     [
         (None, []),
-        ("{", ["GeneratedBy"]),
+        ("{", ["JSON"]),
         ('{"Name": "x"}', ["GeneratedBy"]),
         ('{"GeneratedBy": [{"Name": "HALFpipe"}]}', ["HALFpipe"]),
         ('{"GeneratedBy": [{"Name": " "}]}', ["unknown"]),

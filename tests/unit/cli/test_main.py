@@ -158,7 +158,9 @@ def test_a_concurrent_run_on_the_same_participant_is_rejected(
 
 
 def test_partial_files_of_a_killed_run_are_removed(call: Call, tmp_path: Path) -> None:
-    """Files of other participants are kept, because another run may be writing them."""
+    """Files of other participants are kept, because another run may be writing them, and files of
+    other programs in the data.
+    """
     partial_files = [
         temporary_name(tmp_path / "out" / name)
         for name in (
@@ -166,10 +168,11 @@ def test_partial_files_of_a_killed_run_are_removed(call: Call, tmp_path: Path) -
             "sourcedata/models/sub-01/a_model.safetensors",
             "derivatives/bids-sr-sbl/sub-01/func/x_bold.nii.gz",
             "sub-02/a.json",
+            "sourcedata/raw/sub-01/func/sub-01_task-tap_bold.nii.gz",
         )
     ]
     for file in partial_files:
         file.parent.mkdir(parents=True)
         file.write_text("half")
     assert call() == 0
-    assert [file.exists() for file in partial_files] == [False, False, False, True]
+    assert [file.exists() for file in partial_files] == [False, False, False, True, True]

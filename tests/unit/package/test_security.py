@@ -23,7 +23,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.glm.block_effects import load_effects, load_mean
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.notices import Notice, record
-from bids_sr.preflight import Plan, check
+from bids_sr.preflight import Plan, check, dry_run_text
 from bids_sr.report.participants_page import write_participants
 from bids_sr.steps.figures import figure_declarations
 
@@ -124,6 +124,54 @@ def test_a_settings_file_sets_neither_run_uuid_nor_paths(maker: BidsMaker) -> No
     assert settings.run.run_uuid == "own"
     assert settings.paths.output_dir == maker.root.parent / "out"
     assert settings.paths.bids_dir == maker.root
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"),
+    [
+        ("resources.use_plugin", "--use-plugin"),
+        ("selection.bids_database_dir", "--bids-database-dir"),
+        ("superres.vgg_weights", "--vgg-weights"),
+    ],
+)
+def test_a_settings_file_runs_no_commands_and_writes_nowhere_else(
+    setting: str,
+    flag: str,
+    maker: BidsMaker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same value on the command line is used, and not recorded for other calls."""
+    monkeypatch.setenv("BIDS_SR_VGG19", str(tmp_path / "absent" / "vgg19.safetensors"))
+    section, name = setting.split(".")
+    value = "download" if name == "vgg_weights" else str(tmp_path / "x")
+    Path("config.toml").write_text(f'[{section}]\n{name} = "{value}"\n')
+    assert main(argv(maker, "--config-file", "config.toml", "--dry-run")) == 0
+    output = capsys.readouterr().out
+    assert setting in output
+    assert flag in output
+    settings = parse_settings(argv(maker, "--config-file", "config.toml"))
+    assert getattr(getattr(settings, section), name) is None
+    for options in ((flag, value), ("--set", f"{setting}={value}")):
+        settings = parse_settings(argv(maker, *options))
+        assert getattr(getattr(settings, section), name) == Path(value)
+        if name != "vgg_weights":  # the installed file is recorded
+            assert name not in settings.to_toml()
+
+
+def test_a_dry_run_lists_the_lines_that_jobs_of_a_plugin_run(maker: BidsMaker) -> None:
+    Path("slurm.toml").write_text(
+        'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--partition=a b"]\n'
+        'gpu_args = ["--gres=gpu"]\ntemplate = """#!/bin/bash\nmodule load x\n"""\n'
+    )
+    settings = parse_settings(argv(maker, "--use-plugin", "slurm.toml")).resolve(run_uuid="own")
+    lines = dry_run_text(check(settings), settings).splitlines()
+    (start,) = [index for index, line in enumerate(lines) if "SLURM" in line]
+    assert "slurm.toml" in lines[start]
+    endings = ["'--partition=a b'", "--gres=gpu", "#!/bin/bash", "module load x"]
+    for line, ending in zip(lines[start + 1 :], endings, strict=False):
+        assert line.endswith(ending)
 
 
 @pytest.mark.parametrize("label", ["..", "a b", "<b>", "tap-x", "$(id)", "%s", "{x}", "é", ""])

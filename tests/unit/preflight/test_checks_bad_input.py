@@ -413,6 +413,28 @@ def save_roi(maker: BidsMaker, data: np.ndarray, name: str = "roi.nii.gz") -> li
     return ["--roi", str(path)]
 
 
+def claim_shape(path: Path, side: int) -> None:
+    """Write a compressed image whose header states a cube of voxels that do not follow."""
+    image = nb.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    image.header.set_data_shape((side, side, side))
+    image.header["vox_offset"] = 352
+    path.write_bytes(gzip.compress(image.header.binaryblock + bytes(4)))
+
+
+@pytest.mark.parametrize(("side", "values"), [(3000, ("3000", "27,000")), (600, ("600", "3.5"))])
+@pytest.mark.parametrize("option", ["--roi {}", "--set activation.atlas={}"])
+def test_the_size_of_a_region_is_checked_before_its_voxels(
+    maker: BidsMaker, side: int, values: tuple[str, ...], option: str
+) -> None:
+    """The smaller image fits into a file, but not into the memory."""
+    maker.subject()
+    path = maker.root.parent / "roi_space-T1w_mask.nii.gz"
+    claim_shape(path, side)
+    path.with_name("roi_space-T1w_mask.tsv").write_text("index\tname\n1\tmotor\n")
+    problems = plan_for(maker, *option.format(path).split(), "--mem", "2").problems
+    problem_of(problems, path.name, *values, code="option")
+
+
 def cube() -> np.ndarray:
     """Return a region of 27 voxels."""
     data = np.zeros((8, 8, 6), dtype=np.uint8)

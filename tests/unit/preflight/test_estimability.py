@@ -1,5 +1,6 @@
 """Default contrasts are those that the events of a run allow to estimate; others are named."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,22 @@ def test_runs_and_requested_contrasts_that_cannot_be_estimated_are_refused(
     (problem,) = plan_of(tmp_path, events, *options).problems
     is_named = "--contrasts" in values or contrast is None
     assert about([problem], STEM if is_named else f"--contrasts {contrast}", *values)
+
+
+@pytest.mark.parametrize(
+    "onsets", [np.full(3000, 10.0), np.linspace(0, 100, 3000), np.full(3000, 118.0)]
+)
+def test_a_run_with_more_types_than_volumes_is_rejected_without_its_model(
+    tmp_path: Path, onsets: np.ndarray
+) -> None:
+    events = [(float(onset), 1.0, f"t{index}") for index, onset in enumerate(onsets)]
+    begin = time.process_time()
+    (problem,) = plan_of(tmp_path, events).problems
+    assert time.process_time() - begin < 10  # s; the model would take minutes
+    assert f"{STEM}_bold" in problem.what
+    assert "60 volumes" in problem.why
+
+
+def test_types_that_no_volume_shows_do_not_reject_a_run(tmp_path: Path) -> None:
+    unseen = [(119.0, 1.0, f"late{index}") for index in range(60)]
+    assert list(contrasts(plan_of(tmp_path, [*BLOCKS, *unseen]))) == PLAIN

@@ -1,6 +1,8 @@
 """Memory checks: available memory compared with the requirement of the largest step."""
 
 from dataclasses import replace
+from multiprocessing import synchronize
+from pathlib import Path
 
 import pytest
 from checking import problems_of
@@ -122,3 +124,19 @@ def test_memory_of_training_grows_with_the_participants_of_the_model(
     sizes = plan_for(maker, *options).estimate.sizes
     assert sizes.trained == pytest.approx(n_training * sizes.scans)
     assert sizes.scans > 0
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(30, "read-only")])
+def test_semaphores_are_tried_unless_steps_are_jobs(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    plan = plan_for(maker)
+    monkeypatch.setattr(synchronize, "Lock", fail)
+    problem = problem_of(check_machine(plan, settings_for(maker)), "/dev/shm")
+    assert error.strerror in problem.why
+    assert problem.remedy
+    resources = replace(settings_for(maker).resources, use_plugin=Path("slurm.toml"))
+    assert check_machine(plan, replace(settings_for(maker), resources=resources)) == []

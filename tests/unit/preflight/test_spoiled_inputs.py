@@ -50,6 +50,17 @@ def endless(name: str) -> Callable[[BidsMaker], None]:
     return spoil
 
 
+def nested(*parts: str) -> Callable[[BidsMaker], None]:
+    """Return a function that writes JSON that is nested too deeply, to a file beside the data."""
+
+    def spoil(maker: BidsMaker) -> None:
+        path = maker.root.parent.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[" * 100_000)
+
+    return spoil
+
+
 def header(offset: int, content: bytes) -> Callable[[BidsMaker], None]:
     """Return a function that writes bytes into the header of the run."""
 
@@ -86,6 +97,9 @@ def quick_as_sound(maker: BidsMaker) -> None:
         (pipe(SIDECAR), SIDECAR),
         (endless(SIDECAR), SIDECAR),
         (endless(DESCRIPTION), DESCRIPTION),
+        (nested("bids", DESCRIPTION), f"bids/{DESCRIPTION}"),
+        (nested("out", DESCRIPTION), f"out/{DESCRIPTION}"),
+        (nested("bids", "sub-01", "func", SIDECAR), SIDECAR),
         (header(108, np.float32(np.inf).tobytes()), BOLD),  # position of the data
         (header(252, bytes(4)), BOLD),  # neither qform nor sform: left and right are unknown
         (bytes_in_a_name, "\\xff"),
@@ -118,6 +132,36 @@ def test_a_device_as_the_file_of_an_option_is_refused(
 ) -> None:
     assert main(argv(maker, option, "/dev/zero", "--dry-run")) == 2
     assert "/dev/zero" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--derivatives", DESCRIPTION),
+        ("--bids-filter-file", "query.json"),
+        ("--model", "model.json"),
+        ("--config-file", "settings.toml"),
+    ],
+)
+def test_a_file_of_an_option_that_is_nested_too_deeply_is_refused(
+    maker: BidsMaker, option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = maker.root.parent / "other" / name
+    file.parent.mkdir()
+    file.write_text(f"{'x = ' * (file.suffix == '.toml')}{'[' * 100_000}")
+    path = file.parent if option == "--derivatives" else file
+    assert main(argv(maker, option, str(path), "--dry-run")) == 2
+    assert name in "".join(capsys.readouterr().err.split())
+
+
+def test_a_sidecar_that_is_nested_too_deeply_is_refused_by_filters_of_metadata(
+    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nested("bids", "sub-01", "func", SIDECAR)(maker)
+    query = maker.root.parent / "query.json"
+    query.write_text('{"bold": {"RepetitionTime": 2.0}}')
+    assert main(argv(maker, "--bids-filter-file", str(query), "--dry-run")) == 2
+    assert SIDECAR in capsys.readouterr().err
 
 
 def test_a_repeated_event_is_noted_and_modeled_once(maker: BidsMaker) -> None:

@@ -79,7 +79,7 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
     root = tmp_path / "root" / name
     shutil.rmtree(tmp_path / "root", ignore_errors=True)
     record = program(root / "pro gram", 'printf "%s\\0" "$@" >"$RECORD"')
-    sent = submission(root, program=str(record))
+    sent = submission(root, program=str(record), database_dir=root / "index")
     assert find_invalid_names(sent.site, [sent.output_dir]) == []
     write_scripts(sent, "")
     process = start(sent.folder / "array.sbatch", 2, RECORD=str(tmp_path / "record"))
@@ -97,6 +97,8 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
         "2",
         "--mem",
         "2.76G",
+        "--bids-database-dir",
+        str(root / "index"),
         "--participant-label",
         "sub-02",
     ]

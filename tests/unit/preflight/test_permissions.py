@@ -1,0 +1,109 @@
+"""Files and folders that the user may not read: they are named, and others are processed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from data.calls import plan_for
+from data.dataset import BidsMaker
+
+from bids_sr.preflight import Plan
+
+OTHER_USER = 65534
+
+
+@contextmanager
+def forbidden(path: Path) -> Iterator[None]:
+    """Take all permissions of a path away, also from the administrator of the machine."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    is_root = os.geteuid() == 0
+    path.chmod(0)
+    if is_root:
+        for folder in path.parents[:-2]:
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o55)
+        os.seteuid(OTHER_USER)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        path.chmod(mode)
+
+
+@pytest.fixture
+def two(maker: BidsMaker) -> BidsMaker:
+    """Return a data set of two participants, of which the second has a session."""
+    maker.subject("02", session="a")
+    plan = plan_for(maker)
+    assert (plan.problems, plan.skipped) == ((), {})
+    return maker
+
+
+def plan_without(maker: BidsMaker, path: Path, *options: str) -> Plan:
+    with forbidden(path):
+        return plan_for(maker, *options)
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-02", "sub-02/ses-a", "sub-02/ses-a/func", "sub-02/ses-a/anat"]
+)
+@pytest.mark.parametrize("database", [False, True])
+def test_a_participant_whose_folder_may_not_be_read_is_left_out(
+    two: BidsMaker, name: str, *, database: bool
+) -> None:
+    path = two.root / name
+    index = two.root.parent / "index"
+    index.mkdir()
+    index.chmod(0o777)
+    options = ["--bids-database-dir", str(index)] if database else []
+    plan = plan_without(two, path, *options)
+    assert [subject.label for subject in plan.subjects] == ["01"]
+    ((run, (problem,)),) = plan.skipped.items()
+    assert (run, problem.what, problem.code) == ("sub-02", str(path), "forbidden")
+    assert f"chmod -R a+rX {path}" in problem.remedy or os.geteuid()
+    strict = plan_without(two, path, "--strict", *options)
+    assert [problem.what for problem in strict.problems] == [str(path)]
+
+
+@pytest.mark.parametrize("end", ["bold.nii.gz", "bold.json", "events.tsv", "T1w.nii.gz"])
+def test_a_run_with_a_file_that_may_not_be_read_is_left_out(two: BidsMaker, end: str) -> None:
+    (path,) = two.root.glob(f"sub-02/**/*_{end}")
+    plan = plan_without(two, path)
+    assert [subject.label for subject in plan.subjects] == ["01"]
+    ((problem,),) = plan.skipped.values()
+    assert (problem.what, problem.code) == (str(path), "forbidden")
+    assert "DICOM" not in problem.remedy
+
+
+def test_a_participant_whose_derivatives_may_not_be_read_is_left_out(two: BidsMaker) -> None:
+    derivatives = two.root.parent / "prep"
+    for label in ("01", "02"):
+        (derivatives / f"sub-{label}" / "func").mkdir(parents=True)
+    description = derivatives / "dataset_description.json"
+    description.write_text('{"GeneratedBy": [{"Name": "fMRIPrep", "Version": "24.1.1"}]}')
+    path = derivatives / "sub-02" / "func"
+    plan = plan_without(two, path, "-d", str(derivatives))
+    assert [subject.label for subject in plan.subjects] == ["01"]
+    assert [problem.what for (problem,) in plan.skipped.values()] == [str(path)]
+    for refused in (description, derivatives):
+        plan = plan_without(two, refused, "-d", str(derivatives))
+        assert [problem.what for problem in plan.problems] == [str(refused)]
+
+
+@pytest.mark.parametrize("option", ["--truth", "--compare NORDIC="])
+def test_a_folder_of_an_option_that_may_not_be_read_is_named(two: BidsMaker, option: str) -> None:
+    folder = two.root.parent / "other"
+    (folder / "sub-01").mkdir(parents=True)
+    flag, _, name = option.partition(" ")
+    plan = plan_without(two, folder, flag, f"{name}{folder}")
+    assert [problem.what for problem in plan.problems] == [str(folder)]
+
+
+def test_a_dataset_that_may_not_be_read_is_named(two: BidsMaker) -> None:
+    for path in (two.root, two.root / "dataset_description.json"):
+        assert [problem.what for problem in plan_without(two, path).problems] == [str(path)]
