@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bids_sr.bids import BoldRun
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, SpaceGrid
-from bids_sr.pipeline.flow import add_methods_text, read_events, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED
@@ -229,8 +230,7 @@ def _find_regressors(
 ) -> Regressors:
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
-        _store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
-        return read_events(plan.bold.events)
+        return _import_events(plan.bold.events, plan.bold, outputs)
     if plan.seeds:
         regressors, columns = seeds.seed_series(
             preproc,
@@ -260,18 +260,21 @@ def _find_regressors(
     return regressors
 
 
-def _store_events(events: Path, sidecar: Mapping[str, object], outputs: Outputs) -> None:
-    """Store the events of a run, which other programs search next to the series.
+def _import_events(events: Path, bold: BoldRun, outputs: Outputs) -> Regressors:
+    """Return the events of a run, and store the table, which other programs search.
 
-    `sidecar`: metadata of the events table of the data set.
+    `events` is the events table of the run `bold`.
     """
+    regressors, events_table = task_events.import_events(events, levels=bold.levels)
     outputs.store(
-        task_events.copy_events(events),
+        events_table,
         {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
-        sidecar={"Description": "Events of the run, as in the linear model"} | dict(sidecar),
+        sidecar={"Description": "Events of the run, as in the linear model"}
+        | dict(bold.events_sidecar),
         exported_as={},
         level="minimal",
     )
+    return regressors
 
 
 def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None) -> SeedTemplate:

@@ -184,6 +184,11 @@ class BoldRun:
         return size_text(self.zooms)
 
     @property
+    def levels(self) -> tuple[str, ...]:
+        """Trial types in ``Levels`` of the events table."""
+        return list_levels(self.events_sidecar)
+
+    @property
     def imported_confounds(self) -> Path | None:
         """Confounds table of another program, or None; its content may not be downloaded."""
         return None if self.precomputed is None else self.precomputed.confounds
@@ -282,6 +287,13 @@ class Subject:
             for run in self.runs
             if run.pair is not None and run.holdout is not None
         }
+
+
+def list_levels(metadata: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the trial types in ``Levels`` of the metadata of events; () if they do not exist."""
+    description = metadata.get("trial_type")
+    levels = description.get("Levels") if isinstance(description, dict) else None
+    return tuple(name.strip() for name in levels) if isinstance(levels, dict) else ()
 
 
 @frozen

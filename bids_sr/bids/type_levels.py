@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import Levels
+from bids_sr.bids.inputs import Levels, list_levels
 from bids_sr.bids.layout import Index
 
 
@@ -90,6 +90,4 @@ def _read_levels(index: Index, sidecar: Path) -> tuple[str, ...]:
 
     Raises `InputError` if the sidecar cannot be read.
     """
-    description = index.read_sidecar(sidecar).get("trial_type")
-    levels = description.get("Levels") if isinstance(description, dict) else None
-    return tuple(name.strip() for name in levels) if isinstance(levels, dict) else ()
+    return list_levels(index.read_sidecar(sidecar))

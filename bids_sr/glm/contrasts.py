@@ -15,10 +15,11 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, combinations, count
 
+from bids_sr.io.tables import MISSING_MARKS, is_missing
 from bids_sr.metrics.contrast_names import WITHOUT
 from bids_sr.notices import UsageError
 
-NOT_MODELED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
+REST_TYPES = frozenset({"rest", "baseline", "fixation"})
 """Lower-case trial types that belong to the implicit baseline and have no regressor."""
 
 MODULATION = "modulation"
@@ -26,9 +27,6 @@ MODULATION = "modulation"
 
 UNNAMED = "task"
 """Trial type of all rows if the table has no column ``trial_type``, which is optional in BIDS."""
-
-NO_TIME = frozenset({"n/a", "nan", ""})
-"""Lower-case onsets and durations of rows that are skipped because their time is unknown."""
 
 MAX_TYPES_FOR_PAIRS, MAX_TYPES_FOR_OTHERS = 3, 8
 """Largest numbers of trial types for two kinds of default contrasts.
@@ -79,17 +77,31 @@ _SIGN_PATTERN = re.compile(r"\s*([+-])\s*")
 _UNKNOWN_TERM_PATTERN = re.compile(r"\s*([^+*\-\s]+)")
 
 
-def list_modeled_types(column: Iterable[object]) -> tuple[str, ...]:
+def list_modeled_types(column: Iterable[object], levels: Collection[str] = ()) -> tuple[str, ...]:
     """Return the trial types with a regressor, in order of first appearance.
 
-    Rest and missing values (NaN, None or ``n/a``) are skipped.
+    Rest and missing values are skipped. `levels` are the types in ``Levels`` of the events table,
+    which are no missing values, whatever their text.
+
+    >>> list_modeled_types(["go", "NA", "Rest", None, "None"], levels=["None"])
+    ('go', 'None')
     """
-    trial_types: dict[str, None] = {}
-    for value in column:
-        name = "" if value is None else str(value).strip()
-        if name.lower() not in NOT_MODELED:
-            trial_types.setdefault(name)
-    return tuple(trial_types)
+    names = ("" if value is None else str(value).strip() for value in column)
+    return tuple(
+        dict.fromkeys(
+            name
+            for name in names
+            if name.lower() not in REST_TYPES and not is_missing_type(name, levels)
+        )
+    )
+
+
+def is_missing_type(name: str, levels: Collection[str] = ()) -> bool:
+    """Return whether a text in the column trial_type is a missing value, and not a type.
+
+    `levels` is as in `list_modeled_types`.
+    """
+    return is_missing(name) and (name not in levels or name not in MISSING_MARKS)
 
 
 def order_types(types: Iterable[str], levels: Sequence[str] = ()) -> tuple[str, ...]:
@@ -149,7 +161,7 @@ def read_modulation(
     modulated_types = {
         name
         for name, cell_text in zip(trial_types, cell_texts, strict=True)
-        if cell_text.lower() not in NO_TIME
+        if not is_missing(cell_text)
     }
     amplitudes = []
     for name, cell_text in zip(trial_types, cell_texts, strict=True):
@@ -161,6 +173,20 @@ def read_modulation(
             return default_amplitudes, reason
         amplitudes.append(amplitude)
     return amplitudes, ""
+
+
+def find_unmodulated_types(
+    trial_types: Sequence[str], amplitudes: Sequence[float]
+) -> tuple[str, ...]:
+    """Return the trial types whose events all have amplitude 0, in order of first appearance.
+
+    Both sequences have one value per event.
+
+    >>> find_unmodulated_types(["go", "stop", "go"], [0.0, 1.0, 0.0])
+    ('go',)
+    """
+    modulated_types = {name for name, value in zip(trial_types, amplitudes, strict=True) if value}
+    return tuple(dict.fromkeys(name for name in trial_types if name not in modulated_types))
 
 
 def parse_seconds(text: str | None) -> float | None:

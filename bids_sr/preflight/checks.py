@@ -330,14 +330,16 @@ def _assess_trial_types(
 
     Types are in the order shared by the data set.
     """
-    durations = {run.bold: run.duration for run in data_set.runs}
+    runs = {run.bold: run for run in data_set.runs}
     names_by_run = {}
     for name, (bold, table) in data_set.files_by_run.items():
         if table is None:
             continue
         entities = parse_entities(bold)
         with findings.about(entities["subject"], name, code="events"):
-            names = events.check_events(table, bold, durations.get(bold), findings)
+            run = runs.get(bold)
+            duration, levels = (None, ()) if run is None else (run.duration, run.levels)
+            names = events.check_events(table, bold, duration, findings, levels)
         if names:
             order = data_set.type_order.get(entities.get("task", ""), ())
             names_by_run[bold] = order_types(names, order)
