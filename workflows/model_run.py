@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bids_sr.bids import BoldRun
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import BOLDREF
@@ -230,7 +229,8 @@ def _find_regressors(
 ) -> Regressors:
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
-        return _import_events(plan.bold.events, plan.bold, outputs)
+        _store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
+        return task_events.select_events(plan.bold.events, levels=plan.bold.levels)
     if plan.seeds:
         regressors, columns = seeds.seed_series(
             preproc,
@@ -260,21 +260,18 @@ def _find_regressors(
     return regressors
 
 
-def _import_events(events: Path, bold: BoldRun, outputs: Outputs) -> Regressors:
-    """Return the events of a run, and store the table, which other programs search.
+def _store_events(events: Path, sidecar: Mapping[str, object], outputs: Outputs) -> None:
+    """Store the events of a run, which other programs search next to the series.
 
-    `events` is the events table of the run `bold`.
+    `sidecar`: metadata of the events table of the data set.
     """
-    regressors, events_table = task_events.import_events(events, levels=bold.levels)
     outputs.store(
-        events_table,
+        task_events.copy_events(events),
         {"suffix": "events", **dict.fromkeys(_SERIES_ENTITIES & outputs.entities.keys(), "")},
-        sidecar={"Description": "Events of the run, as in the linear model"}
-        | dict(bold.events_sidecar),
+        sidecar={"Description": "Events of the run, as in the linear model"} | dict(sidecar),
         exported_as={},
         level="minimal",
     )
-    return regressors
 
 
 def make_seed_template(plan: RunPlan, fitted_run: FittedRun, anat: Anatomy | None) -> SeedTemplate:

@@ -34,14 +34,13 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun, other_run: OtherRu
                 tr=file.tr,
                 n_dummy=steady_run.n_dummy,
             )
-        regressors, _ = task_events.import_events(other_run.events, levels=other_run.levels)
         effects = another_run.measure_other_run(
             stc,
             head_motion.boldref,
             head_motion.head_mask,
             head_motion.hmc_xfms,
             head_motion.motion,
-            regressors,
+            task_events.select_events(other_run.events, levels=other_run.levels),
             fitted_run.motion.boldref,
             fitted_run.registration.bold_mask,
             fitted_run.registration.bold_mask_hr,

@@ -1,4 +1,4 @@
-"""Events of a run, for the linear model and for other programs."""
+"""Events of a run: for the linear model, and a stored copy for other programs."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,23 @@ from bids_sr.pipeline.step import step
 _STIMULUS_FILE = "stim_file"
 
 
-@step(makes=("regressors", "events_table"))
-def import_events(events_file: File, *, levels: Sequence[str]) -> tuple[Regressors, Table]:
-    """Return the modeled events of a run, and a copy of the events table.
+@step(makes="regressors")
+def select_events(events_file: File, *, levels: Sequence[str]) -> Regressors:
+    """Return the modeled events of a run.
 
-    The copy has the same text in all cells. Onsets remain valid, because stored series contain all
-    volumes. The column ``stim_file`` is omitted. `levels` are the trial types in ``Levels`` of the
-    table.
+    `levels` are the trial types in ``Levels`` of the events table, which are no missing values.
+    """
+    return read_events(events_file, levels)
+
+
+@step(makes="events_table")
+def copy_events(events_file: File) -> Table:
+    """Copy the events table of the linear model, with the same text in all cells.
+
+    Onsets remain valid, because stored series contain all volumes. The column ``stim_file`` is
+    omitted.
     """
     columns, rows = read_rows(events_file)
     names = [name for name in columns if name != _STIMULUS_FILE]
     cells = [[row[name] for name in names] for _, row in rows]
-    return read_events(events_file, levels), pd.DataFrame(cells, columns=names, dtype=object)
+    return pd.DataFrame(cells, columns=names, dtype=object)
