@@ -314,6 +314,7 @@ class Survey(Findings):
 
     `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
     which determines names and signs of default contrasts; other types follow in alphabetical
+    order. `task_types` are the trial types by task in all events tables of the data set, in this
     order. `unshared_levels` are ``Levels`` of a single participant or session by events table,
     which are not used. `sidecars` are JSON files of the data set that were read.
     """
@@ -322,6 +323,7 @@ class Survey(Findings):
     files_by_run: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    task_types: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unshared_levels: dict[Path, Levels] = field(default_factory=dict)
     sidecars: set[Path] = field(default_factory=set)
 

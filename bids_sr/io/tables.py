@@ -131,11 +131,14 @@ def split_table(
     repeated_names = sorted({name for name in columns if columns.count(name) > 1})
     if repeated_names:
         raise MalformedTable(f"several columns have the name {repeated_names[0]!r}")
-    rows = [
-        (number, _select_cells(split_line(line, delimiter), header))
-        for number, line in numbered_lines[1:]
+    rows = [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
+    is_rectangular = len(columns) == len(header)
+    return columns, [
+        (number, cells)
+        if is_rectangular and len(cells) <= len(columns)
+        else (number, _select_cells(cells, header))
+        for number, cells in rows
     ]
-    return columns, rows
 
 
 def _select_cells(cells: Sequence[str], header: Sequence[str]) -> list[str]:

@@ -38,6 +38,7 @@ from bids_sr.preflight import (
     regions,
     run_contrasts,
     run_model,
+    type_labels,
 )
 from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.exclusions import exclude, list_files
@@ -318,7 +319,10 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     )
     nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
-    contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
+    labels = type_labels.label_trial_types(types, tables, data_set, findings)
+    contrasts = run_contrasts.resolve_run_contrasts(
+        types, requested_contrasts, tables, findings, labels
+    )
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
     return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
 

@@ -10,8 +10,6 @@ from bids_sr.bids import Findings, Survey, parse_entities
 from bids_sr.bids.label_lists import list_some
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import (
-    ALL,
-    ALL_TYPE,
     MODULATION,
     UNNAMED,
     find_unmodulated_types,
@@ -59,12 +57,6 @@ def check_events(
     table_findings = Findings()
     rows = _read_events(table, levels, table_findings)
     types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
-    if ALL in types and len(types) > 1:
-        table_findings.note(
-            table,
-            f"the trial type {ALL!r} is mapped as contrast {ALL_TYPE}, because contrast {ALL} is"
-            " the mean of all trial types.",
-        )
     if not table_findings.problems and not types:
         reason = (
             "the events table contains no trial type to model: all rows are rest periods or lack"

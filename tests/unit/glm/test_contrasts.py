@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bids_sr.glm.contrasts import (
-    camel_case,
+    label_types,
     list_modeled_types,
     order_types,
     resolve_contrasts,
@@ -76,7 +76,7 @@ def test_two_types_have_the_same_order_in_all_runs(
         ("abc", "a b c all aMinusB aMinusC bMinusC"),
         ("abcd", "a b c d all aMinusOthers bMinusOthers cMinusOthers dMinusOthers"),
         ("abcdefghi", "a b c d e f g h i all"),
-        (("a-b", "a b", "aB"), "aB aB2 aB3 all aBMinusAB aBMinusAB2 aBMinusAB3"),
+        (("a-b", "a b", "aB"), "aB aB2 aB3 all aBMinusAB2 aBMinusAB3 aB2MinusAB3"),
     ],
 )
 def test_types_are_compared_in_pairs_or_with_the_mean_of_the_others(types, names) -> None:
@@ -159,6 +159,9 @@ def test_default_names_are_valid_labels_and_weights_are_distinct(names: list[str
     assert len({tuple(sorted(weights.items())) for weights in contrasts.values()}) == len(
         contrasts
     )
-    assert all(
-        resolve_contrasts(types, [name]) == {camel_case(name): {name: 1.0}} for name in types
-    )
+    labels = label_types(types)
+    assert len({label.lower() for label in labels.values()}) == len(types)
+    for name in types:
+        weights = {name: 1.0} if name != "all" else dict.fromkeys(types, 1 / len(types))
+        assert [*resolve_contrasts(types, [name]).values()] == [weights]
+        assert labels[name] in contrasts
