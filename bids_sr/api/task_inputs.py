@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, check_file
-from bids_sr.bids.inputs import list_levels
-from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.contrasts import list_levels, resolve_contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events

@@ -11,6 +11,7 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.bids.timing import is_slice_timing
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.grids import AS_STORED, AxisOrder, Shape, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
@@ -287,13 +288,6 @@ class Subject:
             for run in self.runs
             if run.pair is not None and run.holdout is not None
         }
-
-
-def list_levels(metadata: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the trial types in ``Levels`` of the metadata of events; () if they do not exist."""
-    description = metadata.get("trial_type")
-    levels = description.get("Levels") if isinstance(description, dict) else None
-    return tuple(name.strip() for name in levels) if isinstance(levels, dict) else ()
 
 
 @frozen

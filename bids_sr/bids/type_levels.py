@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inputs import Levels, list_levels
+from bids_sr.bids.inputs import Levels
 from bids_sr.bids.layout import Index
+from bids_sr.glm.contrasts import list_levels
 
 
 def read_type_order(index: Index, task: str, findings: Findings) -> tuple[str, ...]:

@@ -103,6 +103,13 @@ def is_missing_type(name: str, levels: Collection[str] = ()) -> bool:
     return is_missing(name) and (name not in levels or name not in MISSING_MARKS)
 
 
+def list_levels(metadata: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the trial types in ``Levels`` of the metadata of events; () if they do not exist."""
+    description = metadata.get("trial_type")
+    levels = description.get("Levels") if isinstance(description, dict) else None
+    return tuple(name.strip() for name in levels) if isinstance(levels, dict) else ()
+
+
 def order_types(types: Iterable[str], levels: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the distinct trial types in the order of default contrasts and of their signs.
 
