@@ -82,7 +82,7 @@ def list_modeled_types(column: Iterable[object], levels: Collection[str] = ()) -
     """Return the trial types with a regressor, in order of first appearance.
 
     Rest and missing values are skipped. `levels` are the types in ``Levels`` of the events table,
-    which are no missing values, whatever their text.
+    which count as types even if their text is in `MISSING_MARKS`.
 
     >>> list_modeled_types(["go", "NA", "Rest", None, "None"], levels=["None"])
     ('go', 'None')
@@ -349,7 +349,7 @@ def _iterate_comparisons(
 ) -> Iterator[tuple[str, Contrast]]:
     """Yield name and weights of default comparisons between types, see `_default_contrasts`.
 
-    The names are no labels of types.
+    The names differ from all labels of types.
     """
     if len(described_types) <= MAX_TYPES_FOR_PAIRS:
         for positive_type, negative_type in combinations(described_types, 2):

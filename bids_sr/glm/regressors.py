@@ -101,8 +101,8 @@ class Events:
         same type. The column modulation is used if it can be read, see `read_modulation`.
 
         `rows` are line numbers and cells. `source_name` is the name of the file in error messages,
-        and `source` its name in log messages. `levels` are types in ``Levels`` of the table, which
-        are no missing values. Raises `DesignError` if onset or duration is missing or not a
+        and `source` its name in log messages. `levels` are the types in ``Levels`` of the table,
+        see `list_modeled_types`. Raises `DesignError` if onset or duration is missing or not a
         number, or if no event remains.
         """
         trials, modulation_cells = _read_trials(columns, rows, source_name, levels)

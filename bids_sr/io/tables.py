@@ -111,10 +111,9 @@ def split_table(
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the column names of a table, and the line number and cells of each row.
 
-    Empty lines are skipped, also lines of delimiters at the end of the table. Column names are
-    without surrounding blanks. Delimiters at the end of lines, as spreadsheets and MATLAB write
-    them, and other columns without a name, such as an index that pandas writes, are no columns.
-    Raises `OSError` if the file cannot be read, and `MalformedTable` if the file is not UTF-8
+    Empty lines, and lines of delimiters at the end of the table, are skipped. Blanks around column
+    names are removed. Columns without a name are omitted, such as the index that pandas writes,
+    and empty cells at the end of lines, which spreadsheets and MATLAB write. Raises `OSError` if the file cannot be read, and `MalformedTable` if the file is not UTF-8
     text, or if two columns have the same name, which BIDS does not allow.
     """
     # other Unicode line separators may occur within a cell

@@ -212,7 +212,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     plan = Plan(
         subjects=subjects,
         contrasts=models.contrasts,
-        type_order=data_set.type_order,
+        type_order={**data_set.type_order, **data_set.task_types},
         skipped=skipped,
         sources=data_set.sources,
         nuisance=models.nuisance,

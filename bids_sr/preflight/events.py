@@ -51,8 +51,8 @@ def check_events(
     """Return the modeled trial types of a run in order of appearance, or () with a problem.
 
     `duration` is the length of the run (s), or None if it is not known; events are then not
-    compared with it. `levels` are the trial types in ``Levels`` of the table, which are no missing
-    values, whatever their text.
+    compared with it. `levels` are the trial types in ``Levels`` of the table, see
+    `list_modeled_types`.
     """
     table_findings = Findings()
     rows = _read_events(table, levels, table_findings)

@@ -47,13 +47,11 @@ def _describe_changes(labels: Mapping[str, str], types: Collection[str]) -> list
         is_all = key == ALL and len(labels) > 1
         if {*names}.isdisjoint(types) or (len(names) == 1 and not is_all):
             continue
-        names_text = list_some([f"{name!r} (contrast-{labels[name]})" for name in names], 4)
+        labels_text = list_some([f"{name!r} (contrast-{labels[name]})" for name in names], 4)
         reason = (
             f"contrast-{ALL} is the mean of all trial types"
             if is_all
-            else "file names must differ in more than symbols and case"
+            else "trial types differ only in symbols or in case, which some file systems ignore"
         )
-        texts.append(
-            f"maps of these trial types have other labels, because {reason}: {names_text}."
-        )
+        texts.append(f"labels of maps were changed, because {reason}: {labels_text}.")
     return texts

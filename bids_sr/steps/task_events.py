@@ -17,7 +17,7 @@ _STIMULUS_FILE = "stim_file"
 def select_events(events_file: File, *, levels: Sequence[str]) -> Regressors:
     """Return the modeled events of a run.
 
-    `levels` are the trial types in ``Levels`` of the events table, which are no missing values.
+    `levels` are the trial types in ``Levels`` of the events table.
     """
     return read_events(events_file, levels)
 
