@@ -113,8 +113,9 @@ def split_table(
 
     Empty lines, and lines of delimiters at the end of the table, are skipped. Blanks around column
     names are removed. Columns without a name are omitted, such as the index that pandas writes,
-    and empty cells at the end of lines, which spreadsheets and MATLAB write. Raises `OSError` if the file cannot be read, and `MalformedTable` if the file is not UTF-8
-    text, or if two columns have the same name, which BIDS does not allow.
+    and empty cells at the end of lines, which spreadsheets and MATLAB write. Raises `OSError` if
+    the file cannot be read, and `MalformedTable` if the file is not UTF-8 text, or if two columns
+    have the same name, which BIDS does not allow.
     """
     # other Unicode line separators may occur within a cell
     lines = re.split(r"\r\n|\n|\r", _read_utf8(path))
