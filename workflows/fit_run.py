@@ -547,6 +547,7 @@ def _fit_calibration_run(
             boldref,
             run_registration.bold_mask,
             events=run.events,
+            levels=run.levels,
             tr=run.tr,
             hrf=plan.design.hrf,
             factor=plan.bold.factor,
@@ -583,6 +584,7 @@ def fit_calibration(
     bold_mask: Mask,
     *,
     events: Path | None,
+    levels: Sequence[str],
     tr: float,
     hrf: HemodynamicResponse,
     factor: Factor,
@@ -592,12 +594,12 @@ def fit_calibration(
 ) -> FittedCalibration:
     """Register a calibration run to a run, and measure its signal fluctuations.
 
-    `bold`, `head_motion`, `n_dummy` (non-steady-state volumes at the start), `events` and `tr` (s)
-    are of the calibration run; `boldref` and `bold_mask` are of the run to be super-resolved. If
-    `events` is None, no task effects are regressed out, else their response `hrf`. `factor` is the
-    ratio of the voxel sizes of the run and of the calibration run, per axis.
-    `boldref2calibration_xfm` maps points of the boldref to points of the calibration run; if None,
-    the transform is estimated.
+    `bold`, `head_motion`, `n_dummy` (non-steady-state volumes at the start), `events`, `levels`
+    (trial types in ``Levels`` of the events) and `tr` (s) are of the calibration run; `boldref`
+    and `bold_mask` are of the run to be super-resolved. If `events` is None, no task effects are
+    regressed out, else their response `hrf`. `factor` is the ratio of the voxel sizes of the run
+    and of the calibration run, per axis. `boldref2calibration_xfm` maps points of the boldref to
+    points of the calibration run; if None, the transform is estimated.
     """
     head_mask = head_motion.head_mask
     if head_mask is None:
@@ -623,6 +625,7 @@ def fit_calibration(
         head_motion.motion,
         registration_facts,
         events,
+        levels=levels,
         n_dummy=n_dummy,
         tr=tr,
         hrf=hrf,

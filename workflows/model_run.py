@@ -9,7 +9,7 @@ from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import BOLDREF
 from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, SpaceGrid
-from bids_sr.pipeline.flow import add_methods_text, read_events, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED
@@ -230,7 +230,7 @@ def _find_regressors(
     """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
         _store_events(plan.bold.events, plan.bold.events_sidecar, outputs)
-        return read_events(plan.bold.events)
+        return task_events.select_events(plan.bold.events, levels=plan.bold.levels)
     if plan.seeds:
         regressors, columns = seeds.seed_series(
             preproc,

@@ -1,9 +1,9 @@
 """Another acquired run as a reference of a run."""
 
 from bids_sr.pipeline.artifacts import Effects
-from bids_sr.pipeline.flow import add_methods_text, read_events, subworkflow
+from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import another_run, run_confounds, temporal_model
+from bids_sr.steps import another_run, run_confounds, task_events, temporal_model
 from bids_sr.workflows.fit_run import (
     FittedRun,
     correct_acquired,
@@ -40,7 +40,7 @@ def measure_another_run(plan: RunPlan, fitted_run: FittedRun, other_run: OtherRu
             head_motion.head_mask,
             head_motion.hmc_xfms,
             head_motion.motion,
-            read_events(other_run.events),
+            task_events.select_events(other_run.events, levels=other_run.levels),
             fitted_run.motion.boldref,
             fitted_run.registration.bold_mask,
             fitted_run.registration.bold_mask_hr,

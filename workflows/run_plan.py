@@ -68,11 +68,13 @@ class SeriesFile:
 class OtherRun:
     """Another acquired run of the same task, as a reference of compared series.
 
-    `design` are the options of its linear models.
+    `levels` are the trial types in ``Levels`` of its events table, and `design` the options of its
+    linear models.
     """
 
     file: SeriesFile
     events: Path
+    levels: tuple[str, ...]
     design: DesignSettings
 
 
@@ -396,6 +398,7 @@ def _plan_other_run(
             correction=_plan_correction(analysis, other),
         ),
         events=events,
+        levels=other.levels,
         design=design_settings(other, analysis.settings),
     )
 

@@ -32,6 +32,7 @@ from bids_sr.api.run_basics import (
     warn_if_not_realigned,
 )
 from bids_sr.api.run_inputs import RunInputs
+from bids_sr.api.task_inputs import read_levels
 from bids_sr.frozen import frozen
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.grids import Factor
@@ -255,6 +256,7 @@ def _fit_calibration(
             run_basics.motion.boldref,
             run_basics.brain.bold_mask,
             events=events_file,
+            levels=() if events_file is None else read_levels(events_file),
             tr=file.tr,
             hrf=HemodynamicResponse(),
             factor=fit_settings.factor,

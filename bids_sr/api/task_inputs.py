@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, check_file
-from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.contrasts import list_levels, resolve_contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.tables import read_frame
 from bids_sr.steps.default_contrasts import choose_default_contrasts
@@ -89,7 +90,8 @@ def parse_contrasts(
 def load_events(events: EventsLike) -> Events:
     """Return events as in the program, from a table or a BIDS file.
 
-    Events have an onset (s), a duration (s) and a trial type.
+    Events have an onset (s), a duration (s) and a trial type. Trial types such as NA are missing
+    values, unless ``Levels`` in the sidecar next to the file list them.
     """
     columns = "Events need the columns onset (s), duration (s) and trial_type."
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
@@ -99,9 +101,15 @@ def load_events(events: EventsLike) -> Events:
         )
     try:
         if not isinstance(events, pd.DataFrame):
-            return read_events(check_file(events, "events"))
+            file = check_file(events, "events")
+            return read_events(file, read_levels(file))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
         return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
         prefix = "" if isinstance(events, pd.DataFrame) else "events: "
         raise ImageInputError(f"{prefix}{error}. {columns}") from None
+
+
+def read_levels(events: Path) -> tuple[str, ...]:
+    """Return the trial types in ``Levels`` of the sidecar next to an events file."""
+    return list_levels(read_json(events.with_suffix(".json")))

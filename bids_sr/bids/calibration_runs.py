@@ -139,7 +139,9 @@ def _read_series(path: Path, index: Index) -> BoldRun | None:
     # by inheritance, possibly the events of a longer run of the same task
     events = index.events(path)
     has_own_events = events is not None and file_stem(events) == file_stem(path)
-    return replace(run, events=events if has_own_events else None)
+    if events is None or not has_own_events:
+        return run
+    return replace(run, events=events, events_sidecar=index.read_events_sidecar(events))
 
 
 def _explain_skipping(

@@ -40,6 +40,7 @@ from bids_sr.bids.related_runs import compute_factor, read_run
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names, find_unusable_entity, label_invalid_name
 from bids_sr.bids.similar_names import describe_similar
+from bids_sr.bids.task_types import read_task_types
 from bids_sr.bids.type_levels import read_type_order, read_unshared_levels
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
@@ -94,6 +95,14 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
             subjects.append(subject)
     tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
     result.type_order = {task: read_type_order(index, task, result) for task in sorted(tasks)}
+    modeled_tasks = {
+        parse_entities(bold).get("task", "")
+        for bold, table in result.files_by_run.values()
+        if table is not None
+    }
+    result.task_types = read_task_types(
+        bids_dir, {task: result.type_order[task] for task in sorted(modeled_tasks)}
+    )
     result.unshared_levels = read_unshared_levels(index, result.files_by_run, result)
     result.subjects = tuple(subjects)
     result.sidecars = index.sidecars

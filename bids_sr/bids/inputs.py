@@ -11,6 +11,7 @@ from bids_sr.bids.findings import Findings
 from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.bids.timing import is_slice_timing
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.grids import AS_STORED, AxisOrder, Shape, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
@@ -184,6 +185,11 @@ class BoldRun:
         return size_text(self.zooms)
 
     @property
+    def levels(self) -> tuple[str, ...]:
+        """Trial types in ``Levels`` of the events table."""
+        return list_levels(self.events_sidecar)
+
+    @property
     def imported_confounds(self) -> Path | None:
         """Confounds table of another program, or None; its content may not be downloaded."""
         return None if self.precomputed is None else self.precomputed.confounds
@@ -302,6 +308,7 @@ class Survey(Findings):
 
     `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
     which determines names and signs of default contrasts; other types follow in alphabetical
+    order. `task_types` are the trial types by task in all events tables of the data set, in this
     order. `unshared_levels` are ``Levels`` of a single participant or session by events table,
     which are not used. `sidecars` are JSON files of the data set that were read.
     """
@@ -310,6 +317,7 @@ class Survey(Findings):
     files_by_run: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    task_types: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unshared_levels: dict[Path, Levels] = field(default_factory=dict)
     sidecars: set[Path] = field(default_factory=set)
 

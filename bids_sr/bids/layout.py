@@ -393,6 +393,13 @@ def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
                     yield from _list_indexed_files(folder, images=IMAGES)
 
 
+def list_tables(bids_dir: Path, suffix: str) -> Iterator[Path]:
+    """Yield the tables of runs with a suffix, of all participants and shared by them."""
+    for entry in _list_files(bids_dir):
+        if re.search(rf"(?<![^_/]){suffix}\.tsv$", entry.name):
+            yield Path(entry.path)
+
+
 def _list_indexed_files(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
     """Return the images and tables in a folder that are indexed, sorted by name."""
     entries = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_sr.bids.findings import require_content
 from bids_sr.bids.label_lists import list_some
 from bids_sr.frozen import frozen
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.io.tables import TABLE_ERRORS, is_missing, read_rows
 from bids_sr.notices import UsageError
 
 _ID = "participant_id"
@@ -66,7 +66,8 @@ def read_participants_table(bids_dir: Path) -> ParticipantsTable:
     unnamed: dict[int, str] = {}
     for number, row in numbered_rows:
         cell = (row[_ID] or "").strip()
-        if match := _PARTICIPANT.fullmatch(cell):
+        match = None if is_missing(cell) else _PARTICIPANT.fullmatch(cell)
+        if match is not None:
             rows[f"sub-{match[1]}"] = row
         else:
             unnamed[number] = cell

@@ -5,6 +5,7 @@ the run, another run of the same task, and a short high-resolution run for calib
 `_REQUIREMENTS` lists the properties that each kind shares with the run.
 """
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from bids_sr.bids.pairs import (
 )
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import is_missing_type, list_modeled_types
 from bids_sr.io.fields_of_view import TimedGrid, find_grid_problems
 from bids_sr.io.grids import BOLDREF, highres_size, mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
@@ -98,7 +100,7 @@ def read_companion(
     if companion is None:
         return None
     if requirement.events:
-        companion = replace(companion, events=_find_events(path, run))
+        companion = _add_events(companion, run, root)
     mismatches = list(find_mismatches(companion, run, kind, run.factor))
     for mismatch in mismatches:
         findings.add_problem(*mismatch)
@@ -153,12 +155,21 @@ def read_run(
     )
 
 
-def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
-    """Return the events table next to a companion, or the run's table if it applies, or None."""
-    events = companion_file.with_name(f"{file_stem(companion_file)}_events.tsv")
+def _add_events(companion: BoldRun, run: BoldRun, root: Path) -> BoldRun:
+    """Return a companion with the events table next to it, or with the run's table if it applies.
+
+    `root` is the data set of the companion.
+    """
+    events = companion.bold.with_name(f"{file_stem(companion.bold)}_events.tsv")
     if events.is_file():
-        return events.absolute()
-    return run.events if run.events and applies_to(run.events, companion_file) else None
+        with contextlib.suppress(InputError):  # unreadable sidecars are reported with their run
+            companion = replace(
+                companion, events_sidecar=merge_sidecars(find_sidecars(events, root))
+            )
+        return replace(companion, events=events)
+    if run.events and applies_to(run.events, companion.bold):
+        return replace(companion, events=run.events, events_sidecar=run.events_sidecar)
+    return companion
 
 
 class _CompanionMismatch(NamedTuple):
@@ -347,11 +358,13 @@ def _find_event_mismatches(
     if not requirement.events or not run.events:
         return
     try:
-        run_events = _read_events(run.events)
+        run_events = _read_events(run.events, run.levels)
     except TABLE_ERRORS:
         return
     try:
-        candidate_events = _read_events(candidate.events) if candidate.events else []
+        candidate_events = (
+            _read_events(candidate.events, candidate.levels) if candidate.events else []
+        )
     except TABLE_ERRORS as error:
         assert candidate.events is not None
         reason = f"the file cannot be read as a table ({error})"
@@ -360,9 +373,10 @@ def _find_event_mismatches(
         return
     if requirement.events == "types":
         run_types, candidate_types = (
-            {event.trial_type for event in events} for events in (run_events, candidate_events)
+            list_modeled_types((event.trial_type for event in events), run.levels)
+            for events in (run_events, candidate_events)
         )
-        if not run_types <= candidate_types:
+        if not {*run_types} <= {*candidate_types}:
             reason = "the events table of this file lacks some trial types of the run"
             yield _CompanionMismatch(candidate.bold, reason)
     elif candidate.events and not _are_same_events(run_events, candidate_events):
@@ -378,21 +392,21 @@ def _find_event_mismatches(
 
 
 class _TimedEvent(NamedTuple):
-    """Event of a table; onset and duration in s."""
+    """Event of a table; onset and duration in s. The type is "" if it is missing."""
 
     trial_type: str
     onset: float
     duration: float
 
 
-def _read_events(table: Path) -> list[_TimedEvent]:
+def _read_events(table: Path, levels: Collection[str]) -> list[_TimedEvent]:
     """Return the events of a table, sorted by trial type, onset and duration.
 
-    The errors are `TABLE_ERRORS`.
+    `levels` are the types in ``Levels`` of the table. The errors are `TABLE_ERRORS`.
     """
     return sorted(
         _TimedEvent(
-            row.get("trial_type") or "",
+            "" if is_missing_type(name := (row.get("trial_type") or "").strip(), levels) else name,
             _parse_time(row.get("onset") or ""),
             _parse_time(row.get("duration") or ""),
         )

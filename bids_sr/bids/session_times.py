@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bids_sr.bids.findings import require_content
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.io.tables import TABLE_ERRORS, is_missing, read_rows
 from bids_sr.notices import UsageError
 
 ACQ_TIME = "acq_time"
 _SECONDS_PER_DAY = 86_400
 _DAYS_PER_MONTH = 365.25 / 12
-_MISSING = (None, "", "n/a")
 _TABLE_FIX = "correct the table; it is used to compute the number of months between sessions"
 
 
@@ -74,7 +73,7 @@ def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     cells = {
         (row.get("session_id") or "").removeprefix("ses-"): cell
         for row in rows
-        if (cell := row.get(column)) not in _MISSING
+        if (cell := row.get(column)) is not None and not is_missing(cell)
     }
     return cells, set(columns)
 
@@ -112,7 +111,9 @@ def _read_scan_dates(folder: Path, labels: Iterable[str]) -> dict[str, datetime]
         table = folder / f"ses-{label}" / f"{folder.name}_ses-{label}_scans.tsv"
         _, rows = _read_table_rows(table)
         scan_dates = [
-            _parse_date(table, cell) for row in rows if (cell := row.get(ACQ_TIME)) not in _MISSING
+            _parse_date(table, cell)
+            for row in rows
+            if (cell := row.get(ACQ_TIME)) is not None and not is_missing(cell)
         ]
         if scan_dates:
             dates[label] = min(scan_dates)

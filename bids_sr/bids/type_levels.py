@@ -13,6 +13,7 @@ from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import Levels
 from bids_sr.bids.layout import Index
+from bids_sr.glm.contrasts import list_levels
 
 
 def read_type_order(index: Index, task: str, findings: Findings) -> tuple[str, ...]:
@@ -90,6 +91,4 @@ def _read_levels(index: Index, sidecar: Path) -> tuple[str, ...]:
 
     Raises `InputError` if the sidecar cannot be read.
     """
-    description = index.read_sidecar(sidecar).get("trial_type")
-    levels = description.get("Levels") if isinstance(description, dict) else None
-    return tuple(name.strip() for name in levels) if isinstance(levels, dict) else ()
+    return list_levels(index.read_sidecar(sidecar))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.lock import find_running
-from bids_sr.group import DatasetContents, find_runs_group, read_dataset
+from bids_sr.group import DatasetContents, GroupNames, find_runs_group, read_dataset
 from bids_sr.structural import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 class GroupInputs(Protocol):
     """Tables of the participants, of functional runs or of structural scans."""
+
+    @property
+    def names(self) -> GroupNames:
+        """Names of the files of the call."""
+        ...
 
     @property
     def participants(self) -> Sequence[str]:

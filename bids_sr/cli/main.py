@@ -93,10 +93,13 @@ def _run_group_level(settings: Settings) -> int:
     print_line("Checking the metrics tables of the participants")
     from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
+    from bids_sr.group import describe_replaced
     from bids_sr.io.dataset_description import write_bidsignore
 
     with report_running(print_line, "Checking the metrics tables of the participants"):
         inputs = find_group_inputs(settings)
+    if line := describe_replaced(settings.paths.output_dir, inputs.names, inputs.participants):
+        print_line(line)
     if settings.run.dry_run:
         print_line("Plan (dry run: no files are written)")
         show(inputs.plan_text())

@@ -120,10 +120,10 @@ def _check_name(source: _Source, names: Sequence[str], findings: Findings) -> No
             "Choose another name that consists of letters and digits. These names are reserved:"
             f" {reserved}.",
         )
-    elif names.count(source.name) > 1:
+    elif [name.lower() for name in names].count(source.name.lower()) > 1:
         findings.refuse_option(
             option,
-            f"the name {source.name} is used for several series",
+            f"the name {source.name} is used for several series (case is ignored)",
             "Use a different name for each series.",
         )
 
@@ -136,9 +136,12 @@ def _find_name_problem(name: str) -> str:
     """
     if not (name.isascii() and name.isalnum()):
         return f"the name {name!r} contains characters other than letters and digits"
-    if get_kind(name) != "method" or name in {
-        method.replace("-", "") for method in method_names_without_controls()
-    }:
+    reserved = {method.replace("-", "").lower() for method in method_names_without_controls()}
+    if (
+        get_kind(name) != "method"
+        or get_kind(name.lower()) != "method"
+        or name.lower() in reserved
+    ):
         return f"the name {name!r} is reserved for a series computed by bids-sr"
     return ""
 

@@ -15,10 +15,11 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, combinations, count
 
+from bids_sr.io.tables import MISSING_MARKS, is_missing
 from bids_sr.metrics.contrast_names import WITHOUT
 from bids_sr.notices import UsageError
 
-NOT_MODELED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
+REST_TYPES = frozenset({"rest", "baseline", "fixation"})
 """Lower-case trial types that belong to the implicit baseline and have no regressor."""
 
 MODULATION = "modulation"
@@ -26,9 +27,6 @@ MODULATION = "modulation"
 
 UNNAMED = "task"
 """Trial type of all rows if the table has no column ``trial_type``, which is optional in BIDS."""
-
-NO_TIME = frozenset({"n/a", "nan", ""})
-"""Lower-case onsets and durations of rows that are skipped because their time is unknown."""
 
 MAX_TYPES_FOR_PAIRS, MAX_TYPES_FOR_OTHERS = 3, 8
 """Largest numbers of trial types for two kinds of default contrasts.
@@ -53,9 +51,10 @@ ALL_TYPE = "typeAll"
 _MAX_LABEL_LENGTH = 80  # characters, because labels are part of file names
 _CHECKSUM_LENGTH = 8  # characters
 _MIN_SIMILARITY = 0.75  # ratio of difflib between an unknown name and a suggested name
+_NUMBER_SIGNS = {"+": "plus", "-": "minus"}
 _SYMBOLS = {
-    "+": "plus",
-    "-": "minus",
+    "+": "plusSign",
+    "-": "minusSign",
     "%": "percent",
     "<": "less",
     ">": "greater",
@@ -79,17 +78,36 @@ _SIGN_PATTERN = re.compile(r"\s*([+-])\s*")
 _UNKNOWN_TERM_PATTERN = re.compile(r"\s*([^+*\-\s]+)")
 
 
-def list_modeled_types(column: Iterable[object]) -> tuple[str, ...]:
+def list_modeled_types(column: Iterable[object], levels: Collection[str] = ()) -> tuple[str, ...]:
     """Return the trial types with a regressor, in order of first appearance.
 
-    Rest and missing values (NaN, None or ``n/a``) are skipped.
+    Rest and missing values are skipped. `levels` are the types in ``Levels`` of the events table,
+    which count as types even if their text is in `MISSING_MARKS`.
+
+    >>> list_modeled_types(["go", "NA", "Rest", None, "None"], levels=["None"])
+    ('go', 'None')
     """
-    trial_types: dict[str, None] = {}
-    for value in column:
-        name = "" if value is None else str(value).strip()
-        if name.lower() not in NOT_MODELED:
-            trial_types.setdefault(name)
-    return tuple(trial_types)
+    names = dict.fromkeys("" if value is None else str(value).strip() for value in column)
+    return tuple(
+        name
+        for name in names
+        if name.lower() not in REST_TYPES and not is_missing_type(name, levels)
+    )
+
+
+def is_missing_type(name: str, levels: Collection[str] = ()) -> bool:
+    """Return whether a text in the column trial_type is a missing value, and not a type.
+
+    `levels` is as in `list_modeled_types`.
+    """
+    return is_missing(name) and (name not in levels or name not in MISSING_MARKS)
+
+
+def list_levels(metadata: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the trial types in ``Levels`` of the metadata of events; () if they do not exist."""
+    description = metadata.get("trial_type")
+    levels = description.get("Levels") if isinstance(description, dict) else None
+    return tuple(name.strip() for name in levels) if isinstance(levels, dict) else ()
 
 
 def order_types(types: Iterable[str], levels: Sequence[str] = ()) -> tuple[str, ...]:
@@ -149,7 +167,7 @@ def read_modulation(
     modulated_types = {
         name
         for name, cell_text in zip(trial_types, cell_texts, strict=True)
-        if cell_text.lower() not in NO_TIME
+        if not is_missing(cell_text)
     }
     amplitudes = []
     for name, cell_text in zip(trial_types, cell_texts, strict=True):
@@ -161,6 +179,20 @@ def read_modulation(
             return default_amplitudes, reason
         amplitudes.append(amplitude)
     return amplitudes, ""
+
+
+def find_unmodulated_types(
+    trial_types: Sequence[str], amplitudes: Sequence[float]
+) -> tuple[str, ...]:
+    """Return the trial types whose events all have amplitude 0, in order of first appearance.
+
+    Both sequences have one value per event.
+
+    >>> find_unmodulated_types(["go", "stop", "go"], [0.0, 1.0, 0.0])
+    ('go',)
+    """
+    modulated_types = {name for name, value in zip(trial_types, amplitudes, strict=True) if value}
+    return tuple(dict.fromkeys(name for name in trial_types if name not in modulated_types))
 
 
 def parse_seconds(text: str | None) -> float | None:
@@ -182,6 +214,7 @@ def resolve_contrasts(
     *,
     described_types: Sequence[str] | None = None,
     averaged_types: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, Contrast]:
     """Return the weights of every contrast of a run by name, in the order requested.
 
@@ -189,32 +222,85 @@ def resolve_contrasts(
     ``thumb+little``, ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without
     a factor have weight 1. If `requested` is empty, `_default_contrasts` are used.
     `described_types` have default contrasts, and `averaged_types` are in the mean ``all``; None
-    for all types.
+    for all types. `labels` are of the trial types of all runs; None for `label_types` of this run.
 
     Raises `UsageError` if a term is not a trial type (the closest is suggested), or if the text
     cannot be parsed.
     """
+    labels = label_types(trial_types) if labels is None else labels
     if not requested:
-        return _default_contrasts(trial_types, described_types, averaged_types)
+        return _default_contrasts(trial_types, described_types, averaged_types, labels)
     averaged_types = trial_types if averaged_types is None else averaged_types
-    resolved: dict[str, Contrast] = {}
+    resolved = _NamedContrasts()
     for request in requested:
-        name, weights = (
-            _parse_contrast(request, trial_types, averaged_types)
-            if isinstance(request, str)
-            else request
-        )
+        if isinstance(request, str):
+            name, weights = _parse_contrast(request, trial_types, averaged_types, labels)
+        else:
+            name, weights = request
+            label_by_name = {
+                camel_case(trial_type): label
+                for trial_type, label in labels.items()
+                if weights == {trial_type: 1.0}
+            }
+            name = label_by_name.get(name, name)
         if unknown := weights.keys() - set(trial_types):
             raise _explain_unknown_term(name, min(unknown), 0, trial_types)
-        if weights not in resolved.values():
-            _add_contrast(resolved, name, weights)
-    return resolved
+        if weights not in resolved.contrasts.values():
+            resolved.add(name, weights)
+    return resolved.contrasts
+
+
+def label_types(types: Iterable[str]) -> dict[str, str]:
+    """Return a label for file names by trial type.
+
+    Labels are distinct on file systems that ignore case. A type keeps its label of `camel_case`
+    unless an earlier type has it. Among several types, a type called ``all`` is `ALL_TYPE`,
+    because `ALL` is the mean of all types.
+
+    >>> list(label_types(["Thumb", "thumb", "go_left", "goleft", "thumb 2"]).values())
+    ['Thumb', 'thumb3', 'goLeft', 'goleft2', 'thumb2']
+    """
+    plain_labels = {name: camel_case(name) for name in types}
+    if len(plain_labels) > 1:
+        for name, label in plain_labels.items():
+            if label.lower() == ALL:
+                plain_labels[name] = ALL_TYPE
+    keys = {label.lower() for label in plain_labels.values()}
+    labels: dict[str, str] = {}
+    numbers: dict[str, Iterator[int]] = {}  # numbers to append, by label in lower case
+    for name, label in plain_labels.items():
+        key = label.lower()
+        if key in numbers:
+            candidates = _number_label(label, numbers[key])
+            label = next(candidate for candidate in candidates if candidate.lower() not in keys)
+            keys.add(label.lower())
+        else:
+            numbers[key] = count(2)
+        labels[name] = label
+    return labels
+
+
+class _NamedContrasts:
+    """Contrasts of a run, whose names are distinct on file systems that ignore case."""
+
+    def __init__(self) -> None:
+        self.contrasts: dict[str, Contrast] = {}
+        self._keys = set[str]()
+
+    def add(self, name: str, weights: Contrast) -> None:
+        """Add a contrast under its name, changed if another contrast has the name."""
+        label = shorten_label(name, name)
+        if label.lower() in self._keys:
+            label = make_unique_label(name, self.contrasts)
+        self._keys.add(label.lower())
+        self.contrasts[label] = weights
 
 
 def _default_contrasts(
     trial_types: Sequence[str],
-    described_types: Sequence[str] | None = None,
-    averaged_types: Sequence[str] | None = None,
+    described_types: Sequence[str] | None,
+    averaged_types: Sequence[str] | None,
+    labels: Mapping[str, str],
 ) -> dict[str, Contrast]:
     """Return each trial type against rest, the mean of all types (``all``), and comparisons.
 
@@ -223,79 +309,87 @@ def _default_contrasts(
     do not depend on the types that are left out.
 
     `described_types` are the types with their own contrasts, and `averaged_types` the types in
-    means. By default, these are all types.
+    means. By default, these are all types. `labels` are labels by trial type.
     """
     described_types = trial_types if described_types is None else described_types
     averaged_types = described_types if averaged_types is None else averaged_types
-    type_contrasts: dict[str, Contrast] = {}
+    defaults = _NamedContrasts()
     for name in dict.fromkeys(trial_types):
-        label = camel_case(name)
-        # `all` is the mean of all types, even if a type has this name.
-        is_all = label == ALL and len(trial_types) > 1
-        _add_contrast(type_contrasts, ALL_TYPE if is_all else label, {name: 1.0})
-    contrasts = {
-        label: weights
-        for label, weights in type_contrasts.items()
-        if not weights.keys() - {*described_types}
-    }
+        if name in described_types:
+            defaults.add(labels[name], {name: 1.0})
     if len(averaged_types) > 1:
-        _add_contrast(contrasts, ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
-    for label, weights in _iterate_comparisons(described_types, averaged_types):
-        _add_contrast(contrasts, label, weights)
-    return contrasts
+        defaults.add(ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
+    for label, weights in _iterate_comparisons(described_types, averaged_types, labels):
+        defaults.add(label, weights)
+    return defaults.contrasts
 
 
-def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
-    """Add a contrast under a unique name; two types may be shortened to the same letters."""
-    contrasts[make_unique_label(name, contrasts)] = weights
-
-
-def make_unique_label(name: str, labels: Collection[str]) -> str:
+def make_unique_label(name: str, labels: Iterable[str]) -> str:
     """Return a name as a label for file names that is not one of some other labels.
 
-    >>> make_unique_label("left1", ["left1", "left1x2"])
+    Case is ignored, because many file systems ignore it.
+
+    >>> make_unique_label("left1", ["Left1", "left1x2"])
     'left1x3'
     """
     label = shorten_label(name, name)
+    keys = {other.lower() for other in labels}
+    candidates = chain([label], _number_label(label, count(2)))
+    return next(candidate for candidate in candidates if candidate.lower() not in keys)
+
+
+def _number_label(label: str, numbers: Iterable[int]) -> Iterator[str]:
+    """Yield a label with each of some numbers appended."""
     separator = "x" if label[-1].isdigit() else ""
-    candidates = chain([label], (f"{label}{separator}{suffix}" for suffix in count(2)))
-    return next(candidate for candidate in candidates if candidate not in labels)
+    return (f"{label}{separator}{number}" for number in numbers)
 
 
 def _iterate_comparisons(
-    described_types: Sequence[str], averaged_types: Sequence[str]
+    described_types: Sequence[str], averaged_types: Sequence[str], labels: Mapping[str, str]
 ) -> Iterator[tuple[str, Contrast]]:
-    """Yield name and weights of default comparisons between types, see `_default_contrasts`."""
+    """Yield name and weights of default comparisons between types, see `_default_contrasts`.
+
+    The names differ from all labels of types.
+    """
     if len(described_types) <= MAX_TYPES_FOR_PAIRS:
         for positive_type, negative_type in combinations(described_types, 2):
-            label = f"{camel_case(positive_type)}Minus{_pascal_case(negative_type)}"
-            yield label, {positive_type: 1.0, negative_type: -1.0}
+            name = f"{labels[positive_type]}Minus{_capitalize(labels[negative_type])}"
+            yield (
+                make_unique_label(name, labels.values()),
+                {positive_type: 1.0, negative_type: -1.0},
+            )
     elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
         for trial_type in described_types:
             other_types = [name for name in averaged_types if name != trial_type]
             if other_types:
                 weights = dict.fromkeys(other_types, -1.0 / len(other_types))
-                yield f"{camel_case(trial_type)}MinusOthers", weights | {trial_type: 1.0}
+                name = make_unique_label(f"{labels[trial_type]}MinusOthers", labels.values())
+                yield name, weights | {trial_type: 1.0}
 
 
 def _parse_contrast(
-    text: str, trial_types: Sequence[str], averaged_types: Sequence[str]
+    text: str,
+    trial_types: Sequence[str],
+    averaged_types: Sequence[str],
+    labels: Mapping[str, str],
 ) -> tuple[str, Contrast]:
     """Parse the text of a requested contrast; return its name and weights.
 
     The parameters and errors are as in `resolve_contrasts`.
     """
     expression = text.strip()
-    # A trial type may contain a minus or plus sign.
+    # A trial type may contain a minus, plus or equals sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
-        return camel_case(expression), {expression: 1.0}
+        return labels[expression], {expression: 1.0}
     name_match = _NAME_PATTERN.match(expression)
     requested_name, body = name_match.groups() if name_match else ("", expression)
+    if _find_term(expression, 0, trial_types):
+        requested_name, body = "", expression
     if body.strip() == ALL and trial_types:
         weights = {name: 1.0 / len(averaged_types) for name in averaged_types}
         return requested_name or ALL, weights
     if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
-        return requested_name or ALL_TYPE, {ALL: 1.0}
+        return requested_name or labels[ALL], {ALL: 1.0}
     terms = _parse_terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:
@@ -306,7 +400,7 @@ def _parse_contrast(
             "all weights of the contrast are zero",
             "Specify at least one nonzero weight, for example `thumb-little`.",
         )
-    return requested_name or _name_contrast(terms), weights
+    return requested_name or _name_contrast(terms, labels), weights
 
 
 def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
@@ -316,9 +410,11 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
     """
     terms: list[tuple[str, float]] = []
     position = 0
-    types_by_length = sorted(trial_types, key=len, reverse=True)  # the longest first
     while position < len(body.rstrip()):
-        sign = _SIGN_PATTERN.match(body, position)
+        sign = None
+        # The first type may begin with a sign.
+        if terms or not _find_term(body, position, trial_types):
+            sign = _SIGN_PATTERN.match(body, position)
         if sign is None and terms:
             raise UsageError(
                 f"contrast {text!r}",
@@ -326,16 +422,15 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
                 "Join the terms of the contrast with `+` or `-`.",
             )
         position = sign.end() if sign else position
-        weight = _WEIGHT_PATTERN.match(body, position)
-        position = weight.end() if weight else position
-        trial_type = next(
-            (name for name in types_by_length if _is_term_at(body, position, name)), None
-        )
-        if trial_type is None:
+        factor, term = 1.0, _find_term(body, position, trial_types)
+        if not term and (weight := _WEIGHT_PATTERN.match(body, position)):
+            factor, position = float(weight.group(1)), weight.end()
+            term = _find_term(body, position, trial_types)
+        if not term:
             raise _explain_unknown_term(text, body, position, trial_types)
-        factor = float(weight.group(1)) if weight else 1.0
+        trial_type = term if term in trial_types else term[1:-1]
         terms.append((trial_type, -factor if sign and sign.group(1) == "-" else factor))
-        position += len(trial_type)
+        position += len(term)
     if not terms:
         raise UsageError(
             f"contrast {text!r}",
@@ -345,10 +440,21 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
     return terms
 
 
-def _is_term_at(body: str, position: int, name: str) -> bool:
-    """Return True if a trial type is at a position, followed by a sign or the end of the text."""
-    remainder = body[position + len(name) :].lstrip()
-    return body.startswith(name, position) and (not remainder or remainder[0] in "+-")
+def _find_term(body: str, position: int, trial_types: Sequence[str]) -> str:
+    """Return the longest trial type at a position, possibly in quotation marks; "" if none is.
+
+    A sign or the end of the text must follow.
+    """
+    terms = (term for name in trial_types for term in (name, f"'{name}'"))
+    return max((term for term in terms if _is_term_at(body, position, term)), key=len, default="")
+
+
+def _is_term_at(body: str, position: int, term: str) -> bool:
+    """Return True if a term is at a position, followed by a sign or the end of the text."""
+    if not body.startswith(term, position):
+        return False
+    remainder = body[position + len(term) :].lstrip()
+    return not remainder or remainder[0] in "+-"
 
 
 def _explain_unknown_term(
@@ -390,15 +496,20 @@ def _suggest_name(unknown_name: str, names: Iterable[str]) -> str:
     return f"Did you mean {names_by_lower_case[matches[0]]!r}?" if matches else ""
 
 
-def _name_contrast(terms: Sequence[tuple[str, float]]) -> str:
-    """Return the name of a contrast without a requested name, such as ``thumbMinusLittle``."""
+def _name_contrast(terms: Sequence[tuple[str, float]], labels: Mapping[str, str]) -> str:
+    """Return the name of a contrast without a requested name, such as ``thumbMinusLittle``.
+
+    Only the contrast of a single type has the label of a type.
+    """
     (first_type, first_weight), *other_terms = terms
-    first_word = camel_case(first_type) if first_weight > 0 else f"minus{_pascal_case(first_type)}"
+    first_label = labels[first_type]
+    first_word = first_label if first_weight > 0 else f"minus{_capitalize(first_label)}"
     other_words = (
-        f"{'Plus' if weight > 0 else 'Minus'}{_pascal_case(trial_type)}"
+        f"{'Plus' if weight > 0 else 'Minus'}{_capitalize(labels[trial_type])}"
         for trial_type, weight in other_terms
     )
-    return "".join([first_word, *other_words])
+    name = "".join([first_word, *other_words])
+    return name if name == first_label else make_unique_label(name, labels.values())
 
 
 def name_without_types(name: str, trial_types: Sequence[str]) -> str:
@@ -407,12 +518,12 @@ def name_without_types(name: str, trial_types: Sequence[str]) -> str:
     >>> name_without_types("all", ["face", "left hand"])
     'allWithoutFaceAndLeftHand'
     """
-    return f"{name}{WITHOUT}{'And'.join(map(_pascal_case, trial_types))}"
+    labels = map(camel_case, trial_types)
+    return f"{name}{WITHOUT}{'And'.join(map(_capitalize, labels))}"
 
 
-def _pascal_case(name: str) -> str:
-    """Return a name as in `camel_case`, with a capital first letter."""
-    label = camel_case(name)
+def _capitalize(label: str) -> str:
+    """Return a label with a capital first letter."""
     return label[0].upper() + label[1:]
 
 
@@ -429,7 +540,7 @@ def camel_case(name: str) -> str:
     from anyascii import anyascii
 
     text = name.strip()
-    with_signs = re.sub(_NUMBER_SIGN, lambda sign: _SYMBOLS[sign[0]], text)
+    with_signs = re.sub(_NUMBER_SIGN, lambda sign: _NUMBER_SIGNS[sign[0]], text)
     with_points = re.sub(r"(?<=\d)\.(?=\d)", "dot", with_signs)
     words = re.findall(r"[A-Za-z0-9]+", anyascii(with_points))
     if not words:

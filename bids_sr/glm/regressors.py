@@ -1,6 +1,6 @@
 """Regressors of interest of a run: task events or, in runs without events, seed time series."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +11,9 @@ import pandas as pd
 
 from bids_sr.glm.contrasts import (
     MODULATION,
-    NO_TIME,
-    NOT_MODELED,
+    REST_TYPES,
     UNNAMED,
+    find_unmodulated_types,
     list_modeled_types,
     order_types,
     parse_seconds,
@@ -23,10 +23,19 @@ from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.arrays import Float
-from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
+from bids_sr.io.atomic_files import write_text
+from bids_sr.io.tables import (
+    TABLE_ERRORS,
+    TableRow,
+    is_missing,
+    join_line,
+    read_frame,
+    read_rows,
+)
 
 _Weights = Mapping[str, float]
 _TIME_COLUMNS = ("onset", "duration")
+_COLUMNS = [*_TIME_COLUMNS, "trial_type"]
 _OVERSAMPLING = 50  # samples of the stimulus per TR, the default of nilearn
 _MIN_ONSET_S = -24.0  # s before the first volume, start of the stimulus in nilearn by default
 IMPULSE_S = 1.0
@@ -66,12 +75,14 @@ class Events:
 
     `table` has the columns onset (s), duration (s) and trial_type, and modulation (amplitude) if
     the events are not equally strong. `summed` are the types that are not modeled because they
-    list the events of other types again, see `find_summed_types`.
+    list the events of other types again, see `find_summed_types`, and `unmodulated` are types that
+    are not modeled because all their events have modulation 0.
     """
 
     table: pd.DataFrame
     source: str = "events"
     summed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmodulated: tuple[str, ...] = ()
 
     @classmethod
     def from_rows(
@@ -80,34 +91,54 @@ class Events:
         rows: Iterable[TableRow],
         source_name: str,
         source: str = "events",
+        levels: Collection[str] = (),
     ) -> "Events":
         """Return the modeled events of a table of text.
 
-        Rows of the trial types rest, baseline, fixation or n/a, rows without onset or duration,
-        repeated events, and types that only list the events of other types again are skipped.
-        Without a column trial_type, all rows have the same type. The column modulation is used if
-        it can be read, see `read_modulation`.
+        Rows of the trial types rest, baseline or fixation, rows without type, onset or duration,
+        repeated events, types that only list the events of other types again, and types whose
+        events all have modulation 0 are skipped. Without a column trial_type, all rows have the
+        same type. The column modulation is used if it can be read, see `read_modulation`.
 
         `rows` are line numbers and cells. `source_name` is the name of the file in error messages,
-        and `source` its name in log messages. Raises `DesignError` if onset or duration is missing
-        or not a number, or if no event remains.
+        and `source` its name in log messages. `levels` are the types in ``Levels`` of the table,
+        see `list_modeled_types`. Raises `DesignError` if onset or duration is missing or not a
+        number, or if no event remains.
         """
-        trials, modulation_cells = _read_trials(columns, rows, source_name)
-        amplitudes, _ = read_modulation([name for _, _, name in trials], modulation_cells)
+        trials, modulation_cells = _read_trials(columns, rows, source_name, levels)
+        types = [name for _, _, name in trials]
+        amplitudes, _ = read_modulation(types, modulation_cells)
         # The effect of an event that is listed twice would be halved.
         if set(amplitudes) != {1.0}:
             # Types with the events of others and other amplitudes are not their sum.
+            unmodulated = find_unmodulated_types(types, amplitudes)
             events = [
-                (*trial, amplitude) for trial, amplitude in zip(trials, amplitudes, strict=True)
+                (*trial, amplitude)
+                for trial, amplitude in zip(trials, amplitudes, strict=True)
+                if trial[2] not in unmodulated
             ]
-            columns_with_modulation = [*_TIME_COLUMNS, "trial_type", MODULATION]
-            unique_events = list(dict.fromkeys(events))
-            return cls(pd.DataFrame(unique_events, columns=columns_with_modulation), source)
+            if not events:
+                raise DesignError(f"{source_name}: all events have modulation 0")
+            table = pd.DataFrame(list(dict.fromkeys(events)), columns=[*_COLUMNS, MODULATION])
+            return cls(table, source, unmodulated=unmodulated)
         unique_trials = list(dict.fromkeys(trials))
         summed = find_summed_types(unique_trials)
         modeled_trials = [trial for trial in unique_trials if trial[2] not in summed]
-        table = pd.DataFrame(modeled_trials, columns=[*_TIME_COLUMNS, "trial_type"])
-        return cls(table, source, summed)
+        return cls(pd.DataFrame(modeled_trials, columns=_COLUMNS), source, summed)
+
+    @classmethod
+    def read(cls, path: Path) -> "Events":
+        """Return the events in a file of `write`, named after the file."""
+        names, rows = read_rows(path)
+        table = pd.DataFrame([cells for _, cells in rows], columns=names)
+        numbers = [name for name in names if name != "trial_type"]
+        return cls(table.astype(dict.fromkeys(numbers, np.float64)), path.name)
+
+    def write(self, folder: Path) -> Path:
+        """Write the modeled events with all digits to a file with the name of their source."""
+        rows = [list(self.table), *self.table.astype(object).values.tolist()]
+        text = "".join(join_line(map(str, cells)) + "\n" for cells in rows)
+        return write_text(folder / self.source, text)
 
     @property
     def conditions(self) -> list[str]:
@@ -177,7 +208,7 @@ class Events:
 
 
 def _read_trials(
-    columns: Sequence[str], rows: Iterable[TableRow], source_name: str
+    columns: Sequence[str], rows: Iterable[TableRow], source_name: str, levels: Collection[str]
 ) -> tuple[list[tuple[float, float, str]], list[str | None]]:
     """Return onset, duration (s) and trial type of modeled events, and cells of their modulation.
 
@@ -193,8 +224,8 @@ def _read_trials(
     modulation_cells: list[str | None] = []
     for line, row in rows:
         time_cells = [row[name] or "" for name in _TIME_COLUMNS]
-        trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
-        if not trial_types or any(cell.strip().lower() in NO_TIME for cell in time_cells):
+        trial_types = list_modeled_types([row.get("trial_type", UNNAMED)], levels)
+        if not trial_types or any(map(is_missing, time_cells)):
             continue
         onset, duration = (
             _parse_time(cell, f"{source_name}: the {name} in line {line}")
@@ -205,8 +236,8 @@ def _read_trials(
     if not trials:
         raise DesignError(
             f"{source_name}: the events table contains no events that can be modeled. Rows"
-            " without onset or duration and rows of the trial types"
-            f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
+            " without trial type, onset or duration and rows of the trial types"
+            f" {', '.join(sorted(REST_TYPES))} are not modeled"
         )
     return trials, modulation_cells
 
@@ -325,18 +356,24 @@ Regressors = Events | Seeds
 
 
 def read_regressors(path: Path) -> Regressors:
-    """Read seeds from a file with the suffix ``timeseries``, or events from any other file."""
+    """Read seeds from a file with the suffix ``timeseries``, or events from any other file.
+
+    Events are in a file of `Events.write`.
+    """
     if not str(path).endswith("_timeseries.tsv"):
-        return read_events(path)
+        return Events.read(path)
     return Seeds.standardize(read_frame(path).astype(np.float64), path.name)
 
 
-def read_events(path: Path) -> Events:
-    """Read an events file; raise DesignError if it cannot be modeled, see `Events.from_rows`."""
+def read_events(path: Path, levels: Collection[str] = ()) -> Events:
+    """Read an events table of a data set, see `Events.from_rows` for `levels`.
+
+    Raises `DesignError` if the events cannot be modeled.
+    """
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
         raise DesignError(
             f"{path}: the events file cannot be read as a table ({error})"
         ) from error
-    return Events.from_rows(columns, rows, str(path), path.name)
+    return Events.from_rows(columns, rows, str(path), path.name, levels)

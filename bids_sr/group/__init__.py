@@ -29,7 +29,10 @@ if TYPE_CHECKING:
         too_few_error as too_few_error,
         write_group_results as write_group_results,
     )
-    from bids_sr.group.output_files import GroupNames as GroupNames
+    from bids_sr.group.output_files import (
+        GroupNames as GroupNames,
+        describe_replaced as describe_replaced,
+    )
     from bids_sr.group.page import (
         GroupFigures as GroupFigures,
         GroupPage as GroupPage,
@@ -55,7 +58,7 @@ else:
                 "too_few_error",
                 "write_group_results",
             ],
-            "output_files": ["GroupNames"],
+            "output_files": ["GroupNames", "describe_replaced"],
             "page": ["GroupFigures", "GroupPage", "GroupSection"],
             "paired_values_figure": ["choose_color", "plot_paired_values"],
             "values": ["TableError"],

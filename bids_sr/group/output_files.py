@@ -9,16 +9,18 @@ while files were moved is completed by the next call.
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bids_sr.bids.label_lists import list_some
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import put_in_place, read_json, write_text
 
 _FOLDER = "group"  # folder of group maps and figures
 # names of the tables of functional runs and structural scans
 _TABLES = "metrics|stats|methods|protocols|agreement|variability|change"
+_MAX_LISTED = 6  # participants in a message
 _STAGING = ".group"  # folder of files that are not complete yet
 # list of all files of a complete call, in the folder of incomplete files
 _MANIFEST = "complete.json"
@@ -125,6 +127,39 @@ def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
         if path.is_file() or path.is_symlink()
     )
     return sorted(path for path in paths if names.contains(path))
+
+
+def describe_replaced(output_dir: Path, names: GroupNames, participants: Sequence[str]) -> str:
+    """Return a sentence on the results of an earlier call with other participants, or "".
+
+    These results have the same names, so that they are replaced. `participants` are labels
+    (``sub-…``) of this call.
+    """
+    earlier = _read_participants(output_dir / f"{names.tables}_metrics.tsv")
+    if not earlier or {*earlier} == {*participants}:
+        return ""
+    return (
+        f"Replaced by this call: tables, maps and page of an earlier call with"
+        f" {len(earlier)} participants ({list_some(sorted(earlier), _MAX_LISTED)}). To keep them,"
+        f" move the files {names.start}* and the folder {_FOLDER} to another directory first"
+    )
+
+
+def _read_participants(table: Path) -> tuple[str, ...]:
+    """Return the distinct participants in a metrics table of the group; () if it is missing.
+
+    The table can be large, so it is read line by line.
+    """
+    try:
+        with table.open(encoding="utf-8") as stream:
+            columns = next(stream, "").rstrip("\n").split("\t")
+            if "participant" not in columns:
+                return ()
+            column = columns.index("participant")
+            cells = (line.rstrip("\n").split("\t", column + 1)[column:] for line in stream)
+            return tuple(dict.fromkeys(cell[0] for cell in cells if cell))
+    except (OSError, UnicodeDecodeError):
+        return ()
 
 
 def list_other_sessions(output_dir: Path, names: GroupNames) -> list[str]:

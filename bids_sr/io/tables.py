@@ -6,7 +6,7 @@ text, is read without the marks. Any other quotation mark is an ordinary charact
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ _CELL_PATTERNS = {
 }
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MISSING_MARKS = frozenset({"NA", "N/A", "<NA>", "NULL", "None", "."})
+"""Missing values as R, SPSS, SAS, databases and Python write them, beside ``n/a`` of BIDS."""
 TableRow = tuple[int, dict[str, str | None]]
 """Line number, and cells by column; None if the line has fewer cells than columns.
 
@@ -36,6 +38,16 @@ class MalformedTable(ValueError):
 
 TABLE_ERRORS = (OSError, MalformedTable)
 """Errors of `read_rows` and `read_frame`."""
+
+
+def is_missing(cell: str | None) -> bool:
+    """Return whether a cell has no value: empty, n/a or NaN, or one of `MISSING_MARKS`.
+
+    >>> [is_missing(cell) for cell in (None, " N/a", "NA", "None", "na", "none")]
+    [True, True, True, True, False, False]
+    """
+    text = "" if cell is None else cell.strip()
+    return text.lower() in ("", "n/a", "nan") or text in MISSING_MARKS
 
 
 def read_column(table: Path, name: str) -> list[str]:
@@ -99,21 +111,46 @@ def split_table(
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the column names of a table, and the line number and cells of each row.
 
-    Empty lines are skipped. Raises `OSError` if the file cannot be read, and `MalformedTable` if
-    the file is not UTF-8 text, or if two columns have the same name, which BIDS does not allow.
+    Empty lines, and lines of delimiters at the end of the table, are skipped. Blanks around column
+    names are removed. Columns without a name are omitted, such as the index that pandas writes,
+    and empty cells at the end of lines, which spreadsheets and MATLAB write. Raises `OSError` if
+    the file cannot be read, and `MalformedTable` if the file is not UTF-8 text, or if two columns
+    have the same name, which BIDS does not allow.
     """
     # other Unicode line separators may occur within a cell
     lines = re.split(r"\r\n|\n|\r", _read_utf8(path))
     numbered_lines = [
         (number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")
     ]
+    while numbered_lines and not numbered_lines[-1][1].strip(f"\r\n {delimiter}"):
+        numbered_lines.pop()
     if not numbered_lines:
         return [], []
-    columns = split_line(numbered_lines[0][1], delimiter)
-    repeated_names = sorted({name for name in columns if name and columns.count(name) > 1})
+    header = [name.strip() for name in split_line(numbered_lines[0][1], delimiter)]
+    columns = [name for name in header if name]
+    repeated_names = sorted({name for name in columns if columns.count(name) > 1})
     if repeated_names:
         raise MalformedTable(f"several columns have the name {repeated_names[0]!r}")
-    return columns, [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
+    rows = [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
+    is_rectangular = len(columns) == len(header)
+    return columns, [
+        (number, cells)
+        if is_rectangular and len(cells) <= len(columns)
+        else (number, _select_cells(cells, header))
+        for number, cells in rows
+    ]
+
+
+def _select_cells(cells: Sequence[str], header: Sequence[str]) -> list[str]:
+    """Return the cells of the columns with a name, and cells beyond the last of these columns.
+
+    Empty cells at the end of the line are omitted beyond the last column. `header` contains the
+    names of all columns, "" for a column without a name.
+    """
+    n_columns = max((index for index, name in enumerate(header, 1) if name), default=0)
+    n_cells = max((index for index, cell in enumerate(cells, 1) if cell.strip()), default=0)
+    selected = [cell for cell, name in zip(cells, header, strict=False) if name]
+    return selected + list(cells[n_columns:n_cells])
 
 
 def _read_utf8(path: Path) -> str:

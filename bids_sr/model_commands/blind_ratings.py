@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_sr.io.tables import is_missing
 from bids_sr.series import BASELINES, MEASURED
 from bids_sr.statistics.comparison_table import describe_columns
 from bids_sr.statistics.comparisons import compare_pairs, correct
@@ -67,12 +68,12 @@ def check_sheet(
 
 
 def _parse_rating(cell: str, subject: str) -> float:
-    """Return the rating in a cell, NaN for an empty cell or "n/a".
+    """Return the rating in a cell, NaN for a missing value.
 
     `subject` is the beginning of the message of RatingError.
     """
     try:
-        rating = math.nan if cell.lower() in ("", "n/a") else float(cell.replace(",", "."))
+        rating = math.nan if is_missing(cell) else float(cell.replace(",", "."))
     except ValueError:
         raise RatingError(f"{subject}, which is not a number") from None
     if not math.isnan(rating) and not LOWEST <= rating <= HIGHEST:

@@ -281,7 +281,7 @@ SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
 
 
 class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
-    """Events of a task in a file of the data set, or time series of seeds from a step."""
+    """Modeled events of a task, or time series of seeds."""
 
     is_light, stored_extension = True, ".tsv"
 
@@ -291,10 +291,10 @@ class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
         return read_regressors(path)
 
     def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
-        from bids_sr.glm.regressors import Seeds
+        from bids_sr.glm.regressors import Events
 
-        if not isinstance(value, Seeds):
-            raise TypeError("events are inputs and cannot be saved as outputs")
+        if isinstance(value, Events):
+            return value.write(stem.parent)
         value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
         return path
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         Facts,
         Image,
         Mask,
-        Regressors,
         Table,
         Transforms,
     )
@@ -357,11 +356,6 @@ def read_table(file: Path) -> "Table":
 def read_facts(file: Path) -> "Facts":
     """Return a JSON file as an artifact that steps can load."""
     return cast("Facts", file)
-
-
-def read_events(file: Path) -> "Regressors":
-    """Return a BIDS events table as an artifact that steps can load."""
-    return cast("Regressors", file)
 
 
 def concatenate(lists: Iterable[list[_T]]) -> list[_T]:

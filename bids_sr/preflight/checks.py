@@ -39,6 +39,7 @@ from bids_sr.preflight import (
     regions,
     run_contrasts,
     run_model,
+    type_labels,
 )
 from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.exclusions import exclude, list_files
@@ -223,7 +224,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     plan = Plan(
         subjects=subjects,
         contrasts=models.contrasts,
-        type_order=data_set.type_order,
+        type_order={**data_set.type_order, **data_set.task_types},
         skipped=skipped,
         sources=data_set.sources,
         nuisance=models.nuisance,
@@ -330,7 +331,10 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     )
     nuisance = confound_checks.select_confounds(data_set.runs, settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
-    contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
+    labels = type_labels.label_trial_types(types, tables, data_set, findings)
+    contrasts = run_contrasts.resolve_run_contrasts(
+        types, requested_contrasts, tables, findings, labels
+    )
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
     return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
 
@@ -342,14 +346,16 @@ def _assess_trial_types(
 
     Types are in the order shared by the data set.
     """
-    durations = {run.bold: run.duration for run in data_set.runs}
+    runs = {run.bold: run for run in data_set.runs}
     names_by_run = {}
     for name, (bold, table) in data_set.files_by_run.items():
         if table is None:
             continue
         entities = parse_entities(bold)
         with findings.about(entities["subject"], name, code="events"):
-            names = events.check_events(table, bold, durations.get(bold), findings)
+            run = runs.get(bold)
+            duration, levels = (None, ()) if run is None else (run.duration, run.levels)
+            names = events.check_events(table, bold, duration, findings, levels)
         if names:
             order = data_set.type_order.get(entities.get("task", ""), ())
             names_by_run[bold] = order_types(names, order)

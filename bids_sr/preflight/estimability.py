@@ -12,7 +12,7 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
-from bids_sr.preflight.events import describe_sum
+from bids_sr.preflight.events import UNMODULATED, describe_sum
 from bids_sr.preflight.rough_model import is_clearly_informative
 from bids_sr.preflight.run_model import design_settings, time_model
 
@@ -72,8 +72,9 @@ def assess_types(
     from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
-    events = read_events(run.events)
+    events = read_events(run.events, run.levels)
     reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
+    reasons |= dict.fromkeys(events.unmodulated, UNMODULATED)
     types_of_run = replace(described, unmodeled=reasons)
     dummies = settings.preprocessing.dummy_scans or 0
     model = design_settings(run, settings)
@@ -221,7 +222,7 @@ def is_estimable(
     if any(problem.what == str(run.events) for problem in findings.problems):
         return False  # rejected by `select_estimable`
     try:
-        design = _build_design(read_events(run.events), run, settings)
+        design = _build_design(read_events(run.events, run.levels), run, settings)
     except DesignError as error:
         findings.add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
         return False

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +10,17 @@ from bids_sr.bids import Findings, Survey, parse_entities
 from bids_sr.bids.label_lists import list_some
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import (
-    ALL,
-    ALL_TYPE,
     MODULATION,
-    NO_TIME,
     UNNAMED,
+    find_unmodulated_types,
+    is_missing_type,
     list_modeled_types,
     order_types,
     parse_seconds,
     read_modulation,
 )
 from bids_sr.glm.summed_types import find_summed_types
-from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
+from bids_sr.io.tables import MISSING_MARKS, TABLE_ERRORS, TableRow, is_missing, read_rows
 
 _MIN_END_S = -24.0  # the hemodynamic response to earlier events has faded at the first volume
 _MAX_DISTANCE_S = 3600.0  # from the run; beyond, onsets or their units must be wrong
@@ -30,6 +29,8 @@ _TIME_TOLERANCE_S = 1e-3  # rounding of times in tables
 _MAX_LATE_SHARE = 0.5
 _MAX_EVENTS = 50_000
 _MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
+UNMODULATED = f"all its events have {MODULATION} 0"
+"""Reason why a trial type is not modeled."""
 _FORM_FIX = (
     "Specify an events table with the columns onset and duration, and with the column trial_type"
     " if there are several conditions"
@@ -41,36 +42,37 @@ _RESTING_STATE_FIX = (
 
 
 def check_events(
-    table: Path, bold: Path, duration: float | None, findings: Findings
+    table: Path,
+    bold: Path,
+    duration: float | None,
+    findings: Findings,
+    levels: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return the modeled trial types of a run in order of appearance, or () with a problem.
 
     `duration` is the length of the run (s), or None if it is not known; events are then not
-    compared with it.
+    compared with it. `levels` are the trial types in ``Levels`` of the table, see
+    `list_modeled_types`.
     """
     table_findings = Findings()
-    rows = _read_events(table, table_findings)
-    types = list_modeled_types(row.trial_type for row in rows)
-    if ALL in types and len(types) > 1:
-        table_findings.note(
-            table,
-            f"the trial type {ALL!r} is mapped as contrast {ALL_TYPE}, because contrast {ALL} is"
-            " the mean of all trial types.",
-        )
+    rows = _read_events(table, levels, table_findings)
+    types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
     if not table_findings.problems and not types:
         reason = (
             "the events table contains no trial type to model: all rows are rest periods or lack"
-            " an onset or duration"
+            " a trial type, onset or duration"
         )
-        table_findings.add_problem(table, reason, f"{_FORM_FIX}.")
-    summed = find_summed_types(
-        [(row.onset, row.duration, row.trial_type) for row in _select_rows(rows, types)]
-    )
-    for name, summed_types in summed.items():
-        table_findings.note(
-            table, f"the trial type {name!r} is not modeled because {describe_sum(summed_types)}."
+        table_findings.add_problem(table, reason, f"{_FORM_FIX}. {_RESTING_STATE_FIX}")
+    reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
+    if types and reasons.keys() == {*types}:
+        table_findings.add_problem(
+            table,
+            f"all events have {MODULATION} 0",
+            f"Correct the column {MODULATION}, or remove it to model all events alike.",
         )
-    types = tuple(name for name in types if name not in summed)
+    for name, reason in reasons.items():
+        table_findings.note(table, f"the trial type {name!r} is not modeled because {reason}.")
+    types = tuple(name for name in types if name not in reasons)
     if duration is not None:
         modeled_rows = _select_rows(rows, types)
         types = _check_onsets(modeled_rows, types, table, bold, duration, table_findings)
@@ -82,26 +84,32 @@ def check_events(
 class _EventRow:
     """Event of a table with its line number; onset and duration in s.
 
-    `amplitude` is the value of the column modulation; 1 if the column is not used.
+    `is_modeled` is False for rest periods and missing types. `amplitude` is the value of the
+    column modulation; 1 if the column is not used.
     """
 
     line: int
     onset: float
     duration: float
     trial_type: str
+    is_modeled: bool
     amplitude: float = 1.0
 
 
-def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
-    """Read the rows of an events table, and report problems."""
+def _read_events(path: Path, levels: Collection[str], findings: Findings) -> list[_EventRow]:
+    """Read the rows of an events table, and report problems.
+
+    `levels` is as in `check_events`.
+    """
     records = _read_records(path, findings)
     if records is None:
         return []
-    records = _drop_untimed(records, path, findings)
+    _note_missing_types(records, levels, path, findings)
+    records = _drop_untimed(records, levels, path, findings)
     rows = [
         row
         for line, record in records
-        if (row := _parse_row(path, line, record, findings)) is not None
+        if (row := _parse_row(path, line, record, levels, findings)) is not None
     ]
     rows = _read_amplitudes(rows, dict(records), path, findings)
     rows = _drop_repetitions(rows, path, findings)
@@ -157,9 +165,32 @@ def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
     return records
 
 
-def _drop_untimed(records: Sequence[TableRow], path: Path, findings: Findings) -> list[TableRow]:
+def _note_missing_types(
+    records: Sequence[TableRow], levels: Collection[str], path: Path, findings: Findings
+) -> None:
+    """Report events whose trial type is a missing value that BIDS writes as n/a."""
+    marks = [
+        mark
+        for _, record in records
+        if (mark := (record["trial_type"] or "").strip()) in MISSING_MARKS
+        and is_missing_type(mark, levels)
+    ]
+    if marks:
+        count_text = "1 event has" if len(marks) == 1 else f"{len(marks)} events have"
+        marks_text = " or ".join(map(repr, sorted({*marks})))
+        findings.note(
+            path,
+            f"{count_text} a missing trial type ({marks_text}) and are not modeled, as with n/a."
+            " If this is the name of a condition, describe it under Levels of trial_type in the"
+            " sidecar of the events.",
+        )
+
+
+def _drop_untimed(
+    records: Sequence[TableRow], levels: Collection[str], path: Path, findings: Findings
+) -> list[TableRow]:
     """Return the rows without events that have no onset or duration, and report these events."""
-    untimed_lines = {line for line, record in records if _is_untimed(record)}
+    untimed_lines = {line for line, record in records if _is_untimed(record, levels)}
     if untimed_lines:
         findings.note(
             path,
@@ -169,23 +200,32 @@ def _drop_untimed(records: Sequence[TableRow], path: Path, findings: Findings) -
     return [(line, record) for line, record in records if line not in untimed_lines]
 
 
-def _is_untimed(record: Mapping[str, str | None]) -> bool:
+def _is_untimed(record: Mapping[str, str | None], levels: Collection[str]) -> bool:
     """Return whether a row is an event of a modeled type without onset or duration."""
-    times = [(record[name] or "").strip().lower() for name in ("onset", "duration")]
-    return any(time in NO_TIME for time in times) and bool(
-        list_modeled_types([record["trial_type"]])
-    )
+    is_any_missing = is_missing(record["onset"]) or is_missing(record["duration"])
+    return is_any_missing and bool(list_modeled_types([record["trial_type"]], levels))
 
 
 def _parse_row(
-    path: Path, line: int, record: Mapping[str, str | None], findings: Findings
+    path: Path,
+    line: int,
+    record: Mapping[str, str | None],
+    levels: Collection[str],
+    findings: Findings,
 ) -> _EventRow | None:
     """Return the event in a row, or None if it is invalid; the first invalid rows are reported."""
     onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
+    is_modeled = bool(list_modeled_types([name], levels))
     are_times = onset is not None and duration is not None and duration >= 0
-    if are_times or not list_modeled_types([name]):
-        return _EventRow(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
+    if are_times or not is_modeled:
+        return _EventRow(
+            line=line,
+            onset=onset or 0.0,
+            duration=duration or 0.0,
+            trial_type=name,
+            is_modeled=is_modeled,
+        )
     if len(findings.problems) < _MAX_INVALID_ROWS:
         reason = (
             f"the onset and duration in line {line} must be times in seconds, but are"
@@ -206,7 +246,7 @@ def _read_amplitudes(
 
     `records` are the cells of the table by line number.
     """
-    events = _select_modeled_rows(rows)
+    events = [row for row in rows if row.is_modeled]
     cells = [records[row.line].get(MODULATION) for row in events]
     amplitudes, reason = read_modulation([row.trial_type for row in events], cells)
     if reason:
@@ -240,20 +280,15 @@ def _drop_repetitions(
         rows_of_kind = repeated if event in earlier_events else distinct
         rows_of_kind.append(row)
         earlier_events.add(event)
-    if modeled_repetitions := _select_modeled_rows(repeated):
+    if modeled_repetitions := [row for row in repeated if row.is_modeled]:
         findings.note(
             path,
             f"{len(modeled_repetitions)} of {len(rows)} events have the same onset, duration and"
             f" trial_type as another event (first event: line {modeled_repetitions[0].line}). Each"
             " event is modeled only once.",
         )
-    _note_overlaps(_select_modeled_rows(distinct), path, findings)
+    _note_overlaps([row for row in distinct if row.is_modeled], path, findings)
     return distinct
-
-
-def _select_modeled_rows(rows: Sequence[_EventRow]) -> list[_EventRow]:
-    """Return the rows of trial types that are modeled, and not of rest periods."""
-    return _select_rows(rows, list_modeled_types(row.trial_type for row in rows))
 
 
 def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_EventRow]:
@@ -285,6 +320,19 @@ def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) ->
     if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
         findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
+
+
+def _explain_unmodeled_types(rows: Sequence[_EventRow]) -> dict[str, str]:
+    """Return the reason by trial type without a regressor, as `Events.from_rows` decides.
+
+    `rows` are neither rest periods nor repeated.
+    """
+    amplitudes = [row.amplitude for row in rows]
+    if set(amplitudes) == {1.0}:
+        summed = find_summed_types([(row.onset, row.duration, row.trial_type) for row in rows])
+        return {name: describe_sum(summed_types) for name, summed_types in summed.items()}
+    types = [row.trial_type for row in rows]
+    return dict.fromkeys(find_unmodulated_types(types, amplitudes), UNMODULATED)
 
 
 def describe_sum(summed_types: Sequence[str]) -> str:

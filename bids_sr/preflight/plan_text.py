@@ -213,8 +213,12 @@ def _describe_contrasts(run: BoldRun, contrasts: Contrasts) -> str:
     )
 
 
-def _format_contrast(weights: Mapping[str, float]) -> str:
-    """Return a contrast as a formula of trial types."""
+def _format_contrast(trial_type_weights: Mapping[str, float]) -> str:
+    """Return a contrast as a formula of trial types, with names of only symbols in quotes."""
+    weights = {
+        name if any(map(str.isalnum, name)) else f"'{name}'": weight
+        for name, weight in trial_type_weights.items()
+    }
     if len(weights) > 1 and _are_all(weights.values(), 1 / len(weights)):
         return f"mean of {', '.join(weights)}"
     (first_name, first_weight), *others = sorted(weights.items(), key=lambda item: -item[1])

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, stem_of_echoes
@@ -20,6 +21,7 @@ def resolve_run_contrasts(
     requested: Sequence[_Request],
     tables: Mapping[Path, Path],
     findings: Findings,
+    labels: Mapping[Path, Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[Path, dict[str, Contrast]]:
     """Return the contrasts of each run.
 
@@ -28,8 +30,9 @@ def resolve_run_contrasts(
     with a note. A requested contrast must be possible in at least one run. For runs without one of
     its trial types it is omitted, with a note.
 
-    `types` and events `tables` are by BOLD file. `requested` are contrasts as written by the user,
-    or name and weights from ``--model``; if empty, default contrasts are used.
+    `types`, events `tables` and `labels` of trial types are by BOLD file; without labels, they are
+    chosen among the types of the run. `requested` are contrasts as written by the user, or name
+    and weights from ``--model``; if empty, default contrasts are used.
     """
     possible_requests = _select_possible(types, requested, findings)
     types = share_averaged_types(types, tables, findings)
@@ -42,6 +45,7 @@ def resolve_run_contrasts(
                 possible_requests[bold],
                 described_types=run.described,
                 averaged_types=run.averaged,
+                labels=labels.get(bold),
             )
         if not requested:
             entities = parse_entities(bold)

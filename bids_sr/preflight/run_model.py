@@ -37,7 +37,7 @@ def can_be_split(
     from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks
     from bids_sr.glm.regressors import read_events
 
-    events = read_events(run.events)
+    events = read_events(run.events, run.levels)
     blocks = find_blocks(events)
     conditions = [block.condition for block in blocks]
     shares = _measure_shares(blocks, run, settings)

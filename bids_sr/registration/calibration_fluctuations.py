@@ -1,7 +1,7 @@
 """Spatial patterns of fluctuations in a high-resolution calibration run."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ def calibration_patterns(
     tr: float,
     hrf: HemodynamicResponse,
     events: Path | None = None,
+    levels: Sequence[str] = (),
 ) -> tuple[Array, dict[str, object]]:
     """Estimate the spatial patterns of fluctuations in a calibration run.
 
@@ -66,6 +67,8 @@ def calibration_patterns(
     events : Path | None, optional
         BIDS events of the calibration run, whose task effects are regressed out; None if there is
         no task.
+    levels : Sequence[str], optional
+        Trial types in ``Levels`` of the events.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def calibration_patterns(
     used_volumes = slice(n_dummy, n_dummy + series.shape[3])
     fd = framewise_displacement(params[used_volumes])
     displacements = compute_displacement_mm(matrices[used_volumes], mask, reader.affine)
-    task_regressors, run_facts = _read_task(events, tr, reader.shape[3], hrf)
+    task_regressors, run_facts = _read_task(events, levels, tr, reader.shape[3], hrf)
     # Rotations (rad) are converted to displacements (mm) at the radius of the head.
     motion = np.asarray(params[used_volumes], dtype=np.float64) * (
         [1.0] * 3 + [HEAD_RADIUS_MM] * 3
@@ -127,13 +130,17 @@ def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array
 
 
 def _read_task(
-    events: Path | None, tr: float, n_volumes: int, hrf: HemodynamicResponse
+    events: Path | None,
+    levels: Sequence[str],
+    tr: float,
+    n_volumes: int,
+    hrf: HemodynamicResponse,
 ) -> tuple[Array | None, dict[str, object]]:
     """Return task regressors (None if there are none), and a fact for the report."""
     if events is None:
         return None, {"task": "no events file"}
     try:
-        return _task_regressors(events, tr, n_volumes, hrf), {"task": Path(events).name}
+        return _task_regressors(events, levels, tr, n_volumes, hrf), {"task": Path(events).name}
     except DesignError as error:
         _LOGGER.warning(
             "The task effects could not be removed from the calibration run: %s", error
@@ -141,12 +148,14 @@ def _read_task(
         return None, {"task": f"not removed: {error}"}
 
 
-def _task_regressors(events: Path, tr: float, n_volumes: int, hrf: HemodynamicResponse) -> Array:
+def _task_regressors(
+    events: Path, levels: Sequence[str], tr: float, n_volumes: int, hrf: HemodynamicResponse
+) -> Array:
     """Return the response of each condition with events, and its derivatives (T, C).
 
     Raises `DesignError` if the events file cannot be used.
     """
-    responses = read_events(events).responses(frame_times(n_volumes, tr), hrf)
+    responses = read_events(events, levels).responses(frame_times(n_volumes, tr), hrf)
     regressors = [columns for columns in responses.values() if np.abs(columns[:, 0]).max() > 1e-3]
     return np.concatenate([np.zeros((n_volumes, 0)), *regressors], axis=1)
 

@@ -6,6 +6,7 @@ run is super-resolved without calibration.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,7 @@ def measure_calibration(
     calibration_registration: Facts,
     calibration_events: File | None = None,
     *,
+    levels: Sequence[str] = (),
     n_dummy: int,
     tr: float,
     hrf: HemodynamicResponse,
@@ -153,7 +155,8 @@ def measure_calibration(
     `bold`, `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` (s) belong to the calibration
     run. `calibration_registration` contains size and quality of the registration, or ``reason`` if
     it failed. `calibration_events` are BIDS events of the calibration run; None if no task is
-    regressed out. `hrf` is the response to the events.
+    regressed out. `levels` are the trial types in ``Levels`` of the events, and `hrf` is the
+    response to the events.
 
     Returns principal components of the fluctuations on the grid of the calibration run (X, Y, Z,
     C) in signal units, the strongest first, or one map of zeros if they cannot be used; and facts
@@ -180,6 +183,7 @@ def measure_calibration(
                 tr=tr,
                 hrf=hrf,
                 events=calibration_events,
+                levels=levels,
             )
             facts |= pattern_facts
         except SeriesError as error:

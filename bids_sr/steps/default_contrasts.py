@@ -28,6 +28,7 @@ def choose_default_contrasts(
     )
     inestimable = inestimable_contrasts(contrasts, roles.information)
     omitted_names: dict[str, Sequence[str]] = {
+        "all events have modulation 0:": events.unmodulated,
         "no volume shows a response to": roles.silent,
         "almost nothing is observed of the response to": tuple(roles.faint),
         "the mean over conditions is computed without": tuple(roles.dominating),

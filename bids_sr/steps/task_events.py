@@ -1,18 +1,30 @@
-"""Events table of a run, stored with the results for other programs."""
+"""Events of a run: for the linear model, and a stored copy for other programs."""
+
+from collections.abc import Sequence
 
 import pandas as pd
 
+from bids_sr.glm.regressors import read_events
 from bids_sr.io.tables import read_rows
-from bids_sr.pipeline.artifacts import File, Table
+from bids_sr.pipeline.artifacts import File, Regressors, Table
 from bids_sr.pipeline.step import step
 
 # column of paths relative to ``stimuli/`` of the data set, which the results do not contain
 _STIMULUS_FILE = "stim_file"
 
 
+@step(makes="regressors")
+def select_events(events_file: File, *, levels: Sequence[str]) -> Regressors:
+    """Return the modeled events of a run.
+
+    `levels` are the trial types in ``Levels`` of the events table.
+    """
+    return read_events(events_file, levels)
+
+
 @step(makes="events_table")
 def copy_events(events_file: File) -> Table:
-    """Copy the events table that the linear model reads, with the same text in all cells.
+    """Copy the events table of the linear model, with the same text in all cells.
 
     Onsets remain valid, because stored series contain all volumes. The column ``stim_file`` is
     omitted.

@@ -319,13 +319,13 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (high_resolution_only, ""): ("truncate_pair", "measure_region_error register_pair", 9),
     (at_rest, "--sr-factor 2"): (
         "draw_networks seed_series",
-        f"{PAIR} {TRAINING} copy_events draw_overlap measure_region_error",
+        f"{PAIR} {TRAINING} copy_events draw_overlap measure_region_error select_events",
         12,
     ),
     (echoes_at_rest, "--sr-factor 2"): (
         "combine_echoes component_series draw_networks",
         f"{PAIR} {TRAINING} {ANATOMY} compare_masks copy_events draw_overlap"
-        " gather_fine_effects measure_effects",
+        " gather_fine_effects measure_effects select_events",
         10,
     ),
 }

@@ -211,7 +211,11 @@ class Activation(OptionSection):
         )
         check_regions(self.atlas, self.roi, self.seeds)
         names = seed_names(choose_seeds(self.seeds, with_anat=True, atlas=self.atlas))
-        self._need(len(set(names)) == len(names), "seeds", "several seeds have the same name")
+        self._need(
+            len({name.lower() for name in names}) == len(names),
+            "seeds",
+            "several seeds have the same name (case is ignored)",
+        )
 
     def _check_filters(self) -> None:
         """Raise `SettingError` for cutoff frequencies in the wrong order, or an unknown drift."""

@@ -29,6 +29,7 @@ from bids_sr.group import (
     write_group_results,
 )
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.tables import is_missing
 from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.values import compute_tables
@@ -213,10 +214,11 @@ def _find_protocols(
     protocol = settings.anat.protocol or ""
     bids_dir = settings.paths.bids_dir
     if protocol in listing.columns:
-        return {
-            name: listing.rows.get(participant, {}).get(protocol) or MISSING
+        cells = {
+            name: listing.rows.get(participant, {}).get(protocol)
             for name, participant in zip(tables["name"], tables["participant"], strict=True)
         }
+        return {name: MISSING if is_missing(cell) else str(cell) for name, cell in cells.items()}
     protocols: dict[str, str] = {}
     keys: set[str] = set()
     for name, path in zip(tables["name"], tables["path"], strict=True):

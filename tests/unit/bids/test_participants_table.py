@@ -32,7 +32,9 @@ def test_a_data_set_without_a_list_has_no_rows(tmp_path: Path) -> None:
     assert (table.rows, table.columns, table.list_skipped_lines()) == ({}, (), ())
 
 
-@pytest.mark.parametrize("cell", ["n/a", "", "N/A", "sub-", "sub-n/a", "sub-0 1", "../01"])
+@pytest.mark.parametrize(
+    "cell", ["n/a", "", "N/A", "NA", "None", "sub-", "sub-n/a", "sub-0 1", "../01"]
+)
 def test_a_line_without_a_label_is_skipped_and_named(tmp_path: Path, cell: str) -> None:
     path = write_listing(tmp_path, f"participant_id\tage\nsub-01\t30\n{cell}\t31\nsub-03\t32\n")
     table = read_participants_table(tmp_path)

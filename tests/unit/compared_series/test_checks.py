@@ -6,7 +6,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 from data.calls import plan_for, settings_for
-from data.dataset import BidsMaker
+from data.dataset import EVENTS, BidsMaker
 from graphmaker import stage_minutes
 from scipy import ndimage
 
@@ -82,7 +82,7 @@ def test_a_file_and_a_folder_are_matched_with_the_run(maker: BidsMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bspline", "sbl", "otherRun", "mineMirror", "mineSame", "my-own"]
+    "name", ["bspline", "sbl", "SBL", "Zerofill", "otherRun", "mineMirror", "mineSame", "my-own"]
 )
 def test_reserved_and_invalid_names_are_rejected(maker: BidsMaker, name: str) -> None:
     (problem,) = plan_call(maker, f"{name}={other_dataset(maker).bold()}").problems
@@ -92,6 +92,8 @@ def test_reserved_and_invalid_names_are_rejected(maker: BidsMaker, name: str) ->
 def test_duplicate_missing_and_identical_series_are_rejected(maker: BidsMaker) -> None:
     series = other_dataset(maker).bold()
     own = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+    twice = plan_call(maker, f"A={series}", f"a={series}").problems
+    assert [problem.what.partition("=")[0] for problem in twice] == ["--compare A", "--compare a"]
     for compared in ((f"A={series}", f"A={series}"), ("A=/nowhere.nii.gz",), (f"A={own}",)):
         (problem,) = plan_call(maker, *compared).problems
         assert compared[0].removeprefix("A=") in str(problem) or "A" in problem.what
@@ -207,6 +209,10 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     maker.events("sub-01_task-tap_run-3", rows=rows)
     plan = plan_call(maker, f"A={series}", extra=("--run-id", "2"))
     assert plan.unsplit == {plan.runs[0].same_task_run.bold}
+    rest = [(16.0 + 5 * k, 2.0, name) for k, name in enumerate(("NA", "rest", "n/a"))]
+    maker.events("sub-01_task-tap_run-2", rows=[*EVENTS, *rest])
+    plan = plan_call(maker, f"A={series}", extra=("--run-id", "2"))
+    assert plan.runs[0].same_task_run is not None, "rest and missing types need not be shared"
     maker.events("sub-01_task-tap_run-3", rows=[(2.0, 4.0, "foot"), (8.0, 4.0, "foot")])
     maker.bold("sub-01_task-tap", zooms=(4.0, 4.0, 4.0))
     assert (

@@ -428,5 +428,7 @@ def test_seeds_are_coordinates_or_atlas_labels() -> None:
     ]
     with pytest.raises(UsageError, match="v1"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
+    with pytest.raises(UsageError, match="V1"):
+        Activation(seeds=("v1=Calcarine_L", "V1=Calcarine_R"))
     with pytest.raises(UsageError, match="Calcarine_L"):
         Activation(seeds=("Calcarin_L",))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bids_sr.glm.contrasts import (
-    camel_case,
+    label_types,
     list_modeled_types,
     order_types,
     resolve_contrasts,
@@ -76,7 +76,7 @@ def test_two_types_have_the_same_order_in_all_runs(
         ("abc", "a b c all aMinusB aMinusC bMinusC"),
         ("abcd", "a b c d all aMinusOthers bMinusOthers cMinusOthers dMinusOthers"),
         ("abcdefghi", "a b c d e f g h i all"),
-        (("a-b", "a b", "aB"), "aB aB2 aB3 all aBMinusAB aBMinusAB2 aBMinusAB3"),
+        (("a-b", "a b", "aB"), "aB aB2 aB3 all aBMinusAB2 aBMinusAB3 aB2MinusAB3"),
     ],
 )
 def test_types_are_compared_in_pairs_or_with_the_mean_of_the_others(types, names) -> None:
@@ -159,6 +159,55 @@ def test_default_names_are_valid_labels_and_weights_are_distinct(names: list[str
     assert len({tuple(sorted(weights.items())) for weights in contrasts.values()}) == len(
         contrasts
     )
-    assert all(
-        resolve_contrasts(types, [name]) == {camel_case(name): {name: 1.0}} for name in types
-    )
+    labels = label_types(types)
+    assert len({label.lower() for label in labels.values()}) == len(types)
+    for name in types:
+        weights = {name: 1.0} if name != "all" else dict.fromkeys(types, 1 / len(types))
+        assert [*resolve_contrasts(types, [name]).values()] == [weights]
+        assert labels[name] in contrasts
+
+
+@pytest.mark.parametrize(
+    ("types", "text", "name", "weights"),
+    [
+        (["RT=high", "RT=low"], "RT=high-RT=low", "RTHighMinusRTLow", [1, -1]),
+        (["RT=high", "RT=low"], "fast=RT=high - RT=low", "fast", [1, -1]),
+        (["RT=high", "RT=low"], "RT=0.5*RT=low-RT=high", "RT", [-1, 0.5]),
+        (["high", "RT=high"], "RT=high", "RTHigh", [0, 1]),
+        (["-1", "1"], "-1-1", "minus1Minus1", [1, -1]),
+        (["2*x", "x"], "2*x-x", "2XMinusX", [1, -1]),
+        (["-", "."], "'-'-'.'", "minusSignMinusDot", [1, -1]),
+        (["-", "x"], "--x", "minusSignMinusX", [1, -1]),
+        (["+", "x y"], "'x y' + '+'", "xYPlusPlusSign", [1, 1]),
+    ],
+)
+def test_types_are_recognized_before_names_weights_and_signs(
+    types: list[str], text: str, name: str, weights: list[float]
+) -> None:
+    expected = {
+        trial_type: weight for trial_type, weight in zip(types, weights, strict=True) if weight
+    }
+    assert resolve_contrasts(types, [text]) == {name: expected}
+
+
+def test_names_of_contrasts_differ_without_case() -> None:
+    types = ["Thumb", "thumb", "ThumbMinusThumb2", "All"]
+    contrasts = resolve_contrasts(types[:3])
+    names = "Thumb thumb2 ThumbMinusThumb2 all ThumbMinusThumb2x2"
+    assert " ".join(contrasts).startswith(names)
+    assert contrasts["ThumbMinusThumb2x2"] == {"Thumb": 1.0, "thumb": -1.0}
+    assert resolve_contrasts(types, ["All"]) == {"typeAll": {"All": 1.0}}
+    requests = ["x=Thumb", "X=thumb", ("ALL", {"thumb": 2.0}), "all"]
+    assert list(resolve_contrasts(types, requests)) == ["x", "X2", "ALL", "all2"]
+
+
+def test_labels_of_all_runs_are_used_in_each_run() -> None:
+    """A label of a type is neither the label of another type nor of a comparison."""
+    labels = label_types(["go!", "go", "go2", "aMinusB", "stop", "a", "b"])
+    assert labels["go"] == "go3"
+    assert list(resolve_contrasts(["go"], labels=labels)) == ["go3"]
+    assert list(resolve_contrasts(["go2"], labels=labels)) == ["go2"]
+    assert list(resolve_contrasts(["a", "b"], labels=labels)) == ["a", "b", "all", "aMinusB2"]
+    model = [("go", {"go": 1.0}), ("mine", {"go": 1.0, "stop": -1.0})]
+    assert list(resolve_contrasts(["go", "stop"], model, labels=labels)) == ["go3", "mine"]
+    assert list(resolve_contrasts(["go", "stop"], ["go-stop"], labels=labels)) == ["go3MinusStop"]

@@ -8,7 +8,12 @@ import pytest
 from data.group_maps import Study, mean_value, read_sidecar
 
 from bids_sr.group import output_files
-from bids_sr.group.output_files import GroupNames, list_group_files, replace_group_files
+from bids_sr.group.output_files import (
+    GroupNames,
+    describe_replaced,
+    list_group_files,
+    replace_group_files,
+)
 from bids_sr.metrics.rows import MetricRow, table_text
 
 ALL, PRE, SCANS = (
@@ -223,3 +228,20 @@ def test_a_call_that_fails_leaves_the_results_of_the_first_call(
     monkeypatch.setattr(page, "write_page", fail)
     assert study.call("--session-label", "pre", "--set", "evaluation.group_permutations=3") == 70
     assert study.files() == before
+
+
+@pytest.mark.parametrize("names", [ALL, SCANS], ids=str)
+def test_participants_of_replaced_results_are_listed_if_they_differ(
+    tmp_path: Path, names: GroupNames
+) -> None:
+    earlier = [f"sub-{number:02d}" for number in range(1, 10)]
+    rows = "".join(f"{label}\t{value}\n" for label in earlier for value in (1, 2))
+    table = tmp_path / f"{names.tables}_metrics.tsv"
+    table.write_text(f"participant\tvalue\n{rows}")
+    sentence = describe_replaced(tmp_path, names, ["sub-04", "sub-10"])
+    assert "9 participants (sub-01, sub-02" in sentence
+    assert "sub-06 and 3 more" in sentence
+    assert describe_replaced(tmp_path, names, earlier[::-1]) == ""
+    assert describe_replaced(tmp_path, PRE, ["sub-10"]) == ""
+    table.write_text("")
+    assert describe_replaced(tmp_path, names, ["sub-10"]) == ""

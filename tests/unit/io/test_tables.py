@@ -50,6 +50,51 @@ def test_duplicate_columns_and_ragged_rows_are_rejected(tmp_path: Path) -> None:
     assert read_rows(write_table(tmp_path, "a\n1\t2\t3\n"))[1] == [(2, {"a": "1", "": "2\t3"})]
 
 
+@pytest.mark.parametrize("end", ["\t\n", "\t\t\r\n", "\t \n"])
+@pytest.mark.parametrize("spoiled", ["all", "header", "rows", "one row"])
+def test_empty_cells_at_the_end_of_lines_are_omitted(
+    tmp_path: Path, spoiled: str, end: str
+) -> None:
+    lines = ["onset\tduration", "1.5\t2", "4\t", "7\t3"]
+    ends = {"all": [0, 1, 2, 3], "header": [0], "rows": [1, 2, 3], "one row": [3]}[spoiled]
+    text = "".join(line + (end if k in ends else "\n") for k, line in enumerate(lines))
+    path = write_table(tmp_path, text)
+    columns, rows = read_rows(path)
+    assert columns == ["onset", "duration"]
+    assert [row["onset"] for _, row in rows] == ["1.5", "4", "7"]
+    assert not any("" in row for _, row in rows)
+    frame = read_frame(path)
+    assert list(frame) == columns
+    assert frame["duration"].fillna(-1).tolist() == [2, -1, 3]
+
+
+def test_columns_without_a_name_are_omitted(tmp_path: Path) -> None:
+    """The index of pandas is the first column."""
+    path = write_table(tmp_path, "\tonset\tduration\n0\t1.5\t2\n1\t4\t3\n")
+    assert [row for _, row in read_rows(path)[1]] == [
+        {"onset": "1.5", "duration": "2"},
+        {"onset": "4", "duration": "3"},
+    ]
+    assert read_frame(path)["onset"].tolist() == [1.5, 4]
+
+
+def test_cells_beyond_the_header_are_kept_apart(tmp_path: Path) -> None:
+    for header in ("a\tb", "a\tb\t"):
+        path = write_table(tmp_path, f"{header}\n1\t2\t\tx\t\n")
+        assert read_rows(path)[1] == [(2, {"a": "1", "b": "2", "": "\tx"})]
+        with pytest.raises(MalformedTable, match="line 2 has 4 cells"):
+            read_frame(path)
+
+
+def test_blanks_around_names_and_empty_last_lines_are_ignored(tmp_path: Path) -> None:
+    path = write_table(tmp_path, '\ufeff"onset "\t duration\n1\t2\n\t\n\t\t\n\n')
+    columns, rows = read_rows(path)
+    assert columns == ["onset", "duration"]
+    assert rows == [(2, {"onset": "1", "duration": "2"})]
+    with pytest.raises(MalformedTable, match="'onset'"):
+        read_rows(write_table(tmp_path, "onset\tonset \n1\t2\n"))
+
+
 @given(st.lists(CELLS, min_size=1, max_size=5))
 @example(['"', '"'])  # marks of two cells, which must not become one quoted cell
 def test_cells_are_recovered_from_a_joined_line(cells: list[str]) -> None:

@@ -7,13 +7,14 @@ import pytest
 from bids_sr.io.template_files import template_file
 from bids_sr.io.uris import file_uri, template_uri
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
-from bids_sr.pipeline.flow import Flow, read_events
+from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store
 from bids_sr.region_names import find_atlas
+from bids_sr.steps.task_events import select_events
 
 RUN = "bids::sub-01/func/sub-01_task-tap"
 MODEL = {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"}
@@ -86,7 +87,7 @@ def store_settings() -> dict[str, dict[str, object]]:
         outputs.store(model_file, MODEL)
         series = resolve(bold, boldref, model_file, n_dummy=n_dummy)
         outputs.store(series, {"space": "boldref", "res": "hr", "desc": "sbl", "suffix": "bold"})
-        events = read_events(func / "sub-01_task-tap_events.tsv")
+        events = select_events(func / "sub-01_task-tap_events.tsv", levels=())
         maps, measured = map_series(series, mask_hr, events, n_dummy=n_dummy)
         outputs.store(maps)
         outputs.store(measured, {"desc": "x", "suffix": "metrics"})
