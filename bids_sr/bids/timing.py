@@ -5,10 +5,10 @@ from typing import TypeGuard
 
 from bids_sr.bids.findings import Findings
 from bids_sr.io.image_header import Header
+from bids_sr.io.volume_times import is_same_tr
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
 _LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
-_TR_TOLERANCE = 1e-3  # s; headers contain float32 values, and some scanners round to milliseconds
 
 
 def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
@@ -74,17 +74,13 @@ def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
             f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
             " used.",
         )
-    elif (
-        likely_tr_s is not None
-        and likely_tr_s != header.tr
-        and abs(likely_tr_s - tr) <= _TR_TOLERANCE
-    ):
+    elif likely_tr_s is not None and likely_tr_s != header.tr and is_same_tr(likely_tr_s, tr):
         findings.note(
             header.path,
             f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
             f" {tr:g} s from the sidecar is used.",
         )
-    elif abs(header.tr - tr) > _TR_TOLERANCE:
+    elif not is_same_tr(header.tr, tr):
         reason = (
             f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header"
         )

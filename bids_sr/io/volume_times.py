@@ -1,10 +1,39 @@
-"""Times within a volume, in seconds after its start.
+"""Times within a volume, in seconds after its start, and times that count as equal.
 
 The reference time of a volume is defined here once, for the design, for slice-timing correction
-and for StartTime in sidecars.
+and for StartTime in sidecars. Scanners and converters round times, so that one time may have
+several values in headers and sidecars.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+
+_TR_TOLERANCE_S = (
+    1e-3  # s; headers contain float32 values, and some scanners round to milliseconds
+)
+_FLOAT_DIGITS = 6  # decimals of a difference (s) that are not due to floating-point numbers
+_SLICE_TOLERANCE_S = 5e-3  # s; some scanners store times in steps of 2.5 ms
+_SLICE_TOLERANCE = 0.25  # of the smallest interval between slices
+_MIN_SLICE_INTERVAL_S = 1e-3  # s; the acquisition of a slice takes longer
+
+
+def is_same_tr(tr: float, other_tr: float) -> bool:
+    """Return whether two repetition times (s) differ by at most 1 ms."""
+    return round(abs(tr - other_tr), _FLOAT_DIGITS) <= _TR_TOLERANCE_S
+
+
+def slice_time_tolerance(slice_times: Sequence[float]) -> float:
+    """Return the largest difference (s) between slice times that count as equal.
+
+    This is 5 ms, or a quarter of the smallest interval between slices that are acquired one after
+    the other, whichever is smaller. `slice_times` are the acquisition times of the slices (s).
+
+    >>> slice_time_tolerance([0.0, 0.5, 0.25]), slice_time_tolerance([0.0, 0.012, 0.012])
+    (0.005, 0.003)
+    """
+    intervals = (later - earlier for earlier, later in pairwise(sorted(slice_times)))
+    smallest = min((gap for gap in intervals if gap > _MIN_SLICE_INTERVAL_S), default=float("inf"))
+    return min(_SLICE_TOLERANCE_S, _SLICE_TOLERANCE * smallest)
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
