@@ -12,7 +12,7 @@ from bids_sr.bids.layout import Index
 from bids_sr.io.fields_of_view import turned_corner_distance
 from bids_sr.io.image_header import Header
 from bids_sr.io.orientation import axes_text, storage_order
-from bids_sr.io.volume_times import is_same_tr, slice_time_tolerance
+from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 
 _MAX_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
 _MIN_INTERVAL_MS = 1.0  # ms; the readout of an echo takes longer
@@ -170,7 +170,7 @@ def _compare_slice_times(times: object, first_times: object) -> str:
         return f"{len(times)} instead of {len(first_times)} entries"
     differences = (abs(time - first) for time, first in zip(times, first_times, strict=True))
     largest_s = max(differences, default=0.0)
-    if largest_s <= slice_time_tolerance(first_times):
+    if round(largest_s, TIME_DIGITS) <= acquisition_time_tolerance(first_times):
         return ""
     return f"by up to {1000 * largest_s:.3g} ms"
 

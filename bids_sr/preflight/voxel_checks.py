@@ -127,10 +127,9 @@ def _check_image(
 ) -> set[int]:
     """Report problems with the voxels of an image, and return the checksums of its volumes.
 
-    One volume is held in memory.
-
-    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
-    `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
+    One volume is held in memory. `alternative` is an alternative remedy. With `may_mask`, NaN is
+    left to `check_compared`. With `may_exclude`, a few constant volumes are a warning, because
+    models exclude outlier volumes.
     """
     summary = _VolumeSummary()
     try:
@@ -152,7 +151,10 @@ def _check_image(
         )
         findings.add_problem(path, _describe_non_finite(summary), fix)
         return summary.checksums
-    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
+    fix = (
+        "Compare the image with its source, such as the DICOM images, and create it again, or"
+        f" exclude it.{alternative}"
+    )
     if n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif n_constant:

@@ -156,8 +156,9 @@ class Activation(OptionSection):
     combine_all_runs: bool = option(
         False,
         help=(
-            "maps of all runs also with runs that disagree: runs whose head or activation differs"
-            " from the other runs of the task (default: skip them)"
+            "maps of all runs also with runs whose head or activation differs from the other runs"
+            " of the task, or that were acquired otherwise (PhaseEncodingDirection without"
+            " distortion correction, EchoTime, MagneticFieldStrength; default: skip them)"
         ),
     )
     draws_cc: bool = option(
