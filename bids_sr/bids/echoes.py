@@ -25,19 +25,12 @@ def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
     If an echo has no valid EchoTime, the order is kept; `read_echoes` reports this echo.
     """
     times_by_path = {
-        path: parse_echo_time(index.read_metadata(path, Findings()) or {}) for path in paths
+        path: timing.parse_echo_time(index.read_metadata(path, Findings()) or {}) for path in paths
     }
     times = {path: te_ms for path, te_ms in times_by_path.items() if te_ms is not None}
     if len(times) < len(paths):
         return tuple(paths)
     return tuple(sorted(paths, key=times.__getitem__))
-
-
-def parse_echo_time(sidecar: Mapping[str, object]) -> float | None:
-    """Return the echo time (ms) in a sidecar, or None if it is not a time in seconds below 1 s."""
-    te = sidecar.get("EchoTime")
-    is_time = isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1
-    return 1000.0 * float(te) if is_time else None  # type: ignore[arg-type]
 
 
 def read_echoes(
@@ -201,7 +194,7 @@ def _note_other_order(header: Header, first_header: Header, findings: Findings) 
 
 def _read_echo_time(path: Path, sidecar: Mapping[str, object], findings: Findings) -> float | None:
     """Return the echo time (ms) of an echo, or None with a problem."""
-    te_ms = parse_echo_time(sidecar)
+    te_ms = timing.parse_echo_time(sidecar)
     if te_ms is None:
         te = sidecar.get("EchoTime")
         reason = (
@@ -209,7 +202,10 @@ def _read_echo_time(path: Path, sidecar: Mapping[str, object], findings: Finding
             f" {te!r}"
         )
         fix = "Specify EchoTime in the sidecar"
-        if isinstance(te, int | float) and parse_echo_time({"EchoTime": te / 1000}) is not None:
+        if (
+            isinstance(te, int | float)
+            and timing.parse_echo_time({"EchoTime": te / 1000}) is not None
+        ):
             fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
         findings.add_problem(path, reason, f"{fix}, or {_SINGLE_ECHO}.")
     return te_ms

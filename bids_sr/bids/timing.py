@@ -1,4 +1,4 @@
-"""Repetition time and slice times of a run, from its sidecar and header."""
+"""Repetition time, echo time and slice times of a run, from its sidecar and header."""
 
 from collections.abc import Mapping
 from typing import TypeGuard
@@ -100,6 +100,13 @@ def guess_tr(tr: float | None) -> float | None:
         (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
         None,
     )
+
+
+def parse_echo_time(sidecar: Mapping[str, object]) -> float | None:
+    """Return the echo time (ms) in a sidecar, or None if it is not a time in seconds below 1 s."""
+    te = sidecar.get("EchoTime")
+    is_time = isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1
+    return 1000.0 * float(te) if is_time else None  # type: ignore[arg-type]
 
 
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:

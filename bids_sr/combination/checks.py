@@ -9,10 +9,17 @@ time and field strength must be equal as well.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
+from operator import eq
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from bids_sr.bids import BoldRun, parse_entities
+from bids_sr.bids.acquisitions import (
+    find_unusual,
+    find_unusual_acquisitions,
+    list_acquisition_fields,
+    read_acquisition,
+)
 from bids_sr.bids.entities import (
     SHORT_NAMES,
     lack_run_number,
@@ -20,14 +27,11 @@ from bids_sr.bids.entities import (
     short_run_name,
 )
 from bids_sr.bids.findings import Findings
-from bids_sr.combination.acquisitions import (
-    COMBINE_ALL_OPTION,
-    find_unusual_acquisitions,
-    find_unusual_sizes,
-)
+from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ComparableWeights, comparable
+from bids_sr.io.grids import size_text
 from bids_sr.preflight.plan import Plan
 
 _T = TypeVar("_T")
@@ -258,8 +262,13 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         _short_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_run_order)
     }
     left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
-    left_out |= find_unusual_sizes(_omit(runs_by_name, left_out))
-    unusual_runs = find_unusual_acquisitions(_omit(runs_by_name, left_out))
+    left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
+    unusual_runs = find_unusual_acquisitions(
+        {
+            name: read_acquisition(list_acquisition_fields(run), run.affine)
+            for name, run in _omit(runs_by_name, left_out).items()
+        }
+    )
     if not plan.combines_all_runs:
         left_out |= {
             name: f"{reason}; {COMBINE_ALL_OPTION} combines this run nevertheless"
@@ -304,6 +313,15 @@ def _omit(runs: Mapping[str, BoldRun], left_out: Collection[str]) -> dict[str, B
 def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
     """Return runs without `run` in their names, beside runs of the same names with it."""
     return list(compress(runs, lack_run_number([run.entities for run in runs])))
+
+
+def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
+    """Return reasons by name of runs with another factor or voxel size than most runs."""
+    sizes = {
+        name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
+        for name, run in runs.items()
+    }
+    return find_unusual(sizes, eq, str)
 
 
 def _find_common_contrasts(

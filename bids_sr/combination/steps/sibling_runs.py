@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.combination.acquisitions import COMBINE_ALL_OPTION
 from bids_sr.combination.run_agreement import EffectAgreement, compare_effects, find_agreeing_runs
 from bids_sr.combination.steps.combined_runs import MapsByStatistic, maps_by_run
 from bids_sr.config.memory import Need
+from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.metrics.word_lists import enumerate_words

@@ -19,6 +19,8 @@ COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
 NO_CONFOUNDS = "none"
 """Value of --confounds."""
+COMBINE_ALL_OPTION = "--set activation.combine_all_runs=true"
+"""Option that combines runs although they disagree or were acquired otherwise."""
 _CENSORING_KINDS = ("fd", "enorm")
 
 

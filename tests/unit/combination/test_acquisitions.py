@@ -12,8 +12,12 @@ from data.calls import only_run, plan_for
 from data.dataset import BidsMaker
 
 from bids_sr.bids import BoldRun
+from bids_sr.bids.acquisitions import (
+    find_unusual_acquisitions,
+    list_acquisition_fields,
+    read_acquisition,
+)
 from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedField, PrecomputedRun
-from bids_sr.combination.acquisitions import find_unusual_acquisitions
 from bids_sr.combination.checks import group_runs, list_uncombined_runs
 
 J, K = {"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j-"}
@@ -27,10 +31,19 @@ def run(tmp_path: Path) -> BoldRun:
     return only_run(plan_for(maker, "--sr-method", "bspline"))
 
 
+def compare(*runs: BoldRun) -> dict[str, str]:
+    """Return the reasons of runs that differ from most runs, by number from 0."""
+    return find_unusual_acquisitions(
+        {
+            str(number): read_acquisition(list_acquisition_fields(run), run.affine)
+            for number, run in enumerate(runs)
+        }
+    )
+
+
 def unusual(run: BoldRun, *sidecars: dict[str, Any]) -> dict[str, str]:
     """Return the reasons by number of runs that differ in their sidecars."""
-    runs = {str(number): replace(run, sidecar=sidecar) for number, sidecar in enumerate(sidecars)}
-    return find_unusual_acquisitions(runs)
+    return compare(*(replace(run, sidecar=sidecar) for sidecar in sidecars))
 
 
 @pytest.mark.parametrize(
@@ -66,10 +79,8 @@ def test_all_differences_of_a_run_are_named(run: BoldRun) -> None:
 def test_directions_are_compared_in_the_head_whatever_the_storage_order(run: BoldRun) -> None:
     affine = run.affine @ np.diag([1.0, -1.0, 1.0, 1.0])
     flipped = replace(run, header=replace(run.header, affine=affine))
-    same = {"1": replace(run, sidecar=J), "2": replace(flipped, sidecar=K)}
-    opposite = {"1": replace(run, sidecar=J), "2": replace(flipped, sidecar=J)}
-    assert find_unusual_acquisitions(same) == {}
-    assert list(find_unusual_acquisitions(opposite)) == ["2"]
+    assert compare(replace(run, sidecar=J), replace(flipped, sidecar=K)) == {}
+    assert list(compare(replace(run, sidecar=J), replace(flipped, sidecar=J))) == ["1"]
 
 
 def test_directions_of_runs_with_corrected_distortion_are_not_compared(run: BoldRun) -> None:
@@ -77,16 +88,15 @@ def test_directions_of_runs_with_corrected_distortion_are_not_compared(run: Bold
     field = PrecomputedField(name="a", fieldmap=file, xfm=file, phase_encoding="j", readout=0.03)
     origin = DerivativeFolder(root=file, name="a", program="fMRIPrep", version="23.2")
     corrected = PrecomputedRun(origin=origin, hmc=None, field=field)
-    runs = {"1": replace(run, sidecar=J), "2": replace(run, sidecar=K, precomputed=corrected)}
-    assert find_unusual_acquisitions(runs) == {}
+    assert compare(replace(run, sidecar=J), replace(run, sidecar=K, precomputed=corrected)) == {}
 
 
 def test_the_mean_echo_time_of_combined_echoes_is_compared(run: BoldRun) -> None:
     def with_echoes(*times: float) -> BoldRun:
         return replace(run, echoes=tuple((run.bold, te_ms) for te_ms in times))
 
-    runs = {"1": with_echoes(12, 28, 44), "2": with_echoes(13, 29, 45), "3": with_echoes(12, 28)}
-    assert list(find_unusual_acquisitions(runs)) == ["3"]
+    runs = (with_echoes(12, 28, 44), with_echoes(13, 29, 45), with_echoes(12, 28))
+    assert list(compare(*runs)) == ["2"]
 
 
 @pytest.mark.parametrize("combine_all", [False, True])
