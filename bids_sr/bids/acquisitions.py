@@ -27,20 +27,17 @@ _OPPOSITE_LETTERS = dict(zip("RLAPSI", "LRPAIS", strict=True))
 def list_acquisition_fields(run: BoldRun) -> dict[str, object]:
     """Return the fields of a run's sidecar that `read_acquisition` reads.
 
-    The axes are those of the run. The echo time of combined echoes is their mean. The
+    Axes are named as in the run. The echo time of combined echoes is their mean. The
     phase-encoding direction is omitted if distortion is corrected.
     """
     is_corrected = run.precomputed is not None and run.precomputed.field is not None
-    fields: dict[str, object] = {
-        "PhaseEncodingDirection": None
-        if is_corrected
-        else run.sidecar.get("PhaseEncodingDirection"),
-        "EchoTime": run.sidecar.get("EchoTime"),
-        "MagneticFieldStrength": run.sidecar.get("MagneticFieldStrength"),
-    }
+    keys = {"PhaseEncodingDirection", "EchoTime", "MagneticFieldStrength"}
+    if is_corrected:
+        keys.remove("PhaseEncodingDirection")
+    fields = {key: value for key, value in run.sidecar.items() if key in keys}
     if run.echoes:
         fields["EchoTime"] = round(fmean(te_ms for _, te_ms in run.echoes) / 1000, 6)
-    return {key: value for key, value in fields.items() if value is not None}
+    return fields
 
 
 @frozen
@@ -62,12 +59,10 @@ def read_acquisition(fields: Mapping[str, object], affine: Array) -> Acquisition
     `fields` are metadata, and `affine` is the voxel-to-world matrix of the axes that they name (4
     x 4, RAS+ mm).
     """
-    field_t = fields.get("MagneticFieldStrength")
-    is_number = isinstance(field_t, int | float) and not isinstance(field_t, bool)
     return Acquisition(
         phase_encoding=_read_phase_encoding(fields, affine),
         echo_time_ms=parse_echo_time(fields),
-        field_t=float(field_t) if is_number and 0 < field_t < _MAX_FIELD_T else None,  # type: ignore[operator,arg-type]
+        field_t=_read_field_strength(fields),
     )
 
 
@@ -79,6 +74,14 @@ def _read_phase_encoding(fields: Mapping[str, object], affine: Array) -> str | N
     end = axes_text(affine)["ijk".index(direction[0])]
     start = _OPPOSITE_LETTERS[end]
     return f"{end} to {start}" if direction.endswith("-") else f"{start} to {end}"
+
+
+def _read_field_strength(fields: Mapping[str, object]) -> float | None:
+    """Return the field strength (T), or None if it is unknown."""
+    field_t = fields.get("MagneticFieldStrength")
+    if isinstance(field_t, int | float) and not isinstance(field_t, bool):
+        return float(field_t) if 0 < field_t < _MAX_FIELD_T else None
+    return None
 
 
 def find_unusual_acquisitions(acquisitions: Mapping[str, Acquisition]) -> dict[str, str]:

@@ -72,7 +72,7 @@ class _Echo(NamedTuple):
 class _Difference(NamedTuple):
     """Difference of an echo from the first echo.
 
-    `fix` is a remedy, to which the selection of a single echo is added.
+    `fix` is a remedy; the selection of a single echo is always another one.
     """
 
     reason: str

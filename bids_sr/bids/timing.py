@@ -105,8 +105,9 @@ def guess_tr(tr: float | None) -> float | None:
 def parse_echo_time(sidecar: Mapping[str, object]) -> float | None:
     """Return the echo time (ms) in a sidecar, or None if it is not a time in seconds below 1 s."""
     te = sidecar.get("EchoTime")
-    is_time = isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1
-    return 1000.0 * float(te) if is_time else None  # type: ignore[arg-type]
+    if isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1:
+        return 1000.0 * te
+    return None
 
 
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
