@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nb
 import numpy as np
 import pytest
 from data.calls import only_run, plan_for
 from data.dataset import BidsMaker
+from graphmaker import planned_call
 
 from bids_sr.bids import BoldRun
 from bids_sr.bids.acquisitions import (
@@ -19,6 +21,7 @@ from bids_sr.bids.acquisitions import (
 )
 from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedField, PrecomputedRun
 from bids_sr.combination.checks import group_runs, list_uncombined_runs
+from bids_sr.workflows.participant import make_graph
 
 J, K = {"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j-"}
 
@@ -134,3 +137,31 @@ def test_two_runs_that_differ_have_no_map_of_all_runs(tmp_path: Path) -> None:
     assert group_runs(plan.subjects[0].runs, plan) == []
     (uncombined,) = list_uncombined_runs(plan.subjects[0].runs, plan)
     assert "EchoTime" in uncombined.reasons["run-2"]
+
+
+def test_the_sidecar_of_the_boldref_names_the_axes_of_the_file(tmp_path: Path) -> None:
+    """The group level compares runs by this sidecar."""
+    maker = BidsMaker(tmp_path / "bids")
+    sidecar = {
+        "SliceEncodingDirection": "i",
+        "PhaseEncodingDirection": "j-",
+        "EchoTime": 0.03,
+        "MagneticFieldStrength": 3,
+    }
+    file = maker.bold(sidecar=sidecar)
+    maker.events()
+    image = nb.load(file)
+    turned = nb.Nifti1Image(
+        np.asarray(image.dataobj).transpose(2, 0, 1, 3), image.affine[:, [2, 0, 1, 3]]
+    )
+    turned.header.set_zooms((4, 6, 6, 1))
+    nb.save(turned, file)
+    settings, plan = planned_call(maker, tmp_path, "--sr-method", "bspline", "--sr-factor", "2")
+    assert only_run(plan).axis_order == (1, 2, 0)
+    stored = [
+        node.settings["own_sidecar"]
+        for node in make_graph(settings, plan, "01").nodes
+        if node.settings.get("own_entities") == {"desc": "hmc", "suffix": "boldref"}
+    ]
+    fields = {key: sidecar[key] for key in list(sidecar)[1:]}
+    assert [{key: own[key] for key in fields} for own in stored] == [fields]
