@@ -332,6 +332,7 @@ def _check_agreement(
         first.fitted_run.registration.bold_mask,
         first=first_name,
         combine_all=analysis.settings.activation.combine_all_runs,
+        unusual_runs=group.unusual,
     )
     n_pairs = len(group.runs) * (len(group.runs) - 1)
     expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun
+from bids_sr.bids.acquisitions import list_acquisition_fields
 from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
+from bids_sr.bids.slice_axis import sidecar_in_order
 from bids_sr.frozen import frozen
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.io.grids import BOLDREF, AxisOrder, Factor
+from bids_sr.io.grids import BOLDREF, AxisOrder, Factor, inverse_order
 from bids_sr.pipeline.artifacts import (
     Distortion,
     Facts,
@@ -164,7 +166,7 @@ def fit_run(
         distortion = import_distortion(bold, run.precomputed.field, plan.phase_encoding)
     head_motion = _find_motion(plan, steady_run, distortion)
     outputs = outputs.with_references(boldref=head_motion.boldref)
-    store_motion(head_motion, outputs)
+    store_motion(head_motion, outputs, run)
     stc = correct_acquired(bold, n_dummy, plan.correction)
     _add_correction_text(plan)
     run_registration = register_run(plan, head_motion.boldref, anat, pair, outputs)
@@ -285,12 +287,19 @@ def reuse_motion(
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters)
 
 
-def store_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
-    """Store the boldref of a run and the head-motion transforms of its volumes."""
+def store_motion(head_motion: HeadMotion, outputs: Outputs, run: BoldRun) -> None:
+    """Store the boldref of a run and the head-motion transforms of its volumes.
+
+    The group level compares the acquisition of runs that are not combined.
+    """
+    acquisition = list_acquisition_fields(run)
     outputs.store(
         head_motion.boldref,
         {"desc": "hmc", "suffix": "boldref"},
-        sidecar=bold_reference.BOLDREF_SIDECAR,
+        sidecar={
+            **bold_reference.BOLDREF_SIDECAR,
+            **sidecar_in_order(acquisition, inverse_order(run.axis_order)),
+        },
     )
     outputs.store(
         head_motion.hmc_xfms,

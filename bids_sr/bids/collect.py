@@ -21,7 +21,7 @@ from bids_sr.bids import (
 )
 from bids_sr.bids.calibration_runs import assign_calibration_runs, check_calibration_option
 from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
-from bids_sr.bids.echoes import read_echoes
+from bids_sr.bids.echoes import read_echoes, sort_by_echo_time
 from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
@@ -254,6 +254,7 @@ def _survey_participant(
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
     images = _collect_images(index, label, settings, result)
+    bolds = run_files.leave_out_combined(bolds, settings.preprocessing.echo_idx, result)
     calibration_runs, remaining_bolds = assign_calibration_runs(
         index,
         bolds,
@@ -262,9 +263,12 @@ def _survey_participant(
         settings,
         result,
     )
-    files_of_runs = run_files.group_files_by_run(
-        remaining_bolds, settings.preprocessing.echo_idx, result
-    )
+    files_of_runs = [
+        sort_by_echo_time(index, files)
+        for files in run_files.group_files_by_run(
+            remaining_bolds, settings.preprocessing.echo_idx, result
+        )
+    ]
     runs = []
     for files in files_of_runs:
         calibration = calibration_runs.get(files[0])
@@ -442,13 +446,14 @@ def _survey_run(
 ) -> BoldRun | None:
     """Read a run and check it together with its pair, derivatives and reference.
 
-    `files` are the series of the run, or all of its echoes. Returns None if the run cannot be
-    processed.
+    `files` are the series of the run, or all of its echoes by ascending echo time. Returns None if
+    the run cannot be processed.
     """
     bold = files[0]
     name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
     with result.about(label, name):
-        events = None if "events" in settings.preprocessing.ignore else index.events(bold)
+        tables = () if "events" in settings.preprocessing.ignore else map(index.events, files)
+        events = next(filter(None, tables), None)
         header, run = _open_run(index, files, result)
     result.files_by_run[name] = bold, events
     if header is None:

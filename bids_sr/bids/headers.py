@@ -57,7 +57,7 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
             f"the image header cannot be read ({first_line}). The file is truncated, corrupt"
             " or not a NIfTI image"
         )
-        fix = "Copy the file again from its source, or convert the DICOM images again."
+        fix = "Copy the file again from its source, or create it again."
         findings.add_problem(path, reason, fix)
         return None
     is_finite = bool(np.all(np.isfinite(header.affine)))
@@ -72,7 +72,7 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         reason = (
             f"the image header is invalid: its shape is {header.shape}, or its affine is singular"
         )
-        findings.add_problem(path, reason, "Convert the DICOM images again.")
+        findings.add_problem(path, reason, "Correct the header, or create the image again.")
         return None
     if excess := describe_excess(header.shape):
         fix = "Correct the header, or resample the image to larger voxels."
@@ -174,8 +174,7 @@ def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) 
     findings.add_problem(
         path,
         f"the voxel size in the header is {sizes} in the unit {unit}, but lengths must be in mm",
-        "Convert the DICOM images again, or multiply the voxel sizes, qform and sform by"
-        f" {_UNITS_MM[unit]:g} and set the unit to mm.",
+        f"Multiply voxel sizes, qform and sform by {_UNITS_MM[unit]:g} and set the unit to mm.",
     )
     return False
 
@@ -192,7 +191,10 @@ def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
             "left and right cannot be determined because neither qform nor sform is set in the"
             " header (both codes are 0)"
         )
-        fix = "Convert the DICOM images again; dcm2niix sets both codes."
+        fix = (
+            "Create the image again with a program that sets the codes, such as dcm2niix for DICOM"
+            " images."
+        )
         findings.add_problem(path, reason, fix)
     elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
         text = (
@@ -233,7 +235,7 @@ def is_bold(header: Header, findings: Findings) -> bool:
         reason = (
             f"the image has {len(shape)} dimensions ({size_text}), but a 4D series is expected"
         )
-        fix = "Convert the DICOM images again into a 4D series."
+        fix = "Save the volumes of the run as one 4D series."
     elif shape[3] < 2:
         reason = (
             "the series has only one volume, but head-motion correction and activation"

@@ -6,6 +6,8 @@ from pathlib import Path
 from bids_sr.bids.entities import is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings
 
+_WITHOUT_ECHO = '{"bold": {"echo": null}}'  # filter that selects series without echo
+
 
 def group_files_by_run(
     paths: Sequence[Path], echo: int | None, findings: Findings
@@ -16,6 +18,43 @@ def group_files_by_run(
     several participants, with all echoes and parts. `echo` is the number of the echo to use; None
     to use all echoes.
     """
+    runs = []
+    for files in _group_by_run(paths):
+        with findings.about(parse_entities(files[0])["subject"], stem_of_echoes(files[0])):
+            runs.append(_select_files_of_run(files, echo, findings))
+    return [run for run in runs if run]
+
+
+def leave_out_combined(paths: Sequence[Path], echo: int | None, findings: Findings) -> list[Path]:
+    """Return the series without those that a scanner combined from echoes of the same run.
+
+    Such a series has the name of the run without ``echo``. It is left out with a note, because the
+    results of the echoes have the same names. `paths` are series of one or several participants,
+    with all echoes and parts. If `echo` is not None, the number of the echo to use, there is no
+    note.
+    """
+    left_out = set()
+    for files in _group_by_run(paths):
+        magnitudes = [path for path in files if is_magnitude(path)]
+        echoes = [path for path in magnitudes if "echo" in parse_entities(path)]
+        if not echoes:
+            continue
+        for path in (magnitude for magnitude in magnitudes if magnitude not in echoes):
+            left_out.add(path)
+            if echo is None:
+                text = (
+                    "the series is not used because its name contains no echo-, but echoes of the"
+                    f" same run exist ({len(echoes)} files, such as {echoes[0].name}). It was"
+                    " probably combined by the scanner. To process this series instead of the"
+                    f" echoes, use --bids-filter-file with {_WITHOUT_ECHO}."
+                )
+                with findings.about(parse_entities(path)["subject"], stem_of_echoes(path)):
+                    findings.note(path, text)
+    return [path for path in paths if path not in left_out]
+
+
+def _group_by_run(paths: Sequence[Path]) -> list[list[Path]]:
+    """Return the series of each run, with all echoes and parts, in the order of the paths."""
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:
         key = tuple(
@@ -24,11 +63,7 @@ def group_files_by_run(
             if entity not in ("echo", "part")
         )
         groups.setdefault(key, []).append(path)
-    runs = []
-    for files in groups.values():
-        with findings.about(parse_entities(files[0])["subject"], stem_of_echoes(files[0])):
-            runs.append(_select_files_of_run(files, echo, findings))
-    return [run for run in runs if run]
+    return list(groups.values())
 
 
 def _select_files_of_run(

@@ -1,14 +1,14 @@
-"""Repetition time and slice times of a run, from its sidecar and header."""
+"""Repetition time, echo time and slice times of a run, from its sidecar and header."""
 
 from collections.abc import Mapping
 from typing import TypeGuard
 
 from bids_sr.bids.findings import Findings
 from bids_sr.io.image_header import Header
+from bids_sr.io.volume_times import is_same_tr
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
 _LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
-_TR_TOLERANCE = 1e-3  # s; headers contain float32 values, and some scanners round to milliseconds
 
 
 def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
@@ -74,17 +74,13 @@ def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
             f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
             " used.",
         )
-    elif (
-        likely_tr_s is not None
-        and likely_tr_s != header.tr
-        and abs(likely_tr_s - tr) <= _TR_TOLERANCE
-    ):
+    elif likely_tr_s is not None and likely_tr_s != header.tr and is_same_tr(likely_tr_s, tr):
         findings.note(
             header.path,
             f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
             f" {tr:g} s from the sidecar is used.",
         )
-    elif abs(header.tr - tr) > _TR_TOLERANCE:
+    elif not is_same_tr(header.tr, tr):
         reason = (
             f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header"
         )
@@ -104,6 +100,14 @@ def guess_tr(tr: float | None) -> float | None:
         (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
         None,
     )
+
+
+def parse_echo_time(sidecar: Mapping[str, object]) -> float | None:
+    """Return the echo time (ms) in a sidecar, or None if it is not a time in seconds below 1 s."""
+    te = sidecar.get("EchoTime")
+    if isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1:
+        return 1000.0 * te
+    return None
 
 
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids.findings import Findings
+from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance
 
-_TOLERANCE_S = 2e-3  # scanners round the times of volumes to milliseconds
+_TR_TOLERANCE_S = 2e-3  # s, between RepetitionTime and the mean interval
 
 
 def read_spacing(
@@ -35,7 +36,7 @@ def read_spacing(
         )
     else:
         spacing = (timing[-1] - timing[0]) / (n_volumes - 1)
-        if not isinstance(tr, int | float) or abs(spacing - tr) <= _TOLERANCE_S:
+        if not isinstance(tr, int | float) or abs(spacing - tr) <= _TR_TOLERANCE_S:
             return float(spacing)
         reason = (
             f"the interval between volumes is {spacing:g} s according to VolumeTiming, but"
@@ -53,7 +54,9 @@ def _find_first_gap(times: Sequence[float]) -> int | None:
     if times[1] <= times[0]:
         return 0
     usual_interval = times[1] - times[0]
+    tolerance_s = acquisition_time_tolerance(times[:2])
     for index in range(1, len(times) - 1):
-        if abs(times[index + 1] - times[index] - usual_interval) > _TOLERANCE_S:
+        difference = times[index + 1] - times[index] - usual_interval
+        if round(abs(difference), TIME_DIGITS) > tolerance_s:
             return index
     return None

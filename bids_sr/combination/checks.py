@@ -2,16 +2,24 @@
 
 Runs belong together if all entities of their names but `run` are equal, and over sessions all but
 `run` and `session`. The factor of super-resolution and the voxel size must be equal too, and of
-each contrast the weights of the trial types.
+each contrast the weights of the trial types. Unless all runs are requested, phase encoding, echo
+time and field strength must be equal as well.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
+from operator import eq
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from bids_sr.bids import BoldRun, parse_entities
+from bids_sr.bids.acquisitions import (
+    find_unusual,
+    find_unusual_acquisitions,
+    list_acquisition_fields,
+    read_acquisition,
+)
 from bids_sr.bids.entities import (
     SHORT_NAMES,
     lack_run_number,
@@ -19,6 +27,7 @@ from bids_sr.bids.entities import (
     short_run_name,
 )
 from bids_sr.bids.findings import Findings
+from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ComparableWeights, comparable
@@ -47,7 +56,8 @@ class RunGroup:
 
     `left_out` has the reason by the name of a run that is not combined at all, `missing_contrasts`
     the reason by the name of a run, by contrast without this run, and `uncombined` the reason by
-    contrast that fewer than two runs have with the same weights.
+    contrast that fewer than two runs have with the same weights. `unusual` has the reason by the
+    name of a run that is combined on request, although it was acquired otherwise.
     """
 
     entities: Mapping[str, str]
@@ -57,6 +67,7 @@ class RunGroup:
     left_out: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
     uncombined: Mapping[str, str]
+    unusual: Mapping[str, str]
 
     @property
     def label(self) -> str:
@@ -201,11 +212,18 @@ def _left_out_warnings(
                 for method in methods
                 if method in group_series and method not in plan.list_series(run)
             ]
+            sentences = []
+            if name in group.unusual:
+                sentences.append(
+                    "combined with the other runs of its task on request, but it was acquired"
+                    f" otherwise: {group.unusual[name]}."
+                )
             if reasons:
-                warning = (
+                sentences.append(
                     f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
                 )
-                yield run, warning
+            if sentences:
+                yield run, " ".join(sentences)
     for group in groups:
         if not _is_combined(group):
             for preventing in _list_preventing_runs(runs, group, plan):
@@ -244,10 +262,19 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         _short_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_run_order)
     }
     left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
-    left_out |= _find_unusual_sizes(
-        {name: run for name, run in runs_by_name.items() if name not in left_out}
+    left_out |= _find_unusual_sizes(_omit(runs_by_name, left_out))
+    unusual_runs = find_unusual_acquisitions(
+        {
+            name: read_acquisition(list_acquisition_fields(run), run.affine)
+            for name, run in _omit(runs_by_name, left_out).items()
+        }
     )
-    included_runs = {name: run for name, run in runs_by_name.items() if name not in left_out}
+    if not plan.combines_all_runs:
+        left_out |= {
+            name: f"{reason}; {COMBINE_ALL_OPTION} combines this run nevertheless"
+            for name, reason in unusual_runs.items()
+        }
+    included_runs = _omit(runs_by_name, left_out)
     weights_by_run = {name: _get_weights(run, plan) for name, run in included_runs.items()}
     contrasts, missing_contrasts = _find_common_contrasts(weights_by_run)
     combined_names = {name for names in contrasts.values() for name in names}
@@ -274,7 +301,13 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
             for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
             if contrast not in contrasts
         },
+        unusual={name: unusual_runs[name] for name in combined_names & unusual_runs.keys()},
     )
+
+
+def _omit(runs: Mapping[str, BoldRun], left_out: Collection[str]) -> dict[str, BoldRun]:
+    """Return the runs by name without the runs that are left out."""
+    return {name: run for name, run in runs.items() if name not in left_out}
 
 
 def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
@@ -288,14 +321,7 @@ def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
         name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
         for name, run in runs.items()
     }
-    usual_size = _find_most_frequent(sizes.values())
-    usual_names = [name for name, size in sizes.items() if size == usual_size]
-    size_source = "most runs" if len(usual_names) > 1 else next(iter(usual_names), "")
-    return {
-        name: f"{size}; expected {usual_size}, as in {size_source}"
-        for name, size in sizes.items()
-        if size != usual_size
-    }
+    return find_unusual(sizes, eq, str)
 
 
 def _find_common_contrasts(

@@ -11,9 +11,15 @@ from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
-from bids_sr.bids.entities import lack_run_number
+from bids_sr.bids.acquisitions import (
+    Acquisition,
+    find_unusual_acquisitions,
+    read_acquisition,
+)
+from bids_sr.bids.entities import file_stem, lack_run_number
 from bids_sr.frozen import frozen
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.metrics.rows import MISSING
@@ -52,9 +58,11 @@ def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
     """Find runs that the participant level would not combine with the other runs of their task.
 
     These are runs with another voxel size or super-resolution factor than most runs, and runs
-    without a number next to numbered runs. If fewer than two of several runs remain, none of them
-    represents the participant, and all are excluded.
+    without a number next to numbered runs. Without stored combined maps, which may contain such
+    runs on request, these are also runs that were acquired otherwise. If fewer than two of several
+    runs remain, none of them represents the participant, and all are excluded.
     """
+    combined = {(maps.participant, (maps.task, maps.variant)) for maps in collected.combined}
     tasks: dict[tuple[str, tuple[str, str]], list[RunMaps]] = defaultdict(list)
     for run in collected.runs:
         tasks[run.participant, (run.task, run.variant)].append(run)
@@ -63,6 +71,10 @@ def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
     for (participant, task), task_runs in tasks.items():
         runs = sort_runs(task_runs)
         reasons = _list_exclusion_reasons(runs)
+        if (participant, task) not in combined:
+            reasons |= find_unusual_acquisitions(
+                {run.name: _read_acquisition(run) for run in runs if run.name not in reasons}
+            )
         if not reasons:
             continue
         can_combine_others = sum(run.name not in reasons for run in runs) > 1
@@ -95,6 +107,21 @@ def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
     for name, reason in [*acquired_reasons.items(), *super_resolved_reasons.items()]:
         reasons.setdefault(name, reason)
     return reasons
+
+
+def _read_acquisition(run: RunMaps) -> Acquisition:
+    """Return the acquisition of a run from the sidecar of its boldref, as far as it is known.
+
+    Unreadable images are reported by `bids_sr.group.input_checks` if they are needed.
+    """
+    unknown = Acquisition(phase_encoding=None, echo_time_ms=None, field_t=None)
+    if run.boldref is None:
+        return unknown
+    sidecar = run.boldref.with_name(f"{file_stem(run.boldref)}_boldref.json")
+    try:
+        return read_acquisition(read_json(sidecar), SeriesReader(run.boldref).affine)
+    except (OSError, ValueError, ImageError):
+        return unknown
 
 
 class _VoxelSizes(NamedTuple):

@@ -11,9 +11,9 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import highres_size
 from bids_sr.io.orientation import axes_text, storage_order
+from bids_sr.io.volume_times import is_same_tr
 
 _POSITION_TOLERANCE_MM = 0.01  # position differences due to rounding
-_TR_TOLERANCE_S = 1e-3
 REORDER_FIX = "Save the image with the axes and directions of the run, without interpolation."
 """Remedy for an image whose voxels are stored in another order than in its run."""
 EDGE_TOLERANCE = 0.1
@@ -96,7 +96,7 @@ def _find_count_problem(
 
 def _find_tr_problem(tr: float, run_tr: float, run_name: str) -> tuple[str, str] | None:
     """Return reason and remedy if two known repetition times (s) differ."""
-    if tr <= 0 or run_tr <= 0 or abs(tr - run_tr) <= _TR_TOLERANCE_S:
+    if tr <= 0 or run_tr <= 0 or is_same_tr(tr, run_tr):
         return None
     return (
         f"the repetition time of the series is {tr:g} s, but the repetition time of {run_name}"

@@ -1,10 +1,41 @@
-"""Times within a volume, in seconds after its start.
+"""Times within a volume, in seconds after its start, and times that count as equal.
 
 The reference time of a volume is defined here once, for the design, for slice-timing correction
-and for StartTime in sidecars.
+and for StartTime in sidecars. Scanners and converters round times, so that one time may have
+several values in headers and sidecars.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+
+# s; headers contain float32 values, and some scanners round to milliseconds
+_TR_TOLERANCE_S = 1e-3
+_ROUNDING_S = 5e-3  # s; some scanners store times in steps of 2.5 ms
+_ROUNDING_SHARE = 0.25  # of the smallest interval
+_MIN_INTERVAL_S = 1e-3  # s; the acquisition of a slice takes longer
+TIME_DIGITS = 6
+"""Decimals (s) of differences between times that exceed the rounding of floating-point numbers."""
+
+
+def is_same_tr(tr: float, other_tr: float) -> bool:
+    """Return whether two repetition times (s) differ by at most 1 ms."""
+    return round(abs(tr - other_tr), TIME_DIGITS) <= _TR_TOLERANCE_S
+
+
+def acquisition_time_tolerance(times: Sequence[float]) -> float:
+    """Return the largest difference (s) between acquisition times that count as equal.
+
+    This is 5 ms or a quarter of the smallest interval between successive acquisitions, whichever
+    is smaller. `times` are the acquisition times of slices or volumes (s), in any order.
+
+    >>> acquisition_time_tolerance([0.0, 0.5, 0.25])
+    0.005
+    >>> acquisition_time_tolerance([0.0, 0.012, 0.012])
+    0.003
+    """
+    intervals = (later - earlier for earlier, later in pairwise(sorted(times)))
+    shortest = min((gap for gap in intervals if gap > _MIN_INTERVAL_S), default=float("inf"))
+    return min(_ROUNDING_S, _ROUNDING_SHARE * shortest)
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:

@@ -230,6 +230,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         nuisance=models.nuisance,
         region_mask=region_mask,
         atlas_spaces=atlas_spaces,
+        combines_all_runs=settings.activation.combine_all_runs,
     )
     return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
 

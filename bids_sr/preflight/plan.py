@@ -70,6 +70,8 @@ class Plan:
     confounds in the linear models. If None, motion and aCompCor are used. `region_mask` is the
     mask of the region of interest; None if the region is not a file. `atlas_spaces` are the space
     of an atlas file by participant; empty for an atlas that is selected by name.
+    `combines_all_runs` states whether runs are combined even if they disagree or were acquired
+    otherwise.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -86,6 +88,7 @@ class Plan:
     nuisance: list[str] | None = None
     region_mask: RegionMask | None = None
     atlas_spaces: Mapping[str, RegionSpace] = field(default_factory=dict)
+    combines_all_runs: bool = False
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:

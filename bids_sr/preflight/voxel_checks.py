@@ -14,6 +14,7 @@ from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import LARGEST_BRAIN_ML
 from bids_sr.notices import Notice
+from bids_sr.preflight.echo_checks import check_echoes
 from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
 from bids_sr.preflight.series_comparison import BRIGHT_PERCENTILE, check_compared, check_reference
@@ -44,9 +45,10 @@ def check_data(
     Problems come first, then warnings and notes, each with its participant or run.
     """
     findings = Findings()
+    checksums: dict[Path, set[int]] = {}
     for subject in plan.subjects:
         with findings.about(subject.label):
-            _check_images(subject, findings, search_outliers=search_outliers)
+            checksums |= _check_images(subject, findings, search_outliers=search_outliers)
             for path in _list_masks(subject):
                 _check_mask(path, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
@@ -55,10 +57,13 @@ def check_data(
             for path in _list_anatomical_images(subject):
                 if path not in invalid:
                     _check_anatomical(path, findings)
-    for run in plan.runs:
-        if invalid.isdisjoint(run.images):
-            with findings.about(run.entities["subject"], run.stem):
+    for subject in plan.subjects:
+        for run in subject.runs:
+            if not invalid.isdisjoint(run.images):
+                continue
+            with findings.about(subject.label, run.stem):
                 _check_mean(run, findings)
+                check_echoes(run, subject.runs, checksums, findings)
                 check_reference(run, findings)
                 check_compared(run, findings)
                 for series in filter(None, (run, run.calibration)):
@@ -66,19 +71,26 @@ def check_data(
     return (*findings.problems, *findings.notices)
 
 
-def _check_images(subject: Subject, findings: Findings, *, search_outliers: bool) -> None:
-    """Check each image of a participant according to its role in the runs."""
+def _check_images(
+    subject: Subject, findings: Findings, *, search_outliers: bool
+) -> dict[Path, set[int]]:
+    """Check each image of a participant according to its role in the runs.
+
+    Returns the checksums of the volumes of each image.
+    """
     calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
     compared = {series.bold for run in subject.runs for series in run.compared.values()}
     bolds = {run.bold for run in subject.runs}
-    for path in subject.images:
-        _check_image(
+    return {
+        path: _check_image(
             path,
             findings,
             " Alternatively, use --calibration none." if path in calibrations else "",
             may_mask=path in compared,
             may_exclude=search_outliers and path in bolds,
         )
+        for path in subject.images
+    }
 
 
 @dataclass(slots=True)
@@ -112,11 +124,12 @@ def _check_image(
     *,
     may_mask: bool = False,
     may_exclude: bool = False,
-) -> None:
-    """Report problems with the voxels of an image, holding one volume in memory.
+) -> set[int]:
+    """Report problems with the voxels of an image, and return the checksums of its volumes.
 
-    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
-    `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
+    One volume is held in memory. `alternative` is an alternative remedy. With `may_mask`, NaN is
+    left to `check_compared`. With `may_exclude`, a few constant volumes are a warning, because
+    models exclude outlier volumes.
     """
     summary = _VolumeSummary()
     try:
@@ -129,7 +142,7 @@ def _check_image(
         )
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, reason, f"{fix}{alternative}")
-        return
+        return summary.checksums
     n_volumes, n_constant = summary.n_volumes, len(summary.constant)
     if summary.non_finite and not may_mask:
         fix = (
@@ -137,8 +150,11 @@ def _check_image(
             f" 0.{alternative}"
         )
         findings.add_problem(path, _describe_non_finite(summary), fix)
-        return
-    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
+        return summary.checksums
+    fix = (
+        "Compare the image with its source, such as the DICOM images, and create it again, or"
+        f" exclude it.{alternative}"
+    )
     if n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif n_constant:
@@ -155,6 +171,7 @@ def _check_image(
     elif n_volumes > 1 and len(summary.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
         findings.add_problem(path, reason, fix)
+    return summary.checksums
 
 
 def _describe_non_finite(summary: _VolumeSummary) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from bids_sr.combination.run_agreement import EffectAgreement, compare_effects, find_agreeing_runs
 from bids_sr.combination.steps.combined_runs import MapsByStatistic, maps_by_run
 from bids_sr.config.memory import Need
+from bids_sr.config.sections.activation import COMBINE_ALL_OPTION
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import FIRST_BOLDREF
 from bids_sr.metrics.word_lists import enumerate_words
@@ -29,7 +30,6 @@ _LOGGER = logging.getLogger(__name__)
 
 SAME_SCALE = 1.1
 """Largest ratio between the signals of runs with the same scale; larger ratios are reported."""
-_COMBINE_ALL_OPTION = "--set activation.combine_all_runs=true"
 
 
 @step(
@@ -94,6 +94,7 @@ def check_runs(
     *,
     first: str,
     combine_all: bool,
+    unusual_runs: Mapping[str, str],
 ) -> Facts:
     """Compare the heads and the acquired effects of all pairs of runs, and find disagreeing runs.
 
@@ -104,7 +105,8 @@ def check_runs(
     `framed_boldrefs` are boldrefs on the grid of the first run, and `run_scales` results of
     `compare_with_first_run`, by name of each further run. `first_mask` is the brain of the first
     run on the grid of its boldref, and `first` the name of the first run. With `combine_all`, runs
-    that disagree are combined.
+    that disagree are combined. `unusual_runs` has the reasons by name of runs that were acquired
+    otherwise but are combined, which count as disagreeing.
 
     Returns reasons by name of the runs that are left out (``LeftOut``), reasons by name of
     combined runs that disagree (``Disagreeing``), and comparisons of all pairs of runs
@@ -141,7 +143,7 @@ def check_runs(
     _warn_of_disagreement(reasons, leave_out=leave_out)
     return {
         "LeftOut": reasons if leave_out else {},
-        "Disagreeing": {} if leave_out else reasons,
+        "Disagreeing": {**unusual_runs, **({} if leave_out else reasons)},
         "Pairs": [pair.to_json() for pair in pairs],
     }
 
@@ -283,7 +285,7 @@ def _explain_disagreement(name: str, pairs: Sequence[_RunPair], disagreeing: set
 def _warn_of_disagreement(reasons: Mapping[str, str], *, leave_out: bool) -> None:
     """Warn of runs that disagree with other runs, given the reasons by name of the run."""
     consequence = (
-        f"The run is left out of the maps of all runs; {_COMBINE_ALL_OPTION} combines it"
+        f"The run is left out of the maps of all runs; {COMBINE_ALL_OPTION} combines it"
         if leave_out
         else "The run is combined nevertheless"
     )

@@ -19,6 +19,8 @@ COSINE = "cosine"
 _MAX_LEGENDRE_ORDER = 20
 NO_CONFOUNDS = "none"
 """Value of --confounds."""
+COMBINE_ALL_OPTION = "--set activation.combine_all_runs=true"
+"""Option that combines runs although they disagree or were acquired otherwise."""
 _CENSORING_KINDS = ("fd", "enorm")
 
 
@@ -156,8 +158,9 @@ class Activation(OptionSection):
     combine_all_runs: bool = option(
         False,
         help=(
-            "maps of all runs also with runs that disagree: runs whose head or activation differs"
-            " from the other runs of the task (default: skip them)"
+            "maps of all runs also with runs whose head or activation differs from the other runs"
+            " of the task, or that were acquired otherwise (PhaseEncodingDirection without"
+            " distortion correction, EchoTime, MagneticFieldStrength; default: skip them)"
         ),
     )
     draws_cc: bool = option(

@@ -480,16 +480,88 @@ def test_echoes_on_one_grid_are_combined_in_any_order_of_storage(
 def test_echoes_with_another_place_or_timing_are_refused(maker: BidsMaker, second: Path) -> None:
     store(second, (0, 1, 2), 2)  # slices in reverse order need reversed slice times
     problem_of(survey_for(maker).problems, str(second), "SliceTiming")
-    for sidecar in ({"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.0005}):
+    for sidecar in ({"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.002}):
         write_echo(maker, 2, **sidecar)
         problems = survey_for(maker).problems
-        assert about(problems, str(second), next(iter(sidecar)), f"{STEM}_echo-1_bold.nii.gz")
+        field = next(iter(sidecar))
+        assert about(problems, str(second), field, f"{STEM}_echo-1_bold.nii.gz", "--echo-idx")
     write_echo(maker, 2)
     store(second, (1, 0, 2), 1, shift=2.0)
     problem_of(survey_for(maker).problems, str(second), "2", "--echo-idx")
 
 
-@pytest.mark.parametrize(("tr", "is_refused"), [(3.0, True), (1000.0, False)])
+# slices of two bands at an interval of 12 ms, and the largest deviation that counts as equal (s)
+DENSE = [0.0, 0.012, 0.024, 0.0, 0.012, 0.024]
+
+
+@pytest.mark.parametrize(
+    ("times", "deviation", "is_equal"),
+    [
+        (TIMES, 0.005, True),
+        (TIMES, 0.0052, False),
+        (DENSE, 0.003, True),
+        (DENSE, 0.0032, False),
+    ],
+)
+def test_slice_times_of_echoes_may_be_rounded(
+    maker: BidsMaker, second: Path, times: list[float], deviation: float, *, is_equal: bool
+) -> None:
+    """The limit is the smaller of 5 ms and a quarter of the shortest interval."""
+    write_echo(maker, 1, SliceTiming=times)
+    write_echo(maker, 2, SliceTiming=[*times[:-1], times[-1] - deviation])
+    result = survey_for(maker)
+    assert bool(about(result.problems, str(second), "SliceTiming")) is not is_equal
+    if is_equal:
+        assert only_run(result).slice_timing == tuple(times)
+
+
+@pytest.mark.parametrize("tr", [1.0000001, 1.001, 0.999])
+def test_repetition_times_of_echoes_may_differ_by_a_millisecond(
+    maker: BidsMaker, second: Path, tr: float
+) -> None:
+    write_echo(maker, 2, RepetitionTime=tr)
+    assert second in [path for path, _ in only_run(valid(maker)).echoes]
+
+
+def test_echoes_are_sorted_by_echo_time_whatever_their_numbers(
+    maker: BidsMaker, second: Path
+) -> None:
+    rounded_times = [time + 0.0025 for time in TIMES]
+    write_echo(maker, 1, EchoTime=0.03)
+    write_echo(maker, 2, EchoTime=0.045, SliceTiming=rounded_times)
+    third = write_echo(maker, 3, EchoTime=0.014, SliceTiming=rounded_times)
+    result = valid(maker)
+    run = only_run(result)
+    assert [(path.name[-17:-12], te) for path, te in run.echoes] == [
+        ("cho-3", 14.0),
+        ("cho-1", 30.0),
+        ("cho-2", 45.0),
+    ]
+    assert (run.bold, run.sidecar["EchoTime"]) == (third, 0.014)
+    assert run.slice_timing == tuple(rounded_times)  # of the shortest echo
+    assert about(result.notices, STEM, "14", "30", "45", "echo-3")
+    selected = only_run(valid(maker, "--echo-idx", "2"))
+    assert (selected.bold, selected.entities["echo"]) == (second, "2")
+
+
+@pytest.mark.parametrize("combined", ["", "_part-mag"])
+def test_a_series_without_echo_beside_echoes_is_left_out_and_can_be_chosen(
+    maker: BidsMaker, second: Path, combined: str
+) -> None:
+    name = f"{STEM}{combined}"
+    maker.bold(name, sidecar={"EchoTime": 0.02})
+    result = valid(maker)
+    assert [path.name for path, _ in only_run(result).echoes] == [
+        f"{STEM}_echo-1_bold.nii.gz",
+        second.name,
+    ]
+    assert about(result.notices, f"{name}_bold.nii.gz", "--bids-filter-file", '"echo": null')
+    assert only_run(valid(maker, "--echo-idx", "2")).bold == second
+    chosen = only_run(valid(maker, *filter_options(maker, {"bold": {"echo": None}})))
+    assert (chosen.bold.name, chosen.echoes) == (f"{name}_bold.nii.gz", ())
+
+
+@pytest.mark.parametrize(("tr", "is_refused"), [(3.0, True), (1.002, True), (1000.0, False)])
 def test_an_echo_whose_header_has_another_repetition_time_is_refused(
     maker: BidsMaker, second: Path, tr: float, *, is_refused: bool
 ) -> None:
@@ -498,4 +570,4 @@ def test_an_echo_whose_header_has_another_repetition_time_is_refused(
     image.header["pixdim"][4] = tr
     nb.Nifti1Image(image.get_fdata().astype("i2"), None, image.header).to_filename(second)
     problems = survey_for(maker).problems
-    assert bool(about(problems, "echo-2", "3")) is bool(problems) is is_refused
+    assert bool(about(problems, "echo-2", f"{tr:g}")) is bool(problems) is is_refused

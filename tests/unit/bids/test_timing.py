@@ -38,6 +38,7 @@ def repetition_time(header_tr: float | None, value: object) -> tuple[float | Non
     [
         (2.0, 2.0, 2.0, None),
         (1.9999, 2, 2.0, None),
+        (3.001, 3, 3.0, None),
         (None, 2.0, 2.0, []),
         (2000.0, 2, 2.0, ["2"]),
         (0.002, 2, 2.0, ["2"]),
@@ -86,7 +87,11 @@ def test_milliseconds_in_the_header_are_converted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("times", "n_volumes", "tr"),
-    [([0.0, 2.0, 4.001, 6.0], 4, None), ([5.0, 7.0, 9.0], 3, 2.0)],
+    [
+        ([0.0, 2.0, 4.001, 6.0], 4, None),
+        ([5.0, 7.0, 9.0], 3, 2.0),
+        ([0.0, 2.0025, 4.0, 6.0], 4, None),  # in steps of 2.5 ms
+    ],
 )
 def test_equal_intervals_determine_the_repetition_time(
     times: list[float], n_volumes: int, tr: float | None
@@ -104,6 +109,7 @@ def test_equal_intervals_determine_the_repetition_time(
         ([0.0, 2.0, 4.0], None, ["3", "4"]),
         ([0.0, 0.0, 2.0, 4.0], None, ["0"]),
         ([0.0, 2.0, 4.001, 6.0], 3.0, ["2", "3"]),
+        ([0.0, 0.012, 0.024, 0.0395], None, ["0.012", "0.0155"]),
         ("0 2 4 6", None, []),
     ],
 )

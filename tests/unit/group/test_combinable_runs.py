@@ -87,6 +87,40 @@ def test_sessions_with_other_voxels_are_not_combined(tmp_path: Path) -> None:
     assert "ses-a and ses-b cannot be combined" in line
 
 
+def write_boldref(root: Path, run: str, affine: np.ndarray, **sidecar: object) -> None:
+    path = root / run.split("_")[0] / "func" / f"{run}_desc-hmc_boldref.nii.gz"
+    save_image(np.ones((4, 4, 2), np.float32), affine, path)
+    path.with_name(f"{run}_desc-hmc_boldref.json").write_text(json.dumps(sidecar))
+
+
+@pytest.mark.parametrize("is_combined", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"PhaseEncodingDirection": "j-"}, "PhaseEncodingDirection A to P; expected P to A"),
+        ({"EchoTime": 0.02}, "EchoTime 20 ms; expected 30 ms"),
+        ({"MagneticFieldStrength": 7}, "MagneticFieldStrength 7 T; expected 3 T"),
+        ({"EchoTime": 0.0305, "MagneticFieldStrength": 2.89}, ""),
+        ({"PhaseEncodingDirection": None}, ""),
+    ],
+)
+def test_runs_acquired_otherwise_are_only_combined_if_their_stored_map_is(
+    tmp_path: Path, fields: dict[str, object], words: str, *, is_combined: bool
+) -> None:
+    usual = {"PhaseEncodingDirection": "j", "EchoTime": 0.03, "MagneticFieldStrength": 3}
+    for number, sidecar in enumerate((usual, {**usual, **fields}), 1):
+        run = f"sub-01_task-tap_run-{number}"
+        write_map(tmp_path, run)
+        write_boldref(tmp_path, run, np.diag([4.0, 4.0, 4.0, 1.0]), **sidecar)
+    if is_combined:
+        combined_of(tmp_path, "run-1", "run-2")
+    collected = find_maps(tmp_path)
+    uncombinable = find_uncombinable(collected)
+    is_excluded = bool(words) and not is_combined
+    assert len(uncombinable.exclude(collected).runs) == (0 if is_excluded else 2)
+    assert [words in line for _, line in uncombinable.lines] == [True] * is_excluded
+
+
 def combined_of(root: Path, *runs: str, left_out: tuple[str, ...] = (), digest: str = "") -> None:
     """Write the stored map of all runs of a participant."""
     write_map(

@@ -273,14 +273,14 @@ def echoes_without_times(maker: BidsMaker) -> None:
     echoes(maker, (None, 0.028))
 
 
-@CASES.refused("echo-2_bold", "12.0", "--echo-idx")
+@CASES.refused("echo-2_bold", "12.0", '"EchoTime": 0.012', "--echo-idx")
 def an_echo_time_in_milliseconds(maker: BidsMaker) -> None:
     echoes(maker, (0.012, 12.0))
 
 
-@CASES.refused("echo-1_bold", "28", "12")
-def decreasing_echo_times(maker: BidsMaker) -> None:
-    echoes(maker, (0.028, 0.012))
+@CASES.refused("echo-3_bold", "12", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
+def equal_echo_times(maker: BidsMaker) -> None:
+    echoes(maker, (0.028, 0.012, 0.012))
 
 
 @CASES.refused("echo-1_bold", "4", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")

@@ -41,7 +41,7 @@ def acquired_maps(factors):
     return maps
 
 
-def check(factors, heads=None, mirrored=(), *, combine_all=False):
+def check(factors, heads=None, mirrored=(), *, combine_all=False, unusual_runs=None):
     first, *further = factors
     heads = heads or {}
     facts = check_runs(
@@ -52,6 +52,7 @@ def check(factors, heads=None, mirrored=(), *, combine_all=False):
         Volume(MASK, AFFINE),
         first=first,
         combine_all=combine_all,
+        unusual_runs=unusual_runs or {},
     )
     return facts["LeftOut"], facts["Disagreeing"], facts["Pairs"]
 
@@ -78,6 +79,13 @@ def test_a_run_with_a_wrong_log_is_left_out_or_named(
     assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == len(reasons)
     assert all(name in caplog.text for name in left_out)
     assert ("activation.combine_all_runs=true" in caplog.text) == bool(left_out)
+
+
+def test_a_run_that_was_acquired_otherwise_counts_as_disagreeing():
+    runs = {"run-1": 1.0, "run-2": 1.0, "run-3": 1.0}
+    reasons = {"run-2": "EchoTime 40 ms"}
+    left_out, disagreeing, _ = check(runs, combine_all=True, unusual_runs=reasons)
+    assert (left_out, disagreeing) == ({}, reasons)
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
