@@ -35,7 +35,7 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
         "run_confounds",
         "temporal_model",
     ),
-    "registration": ("register_pair", "registration", "spaces", "surfaces"),
+    "registration": ("register_pair", "registration", "clipped_voxels", "spaces", "surfaces"),
     "seed time series": ("seed_series", "component_series"),
     "calibration": ("register_calibration", "measure_calibration"),
     "prior SD maps": ("estimate_variance",),

@@ -10,7 +10,7 @@ _MIN_VOLUMES_SHARE = 0.05  # share of the volumes in which a clipped voxel has t
 # Clipped values form a spike: there are many more of them than of each value just below. The band
 # below is at least this share of the largest value, and this number of steps between values.
 _BAND_SHARE, _MIN_BAND_STEPS = 0.02, 3.0
-_MIN_SPIKE_RATIO, _MIN_EXCESS = 5.0, 5.0  # ratio to the expected count, and difference from it
+_MIN_SPIKE_RATIO, _MIN_EXCESS = 2.0, 10.0  # ratio to the expected count, and difference from it
 _MIN_VOXELS = 3  # a single brightest voxel may have one value throughout a run
 
 

@@ -24,8 +24,8 @@ volumes are outliers."""
 LONG_SEGMENT_GAIN_CHANGE = 0.1
 """Change of the scale in a longer part, relative to the other volumes, from which on its volumes
 are outliers."""
-_MIN_STEP = 0.035  # log of the factor, which is a little below 4 % because of noise
-_MIN_MEAN_CHANGE = 0.02  # log change of the mean signal that is examined further
+_MIN_STEP = 0.027  # log of the factor: 4 %, less 1.3 % of noise, motion, drift and activation
+_MIN_MEAN_CHANGE = 0.015  # log change of the mean signal that is examined further
 _SIDE = 5  # volumes on each side of a step
 # A step takes at most two volumes. The change from the last volume before to the first volume
 # after them is at least this share of the change between both sides, which a ramp does not reach.
@@ -35,10 +35,11 @@ _MIN_VOXELS = 50  # sampled voxels of the head or background
 # limits of the head and of the background, relative to the brightness of the head
 _BRIGHT_PERCENTILE, _HEAD_THRESHOLD, _BACKGROUND_THRESHOLD = 98, 0.25, 0.1
 # largest difference from the log factor of the head, relative to this factor
-_MAX_DIFFERENCE = 0.4
-_N_BRIGHTNESS_GROUPS = 8  # groups of voxels of the head by their brightness
+_MAX_BACKGROUND_DIFFERENCE, _MAX_TISSUE_DIFFERENCE = 0.4, 0.6
+# groups of voxels of the head by their brightness; the darkest contains the edge of the head
+_N_BRIGHTNESS_GROUPS = 8
 # smallest change of the background, in stored integers or in the units of a series without them
-_MIN_BACKGROUND_CHANGE = 0.5
+_MIN_BACKGROUND_CHANGE = 1.5
 # share of the voxels of the head that do not change, beyond noise and motion
 _MAX_UNCHANGED_SHARE = 0.15
 
@@ -184,9 +185,9 @@ def _compare_background(before: Float, after: Float, log_factor: float) -> bool 
     if level * abs(log_factor) < _MIN_BACKGROUND_CHANGE:
         return None
     relative_change = math.log(later_level / level) / log_factor
-    if abs(relative_change - 1) <= _MAX_DIFFERENCE:
+    if abs(relative_change - 1) <= _MAX_BACKGROUND_DIFFERENCE:
         return True
-    return False if abs(relative_change) <= 1 - _MAX_DIFFERENCE else None
+    return False if abs(relative_change) <= 1 - _MAX_BACKGROUND_DIFFERENCE else None
 
 
 def _changes_all_tissues(log_before: Float, log_after: Float, log_factor: float) -> bool:
@@ -201,7 +202,7 @@ def _changes_all_tissues(log_before: Float, log_after: Float, log_factor: float)
     if np.mean(change < 0.5) - np.mean(change > 1.5) > _MAX_UNCHANGED_SHARE:
         return False
     groups = np.array_split(change[np.argsort(earlier_level + later_level)], _N_BRIGHTNESS_GROUPS)
-    return all(abs(float(np.median(group)) - 1) <= _MAX_DIFFERENCE for group in groups)
+    return all(abs(float(np.median(group)) - 1) <= _MAX_TISSUE_DIFFERENCE for group in groups[1:])
 
 
 def _merge(candidates: Sequence[_Candidate]) -> tuple[GainStep, ...]:
