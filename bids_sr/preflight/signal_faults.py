@@ -22,25 +22,25 @@ _MAX_EXAMINED = 20  # volumes with very negative values that are examined for wr
 class SignalFaultSearch:
     """Search for faults of the signal while the volumes of an image are read in order.
 
-    Gain steps are searched in a series with `is_run`, and clipped voxels if the run is processed
-    (`is_processed`).
+    `tr` is the repetition time of a run (s), in which steps of the scale are searched; None for
+    other images. With `is_processed`, clipped voxels are searched, because the run is mapped.
     """
 
-    def __init__(self, path: Path, *, is_run: bool = False, is_processed: bool = False) -> None:
+    def __init__(self, path: Path, *, tr: float | None = None, is_processed: bool = False) -> None:
         import nibabel as nb
 
         image: Any = nb.load(path)
         self._path = path
         self._shape: tuple[int, ...] = tuple(image.shape[:3])
         n_volumes = int(np.prod(image.shape[3:]))
-        self._slope = float(image.dataobj.slope)
-        intercept = float(image.dataobj.inter)
+        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
         self._steps = (
-            GainStepSearch(self._shape, slope=self._slope, intercept=intercept) if is_run else None
+            GainStepSearch(self._shape, tr=tr, slope=slope, intercept=intercept)
+            if tr is not None
+            else None
         )
         self._clipped = ClippedVoxelSearch() if is_processed else None
-        tr = float(image.header["pixdim"][4])
-        n_unsteady = int(_MAX_UNSTEADY_S / tr) if tr > 0 else 0
+        n_unsteady = int(_MAX_UNSTEADY_S / tr) if tr else 0
         self._first_steady = min(n_unsteady, n_volumes // 4)
         self._wrapped: tuple[int, int, int] | None = None
         self._n_examined = 0

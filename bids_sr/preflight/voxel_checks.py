@@ -74,7 +74,7 @@ def _check_images(subject: Subject, findings: Findings, *, search_outliers: bool
     compared = {series.bold for run in subject.runs for series in run.compared.values()}
     bolds = {run.bold for run in subject.runs}
     echoes = {path for run in subject.runs for path, _ in run.echoes}
-    series = {path for run in subject.runs for path in run.images} - compared
+    tr_by_image = {path: run.tr for run in subject.runs for path in run.images}
     for path in subject.images:
         _check_image(
             path,
@@ -82,7 +82,7 @@ def _check_images(subject: Subject, findings: Findings, *, search_outliers: bool
             " Alternatively, use --calibration none." if path in calibrations else "",
             may_mask=path in compared,
             may_exclude=search_outliers and path in bolds,
-            is_run=path in series,
+            tr=None if path in compared else tr_by_image.get(path),
             is_processed=path in bolds | echoes,
         )
 
@@ -118,18 +118,18 @@ def _check_image(
     *,
     may_mask: bool = False,
     may_exclude: bool = False,
-    is_run: bool = False,
+    tr: float | None = None,
     is_processed: bool = False,
 ) -> None:
     """Report problems with the voxels of an image, holding one volume in memory.
 
     `alternative` is an alternative remedy. With `may_mask`, NaN is left to `check_compared`. With
     `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
-    For `is_run` and `is_processed`, see `SignalFaultSearch`.
+    For `tr` and `is_processed`, see `SignalFaultSearch`.
     """
     summary = _VolumeSummary()
     try:
-        search = SignalFaultSearch(path, is_run=is_run, is_processed=is_processed)
+        search = SignalFaultSearch(path, tr=tr, is_processed=is_processed)
         for volume in iterate_volumes(path):
             summary.add(volume)
             search.add(volume)

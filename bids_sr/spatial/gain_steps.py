@@ -18,9 +18,7 @@ from bids_sr.io.arrays import Array, Float, Float32
 
 TRUSTED_FRACTION = 0.25
 """Share of the volumes in a part of a run that is used without a comparison with other parts."""
-SHORT_SEGMENT = 5
-"""Volumes in a part of a run whose scale is nearly the scale of the other volumes, or else its
-volumes are outliers."""
+_SHORT_SEGMENT_S, _USUAL_TR_S = 10.0, 2.0  # s; the second if the header contains no TR
 LONG_SEGMENT_GAIN_CHANGE = 0.1
 """Change of the scale in a longer part, relative to the other volumes, from which on its volumes
 are outliers."""
@@ -44,6 +42,15 @@ _MIN_BACKGROUND_CHANGE = 1.5
 _MAX_UNCHANGED_SHARE = 0.15
 
 
+def is_short_segment(n_volumes: int, tr: float) -> bool:
+    """Return whether a part of a run is too short for a change of the gain in time.
+
+    The volumes of a short part whose scale is not the scale of the other volumes are outliers.
+    `tr` is the repetition time (s); 0 if it is not known.
+    """
+    return n_volumes * (tr or _USUAL_TR_S) <= _SHORT_SEGMENT_S
+
+
 @frozen
 class GainStep:
     """Step of the scale: volume from which on the signal has another scale, and the factor.
@@ -58,13 +65,14 @@ class GainStep:
 class GainStepSearch:
     """Search for steps of the scale while the volumes of a run are read in order.
 
-    `shape` is the shape of a volume (X, Y, Z). Values are `slope` times the stored value plus
-    `intercept`.
+    `shape` is the shape of a volume (X, Y, Z), and `tr` the repetition time (s); 0 if it is not
+    known. Values are `slope` times the stored value plus `intercept`.
     """
 
     def __init__(
-        self, shape: Sequence[int], *, slope: float = 1.0, intercept: float = 0.0
+        self, shape: Sequence[int], *, tr: float = 0.0, slope: float = 1.0, intercept: float = 0.0
     ) -> None:
+        self._tr = tr
         self._stride = _choose_stride(shape)
         self._slope, self._intercept = slope, intercept
         self._window: deque[Float32] = deque(maxlen=2 * _SIDE + 1)
@@ -107,7 +115,7 @@ class GainStepSearch:
         Shorter parts with another scale are outlier volumes (`bids_sr.spatial.outlier_volumes`).
         """
         steps = _merge(self._candidates)
-        return steps if _lasts(steps, self._n_volumes) else ()
+        return steps if _lasts(steps, self._n_volumes, self._tr) else ()
 
 
 @frozen
@@ -230,7 +238,7 @@ def _merge(candidates: Sequence[_Candidate]) -> tuple[GainStep, ...]:
     return tuple(steps)
 
 
-def _lasts(steps: Sequence[GainStep], n_volumes: int) -> bool:
+def _lasts(steps: Sequence[GainStep], n_volumes: int, tr: float) -> bool:
     """Return whether a part with another scale is used for the models.
 
     Parts are compared with the longest part. As in the search for outlier volumes, a part of a
@@ -241,6 +249,6 @@ def _lasts(steps: Sequence[GainStep], n_volumes: int) -> bool:
     levels = np.cumsum([0.0, *(math.log(step.factor) for step in steps)])
     differences = np.abs(levels - levels[int(lengths.argmax())])
     differs = differences >= _MIN_STEP
-    is_kept = differs & (lengths > SHORT_SEGMENT)
+    is_kept = differs & [not is_short_segment(length, tr) for length in lengths]
     is_kept &= differences <= math.log1p(LONG_SEGMENT_GAIN_CHANGE)
     return bool(is_kept.any()) or lengths[differs].sum() >= TRUSTED_FRACTION * n_volumes

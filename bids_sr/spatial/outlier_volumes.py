@@ -22,8 +22,8 @@ from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.gain_steps import (
     LONG_SEGMENT_GAIN_CHANGE,
-    SHORT_SEGMENT,
     TRUSTED_FRACTION,
+    is_short_segment,
 )
 from bids_sr.spatial.hmc import MAD_TO_SD, MotionEstimator
 from bids_sr.spatial.masks import brain_mask
@@ -172,7 +172,8 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         middle = int(segment[len(segment) // 2])  # this volume decides
         comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
         segment_reasons = [
-            _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
+            _explain_outlier(comparison, spread, len(segment), reader.tr)
+            for comparison in comparisons
         ]
         if all(segment_reasons):
             reasons |= {int(t): segment_reasons[0] for t in segment}
@@ -278,13 +279,15 @@ def _compare_images(image: Array, reference: Array, brain: MaskArray) -> _Compar
     )
 
 
-def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
+def _explain_outlier(
+    comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int, tr: float
+) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
-    `n_in_segment` is the number of volumes in its segment.
+    `n_in_segment` is the number of volumes in its segment, and `tr` the repetition time (s).
     """
     gain_limit = max(
-        _GAIN_CHANGE if n_in_segment <= SHORT_SEGMENT else LONG_SEGMENT_GAIN_CHANGE,
+        _GAIN_CHANGE if is_short_segment(n_in_segment, tr) else LONG_SEGMENT_GAIN_CHANGE,
         _GAIN_CHANGE_SDS * spread.gain_sd,
     )
     has_gain_change = abs(comparison.gain - 1) > gain_limit

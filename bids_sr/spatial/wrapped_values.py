@@ -7,10 +7,11 @@ from bids_sr.io.arrays import Array
 _BITS = (8, 16, 32)  # signed integer types of images
 # The smallest wrapped value is near the lower end of the type.
 _MIN_RANGE_SHARE = 0.5
-# share of the pairs of neighbors with different signs that agree better after unwrapping; about
-# half of the pairs in a phase image, and none in an image with negative values of interpolation
-_MIN_AGREEING_SHARE = 0.75
-_MIN_PAIRS = 6  # such pairs; an isolated voxel has six neighbors
+# Neighbors agree if they differ by less than this share of the range. Of all neighbors with
+# different signs that agree either as stored or after unwrapping, most agree after unwrapping; in
+# a phase image about half, and none in an image with negative values of interpolation.
+_MAX_DIFFERENCE_SHARE, _MIN_AGREEING_SHARE = 0.25, 0.75
+_MIN_PAIRS = 6  # such neighbors; an isolated voxel has six
 
 
 def may_be_wrapped(volume: Array) -> bool:
@@ -39,15 +40,16 @@ def find_wrapped_values(volume: Array) -> tuple[int, int] | None:
     bits = _count_bits(volume)
     values = volume.astype(np.float64)
     is_negative = values < 0
+    is_pair_by_axis = [np.diff(is_negative, axis=axis) for axis in range(values.ndim)]
+    limit = _MAX_DIFFERENCE_SHARE * 2.0**bits
     unwrapped = np.where(is_negative, values + 2.0**bits, values)
-    n_pairs = n_agreeing = 0
-    for axis in range(values.ndim):
-        is_pair = np.diff(is_negative, axis=axis)
-        stored_change, change = (
-            np.abs(np.diff(image, axis=axis)[is_pair]) for image in (values, unwrapped)
+    n_agreeing, n_agreeing_stored = (
+        sum(
+            int(np.count_nonzero(np.abs(np.diff(image, axis=axis)[is_pair]) < limit))
+            for axis, is_pair in enumerate(is_pair_by_axis)
         )
-        n_pairs += stored_change.size
-        n_agreeing += int(np.count_nonzero(change < stored_change))
-    if n_pairs < _MIN_PAIRS or n_agreeing < _MIN_AGREEING_SHARE * n_pairs:
+        for image in (unwrapped, values)
+    )
+    if n_agreeing < max(_MIN_PAIRS, _MIN_AGREEING_SHARE * (n_agreeing + n_agreeing_stored)):
         return None
     return int(np.count_nonzero(is_negative)), 2**bits
