@@ -11,9 +11,9 @@ from bids_sr.io.orientation import storage_order
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Map, Mask, Series
 from bids_sr.pipeline.step import step
-from bids_sr.registration.bold_to_anat import upsample_mask
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.clipped_values import ClippedVoxelSearch
+from bids_sr.spatial.resampling import sample_volume
 
 _ENTITIES = {"space": BOLDREF, "label": "clipped", "suffix": "mask"}
 _SIDECAR = {
@@ -56,7 +56,16 @@ def exclude_clipped(
     facts: Facts = {N_CLIPPED_KEY: n_clipped}
     if not n_clipped:
         return brain, brain_hr, [], facts
-    is_clipped_hr = upsample_mask(is_clipped, brain.affine, brain_hr.data.shape, brain_hr.affine)
+    is_clipped_hr = (
+        sample_volume(
+            is_clipped.astype(np.float32),
+            brain.affine,
+            brain_hr.data.shape,
+            brain_hr.affine,
+            order=0,
+        )
+        > 0.5
+    )
     clipped = Derivative(Volume(is_clipped, brain.affine), _ENTITIES, _SIDECAR)
     return (
         brain.like(brain.data & ~is_clipped),
