@@ -132,6 +132,7 @@ def evaluate_run(
         fitted_run.registration.bold_mask,
         fitted_run.registration.roi_bold,
         pair=pair,
+        registration=fitted_run.registration.facts,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         at_rest=plan.at_rest,

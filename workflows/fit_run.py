@@ -10,7 +10,7 @@ from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.bids.slice_axis import sidecar_in_order
 from bids_sr.frozen import frozen
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.io.grids import BOLDREF, AxisOrder, Factor, inverse_order
+from bids_sr.io.grids import AS_STORED, BOLDREF, AxisOrder, Factor, inverse_order
 from bids_sr.pipeline.artifacts import (
     Distortion,
     Facts,
@@ -34,6 +34,7 @@ from bids_sr.steps import (
     acquired_series,
     bold_reference,
     calibration_run,
+    clipped_voxels,
     imported,
     motion,
     outlier_volumes,
@@ -63,11 +64,15 @@ class HeadMotion:
 
 @frozen
 class Brain:
-    """Brain masks on the acquired and on the high-resolution grid of a run."""
+    """Brain masks on the acquired and on the high-resolution grid of a run.
+
+    `clipped_facts`: clipped voxels, which are excluded; None if they were not searched.
+    """
 
     bold_mask: Mask
     bold_mask_hr: Mask
     mask_facts: Facts
+    clipped_facts: Facts | None = None
 
 
 @frozen
@@ -169,7 +174,7 @@ def fit_run(
     store_motion(head_motion, outputs, run)
     stc = correct_acquired(bold, n_dummy, plan.correction)
     _add_correction_text(plan)
-    run_registration = register_run(plan, head_motion.boldref, anat, pair, outputs)
+    run_registration = register_run(plan, steady_run, head_motion.boldref, anat, pair, outputs)
     calibration = None
     if plan.uses_calibration and run.calibration is not None:
         calibration = _fit_calibration_run(
@@ -349,6 +354,7 @@ def _add_correction_text(plan: RunPlan) -> None:
 
 def register_run(
     plan: RunPlan,
+    steady_run: SteadyRun,
     boldref: Image,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
@@ -372,8 +378,14 @@ def register_run(
         boldref2t1w_xfm, coreg_facts = _register_to_t1w(
             boldref, anat, coreg_file, outputs, origin=origin, random_seed=seed
         )
-    brain = find_brain(
-        boldref, anat, boldref2t1w_xfm, mask_file=mask_file, factor=factor, origin=origin
+    brain = exclude_clipped(
+        find_brain(
+            boldref, anat, boldref2t1w_xfm, mask_file=mask_file, factor=factor, origin=origin
+        ),
+        steady_run,
+        outputs,
+        echo_files=[path for path, _ in plan.bold.echoes],
+        axis_order=plan.bold.axis_order,
     )
     _store_brain(plan, brain, outputs)
     roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr
@@ -397,6 +409,7 @@ def register_run(
         guide = Guide(highres_file=pair.highres_file, highres2boldref_xfm=highres2boldref_xfm)
     facts = registration.gather_registration(
         brain.mask_facts,
+        brain.clipped_facts,
         None if anat is None else anat.brain_facts,
         coreg_facts,
         region_facts,
@@ -487,6 +500,34 @@ def find_brain(
             boldref, t1w_mask, boldref2t1w_xfm, factor=factor
         )
     return Brain(bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, mask_facts=mask_facts)
+
+
+def exclude_clipped(
+    brain: Brain,
+    steady_run: SteadyRun,
+    outputs: Outputs | None = None,
+    *,
+    echo_files: Sequence[Path] = (),
+    axis_order: AxisOrder = AS_STORED,
+) -> Brain:
+    """Exclude clipped voxels from the brain masks of a run, and store their mask.
+
+    `outputs`: None to store nothing. For `echo_files` and `axis_order`, see the step
+    `exclude_clipped`.
+    """
+    bold_mask, bold_mask_hr, clipped_masks, clipped_facts = clipped_voxels.exclude_clipped(
+        steady_run.acquired,
+        brain.bold_mask,
+        brain.bold_mask_hr,
+        list(echo_files),
+        n_dummy=steady_run.n_dummy,
+        axis_order=axis_order,
+    )
+    if outputs is not None:
+        outputs.store(clipped_masks)
+    return replace(
+        brain, bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, clipped_facts=clipped_facts
+    )
 
 
 def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:

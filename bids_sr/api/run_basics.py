@@ -29,6 +29,7 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
     Registration,
+    exclude_clipped,
     find_brain,
     find_steady_state,
     fit_motion,
@@ -90,7 +91,10 @@ def fit_basics(
         )
     else:
         head_motion = fit_motion(bold, n_found_dummies, boldref)
-    brain = find_brain(head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python")
+    brain = exclude_clipped(
+        find_brain(head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"),
+        steady_run,
+    )
     return RunBasics(n_dummy=n_found_dummies, motion=head_motion, brain=brain, outliers=outliers)
 
 

@@ -30,6 +30,7 @@ _STEPS_BY_STAGE: Mapping[str, Sequence[str]] = {
     "head-motion and slice-timing correction": (
         "acquired_series",
         "bold_reference",
+        "clipped_voxels",
         "motion",
         "outlier_volumes",
         "run_confounds",

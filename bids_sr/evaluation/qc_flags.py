@@ -203,6 +203,21 @@ def _compute_ghost_share(image: Real, head: MaskArray) -> float:
     return max(shares, default=math.nan)
 
 
+def clipped_flag(n_clipped: int, n_voxels: int) -> Flag:
+    """Flag voxels of the brain whose signal was clipped.
+
+    `n_clipped` is their number, and `n_voxels` the number of other voxels in the brain mask.
+    """
+    share = n_clipped / max(n_clipped + n_voxels, 1)
+    text = (
+        f"{n_clipped:,} voxels of the brain ({100 * share:.2g} %) were clipped at the largest"
+        " stored value in at least 5 % of the volumes."
+        if n_clipped
+        else "No voxel of the brain was clipped at the largest stored value."
+    )
+    return Flag(name="clipped", raised=n_clipped > 0, text=text)
+
+
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
     """Flag distortion: edges of boldref and high-resolution image are over half a voxel apart.
 

@@ -18,6 +18,7 @@ from bids_sr.preflight.echo_checks import check_echoes
 from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
 from bids_sr.preflight.series_comparison import BRIGHT_PERCENTILE, check_compared, check_reference
+from bids_sr.preflight.signal_faults import SignalFaultSearch
 from bids_sr.preflight.stored_volumes import iterate_volumes, read_volumes
 
 _MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
@@ -36,8 +37,9 @@ def check_data(
 ) -> tuple[Notice, ...]:
     """Check the voxels of all images.
 
-    Damaged, constant and non-finite images are reported, as well as implausible brain masks of
-    other programs, and runs whose k-space ends below the Nyquist limit of the voxels.
+    Damaged, constant and non-finite images are reported, as well as faults of the signal
+    (`bids_sr.preflight.signal_faults`), implausible brain masks of other programs, and runs whose
+    k-space ends below the Nyquist limit of the voxels.
 
     `forced` (`superres.force`) turns empty k-space into a note. With `search_outliers`, models
     exclude outlier volumes, so that a run may have some constant volumes.
@@ -81,6 +83,8 @@ def _check_images(
     calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
     compared = {series.bold for run in subject.runs for series in run.compared.values()}
     bolds = {run.bold for run in subject.runs}
+    echoes = {path for run in subject.runs for path, _ in run.echoes}
+    tr_by_image = {path: run.tr for run in subject.runs for path in run.images}
     return {
         path: _check_image(
             path,
@@ -88,6 +92,8 @@ def _check_images(
             " Alternatively, use --calibration none." if path in calibrations else "",
             may_mask=path in compared,
             may_exclude=search_outliers and path in bolds,
+            tr=None if path in compared else tr_by_image.get(path),
+            is_processed=path in bolds | echoes,
         )
         for path in subject.images
     }
@@ -124,17 +130,21 @@ def _check_image(
     *,
     may_mask: bool = False,
     may_exclude: bool = False,
+    tr: float | None = None,
+    is_processed: bool = False,
 ) -> set[int]:
     """Report problems with the voxels of an image, and return the checksums of its volumes.
 
     One volume is held in memory. `alternative` is an alternative remedy. With `may_mask`, NaN is
     left to `check_compared`. With `may_exclude`, a few constant volumes are a warning, because
-    models exclude outlier volumes.
+    models exclude outlier volumes. For `tr` and `is_processed`, see `SignalFaultSearch`.
     """
     summary = _VolumeSummary()
     try:
+        search = SignalFaultSearch(path, tr=tr, is_processed=is_processed)
         for volume in iterate_volumes(path):
             summary.add(volume)
+            search.add(volume)
     except READ_ERRORS as error:
         reason = (
             f"the file is truncated or corrupt: volume {summary.n_volumes + 1} could not be read"
@@ -157,7 +167,8 @@ def _check_image(
     )
     if n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
-    elif n_constant:
+        return summary.checksums
+    if n_constant:
         reason = (
             f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
             f" {_format_numbers(summary.constant)})"
@@ -168,9 +179,12 @@ def _check_image(
             findings.warn(path, text)
         else:
             findings.add_problem(path, reason, fix)
+            return summary.checksums
     elif n_volumes > 1 and len(summary.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
         findings.add_problem(path, reason, fix)
+        return summary.checksums
+    search.report(findings, alternative)
     return summary.checksums
 
 

@@ -20,6 +20,11 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.gain_steps import (
+    LONG_SEGMENT_GAIN_CHANGE,
+    TRUSTED_FRACTION,
+    is_short_segment,
+)
 from bids_sr.spatial.hmc import MAD_TO_SD, MotionEstimator
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
@@ -34,16 +39,14 @@ _CHANGE_RATIO, _SLICE_CHANGE_RATIO = 2.5, 5.0
 _MIN_MEAN_CHANGE, _MEAN_CHANGE_SDS = 0.025, 8.0
 # smallest change of a slice that cuts, relative to the rms signal of the run
 _MIN_SLICE_CHANGE = 0.05
-_TRUSTED_FRACTION = 0.25  # share of the volumes in a segment that is trusted without a comparison
 _N_NEIGHBORS = 5  # trusted volumes on each side of a volume; their median is the reference
 _N_ORDINARY = 6  # trusted volumes that are compared in the same way, for the spread of the run
-_SHORT_SEGMENT = 5  # volumes; the gain of the scanner may change by more in a longer segment
 # limits of a single volume, relative to ordinary volumes and to the mean signal of the brain
 _DIFFERENCE_RATIO, _MIN_DIFFERENCE = 3.0, 0.05
 # limits of one slice, relative to the slice in ordinary volumes and to the brain
 _SLICE_RATIO, _MIN_SLICE_DIFFERENCE = 4.0, 0.2
-# limits of the gain in short and long segments, and in robust standard deviations
-_GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0
+# limits of the gain in short segments, and in robust standard deviations
+_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 8.0
 # Volumes of a segment that agree with each other may show another pose of the head, where the
 # distortion differs. They are outliers if the correlation with the reference is below this limit.
 _MIN_CORRELATION = 0.9
@@ -160,7 +163,7 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     trusted_segments = [
         segment
         for rank, segment in enumerate(segments_by_length)
-        if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
+        if rank == 0 or len(segment) >= TRUSTED_FRACTION * n_volumes
     ]
     comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
     spread = _measure_spread(comparer)
@@ -169,7 +172,8 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
         middle = int(segment[len(segment) // 2])  # this volume decides
         comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
         segment_reasons = [
-            _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
+            _explain_outlier(comparison, spread, len(segment), reader.tr)
+            for comparison in comparisons
         ]
         if all(segment_reasons):
             reasons |= {int(t): segment_reasons[0] for t in segment}
@@ -275,13 +279,15 @@ def _compare_images(image: Array, reference: Array, brain: MaskArray) -> _Compar
     )
 
 
-def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
+def _explain_outlier(
+    comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int, tr: float
+) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
-    `n_in_segment` is the number of volumes in its segment.
+    `n_in_segment` is the number of volumes in its segment, and `tr` the repetition time (s).
     """
     gain_limit = max(
-        _GAIN_CHANGE if n_in_segment <= _SHORT_SEGMENT else _LONG_SEGMENT_GAIN_CHANGE,
+        _GAIN_CHANGE if is_short_segment(n_in_segment, tr) else LONG_SEGMENT_GAIN_CHANGE,
         _GAIN_CHANGE_SDS * spread.gain_sd,
     )
     has_gain_change = abs(comparison.gain - 1) > gain_limit

@@ -320,6 +320,7 @@ def tissues_to_bold(
 @step(makes="registration", small=True)
 def gather_registration(
     mask_facts: Facts,
+    clipped_facts: Facts | None = None,
     brain_facts: Facts | None = None,
     coreg_facts: Facts | None = None,
     region_facts: Facts | None = None,
@@ -331,7 +332,7 @@ def gather_registration(
     `region_facts` include the fraction of the region of interest in the field of view.
     """
     combined: dict[str, object] = {}
-    for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
+    for facts in (mask_facts, clipped_facts, brain_facts, coreg_facts, region_facts, guide_facts):
         combined |= facts or {}
     return combined
 

@@ -17,6 +17,7 @@ from bids_sr.evaluation.qc_flags import (
     Flag,
     activation_flags,
     artifact_flag,
+    clipped_flag,
     distortion_flag,
     lost_activation_flags,
 )
@@ -43,6 +44,7 @@ from bids_sr.series import ACQUIRED, MEASURED
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
+from bids_sr.steps.clipped_voxels import N_CLIPPED_KEY
 from bids_sr.steps.evaluation import parse_widths
 from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 from bids_sr.steps.region_growth import select_contrasts
@@ -56,6 +58,7 @@ def raise_flags(
     bold_mask: Mask,
     roi_bold: Mask,
     pair: TrainingPair | None = None,
+    registration: Facts | None = None,
     *,
     contrasts: Contrasts,
     factor: Factor,
@@ -65,8 +68,9 @@ def raise_flags(
 
     `rows` are the tables of metrics that flags are based on. `bold_mask` and `roi_bold`, the
     registered region of interest, are on the acquired grid. `pair` is the T2* pair in one frame;
-    None if there is none. `contrasts` are weights of conditions, or of seeds, by contrast.
-    `at_rest` states whether the run has no events.
+    None if there is none. `registration` has the number of clipped voxels, which `bold_mask`
+    excludes; None if they were not searched. `contrasts` are weights of conditions, or of seeds,
+    by contrast. `at_rest` states whether the run has no events.
 
     Returns all flags except those on wrong detail, which depend on the evidence; and rows of the
     activation that is kept in each series.
@@ -86,6 +90,9 @@ def raise_flags(
             {name: region > 0.5 for name, region in significant_regions.items()},
         )
     ]
+    n_clipped = (registration or {}).get(N_CLIPPED_KEY)
+    if isinstance(n_clipped, int):
+        flags.append(clipped_flag(n_clipped, int(np.count_nonzero(bold_mask.data))))
     if pair is not None:
         flags.append(_make_pair_flag(pair, factor))
     if distortion := distortion_flag(all_rows, acquired_mm):

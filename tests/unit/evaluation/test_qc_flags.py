@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from data.rows import make_detail_row
 
-from bids_sr.evaluation.qc_flags import activation_flags, artifact_flag, distortion_flag
+from bids_sr.evaluation.qc_flags import (
+    activation_flags,
+    artifact_flag,
+    clipped_flag,
+    distortion_flag,
+)
 from bids_sr.evaluation.run_evidence import gather_evidence
 from bids_sr.metrics.rows import MetricRow
 
@@ -161,3 +166,12 @@ def test_added_detail_worse_than_none_is_flagged():
     self_test = [make_detail_row("srgan", -0.2, statistic="tested_share", **cells)]
     flags = flag_harm(self_test, ["srgan", "sbl"])
     assert [(flag.series, flag.raised) for flag in flags] == [("srgan", True)]
+
+
+@pytest.mark.parametrize(("n_clipped", "value"), [(0, 0.0), (25, 1.0)])
+def test_clipped_voxels_are_flagged_with_their_share_of_the_brain(n_clipped, value):
+    flag = clipped_flag(n_clipped, 475)
+    assert flag.row().value == value
+    assert flag.row().statistic == "flag_clipped"
+    assert ("(5 %)" in flag.text and "25 " in flag.text) is (n_clipped > 0)
+    assert flag.remedy

@@ -195,11 +195,12 @@ def test_flags_of_a_run_are_rows_with_a_remedy(raw_maps):
         pair_mask=Volume(mask, AFFINE),
     )
     edges = [MetricRow(series="run", statistic="edge_mismatch", value=2.5)]
-    flags, flag_rows = flags_of(raw_maps, edges, pair=pair)
+    flags, flag_rows = flags_of(raw_maps, edges, pair=pair, registration={"clipped_voxels": 7})
     rows = {(row.statistic, row.contrast): row.value for row in flag_rows}
     assert rows["flag_task_not_done", "thumb"] == 0.0
     assert rows["flag_artifact", "n/a"] == rows["flag_distortion", "n/a"] == 1.0
-    assert len(rows) == 8
+    assert rows["flag_clipped", "n/a"] == 1.0
+    assert len(rows) == 9
     flags_by_name = {flag.name: flag for flag in flags}
     assert " 3 " in flags_by_name["artifact"].text
     assert flags_by_name["distortion"].remedy
