@@ -176,11 +176,11 @@ def _note_missing_types(
         and is_missing_type(mark, levels)
     ]
     if marks:
-        count_text = "1 event has" if len(marks) == 1 else f"{len(marks)} events have"
+        count_text = "1 event is" if len(marks) == 1 else f"{len(marks)} events are"
         marks_text = " or ".join(map(repr, sorted({*marks})))
         findings.note(
             path,
-            f"{count_text} a missing trial type ({marks_text}) and are not modeled, as with n/a."
+            f"{count_text} not modeled because the trial type is missing ({marks_text}, as n/a)."
             " If this is the name of a condition, describe it under Levels of trial_type in the"
             " sidecar of the events.",
         )
