@@ -59,8 +59,8 @@ def check_events(
     types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
     if not table_findings.problems and not types:
         reason = (
-            "the events table contains no trial type to model: all rows are rest periods or lack"
-            " a trial type, onset or duration"
+            "the events table contains no trial type to model: all rows are rest periods, or their"
+            " trial type, onset or duration is missing"
         )
         table_findings.add_problem(table, reason, f"{_FORM_FIX}. {_RESTING_STATE_FIX}")
     reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
