@@ -38,7 +38,7 @@ def read_echoes(
 ) -> tuple[tuple[Path, float], ...]:
     """Return the echoes of a run with their echo times (ms), and report problems.
 
-    `paths` are in ascending order of echo time. The result is empty if an echo cannot be read.
+    `paths` are in ascending order of echo time. The result is empty if an echo cannot be used.
     Echoes without a valid echo time are not included.
     """
     echoes: list[tuple[Path, float]] = []
@@ -46,7 +46,7 @@ def read_echoes(
     for path in paths:
         header = headers.read_header(path, findings)
         sidecar = index.read_metadata(path, findings)
-        if header is None or sidecar is None:
+        if header is None or sidecar is None or not headers.is_bold(header, findings):
             return ()
         echo = _Echo(header, sidecar)
         if first is None:

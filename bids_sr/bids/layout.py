@@ -394,10 +394,25 @@ def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def list_tables(bids_dir: Path, suffix: str) -> Iterator[Path]:
-    """Yield the tables of runs with a suffix, of all participants and shared by them."""
-    for entry in _list_files(bids_dir):
-        if re.search(rf"(?<![^_/]){suffix}\.tsv$", entry.name):
-            yield Path(entry.path)
+    """Yield the tables of runs with a suffix, of all participants and shared by them.
+
+    Folders that cannot be read are skipped.
+    """
+    pattern = re.compile(rf"(.*_)?{suffix}\.tsv")
+    for participant in [bids_dir, *_list_readable_subfolders(bids_dir, "sub-")]:
+        for session_dir in [participant, *_list_readable_subfolders(participant, "ses-")]:
+            for folder in (session_dir, session_dir / "func"):
+                with suppress(OSError):
+                    paths = sorted(folder.iterdir())
+                    yield from (path for path in paths if pattern.fullmatch(path.name))
+
+
+def _list_readable_subfolders(folder: Path, prefix: str) -> list[Path]:
+    """Return the subfolders whose names start with a prefix, or none if they cannot be listed."""
+    try:
+        return _list_subfolders(folder, prefix)
+    except OSError:
+        return []
 
 
 def _list_indexed_files(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:

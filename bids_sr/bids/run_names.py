@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids.entities import file_stem, parse_entities, without_echo
@@ -73,7 +73,25 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
                 findings.add_problem(series[0], *_describe_shared_name(name, series))
         else:
             usable_paths += series
+    _note_equal_without_case(series_by_name, findings)
     return usable_paths
+
+
+def _note_equal_without_case(
+    series_by_name: Mapping[str, Sequence[Path]], findings: Findings
+) -> None:
+    """Report runs whose output names differ only in case."""
+    spellings: dict[str, list[str]] = {}
+    for name in series_by_name:
+        spellings.setdefault(name.lower(), []).append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            findings.note(
+                series_by_name[names[0]][0],
+                f"the names of the runs {' and '.join(names)} differ only in case. On"
+                " case-insensitive file systems (macOS, Windows), their results overwrite each"
+                " other.",
+            )
 
 
 def find_unusable_entity(path: Path) -> str:

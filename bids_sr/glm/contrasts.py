@@ -314,8 +314,9 @@ def _default_contrasts(
     described_types = trial_types if described_types is None else described_types
     averaged_types = described_types if averaged_types is None else averaged_types
     defaults = _NamedContrasts()
+    described = {*described_types}
     for name in dict.fromkeys(trial_types):
-        if name in described_types:
+        if name in described:
             defaults.add(labels[name], {name: 1.0})
     if len(averaged_types) > 1:
         defaults.add(ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
@@ -527,6 +528,7 @@ def _capitalize(label: str) -> str:
     return label[0].upper() + label[1:]
 
 
+@lru_cache(maxsize=4096)
 def camel_case(name: str) -> str:
     """Return a name in letters and digits, as for the entity ``contrast-``.
 

@@ -82,7 +82,7 @@ def read_rows(
 
 
 def read_frame(path: Path) -> "pd.DataFrame":
-    """Return a tab-separated table as a data frame; n/a and empty cells are missing.
+    """Return a tab-separated table as a data frame, with NaN for missing values.
 
     Raises the errors of `split_table`, and `MalformedTable` if a row has more or fewer cells than
     columns.
@@ -103,7 +103,8 @@ def read_frame(path: Path) -> "pd.DataFrame":
         [columns, *(cells for _, cells in rows)]
     )
     stream.seek(0)
-    return pd.read_csv(stream, sep="\t", na_values="n/a", skip_blank_lines=False)
+    missing = ["n/a", *MISSING_MARKS]
+    return pd.read_csv(stream, sep="\t", na_values=missing, skip_blank_lines=False)
 
 
 def split_table(

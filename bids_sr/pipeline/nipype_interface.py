@@ -1,7 +1,7 @@
 """Nipype interface class of a step, with traits derived from the signature.
 
-Result files of nipype contain the environment of the process, which may contain passwords. Files
-of these interfaces contain no environment.
+Result files of nipype contain the environment of the process, which can contain passwords. Result
+files of these interfaces contain no environment (`benchmarks/upstream/nipype_environment.md`).
 """
 
 import inspect

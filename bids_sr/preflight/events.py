@@ -59,8 +59,8 @@ def check_events(
     types = tuple(dict.fromkeys(row.trial_type for row in rows if row.is_modeled))
     if not table_findings.problems and not types:
         reason = (
-            "the events table contains no trial type to model: all rows are rest periods or lack"
-            " a trial type, onset or duration"
+            "the events table contains no trial type to model: all rows are rest periods, or their"
+            " trial type, onset or duration is missing"
         )
         table_findings.add_problem(table, reason, f"{_FORM_FIX}. {_RESTING_STATE_FIX}")
     reasons = _explain_unmodeled_types([row for row in rows if row.is_modeled])
@@ -176,11 +176,11 @@ def _note_missing_types(
         and is_missing_type(mark, levels)
     ]
     if marks:
-        count_text = "1 event has" if len(marks) == 1 else f"{len(marks)} events have"
+        count_text = "1 event is" if len(marks) == 1 else f"{len(marks)} events are"
         marks_text = " or ".join(map(repr, sorted({*marks})))
         findings.note(
             path,
-            f"{count_text} a missing trial type ({marks_text}) and are not modeled, as with n/a."
+            f"{count_text} not modeled because the trial type is missing ({marks_text}, as n/a)."
             " If this is the name of a condition, describe it under Levels of trial_type in the"
             " sidecar of the events.",
         )

@@ -28,7 +28,7 @@ def refuse_links_into_data(
     """Report files and folders for results that are links into the input data.
 
     Links to other places are accepted, and searched for further links. `labels` are the
-    participants whose results can be written; None for all participants of the output.
+    participants whose results can be written. If None, these are all participants of the output.
     """
     paths = settings.paths
     output_dir, work_dir = paths.output_dir, paths.work_dir

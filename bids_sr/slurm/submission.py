@@ -65,7 +65,7 @@ class Submission:
     each task; None without an array. `group_request` contains the resources of the group job; None
     if there is no group job. `program` is the name or path of the installed program. `binds` are
     files and directories to mount in a container, besides data, output and work. `database_dir` is
-    the directory of the PyBIDS database; None without a database. `at_once` is the limit of
+    the directory of the PyBIDS database; None if there is no database. `at_once` is the limit of
     simultaneous tasks; 0 for the limit of SLURM.
     """
 

@@ -1,6 +1,8 @@
 """Test events, default contrasts and confounds of a run in Python."""
 
+import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -89,3 +91,22 @@ def test_confounds_can_be_tables_arrays_or_files(tmp_path):
     ):
         with pytest.raises(ImageInputError, match=message):
             load_confounds(confounds, 60)
+
+
+def test_missing_types_are_as_in_the_program(tmp_path: Path) -> None:
+    """Levels are taken from the sidecar next to the file."""
+    table = pd.DataFrame({"onset": [1.0, 9.0, 17.0], "duration": 4.0, "trial_type": "NA"})
+    table.loc[0, "trial_type"] = "go"
+    table.to_csv(path := tmp_path / "x_events.tsv", sep="\t", index=False)
+    assert load_events(table).conditions == load_events(path).conditions == ["go"]
+    levels = {"trial_type": {"Levels": {"go": "", "NA": "no answer"}}}
+    path.with_suffix(".json").write_text(json.dumps(levels))
+    assert load_events(path).spans() == {"go": [(1.0, 4.0)], "NA": [(9.0, 4.0), (17.0, 4.0)]}
+
+
+def test_types_with_modulation_0_are_named_in_a_warning() -> None:
+    rows = {"onset": [1.0, 20.0, 40.0, 60.0], "duration": 8.0, "modulation": [1.0, 0.0, 1.0, 0.0]}
+    table = pd.DataFrame(rows | {"trial_type": ["go", "stop", "go", "stop"]})
+    with pytest.warns(SuperResolutionWarning, match="modulation 0: stop"):
+        contrasts = parse_contrasts(load_events(table), (), DesignSettings(), 60, 2.0)
+    assert contrasts == {"go": {"go": 1.0}}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from data.dataset import BidsMaker
 
-from bids_sr.bids import InputError
+from bids_sr.bids import InputError, layout, participant_selection
 from bids_sr.bids.inheritance import read_object
 from bids_sr.bids.layout import Index, open_index
 
@@ -150,6 +150,24 @@ def test_a_pipe_is_rejected_before_sidecars_are_indexed(
     os.mkfifo(sidecar)
     with pytest.raises(InputError, match=sidecar.name):
         open_layout(maker, tmp_path / "index" if database else None, bold={"RepetitionTime": 2.0})
+
+
+@pytest.mark.parametrize("folder", ["sub-02", "sub-02/ses-a", "sub-02/ses-a/func"])
+def test_a_database_leaves_out_participants_that_may_not_be_read(
+    maker: BidsMaker, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The permissions are part of the name of the database, so that they can be corrected."""
+    with monkeypatch.context() as denied:
+        for module in (layout, participant_selection):
+            denied.setattr(
+                module,
+                "find_denied_folders",
+                lambda folders: [path for path in folders if path == maker.root / folder],
+            )
+        index = open_layout(maker, tmp_path / "index")
+        assert [len(index.find("bold", label)) for label in ("01", "02")] == [1, 0]
+    index = open_layout(maker, tmp_path / "index")
+    assert [len(index.find("bold", label)) for label in ("01", "02")] == [1, 1]
 
 
 def test_folder_names_above_the_dataset_are_ignored(tmp_path: Path) -> None:

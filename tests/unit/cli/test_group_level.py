@@ -66,6 +66,23 @@ def study(tmp_path: Path) -> Study:
     return make_study(tmp_path)
 
 
+def test_a_call_names_the_participants_whose_results_it_replaces(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def replaced(*options: str) -> list[str]:
+        """Return the lines of a call that name the participants of the first call."""
+        assert study.run(*options) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "sub-01, sub-02" in line]
+
+    first, second = ("--participant-label", "01", "02"), ("--participant-label", "04", "05")
+    assert replaced(*first) == []
+    assert replaced(*first, "--dry-run") == []
+    for options in ("--dry-run", "--verbose"):
+        (line,) = replaced(*second, options)
+        assert "2 participants" in line
+    assert replaced(*second) == []
+
+
 def test_tables_report_and_log_of_a_group_with_missing_participants(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,14 @@ def test_empty_cells_at_the_end_of_lines_are_omitted(
     assert frame["duration"].fillna(-1).tolist() == [2, -1, 3]
 
 
+def test_marks_of_missing_values_are_not_numbers(tmp_path: Path) -> None:
+    marks = ["n/a", "", "NA", "N/A", "<NA>", "NULL", "None", ".", "nan"]
+    path = write_table(tmp_path, "x\tname\n" + "".join(f"{mark}\ta\n" for mark in [*marks, "1.5"]))
+    frame = read_frame(path)
+    assert frame["x"].isna().tolist() == [True] * len(marks) + [False]
+    assert frame["x"].iloc[-1] == 1.5
+
+
 def test_columns_without_a_name_are_omitted(tmp_path: Path) -> None:
     """The index of pandas is the first column."""
     path = write_table(tmp_path, "\tonset\tduration\n0\t1.5\t2\n1\t4\t3\n")

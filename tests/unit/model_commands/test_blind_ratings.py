@@ -215,3 +215,13 @@ def test_a_missing_row_is_not_rated() -> None:
     assert math.isnan(ratings["B"])
     with pytest.raises(RatingError, match="empty"):
         check_sheet([(2, {"code": "", "rating": "1"})], ["A"])
+
+
+def test_missing_values_are_not_ratings() -> None:
+    cells = {"A": "NA", "B": "", "C": "n/a", "D": "3,5", "E": "."}
+    rows = [
+        (line, {"code": code, "rating": cell}) for line, (code, cell) in enumerate(cells.items())
+    ]
+    ratings = check_sheet(rows, list(cells))
+    assert {code for code, rating in ratings.items() if not math.isnan(rating)} == {"D"}
+    assert ratings["D"] == 3.5

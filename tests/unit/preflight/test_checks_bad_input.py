@@ -283,6 +283,13 @@ def equal_echo_times(maker: BidsMaker) -> None:
     echoes(maker, (0.028, 0.012, 0.012))
 
 
+@CASES.refused("echo-2_bold", "_part-mag_bold.nii.gz")
+def an_echo_with_complex_values(maker: BidsMaker) -> None:
+    echoes(maker, (0.012, 0.028))
+    data = noise().astype("complex64")
+    maker.bold(f"{STEM}_echo-2", data=data, sidecar={"EchoTime": 0.028})
+
+
 @CASES.refused("echo-1_bold", "4", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
 def an_echo_that_does_not_exist(maker: BidsMaker) -> list[str]:
     echoes(maker, (0.012, 0.028))

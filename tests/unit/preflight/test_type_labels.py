@@ -46,6 +46,10 @@ def label_notes(plan: Plan) -> list[Notice]:
 
 
 def test_labels_do_not_depend_on_the_selection(alike: BidsMaker) -> None:
+    """Folders and tables of other participants that cannot be read are skipped."""
+    (alike.root / "sub-03").mkdir()
+    (alike.root / "sub-03" / "func").write_text("no folder")
+    alike.events("sub-04_task-tap").write_bytes(b"\xff\xfe")
     expected = {
         "sub-01_task-tap": {"thumb": "thumb3", "go_left": "goLeft"},
         "sub-01_task-tap_run-2": {"thumb 2": "thumb2"},

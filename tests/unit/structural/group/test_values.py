@@ -84,6 +84,16 @@ def group(directories: tuple[Path, Path], *options: str) -> int:
     return main.main([str(directories[0]), str(directories[1]), "group", *options])
 
 
+def test_a_call_names_the_participants_whose_results_it_replaces(
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(directories, "--participant-label", "01", "02") == 0
+    capsys.readouterr()
+    assert group(directories, "--participant-label", "03", "04", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.count("2 participants") for line in lines if "sub-01, sub-02" in line] == [1]
+
+
 def test_methods_are_compared_with_the_better_interpolation(
     directories: tuple[Path, Path],
 ) -> None:
