@@ -34,6 +34,7 @@ _MIN_VOXELS = 50  # sampled voxels of the head or background
 _BRIGHT_PERCENTILE, _HEAD_THRESHOLD, _BACKGROUND_THRESHOLD = 98, 0.25, 0.1
 # largest difference from the log factor of the head, relative to this factor
 _MAX_BACKGROUND_DIFFERENCE, _MAX_TISSUE_DIFFERENCE = 0.4, 0.6
+_MAX_KEPT_CHANGE = 0.3  # log change of a background that keeps its level, relative to the factor
 # groups of voxels of the head by their brightness; the darkest contains the edge of the head
 _N_BRIGHTNESS_GROUPS = 8
 # smallest change of the background, in stored integers or in the units of a series without them
@@ -195,7 +196,7 @@ def _compare_background(before: Float, after: Float, log_factor: float) -> bool 
     relative_change = math.log(later_level / level) / log_factor
     if abs(relative_change - 1) <= _MAX_BACKGROUND_DIFFERENCE:
         return True
-    return False if abs(relative_change) <= 1 - _MAX_BACKGROUND_DIFFERENCE else None
+    return False if abs(relative_change) <= _MAX_KEPT_CHANGE else None
 
 
 def _changes_all_tissues(log_before: Float, log_after: Float, log_factor: float) -> bool:
