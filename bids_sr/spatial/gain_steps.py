@@ -20,8 +20,8 @@ TRUSTED_FRACTION = 0.25
 """Share of the volumes in a part of a run that is used without a comparison with other parts."""
 _SHORT_SEGMENT_S, _USUAL_TR_S = 10.0, 2.0  # s; the second if the header contains no TR
 LONG_SEGMENT_GAIN_CHANGE = 0.1
-"""Change of the scale in a longer part, relative to the other volumes, from which on its volumes
-are outliers."""
+"""Largest change of the scale in a longer part, relative to the other volumes; with a larger
+change, its volumes are outliers."""
 _MIN_STEP = 0.027  # log of the factor: 4 %, less 1.3 % of noise, motion, drift and activation
 _MIN_MEAN_CHANGE = 0.015  # log change of the mean signal that is examined further
 _SIDE = 5  # volumes on each side of a step
@@ -54,10 +54,7 @@ def is_short_segment(n_volumes: int, tr: float) -> bool:
 
 @frozen
 class GainStep:
-    """Step of the scale: volume from which on the signal has another scale, and the factor.
-
-    Volumes are counted from 0.
-    """
+    """Step of the scale: first volume with the new scale (counted from 0), and the factor."""
 
     volume: int
     factor: float
@@ -111,7 +108,7 @@ class GainStepSearch:
         return _measure_step(np.array(self._window, dtype=np.float64), center)
 
     def find(self) -> tuple[GainStep, ...]:
-        """Return the steps that divide the run into parts of which all are used.
+        """Return the steps between parts of the run that models would use.
 
         Shorter parts with another scale are outlier volumes (`bids_sr.spatial.outlier_volumes`).
         """
