@@ -37,7 +37,7 @@ _MAX_BACKGROUND_DIFFERENCE, _MAX_TISSUE_DIFFERENCE = 0.4, 0.6
 _MAX_KEPT_CHANGE = 0.3  # log change of a background that keeps its level, relative to the factor
 # groups of voxels of the head by their brightness; the darkest contains the edge of the head
 _N_BRIGHTNESS_GROUPS = 8
-# smallest change of the background, in stored integers or in the units of a series without them
+# smallest change of the background that rounding does not hide, in units of stored integers
 _MIN_BACKGROUND_CHANGE = 1.5
 # share of the voxels of the head that do not change, beyond noise and motion
 _MAX_UNCHANGED_SHARE = 0.15
@@ -105,7 +105,9 @@ class GainStepSearch:
             or abs(math.log(later_mean / earlier_mean)) < _MIN_MEAN_CHANGE
         ):
             return None
-        return _measure_step(np.array(self._window, dtype=np.float64), center)
+        return _measure_step(
+            np.array(self._window, dtype=np.float64), center, unit=abs(self._slope)
+        )
 
     def find(self) -> tuple[GainStep, ...]:
         """Return the steps between parts of the run that models would use.
@@ -145,10 +147,11 @@ def _find_head(mean: Array) -> Array | None:
     return is_head if has_head else None
 
 
-def _measure_step(window: Float, center: int) -> _Candidate | None:
+def _measure_step(window: Float, center: int, *, unit: float) -> _Candidate | None:
     """Measure the step of the scale around the middle volume of a window (volumes, voxels).
 
-    None if the scale does not change by one factor, or not within two volumes.
+    `unit` is the unit of stored integers. None if the scale does not change by one factor, or not
+    within two volumes.
     """
     before, after = window[:_SIDE], window[_SIDE + 1 :]
     # both sides, because a moving head leaves some voxels and enters others
@@ -164,7 +167,7 @@ def _measure_step(window: Float, center: int) -> _Candidate | None:
     change = float(np.median(log_head[_SIDE + 1] - log_head[_SIDE - 1]))
     if abs(log_factor) < _MIN_STEP or change / log_factor < _MIN_STEP_SHARE:
         return None
-    is_same_in_background = _compare_background(before, after, log_factor)
+    is_same_in_background = _compare_background(before, after, log_factor, unit)
     if is_same_in_background is None:
         is_same_in_background = _changes_all_tissues(log_before, log_after, log_factor)
     if not is_same_in_background:
@@ -175,7 +178,9 @@ def _measure_step(window: Float, center: int) -> _Candidate | None:
     return _Candidate(center=center, log_factor=log_factor, changes=(first, second))
 
 
-def _compare_background(before: Float, after: Float, log_factor: float) -> bool | None:
+def _compare_background(
+    before: Float, after: Float, log_factor: float, unit: float
+) -> bool | None:
     """Return whether the noise outside the head changes by the factor of the head.
 
     None if the background does not answer this: the image contains no noise outside the head,
@@ -188,7 +193,7 @@ def _compare_background(before: Float, after: Float, log_factor: float) -> bool 
     if np.count_nonzero(is_background) < _MIN_VOXELS:
         return None
     level, later_level = float(mean[is_background].mean()), float(later_mean[is_background].mean())
-    if level * abs(log_factor) < _MIN_BACKGROUND_CHANGE:
+    if level * abs(log_factor) < _MIN_BACKGROUND_CHANGE * unit:
         return None
     relative_change = math.log(later_level / level) / log_factor
     if abs(relative_change - 1) <= _MAX_BACKGROUND_DIFFERENCE:
