@@ -22,7 +22,7 @@ _MAX_EXAMINED = 20  # volumes with very negative values that are examined for wr
 class SignalFaultSearch:
     """Search for faults of the signal while the volumes of an image are read in order.
 
-    `tr` is the repetition time of a run (s), in which steps of the scale are searched; None for
+    `tr` is the repetition time of a run (s), which is searched for steps of the scale; None for
     other images. With `is_processed`, clipped voxels are searched, because the run is mapped.
     """
 

@@ -262,8 +262,8 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
         findings.add_problem(
             path,
             f"{share_text} of the summed absolute signal is negative, so this is not a magnitude"
-            " image. It may be inverted, its header may contain a wrong scaling factor, or it may"
-            " be a phase image",
+            " image. It may be inverted, its header may contain a wrong scaling factor, unsigned"
+            " integers may have been stored as signed, or it may be a phase image",
             "Use the magnitude image reconstructed by the scanner, or exclude this image.",
         )
 
@@ -278,7 +278,8 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
         reason = (
             f"{negative_share:.0%} of the summed absolute signal is negative, so this is not a"
             " magnitude series. The mean may have been subtracted, values may be in percent signal"
-            " change, or the image may be a phase image"
+            " change, unsigned integers may have been stored as signed, or this may be a phase"
+            " image"
         )
         fix = (
             "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."

@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray
 
-_MIN_VOLUMES_SHARE = 0.05  # share of the volumes in which a clipped voxel has the largest value
+_MIN_VOLUMES_SHARE = 0.05  # a clipped voxel has the largest value in this share of the volumes
 # Clipped values form a spike: there are many more of them than of each value just below. The band
 # below is at least this share of the largest value, and this number of steps between values.
 _BAND_SHARE, _MIN_BAND_STEPS = 0.02, 3.0

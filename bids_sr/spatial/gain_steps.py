@@ -20,8 +20,8 @@ TRUSTED_FRACTION = 0.25
 """Share of the volumes in a part of a run that is used without a comparison with other parts."""
 _SHORT_SEGMENT_S, _USUAL_TR_S = 10.0, 2.0  # s; the second if the header contains no TR
 LONG_SEGMENT_GAIN_CHANGE = 0.1
-"""Change of the scale in a longer part, relative to the other volumes, from which on its volumes
-are outliers."""
+"""Largest change of the scale in a longer part, relative to the other volumes; with a larger
+change, its volumes are outliers."""
 _MIN_STEP = 0.027  # log of the factor: 4 %, less 1.3 % of noise, motion, drift and activation
 _MIN_MEAN_CHANGE = 0.015  # log change of the mean signal that is examined further
 _SIDE = 5  # volumes on each side of a step
@@ -34,9 +34,10 @@ _MIN_VOXELS = 50  # sampled voxels of the head or background
 _BRIGHT_PERCENTILE, _HEAD_THRESHOLD, _BACKGROUND_THRESHOLD = 98, 0.25, 0.1
 # largest difference from the log factor of the head, relative to this factor
 _MAX_BACKGROUND_DIFFERENCE, _MAX_TISSUE_DIFFERENCE = 0.4, 0.6
+_MAX_KEPT_CHANGE = 0.3  # log change of a background that keeps its level, relative to the factor
 # groups of voxels of the head by their brightness; the darkest contains the edge of the head
 _N_BRIGHTNESS_GROUPS = 8
-# smallest change of the background, in stored integers or in the units of a series without them
+# smallest change of the background that rounding does not hide, in units of stored integers
 _MIN_BACKGROUND_CHANGE = 1.5
 # share of the voxels of the head that do not change, beyond noise and motion
 _MAX_UNCHANGED_SHARE = 0.15
@@ -53,10 +54,7 @@ def is_short_segment(n_volumes: int, tr: float) -> bool:
 
 @frozen
 class GainStep:
-    """Step of the scale: volume from which on the signal has another scale, and the factor.
-
-    Volumes are counted from 0.
-    """
+    """Step of the scale: first volume with the new scale (counted from 0), and the factor."""
 
     volume: int
     factor: float
@@ -107,10 +105,12 @@ class GainStepSearch:
             or abs(math.log(later_mean / earlier_mean)) < _MIN_MEAN_CHANGE
         ):
             return None
-        return _measure_step(np.array(self._window, dtype=np.float64), center)
+        return _measure_step(
+            np.array(self._window, dtype=np.float64), center, unit=abs(self._slope)
+        )
 
     def find(self) -> tuple[GainStep, ...]:
-        """Return the steps that divide the run into parts of which all are used.
+        """Return the steps between parts of the run that models would use.
 
         Shorter parts with another scale are outlier volumes (`bids_sr.spatial.outlier_volumes`).
         """
@@ -147,10 +147,11 @@ def _find_head(mean: Array) -> Array | None:
     return is_head if has_head else None
 
 
-def _measure_step(window: Float, center: int) -> _Candidate | None:
+def _measure_step(window: Float, center: int, *, unit: float) -> _Candidate | None:
     """Measure the step of the scale around the middle volume of a window (volumes, voxels).
 
-    None if the scale does not change by one factor, or not within two volumes.
+    `unit` is the unit of stored integers. None if the scale does not change by one factor, or not
+    within two volumes.
     """
     before, after = window[:_SIDE], window[_SIDE + 1 :]
     # both sides, because a moving head leaves some voxels and enters others
@@ -166,7 +167,7 @@ def _measure_step(window: Float, center: int) -> _Candidate | None:
     change = float(np.median(log_head[_SIDE + 1] - log_head[_SIDE - 1]))
     if abs(log_factor) < _MIN_STEP or change / log_factor < _MIN_STEP_SHARE:
         return None
-    is_same_in_background = _compare_background(before, after, log_factor)
+    is_same_in_background = _compare_background(before, after, log_factor, unit)
     if is_same_in_background is None:
         is_same_in_background = _changes_all_tissues(log_before, log_after, log_factor)
     if not is_same_in_background:
@@ -177,7 +178,9 @@ def _measure_step(window: Float, center: int) -> _Candidate | None:
     return _Candidate(center=center, log_factor=log_factor, changes=(first, second))
 
 
-def _compare_background(before: Float, after: Float, log_factor: float) -> bool | None:
+def _compare_background(
+    before: Float, after: Float, log_factor: float, unit: float
+) -> bool | None:
     """Return whether the noise outside the head changes by the factor of the head.
 
     None if the background does not answer this: the image contains no noise outside the head,
@@ -190,12 +193,12 @@ def _compare_background(before: Float, after: Float, log_factor: float) -> bool 
     if np.count_nonzero(is_background) < _MIN_VOXELS:
         return None
     level, later_level = float(mean[is_background].mean()), float(later_mean[is_background].mean())
-    if level * abs(log_factor) < _MIN_BACKGROUND_CHANGE:
+    if level * abs(log_factor) < _MIN_BACKGROUND_CHANGE * unit:
         return None
     relative_change = math.log(later_level / level) / log_factor
     if abs(relative_change - 1) <= _MAX_BACKGROUND_DIFFERENCE:
         return True
-    return False if abs(relative_change) <= 1 - _MAX_BACKGROUND_DIFFERENCE else None
+    return False if abs(relative_change) <= _MAX_KEPT_CHANGE else None
 
 
 def _changes_all_tissues(log_before: Float, log_after: Float, log_factor: float) -> bool:

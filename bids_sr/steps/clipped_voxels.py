@@ -39,7 +39,7 @@ def exclude_clipped(
 ) -> tuple[Mask, Mask, list[Map], Facts]:
     """Exclude clipped voxels from the brain masks of a run on both grids.
 
-    `acquired` contains all volumes as acquired, of which the first `n_dummy` are not examined.
+    `acquired` contains all volumes as acquired; the first `n_dummy` are not examined.
     `echo_files` are the series of the echoes as stored if `acquired` is their combination, whose
     axes have the order `axis_order`. A voxel is clipped if it is clipped in any echo.
 

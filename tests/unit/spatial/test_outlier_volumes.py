@@ -48,8 +48,10 @@ def _run(poses: np.ndarray | None = None, *, rng: np.random.Generator) -> np.nda
     return np.abs(heads + rng.normal(0, NOISE, heads.shape))
 
 
-def _find(series: np.ndarray, folder: Path, **options: int) -> tuple[OutlierVolume, ...]:
-    save_image(series.astype(np.float32), AFFINE, folder / "bold.nii", tr=2.0)
+def _find(
+    series: np.ndarray, folder: Path, *, tr: float = 2.0, **options: int
+) -> tuple[OutlierVolume, ...]:
+    save_image(series.astype(np.float32), AFFINE, folder / "bold.nii", tr=tr)
     with SeriesReader(folder / "bold.nii") as reader:
         return find_outlier_volumes(reader, **options)
 
@@ -180,3 +182,12 @@ def test_outliers_do_not_depend_on_the_unit_of_intensities(tmp_path: Path, unit:
     series = _run(rng=rng) + rng.normal(0, 29, (*SHAPE, VOLUMES))
     series[:, :, 6, 12] = np.roll(series[:, :, 6, 12], 4, axis=1)
     assert [outlier.volume for outlier in _find(unit * series, tmp_path)] == [12]
+
+
+@pytest.mark.parametrize(("tr", "n_outliers"), [(2.0, 0), (1.0, 6)])
+def test_a_small_change_of_the_gain_is_an_outlier_if_it_lasts_up_to_ten_seconds(
+    tmp_path: Path, tr: float, n_outliers: int
+) -> None:
+    series = _run(rng=np.random.default_rng(0))
+    series[..., 12:18] *= 1.05
+    assert len(_find(series, tmp_path, tr=tr)) == n_outliers
