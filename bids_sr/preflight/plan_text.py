@@ -257,7 +257,7 @@ def _describe_settings(settings: Settings) -> list[str]:
 
 
 def _describe_plugin(file: Path) -> list[str]:
-    """Return lines with the plugin, the arguments of its jobs and their template."""
+    """Return lines with the plugin, arguments, variables and template of its jobs."""
     plugin = Plugin.from_file(file)
     arguments = {"arguments": plugin.sbatch_args, "arguments with GPU": plugin.gpu_args}
     return [
@@ -266,6 +266,10 @@ def _describe_plugin(file: Path) -> list[str]:
             f"  {title}: {' '.join(map(shlex.quote, values))}"
             for title, values in arguments.items()
             if values
+        ),
+        *(
+            f"  environment variable: {name}={value}"
+            for name, value in plugin.inherited_variables.items()
         ),
         *(f"  template: {line}" for line in plugin.template.splitlines()),
     ]
