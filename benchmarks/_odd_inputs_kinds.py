@@ -522,7 +522,7 @@ def names_of_columns(rng: Rng, scene: Scene, right: Right) -> None:
             ("a b", "aB"),
             ("a_b", "a.b"),
             ("thumbMinusLittle", "little"),
-            ("None", "True"),
+            ("none", "True"),
             ("forest", "restless"),
             ("=x", "{subject}"),
         ),
@@ -1189,10 +1189,10 @@ def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
 
 # --- whole data sets
 
-_EVERYTHING = tuple(sorted(frozenset().union(*(entry.touches for entry in KINDS.values()))))
+EVERYTHING = tuple(sorted(frozenset().union(*(entry.touches for entry in KINDS.values()))))
 
 
-@kind(*_EVERYTHING, depths=("end",))
+@kind(*EVERYTHING, depths=("end",))
 def unequal_weights(rng: Rng, scene: Scene, right: Right) -> None:
     """Let one of three participants have no event of a third trial type."""
     without = pick(rng, ("01", "02", "03"))
@@ -1227,7 +1227,7 @@ def unequal_weights(rng: Rng, scene: Scene, right: Right) -> None:
     right.after.append(check_group)
 
 
-@kind(*_EVERYTHING, depths=("end",))
+@kind(*EVERYTHING, depths=("end",))
 def slab_at_rest(rng: Rng, scene: Scene, right: Right) -> None:
     """Use three real slices at rest, far from most seeds, with a T1w image: images of nibabel."""
     images = Path(nb.__file__).parent / "tests" / "data"
@@ -1246,7 +1246,7 @@ def slab_at_rest(rng: Rng, scene: Scene, right: Right) -> None:
     right.may_refuse.append("seed|slices|volumes")
 
 
-@kind(*_EVERYTHING, depths=("end",))
+@kind(*EVERYTHING, depths=("end",))
 def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     """Turn the simulated head by 90 degrees in the header of the T1w image."""
     axis, side = int(rng.integers(3)), float(rng.choice([-1, 1]))
@@ -1292,7 +1292,7 @@ def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     right.after.append(check_registration)
 
 
-@kind(*_EVERYTHING, depths=("end",))
+@kind(*EVERYTHING, depths=("end",))
 def altered_sibling(rng: Rng, scene: Scene, right: Right) -> None:
     """Write three runs, one of which has another scale, a wrong log, swapped sides or more
     noise.

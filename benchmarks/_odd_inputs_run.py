@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import _odd_inputs_places  # noqa: F401 - enters its kinds
+import _odd_inputs_signals  # noqa: F401 - enters its kinds
 import nibabel as nb
 import numpy as np
 from _odd_inputs_kinds import KINDS, Depth, Kind, Right
@@ -270,7 +272,7 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
     run = next(scope.name for scope in graph.scope.inward() if scope.run)
     handles = [
         handle_of(graph, "map_series", "maps", "acquired"),
-        output_of(graph, "bold_mask", run),
+        handle_of(graph, "exclude_clipped", "bold_mask"),
         output_of(graph, "boldref", run),
     ]
     if "halves" in right.needs:
@@ -403,7 +405,8 @@ def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str,
         label = labels.get(scene.written_name(name), "")
         if not re.match(pattern, label):
             return "accepted", f"label {label!r} of {scene.written_name(name)!r}, not {pattern!r}"
-    if len(set(labels.values())) < len(labels):
+    # file systems may ignore case
+    if len({label.casefold() for label in labels.values()}) < len(labels):
         return "accepted", f"two trial types share a label: {labels}"
     mask = maps["map mask"] > 0
     head = scene.in_file(scene.head)
