@@ -3,7 +3,7 @@
 Head motion is not known yet, so only events, drift and filters are part of the model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
 from bids_sr.preflight.events import describe_sum
-from bids_sr.preflight.rough_model import is_clearly_informative
+from bids_sr.preflight.milder_filters import suggest_filters
 from bids_sr.preflight.run_model import design_settings, time_model
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from bids_sr.glm.type_information import TypeInformation
     from bids_sr.glm.type_roles import TypeRoles
 
-_MAX_VOLUMES = 5000  # with more, building the model takes longer than all other checks
+# volumes times trial types; checks of larger models take longer than all other checks
+_MAX_SIZE = 5_000_000
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
 _REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
 
@@ -37,9 +38,9 @@ class TypesOfRun:
     `modeled` types have a regressor, in the order shared by the data set. Among them, `described`
     types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
     reason by type of the events table that has no regressor. `information` has the variances of
-    contrasts; None if no exact model was built. `inseparable` are groups of types whose responses
-    cannot be separated; empty if no exact model was built. `is_clear` states whether the
-    approximate model shows that all contrasts can be estimated.
+    contrasts; None if no model was built. `inseparable` are groups of types whose responses cannot
+    be separated; empty if no model was built. `is_clear` states whether all types have a regressor
+    and no column of the model is a mixture of others, so that all contrasts can be estimated.
     """
 
     modeled: tuple[str, ...]
@@ -66,32 +67,29 @@ def assess_types(
     described = TypesOfRun.all_described(types)
     if run.events is None or not types:
         return described
-    from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
     events = read_events(run.events)
     reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
     types_of_run = replace(described, unmodeled=reasons)
-    dummies = settings.preprocessing.dummy_scans or 0
-    model = design_settings(run, settings)
-    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    if len(times) < 2 or run.n_volumes > _MAX_VOLUMES:
+    if run.n_volumes * len(types) > _MAX_SIZE:
         return types_of_run
-    if not _has_time_columns(settings) and is_clearly_informative(
-        events, times, run.duration, run.tr, model
-    ):
-        return replace(types_of_run, is_clear=True)
     try:
         design = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
         return types_of_run
-    return _assess_exactly(types_of_run, events, design, run, findings)
+    return _assess_model(types_of_run, events, design, run, settings, findings)
 
 
-def _assess_exactly(
-    described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
+def _assess_model(
+    described: TypesOfRun,
+    events: "Events",
+    design: "Design",
+    run: BoldRun,
+    settings: Settings,
+    findings: Findings,
 ) -> TypesOfRun:
-    """Return the roles of trial types according to the exact model, and note what is left out."""
+    """Return the roles of trial types according to the model, and note what is left out."""
     from bids_sr.glm.inseparable_types import find_inseparable_types
     from bids_sr.glm.type_roles import assign_roles
 
@@ -109,7 +107,7 @@ def _assess_exactly(
     modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    _note_left_out(roles, run.events, findings)
+    _note_left_out(roles, events, run, settings, findings)
     return TypesOfRun(
         modeled=modeled,
         described=roles.described,
@@ -117,6 +115,7 @@ def _assess_exactly(
         unmodeled={**described.unmodeled, **silent},
         information=roles.information,
         inseparable=find_inseparable_types(design, roles.information),
+        is_clear=not silent and design.rank == len(design.columns),
     )
 
 
@@ -128,14 +127,43 @@ def _describe_onsets(events: "Events", name: str) -> str:
     return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
-def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
-    """Report modeled trial types that are left out of default contrasts or of their mean."""
+def _note_left_out(
+    roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings, findings: Findings
+) -> None:
+    """Report types of which little is observed, and types that are left out of default contrasts.
+
+    Types that are left out of the mean over types are also reported.
+    """
+    table = run.events
+    assert table is not None
+    information = roles.information
+    weak_types = information.weak_types()
+    remedies = weak_types and suggest_filters(
+        weak_types,
+        lambda milder_settings: _find_weak_types(events, run, milder_settings),
+        settings,
+        run.duration,
+    )
     for name, share in roles.faint.items():
+        remedy = f" {remedies[name]}" if name in remedies else ""
         findings.note(
             table,
             f"the trial type {name!r} is modeled but left out of the default contrasts because"
             f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" the mean of the run and from drift. {_REQUEST_FIX}",
+            f" the mean of the run and from drift.{remedy} {_REQUEST_FIX}",
+        )
+    for name, share in roles.weak.items():
+        cause = (
+            "Most of its response is outside the run."
+            if information.is_outside_run(name)
+            else "Only the start and the end of the response are estimated, because it is nearly"
+            " constant in between."
+        )
+        findings.note(
+            table,
+            f"effects of the trial type {name!r} are imprecise because only {share:.1%} of its"
+            " response (by energy) is within the run and differs from the mean of the run and from"
+            f" drift. {remedies.get(name, cause)}",
         )
     for name, ratio in roles.dominating.items():
         findings.note(
@@ -144,6 +172,18 @@ def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
             " and comparisons with the mean of the others) because it would multiply the"
             f" standard error of the mean by {ratio:.1f}.",
         )
+
+
+def _find_weak_types(events: "Events", run: BoldRun, settings: Settings) -> Collection[str]:
+    """Return the trial types of which little is observed; all if the model cannot be built."""
+    from bids_sr.glm.regressors import DesignError
+    from bids_sr.glm.type_roles import measure_types
+
+    try:
+        design = _build_design(events, run, settings)
+    except DesignError:
+        return events.conditions
+    return measure_types(events, design, n_volumes=run.n_volumes).weak_types()
 
 
 def select_estimable(
@@ -185,16 +225,18 @@ def is_estimable(
 ) -> bool:
     """Return whether the contrasts of a run can be estimated without head motion.
 
-    A problem gives the reason if they cannot. Runs that are not tested (no events, or many
-    volumes) count as estimable. The events table must be valid.
+    A problem gives the reason if they cannot. Runs that are not tested (no events, or a very
+    large model) count as estimable. The events table must be valid.
     """
-    if run_types.is_clear or run.n_volumes > _MAX_VOLUMES or run.events is None:
+    if run.events is None or run.n_volumes * len(run_types.modeled) > _MAX_SIZE:
+        return True
+    if any(problem.what == str(run.events) for problem in findings.problems):
+        return False  # rejected by `select_estimable`
+    if run_types.is_clear:
         return True
     from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events
 
-    if any(problem.what == str(run.events) for problem in findings.problems):
-        return False  # rejected by `select_estimable`
     try:
         design = _build_design(read_events(run.events), run, settings)
     except DesignError as error:
