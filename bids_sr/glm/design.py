@@ -23,7 +23,7 @@ from bids_sr.glm.hemodynamic_response import IMPULSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
-from bids_sr.io.confound_names import MOTION_REGRESSORS
+from bids_sr.io.confound_names import LEGENDRE, MOTION_REGRESSORS
 
 _LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
@@ -163,7 +163,10 @@ def build_design(
             # A trial type may have the name of a confound, such as trans_x.
             is_taken = name in responses or name in derivatives
             nuisance[f"{name}_confound" if is_taken else name] = standardized
-    nuisance |= _make_drift(n_volumes - n_dummy, tr, settings.high_pass)
+    drift = _make_drift(n_volumes - n_dummy, tr, settings.high_pass)
+    if not settings.high_pass and any(name.startswith(LEGENDRE) for name in nuisance):
+        del drift["drift_1"]  # the first polynomial is also a straight line
+    nuisance |= drift
     # Not joined by name: a trial type may have the name of the derivative of another type.
     columns = (*regressors, *derivatives, *nuisance)
     matrix = np.column_stack([*regressors.values(), *derivatives.values(), *nuisance.values()])

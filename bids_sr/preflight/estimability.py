@@ -3,7 +3,7 @@
 Head motion is not known yet, so only events, drift and filters are part of the model.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,7 +140,7 @@ def _note_left_out(
     weak_types = information.weak_types()
     remedies = weak_types and suggest_filters(
         weak_types,
-        lambda milder_settings: _find_weak_types(events, run, milder_settings),
+        lambda milder_settings: _measure_observed_shares(events, run, milder_settings),
         settings,
         run.duration,
     )
@@ -174,16 +174,18 @@ def _note_left_out(
         )
 
 
-def _find_weak_types(events: "Events", run: BoldRun, settings: Settings) -> Collection[str]:
-    """Return the trial types of which little is observed; all if the model cannot be built."""
+def _measure_observed_shares(
+    events: "Events", run: BoldRun, settings: Settings
+) -> Mapping[str, float]:
+    """Return the observed share of the response by type; {} if the model cannot be built."""
     from bids_sr.glm.regressors import DesignError
     from bids_sr.glm.type_roles import measure_types
 
     try:
         design = _build_design(events, run, settings)
     except DesignError:
-        return events.conditions
-    return measure_types(events, design, n_volumes=run.n_volumes).weak_types()
+        return {}
+    return measure_types(events, design, n_volumes=run.n_volumes).shares()
 
 
 def select_estimable(

@@ -1,10 +1,11 @@
 """Temporal filters that leave more of the response to events than the filter of the settings."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
+from bids_sr.glm.type_information import LEAST_OBSERVED_SHARE
 
 _PERIOD_RATIO = 1.25  # of the longest periods that two successive filters pass
 
@@ -20,28 +21,36 @@ class _MilderFilter:
 
 def suggest_filters(
     weak_types: Collection[str],
-    find_weak_types: Callable[[Settings], Collection[str]],
+    measure_shares: Callable[[Settings], Mapping[str, float]],
     settings: Settings,
     duration: float,
 ) -> dict[str, str]:
     """Return the filter that keeps enough of the response, as a sentence by trial type.
 
-    It is the strongest filter that keeps enough of the response to all types that a filter can
-    keep. Other types have no entry.
+    It is the strongest filter that keeps at least half of the share that the mildest filter would
+    keep, for all types that a filter can keep. Other types have no entry.
 
-    `weak_types` are types of whose response little is left by the filter of the settings, and
-    `find_weak_types` returns these types for other settings. `duration` is the length of the run
-    (s).
+    `weak_types` are types of whose response little is left by the filter of the settings.
+    `measure_shares` returns the share of the response that other settings leave, by type; types
+    without an entry are not in the model. `duration` is the length of the run (s).
     """
-    kept_types = [
-        (milder, {*weak_types} - {*find_weak_types(milder.settings)})
+    filters = [
+        (milder, measure_shares(milder.settings))
         for milder in _iterate_filters(settings, duration)
     ]
-    largest = max((len(types) for _, types in kept_types), default=0)
-    for milder, types in kept_types:
-        if types and len(types) == largest:
+    largest_shares = {
+        name: max((shares.get(name, 0.0) for _, shares in filters), default=0.0)
+        for name in weak_types
+    }
+    targets = {
+        name: max(LEAST_OBSERVED_SHARE, share / 2)
+        for name, share in largest_shares.items()
+        if share >= LEAST_OBSERVED_SHARE
+    }
+    for milder, shares in filters:
+        if targets and all(shares.get(name, 0.0) >= target for name, target in targets.items()):
             sentence = f"To keep it, use {milder.description} ({milder.option})."
-            return dict.fromkeys(types, sentence)
+            return dict.fromkeys(targets, sentence)
     return {}
 
 
