@@ -126,17 +126,26 @@ class Events:
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return onset and duration (s) of the events of each condition."""
-        spans: dict[str, list[tuple[float, float]]] = {name: [] for name in self.conditions}
-        for trial in self.trials():
-            spans[trial.condition].append((trial.onset, trial.duration))
-        return spans
+        return {
+            name: [(trial.onset, trial.duration) for trial in trials]
+            for name, trials in self._group_trials().items()
+        }
 
     def modulations(self) -> dict[str, Float]:
         """Return the amplitudes of the events of each condition, in the order of `spans`."""
-        modulations: dict[str, list[float]] = {name: [] for name in self.conditions}
-        for trial in self.trials():
-            modulations[trial.condition].append(trial.modulation)
-        return {name: np.array(values) for name, values in modulations.items()}
+        return {
+            name: np.array([trial.modulation for trial in trials])
+            for name, trials in self._group_trials().items()
+        }
+
+    def _group_trials(self) -> dict[str, list[Trial]]:
+        """Return the events of each condition, in the order of the table."""
+        trials = self.trials()
+        names = order_types({trial.condition for trial in trials})
+        trials_by_name: dict[str, list[Trial]] = {name: [] for name in names}
+        for trial in trials:
+            trials_by_name[trial.condition].append(trial)
+        return trials_by_name
 
     def responses(self, times: Float, hrf: HemodynamicResponse) -> dict[str, Float]:
         """Return the response to each condition and its derivatives at given times (s).
@@ -145,10 +154,13 @@ class Events:
         events before the run is included, however early they are; it is 0 before an event begins.
         `times` ascend (T,). The main column of a condition precedes its derivatives (T, columns).
         """
-        modulations = self.modulations()
         return {
-            name: hrf.predict(spans, modulations[name], times)
-            for name, spans in self.spans().items()
+            name: hrf.predict(
+                [(trial.onset, trial.duration) for trial in trials],
+                np.array([trial.modulation for trial in trials]),
+                times,
+            )
+            for name, trials in self._group_trials().items()
         }
 
 

@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
@@ -79,22 +77,14 @@ def _compute_energy_outside(
     events: Events, n_volumes: int, tr: float, hrf: HemodynamicResponse
 ) -> dict[str, float]:
     """Return the sum of squares of the response to each type before and after a run."""
-    rows = [
-        (*span, name)
-        for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
-        for span in spans
-    ]
-    if not rows:
-        return {}
-    nearby_events = replace(
-        events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
-    )
     n_outside = math.ceil(RESPONSE_S / tr)
-    volumes = np.arange(-n_outside, n_volumes + n_outside)
-    is_outside = (volumes < 0) | (volumes >= n_volumes)
-    times = np.asarray((volumes + 0.5) * tr, dtype=np.float64)
-    responses = nearby_events.responses(times, hrf.main)
-    return {name: float((values[is_outside] ** 2).sum()) for name, values in responses.items()}
+    volumes = np.arange(n_outside)
+    times = (np.concatenate([volumes - n_outside, volumes + n_volumes]) + 0.5) * tr
+    return {
+        name: float((hrf.main.predict(spans, np.ones(len(spans)), times) ** 2).sum())
+        for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
+        if spans
+    }
 
 
 def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) -> tuple[str, ...]:
