@@ -89,10 +89,7 @@ class TypeInformation:
         return {name: share for name, share in shares.items() if share < LEAST_SHARE * largest}
 
     def weak_types(self) -> dict[str, float]:
-        """Return the observed share of the response, for types of which little is observed.
-
-        Types of which nothing is observed are not included.
-        """
+        """Return the observed share of the response, for types with a small share above 0."""
         return {
             name: share
             for name, share in self.shares().items()

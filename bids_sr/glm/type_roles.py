@@ -25,7 +25,7 @@ class TypeRoles:
     `described` types have default contrasts, and `averaged` types are in the mean over types.
     `silent` types have no regressor, because no volume shows their response. `faint` is the
     observed share of the response by type without default contrasts, and `weak` the share by other
-    type of which little is observed. `dominating` is the factor of the standard error of the mean
+    type with a small share. `dominating` is the factor of the standard error of the mean
     by type that is left out of the mean. `information` has the variances of contrasts.
     """
 

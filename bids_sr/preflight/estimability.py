@@ -130,10 +130,7 @@ def _describe_onsets(events: "Events", name: str) -> str:
 def _note_left_out(
     roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings, findings: Findings
 ) -> None:
-    """Report types of which little is observed, and types that are left out of default contrasts.
-
-    Types that are left out of the mean over types are also reported.
-    """
+    """Report types with a small observed share, and types left out of contrasts or of the mean."""
     table = run.events
     assert table is not None
     information = roles.information

@@ -30,7 +30,7 @@ def suggest_filters(
     It is the strongest filter that keeps at least half of the share that the mildest filter would
     keep, for all types that a filter can keep. Other types have no entry.
 
-    `weak_types` are types of whose response little is left by the filter of the settings.
+    `weak_types` are types with a small share of the response left by the filter of the settings.
     `measure_shares` returns the share of the response that other settings leave, by type; types
     without an entry are not in the model. `duration` is the length of the run (s).
     """
@@ -55,7 +55,7 @@ def suggest_filters(
 
 
 def _iterate_filters(settings: Settings, duration: float) -> Iterator[_MilderFilter]:
-    """Yield milder filters than the filter of the settings, the strongest first.
+    """Yield filters that are milder than the filter of the settings, the strongest first.
 
     `duration` is the length of the run (s). A straight line follows the last high-pass filter.
     """
