@@ -18,6 +18,8 @@ from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 
 DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)
 """Factors if no pair, option or model determines the factor."""
+# duration of the acquisition of a volume (s) in BIDS, and before BIDS 1.9
+_DURATION_FIELDS = ("FrameAcquisitionDuration", "AcquisitionDuration")
 
 
 @frozen
@@ -215,10 +217,21 @@ class BoldRun:
             return float(start)
         if is_slice_timing(times, self.header.shape[2], self.tr):
             return reference_time(times, 0.5)
-        delay = self.sidecar.get("DelayTime")
-        if isinstance(delay, int | float) and 0 <= delay < self.tr:
-            return middle_of_acquisition(self.tr, float(delay))
-        return middle_of_acquisition(self.tr)
+        return middle_of_acquisition(self.tr, self._silent_gap)
+
+    @property
+    def _silent_gap(self) -> float:
+        """Time without acquisition at the end of each volume (s).
+
+        It is DelayTime, or the interval of VolumeTiming minus the duration of the acquisition.
+        Without VolumeTiming, AcquisitionDuration can be the duration of the whole run.
+        """
+        gap = self.sidecar.get("DelayTime")
+        durations = [self.sidecar[name] for name in _DURATION_FIELDS if name in self.sidecar]
+        if "VolumeTiming" in self.sidecar and durations:
+            (duration, *_) = durations
+            gap = self.tr - duration if isinstance(duration, int | float) else None
+        return float(gap) if isinstance(gap, int | float) and 0 <= gap < self.tr else 0.0
 
     @property
     def images(self) -> tuple[Path, ...]:

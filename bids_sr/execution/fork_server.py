@@ -20,7 +20,6 @@ _PRELOADED_MODULES = (
     "bids_sr.figures.line_loops",
     "scipy.ndimage",
     "torch",
-    "nilearn.glm.first_level",
     "ants",
     "matplotlib.pyplot",
     "skimage.filters",

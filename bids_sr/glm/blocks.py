@@ -19,7 +19,7 @@ ended 12 s before the run).
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -35,7 +35,7 @@ from bids_sr.glm.design import (
     find_uncensored_volumes,
     frame_times,
 )
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.glm.hemodynamic_response import RESPONSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns, Trial
 from bids_sr.glm.seeds import segment_regressor
 from bids_sr.io.arrays import Float, MaskArray
@@ -49,7 +49,6 @@ MIN_BLOCKS = 2
 """Smallest number of blocks of a condition that can be split into halves."""
 MIN_SHARE = 0.5
 """Fraction of a block's response (squared and summed over time) that must be inside the run."""
-_RESPONSE_S = 40.0  # s, duration of the response after a block
 _MIN_ENERGY = 1e-300  # avoids division by 0 for responses that are 0 throughout
 
 
@@ -238,9 +237,6 @@ def response_shares(
     times: Float,
     tr: float,
     hrf: HemodynamicResponse,
-    predict: Callable[
-        [Events, Float, HemodynamicResponse], Mapping[str, Float]
-    ] = Events.responses,
 ) -> list[float]:
     """Return the fraction of each block's squared response that is inside the run.
 
@@ -257,8 +253,6 @@ def response_shares(
         Repetition time, TR (s).
     hrf : HemodynamicResponse
         Response to events; only its main column is used.
-    predict : Callable[[Events, Float, HemodynamicResponse], Mapping[str, Float]], optional
-        Function that returns the responses at given times.
 
     Returns
     -------
@@ -269,7 +263,7 @@ def response_shares(
         index
         for index, block in enumerate(blocks)
         if any(
-            start < times[0] or start + length + _RESPONSE_S > times[-1]
+            start < times[0] or start + length + RESPONSE_S > times[-1]
             for start, length in block.events
         )
     ]
@@ -279,12 +273,12 @@ def response_shares(
     blocks_near_ends = [blocks[index] for index in near_ends]
     spans = [span for block in blocks_near_ends for span in block.events]
     first_onset = min(start for start, _ in spans)
-    last_response = max(start + length for start, length in spans) + _RESPONSE_S
+    last_response = max(start + length for start, length in spans) + RESPONSE_S
     n_before = max(0, int(np.ceil((times[0] - first_onset) / tr)))
     n_after = max(0, int(np.ceil((last_response - times[-1]) / tr)))
     extended_times = times[0] + tr * np.arange(-n_before, len(times) + n_after)
     in_run = slice(n_before, n_before + len(times))
-    responses = predict(_build_block_events(blocks_near_ends), extended_times, hrf.main)
+    responses = _build_block_events(blocks_near_ends).responses(extended_times, hrf.main)
     for index, response in zip(near_ends, responses.values(), strict=True):
         shares[index] = _measure_share(response[:, 0], in_run)
     return shares

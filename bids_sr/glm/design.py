@@ -11,7 +11,6 @@ The paper leaves these choices open:
 """
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,11 +18,12 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import sum_larger_side
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
-from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, Seeds, TooManyColumns
+from bids_sr.glm.drift import slow_cosines
+from bids_sr.glm.hemodynamic_response import IMPULSE_S, HemodynamicResponse
+from bids_sr.glm.regressors import DesignError, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
-from bids_sr.io.confound_names import MOTION_REGRESSORS
+from bids_sr.io.confound_names import LEGENDRE, MOTION_REGRESSORS
 
 _LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
@@ -163,7 +163,10 @@ def build_design(
             # A trial type may have the name of a confound, such as trans_x.
             is_taken = name in responses or name in derivatives
             nuisance[f"{name}_confound" if is_taken else name] = standardized
-    nuisance |= _make_drift(times[n_dummy:], settings.high_pass)
+    drift = _make_drift(n_volumes - n_dummy, tr, settings.high_pass)
+    if not settings.high_pass and any(name.startswith(LEGENDRE) for name in nuisance):
+        del drift["drift_1"]  # the first polynomial is also a straight line
+    nuisance |= drift
     # Not joined by name: a trial type may have the name of the derivative of another type.
     columns = (*regressors, *derivatives, *nuisance)
     matrix = np.column_stack([*regressors.values(), *derivatives.values(), *nuisance.values()])
@@ -267,21 +270,14 @@ def _standardize(values: Float) -> Float | None:
     return None
 
 
-def _make_drift(times: Float, high_pass: float) -> dict[str, Float]:
-    """Return the columns of drift and constant at given times (s); `high_pass` is in Hz."""
-    from nilearn.glm.first_level import make_first_level_design_matrix
-
-    with warnings.catch_warnings():
-        # A cut-off above the Nyquist frequency is reported by `build_design`, because it leaves
-        # no degrees of freedom.
-        warnings.simplefilter("ignore", UserWarning)
-        table = make_first_level_design_matrix(
-            times,
-            drift_model="cosine" if high_pass > 0 else "polynomial",
-            high_pass=high_pass,
-            drift_order=1,
-        )
-    return {str(name): values.to_numpy(dtype=np.float64) for name, values in table.items()}
+def _make_drift(n_rows: int, tr: float, high_pass: float) -> dict[str, Float]:
+    """Return the columns of drift and constant (n_rows,); `tr` is in s, `high_pass` in Hz."""
+    if high_pass > 0:
+        drift = slow_cosines(n_rows, tr, high_pass)[:, 1:].T
+    else:
+        drift = np.linspace(-1, 1, n_rows)[None]
+    columns = {f"drift_{order}": values for order, values in enumerate(drift, 1)}
+    return {**columns, "constant": np.ones(n_rows)}
 
 
 def _compute_rank(matrix: Float, *, n_censored: int) -> int:

@@ -36,10 +36,6 @@ from bids_sr.io.tables import (
 _Weights = Mapping[str, float]
 _TIME_COLUMNS = ("onset", "duration")
 _COLUMNS = [*_TIME_COLUMNS, "trial_type"]
-_OVERSAMPLING = 50  # samples of the stimulus per TR, the default of nilearn
-_MIN_ONSET_S = -24.0  # s before the first volume, start of the stimulus in nilearn by default
-IMPULSE_S = 1.0
-"""Area of an event of duration 0, as in SPM (s)."""
 
 
 class DesignError(ValueError):
@@ -161,50 +157,42 @@ class Events:
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return onset and duration (s) of the events of each condition."""
-        spans: dict[str, list[tuple[float, float]]] = {name: [] for name in self.conditions}
-        for trial in self.trials():
-            spans[trial.condition].append((trial.onset, trial.duration))
-        return spans
+        return {
+            name: [(trial.onset, trial.duration) for trial in trials]
+            for name, trials in self._group_trials().items()
+        }
 
     def modulations(self) -> dict[str, Float]:
         """Return the amplitudes of the events of each condition, in the order of `spans`."""
-        modulations: dict[str, list[float]] = {name: [] for name in self.conditions}
-        for trial in self.trials():
-            modulations[trial.condition].append(trial.modulation)
-        return {name: np.array(values) for name, values in modulations.items()}
+        return {
+            name: np.array([trial.modulation for trial in trials])
+            for name, trials in self._group_trials().items()
+        }
+
+    def _group_trials(self) -> dict[str, list[Trial]]:
+        """Return the events of each condition, in the order of the table."""
+        trials = self.trials()
+        names = order_types({trial.condition for trial in trials})
+        trials_by_name: dict[str, list[Trial]] = {name: [] for name in names}
+        for trial in trials:
+            trials_by_name[trial.condition].append(trial)
+        return trials_by_name
 
     def responses(self, times: Float, hrf: HemodynamicResponse) -> dict[str, Float]:
         """Return the response to each condition and its derivatives at given times (s).
 
-        Events are weighted by their modulation. With a modulation of 1, the plateau of a sustained
-        block is one. The area of a shorter event is its duration; an event of duration 0 is an
-        impulse with an area of 1 s, as in SPM. (nilearn samples the stimulus at 1/50 of TR and
-        extends shorter events, including events of duration 0, to one sample.) The response to
-        events before the run is included in the model, however early they are. Events that begin
-        after the last volume are not included. The main column of a condition precedes its
-        derivatives (T, columns); all are 0 if no event has begun.
+        Events are weighted by their modulation, see `HemodynamicResponse.predict`. The response to
+        events before the run is included, however early they are; it is 0 before an event begins.
+        `times` ascend (T,). The main column of a condition precedes its derivatives (T, columns).
         """
-        responses = {}
-        first_onset = float(self.table["onset"].min())
-        min_onset = min(_MIN_ONSET_S, first_onset - float(times[0]) - 1.0)
-        tr = float(times[1] - times[0])
-        # sampling times of the stimulus in nilearn
-        begin, end = float(times[0]) + min_onset, float(times[-1]) * (1 + 1 / (len(times) - 1))
-        grid = np.linspace(begin, end, round((end - begin) / tr * _OVERSAMPLING) + 1)
-        begins_before_end = self.table["onset"] <= times[-1]
-        for name in self.conditions:
-            events = self.table.loc[(self.table["trial_type"] == name) & begins_before_end]
-            if events.empty:
-                responses[name] = np.zeros((len(times), hrf.n_columns))
-                continue
-            amplitudes = _compute_amplitudes(events, grid)
-            if MODULATION in events:
-                amplitudes = amplitudes * events[MODULATION].to_numpy(dtype=np.float64)
-            stimulus = np.vstack([events["onset"], events["duration"], amplitudes])
-            responses[name] = hrf.convolve(
-                stimulus, times, oversampling=_OVERSAMPLING, min_onset=min_onset
+        return {
+            name: hrf.predict(
+                [(trial.onset, trial.duration) for trial in trials],
+                np.array([trial.modulation for trial in trials]),
+                times,
             )
-        return responses
+            for name, trials in self._group_trials().items()
+        }
 
 
 def _read_trials(
@@ -251,23 +239,6 @@ def _parse_time(cell: str, location: str) -> float:
     if seconds is None:
         raise DesignError(f"{location} is not a number, but {cell!r}")
     return seconds
-
-
-def _compute_amplitudes(events: pd.DataFrame, grid: Float) -> Float:
-    """Compute amplitudes of events that give brief events their nominal area.
-
-    A sampled event lasts a whole number of steps, at least one. With an amplitude of 1, its area
-    would be this number of steps. `events` has the columns onset and duration (s). `grid` are
-    evenly spaced sampling times of the stimulus in nilearn (s).
-    """
-    durations = events["duration"].to_numpy(dtype=np.float64)
-    onsets = events["onset"].to_numpy(dtype=np.float64)
-    step = float(grid[1] - grid[0])
-    n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
-    areas = np.where(durations > 0, durations, IMPULSE_S)
-    # Longer events are rounded by less than 2 %, and their plateau must be 1.
-    is_brief = durations < _OVERSAMPLING * step
-    return np.where(is_brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,15 +11,16 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrast
+from bids_sr.glm.hemodynamic_response import RESPONSE_S
 from bids_sr.io.arrays import Float
 
 TimeSpan = tuple[float, float]
 """Onset and duration of an event (s)."""
 
-RESPONSE_S = 32.0
-"""Time after the end of an event until the hemodynamic response has faded (s)."""
 LEAST_SHARE = 0.1
 """Smallest share of the response that is observed, relative to the type with the largest share."""
+LEAST_OBSERVED_SHARE = 0.15
+"""Smallest share of the response that a run should contain apart from its mean and drift."""
 LARGEST_RATIO = 2.0
 """Largest ratio of standard errors of the mean over types with and without a type."""
 LARGEST_INFLATION = 100.0
@@ -36,13 +37,15 @@ class TypeInformation:
     """Regressors of the trial types of a run, apart from confounds and drift.
 
     `conditions` are the trial types with a regressor. `lengths` are the lengths of the regressors
-    after removal of all other columns (n,); 0 if nothing is left. `complete_lengths` are the
-    lengths in a run that would contain the whole response (n,). `eigenvalues` (n,) and
-    `eigenvectors` (n, n) belong to the correlations of the regressors.
+    after removal of all other columns (n,); 0 if nothing is left. `whole_lengths` are the lengths
+    before removal, and `complete_lengths` the lengths in a run that would contain the whole
+    response (n,). `eigenvalues` (n,) and `eigenvectors` (n, n) belong to the correlations of the
+    regressors.
     """
 
     conditions: tuple[str, ...]
     lengths: Float
+    whole_lengths: Float
     complete_lengths: Float
     eigenvalues: Float
     eigenvectors: Float
@@ -79,23 +82,31 @@ class TypeInformation:
         shares = (self.lengths / complete_lengths) ** 2
         return dict(zip(self.conditions, shares.tolist(), strict=True))
 
-    def faint_types(self, minimum: float = LEAST_SHARE) -> dict[str, float]:
-        """Return the observed share of the response, for types with a very small share.
-
-        `minimum` is the smallest share relative to the type with the largest share.
-        """
+    def faint_types(self) -> dict[str, float]:
+        """Return the observed share of the response, for types with a far smaller share."""
         shares = self.shares()
         largest = max(shares.values(), default=0.0)
-        return {name: share for name, share in shares.items() if share < minimum * largest}
+        return {name: share for name, share in shares.items() if share < LEAST_SHARE * largest}
 
-    def dominating_types(
-        self, types: Sequence[str], largest: float = LARGEST_RATIO
-    ) -> dict[str, float]:
+    def weak_types(self) -> dict[str, float]:
+        """Return the observed share of the response, for types with a small share above 0."""
+        return {
+            name: share
+            for name, share in self.shares().items()
+            if 0 < share < LEAST_OBSERVED_SHARE
+        }
+
+    def is_outside_run(self, name: str) -> bool:
+        """Return whether most of the response to a type is before or after the run, by energy."""
+        index = self.conditions.index(name)
+        return bool(2 * self.whole_lengths[index] ** 2 < self.complete_lengths[index] ** 2)
+
+    def dominating_types(self, types: Sequence[str]) -> dict[str, float]:
         """Return the types that greatly increase the standard error of the mean over types.
 
         Types are left out one by one. A type that cannot be separated from other types is not the
-        cause, and is not included. `largest` is the largest accepted ratio of the standard errors
-        with and without a type. Returns the ratio by type, in the order of removal.
+        cause, and is not included. Returns the ratio of the standard errors with and without a
+        type, in the order of removal.
         """
         remaining_types, removed_ratios = list(types), dict[str, float]()
         while len(remaining_types) > 1:
@@ -109,7 +120,7 @@ class TypeInformation:
                     variance_without_type = self.variance(_average_types(other_types))
                     ratios[name] = math.sqrt(mean_variance / variance_without_type)
             dominating_type = max(ratios, key=ratios.__getitem__, default="")
-            if not dominating_type or ratios[dominating_type] <= largest:
+            if not dominating_type or ratios[dominating_type] <= LARGEST_RATIO:
                 break
             remaining_types.remove(dominating_type)
             removed_ratios[dominating_type] = ratios[dominating_type]
@@ -141,6 +152,7 @@ def measure_information(
     return TypeInformation(
         conditions=tuple(conditions),
         lengths=lengths,
+        whole_lengths=np.sqrt(energies),
         complete_lengths=np.sqrt(energies + [outside.get(name, 0.0) for name in conditions]),
         eigenvalues=eigenvalues,
         eigenvectors=eigenvectors,
@@ -161,13 +173,3 @@ def spans_near_run(
                 start = max(onset, -RESPONSE_S)
                 nearby_spans[name].append((start, min(onset + duration, end) - start))
     return nearby_spans
-
-
-def times_outside_run(first: float, end: float, tr: float) -> Float:
-    """Return times (s) before and after a run; responses beyond these times are 0.
-
-    `first` is the time of the first volume, `end` is the end of the run (s).
-    """
-    n_steps = math.ceil(RESPONSE_S / tr)
-    steps = tr * np.arange(1, n_steps + 1)
-    return np.concatenate([(first - steps)[::-1], max(first, end - tr) + steps])

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
-from bids_sr.glm.hemodynamic_response import HemodynamicResponse
+from bids_sr.glm.hemodynamic_response import RESPONSE_S, HemodynamicResponse
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.type_information import (
     LARGEST_INFLATION,
-    RESPONSE_S,
     TypeInformation,
     measure_information,
     spans_near_run,
@@ -27,15 +24,16 @@ class TypeRoles:
 
     `described` types have default contrasts, and `averaged` types are in the mean over types.
     `silent` types have no regressor, because no volume shows their response. `faint` is the
-    observed share of the response by type without default contrasts, and `dominating` the factor
-    of the standard error of the mean by type that is left out of the mean. `information` has the
-    variances of contrasts.
+    observed share of the response by type without default contrasts, and `weak` the share by other
+    type with a small share. `dominating` is the factor of the standard error of the mean
+    by type that is left out of the mean. `information` has the variances of contrasts.
     """
 
     described: tuple[str, ...]
     averaged: tuple[str, ...]
     silent: tuple[str, ...]
     faint: Mapping[str, float]
+    weak: Mapping[str, float]
     dominating: Mapping[str, float]
     information: TypeInformation
 
@@ -48,10 +46,14 @@ def assign_roles(
     `types` are in the order of contrasts. The design may lack head motion, and `n_volumes`
     includes dummies.
     """
-    outside = _compute_energy_outside(events, n_volumes, design.tr, design.settings.hrf)
-    information = measure_information(design.matrix, design.conditions, outside)
+    information = measure_types(events, design, n_volumes=n_volumes)
     silent = tuple(name for name in types if name not in design.conditions)
     faint = {name: share for name, share in information.faint_types().items() if name in types}
+    weak = {
+        name: share
+        for name, share in information.weak_types().items()
+        if name in types and name not in faint
+    }
     described_types = tuple(name for name in types if name not in faint and name not in silent)
     dominating = information.dominating_types(described_types)
     return TypeRoles(
@@ -59,31 +61,30 @@ def assign_roles(
         averaged=tuple(name for name in described_types if name not in dominating),
         silent=silent,
         faint=faint,
+        weak=weak,
         dominating=dominating,
         information=information,
     )
+
+
+def measure_types(events: Events, design: Design, *, n_volumes: int) -> TypeInformation:
+    """Return the information of a design about its trial types; `n_volumes` includes dummies."""
+    outside = _compute_energy_outside(events, n_volumes, design.tr, design.settings.hrf)
+    return measure_information(design.matrix, design.conditions, outside)
 
 
 def _compute_energy_outside(
     events: Events, n_volumes: int, tr: float, hrf: HemodynamicResponse
 ) -> dict[str, float]:
     """Return the sum of squares of the response to each type before and after a run."""
-    rows = [
-        (*span, name)
-        for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
-        for span in spans
-    ]
-    if not rows:
-        return {}
-    nearby_events = replace(
-        events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
-    )
     n_outside = math.ceil(RESPONSE_S / tr)
-    volumes = np.arange(-n_outside, n_volumes + n_outside)
-    is_outside = (volumes < 0) | (volumes >= n_volumes)
-    times = np.asarray((volumes + 0.5) * tr, dtype=np.float64)
-    responses = nearby_events.responses(times, hrf.main)
-    return {name: float((values[is_outside] ** 2).sum()) for name, values in responses.items()}
+    volumes = np.arange(n_outside)
+    times = (np.concatenate([volumes - n_outside, volumes + n_volumes]) + 0.5) * tr
+    return {
+        name: float((hrf.main.predict(spans, np.ones(len(spans)), times) ** 2).sum())
+        for name, spans in spans_near_run(events.spans(), n_volumes * tr).items()
+        if spans
+    }
 
 
 def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) -> tuple[str, ...]:

@@ -13,21 +13,21 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, MODULATION, Contrast, Contrasts
 from bids_sr.preflight.events import UNMODULATED, describe_sum
-from bids_sr.preflight.rough_model import is_clearly_informative
+from bids_sr.preflight.milder_filters import suggest_filters
 from bids_sr.preflight.run_model import design_settings, time_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bids_sr.glm.design import Design, DesignSettings
+    from bids_sr.glm.design import Design
     from bids_sr.glm.inseparable_types import InseparableTypes
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
     from bids_sr.glm.type_roles import TypeRoles
-    from bids_sr.io.arrays import Float
 
-# with more, building and assessing the model takes longer than all other checks
-_MAX_VOLUMES, _MAX_TYPES = 5000, 500
+# Checks of larger models take longer than all other checks.
+_MAX_SIZE = 5_000_000  # volumes times trial types
+_MAX_TYPES = 500
 _LATEST_ONSET_S = 6.0  # before the last volume, which then shows the peak of the response
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
 _REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
@@ -40,9 +40,9 @@ class TypesOfRun:
     `modeled` types have a regressor, in the order shared by the data set. Among them, `described`
     types have default contrasts, and `averaged` types are in the mean ``all``. `unmodeled` is the
     reason by type of the events table that has no regressor. `information` has the variances of
-    contrasts; None if no exact model was built. `inseparable` are groups of types whose responses
-    cannot be separated; empty if no exact model was built. `is_clear` states whether the
-    approximate model shows that all contrasts can be estimated.
+    contrasts; None if no model was built. `inseparable` are groups of types whose responses cannot
+    be separated; empty if no model was built. `is_clear` states whether all types have a regressor
+    and no column of the model is a mixture of others, so that all contrasts can be estimated.
     """
 
     modeled: tuple[str, ...]
@@ -69,54 +69,55 @@ def assess_types(
     described = TypesOfRun.all_described(types)
     if run.events is None or not types:
         return described
-    from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
     events = read_events(run.events, run.levels)
     reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
     reasons |= dict.fromkeys(events.unmodulated, UNMODULATED)
     types_of_run = replace(described, unmodeled=reasons)
-    dummies = settings.preprocessing.dummy_scans or 0
-    model = design_settings(run, settings)
-    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    if (
-        len(times) < 2
-        or run.n_volumes > _MAX_VOLUMES
-        or len(types) > _MAX_TYPES
-        or _are_too_many(events, times, model, settings)
-    ):
+    if _is_large(run, types) or _are_too_many(events, run, settings):
         return types_of_run
-    if not _has_time_columns(settings) and is_clearly_informative(
-        events, times, run.duration, run.tr, model
-    ):
-        return replace(types_of_run, is_clear=True)
     try:
         design = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
         return types_of_run
-    return _assess_exactly(types_of_run, events, design, run, findings)
+    return _assess_model(types_of_run, events, design, run, settings, findings)
 
 
-def _are_too_many(
-    events: "Events", times: "Float", model: "DesignSettings", settings: Settings
-) -> bool:
+def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
+    """Return whether the model of a run is too large for these checks."""
+    return run.n_volumes * len(types) > _MAX_SIZE or len(types) > _MAX_TYPES
+
+
+def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
     """Return whether the responses to trial types alone are more than the volumes of a run.
 
     `run_model.is_long_enough` rejects such a run without its model, which would be large. Types
-    are only counted if their response is certain to be seen. `times` of the volumes are in s.
+    are only counted if their response is certain to be seen.
     """
-    table = events.table
-    is_seen = table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
-    if MODULATION in table:
-        is_seen &= table[MODULATION] != 0
-    n_columns = table.loc[is_seen, "trial_type"].nunique() * model.hrf.n_columns
+    from bids_sr.glm.design import frame_times
+
+    model = design_settings(run, settings)
+    dummies = settings.preprocessing.dummy_scans or 0
+    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
+    if not len(times):
+        return True
+    is_seen = events.table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
+    if MODULATION in events.table:
+        is_seen &= events.table[MODULATION] != 0
+    n_columns = events.table.loc[is_seen, "trial_type"].nunique() * model.hrf.n_columns
     return "glm" in settings.activation.kinds and n_columns >= len(times)
 
 
-def _assess_exactly(
-    described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
+def _assess_model(
+    described: TypesOfRun,
+    events: "Events",
+    design: "Design",
+    run: BoldRun,
+    settings: Settings,
+    findings: Findings,
 ) -> TypesOfRun:
-    """Return the roles of trial types according to the exact model, and note what is left out."""
+    """Return the roles of trial types according to the model, and note what is left out."""
     from bids_sr.glm.inseparable_types import find_inseparable_types
     from bids_sr.glm.type_roles import assign_roles
 
@@ -134,7 +135,7 @@ def _assess_exactly(
     modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    _note_left_out(roles, run.events, findings)
+    _note_left_out(roles, events, run, settings, findings)
     return TypesOfRun(
         modeled=modeled,
         described=roles.described,
@@ -142,6 +143,7 @@ def _assess_exactly(
         unmodeled={**described.unmodeled, **silent},
         information=roles.information,
         inseparable=find_inseparable_types(design, roles.information),
+        is_clear=not silent and design.rank == len(design.columns),
     )
 
 
@@ -153,14 +155,40 @@ def _describe_onsets(events: "Events", name: str) -> str:
     return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
-def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
-    """Report modeled trial types that are left out of default contrasts or of their mean."""
+def _note_left_out(
+    roles: "TypeRoles", events: "Events", run: BoldRun, settings: Settings, findings: Findings
+) -> None:
+    """Report types with a small observed share, and types left out of contrasts or of the mean."""
+    table = run.events
+    assert table is not None
+    information = roles.information
+    weak_types = information.weak_types()
+    remedies = weak_types and suggest_filters(
+        weak_types,
+        lambda milder_settings: _measure_observed_shares(events, run, milder_settings),
+        settings,
+        run.duration,
+    )
     for name, share in roles.faint.items():
+        remedy = f" {remedies[name]}" if name in remedies else ""
         findings.note(
             table,
             f"the trial type {name!r} is modeled but left out of the default contrasts because"
             f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" the mean of the run and from drift. {_REQUEST_FIX}",
+            f" the mean of the run and from drift.{remedy} {_REQUEST_FIX}",
+        )
+    for name, share in roles.weak.items():
+        cause = (
+            "Most of its response is outside the run."
+            if information.is_outside_run(name)
+            else "Only the start and the end of the response are estimated, because it is nearly"
+            " constant in between."
+        )
+        findings.note(
+            table,
+            f"effects of the trial type {name!r} are imprecise because only {share:.1%} of its"
+            " response (by energy) is within the run and differs from the mean of the run and from"
+            f" drift. {remedies.get(name, cause)}",
         )
     for name, ratio in roles.dominating.items():
         findings.note(
@@ -169,6 +197,20 @@ def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
             " and comparisons with the mean of the others) because it would multiply the"
             f" standard error of the mean by {ratio:.1f}.",
         )
+
+
+def _measure_observed_shares(
+    events: "Events", run: BoldRun, settings: Settings
+) -> Mapping[str, float]:
+    """Return the observed share of the response by type; {} if the model cannot be built."""
+    from bids_sr.glm.regressors import DesignError
+    from bids_sr.glm.type_roles import measure_types
+
+    try:
+        design = _build_design(events, run, settings)
+    except DesignError:
+        return {}
+    return measure_types(events, design, n_volumes=run.n_volumes).shares()
 
 
 def select_estimable(
@@ -210,17 +252,18 @@ def is_estimable(
 ) -> bool:
     """Return whether the contrasts of a run can be estimated without head motion.
 
-    A problem gives the reason if they cannot. Runs that are not tested (no events, or many
-    volumes or trial types) count as estimable. The events table must be valid.
+    A problem gives the reason if they cannot. Runs that are not tested (no events, or a very
+    large model) count as estimable. The events table must be valid.
     """
-    is_large = run.n_volumes > _MAX_VOLUMES or len(run_types.modeled) > _MAX_TYPES
-    if run_types.is_clear or is_large or run.events is None:
+    if run.events is None or _is_large(run, run_types.modeled):
+        return True
+    if any(problem.what == str(run.events) for problem in findings.problems):
+        return False  # rejected by `select_estimable`
+    if run_types.is_clear:
         return True
     from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events
 
-    if any(problem.what == str(run.events) for problem in findings.problems):
-        return False  # rejected by `select_estimable`
     try:
         design = _build_design(read_events(run.events, run.levels), run, settings)
     except DesignError as error:

@@ -9,7 +9,6 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
 from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
-from bids_sr.preflight.rough_model import approximate_responses
 
 if TYPE_CHECKING:
     from bids_sr.glm.blocks import TaskBlock
@@ -22,7 +21,6 @@ _MIN_HALF_AT_REST_S = 5.0
 _MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MAX_NONSTEADY_AT_REST = 10
-_MAX_SHARE_ERROR = 0.1  # largest error of a share that is computed from the approximate response
 
 
 def can_be_split(
@@ -88,20 +86,14 @@ def _can_be_split_at_rest(
 def _measure_shares(
     blocks: "Sequence[TaskBlock]", run: BoldRun, settings: Settings
 ) -> Sequence[float]:
-    """Return the share of the response to each block that is inside the run.
-
-    The approximate response is used unless its error can decide whether a block is used.
-    """
-    from bids_sr.glm.blocks import MIN_SHARE, response_shares
+    """Return the share of the response to each block that is inside the run."""
+    from bids_sr.glm.blocks import response_shares
     from bids_sr.glm.design import frame_times
 
     model = design_settings(run, settings)
     dummies = settings.preprocessing.dummy_scans or 0
     times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
-    shares = response_shares(blocks, times, run.tr, model.hrf, approximate_responses)
-    if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
-        return response_shares(blocks, times, run.tr, model.hrf)
-    return shares
+    return response_shares(blocks, times, run.tr, model.hrf)
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":

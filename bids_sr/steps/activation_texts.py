@@ -174,7 +174,10 @@ def describe_correlation(maps: DescribedMaps) -> str:
 
 def describe_responses(maps: DescribedMaps) -> str:
     """Return methods text of the predicted responses of a run with events."""
-    return f"Events were convolved with {maps.design.hrf.words} [@nilearn]."
+    return (
+        f"Events were convolved in closed form with {maps.design.hrf.words}. Its parameters are"
+        " from nilearn [@nilearn]."
+    )
 
 
 def describe_contrasts(

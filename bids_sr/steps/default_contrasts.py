@@ -14,8 +14,8 @@ def choose_default_contrasts(
     """Return the default contrasts that the events allow to estimate.
 
     `n_volumes` includes dummies, and `tr` is in s. Returns weights of conditions by contrast, all
-    contrasts if none can be estimated; and names of omitted conditions or contrasts, by a text
-    about them.
+    contrasts if none can be estimated; and names of omitted contrasts, and of omitted or imprecise
+    conditions, by a text about them.
     """
     try:
         task_design = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())
@@ -27,12 +27,13 @@ def choose_default_contrasts(
         modeled_conditions, described_types=roles.described, averaged_types=roles.averaged
     )
     inestimable = inestimable_contrasts(contrasts, roles.information)
-    omitted_names: dict[str, Sequence[str]] = {
+    names_by_text: dict[str, Sequence[str]] = {
         "all events have modulation 0:": events.unmodulated,
         "no volume shows a response to": roles.silent,
         "almost nothing is observed of the response to": tuple(roles.faint),
+        "effects are imprecise, because little is observed of the response to": tuple(roles.weak),
         "the mean over conditions is computed without": tuple(roles.dominating),
         "these contrasts cannot be estimated:": inestimable,
     }
     estimable = {name: weights for name, weights in contrasts.items() if name not in inestimable}
-    return estimable or contrasts, {text: names for text, names in omitted_names.items() if names}
+    return estimable or contrasts, {text: names for text, names in names_by_text.items() if names}

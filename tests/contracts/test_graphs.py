@@ -32,6 +32,7 @@ from bids_sr.workflows.participant import list_primary_series
 
 HIGH = (3.0, 3.0, 4.0)
 TIMES = {"SliceTiming": [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]}
+SECONDS = [float(volume) for volume in range(30)]
 PREPARED = "-d fmriprep={root}/prep"
 
 
@@ -433,6 +434,11 @@ def test_the_primary_series_is_of_the_last_method(
         (TIMES, 0.25 * 0.8),
         ({}, 0.5),
         ({"DelayTime": 0.2}, 0.4),
+        ({"VolumeTiming": SECONDS, "AcquisitionDuration": 0.4}, 0.2),
+        ({"VolumeTiming": SECONDS, "FrameAcquisitionDuration": 0.4}, 0.2),
+        ({"VolumeTiming": SECONDS, "AcquisitionDuration": 30.0}, 0.5),
+        ({"AcquisitionDuration": 0.4}, 0.5),  # may be the duration of the run
+        ({"VolumeTiming": SECONDS, "AcquisitionDuration": 0.4, **TIMES}, 0.25 * 0.8),
         ({"SliceTimingCorrected": True, "StartTime": 0.6, **TIMES}, 0.6),
     ],
 )

@@ -19,7 +19,7 @@ def plateau_share(since: np.ndarray) -> np.ndarray:
     return (gammainc(6, after) - gammainc(16, after) / 6) / (1 - 1 / 6)
 
 
-@pytest.mark.parametrize("tr", [0.8, 2.0, 3.1])
+@pytest.mark.parametrize("tr", [0.8, 3.1, 15.0])
 @pytest.mark.parametrize("duration", [0.0, 0.012, 0.05, 0.3, 1.7])
 def test_the_response_is_proportional_to_the_duration(tr: float, duration: float) -> None:
     onsets = np.arange(5, 60, 9.37)
@@ -29,9 +29,8 @@ def test_the_response_is_proportional_to_the_duration(tr: float, duration: float
     length, area = max(duration, 1e-3), duration or 1.0
     since = times[:, None] - onsets
     expected = ((plateau_share(since) - plateau_share(since - length)) / length * area).sum(axis=1)
-    # onsets are rounded to 1/50 of the TR
-    assert np.linalg.norm(course - expected) < 0.04 * np.linalg.norm(expected)
-    assert float(course @ expected / (expected @ expected)) == pytest.approx(1, abs=0.01)
+    assert np.linalg.norm(course - expected) < 0.001 * np.linalg.norm(expected)
+    assert float(course @ expected / (expected @ expected)) == pytest.approx(1, abs=5e-4)
 
 
 def test_a_duplicate_event_is_modeled_once() -> None:

@@ -58,7 +58,7 @@ def test_a_difference_can_be_estimated_beside_nearly_the_sum_of_its_types() -> N
 @pytest.mark.parametrize(
     ("event", "share", "ratio"),
     [
-        ((117.0, 2.0, "odd"), (0, 0.001), 73),
+        ((117.0, 2.0, "odd"), (0, 0.002), 68),
         ((116.0, 2.0, "odd"), (0.01, 0.05), 14.1),
         ((115.0, 2.0, "odd"), (0.1, 0.3), 5.9),
         ((-30.0, 300.0, "odd"), (0, 1e-6), None),

@@ -1,5 +1,6 @@
 """Default contrasts are those that the events of a run allow to estimate; others are named."""
 
+import re
 import time
 from pathlib import Path
 
@@ -27,10 +28,12 @@ LATE = (116.0, 2.0, "late")
 Rows = list[tuple[float, float, str]]
 
 
-def plan_of(tmp_path: Path, events: Rows, *options: str) -> Plan:
-    """Return the plan of a run of 120 s."""
+def plan_of(
+    tmp_path: Path, events: Rows, *options: str, n_volumes: int = 60, tr: float = 2.0
+) -> Plan:
+    """Return the plan of a run, of 120 s by default."""
     maker = BidsMaker(tmp_path / "bids")
-    maker.bold(n_volumes=60, tr=2.0)
+    maker.bold(n_volumes=n_volumes, tr=tr)
     maker.events(rows=events)
     return plan_for(maker, *options)
 
@@ -166,3 +169,71 @@ def test_a_run_with_more_types_than_volumes_is_rejected_without_its_model(
 def test_types_that_no_volume_shows_do_not_reject_a_run(tmp_path: Path) -> None:
     unseen = [(119.0, 1.0, f"late{index}") for index in range(60)]
     assert list(contrasts(plan_of(tmp_path, [*BLOCKS, *unseen]))) == PLAIN
+
+
+def repeat_blocks(period: float, trial_type: str = "a", *, share: float = 0.5) -> Rows:
+    """Return blocks that fill a share of each period of a run of 600 s."""
+    onsets = np.arange(0.3 * period, 600, period)
+    return [(float(onset), share * period, trial_type) for onset in onsets]
+
+
+def find_percentages(plan: Plan) -> dict[str, float]:
+    """Return the observed share of the response (%) in notes about imprecise types."""
+    assert plan.problems == ()
+    pattern = re.compile(r"effects of the trial type '(\w+)' .* only ([\d.]+)% of its response")
+    matches = [pattern.match(notice.why) for notice in plan.warnings]
+    return {match[1]: float(match[2]) for match in matches if match}
+
+
+FILM = [(0.0, 600.0, "film")]
+
+
+@pytest.mark.parametrize(
+    ("events", "tr", "expected"),
+    [
+        (FILM, 2.0, {"film": 0.6}),
+        (FILM, 0.1, {"film": 0.6}),
+        ([(10.0, 580.0, "film")], 10.0, {"film": 2}),
+        (repeat_blocks(150), 2.0, {"a": 9.5}),
+        (repeat_blocks(200), 0.5, {"a": 10}),
+        (repeat_blocks(256), 10.0, {"a": 11}),
+        ([*repeat_blocks(200), *repeat_blocks(40, "b", share=0.25)], 2.0, {"a": 10}),
+        (repeat_blocks(100), 2.0, {}),
+        (repeat_blocks(60, share=0.75), 0.5, {}),
+        ([(float(onset), 0.0, "a") for onset in range(3, 590, 12)], 2.0, {}),
+    ],
+)
+def test_a_design_whose_response_is_removed_by_mean_and_drift_is_noted(
+    tmp_path: Path, events: Rows, tr: float, expected: dict[str, float]
+) -> None:
+    plan = plan_of(tmp_path, events, n_volumes=round(600 / tr), tr=tr)
+    assert find_percentages(plan) == pytest.approx(expected, rel=0.25)
+    options = [re.findall(r"--set activation\.\S+", notice.why) for notice in plan.warnings]
+    assert any(options) == ("a" in expected)  # no filter keeps the response to a film
+
+
+@pytest.mark.parametrize(
+    ("events", "options"),
+    [
+        (repeat_blocks(150), []),
+        ([*repeat_blocks(200), *repeat_blocks(256, "b")], []),
+        (repeat_blocks(200), ["--band-pass", ".01", ".1"]),
+        (repeat_blocks(200), ["--set", "activation.drift=legendre:9"]),
+        (repeat_blocks(60), ["--set", "activation.high_pass=0.02"]),
+    ],
+)
+def test_the_suggested_filter_keeps_the_response(
+    tmp_path: Path, events: Rows, options: list[str]
+) -> None:
+    size = {"n_volumes": 300, "tr": 2.0}
+    plan = plan_of(tmp_path / "noted", events, *options, **size)
+    types = {name for *_, name in events}
+    assert find_percentages(plan).keys() == types
+    suggestions = {
+        match[1]
+        for notice in plan.warnings
+        if (match := re.search(r"\((--(set|band-pass) .*)\)", notice.why))
+    }
+    assert len(suggestions) == 1
+    followed = plan_of(tmp_path / "followed", events, *suggestions.pop().split(), **size)
+    assert find_percentages(followed) == {}
