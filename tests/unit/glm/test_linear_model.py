@@ -39,7 +39,7 @@ def ar_noise(rng, n, voxels, rho):
 def noise_of(time_series, matrix):
     mask = np.ones((time_series.shape[1], 1, 1), dtype=bool)
     return estimate_noise(
-        [(slice(0, time_series.shape[1]), time_series)], matrix, mask, (3.0, 3.0, 3.0)
+        [(slice(0, time_series.shape[1]), time_series)], matrix, mask, (3.0, 3.0, 3.0), 2.0
     )
 
 

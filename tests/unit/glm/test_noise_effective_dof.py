@@ -42,7 +42,7 @@ def test_short_runs_keep_the_nominal_false_positive_rate_of_z(n):
         mask = np.ones((20, 20, 20), dtype=bool)
         time_series = 100 + ar_noise(np.random.default_rng(seed), n, mask.sum(), 0.3)
         noise = estimate_noise(
-            [(slice(0, 8000), time_series)], design.matrix, mask, (3.0, 3.0, 3.0)
+            [(slice(0, 8000), time_series)], design.matrix, mask, (3.0, 3.0, 3.0), 2.0
         )
         z = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(time_series)["z"]
         n_exceeding += int((np.abs(z) > stats.norm.isf(0.001)).sum())
@@ -57,7 +57,9 @@ def test_isolated_voxels_keep_the_rate_with_fewer_degrees_of_freedom():
     design, vector = model(60, 8, 1)
     time_series = 100 + ar_noise(np.random.default_rng(1), 60, 400, 0.3)
     mask = np.ones((400, 1, 1), dtype=bool)
-    noise = estimate_noise([(slice(0, 400), time_series)], design.matrix, mask, (100.0, 3.0, 3.0))
+    noise = estimate_noise(
+        [(slice(0, 400), time_series)], design.matrix, mask, (100.0, 3.0, 3.0), 2.0
+    )
     maps = ContrastModel(design.matrix, vector, noise, rank=design.rank).fit(time_series)
     assert (maps["effective"] < 0.9 * design.dof).all()
     n_exceeding_t = (np.abs(maps["t"]) > stats.t.isf(0.01, design.dof)).sum()
@@ -69,7 +71,7 @@ def test_isolated_voxels_keep_the_rate_with_fewer_degrees_of_freedom():
 def test_a_constant_voxel_has_z_0():
     design, vector = model(60, 0, 0)
     time_series, mask = np.full((60, 3), 7.0), np.ones((3, 1, 1), dtype=bool)
-    noise = estimate_noise([(slice(0, 3), time_series)], design.matrix, mask, (3.0, 3.0, 3.0))
+    noise = estimate_noise([(slice(0, 3), time_series)], design.matrix, mask, (3.0, 3.0, 3.0), 2.0)
     fitted = ContrastModel(design.matrix, vector, noise).fit(time_series)
     assert not fitted["z"].any()
     assert (fitted["effective"] == design.dof).all()
