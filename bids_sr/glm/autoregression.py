@@ -243,7 +243,9 @@ def _compute_shifted_traces(autocovariances: Float, basis: Float, bands: LagBand
 def _compute_toeplitz_traces(autocovariances: Float, bands: LagBands) -> Float:
     """Return tr(L_k V L_l V), (q + 1, q + 1), for L and V of `_compute_shifted_traces`.
 
-    Each trace is a sum over diagonals. Their lengths are computed for the mean lag of a band.
+    Each trace is a sum over diagonals d of products of autocovariances. The lengths of diagonals
+    are computed for the mean lag of a band. For shifts in the same direction, whose products are
+    large, the lengths are exact if autocovariances are 0 beyond T - 2 p.
     """
     n, n_lags = len(autocovariances), bands.n_lags
     symmetric = np.zeros(2 * (n + n_lags) - 1)
@@ -252,18 +254,25 @@ def _compute_toeplitz_traces(autocovariances: Float, bands: LagBands) -> Float:
     )
     # row l of the windows has v(d + l) for d = 1 - n … n - 1
     windows = np.lib.stride_tricks.sliding_window_view(symmetric, 2 * n - 1)[n_lags:]
-    shifted = np.concatenate([windows[:1], bands.average(windows[1:])])
-    means = np.append(0.0, bands.average(np.arange(n_lags) + 1.0))
-    d = np.arange(1.0 - n, n)
-    traces = np.empty((len(means), len(means)))
+    lags, d = np.arange(n_lags + 1.0)[:, None], np.arange(1.0 - n, n)
+
+    def average(values: Float) -> Float:
+        return np.concatenate([values[:1], bands.average(values[1:])])
+
+    shifted, means = average(windows), average(lags)
+    same, opposite = np.empty((2, len(means), len(means)))
     for k, lag in enumerate(means):
-        ends = np.minimum(n - lag, n + d)
-        same = np.maximum(ends - np.maximum(0.0, means[:, None] + d), 0.0)
-        ends = np.minimum(n - lag, n - means[:, None] + d)
-        opposite = np.maximum(ends - np.maximum(0.0, d), 0.0)
-        products = same * shifted + opposite * shifted[:, ::-1]
-        traces[k] = (products @ shifted[k]) / 2
-    return traces
+        lengths = np.minimum(n - lag, n + d) - np.maximum(0.0, means + d)
+        same[k] = (np.maximum(lengths, 0.0) * shifted) @ shifted[k]
+        lengths = np.minimum(n - lag, n - means + d) - np.maximum(0.0, d)
+        opposite[k] = (np.maximum(lengths, 0.0) * shifted[:, ::-1]) @ shifted[k]
+    if not bands.are_single:
+        # The length is a term of k plus a term of l.
+        starts = average(np.maximum(0.0, lags + d) * windows)
+        ends = average((n + np.minimum(-lags, d)) * windows)
+        near = np.abs(d) < n - 2 * n_lags
+        same = (ends * near) @ shifted.T - (shifted * near) @ starts.T
+    return np.asarray((same + opposite) / 2)
 
 
 def _multiply_toeplitz(autocovariances: Float, columns: Float) -> Float:
