@@ -243,9 +243,8 @@ def _compute_shifted_traces(autocovariances: Float, basis: Float, bands: LagBand
 def _compute_toeplitz_traces(autocovariances: Float, bands: LagBands) -> Float:
     """Return tr(L_k V L_l V), (q + 1, q + 1), for L and V of `_compute_shifted_traces`.
 
-    Each trace is a sum over diagonals d of products of autocovariances. The lengths of diagonals
-    are computed for the mean lag of a band. For shifts in the same direction, whose products are
-    large, the lengths are exact if autocovariances are 0 beyond T - 2 p.
+    Each trace is a sum of products of autocovariances v over diagonals d, whose lengths depend on
+    both lags.
     """
     n, n_lags = len(autocovariances), bands.n_lags
     symmetric = np.zeros(2 * (n + n_lags) - 1)
@@ -254,25 +253,48 @@ def _compute_toeplitz_traces(autocovariances: Float, bands: LagBands) -> Float:
     )
     # row l of the windows has v(d + l) for d = 1 - n … n - 1
     windows = np.lib.stride_tricks.sliding_window_view(symmetric, 2 * n - 1)[n_lags:]
-    lags, d = np.arange(n_lags + 1.0)[:, None], np.arange(1.0 - n, n)
-
-    def average(values: Float) -> Float:
-        return np.concatenate([values[:1], bands.average(values[1:])])
-
-    shifted, means = average(windows), average(lags)
-    same, opposite = np.empty((2, len(means), len(means)))
-    for k, lag in enumerate(means):
-        lengths = np.minimum(n - lag, n + d) - np.maximum(0.0, means + d)
-        same[k] = (np.maximum(lengths, 0.0) * shifted) @ shifted[k]
-        lengths = np.minimum(n - lag, n - means + d) - np.maximum(0.0, d)
-        opposite[k] = (np.maximum(lengths, 0.0) * shifted[:, ::-1]) @ shifted[k]
-    if not bands.are_single:
-        # The length is a term of k plus a term of l.
-        starts = average(np.maximum(0.0, lags + d) * windows)
-        ends = average((n + np.minimum(-lags, d)) * windows)
-        near = np.abs(d) < n - 2 * n_lags
-        same = (ends * near) @ shifted.T - (shifted * near) @ starts.T
+    lags, d = np.arange(n_lags + 1)[:, None], np.arange(1 - n, n)
+    same = _sum_same_direction(windows, lags, d, bands)
+    mirrored, opposite = windows[:, ::-1], np.empty_like(same)
+    first = 0
+    for k, stop in enumerate((0, *bands.stops)):
+        band = slice(first, stop + 1)
+        # A diagonal has n - max(k + max(0, d), l + max(0, -d)) elements; the first of both is
+        # the maximum for the last lags k of the band.
+        zeros = np.zeros((1, len(d)))
+        sums = np.concatenate([zeros, np.cumsum(windows[band], axis=0)])
+        weighted = (lags[band] + np.maximum(0, d)) * windows[band]
+        weighted_sums = np.concatenate([zeros, np.cumsum(weighted, axis=0)])
+        n_smaller = np.clip(lags - d - first + 1, 0, stop + 1 - first)
+        maxima = (lags + np.maximum(0, -d)) * np.take_along_axis(sums, n_smaller, axis=0)
+        maxima += weighted_sums[-1] - np.take_along_axis(weighted_sums, n_smaller, axis=0)
+        products = ((n * sums[-1] - maxima) * mirrored).sum(axis=1) / (stop + 1 - first)
+        opposite[k] = _average_from_0(products, bands)
+        first = stop + 1
     return np.asarray((same + opposite) / 2)
+
+
+def _sum_same_direction(
+    windows: Float, lags: npt.NDArray[np.intp], d: npt.NDArray[np.intp], bands: LagBands
+) -> Float:
+    """Sum the products of `_compute_toeplitz_traces` for shifts in the same direction."""
+    n = (len(d) + 1) // 2
+    # A diagonal has n + min(-k, d) - max(0, l + d) elements, a term of k plus a term of l.
+    starts = _average_from_0(np.maximum(0, lags + d) * windows, bands)
+    ends = _average_from_0((n + np.minimum(-lags, d)) * windows, bands)
+    shifted = _average_from_0(windows, bands)
+    sums = ends @ shifted.T - shifted @ starts.T
+    # The number is negative instead of 0 for the last diagonals.
+    for from_end in range(1, min(2 * bands.n_lags, n)):
+        tail = windows[:, len(d) - from_end]
+        excess = np.maximum(0, lags + lags.T - from_end) * tail[:, None] * tail
+        sums += _average_from_0(_average_from_0(excess, bands).T, bands)
+    return np.asarray(sums)
+
+
+def _average_from_0(values: Float, bands: LagBands) -> Float:
+    """Return values at lag 0 and means over bands (q + 1, …) of values at lags 0 … p."""
+    return np.concatenate([values[:1], bands.average(values[1:])])
 
 
 def _multiply_toeplitz(autocovariances: Float, columns: Float) -> Float:

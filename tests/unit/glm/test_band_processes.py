@@ -98,6 +98,6 @@ def test_moments_of_ratios_equal_dense_matrices() -> None:
     bias, covariance = autoregression.ratio_moments(
         rho, basis, compute_expected_products(basis, WIDE), WIDE
     )
-    np.testing.assert_allclose(covariance, slopes @ covariances @ slopes.T, rtol=0.02, atol=1e-5)
+    np.testing.assert_allclose(covariance, slopes @ covariances @ slopes.T, rtol=1e-6)
     expected_bias = (ratios * covariances[0, 0] - covariances[0]) / means[0] ** 2
-    np.testing.assert_allclose(bias, expected_bias[1:], atol=2e-4)
+    np.testing.assert_allclose(bias, expected_bias[1:], rtol=1e-6)
