@@ -1,8 +1,9 @@
 """Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
 An autocorrelation that is estimated from one voxel with 60 volumes has an error of .2. With such
-estimates, t passes p < .001 in twice as many voxels as nominal, whatever the number of lags
-(`benchmarks/results/null_noise.md`). The noise model is therefore estimated in these steps:
+estimates, t passes p < .001 in many times as many voxels as nominal, and in more voxels if there
+are more lags (`benchmarks/results/libraries_noise.md`). The noise model is therefore estimated in
+these steps:
 
 1. The residuals of each voxel give the ratios r_l of lag products to power. A ratio is a mean over
    one of six bands of lags, l = 1 … 6, which reach 12 s (`bids_sr.glm.lag_bands`). At TR 2 s and
