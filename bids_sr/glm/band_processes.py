@@ -25,11 +25,10 @@ _TOLERANCE = 1e-9  # error of the ratios that ends the iteration
 _MIN_STEP = 1e-3  # step length that ends the iteration
 _STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
 _MAX_REDUCTION = 0.5  # largest relative decrease of D(f) in an iteration
-# smallest D(f) relative to its mean, times the squared number of lags; processes with smaller
-# values have a time constant above three times their memory and are not distinguished from drift
-_MIN_INVERSE_SPECTRUM = 0.05
-# samples of the spectrum per lag of the process, which resolve peaks of this smallest D(f)
-_SAMPLES_PER_LAG = 64
+_SAMPLES_PER_LAG = 64  # samples of the spectrum per lag of the process
+# largest difference of log D(f) between samples; narrower peaks are not resolved, and belong to
+# processes whose time constant is above three times their memory
+_MAX_DIFFERENCE = 0.3
 _PROCESSES_PER_BATCH = 64  # processes whose spectra are in memory at a time
 
 
@@ -150,12 +149,11 @@ def _solve(target: Float, moments: "_Moments") -> tuple[Float, Float]:
     best = coefficients.copy()
     best_errors = np.full(n_processes, np.inf)
     lengths = np.ones(n_processes)
-    smallest = _MIN_INVERSE_SPECTRUM / moments.n_lags**2
     for _ in range(_MAX_ITERATIONS):
         errors = np.abs(moments.ratios(coefficients) - target).max(axis=1)
         inverse_spectra = coefficients @ moments.cosines
-        is_stationary = inverse_spectra.min(axis=1) > smallest * inverse_spectra.mean(axis=1)
-        is_better = (errors < best_errors) & is_stationary
+        differences = np.abs(np.diff(np.log(inverse_spectra), axis=1)).max(axis=1)
+        is_better = (errors < best_errors) & (differences < _MAX_DIFFERENCE)
         best[is_better], best_errors[is_better] = coefficients[is_better], errors[is_better]
         lengths = np.where(is_better, 1.0, lengths * _STEP_REDUCTION)
         rows = np.flatnonzero((best_errors > _TOLERANCE) & (lengths > _MIN_STEP))
@@ -182,7 +180,6 @@ class _Moments:
 
     def __init__(self, products: Float, bands: LagBands) -> None:
         size = _spectrum_size(bands, products.shape[1])
-        self.n_lags = bands.n_lags
         self.cosines = _band_cosines(bands, size)
         weights = np.full(self.cosines.shape[1], 2 / size)
         weights[0] = weights[-1] = 1 / size
